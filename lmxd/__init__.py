@@ -1,0 +1,3 @@
+"""lmxd: admission control for GPU memory."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,172 @@
+"""``lmxd``: the daemon's command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lmxd import __version__
+from lmxd import config as cfg
+from lmxd.daemon.catalog import Catalog
+from lmxd.daemon.places import Places, listen, occupy, places
+from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
+
+if TYPE_CHECKING:
+    from aiohttp.web import AppRunner
+
+    from lmxd.daemon.loop import Daemon
+    from lmxd.systemd import Notifier
+
+log = logging.getLogger("lmxd")
+
+
+def _default_config(user: bool) -> Path:
+    if not user:
+        return cfg.DEFAULT_CONFIG
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lmxd/config.yaml"
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option(
+    "--socket", "socket_path", type=click.Path(path_type=Path), help="Listen here; keep everything beside it."
+)
+@click.option("--user", is_flag=True, help="Run for this user alone, without root: paths under XDG directories.")
+@click.option("--verbose", "-v", is_flag=True, help="Log what the engines are started with, and more.")
+@click.version_option(__version__, prog_name="lmxd")
+@click.pass_context
+def main(context: click.Context, config_path: Path | None, socket_path: Path | None, user: bool, verbose: bool) -> None:
+    """Admission control for GPU memory: leases llama-server instances over a Unix socket."""
+    context.obj = config_path or _default_config(user)
+    if context.invoked_subcommand is not None:
+        return
+    _log_to_stderr(verbose)
+    try:
+        run(context.obj, places(socket_path, user=user))
+    except LmxdError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_status)
+
+
+@main.command("check-config")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
+@click.pass_context
+def check_config(context: click.Context, config_path: Path | None) -> None:
+    """Validate the configuration without starting anything."""
+    path = config_path or context.obj
+    try:
+        config = cfg.load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"{path}: error: {problem}", err=True)
+        sys.exit(EX_CONFIG)
+    for warning in Catalog(config).warnings(on_gpu=_gpu_is_meant(config)):
+        click.echo(f"{path}: warning: {warning}", err=True)
+    click.echo(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
+
+
+def _gpu_is_meant(config: cfg.Config) -> bool:
+    """Without starting anything: RAM only if it is all that is asked for."""
+    wanted = config.gpu.wanted()
+    return wanted is None or any(d.device != "host" for d in wanted)
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    """For journald: no time of our own, and the level as its <N> prefix when it is the journal that listens."""
+    level = logging.DEBUG if verbose else logging.INFO
+    if "JOURNAL_STREAM" in os.environ:
+        for number, name in ((7, "DEBUG"), (6, "INFO"), (4, "WARNING"), (3, "ERROR"), (2, "CRITICAL")):
+            logging.addLevelName(getattr(logging, name), f"<{number}>")
+        logging.basicConfig(level=level, format="%(levelname)s%(name)s: %(message)s")
+    else:
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def run(config_path: Path, where: Places) -> None:
+    """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start."""
+    config = cfg.load(config_path)
+    lock = occupy(where)
+    try:
+        import uvloop
+
+        uvloop.run(_serve(config, config_path, where))
+    finally:
+        with suppress(OSError):
+            os.close(lock)
+
+
+async def _serve(config: cfg.Config, config_path: Path, where: Places) -> None:
+    import pynvml
+
+    from lmxd.daemon.loop import Daemon
+    from lmxd.instances.orphans import end_orphans
+    from lmxd.systemd import Notifier, activated_socket
+
+    for pid in end_orphans(where.home):
+        log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
+    notifier, loop, stop = Notifier(), asyncio.get_running_loop(), asyncio.Event()
+    daemon = Daemon(config, config_path, where.home, where.logs, pynvml)
+    await daemon.begin()
+    metrics = await _metrics(daemon, config)
+    sock = activated_socket()
+    server = await loop.create_unix_server(daemon.listener, sock=sock or listen(where))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
+    daemon.on_change = lambda: notifier.status(daemon.summary())
+    background = [loop.create_task(daemon.keep_measuring())]
+    if notifier.watchdog is not None:
+        background.append(loop.create_task(_feed_watchdog(notifier, notifier.watchdog / 2)))
+    notifier.ready(daemon.summary())
+    log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.summary())
+    await stop.wait()
+    notifier.stopping()
+    log.info("stopping: every instance ends")
+    daemon.on_change = lambda: None
+    server.close()
+    await daemon.drain()
+    for task in background:
+        task.cancel()
+    if metrics is not None:
+        await metrics.cleanup()
+    if sock is None:
+        where.socket.unlink(missing_ok=True)
+
+
+async def _metrics(daemon: Daemon, config: cfg.Config) -> AppRunner | None:
+    if config.metrics.listen is None:
+        return None
+    try:
+        return await daemon.metrics.serve(config.metrics.listen)
+    except OSError as error:
+        raise LmxdError(
+            "config", f"metrics.listen {config.metrics.listen}: {error.strerror}", "choose another"
+        ) from error
+
+
+async def _reload(daemon: Daemon, notifier: Notifier) -> None:
+    notifier.reloading()
+    try:
+        await daemon.reload()
+    except LmxdError as error:
+        log.error("the configuration in force stays: %s", error)
+    notifier.ready(daemon.summary())
+
+
+async def _feed_watchdog(notifier: Notifier, period: float) -> None:
+    """From the loop itself: one that hangs is restarted."""
+    while True:
+        notifier.alive()
+        await asyncio.sleep(period)
+
+
+if __name__ == "__main__":
+    main()

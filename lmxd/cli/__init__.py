@@ -1,0 +1,1 @@
+"""lmxctl: the command line for people and scripts."""

@@ -1,0 +1,89 @@
+"""Imperatives: all that the core ever orders. The outcome of each comes back as an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmxd.core.words import (
+    Ask,
+    Cause,
+    Demand,
+    InstanceId,
+    LeaseId,
+    Owner,
+    Refusal,
+    Shortfall,
+    TicketId,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StartInstance(Decision):
+    instance: InstanceId
+    ask: Ask
+    demand: Demand
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopInstance(Decision):
+    instance: InstanceId
+    cause: Cause
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckActivity(Decision):
+    """Ask the engine now: an eviction waits for the answer."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrantLease(Decision):
+    """``waited``: seconds from the ask to this answer."""
+
+    ticket: TicketId
+    lease: LeaseId
+    instance: InstanceId
+    owner: Owner
+    waited: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RefuseLease(Decision):
+    ticket: TicketId
+    owner: Owner
+    ask: Ask
+    refusal: Refusal
+    waited: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportProgress(Decision):
+    """``position`` counts from 1 in the queue and is 0 once the instance is starting."""
+
+    ticket: TicketId
+    owner: Owner
+    position: int
+    instance: InstanceId | None = None
+    shortfalls: tuple[Shortfall, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndLease(Decision):
+    lease: LeaseId
+    instance: InstanceId
+    owner: Owner
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForgetInstance(Decision):
+    """The device shows the instance's bytes free: nothing of it is left."""
+
+    instance: InstanceId

@@ -1,0 +1,121 @@
+"""Facts, in the past tense: all that the core ever learns. Time is ``at``, seconds on a monotonic clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmxd.core.words import (
+    Ask,
+    ConnectionId,
+    DeviceReading,
+    Failure,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Owner,
+    TicketId,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseRequested(Event):
+    """``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes."""
+
+    ticket: TicketId
+    lease: LeaseId
+    owner: Owner
+    ask: Ask
+    hold: Hold
+    ttl: float | None = None
+    wait: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseReleased(Event):
+    lease: LeaseId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseRenewed(Event):
+    """The holder is alive: restarts the lease's TTL (``ttl`` replaces it if given) and the idle clock."""
+
+    lease: LeaseId
+    ttl: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskChanged(Event):
+    """What a waiting request comes to is different by now: devices or profiles changed."""
+
+    ticket: TicketId
+    ask: Ask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TicketCancelled(Event):
+    ticket: TicketId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientLeft(Event):
+    connection: ConnectionId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceReady(Event):
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceExited(Event):
+    """The process is gone, or never came to be. ``failure`` is None when it ended as told."""
+
+    instance: InstanceId
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivitySeen(Event):
+    """What the engine says of itself. ``worked``: it did something since it was last asked."""
+
+    instance: InstanceId
+    busy: bool
+    worked: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRequested(Event):
+    """An administrator ends an instance, whatever it is doing."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrainRequested(Event):
+    """Everything ends: nothing new is admitted from here on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryMeasured(Event):
+    """A reading of all devices, begun at ``begun``. A device that is missing is no longer ours to use."""
+
+    begun: float
+    readings: tuple[DeviceReading, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyChanged(Event):
+    """``enforce`` False starts everything at once and only keeps the books."""
+
+    queue_depth: int
+    enforce: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimePassed(Event):
+    """Nothing happened but time."""

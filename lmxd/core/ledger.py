@@ -1,0 +1,183 @@
+"""Bytes by device: promised, measured, reclaiming, foreign; and the one definition of headroom.
+
+    headroom = min(limit, capacity - margin - foreign) - sum(charges)
+
+``limit`` bounds what is ours whatever the device has; ``margin`` is never promised;
+``foreign`` is measured use that is not ours; a charge is max(promised, measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken
+
+RECLAIM_DEADLINE = 5.0
+"""Seconds after an exit from which bytes that stay in use count as foreign instead."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Reservation:
+    """Bytes promised to one instance on one device."""
+
+    promised: int
+    measured: int = 0
+    visible: int | None = 0
+    exited_at: float | None = None
+    foreign_at_exit: int = 0
+
+    @property
+    def charge(self) -> int:
+        return max(self.promised, self.measured)
+
+
+@dataclass(kw_only=True, slots=True)
+class Account:
+    """The books of one device."""
+
+    device: DeviceId
+    capacity: int = 0
+    margin: int = 0
+    limit: int | None = None
+    used: int = 0
+    unavailable: str | None = "not measured yet"
+    reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
+
+    @property
+    def ceiling(self) -> int:
+        """The most that promises may ever add up to."""
+        room = max(0, self.capacity - self.margin)
+        return room if self.limit is None else min(self.limit, room)
+
+    @property
+    def charged(self) -> int:
+        return sum(r.charge for r in self.reservations.values() if r.exited_at is None)
+
+    @property
+    def reclaiming(self) -> int:
+        return sum(r.charge for r in self.reservations.values() if r.exited_at is not None)
+
+    @property
+    def foreign(self) -> int:
+        """Measured use that no reservation of ours explains.
+
+        What a dead instance still occupies is held to be its own, not foreign, as far as
+        use exceeds what was foreign when it exited.
+        """
+        rest = self._unexplained_by_the_living()
+        for r in self.reservations.values():
+            if r.exited_at is not None:
+                rest -= min(r.visible or 0, max(0, rest - r.foreign_at_exit))
+        return rest
+
+    @property
+    def headroom(self) -> int:
+        """Bytes that can be promised now. May be negative."""
+        room = self.capacity - self.margin - self.foreign
+        if self.limit is not None:
+            room = min(room, self.limit)
+        return room - self.charged - self.reclaiming
+
+    def _unexplained_by_the_living(self) -> int:
+        living = [r for r in self.reservations.values() if r.exited_at is None]
+        rest = self.used - sum(r.visible for r in living if r.visible is not None)
+        rest -= sum(r.promised for r in living if r.visible is None)
+        return max(0, rest)
+
+    def measure(self, reading: DeviceReading) -> None:
+        """Take over one reading. An unavailable device keeps its last figures."""
+        self.unavailable = reading.unavailable
+        if reading.unavailable is not None:
+            return
+        self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
+        self.used = reading.used
+        for instance, r in self.reservations.items():
+            if r.exited_at is None:
+                _attribute(r, reading.taken, instance)
+
+    def mark_exited(self, instance: InstanceId, at: float) -> None:
+        r = self.reservations[instance]
+        r.foreign_at_exit = self.foreign
+        r.exited_at = at
+
+    def collect(self, taken: Mapping[InstanceId, Taken] | None, begun: float) -> list[InstanceId]:
+        """Drop and name the exited reservations whose bytes a reading begun at ``begun`` shows free."""
+        free = [i for i, r in self.reservations.items() if self._is_free(i, r, taken, begun)]
+        for instance in free:
+            del self.reservations[instance]
+        return free
+
+    def _is_free(
+        self, instance: InstanceId, r: Reservation, taken: Mapping[InstanceId, Taken] | None, begun: float
+    ) -> bool:
+        if r.exited_at is None or begun <= r.exited_at:
+            return False
+        if begun - r.exited_at > RECLAIM_DEADLINE or not r.visible:
+            return True
+        if taken is not None and instance in taken:
+            return False
+        return self._unexplained_by_the_living() - r.foreign_at_exit <= r.visible // 2
+
+
+def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instance: InstanceId) -> None:
+    if taken is None:
+        r.visible = None
+        return
+    mine = taken.get(instance, Taken(total=0, visible=0))
+    r.measured, r.visible = mine.total, mine.visible
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All accounts. Only ``reserve`` adds bytes and only ``collect`` gives them back."""
+
+    accounts: dict[DeviceId, Account] = field(default_factory=dict)
+
+    def measure(self, readings: tuple[DeviceReading, ...], begun: float) -> list[InstanceId]:
+        """Take over a reading of all devices; returns the instances whose last bytes came free."""
+        seen = {reading.device: reading for reading in readings}
+        for device in seen.keys() - self.accounts.keys():
+            self.accounts[device] = Account(device=device)
+        freed: list[InstanceId] = []
+        for device, account in list(self.accounts.items()):
+            reading = seen.get(device, DeviceReading(device=device, unavailable="no longer configured"))
+            account.measure(reading)
+            if reading.unavailable is None:
+                freed += account.collect(reading.taken, begun)
+            if device not in seen and not account.reservations:
+                del self.accounts[device]
+        return [i for i in dict.fromkeys(freed) if not any(True for _ in self.of(i))]
+
+    def reserve(self, instance: InstanceId, demand: Demand) -> None:
+        for device, need in demand.items():
+            self.accounts[device].reservations[instance] = Reservation(promised=need)
+
+    def mark_exited(self, instance: InstanceId, at: float) -> None:
+        for account in self.of(instance):
+            account.mark_exited(instance, at)
+
+    def of(self, instance: InstanceId) -> Iterator[Account]:
+        return (a for a in self.accounts.values() if instance in a.reservations)
+
+    def charge(self, instance: InstanceId) -> dict[DeviceId, int]:
+        """Bytes charged to an instance, per device."""
+        return {a.device: a.reservations[instance].charge for a in self.of(instance)}
+
+    def fits(self, demand: Demand, freed: Mapping[DeviceId, int] | None = None) -> bool:
+        """Whether ``demand`` fits the headroom plus ``freed`` bytes, on devices that answer."""
+        freed = freed or {}
+        return all(self.usable(d) and need <= self.accounts[d].headroom + freed.get(d, 0) for d, need in demand.items())
+
+    def could_ever_fit(self, demand: Demand) -> bool:
+        """Whether ``demand`` fits an otherwise empty machine. A device without figures may still answer."""
+        for device, need in demand.items():
+            account = self.accounts.get(device)
+            if account is not None and account.capacity and need > account.ceiling:
+                return False
+        return True
+
+    def usable(self, device: DeviceId) -> bool:
+        """Whether the device is known and answers."""
+        account = self.accounts.get(device)
+        return account is not None and account.unavailable is None

@@ -1,0 +1,1 @@
+"""The daemon: assembles the rooms and sees all of them. ``loop`` is the only writer of the core's state."""

@@ -1,0 +1,150 @@
+"""Decisions become answers: each waiting request gets its one, and those concerned are notified."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from lmxd.core import decisions as d
+from lmxd.core.words import Ask, Hold, Refusal, Shortfall
+from lmxd.daemon import views
+from lmxd.daemon.catalog import Size
+from lmxd.errors import LmxdError
+from lmxd.rpc import framing
+from lmxd.rpc import messages as m
+from lmxd.rpc.server import Connection
+
+if TYPE_CHECKING:
+    from lmxd.daemon.loop import Daemon
+
+_REMEMBERED = 4096
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """A request that has not been answered."""
+
+    connection: Connection
+    request: framing.Id
+    size: Size
+    ask: Ask
+    hold: Hold
+    ttl: float | None
+    answer: asyncio.Future[m.Granted]
+
+
+class Answers:
+    """Who waits for what, who watches, and what recently ended."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self.waiting: dict[str, Waiting] = {}
+        self.watching: dict[int, Connection] = {}
+        self.ended: OrderedDict[str, str] = OrderedDict()
+        """Why leases ended, the last few thousand."""
+        self.users: OrderedDict[str, set[int]] = OrderedDict()
+        """Whom instances served, the last few thousand."""
+
+    def tell(self, decision: d.Decision) -> None:
+        """Answer and notify those whom a decision concerns."""
+        match decision:
+            case d.GrantLease():
+                self._granted(decision)
+            case d.RefuseLease():
+                self._refused(decision)
+            case d.ReportProgress():
+                if waiting := self.waiting.get(decision.ticket):
+                    waiting.connection.notify("lmxd.progress", views.progress(decision, waiting.request))
+            case d.EndLease():
+                self._lease_ended(decision)
+        for connection in list(self.watching.values()):
+            connection.notify("lmxd.event", _happened(decision))
+
+    def _granted(self, decision: d.GrantLease) -> None:
+        waiting = self.waiting.pop(decision.ticket, None)
+        _remember(self.users, decision.instance, self.users.get(decision.instance, set()) | {decision.owner.uid})
+        if waiting is None or waiting.answer.done():
+            return
+        instance = self._daemon.admission.state.instances[decision.instance]
+        launched = self._daemon.launches.get(decision.instance)
+        if launched is None or launched.endpoint is None:
+            waiting.answer.set_exception(LmxdError("stopped", "the instance ended as it was granted", "ask again"))
+            return
+        endpoint = launched.endpoint
+        waiting.answer.set_result(
+            m.Granted(
+                lease=decision.lease,
+                instance=decision.instance,
+                model=waiting.ask.profile,
+                endpoint=endpoint.url,
+                base_url=f"{endpoint.url}/v1",
+                api_key=endpoint.key,
+                socket=str(endpoint.socket) if endpoint.socket else None,
+                ctx=instance.ask.context,
+                slots=waiting.ask.slots,
+                devices=self._daemon.admission.state.ledger.charge(decision.instance),
+                basis=self._daemon.catalog.basis(waiting.ask.profile),
+                hold=waiting.hold.value,
+                ttl=waiting.ttl,
+                waited=decision.waited,
+            )
+        )
+
+    def _refused(self, decision: d.RefuseLease) -> None:
+        waiting = self.waiting.pop(decision.ticket, None)
+        if waiting is None or waiting.answer.done():
+            return
+        waiting.answer.set_exception(self._error(decision.ask, decision.refusal))
+
+    def _error(self, ask: Ask, refusal: Refusal) -> LmxdError:
+        message, remedy = refusal.message, refusal.remedy
+        if refusal.code == "never_fits":
+            room = {device: a.ceiling for device, a in self._daemon.admission.state.ledger.accounts.items()}
+            most = views.sentence({device: room.get(device, 0) for device in ask.options[0]})
+            message = f"{ask.profile} needs {views.sentence(ask.options[0])}; there is never more than {most} for lmxd"
+            fits = self._daemon.catalog.what_would_fit(ask, room, self._daemon.device_kinds)
+            remedy = f"{fits}; or raise max_memory_gb"
+        elif refusal.shortfalls:
+            message += ": " + "; ".join(_why(s) for s in refusal.shortfalls)
+        return LmxdError(refusal.code, message, remedy, {"model": ask.profile, **views.refusal(refusal)})
+
+    def _lease_ended(self, decision: d.EndLease) -> None:
+        _remember(self.ended, decision.lease, decision.reason)
+        connection = self._daemon.listener.connections.get(decision.owner.connection)
+        if connection is not None and decision.reason != "released":
+            ended = m.LeaseEnded(
+                lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=decision.detail
+            )
+            connection.notify("lmxd.lease_ended", ended)
+
+
+def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
+    memory[key] = value
+    while len(memory) > _REMEMBERED:
+        memory.popitem(last=False)
+
+
+def _why(shortfall: Shortfall) -> str:
+    if shortfall.unavailable:
+        return f"{shortfall.device} is unavailable ({shortfall.unavailable})"
+    holders = ", ".join(f"{h.name} {h.bytes / 2**30:.2f}" for h in shortfall.holders) or "nobody"
+    need, free = shortfall.need / 2**30, max(0, shortfall.have) / 2**30
+    return f"{need:.2f} GiB are needed on {shortfall.device}, {free:.2f} are free (held by {holders})"
+
+
+def _happened(decision: d.Decision) -> m.Happened:
+    """A decision as watchers see it: its name, and whom and what it is about; never an endpoint's key."""
+    about = {
+        key: value
+        for key in ("ticket", "lease", "instance", "reason", "detail", "cause", "position", "waited")
+        if (value := getattr(decision, key, None)) is not None
+    }
+    if isinstance(decision, d.RefuseLease):
+        about |= {"code": decision.refusal.code, "message": decision.refusal.message}
+    if isinstance(decision, d.StartInstance):
+        about |= {"model": decision.ask.profile, "devices": dict(decision.demand)}
+    return m.Happened(event=type(decision).__name__, at=time.time(), **about)

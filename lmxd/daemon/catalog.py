@@ -1,0 +1,204 @@
+"""Profiles turned into what the core is asked for and what an engine is told: names in, bytes and plans out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmxd.config import GIB, Config, Profile
+from lmxd.core.words import Ask, Demand
+from lmxd.devices.measurement import HOST, Kind
+from lmxd.engines.engine import Plan
+from lmxd.engines.llama_cpp import flags
+from lmxd.errors import LmxdError
+from lmxd.estimate.files import find_model, is_read, read_model
+from lmxd.estimate.footprints import CLOSED_FORM, DECLARED, Estimate, estimate, largest_context
+from lmxd.gguf.footprint import Launch
+from lmxd.gguf.model import Model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """What a request may choose; None is the profile's."""
+
+    ctx: int | None = None
+    slots: int | None = None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+
+
+class Catalog:
+    """One configuration's profiles. A reload makes a new one; profiles of running instances stay theirs."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def profile(self, name: str) -> Profile:
+        """LmxdError ``unknown_model`` for a name that is not configured."""
+        if name not in self.config.models:
+            known = ", ".join(sorted(self.config.models)) or "none"
+            raise LmxdError("unknown_model", f"there is no model {name!r}", f"configured: {known}")
+        return self.config.models[name]
+
+    def path(self, name: str) -> Path:
+        """LmxdError ``model_file_missing`` if it cannot be found."""
+        profile = self.profile(name)
+        if profile.path is None:
+            return find_model(self.config.model_dir, name)
+        return self.config.model_dir / profile.path.expanduser()
+
+    def launch(self, name: str, size: Size = Size()) -> Launch:
+        """What an instance of a profile would be started with, at a size."""
+        profile = self.profile(name)
+        return Launch(
+            context=size.ctx or profile.context_length,
+            slots=max(profile.slots, size.slots or 1),
+            ubatch=profile.ubatch_size,
+            batch=profile.batch_size,
+            cache_type_k=size.cache_type_k or profile.cache_type_k,
+            cache_type_v=size.cache_type_v or profile.cache_type_v,
+            flash=profile.flash_attention,
+            gpu_layers=profile.gpu_layers,
+            outputs_all=flags.computes_all_outputs(profile.engine_flags),
+        )
+
+    def is_warm(self, name: str) -> bool:
+        """Whether its header has been read: what is asked of it then takes no time."""
+        try:
+            return is_read(self.path(name))
+        except LmxdError:
+            return True  # there is nothing to read
+
+    def read(self, name: str) -> None:
+        """Read its header. May take a while; what is wrong with it comes up when it is asked for."""
+        with suppress(LmxdError):
+            read_model(self.path(name))
+
+    def basis(self, name: str) -> str:
+        profile = self.config.models.get(name)
+        return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
+
+    def estimate(self, name: str, launch: Launch, *, on_gpu: bool) -> Estimate:
+        """The user's word if there is one, else the closed form.
+
+        LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a
+        context that the model was not trained for or settings that exclude each other.
+        """
+        declared = self.profile(name).estimated_memory_gb
+        try:
+            _, formula = self.formula(name, launch, on_gpu=on_gpu)
+        except LmxdError as error:
+            if declared is None or error.code != "bad_model_file":
+                raise
+            return _declared(int(declared * GIB), 0, on_gpu)
+        return formula if declared is None else _declared(int(declared * GIB), formula.host, on_gpu)
+
+    def formula(self, name: str, launch: Launch, *, on_gpu: bool) -> tuple[Model, Estimate]:
+        """The closed form, whatever was declared. LmxdError as for ``estimate``."""
+        model = read_model(self.path(name))
+        self._check_context(name, model, launch)
+        return model, estimate(model, launch, on_gpu=on_gpu)
+
+    def _check_context(self, name: str, model: Model, launch: Launch) -> None:
+        stretched = flags.stretches_context(self.profile(name).engine_flags)
+        if launch.context > model.context and not stretched:
+            raise LmxdError(
+                "invalid_params",
+                f"ctx is {launch.context}, but {name} was trained for {model.context} tokens",
+                f"ask for at most {model.context}, or add --rope-scaling to its engine_flags",
+            )
+
+    def options(self, name: str, launch: Launch, devices: Mapping[str, Kind]) -> tuple[Demand, ...]:
+        """The ways to place a launch on the devices there are.
+
+        RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU;
+        never a fallback. A GPU launch's share of RAM counts where RAM is one of the devices.
+        """
+        on_gpu = self.goes_to_gpu(launch, devices)
+        found = self.estimate(name, launch, on_gpu=on_gpu)
+        if not on_gpu:
+            return ({HOST: found.host},)
+        beside = {HOST: found.host} if HOST in devices else {}
+        return tuple({device: found.device} | beside for device, kind in devices.items() if kind is Kind.GPU)
+
+    def goes_to_gpu(self, launch: Launch, devices: Mapping[str, Kind]) -> bool:
+        """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
+        return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and HOST in devices)
+
+    def ask(self, name: str, size: Size, devices: Mapping[str, Kind]) -> Ask:
+        """What the core is asked for."""
+        profile, launch = self.profile(name), self.launch(name, size)
+        options = self.options(name, launch, devices)
+        return Ask(
+            profile=name,
+            variant=profile.variant(),
+            context=launch.context,
+            slots=size.slots or 1,
+            spread=launch.slots,
+            options=options,
+            priority=profile.priority,
+            pin=profile.pin,
+            idle_timeout=self.config.idle_timeout_of(profile),
+        )
+
+    def plan(self, instance: str, ask: Ask, demand: Demand, home: Path) -> Plan:
+        """What the engine is told for an admitted instance."""
+        profile = self.profile(ask.profile)
+        return Plan(
+            instance=instance,
+            profile=ask.profile,
+            model=self.path(ask.profile).resolve(),
+            context=ask.context,
+            slots=ask.spread,
+            batch=profile.batch_size,
+            ubatch=profile.ubatch_size,
+            cache_type_k=profile.cache_type_k,
+            cache_type_v=profile.cache_type_v,
+            flash=profile.flash_attention,
+            gpu_layers=profile.gpu_layers,
+            threads=profile.threads,
+            flags=profile.engine_flags,
+            gpus=tuple(device for device in demand if device != HOST),
+            endpoint=self.config.engine.endpoint,
+            home=home,
+        )
+
+    def what_would_fit(self, ask: Ask, room: Mapping[str, int], devices: Mapping[str, Kind]) -> str:
+        """For a request that exceeds every device: the context that would fit in ``room``, as a sentence."""
+
+        def fits(launch: Launch) -> bool:
+            options = self.options(ask.profile, launch, devices)
+            return any(all(need <= room.get(device, 0) for device, need in demand.items()) for demand in options)
+
+        if self.profile(ask.profile).estimated_memory_gb is not None:
+            return "its estimated_memory_gb is more than that"
+        launch = self.launch(ask.profile, Size(ctx=ask.context, slots=ask.spread))
+        largest = largest_context(launch, fits)
+        if largest is None:
+            return "not even a context of 256 tokens would fit: take a smaller model"
+        return f"a context of {largest} tokens would fit"
+
+    def warnings(self, *, on_gpu: bool) -> list[str]:
+        """What works, but hardly as meant: missing files, and words that the formula contradicts."""
+        found = []
+        for name, profile in self.config.models.items():
+            try:
+                _, formula = self.formula(name, self.launch(name), on_gpu=on_gpu)
+            except LmxdError as error:
+                found.append(f"models.{name}: {error}")
+                continue
+            need, declared = formula.device if on_gpu else formula.host, profile.estimated_memory_gb
+            if declared is not None and declared * GIB < need:
+                found.append(
+                    f"models.{name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
+                    " a launch may run out of memory"
+                )
+        return found
+
+
+def _declared(figure: int, beside: int, on_gpu: bool) -> Estimate:
+    if on_gpu:
+        return Estimate(basis=DECLARED, device=figure, host=beside)
+    return Estimate(basis=DECLARED, device=0, host=figure)

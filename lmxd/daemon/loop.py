@@ -1,0 +1,248 @@
+"""The loop: one event at a time into the core, its decisions carried out before the next. The only writer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lmxd import config as cfg
+from lmxd.core import decisions as d
+from lmxd.core import events as e
+from lmxd.core.admission import Admission
+from lmxd.core.words import Failure, Phase
+from lmxd.daemon.answers import Answers
+from lmxd.daemon.catalog import Catalog
+from lmxd.daemon.launches import Launches, Limits
+from lmxd.daemon.readings import device_reading, kinds, open_probes
+from lmxd.daemon.service import Service
+from lmxd.devices.measurement import Kind, Measurement
+from lmxd.devices.watcher import Watcher
+from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.errors import LmxdError
+from lmxd.gateway.metrics import Metrics
+from lmxd.rpc.server import Listener
+
+log = logging.getLogger(__name__)
+
+_FRESH = 1.0
+"""Seconds for which a reading is good enough to decide on."""
+_RECLAIMING_PERIOD = 0.1
+_BUSY_PERIOD = 1.0
+
+
+class Daemon:
+    """Everything of one running lmxd, but its sockets and signals."""
+
+    def __init__(self, config: cfg.Config, config_path: Path, home: Path, log_dir: Path, nvml: Any) -> None:
+        self.config_path = config_path
+        self.home = home
+        self._nvml = nvml
+        self.admission = Admission()
+        self.launches = Launches(self.handle, log_dir)
+        self.answers = Answers(self)
+        self.listener = Listener(Service(self))
+        self.metrics = Metrics(self.admission.state)
+        self.measured: Sequence[Measurement] = ()
+        self.device_kinds: dict[str, Kind] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._begun = float("-inf")
+        self._handling = False
+        self._adopt(config, *open_probes(config.gpu, nvml))
+
+    def _adopt(self, config: cfg.Config, probes: Sequence[Any], warnings: list[str]) -> None:
+        """Make a configuration the one in force."""
+        self.catalog = Catalog(config)
+        self.engine = LlamaServer(config.engine.path)
+        self.warnings = warnings
+        self._watcher = Watcher(probes, time.monotonic)
+        policy = config.admission_control
+        self.handle(e.PolicyChanged(at=time.monotonic(), queue_depth=policy.queue_depth, enforce=policy.enabled))
+
+    async def begin(self) -> None:
+        """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
+        await self.measure()
+        self.engine_name = await asyncio.to_thread(self._find_engine)
+        on_gpu = Kind.GPU in self.device_kinds.values()
+        self.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
+        for warning in self.warnings:
+            log.warning("%s", warning)
+
+    def _find_engine(self) -> str:
+        try:
+            binary = self.engine.binary()
+        except LmxdError as error:
+            self.warnings.append(str(error))
+            return "none"
+        return f"{binary.path} ({binary.version})"
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again. ConfigError leaves everything as it was."""
+        config = await asyncio.to_thread(cfg.load, self.config_path)
+        old = self.catalog.config
+        probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
+        if config.metrics != old.metrics:
+            warnings.append("metrics.listen takes effect when lmxd is restarted")
+        self._adopt(config, probes, warnings)
+        await self.begin()
+        self._ask_anew()
+        log.info("configuration reloaded from %s", self.config_path)
+        return self.warnings
+
+    # the loop
+
+    def handle(self, event: e.Event) -> None:
+        """Take in a fact and carry out what the core decides. Never awaits, never re-enters."""
+        assert not self._handling, "a decision was carried out by reporting an event on the spot"
+        self._handling = True
+        try:
+            for decision in self.admission.handle(event):
+                self._perform(decision)
+        finally:
+            self._handling = False
+        self._schedule()
+        if isinstance(event, (e.InstanceExited, e.LeaseRequested)):
+            self._wake.set()
+        self.on_change()
+
+    def _perform(self, decision: d.Decision) -> None:
+        _log(decision)
+        match decision:
+            case d.StartInstance():
+                self._start(decision)
+            case d.StopInstance():
+                self.launches.stop(decision.instance)
+            case d.CheckActivity():
+                self.launches.check(decision.instance)
+        self.metrics.observe(decision)
+        self.answers.tell(decision)
+
+    def _start(self, decision: d.StartInstance) -> None:
+        engine = self.catalog.config.engine
+        limits = Limits(
+            load_timeout=engine.load_timeout,
+            stop_timeout=engine.stop_timeout,
+            log_cap=int(engine.log_max_mb * 2**20),
+        )
+        try:
+            plan = self.catalog.plan(decision.instance, decision.ask, decision.demand, self.home)
+        except LmxdError as error:  # the file went away between the request and now
+            failure = Failure(code=error.code, message=str(error))
+            exited = e.InstanceExited(at=time.monotonic(), instance=decision.instance, failure=failure)
+            asyncio.get_running_loop().call_soon(self.handle, exited)
+            return
+        self.launches.start(plan, self.engine, limits, decision.ask.idle_timeout)
+
+    def _schedule(self) -> None:
+        """See to it that time passes for the core when something of its is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.admission.next_deadline()
+        if due is not None:
+            delay = max(0.0, due - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self.handle(e.TimePassed(at=time.monotonic()))
+
+    # readings
+
+    async def keep_measuring(self) -> None:
+        """Measure as often as it matters: not at all while nothing runs and nobody waits."""
+        while True:
+            self._wake.clear()
+            period = self._period()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), period)
+            await self.measure()
+
+    def _period(self) -> float | None:
+        state = self.admission.state
+        if any(i.phase is Phase.RECLAIMING for i in state.instances.values()):
+            return _RECLAIMING_PERIOD
+        return _BUSY_PERIOD if state.instances or state.queue else None
+
+    async def measure(self) -> None:
+        """One look at the devices, told to the core."""
+        pids = self.launches.pids()
+        look = await self._watcher.look({pid for mine in pids.values() for pid in mine})
+        self._begun = look.begun
+        self.measured = look.measurements
+        gpu = self.catalog.config.gpu
+        readings = tuple(device_reading(x, gpu, pids, self._settled(x.id)) for x in look.measurements)
+        before, self.device_kinds = self.device_kinds, kinds(look.measurements)
+        self.handle(e.MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
+        if before != self.device_kinds:
+            self._ask_anew()
+
+    def _settled(self, device: str) -> set[str]:
+        ready = (i for i in self.admission.state.instances.values() if i.phase is Phase.READY)
+        return {i.id for i in ready if device in i.demand}
+
+    def _ask_anew(self) -> None:
+        """Devices or profiles changed: say again what those who wait want, and where it could be placed."""
+        for ticket, waiting in list(self.answers.waiting.items()):
+            try:
+                ask = self.catalog.ask(waiting.ask.profile, waiting.size, self.device_kinds)
+            except LmxdError:
+                continue  # its start will fail and say why
+            self.handle(e.AskChanged(at=time.monotonic(), ticket=ticket, ask=ask))
+
+    # what the service asks
+
+    async def warm(self, model: str) -> None:
+        """Have a fresh reading and the model's header at hand, so that deciding takes microseconds."""
+        if time.monotonic() - self._begun > _FRESH:
+            await self.measure()
+        if not self.catalog.is_warm(model):
+            await asyncio.to_thread(self.catalog.read, model)
+
+    def require_engine(self) -> None:
+        """LmxdError ``engine_missing`` before anything is reserved."""
+        self.engine.binary()
+
+    def summary(self) -> str:
+        """One line for the service manager."""
+        state = self.admission.state
+        books = ", ".join(
+            f"{(a.charged + a.reclaiming) / cfg.GIB:.1f}/{a.ceiling / cfg.GIB:.1f} GiB on {a.device}"
+            for a in state.ledger.accounts.values()
+        )
+        return f"{len(state.instances)} running, {len(state.queue)} queued, {books or 'no device'}"
+
+    # the end
+
+    async def drain(self) -> None:
+        """End everything, and return when it has ended."""
+        self.handle(e.DrainRequested(at=time.monotonic()))
+        await self.launches.all_gone()
+
+
+_QUIET = (d.ReportProgress, d.CheckActivity, d.ForgetInstance)
+
+
+def _log(decision: d.Decision) -> None:
+    """One line for every grant, refusal, start, stop and end."""
+    if isinstance(decision, _QUIET):
+        return
+    match decision:
+        case d.StartInstance():
+            log.info("start %s: %s", decision.instance, dict(decision.demand))
+        case d.StopInstance():
+            log.info("stop %s: %s", decision.instance, decision.cause)
+        case d.GrantLease():
+            log.info("grant %s on %s to uid %d", decision.lease, decision.instance, decision.owner.uid)
+        case d.RefuseLease():
+            refusal = decision.refusal
+            log.info(
+                "refuse %s to uid %d: %s: %s", decision.ask.profile, decision.owner.uid, refusal.code, refusal.message
+            )
+        case d.EndLease():
+            log.info("end %s on %s: %s %s", decision.lease, decision.instance, decision.reason, decision.detail)

@@ -1,0 +1,110 @@
+"""Where the daemon keeps things: its socket, its instances' keys and sockets, their logs, and its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmxd.errors import LmxdError
+
+GROUP = "lmxd"
+_MAX_SOCKET_PATH = 107
+_BACKLOG = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """``home`` holds keys and sockets of instances. ``shared``: other users of group lmxd may come in."""
+
+    socket: Path
+    home: Path
+    logs: Path
+    shared: bool
+
+
+def places(socket_path: Path | None, *, user: bool) -> Places:
+    """As systemd says (RUNTIME_DIRECTORY, LOGS_DIRECTORY), else by convention; a socket named by hand keeps
+
+    everything beside itself. Raises LmxdError for a path that cannot work.
+    """
+    if socket_path is not None:
+        path = socket_path.absolute()
+        home = path.with_name(path.name + ".d")
+        found = Places(socket=path, home=home, logs=home / "log", shared=False)
+    elif user:
+        runtime, state = _user_runtime(), os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+        found = Places(socket=runtime / "lmxd.sock", home=runtime / "lmxd", logs=Path(state) / "lmxd/log", shared=False)
+    else:
+        runtime = Path(os.environ.get("RUNTIME_DIRECTORY", "/run/lmxd").split(":")[0])
+        logs = Path(os.environ.get("LOGS_DIRECTORY", "/var/log/lmxd").split(":")[0])
+        found = Places(socket=runtime / "lmxd.sock", home=runtime / "i", logs=logs, shared=True)
+    if len(os.fsencode(found.socket)) > _MAX_SOCKET_PATH:
+        raise LmxdError(
+            "config", f"socket {found.socket} is longer than {_MAX_SOCKET_PATH} bytes", "choose a shorter --socket"
+        )
+    return found
+
+
+def _user_runtime() -> Path:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if not runtime:
+        raise LmxdError("config", "XDG_RUNTIME_DIR is not set", "set it, or give --socket")
+    return Path(runtime)
+
+
+def occupy(where: Places) -> int:
+    """Make the directories and take the lock; returns its descriptor, to be kept open.
+
+    Raises LmxdError if another lmxd has it, or if a directory cannot be made or is not ours.
+    """
+    try:
+        for directory in (where.socket.parent, where.home, where.logs):
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        mine = where.home.stat()
+        if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:
+            raise LmxdError("config", f"{where.home} can be written by others", "remove it, or choose another --socket")
+        lock = os.open(where.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise LmxdError("config", f"{error.filename}: {error.strerror}", "run as root, or with --user") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise LmxdError(
+            "config", f"another lmxd runs in {where.home}", "stop it, or choose another --socket"
+        ) from error
+    if where.shared:
+        _open_to_group(where.home, 0o750)
+    return lock
+
+
+def listen(where: Places) -> socket.socket:
+    """A listening socket at the place for it. What a dead daemon left there goes; the lock says that it is dead."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old = os.umask(0o177)
+    try:
+        where.socket.unlink(missing_ok=True)
+        sock.bind(str(where.socket))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise LmxdError("config", f"socket {where.socket}: {error.strerror}", "choose another --socket") from error
+    finally:
+        os.umask(old)
+    if where.shared:
+        _open_to_group(where.socket, 0o660)
+    return sock
+
+
+def _open_to_group(path: Path, mode: int) -> None:
+    """To the group lmxd where there is one; else only to ourselves."""
+    try:
+        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        path.chmod(mode)
+    except (KeyError, PermissionError):
+        pass

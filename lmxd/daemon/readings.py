@@ -1,0 +1,85 @@
+"""Measurements turned into the core's readings: whose process is whose, and what the configuration allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from lmxd.config import GIB, DeviceConfig, GpuConfig
+from lmxd.core.words import DeviceReading, InstanceId, Taken
+from lmxd.devices.host import HostProbe
+from lmxd.devices.measurement import HOST, Kind, Measurement, Probe
+from lmxd.devices.nvml import NoGpu, NvmlProbe
+
+
+def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
+    """The probes for the devices wanted, and warnings. Where NVML finds no GPU, RAM takes their place."""
+    wanted = gpu.wanted()
+    if wanted is not None and all(d.device == HOST for d in wanted):
+        return [HostProbe()], []
+    refs = None if wanted is None else tuple(d.device for d in wanted if d.device != HOST)
+    probe = NvmlProbe(nvml, refs)
+    try:
+        probe.look()
+    except NoGpu as why:
+        asked = f"gpu.device {', '.join(map(str, refs))} cannot be had" if refs else "no GPU"
+        return [HostProbe()], [f"{asked} ({why}): models run in RAM, on the CPU"]
+    if wanted is not None and any(d.device == HOST for d in wanted):
+        return [probe, HostProbe()], []
+    return [probe], []
+
+
+def device_reading(
+    found: Measurement, gpu: GpuConfig, pids: Mapping[InstanceId, Set[int]], settled: Set[InstanceId]
+) -> DeviceReading:
+    """One device's measurement in the core's terms. ``settled`` are the ready instances that have bytes there."""
+    if found.unavailable is not None:
+        return DeviceReading(device=found.id, unavailable=found.unavailable)
+    allowed = _config_of(found, gpu)
+    limit = None if allowed.max_memory_gb is None else int(allowed.max_memory_gb * GIB)
+    return DeviceReading(
+        device=found.id,
+        capacity=found.capacity,
+        used=found.used,
+        margin=_margin(found, allowed, limit),
+        limit=limit,
+        taken=_taken(found, pids, settled),
+    )
+
+
+def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
+    for device in gpu.wanted() or ():
+        if str(device.device) == found.ref:
+            return device
+    return gpu.complete(DeviceConfig(device=found.ref))
+
+
+def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
+    """As configured; else 2 GiB of a GPU, or of RAM the larger of 1 GiB and 5 %, but no more than a limit leaves."""
+    if allowed.margin_gb is not None:
+        return int(allowed.margin_gb * GIB)
+    default = 2 * GIB if found.kind is Kind.GPU else max(GIB, found.capacity // 20)
+    return default if limit is None else min(default, max(0, found.capacity - limit))
+
+
+def _taken(
+    found: Measurement, pids: Mapping[InstanceId, Set[int]], settled: Set[InstanceId]
+) -> dict[InstanceId, Taken] | None:
+    """Bytes by instance; None where they cannot be told apart.
+
+    In a container NVML names the host's pids: a ready instance then has none that are known.
+    """
+    if found.processes is None:
+        return None
+    taken = {}
+    for instance, mine in pids.items():
+        uses = [found.processes[pid] for pid in mine if pid in found.processes]
+        if uses:
+            taken[instance] = Taken(total=sum(u.total for u in uses), visible=sum(u.visible for u in uses))
+    if found.kind is Kind.GPU and any(instance not in taken for instance in settled):
+        return None
+    return taken
+
+
+def kinds(measurements: Sequence[Measurement]) -> dict[str, Kind]:
+    return {m.id: m.kind for m in measurements}

@@ -1,0 +1,51 @@
+"""What a probe says of one device at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+HOST = "host"
+
+
+class Kind(StrEnum):
+    GPU = "gpu"
+    HOST = "host"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Use:
+    """Bytes of one process. ``visible`` is the part that the device's ``used`` contains."""
+
+    total: int
+    visible: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """``capacity`` is what processes can have: ``reserved`` (the driver's own) is not in it, nor in ``used``.
+
+    ``processes`` is by pid, None where the device cannot tell them apart. With
+    ``unavailable`` set (why), the figures mean nothing. ``ref`` is the name it was
+    configured by, ``id`` the one that lasts: a UUID, or "host".
+    """
+
+    id: str
+    ref: str
+    kind: Kind
+    name: str
+    capacity: int = 0
+    reserved: int = 0
+    used: int = 0
+    processes: Mapping[int, Use] | None = None
+    unavailable: str | None = None
+
+
+class Probe(Protocol):
+    """Looks at some devices. May block; is called from one thread only; never raises for a device's faults."""
+
+    def measure(self, pids: Set[int]) -> list[Measurement]:
+        """One look. ``pids`` are the processes whose use is of interest."""
+        ...

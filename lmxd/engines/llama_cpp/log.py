@@ -1,0 +1,75 @@
+"""Reads llama-server's log: the buffers it says it has, and why it gave up.
+
+Wordings move between builds, so the patterns are loose, and an exit that none of them
+explains is still a failure (tests/engines/logs holds real ones).
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+from lmxd.engines.engine import Diagnosis
+
+_BUFFER = re.compile(r"(\S+) +(?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+
+_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (
+        "out_of_memory",
+        re.compile(
+            r"out of memory|failed to allocate|unable to allocate|cannot allocate memory|bad_alloc"
+            r"|ErrorOutOfDeviceMemory|failed to reserve compute",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "bad_flag",
+        re.compile(r"^error: |invalid argument: |error while handling argument|unknown argument", re.MULTILINE),
+    ),
+    (
+        "bad_model",
+        re.compile(
+            r"error loading model|failed to load model|unknown model architecture|invalid magic|is not within the file"
+            r"|failed to read|gguf_init|wrong number of tensors|missing tensor",
+            re.IGNORECASE,
+        ),
+    ),
+    ("endpoint_in_use", re.compile(r"couldn't bind|could not bind|address already in use", re.IGNORECASE)),
+    ("bad_context", re.compile(r"failed to create.context|failed to initialize the context", re.IGNORECASE)),
+)
+_SENTENCES = {
+    "out_of_memory": "the engine ran out of memory",
+    "bad_flag": "the engine did not understand its command line",
+    "bad_model": "the engine could not load the model file",
+    "endpoint_in_use": "the engine could not listen on its endpoint",
+    "bad_context": "the engine could not set up the context",
+}
+_PREFIX = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
+
+
+def buffers(log: Sequence[str]) -> dict[str, float]:
+    """MiB by the backend's name for the place, all kinds of buffers summed."""
+    sizes: dict[str, float] = {}
+    for line in log:
+        if match := _BUFFER.search(line):
+            sizes[match[1]] = sizes.get(match[1], 0.0) + float(match[2])
+    return sizes
+
+
+def diagnose(status: int | None, log: Sequence[str]) -> Diagnosis:
+    """The first reason in the log that is known, with the line that says so; else what the status tells."""
+    errors = [_PREFIX.sub("", line) for line in log if " E " in line or line.startswith("error") or "terminate" in line]
+    text = "\n".join(errors) or "\n".join(log)
+    for code, pattern in _REASONS:
+        if match := pattern.search(text):
+            line = text[: match.end()].count("\n")
+            return Diagnosis(code=code, message=f"{_SENTENCES[code]}: {text.splitlines()[line].strip()}")
+    if status == -signal.SIGKILL:
+        return Diagnosis(
+            code="killed", message="the engine was killed, by the kernel for want of memory or by somebody"
+        )
+    if status is not None and status < 0:
+        return Diagnosis(code="crashed", message=f"the engine crashed ({signal.Signals(-status).name})")
+    said = errors[-1].strip() if errors else "its log does not say why"
+    return Diagnosis(code="exited", message=f"the engine exited with status {status}: {said}")

@@ -1,0 +1,116 @@
+"""Model files: opened, all parts read, and remembered for as long as they do not change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lmxd.errors import LmxdError
+from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
+from lmxd.gguf.model import Model, Unsupported, model_of
+from lmxd.gguf.split import part_names
+
+_Key = tuple[str, int, int, int, int]
+_models: dict[_Key, Model] = {}
+_MAX_REMEMBERED = 256
+
+
+def read_model(path: Path) -> Model:
+    """The facts of the model in ``path`` (the first part, if it is split).
+
+    Raises LmxdError: ``model_file_missing`` if it is not there or not a regular file,
+    ``bad_model_file`` if its header cannot be used or the closed form does not cover it.
+    """
+    key = _key(path)
+    if key not in _models:
+        if len(_models) >= _MAX_REMEMBERED:
+            _models.clear()
+        _models[key] = _read(path)
+    return _models[key]
+
+
+def is_read(path: Path) -> bool:
+    """Whether ``read_model`` would answer from memory."""
+    return _key(path) in _models
+
+
+def _read(path: Path) -> Model:
+    header = _header(path)
+    try:
+        return model_of(header, _all_tensors(path, header))
+    except Unsupported as error:
+        raise LmxdError("bad_model_file", f"{path}: {error}") from error
+    except HeaderError as error:
+        raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
+
+
+def _all_tensors(path: Path, header: Header) -> tuple[Tensor, ...]:
+    count = header.metadata.get("split.count", 1)
+    if not isinstance(count, int) or count <= 1:
+        return header.tensors
+    if header.metadata.get("split.no", 0) != 0:
+        raise HeaderError("this is not the first part of a split model: name the part that ends in -00001-of-…")
+    try:
+        names = part_names(str(path), count)
+    except ValueError as error:
+        raise HeaderError(str(error)) from error
+    tensors = list(header.tensors)
+    for name in names[1:]:
+        tensors += _header(Path(name)).tensors
+    if len({t.name for t in tensors}) != len(tensors):
+        raise HeaderError("a tensor occurs in two parts")
+    expected = header.metadata.get("split.tensors.count", len(tensors))
+    if expected != len(tensors):
+        raise HeaderError(f"the parts hold {len(tensors)} tensors, not {expected}: a part belongs to another model")
+    return tuple(tensors)
+
+
+def _header(path: Path) -> Header:
+    _key(path)
+    try:
+        with path.open("rb") as file:
+            return read_header(file, os.fstat(file.fileno()).st_size)
+    except HeaderError as error:
+        raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
+    except OSError as error:
+        raise LmxdError(
+            "model_file_missing", f"{path}: {error.strerror}", "check the path and its permissions"
+        ) from error
+
+
+def _key(path: Path) -> _Key:
+    try:
+        real = path.resolve(strict=True)
+        found = real.stat()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise LmxdError(
+            "model_file_missing", f"{path}: {reason}", "set path, or put the file into model_dir"
+        ) from error
+    if not real.is_file():
+        raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
+    return (str(real), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def find_model(model_dir: Path, name: str) -> Path:
+    """The file for a profile without a path: NAME.gguf in ``model_dir``, else the one whose name begins with NAME.
+
+    Raises LmxdError ``model_file_missing`` if there is none, or more than one.
+    """
+    remedy = f"set models.{name}.path"
+    try:
+        files = sorted(p for p in model_dir.iterdir() if p.suffix == ".gguf" and _is_first(p))
+    except OSError as error:
+        raise LmxdError("model_file_missing", f"model_dir {model_dir}: {error.strerror}", remedy) from error
+    exact = [p for p in files if p.stem.lower() == name.lower()]
+    found = exact or [p for p in files if p.stem.lower().startswith(name.lower())]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LmxdError("model_file_missing", f"there is no {name}.gguf in {model_dir}", f"{remedy}, or put it there")
+    raise LmxdError("model_file_missing", f"{name} could be {', '.join(p.name for p in found)}", remedy)
+
+
+def _is_first(path: Path) -> bool:
+    """Whether a file is a whole model or the first part of one."""
+    return "-of-" not in path.name or "-00001-of-" in path.name

@@ -1,0 +1,1 @@
+"""HTTP fronts of the daemon. So far: /metrics."""

@@ -1,0 +1,1 @@
+"""Pure: what a GGUF header says, and the bytes that llama.cpp takes for it (tests/test_architecture.py)."""

@@ -1,0 +1,70 @@
+"""An instance's log: a file that the process appends to, so that it outlives us, cut when it grows too long."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_TAIL = 64 * 1024
+_MAX_FILES = 64
+
+
+class Log:
+    def __init__(self, directory: Path, instance: str, cap: int) -> None:
+        """``cap``: bytes."""
+        self.path = directory / f"{instance}.log"
+        self._cap = cap
+
+    def open(self) -> int:
+        """A descriptor for the process to write to; the log starts empty.
+
+        The directory is made if need be; logs beyond the newest 64 are removed.
+        """
+        self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _forget_old(self.path.parent)
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
+
+    def trim(self) -> None:
+        """Beyond the cap, keep the last quarter. The process goes on appending to the same file."""
+        with suppress(OSError):
+            if self.path.stat().st_size <= self._cap:
+                return
+            kept = _last_bytes(self.path, self._cap // 4)
+            with self.path.open("r+b") as file:
+                file.truncate(0)
+            with self.path.open("ab") as file:
+                file.write(b"... (cut by lmxd: the log reached its size cap)\n" + kept)
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a log, at most 64 KiB of them; empty if there is none."""
+    try:
+        return _last_bytes(path, _TAIL).decode("utf-8", "replace").splitlines()[-lines:] if lines > 0 else []
+    except OSError:
+        return []
+
+
+def head(path: Path) -> list[str]:
+    """The first 256 KiB of a log: all that an engine says while it loads."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4 * _TAIL).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - count))
+        if size > count:
+            file.readline()  # most likely half a line
+        return file.read(count)
+
+
+def _forget_old(directory: Path) -> None:
+    with suppress(FileNotFoundError):
+        logs = sorted(directory.glob("*.log"), key=lambda p: p.stat().st_mtime, reverse=True)
+        for path in logs[_MAX_FILES:]:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,338 @@
+"""Every message of the protocol. Bytes are ``int`` bytes, times are seconds. Unknown parameters are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROTOCOL = "1.0"
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Result(BaseModel):
+    """Results may grow: a client ignores what it does not know."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Nothing(Params):
+    """A method without parameters."""
+
+
+class HelloParams(Params):
+    protocol: str = Field(PROTOCOL, max_length=32, description="the version that the client speaks")
+
+
+class Size(Params):
+    """How large; what is left out is taken from the model's profile."""
+
+    ctx: int | None = Field(None, ge=1, le=2**27, description="tokens that a slot must hold")
+    slots: int | None = Field(None, ge=1, le=256, description="concurrent generations")
+
+
+class RequestParams(Size):
+    model: Name = Field(description="a profile of the configuration")
+    wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
+        None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"
+    )
+    hold: Literal["connection", "ttl", "explicit"] = Field("connection", description="what keeps the lease alive")
+    ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
+        None, description="seconds that a lease held by ttl lives without renew; 60 by default"
+    )
+
+
+class LeaseParams(Params):
+    lease: Name
+
+
+class RenewParams(LeaseParams):
+    ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
+
+
+class TicketParams(Params):
+    ticket: Name
+
+
+class InstanceParams(Params):
+    instance: Name
+
+
+class LogsParams(InstanceParams):
+    lines: int = Field(100, ge=1, le=10_000)
+
+
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+
+class EstimateParams(Size):
+    model: Name
+    cache_type_k: CacheType | None = None
+    cache_type_v: CacheType | None = None
+
+
+class Hello(Result):
+    protocol: str
+    server: str
+    capabilities: list[str]
+
+
+class Granted(Result):
+    """A lease. ``base_url`` and ``api_key`` are what an OpenAI client wants; ``socket`` is set for a Unix endpoint."""
+
+    lease: str
+    instance: str
+    model: str
+    endpoint: str
+    base_url: str
+    api_key: str
+    socket: str | None = None
+    ctx: int
+    slots: int
+    devices: dict[str, int] = Field(description="bytes charged, by device")
+    basis: str = Field(description="where the bytes come from: declared or closed-form")
+    hold: str
+    ttl: float | None = None
+    waited: float
+
+
+class Released(Result):
+    lease: str
+
+
+class Renewed(Result):
+    lease: str
+    expires_in: float | None = None
+
+
+class Cancelled(Result):
+    ticket: str
+
+
+class Holder(Result):
+    name: str
+    bytes: int
+    phase: str
+    leases: int = 0
+
+
+class Shortfall(Result):
+    """Why not, on one device: ``need`` bytes against ``have``; ``ceiling`` is the most there could ever be."""
+
+    device: str
+    need: int
+    have: int
+    ceiling: int
+    holders: list[Holder] = []
+    unavailable: str | None = None
+
+
+class Device(Result):
+    """headroom = min(limit, capacity - margin - foreign) - charged - reclaiming."""
+
+    id: str
+    ref: str
+    kind: str
+    name: str
+    capacity: int
+    reserved: int
+    margin: int
+    limit: int | None
+    used: int
+    foreign: int
+    charged: int
+    reclaiming: int
+    headroom: int
+    unavailable: str | None = None
+
+
+class Devices(Result):
+    devices: list[Device]
+
+
+class LeaseInfo(Result):
+    lease: str
+    uid: int
+    pid: int
+    hold: str
+    slots: int
+    age: float
+    expires_in: float | None = None
+
+
+class Instance(Result):
+    instance: str
+    model: str
+    phase: str
+    pid: int | None = None
+    endpoint: str | None = None
+    ctx: int
+    slots: int
+    busy: bool
+    idle: float = Field(description="seconds since it last did something")
+    idle_timeout: float | None = Field(description="null for a pinned one")
+    age: float
+    promised: dict[str, int]
+    charged: dict[str, int]
+    leases: list[LeaseInfo]
+
+
+class Instances(Result):
+    instances: list[Instance]
+
+
+class Ticket(Result):
+    ticket: str
+    model: str
+    uid: int
+    pid: int
+    position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
+    waited: float
+    instance: str | None = None
+    shortfalls: list[Shortfall] = []
+
+
+class Queue(Result):
+    depth: int
+    tickets: list[Ticket]
+
+
+class Model(Result):
+    model: str
+    ctx: int
+    slots: int
+    path: str | None = None
+    bytes: dict[str, int] = Field(description="what a new instance would be charged, by device")
+    basis: str | None = None
+    running: int
+    problem: str | None = Field(None, description="why a request for it would be refused")
+
+
+class Models(Result):
+    models: list[Model]
+
+
+class Status(Result):
+    version: str
+    uptime: float
+    engine: str
+    admission: bool = Field(description="whether admission is enforced")
+    draining: bool
+    devices: list[Device]
+    instances: int
+    leases: int
+    waiting: int
+    queue_depth: int
+    broken_invariants: list[str] = []
+    warnings: list[str] = []
+
+
+class Estimated(Result):
+    """Bytes by part, on the device and on the host; without parts when only the declared figure is known."""
+
+    model: str
+    ctx: int
+    slots: int
+    basis: str
+    devices: dict[str, dict[str, int]]
+    host: dict[str, int]
+    declared: int | None = None
+    inputs: dict[str, Any] = {}
+
+
+class Logs(Result):
+    instance: str
+    lines: list[str]
+
+
+class Stopped(Result):
+    instance: str
+
+
+class Reloaded(Result):
+    path: str
+    warnings: list[str] = []
+
+
+class Watching(Result):
+    watching: bool = True
+
+
+class Described(Result):
+    protocol: str
+    methods: dict[str, Any]
+    notifications: dict[str, Any]
+
+
+class Progress(Result):
+    """Notification ``lmxd.progress``: where a waiting request stands."""
+
+    request: str | int | float | None
+    ticket: str
+    position: int
+    state: Literal["queued", "starting"]
+    instance: str | None = None
+    shortfalls: list[Shortfall] = []
+
+
+class LeaseEnded(Result):
+    """Notification ``lmxd.lease_ended``: a lease of this connection ended, other than by its release."""
+
+    lease: str
+    instance: str
+    reason: str
+    detail: str = ""
+
+
+class Happened(Result):
+    """Notification ``lmxd.event``, to those who watch: one decision of the daemon."""
+
+    event: str
+    at: float = Field(description="seconds since the epoch")
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+METHODS: dict[str, tuple[type[Params], type[Result], str]] = {
+    "hello": (HelloParams, Hello, "negotiate the protocol"),
+    "describe": (Nothing, Described, "JSON Schema of every method and notification"),
+    "request": (RequestParams, Granted, "ask for a lease; answered when it is granted or refused"),
+    "release": (LeaseParams, Released, "end a lease"),
+    "renew": (RenewParams, Renewed, "keep a lease alive: restarts its TTL and its instance's idle clock"),
+    "cancel": (TicketParams, Cancelled, "take a waiting request out of the queue"),
+    "status": (Nothing, Status, "the daemon and its devices at a glance"),
+    "devices": (Nothing, Devices, "bytes by device, measured now"),
+    "instances": (Nothing, Instances, "instances and their leases"),
+    "queue": (Nothing, Queue, "requests that wait or start, in order"),
+    "models": (Nothing, Models, "the profiles that can be requested"),
+    "estimate": (EstimateParams, Estimated, "bytes that a model would take, by part"),
+    "logs": (LogsParams, Logs, "the last lines of an instance's log"),
+    "stop": (InstanceParams, Stopped, "end an instance, whatever it is doing (administrators)"),
+    "reload": (Nothing, Reloaded, "read the configuration again (administrators)"),
+    "watch": (Nothing, Watching, "from now on, notify of everything that is decided"),
+}
+"""Method -> parameters, result, one line. On the wire each is ``lmxd.NAME``; the prefix may be left out."""
+
+NOTIFICATIONS: dict[str, type[Result]] = {
+    "lmxd.progress": Progress,
+    "lmxd.lease_ended": LeaseEnded,
+    "lmxd.event": Happened,
+}
+
+
+def describe() -> Described:
+    """The protocol as JSON Schema."""
+    return Described(
+        protocol=PROTOCOL,
+        methods={
+            f"lmxd.{name}": {"description": text, "params": p.model_json_schema(), "result": r.model_json_schema()}
+            for name, (p, r, text) in METHODS.items()
+        },
+        notifications={name: n.model_json_schema() for name, n in NOTIFICATIONS.items()},
+    )

@@ -1,0 +1,30 @@
+"""Who is at the other end of a Unix socket, as the kernel says. Nothing a client sends counts for its identity."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+_SO_PEERGROUPS = 59
+_MAX_OPTION = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    pid: int
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+
+def peer_of(sock: Any) -> Peer:
+    """The credentials of the process that connected, at the time it did."""
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_OPTION)
+    except OSError:
+        raw = b""  # more groups than Python's getsockopt can take: only the primary one counts
+    groups = struct.unpack(f"{len(raw) // 4}I", raw)
+    return Peer(pid, uid, gid, frozenset((gid, *groups)))

@@ -1,0 +1,195 @@
+"""The server's side of a connection: frames in, calls to the service, answers and notifications out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import select
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Any, Protocol, cast
+
+from pydantic import BaseModel, ValidationError
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import framing
+from lmxd.rpc.messages import METHODS, Params
+from lmxd.rpc.peer import Peer, peer_of
+
+MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS_PER_UID = 512
+MAX_IN_FLIGHT = 32
+MAX_UNREAD = 256 * 1024
+_HALF_CLOSED_CHECK = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """What the daemon does about calls. Raising LmxdError answers with an error."""
+
+    def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[BaseModel]: ...
+
+    def keeps(self, connection: Connection) -> bool:
+        """Whether the connection still has something to wait for when no call is in flight."""
+        ...
+
+    def left(self, connection: Connection) -> None: ...
+
+
+class Listener:
+    """Counts connections and makes a ``Connection`` of each."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.connections: dict[int, Connection] = {}
+        self._per_uid: Counter[int] = Counter()
+        self._ids = itertools.count(1)
+
+    def __call__(self) -> Connection:
+        return Connection(self, next(self._ids))
+
+    def admit(self, connection: Connection) -> str | None:
+        """Count a connection in, or say why there are too many."""
+        if len(self.connections) >= MAX_CONNECTIONS:
+            return f"lmxd has {MAX_CONNECTIONS} connections already"
+        if self._per_uid[connection.peer.uid] >= MAX_CONNECTIONS_PER_UID:
+            return f"uid {connection.peer.uid} has {MAX_CONNECTIONS_PER_UID} connections already"
+        self._per_uid[connection.peer.uid] += 1
+        self.connections[connection.id] = connection
+        return None
+
+    def forget(self, connection: Connection) -> None:
+        if self.connections.pop(connection.id, None):
+            self._per_uid[connection.peer.uid] -= 1
+            self.service.left(connection)
+
+
+class Connection(asyncio.Protocol):
+    """One client. It has left when its socket is closed at its end; shutting down its sending half is not leaving."""
+
+    peer: Peer
+    _transport: asyncio.Transport
+
+    def __init__(self, listener: Listener, id: int) -> None:
+        self.id = id
+        self.open = False
+        self._listener = listener
+        self._framer = framing.Framer()
+        self._calls: dict[asyncio.Task[None], framing.Call] = {}
+        self._half_closed: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
+        self.peer = peer_of(transport.get_extra_info("socket"))
+        self._transport.set_write_buffer_limits(high=MAX_UNREAD)
+        if why := self._listener.admit(self):
+            self._refuse_and_close(framing.REFUSED, why, {"code": "too_many"})
+            return
+        self.open = True
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            lines = self._framer.feed(data)
+        except framing.FrameTooLong:
+            self._refuse_and_close(framing.INVALID_REQUEST, f"a frame is longer than {framing.MAX_FRAME} bytes")
+            return
+        for line in lines:
+            if self.open:
+                self._take(framing.understand(line))
+
+    def _take(self, frame: framing.Call | framing.Malformed) -> None:
+        if isinstance(frame, framing.Malformed):
+            self.send(framing.error(frame.id, frame.code, frame.message, {"code": "invalid_request"}))
+            return
+        if len(self._calls) >= MAX_IN_FLIGHT:
+            message = f"{MAX_IN_FLIGHT} calls are in flight on this connection already"
+            self.send(framing.error(frame.id, framing.REFUSED, message, {"code": "too_many"}))
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(frame))
+        self._calls[task] = frame
+        task.add_done_callback(self._answered)
+
+    async def _answer(self, call: framing.Call) -> None:
+        try:
+            name = call.method.removeprefix("lmxd.")
+            if name not in METHODS:
+                answer = framing.error(
+                    call.id,
+                    framing.METHOD_NOT_FOUND,
+                    f"there is no method {call.method!r}: lmxd.describe lists them",
+                    {"code": "unknown_method"},
+                )
+            else:
+                params = METHODS[name][0].model_validate(call.params)
+                value = await self._listener.service.call(self, call.id, name, params)
+                answer = framing.result(call.id, value.model_dump(mode="json"))
+        except ValidationError as error:
+            message = "; ".join(_problem(e) for e in error.errors())
+            answer = framing.error(call.id, framing.INVALID_PARAMS, message, {"code": "invalid_params"})
+        except LmxdError as error:
+            data = {"code": error.code, "remedy": error.remedy, **error.data}
+            answer = framing.error(call.id, framing.REFUSED, error.message, data)
+        except Exception:
+            log.exception("%s failed", call.method)
+            message = "lmxd failed at this: see its log"
+            answer = framing.error(call.id, framing.INTERNAL_ERROR, message, {"code": "internal"})
+        if call.wants_answer:
+            self.send(answer)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._calls.pop(task, None)
+        if self._half_closed and not self._calls and not self._listener.service.keeps(self):
+            self._transport.close()
+
+    def send(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def notify(self, method: str, params: BaseModel) -> None:
+        self.send(framing.notification(method, params.model_dump(mode="json")))
+
+    def pause_writing(self) -> None:
+        """A client that does not read is cut off, rather than told half of what happens."""
+        log.warning("uid %d pid %d does not read its answers: cut off", self.peer.uid, self.peer.pid)
+        self._transport.abort()
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more, like socat at the end of its input; it may still read."""
+        self._check_half_closed()
+        return True
+
+    def _check_half_closed(self) -> None:
+        if self._transport.is_closing():
+            return
+        poller = select.poll()
+        poller.register(self._transport.get_extra_info("socket").fileno(), 0)
+        gone = any(event & select.POLLHUP for _, event in poller.poll(0))
+        if gone or not (self._calls or self._listener.service.keeps(self)):
+            self._transport.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._half_closed = loop.call_later(_HALF_CLOSED_CHECK, self._check_half_closed)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.open = False
+        if self._half_closed:
+            self._half_closed.cancel()
+        self._listener.forget(self)
+        for task in list(self._calls):
+            task.cancel()
+
+    def _refuse_and_close(self, code: int, message: str, data: dict[str, Any] | None = None) -> None:
+        self.open = False
+        self.send(framing.error(None, code, message, data or {"code": "invalid_request"}))
+        self._transport.close()
+
+
+def _problem(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("constrained-", "function-")))
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown parameter"
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key} is {error['input']!r}: {error['msg']}"

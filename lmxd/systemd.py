@@ -1,0 +1,62 @@
+"""The little of systemd's protocols that a daemon needs: sd_notify(3), socket activation, the watchdog."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+_FIRST_FD = 3
+
+
+class Notifier:
+    """Tells the service manager how things are; does nothing where there is none."""
+
+    def __init__(self, env: Mapping[str, str] = os.environ) -> None:
+        self._address = env.get("NOTIFY_SOCKET", "")
+        self._said = ""
+        microseconds = env.get("WATCHDOG_USEC", "")
+        mine = env.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog: float | None = int(microseconds) / 1e6 if microseconds.isdecimal() and mine else None
+        """Seconds within which WATCHDOG=1 is expected."""
+
+    def ready(self, status: str) -> None:
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        """One line for people; sent only when it is another one."""
+        if status != self._said:
+            self._said = status
+            self._send(f"STATUS={status}")
+
+    def reloading(self) -> None:
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1\nSTATUS=stopping")
+
+    def alive(self) -> None:
+        self._send("WATCHDOG=1")
+
+    def _send(self, message: str) -> None:
+        if not self._address.startswith(("/", "@")):
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        with socket.socket(socket.AF_UNIX, kind) as sock, suppress(OSError):
+            sock.sendto(message.encode(), address)  # a manager that does not listen must not stop the daemon
+
+
+def activated_socket(env: Mapping[str, str] = os.environ) -> socket.socket | None:
+    """The listening socket that systemd passed, if it did."""
+    if env.get("LISTEN_PID") != str(os.getpid()) or not env.get("LISTEN_FDS", "").isdecimal():
+        return None
+    for fd in range(_FIRST_FD, _FIRST_FD + int(env["LISTEN_FDS"])):
+        os.set_inheritable(fd, False)
+        sock = socket.socket(fileno=fd)
+        if sock.family == socket.AF_UNIX and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return sock
+        sock.detach()
+    return None
