@@ -1,1 +1,25 @@
-def main() -> None: ...
+"""``lmxctl``: all commands under one name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lmxd import __version__
+from lmxd.cli import admin, estimate, leases, views
+from lmxd.cli.common import SocketPath, Sysexits
+
+
+@click.group(cls=Sysexits, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--socket", "socket_path", type=SocketPath, help="The daemon's socket; LMXD_SOCKET by default.")
+@click.version_option(__version__, prog_name="lmxctl")
+def main(socket_path: Path | None) -> None:
+    """Lease language models from lmxd, and see what it does with the memory."""
+
+
+for _command in (*leases.COMMANDS, *views.COMMANDS, *estimate.COMMANDS, *admin.COMMANDS):
+    main.add_command(_command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+# make          build lmxd into .venv
+# make demo     see it work: a real model, leased, asked, released
+# make test     every check and every test
+# make install  as root: /opt/lmxd, /usr/local/bin, the systemd unit, /etc/lmxd/config.yaml (never overwritten)
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+LIBDIR ?= /opt/lmxd
+UNITDIR ?= /usr/lib/systemd/system
+SYSUSERSDIR ?= /usr/lib/sysusers.d
+TMPFILESDIR ?= /usr/lib/tmpfiles.d
+ETCDIR ?= /etc/lmxd
+VENV ?= .venv
+WORKERS ?= auto
+
+MANDIR = $(PREFIX)/share/man
+COMPLETIONS = $(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/fish/vendor_completions.d
+
+all:
+	EDITABLE=1 contrib/prepare.sh $(VENV)
+
+demo:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine
+	@contrib/demo.sh $(VENV)
+
+test:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+bench:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
+	@$(VENV)/bin/python bench/admission.py
+	@$(VENV)/bin/python bench/rpc.py
+
+install:
+	contrib/prepare.sh $(DESTDIR)$(LIBDIR) engine
+	contrib/relocate.sh $(DESTDIR)$(LIBDIR) $(LIBDIR)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	ln -sf $(LIBDIR)/bin/lmxd $(LIBDIR)/bin/lmxctl $(DESTDIR)$(PREFIX)/bin/
+	install -D -m 644 -t $(DESTDIR)$(UNITDIR) contrib/systemd/lmxd.service contrib/systemd/lmxd.socket
+	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(DESTDIR)$(UNITDIR)/lmxd.service
+	install -D -m 644 contrib/systemd/lmxd.sysusers $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf
+	install -D -m 644 contrib/systemd/lmxd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
+	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man1 contrib/man/lmxctl.1
+	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man8 contrib/man/lmxd.8
+	install -d $(addprefix $(DESTDIR),$(COMPLETIONS))
+	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion bash > $(DESTDIR)$(word 1,$(COMPLETIONS))/lmxctl
+	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion zsh > $(DESTDIR)$(word 2,$(COMPLETIONS))/_lmxctl
+	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion fish > $(DESTDIR)$(word 3,$(COMPLETIONS))/lmxctl.fish
+	test -e $(DESTDIR)$(ETCDIR)/config.yaml || install -D -m 644 etc/lmxd/config.yaml $(DESTDIR)$(ETCDIR)/config.yaml
+	test -n "$(DESTDIR)" || contrib/systemd/activate.sh
+
+uninstall:
+	test -n "$(DESTDIR)" || contrib/systemd/deactivate.sh
+	rm -rf $(DESTDIR)$(LIBDIR)
+	rm -f $(DESTDIR)$(PREFIX)/bin/lmxd $(DESTDIR)$(PREFIX)/bin/lmxctl
+	rm -f $(DESTDIR)$(UNITDIR)/lmxd.service $(DESTDIR)$(UNITDIR)/lmxd.socket
+	rm -f $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
+	rm -f $(DESTDIR)$(MANDIR)/man1/lmxctl.1 $(DESTDIR)$(MANDIR)/man8/lmxd.8
+	rm -f $(DESTDIR)$(word 1,$(COMPLETIONS))/lmxctl $(DESTDIR)$(word 2,$(COMPLETIONS))/_lmxctl
+	rm -f $(DESTDIR)$(word 3,$(COMPLETIONS))/lmxctl.fish
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: all demo test bench install uninstall clean

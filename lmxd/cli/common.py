@@ -1,0 +1,75 @@
+"""What all commands share: the connection, --json, and errors that end in the right exit status."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lmxd.cli import output
+from lmxd.errors import EX_USAGE, LmxdError
+from lmxd.rpc.client import Client, default_socket
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def connect() -> Client:
+    """A connection to the daemon that --socket, LMXD_SOCKET or convention names."""
+    named = click.get_current_context().find_root().params.get("socket_path")
+    return Client(named if named is not None else default_socket())
+
+
+def answers(command: F) -> F:
+    """Gives a command --json as ``json_wanted``, and turns its LmxdErrors into messages and exit statuses."""
+
+    @click.option("--json", "json_wanted", is_flag=True, help="Print JSON.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, json_wanted: bool, **kwargs: Any) -> Any:
+        try:
+            return command(*args, json_wanted=json_wanted, **kwargs)
+        except LmxdError as error:
+            output.fail(error, json_wanted=json_wanted)
+
+    return wrapped  # type: ignore[return-value]
+
+
+class Sysexits(click.Group):
+    """A group whose usage errors exit with EX_USAGE (64) rather than click's 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.Abort:
+            raise SystemExit(130) from None
+        except click.ClickException as error:
+            error.show()
+            raise SystemExit(EX_USAGE) from error
+
+
+def _names(kind: str, incomplete: str) -> list[str]:
+    """What the daemon knows of ``kind``, for completion; nothing if it does not answer."""
+    try:
+        with Client() as client:
+            match kind:
+                case "model":
+                    names = [x.model for x in client.models().models]
+                case "instance":
+                    names = [x.instance for x in client.instances().instances]
+                case "ticket":
+                    names = [x.ticket for x in client.queue().tickets]
+                case _:
+                    names = [x.lease for i in client.instances().instances for x in i.leases]
+    except LmxdError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def completes(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """A shell_complete callback for names of ``kind``."""
+    return lambda context, parameter, incomplete: _names(kind, incomplete)
+
+
+SocketPath = click.Path(path_type=Path)

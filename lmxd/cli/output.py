@@ -1,0 +1,91 @@
+"""How lmxctl shows things: tables for people, JSON for scripts, and errors with their remedy and exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import click
+from pydantic import BaseModel
+
+from lmxd.errors import LmxdError
+
+GIB = 2**30
+MIB = 2**20
+
+
+def size(n: int) -> str:
+    """Bytes for people: MiB below ten GiB, so that small differences show."""
+    return f"{n / GIB:.1f} GiB" if abs(n) >= 10 * GIB else f"{n / MIB:.0f} MiB"
+
+
+def sizes(by_device: dict[str, int]) -> str:
+    return ", ".join(f"{size(n)} on {short(device)}" for device, n in by_device.items())
+
+
+def short(device: str) -> str:
+    """A UUID's first group is enough for the eye."""
+    return "-".join(device.split("-")[:2]) if device.startswith(("GPU-", "MIG-")) else device
+
+
+def seconds(s: float) -> str:
+    if s < 60:
+        return f"{s:.0f} s"
+    if s < 3600:
+        return f"{s // 60:.0f} min {s % 60:.0f} s"
+    return f"{s // 3600:.0f} h {s % 3600 // 60:.0f} min"
+
+
+def as_json(value: BaseModel | dict[str, Any]) -> None:
+    """Machine-readable, one object."""
+    click.echo(json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, indent=2))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
+    """A table; a column whose heading begins with ``>`` is aligned to the right."""
+    lines = list(rows)
+    if not lines:
+        click.echo(empty)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        shown.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+    for line in lines:
+        shown.add_row(*(Text(cell) for cell in line))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 200))  # a pipe has no width: do not fold for it
+    console.print(shown)
+
+
+def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:
+    """Say what is wrong and what would help, and exit by sysexits."""
+    if json_wanted:
+        shown = {"error": {"code": error.code, "message": error.message, "remedy": error.remedy, **error.data}}
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        click.echo(f"lmxctl: {error.message}", err=True)
+        for line in _figures(error):
+            click.echo(f"  {line}", err=True)
+        if error.remedy:
+            click.echo(f"  remedy: {error.remedy}", err=True)
+    sys.exit(error.exit_status)
+
+
+def _figures(error: LmxdError) -> list[str]:
+    lines = []
+    for s in error.data.get("shortfalls", []):
+        lines.append(f"{short(s['device'])}: needs {size(s['need'])}, free {size(max(0, s['have']))}")
+        lines += [f"  {h['name']} has {size(h['bytes'])} ({h['phase']})" for h in s["holders"]]
+    failure = error.data.get("failure")
+    if failure:
+        lines.append(f"reason: {failure['code']}")
+        lines += [f"| {line}" for line in failure["log"][-10:]]
+    return lines

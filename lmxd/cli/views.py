@@ -1,0 +1,194 @@
+"""Commands that show what there is: status, ps, queue, devices, models, logs, version."""
+
+from __future__ import annotations
+
+import click
+
+from lmxd import __version__
+from lmxd.cli import output
+from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.output import short, size, sizes
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+
+
+@click.command()
+@answers
+def status(json_wanted: bool) -> None:
+    """The daemon and its devices at a glance."""
+    with connect() as client:
+        found = client.status()
+    if json_wanted:
+        output.as_json(found)
+        return
+    state = "draining" if found.draining else "up"
+    click.echo(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}, engine {found.engine}")
+    click.echo(
+        f"{found.instances} instances, {found.leases} leases, {found.waiting} of {found.queue_depth} places in the"
+        f" queue taken{'' if found.admission else ', admission is OFF'}"
+    )
+    _print_devices(found.devices)
+    for warning in found.warnings + found.broken_invariants:
+        click.echo(f"warning: {warning}")
+
+
+@click.command()
+@answers
+def devices(json_wanted: bool) -> None:
+    """Bytes by device: capacity, foreign, charged, reclaiming, headroom."""
+    with connect() as client:
+        found = client.devices()
+    if json_wanted:
+        output.as_json(found)
+    else:
+        _print_devices(found.devices)
+
+
+def _print_devices(found: list[m.Device]) -> None:
+    columns = ("DEVICE", "NAME", ">CAPACITY", ">LIMIT", ">MARGIN", ">USED", ">FOREIGN", ">CHARGED", ">RECLAIMING")
+    rows = [
+        (
+            f"{d.ref}: {short(d.id)}" if d.ref != d.id else d.id,
+            d.name,
+            size(d.capacity),
+            "-" if d.limit is None else size(d.limit),
+            size(d.margin),
+            size(d.used),
+            size(d.foreign),
+            size(d.charged),
+            size(d.reclaiming),
+            size(d.headroom) if d.unavailable is None else f"unavailable: {d.unavailable}",
+        )
+        for d in found
+    ]
+    output.table((*columns, ">HEADROOM"), rows, "no devices")
+
+
+@click.command()
+@answers
+def ps(json_wanted: bool) -> None:
+    """Instances and their leases."""
+    with connect() as client:
+        found = client.instances()
+    if json_wanted:
+        output.as_json(found)
+        return
+    columns = ("INSTANCE", "PHASE", ">PID", ">CTX", "SLOTS", "CHARGED", "ENDPOINT", "DOING", "LEASES")
+    rows = [
+        (
+            i.instance,
+            i.phase,
+            str(i.pid or "-"),
+            str(i.ctx),
+            f"{sum(x.slots for x in i.leases)}/{i.slots}",
+            _charge(i),
+            i.endpoint or "-",
+            _doing(i),
+            " ".join(f"{x.lease} (uid {x.uid})" for x in i.leases) or "-",
+        )
+        for i in found.instances
+    ]
+    output.table(columns, rows, "no instances")
+
+
+def _charge(instance: m.Instance) -> str:
+    """What is charged, and what was promised where that is less."""
+    text = sizes(instance.charged)
+    return text if instance.charged == instance.promised else f"{text} (promised {sizes(instance.promised)})"
+
+
+def _doing(instance: m.Instance) -> str:
+    if instance.phase != "ready":
+        return "-"
+    if instance.busy:
+        return "busy"
+    until = "pinned" if instance.idle_timeout is None else f"of {output.seconds(instance.idle_timeout)}"
+    return f"idle {output.seconds(instance.idle)} {until}"
+
+
+@click.command()
+@answers
+def queue(json_wanted: bool) -> None:
+    """Requests that start or wait, in order, and what they wait for."""
+    with connect() as client:
+        found = client.queue()
+    if json_wanted:
+        output.as_json(found)
+        return
+    rows = [
+        (
+            t.ticket,
+            "starting" if t.position == 0 else str(t.position),
+            t.model,
+            str(t.uid),
+            output.seconds(t.waited),
+            t.instance or "; ".join(_blocked(s) for s in t.shortfalls) or "-",
+        )
+        for t in found.tickets
+    ]
+    output.table(("TICKET", "POSITION", "MODEL", ">UID", ">WAITED", "INSTANCE OR REASON"), rows, "nobody waits")
+
+
+def _blocked(s: m.Shortfall) -> str:
+    if s.unavailable:
+        return f"{short(s.device)} is unavailable: {s.unavailable}"
+    holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
+    return f"{size(s.need)} on {short(s.device)}, free {size(max(0, s.have))}; held by {holders or 'nobody'}"
+
+
+@click.command()
+@answers
+def models(json_wanted: bool) -> None:
+    """Models that can be requested, and the bytes a new instance would be charged."""
+    with connect() as client:
+        found = client.models()
+    if json_wanted:
+        output.as_json(found)
+        return
+    rows = [
+        (
+            x.model,
+            str(x.ctx),
+            str(x.slots),
+            " or ".join(f"{size(n)} on {short(device)}" for device, n in x.bytes.items()) or "-",
+            x.basis or "-",
+            str(x.running),
+            x.problem or "-",
+        )
+        for x in found.models
+    ]
+    columns = ("MODEL", ">CTX", ">SLOTS", "BYTES", "BASIS", ">RUNNING", "PROBLEM")
+    output.table(columns, rows, "no models are configured")
+
+
+@click.command()
+@click.argument("instance", shell_complete=completes("instance"))
+@click.option("--lines", "-n", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many.")
+@answers
+def logs(instance: str, lines: int, json_wanted: bool) -> None:
+    """The last lines of INSTANCE's log; also when it is gone."""
+    with connect() as client:
+        found = client.logs(instance, lines)
+    if json_wanted:
+        output.as_json(found)
+    else:
+        for line in found.lines:
+            click.echo(line)
+
+
+@click.command()
+@answers
+def version(json_wanted: bool) -> None:
+    """Versions of lmxctl and of the daemon."""
+    try:
+        with connect() as client:
+            server = client.call("hello", m.Hello).server
+    except LmxdError:
+        server = "not running"
+    if json_wanted:
+        output.as_json({"lmxctl": __version__, "daemon": server, "protocol": m.PROTOCOL})
+    else:
+        click.echo(f"lmxctl {__version__}, daemon: {server}")
+
+
+COMMANDS = (status, ps, queue, devices, models, logs, version)
