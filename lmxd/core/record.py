@@ -76,26 +76,22 @@ def stop(state: State, instance: Instance, cause: Cause) -> None:
     """End an instance: its leases first, then the process. Its bytes stay charged."""
     if instance.phase not in (Phase.STARTING, Phase.READY):
         return
+    assert instance.vacant or cause in _LEASE_REASONS, f"{instance.id} was to be {cause} under its holders"
     for lease in list(instance.leases.values()):
         end_lease(state, lease, _LEASE_REASONS[cause])
-    instance.phase, instance.cause = Phase.STOPPING, cause
+    instance.phase = Phase.STOPPING
     for ticket in list(instance.tickets.values()):
-        refuse(state, ticket, _STOPPED_WHILE_STARTING[cause])
+        refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
     state.outbox.append(StopInstance(instance=instance.id, cause=cause))
 
 
 _LEASE_REASONS = {
     Cause.IDLE: "idle_timeout",
-    Cause.EVICTED: "evicted",
     Cause.ADMIN: "stopped_by_admin",
     Cause.DRAIN: "draining",
-    Cause.UNWANTED: "unwanted",
 }
 DRAINING = Refusal(code="draining", message="lmxd is shutting down", remedy="ask again once it has restarted")
-_STOPPED_WHILE_STARTING = {
-    cause: Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
-    for cause in Cause
-} | {Cause.DRAIN: DRAINING}
+STOPPED = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
 
 
 def _lease_requested(state: State, event: e.LeaseRequested) -> None:
@@ -149,7 +145,7 @@ def _instance_exited(state: State, event: e.InstanceExited) -> None:
     if instance is None or instance.phase is Phase.RECLAIMING:
         return
     failure = event.failure or Failure(code="exited", message="the instance ended")
-    instance.phase, instance.failure = Phase.RECLAIMING, event.failure
+    instance.phase = Phase.RECLAIMING
     state.ledger.mark_exited(instance.id, state.now)
     for lease in list(instance.leases.values()):
         end_lease(state, lease, "instance_exited", failure.message)

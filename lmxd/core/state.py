@@ -9,9 +9,7 @@ from lmxd.core.decisions import Decision
 from lmxd.core.ledger import Ledger
 from lmxd.core.words import (
     Ask,
-    Cause,
     Demand,
-    Failure,
     Hold,
     InstanceId,
     LeaseId,
@@ -71,8 +69,6 @@ class Instance:
     busy: bool = False
     checked_at: float | None = None
     checking: bool = False
-    cause: Cause | None = None
-    failure: Failure | None = None
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
 

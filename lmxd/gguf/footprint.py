@@ -22,7 +22,7 @@ _INPUTS: Final = frozenset({"token_embd", "position_embd", "token_types", "per_l
 _ALIGN: Final = 128
 _PAD: Final = 256
 _INDEX_BYTES: Final = 64
-"""Positions and cache indices: bytes per token of a micro-batch, rounded up."""
+"""Positions and cache indices: bytes per token of a micro-batch and cache, rounded up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,12 +192,13 @@ def _compute(model: Model, launch: Launch, flash: bool, *, on_gpu: bool) -> int:
     ub, e = _ubatch(launch), model.embedding
     inputs = 4 * e if on_gpu else 5 * e
     outputs = ub if launch.outputs_all else launch.slots
+    caches = 2 if any(model.slides) else 1
     peak = max(
         4 * ub * (inputs + _feed_forward(model)),
         4 * (4 * ub * e + outputs * model.vocabulary),
         _attention(model, launch, flash, on_gpu=on_gpu, inputs=inputs),
     )
-    return _mask(model, launch, flash) + peak + _rotations(model, launch) + _INDEX_BYTES * ub
+    return _mask(model, launch, flash) + peak + _rotations(model, launch) + _INDEX_BYTES * ub * caches
 
 
 def _feed_forward(model: Model) -> int:

@@ -1,0 +1,143 @@
+"""Any history at all: hypothesis drives the core, and the world checks the invariants after every step."""
+
+from __future__ import annotations
+
+from core.world import GIB, Gpu, World
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from lmxd.core import events as e
+from lmxd.core.words import Failure, Hold, Phase
+
+MODELS = st.sampled_from(["a", "b", "c", "d"])
+SIZES = {"a": 2.0, "b": 5.0, "c": 11.0, "d": 20.0}
+
+
+class Histories(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(
+            {"x": Gpu(capacity=24 * GIB, margin=GIB), "y": Gpu(capacity=16 * GIB, limit=12 * GIB)}, queue_depth=3
+        )
+
+    def _instance(self, data: st.DataObject, *phases: Phase) -> str | None:
+        names = sorted(i.id for i in self.world.state.instances.values() if i.phase in phases)
+        return data.draw(st.sampled_from(names)) if names else None
+
+    @rule(
+        model=MODELS,
+        hold=st.sampled_from(list(Hold)),
+        wait=st.sampled_from([None, None, 0.0, 5.0]),
+        connection=st.integers(1, 4),
+        spread=st.integers(1, 3),
+        pin=st.booleans(),
+        priority=st.integers(-1, 1),
+    )
+    def ask(
+        self, model: str, hold: Hold, wait: float | None, connection: int, spread: int, pin: bool, priority: int
+    ) -> None:
+        self.world.ask(
+            model,
+            SIZES[model],
+            hold=hold,
+            ttl=20.0 if hold is Hold.TTL else None,
+            wait=wait,
+            connection=connection,
+            spread=spread,
+            pin=pin and model == "a",
+            priority=priority,
+            idle_timeout=15.0,
+        )
+
+    @rule(data=st.data(), more=st.sampled_from([1.0, 1.0, 1.2]))
+    def become_ready(self, data: st.DataObject, more: float) -> None:
+        if name := self._instance(data, Phase.STARTING):
+            (need,) = self.world.state.instances[name].demand.values()
+            self.world.ready(name, takes=need / GIB * more)
+
+    @rule(data=st.data(), lingers=st.booleans(), fails=st.booleans())
+    def exit(self, data: st.DataObject, lingers: bool, fails: bool) -> None:
+        if name := self._instance(data, Phase.STARTING, Phase.READY, Phase.STOPPING):
+            failure = Failure(code="crashed", message="it crashed") if fails else None
+            self.world.exited(name, failure, lingers=lingers)
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        leases = sorted(lease.id for lease in self.world.state.leases())
+        if leases:
+            self.world.happen(e.LeaseReleased(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
+
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        leases = sorted(lease.id for lease in self.world.state.leases())
+        if leases:
+            self.world.happen(e.LeaseRenewed(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.world.asked:
+            ticket = data.draw(st.sampled_from(self.world.asked))
+            self.world.happen(e.TicketCancelled(at=self.world.now, ticket=ticket))
+
+    @rule(connection=st.integers(1, 4))
+    def leave(self, connection: int) -> None:
+        self.world.happen(e.ClientLeft(at=self.world.now, connection=connection))
+
+    @rule(data=st.data(), busy=st.booleans(), worked=st.booleans())
+    def see(self, data: st.DataObject, busy: bool, worked: bool) -> None:
+        if name := self._instance(data, Phase.READY):
+            self.world.seen(name, busy=busy, worked=worked)
+
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        if name := self._instance(data, *Phase):
+            self.world.happen(e.StopRequested(at=self.world.now, instance=name))
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]))
+    def wait(self, seconds: float) -> None:
+        self.world.tick(seconds)
+
+    @rule()
+    def measure(self) -> None:
+        self.world.measure()
+
+    @rule(device=st.sampled_from(["x", "y"]), foreign=st.sampled_from([0, 3, 9]))
+    def foreign_changes(self, device: str, foreign: int) -> None:
+        self.world.devices[device].foreign = foreign * GIB
+        self.world.measure()
+
+    @rule()
+    def memory_returns(self) -> None:
+        for gpu in self.world.devices.values():
+            gpu.lingering = 0
+        self.world.measure()
+
+    @rule(device=st.sampled_from(["x", "y"]), lost=st.booleans())
+    def lose(self, device: str, lost: bool) -> None:
+        self.world.devices[device].unavailable = "lost" if lost else None
+        self.world.measure()
+
+    @invariant()
+    def headroom_is_never_above_the_truth(self) -> None:
+        """What could be promised, plus what is promised, never exceeds what the device physically has for us."""
+        for name, gpu in self.world.devices.items():
+            account = self.world.state.ledger.accounts[name]
+            if account.unavailable is None and account.headroom > 0:
+                used = gpu.foreign + gpu.lingering
+                ours = sum(r.charge for r in account.reservations.values() if r.exited_at is None)
+                known = account.used == used + sum(gpu.processes.values())
+                assert not known or account.headroom <= gpu.capacity - gpu.margin - used - ours + gpu.lingering
+
+    @invariant()
+    def nobody_waits_for_what_is_free(self) -> None:
+        """The head of the queue is never left standing in front of room enough."""
+        state = self.world.state
+        if state.queue:
+            head = next(iter(state.queue.values()))
+            assert not any(state.ledger.fits(demand) for demand in head.ask.options)
+            assert not any(i.serves(head.ask) for i in state.instances.values())
+
+
+Histories.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestHistories = Histories.TestCase

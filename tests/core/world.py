@@ -1,0 +1,206 @@
+"""A small world around the core: devices with real arithmetic, processes that take and give back bytes, a clock.
+
+Every event goes through ``World.happen``, which checks the invariants and what each decision may do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lmxd.core import decisions as d
+from lmxd.core import events as e
+from lmxd.core.admission import Admission
+from lmxd.core.invariants import broken
+from lmxd.core.words import Ask, Cause, DeviceReading, Failure, Hold, Owner, Phase, Taken
+
+GIB = 2**30
+
+
+@dataclass
+class Gpu:
+    """Physical memory: what each process really has."""
+
+    capacity: int
+    margin: int = 0
+    limit: int | None = None
+    foreign: int = 0
+    lingering: int = 0
+    """Bytes of dead processes that the driver has not given back."""
+    processes: dict[str, int] = field(default_factory=dict)
+    unavailable: str | None = None
+    attributes: bool = True
+
+    def reading(self, name: str) -> DeviceReading:
+        if self.unavailable:
+            return DeviceReading(device=name, unavailable=self.unavailable)
+        taken = {i: Taken(total=n, visible=n) for i, n in self.processes.items()}
+        return DeviceReading(
+            device=name,
+            capacity=self.capacity,
+            margin=self.margin,
+            limit=self.limit,
+            used=self.foreign + self.lingering + sum(self.processes.values()),
+            taken=taken if self.attributes else None,
+        )
+
+
+class World:
+    def __init__(self, devices: Mapping[str, Gpu] | None = None, *, queue_depth: int = 5, enforce: bool = True) -> None:
+        self.devices = dict(devices or {"gpu": Gpu(capacity=24 * GIB)})
+        self.admission = Admission()
+        self.state = self.admission.state
+        self.now = 0.0
+        self.log: list[d.Decision] = []
+        self.answered: Counter[str] = Counter()
+        self.asked: list[str] = []
+        self.forced: set[str] = set()
+        self._ids = itertools.count(1)
+        self.happen(e.PolicyChanged(at=0.0, queue_depth=queue_depth, enforce=enforce))
+        self.measure()
+
+    # events
+
+    def happen(self, event: e.Event) -> list[d.Decision]:
+        decisions = self.admission.handle(event)
+        for decision in decisions:
+            self._check(decision)
+        self.log += decisions
+        assert broken(self.state) == [], (event, decisions)
+        waiting = set(self.state.queue) | {t for i in self.state.instances.values() for t in i.tickets}
+        for ticket in self.asked:
+            assert self.answered[ticket] == (ticket not in waiting), f"{ticket} is not answered exactly once"
+        return decisions
+
+    def _check(self, decision: d.Decision) -> None:
+        match decision:
+            case d.GrantLease():
+                self.answered[decision.ticket] += 1
+                assert self.state.instances[decision.instance].phase is Phase.READY
+            case d.RefuseLease():
+                self.answered[decision.ticket] += 1
+            case d.StopInstance(cause=Cause.EVICTED | Cause.UNWANTED):
+                assert not self.state.instances[decision.instance].busy, "evicted with a request in flight"
+            case d.StopInstance(cause=Cause.IDLE):
+                assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
+            case d.StartInstance():
+                for device, need in decision.demand.items():
+                    if self.state.enforce:
+                        account = self.state.ledger.accounts[device]
+                        assert account.headroom >= 0, "more promised than there is"
+                        assert need <= account.ceiling
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def tick(self, seconds: float = 0.0) -> list[d.Decision]:
+        self.pass_time(seconds)
+        return self.happen(e.TimePassed(at=self.now))
+
+    def measure(self) -> list[d.Decision]:
+        self.pass_time(0.001)
+        readings = tuple(gpu.reading(name) for name, gpu in self.devices.items())
+        return self.happen(e.MemoryMeasured(at=self.now, begun=self.now, readings=readings))
+
+    def ask(
+        self,
+        model: str = "m",
+        gib: float | Mapping[str, float] = 8,
+        *,
+        connection: int | None = None,
+        wait: float | None = None,
+        hold: Hold = Hold.CONNECTION,
+        ttl: float | None = None,
+        context: int = 4096,
+        slots: int = 1,
+        spread: int = 1,
+        priority: int = 0,
+        pin: bool = False,
+        idle_timeout: float = 300.0,
+        variant: str = "v",
+    ) -> str:
+        """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
+        number = next(self._ids)
+        ticket = f"t{number}"
+        sizes = {name: gib for name in self.devices} if isinstance(gib, (int, float)) else gib
+        options = tuple({name: int(size * GIB)} for name, size in sizes.items())
+        self.asked.append(ticket)
+        self.happen(
+            e.LeaseRequested(
+                at=self.now,
+                ticket=ticket,
+                lease=f"l{number}",
+                owner=Owner(uid=1000, pid=number, connection=number if connection is None else connection),
+                ask=Ask(
+                    profile=model,
+                    variant=variant,
+                    context=context,
+                    slots=slots,
+                    spread=max(spread, slots),
+                    options=options,
+                    priority=priority,
+                    pin=pin,
+                    idle_timeout=idle_timeout,
+                ),
+                hold=hold,
+                ttl=ttl,
+                wait=wait,
+            )
+        )
+        return ticket
+
+    def ready(self, instance: str, takes: float | None = None) -> None:
+        """It loaded, and takes what was promised, or ``takes`` GiB."""
+        for device, need in self.state.instances[instance].demand.items():
+            self.devices[device].processes[instance] = need if takes is None else int(takes * GIB)
+        self.measure()
+        self.happen(e.InstanceReady(at=self.now, instance=instance))
+
+    def exited(self, instance: str, failure: Failure | None = None, *, lingers: bool = False) -> None:
+        for gpu in self.devices.values():
+            left = gpu.processes.pop(instance, 0)
+            gpu.lingering += left if lingers else 0
+        self.happen(e.InstanceExited(at=self.now, instance=instance, failure=failure))
+
+    def gone(self, instance: str) -> None:
+        """It exited and the device shows it."""
+        self.exited(instance)
+        self.measure()
+
+    def release(self, ticket: str) -> None:
+        self.happen(e.LeaseReleased(at=self.now, lease=lease_of(ticket)))
+
+    def seen(self, instance: str, *, busy: bool = False, worked: bool = False) -> None:
+        self.happen(e.ActivitySeen(at=self.now, instance=instance, busy=busy, worked=worked))
+
+    # what came of it
+
+    def last(self, kind: type[d.Decision]) -> d.Decision:
+        return next(x for x in reversed(self.log) if isinstance(x, kind))
+
+    def all(self, kind: type[d.Decision]) -> list[d.Decision]:
+        return [x for x in self.log if isinstance(x, kind)]
+
+    def started(self) -> list[str]:
+        return [x.instance for x in self.log if isinstance(x, d.StartInstance)]
+
+    def stopped(self) -> list[tuple[str, str]]:
+        return [(x.instance, x.cause.value) for x in self.log if isinstance(x, d.StopInstance)]
+
+    def granted(self) -> list[str]:
+        return [x.ticket for x in self.log if isinstance(x, d.GrantLease)]
+
+    def refused(self) -> dict[str, str]:
+        return {x.ticket: x.refusal.code for x in self.log if isinstance(x, d.RefuseLease)}
+
+    def waiting(self) -> list[str]:
+        return list(self.state.queue)
+
+    def headroom(self, device: str = "gpu") -> float:
+        return self.state.ledger.accounts[device].headroom / GIB
+
+
+def lease_of(ticket: str) -> str:
+    return f"l{ticket[1:]}"

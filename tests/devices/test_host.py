@@ -1,0 +1,37 @@
+"""RAM as a device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lmxd.devices.host import HostProbe
+from lmxd.devices.measurement import Use
+
+KIB = 1024
+
+
+def proc(tmp_path: Path) -> Path:
+    (tmp_path / "meminfo").write_text("MemTotal:  1000 kB\nMemFree:  100 kB\nMemAvailable:  700 kB\nHugePages_Total: 0\n")
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/status").write_text("Name:\tx\nVmRSS:\t 90 kB\nRssAnon:\t 50 kB\nRssFile:\t 30 kB\nRssShmem:\t 10 kB\n")
+    return tmp_path
+
+
+def test_used_is_what_is_not_available(tmp_path: Path) -> None:
+    (found,) = HostProbe(proc(tmp_path)).measure({7, 8})
+    assert (found.id, found.capacity, found.used) == ("host", 1000 * KIB, 300 * KIB)
+    assert found.processes == {7: Use(total=90 * KIB, visible=60 * KIB)}, "mapped files are no use of RAM, pid 8 is gone"
+
+
+def test_figures_that_are_missing_make_it_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 5 kB\n")
+    assert HostProbe(tmp_path).measure(set())[0].unavailable
+    assert HostProbe(tmp_path / "none").measure(set())[0].unavailable
+
+
+def test_this_machine() -> None:
+    (found,) = HostProbe().measure({os.getpid()})
+    assert found.capacity > found.used > 0
+    assert found.processes is not None
+    assert found.processes[os.getpid()].total > 2**20

@@ -1,0 +1,147 @@
+"""A fake llama-server: a real small HTTP process whose behaviour is scripted by a JSON file beside the model.
+
+It speaks as much of llama-server's command line and HTTP as lmxd uses. The file MODEL.json may
+hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load), ``ignore_sigterm``,
+``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
+(never listens). POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+HELP = """usage: llama-server [options]
+-h,    --help, --usage                  print usage and exit
+-c,    --ctx-size N                     size of the prompt context
+-fa,   --flash-attn [on|off|auto]       set Flash Attention use
+-ngl,  --gpu-layers, --n-gpu-layers N   max. number of layers to store in VRAM
+-dev,  --device <dev1,dev2,..>          comma-separated list of devices
+-fit,  --fit [on|off]                   whether to adjust unset arguments
+-kvu,  --kv-unified, -no-kvu, --no-kv-unified
+-cram, --cache-ram N                    set the maximum cache size in MiB
+-ctxcp, --ctx-checkpoints, --swa-checkpoints N
+--repack, -nr, --no-repack              whether to enable weight repacking
+--ui,  --webui, --no-ui, --no-webui     whether to enable the Web UI
+--offline                               Offline mode
+"""
+
+
+class State:
+    loaded = False
+    busy = 0
+    served = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    key = ""
+
+    def address_string(self) -> str:
+        return "client"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def answer(self, status: int, body: str, kind: str = "application/json") -> None:
+        raw = body.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def permitted(self) -> bool:
+        if self.headers.get("Authorization") == f"Bearer {self.key}":
+            return True
+        self.answer(401, '{"error":{"message":"Invalid API Key","code":401}}')
+        return False
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self.answer(200 if State.loaded else 503, '{"status":"ok"}' if State.loaded else '{"error":{"code":503}}')
+        elif self.permitted():
+            if self.path == "/metrics":
+                text = (
+                    f"llamacpp:prompt_tokens_total {State.served}\nllamacpp:tokens_predicted_total {State.served * 5}\n"
+                    f"llamacpp:requests_processing {State.busy}\nllamacpp:requests_deferred 0\n"
+                )
+                self.answer(200, text, "text/plain")
+            else:
+                self.answer(200, json.dumps([{"id": 0, "is_processing": State.busy > 0}]))
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self.permitted():
+            return
+        if self.path == "/fake/busy":
+            State.busy = int(body)
+            self.answer(200, "{}")
+        elif self.path == "/fake/exit":
+            os._exit(int(body))
+        else:
+            State.served += 1
+            message = {"role": "assistant", "content": f"fake {os.getpid()}"}
+            self.answer(200, json.dumps({"choices": [{"message": message}]}))
+
+
+class UnixServer(ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+
+def main() -> None:
+    if "--help" in sys.argv:
+        print(HELP)
+        return
+    if "--version" in sys.argv:
+        print("version: 1 (fake)")
+        return
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("-m", "--host", "--port", "--api-key-file"):
+        parser.add_argument(name, dest=name.lstrip("-").replace("-", "_"))
+    given, rest = parser.parse_known_args()
+    script = Path(given.m).with_suffix(".json")
+    play = json.loads(script.read_text()) if script.exists() else {}
+    print("started with", " ".join(rest), flush=True)
+    if play.get("ignore_sigterm"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if "exit" in play:
+        print("\n".join(play["exit"]["lines"]), flush=True)
+        sys.exit(play["exit"]["status"])
+    if "signal" in play:
+        os.kill(os.getpid(), play["signal"])
+    if play.get("silent"):
+        time.sleep(3600)
+    Handler.key = Path(given.api_key_file).read_text().strip()
+    if given.host.endswith(".sock"):
+        server: ThreadingHTTPServer = UnixServer(given.host, Handler)
+    else:
+        server = ThreadingHTTPServer((given.host, int(given.port)), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    memory = bytearray(play.get("allocate_mb", 0) * 2**20)
+    memory[::4096] = b"x" * len(memory[::4096])
+    time.sleep(play.get("load_seconds", 0))
+    for line in play.get("buffers", []):
+        print(line, flush=True)
+    if flood := play.get("flood_mb"):
+        for _ in range(flood):
+            print(("x" * 1023 + "\n") * 1024, end="", flush=True)
+    State.loaded = True
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

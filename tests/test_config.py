@@ -1,0 +1,155 @@
+"""The configuration: what loads, and that everything wrong is named with its key, value and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lmxd import config as cfg
+from lmxd.errors import ConfigError
+
+AS_PRINTED = """
+gpu:
+  device: 0
+  max_memory_gb: 20
+admission_control:
+  enabled: true
+  queue_depth: 5
+models:
+  llama-3.1-8b:
+    context_length: 4096
+    estimated_memory_gb: 2.2
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        cfg.parse(text, "test")
+    return caught.value.problems
+
+
+def test_the_form_that_users_have_seen_in_print_loads_as_it_stands() -> None:
+    config = cfg.parse(AS_PRINTED, "test")
+    (device,) = config.gpu.wanted() or ()
+    assert (device.device, device.max_memory_gb, device.margin_gb) == (0, 20, None)
+    assert (config.admission_control.enabled, config.admission_control.queue_depth) == (True, 5)
+    profile = config.models["llama-3.1-8b"]
+    assert (profile.context_length, profile.estimated_memory_gb) == (4096, 2.2)
+    assert config.idle_timeout_of(profile) == 300
+
+
+@pytest.mark.parametrize("text", ["", "models:\n", "models:\n  a:\n", "gpu:\nengine:\nmetrics:\nadmission_control:\n"])
+def test_everything_has_a_default(text: str) -> None:
+    config = cfg.parse(text, "test")
+    assert config.gpu.wanted() is None
+    assert config.admission_control.queue_depth == 5
+
+
+def test_the_shipped_file_shows_the_defaults() -> None:
+    shipped = Path(__file__).parent.parent / "etc/lmxd/config.yaml"
+    assert cfg.load(shipped) == cfg.Config()
+    uncommented = "\n".join(
+        line.removeprefix("#") if line.startswith(("#  ", "#engine", "#metrics")) else line
+        for line in shipped.read_text().replace("gpu: {}", "gpu:").replace("models: {}", "models:").splitlines()
+        if "devices: [0, 1]" not in line
+    )
+    assert cfg.parse(uncommented, "uncommented").models["llama-3.1-8b"].engine_flags == ("--jinja",)
+
+
+def test_several_devices_by_index_uuid_and_pci_id() -> None:
+    text = "gpu: {max_memory_gb: 20, devices: [0, GPU-1a, '0000:01:00.0', {device: host, margin_gb: 4}]}"
+    wanted = cfg.parse(text, "test").gpu.wanted()
+    assert wanted is not None
+    assert [d.device for d in wanted] == [0, "GPU-1a", "0000:01:00.0", "host"]
+    assert [d.max_memory_gb for d in wanted] == [20] * 4
+    assert wanted[3].margin_gb == 4
+
+
+def test_on_and_off_may_be_bare() -> None:
+    config = cfg.parse("models: {a: {flash_attention: off, engine_flags: [--reasoning, off, --temp, 0.5]}}", "test")
+    assert config.models["a"].flash_attention == "off"
+    assert config.models["a"].engine_flags == ("--reasoning", "off", "--temp", "0.5")
+
+
+WRONG = [
+    ("gpu: {devise: 0}", "gpu.devise: unknown key; did you mean device?"),
+    ("admision_control: {}", "admision_control: unknown key; did you mean admission_control?"),
+    ("models: {a: {contxt_length: 5}}", "models.a.contxt_length: unknown key; did you mean context_length?"),
+    ("gpu: {devices: [{device: 0, max_mem: 1}]}", "gpu.devices.0.max_mem: unknown key; did you mean max_memory_gb?"),
+    ("gpu: {device: 1.5}", "gpu.device is 1.5: name a GPU by index"),
+    ("gpu: {device: -1}", "gpu.device is -1: name a GPU by index"),
+    ("gpu: {device: true}", "gpu.device is True: name a GPU by index"),
+    ("gpu: {device: 0, devices: [1]}", "give either device or devices"),
+    ("gpu: {devices: []}", "devices is empty"),
+    ("gpu: {max_memory_gb: -3}", "gpu.max_memory_gb is -3: input should be greater than 0"),
+    ("gpu: {max_memory_gb: .inf}", "gpu.max_memory_gb is inf"),
+    ("admission_control: {queue_depth: many}", "admission_control.queue_depth is 'many'"),
+    ("admission_control: {queue_depth: -1}", "admission_control.queue_depth is -1"),
+    ("idle_timeout: 0", "idle_timeout is 0: input should be greater than 0"),
+    ("models: {a: 7}", "models.a is 7"),
+    ("models: [a]", "models is ['a']"),
+    ("models: {'../x': {}}", "'../x' is no model name"),
+    ("models: {3: {}}", "3 is no model name"),
+    ("models: {a: {gpu_layers: al}}", "models.a.gpu_layers is 'al': give a number of layers"),
+    ("models: {a: {cache_type_k: q9}}", "models.a.cache_type_k is 'q9': possible are f32, f16"),
+    ("models: {a: {flash_attention: off, cache_type_v: q8_0}}", "cache_type_v: q8_0 needs flash attention"),
+    ("models: {a: {engine_flags: [--fit, off]}}", "--fit is refused: it changes the size that was admitted"),
+    ("models: {a: {engine_flags: [-c, 5]}}", "-c is refused: use the key context_length instead"),
+    ("models: {a: {engine_flags: [--sleep-idle-seconds, 5]}}", "--sleep-idle-seconds is refused: it unloads"),
+    ("models: {a: {engine_flags: [--models-dir, x]}}", "--models-dir is refused"),
+    ("models: {a: {engine_flags: [--lora, x]}}", "--lora is refused: it loads something that was not admitted"),
+    ("models: {a: {engine_flags: [--host, x]}}", "--host is refused: lmxd sets it"),
+    ("models: {a: {engine_flags: [--tools, all]}}", "--tools is refused: it opens the machine"),
+    ("models: {a: {engine_flags: [--ngl=5]}}", "'--ngl' is not a flag that a profile may add"),
+    ("models: {a: {engine_flags: [--jinjaa]}}", "did you mean --jinja?"),
+    ("models: {a: {engine_flags: [--temp]}}", "--temp needs a value"),
+    ("models: {a: {engine_flags: [--temp=1]}}", "write the flag and its value as two items"),
+    ("metrics: {listen: '0.0.0.0:80'}", "metrics.listen is '0.0.0.0:80': only 127.0.0.1:PORT"),
+    ("metrics: {listen: '127.0.0.1:99999'}", "metrics.listen is '127.0.0.1:99999'"),
+    ("engine: {endpoint: http}", "engine.endpoint is 'http'"),
+    ("[1, 2]", "holds a list, not keys and values"),
+    ("a: [", "line 1: "),
+    ("models: {a: {}, a: {}}", "line 1: the key 'a' is given twice"),
+    ("a: !!python/object:os.system {}", "line 1: could not determine a constructor"),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), WRONG, ids=[text for text, _ in WRONG])
+def test_what_is_wrong_is_named(text: str, problem: str) -> None:
+    found = problems(text)
+    assert any(problem in p for p in found), found
+
+
+def test_all_problems_are_named_at_once() -> None:
+    assert len(problems("gpu: {devise: 0}\nidle_timeout: 0\nmodels: {a: {contxt: 1}, b: {slots: 0}}")) == 4
+
+
+def test_flags_that_break_admission_are_all_named() -> None:
+    (found,) = problems("models: {a: {engine_flags: [--fit, off, -ngl, 3, --jinja, -ts, '1,1']}}")
+    assert all(f"{flag} is refused" in found for flag in ("--fit", "-ngl", "-ts"))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        cfg.load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        cfg.load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        cfg.load(tmp_path / "latin.yaml")
+
+
+def test_deep_nesting_is_an_error_not_a_crash() -> None:
+    assert problems("[" * 5000)
+
+
+def test_a_variant_names_the_engines_settings_only() -> None:
+    def variant(text: str) -> str:
+        return cfg.Profile.model_validate(yaml.safe_load(text) or {}).variant()
+
+    same = ["{}", "{context_length: 8192}", "{priority: 3}", "{pin: true}", "{idle_timeout: 9}", "{slots: 4}"]
+    assert len({variant(text) for text in same}) == 1
+    assert variant("{cache_type_k: q8_0}") != variant("{}")
+    assert variant("{path: other.gguf}") != variant("{}")
