@@ -41,6 +41,7 @@ class Account:
     margin: int = 0
     limit: int | None = None
     used: int = 0
+    lags: bool = True
     unavailable: str | None = "not measured yet"
     reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
 
@@ -91,7 +92,7 @@ class Account:
         if reading.unavailable is not None:
             return
         self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
-        self.used = reading.used
+        self.used, self.lags = reading.used, reading.lags
         for instance, r in self.reservations.items():
             if r.exited_at is None:
                 _attribute(r, reading.taken, instance)
@@ -117,7 +118,7 @@ class Account:
             return True
         if taken is not None and instance in taken:
             return False
-        return self._unexplained_by_the_living() - r.foreign_at_exit <= r.visible // 2
+        return not self.lags or self._unexplained_by_the_living() - r.foreign_at_exit <= r.visible // 2
 
 
 def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instance: InstanceId) -> None:

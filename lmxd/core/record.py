@@ -137,7 +137,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     if instance is None or instance.phase is not Phase.STARTING:
         return
     instance.phase = Phase.READY
-    instance.ready_at = instance.active_at = instance.checked_at = state.now
+    instance.ready_at = instance.active_at = state.now
 
 
 def _instance_exited(state: State, event: e.InstanceExited) -> None:

@@ -18,7 +18,7 @@ from lmxd.core.words import (
     TicketId,
 )
 
-EVIDENCE_MAX_AGE = 1.0
+EVIDENCE_MAX_AGE = 0.5
 """Seconds for which an engine's word that it is idle is believed when stopping it is at stake."""
 
 

@@ -90,7 +90,9 @@ class DeviceReading:
     """One look at one device.
 
     ``taken`` is None where the device cannot tell processes apart: use is then attributed
-    to instances by their promises. ``unavailable`` says why there are no figures.
+    to instances by their promises. ``lags``: bytes of a dead process may still be in use for
+    a while, as a GPU's are; RAM is free before an exit is reported. ``unavailable`` says why
+    there are no figures.
     """
 
     device: DeviceId
@@ -98,6 +100,7 @@ class DeviceReading:
     used: int = 0
     margin: int = 0
     limit: int | None = None
+    lags: bool = True
     taken: Mapping[InstanceId, Taken] | None = None
     unavailable: str | None = None
 

@@ -43,6 +43,7 @@ def device_reading(
         used=found.used,
         margin=_margin(found, allowed, limit),
         limit=limit,
+        lags=found.kind is Kind.GPU,
         taken=_taken(found, pids, settled),
     )
 

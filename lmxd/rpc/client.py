@@ -145,8 +145,9 @@ class Client:
 
     def _notify(self, message: dict[str, Any], id: int, on_progress: OnProgress | None) -> None:
         params = message.get("params", {})
-        if message["method"] == "lmxd.progress" and on_progress and params.get("request") == id:
-            on_progress(m.Progress.model_validate(params))
+        if message["method"] == "lmxd.progress":
+            if on_progress and params.get("request") == id:
+                on_progress(m.Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
 
@@ -257,12 +258,14 @@ class AsyncClient:
         return result.model_validate(message["result"])
 
     async def _read(self) -> None:
-        with suppress(OSError, ValueError):
-            while line := await self._reader.readline():
-                self._take(json.loads(line))
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(_lost())
+        try:
+            with suppress(OSError, ValueError):
+                while line := await self._reader.readline():
+                    self._take(json.loads(line))
+        finally:  # whichever end closed it, nobody waits any longer
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(_lost())
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:
@@ -271,9 +274,9 @@ class AsyncClient:
                 future.set_result(message)
             return
         params = message.get("params", {})
-        told = self._progress.get(params.get("request"))
-        if message["method"] == "lmxd.progress" and told:
-            told(m.Progress.model_validate(params))
+        if message["method"] == "lmxd.progress":
+            if told := self._progress.get(params.get("request")):
+                told(m.Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
 

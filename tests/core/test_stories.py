@@ -136,6 +136,16 @@ def test_a_reading_begun_before_the_exit_proves_nothing() -> None:
     assert "a#1" in world.state.instances
 
 
+def test_ram_is_free_when_the_process_is_gone_whatever_others_do_meanwhile() -> None:
+    world = World({"host": Gpu(capacity=24 * GIB, lags=False)})
+    world.ask("a", 16)
+    world.ready("a#1")
+    world.exited("a#1")
+    world.devices["host"].foreign = 15 * GIB
+    world.measure()
+    assert world.headroom("host") == 9
+
+
 def test_bytes_that_never_come_back_are_foreign_in_the_end() -> None:
     world = World()
     world.ask("a", 16)
@@ -314,6 +324,7 @@ def test_no_wait_is_worth_an_eviction() -> None:
     first = world.ask("a", 16)
     world.ready("a#1")
     world.release(first)
+    world.seen("a#1")
     ticket = world.ask("b", 16, wait=0)
     assert world.stopped() == [("a#1", "evicted")]
     assert world.refused() == {}

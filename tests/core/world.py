@@ -32,6 +32,7 @@ class Gpu:
     processes: dict[str, int] = field(default_factory=dict)
     unavailable: str | None = None
     attributes: bool = True
+    lags: bool = True
 
     def reading(self, name: str) -> DeviceReading:
         if self.unavailable:
@@ -42,6 +43,7 @@ class Gpu:
             capacity=self.capacity,
             margin=self.margin,
             limit=self.limit,
+            lags=self.lags,
             used=self.foreign + self.lingering + sum(self.processes.values()),
             taken=taken if self.attributes else None,
         )

@@ -1,0 +1,155 @@
+"""The daemon on GPUs that NVML (a fake with behaviour) reports: foreign use, faults, placement, silent falls."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+
+GIB = 2**30
+ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
+
+
+def house(tmp_path: Path, nvml: FakeNvml, gib: float = 8, **sections: object) -> House:
+    for name in "ab":
+        model(tmp_path, name, buffers=ON_GPU)
+    return House(tmp_path, nvml, **({"models": {"a": {"estimated_memory_gb": gib}, "b": {"estimated_memory_gb": gib}}} | sections))
+
+
+async def test_two_gb_are_left_alone_when_nothing_is_said(tmp_path: Path) -> None:
+    async with house(tmp_path, FakeNvml(card(24))).open() as h, h.client() as lmxd:
+        (device,) = (await lmxd.devices()).devices
+        assert (device.capacity, device.margin, device.headroom) == (24 * GIB, 2 * GIB, 22 * GIB)
+
+
+@pytest.mark.parametrize(("said", "margin"), [(20, 2), (23, 1), (24, 0), (99, 0)])
+async def test_a_limit_may_reach_into_the_margin(tmp_path: Path, said: float, margin: int) -> None:
+    async with house(tmp_path, FakeNvml(card(24)), gpu={"max_memory_gb": said}).open() as h, h.client() as lmxd:
+        (device,) = (await lmxd.devices()).devices
+        assert (device.limit, device.margin) == (said * GIB, margin * GIB)
+        assert device.headroom == min(said, 24) * GIB
+
+
+async def test_the_gpu_is_named_by_uuid_to_the_engine(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24, "GPU-a"), card(24, "GPU-b"))
+    async with house(tmp_path, nvml, gpu={"device": 1}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        assert lease.devices == {"GPU-b": 8 * GIB}
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        assert launched.command is not None
+        assert launched.command.env["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+        assert launched.command.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+async def test_foreign_memory_is_seen_and_waited_for(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    nvml.cards[0].processes = {4711: 18 * GIB}
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        (device,) = (await lmxd.devices()).devices
+        assert device.foreign == 18 * GIB
+        told: list[m.Progress] = []
+        request = asyncio.create_task(lmxd.request("a", on_progress=told.append))
+        await h.until(lambda: bool(told))
+        assert [x.name for x in told[0].shortfalls[0].holders] == ["foreign"]
+        nvml.cards[0].processes = {}
+        assert (await asyncio.wait_for(request, 10)).instance == "a#1"
+
+
+async def test_what_nvml_attributes_to_our_process_is_charged(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        (pid,) = h.daemon.launches.pids()["a#1"]
+        nvml.cards[0].processes = {pid: 9 * GIB, 4711: GIB}
+        (device,) = (await lmxd.devices()).devices
+        assert (device.charged, device.foreign) == (9 * GIB, GIB)
+
+
+async def test_pids_of_another_namespace_are_not_taken_for_foreign(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        nvml.cards[0].processes = {999_999: 8 * GIB}
+        (device,) = (await lmxd.devices()).devices
+        assert (device.charged, device.foreign, device.headroom) == (8 * GIB, 0, 14 * GIB)
+
+
+async def test_a_lost_gpu_pauses_admission_and_the_lease_lives_on(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        nvml.cards[0].fault = 15
+        (device,) = (await lmxd.devices()).devices
+        assert device.unavailable == "NVML: GPU is lost"
+        with pytest.raises(LmxdError, match="is unavailable") as caught:
+            await lmxd.request("b", wait=0)
+        assert caught.value.code == "no_capacity"
+        request = asyncio.create_task(lmxd.request("b"))
+        await h.until(lambda: len(h.state.queue) == 1)
+        assert h.phases() == {"a#1": "ready"}
+        nvml.cards[0].fault = None
+        assert (await asyncio.wait_for(request, 15)).instance == "b#1"
+
+
+async def test_a_mismatched_driver_at_the_start_pauses_and_recovers(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    nvml.init_fault = 18
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        assert "mismatch" in str((await lmxd.devices()).devices[0].unavailable)
+        request = asyncio.create_task(lmxd.request("a"))
+        await h.until(lambda: len(h.state.queue) == 1)
+        nvml.init_fault = None
+        assert (await asyncio.wait_for(request, 15)).devices == {"GPU-a": 8 * GIB}
+
+
+async def test_a_hung_driver_pauses_admission(tmp_path: Path) -> None:
+    import threading
+
+    nvml = FakeNvml(card(24))
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        h.daemon._watcher._deadline = 0.1
+        nvml.hang = threading.Event()
+        assert "hangs" in str((await lmxd.devices()).devices[0].unavailable)
+        with pytest.raises(LmxdError, match="is unavailable"):
+            await lmxd.request("a", wait=0)
+        nvml.hang.set()
+        assert (await asyncio.wait_for(lmxd.request("a"), 15)).instance == "a#1"
+
+
+async def test_a_silent_fall_to_the_cpu_is_a_failed_launch(tmp_path: Path) -> None:
+    made = house(tmp_path, FakeNvml(card(24)))
+    model(tmp_path, "a", buffers=["load_tensors:   CPU_Mapped model buffer size =  4155.99 MiB", "offloaded 33/33 layers to GPU"])
+    async with made.open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.request("a")
+        assert caught.value.data["failure"]["code"] == "misplaced"
+        assert "CPU_Mapped" in caught.value.message
+        await h.until(lambda: not h.phases())
+
+
+async def test_without_a_gpu_the_configured_one_is_replaced_by_ram_loudly(tmp_path: Path) -> None:
+    async with house(tmp_path, FakeNvml(), gpu={"device": 0, "max_memory_gb": 20}).open() as h, h.client() as lmxd:
+        status = await lmxd.status()
+        assert [d.id for d in status.devices] == ["host"]
+        assert status.devices[0].limit == 20 * GIB
+        assert any("gpu.device 0 cannot be had" in w and "CPU" in w for w in status.warnings)
+
+
+async def test_a_model_without_gpu_layers_goes_to_ram_where_that_is_a_device(tmp_path: Path) -> None:
+    made = house(tmp_path, FakeNvml(card(24)), gpu={"devices": [0, "host"]})
+    made.write(models={"a": {"gpu_layers": 0}, "b": {}})
+    async with made.open() as h, h.client() as lmxd:
+        in_ram, on_gpu = await lmxd.request("a"), await lmxd.request("b")
+        assert set(in_ram.devices) == {"host"}
+        assert set(on_gpu.devices) == {"GPU-a", "host"}, "its share of RAM is booked too"
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        assert launched.command is not None
+        assert ("--device", "none") in zip(launched.command.argv, launched.command.argv[1:], strict=False)

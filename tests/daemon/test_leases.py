@@ -1,0 +1,256 @@
+"""Leases, end to end in one process: asked over the socket, carried by fake engines, ended in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from house import House, http, model
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+
+HALF = {"estimated_memory_gb": 0.4}
+ROOM_FOR_TWO = {"gpu": {"device": "host", "max_memory_gb": 1}}
+
+
+def house(tmp_path: Path, **sections: object) -> House:
+    return House(tmp_path, **({"models": {"a": HALF, "b": HALF, "c": HALF}} | ROOM_FOR_TWO | sections))
+
+
+async def test_a_lease_has_a_working_endpoint(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        assert (await http(lease, "/v1/chat/completions", b"{}")).status == 200
+        assert lease.devices == {"host": int(0.4 * 2**30)}
+        assert (lease.basis, lease.ctx, lease.slots) == ("declared", 4096, 1)
+
+
+async def test_an_endpoint_is_closed_to_who_has_no_key(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        stranger = lease.model_copy(update={"api_key": "guess"})
+        assert (await http(stranger, "/v1/chat/completions", b"{}")).status == 401
+        launched = h.daemon.launches.get(lease.instance)
+        assert launched is not None
+        assert launched.command is not None
+        assert lease.api_key not in " ".join(launched.command.argv)
+        assert (h.where.home / f"{lease.instance}.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_unix_socket_endpoint(tmp_path: Path) -> None:
+    async with house(tmp_path, engine={"endpoint": "unix"}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        assert lease.socket == str(h.where.home / "a#1.sock")
+        assert (await http(lease, "/v1/chat/completions", b"{}")).status == 200
+        await lmxd.call("stop", m.Stopped, instance="a#1")
+        await h.until(lambda: not h.phases())
+        assert not Path(lease.socket).exists()
+
+
+async def test_three_agents_and_room_for_two(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as one, h.client() as two, h.client() as three:
+        first, _ = await asyncio.gather(one.request("a"), two.request("b"))
+        told: list[m.Progress] = []
+        third = asyncio.create_task(three.request("c", on_progress=told.append))
+        await h.until(lambda: bool(told))
+        assert (told[0].state, told[0].position) == ("queued", 1)
+        assert {x.name for x in told[0].shortfalls[0].holders} >= {"a#1", "b#1"}
+        await first.release()
+        lease = await asyncio.wait_for(third, 10)
+        assert lease.instance == "c#1"
+        assert told[-1].state == "starting"
+
+
+async def test_a_client_that_dies_frees_its_lease_and_its_place_in_the_queue(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as two, h.client() as alive:
+        async with h.client() as one:
+            await one.request("a")
+            await two.request("b")
+            async with h.client() as dead:
+                waits = asyncio.create_task(dead.request("c"))
+                await h.until(lambda: len(h.state.queue) == 1)
+            with pytest.raises(LmxdError, match="closed the connection"):
+                await waits
+            await h.until(lambda: not h.state.queue)
+            request = asyncio.create_task(alive.request("c"))
+            await h.until(lambda: len(h.state.queue) == 1)
+        assert (await asyncio.wait_for(request, 10)).instance == "c#1", "one is gone, and its instance was evicted"
+
+
+async def test_a_killed_engine_is_noticed_and_its_bytes_return(tmp_path: Path) -> None:
+    ended: list[tuple[str, dict[str, str]]] = []
+    async with house(tmp_path).open() as h, h.client(on_notification=lambda n, p: ended.append((n, p))) as lmxd:
+        lease = await lmxd.request("a")
+        (pid,) = h.daemon.launches.pids()["a#1"]
+        os.kill(pid, signal.SIGKILL)
+        await h.until(lambda: not h.phases(), seconds=1.0)
+        assert h.state.ledger.accounts["host"].reservations == {}
+        ((method, params),) = ended
+        assert method == "lmxd.lease_ended"
+        assert (params["lease"], params["reason"]) == (lease.lease, "instance_exited")
+        assert "killed" in params["detail"]
+
+
+async def test_idle_instances_are_reaped_and_leases_told(tmp_path: Path) -> None:
+    ended: list[tuple[str, dict[str, str]]] = []
+    async with (
+        house(tmp_path, idle_timeout=0.5).open() as h,
+        h.client(on_notification=lambda n, p: ended.append((n, p))) as lmxd,
+    ):
+        lease = await lmxd.request("a")
+        await h.until(lambda: bool(ended), seconds=5)
+        assert ended[0][1]["reason"] == "idle_timeout"
+        await h.until(lambda: not h.phases())
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.renew(lease.lease)
+        assert caught.value.code == "lease_ended"
+        assert caught.value.data["reason"] == "idle_timeout"
+        assert (await lmxd.request("a")).instance == "a#2", "a new request brings it back"
+
+
+async def test_use_of_the_endpoint_and_touch_keep_an_instance(tmp_path: Path) -> None:
+    async with house(tmp_path, idle_timeout=1.0).open() as h, h.client() as lmxd:
+        used, touched = await lmxd.request("a"), await lmxd.request("b")
+        for _ in range(8):
+            await http(used, "/v1/chat/completions", b"{}")
+            await lmxd.renew(touched.lease)
+            await asyncio.sleep(0.25)
+        assert h.phases() == {"a#1": "ready", "b#1": "ready"}
+
+
+async def test_a_busy_instance_is_not_reaped(tmp_path: Path) -> None:
+    async with house(tmp_path, idle_timeout=0.5).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        await http(lease, "/fake/busy", b"1")
+        await asyncio.sleep(1.5)
+        assert h.phases() == {"a#1": "ready"}
+        await http(lease, "/fake/busy", b"0")
+        await h.until(lambda: not h.phases())
+
+
+async def test_an_idle_instance_makes_way_and_a_busy_one_does_not(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        busy, idle = await lmxd.request("a"), await lmxd.request("b")
+        await http(busy, "/fake/busy", b"1")
+        await busy.release()
+        await idle.release()
+        lease = await asyncio.wait_for(other.request("c"), 10)
+        assert lease.instance == "c#1"
+        assert h.phases()["a#1"] == "ready", "it was idle for longer, but somebody talks to it"
+
+
+async def test_a_request_that_never_fits_is_refused_without_a_launch(tmp_path: Path) -> None:
+    models = {"huge": {"estimated_memory_gb": 5000}, "wide": {"context_length": 32768, "slots": 256}}
+    async with house(tmp_path, models=models).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.request("huge")
+        assert caught.value.code == "never_fits"
+        assert "5000.00 GiB on host; there is never more than 1.00 GiB" in caught.value.message
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.request("wide")
+        assert "tokens would fit" in caught.value.remedy
+        fits = int(caught.value.remedy.split("a context of ")[1].split()[0])
+        assert h.phases() == {}
+        assert await lmxd.request("wide", ctx=fits), "what was said to fit does fit"
+
+
+async def test_no_wait_and_wait_and_the_queues_depth(tmp_path: Path) -> None:
+    async with house(tmp_path, admission_control={"queue_depth": 1}).open() as h, h.client() as lmxd:
+        await asyncio.gather(lmxd.request("a"), lmxd.request("b"))
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.request("c", wait=0)
+        assert caught.value.code == "no_capacity"
+        assert "held by" in caught.value.message
+        waiting = asyncio.create_task(lmxd.request("c", wait=0.5))
+        await h.until(lambda: len(h.state.queue) == 1)
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.request("c")
+        assert caught.value.code == "queue_full"
+        with pytest.raises(LmxdError) as caught:
+            await waiting
+        assert caught.value.code == "wait_expired"
+
+
+async def test_cancel_takes_a_request_out_of_the_queue(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        await asyncio.gather(lmxd.request("a"), lmxd.request("b"))
+        waiting = asyncio.create_task(lmxd.request("c"))
+        await h.until(lambda: len(h.state.queue) == 1)
+        (ticket,) = [t.ticket for t in (await lmxd.queue()).tickets]
+        await lmxd.cancel(ticket)
+        with pytest.raises(LmxdError) as caught:
+            await waiting
+        assert caught.value.code == "cancelled"
+
+
+async def test_a_ttl_lease_outlives_its_connection_but_not_its_ttl(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        async with h.client() as asks:
+            lease = await asks.request("a", hold="ttl", ttl=0.6)
+        assert (await lmxd.renew(lease.lease)).expires_in == pytest.approx(0.6, abs=0.1)
+        await h.until(lambda: not list(h.state.leases()))
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.release(lease.lease)
+        assert caught.value.data["reason"] == "ttl_expired"
+
+
+async def test_an_explicit_lease_lasts_until_release(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        async with h.client() as asks:
+            lease = await asks.request("a", hold="explicit")
+        assert [x.lease for i in (await lmxd.instances()).instances for x in i.leases] == [lease.lease]
+        await lmxd.release(lease.lease)
+        assert list(h.state.leases()) == []
+
+
+FAILURES = {
+    "out_of_memory": {"exit": {"status": 1, "lines": ["0.00.1 E ggml: cudaMalloc failed: out of memory"]}},
+    "bad_model": {"exit": {"status": 1, "lines": ["0.00.1 E llama_model_load: error loading model: broken"]}},
+    "bad_flag": {"exit": {"status": 1, "lines": ["error: invalid argument: --frob"]}},
+    "exited": {"exit": {"status": 3, "lines": ["I give up"]}},
+    "crashed": {"signal": int(signal.SIGABRT)},
+    "killed": {"signal": int(signal.SIGKILL)},
+    "load_timeout": {"silent": True},
+}
+
+
+@pytest.mark.parametrize("code", FAILURES)
+async def test_a_failed_launch_says_why_and_gives_the_bytes_back(tmp_path: Path, code: str) -> None:
+    model(tmp_path, "a", **FAILURES[code])
+    async with house(tmp_path, engine={"load_timeout": 1}).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.request("a")
+        assert caught.value.code == "launch_failed"
+        assert caught.value.data["failure"]["code"] == code
+        assert caught.value.data["failure"]["log"][0].startswith("started with") or code == "load_timeout"
+        await h.until(lambda: not h.phases())
+        assert (await lmxd.request("b")).instance == "b#1"
+
+
+async def test_a_stop_that_hangs_is_escalated(tmp_path: Path) -> None:
+    model(tmp_path, "a", ignore_sigterm=True)
+    async with house(tmp_path, engine={"stop_timeout": 0.4}).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        await lmxd.call("stop", m.Stopped, instance="a#1")
+        assert h.phases() == {"a#1": "stopping"}
+        await h.until(lambda: not h.phases(), seconds=3)
+
+
+async def test_leases_share_an_instance_up_to_its_slots(tmp_path: Path) -> None:
+    async with house(tmp_path, models={"a": HALF | {"slots": 2}}).open() as h, h.client() as lmxd:
+        leases = await asyncio.gather(*(lmxd.request("a") for _ in range(3)))
+        assert sorted(x.instance for x in leases) == ["a#1", "a#1", "a#2"]
+        assert len(h.state.instances) == 2
+
+
+async def test_a_log_that_floods_is_cut(tmp_path: Path) -> None:
+    model(tmp_path, "a", flood_mb=3)
+    async with house(tmp_path, engine={"log_max_mb": 1}, idle_timeout=5).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        path = h.daemon.launches.log_path("a#1")
+        await h.until(lambda: path.stat().st_size < 2**20)
+        assert "cut by lmxd" in path.read_text()

@@ -1,0 +1,123 @@
+"""A whole lmxd in the test's own process, with fake engines: real sockets, real processes, scripted models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import synthetic
+import yaml
+from devices.fake_nvml import Card, FakeNvml
+
+from lmxd import config as cfg
+from lmxd.daemon.loop import Daemon
+from lmxd.daemon.places import listen, occupy, places
+from lmxd.rpc.client import AsyncClient
+
+FAKE = Path(__file__).parent / "fake_llama_server.py"
+
+
+def fake_engine(directory: Path) -> Path:
+    """An executable that is the fake llama-server."""
+    script = directory / "llama-server"
+    if not script.exists():
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {FAKE} "$@"\n')
+        script.chmod(0o755)
+    return script
+
+
+def model(directory: Path, name: str, **play: Any) -> Path:
+    """A tiny model file, and how the fake is to behave with it."""
+    path = directory / f"{name}.gguf"
+    parts = synthetic.decoder(
+        "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32, context=32768
+    )
+    synthetic.write(path, *parts)
+    path.with_suffix(".json").write_text(json.dumps(play))
+    return path
+
+
+class House:
+    """``sections``: configuration besides engine and model_dir."""
+
+    def __init__(self, directory: Path, nvml: FakeNvml | None = None, **sections: Any) -> None:
+        self.directory = directory
+        self.config_path = directory / "config.yaml"
+        self.nvml = nvml or FakeNvml()
+        if not self.nvml.cards:
+            self.nvml.init_fault = 12
+        self.sections = sections
+        self.where = places(directory / "s", user=True)
+        for name in sections.get("models", {}):
+            if not (directory / f"{name}.gguf").exists():
+                model(directory, name)
+        self.write()
+
+    def write(self, **changes: Any) -> None:
+        """(Re)write the configuration file."""
+        self.sections |= changes
+        engine = {"path": str(fake_engine(self.directory)), "stop_timeout": 2, "load_timeout": 20}
+        whole = {"model_dir": str(self.directory)} | self.sections
+        whole["engine"] = engine | whole.get("engine", {})
+        self.config_path.write_text(yaml.safe_dump(whole))
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[House]:
+        lock = occupy(self.where)
+        config = cfg.load(self.config_path)
+        self.daemon = Daemon(config, self.config_path, self.where.home, self.where.logs, self.nvml)
+        await self.daemon.begin()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(self.daemon.listener, sock=listen(self.where))
+        measuring = loop.create_task(self.daemon.keep_measuring())
+        try:
+            yield self
+        finally:
+            server.close()
+            await self.daemon.drain()
+            measuring.cancel()
+            for connection in list(self.daemon.listener.connections.values()):
+                connection._transport.abort()
+            await asyncio.sleep(0)
+            os.close(lock)
+
+    def client(self, **more: Any) -> AsyncClient:
+        return AsyncClient(self.where.socket, **more)
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Returns as soon as something holds; fails if it does not in time."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not holds():
+            assert asyncio.get_running_loop().time() < deadline, "it did not come about in time"
+            await asyncio.sleep(0.01)
+
+    @property
+    def state(self) -> Any:
+        return self.daemon.admission.state
+
+    def phases(self) -> dict[str, str]:
+        return {i.id: i.phase.value for i in self.state.instances.values()}
+
+
+def card(gib: float = 24, uuid: str = "GPU-a") -> Card:
+    return Card(uuid, int(gib * 2**30))
+
+
+async def http(lease: Any, path: str, body: bytes | None = None) -> SimpleNamespace:
+    """One request to a lease's endpoint, with its key."""
+    import aiohttp
+
+    connector = aiohttp.UnixConnector(lease.socket) if lease.socket else None
+    headers = {"Authorization": f"Bearer {lease.api_key}"}
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.request("GET" if body is None else "POST", lease.endpoint + path, data=body, headers=headers) as answer,
+    ):
+        return SimpleNamespace(status=answer.status, text=await answer.text())
