@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lmxd import __version__
-from lmxd import config as cfg
+from lmxd.config.file import DEFAULT_CONFIG, load
+from lmxd.config.schema import Config
 from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.places import Places, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
@@ -30,7 +31,7 @@ log = logging.getLogger("lmxd")
 
 def _default_config(user: bool) -> Path:
     if not user:
-        return cfg.DEFAULT_CONFIG
+        return DEFAULT_CONFIG
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lmxd/config.yaml"
 
 
@@ -63,7 +64,7 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
     """Validate the configuration without starting anything."""
     path = config_path or context.obj
     try:
-        config = cfg.load(path)
+        config = load(path)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"{path}: error: {problem}", err=True)
@@ -73,7 +74,7 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
     click.echo(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
 
 
-def _gpu_is_meant(config: cfg.Config) -> bool:
+def _gpu_is_meant(config: Config) -> bool:
     """Without starting anything: RAM only if it is all that is asked for."""
     wanted = config.gpu.wanted()
     return wanted is None or any(d.device != "host" for d in wanted)
@@ -92,7 +93,7 @@ def _log_to_stderr(verbose: bool) -> None:
 
 def run(config_path: Path, where: Places) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start."""
-    config = cfg.load(config_path)
+    config = load(config_path)
     lock = occupy(where)
     try:
         import uvloop
@@ -103,7 +104,7 @@ def run(config_path: Path, where: Places) -> None:
             os.close(lock)
 
 
-async def _serve(config: cfg.Config, config_path: Path, where: Places) -> None:
+async def _serve(config: Config, config_path: Path, where: Places) -> None:
     import pynvml
 
     from lmxd.daemon.loop import Daemon
@@ -141,7 +142,7 @@ async def _serve(config: cfg.Config, config_path: Path, where: Places) -> None:
         where.socket.unlink(missing_ok=True)
 
 
-async def _metrics(daemon: Daemon, config: cfg.Config) -> AppRunner | None:
+async def _metrics(daemon: Daemon, config: Config) -> AppRunner | None:
     if config.metrics.listen is None:
         return None
     try:

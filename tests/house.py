@@ -16,7 +16,7 @@ import synthetic
 import yaml
 from devices.fake_nvml import Card, FakeNvml
 
-from lmxd import config as cfg
+from lmxd.config.file import load
 from lmxd.daemon.loop import Daemon
 from lmxd.daemon.places import listen, occupy, places
 from lmxd.rpc.client import AsyncClient
@@ -71,7 +71,7 @@ class House:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[House]:
         lock = occupy(self.where)
-        config = cfg.load(self.config_path)
+        config = load(self.config_path)
         self.daemon = Daemon(config, self.config_path, self.where.home, self.where.logs, self.nvml)
         await self.daemon.begin()
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmxd.config import GIB, Config, Profile
+from lmxd.config.schema import GIB, Config, Profile
 from lmxd.core.words import Ask, Demand
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.engines.engine import Plan

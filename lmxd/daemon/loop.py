@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lmxd import config as cfg
+from lmxd.config.file import load
+from lmxd.config.schema import GIB, Config
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.admission import Admission
@@ -38,7 +39,7 @@ _BUSY_PERIOD = 1.0
 class Daemon:
     """Everything of one running lmxd, but its sockets and signals."""
 
-    def __init__(self, config: cfg.Config, config_path: Path, home: Path, log_dir: Path, nvml: Any) -> None:
+    def __init__(self, config: Config, config_path: Path, home: Path, log_dir: Path, nvml: Any) -> None:
         self.config_path = config_path
         self.home = home
         self._nvml = nvml
@@ -56,7 +57,7 @@ class Daemon:
         self._handling = False
         self._adopt(config, *open_probes(config.gpu, nvml))
 
-    def _adopt(self, config: cfg.Config, probes: Sequence[Any], warnings: list[str]) -> None:
+    def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
         """Make a configuration the one in force."""
         self.catalog = Catalog(config)
         self.engine = LlamaServer(config.engine.path)
@@ -84,7 +85,7 @@ class Daemon:
 
     async def reload(self) -> list[str]:
         """Read the configuration again. ConfigError leaves everything as it was."""
-        config = await asyncio.to_thread(cfg.load, self.config_path)
+        config = await asyncio.to_thread(load, self.config_path)
         old = self.catalog.config
         probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
         if config.metrics != old.metrics:
@@ -212,7 +213,7 @@ class Daemon:
         """One line for the service manager."""
         state = self.admission.state
         books = ", ".join(
-            f"{(a.charged + a.reclaiming) / cfg.GIB:.1f}/{a.ceiling / cfg.GIB:.1f} GiB on {a.device}"
+            f"{(a.charged + a.reclaiming) / GIB:.1f}/{a.ceiling / GIB:.1f} GiB on {a.device}"
             for a in state.ledger.accounts.values()
         )
         return f"{len(state.instances)} running, {len(state.queue)} queued, {books or 'no device'}"

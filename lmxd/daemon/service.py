@@ -20,7 +20,7 @@ from lmxd.daemon.catalog import Size
 from lmxd.daemon.views import explain
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
-from lmxd.rpc import framing
+from lmxd.rpc import framing, methods
 from lmxd.rpc import messages as m
 from lmxd.rpc.server import Connection
 
@@ -59,7 +59,7 @@ class Service:
                 return self._hello(params)
         match method:
             case "describe":
-                return m.describe()
+                return methods.describe()
             case "status":
                 return await self._status()
             case "devices":
@@ -178,7 +178,7 @@ class Service:
             raise LmxdError(
                 "invalid_params", f"protocol is {params.protocol!r}, but lmxd speaks {m.PROTOCOL}", "update the client"
             )
-        return m.Hello(protocol=m.PROTOCOL, server=f"lmxd {__version__}", capabilities=sorted(m.METHODS))
+        return m.Hello(protocol=m.PROTOCOL, server=f"lmxd {__version__}", capabilities=sorted(methods.METHODS))
 
     async def _devices(self) -> list[m.Device]:
         await self._daemon.measure()

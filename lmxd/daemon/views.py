@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lmxd.config import GIB
+from lmxd.config.schema import GIB
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.ledger import Account
 from lmxd.core.placement import shortfalls

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
-from lmxd.rpc.messages import METHODS, Params
+from lmxd.rpc.messages import Params
+from lmxd.rpc.methods import METHODS
 from lmxd.rpc.peer import Peer, peer_of
 
 MAX_CONNECTIONS = 1024

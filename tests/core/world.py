@@ -126,7 +126,7 @@ class World:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
         ticket = f"t{number}"
-        sizes = {name: gib for name in self.devices} if isinstance(gib, (int, float)) else gib
+        sizes = dict.fromkeys(self.devices, gib) if isinstance(gib, (int, float)) else gib
         options = tuple({name: int(size * GIB)} for name, size in sizes.items())
         self.asked.append(ticket)
         self.happen(

@@ -19,7 +19,11 @@ ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
 def house(tmp_path: Path, nvml: FakeNvml, gib: float = 8, **sections: object) -> House:
     for name in "ab":
         model(tmp_path, name, buffers=ON_GPU)
-    return House(tmp_path, nvml, **({"models": {"a": {"estimated_memory_gb": gib}, "b": {"estimated_memory_gb": gib}}} | sections))
+    return House(
+        tmp_path,
+        nvml,
+        **({"models": {"a": {"estimated_memory_gb": gib}, "b": {"estimated_memory_gb": gib}}} | sections),
+    )
 
 
 async def test_two_gb_are_left_alone_when_nothing_is_said(tmp_path: Path) -> None:
@@ -125,7 +129,11 @@ async def test_a_hung_driver_pauses_admission(tmp_path: Path) -> None:
 
 async def test_a_silent_fall_to_the_cpu_is_a_failed_launch(tmp_path: Path) -> None:
     made = house(tmp_path, FakeNvml(card(24)))
-    model(tmp_path, "a", buffers=["load_tensors:   CPU_Mapped model buffer size =  4155.99 MiB", "offloaded 33/33 layers to GPU"])
+    model(
+        tmp_path,
+        "a",
+        buffers=["load_tensors:   CPU_Mapped model buffer size =  4155.99 MiB", "offloaded 33/33 layers to GPU"],
+    )
     async with made.open() as h, h.client() as lmxd:
         with pytest.raises(LmxdError) as caught:
             await lmxd.request("a")

@@ -12,16 +12,22 @@ KIB = 1024
 
 
 def proc(tmp_path: Path) -> Path:
-    (tmp_path / "meminfo").write_text("MemTotal:  1000 kB\nMemFree:  100 kB\nMemAvailable:  700 kB\nHugePages_Total: 0\n")
+    (tmp_path / "meminfo").write_text(
+        "MemTotal:  1000 kB\nMemFree:  100 kB\nMemAvailable:  700 kB\nHugePages_Total: 0\n"
+    )
     (tmp_path / "7").mkdir()
-    (tmp_path / "7/status").write_text("Name:\tx\nVmRSS:\t 90 kB\nRssAnon:\t 50 kB\nRssFile:\t 30 kB\nRssShmem:\t 10 kB\n")
+    (tmp_path / "7/status").write_text(
+        "Name:\tx\nVmRSS:\t 90 kB\nRssAnon:\t 50 kB\nRssFile:\t 30 kB\nRssShmem:\t 10 kB\n"
+    )
     return tmp_path
 
 
 def test_used_is_what_is_not_available(tmp_path: Path) -> None:
     (found,) = HostProbe(proc(tmp_path)).measure({7, 8})
     assert (found.id, found.capacity, found.used) == ("host", 1000 * KIB, 300 * KIB)
-    assert found.processes == {7: Use(total=90 * KIB, visible=60 * KIB)}, "mapped files are no use of RAM, pid 8 is gone"
+    assert found.processes == {7: Use(total=90 * KIB, visible=60 * KIB)}, (
+        "mapped files are no use of RAM, pid 8 is gone"
+    )
 
 
 def test_figures_that_are_missing_make_it_unavailable(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from devices.fake_nvml import Card, FakeNvml
 
@@ -118,7 +120,7 @@ def test_the_pause_between_attempts_grows_to_a_minute() -> None:
     for second in range(400):
         clock.now = float(second)
         looked.measure(set())
-    gaps = [b - a for a, b in zip(attempts, attempts[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(attempts)]
     assert gaps == sorted(gaps)
     assert gaps[-1] == 60
 

@@ -54,7 +54,9 @@ def launch(flags: str) -> Launch:
     )
 
 
-H100 = [r for line in (DATA / "h100_measured.jsonl").read_text().splitlines() if (r := json.loads(line))["model"] in SHAPES]
+H100 = [
+    r for line in (DATA / "h100_measured.jsonl").read_text().splitlines() if (r := json.loads(line))["model"] in SHAPES
+]
 
 
 @pytest.mark.parametrize("measured", H100, ids=lambda r: f"{r['model']} {r['flags']}")
@@ -162,7 +164,14 @@ def test_a_quantized_cache_without_flash_attention_is_impossible() -> None:
 
 def test_a_head_size_without_kernel_turns_flash_attention_off() -> None:
     parts = synthetic.decoder(
-        "llama", layers=2, embedding=512, heads=4, kv_heads=4, feed_forward=1024, vocabulary=1000, head=100,
+        "llama",
+        layers=2,
+        embedding=512,
+        heads=4,
+        kv_heads=4,
+        feed_forward=1024,
+        vocabulary=1000,
+        head=100,
         kind="f16",
     )
     with pytest.raises(Impossible):

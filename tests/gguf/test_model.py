@@ -81,7 +81,7 @@ def test_layers_for_speculation_are_not_loaded() -> None:
 
 
 def test_an_architecture_that_is_not_covered_is_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match="'mamba'.*estimated_memory_gb"):
+    with pytest.raises(Unsupported, match=r"'mamba'.*estimated_memory_gb"):
         model(tiny("mamba"))
 
 

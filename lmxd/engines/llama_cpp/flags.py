@@ -19,8 +19,8 @@ _WITH_VALUE = """--chat-template --chat-template-kwargs --reasoning --reasoning-
 --cpu-mask-batch --cpu-range-batch --cpu-strict --numa --cache-reuse --slot-prompt-similarity -sps --timeout -to
 --sse-ping-interval --embd-normalize --predict -n --n-predict --keep --seed -s --temp --temperature --top-k --top-p
 --min-p --top-nsigma --top-n-sigma --xtc-probability --xtc-threshold --typical --typical-p --repeat-last-n
---repeat-penalty --presence-penalty --frequency-penalty --dry-multiplier --dry-base --dry-allowed-length --dry-penalty-last-n
---dynatemp-range --dynatemp-exp --mirostat --mirostat-lr --mirostat-ent --samplers --sampling-seq
+--repeat-penalty --presence-penalty --frequency-penalty --dry-multiplier --dry-base --dry-allowed-length 
+--dry-penalty-last-n --dynatemp-range --dynatemp-exp --mirostat --mirostat-lr --mirostat-ent --samplers --sampling-seq
 --sampler-seq --reverse-prompt -r --tags"""
 
 ALLOWED: Final[dict[str, bool]] = dict.fromkeys(_SWITCHES.split(), False) | dict.fromkeys(_WITH_VALUE.split(), True)

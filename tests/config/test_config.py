@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmxd import config as cfg
+from lmxd.config.file import load, parse
+from lmxd.config.schema import Config, Profile
 from lmxd.errors import ConfigError
 
 AS_PRINTED = """
@@ -26,12 +27,12 @@ models:
 
 def problems(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        cfg.parse(text, "test")
+        parse(text, "test")
     return caught.value.problems
 
 
 def test_the_form_that_users_have_seen_in_print_loads_as_it_stands() -> None:
-    config = cfg.parse(AS_PRINTED, "test")
+    config = parse(AS_PRINTED, "test")
     (device,) = config.gpu.wanted() or ()
     assert (device.device, device.max_memory_gb, device.margin_gb) == (0, 20, None)
     assert (config.admission_control.enabled, config.admission_control.queue_depth) == (True, 5)
@@ -42,25 +43,25 @@ def test_the_form_that_users_have_seen_in_print_loads_as_it_stands() -> None:
 
 @pytest.mark.parametrize("text", ["", "models:\n", "models:\n  a:\n", "gpu:\nengine:\nmetrics:\nadmission_control:\n"])
 def test_everything_has_a_default(text: str) -> None:
-    config = cfg.parse(text, "test")
+    config = parse(text, "test")
     assert config.gpu.wanted() is None
     assert config.admission_control.queue_depth == 5
 
 
 def test_the_shipped_file_shows_the_defaults() -> None:
-    shipped = Path(__file__).parent.parent / "etc/lmxd/config.yaml"
-    assert cfg.load(shipped) == cfg.Config()
+    shipped = Path(__file__).parent.parent.parent / "etc/lmxd/config.yaml"
+    assert load(shipped) == Config()
     uncommented = "\n".join(
         line.removeprefix("#") if line.startswith(("#  ", "#engine", "#metrics")) else line
         for line in shipped.read_text().replace("gpu: {}", "gpu:").replace("models: {}", "models:").splitlines()
         if "devices: [0, 1]" not in line
     )
-    assert cfg.parse(uncommented, "uncommented").models["llama-3.1-8b"].engine_flags == ("--jinja",)
+    assert parse(uncommented, "uncommented").models["llama-3.1-8b"].engine_flags == ("--jinja",)
 
 
 def test_several_devices_by_index_uuid_and_pci_id() -> None:
     text = "gpu: {max_memory_gb: 20, devices: [0, GPU-1a, '0000:01:00.0', {device: host, margin_gb: 4}]}"
-    wanted = cfg.parse(text, "test").gpu.wanted()
+    wanted = parse(text, "test").gpu.wanted()
     assert wanted is not None
     assert [d.device for d in wanted] == [0, "GPU-1a", "0000:01:00.0", "host"]
     assert [d.max_memory_gb for d in wanted] == [20] * 4
@@ -68,7 +69,7 @@ def test_several_devices_by_index_uuid_and_pci_id() -> None:
 
 
 def test_on_and_off_may_be_bare() -> None:
-    config = cfg.parse("models: {a: {flash_attention: off, engine_flags: [--reasoning, off, --temp, 0.5]}}", "test")
+    config = parse("models: {a: {flash_attention: off, engine_flags: [--reasoning, off, --temp, 0.5]}}", "test")
     assert config.models["a"].flash_attention == "off"
     assert config.models["a"].engine_flags == ("--reasoning", "off", "--temp", "0.5")
 
@@ -133,12 +134,12 @@ def test_flags_that_break_admission_are_all_named() -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        cfg.load(tmp_path / "none.yaml")
+        load(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="Is a directory"):
-        cfg.load(tmp_path)
+        load(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
-        cfg.load(tmp_path / "latin.yaml")
+        load(tmp_path / "latin.yaml")
 
 
 def test_deep_nesting_is_an_error_not_a_crash() -> None:
@@ -147,7 +148,7 @@ def test_deep_nesting_is_an_error_not_a_crash() -> None:
 
 def test_a_variant_names_the_engines_settings_only() -> None:
     def variant(text: str) -> str:
-        return cfg.Profile.model_validate(yaml.safe_load(text) or {}).variant()
+        return Profile.model_validate(yaml.safe_load(text) or {}).variant()
 
     same = ["{}", "{context_length: 8192}", "{priority: 3}", "{pin: true}", "{idle_timeout: 9}", "{slots: 4}"]
     assert len({variant(text) for text in same}) == 1

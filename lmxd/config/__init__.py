@@ -1,0 +1,1 @@
+"""The configuration: what can be said (schema) and how it is read (file)."""

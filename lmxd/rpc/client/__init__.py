@@ -1,0 +1,14 @@
+"""The client, for scripts and agents: ``Client`` blocks, ``AsyncClient`` is for asyncio.
+
+    with Client() as lmxd, lmxd.request("llama-3.1-8b") as lease:
+        openai = OpenAI(base_url=lease.base_url, api_key=lease.api_key)
+
+A lease is held by the connection unless said otherwise: when the client ends, however it
+ends, the lease does. Every failure is an ``LmxdError`` with the daemon's code and remedy.
+"""
+
+from lmxd.rpc.client.asynchronous import AsyncClient, AsyncLease
+from lmxd.rpc.client.blocking import Client, Lease
+from lmxd.rpc.client.wire import default_socket
+
+__all__ = ["AsyncClient", "AsyncLease", "Client", "Lease", "default_socket"]

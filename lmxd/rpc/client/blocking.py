@@ -1,0 +1,152 @@
+"""The client that blocks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import framing
+from lmxd.rpc import messages as m
+from lmxd.rpc.client.wire import OnNotification, OnProgress, default_socket, failure, frame, lost, unavailable
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds within which an answer is wanted to everything but a request, which may wait in the queue."""
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Lease(m.Granted):
+    """A granted lease of a ``Client``; leaving its ``with`` block releases it."""
+
+    _client: Client
+
+    def release(self) -> None:
+        self._client.release(self.lease)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(LmxdError):  # it may have ended by itself
+            self.release()
+
+
+class Client:
+    """A blocking connection. Not to be shared between threads."""
+
+    def __init__(self, path: Path | str | None = None, on_notification: OnNotification | None = None) -> None:
+        self.path = Path(path) if path is not None else default_socket()
+        self._notified = on_notification
+        self._ids = itertools.count(1)
+        self._lines: list[bytes] = []
+        self._framer = framing.Framer()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(ANSWER_TIMEOUT)
+        try:
+            self._socket.connect(str(self.path))
+        except OSError as error:
+            self._socket.close()
+            raise unavailable(self.path, error) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """For select: readable when something came, or when the daemon is gone."""
+        return self._socket.fileno()
+
+    def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
+        """One call. ``on_progress`` is told where a waiting request stands."""
+        id = next(self._ids)
+        self._socket.settimeout(None if method == "request" else ANSWER_TIMEOUT)
+        try:
+            self._socket.sendall(frame(id, method, params))
+        except OSError as error:
+            raise unavailable(self.path, error) from error
+        while True:
+            message = self.receive()
+            if "method" in message:
+                self._notify(message, id, on_progress)
+            elif message.get("id") in (id, None):
+                if "error" in message:
+                    raise failure(message["error"])
+                return result.model_validate(message["result"])
+
+    def receive(self) -> dict[str, Any]:
+        """The next message. LmxdError ``daemon_unavailable`` if the daemon closes the connection."""
+        while not self._lines:
+            try:
+                data = self._socket.recv(65536)
+            except OSError as error:
+                raise unavailable(self.path, error) from error
+            if not data:
+                raise lost()
+            self._lines = self._framer.feed(data)
+        message: dict[str, Any] = json.loads(self._lines.pop(0))
+        return message
+
+    def _notify(self, message: dict[str, Any], id: int, on_progress: OnProgress | None) -> None:
+        params = message.get("params", {})
+        if message["method"] == "lmxd.progress":
+            if on_progress and params.get("request") == id:
+                on_progress(m.Progress.model_validate(params))
+        elif self._notified:
+            self._notified(message["method"], params)
+
+    def request(
+        self,
+        model: str,
+        *,
+        ctx: int | None = None,
+        slots: int | None = None,
+        wait: float | None = None,
+        hold: str = "connection",
+        ttl: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Lease:
+        """Ask for a lease and wait for the answer. LmxdError says why not, with the figures in ``data``."""
+        lease = self.call(
+            "request", Lease, on_progress, model=model, ctx=ctx, slots=slots, wait=wait, hold=hold, ttl=ttl
+        )
+        lease._client = self
+        return lease
+
+    def release(self, lease: str) -> m.Released:
+        return self.call("release", m.Released, lease=lease)
+
+    def renew(self, lease: str, ttl: float | None = None) -> m.Renewed:
+        return self.call("renew", m.Renewed, lease=lease, ttl=ttl)
+
+    def cancel(self, ticket: str) -> m.Cancelled:
+        return self.call("cancel", m.Cancelled, ticket=ticket)
+
+    def status(self) -> m.Status:
+        return self.call("status", m.Status)
+
+    def devices(self) -> m.Devices:
+        return self.call("devices", m.Devices)
+
+    def instances(self) -> m.Instances:
+        return self.call("instances", m.Instances)
+
+    def queue(self) -> m.Queue:
+        return self.call("queue", m.Queue)
+
+    def models(self) -> m.Models:
+        return self.call("models", m.Models)
+
+    def logs(self, instance: str, lines: int = 100) -> m.Logs:
+        return self.call("logs", m.Logs, instance=instance, lines=lines)

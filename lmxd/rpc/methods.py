@@ -1,0 +1,43 @@
+"""Every method and notification there is, as one table, and its description as JSON Schema."""
+
+from __future__ import annotations
+
+from lmxd.rpc import messages as m
+
+METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
+    "hello": (m.HelloParams, m.Hello, "negotiate the protocol"),
+    "describe": (m.Nothing, m.Described, "JSON Schema of every method and notification"),
+    "request": (m.RequestParams, m.Granted, "ask for a lease; answered when it is granted or refused"),
+    "release": (m.LeaseParams, m.Released, "end a lease"),
+    "renew": (m.RenewParams, m.Renewed, "keep a lease alive: restarts its TTL and its instance's idle clock"),
+    "cancel": (m.TicketParams, m.Cancelled, "take a waiting request out of the queue"),
+    "status": (m.Nothing, m.Status, "the daemon and its devices at a glance"),
+    "devices": (m.Nothing, m.Devices, "bytes by device, measured now"),
+    "instances": (m.Nothing, m.Instances, "instances and their leases"),
+    "queue": (m.Nothing, m.Queue, "requests that wait or start, in order"),
+    "models": (m.Nothing, m.Models, "the profiles that can be requested"),
+    "estimate": (m.EstimateParams, m.Estimated, "bytes that a model would take, by part"),
+    "logs": (m.LogsParams, m.Logs, "the last lines of an instance's log"),
+    "stop": (m.InstanceParams, m.Stopped, "end an instance, whatever it is doing (administrators)"),
+    "reload": (m.Nothing, m.Reloaded, "read the configuration again (administrators)"),
+    "watch": (m.Nothing, m.Watching, "from now on, notify of everything that is decided"),
+}
+"""Method -> parameters, result, one line. On the wire each is ``lmxd.NAME``; the prefix may be left out."""
+
+NOTIFICATIONS: dict[str, type[m.Result]] = {
+    "lmxd.progress": m.Progress,
+    "lmxd.lease_ended": m.LeaseEnded,
+    "lmxd.event": m.Happened,
+}
+
+
+def describe() -> m.Described:
+    """The protocol as JSON Schema."""
+    return m.Described(
+        protocol=m.PROTOCOL,
+        methods={
+            f"lmxd.{name}": {"description": text, "params": p.model_json_schema(), "result": r.model_json_schema()}
+            for name, (p, r, text) in METHODS.items()
+        },
+        notifications={name: n.model_json_schema() for name, n in NOTIFICATIONS.items()},
+    )

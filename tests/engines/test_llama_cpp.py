@@ -1,0 +1,179 @@
+"""llama-server's command line, and what its logs say. The logs are real ones of build 10434."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from house import fake_engine
+
+from lmxd.engines.engine import Plan
+from lmxd.engines.llama_cpp import log
+from lmxd.engines.llama_cpp.binary import Binary, find, probe
+from lmxd.engines.llama_cpp.command import command
+from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.errors import LmxdError
+
+LOGS = Path(__file__).parent / "logs"
+
+
+def lines(name: str) -> list[str]:
+    return (LOGS / name).read_text().splitlines()
+
+
+@pytest.fixture
+def binary(tmp_path: Path) -> Binary:
+    return probe(fake_engine(tmp_path))
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(
+        instance="m#1", profile="m", model=Path("/models/m.gguf"), context=4096, slots=2, batch=2048, ubatch=512,
+        cache_type_k="q8_0", cache_type_v="f16", flash="auto", gpu_layers=None, threads=4, flags=("--jinja",),
+        gpus=("GPU-a",), endpoint="tcp", home=tmp_path,
+    )  # fmt: skip
+
+
+def words(binary: Binary, plan: Plan) -> str:
+    return " ".join(command(binary, plan).argv)
+
+
+def test_all_that_decides_about_memory_is_said(binary: Binary, plan: Plan) -> None:
+    said = words(binary, plan)
+    for flag in ("-m /models/m.gguf", "-c 8192", "-np 2", "-ngl 999", "-b 2048", "-ub 512", "-ctk q8_0", "-ctv f16",
+                 "-fa auto", "--fit off", "--no-kv-unified", "-t 4", "--jinja"):  # fmt: skip
+        assert flag in said
+
+
+def test_in_ram_nothing_is_taken_beyond_the_footprint(binary: Binary, plan: Plan) -> None:
+    said = words(binary, replace(plan, gpus=()))
+    for flag in ("-ngl 0", "--device none", "--no-repack", "--cache-ram 0", "--ctx-checkpoints 0"):
+        assert flag in said
+
+
+def test_flags_that_a_build_does_not_know_are_left_out(binary: Binary, plan: Plan) -> None:
+    old = replace(binary, flags=frozenset({"--flash-attn"}))
+    said = words(old, replace(plan, flash="on", gpus=()))
+    assert "--fit" not in said
+    assert " -fa -" in said, "a bare switch in old builds"
+    assert "-fa" not in words(old, plan)
+
+
+def test_the_environment_is_scrubbed(binary: Binary, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "1")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    env = command(binary, plan).env
+    assert not {"LLAMA_ARG_CTX_SIZE", "AWS_SECRET_ACCESS_KEY"} & env.keys()
+    assert env["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+    assert command(binary, replace(plan, gpus=())).env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_the_key_is_in_a_file_of_ours_alone(binary: Binary, plan: Plan) -> None:
+    made = command(binary, plan)
+    assert made.key_file.stat().st_mode & 0o777 == 0o600
+    assert made.key_file.read_text().strip() == made.key
+    assert made.key not in " ".join(made.argv)
+    assert command(binary, plan).key != made.key, "a fresh one for every start"
+
+
+def test_a_symlink_in_the_place_of_a_key_is_not_followed(binary: Binary, plan: Plan, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "m#1.key").symlink_to(victim)
+    command(binary, plan)
+    assert victim.read_text() == "precious"
+
+
+def test_the_real_help_is_understood() -> None:
+    real = probe(find(None))
+    for flag in (
+        "--fit",
+        "-fa",
+        "--flash-attn",
+        "--no-kv-unified",
+        "--device",
+        "--no-repack",
+        "--cache-ram",
+        "--offline",
+    ):
+        assert real.knows(flag), flag
+    assert real.version != "unknown"
+
+
+def test_where_the_engine_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path = fake_engine(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert find(None) == on_path
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "skulk_llama_server" in str(find(None)), "then in an installed wheel"
+    assert find(on_path) == on_path
+    with pytest.raises(LmxdError, match=r"engine.path .*/none is not an executable file") as caught:
+        find(tmp_path / "none")
+    assert caught.value.code == "engine_missing"
+
+
+def test_an_engine_that_does_not_run_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "llama-server"
+    broken.write_text("\0")
+    broken.chmod(0o755)
+    with pytest.raises(LmxdError, match="does not run"):
+        probe(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("bad_model.log", 1, "bad_model"),
+        ("bad_model_truncated.log", 1, "bad_model"),
+        ("bad_flag.log", 1, "bad_flag"),
+        ("out_of_memory.log", 1, "out_of_memory"),
+        ("loaded_cpu.log", 3, "exited"),
+        ("loaded_cpu.log", -9, "killed"),
+        ("loaded_cpu.log", -6, "crashed"),
+    ],
+)
+def test_why_it_ended(name: str, status: int, code: str) -> None:
+    assert log.diagnose(status, lines(name)).code == code
+
+
+def test_a_diagnosis_quotes_the_line_that_says_so() -> None:
+    assert "4612423680" in log.diagnose(1, lines("out_of_memory.log")).message
+    assert "--frobnicate" in log.diagnose(1, lines("bad_flag.log")).message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 41.9 MiB on device 0: cudaMalloc failed: out of memory",
+        "0.01 E alloc_tensor_range: failed to allocate CUDA0 buffer of size 4357900288",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        "ggml_vulkan: Device memory allocation failed. vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
+    ],
+)
+def test_memory_that_ran_out_in_other_builds(line: str) -> None:
+    assert log.diagnose(1, [line]).code == "out_of_memory"
+
+
+def test_buffers_are_summed_by_place() -> None:
+    found = log.buffers(lines("loaded_cpu.log"))
+    assert found["CPU_Mapped"] == pytest.approx(92.10)
+    assert found["CPU"] == pytest.approx(45.00 + 14.51 + 0.38)
+    split = [
+        "llama_kv_cache:      CUDA0 KV buffer size =   224.00 MiB",
+        "llama_kv_cache:      CUDA0 KV buffer size =   256.00 MiB",
+    ]
+    assert log.buffers(split) == {"CUDA0": 480.0}
+
+
+def test_buffers_in_ram_contradict_a_plan_for_a_gpu(plan: Plan) -> None:
+    server = LlamaServer(None)
+    assert "CPU_Mapped" in str(server.misplaced(plan, lines("loaded_cpu.log")))
+    assert server.misplaced(replace(plan, gpus=()), lines("loaded_cpu.log")) is None
+    assert (
+        server.misplaced(plan, ["x:  CUDA0 model buffer size = 1.00 MiB", "x: CPU_Mapped model buffer size = 1.00 MiB"])
+        is None
+    )
+    assert server.misplaced(plan, ["a build that prints no buffers"]) is None

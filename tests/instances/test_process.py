@@ -1,0 +1,158 @@
+"""Real processes: watched, ended as a group, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmxd.instances.logs import Log, head, tail
+from lmxd.instances.orphans import end_orphans, orphans
+from lmxd.instances.ports import listening_port
+from lmxd.instances.process import Process, tree
+
+
+def spawn(*argv: str, env: dict[str, str] | None = None) -> Process:
+    output = os.open(os.devnull, os.O_WRONLY)
+    try:
+        return Process(argv, os.environ | (env or {}), output, 0o117)
+    finally:
+        os.close(output)
+
+
+def python(code: str) -> Process:
+    return spawn(sys.executable, "-S", "-c", code)
+
+
+@pytest.mark.parametrize(("code", "status"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", -9)])
+async def test_the_status_of_an_exit(code: str, status: int) -> None:
+    assert await asyncio.wait_for(python(code).exited, 10) == status
+
+
+async def test_it_ends_when_asked_to() -> None:
+    process = spawn("sleep", "60")
+    await process.end(5)
+    assert process.exited.result() == -signal.SIGTERM
+
+
+async def test_it_is_killed_when_it_does_not() -> None:
+    process = spawn("sh", "-c", "trap '' TERM; echo; sleep 60 & wait; sleep 60")
+    await asyncio.sleep(0.2)
+    await process.end(0.2)
+    assert process.exited.result() == -signal.SIGKILL
+
+
+async def test_a_group_does_not_outlive_its_leader() -> None:
+    process = spawn("sh", "-c", "sleep 61 & sleep 62 & wait")
+    while len(tree(process.pid)) < 3:
+        await asyncio.sleep(0.01)
+    children = tree(process.pid) - {process.pid}
+    os.kill(process.pid, signal.SIGKILL)
+    await asyncio.wait_for(process.exited, 5)
+    for child in children:
+        for _ in range(500):
+            if not os.path.exists(f"/proc/{child}") or "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
+                break
+            await asyncio.sleep(0.01)
+        else:
+            raise AssertionError(f"{child} lives on")
+
+
+async def test_ending_one_that_has_ended_does_nothing() -> None:
+    process = python("pass")
+    await asyncio.wait_for(process.exited, 10)
+    process.signal_group(signal.SIGTERM)
+    await process.end(5)
+
+
+async def test_descriptors_and_zombies_do_not_add_up() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        await asyncio.wait_for(spawn("true").exited, 10)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not [c for c in tree(os.getpid()) - {os.getpid()} if "State:\tZ" in Path(f"/proc/{c}/status").read_text()]
+
+
+async def test_a_program_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError):
+        spawn("/nowhere/llama-server")
+
+
+async def test_a_child_that_cannot_be_watched_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def full(pid: int, flags: int = 0) -> int:
+        seen.append(pid)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", full)
+    with pytest.raises(OSError, match="Too many"):
+        spawn("sleep", "60")
+    assert not os.path.exists(f"/proc/{seen[0]}")
+
+
+async def test_the_port_is_asked_of_the_kernel() -> None:
+    process = python("import socket, time; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); time.sleep(60)")
+    while (port := listening_port(tree(process.pid))) is None:
+        await asyncio.sleep(0.01)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    await process.end(5)
+
+
+async def test_orphans_of_a_home_are_found_and_ended(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    left = subprocess.Popen(
+        ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
+        env=os.environ | {"LMXD_HOME": str(mine)},
+        start_new_session=True,
+    )
+    kept = subprocess.Popen(["sleep", "60"], env=os.environ | {"LMXD_HOME": str(other)})
+    try:
+        while left.pid not in orphans(mine):
+            await asyncio.sleep(0.01)
+        assert left.pid in end_orphans(mine, grace=0.2)
+        assert left.wait(5) == -signal.SIGKILL
+        assert kept.poll() is None
+    finally:
+        kept.kill()
+        kept.wait()
+
+
+def test_a_log_keeps_its_tail_when_it_is_cut(tmp_path: Path) -> None:
+    log = Log(tmp_path / "logs", "m#1", cap=10_000)
+    output = log.open()
+    for number in range(2000):
+        os.write(output, b"line %d\n" % number)
+    log.trim()
+    os.write(output, b"after the cut\n")
+    os.close(output)
+    assert log.path.stat().st_size < 5_000
+    assert tail(log.path, 2) == ["line 1999", "after the cut"]
+    assert "cut by lmxd" in head(log.path)[0]
+
+
+def test_a_short_log_is_left_alone(tmp_path: Path) -> None:
+    log = Log(tmp_path, "m#1", cap=10_000)
+    os.write(output := log.open(), b"one\ntwo\n")
+    os.close(output)
+    log.trim()
+    assert tail(log.path, 10) == ["one", "two"]
+    assert tail(tmp_path / "none.log", 10) == []
+
+
+def test_old_logs_are_removed(tmp_path: Path) -> None:
+    for number in range(70):
+        os.close(Log(tmp_path, f"m#{number}", cap=1).open())
+    assert len(list(tmp_path.glob("*.log"))) <= 65
+
+
+def test_a_log_does_not_follow_a_symlink(tmp_path: Path) -> None:
+    (tmp_path / "m#1.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        Log(tmp_path, "m#1", cap=1).open()

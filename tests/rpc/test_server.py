@@ -1,0 +1,290 @@
+"""The socket as strangers use it: raw lines, nonsense, floods, half-closed ends; and who they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import House
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import framing, server
+from lmxd.rpc.methods import METHODS
+from lmxd.rpc.peer import peer_of
+
+SECTIONS: dict[str, Any] = {
+    "gpu": {"device": "host", "max_memory_gb": 1},
+    "models": {"a": {"estimated_memory_gb": 0.4}, "b": {"estimated_memory_gb": 0.9}},
+}
+
+
+class Raw:
+    """A connection that sends what it likes."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    async def __aenter__(self) -> Raw:
+        self.reader, self.writer = await asyncio.open_unix_connection(self.house.where.socket, limit=2**22)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def send(self, data: bytes | dict[str, Any]) -> None:
+        self.writer.write(data if isinstance(data, bytes) else json.dumps(data).encode() + b"\n")
+
+    async def receive(self) -> dict[str, Any]:
+        line = await asyncio.wait_for(self.reader.readline(), 10)
+        assert line, "the connection was closed"
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    async def ask(self, method: str, id: int = 1, **params: Any) -> dict[str, Any]:
+        self.send({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+        return await self.receive()
+
+
+async def test_status_from_a_raw_line_with_and_without_prefix(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        for method in ("status", "lmxd.status"):
+            answer = await raw.ask(method, id=7)
+            assert answer["id"] == 7
+            assert answer["result"]["devices"][0]["id"] == "host"
+
+
+async def test_a_socat_one_liner(tmp_path: Path) -> None:
+    """The client shuts its sending half at the end of its input and still gets its answer."""
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        raw.send({"jsonrpc": "2.0", "id": 1, "method": "request", "params": {"model": "a"}})
+        raw.writer.write_eof()
+        while "result" not in (answer := await raw.receive()):
+            assert answer["method"] == "lmxd.progress"
+        assert answer["result"]["instance"] == "a#1"
+        raw.writer.close()
+        await h.until(lambda: not list(h.state.leases()), seconds=3)
+
+
+async def test_socat_itself(tmp_path: Path) -> None:
+    if shutil.which("socat") is None:
+        pytest.skip("socat is not installed")
+    async with House(tmp_path, **SECTIONS).open() as h:
+        process = await asyncio.create_subprocess_exec(
+            "socat", "-", f"UNIX-CONNECT:{h.where.socket}", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        out, _ = await process.communicate(b'{"jsonrpc":"2.0","id":1,"method":"status"}\n')
+        assert json.loads(out)["result"]["version"]
+
+
+async def test_describe_is_json_schema_of_everything(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        found = (await raw.ask("describe"))["result"]
+        assert set(found["methods"]) == {f"lmxd.{name}" for name in METHODS}
+        assert found["methods"]["lmxd.request"]["params"]["properties"]["model"]
+
+
+async def test_hello_agrees_on_a_protocol_or_says_why_not(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        assert (await raw.ask("hello", protocol="1.7"))["result"]["protocol"] == "1.0"
+        assert "2.0" in (await raw.ask("hello", protocol="2.0"))["error"]["message"]
+
+
+WRONG: list[tuple[str, dict[str, Any], int, str]] = [
+    ("frobnicate", {}, framing.METHOD_NOT_FOUND, "there is no method 'frobnicate'"),
+    ("request", {}, framing.INVALID_PARAMS, "model: missing"),
+    ("request", {"model": "a", "contxt": 5}, framing.INVALID_PARAMS, "contxt: unknown parameter"),
+    ("request", {"model": "a", "ctx": -1}, framing.INVALID_PARAMS, "ctx is -1"),
+    ("request", {"model": "a", "ctx": "many"}, framing.INVALID_PARAMS, "ctx is 'many'"),
+    ("request", {"model": "a", "hold": "tight"}, framing.INVALID_PARAMS, "hold is 'tight'"),
+    ("request", {"model": "a", "wait": -3}, framing.INVALID_PARAMS, "wait is -3"),
+    ("request", {"model": "a", "ttl": 5}, framing.REFUSED, "ttl is 5, but hold is connection"),
+    ("request", {"model": "zzz"}, framing.REFUSED, "there is no model 'zzz'"),
+    ("request", {"model": "a", "ctx": 10**6}, framing.REFUSED, "trained for 32768 tokens"),
+    ("request", {"model": "../../etc/passwd"}, framing.REFUSED, "there is no model"),
+    ("release", {"lease": "l-nope"}, framing.REFUSED, "there is no lease l-nope"),
+    ("renew", {"lease": "l-nope"}, framing.REFUSED, "there is no lease l-nope"),
+    ("cancel", {"ticket": "t-nope"}, framing.REFUSED, "there is no request t-nope"),
+    ("stop", {"instance": "a#9"}, framing.REFUSED, "there is no instance a#9"),
+    ("logs", {"instance": "../../../etc/passwd"}, framing.REFUSED, "there is no instance"),
+    ("logs", {"instance": "a#9", "lines": 10**9}, framing.INVALID_PARAMS, "lines is"),
+]
+
+
+async def test_wrong_calls_are_answered_with_what_is_wrong(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        for method, params, code, message in WRONG:
+            error = (await raw.ask(method, **params))["error"]
+            assert error["code"] == code, (method, params)
+            assert message in error["message"], (method, params)
+            assert error["data"]["code"]
+        assert h.phases() == {}
+
+
+async def test_a_malformed_line_does_not_end_the_connection(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        raw.send(b"hello?\n")
+        assert (await raw.receive())["error"]["code"] == framing.PARSE_ERROR
+        assert (await raw.ask("status"))["result"]
+
+
+async def test_a_frame_beyond_the_limit_ends_it(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        raw.send(b"x" * (framing.MAX_FRAME + 100))
+        assert (await raw.receive())["error"]["code"] == framing.INVALID_REQUEST
+        assert await raw.reader.read() == b""
+        await h.until(lambda: not h.daemon.listener.connections)
+
+
+async def test_too_many_calls_in_flight(tmp_path: Path) -> None:
+    async with House(tmp_path, admission_control={"queue_depth": 100}, **SECTIONS).open() as h, Raw(h) as raw:
+        for id in range(server.MAX_IN_FLIGHT + 1):
+            raw.send({"jsonrpc": "2.0", "id": id, "method": "request", "params": {"model": "b"}})
+        while "error" not in (answer := await raw.receive()):
+            pass
+        assert (answer["id"], answer["error"]["data"]["code"]) == (server.MAX_IN_FLIGHT, "too_many")
+
+
+async def test_too_many_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS_PER_UID", 2)
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as one, Raw(h) as two:
+        assert (await one.ask("status"))["result"]
+        assert (await two.ask("status"))["result"]
+        async with Raw(h) as third:
+            assert (await third.receive())["error"]["data"]["code"] == "too_many"
+        two.writer.close()
+        await h.until(lambda: len(h.daemon.listener.connections) == 1)
+        async with Raw(h) as third:
+            assert (await third.ask("status"))["result"]
+
+
+async def test_a_slow_reader_is_cut_off(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for id in range(2000):
+            raw.send({"jsonrpc": "2.0", "id": id, "method": "describe"})
+            await asyncio.sleep(0)
+            if id and not h.daemon.listener.connections:
+                return
+        await h.until(lambda: not h.daemon.listener.connections)
+
+
+async def test_watchers_see_what_is_decided_and_no_keys(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw, h.client() as lmxd:
+        await raw.ask("watch")
+        lease = await lmxd.request("a")
+        await lease.release()
+        seen = [await raw.receive() for _ in range(4)]
+        names = [x["params"]["event"] for x in seen]
+        assert names == ["StartInstance", "ReportProgress", "GrantLease", "EndLease"]
+        assert lease.api_key not in json.dumps(seen)
+
+
+async def test_identity_is_what_the_kernel_says(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        peer = peer_of(ours)
+    assert (peer.pid, peer.uid, peer.gid) == (os.getpid(), os.getuid(), os.getgid())
+    assert set(os.getgroups()) <= peer.groups
+
+
+async def test_what_belongs_to_another_user_is_not_permitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, h.client() as owner, Raw(h) as raw:
+        lease = await owner.request("a", hold="explicit")
+        assert (await raw.ask("status"))["result"]
+        mallory = max(h.daemon.listener.connections.values(), key=lambda c: c.id)
+        monkeypatch.setattr(mallory, "peer", mallory.peer.__class__(1, 4711, 4711, frozenset({4711})))
+        for method, params in [
+            ("release", {"lease": lease.lease}),
+            ("renew", {"lease": lease.lease}),
+            ("stop", {"instance": lease.instance}),
+            ("logs", {"instance": lease.instance}),
+            ("reload", {}),
+        ]:
+            assert (await raw.ask(method, **params))["error"]["data"]["code"] == "not_permitted", method
+        await owner.release(lease.lease)
+
+
+async def test_200_rivals_for_one_place_are_served_one_by_one_in_order(tmp_path: Path) -> None:
+    """As many clients as want one instance: each is granted exactly once, in the order of asking."""
+    async with House(tmp_path, admission_control={"queue_depth": 200}, **SECTIONS).open() as h:
+        order: list[int] = []
+
+        async def rival(number: int) -> None:
+            async with h.client() as lmxd:
+                lease = await lmxd.request("b")
+                order.append(number)
+                await lease.release()
+
+        tasks = []
+        for number in range(200):
+            tasks.append(asyncio.create_task(rival(number)))
+            await h.until(lambda n=number: len(h.state.queue) + len(order) >= n or len(order) >= n)  # type: ignore[misc]
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+        assert sorted(order) == list(range(200))
+        assert len(h.daemon.launches.pids()) == 1
+
+
+@pytest.fixture(scope="module")
+def loop_and_house(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    loop = asyncio.new_event_loop()
+    house = House(tmp_path_factory.mktemp("fuzz"), **SECTIONS)
+    opened = house.open()
+    loop.run_until_complete(opened.__aenter__())
+    yield loop, house
+    loop.run_until_complete(opened.__aexit__(None, None, None))
+    loop.close()
+
+
+frames = st.binary(max_size=300) | st.builds(
+    lambda method, params, id: json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode(),
+    st.sampled_from([*METHODS, "lmxd.", "", "x"]).filter(lambda name: name not in ("reload", "watch")),
+    st.dictionaries(
+        st.sampled_from(["model", "ctx", "slots", "wait", "hold", "ttl", "lease", "ticket", "instance", "lines"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=20),
+        max_size=4,
+    ),
+    st.none() | st.integers() | st.text(max_size=5),
+)
+
+
+@given(lines=st.lists(frames, max_size=10), cut=st.integers(1, 64))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+def test_nothing_that_is_sent_makes_it_fail(loop_and_house: Any, lines: list[bytes], cut: int) -> None:
+    """Any bytes in any pieces: the server answers the next one, and nothing is logged as its own failure."""
+    loop, house = loop_and_house
+
+    async def attack() -> None:
+        async with Raw(house) as raw:
+            stream = b"".join(line + b"\n" for line in lines)
+            for start in range(0, len(stream), cut):
+                raw.send(stream[start : start + cut])
+                await raw.writer.drain()
+            raw.send({"jsonrpc": "2.0", "id": "the end", "method": "queue"})
+            while (answer := await raw.receive()).get("id") != "the end":
+                assert answer.get("error", {}).get("code") != framing.INTERNAL_ERROR, answer
+
+    loop.run_until_complete(attack())
+
+
+async def test_a_daemon_that_is_not_there_is_named(tmp_path: Path) -> None:
+    from lmxd.rpc.client import AsyncClient, Client
+
+    with pytest.raises(LmxdError, match="does not answer") as caught:
+        Client(tmp_path / "none.sock")
+    assert caught.value.code == "daemon_unavailable"
+    with pytest.raises(LmxdError, match="does not answer"):
+        async with AsyncClient(tmp_path / "none.sock"):
+            pass

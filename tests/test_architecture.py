@@ -1,0 +1,99 @@
+"""Imports point down, and the core stays pure. The table is the rule; the source is read, not run."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lmxd"
+
+SEES: dict[str, set[str]] = {
+    "errors": set(),
+    "systemd": set(),
+    "core": set(),
+    "gguf": set(),
+    "estimate": {"gguf", "errors"},
+    "devices": set(),
+    "engines": {"errors"},
+    "instances": set(),
+    "config": {"engines", "gguf", "errors"},
+    "rpc": {"errors"},
+    "gateway": {"core"},
+    "cli": {"rpc", "estimate", "gguf", "errors"},
+    "daemon": {"core", "gguf", "estimate", "devices", "engines", "instances", "config", "rpc", "gateway", "errors"},
+    "__main__": {"daemon", "config", "errors", "instances", "systemd"},
+}
+"""Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon."""
+
+IMPURE = {
+    "asyncio",
+    "time",
+    "os",
+    "random",
+    "uuid",
+    "logging",
+    "pydantic",
+    "socket",
+    "subprocess",
+    "threading",
+    "pathlib",
+}
+PURE = {"core", "gguf"}
+MAX_LINES = 300
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    mine = room(path)
+    if mine == "__init__":
+        return
+    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("lmxd.")} - {"__version__", mine}
+    assert rooms <= SEES[mine], f"{mine} may not import {rooms - SEES[mine]}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) in PURE], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_core_is_pure(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & IMPURE
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert {room(p) for p in modules()} - {"__init__"} == set(SEES)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_module_outgrows_one_noun(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_no_function_outgrows_a_screen() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{node.name}": lines
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (lines := (node.end_lineno or 0) - node.body[0].lineno + 1) > 45
+    }
+    assert not long
