@@ -254,3 +254,15 @@ async def test_a_log_that_floods_is_cut(tmp_path: Path) -> None:
         path = h.daemon.launches.log_path("a#1")
         await h.until(lambda: path.stat().st_size < 2**20)
         assert "cut by lmxd" in path.read_text()
+
+
+async def test_doing_nothing_costs_nothing(tmp_path: Path) -> None:
+    """With nothing running and nobody waiting, the daemon does not even look at the devices."""
+    async with house(tmp_path, idle_timeout=1).open() as h, h.client() as lmxd:
+        assert h.daemon._period() is None
+        assert h.daemon._timer is None
+        await (await lmxd.request("a")).release()
+        assert h.daemon._period() == 1.0
+        await h.until(lambda: not h.phases())
+        assert h.daemon._period() is None
+        assert h.daemon._timer is None

@@ -19,7 +19,7 @@ _WITH_VALUE = """--chat-template --chat-template-kwargs --reasoning --reasoning-
 --cpu-mask-batch --cpu-range-batch --cpu-strict --numa --cache-reuse --slot-prompt-similarity -sps --timeout -to
 --sse-ping-interval --embd-normalize --predict -n --n-predict --keep --seed -s --temp --temperature --top-k --top-p
 --min-p --top-nsigma --top-n-sigma --xtc-probability --xtc-threshold --typical --typical-p --repeat-last-n
---repeat-penalty --presence-penalty --frequency-penalty --dry-multiplier --dry-base --dry-allowed-length 
+--repeat-penalty --presence-penalty --frequency-penalty --dry-multiplier --dry-base --dry-allowed-length
 --dry-penalty-last-n --dynatemp-range --dynatemp-exp --mirostat --mirostat-lr --mirostat-ent --samplers --sampling-seq
 --sampler-seq --reverse-prompt -r --tags"""
 

@@ -1,0 +1,224 @@
+"""lmxctl as scripts and people use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lmxd_process import Lmxd, ask, lease_from
+
+from lmxd.cli.main import main
+
+Make = Callable[..., Lmxd]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> object:
+    config = {
+        "gpu": {"device": "host", "max_memory_gb": 0.5},
+        "models": {
+            "smollm2": {"path": str(smollm2), "context_length": 2048},
+            "llama-3.1-8b": {"context_length": 4096, "estimated_memory_gb": 2.2},
+        },
+    }
+    with Lmxd(tmp_path_factory.mktemp("ctl"), config) as daemon:
+        yield daemon
+
+
+def test_request_and_release_in_a_shell_script(running: Lmxd) -> None:
+    script = """
+        set -e
+        eval "$(lmxctl request --shell smollm2)"
+        curl -sf -H "Authorization: Bearer $OPENAI_API_KEY" "$OPENAI_BASE_URL/models"
+        lmxctl touch
+        lmxctl release "$LMXD_LEASE"
+    """
+    done = subprocess.run(["sh", "-c", script], env=running.ctl_env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["data"][0]["id"] == "smollm2"
+
+
+def test_every_view_in_both_forms(running: Lmxd) -> None:
+    lease = lease_from(running.json("request", "smollm2"))
+    try:
+        for command, expected in {
+            "status": "lmxd 0.1.0, up for",
+            "ps": f"{lease.instance}  ready",
+            "queue": "nobody waits",
+            "devices": "HEADROOM",
+            "models": "llama-3.1-8b",
+            "version": "lmxctl 0.1.0",
+        }.items():
+            done = running.lmxctl(command)
+            assert done.returncode == 0, done.stderr
+            assert expected in done.stdout
+            assert running.json(command)
+        assert lease.lease in running.lmxctl("ps").stdout
+        assert lease.api_key not in running.lmxctl("ps", "--json").stdout, "keys are for the holder"
+        assert "listening on" in running.lmxctl("logs", lease.instance).stdout
+    finally:
+        assert running.lmxctl("release", lease.lease).returncode == 0
+
+
+def test_run_passes_environment_exit_status_and_signals(running: Lmxd) -> None:
+    done = running.lmxctl("run", "smollm2", "--", "sh", "-c", 'echo "$OPENAI_BASE_URL $LMXD_MODEL"; exit 7')
+    assert done.returncode == 7
+    assert done.stdout.endswith("/v1 smollm2\n")
+    script = "trap 'echo told; exit 9' USR1; echo ready; while :; do sleep 0.05; done"
+    child = subprocess.Popen(
+        running.command("run", "smollm2", "--", "sh", "-c", script),
+        env=running.ctl_env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGUSR1)
+    assert child.communicate(timeout=20)[0] == "told\n"
+    assert child.returncode == 9
+    running.until(lambda: not any(i.leases for i in running.instances().values()), 2)
+
+
+def test_run_ends_with_the_signal_that_ended_the_command(running: Lmxd) -> None:
+    assert running.lmxctl("run", "smollm2", "--", "sh", "-c", "kill -9 $$").returncode == 128 + 9
+    assert running.lmxctl("run", "smollm2", "--", "/no/such/program").returncode == 64
+
+
+EXITS = [
+    (["request", "nope"], 64, "there is no model 'nope'"),
+    (["request"], 64, "Missing argument 'MODEL'"),
+    (["request", "smollm2", "--ctx", "many"], 64, "'many' is not a valid integer"),
+    (["request", "smollm2", "--ctx", "999999"], 64, "trained for 8192 tokens"),
+    (["request", "smollm2", "--wait", "5", "--no-wait"], 64, "exclude each other"),
+    (["request", "smollm2", "--ttl", "5"], 64, "ttl is 5, but hold is explicit"),
+    (["request", "smollm2", "--slots", "200"], 75, "there is never more than 0.50 GiB"),
+    (["request", "llama-3.1-8b"], 78, "set models.llama-3.1-8b.path"),
+    (["release", "l-nope"], 64, "there is no lease l-nope"),
+    (["touch", "l-nope"], 64, "there is no lease l-nope"),
+    (["cancel", "t-nope"], 64, "there is no request t-nope"),
+    (["stop", "x#1"], 64, "there is no instance x#1"),
+    (["logs", "../../etc/passwd"], 64, "there is no instance"),
+    (["frobnicate"], 64, "No such command 'frobnicate'"),
+    (["estimate", "/no/such.gguf"], 78, "No such file"),
+    (["estimate", __file__.replace(".py", ".gguf")], 78, "No such file"),
+]
+
+
+@pytest.mark.parametrize(("words", "status", "message"), EXITS, ids=[" ".join(e[0]) for e in EXITS])
+def test_exit_statuses_by_sysexits(running: Lmxd, words: list[str], status: int, message: str) -> None:
+    done = running.lmxctl(*words)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_in_json_has_code_and_figures(running: Lmxd) -> None:
+    done = running.lmxctl("request", "smollm2", "--slots", "200", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "never_fits"
+    assert error["shortfalls"][0]["need"] > error["shortfalls"][0]["ceiling"]
+    assert "would fit" in error["remedy"]
+
+
+def test_no_wait_without_room_exits_75(running: Lmxd) -> None:
+    leases = [lease_from(running.json("request", "smollm2")) for _ in range(2)]
+    try:
+        done = running.lmxctl("request", "smollm2", "--no-wait")
+        assert done.returncode == 75
+        assert leases[0].instance in done.stderr, "who has the memory"
+        done = running.lmxctl("request", "smollm2", "--wait", "0.3")
+        assert done.returncode == 75
+    finally:
+        for lease in leases:
+            running.lmxctl("release", lease.lease)
+
+
+def test_queue_and_cancel(running: Lmxd) -> None:
+    leases = [lease_from(running.json("request", "smollm2")) for _ in range(2)]
+    waits = subprocess.Popen(
+        running.command("request", "smollm2"), env=running.ctl_env, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        running.until(lambda: running.json("queue")["tickets"])
+        (ticket,) = running.json("queue")["tickets"]
+        assert ticket["position"] == 1
+        assert leases[0].instance in running.lmxctl("queue").stdout
+        assert running.lmxctl("cancel", ticket["ticket"]).returncode == 0
+        assert waits.wait(10) == 75
+        assert "cancelled" in waits.communicate()[1]
+    finally:
+        for lease in leases:
+            running.lmxctl("release", lease.lease)
+
+
+def test_stop_ends_an_instance(running: Lmxd) -> None:
+    lease = lease_from(running.json("request", "smollm2"))
+    assert running.lmxctl("stop", lease.instance).returncode == 0
+    running.until(lambda: lease.instance not in running.instances(), 10)
+    done = running.lmxctl("touch", lease.lease)
+    assert done.returncode == 64
+    assert "stopped_by_admin" in done.stderr
+    assert "listening on" in running.lmxctl("logs", lease.instance).stdout, "its log is still there"
+
+
+def test_estimates_of_a_profile_and_of_a_file(running: Lmxd, smollm2: Path) -> None:
+    profile = running.json("estimate", "smollm2")
+    assert profile["host"]["kv"] == 45 * 2**20
+    assert profile["devices"] == {}
+    both = running.json("estimate", str(smollm2), "--ctx", "8192", "--slots", "2", "--cache-type", "q8_0")["estimates"]
+    gpu, host = both
+    assert gpu["devices"]["gpu"]["kv"] == host["host"]["kv"] == 2 * 180 * 2**20 * 34 // 64
+    assert gpu["devices"]["gpu"]["total"] == sum(v for k, v in gpu["devices"]["gpu"].items() if k != "total")
+    shown = running.lmxctl("estimate", str(smollm2)).stdout
+    for word in ("weights", "kv", "compute", "overhead", "total", "gpu MiB", "host MiB"):
+        assert word in shown
+
+
+def test_a_file_is_estimated_without_a_daemon(smollm2: Path, tmp_path: Path) -> None:
+    env = os.environ | {"LMXD_SOCKET": str(tmp_path / "none")}
+    command = [sys.executable, "-m", "lmxd.cli.main", "estimate", str(smollm2), "--on", "gpu", "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+    assert json.loads(done.stdout)["devices"]["gpu"]["weights"] > 90 * 2**20
+
+
+def test_no_daemon_exits_69(tmp_path: Path) -> None:
+    env = os.environ | {"LMXD_SOCKET": str(tmp_path / "none")}
+    for words in (["status"], ["request", "x"], ["ps", "--json"]):
+        command = [sys.executable, "-m", "lmxd.cli.main", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 69
+        assert "does not answer" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(running: Lmxd, shell: str) -> None:
+    done = running.lmxctl("completion", shell)
+    assert done.returncode == 0
+    assert "_LMXCTL_COMPLETE" in done.stdout
+
+
+def test_completion_knows_the_models(running: Lmxd) -> None:
+    env = running.ctl_env | {"_LMXCTL_COMPLETE": "bash_complete", "COMP_WORDS": "lmxctl request smo", "COMP_CWORD": "2"}
+    done = subprocess.run(["lmxctl"], env=env, capture_output=True, text=True, timeout=30)
+    assert "smollm2" in done.stdout
+
+
+def test_every_command_has_json_and_a_useful_help(running: Lmxd) -> None:
+    for name, command in main.commands.items():
+        shown = running.lmxctl(name, "--help").stdout
+        assert command.help, name
+        if name != "completion":
+            assert "--json" in shown, name
+
+
+def test_the_answer_is_real(running: Lmxd) -> None:
+    lease = lease_from(running.json("request", "smollm2", "--hold", "ttl", "--ttl", "30"))
+    assert "Paris" in ask(lease)
+    assert running.json("touch", lease.lease, "--ttl", "60")["expires_in"] > 50
+    running.lmxctl("release", lease.lease)

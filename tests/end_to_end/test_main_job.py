@@ -1,0 +1,176 @@
+"""The main job on a real llama-server with a real model, judged as a user would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import synthetic
+from lmxd_process import Lmxd, ask, lease_from, post
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+
+Make = Callable[..., Lmxd]
+
+
+def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
+    """Two answers from real servers; the third waits with its position and is served when one is released."""
+    with lmxd() as running, running.client() as one, running.client() as two:
+        leases: dict[str, m.Granted] = {}
+
+        def agent(name: str, client: object) -> None:
+            leases[name] = client.request("smollm2")  # type: ignore[attr-defined]
+
+        agents = [threading.Thread(target=agent, args=x) for x in (("one", one), ("two", two))]
+        for thread in agents:
+            thread.start()
+        for thread in agents:
+            thread.join(60)
+        assert {leases["one"].instance, leases["two"].instance} == {"smollm2#1", "smollm2#2"}
+        assert "Paris" in ask(leases["one"])
+        assert "Paris" in ask(leases["two"])
+
+        told: list[m.Progress] = []
+        third: list[m.Granted] = []
+        with running.client() as client:
+            waits = threading.Thread(target=lambda: third.append(client.request("smollm2", on_progress=told.append)))
+            waits.start()
+            running.until(lambda: told)
+            assert (told[0].state, told[0].position) == ("queued", 1)
+            assert {h.name for h in told[0].shortfalls[0].holders} >= {"smollm2#1", "smollm2#2"}
+            one.release(leases["one"].lease)
+            waits.join(60)
+            assert "Paris" in ask(third[0])
+
+
+def test_a_killed_client_frees_its_lease(lmxd: Make) -> None:
+    with lmxd() as running:
+        client = subprocess.Popen(
+            running.command("request", "smollm2", "--hold", "connection"),
+            env=running.ctl_env,
+            stdout=subprocess.DEVNULL,
+        )
+        running.until(lambda: any(i.leases for i in running.instances().values()), 60)
+        client.kill()
+        client.wait()
+        assert running.until(lambda: not any(i.leases for i in running.instances().values()), 5) < 1
+
+
+def test_a_killed_server_is_noticed_within_a_second_and_its_bytes_return(lmxd: Make) -> None:
+    with lmxd() as running, running.client() as client:
+        lease = client.request("smollm2")
+        full = client.devices().devices[0].charged
+        assert full > 100 * 2**20
+        pid = running.instances()[lease.instance].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert running.until(lambda: not running.instances(), 5) < 1
+        assert client.devices().devices[0].charged == 0
+        with pytest.raises(LmxdError) as caught:
+            client.renew(lease.lease)
+        assert caught.value.data["reason"] == "instance_exited"
+
+
+def test_an_idle_instance_is_reaped(lmxd: Make) -> None:
+    with lmxd(idle_timeout=3) as running, running.client() as client:
+        lease = client.request("smollm2")
+        pid = running.instances()[lease.instance].pid
+        begun = time.monotonic()
+        running.until(lambda: not running.instances(), 10)
+        assert time.monotonic() - begun > 2.5
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_stream_is_never_cut_by_the_idle_timeout(lmxd: Make) -> None:
+    with lmxd(idle_timeout=1) as running, running.client() as client:
+        lease = client.request("smollm2")
+        body = {"prompt": "Once upon a time", "n_predict": 500, "ignore_eos": True}
+        begun = time.monotonic()
+        answer = post(lease, "/completion", body)
+        assert answer["tokens_predicted"] == 500
+        assert time.monotonic() - begun > 1.5, "longer than the timeout, or this shows nothing"
+
+
+def test_a_model_of_ten_times_the_ram_is_refused_at_once(lmxd: Make, tmp_path: Path) -> None:
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    layers = 10 * ram // (3 * 16384 * 53248 * 2) + 1
+    parts = synthetic.decoder(
+        "llama", layers=layers, embedding=16384, heads=128, kv_heads=8, feed_forward=53248, vocabulary=128256, head=128,
+        kind="f16",
+    )  # fmt: skip
+    giant = synthetic.write(tmp_path / "giant.gguf", *parts)
+    with lmxd(models={"giant": {"path": str(giant)}}, gpu={"device": "host"}) as running, running.client() as client:
+        client.models()
+        begun = time.monotonic()
+        with pytest.raises(LmxdError) as caught:
+            client.request("giant")
+        assert time.monotonic() - begun < 0.5
+        assert caught.value.code == "never_fits"
+        (short,) = caught.value.data["shortfalls"]
+        assert short["need"] > 10 * ram > short["ceiling"]
+        assert not running.instances()
+
+
+def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
+    """Long prompts on a real server: its resident size never exceeds what was promised, and is close to it."""
+    with lmxd() as running, running.client() as client:
+        lease = client.request("smollm2")
+        for number in range(3):
+            post(lease, "/completion", {"prompt": f"{number} word" * 800, "n_predict": 16})
+        instance = running.instances()[lease.instance]
+        assert instance.charged == instance.promised
+        status = Path(f"/proc/{instance.pid}/status").read_text()
+        resident = int(status.split("VmRSS:")[1].split()[0]) * 1024
+        assert 0.75 * instance.promised["host"] < resident <= instance.promised["host"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [({"path": "cut.gguf"}, "bad_model_file"), ({"path": "bad.gguf", "estimated_memory_gb": 0.2}, "launch_failed")],
+)
+def test_a_bad_model_is_told_apart(
+    lmxd: Make, tmp_path: Path, smollm2: Path, damage: dict[str, object], code: str
+) -> None:
+    (tmp_path / "cut.gguf").write_bytes(smollm2.read_bytes()[: 50 * 2**20])
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(1000))
+    with lmxd(models={"broken": damage}, model_dir=str(tmp_path)) as running, running.client() as client:
+        with pytest.raises(LmxdError) as caught:
+            client.request("broken")
+        assert caught.value.code == code
+        if code == "launch_failed":
+            assert caught.value.data["failure"]["code"] == "bad_model"
+            assert caught.value.data["failure"]["log"]
+        running.until(lambda: not running.instances())
+
+
+def test_memory_that_runs_out_for_real_is_told_apart(lmxd: Make, tmp_path: Path) -> None:
+    """A declared figure that is far too low: the load fails, by the real server under a real limit of memory."""
+    engine = tmp_path / "llama-server"
+    from lmxd.engines.llama_cpp.binary import find
+
+    engine.write_text(f'#!/bin/sh\nulimit -v 1500000\nexec {find(None)} "$@"\n')
+    engine.chmod(0o755)
+    with lmxd(
+        engine={"path": str(engine)}, profile={"slots": 16, "context_length": 8192, "estimated_memory_gb": 0.4}
+    ) as running:
+        done = running.lmxctl("request", "smollm2")
+        assert done.returncode == 70
+        assert "out_of_memory" in done.stderr
+        assert "failed to allocate" in done.stderr
+
+
+def test_a_unix_endpoint_on_the_real_server(lmxd: Make) -> None:
+    with lmxd(engine={"endpoint": "unix"}) as running:
+        lease = lease_from(running.json("request", "smollm2"))
+        done = subprocess.run(
+            ["curl", "-s", "--unix-socket", lease.socket, "-H", f"Authorization: Bearer {lease.api_key}",
+             f"{lease.base_url}/models"], capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+        assert "smollm2" in done.stdout

@@ -1,0 +1,118 @@
+"""The daemon and lmxctl as programs of their own, the way users run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+
+from lmxd.errors import LmxdError
+from lmxd.rpc.client import Client
+
+
+class Lmxd:
+    """``with Lmxd(directory, config) as lmxd``: a running daemon, ended with SIGTERM at the end."""
+
+    def __init__(self, directory: Path, config: dict[str, Any], env: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.config_path = directory / "config.yaml"
+        self.socket = directory / "lmxd.sock"
+        self.log = directory / "lmxd.log"
+        self.env = os.environ | (env or {})
+        self.configure(config)
+
+    def configure(self, config: dict[str, Any]) -> None:
+        self.config_path.write_text(yaml.safe_dump(config))
+
+    def start(self) -> Lmxd:
+        command = [sys.executable, "-m", "lmxd", "--config", str(self.config_path), "--socket", str(self.socket), "-v"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env, start_new_session=True)
+        self.until(self.answers, 60)
+        return self
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            with self.client() as client:
+                client.status()
+        except LmxdError:
+            return False
+        return True
+
+    def stop(self, seconds: float = 30) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def __enter__(self) -> Lmxd:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def client(self) -> Client:
+        return Client(self.socket)
+
+    def lmxctl(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command of lmxctl to its end."""
+        return subprocess.run(
+            self.command(*words), env=self.ctl_env, capture_output=True, text=True, timeout=120, **more
+        )
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "lmxd.cli.main", *words]
+
+    @property
+    def ctl_env(self) -> dict[str, str]:
+        return self.env | {"LMXD_SOCKET": str(self.socket), "PATH": f"{Path(sys.executable).parent}:{self.env['PATH']}"}
+
+    def json(self, *words: str) -> Any:
+        done = self.lmxctl(*words, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def instances(self) -> dict[str, Any]:
+        with self.client() as client:
+            return {i.instance: i for i in client.instances().instances}
+
+    @staticmethod
+    def until(holds: Callable[[], Any], seconds: float = 20.0) -> float:
+        """Seconds until something held; fails if it does not in time."""
+        begun = time.monotonic()
+        while not holds():
+            assert time.monotonic() - begun < seconds, "it did not come about in time"
+            time.sleep(0.02)
+        return time.monotonic() - begun
+
+
+def ask(lease: Any, question: str = "What is the capital of France? Answer in one sentence.", tokens: int = 24) -> str:
+    """An answer from a leased model, over its endpoint."""
+    body = {"messages": [{"role": "user", "content": question}], "max_tokens": tokens, "temperature": 0}
+    answer = post(lease, "/v1/chat/completions", body)
+    return str(answer["choices"][0]["message"]["content"])
+
+
+def post(lease: Any, path: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        lease.endpoint + path,
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {lease.api_key}"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+def lease_from(shown: dict[str, Any]) -> SimpleNamespace:
+    """What ``lmxctl request --json`` printed."""
+    return SimpleNamespace(**shown)
