@@ -177,3 +177,32 @@ def qwen3_30b_a3b() -> tuple[dict[str, Any], list[Shape]]:
         "qwen3moe", layers=48, embedding=2048, heads=32, kv_heads=4, feed_forward=6144, vocabulary=151936, head=128,
         embedding_kind="q6_k", qk_norm=True, experts=(128, 8, 768), context=40960,
     )  # fmt: skip
+
+
+def vocabulary(size: int) -> dict[str, Any]:
+    """A tokenizer of our own making: one token a byte, as GPT-2 writes bytes, and padding up to ``size``."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {b: chr(b) for b in printable}
+    letters |= {b: chr(256 + n) for n, b in enumerate(b for b in range(256) if b not in letters)}
+    special = ["<|start|>", "<|end|>"]
+    tokens = special + [letters[b] for b in range(256)] + ["th"]
+    tokens += [f"<|pad{n}|>" for n in range(size - len(tokens))]
+    kinds = [3, 3] + [1] * 257 + [5] * (size - 259)
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": ["t h"],
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.padding_token_id": 1,
+        "tokenizer.ggml.add_bos_token": False,
+    }
+
+
+def speaking(parts: tuple[dict[str, Any], list[Shape]]) -> tuple[dict[str, Any], list[Shape]]:
+    """A model that can also be prompted: with a vocabulary of its size."""
+    metadata, tensors = parts
+    size = next(shape[1] for name, shape, _ in tensors if name == "token_embd.weight")
+    return metadata | vocabulary(size), tensors

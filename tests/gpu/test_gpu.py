@@ -1,0 +1,240 @@
+"""The main job on a real NVIDIA GPU with a CUDA llama-server (on PATH). Skipped where there is none.
+
+Run by hand where there is one: pytest tests/gpu -s. The models but SmolLM2 are synthetic:
+of real shape, zero weights (tests/synthetic.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+from lmxd_process import Lmxd, ask, post
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+
+GIB = 2**30
+MIB = 2**20
+nvml = pytest.importorskip("pynvml")
+
+
+def _gpu() -> Any:
+    try:
+        nvml.nvmlInit()
+        return nvml.nvmlDeviceGetHandleByIndex(0)
+    except nvml.NVMLError:
+        return None
+
+
+GPU = _gpu()
+pytestmark = [
+    pytest.mark.skipif(GPU is None, reason="there is no NVIDIA GPU"),
+    pytest.mark.skipif(shutil.which("llama-server") is None, reason="there is no llama-server on PATH"),
+    pytest.mark.timeout(300),
+]
+Make = Callable[..., Lmxd]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("models")
+    for name, make in {
+        "llama8b": synthetic.llama_8b,
+        "gemma12b": synthetic.gemma3_12b,
+        "qwen4b": synthetic.qwen3_4b,
+        "moe30b": synthetic.qwen3_30b_a3b,
+    }.items():
+        synthetic.write(where / f"{name}.gguf", *synthetic.speaking(make()))
+    return where
+
+
+@pytest.fixture
+def lmxd(tmp_path: Path, shapes: Path, smollm2: Path) -> Make:
+    def make(models: dict[str, Any] | None = None, **sections: Any) -> Lmxd:
+        base = {"smollm2": {"path": str(smollm2), "context_length": 2048}}
+        return Lmxd(tmp_path, {"model_dir": str(shapes), "models": models or base} | sections)
+
+    return make
+
+
+@pytest.fixture
+def ballast() -> Iterator[Callable[[float], subprocess.Popen[str]]]:
+    """Starts a foreign CUDA process that holds some GiB."""
+    running: list[subprocess.Popen[str]] = []
+
+    def hold(gib: float) -> subprocess.Popen[str]:
+        command = [sys.executable, str(Path(__file__).parent / "ballast.py"), str(gib)]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert running[-1].stdout is not None
+        assert running[-1].stdout.readline() == "held\n"
+        return running[-1]
+
+    yield hold
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def memory() -> Any:
+    return nvml.nvmlDeviceGetMemoryInfo(GPU, version=nvml.nvmlMemory_v2)
+
+
+def of_process(pid: int | None) -> int:
+    return sum(p.usedGpuMemory for p in nvml.nvmlDeviceGetComputeRunningProcesses(GPU) if p.pid == pid)
+
+
+def test_devices_says_what_nvml_says(lmxd: Make, ballast: Callable[[float], object]) -> None:
+    with lmxd() as running, running.client() as client:
+        ballast(5)
+        found, real = client.devices().devices[0], memory()
+        assert found.id == nvml.nvmlDeviceGetUUID(GPU)
+        assert (found.capacity, found.reserved) == (real.total - real.reserved, real.reserved)
+        assert found.used == real.used
+        assert found.foreign == found.used > 5 * GIB
+        assert found.margin == 2 * GIB
+        assert found.headroom == found.capacity - found.margin - found.foreign
+
+
+def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
+    with lmxd(gpu={"max_memory_gb": 2}) as running, running.client() as one, running.client() as two:
+        first, second = one.request("smollm2"), two.request("smollm2")
+        assert "Paris" in ask(first)
+        assert "Paris" in ask(second)
+        for lease in (first, second):
+            instance = running.instances()[lease.instance]
+            assert 0 < of_process(instance.pid) <= sum(instance.promised.values())
+        told: list[m.Progress] = []
+        third: list[m.Granted] = []
+        with running.client() as client:
+            waits = threading.Thread(target=lambda: third.append(client.request("smollm2", on_progress=told.append)))
+            waits.start()
+            running.until(lambda: told)
+            assert (told[0].state, told[0].position) == ("queued", 1)
+            one.release(first.lease)
+            waits.join(60)
+            assert "Paris" in ask(third[0])
+
+
+def test_a_killed_server_is_noticed_within_a_second_and_its_bytes_return(lmxd: Make) -> None:
+    with lmxd({"llama8b": {}}) as running, running.client() as client:
+        lease = client.request("llama8b")
+        before = client.devices().devices[0].headroom
+        pid = running.instances()[lease.instance].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        seconds = running.until(lambda: not running.instances(), 5)
+        print(f"noticed and reclaimed after {seconds:.2f} s")
+        assert client.devices().devices[0].headroom >= before + 5 * GIB
+
+
+def test_foreign_memory_is_waited_for(lmxd: Make, ballast: Callable[[float], subprocess.Popen[str]]) -> None:
+    with lmxd({"llama8b": {}}) as running, running.client() as client:
+        other = ballast(memory().free / GIB - 5)
+        told: list[m.Progress] = []
+        granted: list[m.Granted] = []
+        waits = threading.Thread(target=lambda: granted.append(client.request("llama8b", on_progress=told.append)))
+        waits.start()
+        running.until(lambda: told)
+        (short,) = told[0].shortfalls
+        assert [h.name for h in short.holders] == ["foreign"]
+        assert not granted
+        other.kill()
+        waits.join(60)
+        assert granted[0].instance == "llama8b#1"
+
+
+def test_memory_that_runs_out_for_real_is_told_apart(lmxd: Make) -> None:
+    """A declared figure that is far too low: cudaMalloc fails, and the answer says so."""
+    models = {"llama8b": {"context_length": 131072, "slots": 8, "estimated_memory_gb": 1}}
+    with lmxd(models) as running, running.client() as client:
+        with pytest.raises(LmxdError) as caught:
+            client.request("llama8b")
+        assert caught.value.code == "launch_failed"
+        assert caught.value.data["failure"]["code"] == "out_of_memory"
+        print(caught.value.message)
+        running.until(lambda: not running.instances())
+
+
+def test_a_silent_fall_to_the_cpu_is_a_failed_launch(lmxd: Make, tmp_path: Path) -> None:
+    """An engine that does not see the GPU loads into RAM and reports success: lmxd does not."""
+    blind = tmp_path / "llama-server"
+    blind.write_text(f'#!/bin/sh\nexport CUDA_VISIBLE_DEVICES=\nexec {shutil.which("llama-server")} "$@"\n')
+    blind.chmod(0o755)
+    with lmxd(engine={"path": str(blind)}) as running, running.client() as client:
+        with pytest.raises(LmxdError) as caught:
+            client.request("smollm2")
+        assert caught.value.data["failure"]["code"] == "misplaced"
+        print(caught.value.message)
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"context_length": 4096},
+    {"context_length": 8192, "slots": 4},
+    {"context_length": 8192, "cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+    {"context_length": 8192, "ubatch_size": 2048},
+    {"context_length": 8192, "flash_attention": "off"},
+    {"context_length": 8192, "gpu_layers": 10},
+]
+
+
+def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
+    """Four shapes in six settings, each after a first long prompt: NVML's figure is never above the promise."""
+    models = {
+        f"{shape}-{number}": {"path": f"{shape}.gguf"} | setting
+        for shape in ("llama8b", "gemma12b", "qwen4b", "moe30b")
+        for number, setting in enumerate(SETTINGS)
+    }
+    rows, over = [], []
+    with lmxd(models) as running, running.client() as client:
+        for name, profile in models.items():
+            with client.request(name) as lease:
+                loaded = of_process(running.instances()[lease.instance].pid)
+                post(lease, "/completion", {"prompt": "the cat " * 280, "n_predict": 4})
+                instance = running.instances()[lease.instance]
+                used, (promised,) = of_process(instance.pid), instance.promised.values()
+            rows.append((name, profile, loaded, used, promised))
+            if used > promised:
+                over.append(name)
+            running.lmxctl("stop", lease.instance)
+            running.until(lambda: not running.instances())
+    print(f"\n{'model':12} {'MiB loaded':>11} {'prompted':>9} {'promised':>9} {'error':>7}  settings")
+    for name, profile, loaded, used, promised in rows:
+        said = " ".join(f"{k}={v}" for k, v in profile.items() if k != "path")
+        error = (promised - used) / used
+        print(f"{name:12} {loaded / MIB:11.0f} {used / MIB:9.0f} {promised / MIB:9.0f} {error:+7.1%}  {said}")
+    assert not over
+
+
+def test_a_storm_of_requests_has_no_memory_error(lmxd: Make) -> None:
+    """14 at once for an 8B with 32,768 tokens: without admission 6 of them die. With it, none."""
+    with lmxd({"llama8b": {"context_length": 32768}}, admission_control={"queue_depth": 20}) as running:
+        granted: list[str] = []
+        failed: list[LmxdError] = []
+
+        def agent() -> None:
+            with running.client() as client:
+                try:
+                    with client.request("llama8b") as lease:
+                        granted.append(lease.instance)
+                        post(lease, "/completion", {"prompt": "the cat " * 100, "n_predict": 4})
+                except LmxdError as error:
+                    failed.append(error)
+
+        agents = [threading.Thread(target=agent) for _ in range(14)]
+        for thread in agents:
+            thread.start()
+        for thread in agents:
+            thread.join(200)
+        assert not failed
+        assert len(granted) == 14
+        print(f"14 of 14 served by {len(set(granted))} instances")
