@@ -30,9 +30,10 @@ from lmxd.rpc.server import Listener
 
 log = logging.getLogger(__name__)
 
-_FRESH = 1.0
-"""Seconds for which a reading is good enough to decide on."""
+_FRESH = 0.05
+"""Seconds for which a reading is good enough to decide a request on: a storm of them shares one."""
 _RECLAIMING_PERIOD = 0.1
+_WAITING_PERIOD = 0.25
 _BUSY_PERIOD = 1.0
 
 
@@ -168,7 +169,9 @@ class Daemon:
         state = self.admission.state
         if any(i.phase is Phase.RECLAIMING for i in state.instances.values()):
             return _RECLAIMING_PERIOD
-        return _BUSY_PERIOD if state.instances or state.queue else None
+        if state.queue:
+            return _WAITING_PERIOD
+        return _BUSY_PERIOD if state.instances else None
 
     async def measure(self) -> None:
         """One look at the devices, told to the core."""

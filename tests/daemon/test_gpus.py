@@ -161,3 +161,13 @@ async def test_a_model_without_gpu_layers_goes_to_ram_where_that_is_a_device(tmp
         assert launched is not None
         assert launched.command is not None
         assert ("--device", "none") in zip(launched.command.argv, launched.command.argv[1:], strict=False)
+
+
+async def test_foreign_memory_taken_a_moment_ago_is_seen(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        await lmxd.devices()
+        nvml.cards[0].processes = {4711: 18 * GIB}
+        await asyncio.sleep(0.06)
+        with pytest.raises(LmxdError, match="held by foreign"):
+            await lmxd.request("a", wait=0)
