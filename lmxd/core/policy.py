@@ -172,20 +172,23 @@ def _never_fits(state: State, ticket: Ticket) -> Refusal:
 
 
 def _report(state: State) -> None:
-    """Tell each ticket where it stands, when that has changed."""
+    """Tell each ticket where it stands, when its position or who holds the devices has changed."""
+    holders = tuple(
+        (a.device, a.unavailable, bool(a.foreign), tuple(a.reservations)) for a in state.ledger.accounts.values()
+    )
     for position, ticket in enumerate(state.queue.values(), start=1):
-        _tell(state, ticket, position, None)
+        _tell(state, ticket, position, (position, holders), None)
     for instance in state.instances.values():
         for ticket in instance.tickets.values():
-            _tell(state, ticket, 0, instance)
+            _tell(state, ticket, 0, instance.id, instance)
 
 
-def _tell(state: State, ticket: Ticket, position: int, instance: Instance | None) -> None:
-    short = shortfalls(state, ticket.ask.options) if position else ()
-    told = (position, tuple((s.device, tuple(h.name for h in s.holders)) for s in short))
-    if ticket.told == told:
+def _tell(state: State, ticket: Ticket, position: int, standing: object, instance: Instance | None) -> None:
+    """``standing``: what would have to be different for the ticket to be told again."""
+    if ticket.told == standing:
         return
-    ticket.told = told
+    ticket.told = standing
+    short = shortfalls(state, ticket.ask.options) if position else ()
     state.outbox.append(
         ReportProgress(
             ticket=ticket.id,
