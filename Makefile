@@ -33,7 +33,7 @@ bench:
 	@$(VENV)/bin/python bench/rpc.py
 
 install:
-	contrib/prepare.sh $(DESTDIR)$(LIBDIR) engine
+	PYTHON="$${PYTHON:-/usr/bin/python3}" contrib/prepare.sh $(DESTDIR)$(LIBDIR) engine
 	contrib/relocate.sh $(DESTDIR)$(LIBDIR) $(LIBDIR)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	ln -sf $(LIBDIR)/bin/lmxd $(LIBDIR)/bin/lmxctl $(DESTDIR)$(PREFIX)/bin/

@@ -142,12 +142,16 @@ class Profile(Section):
     gpu_layers: Annotated[int | None, PlainValidator(_gpu_layers)] = Field(
         None, description="how many layers go to the GPU, the output layer counted first; all by default"
     )
-    batch_size: int = Field(2048, ge=1, le=2**20)
-    ubatch_size: int = Field(512, ge=1, le=2**20)
-    cache_type_k: str = Field("f16", description=" ".join(CACHE_TYPES))
-    cache_type_v: str = Field("f16", description=" ".join(CACHE_TYPES))
-    flash_attention: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_off)] = "auto"
-    threads: int | None = Field(None, ge=1, le=4096)
+    batch_size: int = Field(2048, ge=1, le=2**20, description="as -b")
+    ubatch_size: int = Field(
+        512, ge=1, le=2**20, description="as -ub: larger is faster with long prompts, and takes more"
+    )
+    cache_type_k: str = Field("f16", description="of " + ", ".join(CACHE_TYPES))
+    cache_type_v: str = Field("f16", description="likewise; a quantized one needs flash attention")
+    flash_attention: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_off)] = Field(
+        "auto", description="auto: where the GPU has a kernel for the model's heads"
+    )
+    threads: int | None = Field(None, ge=1, le=4096, description="as -t; by default the engine's choice")
     engine_flags: tuple[str, ...] = Field((), description="further flags of llama-server, from an allow-list")
     estimated_memory_gb: Gigabytes | None = Field(None, description="your word for the bytes; else the estimator's")
     priority: int = Field(0, ge=-100, le=100, description="of two idle instances the lower is evicted first")
@@ -192,13 +196,13 @@ class Profile(Section):
 
 
 class Config(Section):
-    gpu: GpuConfig = GpuConfig()
-    admission_control: AdmissionConfig = AdmissionConfig()
-    engine: EngineConfig = EngineConfig()
-    metrics: MetricsConfig = MetricsConfig()
+    gpu: GpuConfig = Field(GpuConfig(), description="which devices to use, and how much of them")
+    admission_control: AdmissionConfig = Field(AdmissionConfig(), description="the queue")
+    engine: EngineConfig = Field(EngineConfig(), description="llama-server")
+    metrics: MetricsConfig = Field(MetricsConfig(), description="Prometheus")
     idle_timeout: Seconds = Field(300, description="seconds without a request after which an instance ends")
     model_dir: Path = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
-    models: dict[str, Profile] = {}
+    models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
 
     @field_validator("gpu", "admission_control", "engine", "metrics", "models", mode="before")
     @classmethod

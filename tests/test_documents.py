@@ -1,0 +1,145 @@
+"""References are generated from the models that they document; run this file to write them anew.
+
+python tests/test_documents.py
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmxd.cli.main import main
+from lmxd.config.schema import Config, DeviceConfig, Profile
+from lmxd.engines.llama_cpp import flags
+from lmxd.errors import EXIT_STATUS
+from lmxd.rpc import server
+from lmxd.rpc.framing import MAX_FRAME
+from lmxd.rpc.methods import METHODS, NOTIFICATIONS
+
+ROOT = Path(__file__).parent.parent
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_kind(s) for s in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    if "$ref" in schema:
+        return str(schema["$ref"].rsplit("/", 1)[1])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    return str(schema.get("type", "")) or "value"
+
+
+def _default(field: dict[str, Any]) -> str:
+    if "default" not in field:
+        return "required"
+    if isinstance(field["default"], dict):
+        return "see below"
+    return {None: "", True: "true", False: "false"}.get(field["default"], str(field["default"]))
+
+
+def _rows(model: Any, *, defaults: bool) -> list[str]:
+    rows = []
+    schema = model.model_json_schema()
+    for name, field in schema.get("properties", {}).items():
+        default = f" | {_default(field)}" if defaults else ""
+        rows.append(f"| `{name}`{default} | {_kind(field)} | {field.get('description', '')} |")
+    return rows
+
+
+def configuration() -> str:
+    text = [
+        "# Configuration",
+        "",
+        "`/etc/lmxd/config.yaml`, of `lmxd --user` `~/.config/lmxd/config.yaml`. Gigabytes are GiB, times seconds.",
+        "Unknown keys are refused with the nearest known one; `lmxd check-config` validates without starting;",
+        "SIGHUP and `lmxctl reload` read the file again, and a bad one changes nothing.",
+        "",
+        "Generated from `lmxd/config/schema.py`.",
+    ]
+    sections = {
+        "Top level": Config,
+        "gpu": Config.model_fields["gpu"].annotation,
+        "one of gpu.devices": DeviceConfig,
+        "admission_control": Config.model_fields["admission_control"].annotation,
+        "engine": Config.model_fields["engine"].annotation,
+        "metrics": Config.model_fields["metrics"].annotation,
+        "one of models": Profile,
+    }
+    for title, model in sections.items():
+        text += ["", f"## {title}", "", "| key | default | kind | |", "|---|---|---|---|", *_rows(model, defaults=True)]
+    text += [
+        "",
+        "## engine_flags",
+        "",
+        "These flags of llama-server may be added to a profile; all others are refused, by name, and with the",
+        "reason if they would break admission:",
+        "",
+        " ".join(f"`{flag}`" for flag in flags.ALLOWED),
+    ]
+    return "\n".join(text) + "\n"
+
+
+def protocol() -> str:
+    text = [
+        "# Protocol",
+        "",
+        "JSON-RPC 2.0, one JSON object a line, on `/run/lmxd/lmxd.sock`. Methods are `lmxd.NAME`; the prefix may",
+        "be left out. `lmxd.describe` returns all of this as JSON Schema. Identity is SO_PEERCRED. Bytes are",
+        "integers, times are seconds. Generated from `lmxd/rpc/messages.py`.",
+        "",
+        f"A frame is at most {MAX_FRAME // 2**20} MiB; {server.MAX_IN_FLIGHT} calls may be in flight on a connection,",
+        f"{server.MAX_CONNECTIONS_PER_UID} connections be open for a user and {server.MAX_CONNECTIONS} in all; who does not",
+        f"read {server.MAX_UNREAD // 1024} KiB of answers is cut off. A client that shuts its sending half down still gets its",
+        "answers; one that closes has left, and with it its waiting requests and the leases held by the connection.",
+        "",
+        "Malformed frames get JSON-RPC's own codes (-32700, -32600, -32601, -32602). All other errors are -32000 with",
+        "`data.code`, one of:",
+        "",
+        ", ".join(f"`{code}`" for code in EXIT_STATUS) + ".",
+    ]
+    for name, (params, result, about) in METHODS.items():
+        text += ["", f"## lmxd.{name}", "", f"{about[:1].upper()}{about[1:]}."]
+        if rows := _rows(params, defaults=True):
+            text += ["", "| parameter | default | kind | |", "|---|---|---|---|", *rows]
+        text += ["", f"Result: {', '.join(f'`{field}`' for field in result.model_fields)}"]
+    for name, model in NOTIFICATIONS.items():
+        about = " ".join((model.__doc__ or "").split())
+        text += ["", f"## {name} (notification)", "", about, "", "| field | kind | |", "|---|---|---|"]
+        text += _rows(model, defaults=False)
+    return "\n".join(text) + "\n"
+
+
+GENERATED = {"docs/configuration.md": configuration, "docs/rpc.md": protocol}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_references_are_up_to_date(name: str) -> None:
+    assert (ROOT / name).read_text() == GENERATED[name](), "python tests/test_documents.py writes it anew"
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=lambda p: p.name)
+def test_documents_name_commands_that_exist(path: Path) -> None:
+    for command in re.findall(r"(?:[`(]|\$ |^)lmxctl ([a-z]+)\b", path.read_text(), re.MULTILINE):
+        assert command in main.commands, f"{path.name}: lmxctl {command}"
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+def test_the_manual_page_names_every_command() -> None:
+    page = (ROOT / "contrib/man/lmxctl.1").read_text()
+    for name in main.commands:
+        assert re.search(rf"\b{name}\b", page), name
+
+
+if __name__ == "__main__":
+    for name, make in GENERATED.items():
+        (ROOT / name).write_text(make())
