@@ -39,7 +39,8 @@ def _default(field: dict[str, Any]) -> str:
         return "required"
     if isinstance(field["default"], dict):
         return "see below"
-    return {None: "", True: "true", False: "false"}.get(field["default"], str(field["default"]))
+    default = field["default"]
+    return "" if default in (None, []) else str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _rows(model: Any, *, defaults: bool) -> list[str]:
@@ -93,8 +94,9 @@ def protocol() -> str:
         "integers, times are seconds. Generated from `lmxd/rpc/messages.py`.",
         "",
         f"A frame is at most {MAX_FRAME // 2**20} MiB; {server.MAX_IN_FLIGHT} calls may be in flight on a connection,",
-        f"{server.MAX_CONNECTIONS_PER_UID} connections be open for a user and {server.MAX_CONNECTIONS} in all; who does not",
-        f"read {server.MAX_UNREAD // 1024} KiB of answers is cut off. A client that shuts its sending half down still gets its",
+        f"{server.MAX_CONNECTIONS_PER_UID} connections be open for a user, {server.MAX_CONNECTIONS} in all; who does",
+        f"not read {server.MAX_UNREAD // 1024} KiB of answers is cut off. A client that shuts its sending half down",
+        "still gets its",
         "answers; one that closes has left, and with it its waiting requests and the leases held by the connection.",
         "",
         "Malformed frames get JSON-RPC's own codes (-32700, -32600, -32601, -32602). All other errors are -32000 with",
