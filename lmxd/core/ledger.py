@@ -109,6 +109,14 @@ class Account:
             del self.reservations[instance]
         return free
 
+    def retire(self) -> list[InstanceId]:
+        """The device is no longer ours to use: nothing new goes there, and what exits is gone at once."""
+        self.unavailable = "no longer configured"
+        exited = [i for i, r in self.reservations.items() if r.exited_at is not None]
+        for instance in exited:
+            del self.reservations[instance]
+        return exited
+
     def _is_free(
         self, instance: InstanceId, r: Reservation, taken: Mapping[InstanceId, Taken] | None, begun: float
     ) -> bool:
@@ -142,12 +150,14 @@ class Ledger:
             self.accounts[device] = Account(device=device)
         freed: list[InstanceId] = []
         for device, account in list(self.accounts.items()):
-            reading = seen.get(device, DeviceReading(device=device, unavailable="no longer configured"))
-            account.measure(reading)
-            if reading.unavailable is None:
-                freed += account.collect(reading.taken, begun)
-            if device not in seen and not account.reservations:
-                del self.accounts[device]
+            if device not in seen:
+                freed += account.retire()
+                if not account.reservations:
+                    del self.accounts[device]
+                continue
+            account.measure(seen[device])
+            if account.unavailable is None:
+                freed += account.collect(seen[device].taken, begun)
         return [i for i in dict.fromkeys(freed) if not any(True for _ in self.of(i))]
 
     def reserve(self, instance: InstanceId, demand: Demand) -> None:

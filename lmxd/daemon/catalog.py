@@ -83,17 +83,28 @@ class Catalog:
     def estimate(self, name: str, launch: Launch, *, on_gpu: bool) -> Estimate:
         """The user's word if there is one, else the closed form.
 
+        The word is about the profile as it stands: what is asked beyond it is added by the formula.
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a
         context that the model was not trained for or settings that exclude each other.
         """
-        declared = self.profile(name).estimated_memory_gb
+        declared, usual = self.profile(name).estimated_memory_gb, self.launch(name)
         try:
             _, formula = self.formula(name, launch, on_gpu=on_gpu)
         except LmxdError as error:
             if declared is None or error.code != "bad_model_file":
                 raise
+            if launch.context * launch.slots > usual.context * usual.slots:
+                raise LmxdError(
+                    "invalid_params",
+                    f"{name} is known by its estimated_memory_gb alone, which is for {usual.context} tokens",
+                    f"ask for at most {usual.context}",
+                ) from error
             return _declared(int(declared * GIB), 0, on_gpu)
-        return formula if declared is None else _declared(int(declared * GIB), formula.host, on_gpu)
+        if declared is None:
+            return formula
+        _, base = self.formula(name, usual, on_gpu=on_gpu)
+        beyond = formula.device - base.device if on_gpu else formula.host - base.host
+        return _declared(int(declared * GIB) + max(0, beyond), formula.host, on_gpu)
 
     def formula(self, name: str, launch: Launch, *, on_gpu: bool) -> tuple[Model, Estimate]:
         """The closed form, whatever was declared. LmxdError as for ``estimate``."""

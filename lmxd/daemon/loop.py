@@ -91,6 +91,7 @@ class Daemon:
         probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
         if config.metrics != old.metrics:
             warnings.append("metrics.listen takes effect when lmxd is restarted")
+        self._watcher.close()
         self._adopt(config, probes, warnings)
         await self.begin()
         self._ask_anew()

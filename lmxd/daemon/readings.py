@@ -49,10 +49,10 @@ def device_reading(
 
 
 def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
-    for device in gpu.wanted() or ():
-        if str(device.device) == found.ref:
-            return device
-    return gpu.complete(DeviceConfig(device=found.ref))
+    """What was said of a device. RAM in the place of a GPU that cannot be had inherits what was said of that."""
+    wanted = gpu.wanted() or ()
+    named = [device for device in wanted if str(device.device) == found.ref]
+    return (*named, *wanted, gpu.complete(DeviceConfig(device=found.ref)))[0]
 
 
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:

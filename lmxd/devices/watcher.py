@@ -35,7 +35,7 @@ class Watcher:
         self._last: tuple[Measurement, ...] = ()
         self._turn = asyncio.Lock()
         self._pending: asyncio.Future[Look] | None = None
-        self._jobs: queue.SimpleQueue[tuple[asyncio.Future[Look], Set[int]]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[asyncio.Future[Look], Set[int]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def look(self, pids: Set[int]) -> Look:
@@ -56,13 +56,17 @@ class Watcher:
             self._last = look.measurements
             return look
 
+    def close(self) -> None:
+        """End the thread, when it next comes back from a look."""
+        self._jobs.put(None)
+
     def _unanswered(self, begun: float) -> Look:
         why = f"no answer for {self._deadline:g} s: the driver hangs"
         return Look(begun, tuple(replace(m, unavailable=why) for m in self._last))
 
     def _run(self) -> None:
-        while True:
-            future, pids = self._jobs.get()
+        while job := self._jobs.get():
+            future, pids = job
             begun = self._clock()
             try:
                 look = Look(begun, tuple(m for probe in self._probes for m in probe.measure(pids)))

@@ -533,6 +533,23 @@ def test_a_lost_device_pauses_admission_and_keeps_leases() -> None:
     assert world.started() == ["a#1", "b#1"]
 
 
+def test_a_device_that_is_no_longer_configured_keeps_what_runs_and_takes_nothing_new() -> None:
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)})
+    held = world.ask(gib={"x": 8})
+    world.ready("m#1")
+    gone = world.devices.pop("x")
+    world.measure()
+    assert world.state.lease(lease_of(held))
+    waiting = world.ask("n", gib={"x": 8})
+    assert world.waiting() == [waiting]
+    world.devices["x"] = gone
+    world.exited("m#1")
+    del world.devices["x"]
+    world.measure()
+    assert "m#1" not in world.state.instances
+    assert "x" not in world.state.ledger.accounts
+
+
 def test_the_device_that_is_filled_best_is_chosen() -> None:
     world = World({"big": Gpu(capacity=80 * GIB), "small": Gpu(capacity=24 * GIB)})
     world.ask(gib=20)

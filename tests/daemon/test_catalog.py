@@ -1,0 +1,70 @@
+"""Profiles turned into asks: the user's word, the formula, and what goes beyond."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from house import model
+
+from lmxd.config.file import parse
+from lmxd.daemon.catalog import Catalog, Size
+from lmxd.devices.measurement import Kind
+from lmxd.errors import LmxdError
+
+GIB = 2**30
+GPU = {"GPU-a": Kind.GPU}
+
+
+def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
+    model(tmp_path, "m")
+    return Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {profile}}}", "test"))
+
+
+def bytes_of(made: Catalog, **size: int) -> int:
+    (demand,) = made.ask("m", Size(**size), GPU).options
+    return demand["GPU-a"]
+
+
+def test_the_users_word_counts_for_the_profile_as_it_stands(tmp_path: Path) -> None:
+    assert bytes_of(catalog(tmp_path, "{estimated_memory_gb: 2}")) == 2 * GIB
+
+
+def test_what_is_asked_beyond_the_profile_is_added_to_the_word(tmp_path: Path) -> None:
+    formula, word = catalog(tmp_path), catalog(tmp_path, "{estimated_memory_gb: 2}")
+    more = bytes_of(formula, ctx=32768) - bytes_of(formula)
+    assert more > 0
+    assert bytes_of(word, ctx=32768) == 2 * GIB + more
+    assert bytes_of(word, slots=4) > 2 * GIB
+    assert bytes_of(word, ctx=256) == 2 * GIB, "less than the profile is not taken off a word"
+
+
+def test_a_model_known_by_word_alone_is_not_stretched(tmp_path: Path) -> None:
+    made = catalog(tmp_path, "{estimated_memory_gb: 2}")
+    (tmp_path / "m.gguf").write_bytes(b"another kind of file")
+    assert bytes_of(made) == 2 * GIB
+    with pytest.raises(LmxdError, match="known by its estimated_memory_gb alone"):
+        made.ask("m", Size(ctx=8192), GPU)
+
+
+def test_a_context_beyond_the_trained_one_needs_scaling(tmp_path: Path) -> None:
+    with pytest.raises(LmxdError, match="trained for 32768"):
+        catalog(tmp_path).ask("m", Size(ctx=32769), GPU)
+    stretched = catalog(tmp_path, "{engine_flags: [--rope-scaling, yarn, --yarn-orig-ctx, 32768]}")
+    assert stretched.ask("m", Size(ctx=65536), GPU).context == 65536
+
+
+def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
+    (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings(on_gpu=True)
+    assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.79" in warning
+    assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings(on_gpu=True) == []
+
+
+def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
+    from lmxd.daemon.readings import device_reading
+    from lmxd.devices.measurement import Measurement
+
+    gpu = parse("gpu: {devices: [{device: 0, max_memory_gb: 3, margin_gb: 1}]}", "test").gpu
+    ram = Measurement(id="host", ref="host", kind=Kind.HOST, name="RAM", capacity=64 * GIB)
+    reading = device_reading(ram, gpu, {}, set())
+    assert (reading.limit, reading.margin) == (3 * GIB, GIB)

@@ -1,0 +1,53 @@
+"""The unit as systemd sees it, by systemd's own tools; skipped where they are not installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lmxd.systemd import Notifier, activated_socket
+
+UNITS = Path(__file__).parent.parent / "contrib/systemd"
+needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
+
+
+def unit(tmp_path: Path) -> Path:
+    """The unit as ``make install`` places it, with a program that exists on this machine."""
+    text = (UNITS / "lmxd.service").read_text()
+    placed = tmp_path / "lmxd.service"
+    placed.write_text(re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    shutil.copy(UNITS / "lmxd.socket", tmp_path)
+    return placed
+
+
+@needs_analyze
+def test_the_exposure_is_at_most_2(tmp_path: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+
+
+@needs_analyze
+def test_the_units_are_understood(tmp_path: Path) -> None:
+    command = ["systemd-analyze", "verify", "--man=no", str(unit(tmp_path)), str(tmp_path / "lmxd.socket")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "lmxd" not in done.stderr, done.stderr
+
+
+def test_without_a_manager_nothing_is_sent() -> None:
+    notifier = Notifier({})
+    notifier.ready("x")
+    notifier.alive()
+    assert notifier.watchdog is None
+    assert activated_socket({}) is None
+    assert activated_socket({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None, "meant for another process"
+
+
+def test_a_watchdog_for_another_process_is_not_ours() -> None:
+    assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog is None
+    assert Notifier({"WATCHDOG_USEC": "1000000"}).watchdog == 1.0
+    assert Notifier({"WATCHDOG_USEC": "soon"}).watchdog is None
