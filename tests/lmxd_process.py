@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,6 +113,20 @@ def post(lease: Any, path: str, body: dict[str, Any]) -> Any:
     )
     with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)
+
+
+def get_over(path: str, url: str, key: str = "") -> str:
+    """The body that a GET over a Unix socket returns."""
+    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.sock.connect(path)
+    try:
+        connection.request("GET", url, headers={"Authorization": f"Bearer {key}"})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return answer.read().decode()
+    finally:
+        connection.close()
 
 
 def lease_from(shown: dict[str, Any]) -> SimpleNamespace:

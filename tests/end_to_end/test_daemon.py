@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from house import fake_engine, model
-from lmxd_process import Lmxd
+from lmxd_process import Lmxd, get_over
 
 from lmxd.instances.orphans import orphans
 
@@ -226,8 +226,7 @@ def test_metrics(fake: Make, tmp_path: Path, kind: str) -> None:
             with urllib.request.urlopen(f"http://{listen}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
         else:
-            curl = ["curl", "-s", "--unix-socket", f"{tmp_path}/metrics.sock", "http://x/metrics"]
-            text = subprocess.run(curl, capture_output=True, text=True, check=True, timeout=20).stdout
+            text = get_over(f"{tmp_path}/metrics.sock", "/metrics")
         for line in (
             'lmxd_decisions_total{model="m",result="granted"} 1.0',
             'lmxd_instances{phase="ready"} 1.0',

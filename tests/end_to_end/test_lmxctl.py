@@ -35,8 +35,13 @@ def test_request_and_release_in_a_shell_script(running: Lmxd) -> None:
     script = """
         set -e
         eval "$(lmxctl request --shell smollm2)"
-        curl -sf -H "Authorization: Bearer $OPENAI_API_KEY" "$OPENAI_BASE_URL/models"
+        trap 'lmxctl release' EXIT
+        python -c '
+import os, urllib.request as u
+key = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+print(u.urlopen(u.Request(os.environ["OPENAI_BASE_URL"] + "/models", headers=key)).read().decode())'
         lmxctl touch
+        trap - EXIT
         lmxctl release "$LMXD_LEASE"
     """
     done = subprocess.run(["sh", "-c", script], env=running.ctl_env, capture_output=True, text=True, timeout=60)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
-from lmxd_process import Lmxd, ask, lease_from, post
+from lmxd_process import Lmxd, ask, get_over, lease_from, post
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
@@ -169,8 +169,4 @@ def test_memory_that_runs_out_for_real_is_told_apart(lmxd: Make, tmp_path: Path)
 def test_a_unix_endpoint_on_the_real_server(lmxd: Make) -> None:
     with lmxd(engine={"endpoint": "unix"}) as running:
         lease = lease_from(running.json("request", "smollm2"))
-        done = subprocess.run(
-            ["curl", "-s", "--unix-socket", lease.socket, "-H", f"Authorization: Bearer {lease.api_key}",
-             f"{lease.base_url}/models"], capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
-        assert "smollm2" in done.stdout
+        assert "smollm2" in get_over(lease.socket, "/v1/models", lease.api_key)
