@@ -122,24 +122,29 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
-    daemon.on_change = lambda: notifier.status(daemon.summary())
+    if notifier.heard:
+        daemon.on_change = lambda: notifier.status(daemon.summary())
     background = [loop.create_task(daemon.keep_measuring())]
     if notifier.watchdog is not None:
         background.append(loop.create_task(_feed_watchdog(notifier, notifier.watchdog / 2)))
     notifier.ready(daemon.summary())
     log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.summary())
-    await stop.wait()
+    stopped = loop.create_task(stop.wait())
+    await asyncio.wait((stopped, *background), return_when=asyncio.FIRST_COMPLETED)
     notifier.stopping()
     log.info("stopping: every instance ends")
     daemon.on_change = lambda: None
     server.close()
     await daemon.drain()
-    for task in background:
-        task.cancel()
+    await daemon.listener.close()
     if metrics is not None:
         await metrics.cleanup()
     if sock is None:
         where.socket.unlink(missing_ok=True)
+    for task in background:
+        if task.done():
+            raise LmxdError("internal", f"a part of lmxd failed: {task.exception()!r}", "report this")
+        task.cancel()
 
 
 async def _metrics(daemon: Daemon, config: Config) -> AppRunner | None:

@@ -22,6 +22,11 @@ class Notifier:
         self.watchdog: float | None = int(microseconds) / 1e6 if microseconds.isdecimal() and mine else None
         """Seconds within which WATCHDOG=1 is expected."""
 
+    @property
+    def heard(self) -> bool:
+        """Whether there is a manager to tell anything to."""
+        return bool(self._address)
+
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={status}")
 

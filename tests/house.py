@@ -83,9 +83,7 @@ class House:
             server.close()
             await self.daemon.drain()
             measuring.cancel()
-            for connection in list(self.daemon.listener.connections.values()):
-                connection._transport.abort()
-            await asyncio.sleep(0)
+            await self.daemon.listener.close()
             os.close(lock)
 
     def client(self, **more: Any) -> AsyncClient:

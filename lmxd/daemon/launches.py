@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,19 +107,26 @@ class Launches:
         task.add_done_callback(self._tasks.discard)
 
     async def _live(self, launched: Launched) -> None:
-        """One instance from its start to its end."""
-        failure = await self._bring_up(launched)
-        if failure is None and launched.process is not None:
-            if not launched.stopping:
-                self._report(InstanceReady(at=time.monotonic(), instance=launched.plan.instance))
-            watch = asyncio.get_running_loop().create_task(self._watch(launched))
-            status = await launched.process.exited
-            watch.cancel()
-            failure = None if launched.stopping else self._failure(launched, status)
-        elif launched.process is not None:
+        """One instance from its start to its end, which is reported whatever happens in between."""
+        try:
+            failure = await self._bring_up(launched) or await self._attend(launched)
+        except Exception as error:
+            log.exception("%s", launched.plan.instance)
+            failure = Failure(code="internal", message=f"lmxd failed at this instance: {error!r}")
+        if launched.process is not None:
             await launched.process.end(launched.limits.stop_timeout)
         self._forget(launched)
         self._report(InstanceExited(at=time.monotonic(), instance=launched.plan.instance, failure=failure))
+
+    async def _attend(self, launched: Launched) -> Failure | None:
+        """From readiness to exit. None when it ended as told."""
+        assert launched.process is not None
+        if not launched.stopping:
+            self._report(InstanceReady(at=time.monotonic(), instance=launched.plan.instance))
+        watch = asyncio.get_running_loop().create_task(self._watch(launched))
+        status = await launched.process.exited
+        watch.cancel()
+        return None if launched.stopping else self._failure(launched, status)
 
     async def _bring_up(self, launched: Launched) -> Failure | None:
         """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
@@ -138,7 +144,6 @@ class Launches:
         log.info("%s: pid %d: %s", launched.plan.instance, launched.process.pid, " ".join(launched.command.argv))
         if launched.stopping:
             await launched.process.end(launched.limits.stop_timeout)
-            return None
         try:
             async with asyncio.timeout(launched.limits.load_timeout):
                 await self._until_ready(launched, launched.process)
@@ -163,8 +168,7 @@ class Launches:
                 return
             if asking.result():
                 return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(process.exited), poll)
+            if await process.exits_within(poll):
                 return
 
     async def _is_ready(self, launched: Launched, process: Process) -> bool:

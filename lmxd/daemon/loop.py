@@ -163,7 +163,8 @@ class Daemon:
             self._wake.clear()
             period = self._period()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), period)
+                async with asyncio.timeout(period):  # not wait_for, which in 3.11 can swallow a cancellation
+                    await self._wake.wait()
             await self.measure()
 
     def _period(self) -> float | None:

@@ -49,12 +49,11 @@ class Watcher:
                 self._thread = threading.Thread(target=self._run, name="lmxd-devices", daemon=True)
                 self._thread.start()
             self._jobs.put((self._pending, pids))
-            try:
-                look = await asyncio.wait_for(asyncio.shield(self._pending), self._deadline)
-            except TimeoutError:
+            await asyncio.wait((self._pending,), timeout=self._deadline)
+            if not self._pending.done():
                 return self._unanswered(begun)
-            self._last = look.measurements
-            return look
+            self._last = self._pending.result().measurements
+            return self._pending.result()
 
     def close(self) -> None:
         """End the thread, when it next comes back from a look."""

@@ -58,12 +58,16 @@ class Process:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
+    async def exits_within(self, seconds: float) -> bool:
+        """Wait for its exit, but no longer than that."""
+        await asyncio.wait((self.exited,), timeout=seconds)
+        return self.exited.done()
+
     async def end(self, timeout: float) -> None:
         """SIGTERM; the same again half way, since llama-server loses one that comes as it starts to listen; SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGTERM):
             self.signal_group(number)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self.exited), timeout / 2)
+            if await self.exits_within(timeout / 2):
                 return
         self.signal_group(signal.SIGKILL)
         await asyncio.shield(self.exited)

@@ -61,6 +61,14 @@ class Listener:
         self.connections[connection.id] = connection
         return None
 
+    async def close(self, grace: float = 2.0) -> None:
+        """Close all connections, once the calls in flight on them are answered, or after ``grace`` seconds."""
+        calls = [task for connection in self.connections.values() for task in connection.calls()]
+        if calls:
+            await asyncio.wait(calls, timeout=grace)
+        for connection in list(self.connections.values()):
+            connection.close()
+
     def forget(self, connection: Connection) -> None:
         if self.connections.pop(connection.id, None):
             self._per_uid[connection.peer.uid] -= 1
@@ -143,6 +151,14 @@ class Connection(asyncio.Protocol):
         self._calls.pop(task, None)
         if self._half_closed and not self._calls and not self._listener.service.keeps(self):
             self._transport.close()
+
+    def calls(self) -> list[asyncio.Task[None]]:
+        """Those in flight."""
+        return list(self._calls)
+
+    def close(self) -> None:
+        """What was written to it still goes out."""
+        self._transport.close()
 
     def send(self, data: bytes) -> None:
         if not self._transport.is_closing():

@@ -266,3 +266,19 @@ async def test_doing_nothing_costs_nothing(tmp_path: Path) -> None:
         await h.until(lambda: not h.phases())
         assert h.daemon._period() is None
         assert h.daemon._timer is None
+
+
+async def test_a_failure_of_our_own_ends_the_instance_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+
+        def broken(*_: object) -> str | None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(h.daemon.engine, "misplaced", broken)
+        with pytest.raises(LmxdError, match="ZeroDivisionError") as caught:
+            await lmxd.request("a")
+        assert caught.value.data["failure"]["code"] == "internal"
+        await h.until(lambda: not h.phases())
+        assert h.daemon.launches.pids() == {}

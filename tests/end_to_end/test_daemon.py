@@ -53,6 +53,20 @@ def test_sigterm_drains_cleanly(lmxd: Make) -> None:
         assert list((running.directory / "lmxd.sock.d").glob("*.key")) == []
 
 
+def test_who_waits_is_told_that_it_is_draining(fake: Make) -> None:
+    with fake() as running, running.client() as client:
+        leases = [client.request("m") for _ in range(3)]
+        waits = subprocess.Popen(
+            running.command("request", "m"), env=running.ctl_env, stderr=subprocess.PIPE, text=True
+        )
+        running.until(lambda: running.json("queue")["tickets"])
+        assert running.stop() == 0
+        assert "lmxd is shutting down" in waits.communicate(timeout=20)[1]
+        assert waits.returncode == 75
+        ended = [client.receive()["params"]["reason"] for _ in leases]
+        assert ended == ["draining"] * 3
+
+
 def test_what_a_killed_daemon_left_behind_is_ended_at_the_next_start(fake: Make) -> None:
     running = fake().start()
     with running.client() as client:
