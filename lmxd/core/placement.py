@@ -104,6 +104,7 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
         need=need,
         have=account.headroom,
         ceiling=account.ceiling,
+        capacity=account.capacity,
         holders=tuple(sorted(holders, key=lambda h: -h.bytes)),
         unavailable=account.unavailable,
     )

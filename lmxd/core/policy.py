@@ -19,8 +19,8 @@ def derive(state: State) -> None:
     _expire(state)
     _grant(state)
     _reap(state)
-    progressing = _serve(state)
-    _turn_away(state, progressing)
+    while _turn_away(state, progressing=_serve(state)):
+        pass  # who stood behind those is served in turn
     _report(state)
 
 
@@ -146,8 +146,9 @@ def _make_room(state: State, head: Ticket) -> bool:
     return True
 
 
-def _turn_away(state: State, progressing: bool) -> None:
-    """Refuse those who would not wait, then those for whom the queue has no place."""
+def _turn_away(state: State, *, progressing: bool) -> bool:
+    """Refuse those who would not wait, then those for whom the queue has no place. True if anybody was."""
+    before = len(state.queue)
     waiting = list(state.queue.values())[1 if progressing else 0 :]
     for ticket in waiting:
         if not ticket.patient:
@@ -155,6 +156,7 @@ def _turn_away(state: State, progressing: bool) -> None:
     waiting = [t for t in waiting if t.id in state.queue]
     for ticket in waiting[state.queue_depth :]:
         refuse(state, ticket, _no_capacity(state, ticket, "queue_full", f"{state.queue_depth} requests wait already"))
+    return len(state.queue) < before
 
 
 def _no_capacity(state: State, ticket: Ticket, code: str, message: str) -> Refusal:

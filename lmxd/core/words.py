@@ -127,12 +127,16 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shortfall:
-    """Why a demand does not fit on a device now: ``need`` against ``have``, and who has the rest."""
+    """Why a demand does not fit on a device now: ``need`` against ``have``, and who has the rest.
+
+    ``ceiling`` is the most that there could ever be for us of the device's ``capacity``.
+    """
 
     device: DeviceId
     need: int
     have: int
     ceiling: int
+    capacity: int
     holders: tuple[Holder, ...] = ()
     unavailable: str | None = None
 

@@ -101,16 +101,22 @@ class Answers:
         waiting.answer.set_exception(self._error(decision.ask, decision.refusal))
 
     def _error(self, ask: Ask, refusal: Refusal) -> LmxdError:
-        message, remedy = refusal.message, refusal.remedy
+        message, remedy, data = refusal.message, refusal.remedy, {"model": ask.profile, **views.refusal(refusal)}
         if refusal.code == "never_fits":
             room = {device: a.ceiling for device, a in self._daemon.admission.state.ledger.accounts.items()}
             most = views.sentence({device: room.get(device, 0) for device in ask.options[0]})
             message = f"{ask.profile} needs {views.sentence(ask.options[0])}; there is never more than {most} for lmxd"
             fits = self._daemon.catalog.what_would_fit(ask, room, self._daemon.device_kinds)
-            remedy = f"{fits}; or raise max_memory_gb"
+            data["fits"] = None if fits is None else {"ctx": fits}
+            could = (
+                "no context would fit: take a smaller model"
+                if fits is None
+                else f"a context of {fits} tokens would fit"
+            )
+            remedy = f"{could}; or raise max_memory_gb"
         elif refusal.shortfalls:
             message += ": " + "; ".join(_why(s) for s in refusal.shortfalls)
-        return LmxdError(refusal.code, message, remedy, {"model": ask.profile, **views.refusal(refusal)})
+        return LmxdError(refusal.code, message, remedy, data)
 
     def _lease_ended(self, decision: d.EndLease) -> None:
         _remember(self.ended, decision.lease, decision.reason)

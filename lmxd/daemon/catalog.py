@@ -176,20 +176,14 @@ class Catalog:
             home=home,
         )
 
-    def what_would_fit(self, ask: Ask, room: Mapping[str, int], devices: Mapping[str, Kind]) -> str:
-        """For a request that exceeds every device: the context that would fit in ``room``, as a sentence."""
+    def what_would_fit(self, ask: Ask, room: Mapping[str, int], devices: Mapping[str, Kind]) -> int | None:
+        """For a request that exceeds every device: the largest context that would fit in ``room``, if any."""
 
         def fits(launch: Launch) -> bool:
             options = self.options(ask.profile, launch, devices)
             return any(all(need <= room.get(device, 0) for device, need in demand.items()) for demand in options)
 
-        if self.profile(ask.profile).estimated_memory_gb is not None:
-            return "its estimated_memory_gb is more than that"
-        launch = self.launch(ask.profile, Size(ctx=ask.context, slots=ask.spread))
-        largest = largest_context(launch, fits)
-        if largest is None:
-            return "not even a context of 256 tokens would fit: take a smaller model"
-        return f"a context of {largest} tokens would fit"
+        return largest_context(self.launch(ask.profile, Size(ctx=ask.context, slots=ask.spread)), fits)
 
     def warnings(self, *, on_gpu: bool) -> list[str]:
         """What works, but hardly as meant: missing files, and words that the formula contradicts."""

@@ -130,6 +130,7 @@ def _shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
             need=s.need,
             have=s.have,
             ceiling=s.ceiling,
+            capacity=s.capacity,
             holders=[m.Holder(name=h.name, bytes=h.bytes, phase=h.phase, leases=h.leases) for h in s.holders],
             unavailable=s.unavailable,
         )

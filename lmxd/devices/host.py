@@ -1,4 +1,7 @@
-"""RAM as a device: capacity and use from /proc/meminfo, processes from /proc/PID/status."""
+"""RAM as a device: capacity and use from /proc/meminfo, processes from /proc/PID/status.
+
+In a container or a slice whose cgroup has a memory limit, the limit is what there is.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,19 @@ class HostProbe:
     A mapped model file is such cache, so a process's ``visible`` use leaves it out.
     """
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> None:
         self._proc = proc
+        self._cgroups = cgroups
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
         try:
             memory = _kilobytes((self._proc / "meminfo").read_text())
-            total, available = memory["MemTotal"], memory["MemAvailable"]
+            total, used = memory["MemTotal"], memory["MemTotal"] - memory["MemAvailable"]
         except (OSError, KeyError, ValueError) as error:
             return [Measurement(id=HOST, ref=HOST, kind=Kind.HOST, name="RAM", unavailable=f"/proc/meminfo: {error}")]
+        limited = self._limited()
+        if limited is not None and limited[0] < total:
+            total, used = limited
         return [
             Measurement(
                 id=HOST,
@@ -30,10 +37,22 @@ class HostProbe:
                 kind=Kind.HOST,
                 name="RAM",
                 capacity=total,
-                used=total - available,
+                used=used,
                 processes={pid: use for pid in pids if (use := self._use(pid))},
             )
         ]
+
+    def _limited(self) -> tuple[int, int] | None:
+        """(limit, bytes in use without page cache) of the tightest cgroup that we are in, if any has a limit."""
+        try:
+            line = (self._proc / "self/cgroup").read_text().splitlines()[-1]
+        except (OSError, IndexError):
+            return None
+        if not line.startswith("0::/"):
+            return None  # cgroup v1
+        mine = self._cgroups / line.removeprefix("0::/")
+        limits = [found for group in (mine, *mine.parents) if (found := _limit(group)) is not None]
+        return min(limits, default=None)
 
     def _use(self, pid: int) -> Use | None:
         try:
@@ -42,6 +61,17 @@ class HostProbe:
             return Use(total=visible + memory["RssFile"], visible=visible)
         except (OSError, KeyError, ValueError):
             return None  # it has ended
+
+
+def _limit(group: Path) -> tuple[int, int] | None:
+    """(limit, bytes in use without page cache) of one cgroup; None if it has no limit."""
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        current = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return None if limit == "max" else (int(limit), current - int(stat["active_file"]) - int(stat["inactive_file"]))
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _kilobytes(text: str) -> dict[str, int]:

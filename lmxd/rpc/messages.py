@@ -130,6 +130,7 @@ class Shortfall(Result):
     need: int
     have: int
     ceiling: int
+    capacity: int
     holders: list[Holder] = []
     unavailable: str | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from core.world import GIB, Gpu, World
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -139,5 +141,6 @@ class Histories(RuleBasedStateMachine):
             assert not any(i.serves(head.ask) for i in state.instances.values())
 
 
-Histories.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+EXAMPLES = int(os.environ.get("LMXD_EXAMPLES", "300"))
+Histories.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
 TestHistories = Histories.TestCase

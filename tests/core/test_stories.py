@@ -333,6 +333,22 @@ def test_no_wait_is_worth_an_eviction() -> None:
     assert world.granted() == [first, ticket]
 
 
+def test_who_stood_behind_one_that_would_not_wait_is_served_in_turn() -> None:
+    world = World()
+    world.ask("a", 4, connection=1)
+    world.ask("b", 4, connection=1)
+    world.ask("c", 16, connection=2)
+    world.happen(e.ClientLeft(at=world.now, connection=1))
+    would_not_wait = world.ask("d", 4, wait=0)
+    assert world.stopped() == [("a#1", "unwanted")], "one of the two that start for nobody makes way"
+    behind = world.ask("b", 4)
+    assert world.waiting() == [would_not_wait, behind]
+    world.devices["gpu"].unavailable = "lost"
+    world.measure()
+    assert world.refused()[would_not_wait] == "no_capacity"
+    assert world.waiting() == [], "and the other one serves who stood behind"
+
+
 def test_the_queue_is_bounded() -> None:
     world = World(queue_depth=2)
     world.ask("a", 24)

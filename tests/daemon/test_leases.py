@@ -153,7 +153,8 @@ async def test_a_request_that_never_fits_is_refused_without_a_launch(tmp_path: P
         with pytest.raises(LmxdError) as caught:
             await lmxd.request("wide")
         assert "tokens would fit" in caught.value.remedy
-        fits = int(caught.value.remedy.split("a context of ")[1].split()[0])
+        fits = caught.value.data["fits"]["ctx"]
+        assert f"a context of {fits} tokens would fit" in caught.value.remedy
         assert h.phases() == {}
         assert await lmxd.request("wide", ctx=fits), "what was said to fit does fit"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import Use
 
@@ -28,6 +30,35 @@ def test_used_is_what_is_not_available(tmp_path: Path) -> None:
     assert found.processes == {7: Use(total=90 * KIB, visible=60 * KIB)}, (
         "mapped files are no use of RAM, pid 8 is gone"
     )
+
+
+def cgroup(tmp_path: Path, name: str, limit: str) -> None:
+    group = tmp_path / "cgroup" / name
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(limit)
+    (group / "memory.current").write_text(str(200 * KIB))
+    (group / "memory.stat").write_text(f"anon 5\nactive_file {30 * KIB}\ninactive_file {20 * KIB}\n")
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "capacity", "used"),
+    [
+        ("max", "max", 1000, 300),
+        (f"{400 * KIB}", "max", 400, 150),
+        ("max", f"{500 * KIB}", 500, 150),
+        ("9999999", "max", 1000, 300),
+    ],
+)
+def test_the_tightest_limit_of_a_container_is_what_there_is(
+    tmp_path: Path, outer: str, inner: str, capacity: int, used: int
+) -> None:
+    cgroup(tmp_path, "a", outer)
+    cgroup(tmp_path, "a/b", inner)
+    made = proc(tmp_path)
+    (made / "self").mkdir()
+    (made / "self/cgroup").write_text("0::/a/b\n")
+    (found,) = HostProbe(made, tmp_path / "cgroup").measure(set())
+    assert (found.capacity, found.used) == (capacity * KIB, used * KIB)
 
 
 def test_figures_that_are_missing_make_it_unavailable(tmp_path: Path) -> None:
