@@ -238,3 +238,16 @@ def test_a_storm_of_requests_has_no_memory_error(lmxd: Make) -> None:
         assert not failed
         assert len(granted) == 14
         print(f"14 of 14 served by {len(set(granted))} instances")
+
+
+def test_a_killed_client_frees_its_lease_and_an_idle_instance_its_memory(lmxd: Make) -> None:
+    with lmxd(idle_timeout=3) as running:
+        command = running.command("request", "smollm2", "--hold", "connection")
+        client = subprocess.Popen(command, env=running.ctl_env, stdout=subprocess.DEVNULL)
+        running.until(lambda: any(i.leases for i in running.instances().values()), 60)
+        assert memory().used > 500 * MIB
+        client.kill()
+        client.wait()
+        running.until(lambda: not any(i.leases for i in running.instances().values()), 5)
+        running.until(lambda: not running.instances(), 10)
+        assert memory().used < 100 * MIB
