@@ -73,18 +73,17 @@ def ps(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
-    columns = ("INSTANCE", "PHASE", ">PID", ">CTX", "SLOTS", "CHARGED", "ENDPOINT", "DOING", "LEASES")
+    columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "CHARGED", "PORT", "DOING", "LEASES (UID)")
     rows = [
         (
             i.instance,
             i.phase,
-            str(i.pid or "-"),
             str(i.ctx),
             f"{sum(x.slots for x in i.leases)}/{i.slots}",
             _charge(i),
-            i.endpoint or "-",
+            _port(i.endpoint),
             _doing(i),
-            " ".join(f"{x.lease} (uid {x.uid})" for x in i.leases) or "-",
+            " ".join(f"{x.lease} ({x.uid})" for x in i.leases) or "-",
         )
         for i in found.instances
     ]
@@ -93,8 +92,15 @@ def ps(json_wanted: bool) -> None:
 
 def _charge(instance: m.Instance) -> str:
     """What is charged, and what was promised where that is less."""
-    text = sizes(instance.charged)
+    text = " ".join(f"{short(device)} {size(n)}" for device, n in instance.charged.items())
     return text if instance.charged == instance.promised else f"{text} (promised {sizes(instance.promised)})"
+
+
+def _port(endpoint: str | None) -> str:
+    if endpoint is None:
+        return "-"
+    port = endpoint.rpartition(":")[2]
+    return port if port.isdecimal() else "unix"
 
 
 def _doing(instance: m.Instance) -> str:
@@ -102,8 +108,8 @@ def _doing(instance: m.Instance) -> str:
         return "-"
     if instance.busy:
         return "busy"
-    until = "pinned" if instance.idle_timeout is None else f"of {output.seconds(instance.idle_timeout)}"
-    return f"idle {output.seconds(instance.idle)} {until}"
+    until = "pinned" if instance.idle_timeout is None else output.seconds(instance.idle_timeout)
+    return f"idle {output.seconds(instance.idle)}/{until}"
 
 
 @click.command()
