@@ -137,7 +137,12 @@ class Profile(Section):
     """One entry of ``models``: what a client may ask for by name."""
 
     path: Path | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
-    context_length: int = Field(4096, ge=1, le=2**27, description="tokens that one slot can hold")
+    context_length: int | None = Field(
+        None,
+        ge=1,
+        le=2**27,
+        description="tokens that one slot can hold; by default 4096, or what the model was trained for",
+    )
     slots: int = Field(1, ge=1, le=256, description="leases that an instance can carry at once")
     gpu_layers: Annotated[int | None, PlainValidator(_gpu_layers)] = Field(
         None, description="how many layers go to the GPU, the output layer counted first; all by default"

@@ -18,6 +18,8 @@ from lmxd.estimate.footprints import CLOSED_FORM, DECLARED, Estimate, estimate, 
 from lmxd.gguf.footprint import Launch
 from lmxd.gguf.model import Model
 
+DEFAULT_CONTEXT = 4096
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
@@ -53,7 +55,7 @@ class Catalog:
         """What an instance of a profile would be started with, at a size."""
         profile = self.profile(name)
         return Launch(
-            context=size.ctx or profile.context_length,
+            context=size.ctx or profile.context_length or self._usual_context(name),
             slots=max(profile.slots, size.slots or 1),
             ubatch=profile.ubatch_size,
             batch=profile.batch_size,
@@ -63,6 +65,13 @@ class Catalog:
             gpu_layers=profile.gpu_layers,
             outputs_all=flags.computes_all_outputs(profile.engine_flags),
         )
+
+    def _usual_context(self, name: str) -> int:
+        """Where nothing is said: as much as most prompts need, but no more than the model was trained for."""
+        try:
+            return min(DEFAULT_CONTEXT, read_model(self.path(name)).context)
+        except LmxdError:
+            return DEFAULT_CONTEXT  # what is wrong comes up when its size is asked for
 
     def is_warm(self, name: str) -> bool:
         """Whether its header has been read: what is asked of it then takes no time."""

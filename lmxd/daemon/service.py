@@ -208,10 +208,10 @@ class Service:
     async def _model(self, name: str) -> m.Model:
         profile = self._daemon.catalog.profile(name)
         running = sum(1 for i in self._state().instances.values() if i.ask.profile == name)
-        view = m.Model(model=name, ctx=profile.context_length, slots=profile.slots, bytes={}, running=running)
+        await self._daemon.warm(name)
+        launch = self._daemon.catalog.launch(name)
+        view = m.Model(model=name, ctx=launch.context, slots=profile.slots, bytes={}, running=running)
         try:
-            await self._daemon.warm(name)
-            launch = self._daemon.catalog.launch(name)
             options = self._daemon.catalog.options(name, launch, self._daemon.device_kinds)
             charge = {device: need for demand in options for device, need in demand.items()}
             path, basis = str(self._daemon.catalog.path(name)), self._daemon.catalog.basis(name)

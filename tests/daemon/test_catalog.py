@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import synthetic
 from house import model
 
 from lmxd.config.file import parse
@@ -68,3 +69,14 @@ def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
     ram = Measurement(id="host", ref="host", kind=Kind.HOST, name="RAM", capacity=64 * GIB)
     reading = device_reading(ram, gpu, {}, set())
     assert (reading.limit, reading.margin) == (3 * GIB, GIB)
+
+
+def test_a_context_that_is_not_said_is_no_more_than_the_model_was_trained_for(tmp_path: Path) -> None:
+    made = catalog(tmp_path)
+    assert made.launch("m").context == 4096
+    metadata, tensors = synthetic.decoder(
+        "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32, context=2048
+    )
+    synthetic.write(tmp_path / "m.gguf", metadata, tensors)
+    assert made.launch("m").context == 2048
+    assert made.ask("m", Size(), GPU).context == 2048
