@@ -8,7 +8,7 @@ from pathlib import Path
 from lmxd.errors import LmxdError
 from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
 from lmxd.gguf.model import Model, Unsupported, model_of
-from lmxd.gguf.split import part_names
+from lmxd.gguf.split import part_names, part_number
 
 _Key = tuple[str, int, int, int, int]
 _models: dict[_Key, Model] = {}
@@ -113,4 +113,5 @@ def find_model(model_dir: Path, name: str) -> Path:
 
 def _is_first(path: Path) -> bool:
     """Whether a file is a whole model or the first part of one."""
-    return "-of-" not in path.name or "-00001-of-" in path.name
+    part = part_number(path.name)
+    return part is None or part[0] == 1

@@ -104,6 +104,8 @@ def test_how_a_profile_finds_its_file(tmp_path: Path) -> None:
     assert find_model(tmp_path, "llama-3.1-8b").name == "Llama-3.1-8B-Q4_K_M.gguf"
     assert find_model(tmp_path, "big").name == "big-00001-of-00002.gguf"
     assert find_model(tmp_path, "exact").name == "exact.gguf"
+    (tmp_path / "best-of-breed.gguf").touch()
+    assert find_model(tmp_path, "best").name == "best-of-breed.gguf", "no part of a split, whatever it sounds like"
     with pytest.raises(LmxdError, match=r"could be qwen-a.gguf, qwen-b.gguf"):
         find_model(tmp_path, "qwen")
     with pytest.raises(LmxdError, match=r"there is no nope.gguf"):
