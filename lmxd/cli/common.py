@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -70,6 +69,3 @@ def _names(kind: str, incomplete: str) -> list[str]:
 def completes(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """A shell_complete callback for names of ``kind``."""
     return lambda context, parameter, incomplete: _names(kind, incomplete)
-
-
-SocketPath = click.Path(path_type=Path)

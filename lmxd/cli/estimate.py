@@ -9,10 +9,9 @@ import click
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.output import GIB, MIB, short
-from lmxd.errors import LmxdError
 from lmxd.estimate.files import read_model
+from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.footprints import estimate as footprint_of
-from lmxd.estimate.footprints import inputs
 from lmxd.gguf.footprint import Launch
 from lmxd.gguf.types import CACHE_TYPES
 from lmxd.rpc import messages as m
@@ -53,7 +52,7 @@ def estimate(
     k, v = cache_type_k or cache_type, cache_type_v or cache_type
     if _is_file(model):
         launch = Launch(
-            context=ctx or 4096,
+            context=ctx or DEFAULT_CONTEXT,
             slots=slots or 1,
             ubatch=ubatch,
             batch=max(2048, ubatch),
@@ -84,8 +83,6 @@ def _of_file(path: Path, launch: Launch, where: str) -> m.Estimated:
     if launch.context > model.context:
         click.echo(f"note: the model was trained for {model.context} tokens", err=True)
     found = footprint_of(model, launch, on_gpu=where == "gpu")
-    if found.parts is None:
-        raise LmxdError("bad_model_file", f"{path}: no closed form")
     return m.Estimated(
         model=str(path),
         ctx=launch.context,

@@ -8,11 +8,13 @@ import click
 
 from lmxd import __version__
 from lmxd.cli import admin, estimate, leases, views
-from lmxd.cli.common import SocketPath, Sysexits
+from lmxd.cli.common import Sysexits
 
 
 @click.group(cls=Sysexits, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--socket", "socket_path", type=SocketPath, help="The daemon's socket; LMXD_SOCKET by default.")
+@click.option(
+    "--socket", "socket_path", type=click.Path(path_type=Path), help="The daemon's socket; LMXD_SOCKET by default."
+)
 @click.version_option(__version__, prog_name="lmxctl")
 def main(socket_path: Path | None) -> None:
     """Lease language models from lmxd, and see what it does with the memory."""

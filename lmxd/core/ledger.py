@@ -139,7 +139,7 @@ def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instanc
 
 @dataclass(slots=True)
 class Ledger:
-    """All accounts. Only ``reserve`` adds bytes and only ``collect`` gives them back."""
+    """All accounts. Only ``reserve`` adds bytes and only ``measure`` gives them back."""
 
     accounts: dict[DeviceId, Account] = field(default_factory=dict)
 
@@ -158,7 +158,7 @@ class Ledger:
             account.measure(seen[device])
             if account.unavailable is None:
                 freed += account.collect(seen[device].taken, begun)
-        return [i for i in dict.fromkeys(freed) if not any(True for _ in self.of(i))]
+        return [i for i in dict.fromkeys(freed) if next(self.of(i), None) is None]
 
     def reserve(self, instance: InstanceId, demand: Demand) -> None:
         for device, need in demand.items():

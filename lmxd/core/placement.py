@@ -93,7 +93,6 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
             bytes=r.charge,
             phase=state.instances[instance].phase.value,
             leases=len(state.instances[instance].leases),
-            since=state.instances[instance].started_at,
         )
         for instance, r in account.reservations.items()
     ]

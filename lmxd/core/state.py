@@ -126,12 +126,11 @@ class State:
             return self.queue[ticket]
         return next((i.tickets[ticket] for i in self.instances.values() if ticket in i.tickets), None)
 
-    def drop_ticket(self, ticket: TicketId) -> Ticket | None:
+    def drop_ticket(self, ticket: TicketId) -> None:
         """Take a ticket out of wherever it is."""
-        dropped = self.queue.pop(ticket, None)
+        self.queue.pop(ticket, None)
         for instance in self.instances.values():
-            dropped = instance.tickets.pop(ticket, None) or dropped
-        return dropped
+            instance.tickets.pop(ticket, None)
 
     def new_instance_id(self, profile: str) -> InstanceId:
         self.starts[profile] = self.starts.get(profile, 0) + 1

@@ -122,7 +122,6 @@ class Holder:
     bytes: int
     phase: str
     leases: int = 0
-    since: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

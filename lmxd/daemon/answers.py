@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from lmxd.config.schema import GIB
 from lmxd.core import decisions as d
 from lmxd.core.words import Ask, Hold, Refusal, Shortfall
 from lmxd.daemon import views
@@ -137,8 +138,8 @@ def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
 def _why(shortfall: Shortfall) -> str:
     if shortfall.unavailable:
         return f"{shortfall.device} is unavailable ({shortfall.unavailable})"
-    holders = ", ".join(f"{h.name} {h.bytes / 2**30:.2f}" for h in shortfall.holders) or "nobody"
-    need, free = shortfall.need / 2**30, max(0, shortfall.have) / 2**30
+    holders = ", ".join(f"{h.name} {h.bytes / GIB:.2f}" for h in shortfall.holders) or "nobody"
+    need, free = shortfall.need / GIB, max(0, shortfall.have) / GIB
     return f"{need:.2f} GiB are needed on {shortfall.device}, {free:.2f} are free (held by {holders})"
 
 

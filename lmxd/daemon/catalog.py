@@ -14,11 +14,9 @@ from lmxd.engines.engine import Plan
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import find_model, is_read, read_model
-from lmxd.estimate.footprints import CLOSED_FORM, DECLARED, Estimate, estimate, largest_context
+from lmxd.estimate.footprints import CLOSED_FORM, DECLARED, DEFAULT_CONTEXT, Estimate, estimate, largest_context
 from lmxd.gguf.footprint import Launch
 from lmxd.gguf.model import Model
-
-DEFAULT_CONTEXT = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,10 +87,11 @@ class Catalog:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
-    def estimate(self, name: str, launch: Launch, *, on_gpu: bool) -> Estimate:
-        """The user's word if there is one, else the closed form.
+    def charge(self, name: str, launch: Launch, *, on_gpu: bool) -> tuple[int, int]:
+        """(bytes on the device, bytes in RAM) to promise: the user's word if there is one, else the closed form.
 
-        The word is about the profile as it stands: what is asked beyond it is added by the formula.
+        The word is about where the model runs: the GPU, or RAM with nothing on a device. It is about the
+        profile as it stands: what is asked beyond it is added by the formula.
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a
         context that the model was not trained for or settings that exclude each other.
         """
@@ -108,15 +107,17 @@ class Catalog:
                     f"{name} is known by its estimated_memory_gb alone, which is for {usual.context} tokens",
                     f"ask for at most {usual.context}",
                 ) from error
-            return _declared(int(declared * GIB), 0, on_gpu)
+            word = int(declared * GIB)
+            return (word, 0) if on_gpu else (0, word)
         if declared is None:
-            return formula
+            return formula.device, formula.host
         _, base = self.formula(name, usual, on_gpu=on_gpu)
-        beyond = formula.device - base.device if on_gpu else formula.host - base.host
-        return _declared(int(declared * GIB) + max(0, beyond), formula.host, on_gpu)
+        if on_gpu:
+            return int(declared * GIB) + max(0, formula.device - base.device), formula.host
+        return 0, int(declared * GIB) + max(0, formula.host - base.host)
 
     def formula(self, name: str, launch: Launch, *, on_gpu: bool) -> tuple[Model, Estimate]:
-        """The closed form, whatever was declared. LmxdError as for ``estimate``."""
+        """The closed form, whatever was declared. LmxdError as for ``charge``."""
         model = read_model(self.path(name))
         self._check_context(name, model, launch)
         return model, estimate(model, launch, on_gpu=on_gpu)
@@ -137,11 +138,11 @@ class Catalog:
         never a fallback. A GPU launch's share of RAM counts where RAM is one of the devices.
         """
         on_gpu = self.goes_to_gpu(launch, devices)
-        found = self.estimate(name, launch, on_gpu=on_gpu)
+        on_device, in_ram = self.charge(name, launch, on_gpu=on_gpu)
         if not on_gpu:
-            return ({HOST: found.host},)
-        beside = {HOST: found.host} if HOST in devices else {}
-        return tuple({device: found.device} | beside for device, kind in devices.items() if kind is Kind.GPU)
+            return ({HOST: in_ram},)
+        beside = {HOST: in_ram} if HOST in devices else {}
+        return tuple({device: on_device} | beside for device, kind in devices.items() if kind is Kind.GPU)
 
     def goes_to_gpu(self, launch: Launch, devices: Mapping[str, Kind]) -> bool:
         """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
@@ -210,9 +211,3 @@ class Catalog:
                     " a launch may run out of memory"
                 )
         return found
-
-
-def _declared(figure: int, beside: int, on_gpu: bool) -> Estimate:
-    if on_gpu:
-        return Estimate(basis=DECLARED, device=figure, host=beside)
-    return Estimate(basis=DECLARED, device=0, host=figure)

@@ -210,10 +210,6 @@ class Daemon:
         if not self.catalog.is_warm(model):
             await asyncio.to_thread(self.catalog.read, model)
 
-    def require_engine(self) -> None:
-        """LmxdError ``engine_missing`` before anything is reserved."""
-        self.engine.binary()
-
     def summary(self) -> str:
         """One line for the service manager."""
         state = self.admission.state
@@ -231,13 +227,8 @@ class Daemon:
         await self.launches.all_gone()
 
 
-_QUIET = (d.ReportProgress, d.CheckActivity, d.ForgetInstance)
-
-
 def _log(decision: d.Decision) -> None:
     """One line for every grant, refusal, start, stop and end."""
-    if isinstance(decision, _QUIET):
-        return
     match decision:
         case d.StartInstance():
             log.info("start %s: %s", decision.instance, dict(decision.demand))

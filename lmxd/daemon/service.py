@@ -98,7 +98,7 @@ class Service:
         await self._daemon.warm(params.model)
         size = Size(ctx=params.ctx, slots=params.slots)
         ask = self._daemon.catalog.ask(params.model, size, self._daemon.device_kinds)
-        self._daemon.require_engine()
+        self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
         ticket, lease = f"t-{secrets.token_hex(4)}", f"l-{secrets.token_hex(4)}"
         ttl = (params.ttl or DEFAULT_TTL) if hold is Hold.TTL else None
         waiting = Waiting(

@@ -139,7 +139,7 @@ def _shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
 
 
 def sentence(found: Mapping[str, int]) -> str:
-    return ", ".join(f"{size / 2**30:.2f} GiB on {device}" for device, size in found.items())
+    return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
 
 
 def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]) -> m.Estimated:
@@ -147,7 +147,6 @@ def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]
     launch, declared = catalog.launch(name, size), catalog.profile(name).estimated_memory_gb
     on_gpu = catalog.goes_to_gpu(launch, devices)
     model, found = catalog.formula(name, launch, on_gpu=on_gpu)
-    assert found.parts is not None
     device = found.parts.device.as_dict()
     return m.Estimated(
         model=name,

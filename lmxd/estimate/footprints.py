@@ -25,6 +25,9 @@ HOST_OVERHEAD: Final = 56 * MIB
 HOST_OVERHEAD_PER_TOKEN: Final = 256
 """Bytes that the vocabulary takes in the process, per entry."""
 
+DEFAULT_CONTEXT: Final = 4096
+"""Tokens of a slot where nobody says how many: as much as most prompts need."""
+
 Basis = str
 CLOSED_FORM: Final[Basis] = "closed-form"
 DECLARED: Final[Basis] = "declared"
@@ -32,12 +35,18 @@ DECLARED: Final[Basis] = "declared"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """``parts`` is None where only the user's word is known. ``device`` and ``host`` are bytes."""
+    """Bytes by place and part, and where they come from."""
 
     basis: Basis
-    device: int
-    host: int
-    parts: Footprint | None = None
+    parts: Footprint
+
+    @property
+    def device(self) -> int:
+        return self.parts.device.total
+
+    @property
+    def host(self) -> int:
+        return self.parts.host.total
 
 
 def estimate(model: Model, launch: Launch, *, on_gpu: bool) -> Estimate:
@@ -52,7 +61,7 @@ def estimate(model: Model, launch: Launch, *, on_gpu: bool) -> Estimate:
         device=replace(parts.device, overhead=_gpu_overhead(model, flash) if on_gpu else 0),
         host=replace(parts.host, overhead=host_overhead),
     )
-    return Estimate(basis=CLOSED_FORM, device=parts.device.total, host=parts.host.total, parts=parts)
+    return Estimate(basis=CLOSED_FORM, parts=parts)
 
 
 def inputs(model: Model, launch: Launch) -> dict[str, int | str]:

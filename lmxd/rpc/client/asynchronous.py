@@ -7,7 +7,6 @@ import itertools
 import json
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
@@ -54,9 +53,7 @@ class AsyncClient:
         self._task = asyncio.create_task(self._read())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
         self._writer.close()
         with suppress(OSError):
