@@ -114,7 +114,7 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     for pid in end_orphans(where.home):
         log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
     notifier, loop, stop = Notifier(), asyncio.get_running_loop(), asyncio.Event()
-    daemon = Daemon(config, config_path, where.home, where.logs, pynvml)
+    daemon = Daemon(config, config_path, where, pynvml)
     await daemon.begin()
     metrics = await _metrics(daemon, config)
     sock = activated_socket()

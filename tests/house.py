@@ -72,7 +72,7 @@ class House:
     async def open(self) -> AsyncIterator[House]:
         lock = occupy(self.where)
         config = load(self.config_path)
-        self.daemon = Daemon(config, self.config_path, self.where.home, self.where.logs, self.nvml)
+        self.daemon = Daemon(config, self.config_path, self.where, self.nvml)
         await self.daemon.begin()
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(self.daemon.listener, sock=listen(self.where))

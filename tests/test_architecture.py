@@ -22,7 +22,7 @@ SEES: dict[str, set[str]] = {
     "config": {"engines", "gguf", "errors"},
     "rpc": {"errors"},
     "gateway": {"core"},
-    "cli": {"rpc", "estimate", "gguf", "errors"},
+    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors"},
     "daemon": {"core", "gguf", "estimate", "devices", "engines", "instances", "config", "rpc", "gateway", "errors"},
     "__main__": {"daemon", "config", "errors", "instances", "systemd"},
 }

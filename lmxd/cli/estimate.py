@@ -8,28 +8,34 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.files import Wanted, estimates_in, of_file
 from lmxd.cli.output import GIB, MIB, short
-from lmxd.estimate.files import read_model
-from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
-from lmxd.estimate.footprints import estimate as footprint_of
-from lmxd.gguf.footprint import Launch
+from lmxd.errors import LmxdError
+from lmxd.gguf.footprint import PARTS
 from lmxd.gguf.types import CACHE_TYPES
-from lmxd.rpc import messages as m
+from lmxd.rpc import estimates as es
 
 CACHE = click.Choice(list(CACHE_TYPES))
 
 
 @click.command()
-@click.argument("model", metavar="FILE.gguf|MODEL", shell_complete=completes("model"))
+@click.argument("model", metavar="FILE.gguf|DIRECTORY|MODEL", shell_complete=completes("model"))
 @click.option("--ctx", type=click.IntRange(1, 2**27), help="Tokens per slot.")
 @click.option("--slots", type=click.IntRange(1, 256), help="Slots.")
 @click.option("--cache-type", type=CACHE, help="Type of the K and V cache.")
 @click.option("--cache-type-k", type=CACHE, help="Type of the K cache alone.")
 @click.option("--cache-type-v", type=CACHE, help="Type of the V cache alone.")
-@click.option("--gpu-layers", type=click.IntRange(0), help="For a file: layers on the GPU; all by default.")
-@click.option("--ubatch", type=click.IntRange(1, 2**20), default=512, show_default=True, help="For a file: -ub.")
-@click.option("--flash-attn", type=click.Choice(["auto", "on", "off"]), default="auto", help="For a file: -fa.")
-@click.option("--on", "place", type=click.Choice(["both", "gpu", "host"]), default="both", help="For a file: where.")
+@click.option(
+    "--as-gpu", "cards", multiple=True, metavar="NAME", help="For a file: on this GPU; once for each of several."
+)
+@click.option("--flags", metavar="WORDS", help="For a file: llama-server's own flags, instead of the options above.")
+@click.option("--engine", type=click.Path(path_type=Path), help="For a file: the llama-server that it is for.")
+@click.option(
+    "--dry-run",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="For a file: whether llama-server itself is asked too; auto: where the closed form is unsure.",
+)
 @answers
 def estimate(
     model: str,
@@ -38,73 +44,84 @@ def estimate(
     cache_type: str | None,
     cache_type_k: str | None,
     cache_type_v: str | None,
-    gpu_layers: int | None,
-    ubatch: int,
-    flash_attn: str,
-    place: str,
+    cards: tuple[str, ...],
+    flags: str | None,
+    engine: Path | None,
+    dry_run: str,
     json_wanted: bool,
 ) -> None:
     """Bytes that a model takes, by part.
 
-    A FILE is read here, without the daemon, and shown for a GPU and for RAM. A MODEL of
-    the configuration is asked of the daemon, for the devices it has.
+    A FILE, or all files of a DIRECTORY, are read here, without the daemon and without a
+    GPU: for the GPUs named by --as-gpu, else for those of this machine, else for RAM. A
+    MODEL of the configuration is asked of the daemon, for the devices it has.
     """
     k, v = cache_type_k or cache_type, cache_type_v or cache_type
-    if _is_file(model):
-        launch = Launch(
-            context=ctx or DEFAULT_CONTEXT,
-            slots=slots or 1,
-            ubatch=ubatch,
-            batch=max(2048, ubatch),
-            cache_type_k=k or "f16",
-            cache_type_v=v or "f16",
-            flash=flash_attn,
-            gpu_layers=gpu_layers,
-        )
-        shown = [_of_file(Path(model), launch, where) for where in ("gpu", "host") if place in ("both", where)]
-    else:
+    if not _is_file(model):
+        if cards or flags or engine:
+            raise LmxdError(
+                "invalid_params", f"{model} is a model of the daemon's", "name a file to use --as-gpu, --flags"
+            )
         with connect() as client:
-            shown = [
-                client.call("estimate", m.Estimated, model=model, ctx=ctx, slots=slots, cache_type_k=k, cache_type_v=v)
-            ]
-    if json_wanted:
-        output.as_json({"estimates": [e.model_dump(mode="json") for e in shown]} if len(shown) > 1 else shown[0])
+            asked = client.call(
+                "estimate", es.Estimated, model=model, ctx=ctx, slots=slots, cache_type_k=k, cache_type_v=v
+            )
+        _show(asked, json_wanted)
         return
-    for e in shown:
-        _print(e)
+    if flags is not None and any((ctx, slots, k, v)):
+        raise LmxdError("invalid_params", "--flags and --ctx, --slots or --cache-type exclude each other", "use one")
+    wanted = Wanted(ctx=ctx, slots=slots, k=k, v=v, cards=cards, flags=flags, engine=engine, dry_run=dry_run)
+    if Path(model).is_dir():
+        _show_all(estimates_in(Path(model), wanted), json_wanted)
+    else:
+        _show(of_file(Path(model), wanted, fits=True), json_wanted)
 
 
 def _is_file(name: str) -> bool:
-    return name.endswith(".gguf") or "/" in name
+    return name.endswith(".gguf") or "/" in name or Path(name).is_dir()
 
 
-def _of_file(path: Path, launch: Launch, where: str) -> m.Estimated:
-    model = read_model(path)
-    if launch.context > model.context:
-        click.echo(f"note: the model was trained for {model.context} tokens", err=True)
-    found = footprint_of(model, launch, on_gpu=where == "gpu")
-    return m.Estimated(
-        model=str(path),
-        ctx=launch.context,
-        slots=launch.slots,
-        basis=found.basis,
-        devices={"gpu": found.parts.device.as_dict()} if where == "gpu" else {},
-        host=found.parts.host.as_dict(),
-        inputs=inputs(model, launch),
-    )
-
-
-def _print(e: m.Estimated) -> None:
+def _show(e: es.Estimated, json_wanted: bool) -> None:
+    if json_wanted:
+        output.as_json(e)
+        return
     click.echo(f"{e.model}: {e.ctx} tokens in each of {e.slots} slot{'s' if e.slots > 1 else ''}, {e.basis}")
-    places = {short(device): parts for device, parts in e.devices.items()} | {"host": e.host}
+    places = [(short(d["device"]), d) for d in e.devices] + [("host", e.host)]
     rows = [
-        (part, *(f"{parts[part] / MIB:,.1f}" for parts in places.values()))
-        for part in ("weights", "kv", "compute", "overhead", "total")
+        (part, *(f"{parts[part] / MIB:,.1f}" for _, parts in places))
+        for part in (*PARTS, "total")
+        if part == "total" or any(parts[part] for _, parts in places)
     ]
-    output.table(("PART", *(f">{place} MiB" for place in places)), rows, "")
+    output.table(("PART", *(f">{place} MiB" for place, _ in places)), rows, "")
+    click.echo(f"plus or minus {e.error / MIB:,.0f} MiB")
     if e.declared is not None:
         click.echo(f"declared in the configuration: {e.declared / GIB:g} GiB; that is what is promised")
-    click.echo("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
+    for note in e.notes:
+        click.echo(f"note: {note}")
+    for what, value in e.fits.items():
+        click.echo(f"fits: {what.replace('_', ' ')} {value if value is not None else 'none'}")
+    if e.inputs:
+        click.echo("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
+
+
+def _show_all(found: list[es.Estimated | LmxdError], json_wanted: bool) -> None:
+    if json_wanted:
+        shown = [
+            {"error": e.code, "message": e.message} if isinstance(e, LmxdError) else e.model_dump(mode="json")
+            for e in found
+        ]
+        output.as_json({"models": shown})
+        return
+    rows = []
+    for e in found:
+        if isinstance(e, LmxdError):
+            rows.append((str(e.data.get("file", "")), "", "", "", "", e.message))
+            continue
+        device = sum(d["total"] for d in e.devices)
+        rows.append(
+            (Path(e.model).name, str(e.ctx), str(e.slots), output.size(device), output.size(e.host["total"]), e.basis)
+        )
+    output.table(("FILE", ">CTX", ">SLOTS", ">DEVICE", ">HOST", "BASIS"), rows, "no GGUF files there")
 
 
 COMMANDS = (estimate,)

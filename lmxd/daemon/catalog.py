@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmxd.config.schema import GIB, Config, Profile
@@ -13,10 +13,12 @@ from lmxd.devices.measurement import HOST, Kind
 from lmxd.engines.engine import Plan
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
+from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import find_model, is_read, read_model
-from lmxd.estimate.footprints import CLOSED_FORM, DECLARED, DEFAULT_CONTEXT, Estimate, estimate, largest_context
-from lmxd.gguf.footprint import Launch
-from lmxd.gguf.model import Model
+from lmxd.estimate.fits import largest_context
+from lmxd.estimate.footprints import CLOSED_FORM, DECLARED, DEFAULT_CONTEXT, Estimate, inputs
+from lmxd.estimate.learned import Card
+from lmxd.gguf.launch import Launch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,10 @@ class Catalog:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.estimator = Estimator(patient=False)
+        self.build = ""
+        self.cards: dict[str, Card] = {}
+        """GPUs by id; the daemon fills it in when it has looked."""
 
     def profile(self, name: str) -> Profile:
         """LmxdError ``unknown_model`` for a name that is not configured."""
@@ -79,25 +85,31 @@ class Catalog:
             return True  # there is nothing to read
 
     def read(self, name: str) -> None:
-        """Read its header. May take a while; what is wrong with it comes up when it is asked for."""
+        """Read its header, and have the engine itself asked where the closed form is unsure.
+
+        May take a while; what is wrong comes up when the model is asked for.
+        """
         with suppress(LmxdError):
-            read_model(self.path(name))
+            path, launch = self.path(name), self.launch(name)
+            patient = replace(self.estimator, patient=True)
+            for card in dict.fromkeys(self.cards.values()) or (None,):
+                patient.estimate(path, launch, (card,) if card is not None else ())
 
     def basis(self, name: str) -> str:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
-    def charge(self, name: str, launch: Launch, *, on_gpu: bool) -> tuple[int, int]:
-        """(bytes on the device, bytes in RAM) to promise: the user's word if there is one, else the closed form.
+    def charge(self, name: str, launch: Launch, card: Card | None) -> tuple[int, int]:
+        """(bytes on the device, bytes in RAM) to promise: the user's word if there is one, else the estimate.
 
-        The word is about where the model runs: the GPU, or RAM with nothing on a device. It is about the
-        profile as it stands: what is asked beyond it is added by the formula.
+        ``card`` None: it runs in RAM. The word is about where the model runs, and about the profile
+        as it stands: what is asked beyond it is added by the formula.
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a
         context that the model was not trained for or settings that exclude each other.
         """
         declared, usual = self.profile(name).estimated_memory_gb, self.launch(name)
         try:
-            _, formula = self.formula(name, launch, on_gpu=on_gpu)
+            found = self.formula(name, launch, card)
         except LmxdError as error:
             if declared is None or error.code != "bad_model_file":
                 raise
@@ -108,27 +120,37 @@ class Catalog:
                     f"ask for at most {usual.context}",
                 ) from error
             word = int(declared * GIB)
-            return (word, 0) if on_gpu else (0, word)
+            return (0, word) if card is None else (word, 0)
         if declared is None:
-            return formula.device, formula.host
-        _, base = self.formula(name, usual, on_gpu=on_gpu)
-        if on_gpu:
-            return int(declared * GIB) + max(0, formula.device - base.device), formula.host
-        return 0, int(declared * GIB) + max(0, formula.host - base.host)
+            return found.device, found.host
+        base = self.formula(name, usual, card)
+        if card is not None:
+            return int(declared * GIB) + max(0, found.device - base.device), found.host
+        return 0, int(declared * GIB) + max(0, found.host - base.host)
 
-    def formula(self, name: str, launch: Launch, *, on_gpu: bool) -> tuple[Model, Estimate]:
-        """The closed form, whatever was declared. LmxdError as for ``charge``."""
-        model = read_model(self.path(name))
-        self._check_context(name, model, launch)
-        return model, estimate(model, launch, on_gpu=on_gpu)
+    def formula(self, name: str, launch: Launch, card: Card | None) -> Estimate:
+        """The estimate, whatever was declared. LmxdError as for ``charge``."""
+        self._check_context(name, launch)
+        return self.estimator.estimate(self.path(name), launch, () if card is None else (card,))
 
-    def _check_context(self, name: str, model: Model, launch: Launch) -> None:
+    def inputs(self, name: str, launch: Launch) -> dict[str, int | str]:
+        """What goes into the closed form; nothing for a model that it does not cover."""
+        try:
+            return inputs(read_model(self.path(name)), launch)
+        except LmxdError:
+            return {}
+
+    def _check_context(self, name: str, launch: Launch) -> None:
+        try:
+            trained = read_model(self.path(name)).context
+        except LmxdError:
+            return  # what is wrong with the file, or not covered, the estimate says
         stretched = flags.stretches_context(self.profile(name).engine_flags)
-        if launch.context > model.context and not stretched:
+        if launch.context > trained and not stretched:
             raise LmxdError(
                 "invalid_params",
-                f"ctx is {launch.context}, but {name} was trained for {model.context} tokens",
-                f"ask for at most {model.context}, or add --rope-scaling to its engine_flags",
+                f"ctx is {launch.context}, but {name} was trained for {trained} tokens",
+                f"ask for at most {trained}, or add --rope-scaling to its engine_flags",
             )
 
     def options(self, name: str, launch: Launch, devices: Mapping[str, Kind]) -> tuple[Demand, ...]:
@@ -137,12 +159,17 @@ class Catalog:
         RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU;
         never a fallback. A GPU launch's share of RAM counts where RAM is one of the devices.
         """
-        on_gpu = self.goes_to_gpu(launch, devices)
-        on_device, in_ram = self.charge(name, launch, on_gpu=on_gpu)
-        if not on_gpu:
-            return ({HOST: in_ram},)
-        beside = {HOST: in_ram} if HOST in devices else {}
-        return tuple({device: on_device} | beside for device, kind in devices.items() if kind is Kind.GPU)
+        if not self.goes_to_gpu(launch, devices):
+            return ({HOST: self.charge(name, launch, None)[1]},)
+        options = []
+        for device in (device for device, kind in devices.items() if kind is Kind.GPU):
+            on_device, in_ram = self.charge(name, launch, self.card(device))
+            options.append({device: on_device} | ({HOST: in_ram} if HOST in devices else {}))
+        return tuple(options)
+
+    def card(self, device: str) -> Card:
+        """What is known of a GPU, for the estimator."""
+        return self.cards.get(device, Card(build=self.build))
 
     def goes_to_gpu(self, launch: Launch, devices: Mapping[str, Kind]) -> bool:
         """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
@@ -193,21 +220,37 @@ class Catalog:
             options = self.options(ask.profile, launch, devices)
             return any(all(need <= room.get(device, 0) for device, need in demand.items()) for demand in options)
 
-        return largest_context(self.launch(ask.profile, Size(ctx=ask.context, slots=ask.spread)), fits)
+        return largest_context(self.launch(ask.profile, Size(ctx=ask.context, slots=ask.spread)), fits, ask.context)
 
     def warnings(self, *, on_gpu: bool) -> list[str]:
         """What works, but hardly as meant: missing files, and words that the formula contradicts."""
         found = []
         for name, profile in self.config.models.items():
             try:
-                _, formula = self.formula(name, self.launch(name), on_gpu=on_gpu)
+                found_now = self.formula(name, self.launch(name), Card() if on_gpu else None)
             except LmxdError as error:
                 found.append(f"models.{name}: {error}")
                 continue
-            need, declared = formula.device if on_gpu else formula.host, profile.estimated_memory_gb
+            need = found_now.device if on_gpu else found_now.host
+            declared = profile.estimated_memory_gb
             if declared is not None and declared * GIB < need:
                 found.append(
                     f"models.{name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
                     " a launch may run out of memory"
                 )
         return found
+
+
+def launch_of(plan: Plan) -> Launch:
+    """What an engine was told, in the estimator's terms."""
+    return Launch(
+        context=plan.context,
+        slots=plan.slots,
+        ubatch=plan.ubatch,
+        batch=plan.batch,
+        cache_type_k=plan.cache_type_k,
+        cache_type_v=plan.cache_type_v,
+        flash=plan.flash,
+        gpu_layers=plan.gpu_layers,
+        outputs_all=flags.computes_all_outputs(plan.flags),
+    )

@@ -49,6 +49,7 @@ class Launched:
     endpoint: Endpoint | None = None
     stopping: bool = False
     work: float = 0.0
+    prompted: float = 0.0
 
 
 class Launches:
@@ -190,7 +191,7 @@ class Launches:
         activity = await launched.engine.activity(launched.endpoint)
         worked = activity is not None and activity.work != launched.work
         if activity is not None:
-            launched.work = activity.work
+            launched.work, launched.prompted = activity.work, activity.prompted
         busy = activity is None or activity.busy
         self._report(ActivitySeen(at=time.monotonic(), instance=launched.plan.instance, busy=busy, worked=worked))
 

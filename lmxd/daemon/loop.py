@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,20 @@ from lmxd.core.words import Failure, Phase
 from lmxd.daemon.answers import Answers
 from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.launches import Launches, Limits
+from lmxd.daemon.observations import Observations
+from lmxd.daemon.observer import Observer
+from lmxd.daemon.places import Places
 from lmxd.daemon.readings import device_reading, kinds, open_probes
 from lmxd.daemon.service import Service
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.devices.watcher import Watcher
+from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
+from lmxd.estimate.estimator import Estimator
+from lmxd.estimate.learned import Card
 from lmxd.gateway.metrics import Metrics
+from lmxd.gguf.builds import family
 from lmxd.rpc.server import Listener
 
 log = logging.getLogger(__name__)
@@ -40,13 +48,15 @@ _BUSY_PERIOD = 1.0
 class Daemon:
     """Everything of one running lmxd, but its sockets and signals."""
 
-    def __init__(self, config: Config, config_path: Path, home: Path, log_dir: Path, nvml: Any) -> None:
+    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any) -> None:
         self.config_path = config_path
-        self.home = home
+        self.where = where
         self._nvml = nvml
         self.admission = Admission()
-        self.launches = Launches(self.handle, log_dir)
+        self.launches = Launches(self.handle, where.logs)
         self.answers = Answers(self)
+        self.observations = Observations(where.state / "observations.json")
+        self.observer = Observer(self.observations)
         self.listener = Listener(Service(self))
         self.metrics = Metrics(self.admission.state)
         self.measured: Sequence[Measurement] = ()
@@ -69,8 +79,8 @@ class Daemon:
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        await self.measure()
         self.engine_name = await asyncio.to_thread(self._find_engine)
+        await self.measure()
         on_gpu = Kind.GPU in self.device_kinds.values()
         self.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         for warning in self.warnings:
@@ -82,7 +92,18 @@ class Daemon:
         except LmxdError as error:
             self.warnings.append(str(error))
             return "none"
+        self.catalog.build = binary.version
+        self.catalog.estimator = Estimator(
+            build=family(binary.version, binary.flags),
+            learned=self.observations.learned,
+            second=DryRunner(binary, self.where.state / "dry-runs"),
+            patient=False,
+        )
         return f"{binary.path} ({binary.version})"
+
+    def learn(self) -> None:
+        """Let what was observed count from now on."""
+        self.catalog.estimator = replace(self.catalog.estimator, learned=self.observations.learned)
 
     async def reload(self) -> list[str]:
         """Read the configuration again. ConfigError leaves everything as it was."""
@@ -134,7 +155,7 @@ class Daemon:
             log_cap=int(engine.log_max_mb * 2**20),
         )
         try:
-            plan = self.catalog.plan(decision.instance, decision.ask, decision.demand, self.home)
+            plan = self.catalog.plan(decision.instance, decision.ask, decision.demand, self.where.home)
         except LmxdError as error:  # the file went away between the request and now
             failure = Failure(code=error.code, message=str(error))
             exited = e.InstanceExited(at=time.monotonic(), instance=decision.instance, failure=failure)
@@ -184,7 +205,13 @@ class Daemon:
         gpu = self.catalog.config.gpu
         readings = tuple(device_reading(x, gpu, pids, self._settled(x.id)) for x in look.measurements)
         before, self.device_kinds = self.device_kinds, kinds(look.measurements)
+        build = self.catalog.build
+        self.catalog.cards = {
+            x.id: Card(name=x.name, driver=x.driver, build=build) for x in look.measurements if x.kind is Kind.GPU
+        }
         self.handle(e.MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
+        self.observer.see(readings, self.launches, self.catalog)
+        self.learn()
         if before != self.device_kinds:
             self._ask_anew()
 

@@ -19,11 +19,12 @@ _BACKLOG = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """``home`` holds keys and sockets of instances. ``shared``: other users of group lmxd may come in."""
+    """``home`` holds keys and sockets of instances, ``state`` what lasts. ``shared``: group lmxd may come in."""
 
     socket: Path
     home: Path
     logs: Path
+    state: Path
     shared: bool
 
 
@@ -35,14 +36,18 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
     if socket_path is not None:
         path = socket_path.absolute()
         home = path.with_name(path.name + ".d")
-        found = Places(socket=path, home=home, logs=home / "log", shared=False)
+        found = Places(socket=path, home=home, logs=home / "log", state=home / "state", shared=False)
     elif user:
         runtime, state = _user_runtime(), os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-        found = Places(socket=runtime / "lmxd.sock", home=runtime / "lmxd", logs=Path(state) / "lmxd/log", shared=False)
+        lasting = Path(state) / "lmxd"
+        found = Places(
+            socket=runtime / "lmxd.sock", home=runtime / "lmxd", logs=lasting / "log", state=lasting, shared=False
+        )
     else:
         runtime = Path(os.environ.get("RUNTIME_DIRECTORY", "/run/lmxd").split(":")[0])
         logs = Path(os.environ.get("LOGS_DIRECTORY", "/var/log/lmxd").split(":")[0])
-        found = Places(socket=runtime / "lmxd.sock", home=runtime / "i", logs=logs, shared=True)
+        state_dir = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/lmxd").split(":")[0])
+        found = Places(socket=runtime / "lmxd.sock", home=runtime / "i", logs=logs, state=state_dir, shared=True)
     if len(os.fsencode(found.socket)) > _MAX_SOCKET_PATH:
         raise LmxdError(
             "config", f"socket {found.socket} is longer than {_MAX_SOCKET_PATH} bytes", "choose a shorter --socket"
@@ -63,7 +68,7 @@ def occupy(where: Places) -> int:
     Raises LmxdError if another lmxd has it, or if a directory cannot be made or is not ours.
     """
     try:
-        for directory in (where.socket.parent, where.home, where.logs):
+        for directory in (where.socket.parent, where.home, where.logs, where.state):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         mine = where.home.stat()
         if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:

@@ -20,6 +20,7 @@ from lmxd.daemon.catalog import Size
 from lmxd.daemon.views import explain
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
+from lmxd.rpc import estimates as es
 from lmxd.rpc import framing, methods
 from lmxd.rpc import messages as m
 from lmxd.rpc.server import Connection
@@ -49,8 +50,10 @@ class Service:
                 return self._release(connection, params.lease)
             case m.TicketParams():
                 return self._cancel(connection, params.ticket)
-            case m.EstimateParams():
+            case es.EstimateParams():
                 return await self._estimate(params)
+            case es.ForgetParams():
+                return self._forget(connection, params)
             case m.LogsParams():
                 return self._logs(connection, params)
             case m.InstanceParams():
@@ -71,6 +74,8 @@ class Service:
                 return m.Queue(depth=state.queue_depth, tickets=views.queue(state))
             case "models":
                 return await self._models()
+            case "estimates":
+                return views.estimates(self._daemon.observations.learned, self._daemon.catalog)
             case "reload":
                 access.require_admin(connection.peer, "reload the configuration")
                 return m.Reloaded(path=str(self._daemon.config_path), warnings=await self._daemon.reload())
@@ -219,7 +224,15 @@ class Service:
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
 
-    async def _estimate(self, params: m.EstimateParams) -> m.Estimated:
+    def _forget(self, connection: Connection, params: es.ForgetParams) -> es.Forgotten:
+        access.require_admin(connection.peer, "forget what was learned")
+        count = self._daemon.observations.forget(
+            lambda o: params.model in (None, o.model) and params.card in (None, o.card.name)
+        )
+        self._daemon.learn()
+        return es.Forgotten(count=count)
+
+    async def _estimate(self, params: es.EstimateParams) -> es.Estimated:
         await self._daemon.warm(params.model)
         size = Size(
             ctx=params.ctx,

@@ -13,7 +13,9 @@ from lmxd.core.words import Refusal, Shortfall
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.launches import Launches
 from lmxd.devices.measurement import Kind, Measurement
-from lmxd.estimate.footprints import inputs
+from lmxd.estimate import overhead
+from lmxd.estimate.learned import RAM, Card, Learned
+from lmxd.rpc import estimates as es
 from lmxd.rpc import framing
 from lmxd.rpc import messages as m
 
@@ -142,19 +144,50 @@ def sentence(found: Mapping[str, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
 
 
-def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]) -> m.Estimated:
+def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]) -> es.Estimated:
     """What a model would take, by part, beside what was declared for it."""
     launch, declared = catalog.launch(name, size), catalog.profile(name).estimated_memory_gb
-    on_gpu = catalog.goes_to_gpu(launch, devices)
-    model, found = catalog.formula(name, launch, on_gpu=on_gpu)
-    device = found.parts.device.as_dict()
-    return m.Estimated(
+    gpus = [device for device, kind in devices.items() if kind is Kind.GPU and catalog.goes_to_gpu(launch, devices)]
+    found = [catalog.formula(name, launch, catalog.card(gpu)) for gpu in gpus]
+    first = found[0] if found else catalog.formula(name, launch, None)
+    return es.Estimated(
         model=name,
         ctx=launch.context,
         slots=launch.slots,
-        basis=found.basis,
-        devices={gpu: device for gpu, kind in devices.items() if on_gpu and kind is Kind.GPU},
-        host=found.parts.host.as_dict(),
+        basis=first.basis,
+        error=max(e.error for e in (first, *found)),
+        devices=[{"device": gpu, **e.parts.device.as_dict()} for gpu, e in zip(gpus, found, strict=True)],
+        host=first.parts.host.as_dict(),
         declared=None if declared is None else int(declared * GIB),
-        inputs=inputs(model, launch),
+        inputs=catalog.inputs(name, launch),
+        notes=list(first.notes),
     )
+
+
+def estimates(learned: Learned, catalog: Catalog) -> es.Estimates:
+    """Contexts of the cards here and of those seen, and every observation."""
+    here = set(catalog.cards.values())
+    seen = {o.card for o in learned.observations if o.card.name != RAM}
+    return es.Estimates(
+        contexts=[_context(learned, card) for card in sorted(here | seen, key=str)],
+        observed=[
+            es.Observed(
+                model=o.model,
+                card=o.card.name,
+                driver=o.card.driver,
+                build=o.card.build,
+                buffers=o.buffers,
+                predicted=o.predicted,
+                loaded=o.loaded,
+                prompted=o.prompted,
+                count=o.count,
+            )
+            for o in learned.observations
+        ],
+    )
+
+
+def _context(learned: Learned, card: Card) -> es.Context:
+    size, error = learned.context(card) or overhead.context(card.name)
+    count = sum(o.count for o in learned.observations if o.card == card)
+    return es.Context(card=card.name, driver=card.driver, build=card.build, bytes=size, error=error, count=count)

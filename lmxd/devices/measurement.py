@@ -36,6 +36,7 @@ class Measurement:
     ref: str
     kind: Kind
     name: str
+    driver: str = ""
     capacity: int = 0
     reserved: int = 0
     used: int = 0

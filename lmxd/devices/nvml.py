@@ -39,6 +39,7 @@ class NvmlProbe:
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY
         self._fault = ""
+        self._driver = ""
 
     def look(self) -> None:
         """Open NVML for the first time. Raises NoGpu if there is none; a fault that can pass is kept instead."""
@@ -72,6 +73,7 @@ class NvmlProbe:
     def _open(self) -> None:
         self._nvml.nvmlInit()
         refs: tuple[int | str, ...] = self._refs or tuple(range(self._nvml.nvmlDeviceGetCount()))
+        self._driver = str(self._nvml.nvmlSystemGetDriverVersion())
         self._handles = {str(ref): self._handle(ref) for ref in refs}
 
     def _close(self, fault: str) -> None:
@@ -106,6 +108,7 @@ class NvmlProbe:
                 ref=ref,
                 kind=Kind.GPU,
                 name=known.name if known else self._nvml.nvmlDeviceGetName(handle),
+                driver=self._driver,
                 capacity=memory.total - memory.reserved,
                 reserved=memory.reserved,
                 used=memory.used,

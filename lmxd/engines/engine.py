@@ -56,10 +56,14 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity:
-    """``work`` is a counter that grows with all the engine does; only its changes mean anything."""
+    """``work`` is a counter that grows with all the engine does; only its changes mean anything.
+
+    ``prompted`` is how many tokens of prompts it has processed.
+    """
 
     busy: bool
     work: float
+    prompted: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +89,10 @@ class Engine(Protocol):
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         """After readiness: how its own log contradicts the plan, or None."""
+        ...
+
+    def buffers(self, plan: Plan, log: Sequence[str]) -> float:
+        """MiB of the buffers that its log says it has where it was to run; 0 if it does not say."""
         ...
 
     def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from lmxd.errors import LmxdError
 from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
-from lmxd.gguf.model import Model, Unsupported, model_of
+from lmxd.gguf.model import Model, Unsupported, model_of, vocabulary_of
 from lmxd.gguf.split import part_names, part_number
 
 _Key = tuple[str, int, int, int, int]
@@ -21,7 +22,7 @@ def read_model(path: Path) -> Model:
     Raises LmxdError: ``model_file_missing`` if it is not there or not a regular file,
     ``bad_model_file`` if its header cannot be used or the closed form does not cover it.
     """
-    key = _key(path)
+    key = identity(path)
     if key not in _models:
         if len(_models) >= _MAX_REMEMBERED:
             _models.clear()
@@ -31,15 +32,18 @@ def read_model(path: Path) -> Model:
 
 def is_read(path: Path) -> bool:
     """Whether ``read_model`` would answer from memory."""
-    return _key(path) in _models
+    return identity(path) in _models
 
 
 def _read(path: Path) -> Model:
-    header = _header(path)
+    header = read_file(path)
     try:
         return model_of(header, _all_tensors(path, header))
     except Unsupported as error:
-        raise LmxdError("bad_model_file", f"{path}: {error}") from error
+        arch = header.metadata["general.architecture"]
+        about = {"uncovered": arch, "vocabulary": vocabulary_of(header)}
+        about |= {"context": header.metadata.get(f"{arch}.context_length", 0)}
+        raise LmxdError("bad_model_file", f"{path}: {error}", data=about) from error
     except HeaderError as error:
         raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
 
@@ -55,8 +59,8 @@ def _all_tensors(path: Path, header: Header) -> tuple[Tensor, ...]:
     except ValueError as error:
         raise HeaderError(str(error)) from error
     tensors = list(header.tensors)
-    for name in names[1:]:
-        tensors += _header(Path(name)).tensors
+    for part, name in enumerate(names[1:], start=1):
+        tensors += (replace(tensor, part=part) for tensor in read_file(Path(name)).tensors)
     if len({t.name for t in tensors}) != len(tensors):
         raise HeaderError("a tensor occurs in two parts")
     expected = header.metadata.get("split.tensors.count", len(tensors))
@@ -65,8 +69,9 @@ def _all_tensors(path: Path, header: Header) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
-def _header(path: Path) -> Header:
-    _key(path)
+def read_file(path: Path) -> Header:
+    """The header of one file. LmxdError as for ``read_model``."""
+    identity(path)
     try:
         with path.open("rb") as file:
             return read_header(file, os.fstat(file.fileno()).st_size)
@@ -78,7 +83,8 @@ def _header(path: Path) -> Header:
         ) from error
 
 
-def _key(path: Path) -> _Key:
+def identity(path: Path) -> _Key:
+    """What tells a file from another, and from itself before a change."""
     try:
         real = path.resolve(strict=True)
         found = real.stat()
@@ -109,6 +115,14 @@ def find_model(model_dir: Path, name: str) -> Path:
     if not found:
         raise LmxdError("model_file_missing", f"there is no {name}.gguf in {model_dir}", f"{remedy}, or put it there")
     raise LmxdError("model_file_missing", f"{name} could be {', '.join(p.name for p in found)}", remedy)
+
+
+def first_parts(directory: Path) -> list[Path]:
+    """The models in a directory: whole files, and the first part of split ones. LmxdError if it cannot be read."""
+    try:
+        return sorted(p for p in directory.iterdir() if p.suffix == ".gguf" and _is_first(p))
+    except OSError as error:
+        raise LmxdError("model_file_missing", f"{directory}: {error.strerror}", "check the path") from error
 
 
 def _is_first(path: Path) -> bool:

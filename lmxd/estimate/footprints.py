@@ -1,67 +1,122 @@
-"""A launch's bytes: the closed form plus the overhead of the process, which no buffer line of llama-server shows.
-
-Priors, until they are learned: on an H100 (driver 580, CUDA build 11434) device use minus
-all buffers was 597 to 599 MiB when ready, up to 631 MiB after a first long prompt with
-flash attention, and up to 751 MiB without; MoE and MLA models took up to 130 MiB more
-(tests/data/h100_measured.jsonl). In RAM a CPU server's resident size exceeded its buffers
-by 22 to 47 MiB with a vocabulary of 49,152.
-"""
+"""A launch's bytes: the closed form of lmxd/gguf, plus what goes with the model, plus what the process itself takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.gguf.footprint import Footprint, Impossible, Launch, flash_attention, footprint
+from lmxd.estimate import overhead
+from lmxd.estimate.extras import NO_EXTRAS, Extras, added
+from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
+from lmxd.gguf.builds import LATEST, Build
+from lmxd.gguf.compute import flash_attention
+from lmxd.gguf.footprint import Footprint, Impossible, footprint
+from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 
 MIB: Final = 2**20
-GPU_OVERHEAD: Final = 640 * MIB
-GPU_OVERHEAD_EXPERTS: Final = 740 * MIB
-GPU_OVERHEAD_NO_FLASH: Final = 768 * MIB
-HOST_OVERHEAD: Final = 56 * MIB
-HOST_OVERHEAD_PER_TOKEN: Final = 256
-"""Bytes that the vocabulary takes in the process, per entry."""
-
 DEFAULT_CONTEXT: Final = 4096
 """Tokens of a slot where nobody says how many: as much as most prompts need."""
 
 Basis = str
 CLOSED_FORM: Final[Basis] = "closed-form"
+DRY_RUN: Final[Basis] = "dry-run"
+OBSERVED: Final[Basis] = "observed"
 DECLARED: Final[Basis] = "declared"
+
+_ERROR: Final = 24 * MIB
+"""Of a whole launch with flash attention on a measured card: p100 of bench/estimator.py."""
+
+_SURE: Final = 64 * MIB
+_SURE_SHARE: Final = 100
+UNVERIFIED: Final = frozenset({"bailingmoe3", "minimax-01", "falcon-h1", "jamba", "rwkv6", "minicpm3"})
+"""Architectures whose compute buffers were not, or not always, as the closed form has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Bytes by place and part, and where they come from."""
+    """Bytes by place and part, where they come from, and plus or minus how much."""
 
     basis: Basis
     parts: Footprint
+    error: int
+    notes: tuple[str, ...] = field(default=())
 
     @property
     def device(self) -> int:
-        return self.parts.device.total
+        """Of the one device; the most of any if there are several."""
+        return max((device.total for device in self.parts.devices), default=0)
 
     @property
     def host(self) -> int:
         return self.parts.host.total
 
+    @property
+    def sure(self) -> bool:
+        """Whether the error is within what is promised: 1 % or 64 MiB, whichever is larger."""
+        return self.error <= max(_SURE, (self.device or self.host) // _SURE_SHARE)
 
-def estimate(model: Model, launch: Launch, *, on_gpu: bool) -> Estimate:
-    """What a llama-server takes for ``launch``. LmxdError ``invalid_params`` if it would not start."""
+
+def estimate(
+    model: Model,
+    launch: Launch,
+    cards: Sequence[Card] = (),
+    *,
+    extras: Extras = NO_EXTRAS,
+    build: Build = LATEST,
+    learned: Learned = NOTHING_LEARNED,
+) -> Estimate:
+    """What a llama-server takes for ``launch`` on ``cards``; without any: in RAM.
+
+    Raises LmxdError ``invalid_params`` if it would not start.
+    """
     try:
-        parts = footprint(model, launch, on_gpu=on_gpu)
-        flash = flash_attention(model, launch, on_gpu=on_gpu)
-    except Impossible as error:
-        raise LmxdError("invalid_params", str(error)) from error
-    host_overhead = HOST_OVERHEAD + HOST_OVERHEAD_PER_TOKEN * model.vocabulary
-    parts = Footprint(
-        device=replace(parts.device, overhead=_gpu_overhead(model, flash) if on_gpu else 0),
-        host=replace(parts.host, overhead=host_overhead),
+        parts = added(footprint(model, launch, len(cards), build), model, launch, len(cards), extras, build)
+    except Impossible as why:
+        raise LmxdError("invalid_params", str(why)) from why
+    flash, whole = flash_attention(model, launch, on_gpu=bool(cards)), not parts.left
+    fetched = overhead.fetched(model, launch, flash=flash, whole=whole)
+    contexts = [learned.context(card) or overhead.context(card.name) for card in cards]
+    devices = tuple(
+        replace(place, overhead=size + fetched + learned.shortfall(card))
+        for place, (size, _), card in zip(parts.devices, contexts, cards, strict=True)
     )
-    return Estimate(basis=CLOSED_FORM, parts=parts)
+    host = replace(parts.host, overhead=overhead.HOST + overhead.HOST_PER_TOKEN * model.vocabulary)
+    found = replace(parts, devices=devices, host=host)
+    error = _error(model, launch, found, flash=flash) + max((plus for _, plus in contexts), default=0) + extras.error
+    return Estimate(basis=CLOSED_FORM, parts=found, error=error, notes=_notes(model, launch, build, cards, learned))
+
+
+def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> int:
+    """Plus or minus, by what the comparison with llama-server showed (docs/accuracy.md)."""
+    error = _ERROR + found.left
+    if not found.devices:
+        error += found.host.overhead // 2
+    if not flash and (any(model.caches) or not any(model.states)):
+        queries = max(model.heads, default=0) * model.key
+        error += 8 * launch.tokens * queries
+        error += 2 * max(model.heads, default=0) * launch.cells * launch.tokens if found.devices else 0
+    if model.arch in UNVERIFIED or len(found.devices) > 1:
+        error += max((p.compute for p in (*found.devices, found.host)), default=0) // 4
+    return error
+
+
+def _notes(model: Model, launch: Launch, build: Build, cards: Sequence[Card], learned: Learned) -> tuple[str, ...]:
+    notes = []
+    if not build.known:
+        notes.append(f"this build of llama-server is not known: taken to be like {build.first}")
+    if model.arch in UNVERIFIED:
+        notes.append(f"the compute buffer of {model.arch} models is uncertain")
+    notes += [
+        f"the CUDA context of {card.name or 'this card'} is not known: that of an H100 is taken"
+        for card in dict.fromkeys(cards)
+        if not learned.context(card) and overhead.context(card.name)[1] > overhead.CONTEXT_ERROR
+    ]
+    if launch.context > model.context > 0:
+        notes.append(f"the model was trained for {model.context} tokens")
+    return tuple(notes)
 
 
 def inputs(model: Model, launch: Launch) -> dict[str, int | str]:
@@ -72,11 +127,11 @@ def inputs(model: Model, launch: Launch) -> dict[str, int | str]:
         "embedding": model.embedding,
         "heads": max(model.heads, default=0),
         "kv_heads": max(model.kv_heads, default=0),
-        "key_length": model.key_length,
-        "value_length": model.value_length,
+        "key_length": model.key,
+        "value_length": model.value,
         "vocabulary": model.vocabulary,
         "trained_context": model.context,
-        "cells": launch.cells * launch.slots,
+        "cells": launch.cells * launch.streams,
         "ubatch": launch.ubatch,
         "cache_type_k": launch.cache_type_k,
         "cache_type_v": launch.cache_type_v,
@@ -85,25 +140,6 @@ def inputs(model: Model, launch: Launch) -> dict[str, int | str]:
         found |= {"window": model.window, "sliding_layers": sum(model.slides)}
     if model.experts_used:
         found |= {"experts_used": model.experts_used, "expert_feed_forward": model.expert_feed_forward}
+    if any(model.states):
+        found |= {"state_layers": sum(model.states), "state_width": model.state_width}
     return found
-
-
-def _gpu_overhead(model: Model, flash: bool) -> int:
-    if not flash:
-        return GPU_OVERHEAD_NO_FLASH
-    return GPU_OVERHEAD_EXPERTS if model.experts_used or model.mla else GPU_OVERHEAD
-
-
-def largest_context(launch: Launch, fits: Callable[[Launch], bool], step: int = 256) -> int | None:
-    """The largest context up to the one asked for, in whole steps, for which ``fits``; None if there is none.
-
-    Bytes grow with the context, so halving the interval finds it.
-    """
-    low, high = 0, launch.context // step
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(replace(launch, context=middle * step)):
-            low = middle
-        else:
-            high = middle - 1
-    return low * step or None

@@ -44,6 +44,8 @@ class Tensor:
     shape: tuple[int, ...]
     type: TensorType
     offset: int
+    part: int = 0
+    """Which file of a split model it is in, counted from 0."""
 
     @property
     def nbytes(self) -> int:

@@ -1,76 +1,98 @@
-"""A header turned into the facts that memory depends on: layers, heads, windows, experts.
+"""A header turned into the facts that memory depends on: layers, heads, windows, states, experts.
 
-Which layers slide follows llama.cpp build 11434 (src/models/*.cpp, ``load_swa_pattern``).
 Architectures that the closed form does not cover are refused by name, never guessed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
+from lmxd.gguf.architectures import ARCHITECTURES, NEVER_TIED, PATTERN_ARCHITECTURES, SHARED_CACHE, Memory
 from lmxd.gguf.header import Array, Header, HeaderError, Scalar, Tensor
 
-DENSE: Final = frozenset(
-    """llama mistral3 qwen qwen2 qwen2vl qwen3 qwen3vl phi2 phi3 granite glm4 smollm3 starcoder starcoder2 stablelm
-    internlm2 xverse command-r gemma olmo deci nemotron exaone arcee ernie4_5 hunyuan-dense seed_oss apertus orion
-    baichuan falcon gpt2 gptneox minicpm chatglm bloom mpt refact codeshell openelm jais plamo maincoder
-    qwen2moe qwen3moe qwen3vlmoe phimoe olmoe dbrx grok arctic deepseek glm4moe minimax-m2 ernie4_5-moe bailingmoe
-    bailingmoe2 dots1 hunyuan-moe granitemoe grovemoe deepseek2 plm minicpm3""".split()
-)
-"""Full attention on every layer (phi3's window is not used by llama.cpp)."""
-
-SLIDING: Final[dict[str, tuple[int, bool]]] = {
-    "gemma2": (2, False),
-    "gemma3": (6, False),
-    "gpt-oss": (2, False),
-    "cohere2": (4, False),
-    "olmo2": (4, False),
-    "exaone4": (4, False),
-    "exaone-moe": (4, False),
-    "afmoe": (4, False),
-    "plamo3": (8, False),
-    "mellum": (4, False),
-    "llama4": (4, False),
-    "cohere2moe": (4, True),
-    "laguna": (4, True),
-    "smallthinker": (4, True),
-}
-"""Architecture -> (period, whether the full layer comes first in it). A key in the file overrides the period."""
-
-_LLAMA4_CHUNK: Final = 8192
 _MAX_LAYERS: Final = 2048
+_WITH_THE_FIRST: Final = ("per_layer_model_proj.", "per_layer_proj_norm.")
 
 
 class Unsupported(ValueError):
     """The closed form does not cover this model. The message names what and how to go on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """Per-layer tuples have ``layers`` entries. ``window`` is 0 where no layer slides."""
+    """Per-layer tuples have ``layers`` entries; ``all_layers`` counts MTP layers too. ``window`` is 0 where
+
+    no layer slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot.
+    """
 
     arch: str
     name: str
     layers: int
+    all_layers: int
     context: int
     embedding: int
     vocabulary: int
     heads: tuple[int, ...]
     kv_heads: tuple[int, ...]
-    key_length: int
-    value_length: int
+    key: int
+    value: int
+    key_sliding: int
+    value_sliding: int
     feed_forward: tuple[int, ...]
+    experts: int
     experts_used: int
     expert_feed_forward: int
     window: int
     slides: tuple[bool, ...]
+    caches: tuple[bool, ...]
+    states: tuple[bool, ...]
+    state_width: int
+    ssm_inner: int
+    ssm_state: int
+    ssm_conv: int
+    ssm_dt: int
     mla: bool
+    head_of_mla: int
+    causal: bool
     tensors: tuple[Tensor, ...]
+    skipped: tuple[Tensor, ...]
+    """MTP layers' tensors, which are loaded only for drafting."""
+
+    def key_length(self, layer: int) -> int:
+        return self.key_sliding if self.slides[layer] else self.key
+
+    def value_length(self, layer: int) -> int:
+        return self.value_sliding if self.slides[layer] else self.value
+
+    @cached_property
+    def widest_value(self) -> int:
+        """The widest row of V of any layer, in elements."""
+        return max((self.value_length(n) * heads for n, heads in enumerate(self.kv_heads)), default=0)
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Tensor]:
+        """Tensors by name."""
+        return {t.name: t for t in self.tensors}
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the embeddings serve as the output, of which the device gets a copy."""
+        return "output.weight" not in self.shapes and self.arch not in NEVER_TIED
 
     @property
     def qk_norm(self) -> bool:
-        return any(t.name.endswith("attn_q_norm.weight") for t in self.tensors)
+        return any(name.endswith("attn_q_norm.weight") for name in self.shapes)
+
+    @cached_property
+    def by_layer(self) -> Mapping[int | None, tuple[Tensor, ...]]:
+        """Tensors by the number in ``blk.N.…``; under None those outside the layers."""
+        found: dict[int | None, list[Tensor]] = {}
+        for tensor in self.tensors:
+            found.setdefault(layer_of(tensor), []).append(tensor)
+        return {layer: tuple(tensors) for layer, tensors in found.items()}
 
 
 def model_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> Model:
@@ -82,45 +104,63 @@ def model_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> Model
     arch = header.metadata.get("general.architecture")
     if not isinstance(arch, str) or not arch:
         raise HeaderError("general.architecture is missing: this is not a model file")
-    if arch not in DENSE and arch not in SLIDING:
+    if arch not in ARCHITECTURES:
         raise Unsupported(f"the closed form does not cover {arch!r} models: set estimated_memory_gb for this one")
-    return _Facts(arch, header.metadata).model(tensors if tensors is not None else header.tensors)
+    return _Facts(arch, header.metadata).model(header, tensors if tensors is not None else header.tensors)
 
 
 class _Facts:
     """Looks keys up under the architecture's prefix."""
 
-    def __init__(self, arch: str, metadata: object) -> None:
-        assert isinstance(metadata, dict)
+    def __init__(self, arch: str, metadata: Mapping[str, Scalar | Array]) -> None:
         self.arch = arch
-        self.metadata: dict[str, Scalar | Array] = metadata
+        self.rules = ARCHITECTURES[arch]
+        self.metadata = metadata
 
-    def model(self, tensors: tuple[Tensor, ...]) -> Model:
+    def model(self, header: Header, tensors: tuple[Tensor, ...]) -> Model:
         total = self.number("block_count", most=_MAX_LAYERS)
         layers = total - self.number("nextn_predict_layers", 0, most=total)
         embedding = self.number("embedding_length")
-        heads = self.per_layer("attention.head_count", layers)
+        heads = self.per_layer("attention.head_count", layers, (0,) * layers)
         kv_heads = self.per_layer("attention.head_count_kv", layers, heads)
-        head = embedding // max(heads) if max(heads, default=0) else 0
+        feed_forward = self.per_layer("feed_forward_length", layers, (0,) * layers)
+        head = embedding // heads[0] if heads and heads[0] else 0
+        key = self.number("attention.key_length", head) if head else 0
+        value = self.number("attention.value_length", head) if head else 0
         window, slides = self.sliding(layers)
+        caches, states = self.memory(layers, kv_heads, feed_forward)
         return Model(
             arch=self.arch,
             name=str(self.metadata.get("general.name", "")),
             layers=layers,
+            all_layers=total,
             context=self.number("context_length"),
             embedding=embedding,
-            vocabulary=self.vocabulary(tensors),
+            vocabulary=vocabulary_of(header, tensors),
             heads=heads,
             kv_heads=kv_heads,
-            key_length=self.number("attention.key_length", head),
-            value_length=self.number("attention.value_length", head),
-            feed_forward=self.per_layer("feed_forward_length", layers, (0,) * layers),
-            experts_used=self.number("expert_used_count", 0),
-            expert_feed_forward=self.number("expert_feed_forward_length", 0),
+            key=key,
+            value=value,
+            key_sliding=self.number("attention.key_length_swa", key),
+            value_sliding=self.number("attention.value_length_swa", value),
+            feed_forward=feed_forward,
+            experts=self.number("expert_count", 0),
+            experts_used=self.most("expert_used_count"),
+            expert_feed_forward=self.most("expert_feed_forward_length"),
             window=window,
             slides=slides,
+            caches=caches,
+            states=states,
+            state_width=self.state_width(embedding, heads) if any(states) else 0,
+            ssm_inner=(inner := self.number("ssm.inner_size", 0)),
+            ssm_state=(state := self.number("ssm.state_size", 0)),
+            ssm_conv=inner + 2 * self.number("ssm.group_count", 0) * state,
+            ssm_dt=self.number("ssm.time_step_rank", 0),
             mla=f"{self.arch}.attention.key_length_mla" in self.metadata,
+            head_of_mla=self.number("attention.key_length_mla", 0),
+            causal=bool(self.metadata.get(f"{self.arch}.attention.causal", self.rules.memory is not Memory.NOTHING)),
             tensors=tuple(t for t in tensors if (layer_of(t) or 0) < layers),
+            skipped=tuple(t for t in tensors if (layer_of(t) or 0) >= layers > 0),
         )
 
     def number(self, key: str, default: int | None = None, most: int = 2**31) -> int:
@@ -130,6 +170,13 @@ class _Facts:
         if not 0 <= value <= most:
             raise HeaderError(f"{self.arch}.{key} is {value}: 0 to {most} is possible")
         return value
+
+    def most(self, key: str) -> int:
+        """A figure, or the largest where there is one for each layer."""
+        value = self.metadata.get(f"{self.arch}.{key}")
+        if isinstance(value, Array):
+            return max((int(v) for v in value.values or () if 0 <= v <= 2**31), default=0)
+        return self.number(key, 0)
 
     def per_layer(self, key: str, layers: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         value = self.metadata.get(f"{self.arch}.{key}")
@@ -147,41 +194,105 @@ class _Facts:
     def sliding(self, layers: int) -> tuple[int, tuple[bool, ...]]:
         """(window in tokens, which layers slide)."""
         none = (0, (False,) * layers)
-        if self.arch not in SLIDING:
+        rules = self.rules
+        stated = self.number("attention.sliding_window", rules.window)
+        key = f"{self.arch}.attention.sliding_window"
+        if self.arch in PATTERN_ARCHITECTURES:
+            return self.pattern(stated, layers, rules.period)
+        if rules.memory is Memory.BY_HEADS and self.arch == "lfm2" and stated:
+            heads = self.per_layer("attention.head_count_kv", layers, (0,) * layers)
+            return stated, tuple(h > 0 for h in heads)
+        if not rules.period or stated == 0 or (rules.needs_window and key not in self.metadata):
             return none
-        default = _LLAMA4_CHUNK if self.arch == "llama4" else 0
-        window = self.number("attention.sliding_window", default)
-        period, dense_first = SLIDING[self.arch]
-        pattern = self.metadata.get(f"{self.arch}.attention.sliding_window_pattern", period)
-        if window == 0:
+        if self.arch == "exaone4" and layers != 64:  # llama.cpp lets only the 32B model slide
             return none
+        return self.pattern(rules.window if rules.fixed else stated, layers, rules.period)
+
+    def pattern(self, window: int, layers: int, period: int) -> tuple[int, tuple[bool, ...]]:
+        key = f"{self.arch}.attention.sliding_window_pattern"
+        pattern = self.metadata.get(key, period)
         if isinstance(pattern, Array):
             if pattern.values is None or len(pattern.values) < layers:
-                raise HeaderError(f"{self.arch}.attention.sliding_window_pattern has {pattern.length} figures")
+                raise HeaderError(f"{key} has {pattern.length} figures for {layers} layers")
             return window, tuple(bool(v) for v in pattern.values[:layers])
+        if self.arch in PATTERN_ARCHITECTURES and key not in self.metadata:
+            raise HeaderError(f"{key} is missing")
         if isinstance(pattern, bool) or not isinstance(pattern, int) or pattern < 0:
-            raise HeaderError(f"{self.arch}.attention.sliding_window_pattern is {pattern!r}")
-        return window, tuple(_slides(layer, pattern, dense_first) for layer in range(layers))
+            raise HeaderError(f"{key} is {pattern!r}")
+        return window, tuple(_slides(layer, pattern, self.rules.full_first) for layer in range(layers))
 
-    def vocabulary(self, tensors: tuple[Tensor, ...]) -> int:
-        tokens = self.metadata.get("tokenizer.ggml.tokens")
-        if isinstance(tokens, Array):
-            return tokens.length
-        for tensor in tensors:
-            if tensor.name == "token_embd.weight":
-                return tensor.shape[-1]
-        return self.number("vocab_size", 0)
+    def memory(
+        self, layers: int, kv_heads: tuple[int, ...], feed_forward: tuple[int, ...]
+    ) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+        """(which layers have a cache of their own, which have a state)."""
+        every, no = (True,) * layers, (False,) * layers
+        match self.rules.memory:
+            case Memory.NOTHING:
+                return no, no
+            case Memory.STATE:
+                return no, every
+            case Memory.BOTH:
+                return every, every
+            case Memory.BY_HEADS:
+                return tuple(h > 0 for h in kv_heads), tuple(h == 0 for h in kv_heads)
+            case Memory.BY_HEADS_AND_FEED_FORWARD:
+                plain = tuple(f == 0 for f in feed_forward)
+                states = tuple(p and h == 0 for p, h in zip(plain, kv_heads, strict=True))
+                return tuple(p and h > 0 for p, h in zip(plain, kv_heads, strict=True)), states
+            case Memory.BY_INTERVAL:
+                states = self.interval(layers)
+                return tuple(not s for s in states), states
+        shared_from = SHARED_CACHE.get(self.arch, layers - self.number("attention.shared_kv_layers", 0, most=layers))
+        return tuple(layer < shared_from for layer in range(layers)), no
+
+    def interval(self, layers: int) -> tuple[bool, ...]:
+        listed = self.metadata.get(f"{self.arch}.attention.recurrent_layers")
+        if isinstance(listed, Array) and listed.values is not None and len(listed.values) >= layers:
+            return tuple(bool(v) for v in listed.values[:layers])
+        every = self.number("full_attention_interval", 4) or 1
+        return tuple((layer + 1) % every != 0 for layer in range(layers))
+
+    def state_width(self, embedding: int, heads: tuple[int, ...]) -> int:
+        """Floats of state per slot: convolution and recurrence (llama-hparams.cpp: n_embd_r, n_embd_s)."""
+        first = heads[0] if heads else 0
+        conv = self.number("ssm.conv_kernel", 0)
+        if wkv := self.number("wkv.head_size", 0):
+            return self.number("token_shift_count", 2) * embedding + embedding * wkv
+        if shortconv := self.number("shortconv.l_cache", 0):
+            return embedding * (shortconv - 1)
+        if kda := self.number("kda.head_dim", 0):
+            return 3 * (conv - 1 if conv else 3) * first * kda + kda * kda * first
+        if self.arch == "minimax-01":
+            key = self.number("attention.key_length", embedding // max(first, 1))
+            return key * key * first
+        inner, state = self.number("ssm.inner_size"), self.number("ssm.state_size")
+        group = self.number("ssm.group_count", 0)
+        return max(conv - 1, 0) * (inner + 2 * group * state) + state * inner
 
 
-def _slides(layer: int, period: int, dense_first: bool) -> bool:
+def vocabulary_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> int:
+    """How many tokens a model knows: of its tokenizer, else of its embeddings; 0 if neither says so."""
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, Array):
+        return tokens.length
+    for tensor in header.tensors if tensors is None else tensors:
+        if tensor.name == "token_embd.weight":
+            return tensor.shape[-1]
+    size = header.metadata.get(f"{header.metadata.get('general.architecture')}.vocab_size", 0)
+    return size if isinstance(size, int) and 0 <= size <= 2**31 else 0
+
+
+def _slides(layer: int, period: int, full_first: bool) -> bool:
     """llama.cpp's set_swa_pattern: a period of 0 slides everywhere, of 1 nowhere."""
     if period == 0:
         return True
-    return layer % period != 0 if dense_first else layer % period < period - 1
+    return layer % period != 0 if full_first else layer % period < period - 1
 
 
 def layer_of(tensor: Tensor) -> int | None:
-    """The number in ``blk.N.…``; None for tensors outside the layers."""
+    """The number in ``blk.N.…``; None for tensors outside the layers, but for those that go with the first."""
+    if tensor.name.startswith(_WITH_THE_FIRST):
+        return 0
     if not tensor.name.startswith("blk."):
         return None
     number = tensor.name.split(".", 2)[1]

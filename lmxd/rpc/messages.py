@@ -72,12 +72,6 @@ class LogsParams(InstanceParams):
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
-class EstimateParams(Size):
-    model: Name
-    cache_type_k: CacheType | None = None
-    cache_type_v: CacheType | None = None
-
-
 class Hello(Result):
     protocol: str
     server: str
@@ -233,19 +227,6 @@ class Status(Result):
     queue_depth: int
     broken_invariants: list[str] = []
     warnings: list[str] = []
-
-
-class Estimated(Result):
-    """Bytes by part, on the device and on the host; without parts when only the declared figure is known."""
-
-    model: str
-    ctx: int
-    slots: int
-    basis: str
-    devices: dict[str, dict[str, int]]
-    host: dict[str, int]
-    declared: int | None = None
-    inputs: dict[str, Any] = {}
 
 
 class Logs(Result):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmxd.rpc import estimates as es
 from lmxd.rpc import messages as m
 
 METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
@@ -16,7 +17,9 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "instances": (m.Nothing, m.Instances, "instances and their leases"),
     "queue": (m.Nothing, m.Queue, "requests that wait or start, in order"),
     "models": (m.Nothing, m.Models, "the profiles that can be requested"),
-    "estimate": (m.EstimateParams, m.Estimated, "bytes that a model would take, by part"),
+    "estimate": (es.EstimateParams, es.Estimated, "bytes that a model would take, by part"),
+    "estimates": (m.Nothing, es.Estimates, "what was learned from instances that ran"),
+    "forget": (es.ForgetParams, es.Forgotten, "drop what was learned (administrators)"),
     "logs": (m.LogsParams, m.Logs, "the last lines of an instance's log"),
     "stop": (m.InstanceParams, m.Stopped, "end an instance, whatever it is doing (administrators)"),
     "reload": (m.Nothing, m.Reloaded, "read the configuration again (administrators)"),

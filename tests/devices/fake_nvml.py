@@ -62,6 +62,9 @@ class FakeNvml:
     def nvmlShutdown(self) -> None:
         pass
 
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.00"
+
     def nvmlDeviceGetCount(self) -> int:
         return len(self.cards)
 

@@ -45,7 +45,8 @@ class LlamaServer:
         if "requests_processing" not in samples:
             return None
         busy = samples["requests_processing"] + samples.get("requests_deferred", 0.0) > 0
-        return Activity(busy=busy, work=sum(samples.get(name, 0.0) for name in _WORK))
+        work = sum(samples.get(name, 0.0) for name in _WORK)
+        return Activity(busy=busy, work=work, prompted=samples.get("prompt_tokens_total", 0.0))
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         """A build without the GPU's backend loads into RAM, and says that all layers are offloaded."""
@@ -55,6 +56,9 @@ class LlamaServer:
         if not any(_ON_GPU.match(place) for place in sizes):
             return f"it was to run on a GPU, but its buffers are in {', '.join(sorted(sizes))}"
         return None
+
+    def buffers(self, plan: Plan, log: Sequence[str]) -> float:
+        return sum(size for place, size in logs.buffers(log).items() if bool(_ON_GPU.match(place)) == bool(plan.gpus))
 
     def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
         return logs.diagnose(status, log)

@@ -1,0 +1,186 @@
+"""Model files estimated right here: the GPUs, the engine and the flags that somebody asks about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lmxd.devices.host import HostProbe
+from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.engines.llama_cpp.binary import Binary, find, probe
+from lmxd.engines.llama_cpp.dry_run import DryRunner
+from lmxd.engines.llama_cpp.repack import repacked_types
+from lmxd.errors import LmxdError
+from lmxd.estimate.arguments import Arguments, parse
+from lmxd.estimate.cards import memory_of
+from lmxd.estimate.estimator import Estimator
+from lmxd.estimate.extras import Extras, projector_bytes
+from lmxd.estimate.files import first_parts, read_file, read_model
+from lmxd.estimate.fits import fewest_cards, largest_context, most_slots
+from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
+from lmxd.estimate.learned import Card
+from lmxd.gguf.builds import LATEST, family
+from lmxd.gguf.launch import Launch
+from lmxd.rpc import estimates as es
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What of a file is asked. ``cards`` are names of GPUs; ``flags`` llama-server's words."""
+
+    ctx: int | None = None
+    slots: int | None = None
+    k: str | None = None
+    v: str | None = None
+    cards: tuple[str, ...] = ()
+    flags: str | None = None
+    engine: Path | None = None
+    dry_run: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A GPU with its memory in bytes, 0 if unknown."""
+
+    card: Card
+    capacity: int
+
+
+def estimates_in(directory: Path, wanted: Wanted) -> list[es.Estimated | LmxdError]:
+    """Of every model in a directory; an error in the place of each that cannot be used."""
+    found: list[es.Estimated | LmxdError] = []
+    for path in first_parts(directory):
+        try:
+            found.append(of_file(path, wanted))
+        except LmxdError as error:
+            found.append(LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name}))
+    return found
+
+
+def of_file(path: Path, wanted: Wanted, *, fits: bool = False) -> es.Estimated:
+    """Of one file. LmxdError: ``model_file_missing``, ``bad_model_file``, ``invalid_params``."""
+    arguments = parse(_words(wanted), repacked_types())
+    places = [] if arguments.in_ram else _places(wanted)
+    places = places[:1] if arguments.one_card else places
+    launch, covered = _launch(path, wanted, arguments, on_gpu=bool(places))
+    extras = _extras(arguments)
+    estimator = _estimator(wanted)
+    cards = tuple(place.card for place in places)
+    found = estimator.estimate(path, launch, cards, extras)
+    ignored = [f"flags that do not count here: {', '.join(arguments.ignored)}"] if arguments.ignored else []
+    return es.Estimated(
+        model=str(path),
+        ctx=launch.context,
+        slots=launch.slots,
+        basis=found.basis,
+        error=found.error,
+        devices=[{"device": c.name, **p.as_dict()} for c, p in zip(cards, found.parts.devices, strict=True)],
+        host=found.parts.host.as_dict(),
+        inputs=inputs(read_model(path), launch) if covered else {},
+        notes=[*found.notes, *ignored],
+        fits=_fits(path, launch, places, replace(estimator, second=None), extras) if fits and covered else {},
+    )
+
+
+def _words(wanted: Wanted) -> str:
+    """Options turned into llama-server's words; a context is then of each slot."""
+    if wanted.flags is not None:
+        return wanted.flags
+    slots = wanted.slots or 1
+    words = [f"-np {slots}"]
+    words += [f"-c {wanted.ctx * slots}"] if wanted.ctx else []
+    words += [f"-ctk {wanted.k}"] if wanted.k else []
+    return " ".join(words + ([f"-ctv {wanted.v}"] if wanted.v else []))
+
+
+def _launch(path: Path, wanted: Wanted, arguments: Arguments, *, on_gpu: bool) -> tuple[Launch, bool]:
+    """(the launch, whether the closed form covers the model). Beside a GPU the CPU rearranges nothing."""
+    try:
+        trained, covered = read_model(path).context, True
+    except LmxdError as error:
+        if error.data.get("uncovered") is None:
+            raise
+        trained, covered = int(error.data.get("context", DEFAULT_CONTEXT)), False
+    asked = wanted.flags is not None or wanted.ctx is not None
+    usual = trained if asked else min(DEFAULT_CONTEXT, trained) * arguments.launch.slots
+    launch = arguments.resolved(usual or DEFAULT_CONTEXT).launch
+    return (replace(launch, repack=frozenset()) if on_gpu else launch), covered
+
+
+def _places(wanted: Wanted) -> list[Place]:
+    """The GPUs asked for, else those of this machine."""
+    if wanted.cards:
+        return [Place(card=Card(name=name), capacity=memory_of(name) or 0) for name in wanted.cards]
+    import pynvml
+
+    probe = NvmlProbe(pynvml, None)
+    try:
+        probe.look()
+    except NoGpu:
+        return []
+    found = [x for x in probe.measure(set()) if x.unavailable is None]
+    return [Place(card=Card(name=x.name, driver=x.driver), capacity=x.capacity) for x in found]
+
+
+def _estimator(wanted: Wanted) -> Estimator:
+    binary = _binary(wanted)
+    build = family(binary.version, binary.flags) if binary is not None and wanted.engine is not None else LATEST
+    if wanted.dry_run == "never" or binary is None:
+        return Estimator(build=build)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmxd/dry-runs"
+    return Estimator(build=build, second=DryRunner(binary, cache), always=wanted.dry_run == "always")
+
+
+def _binary(wanted: Wanted) -> Binary | None:
+    """The llama-server to ask. It need not be there unless it was named, or must be asked."""
+    try:
+        return probe(find(wanted.engine))
+    except LmxdError:
+        if wanted.engine is not None or wanted.dry_run == "always":
+            raise
+        return None
+
+
+def _extras(arguments: Arguments) -> Extras:
+    adapters = tuple(tensor for path in arguments.adapters for tensor in read_file(path).tensors)
+    draft = read_model(arguments.draft) if arguments.draft is not None else None
+    return Extras(
+        projector=projector_bytes(read_file(arguments.projector)) if arguments.projector is not None else 0,
+        projector_on_device=arguments.projector_on_device,
+        adapters=adapters,
+        draft=draft,
+        draft_launch=arguments.draft_launch if draft is not None else None,
+    )
+
+
+def _fits(
+    path: Path, launch: Launch, places: Sequence[Place], estimator: Estimator, extras: Extras
+) -> dict[str, int | None]:
+    """The largest context, the most slots and the fewest cards, on empty devices whose size is known."""
+    capacities = [place.capacity for place in places]
+    if not places:
+        (ram,) = HostProbe().measure(set())
+        capacities = [ram.capacity]
+    if not all(capacities):
+        return {}
+
+    def fits(cards: Sequence[Place]) -> Callable[[Launch], bool]:
+        def on_them(asked: Launch) -> bool:
+            found = estimator.estimate(path, asked, tuple(place.card for place in cards), extras).parts
+            totals = [device.total for device in found.devices] or [found.host.total]
+            return all(
+                total <= room for total, room in zip(totals, [c.capacity for c in cards] or capacities, strict=True)
+            )
+
+        return on_them
+
+    trained = read_model(path).context
+    result = {
+        "largest_context": largest_context(launch, fits(places), max(trained, 256)),
+        "most_slots": most_slots(launch, fits(places)),
+    }
+    if places:
+        result["fewest_gpus"] = fewest_cards(lambda n: fits([places[0]] * n)(replace(launch, split=())))
+    return result

@@ -1,0 +1,62 @@
+"""lmxctl estimates and forget: what the daemon learned from instances that ran."""
+
+from __future__ import annotations
+
+import click
+
+from lmxd.cli import output
+from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.output import MIB
+from lmxd.errors import LmxdError
+from lmxd.rpc import estimates as es
+
+
+@click.command()
+@answers
+def estimates(json_wanted: bool) -> None:
+    """What was learned: the context of each card, and what each launch took."""
+    with connect() as client:
+        found = client.call("estimates", es.Estimates)
+    if json_wanted:
+        output.as_json(found)
+        return
+    output.table(
+        ("CARD", "DRIVER", "BUILD", ">CONTEXT MiB", ">+/- MiB", ">LAUNCHES"),
+        [
+            (c.card, c.driver, c.build, _mib(c.bytes), _mib(c.error), str(c.count) if c.count else "prior")
+            for c in found.contexts
+        ],
+        "no GPU here, and none was seen",
+    )
+    output.table(
+        ("MODEL", "CARD", ">PREDICTED MiB", ">LOADED MiB", ">PROMPTED MiB", ">COUNT"),
+        [
+            (o.model, o.card, _mib(o.predicted), _mib(o.loaded), _mib(o.prompted) if o.prompted else "-", str(o.count))
+            for o in found.observed
+        ],
+        "nothing was observed yet",
+    )
+
+
+@click.command()
+@click.argument("model", required=False, shell_complete=completes("model"))
+@click.option("--card", metavar="NAME", help="Only what was learned on GPUs of this name, or in RAM.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@answers
+def forget(model: str | None, card: str | None, everything: bool, json_wanted: bool) -> None:
+    """Drop what was learned, of MODEL or of a card; the stated priors count again."""
+    if everything == bool(model or card):
+        raise LmxdError("invalid_params", "say what to forget", "name a model or --card, or give --all")
+    with connect() as client:
+        done = client.call("forget", es.Forgotten, model=model, card=card)
+    if json_wanted:
+        output.as_json(done)
+    else:
+        click.echo(f"forgot {done.count} observation{'s' if done.count != 1 else ''}")
+
+
+def _mib(n: int) -> str:
+    return f"{n / MIB:,.0f}"
+
+
+COMMANDS = (estimates, forget)

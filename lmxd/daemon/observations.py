@@ -1,0 +1,77 @@
+"""What was observed of real instances, kept in a file: one JSON document, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lmxd.estimate.learned import Card, Learned, Observation, kept
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_MOST = 512
+
+
+class Observations:
+    """``path`` None: they last as long as the daemon."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.learned = Learned(_read(path)) if path is not None else Learned()
+
+    def note(self, new: Observation) -> None:
+        """Add what was seen of a launch, or merge it with what is known of the same one."""
+        self._replace(kept(self.learned.observations, new, _MOST))
+
+    def forget(self, wanted: Callable[[Observation], bool]) -> int:
+        """Drop those that are ``wanted``; how many."""
+        left = tuple(o for o in self.learned.observations if not wanted(o))
+        dropped = len(self.learned.observations) - len(left)
+        if dropped:
+            self._replace(left)
+        return dropped
+
+    def _replace(self, observations: tuple[Observation, ...]) -> None:
+        self.learned = Learned(observations)
+        if self._path is None:
+            return
+        document = {"version": _VERSION, "observations": [asdict(o) for o in observations]}
+        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            fresh.write_text(json.dumps(document))
+            fresh.replace(self._path)
+        except OSError as error:  # it is still known, until the daemon ends
+            log.warning("%s: observations are not kept: %s", self._path, error.strerror)
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[Observation, ...]:
+    """What a file holds; one that cannot be read is set aside, loudly, and learning starts anew."""
+    try:
+        document = json.loads(path.read_text())
+        if document["version"] != _VERSION:
+            raise ValueError(f"version {document['version']}")
+        return tuple(_observation(o) for o in document["observations"])
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be used (%s): set aside, learning starts anew", path, error)
+        with suppress(OSError):
+            path.replace(path.with_name(f"{path.name}.unusable"))
+        return ()
+
+
+def _observation(entry: dict[str, Any]) -> Observation:
+    figures = ("buffers", "predicted", "loaded", "prompted", "count")
+    if any(not isinstance(entry[name], int) or entry[name] < 0 for name in figures):
+        raise ValueError("impossible figures")
+    return Observation(**{**entry, "card": Card(**entry["card"])})

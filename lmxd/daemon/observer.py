@@ -1,0 +1,75 @@
+"""Watches what ready instances really take, and notes it for the estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lmxd.core.words import DeviceReading, InstanceId
+from lmxd.daemon.catalog import Catalog, launch_of
+from lmxd.daemon.launches import Launched, Launches
+from lmxd.daemon.observations import Observations
+from lmxd.devices.measurement import HOST
+from lmxd.errors import LmxdError
+from lmxd.estimate.estimator import fingerprint
+from lmxd.estimate.learned import RAM, Card, Observation
+from lmxd.instances.logs import head
+
+_MIB = 2**20
+_WORTH_NOTING = 2 * _MIB
+"""The least growth that is written down: CUDA hands out memory in such pieces."""
+
+
+class Observer:
+    """Of each instance, the first look when it is ready, and every new high after its first whole micro-batch."""
+
+    def __init__(self, observations: Observations) -> None:
+        self.observations = observations
+        self._seen: dict[InstanceId, Observation] = {}
+
+    def see(self, readings: Iterable[DeviceReading], launches: Launches, catalog: Catalog) -> None:
+        """One look at the devices."""
+        present: set[InstanceId] = set()
+        for reading in readings:
+            for instance, taken in (reading.taken or {}).items():
+                present.add(instance)
+                launched = launches.get(instance)
+                if launched is None or launched.endpoint is None or launched.stopping or len(launched.plan.gpus) > 1:
+                    continue
+                if bool(launched.plan.gpus) != (reading.device != HOST):
+                    continue  # its share of RAM beside a GPU
+                self._see(instance, launched, reading.device, taken.total, catalog)
+        for gone in self._seen.keys() - present:
+            del self._seen[gone]
+
+    def _see(self, instance: InstanceId, launched: Launched, device: str, total: int, catalog: Catalog) -> None:
+        seen = self._seen.get(instance)
+        if seen is None:
+            seen = self._first(launched, device, total, catalog)
+            if seen is None:
+                return
+            self._seen[instance] = seen
+            self.observations.note(seen)
+        if launched.prompted >= launched.plan.ubatch and total > seen.prompted + _WORTH_NOTING:
+            self._seen[instance] = seen = replace(seen, prompted=total)
+            self.observations.note(replace(seen, count=0))
+
+    def _first(self, launched: Launched, device: str, total: int, catalog: Catalog) -> Observation | None:
+        plan, card = launched.plan, catalog.card(device)
+        launch = launch_of(plan)
+        try:
+            found = catalog.estimator.estimate(plan.model, launch, (card,) if device != HOST else ())
+            known = fingerprint(plan.model, launch)
+        except LmxdError:
+            return None  # the file is gone, or only its user knows what it takes
+        place = found.parts.device if device != HOST else found.parts.host
+        context = catalog.estimator.context(card) if device != HOST else place.overhead
+        return Observation(
+            card=card if device != HOST else Card(name=RAM, build=card.build),
+            launch=known,
+            model=plan.profile,
+            buffers=int(launched.engine.buffers(plan, head(launched.log.path)) * _MIB) or place.total - place.overhead,
+            predicted=place.total - context,
+            loaded=total,
+            prompted=0,
+        )

@@ -1,0 +1,212 @@
+"""llama-server's own no-alloc pass (``--fit on``), run beside pretended GPUs: what it would allocate, by its own code.
+
+It touches no GPU, has no network and cannot write, ends after a time, and is remembered by model file,
+flags and binary. GGUF files are untrusted input to C++ here; that is why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from lmxd.engines.llama_cpp.binary import Binary, environment
+from lmxd.errors import LmxdError
+
+TIMEOUT: Final = 20.0
+_MOST: Final = 1024
+_PRETEND: Final = "lmxd.engines.llama_cpp.pretend"
+_PACKAGES: Final = Path(__file__).parents[3]
+_MIB: Final = 2**20
+_COMPUTE: Final = re.compile(r"sched_reserve: +(\S+) compute buffer size = +([\d.]+) MiB")
+_DEVICE: Final = re.compile(r"- CUDA(\d+) .*\(\d+ = +(\d+) \+ +(\d+) \+ +(\d+)\)")
+_HOST: Final = re.compile(r"- (Host|CPU\w*) +\| +\d+ = +(\d+) \+ +(\d+) \+ +(\d+)")
+_END: Final = "projected to use"
+_FAILED: Final = re.compile(r" E |GGML_ASSERT|pretend: |terminate called")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rehearsed:
+    """Bytes in one place. The server prints whole MiB of weights and cache: rounded up here."""
+
+    weights: int
+    context: int
+    compute: int
+
+    def __add__(self, other: Rehearsed) -> Rehearsed:
+        return Rehearsed(
+            weights=self.weights + other.weights,
+            context=self.context + other.context,
+            compute=self.compute + other.compute,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DryRun:
+    devices: tuple[Rehearsed, ...]
+    host: Rehearsed
+
+
+class DryRunner:
+    """Second opinions on launches of one binary. ``cache`` is a directory for answers that last; None: only here."""
+
+    def __init__(self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT) -> None:
+        self._binary = binary
+        self._cache = cache
+        self._timeout = timeout
+        self._answers: dict[str, DryRun | LmxdError] = {}
+
+    def ask(self, model: Path, words: Sequence[str], cards: int) -> DryRun:
+        """What ``llama-server -m MODEL WORDS`` would allocate on so many cards (0: in RAM).
+
+        Raises LmxdError ``engine_missing`` if this binary cannot be asked, ``bad_model_file`` if
+        it refuses the model or the flags. Both are remembered like answers.
+        """
+        key = self._key(model, words, cards)
+        if key not in self._answers:
+            if len(self._answers) >= _MOST:
+                self._answers.clear()
+            self._answers[key] = self._read(key) or self._run(key, model, words, cards)
+        return _answer(self._answers[key])
+
+    def known(self, model: Path, words: Sequence[str], cards: int) -> DryRun | None:
+        """What ``ask`` answered before, at once."""
+        found = self._answers.get(self._key(model, words, cards))
+        return None if found is None else _answer(found)
+
+    def _run(self, key: str, model: Path, words: Sequence[str], cards: int) -> DryRun | LmxdError:
+        try:
+            found = _parsed(_output(self._binary, model, words, cards, self._timeout), cards)
+        except LmxdError as error:
+            return error
+        self._write(key, found)
+        return found
+
+    def _key(self, model: Path, words: Sequence[str], cards: int) -> str:
+        files = [
+            f"{p.resolve()} {s.st_size} {s.st_mtime_ns} {s.st_ino}"
+            for p in (self._binary.path, model)
+            if (s := p.stat())
+        ]
+        return hashlib.sha256(json.dumps([*files, list(words), cards]).encode()).hexdigest()
+
+    def _read(self, key: str) -> DryRun | None:
+        if self._cache is None:
+            return None
+        try:
+            read = json.loads((self._cache / f"{key}.json").read_text())
+            devices = tuple(Rehearsed(**device) for device in read["devices"])
+            return DryRun(devices=devices, host=Rehearsed(**read["host"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write(self, key: str, found: DryRun) -> None:
+        if self._cache is None:
+            return
+        with suppress(OSError):  # it is only a cache
+            self._cache.mkdir(parents=True, exist_ok=True)
+            fresh = self._cache / f".{key}.{os.getpid()}"
+            fresh.write_text(json.dumps(asdict(found)))
+            fresh.replace(self._cache / f"{key}.json")
+
+
+def _answer(found: DryRun | LmxdError) -> DryRun:
+    if isinstance(found, LmxdError):
+        raise found
+    return found
+
+
+def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float) -> list[str]:
+    """What it prints, up to the end of the pass; it is killed then."""
+    libraries = _libraries(binary.path)
+    with tempfile.TemporaryDirectory(prefix="lmxd-dry-run-") as home:
+        command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), str(model.stat().st_size)]
+        command += ["-m", str(model), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
+        command += ["--device", "none"] if not cards else []
+        path = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
+        env = environment() | {
+            "CUDA_VISIBLE_DEVICES": "",
+            "GGML_NO_BACKTRACE": "1",
+            "LD_LIBRARY_PATH": path,
+            "PYTHONPATH": str(_PACKAGES),
+        }
+        process = subprocess.Popen(  # noqa: S603 (the binary that root configured)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=env, cwd="/", start_new_session=True,
+        )  # fmt: skip
+        try:
+            return list(_lines(process, timeout))
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    until, rest = time.monotonic() + timeout, b""
+    while (left := until - time.monotonic()) > 0:
+        if not select.select([process.stdout], [], [], left)[0]:
+            continue
+        chunk = process.stdout.read(65536)
+        if not chunk:
+            yield rest.decode(errors="replace")
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace")
+            yield text
+            if _END in text:
+                return
+    raise LmxdError("engine_missing", f"the dry run took more than {timeout:g} s", "ask without it: --dry-run never")
+
+
+def _parsed(lines: Sequence[str], cards: int) -> DryRun:
+    computes: dict[str, float] = {}
+    devices: dict[int, Rehearsed] = {}
+    nothing = Rehearsed(weights=0, context=0, compute=0)
+    host: Rehearsed | None = None
+    for line in lines:
+        if match := _COMPUTE.search(line):
+            computes[match[1]] = float(match[2])
+        if match := _DEVICE.search(line):
+            number = int(match[1])
+            found = _rehearsed(match[2], match[3], match[4], computes.get(f"CUDA{number}"))
+            devices[number] = devices.get(number, nothing) + found
+        if match := _HOST.search(line):
+            exact = computes.get("CUDA_Host" if cards else "CPU") if match[1] == "Host" else None
+            host = (host or nothing) + _rehearsed(match[2], match[3], match[4], exact)
+    if host is None or len(devices) < min(cards, 1):
+        said = [line for line in lines if _FAILED.search(line)] or list(lines[-1:])
+        raise LmxdError(
+            "bad_model_file", f"llama-server's dry run ended: {' / '.join(s.strip() for s in said[-2:])[:400]}",
+            "look at what it says",
+        )  # fmt: skip
+    return DryRun(devices=tuple(devices.get(n, nothing) for n in range(cards)), host=host)
+
+
+def _rehearsed(weights: str, context: str, compute: str, exact: float | None) -> Rehearsed:
+    """Whole MiB are cut off by the table; the compute buffer also has a line with two decimals."""
+    whole = [int(figure) * _MIB + (_MIB if int(figure) else 0) for figure in (weights, context, compute)]
+    exactly = whole[2] if exact is None else int((exact + 0.01) * _MIB)
+    return Rehearsed(weights=whole[0], context=whole[1], compute=exactly)
+
+
+def _libraries(path: Path) -> Path:
+    """Where the libraries of a binary are: beside it, or in ../lib."""
+    real = path.resolve()
+    for place in (real.parent, real.parent.parent / "lib"):
+        if (place / "libllama-server-impl.so").exists():
+            return place
+    raise LmxdError("engine_missing", f"{path} is built without shared libraries: no dry run", "build it with them")

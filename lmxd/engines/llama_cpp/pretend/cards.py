@@ -1,0 +1,202 @@
+"""Pretended cards, made with ctypes: neither a compiler nor a GPU is needed. They compute nothing."""
+
+from __future__ import annotations
+
+import ctypes as c
+from collections.abc import Callable
+from typing import Any, Final
+
+from lmxd.engines.llama_cpp.pretend.rules import ALIGN, OPS, ROW, Tensor, flash_extra, offloads, supports
+
+_ADDRESS: Final = 0x1000
+_PRETENDED_BYTES: Final = 2**46
+"""Of memory on each card: so much that nothing is ever made smaller to fit."""
+
+BUFFER_TYPE: Final = {2: 6, 3: 8}
+"""GGML_BACKEND_API_VERSION -> functions of a buffer type; all else is the same in both."""
+
+_NAMED_OPS: Final = 90
+"""Of enum ggml_op, so many are asked for by name: their numbers differ between builds."""
+
+_kept: list[Any] = []
+"""Everything that C holds a pointer to."""
+
+
+class _Interface(c.Structure):
+    _fields_ = [("functions", c.c_void_p * 11)]
+
+
+class _Props(c.Structure):
+    _fields_ = [
+        ("name", c.c_void_p),
+        ("description", c.c_void_p),
+        ("free", c.c_size_t),
+        ("total", c.c_size_t),
+        ("type", c.c_int),
+        ("device_id", c.c_void_p),
+        ("caps", c.c_bool * 5),
+    ]
+
+
+def _keep(thing: Any) -> Any:
+    _kept.append(thing)
+    return thing
+
+
+def _function(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], int]:
+    """Make a Python function callable from C; its address."""
+
+    def made(function: Callable[..., Any]) -> int:
+        return c.cast(_keep(c.CFUNCTYPE(result, *arguments)(function)), c.c_void_p).value or 0
+
+    return made
+
+
+def _struct(*words: int | None) -> int:
+    """A struct of pointers; its address."""
+    return c.addressof(_keep((c.c_void_p * len(words))(*words)))
+
+
+_P = c.c_void_p
+_nothing = _function(None, _P)(lambda _: None)
+
+
+class Cards:
+    def __init__(self, base: Any, api: int, count: int) -> None:
+        self.base = base
+        base.ggml_op_name.restype = c.c_char_p
+        OPS.update({n: base.ggml_op_name(n).decode() for n in range(_NAMED_OPS)})
+        base.ggml_nbytes.restype = c.c_size_t
+        base.ggml_row_size.restype = c.c_size_t
+        base.ggml_row_size.argtypes = [c.c_int, c.c_int64]
+        base.ggml_is_quantized.restype = c.c_bool
+        base.ggml_backend_buffer_init.restype = _P
+        base.ggml_backend_buffer_init.argtypes = [_P, _Interface, _P, c.c_size_t]
+        self.api = api
+        self.reg = self._words(6)
+        self.devices = [self._device(n) for n in range(count)]
+        by_index = _function(_P, _P, c.c_size_t)(lambda _, n: self.devices[n])
+        name = _keep(c.c_char_p(b"CUDA"))
+        fill = (
+            api,
+            _function(_P, _P)(lambda _: c.cast(name, _P).value),
+            _function(c.c_size_t, _P)(lambda _: count),
+            by_index,
+            _function(_P, _P, c.c_char_p)(lambda _, __: None),
+            None,
+        )
+        for n, word in enumerate(fill):
+            self.reg[n] = word
+
+    @staticmethod
+    def _words(count: int) -> Any:
+        return _keep((c.c_void_p * count)())
+
+    def _buffer(self, buffer_type: int, size: int) -> int | None:
+        null = _function(c.c_bool, _P, _P, _P)(lambda *_: False)
+        functions = [
+            _nothing,
+            _function(_P, _P)(lambda _: _ADDRESS),
+            None,
+            _function(None, _P, _P, c.c_uint8, c.c_size_t, c.c_size_t)(lambda *_: None),
+            _function(None, _P, _P, _P, c.c_size_t, c.c_size_t)(lambda *_: None),
+            _function(None, _P, _P, _P, c.c_size_t, c.c_size_t)(lambda *_: None),
+            None,
+            None,
+            null,
+            _function(None, _P, c.c_uint8)(lambda *_: None),
+            None,
+        ]
+        interface = _Interface((c.c_void_p * 11)(*functions))
+        found: int | None = self.base.ggml_backend_buffer_init(buffer_type, interface, None, size)
+        return found
+
+    def _buffer_type(self, device: int, name: Any) -> int:
+        words = self._words(BUFFER_TYPE[self.api] + 2)
+        at = c.addressof(words)
+
+        def alloc_size(_: int, tensor: int) -> int:
+            t = Tensor(tensor)
+            size: int = self.base.ggml_nbytes(_P(tensor))
+            if t.op == "FLASH_ATTN_EXT":
+                size += flash_extra(t)
+            if self.base.ggml_is_quantized(t.type) and t.ne(0) % ROW:
+                size += self.base.ggml_row_size(t.type, ROW - t.ne(0) % ROW)
+            return size
+
+        named = _function(_P, _P)(lambda _: c.cast(name, _P).value)
+        alloc = _function(_P, _P, c.c_size_t)(lambda _, size: self._buffer(at, size))
+        alignment = _function(c.c_size_t, _P)(lambda _: ALIGN)
+        sized = _function(c.c_size_t, _P, _P)(alloc_size)
+        if self.api == 2:
+            functions = [named, alloc, alignment, None, sized, None]
+        else:
+            functions = [named, alloc, None, alignment, None, sized, None, None]
+        for n, word in enumerate([*functions, device, None]):
+            words[n] = word
+        return at
+
+    def _backend(self, device: int, name: Any) -> int:
+        guid = c.addressof(_keep((c.c_uint8 * 16)(*b"lmxd pretends it")))
+        none = _function(None, _P, _P)(lambda *_: None)
+        functions = [_function(_P, _P)(lambda _: c.cast(name, _P).value), _nothing, *[None] * 14]
+        transfer = _function(None, _P, _P, _P, c.c_size_t, c.c_size_t)(lambda *_: None)
+        functions[2] = functions[3] = transfer
+        functions[7] = _nothing
+        functions[12] = _function(c.c_int, _P, _P)(lambda *_: 0)
+        functions[13] = functions[14] = none
+        return _struct(guid, *functions, device, None)
+
+    def _device(self, n: int) -> int:
+        words = self._words(17)
+        at = c.addressof(words)
+        name = _keep(c.c_char_p(f"CUDA{n}".encode()))
+        identity = _keep(c.c_char_p(f"0000:{n:02x}:00.0".encode()))
+        buffer_type = self._buffer_type(at, name)
+        host_type = self._host_type(at)
+
+        def props(_: int, out: int) -> None:
+            found = _Props.from_address(out)
+            found.name = found.description = c.cast(name, _P)
+            found.device_id = c.cast(identity, _P)
+            found.free = found.total = _PRETENDED_BYTES
+            found.type = 1
+            found.caps = (c.c_bool * 5)(True, True, False, True, True)
+
+        def memory(_: int, free: int, total: int) -> None:
+            c.c_size_t.from_address(free).value = c.c_size_t.from_address(total).value = _PRETENDED_BYTES
+
+        event = _struct(at, None)
+        functions = [
+            _function(_P, _P)(lambda _: c.cast(name, _P).value),
+            _function(_P, _P)(lambda _: c.cast(name, _P).value),
+            _function(None, _P, _P, _P)(memory),
+            _function(c.c_int, _P)(lambda _: 1),
+            _function(None, _P, _P)(props),
+            _function(_P, _P, c.c_char_p)(lambda *_: self._backend(at, name)),
+            _function(_P, _P)(lambda _: buffer_type),
+            _function(_P, _P)(lambda _: host_type),
+            None,
+            _function(c.c_bool, _P, _P)(lambda _, op: supports(Tensor(op))),
+            _function(c.c_bool, _P, _P)(lambda _, kind: kind == buffer_type),
+            _function(c.c_bool, _P, _P)(lambda _, op: offloads(Tensor(op))),
+            _function(_P, _P)(lambda _: event),
+            _function(None, _P, _P)(lambda *_: None),
+            _function(None, _P, _P)(lambda *_: None),
+        ]
+        for index, word in enumerate([*functions, c.addressof(self.reg), None]):
+            words[index] = word
+        return at
+
+    def _host_type(self, device: int) -> int:
+        """Pinned memory: the CPU's own buffer type under another name."""
+        self.base.ggml_backend_cpu_buffer_type.restype = _P
+        count = BUFFER_TYPE[self.api]
+        cpu = (c.c_void_p * (count + 2)).from_address(self.base.ggml_backend_cpu_buffer_type())
+        words = self._words(count + 2)
+        name = _keep(c.c_char_p(b"CUDA_Host"))
+        for n in range(count):
+            words[n] = cpu[n]
+        words[0] = _function(_P, _P)(lambda _: c.cast(name, _P).value)
+        words[count] = device
+        return c.addressof(words)

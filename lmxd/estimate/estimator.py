@@ -1,0 +1,108 @@
+"""All sources together: what was observed of the very same launch, else the closed form, else a second opinion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from lmxd.errors import LmxdError
+from lmxd.estimate import overhead
+from lmxd.estimate.arguments import words
+from lmxd.estimate.extras import NO_EXTRAS, Extras
+from lmxd.estimate.files import identity, read_model
+from lmxd.estimate.footprints import MIB, OBSERVED, Estimate, estimate
+from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
+from lmxd.estimate.second import Opinions, Second, alone, weighed
+from lmxd.gguf.builds import LATEST, Build
+from lmxd.gguf.launch import Launch
+
+_OBSERVED_ERROR: Final = 16 * MIB
+_UNCOVERED_FETCH: Final = 110 * MIB
+"""What the first prompt adds at most where it is not known what the model computes (H100, 133 launches)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimator:
+    """``second``: asked where the closed form is unsure; with ``patient`` it is waited for, else only what it
+
+    answered before counts. ``always``: it is asked whether the closed form is sure or not.
+    """
+
+    build: Build = LATEST
+    learned: Learned = NOTHING_LEARNED
+    second: Second | None = None
+    patient: bool = True
+    always: bool = False
+
+    def estimate(self, path: Path, launch: Launch, cards: Sequence[Card] = (), extras: Extras = NO_EXTRAS) -> Estimate:
+        """What a llama-server takes for the model in ``path`` on ``cards``; without any: in RAM.
+
+        Raises LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` if it would not start.
+        """
+        try:
+            model = read_model(path)
+        except LmxdError as error:
+            if error.data.get("uncovered") is None:
+                raise
+            return self._uncovered(path, launch, cards, error)
+        found = estimate(model, launch, cards, extras=extras, build=self.build, learned=self.learned)
+        if (seen := self._observed(found, path, launch, cards)) is not None:
+            return seen
+        if self.always or not (found.sure and self.build.known):
+            other = self._opinions(path, launch, len(cards))
+            if isinstance(other, str):
+                return replace(found, notes=(*found.notes, other))
+            found = found if other is None else weighed(found, other)
+        return found
+
+    def context(self, card: Card) -> int:
+        """Bytes of a process's context on ``card``, as far as it is known."""
+        return (self.learned.context(card) or overhead.context(card.name))[0]
+
+    def _opinions(self, path: Path, launch: Launch, cards: int) -> Opinions | str | None:
+        """The second source's answer; a sentence if it failed; None if there is none, or not yet."""
+        if self.second is None:
+            return None
+        try:
+            ask = self.second.ask if self.patient else self.second.known
+            return ask(path, words(launch), cards)
+        except LmxdError as error:
+            return f"no dry run: {error.message}"
+
+    def _uncovered(self, path: Path, launch: Launch, cards: Sequence[Card], error: LmxdError) -> Estimate:
+        other = self._opinions(path, launch, len(cards))
+        if other is None:
+            raise error
+        if isinstance(other, str):
+            raise LmxdError(error.code, f"{error.message}; {other}", error.remedy, error.data)
+        contexts = [self.learned.context(card) or overhead.context(card.name) for card in cards]
+        return alone(
+            other,
+            [size + _UNCOVERED_FETCH for size, _ in contexts],
+            overhead.HOST + overhead.HOST_PER_TOKEN * int(error.data.get("vocabulary", 0)),
+            _UNCOVERED_FETCH + max((plus for _, plus in contexts), default=0),
+            f"the closed form does not cover {error.data['uncovered']} models",
+        )
+
+    def _observed(self, found: Estimate, path: Path, launch: Launch, cards: Sequence[Card]) -> Estimate | None:
+        """An exact repeat takes what it took; where more prompts may fetch more, no less than the closed form."""
+        if len(cards) != 1:
+            return None
+        seen = self.learned.same(cards[0], fingerprint(path, launch))
+        if seen is None or not seen.prompted:
+            return None
+        device = found.parts.devices[0]
+        total = seen.prompted if launch.flash != "off" else max(seen.prompted, device.total)
+        device = replace(device, overhead=max(0, total - device.total + device.overhead))
+        parts = replace(found.parts, devices=(device,))
+        return replace(found, basis=OBSERVED, parts=parts, error=_OBSERVED_ERROR)
+
+
+def fingerprint(path: Path, launch: Launch) -> str:
+    """Tells one launch from another: the file as it is now, and everything that it is started with."""
+    text = json.dumps([list(identity(path)), words(launch), launch.drafted, launch.mtp, launch.mmap])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

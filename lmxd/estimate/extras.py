@@ -1,0 +1,86 @@
+"""What goes with a model: a projector for images or sound, adapters, a draft model, its own layers for drafting.
+
+Sources, llama.cpp build 11434: tools/mtmd (the projector is one device's), src/llama-adapter.cpp (each adapter
+tensor goes where its base is), common/speculative.cpp (a draft has the target's context and slots).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from lmxd.gguf.builds import Build
+from lmxd.gguf.cache import kv_bytes
+from lmxd.gguf.compute import flash_attention
+from lmxd.gguf.footprint import Footprint, Parts, footprint
+from lmxd.gguf.header import Header, Tensor
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.model import Model, layer_of
+from lmxd.gguf.placement import HOST, placed
+from lmxd.gguf.weights import cuda_bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extras:
+    """Bytes of ``projector`` and what its largest image needs, adapters' tensors, and a draft with its launch."""
+
+    projector: int = 0
+    projector_on_device: bool = True
+    adapters: tuple[Tensor, ...] = ()
+    draft: Model | None = None
+    draft_launch: Launch | None = None
+
+    @property
+    def error(self) -> int:
+        return self.projector // 4
+
+
+NO_EXTRAS: Final = Extras()
+
+
+def projector_bytes(header: Header) -> int:
+    """A projector's weights, and its compute buffer for the largest image (f32; one layer at a time)."""
+    weights = sum(cuda_bytes(tensor) for tensor in header.tensors)
+    figures = [
+        value if isinstance(value := header.metadata.get(f"clip.vision.{key}"), int) else 0
+        for key in ("image_size", "patch_size", "embedding_length", "feed_forward_length")
+    ]
+    if not all(0 < figure < 2**24 for figure in figures):
+        return weights + weights // 3  # sound, or of a kind of its own: +31 % was reported
+    image, patch, width, inner = figures
+    return weights + 4 * (image // patch) ** 2 * (5 * width + 2 * inner)
+
+
+def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: Extras, build: Build) -> Footprint:
+    """A model's footprint with what goes with it."""
+    places = [*parts.devices, parts.host]
+    placement = placed(model, launch, devices)
+    first = 0 if devices and extras.projector_on_device else len(places) - 1
+    places[first] = replace(places[first], projector=extras.projector)
+    for tensor in extras.adapters:
+        place = placement.of(_layer_of_base(tensor, model))
+        at = len(places) - 1 if place == HOST else place
+        size = cuda_bytes(tensor) if devices else tensor.nbytes
+        places[at] = replace(places[at], adapter=places[at].adapter + size)
+    if extras.draft is not None and extras.draft_launch is not None:
+        beside = footprint(extras.draft, extras.draft_launch, devices, build)
+        places = [a + b for a, b in zip(places, (*beside.devices, beside.host), strict=True)]
+    if launch.mtp and model.all_layers > model.layers:
+        at = len(places) - 1 if placement.output == HOST else placement.output
+        places[at] = places[at] + _mtp(model, launch, devices, build)
+    return replace(parts, devices=tuple(places[:-1]), host=places[-1])
+
+
+def _layer_of_base(tensor: Tensor, model: Model) -> int | None:
+    layer = layer_of(tensor)
+    return layer if layer is not None and layer < model.layers else None
+
+
+def _mtp(model: Model, launch: Launch, devices: int, build: Build) -> Parts:
+    """Drafting layers have a cache for the whole context, and a compute buffer of their own."""
+    flash = flash_attention(model, launch, on_gpu=devices > 0)
+    caching = [n for n in range(model.layers) if model.caches[n] and model.kv_heads[n]]
+    kv = kv_bytes(model, launch, caching[-1], flash=flash) if caching else 0
+    alone = footprint(model, replace(launch, mtp=False), min(devices, 1), build)
+    compute = (alone.devices[0] if alone.devices else alone.host).compute
+    return Parts(kv=kv * (model.all_layers - model.layers), compute=compute)

@@ -1,0 +1,40 @@
+"""What would fit: the largest context, the most slots, the fewest cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from lmxd.gguf.launch import Launch
+
+_MOST_SLOTS = 256
+
+
+def largest_context(launch: Launch, fits: Callable[[Launch], bool], most: int, step: int = 256) -> int | None:
+    """The largest context up to ``most``, in whole steps, for which ``fits``; None if there is none.
+
+    Bytes grow with the context, so halving the interval finds it.
+    """
+    found = _most(most // step, lambda n: fits(replace(launch, context=n * step)))
+    return found * step or None
+
+
+def most_slots(launch: Launch, fits: Callable[[Launch], bool]) -> int | None:
+    """How many slots of the context asked for would fit; None if not one does."""
+    return _most(_MOST_SLOTS, lambda n: fits(replace(launch, slots=n))) or None
+
+
+def fewest_cards(fits: Callable[[int], bool], most: int = 16) -> int | None:
+    """How many cards alike are needed; None if even ``most`` are not enough."""
+    return next((n for n in range(1, most + 1) if fits(n)), None)
+
+
+def _most(high: int, fits: Callable[[int], bool]) -> int:
+    low = 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,97 @@
+"""What was observed of real instances, and what it says of the next: pure, the file is elsewhere.
+
+An observation belongs to a card, its driver and the engine's build; with another driver or build nothing
+of it counts. It corrects upwards only where it must: what was once measured is never promised below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+_SPREAD: Final = 8 * 2**20
+"""Of the context of one card between launches (595 to 603 MiB over 50 on an H100)."""
+
+
+RAM: Final = "RAM"
+"""The name of the card that is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """A GPU as NVML names it, its driver, and the engine's build: what an observation holds for."""
+
+    name: str = ""
+    driver: str = ""
+    build: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """Bytes of one launch on one card. ``launch`` tells launches apart: model file and settings.
+
+    ``predicted`` is what the closed form had without the process's context; ``loaded`` what the
+    process took when ready, ``prompted`` the most since; ``count`` how many instances agree.
+    """
+
+    card: Card
+    launch: str
+    model: str
+    buffers: int
+    predicted: int
+    loaded: int
+    prompted: int
+    count: int = 1
+
+    def merged(self, later: Observation) -> Observation:
+        """Two looks at the same launch: the larger figures of both."""
+        return Observation(
+            card=later.card,
+            launch=later.launch,
+            model=later.model,
+            buffers=max(self.buffers, later.buffers),
+            predicted=later.predicted,
+            loaded=max(self.loaded, later.loaded),
+            prompted=max(self.prompted, later.prompted),
+            count=self.count + later.count,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """All observations that count."""
+
+    observations: tuple[Observation, ...] = field(default=())
+
+    def context(self, card: Card) -> tuple[int, int] | None:
+        """(bytes, plus or minus) of a process's context on ``card``: the most that was seen; None if nothing was."""
+        seen = [o.loaded - o.buffers for o in self._of(card) if o.loaded and o.buffers]
+        return (max(seen), _SPREAD) if seen else None
+
+    def shortfall(self, card: Card) -> int:
+        """By how much the estimate of any launch on ``card`` was once exceeded, with the context as it is now."""
+        context = self.context(card)
+        if context is None:
+            return 0
+        return max(0, *(o.prompted - o.predicted - context[0] for o in self._of(card)))
+
+    def same(self, card: Card, launch: str) -> Observation | None:
+        """What an exact repeat of ``launch`` took."""
+        return next((o for o in self._of(card) if o.launch == launch), None)
+
+    def _of(self, card: Card) -> Iterable[Observation]:
+        return (o for o in self.observations if o.card == card)
+
+
+NOTHING_LEARNED: Final = Learned()
+
+
+def kept(observations: Iterable[Observation], new: Observation, most: int) -> tuple[Observation, ...]:
+    """With one more; the oldest go when there are too many."""
+    old = list(observations)
+    same = next((o for o in old if (o.card, o.launch) == (new.card, new.launch)), None)
+    if same is not None:
+        old.remove(same)
+        new = same.merged(new)
+    return (*old, new)[-most:]

@@ -1,0 +1,93 @@
+"""What llama.cpp knows of each architecture and no file says: which layers slide, keep a state, or keep nothing.
+
+Source: llama.cpp build 11434, src/models/*.cpp (hyper-parameters) and src/llama-model.cpp:create_memory.
+An architecture that is not here is not guessed at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Memory(Enum):
+    """What a layer keeps of the tokens before."""
+
+    CACHE = "a KV cache on every layer"
+    NOTHING = "no cache: encoders and diffusion models"
+    STATE = "a recurrent state on every layer"
+    BOTH = "a KV cache and a state on every layer"
+    BY_HEADS = "a state where head_count_kv is 0, else a cache"
+    BY_HEADS_AND_FEED_FORWARD = "as BY_HEADS, but nothing where the layer is a feed-forward one"
+    BY_INTERVAL = "a cache on every n-th layer, else a state"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture:
+    """``period``: every n-th layer attends to everything, the others to a window; the first of each
+    n if ``full_first``. 0: no layer slides, unless the file says which.
+
+    ``window`` is the default in tokens; ``fixed`` if the file cannot change it. ``needs_window``: without
+    a window in the file no layer slides.
+    """
+
+    memory: Memory = Memory.CACHE
+    period: int = 0
+    full_first: bool = False
+    window: int = 0
+    fixed: bool = False
+    needs_window: bool = True
+
+
+_FULL = """llama mistral3 mistral4 qwen qwen2 qwen2vl qwen3 qwen3vl phi2 phi3 granite graniteswitch glm4 smollm3
+starcoder starcoder2 stablelm internlm2 xverse command-r gemma deci nemotron exaone arcee ernie4_5 hunyuan-dense
+hunyuan_vl seed_oss apertus orion baichuan falcon gpt2 gptneox minicpm minicpm3 chatglm bloom mpt refact codeshell
+openelm jais jais2 plamo maincoder olmo qwen2moe qwen3moe qwen3vlmoe phimoe olmoe dbrx grok arctic deepseek glm4moe
+minimax-m2 ernie4_5-moe bailingmoe bailingmoe2 dots1 hunyuan-moe hy_v3 granitemoe grovemoe deepseek2 deepseek2-ocr
+plm bitnet chameleon cogvlm pangu-embedded paddleocr llama-embed talkie""".split()
+
+_ENCODERS = """bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert dream llada
+llada-moe rnd1""".split()
+
+ARCHITECTURES: Final[dict[str, Architecture]] = {
+    **{name: Architecture() for name in _FULL},
+    **{name: Architecture(memory=Memory.NOTHING) for name in _ENCODERS},
+    "gemma-embedding": Architecture(memory=Memory.NOTHING),
+    "gemma2": Architecture(period=2, window=4096, needs_window=False),
+    "gemma3": Architecture(period=6),
+    "gemma3n": Architecture(period=5),
+    "gemma4": Architecture(),
+    "gpt-oss": Architecture(period=2),
+    "cohere2": Architecture(period=4),
+    "cohere2moe": Architecture(period=4, full_first=True),
+    "olmo2": Architecture(period=4),
+    "exaone4": Architecture(period=4, window=4096, needs_window=False),
+    "exaone-moe": Architecture(period=4, window=128, needs_window=False),
+    "afmoe": Architecture(period=4),
+    "plamo3": Architecture(period=8),
+    "mellum": Architecture(period=4),
+    "muse-glimmer": Architecture(period=4),
+    "llama4": Architecture(period=4, window=8192, fixed=True, needs_window=False),
+    "laguna": Architecture(period=4, full_first=True),
+    "smallthinker": Architecture(period=4, full_first=True, window=4096, fixed=True),
+    **{name: Architecture() for name in ("granite_swa", "maple", "mimo2", "spark2_5", "step35")},
+    **{name: Architecture(memory=Memory.STATE) for name in "mamba mamba2 rwkv6 rwkv6qwen2 rwkv7 arwkv7".split()},
+    "falcon-h1": Architecture(memory=Memory.BOTH),
+    **{
+        name: Architecture(memory=Memory.BY_HEADS)
+        for name in "jamba granitehybrid lfm2 lfm2moe plamo2 kimi-linear bailingmoe3".split()
+    },
+    "nemotron_h": Architecture(memory=Memory.BY_HEADS_AND_FEED_FORWARD),
+    "nemotron_h_moe": Architecture(memory=Memory.BY_HEADS_AND_FEED_FORWARD),
+    **{name: Architecture(memory=Memory.BY_INTERVAL) for name in "qwen3next qwen35 qwen35moe minimax-01".split()},
+}
+
+PATTERN_ARCHITECTURES: Final = frozenset({"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35"})
+"""The file itself lists which layers slide."""
+
+SHARED_CACHE: Final[dict[str, int]] = {"gemma3n": 20}
+"""Layers from here on use the cache of earlier ones; others say so in attention.shared_kv_layers."""
+
+NEVER_TIED: Final = frozenset(_ENCODERS) - {"dream", "llada", "rnd1"} | {"bitnet"}
+"""Without output.weight these have no output on the device; all others use the embeddings, and copy them."""

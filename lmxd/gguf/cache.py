@@ -1,0 +1,42 @@
+"""KV cache and recurrent state: bytes per layer. Exact.
+
+Sources, llama.cpp build 11434: src/llama-kv-cache.cpp, src/llama-kv-cache-iswa.cpp,
+src/llama-memory-recurrent.cpp.
+"""
+
+from __future__ import annotations
+
+from lmxd.gguf.launch import Launch, padded
+from lmxd.gguf.model import Model
+from lmxd.gguf.types import CACHE_TYPES, TensorType
+
+
+def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool) -> int:
+    """What a layer caches. Without flash attention V is transposed, and each layer's row as wide as the widest."""
+    if not model.caches[layer] or not model.kv_heads[layer]:
+        return 0
+    rows = launch.streams * cells(model, launch, sliding=model.slides[layer])
+    k = _row(CACHE_TYPES[launch.cache_type_k], model.key_length(layer) * model.kv_heads[layer])
+    if model.mla:
+        return rows * k
+    width = model.value_length(layer) * model.kv_heads[layer] if flash else model.widest_value
+    return rows * (k + _row(CACHE_TYPES[launch.cache_type_v], width))
+
+
+def state_bytes(model: Model, launch: Launch, layer: int) -> int:
+    """The recurrent state of a layer, in f32 and one for each slot, whatever the context."""
+    if not model.states[layer]:
+        return 0
+    return 4 * launch.slots * (1 + launch.drafted) * model.state_width
+
+
+def cells(model: Model, launch: Launch, *, sliding: bool) -> int:
+    """KV cells of one stream; a sliding layer keeps its window and a micro-batch."""
+    if not sliding or launch.swa_full:
+        return launch.cells
+    slots = launch.slots if launch.unified else 1
+    return padded(min(launch.cells, model.window * slots + launch.ubatch_asked))
+
+
+def _row(kind: TensorType, n: int) -> int:
+    return -(-n // kind.block) * kind.size

@@ -1,0 +1,145 @@
+"""The compute buffers: the inputs of the graph and the most that is alive at once while it runs.
+
+llama.cpp reserves them for the largest micro-batch (src/llama-context.cpp:graph_reserve) with an
+allocator that reuses what is no longer needed (ggml-alloc.c), so a buffer is the largest of its moments
+and not their sum. The moments below were found by comparing with what build 11434 prints, for over 90
+architectures (bench/estimator.py repeats it). All are counted in floats per token of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lmxd.gguf.builds import Build
+from lmxd.gguf.cache import cells
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.model import Model
+from lmxd.gguf.moments import attention, beside, experts, feed_forward, recurrent
+from lmxd.gguf.types import CACHE_TYPES
+
+_INDEX_BYTES: Final = 64
+"""Positions and cache indices: bytes per token of a micro-batch and cache, rounded up."""
+
+_PARALLEL: Final = frozenset({"cohere2", "cohere2moe", "command-r", "falcon", "gptneox", "phi2", "plamo", "stablelm"})
+"""Attention and feed-forward side by side: what attention needs stays while the feed-forward runs."""
+
+_ALL_OUTPUTS: Final = frozenset({"cogvlm"})
+"""Logits of every token, whether they are asked for or not."""
+
+_NO_FLASH: Final = frozenset({"grok"})
+_FLASH_HEADS: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
+_FLASH_PAIRS: Final = {(192, 128): 8, (320, 256): 32, (512, 512): 2, (576, 512): 2}
+"""Head sizes of K and V for which CUDA has a kernel (fattn.cu) -> query heads per KV head that it needs."""
+
+_PIPELINE_COPIES: Final = 4
+"""GGML_SCHED_MAX_COPIES: of the inputs of each device, where several work in a pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Bytes. ``devices``: of each; ``pinned``: of the host beside GPUs, or all of it without."""
+
+    devices: tuple[int, ...]
+    host: int
+
+
+def compute(
+    model: Model, launch: Launch, build: Build, *, flash: bool, devices: int, whole: bool, left: int
+) -> Compute:
+    """The buffers of a launch on so many devices; ``left`` is the largest matrix that stays on the host."""
+    ub, e = launch.tokens, model.embedding
+    if not devices:
+        return Compute((), _single(model, launch, build, flash=flash, on_gpu=False))
+    first = _single(model, launch, build, flash=flash, on_gpu=True)
+    mask, inputs = mask_bytes(model, launch, flash), 4 * ub * e * build.gpu_inputs
+    peak = first - mask - inputs
+    pipelined = devices > 1 and whole and launch.cache_on_device and not launch.overrides
+    copies = _PIPELINE_COPIES if pipelined else 1
+    rest = peak + copies * (mask + 4 * ub * e) + (12 if pipelined else 4) * ub * e
+    host = mask + 4 * ub * e * build.gpu_inputs
+    if pipelined:
+        first = peak + copies * (mask + inputs)
+        host = copies * mask + 40 * ub * e
+    offloaded = left if launch.op_offload else 0
+    if not whole and not launch.op_offload:
+        host = max(host, _single(model, launch, build, flash=flash, on_gpu=False))
+    return Compute((first + offloaded, *(rest,) * (devices - 1)), host)
+
+
+def flash_attention(model: Model, launch: Launch, *, on_gpu: bool) -> bool:
+    """What ``--flash-attn auto`` comes to: on where the device can, or where a quantized V cache needs it."""
+    if launch.flash == "off" or model.arch in _NO_FLASH:
+        return False
+    return launch.flash == "on" or launch.quantized_v or not on_gpu or has_flash_kernel(model)
+
+
+def has_flash_kernel(model: Model) -> bool:
+    """Whether CUDA has a kernel for every layer that caches; without one the CPU would do it."""
+    return all(
+        _has_kernel(model, layer) for layer in range(model.layers) if model.caches[layer] and model.kv_heads[layer]
+    )
+
+
+def _has_kernel(model: Model, layer: int) -> bool:
+    key, value = model.key_length(layer), model.value_length(layer)
+    if key == value and key in _FLASH_HEADS:
+        return True
+    grouped = model.heads[layer] // model.kv_heads[layer]
+    needed = _FLASH_PAIRS.get((key, value))
+    return needed is not None and grouped >= 2 and grouped % needed == 0
+
+
+def mask_bytes(model: Model, launch: Launch, flash: bool) -> int:
+    """Which token sees which: tokens by cells, f16 with flash attention and f32 without."""
+    if any(model.caches):
+        sliding = cells(model, launch, sliding=True) if any(model.slides) else 0
+        width = launch.cells + sliding
+    else:
+        width = 0 if any(model.states) else launch.tokens * (2 if any(model.slides) else 1)
+    return launch.tokens * width * (2 if flash else 4)
+
+
+def _single(model: Model, launch: Launch, build: Build, *, flash: bool, on_gpu: bool) -> int:
+    """One device, or the host alone: inputs and mask, and the largest moment."""
+    ub, e = launch.tokens, model.embedding
+    inputs = e * (build.gpu_inputs if on_gpu else build.host_inputs)
+    if "position_embd.weight" in model.shapes and on_gpu:
+        inputs -= e
+    inputs += beside(model, on_gpu=on_gpu)
+    scratch = _flash_scratch(model, launch) if flash and on_gpu and has_flash_kernel(model) else 0
+    block, held = max(feed_forward(model), experts(model)), 0
+    if model.arch in _PARALLEL:
+        ungated = "blk.0.ffn_gate.weight" not in model.shapes and "blk.0.ffn_gate_exps.weight" not in model.shapes
+        block += e if ungated or model.arch == "cohere2" else 0
+        held = scratch + (4 * ub * max(model.heads) * model.key if scratch and launch.quantized_v else 0)
+    outputs = ub if model.arch in _ALL_OUTPUTS else launch.outputs
+    peak = max(
+        4 * ub * (inputs + block) + held,
+        4 * (4 * ub * e + outputs * model.vocabulary),
+        4 * ub * (inputs + attention(model, launch, flash=flash)) + scratch,
+        4 * ub * inputs + recurrent(model, launch, on_gpu=on_gpu),
+    )
+    caches = 2 if any(model.slides) else 1
+    return mask_bytes(model, launch, flash) + peak + _rotations(model, launch) + _INDEX_BYTES * ub * caches
+
+
+def _flash_scratch(model: Model, launch: Launch) -> int:
+    """CUDA's flash attention works on f16: K and V of the widest layer are copied if they are not."""
+    if not any(model.caches):
+        return 0
+    rows, found = launch.streams * launch.cells, 0
+    for layer, heads in enumerate(model.kv_heads):
+        k = 2 * rows * model.key_length(layer) * heads if launch.cache_type_k != "f16" else 0
+        v = 2 * rows * model.value_length(layer) * heads if launch.cache_type_v != "f16" and not model.mla else 0
+        found = max(found, k + v)
+    return found
+
+
+def _rotations(model: Model, launch: Launch) -> int:
+    """A quantized cache is rotated first: one square f32 matrix each for K and V is an input of the graph."""
+    if not any(model.caches):
+        return 0
+    k = CACHE_TYPES[launch.cache_type_k].quantized * model.key**2
+    v = CACHE_TYPES[launch.cache_type_v].quantized * model.value**2
+    return 4 * (k + v)

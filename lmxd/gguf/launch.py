@@ -1,0 +1,82 @@
+"""How llama-server is to be started, as far as it decides about memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lmxd.gguf.types import CACHE_TYPES
+
+_PAD: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """``--override-tensor``: tensors whose name contains ``pattern`` go to the host, or to a device by its number."""
+
+    pattern: str
+    device: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """``context`` is tokens per slot; of all slots together if ``unified``. ``gpu_layers`` None means all.
+
+    ``split`` are the shares of several devices, all equal if empty. ``outputs_all``: embedding and
+    reranking servers compute an output for every token of a micro-batch. ``drafted``: tokens that
+    are proposed ahead by a draft model or by the model's own MTP layers. ``repack``: types of weights
+    that the CPU at hand rearranges.
+    """
+
+    context: int
+    slots: int = 1
+    unified: bool = False
+    ubatch: int = 512
+    batch: int = 2048
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    flash: str = "auto"
+    gpu_layers: int | None = None
+    outputs_all: bool = False
+    swa_full: bool = False
+    cache_on_device: bool = True
+    op_offload: bool = True
+    overrides: tuple[Override, ...] = ()
+    split: tuple[float, ...] = ()
+    mmap: bool = True
+    repack: frozenset[str] = frozenset()
+    drafted: int = 0
+    mtp: bool = False
+
+    @property
+    def cells(self) -> int:
+        """KV cells of one stream."""
+        return padded(self.context, _PAD)
+
+    @property
+    def streams(self) -> int:
+        """Caches beside each other: one for all slots if they share it."""
+        return 1 if self.unified else self.slots
+
+    @property
+    def ubatch_asked(self) -> int:
+        """The micro-batch as llama.cpp notes it: no more than a batch."""
+        return min(self.ubatch, self.batch)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a micro-batch."""
+        return min(self.ubatch_asked, self.cells * self.streams)
+
+    @property
+    def outputs(self) -> int:
+        """Tokens of a micro-batch for which logits are computed."""
+        return self.tokens if self.outputs_all else min(self.tokens, self.slots * (1 + self.drafted))
+
+    @property
+    def quantized_v(self) -> bool:
+        return CACHE_TYPES[self.cache_type_v].quantized
+
+
+def padded(n: int, to: int = _PAD) -> int:
+    return -(-n // to) * to

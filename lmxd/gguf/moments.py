@@ -1,0 +1,109 @@
+"""The moments at which most is alive, by kind of block: floats per token of a micro-batch, beside the inputs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.model import Model
+
+_REMEMBERED: Final = 64
+"""Models whose widths are kept: looking through all tensors takes longer than the rest of an estimate."""
+
+
+@lru_cache(_REMEMBERED)
+def feed_forward(model: Model) -> int:
+    """The widest dense block, or block of shared experts: gate, up and activation."""
+    return max(
+        (
+            _block(model, f"blk.{layer}.ffn_{{}}{kind}.weight")
+            for layer in range(model.layers)
+            for kind in ("", "_shexp")
+        ),
+        default=0,
+    )
+
+
+def _block(model: Model, name: str) -> int:
+    """Without a gate the activation replaces what it came from."""
+    down, up = model.shapes.get(name.format("down")), model.shapes.get(name.format("up"))
+    if down is None:
+        return 0
+    gated = name.format("gate") in model.shapes or (up is not None and up.shape[-1] == 2 * down.shape[0])
+    return (3 if gated else 1) * down.shape[0]
+
+
+@lru_cache(_REMEMBERED)
+def experts(model: Model) -> int:
+    """The experts used by a token: gate, up and activation, or their outputs and the weighted ones."""
+    used, e = model.experts_used, model.embedding
+    widest = max((t.shape[0] for name, t in model.shapes.items() if name.endswith("ffn_down_exps.weight")), default=0)
+    if not widest or not used:
+        return 0
+    gated = any(".ffn_gate_exps." in name or ".ffn_gate_up_exps." in name for name in model.shapes)
+    if not gated:
+        return used * widest + used * e
+    return max(3 * used * widest, 2 * used * e + (e if used > 2 else 0))
+
+
+@lru_cache(_REMEMBERED)
+def beside(model: Model, *, on_gpu: bool) -> int:
+    """What stays through all layers beside the inputs: gemma3n's and gemma4's embeddings of every layer."""
+    table = model.shapes.get("per_layer_token_embd.weight")
+    if table is None:
+        return 0
+    if any(name.startswith("altup_proj") for name in model.shapes):
+        return table.shape[0] + 5 * model.embedding
+    return table.shape[0] + (0 if on_gpu else 2 * model.embedding)
+
+
+def attention(model: Model, launch: Launch, *, flash: bool) -> int:
+    """Queries; without flash attention also keys, values, and scores of every head for every cell."""
+    if not any(model.caches) and any(model.states):
+        return 0
+    heads, kv_heads = max(model.heads, default=0), max(model.kv_heads, default=0)
+    queries = heads * max(model.key, model.key_sliding)
+    if flash:
+        return queries + (heads * (model.value + model.head_of_mla) if model.mla else 0)
+    cells = launch.cells if any(model.caches) else launch.tokens
+    uneven = model.qk_norm or model.mla or model.experts_used or any(model.slides)
+    slack = 2 * queries if uneven and queries > model.embedding else 0
+    return queries + 2 * kv_heads * max(model.key, model.key_sliding) + heads * cells + slack
+
+
+def recurrent(model: Model, launch: Launch, *, on_gpu: bool) -> int:
+    """Bytes of a recurrent block, and of the states of all slots that pass through it."""
+    if not any(model.states):
+        return 0
+    floats, states = _recurrent_floats(model, on_gpu), launch.slots
+    if _is_delta_net(model) and launch.slots > 1:
+        states *= 2
+    return 4 * launch.tokens * floats + 4 * states * model.state_width
+
+
+def _is_delta_net(model: Model) -> bool:
+    return model.arch in {"qwen3next", "qwen35", "qwen35moe"}
+
+
+@lru_cache(_REMEMBERED)
+def _recurrent_floats(model: Model, on_gpu: bool) -> int:
+    inner, state, conv = model.ssm_inner, model.ssm_state, model.ssm_conv
+    match model.arch:
+        case "qwen35" | "qwen35moe":
+            return 2 * conv
+        case "qwen3next":
+            return 2 * conv + inner + inner // 2
+        case "plamo2":
+            return 5 * inner
+        case "rwkv6" | "rwkv6qwen2":
+            return 10 * model.embedding
+        case "rwkv7" | "arwkv7":
+            return 13 * model.embedding
+    if "blk.0.ssm_x.weight" in model.shapes or any(n.endswith(".ssm_x.weight") for n in model.shapes):
+        return 4 * inner + model.ssm_dt + 2 * state if on_gpu else 5 * inner
+    if inner:
+        projected = next((t.shape[1] for n, t in model.shapes.items() if n.endswith(".ssm_in.weight")), 2 * inner)
+        both = model.embedding if model.arch == "falcon-h1" else 0
+        return projected + 2 * conv + inner + (0 if on_gpu else both)
+    return 0
