@@ -80,7 +80,7 @@ def _mtp(model: Model, launch: Launch, devices: int, build: Build) -> Parts:
     """Drafting layers have a cache for the whole context, and a compute buffer of their own."""
     flash = flash_attention(model, launch, on_gpu=devices > 0)
     caching = [n for n in range(model.layers) if model.caches[n] and model.kv_heads[n]]
-    kv = kv_bytes(model, launch, caching[-1], flash=flash) if caching else 0
+    kv = kv_bytes(model, launch, caching[-1], flash=flash, on_gpu=devices > 0) if caching else 0
     alone = footprint(model, replace(launch, mtp=False), min(devices, 1), build)
     compute = (alone.devices[0] if alone.devices else alone.host).compute
     return Parts(kv=kv * (model.all_layers - model.layers), compute=compute)

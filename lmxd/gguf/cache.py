@@ -6,21 +6,28 @@ src/llama-memory-recurrent.cpp.
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmxd.gguf.launch import Launch, padded
 from lmxd.gguf.model import Model
 from lmxd.gguf.types import CACHE_TYPES, TensorType
 
+_ROW: Final = 512
 
-def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool) -> int:
-    """What a layer caches. Without flash attention V is transposed, and each layer's row as wide as the widest."""
+
+def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: bool) -> int:
+    """What a layer caches. Without flash attention V is transposed, and each layer's row as wide as the widest.
+
+    CUDA pads a quantized cache's last row, as it does with weights.
+    """
     if not model.caches[layer] or not model.kv_heads[layer]:
         return 0
     rows = launch.streams * cells(model, launch, sliding=model.slides[layer])
-    k = _row(CACHE_TYPES[launch.cache_type_k], model.key_length(layer) * model.kv_heads[layer])
+    k = _cached(CACHE_TYPES[launch.cache_type_k], rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
     if model.mla:
-        return rows * k
+        return k
     width = model.value_length(layer) * model.kv_heads[layer] if flash else model.widest_value
-    return rows * (k + _row(CACHE_TYPES[launch.cache_type_v], width))
+    return k + _cached(CACHE_TYPES[launch.cache_type_v], rows, width, on_gpu)
 
 
 def state_bytes(model: Model, launch: Launch, layer: int) -> int:
@@ -36,6 +43,11 @@ def cells(model: Model, launch: Launch, *, sliding: bool) -> int:
         return launch.cells
     slots = launch.slots if launch.unified else 1
     return padded(min(launch.cells, model.window * slots + launch.ubatch_asked))
+
+
+def _cached(kind: TensorType, rows: int, width: int, on_gpu: bool) -> int:
+    padding = -width % _ROW if kind.quantized and on_gpu else 0
+    return rows * _row(kind, width) + _row(kind, padding)
 
 
 def _row(kind: TensorType, n: int) -> int:

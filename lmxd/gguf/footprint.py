@@ -101,6 +101,6 @@ def _memory(
     state: dict[Place, int] = {}
     for layer in range(model.layers):
         place = layers[layer] if launch.cache_on_device else HOST
-        kv[place] = kv.get(place, 0) + kv_bytes(model, launch, layer, flash=flash)
+        kv[place] = kv.get(place, 0) + kv_bytes(model, launch, layer, flash=flash, on_gpu=place != HOST)
         state[place] = state.get(place, 0) + state_bytes(model, launch, layer)
     return kv, state

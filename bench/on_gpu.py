@@ -1,0 +1,182 @@
+"""Real launches on a real GPU, for bench/estimator.py: buffers as printed, the process as NVML has it.
+
+Needs a CUDA llama-server and, for the comparison, llama-fit-params on PATH. Each launch is measured when ready,
+after a prompt of 2,000 tokens and after one of 3,500. Several run at a time: NVML tells processes apart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shapes import shapes, written
+
+MODELS = [name for name in shapes() if "@" not in name and name != "falcon-h1-7b"]
+SETTINGS = (
+    "-c 4096 -np 1",
+    "-c 16384 -np 4",
+    "-c 8192 -np 1 -ctk q8_0 -ctv q8_0",
+    "-c 8192 -np 1 -ctk q4_0 -ctv q4_0",
+    "-c 8192 -np 1 -ub 2048 -b 2048",
+    "-c 8192 -np 2 -fa off",
+    "-c 8192 -np 1 -ngl HALF",
+    "-c 8192 -np 1 -ncmoe HALF",
+)
+BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute) buffer size = +([\d.]+) MiB")
+FIT = re.compile(r"^(\S+) (\d+) (\d+) (\d+)", re.MULTILINE)
+GIB = 2**30
+
+
+def launches() -> Iterator[tuple[str, str]]:
+    """(model, flags) of everything that is to be measured."""
+    for name in MODELS:
+        metadata = shapes()[name][0]
+        arch = metadata["general.architecture"]
+        half, trained = metadata[f"{arch}.block_count"] // 2 + 1, metadata[f"{arch}.context_length"]
+        for setting in SETTINGS:
+            if "ncmoe" in setting and f"{arch}.expert_count" not in metadata:
+                continue
+            flags = setting.replace("HALF", str(half))
+            size = int(flags.split()[1])
+            yield name, flags if size <= trained else flags.replace(f"-c {size}", f"-c {trained}", 1)
+
+
+class Gpu:
+    """The first one."""
+
+    def __init__(self) -> None:
+        import pynvml
+
+        self.nvml = pynvml
+        pynvml.nvmlInit()
+        self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.name, self.driver = pynvml.nvmlDeviceGetName(self.handle), pynvml.nvmlSystemGetDriverVersion()
+        self.capacity = pynvml.nvmlDeviceGetMemoryInfo(self.handle).total
+
+    def used_by(self, pid: int) -> int:
+        found = self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+        return next((p.usedGpuMemory or 0 for p in found if p.pid == pid), 0)
+
+
+class Room:
+    """Lets as many launches run at a time as the card can hold."""
+
+    def __init__(self, size: int) -> None:
+        self.left, self.size, self.changed = size, size, threading.Condition()
+
+    def take(self, n: int) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.left >= n or self.left == self.size)
+            self.left -= n
+
+    def give(self, n: int) -> None:
+        with self.changed:
+            self.left += n
+            self.changed.notify_all()
+
+
+def measure(out: Path, workers: int, seconds: float, skip: Sequence[tuple[str, str]] = ()) -> None:
+    """Append one JSON line for each launch to ``out``, for so many seconds at most."""
+    gpu, until = Gpu(), time.monotonic() + seconds
+    room, lock = Room(gpu.capacity - 2 * GIB), threading.Lock()
+    with tempfile.TemporaryDirectory() as scratch, out.open("a") as file:
+        directory = Path(scratch)
+        files = {name: written(directory, name, speaking=True) for name in MODELS}
+
+        def one(number: int, name: str, flags: str) -> None:
+            if time.monotonic() > until:
+                return
+            need = min(files[name].stat().st_size + 8 * GIB, room.size)
+            room.take(need)
+            try:
+                row = launch(gpu, files[name], name, flags, 21000 + number)
+            finally:
+                room.give(need)
+            with lock:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+
+        with ThreadPoolExecutor(workers) as pool:
+            todo = [job for job in launches() if job not in skip]
+            list(pool.map(lambda job: one(job[0], *job[1]), enumerate(todo)))
+
+
+def launch(gpu: Gpu, path: Path, name: str, flags: str, port: int) -> dict[str, Any]:
+    """One launch and what llama-fit-params says of the same."""
+    words = flags.split() + ([] if "-ngl" in flags else ["-ngl", "999"])
+    row: dict[str, Any] = {"model": name, "flags": flags, "card": gpu.name, "driver": gpu.driver, "fit": fit(path, words)}
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(
+            ["llama-server", "-m", str(path), *words, "--fit", "off", "--port", str(port), "-lv", "4"],
+            stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            row["ready"] = ready(server, port)
+            if row["ready"]:
+                row["loaded"] = gpu.used_by(server.pid)
+                for key, tokens in (("prompted", 2000), ("longer", 3500)):
+                    with suppress(OSError):  # longer than the context
+                        ask(port, tokens)
+                    row[key] = gpu.used_by(server.pid)
+        finally:
+            server.kill()
+            server.wait()
+        log.seek(0)
+        text = log.read()
+    row["buffers"] = buffers(text)
+    if not row["ready"]:
+        row["said"] = text[-300:]
+    return row
+
+
+def fit(path: Path, words: Sequence[str]) -> int | None:
+    """MiB on the device by llama-fit-params; None if there is none, or it fails."""
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["llama-fit-params", "-m", str(path), *words, "-fitp", "on"], capture_output=True, text=True, timeout=60
+        )
+        return sum(sum(map(int, m.groups()[1:])) for m in FIT.finditer(done.stdout) if m[1] == "CUDA0") or None
+    return None
+
+
+def buffers(text: str) -> dict[str, float]:
+    """MiB by place and kind, as printed; of a compute buffer that was reserved twice the last."""
+    found: dict[str, float] = {}
+    for place, kind, size in BUFFER.findall(text):
+        key = f"{place}.{kind}"
+        found[key] = float(size) if kind == "compute" else round(found.get(key, 0.0) + float(size), 2)
+    return found
+
+
+def ready(server: subprocess.Popen[Any], port: int) -> bool:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and server.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+            if answer.status == 200:
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def ask(port: int, tokens: int) -> None:
+    body = json.dumps({"prompt": [300 + 7 * n % 900 for n in range(tokens)], "n_predict": 4, "cache_prompt": False})
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/completion", body.encode())
+    urllib.request.urlopen(request, timeout=120).close()
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    known = [json.loads(line) for line in target.read_text().splitlines()] if target.exists() else []
+    done = [(row["model"], row["flags"]) for row in known]
+    measure(target, workers=int(sys.argv[2]), seconds=float(sys.argv[3]), skip=done)
