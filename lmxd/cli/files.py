@@ -60,11 +60,15 @@ def estimates_in(directory: Path, wanted: Wanted) -> list[es.Estimated | LmxdErr
 
 
 def of_file(path: Path, wanted: Wanted, *, fits: bool = False) -> es.Estimated:
-    """Of one file. LmxdError: ``model_file_missing``, ``bad_model_file``, ``invalid_params``."""
+    """Of one file; beside a GPU the CPU rearranges no weights.
+
+    LmxdError: ``model_file_missing``, ``bad_model_file``, ``invalid_params``.
+    """
     arguments = parse(_words(wanted), repacked_types())
     places = [] if arguments.in_ram else _places(wanted)
     places = places[:1] if arguments.one_card else places
-    launch, covered = _launch(path, wanted, arguments, on_gpu=bool(places))
+    arguments, covered = _resolved(path, wanted, arguments)
+    launch = replace(arguments.launch, repack=frozenset()) if places else arguments.launch
     extras = _extras(arguments)
     estimator = _estimator(wanted)
     cards = tuple(place.card for place in places)
@@ -95,18 +99,17 @@ def _words(wanted: Wanted) -> str:
     return " ".join(words + ([f"-ctv {wanted.v}"] if wanted.v else []))
 
 
-def _launch(path: Path, wanted: Wanted, arguments: Arguments, *, on_gpu: bool) -> tuple[Launch, bool]:
-    """(the launch, whether the closed form covers the model). Beside a GPU the CPU rearranges nothing."""
+def _resolved(path: Path, wanted: Wanted, arguments: Arguments) -> tuple[Arguments, bool]:
+    """(arguments with a context, whether the closed form covers the model)."""
     try:
         trained, covered = read_model(path).context, True
     except LmxdError as error:
         if error.data.get("uncovered") is None:
             raise
-        trained, covered = int(error.data.get("context", DEFAULT_CONTEXT)), False
+        trained, covered = int(error.data["context"]), False
     asked = wanted.flags is not None or wanted.ctx is not None
     usual = trained if asked else min(DEFAULT_CONTEXT, trained) * arguments.launch.slots
-    launch = arguments.resolved(usual or DEFAULT_CONTEXT).launch
-    return (replace(launch, repack=frozenset()) if on_gpu else launch), covered
+    return arguments.resolved(usual or DEFAULT_CONTEXT), covered
 
 
 def _places(wanted: Wanted) -> list[Place]:

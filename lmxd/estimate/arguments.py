@@ -21,6 +21,7 @@ _AUTO_SLOTS: Final = 4
 """Without ``-np`` the server has four slots that share one cache."""
 
 _DRAFTED: Final = 3
+_ALL_LAYERS: Final = 999
 _EXPERTS: Final = r"blk\.({})\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _DENSE: Final = r"blk\.({})\.ffn_(up|down|gate)\."
 _ANY: Final = r"\d+"
@@ -218,8 +219,24 @@ def _arguments(
         drafted=given.number("spec-draft-n-max", _DRAFTED, most=256) if drafting else 0,
         mtp="mtp" in given.get("spec-type", ""),
     )
-    draft = Launch(
-        context=0,
+    return Arguments(
+        launch=launch,
+        context=given.number("ctx-size", 0, most=2**27),
+        in_ram=given.get("device") == "none",
+        one_card=mode == "none",
+        projector=Path(given["mmproj"]) if "mmproj" in given else None,
+        projector_on_device="no-mmproj-offload" not in given,
+        adapters=adapters,
+        draft=Path(given["spec-draft-model"]) if "spec-draft-model" in given else None,
+        draft_launch=_draft_launch(given, launch),
+        ignored=ignored,
+    )
+
+
+def _draft_launch(given: _Given, launch: Launch) -> Launch:
+    """A draft model has the target's context, slots and batches, and settings of its own for the rest."""
+    return replace(
+        Launch(context=0),
         slots=launch.slots,
         unified=launch.unified,
         cache_type_k=given.choice("spec-draft-type-k", "f16", tuple(CACHE_TYPES)),
@@ -231,18 +248,6 @@ def _arguments(
         repack=launch.repack,
         mmap=launch.mmap,
     )
-    return Arguments(
-        launch=launch,
-        context=given.number("ctx-size", 0, most=2**27),
-        in_ram=given.get("device") == "none",
-        one_card=mode == "none",
-        projector=Path(given["mmproj"]) if "mmproj" in given else None,
-        projector_on_device="no-mmproj-offload" not in given,
-        adapters=adapters,
-        draft=Path(given["spec-draft-model"]) if "spec-draft-model" in given else None,
-        draft_launch=draft,
-        ignored=ignored,
-    )
 
 
 def _flash(given: _Given) -> str:
@@ -252,7 +257,8 @@ def _flash(given: _Given) -> str:
 def _layers(given: _Given, name: str) -> int | None:
     if given.get(name) in (None, "auto", "all", "-1", "-2"):
         return None
-    return given.number(name, 0, most=2**20)
+    layers = given.number(name, 0, most=2**20)
+    return None if layers >= _ALL_LAYERS else layers
 
 
 def _split(given: _Given) -> tuple[float, ...]:
@@ -276,7 +282,7 @@ def words(launch: Launch) -> list[str]:
     found = ["-c", str(launch.context * launch.streams), "-np", str(launch.slots)]
     found += ["-b", str(launch.batch), "-ub", str(launch.ubatch), "-fa", launch.flash]
     found += ["-ctk", launch.cache_type_k, "-ctv", launch.cache_type_v]
-    found += ["-ngl", "999" if launch.gpu_layers is None else str(launch.gpu_layers)]
+    found += ["-ngl", str(_ALL_LAYERS) if launch.gpu_layers is None else str(launch.gpu_layers)]
     found += ["--kv-unified"] if launch.unified else ["--no-kv-unified"]
     for wanted, flag in (
         (launch.outputs_all, "--embedding"),

@@ -31,17 +31,22 @@ _ERROR: Final = 24 * MIB
 
 _SURE: Final = 64 * MIB
 _SURE_SHARE: Final = 100
-UNVERIFIED: Final = frozenset({"bailingmoe3", "minimax-01", "falcon-h1", "jamba", "rwkv6", "minicpm3"})
+UNVERIFIED: Final = frozenset({"bailingmoe3", "minimax-01", "falcon-h1", "jamba", "plamo2", "rwkv6", "minicpm3"})
 """Architectures whose compute buffers were not, or not always, as the closed form has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Bytes by place and part, where they come from, and plus or minus how much."""
+    """Bytes by place and part, where they come from, and plus or minus how much.
+
+    ``uncertain`` is the part of the error that is about llama-server's own buffers: what a second
+    opinion could settle.
+    """
 
     basis: Basis
     parts: Footprint
     error: int
+    uncertain: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -55,8 +60,8 @@ class Estimate:
 
     @property
     def sure(self) -> bool:
-        """Whether the error is within what is promised: 1 % or 64 MiB, whichever is larger."""
-        return self.error <= max(_SURE, (self.device or self.host) // _SURE_SHARE)
+        """Whether the buffers are known to 1 % or 64 MiB, whichever is larger."""
+        return self.uncertain <= max(_SURE, (self.device or self.host) // _SURE_SHARE)
 
 
 def estimate(
@@ -85,8 +90,14 @@ def estimate(
     )
     host = replace(parts.host, overhead=overhead.HOST + overhead.HOST_PER_TOKEN * model.vocabulary)
     found = replace(parts, devices=devices, host=host)
-    error = _error(model, launch, found, flash=flash) + max((plus for _, plus in contexts), default=0) + extras.error
-    return Estimate(basis=CLOSED_FORM, parts=found, error=error, notes=_notes(model, launch, build, cards, learned))
+    uncertain = _error(model, launch, found, flash=flash)
+    return Estimate(
+        basis=CLOSED_FORM,
+        parts=found,
+        error=uncertain + max((plus for _, plus in contexts), default=0) + extras.error,
+        uncertain=uncertain,
+        notes=_notes(model, launch, build, cards, learned),
+    )
 
 
 def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> int:
@@ -98,7 +109,9 @@ def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> in
         queries = max(model.heads, default=0) * model.key
         error += 8 * launch.tokens * queries
         error += 2 * max(model.heads, default=0) * launch.cells * launch.tokens if found.devices else 0
-    if model.arch in UNVERIFIED or len(found.devices) > 1:
+    if found.left and any(model.states) and any(model.caches):  # flash attention may then turn itself off
+        error += 4 * max(model.heads, default=0) * launch.cells * launch.tokens
+    if model.arch in UNVERIFIED or len(found.devices) > 1 or launch.mtp:
         error += max((p.compute for p in (*found.devices, found.host)), default=0) // 4
     return error
 
@@ -107,6 +120,8 @@ def _notes(model: Model, launch: Launch, build: Build, cards: Sequence[Card], le
     notes = []
     if not build.known:
         notes.append(f"this build of llama-server is not known: taken to be like {build.first}")
+    if launch.mtp:
+        notes.append("what drafting layers take is by the formula alone: it was not compared with a real launch")
     if model.arch in UNVERIFIED:
         notes.append(f"the compute buffer of {model.arch} models is uncertain")
     notes += [

@@ -61,7 +61,7 @@ def weighed(found: Estimate, other: Opinions) -> Estimate:
             if abs(a - b) > _AGREE:
                 notes.append(f"{name}: {part} {a / MIB:.1f} MiB by the closed form, {b / MIB:.1f} by the dry run")
     parts = replace(found.parts, devices=tuple(places[:-1]), host=places[-1], left=0)
-    error = found.error - found.parts.left  # how the host's matrices are copied is no longer guessed
+    error = found.error - min(found.uncertain, found.parts.left)  # how matrices are copied is no longer guessed
     return replace(found, basis=f"{found.basis}+{DRY_RUN}", parts=parts, error=error, notes=tuple(notes))
 
 

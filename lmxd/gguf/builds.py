@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A family of builds, named by its first. ``gpu_inputs`` and ``host_inputs``: how often a micro-batch's
+    """A family of builds, named by its first. How often a micro-batch's embeddings are alive beside a block:
 
-    embeddings are alive beside a block. ``known``: whether it was compared with what it prints.
+    ``gpu_inputs`` on a card, ``host_inputs`` in RAM; ``pipeline`` on the first of several cards, on the
+    others, and pinned on the host. ``known``: whether it was compared with what it prints.
     """
 
     first: int
     gpu_inputs: int
     host_inputs: int
+    pipeline: tuple[int, int, int]
     known: bool = True
 
 
-FAMILIES: Final = (Build(10400, 3, 4), Build(11400, 4, 5))
+FAMILIES: Final = (Build(10400, 3, 4, (7, 11, 2)), Build(11400, 4, 5, (16, 7, 10)))
 LATEST: Final = FAMILIES[-1]
 _TO: Final = 11500
 """Builds from here on are newer than any that was looked at."""
@@ -40,4 +42,4 @@ def family(version: str, flags: frozenset[str]) -> Build:
     if fits:
         return fits[-1]
     nearest = FAMILIES[0] if number < FAMILIES[0].first else LATEST
-    return Build(nearest.first, nearest.gpu_inputs, nearest.host_inputs, known=False)
+    return replace(nearest, known=False)

@@ -55,12 +55,13 @@ def compute(
     mask, inputs = mask_bytes(model, launch, flash), 4 * ub * e * build.gpu_inputs
     peak = first - mask - inputs
     pipelined = devices > 1 and whole and launch.cache_on_device and not launch.overrides
-    copies = _PIPELINE_COPIES if pipelined else 1
-    rest = peak + copies * (mask + 4 * ub * e) + (12 if pipelined else 4) * ub * e
-    host = mask + 4 * ub * e * build.gpu_inputs
     if pipelined:
-        first = peak + copies * (mask + inputs)
-        host = copies * mask + 40 * ub * e
+        first, rest, host = (
+            part + _PIPELINE_COPIES * mask + 4 * ub * e * times
+            for part, times in zip((peak, peak, 0), build.pipeline, strict=True)
+        )
+    else:
+        rest, host = peak + mask + 8 * ub * e, mask + inputs
     offloaded = left if launch.op_offload else 0
     if not whole and not launch.op_offload:
         host = max(host, _single(model, launch, build, flash=flash, on_gpu=False))

@@ -98,7 +98,9 @@ def _recurrent_floats(model: Model, on_gpu: bool) -> int:
             return 5 * inner
         case "rwkv6" | "rwkv6qwen2":
             return 10 * model.embedding
-        case "rwkv7" | "arwkv7":
+        case "rwkv7":
+            return 15 * model.embedding
+        case "arwkv7":
             return 13 * model.embedding
     if "blk.0.ssm_x.weight" in model.shapes or any(n.endswith(".ssm_x.weight") for n in model.shapes):
         return 4 * inner + model.ssm_dt + 2 * state if on_gpu else 5 * inner

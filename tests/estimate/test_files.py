@@ -11,8 +11,8 @@ import synthetic
 
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import find_model, is_read, read_model
-from lmxd.estimate.footprints import estimate, largest_context
-from lmxd.gguf.footprint import Launch
+from lmxd.gguf.footprint import footprint
+from lmxd.gguf.launch import Launch
 
 
 def parts() -> tuple[dict[str, Any], list[synthetic.Shape]]:
@@ -35,7 +35,9 @@ def test_a_split_model_is_the_same_as_a_whole_one(tmp_path: Path) -> None:
     whole = read_model(synthetic.write(tmp_path / "whole.gguf", *parts()))
     found = read_model(split(tmp_path))
     launch = Launch(context=4096)
-    assert estimate(found, launch, on_gpu=True) == estimate(whole, launch, on_gpu=True)
+    assert footprint(found, launch, 1).devices == footprint(whole, launch, 1).devices
+    no_map = Launch(context=4096, mmap=False)
+    assert footprint(found, no_map, 0) == footprint(whole, no_map, 0)
 
 
 def test_split_models_that_do_not_add_up(tmp_path: Path) -> None:
@@ -112,19 +114,3 @@ def test_how_a_profile_finds_its_file(tmp_path: Path) -> None:
         find_model(tmp_path, "nope")
     with pytest.raises(LmxdError, match="No such file"):
         find_model(tmp_path / "none", "m")
-
-
-@pytest.mark.parametrize("room", [0, 2**20, 700 * 2**20, 710 * 2**20, 2**40])
-def test_the_largest_context_fits_and_the_next_does_not(tmp_path: Path, room: int) -> None:
-    model = read_model(synthetic.write(tmp_path / "m.gguf", *parts()))
-
-    def fits(launch: Launch) -> bool:
-        return estimate(model, launch, on_gpu=True).device <= room
-
-    asked = Launch(context=131072)
-    found = largest_context(asked, fits)
-    if found is None:
-        assert not fits(Launch(context=256))
-    else:
-        assert fits(Launch(context=found))
-        assert found == asked.context or not fits(Launch(context=found + 256))

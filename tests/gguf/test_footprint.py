@@ -1,30 +1,35 @@
-"""The closed form against what llama-server itself printed: on an H100, on a CPU, and in llama.cpp's own dry run."""
+"""The closed form against what llama-server itself printed: bench/data holds it, for over 90 architectures.
+
+2,248 loads by build 11434, on a CPU and beside pretended GPUs (real ones agree: test_h100.py).
+"""
 
 from __future__ import annotations
 
-import csv
+import functools
 import io
 import json
-from pathlib import Path
+import lzma
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import DATA, shape
 
-from lmxd.estimate.footprints import estimate
-from lmxd.gguf.footprint import Impossible, Launch, footprint
+from lmxd.estimate.arguments import parse
+from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.header import read_header
-from lmxd.gguf.model import Model, model_of
+from lmxd.gguf.launch import Launch, Override
+from lmxd.gguf.model import Model, Unsupported, model_of
 
 MIB = 2**20
-DATA = Path(__file__).parent.parent / "data"
-SHAPES = {
-    "llama31-8b-q4_0": synthetic.llama_8b,
-    "gemma3-12b-q4_0": synthetic.gemma3_12b,
-    "qwen3-4b-q4_0": synthetic.qwen3_4b,
-}
+REPACKED = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})
+"""By the CPU on which the loads were recorded."""
+
+CPU_SCANS = {"jamba@small", "plamo2@small"}
+"""Their states are larger than CUDA's kernels take: there their weights move to the CPU (estimate/footprints.py)."""
 
 
 def model(parts: tuple[dict[str, Any], list[synthetic.Shape]]) -> Model:
@@ -32,155 +37,175 @@ def model(parts: tuple[dict[str, Any], list[synthetic.Shape]]) -> Model:
     return model_of(read_header(io.BytesIO(data), size))
 
 
-MODELS = {name: model(make()) for name, make in SHAPES.items()}
+@functools.cache
+def loads() -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    with lzma.open(DATA / "buffers_11434.jsonl.xz", "rt") as file:
+        for line in file:
+            load = json.loads(line)
+            found.setdefault(load["model"], []).append(load)
+    return found
 
 
-def launch(flags: str) -> Launch:
-    """llama-server's own words."""
-    words = flags.split()
-
-    def get(flag: str, default: str) -> str:
-        return words[words.index(flag) + 1] if flag in words else default
-
-    slots = int(get("-np", "1"))
-    return Launch(
-        context=int(get("-c", "0")) // slots,
-        slots=slots,
-        ubatch=int(get("-ub", "512")),
-        batch=int(get("-b", "2048")),
-        cache_type_k=get("-ctk", "f16"),
-        cache_type_v=get("-ctv", "f16"),
-        flash=get("-fa", "auto"),
-    )
+@functools.cache
+def named(name: str) -> Model:
+    return model(shape(name))
 
 
-H100 = [
-    r for line in (DATA / "h100_measured.jsonl").read_text().splitlines() if (r := json.loads(line))["model"] in SHAPES
-]
+def covered() -> list[str]:
+    names = []
+    for name in loads():
+        try:
+            named(name)
+        except Unsupported:
+            continue
+        names.append(name)
+    return names
 
 
-@pytest.mark.parametrize("measured", H100, ids=lambda r: f"{r['model']} {r['flags']}")
-def test_buffers_on_an_h100(measured: dict[str, Any]) -> None:
-    """Weights and KV to the printed MiB; compute exact but for the safe bound of models with normed queries."""
-    found = footprint(MODELS[measured["model"]], launch(measured["flags"]), on_gpu=True)
-    buffers = measured["buffers"]
-    assert found.device.weights / MIB == pytest.approx(buffers["CUDA0.model"], abs=0.01)
-    assert found.host.weights / MIB == pytest.approx(buffers["CPU_Mapped.model"], abs=0.01)
-    if measured["model"] != "gemma3-12b-q4_0":  # of its two KV lines the file holds only the last
-        assert found.device.kv / MIB == pytest.approx(buffers["CUDA0.KV"], abs=0.01)
-    above = found.device.compute / MIB - buffers["CUDA0.compute"]
-    assert -0.01 <= above <= (8.1 if "-fa off" in measured["flags"] else 0.2)
+def estimates(name: str) -> Iterator[tuple[str, Footprint, dict[str, float], int]]:
+    """(flags, the closed form, what was printed, outputs) of every load of a model."""
+    for load in loads()[name]:
+        if name in CPU_SCANS and load["cards"]:
+            continue
+        arguments = parse(load["flags"], frozenset() if load["cards"] else REPACKED).resolved(named(name).context)
+        found = footprint(named(name), arguments.launch, load["cards"])
+        yield f"{load['flags']} on {load['cards']}", found, load["buffers"], arguments.launch.outputs
 
 
-@pytest.mark.parametrize("measured", H100, ids=lambda r: f"{r['model']} {r['flags']}")
-def test_the_total_on_an_h100_is_never_under_and_close(measured: dict[str, Any]) -> None:
-    """What the device had less after a first long prompt: 0 to 64 MiB below the estimate."""
-    found = estimate(MODELS[measured["model"]], launch(measured["flags"]), on_gpu=True)
-    assert 0 <= (found.device - measured["prompted"]) / MIB <= 64
+def test_most_architectures_are_covered() -> None:
+    assert len({named(name).arch for name in covered()}) >= 100
+    assert sum(len(loads()[name]) for name in covered()) >= 2200
+
+
+@pytest.mark.parametrize("name", covered())
+def test_weights_cache_and_state_are_what_is_printed(name: str) -> None:
+    for flags, found, printed, _ in estimates(name):
+        for number, device in enumerate(found.devices):
+            for part, kind in (("weights", "model"), ("kv", "KV"), ("state", "RS")):
+                said = printed.get(f"CUDA{number}.{kind}", 0.0)
+                assert getattr(device, part) / MIB == pytest.approx(said, abs=0.04), (flags, part, number)
+        host = printed.get("CPU_Mapped.model", 0.0) + printed.get("CPU_REPACK.model", 0.0)
+        assert found.host.weights / MIB == pytest.approx(host, abs=0.04), flags
+        assert found.host.kv / MIB == pytest.approx(printed.get("CPU.KV", 0.0), abs=0.04), flags
+        assert found.host.state / MIB == pytest.approx(printed.get("CPU.RS", 0.0), abs=0.04), flags
+
+
+LEFT_OUT = {
+    "falcon-h1-7b": "-ub 2048",
+    "olmo2-7b": "-ngl 5",
+    "phi3-mini": "-ngl 5",
+    "granitehybrid@small": "-ngl 5",
+    "lfm2@small": "-ngl 5",
+    "minicpm3@small": "-ngl",
+    "gpt-oss-20b": "-ngl 5",
+}
+"""Where the closed form says itself that it is unsure, and is asked no more than a second opinion of."""
+
+
+def compute_errors(name: str) -> Iterator[tuple[str, float, float]]:
+    """(flags, MiB by which the closed form is above what was printed, MiB of everything there)."""
+    for flags, found, printed, outputs in estimates(name):
+        if name in LEFT_OUT and LEFT_OUT[name] in flags:
+            continue
+        for number, device in enumerate(found.devices):
+            yield flags, device.compute / MIB - printed.get(f"CUDA{number}.compute", 0.0), device.total / MIB
+        if not found.devices:
+            buffers = found.host.compute - 4 * outputs * named(name).vocabulary
+            yield flags, buffers / MIB - printed["CPU.compute"], found.host.total / MIB
+
+
+@pytest.mark.parametrize("name", covered())
+def test_compute_is_within_the_bound(name: str) -> None:
+    for flags, error, total in compute_errors(name):
+        assert abs(error) <= max(64.0, total / 100), flags
+
+
+def test_compute_is_nearly_always_exact() -> None:
+    errors = sorted(abs(error) for name in covered() for _, error, _ in compute_errors(name))
+    assert errors[len(errors) // 2] < 0.1
+    assert errors[len(errors) * 95 // 100] < 16
+
+
+def test_the_worked_example() -> None:
+    """Llama 3.1 8B, 8,192 tokens, f16: two of 32 layers' 8 heads of 128 floats of two bytes."""
+    found = footprint(model(synthetic.llama_8b()), Launch(context=8192), 1).device
+    assert found.kv == 1_073_741_824
 
 
 @pytest.mark.parametrize(
-    ("shape", "flags", "kv"),
+    ("parts", "flags", "kv"),
     [
-        (synthetic.llama_8b, "-c 8192 -np 1", 1024),
         (synthetic.llama_8b, "-c 8192 -np 1 -ctk q8_0 -ctv q8_0", 544),
         (synthetic.llama_8b, "-c 8192 -np 1 -ctk q4_0 -ctv q4_0", 288),
         (synthetic.gemma3_12b, "-c 32768 -np 1", 2528),
-        (synthetic.gemma3_12b, "-c 131072 -np 4", 4 * 2528),
+        (synthetic.gemma3_12b, "-c 32768", 3488),
         (synthetic.gemma3_12b, "-c 32768 -np 4", 3968),
         (synthetic.gemma3_12b, "-c 32768 -np 1 -ub 2048", 3008),
+        (synthetic.gemma3_12b, "-c 32768 -np 1 --swa-full", 12288),
         (synthetic.qwen3_30b_a3b, "-c 32768 -np 1", 3072),
     ],
 )
-def test_kv_by_hand(shape: Any, flags: str, kv: int) -> None:
-    assert footprint(model(shape()), launch(flags), on_gpu=True).device.kv == kv * MIB
-
-
-@pytest.mark.parametrize(
-    ("shape", "flags", "compute"),
-    [
-        ("q8_0", "-c 8192 -np 1", 124.01),
-        ("q8_0", "-c 131072 -np 1", 244.01),
-        ("q8_0", "-c 8192 -np 1 -ub 2048", 496.05),
-        ("q8_0", "-c 8192 -np 4", 118.01),
-        ("q8_0", "-c 131072 -np 1 -ctk q8_0 -ctv q8_0", 680.09),
-        ("q8_0", "-c 8192 -np 1 -fa off", 572.01),
-    ],
-)
-def test_compute_as_in_llama_cpps_dry_run(shape: str, flags: str, compute: float) -> None:
-    found = footprint(model(synthetic.llama_8b(shape)), launch(flags), on_gpu=True).device.compute
-    assert found / MIB == pytest.approx(compute, abs=0.2)
-
-
-def test_experts_in_the_dry_run() -> None:
-    found = footprint(model(synthetic.qwen3_30b_a3b()), launch("-c 8192 -np 1"), on_gpu=True).device.compute
-    assert found / MIB == pytest.approx(92.01, abs=0.2)
-
-
-CPU = [
-    r
-    for r in csv.DictReader((DATA / "cpu_buffers.csv").open())
-    if r["model_file"].startswith("SmolLM2") and "-np" in r["setting"] and "-kvu" not in r["setting"]
-]
-
-
-@pytest.mark.parametrize("measured", CPU, ids=lambda r: r["setting"])
-def test_buffers_on_a_cpu(measured: dict[str, str], smollm2: Path) -> None:
-    with smollm2.open("rb") as file:
-        found = model_of(read_header(file, smollm2.stat().st_size))
-    parts = footprint(found, launch(measured["setting"]), on_gpu=False).host
-    slots = launch(measured["setting"]).slots
-    assert parts.weights / MIB == pytest.approx(float(measured["model"].split("=")[1]), abs=0.01)
-    assert parts.kv / MIB == pytest.approx(float(measured["KV"].split("=")[1]), abs=0.01)
-    compute = parts.compute - 4 * slots * found.vocabulary
-    assert compute / MIB == pytest.approx(float(measured["compute_exact"].split("=")[1]), abs=0.06)
+def test_kv_by_hand(parts: Any, flags: str, kv: int) -> None:
+    launch = parse(flags).resolved(0).launch
+    assert footprint(model(parts()), launch, 1).device.kv == kv * MIB
 
 
 def test_layers_on_the_gpu_are_counted_from_the_output() -> None:
     """``-ngl N``: the output layer and the last N - 1; the cache goes with its layer."""
-    shape = MODELS["llama31-8b-q4_0"]
-    output = next(t for t in shape.tensors if t.name == "output.weight")
-    one = footprint(shape, Launch(context=4096, gpu_layers=1), on_gpu=True)
+    eight = model(synthetic.llama_8b())
+    one = footprint(eight, Launch(context=4096, gpu_layers=1), 1)
     assert one.device.kv == 0
-    assert one.device.weights == pytest.approx(output.nbytes, abs=64 * 1024)
-    nine = footprint(shape, Launch(context=4096, gpu_layers=10), on_gpu=True)
-    whole = footprint(shape, Launch(context=4096), on_gpu=True)
+    assert one.device.weights == pytest.approx(eight.shapes["output.weight"].nbytes, abs=64 * 1024)
+    nine, whole = (footprint(eight, Launch(context=4096, gpu_layers=n), 1) for n in (10, None))
     assert nine.device.kv == whole.device.kv * 9 // 32
     assert nine.host.kv + nine.device.kv == whole.device.kv
 
 
+def test_a_cache_may_stay_on_the_host() -> None:
+    found = footprint(model(synthetic.llama_8b()), Launch(context=4096, cache_on_device=False), 1)
+    assert (found.device.kv, found.host.kv) == (0, 512 * MIB)
+
+
+def test_tensors_go_where_they_are_told_to() -> None:
+    moe = model(synthetic.qwen3_30b_a3b())
+    experts = sum(t.nbytes for t in moe.tensors if "_exps." in t.name)
+    kept = footprint(moe, Launch(context=4096, overrides=(Override("_exps"),)), 1)
+    whole = footprint(moe, Launch(context=4096), 1)
+    assert whole.device.weights - kept.device.weights == pytest.approx(experts, abs=MIB)
+    second = footprint(moe, Launch(context=4096, overrides=(Override("_exps", 1),), split=(1.0, 0.0)), 2)
+    assert second.devices[1].weights >= experts
+
+
+def test_op_offload_copies_can_be_turned_off() -> None:
+    half = {"context": 4096, "gpu_layers": 10}
+    eight = model(synthetic.llama_8b())
+    copied, not_copied = (footprint(eight, Launch(**half, op_offload=on), 1) for on in (True, False))
+    assert copied.device.compute - not_copied.device.compute == copied.left > 30 * MIB
+
+
 def test_tied_embeddings_are_on_both_sides() -> None:
-    parts = synthetic.qwen3_4b()
-    tied = footprint(model(parts), Launch(context=4096), on_gpu=True)
-    embeddings = next(t for t in model(parts).tensors if t.name == "token_embd.weight")
-    assert tied.host.weights == embeddings.nbytes
-    assert tied.device.weights > sum(t.nbytes for t in model(parts).tensors if t.name != "token_embd.weight")
+    tied = model(synthetic.qwen3_4b())
+    found = footprint(tied, Launch(context=4096), 1)
+    assert found.host.weights == tied.shapes["token_embd.weight"].nbytes
+    assert found.device.weights > sum(t.nbytes for t in tied.tensors if t.name != "token_embd.weight")
 
 
 def test_a_quantized_cache_without_flash_attention_is_impossible() -> None:
     with pytest.raises(Impossible, match="q8_0"):
-        footprint(MODELS["llama31-8b-q4_0"], Launch(context=4096, cache_type_v="q8_0", flash="off"), on_gpu=True)
+        footprint(model(synthetic.llama_8b()), Launch(context=4096, cache_type_v="q8_0", flash="off"), 1)
 
 
 def test_a_head_size_without_kernel_turns_flash_attention_off() -> None:
     parts = synthetic.decoder(
-        "llama",
-        layers=2,
-        embedding=512,
-        heads=4,
-        kv_heads=4,
-        feed_forward=1024,
-        vocabulary=1000,
-        head=100,
-        kind="f16",
+        "llama", layers=2, embedding=512, heads=4, kv_heads=4, feed_forward=1024, vocabulary=1000, head=100, kind="f16"
     )
-    with pytest.raises(Impossible):
-        footprint(model(parts), Launch(context=4096, cache_type_v="q8_0"), on_gpu=True)
+    odd, usual = (footprint(model(parts), Launch(context=4096, flash=flash), 1).device for flash in ("auto", "on"))
+    assert odd.compute - usual.compute > 4 * 4 * 4096 * 512 / 2, "the scores of all heads"
 
 
 def test_embedding_servers_compute_all_outputs() -> None:
-    shape = model(synthetic.llama_8b("q8_0"))
-    found = footprint(shape, Launch(context=8192, outputs_all=True), on_gpu=True).device.compute
+    found = footprint(model(synthetic.llama_8b("q8_0")), Launch(context=8192, outputs_all=True), 1).device.compute
     assert found / MIB == pytest.approx(290.52, abs=0.2)
 
 
@@ -189,15 +214,19 @@ def test_embedding_servers_compute_all_outputs() -> None:
     slots=st.integers(1, 8),
     ubatch=st.integers(1, 4096),
     layers=st.integers(0, 40),
-    shape=st.sampled_from(sorted(MODELS)),
+    cards=st.integers(0, 3),
+    name=st.sampled_from(["llama31-8b-q4_0", "gemma3-12b-q4_0", "gpt-oss-20b", "mamba-1.4b-q8_0", "lfm2-1.2b"]),
 )
-def test_more_of_anything_never_takes_less(context: int, slots: int, ubatch: int, layers: int, shape: str) -> None:
+def test_more_of_anything_never_takes_less(
+    context: int, slots: int, ubatch: int, layers: int, cards: int, name: str
+) -> None:
     def total(launch: Launch) -> int:
-        found = estimate(MODELS[shape], launch, on_gpu=True)
-        return found.device + found.host
+        found = footprint(named(name), launch, cards)
+        return sum(part.total for part in (*found.devices, found.host))
 
-    base = Launch(context=context, slots=slots, ubatch=ubatch, gpu_layers=layers)
-    assert total(base) > 0
-    assert total(Launch(context=context + 256, slots=slots, ubatch=ubatch, gpu_layers=layers)) >= total(base)
-    assert total(Launch(context=context, slots=slots + 1, ubatch=ubatch, gpu_layers=layers)) >= total(base)
-    assert total(Launch(context=context, slots=slots, ubatch=ubatch + 64, gpu_layers=layers)) >= total(base)
+    sizes = {"context": context, "slots": slots, "ubatch": ubatch, "gpu_layers": layers}
+    base = total(Launch(**sizes))
+    assert base > 0
+    assert total(Launch(**sizes | {"context": context + 256})) >= base
+    assert total(Launch(**sizes | {"slots": slots + 1})) >= base
+    assert total(Launch(**sizes | {"ubatch": ubatch + 64})) >= base

@@ -28,7 +28,7 @@ def tiny(arch: str = "llama", layers: int = 4, **more: Any) -> tuple[dict[str, A
 def test_what_a_dense_model_is() -> None:
     found = model(synthetic.llama_8b())
     assert (found.layers, found.embedding, found.vocabulary, found.context) == (32, 4096, 128256, 131072)
-    assert (found.heads[0], found.kv_heads[0], found.key_length) == (32, 8, 128)
+    assert (found.heads[0], found.kv_heads[0], found.key) == (32, 8, 128)
     assert not found.window
     assert not any(found.slides)
 
@@ -40,7 +40,7 @@ def test_heads_may_differ_by_layer() -> None:
 def test_head_size_defaults_to_embedding_over_heads() -> None:
     metadata, tensors = tiny()
     del metadata["llama.attention.key_length"], metadata["llama.attention.value_length"]
-    assert model((metadata, tensors)).key_length == 16
+    assert model((metadata, tensors)).key == 16
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,12 @@ def test_layers_for_speculation_are_not_loaded() -> None:
 
 
 def test_an_architecture_that_is_not_covered_is_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match=r"'mamba'.*estimated_memory_gb"):
+    with pytest.raises(Unsupported, match=r"'deepseek4'.*estimated_memory_gb"):
+        model(tiny("deepseek4"))
+
+
+def test_a_state_needs_its_size() -> None:
+    with pytest.raises(HeaderError, match=r"mamba\.ssm\.inner_size is missing"):
         model(tiny("mamba"))
 
 

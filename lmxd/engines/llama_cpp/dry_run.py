@@ -30,7 +30,7 @@ _PRETEND: Final = "lmxd.engines.llama_cpp.pretend"
 _PACKAGES: Final = Path(__file__).parents[3]
 _MIB: Final = 2**20
 _COMPUTE: Final = re.compile(r"sched_reserve: +(\S+) compute buffer size = +([\d.]+) MiB")
-_DEVICE: Final = re.compile(r"- CUDA(\d+) .*\(\d+ = +(\d+) \+ +(\d+) \+ +(\d+)\)")
+_DEVICE: Final = re.compile(r"- CUDA(\d+) .*\( *\d+ = +(\d+) \+ +(\d+) \+ +(\d+)\)")
 _HOST: Final = re.compile(r"- (Host|CPU\w*) +\| +\d+ = +(\d+) \+ +(\d+) \+ +(\d+)")
 _END: Final = "projected to use"
 _FAILED: Final = re.compile(r" E |GGML_ASSERT|pretend: |terminate called")

@@ -1,0 +1,119 @@
+"""The real llama-server's own no-alloc pass beside pretended GPUs, and what keeps it in its place."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+import synthetic
+from recorded import shape
+
+from lmxd.engines.llama_cpp.binary import Binary, find, probe
+from lmxd.engines.llama_cpp.dry_run import DryRunner
+from lmxd.errors import LmxdError
+from lmxd.estimate.arguments import parse, words
+from lmxd.estimate.estimator import Estimator
+from lmxd.estimate.files import read_model
+from lmxd.estimate.learned import Card
+from lmxd.gguf.builds import family
+from lmxd.gguf.footprint import footprint
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.model import Model
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def binary() -> Binary:
+    return probe(find(None))
+
+
+@pytest.fixture(scope="module")
+def runner(binary: Binary) -> DryRunner:
+    return DryRunner(binary)
+
+
+def file(directory: Path, name: str) -> Path:
+    metadata, tensors = shape(name)
+    return synthetic.write(directory / f"{name}.gguf", metadata | {"tokenizer.ggml.model": "none"}, tensors)
+
+
+@pytest.mark.parametrize("cards", [0, 1, 2])
+@pytest.mark.parametrize("flags", ["-c 8192 -np 1", "-c 8192 -np 1 -ctk q8_0 -ctv q8_0", "-c 8192 -np 2 -ub 1024"])
+@pytest.mark.parametrize("name", ["llama31-8b-q4_0", "gemma3-4b-q4_0", "qwen3-30b-a3b-q4_0", "mamba-1.4b-q8_0"])
+def test_it_agrees_with_the_closed_form(
+    binary: Binary, runner: DryRunner, tmp_path: Path, name: str, flags: str, cards: int
+) -> None:
+    path = file(tmp_path, name)
+    model, launch = read_model(path), parse(flags).resolved(0).launch
+    said, found = runner.ask(path, words(launch), cards), _closed(binary, model, launch, cards)
+    for (weights, cache, compute), theirs in zip(found, (*said.devices, said.host), strict=True):
+        assert theirs.context == pytest.approx(cache, abs=2 * MIB)
+        if theirs is not said.host or not cards:
+            assert theirs.compute == pytest.approx(compute, abs=20 * MIB)
+        if cards and theirs is not said.host:
+            assert theirs.weights == pytest.approx(weights, abs=2 * MIB)
+
+
+def _closed(binary: Binary, model: Model, launch: Launch, cards: int) -> list[tuple[int, int, int]]:
+    found = footprint(model, launch, cards, family(binary.version, binary.flags))
+    return [(p.weights, p.kv + p.state, p.compute) for p in (*found.devices, found.host)]
+
+
+def test_an_architecture_without_a_closed_form(runner: DryRunner, tmp_path: Path) -> None:
+    """deepseek32 has an indexer cache, which only llama-server itself knows the size of."""
+    found = Estimator(second=runner).estimate(
+        file(tmp_path, "deepseek32@small"), Launch(context=8192), (Card(name="NVIDIA H100 80GB HBM3"),)
+    )
+    assert found.basis == "dry-run"
+    assert found.parts.device.kv > 80 * MIB
+
+
+def test_answers_are_kept_by_file_flags_and_binary(binary: Binary, tmp_path: Path) -> None:
+    path, cache = file(tmp_path, "llama32-1b-q8_0"), tmp_path / "cache"
+    asked = words(Launch(context=4096))
+    first = DryRunner(binary, cache)
+    assert first.known(path, asked, 1) is None
+    answer = first.ask(path, asked, 1)
+    assert first.known(path, asked, 1) is answer
+    (kept,) = cache.iterdir()
+    kept.write_text(kept.read_text().replace('"compute": ', '"compute": 9'))
+    assert DryRunner(binary, cache).ask(path, asked, 1) != answer, "read, not run again"
+    kept.write_text("{")
+    assert DryRunner(binary, cache).ask(path, asked, 1) == answer, "a damaged entry is no entry"
+    os.utime(path, (1, 1))
+    assert first.known(path, asked, 1) is None, "the file changed"
+    assert first.known(path, words(Launch(context=8192)), 1) is None
+
+
+def test_what_llama_server_refuses_is_said_and_remembered(runner: DryRunner, tmp_path: Path) -> None:
+    metadata, tensors = shape("llama32-1b-q8_0")
+    path = synthetic.write(tmp_path / "m.gguf", metadata | {"tokenizer.ggml.model": "none"}, tensors[:-1])
+    for _ in range(2):
+        with pytest.raises(LmxdError, match="llama-server's dry run ended") as caught:
+            runner.ask(path, words(Launch(context=4096)), 1)
+        assert caught.value.code == "bad_model_file"
+
+
+def test_a_dry_run_that_hangs_is_ended(tmp_path: Path) -> None:
+    slow = tmp_path / "llama-server"
+    slow.write_text("")
+    (tmp_path / "libllama-server-impl.so").symlink_to("/dev/zero")
+    for name in ("libggml-base.so", "libggml.so"):
+        os.mkfifo(tmp_path / name)
+    runner = DryRunner(Binary(slow, "11434", frozenset()), timeout=1.0)
+    began = time.monotonic()
+    with pytest.raises(LmxdError):
+        runner.ask(file(tmp_path, "llama32-1b-q8_0"), [], 1)
+    assert time.monotonic() - began < 15
+
+
+def test_a_binary_without_shared_libraries_cannot_be_asked(tmp_path: Path) -> None:
+    alone = tmp_path / "llama-server"
+    alone.write_text("#!/bin/sh\n")
+    alone.chmod(alone.stat().st_mode | stat.S_IEXEC)
+    with pytest.raises(LmxdError, match="without shared libraries"):
+        DryRunner(Binary(alone, "1", frozenset())).ask(file(tmp_path, "llama32-1b-q8_0"), [], 1)
