@@ -12,7 +12,7 @@ from lmxd.daemon.observations import Observations
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import fingerprint
-from lmxd.estimate.learned import RAM, Card, Observation
+from lmxd.estimate.learned import NOTHING_LEARNED, RAM, Card, Observation
 from lmxd.instances.logs import head
 
 _MIB = 2**20
@@ -58,12 +58,13 @@ class Observer:
         plan, card = launched.plan, catalog.card(device)
         launch = launch_of(plan)
         try:
-            found = catalog.estimator.estimate(plan.model, launch, (card,) if device != HOST else ())
+            prior = replace(catalog.estimator, learned=NOTHING_LEARNED)
+            found = prior.estimate(plan.model, launch, (card,) if device != HOST else ())
             known = fingerprint(plan.model, launch)
         except LmxdError:
             return None  # the file is gone, or only its user knows what it takes
         place = found.parts.device if device != HOST else found.parts.host
-        context = catalog.estimator.context(card) if device != HOST else place.overhead
+        context = prior.context(card) if device != HOST else place.overhead
         return Observation(
             card=card if device != HOST else Card(name=RAM, build=card.build),
             launch=known,

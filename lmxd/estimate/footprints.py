@@ -111,6 +111,8 @@ def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> in
         error += 2 * max(model.heads, default=0) * launch.cells * launch.tokens if found.devices else 0
     if found.left and any(model.states) and any(model.caches):  # flash attention may then turn itself off
         error += 4 * max(model.heads, default=0) * launch.cells * launch.tokens
+    if len(found.devices) > 1 and any(model.states):  # states are copied for the pipeline too
+        error += max(p.compute for p in found.devices)
     if model.arch in UNVERIFIED or len(found.devices) > 1 or launch.mtp:
         error += max((p.compute for p in (*found.devices, found.host)), default=0) // 4
     return error

@@ -57,7 +57,7 @@ def test_a_context_beyond_the_trained_one_needs_scaling(tmp_path: Path) -> None:
 
 def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
     (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings(on_gpu=True)
-    assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.79" in warning
+    assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.70" in warning
     assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings(on_gpu=True) == []
 
 

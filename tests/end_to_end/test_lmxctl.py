@@ -175,21 +175,85 @@ def test_stop_ends_an_instance(running: Lmxd) -> None:
 def test_estimates_of_a_profile_and_of_a_file(running: Lmxd, smollm2: Path) -> None:
     profile = running.json("estimate", "smollm2")
     assert profile["host"]["kv"] == 45 * 2**20
-    assert profile["devices"] == {}
-    both = running.json("estimate", str(smollm2), "--ctx", "8192", "--slots", "2", "--cache-type", "q8_0")["estimates"]
-    gpu, host = both
-    assert gpu["devices"]["gpu"]["kv"] == host["host"]["kv"] == 2 * 180 * 2**20 * 34 // 64
-    assert gpu["devices"]["gpu"]["total"] == sum(v for k, v in gpu["devices"]["gpu"].items() if k != "total")
+    assert profile["devices"] == []
+    found = running.json("estimate", str(smollm2), "--ctx", "8192", "--slots", "2", "--cache-type", "q8_0")
+    assert found["host"]["kv"] == 2 * 180 * 2**20 * 34 // 64
+    assert found["host"]["total"] == sum(v for k, v in found["host"].items() if k != "total")
+    assert (found["ctx"], found["slots"], found["basis"]) == (8192, 2, "closed-form")
     shown = running.lmxctl("estimate", str(smollm2)).stdout
-    for word in ("weights", "kv", "compute", "overhead", "total", "gpu MiB", "host MiB"):
+    for word in ("weights", "kv", "compute", "overhead", "total", "host MiB", "plus or minus", "fits: largest context"):
         assert word in shown
 
 
-def test_a_file_is_estimated_without_a_daemon(smollm2: Path, tmp_path: Path) -> None:
-    env = os.environ | {"LMXD_SOCKET": str(tmp_path / "none")}
-    command = [sys.executable, "-m", "lmxd.cli.main", "estimate", str(smollm2), "--on", "gpu", "--json"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
-    assert json.loads(done.stdout)["devices"]["gpu"]["weights"] > 90 * 2**20
+def without_a_daemon(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"LMXD_SOCKET": str(tmp_path / "none"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "lmxd.cli.main", "estimate", *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+
+
+def test_a_file_is_estimated_without_a_daemon_and_without_a_gpu(smollm2: Path, tmp_path: Path) -> None:
+    flags = "-c 8192 -np 1 -ctk q8_0 -ctv q8_0 -ub 2048 -fa on"
+    cards = ["--as-gpu", "NVIDIA H100 80GB HBM3"]
+    found = json.loads(without_a_daemon(tmp_path, str(smollm2), *cards, "--flags", flags, "--json").stdout)
+    (device,) = found["devices"]
+    assert list(device) == [
+        "device", "weights", "kv", "state", "compute", "projector", "adapter", "overhead", "total",
+    ]  # fmt: skip
+    assert device["device"] == "NVIDIA H100 80GB HBM3"
+    assert device["weights"] > 90 * 2**20
+    assert device["kv"] == pytest.approx(180 * 2**20 * 34 // 64, rel=1e-3)
+    assert found["fits"]["fewest_gpus"] == 1
+    two = json.loads(without_a_daemon(tmp_path, str(smollm2), *cards, *cards, "--json").stdout)
+    assert len(two["devices"]) == 2
+    assert sum(d["kv"] for d in two["devices"]) == 90 * 2**20
+    ram = json.loads(without_a_daemon(tmp_path, str(smollm2), *cards, "--flags", "-dev none -c 4096", "--json").stdout)
+    assert ram["devices"] == []
+
+
+def test_llama_server_itself_can_be_asked(smollm2: Path, tmp_path: Path) -> None:
+    found = json.loads(without_a_daemon(tmp_path, str(smollm2), "--dry-run", "always", "--json").stdout)
+    assert found["basis"] == "closed-form+dry-run"
+    assert len(list((tmp_path / "cache/lmxd/dry-runs").iterdir())) == 1
+    for engine in (["--engine", "/no/llama-server"],):
+        done = without_a_daemon(tmp_path, str(smollm2), *engine)
+        assert (done.returncode, "/no/llama-server" in done.stderr) == (78, True)
+
+
+def test_a_directory_is_estimated_file_by_file(smollm2: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").symlink_to(smollm2)
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF")
+    shown = without_a_daemon(tmp_path, str(tmp_path)).stdout
+    assert "a.gguf" in shown
+    assert "broken.gguf" in shown
+    models = json.loads(without_a_daemon(tmp_path, str(tmp_path), "--json").stdout)["models"]
+    assert [m.get("basis") for m in models] == ["closed-form", None]
+    assert models[1]["error"] == "bad_model_file"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--flags", "-c lots"], "--ctx-size 'lots'"),
+        (["--flags", "-c 4096", "--ctx", "1"], "exclude each other"),
+    ],
+)
+def test_what_cannot_be_estimated_is_a_usage_error(
+    smollm2: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = without_a_daemon(tmp_path, str(smollm2), *words)
+    assert done.returncode == 64
+    assert message in done.stderr
+
+
+def test_what_was_learned_is_listed_and_forgotten(running: Lmxd) -> None:
+    lease = lease_from(running.json("request", "smollm2", "--ctx", "1792"))
+    shown = running.lmxctl("estimates").stdout
+    assert "smollm2" in shown
+    assert any(o["loaded"] > 100 * 2**20 for o in running.json("estimates")["observed"])
+    running.lmxctl("release", lease.lease)
+    assert running.lmxctl("forget").returncode == 64
+    assert running.json("forget", "smollm2")["count"] >= 1
+    assert running.json("estimates")["observed"] == []
 
 
 def test_no_daemon_exits_69(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def file(directory: Path, name: str) -> Path:
 def test_it_agrees_with_the_closed_form(
     binary: Binary, runner: DryRunner, tmp_path: Path, name: str, flags: str, cards: int
 ) -> None:
+    if name.startswith("mamba") and cards > 1:
+        pytest.skip("the closed form is unsure there, and says so")
     path = file(tmp_path, name)
     model, launch = read_model(path), parse(flags).resolved(0).launch
     said, found = runner.ask(path, words(launch), cards), _closed(binary, model, launch, cards)

@@ -1,0 +1,102 @@
+"""What instances really take is noted, kept over a restart, listed, used for the next, and forgotten when told to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from devices.fake_nvml import FakeNvml
+from house import House, card
+
+from lmxd.daemon.observations import Observations
+from lmxd.estimate.learned import Card, Observation
+from lmxd.rpc import estimates as es
+
+MIB = 2**20
+
+
+def observation(model: str = "m", loaded: int = 700) -> Observation:
+    return Observation(
+        card=Card(name="NVIDIA L4", driver="580", build="11434"),
+        launch=model,
+        model=model,
+        buffers=100 * MIB,
+        predicted=110 * MIB,
+        loaded=loaded * MIB,
+        prompted=0,
+    )
+
+
+def test_they_last(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "observations.json"
+    first = Observations(path)
+    first.note(observation())
+    first.note(observation(loaded=710))
+    (kept,) = Observations(path).learned.observations
+    assert (kept.loaded, kept.count) == (710 * MIB, 2)
+    assert first.forget(lambda o: o.model == "m") == 1
+    assert first.forget(lambda o: True) == 0
+    assert Observations(path).learned.observations == ()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"version": 9}', '{"version": 1, "observations": [{"loaded": -1}]}'])
+def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "observations.json"
+    path.write_text(content)
+    found = Observations(path)
+    assert found.learned.observations == ()
+    assert (tmp_path / "observations.json.unusable").read_text() == content
+    found.note(observation())
+    assert len(json.loads(path.read_text())["observations"]) == 1
+
+
+def test_a_directory_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    found = Observations(tmp_path / "state" / "observations.json")
+    found.note(observation())
+    assert len(found.learned.observations) == 1
+
+
+async def _learned(house: House) -> es.Estimates:
+    async with house.client() as client:
+        return await client.call("estimates", es.Estimates)
+
+
+async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_path: Path) -> None:
+    """The fake takes 350 MiB of the fake card: a context of some 340, where the prior has 596."""
+    gpu = card(24)
+    house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}})
+    async with house.open(), house.client() as client:
+        before = await client.call("estimate", es.Estimated, model="m")
+        lease = await client.request("m")
+        pid = next(i.pid for i in (await client.instances()).instances)
+        assert pid is not None
+        gpu.processes[pid] = 350 * MIB
+        await house.daemon.measure()
+        (seen,) = (await _learned(house)).observed
+        assert (seen.model, seen.loaded, seen.count) == ("m", 350 * MIB, 1)
+        (context,) = (await _learned(house)).contexts
+        assert context.bytes == seen.loaded - seen.buffers
+        after = await client.call("estimate", es.Estimated, model="m", ctx=4096)
+        assert after.error < before.error
+        assert after.devices[0]["overhead"] < before.devices[0]["overhead"]
+        await client.release(lease.lease)
+    async with house.open():
+        assert len((await _learned(house)).observed) == 1, "kept over a restart"
+
+
+async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
+    gpu = card(24)
+    house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}, "n": {"context_length": 2048}})
+    async with house.open(), house.client() as client:
+        before = await client.call("estimate", es.Estimated, model="n")
+        await client.request("m")
+        pid = next(i.pid for i in (await client.instances()).instances)
+        assert pid is not None
+        gpu.processes[pid] = 350 * MIB
+        await house.daemon.measure()
+        assert (await client.call("estimate", es.Estimated, model="n")).devices != before.devices
+        assert (await client.call("forget", es.Forgotten, model="n")).count == 0
+        assert (await client.call("forget", es.Forgotten, model="m")).count == 1
+        assert (await client.call("estimate", es.Estimated, model="n")).devices == before.devices
