@@ -1,7 +1,7 @@
 """Reads the header of a GGUF file: metadata and tensor table, never the tensors.
 
 The file is untrusted. Every length is checked against a limit before anything is read or
-kept, so a hostile header costs at most ``MAX_HEADER`` bytes of reading and a few seconds,
+kept, and work is counted, so a hostile header costs a tenth of a second and a few megabytes,
 and ends in a ``HeaderError`` that says where and why. Format: ggml's docs/gguf.md.
 """
 
@@ -15,12 +15,20 @@ from typing import BinaryIO, Final, TypeAlias
 from lmxd.gguf.types import TENSOR_TYPES, TensorType
 
 MAX_HEADER: Final = 128 * 2**20
-MAX_STRINGS: Final = 3_000_000
-MAX_KEYS: Final = 65_536
-MAX_TENSORS: Final = 131_072
+MAX_WORK: Final = 1_000_000
+"""In strings passed over, a tenth of a microsecond each. The largest real headers have 780,000."""
+
+MAX_KEYS: Final = 8_192
+MAX_TENSORS: Final = 16_384
+MAX_KEPT: Final = 262_144
+"""Figures kept of all arrays together."""
+
 MAX_KEPT_ARRAY: Final = 8_192
 MAX_KEPT_STRING: Final = 65_536
 MAX_NAME: Final = 1_024
+_KEY_WORK: Final = 30
+_TENSOR_WORK: Final = 80
+_LENGTH: Final = struct.Struct("<Q")
 _CHUNK: Final = 256 * 1024
 
 Scalar: TypeAlias = int | float | bool | str
@@ -76,10 +84,15 @@ def read_header(file: BinaryIO, file_size: int) -> Header:
 
     Raises HeaderError for anything malformed, cut short, or beyond the limits above.
     """
+    cursor = _Cursor(file, file_size)
     try:
-        return _read(_Cursor(file, file_size))
+        return _read(cursor)
+    except HeaderError as error:
+        if "byte" in str(error):
+            raise
+        raise HeaderError(f"{error} (at byte {cursor.offset})") from error
     except (struct.error, OverflowError) as error:
-        raise HeaderError(f"malformed header: {error}") from error
+        raise HeaderError(f"malformed header at byte {cursor.offset}: {error}") from error
 
 
 def _read(c: _Cursor) -> Header:
@@ -109,6 +122,7 @@ def _read(c: _Cursor) -> Header:
 def _metadata(c: _Cursor, n_keys: int) -> dict[str, Scalar | Array]:
     metadata: dict[str, Scalar | Array] = {}
     for _ in range(n_keys):
+        c.spend(_KEY_WORK)
         key = c.name("key")
         if key in metadata:
             raise HeaderError(f"key {key!r} occurs twice")
@@ -138,7 +152,7 @@ def _array(c: _Cursor, key: str) -> Array:
     if kind not in _FIXED:
         raise HeaderError(f"key {key!r} is an array of the unsupported type {kind}")
     item = struct.calcsize("<" + _FIXED[kind])
-    if length > MAX_KEPT_ARRAY:
+    if length > MAX_KEPT_ARRAY or not c.keeps(length):
         c.skip(length * item, f"the array {key!r}")
         return Array(length, None)
     return Array(length, c.unpack(f"<{length}{_FIXED[kind]}"))
@@ -148,6 +162,7 @@ def _tensors(c: _Cursor, count: int, alignment: int) -> tuple[Tensor, ...]:
     tensors = []
     names: set[str] = set()
     for _ in range(count):
+        c.spend(_TENSOR_WORK)
         name = c.name("tensor")
         if name in names:
             raise HeaderError(f"tensor {name!r} occurs twice")
@@ -183,11 +198,23 @@ class _Cursor:
         self._buffer = b""
         self._at = 0
         self._base = 0
-        self._strings = 0
+        self._work = 0
+        self._kept = 0
 
     @property
     def offset(self) -> int:
         return self._base + self._at
+
+    def spend(self, work: int) -> None:
+        """Count what reading costs, and give up where it is more than any real file does."""
+        self._work += work
+        if self._work > MAX_WORK:
+            raise HeaderError(f"too much in one header: given up at byte {self.offset}, after {MAX_WORK} strings or so")
+
+    def keeps(self, figures: int) -> bool:
+        """Whether so many more figures may be kept."""
+        self._kept += figures
+        return self._kept <= MAX_KEPT
 
     def take(self, n: int) -> bytes:
         self._need(n)
@@ -219,25 +246,12 @@ class _Cursor:
 
     def skip_strings(self, count: int, key: str) -> None:
         """Pass over an array of strings. A vocabulary has 262,144 of them: this loop is the cost of a cold read."""
-        self._strings += count
-        if self._strings > MAX_STRINGS:
-            raise HeaderError(f"the array {key!r} brings the strings to {self._strings}: {MAX_STRINGS} at most")
-        unpack_from, left = struct.Struct("<Q").unpack_from, count
-        while left:
+        self.spend(count)
+        while count:
             self._need(8)
-            buffer, at, end = self._buffer, self._at, len(self._buffer) - 8
-            while left and at <= end:
-                after = at + 8 + unpack_from(buffer, at)[0]
-                if after > end + 8:
-                    break
-                at, left = after, left - 1
-            if at == self._at:
-                (length,) = unpack_from(buffer, at)
-                self._at += 8
-                self.skip(length, f"a string of {key!r}")
-                left -= 1
-            else:
-                self._at = at
+            passed, at = _pass_over(self._buffer, self._at, count)
+            count -= passed
+            self.skip(at - self._at, f"a string of {key!r}")
 
     def _need(self, n: int) -> None:
         """Have ``n`` bytes in the buffer, or say that the file ends."""
@@ -251,3 +265,14 @@ class _Cursor:
         self._base, self._buffer, self._at = self.offset, self._buffer[self._at :] + fresh, 0
         if len(self._buffer) < n:
             raise HeaderError(f"the file ends in the header, at byte {self._base + len(self._buffer)}")
+
+
+def _pass_over(buffer: bytes, at: int, most: int) -> tuple[int, int]:
+    """(strings passed over, where the next begins), as far as ``buffer`` goes."""
+    passed = 0
+    try:
+        for passed in range(most):  # noqa: B007 (it is how far the loop got)
+            at += 8 + _LENGTH.unpack_from(buffer, at)[0]
+    except (struct.error, OverflowError):
+        return passed, at
+    return most, at

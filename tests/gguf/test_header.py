@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmxd.gguf import header as h
+from lmxd.gguf.footprint import footprint
 from lmxd.gguf.header import Array, Header, HeaderError, read_header
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.model import Unsupported, model_of
 
 
 def read(data: bytes, size: int | None = None) -> Header:
@@ -93,7 +96,7 @@ HOSTILE = {
     "unknown value type": _with(_key("k") + struct.pack("<I", 99)),
     "unsupported type": _with(_key("k") + struct.pack("<IIQ", 9, 9, 3)),
     "past the end": _with(_key("k") + struct.pack("<IQ", 8, 2**62)),
-    "strings to": _with(_key("k") + struct.pack("<IIQ", 9, 8, 2**50)),
+    "too much in one header": _with(_key("k") + struct.pack("<IIQ", 9, 8, 2**50)),
     "ends past": _with(_key("k") + struct.pack("<IIQ", 9, 4, 2**61)),
     "runs past": _with(_key("k") + struct.pack("<IIQ", 9, 4, 8000)),
     "a string of": _with(_key("k") + struct.pack("<IIQ", 9, 8, 2) + struct.pack("<Q", 2**63) + bytes(8)),
@@ -134,7 +137,7 @@ def test_a_header_without_end_is_given_up() -> None:
         def seek(self, offset: int, whence: int = 0) -> int:
             return 0
 
-    start = _with(_key("k") + struct.pack("<IIQ", 9, 8, h.MAX_STRINGS), n_keys=h.MAX_KEYS)
+    start = _with(_key("k") + struct.pack("<IIQ", 9, 8, h.MAX_WORK - 100), n_keys=h.MAX_KEYS)
 
     class Hostile(Endless):
         first = True
@@ -168,3 +171,50 @@ def test_any_damage_ends_in_an_error_or_a_header(data: st.DataObject) -> None:
 def test_any_bytes_end_in_an_error_or_a_header(tail: bytes) -> None:
     with contextlib.suppress(HeaderError):
         read(b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + tail)
+
+
+REAL_ENOUGH = synthetic.header(*synthetic.speaking(synthetic.llama_8b()))
+"""Of a real model's size: 291 tensors, a vocabulary of 128,256."""
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(REAL_ENOUGH[0]) - 1), st.integers(0, 255)), min_size=1, max_size=8), st.data()
+)
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_real_header_ends_in_an_error_or_a_model(changes: list[tuple[int, int]], data: st.DataObject) -> None:
+    good, size = REAL_ENOUGH
+    bad = bytearray(good)
+    for at, byte in changes:
+        bad[at] = byte
+    cut = data.draw(st.sampled_from([len(bad), len(bad) // 2, 1000]))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(HeaderError, Unsupported):
+            footprint(model_of(read(bytes(bad[:cut]), size)), Launch(context=4096), 1)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_every_error_says_where(message: str) -> None:
+    with pytest.raises(HeaderError, match=r"byte \d+"):
+        read(HOSTILE[message])
+
+
+def test_more_than_any_real_header_has_is_given_up() -> None:
+    """Strings without end, keys without end, tensors without end: work is counted, whatever it is spent on."""
+    strings = struct.pack("<IIQ", 9, 8, h.MAX_WORK) + struct.pack("<Q", 0) * h.MAX_WORK
+    with pytest.raises(HeaderError, match="too much in one header"):
+        read(_with(_key("k") + strings))
+    tensors = b"".join(_key(f"t{n}") + struct.pack("<IQIQ", 1, 1, 0, 0) for n in range(13_000))
+    with pytest.raises(HeaderError, match="too much in one header"):
+        read(_with(tensors, n_keys=0, n_tensors=13_000))
+
+
+def test_arrays_are_kept_only_as_far_as_they_can_be_meant() -> None:
+    array = struct.pack("<IIQ", 9, 4, h.MAX_KEPT_ARRAY) + bytes(4 * h.MAX_KEPT_ARRAY)
+    many = b"".join(_key(f"k{n}") + array for n in range(64))
+    found = read(_with(many + bytes(64), n_keys=64, n_tensors=0))
+    kept = [a for a in found.metadata.values() if isinstance(a, Array) and a.values is not None]
+    assert len(kept) == h.MAX_KEPT // h.MAX_KEPT_ARRAY

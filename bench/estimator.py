@@ -1,0 +1,333 @@
+"""The estimator against llama-server itself.
+
+bench/estimator.py recorded   what bench/data holds: 2,248 loads of over 100 architectures, and an H100
+bench/estimator.py cpu        real loads in RAM, here and now, of generated files of many architectures
+bench/estimator.py gpu OUT    real launches on this machine's GPU beside llama-fit-params (bench/on_gpu.py)
+bench/estimator.py speed      microseconds of an estimate
+bench/estimator.py write      docs/accuracy.md, from what was recorded
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import lzma
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import synthetic
+from on_gpu import buffers, measure
+from shapes import DATA, shapes, written
+
+from lmxd.engines.llama_cpp.binary import environment, find, probe
+from lmxd.engines.llama_cpp.repack import repacked_types
+from lmxd.estimate.arguments import parse
+from lmxd.estimate.estimator import Estimator
+from lmxd.estimate.files import read_model
+from lmxd.estimate.footprints import UNVERIFIED, estimate
+from lmxd.estimate.learned import Card
+from lmxd.gguf.builds import LATEST, Build, family
+from lmxd.gguf.footprint import footprint
+from lmxd.gguf.header import HeaderError, read_header
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.model import Model, Unsupported, model_of
+
+MIB = 2**20
+UNSURE = """\
+Where the closed form is unsure, its error bar says so and llama-server's own no-alloc pass is asked; the larger figure
+counts. That is so for {}, for large contexts without
+flash attention, for part of the layers of hybrid models, and for builds that are not known. In the worst rows above
+are hybrid models whose states CUDA has no kernel for, and flash attention that turned itself off."""
+
+NOT_IN_HERE = """\
+## What is not in these figures
+
+- Without flash attention, a prompt that fills the context takes more than one of 2,000 tokens: the scores of a layer
+  in f16 are added for the whole context, so the estimate is above what the table has.
+- Other cards: the CUDA context of an H100 is assumed until a launch was seen (`lmxctl estimates`), and the error bar
+  is 480 MiB; smaller cards take less.
+- Drafting by a model's own layers (MTP), projectors and adapters follow their formulas, but were not launched on a
+  GPU. `--split-mode row` and `tensor` are refused."""
+ACCURACY = Path(__file__).parent.parent / "docs/accuracy.md"
+RECORDED_REPACK = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})
+CPU_SETTINGS = (
+    "-c 4096 -np 1",
+    "-c 4096",
+    "-c 4096 -np 2 -ctk q8_0 -ctv q8_0",
+    "-c 4096 -np 1 -fa off",
+    "-c 4096 -np 1 -ub 1024",
+)
+PART_OF = {"model": "weights", "KV": "cache", "RS": "state", "compute": "compute"}
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """MiB by which an estimate is above what was printed or measured."""
+
+    what: str
+    part: str
+    over: float
+    total: float
+
+
+@functools.cache
+def model(name: str) -> Model:
+    data, size = synthetic.header(*shapes()[name])
+    return model_of(read_header(io.BytesIO(data), size))
+
+
+def errors(name: str, load: dict[str, Any], repack: frozenset[str], build: Build) -> Iterator[Error]:
+    """Of one load, part by part and place by place. Unsupported if the closed form does not cover the model."""
+    known, cards = model(name), load["cards"]
+    launch = parse(load["flags"], frozenset() if cards else repack).resolved(known.context).launch
+    found, printed = footprint(known, launch, cards, build), load["buffers"]
+    output = 4 * launch.outputs * known.vocabulary
+    for place, parts in [*((f"CUDA{n}", p) for n, p in enumerate(found.devices)), ("CPU", found.host)]:
+        if place == "CPU":
+            said = {
+                "weights": printed.get("CPU_Mapped.model", 0.0) + printed.get("CPU_REPACK.model", 0.0),
+                "cache": printed.get("CPU.KV", 0.0),
+                "state": printed.get("CPU.RS", 0.0),
+                "compute": printed.get("CPU.compute", 0.0),
+            }
+            mine = parts.compute - output
+        else:
+            said = {part: printed.get(f"{place}.{kind}", 0.0) for kind, part in PART_OF.items()}
+            mine = parts.compute
+        figures = {"weights": parts.weights, "cache": parts.kv, "state": parts.state, "compute": mine}
+        for part, size in figures.items():
+            if part == "compute" and place == "CPU" and cards:
+                continue  # pinned memory beside a GPU: another name in each build
+            yield Error(f"{name} {load['flags']}", part, size / MIB - said[part], parts.total / MIB)
+
+
+def table(found: list[Error]) -> list[str]:
+    """Rows of a summary, by part."""
+    rows = [
+        "| part | compared | exact to 1 MiB | p50 | p95 | worst | within the bound |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for part in dict.fromkeys(e.part for e in found):
+        mine = [e for e in found if e.part == part]
+        off = sorted(abs(e.over) for e in mine)
+        exact, bound = sum(x <= 1 for x in off), sum(abs(e.over) <= max(64, e.total / 100) for e in mine)
+        worst = max(mine, key=lambda e: abs(e.over))
+        rows.append(
+            f"| {part} | {len(mine):,} | {exact / len(mine):.1%} | {off[len(off) // 2]:.2f} MiB "
+            f"| {off[len(off) * 95 // 100]:.1f} MiB | {worst.over:+.1f} MiB ({worst.what}) | {bound / len(mine):.1%} |"
+        )
+    return rows
+
+
+def recorded() -> list[Error]:
+    found: list[Error] = []
+    with lzma.open(DATA / "buffers_11434.jsonl.xz", "rt") as file:
+        for line in file:
+            load = json.loads(line)
+            try:
+                found += errors(load["model"], load, RECORDED_REPACK, LATEST)
+            except Unsupported:
+                continue
+    return found
+
+
+def cpu() -> list[Error]:
+    """Real loads by the llama-server of this machine, of every architecture that it and the closed form know."""
+    binary = probe(find(None))
+    build = family(binary.version, binary.flags)
+    print(f"{binary.path}: {binary.version}, taken to be of family {build.first}")
+    found: list[Error] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in (name for name in shapes() if name.endswith("@small")):
+            path = written(Path(scratch), name)
+            for flags in CPU_SETTINGS:
+                printed = load(binary.path, path, flags)
+                try:
+                    if printed:
+                        row = {"cards": 0, "flags": flags, "buffers": printed}
+                        found += errors(name, row, repacked_types(), build)
+                except Unsupported:
+                    continue
+            path.unlink()
+            print(".", end="", flush=True)
+    print()
+    return found
+
+
+def load(server: Path, path: Path, flags: str) -> dict[str, float]:
+    """The buffers that a server prints; nothing if it does not start."""
+    words = [str(server), "-m", str(path), *flags.split(), "-dev", "none", "-lv", "4", "--no-warmup", "--port", "0"]
+    process = subprocess.Popen(
+        [*words, "--fit", "off"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+    )
+    timer = threading.Timer(60, process.kill)
+    timer.start()
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "model loaded" in line or "listening" in line:
+            break
+    process.kill()
+    process.wait()
+    timer.cancel()
+    text = "".join(lines)
+    return buffers(text) if "compute buffer size" in text else {}
+
+
+def on_h100() -> list[dict[str, Any]]:
+    """The recorded launches on a real GPU, each with the estimate for it."""
+    rows = [json.loads(line) for line in (DATA / "h100.jsonl").read_text().splitlines()]
+    for row in rows:
+        known = model(row["model"])
+        launch = parse(row["flags"]).resolved(known.context).launch
+        row["took"] = max(row["loaded"], row["prompted"]) / MIB
+        row["estimate"] = estimate(known, launch, (Card(name=row["card"]),)).device / MIB
+    return sorted(rows, key=lambda row: (row["model"], row["flags"]))
+
+
+def gpu_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| model | flags | took MiB | estimate MiB | error | llama-fit-params |", "|---|---|---:|---:|---:|---:|"]
+    last = ""
+    for row in rows:
+        over = row["estimate"] - row["took"]
+        fit = f"{100 * (row['fit'] - row['took']) / row['took']:+.1f} %" if row.get("fit") else ""
+        lines.append(
+            f"| {row['model'] if row['model'] != last else ''} | `{row['flags']}` | {row['took']:.0f} "
+            f"| {row['estimate']:.0f} | {over:+.0f} MiB, {100 * over / row['took']:+.1f} % | {fit} |"
+        )
+        last = row["model"]
+    return lines
+
+
+def gpu_summary(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| | p50 | p95 | worst above | worst below |", "|---|---:|---:|---:|---:|"]
+    for name, key in (("estimate", "estimate"), ("llama-fit-params", "fit")):
+        over = sorted(row[key] - row["took"] for row in rows if row.get(key))
+        off = sorted(map(abs, over))
+        share = sorted(100 * (row[key] - row["took"]) / row["took"] for row in rows if row.get(key))
+        lines.append(
+            f"| {name} | {off[len(off) // 2]:.0f} MiB | {off[len(off) * 95 // 100]:.0f} MiB "
+            f"| {max(over):+.0f} MiB, {share[-1]:+.1f} % | {min(over):+.0f} MiB, {share[0]:+.1f} % |"
+        )
+    within = sum(abs(row["estimate"] - row["took"]) <= max(64, row["took"] / 100) for row in rows)
+    return [*lines, "", f"Within 1 % or 64 MiB, whichever is larger: {within} of {len(rows)}."]
+
+
+def speed() -> None:
+    metadata, tensors = synthetic.speaking(synthetic.gemma3_12b())
+    with tempfile.TemporaryDirectory() as scratch:
+        path, launch, cards = (
+            synthetic.write(Path(scratch) / "m.gguf", metadata, tensors),
+            Launch(context=8192),
+            (Card(),),
+        )
+        began = time.perf_counter()
+        Estimator().estimate(path, launch, cards)
+        print(f"cold, vocabulary of 262,208: {1e3 * (time.perf_counter() - began):.1f} ms")
+        known, rounds = read_model(path), 500
+        for what, run in (
+            ("warm, closed form", lambda n: estimate(known, Launch(context=4096 + 256 * n), cards)),
+            (
+                "warm, with the look at the file",
+                lambda n: Estimator().estimate(path, Launch(context=4096 + 256 * n), cards),
+            ),
+        ):
+            began = time.perf_counter()
+            for n in range(rounds):
+                run(n)
+            print(f"{what}: {1e6 * (time.perf_counter() - began) / rounds:.0f} us")
+
+
+def hostile() -> None:
+    """How long headers that no real file has keep the reader busy."""
+    string = struct.pack("<Q", 0)
+    tensor = b"".join(struct.pack("<Q", 6) + b"%06d" % n + struct.pack("<IQIQ", 1, 1, 0, 0) for n in range(16_000))
+    key = b"".join(struct.pack("<Q", 6) + b"%06d" % n + struct.pack("<II", 4, 1) for n in range(8_000))
+    start = b"GGUF" + struct.pack("<I", 3)
+    strings = start + struct.pack("<QQQ", 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, 999_000) + string * 999_000
+    for what, data in (
+        (
+            "a million strings",
+            start + struct.pack("<QQQ", 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, 10**6) + string * 10**6,
+        ),
+        ("16,000 tensors", start + struct.pack("<QQ", 16_000, 0) + tensor),
+        ("8,000 keys and 10,000 tensors", start + struct.pack("<QQ", 10_000, 8_000) + key + tensor),
+    ):
+        began = time.perf_counter()
+        with suppress(HeaderError):
+            read_header(io.BytesIO(data), len(data))
+        print(f"a hostile header of {what}: {1e3 * (time.perf_counter() - began):.0f} ms")
+
+
+def accuracy() -> str:
+    """docs/accuracy.md."""
+    rows, loads = on_h100(), recorded()
+    names = {e.what.split()[0] for e in loads}
+    card = rows[0]
+    return "\n".join(
+        [
+            "# Accuracy",
+            "",
+            "Generated by `bench/estimator.py write` from `bench/data`. The bound is what lmxd promises of itself:",
+            "1 % of what the process takes or 64 MiB, whichever is larger, and never more than 64 MiB under.",
+            "",
+            f"## {card['card']}, driver {card['driver']}, llama-server build 11434 (CUDA)",
+            "",
+            f"{len(rows)} real launches of {len({r['model'] for r in rows})} models of real shape and zero weights",
+            "(`bench/on_gpu.py`), with nothing learned. *took* is NVML's figure for the process, ready or after a",
+            "prompt of 2,000 tokens, whichever is more; the estimate is made from the file alone. llama-fit-params ran",
+            "on the same launches; it leaves out the CUDA context and reserves logits that the server does not.",
+            "",
+            *gpu_summary(rows),
+            "",
+            *gpu_table(rows),
+            "",
+            "## Buffers as llama-server prints them",
+            "",
+            f"{len(names)} models of {len({model(n).arch for n in names})} architectures, in RAM and beside pretended",
+            "GPUs (lmxd/engines/llama_cpp/pretend), build 11434. Pretended cards are no GPU result: that they say what",
+            "real ones say is what the table above shows. In RAM these are real loads.",
+            "",
+            *table(loads),
+            "",
+            UNSURE.format(", ".join(sorted(UNVERIFIED))),
+            "",
+            NOT_IN_HERE,
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["recorded"]:
+            print("\n".join([*table(recorded()), "", *gpu_summary(on_h100()), "", *gpu_table(on_h100())]))
+        case ["cpu"]:
+            print("\n".join(table(cpu())))
+        case ["gpu", out]:
+            measure(Path(out), workers=4, seconds=540)
+        case ["speed"]:
+            speed()
+            hostile()
+        case ["write"]:
+            ACCURACY.write_text(accuracy())
+        case _:
+            print(__doc__)
+
+
+if __name__ == "__main__":
+    main()
