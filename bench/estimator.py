@@ -260,10 +260,7 @@ def hostile() -> None:
     start = b"GGUF" + struct.pack("<I", 3)
     strings = start + struct.pack("<QQQ", 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, 999_000) + string * 999_000
     for what, data in (
-        (
-            "a million strings",
-            start + struct.pack("<QQQ", 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, 10**6) + string * 10**6,
-        ),
+        ("999,000 strings", strings),
         ("16,000 tensors", start + struct.pack("<QQ", 16_000, 0) + tensor),
         ("8,000 keys and 10,000 tensors", start + struct.pack("<QQ", 10_000, 8_000) + key + tensor),
     ):

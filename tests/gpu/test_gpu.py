@@ -20,11 +20,20 @@ import pytest
 import synthetic
 from lmxd_process import Lmxd, ask, post
 
+from lmxd.engines.llama_cpp.binary import find, probe
+from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.errors import LmxdError
+from lmxd.estimate.arguments import parse, words
+from lmxd.estimate.files import read_model
+from lmxd.gguf.footprint import footprint
+from lmxd.rpc import estimates as es
 from lmxd.rpc import messages as m
 
 GIB = 2**30
 MIB = 2**20
+UNDER = 64 * MIB
+"""By how much an estimate may be below what is measured."""
+
 nvml = pytest.importorskip("pynvml")
 
 
@@ -112,7 +121,7 @@ def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
         assert "Paris" in ask(second)
         for lease in (first, second):
             instance = running.instances()[lease.instance]
-            assert 0 < of_process(instance.pid) <= sum(instance.promised.values())
+            assert 0 < of_process(instance.pid) <= sum(instance.promised.values()) + UNDER
         told: list[m.Progress] = []
         third: list[m.Granted] = []
         with running.client() as client:
@@ -188,7 +197,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
-    """Four shapes in six settings, each after a first long prompt: NVML's figure is never above the promise."""
+    """Four shapes in six settings, each after a first long prompt: NVML's figure is at most 64 MiB above the promise."""
     models = {
         f"{shape}-{number}": {"path": f"{shape}.gguf"} | setting
         for shape in ("llama8b", "gemma12b", "qwen4b", "moe30b")
@@ -203,7 +212,7 @@ def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
                 instance = running.instances()[lease.instance]
                 used, (promised,) = of_process(instance.pid), instance.promised.values()
             rows.append((name, profile, loaded, used, promised))
-            if used > promised:
+            if used > promised + UNDER:
                 over.append(name)
             running.lmxctl("stop", lease.instance)
             running.until(lambda: not running.instances())
@@ -213,6 +222,48 @@ def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
         error = (promised - used) / used
         print(f"{name:12} {loaded / MIB:11.0f} {used / MIB:9.0f} {promised / MIB:9.0f} {error:+7.1%}  {said}")
     assert not over
+
+
+def test_what_was_observed_is_used_for_an_exact_repeat(lmxd: Make) -> None:
+    models = {"llama8b": {"context_length": 4096}, "qwen4b": {"context_length": 4096}}
+    with lmxd(models, idle_timeout=5) as running, running.client() as client:
+        prior = client.call("estimate", es.Estimated, model="qwen4b")
+        with client.request("llama8b") as lease:
+            post(lease, "/completion", {"prompt": "the cat " * 280, "n_predict": 4})
+            running.until(lambda: all(o.prompted for o in client.call("estimates", es.Estimates).observed), 30)
+            took = of_process(running.instances()[lease.instance].pid)
+        (seen,), (context,) = (lambda e: (e.observed, e.contexts))(client.call("estimates", es.Estimates))
+        print(
+            f"context {context.bytes / MIB:.0f} MiB, loaded {seen.loaded / MIB:.0f}, prompted {seen.prompted / MIB:.0f}"
+        )
+        repeat = client.call("estimate", es.Estimated, model="llama8b")
+        assert repeat.basis == "observed"
+        assert abs(repeat.devices[0]["total"] - took) <= 4 * MIB
+        assert client.call("estimate", es.Estimated, model="qwen4b").error <= prior.error
+
+
+def test_a_dry_run_leaves_the_gpu_alone(shapes: Path) -> None:
+    """The CUDA build's own no-alloc pass beside a pretended card: no process, and not a byte, on the real one."""
+    runner = DryRunner(probe(find(None)))
+    before, seen, done = memory().used, set[int](), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.update(p.pid for p in nvml.nvmlDeviceGetComputeRunningProcesses(GPU))
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    for flags in ("-c 8192 -np 1", "-c 8192 -np 1 -fa off", "-c 8192 -np 1 -ngl 10"):
+        launch = parse(flags).resolved(0).launch
+        said = runner.ask(shapes / "llama8b.gguf", words(launch), 1)
+        found = footprint(read_model(shapes / "llama8b.gguf"), launch, 1)
+        print(flags, said.devices[0].compute / MIB, found.device.compute / MIB)
+        assert said.devices[0].weights == pytest.approx(found.device.weights, abs=2 * MIB)
+        assert said.devices[0].compute == pytest.approx(found.device.compute, abs=32 * MIB)
+    done.set()
+    watching.join()
+    assert not seen
+    assert memory().used == before
 
 
 def test_a_storm_of_requests_has_no_memory_error(lmxd: Make) -> None:
