@@ -210,7 +210,8 @@ class Daemon:
             x.id: Card(name=x.name, driver=x.driver, build=build) for x in look.measurements if x.kind is Kind.GPU
         }
         self.handle(e.MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
-        self.observer.see(readings, self.launches, self.catalog)
+        ready = {i.id for i in self.admission.state.instances.values() if i.phase is Phase.READY}
+        self.observer.see(readings, ready, self.launches, self.catalog)
         self.learn()
         if before != self.device_kinds:
             self._ask_anew()

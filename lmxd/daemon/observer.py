@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from lmxd.core.words import DeviceReading, InstanceId
@@ -21,20 +21,28 @@ _WORTH_NOTING = 2 * _MIB
 
 
 class Observer:
-    """Of each instance, the first look when it is ready, and every new high after its first whole micro-batch."""
+    """Of each instance, the first look when it is ready, and every new high after its first whole micro-batch.
+
+    A look may have begun before an instance became ready, with its weights still on their way: what counts is
+    the first one after a look that found it ready.
+    """
 
     def __init__(self, observations: Observations) -> None:
         self.observations = observations
         self._seen: dict[InstanceId, Observation] = {}
+        self._ready: Set[InstanceId] = set()
 
-    def see(self, readings: Iterable[DeviceReading], launches: Launches, catalog: Catalog) -> None:
-        """One look at the devices."""
+    def see(
+        self, readings: Iterable[DeviceReading], ready: Set[InstanceId], launches: Launches, catalog: Catalog
+    ) -> None:
+        """One look at the devices; ``ready`` are the instances that serve."""
+        ready_before, self._ready = self._ready, ready
         present: set[InstanceId] = set()
         for reading in readings:
             for instance, taken in (reading.taken or {}).items():
                 present.add(instance)
                 launched = launches.get(instance)
-                if launched is None or launched.endpoint is None or launched.stopping or len(launched.plan.gpus) > 1:
+                if launched is None or instance not in ready_before or len(launched.plan.gpus) > 1:
                     continue
                 if bool(launched.plan.gpus) != (reading.device != HOST):
                     continue  # its share of RAM beside a GPU

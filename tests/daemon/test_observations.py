@@ -10,6 +10,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card
 
 from lmxd.daemon.observations import Observations
+from lmxd.daemon.observer import Observer
 from lmxd.estimate.learned import Card, Observation
 from lmxd.rpc import estimates as es
 
@@ -73,7 +74,8 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
         gpu.processes[pid] = 350 * MIB
-        await house.daemon.measure()
+        for _ in range(3):
+            await house.daemon.measure()
         (seen,) = (await _learned(house)).observed
         assert (seen.model, seen.loaded, seen.count) == ("m", 350 * MIB, 1)
         (context,) = (await _learned(house)).contexts
@@ -86,6 +88,23 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
         assert len((await _learned(house)).observed) == 1, "kept over a restart"
 
 
+async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_path: Path) -> None:
+    """A look that began before readiness sees weights still on their way; it must not become the context."""
+    gpu = card(24)
+    house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}})
+    async with house.open(), house.client() as client:
+        await client.request("m")
+        pid = next(i.pid for i in (await client.instances()).instances)
+        assert pid is not None
+        house.daemon.observer = Observer(house.daemon.observations)
+        gpu.processes[pid] = 100 * MIB
+        await house.daemon.measure()
+        assert (await _learned(house)).observed == []
+        gpu.processes[pid] = 350 * MIB
+        await house.daemon.measure()
+        assert [o.loaded for o in (await _learned(house)).observed] == [350 * MIB]
+
+
 async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
     gpu = card(24)
     house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}, "n": {"context_length": 2048}})
@@ -95,7 +114,8 @@ async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
         gpu.processes[pid] = 350 * MIB
-        await house.daemon.measure()
+        for _ in range(3):
+            await house.daemon.measure()
         assert (await client.call("estimate", es.Estimated, model="n")).devices != before.devices
         assert (await client.call("forget", es.Forgotten, model="n")).count == 0
         assert (await client.call("forget", es.Forgotten, model="m")).count == 1

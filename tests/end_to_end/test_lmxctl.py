@@ -247,8 +247,8 @@ def test_what_cannot_be_estimated_is_a_usage_error(
 
 def test_what_was_learned_is_listed_and_forgotten(running: Lmxd) -> None:
     lease = lease_from(running.json("request", "smollm2", "--ctx", "1792"))
-    shown = running.lmxctl("estimates").stdout
-    assert "smollm2" in shown
+    running.until(lambda: any(o["model"] == "smollm2" for o in running.json("estimates")["observed"]))
+    assert "smollm2" in running.lmxctl("estimates").stdout
     assert any(o["loaded"] > 100 * 2**20 for o in running.json("estimates")["observed"])
     running.lmxctl("release", lease.lease)
     assert running.lmxctl("forget").returncode == 64

@@ -197,7 +197,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
-    """Four shapes in six settings, each after a first long prompt: NVML's figure is at most 64 MiB above the promise."""
+    """Four shapes in six settings, each after a first long prompt: at most 64 MiB more than was promised."""
     models = {
         f"{shape}-{number}": {"path": f"{shape}.gguf"} | setting
         for shape in ("llama8b", "gemma12b", "qwen4b", "moe30b")
