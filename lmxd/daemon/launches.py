@@ -47,6 +47,7 @@ class Launched:
     command: Command | None = None
     process: Process | None = None
     endpoint: Endpoint | None = None
+    ready_at: float | None = None
     stopping: bool = False
     work: float = 0.0
     prompted: float = 0.0
@@ -123,7 +124,8 @@ class Launches:
         """From readiness to exit. None when it ended as told."""
         assert launched.process is not None
         if not launched.stopping:
-            self._report(InstanceReady(at=time.monotonic(), instance=launched.plan.instance))
+            launched.ready_at = time.monotonic()
+            self._report(InstanceReady(at=launched.ready_at, instance=launched.plan.instance))
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         status = await launched.process.exited
         watch.cancel()

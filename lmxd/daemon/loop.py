@@ -131,7 +131,7 @@ class Daemon:
         finally:
             self._handling = False
         self._schedule()
-        if isinstance(event, (e.InstanceExited, e.LeaseRequested)):
+        if isinstance(event, (e.InstanceExited, e.InstanceReady, e.LeaseRequested)):
             self._wake.set()
         self.on_change()
 
@@ -210,8 +210,7 @@ class Daemon:
             x.id: Card(name=x.name, driver=x.driver, build=build) for x in look.measurements if x.kind is Kind.GPU
         }
         self.handle(e.MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
-        ready = {i.id for i in self.admission.state.instances.values() if i.phase is Phase.READY}
-        self.observer.see(readings, ready, self.launches, self.catalog)
+        self.observer.see(look.begun, readings, self.launches, self.catalog)
         self.learn()
         if before != self.device_kinds:
             self._ask_anew()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from dataclasses import replace
 
 from lmxd.core.words import DeviceReading, InstanceId
@@ -11,7 +11,7 @@ from lmxd.daemon.launches import Launched, Launches
 from lmxd.daemon.observations import Observations
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
-from lmxd.estimate.estimator import fingerprint
+from lmxd.estimate.estimator import file_key, fingerprint
 from lmxd.estimate.learned import NOTHING_LEARNED, RAM, Card, Observation
 from lmxd.instances.logs import head
 
@@ -23,27 +23,24 @@ _WORTH_NOTING = 2 * _MIB
 class Observer:
     """Of each instance, the first look when it is ready, and every new high after its first whole micro-batch.
 
-    A look may have begun before an instance became ready, with its weights still on their way: what counts is
-    the first one after a look that found it ready.
+    A look may have begun before an instance became ready, with its weights still on their way: it does not count.
     """
 
     def __init__(self, observations: Observations) -> None:
         self.observations = observations
         self._seen: dict[InstanceId, Observation] = {}
-        self._ready: Set[InstanceId] = set()
 
-    def see(
-        self, readings: Iterable[DeviceReading], ready: Set[InstanceId], launches: Launches, catalog: Catalog
-    ) -> None:
-        """One look at the devices; ``ready`` are the instances that serve."""
-        ready_before, self._ready = self._ready, ready
+    def see(self, begun: float, readings: Iterable[DeviceReading], launches: Launches, catalog: Catalog) -> None:
+        """One look at the devices, and when it began."""
         present: set[InstanceId] = set()
         for reading in readings:
             for instance, taken in (reading.taken or {}).items():
                 present.add(instance)
                 launched = launches.get(instance)
-                if launched is None or instance not in ready_before or len(launched.plan.gpus) > 1:
+                if launched is None or launched.ready_at is None or launched.ready_at > begun:
                     continue
+                if len(launched.plan.gpus) > 1:
+                    continue  # its parts are not told apart
                 if bool(launched.plan.gpus) != (reading.device != HOST):
                     continue  # its share of RAM beside a GPU
                 self._see(instance, launched, reading.device, taken.total, catalog)
@@ -68,14 +65,14 @@ class Observer:
         try:
             prior = replace(catalog.estimator, learned=NOTHING_LEARNED)
             found = prior.estimate(plan.model, launch, (card,) if device != HOST else ())
-            known = fingerprint(plan.model, launch)
         except LmxdError:
             return None  # the file is gone, or only its user knows what it takes
         place = found.parts.device if device != HOST else found.parts.host
         context = prior.context(card) if device != HOST else place.overhead
         return Observation(
             card=card if device != HOST else Card(name=RAM, build=card.build),
-            launch=known,
+            launch=fingerprint(plan.model, launch),
+            file=file_key(plan.model),
             model=plan.profile,
             buffers=int(launched.engine.buffers(plan, head(launched.log.path)) * _MIB) or place.total - place.overhead,
             predicted=place.total - context,

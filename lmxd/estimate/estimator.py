@@ -49,7 +49,9 @@ class Estimator:
             if error.data.get("uncovered") is None:
                 raise
             return self._uncovered(path, launch, cards, error)
-        found = estimate(model, launch, cards, extras=extras, build=self.build, learned=self.learned)
+        found = estimate(
+            model, launch, cards, extras=extras, build=self.build, learned=self.learned, file=file_key(path)
+        )
         if (seen := self._observed(found, path, launch, cards)) is not None:
             return seen
         if self.always or not (found.sure and self.build.known):
@@ -102,7 +104,15 @@ class Estimator:
         return replace(found, basis=OBSERVED, parts=parts, error=_OBSERVED_ERROR)
 
 
+def file_key(path: Path) -> str:
+    """Tells a model file from others, and from itself before a change."""
+    return _digest(identity(path))
+
+
 def fingerprint(path: Path, launch: Launch) -> str:
     """Tells one launch from another: the file as it is now, and everything that it is started with."""
-    text = json.dumps([list(identity(path)), words(launch), launch.drafted, launch.mtp, launch.mmap])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return _digest((identity(path), words(launch), launch.drafted, launch.mtp, launch.mmap))
+
+
+def _digest(what: object) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]

@@ -72,8 +72,9 @@ def estimate(
     extras: Extras = NO_EXTRAS,
     build: Build = LATEST,
     learned: Learned = NOTHING_LEARNED,
+    file: str = "",
 ) -> Estimate:
-    """What a llama-server takes for ``launch`` on ``cards``; without any: in RAM.
+    """What a llama-server takes for ``launch`` on ``cards``; without any: in RAM. ``file`` tells files apart.
 
     Raises LmxdError ``invalid_params`` if it would not start.
     """
@@ -85,7 +86,7 @@ def estimate(
     fetched = overhead.fetched(model, launch, flash=flash, whole=whole)
     contexts = [learned.context(card) or overhead.context(card.name) for card in cards]
     devices = tuple(
-        replace(place, overhead=size + fetched + learned.shortfall(card))
+        replace(place, overhead=size + fetched + learned.shortfall(card, file))
         for place, (size, _), card in zip(parts.devices, contexts, cards, strict=True)
     )
     host = replace(parts.host, overhead=overhead.HOST + overhead.HOST_PER_TOKEN * model.vocabulary)

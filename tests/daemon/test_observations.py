@@ -9,6 +9,7 @@ import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card
 
+from lmxd.core.words import DeviceReading, Taken
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
 from lmxd.estimate.learned import Card, Observation
@@ -21,6 +22,7 @@ def observation(model: str = "m", loaded: int = 700) -> Observation:
     return Observation(
         card=Card(name="NVIDIA L4", driver="580", build="11434"),
         launch=model,
+        file=model,
         model=model,
         buffers=100 * MIB,
         predicted=110 * MIB,
@@ -74,8 +76,7 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
         gpu.processes[pid] = 350 * MIB
-        for _ in range(3):
-            await house.daemon.measure()
+        await house.daemon.measure()
         (seen,) = (await _learned(house)).observed
         assert (seen.model, seen.loaded, seen.count) == ("m", 350 * MIB, 1)
         (context,) = (await _learned(house)).contexts
@@ -93,16 +94,19 @@ async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_pa
     gpu = card(24)
     house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}})
     async with house.open(), house.client() as client:
-        await client.request("m")
-        pid = next(i.pid for i in (await client.instances()).instances)
-        assert pid is not None
-        house.daemon.observer = Observer(house.daemon.observations)
-        gpu.processes[pid] = 100 * MIB
-        await house.daemon.measure()
-        assert (await _learned(house)).observed == []
-        gpu.processes[pid] = 350 * MIB
-        await house.daemon.measure()
-        assert [o.loaded for o in (await _learned(house)).observed] == [350 * MIB]
+        lease = await client.request("m")
+        launched = house.daemon.launches.get(lease.instance)
+        assert launched is not None
+        assert launched.process is not None
+        assert launched.ready_at is not None
+        observer = Observer(house.daemon.observations)
+        taken = {lease.instance: Taken(total=100 * MIB, visible=100 * MIB)}
+        reading = DeviceReading(device=gpu.uuid, taken=taken)
+        house.daemon.observations.forget(lambda o: True)
+        observer.see(launched.ready_at - 0.001, [reading], house.daemon.launches, house.daemon.catalog)
+        assert house.daemon.observations.learned.observations == ()
+        observer.see(launched.ready_at + 0.001, [reading], house.daemon.launches, house.daemon.catalog)
+        assert [o.loaded for o in house.daemon.observations.learned.observations] == [100 * MIB]
 
 
 async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
@@ -114,8 +118,7 @@ async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
         gpu.processes[pid] = 350 * MIB
-        for _ in range(3):
-            await house.daemon.measure()
+        await house.daemon.measure()
         assert (await client.call("estimate", es.Estimated, model="n")).devices != before.devices
         assert (await client.call("forget", es.Forgotten, model="n")).count == 0
         assert (await client.call("forget", es.Forgotten, model="m")).count == 1

@@ -28,10 +28,13 @@ def eight() -> Model:
     return model_of(read_header(io.BytesIO(data), size))
 
 
-def seen(loaded: int, prompted: int = 0, buffers: int = 5000, predicted: int = 5020, launch: str = "x") -> Observation:
+def seen(
+    loaded: int, prompted: int = 0, buffers: int = 5000, predicted: int = 5020, launch: str = "x", file: str = "f"
+) -> Observation:
     return Observation(
         card=CARD,
         launch=launch,
+        file=file,
         model="m",
         buffers=buffers * MIB,
         predicted=predicted * MIB,
@@ -56,9 +59,9 @@ def test_a_context_is_learned_from_the_first_launch() -> None:
     assert after.notes == ()
 
 
-def test_the_largest_context_that_was_seen_counts() -> None:
-    learned = Learned((seen(5120), seen(5131, launch="y")))
-    assert learned.context(CARD) == (131 * MIB, 8 * MIB)
+def test_an_instance_that_was_prompted_too_soon_does_not_spoil_the_context() -> None:
+    learned = Learned((seen(5120), seen(5280, launch="y"), seen(5121, launch="z")))
+    assert learned.context(CARD) == (121 * MIB, 16 * MIB)
 
 
 @pytest.mark.parametrize("other", [{"driver": "590.2"}, {"build": "11500"}, {"name": "NVIDIA L4"}])
@@ -66,13 +69,14 @@ def test_another_driver_build_or_card_starts_anew(other: dict[str, str]) -> None
     assert Learned((seen(5120),)).context(replace(CARD, **other)) is None
 
 
-def test_what_was_exceeded_once_is_added() -> None:
+def test_what_a_model_exceeded_once_is_added_to_its_next_launches() -> None:
     """The context is 120 MiB; with what was predicted it made 5,140, and 5,200 were taken."""
     learned = Learned((seen(5120, prompted=5200),))
-    assert learned.shortfall(CARD) == 60 * MIB
-    found = estimate(eight(), Launch(context=4096), (CARD,), learned=learned)
-    without = estimate(eight(), Launch(context=4096), (CARD,), learned=Learned((seen(5120),)))
-    assert found.device - without.device == 60 * MIB
+    assert learned.shortfall(CARD, "f") == 60 * MIB
+    of_it, of_another = (
+        estimate(eight(), Launch(context=4096), (CARD,), learned=learned, file=file).device for file in ("f", "g")
+    )
+    assert of_it - of_another == 60 * MIB
 
 
 def test_an_exact_repeat_takes_what_it_took(tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_no_correction_goes_below_what_was_measured(figures: list[tuple[int, int
     context = learned.context(CARD)
     assert context is not None
     for o in observations:
-        assert o.predicted + context[0] + learned.shortfall(CARD) >= max(o.prompted, o.loaded - 20 * MIB)
+        assert o.predicted + context[0] + learned.shortfall(CARD, "f") >= max(o.prompted, o.loaded)
 
 
 def test_observations_are_merged_and_bounded() -> None:

@@ -197,7 +197,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
-    """Four shapes in six settings, each after a first long prompt: at most 64 MiB more than was promised."""
+    """Four shapes in six settings, each after a first long prompt: what was promised, to 1 % or 64 MiB."""
     models = {
         f"{shape}-{number}": {"path": f"{shape}.gguf"} | setting
         for shape in ("llama8b", "gemma12b", "qwen4b", "moe30b")
@@ -212,7 +212,8 @@ def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
                 instance = running.instances()[lease.instance]
                 used, (promised,) = of_process(instance.pid), instance.promised.values()
             rows.append((name, profile, loaded, used, promised))
-            if used > promised + UNDER:
+            filled = "flash_attention" not in profile  # without it a prompt that fills the context takes more
+            if used > promised + UNDER or (filled and promised > used + max(UNDER, used // 100)):
                 over.append(name)
             running.lmxctl("stop", lease.instance)
             running.until(lambda: not running.instances())
