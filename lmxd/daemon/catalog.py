@@ -77,23 +77,27 @@ class Catalog:
         except LmxdError:
             return DEFAULT_CONTEXT  # what is wrong comes up when its size is asked for
 
-    def is_warm(self, name: str) -> bool:
-        """Whether its header has been read: what is asked of it then takes no time."""
+    def is_warm(self, name: str, size: Size = Size()) -> bool:
+        """Whether its header has been read, and the engine asked where it must be: then deciding takes no time."""
         try:
-            return is_read(self.path(name))
+            path, launch = self.path(name), self.launch(name, size)
         except LmxdError:
             return True  # there is nothing to read
+        return is_read(path) and all(self.estimator.settled(path, launch, cards) for cards in self._targets())
 
-    def read(self, name: str) -> None:
+    def read(self, name: str, size: Size = Size()) -> None:
         """Read its header, and have the engine itself asked where the closed form is unsure.
 
         May take a while; what is wrong comes up when the model is asked for.
         """
         with suppress(LmxdError):
-            path, launch = self.path(name), self.launch(name)
-            patient = replace(self.estimator, patient=True)
-            for card in dict.fromkeys(self.cards.values()) or (None,):
-                patient.estimate(path, launch, (card,) if card is not None else ())
+            path, launch = self.path(name), self.launch(name, size)
+            for cards in self._targets():
+                replace(self.estimator, patient=True).estimate(path, launch, cards)
+
+    def _targets(self) -> list[tuple[Card, ...]]:
+        """What a launch is estimated for: each kind of GPU here, or RAM."""
+        return [(card,) for card in dict.fromkeys(self.cards.values())] or [()]
 
     def basis(self, name: str) -> str:
         profile = self.config.models.get(name)

@@ -18,7 +18,7 @@ from lmxd.core import events as e
 from lmxd.core.admission import Admission
 from lmxd.core.words import Failure, Phase
 from lmxd.daemon.answers import Answers
-from lmxd.daemon.catalog import Catalog
+from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.launches import Launches, Limits
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
@@ -230,12 +230,12 @@ class Daemon:
 
     # what the service asks
 
-    async def warm(self, model: str) -> None:
-        """Have a fresh reading and the model's header at hand, so that deciding takes microseconds."""
+    async def warm(self, model: str, size: Size = Size()) -> None:
+        """Have a fresh reading and all about the model at hand, so that deciding takes microseconds."""
         if time.monotonic() - self._begun > _FRESH:
             await self.measure()
-        if not self.catalog.is_warm(model):
-            await asyncio.to_thread(self.catalog.read, model)
+        if not self.catalog.is_warm(model, size):
+            await asyncio.to_thread(self.catalog.read, model, size)
 
     def summary(self) -> str:
         """One line for the service manager."""

@@ -100,8 +100,8 @@ class Service:
         hold = Hold(params.hold)
         if params.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {params.ttl:g}, but hold is {hold}", "set hold to ttl")
-        await self._daemon.warm(params.model)
         size = Size(ctx=params.ctx, slots=params.slots)
+        await self._daemon.warm(params.model, size)
         ask = self._daemon.catalog.ask(params.model, size, self._daemon.device_kinds)
         self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
         ticket, lease = f"t-{secrets.token_hex(4)}", f"l-{secrets.token_hex(4)}"
@@ -233,13 +233,13 @@ class Service:
         return es.Forgotten(count=count)
 
     async def _estimate(self, params: es.EstimateParams) -> es.Estimated:
-        await self._daemon.warm(params.model)
         size = Size(
             ctx=params.ctx,
             slots=params.slots,
             cache_type_k=params.cache_type_k,
             cache_type_v=params.cache_type_v,
         )
+        await self._daemon.warm(params.model, size)
         return explain(self._daemon.catalog, params.model, size, self._daemon.device_kinds)
 
     def _state(self) -> State:

@@ -61,6 +61,22 @@ class Estimator:
             found = found if other is None else weighed(found, other)
         return found
 
+    def settled(self, path: Path, launch: Launch, cards: Sequence[Card]) -> bool:
+        """Whether patience would change nothing: the closed form is sure, or the second source has answered."""
+        if self.second is None:
+            return True
+        try:
+            found = estimate(read_model(path), launch, cards, build=self.build)
+            if found.sure and self.build.known:
+                return True
+        except LmxdError as error:
+            if error.data.get("uncovered") is None:
+                return True
+        try:
+            return self.second.known(path, words(launch), len(cards)) is not None
+        except LmxdError:
+            return True
+
     def context(self, card: Card) -> int:
         """Bytes of a process's context on ``card``, as far as it is known."""
         return (self.learned.context(card) or overhead.context(card.name))[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median_high
 from typing import Final
 
-_SPREAD: Final = 16 * 2**20
+_SPREAD: Final = 8 * 2**20
 """Of the context of one card between launches (595 to 603 MiB over 50 on an H100)."""
 
 

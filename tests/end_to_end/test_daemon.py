@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import synthetic
 import yaml
 from house import fake_engine, model
 from lmxd_process import Lmxd, get_over
+from recorded import shape
 
 from lmxd.instances.orphans import orphans
 
@@ -263,3 +265,16 @@ def test_a_metrics_port_that_is_taken_exits_78(fake: Make, tmp_path: Path) -> No
         done = lmxd_command("--config", str(made.config_path), "--socket", str(made.socket))
     assert done.returncode == 78
     assert "metrics.listen 127.0.0.1" in done.stderr
+
+
+def test_a_model_that_only_the_engine_knows_is_admitted_by_its_dry_run(tmp_path: Path) -> None:
+    """deepseek32 keeps an index beside its cache, which no formula here has: llama-server itself is asked."""
+    metadata, tensors = synthetic.speaking(shape("deepseek32@small"))
+    synthetic.write(tmp_path / "sparse.gguf", metadata, tensors)
+    models = {"sparse": {"path": str(tmp_path / "sparse.gguf"), "context_length": 2048}}
+    with Lmxd(tmp_path, {"gpu": {"device": "host"}, "models": models}) as running:
+        found = running.json("estimate", "sparse")
+        assert found["basis"] == "dry-run"
+        assert found["host"]["kv"] > 10 * 2**20
+        assert any("does not cover deepseek32" in note for note in found["notes"])
+        assert running.json("models")["models"][0]["bytes"]["host"] == found["host"]["total"]

@@ -61,7 +61,7 @@ def test_a_context_is_learned_from_the_first_launch() -> None:
 
 def test_an_instance_that_was_prompted_too_soon_does_not_spoil_the_context() -> None:
     learned = Learned((seen(5120), seen(5280, launch="y"), seen(5121, launch="z")))
-    assert learned.context(CARD) == (121 * MIB, 16 * MIB)
+    assert learned.context(CARD) == (121 * MIB, 8 * MIB)
 
 
 @pytest.mark.parametrize("other", [{"driver": "590.2"}, {"build": "11500"}, {"name": "NVIDIA L4"}])
