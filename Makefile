@@ -31,6 +31,9 @@ bench:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
 	@$(VENV)/bin/python bench/admission.py
 	@$(VENV)/bin/python bench/rpc.py
+	@$(VENV)/bin/python bench/estimator.py speed
+	@$(VENV)/bin/python bench/estimator.py recorded
+	@$(VENV)/bin/python bench/estimator.py cpu
 
 install:
 	PYTHON="$${PYTHON:-/usr/bin/python3}" contrib/prepare.sh $(DESTDIR)$(LIBDIR) engine
