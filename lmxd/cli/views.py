@@ -7,7 +7,7 @@ import click
 from lmxd import __version__
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.output import short, size, sizes
+from lmxd.cli.output import short, size
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
 
@@ -73,14 +73,15 @@ def ps(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
-    columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "CHARGED", "PORT", "DOING", "LEASES (UID)")
+    columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "PROMISED", "MEASURED", "PORT", "DOING", "LEASES (UID)")
     rows = [
         (
             i.instance,
             i.phase,
             str(i.ctx),
             f"{sum(x.slots for x in i.leases)}/{i.slots}",
-            _charge(i),
+            _bytes(i.promised),
+            _bytes(i.measured),
             _port(i.endpoint),
             _doing(i),
             " ".join(f"{x.lease} ({x.uid})" for x in i.leases) or "-",
@@ -90,10 +91,9 @@ def ps(json_wanted: bool) -> None:
     output.table(columns, rows, "no instances")
 
 
-def _charge(instance: m.Instance) -> str:
-    """What is charged, and what was promised where that is less."""
-    text = " ".join(f"{short(device)} {size(n)}" for device, n in instance.charged.items())
-    return text if instance.charged == instance.promised else f"{text} (promised {sizes(instance.promised)})"
+def _bytes(by_device: dict[str, int]) -> str:
+    """By device; what was not measured yet is a dash. The larger of both columns is charged."""
+    return " ".join(f"{short(device)} {size(n) if n else '-'}" for device, n in by_device.items())
 
 
 def _port(endpoint: str | None) -> str:

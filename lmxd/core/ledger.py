@@ -175,6 +175,10 @@ class Ledger:
         """Bytes charged to an instance, per device."""
         return {a.device: a.reservations[instance].charge for a in self.of(instance)}
 
+    def measured(self, instance: InstanceId) -> dict[DeviceId, int]:
+        """What the last look at each device said of an instance."""
+        return {a.device: a.reservations[instance].measured for a in self.of(instance)}
+
     def fits(self, demand: Demand, freed: Mapping[DeviceId, int] | None = None) -> bool:
         """Whether ``demand`` fits the headroom plus ``freed`` bytes, on devices that answer."""
         freed = freed or {}

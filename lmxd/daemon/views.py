@@ -64,6 +64,7 @@ def _instance(state: State, launches: Launches, i: Instance) -> m.Instance:
         idle_timeout=None if i.ask.pin else i.ask.idle_timeout,
         age=state.now - i.started_at,
         promised=dict(i.demand),
+        measured=state.ledger.measured(i.id),
         charged=state.ledger.charge(i.id),
         leases=[
             m.LeaseInfo(

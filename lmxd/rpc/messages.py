@@ -175,7 +175,8 @@ class Instance(Result):
     idle_timeout: float | None = Field(description="null for a pinned one")
     age: float
     promised: dict[str, int]
-    charged: dict[str, int]
+    measured: dict[str, int] = {}
+    charged: dict[str, int] = Field(description="the larger of both")
     leases: list[LeaseInfo]
 
 
