@@ -40,10 +40,11 @@ from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import UNVERIFIED, estimate
 from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import LATEST, Build, family
+from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import footprint
 from lmxd.gguf.header import HeaderError, read_header
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model, Unsupported, model_of
+from lmxd.gguf.model import Model
 
 MIB = 2**20
 UNSURE = """\

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmxd.errors import LmxdError
+from lmxd.gguf.facts import Unsupported, model_of, vocabulary_of
 from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
-from lmxd.gguf.model import Model, Unsupported, model_of, vocabulary_of
+from lmxd.gguf.model import Model
 from lmxd.gguf.split import part_names, part_number
 
 _Key = tuple[str, int, int, int, int]

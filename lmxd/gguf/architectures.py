@@ -89,5 +89,8 @@ PATTERN_ARCHITECTURES: Final = frozenset({"gemma4", "granite_swa", "maple", "mim
 SHARED_CACHE: Final[dict[str, int]] = {"gemma3n": 20}
 """Layers from here on use the cache of earlier ones; others say so in attention.shared_kv_layers."""
 
+WITHOUT_LOGITS: Final = frozenset(_ENCODERS) - {"dream", "llada", "llada-moe", "rnd1"} | {"gemma-embedding"}
+"""They give embeddings, and no token after the last."""
+
 NEVER_TIED: Final = frozenset(_ENCODERS) - {"dream", "llada", "rnd1"} | {"bitnet"}
 """Without output.weight these have no output on the device; all others use the embeddings, and copy them."""

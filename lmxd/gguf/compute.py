@@ -117,7 +117,7 @@ def _single(model: Model, launch: Launch, build: Build, *, flash: bool, on_gpu: 
     outputs = ub if model.arch in _ALL_OUTPUTS else launch.outputs
     peak = max(
         4 * ub * (inputs + block) + held,
-        4 * (4 * ub * e + outputs * model.vocabulary),
+        4 * (4 * ub * e + outputs * model.logits),
         4 * ub * (inputs + attention(model, launch, flash=flash)) + scratch,
         4 * ub * inputs + recurrent(model, launch, on_gpu=on_gpu),
     )

@@ -77,7 +77,7 @@ def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST)
     kv, state = _memory(model, launch, placement.layers, flash)
     left = on_host.largest if devices else 0
     buffers = compute(model, launch, build, flash=flash, devices=devices, whole=placement.whole, left=left)
-    output = 4 * launch.outputs * (model.embedding if launch.outputs_all else model.vocabulary)
+    output = 4 * launch.slots * (1 + launch.drafted) * model.vocabulary
     return Footprint(
         devices=tuple(
             Parts(weights=on_devices[n].device, kv=kv.get(n, 0), state=state.get(n, 0), compute=buffers.devices[n])

@@ -1,7 +1,4 @@
-"""A header turned into the facts that memory depends on: layers, heads, windows, states, experts.
-
-Architectures that the closed form does not cover are refused by name, never guessed.
-"""
+"""A model as far as memory depends on it: layers, heads, windows, states, experts, tensors."""
 
 from __future__ import annotations
 
@@ -10,15 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from lmxd.gguf.architectures import ARCHITECTURES, NEVER_TIED, PATTERN_ARCHITECTURES, SHARED_CACHE, Memory
-from lmxd.gguf.header import Array, Header, HeaderError, Scalar, Tensor
+from lmxd.gguf.architectures import NEVER_TIED, WITHOUT_LOGITS
+from lmxd.gguf.header import Tensor
 
-_MAX_LAYERS: Final = 2048
 _WITH_THE_FIRST: Final = ("per_layer_model_proj.", "per_layer_proj_norm.")
-
-
-class Unsupported(ValueError):
-    """The closed form does not cover this model. The message names what and how to go on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +69,11 @@ class Model:
         """Tensors by name."""
         return {t.name: t for t in self.tensors}
 
+    @property
+    def logits(self) -> int:
+        """Floats of output for a token; none of a model that only embeds."""
+        return 0 if self.arch in WITHOUT_LOGITS else self.vocabulary
+
     @cached_property
     def tied(self) -> bool:
         """Whether the embeddings serve as the output, of which the device gets a copy."""
@@ -93,200 +90,6 @@ class Model:
         for tensor in self.tensors:
             found.setdefault(layer_of(tensor), []).append(tensor)
         return {layer: tuple(tensors) for layer, tensors in found.items()}
-
-
-def model_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> Model:
-    """The facts in ``header``; ``tensors`` are those of all parts of a split file.
-
-    Raises HeaderError for missing or impossible figures, Unsupported for an architecture
-    that the closed form does not cover.
-    """
-    arch = header.metadata.get("general.architecture")
-    if not isinstance(arch, str) or not arch:
-        raise HeaderError("general.architecture is missing: this is not a model file")
-    if arch not in ARCHITECTURES:
-        raise Unsupported(f"the closed form does not cover {arch!r} models: set estimated_memory_gb for this one")
-    return _Facts(arch, header.metadata).model(header, tensors if tensors is not None else header.tensors)
-
-
-class _Facts:
-    """Looks keys up under the architecture's prefix."""
-
-    def __init__(self, arch: str, metadata: Mapping[str, Scalar | Array]) -> None:
-        self.arch = arch
-        self.rules = ARCHITECTURES[arch]
-        self.metadata = metadata
-
-    def model(self, header: Header, tensors: tuple[Tensor, ...]) -> Model:
-        total = self.number("block_count", most=_MAX_LAYERS)
-        layers = total - self.number("nextn_predict_layers", 0, most=total)
-        embedding = self.number("embedding_length")
-        heads = self.per_layer("attention.head_count", layers, (0,) * layers)
-        kv_heads = self.per_layer("attention.head_count_kv", layers, heads)
-        feed_forward = self.per_layer("feed_forward_length", layers, (0,) * layers)
-        head = embedding // heads[0] if heads and heads[0] else 0
-        key = self.number("attention.key_length", head) if head else 0
-        value = self.number("attention.value_length", head) if head else 0
-        window, slides = self.sliding(layers)
-        caches, states = self.memory(layers, kv_heads, feed_forward)
-        return Model(
-            arch=self.arch,
-            name=str(self.metadata.get("general.name", "")),
-            layers=layers,
-            all_layers=total,
-            context=self.number("context_length"),
-            embedding=embedding,
-            vocabulary=vocabulary_of(header, tensors),
-            heads=heads,
-            kv_heads=kv_heads,
-            key=key,
-            value=value,
-            key_sliding=self.number("attention.key_length_swa", key),
-            value_sliding=self.number("attention.value_length_swa", value),
-            feed_forward=feed_forward,
-            experts=self.number("expert_count", 0),
-            experts_used=self.most("expert_used_count"),
-            expert_feed_forward=self.most("expert_feed_forward_length"),
-            window=window,
-            slides=slides,
-            caches=caches,
-            states=states,
-            state_width=self.state_width(embedding, heads) if any(states) else 0,
-            ssm_inner=(inner := self.number("ssm.inner_size", 0)),
-            ssm_state=(state := self.number("ssm.state_size", 0)),
-            ssm_conv=inner + 2 * self.number("ssm.group_count", 0) * state,
-            ssm_dt=self.number("ssm.time_step_rank", 0),
-            mla=f"{self.arch}.attention.key_length_mla" in self.metadata,
-            head_of_mla=self.number("attention.key_length_mla", 0),
-            causal=bool(self.metadata.get(f"{self.arch}.attention.causal", self.rules.memory is not Memory.NOTHING)),
-            tensors=tuple(t for t in tensors if (layer_of(t) or 0) < layers),
-            skipped=tuple(t for t in tensors if (layer_of(t) or 0) >= layers > 0),
-        )
-
-    def number(self, key: str, default: int | None = None, most: int = 2**31) -> int:
-        value = self.metadata.get(f"{self.arch}.{key}", default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise HeaderError(f"{self.arch}.{key} is {'missing' if value is None else f'{value!r}, not a number'}")
-        if not 0 <= value <= most:
-            raise HeaderError(f"{self.arch}.{key} is {value}: 0 to {most} is possible")
-        return value
-
-    def most(self, key: str) -> int:
-        """A figure, or the largest where there is one for each layer."""
-        value = self.metadata.get(f"{self.arch}.{key}")
-        if isinstance(value, Array):
-            return max((int(v) for v in value.values or () if 0 <= v <= 2**31), default=0)
-        return self.number(key, 0)
-
-    def per_layer(self, key: str, layers: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
-        value = self.metadata.get(f"{self.arch}.{key}")
-        if value is None and default is not None:
-            return default
-        if not isinstance(value, Array):
-            return (self.number(key),) * layers
-        if value.values is None or len(value.values) < layers:
-            raise HeaderError(f"{self.arch}.{key} has {value.length} figures for {layers} layers")
-        figures = tuple(int(v) for v in value.values[:layers])
-        if any(not 0 <= v <= 2**31 for v in figures):
-            raise HeaderError(f"{self.arch}.{key} has impossible figures")
-        return figures
-
-    def sliding(self, layers: int) -> tuple[int, tuple[bool, ...]]:
-        """(window in tokens, which layers slide)."""
-        none = (0, (False,) * layers)
-        rules = self.rules
-        stated = self.number("attention.sliding_window", rules.window)
-        key = f"{self.arch}.attention.sliding_window"
-        if self.arch in PATTERN_ARCHITECTURES:
-            return self.pattern(stated, layers, rules.period)
-        if rules.memory is Memory.BY_HEADS and self.arch == "lfm2" and stated:
-            heads = self.per_layer("attention.head_count_kv", layers, (0,) * layers)
-            return stated, tuple(h > 0 for h in heads)
-        if not rules.period or stated == 0 or (rules.needs_window and key not in self.metadata):
-            return none
-        if self.arch == "exaone4" and layers != 64:  # llama.cpp lets only the 32B model slide
-            return none
-        return self.pattern(rules.window if rules.fixed else stated, layers, rules.period)
-
-    def pattern(self, window: int, layers: int, period: int) -> tuple[int, tuple[bool, ...]]:
-        key = f"{self.arch}.attention.sliding_window_pattern"
-        pattern = self.metadata.get(key, period)
-        if isinstance(pattern, Array):
-            if pattern.values is None or len(pattern.values) < layers:
-                raise HeaderError(f"{key} has {pattern.length} figures for {layers} layers")
-            return window, tuple(bool(v) for v in pattern.values[:layers])
-        if self.arch in PATTERN_ARCHITECTURES and key not in self.metadata:
-            raise HeaderError(f"{key} is missing")
-        if isinstance(pattern, bool) or not isinstance(pattern, int) or pattern < 0:
-            raise HeaderError(f"{key} is {pattern!r}")
-        return window, tuple(_slides(layer, pattern, self.rules.full_first) for layer in range(layers))
-
-    def memory(
-        self, layers: int, kv_heads: tuple[int, ...], feed_forward: tuple[int, ...]
-    ) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
-        """(which layers have a cache of their own, which have a state)."""
-        every, no = (True,) * layers, (False,) * layers
-        match self.rules.memory:
-            case Memory.NOTHING:
-                return no, no
-            case Memory.STATE:
-                return no, every
-            case Memory.BOTH:
-                return every, every
-            case Memory.BY_HEADS:
-                return tuple(h > 0 for h in kv_heads), tuple(h == 0 for h in kv_heads)
-            case Memory.BY_HEADS_AND_FEED_FORWARD:
-                plain = tuple(f == 0 for f in feed_forward)
-                states = tuple(p and h == 0 for p, h in zip(plain, kv_heads, strict=True))
-                return tuple(p and h > 0 for p, h in zip(plain, kv_heads, strict=True)), states
-            case Memory.BY_INTERVAL:
-                states = self.interval(layers)
-                return tuple(not s for s in states), states
-        shared_from = SHARED_CACHE.get(self.arch, layers - self.number("attention.shared_kv_layers", 0, most=layers))
-        return tuple(layer < shared_from for layer in range(layers)), no
-
-    def interval(self, layers: int) -> tuple[bool, ...]:
-        listed = self.metadata.get(f"{self.arch}.attention.recurrent_layers")
-        if isinstance(listed, Array) and listed.values is not None and len(listed.values) >= layers:
-            return tuple(bool(v) for v in listed.values[:layers])
-        every = self.number("full_attention_interval", 4) or 1
-        return tuple((layer + 1) % every != 0 for layer in range(layers))
-
-    def state_width(self, embedding: int, heads: tuple[int, ...]) -> int:
-        """Floats of state per slot: convolution and recurrence (llama-hparams.cpp: n_embd_r, n_embd_s)."""
-        first = heads[0] if heads else 0
-        conv = self.number("ssm.conv_kernel", 0)
-        if wkv := self.number("wkv.head_size", 0):
-            return self.number("token_shift_count", 2) * embedding + embedding * wkv
-        if shortconv := self.number("shortconv.l_cache", 0):
-            return embedding * (shortconv - 1)
-        if kda := self.number("kda.head_dim", 0):
-            return 3 * (conv - 1 if conv else 3) * first * kda + kda * kda * first
-        if self.arch == "minimax-01":
-            key = self.number("attention.key_length", embedding // max(first, 1))
-            return key * key * first
-        inner, state = self.number("ssm.inner_size"), self.number("ssm.state_size")
-        group = self.number("ssm.group_count", 0)
-        return max(conv - 1, 0) * (inner + 2 * group * state) + state * inner
-
-
-def vocabulary_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> int:
-    """How many tokens a model knows: of its tokenizer, else of its embeddings; 0 if neither says so."""
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
-    if isinstance(tokens, Array):
-        return tokens.length
-    for tensor in header.tensors if tensors is None else tensors:
-        if tensor.name == "token_embd.weight":
-            return tensor.shape[-1]
-    size = header.metadata.get(f"{header.metadata.get('general.architecture')}.vocab_size", 0)
-    return size if isinstance(size, int) and 0 <= size <= 2**31 else 0
-
-
-def _slides(layer: int, period: int, full_first: bool) -> bool:
-    """llama.cpp's set_swa_pattern: a period of 0 slides everywhere, of 1 nowhere."""
-    if period == 0:
-        return True
-    return layer % period != 0 if full_first else layer % period < period - 1
 
 
 def layer_of(tensor: Tensor) -> int | None:

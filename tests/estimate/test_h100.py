@@ -13,8 +13,8 @@ from recorded import DATA, shape
 from lmxd.estimate.arguments import parse
 from lmxd.estimate.footprints import Estimate, estimate
 from lmxd.estimate.learned import Card
+from lmxd.gguf.facts import model_of
 from lmxd.gguf.header import read_header
-from lmxd.gguf.model import model_of
 
 MIB = 2**20
 MEASURED = [json.loads(line) for line in (DATA / "h100.jsonl").read_text().splitlines()]

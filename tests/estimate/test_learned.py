@@ -15,9 +15,10 @@ from lmxd.estimate import overhead
 from lmxd.estimate.estimator import Estimator, fingerprint
 from lmxd.estimate.footprints import OBSERVED, estimate
 from lmxd.estimate.learned import Card, Learned, Observation, kept
+from lmxd.gguf.facts import model_of
 from lmxd.gguf.header import read_header
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model, model_of
+from lmxd.gguf.model import Model
 
 MIB = 2**20
 CARD = Card(name="NVIDIA GeForce RTX 4060", driver="580.1", build="11434")

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from recorded import DATA, shape
 
 from lmxd.estimate.arguments import parse
+from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.header import read_header
 from lmxd.gguf.launch import Launch, Override
-from lmxd.gguf.model import Model, Unsupported, model_of
+from lmxd.gguf.model import Model
 
 MIB = 2**20
 REPACKED = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})

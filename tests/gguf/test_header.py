@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmxd.gguf import header as h
+from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import footprint
 from lmxd.gguf.header import Array, Header, HeaderError, read_header
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Unsupported, model_of
 
 
 def read(data: bytes, size: int | None = None) -> Header:

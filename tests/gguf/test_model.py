@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import synthetic
 
+from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.header import HeaderError, read_header
-from lmxd.gguf.model import Model, Unsupported, model_of
+from lmxd.gguf.model import Model
 
 
 def model(parts: tuple[dict[str, Any], list[synthetic.Shape]]) -> Model:
