@@ -60,8 +60,9 @@ NOT_IN_HERE = """\
   in f16 are added for the whole context, so the estimate is above what the table has.
 - Other cards: the CUDA context of an H100 is assumed until a launch was seen (`lmxctl estimates`), and the error bar
   is 480 MiB; smaller cards take less.
-- Drafting by a model's own layers (MTP), projectors and adapters follow their formulas, but were not launched on a
-  GPU. `--split-mode row` and `tensor` are refused."""
+- Draft models and adapters are what build 11434 prints beside a pretended card, projectors 1 % above it
+  (`tests/estimate/test_extras.py`). Drafting by a model's own layers (MTP) follows a formula that was not compared
+  with anything. `--split-mode row` and `tensor` are refused."""
 ACCURACY = Path(__file__).parent.parent / "docs/accuracy.md"
 RECORDED_REPACK = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})
 CPU_SETTINGS = (

@@ -32,7 +32,7 @@ class Extras:
 
     @property
     def error(self) -> int:
-        return self.projector // 4
+        return self.projector // 8
 
 
 NO_EXTRAS: Final = Extras()
@@ -48,7 +48,7 @@ def projector_bytes(header: Header) -> int:
     if not all(0 < figure < 2**24 for figure in figures):
         return weights + weights // 3  # sound, or of a kind of its own: +31 % was reported
     image, patch, width, inner = figures
-    return weights + 4 * (image // patch) ** 2 * (5 * width + 2 * inner)
+    return weights + 4 * (image // patch) ** 2 * (5 * width + inner)
 
 
 def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: Extras, build: Build) -> Footprint:
