@@ -38,7 +38,7 @@ _PIPELINE_COPIES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Bytes. ``devices``: of each; ``pinned``: of the host beside GPUs, or all of it without."""
+    """Bytes: of each device, and of the host (pinned beside devices)."""
 
     devices: tuple[int, ...]
     host: int

@@ -82,7 +82,6 @@ class _Facts:
             ssm_dt=self.number("ssm.time_step_rank", 0),
             mla=f"{self.arch}.attention.key_length_mla" in self.metadata,
             head_of_mla=self.number("attention.key_length_mla", 0),
-            causal=bool(self.metadata.get(f"{self.arch}.attention.causal", self.rules.memory is not Memory.NOTHING)),
             tensors=tuple(t for t in tensors if (layer_of(t) or 0) < layers),
             skipped=tuple(t for t in tensors if (layer_of(t) or 0) >= layers > 0),
         )

@@ -48,7 +48,6 @@ class Model:
     ssm_dt: int
     mla: bool
     head_of_mla: int
-    causal: bool
     tensors: tuple[Tensor, ...]
     skipped: tuple[Tensor, ...]
     """MTP layers' tensors, which are loaded only for drafting."""
@@ -82,14 +81,6 @@ class Model:
     @property
     def qk_norm(self) -> bool:
         return any(name.endswith("attn_q_norm.weight") for name in self.shapes)
-
-    @cached_property
-    def by_layer(self) -> Mapping[int | None, tuple[Tensor, ...]]:
-        """Tensors by the number in ``blk.N.…``; under None those outside the layers."""
-        found: dict[int | None, list[Tensor]] = {}
-        for tensor in self.tensors:
-            found.setdefault(layer_of(tensor), []).append(tensor)
-        return {layer: tuple(tensors) for layer, tensors in found.items()}
 
 
 def layer_of(tensor: Tensor) -> int | None:

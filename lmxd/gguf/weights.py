@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from lmxd.gguf.header import Tensor
 from lmxd.gguf.launch import Launch, padded
 from lmxd.gguf.model import Model, layer_of
-from lmxd.gguf.placement import HOST, Placement
+from lmxd.gguf.placement import HOST, Place, Placement
 
 INPUTS: Final = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.", "masked_embd_")
 """What is looked up rather than multiplied always stays on the host."""
@@ -59,10 +59,9 @@ class Weights:
 def weights(model: Model, launch: Launch, placement: Placement) -> tuple[list[Weights], Weights]:
     """(what goes to each device, what stays on the host)."""
     devices, host = [Weights() for _ in range(placement.devices)], Weights()
-    for layer, group, moved in _groups(model, launch):
-        place = placement.of(layer) if moved is _STAYS else moved
-        target = host if place is None or place == HOST else devices[min(place, len(devices) - 1)]
-        target.add(group)
+    for layer, moved, group in _groups(model, launch):
+        place = placement.of(layer) if moved is None else moved
+        (host if place == HOST or not devices else devices[min(place, len(devices) - 1)]).add(group)
     if model.tied:
         embeddings = model.shapes["token_embd.weight"]
         if placement.output != HOST:
@@ -72,28 +71,23 @@ def weights(model: Model, launch: Launch, placement: Placement) -> tuple[list[We
     return devices, host
 
 
-_STAYS: Final = -2
-
-
-def _groups(model: Model, launch: Launch) -> Iterable[tuple[int | None, Weights, int | None]]:
-    """(layer, tensors, where they were moved to by hand: ``_STAYS`` if they were not, None or HOST for the host)."""
-    repack = launch.repack if launch.mmap else frozenset[str]()
+def _groups(model: Model, launch: Launch) -> Iterable[tuple[int | None, Place | None, Weights]]:
+    """(layer, place if it is not that of the layer, bytes)."""
     if not launch.overrides:
-        for (layer, is_input), group in _plain_groups(model, launch.repack, launch.mtp).items():
-            yield layer, group, HOST if is_input else _STAYS
+        for (layer, is_input), group in _by_layer(model, launch.repack, launch.mtp).items():
+            yield layer, HOST if is_input else None, group
         return
-    rules = [(re.compile(rule.pattern), rule.device) for rule in launch.overrides]
+    rules = [(re.compile(rule.pattern), HOST if rule.device is None else rule.device) for rule in launch.overrides]
     for tensor in _tensors(model, launch.mtp):
-        moved = next((device for pattern, device in rules if pattern.search(tensor.name)), _STAYS)
-        if moved == _STAYS and _is_input(tensor):
-            moved = HOST
-        yield layer_of(tensor), _one(tensor, repack), moved
+        usual = HOST if _is_input(tensor) else None
+        moved = next((place for pattern, place in rules if pattern.search(tensor.name)), usual)
+        yield layer_of(tensor), moved, _one(tensor, launch.repack)
 
 
 _remembered: WeakKeyDictionary[Model, dict[object, Mapping[tuple[int | None, bool], Weights]]] = WeakKeyDictionary()
 
 
-def _plain_groups(model: Model, repack: frozenset[str], mtp: bool) -> Mapping[tuple[int | None, bool], Weights]:
+def _by_layer(model: Model, repack: frozenset[str], mtp: bool) -> Mapping[tuple[int | None, bool], Weights]:
     """Tensors of a layer added up, once for a model: (layer, whether they are inputs) -> their bytes."""
     known = _remembered.setdefault(model, {})
     if (repack, mtp) not in known:

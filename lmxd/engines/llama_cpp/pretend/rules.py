@@ -50,9 +50,6 @@ class Tensor:
     def ne(self, n: int) -> int:
         return _i64(self.at + 16 + 8 * n)
 
-    def nb(self, n: int) -> int:
-        return _i64(self.at + 48 + 8 * n)
-
     def source(self, n: int) -> Tensor | None:
         found = _i64(self.at + _SOURCES + 8 * n)
         return Tensor(found) if found else None
