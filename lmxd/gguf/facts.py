@@ -68,7 +68,6 @@ class _Facts:
             key_sliding=self.number("attention.key_length_swa", key),
             value_sliding=self.number("attention.value_length_swa", value),
             feed_forward=feed_forward,
-            experts=self.number("expert_count", 0),
             experts_used=self.most("expert_used_count"),
             expert_feed_forward=self.most("expert_feed_forward_length"),
             window=window,
@@ -82,8 +81,8 @@ class _Facts:
             ssm_dt=self.number("ssm.time_step_rank", 0),
             mla=f"{self.arch}.attention.key_length_mla" in self.metadata,
             head_of_mla=self.number("attention.key_length_mla", 0),
-            tensors=tuple(t for t in tensors if (layer_of(t) or 0) < layers),
-            skipped=tuple(t for t in tensors if (layer_of(t) or 0) >= layers > 0),
+            tensors=tuple(t for t in tensors if not _is_beyond(t, layers)),
+            skipped=tuple(t for t in tensors if _is_beyond(t, layers)),
         )
 
     def number(self, key: str, default: int | None = None, most: int = 2**31) -> int:
@@ -203,6 +202,12 @@ def vocabulary_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> 
             return tensor.shape[-1]
     size = header.metadata.get(f"{header.metadata.get('general.architecture')}.vocab_size", 0)
     return size if isinstance(size, int) and 0 <= size <= 2**31 else 0
+
+
+def _is_beyond(tensor: Tensor, layers: int) -> bool:
+    """Whether a tensor is of a layer after the last that is run: those are for drafting."""
+    layer = layer_of(tensor)
+    return layer is not None and layer >= layers
 
 
 def _slides(layer: int, period: int, full_first: bool) -> bool:

@@ -34,7 +34,6 @@ class Model:
     key_sliding: int
     value_sliding: int
     feed_forward: tuple[int, ...]
-    experts: int
     experts_used: int
     expert_feed_forward: int
     window: int
@@ -76,7 +75,8 @@ class Model:
     @cached_property
     def tied(self) -> bool:
         """Whether the embeddings serve as the output, of which the device gets a copy."""
-        return "output.weight" not in self.shapes and self.arch not in NEVER_TIED
+        shared = "output.weight" not in self.shapes and "token_embd.weight" in self.shapes
+        return shared and self.arch not in NEVER_TIED
 
     @property
     def qk_norm(self) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -14,14 +15,14 @@ from typing import Any
 
 import pytest
 import synthetic
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import DATA, shape
 
 from lmxd.estimate.arguments import parse
 from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
-from lmxd.gguf.header import read_header
+from lmxd.gguf.header import Header, HeaderError, read_header
 from lmxd.gguf.launch import Launch, Override
 from lmxd.gguf.model import Model
 
@@ -46,6 +47,12 @@ def loads() -> dict[str, list[dict[str, Any]]]:
             load = json.loads(line)
             found.setdefault(load["model"], []).append(load)
     return found
+
+
+@functools.cache
+def header_of(name: str) -> Header:
+    data, size = synthetic.header(*shape(name))
+    return read_header(io.BytesIO(data), size)
 
 
 @functools.cache
@@ -231,3 +238,24 @@ def test_more_of_anything_never_takes_less(
     assert total(Launch(**sizes | {"context": context + 256})) >= base
     assert total(Launch(**sizes | {"slots": slots + 1})) >= base
     assert total(Launch(**sizes | {"ubatch": ubatch + 64})) >= base
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_impossible_facts_end_in_an_error_or_in_figures(data: st.DataObject) -> None:
+    """Any architecture, any of its keys replaced by anything: an error that names it, or bytes; never a crash."""
+    name = data.draw(st.sampled_from(sorted(loads())))
+    found = header_of(name)
+    metadata = dict(found.metadata)
+    strange = st.sampled_from([0, 1, 2, 3, 7, -1, 2**31, 2**40, True, "x", 0.5])
+    for key in data.draw(st.lists(st.sampled_from(sorted(metadata)), max_size=4)):
+        metadata[key] = data.draw(strange)
+    for key in data.draw(st.lists(st.sampled_from(sorted(metadata)), max_size=2)):
+        metadata.pop(key, None)
+    flags = data.draw(
+        st.sampled_from(["-c 4096", "-c 100 -np 5 -fa off -ngl 3", "-c 8192 -ctk q8_0 -ctv q8_0 -ncmoe 2"])
+    )
+    with contextlib.suppress(HeaderError, Unsupported, Impossible):
+        known = model_of(Header(metadata=metadata, tensors=found.tensors, size=found.size))
+        total = footprint(known, parse(flags).resolved(known.context).launch, data.draw(st.integers(0, 3)))
+        assert all(part.total >= 0 for part in (*total.devices, total.host))
