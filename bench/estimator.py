@@ -4,7 +4,7 @@ bench/estimator.py recorded   what bench/data holds: 2,248 loads of over 100 arc
 bench/estimator.py cpu        real loads in RAM, here and now, of generated files of many architectures
 bench/estimator.py gpu OUT    real launches on this machine's GPU beside llama-fit-params (bench/on_gpu.py)
 bench/estimator.py speed      microseconds of an estimate
-bench/estimator.py write      docs/accuracy.md, from what was recorded
+bench/estimator.py show       docs/accuracy.md, from what was recorded; ``write`` to write it
 """
 
 from __future__ import annotations
@@ -322,6 +322,8 @@ def main() -> None:
         case ["speed"]:
             speed()
             hostile()
+        case ["show"]:
+            sys.stdout.write(accuracy())
         case ["write"]:
             ACCURACY.write_text(accuracy())
         case _:

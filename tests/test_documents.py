@@ -6,6 +6,8 @@ python tests/test_documents.py
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,14 @@ def test_documents_name_commands_that_exist(path: Path) -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+def test_the_accuracy_is_that_of_this_estimator() -> None:
+    """docs/accuracy.md says what bench/data and the code as it is now come to."""
+    written = subprocess.run(
+        [sys.executable, str(ROOT / "bench/estimator.py"), "show"], capture_output=True, text=True, timeout=120
+    )
+    assert written.stdout == (ROOT / "docs/accuracy.md").read_text(), "python bench/estimator.py write"
 
 
 def test_the_manual_page_names_every_command() -> None:

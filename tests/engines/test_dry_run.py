@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -119,3 +122,37 @@ def test_a_binary_without_shared_libraries_cannot_be_asked(tmp_path: Path) -> No
     alone.chmod(alone.stat().st_mode | stat.S_IEXEC)
     with pytest.raises(LmxdError, match="without shared libraries"):
         DryRunner(Binary(alone, "1", frozenset())).ask(file(tmp_path, "llama32-1b-q8_0"), [], 1)
+
+
+CONFINED = """
+import socket, sys
+from lmxd.engines.llama_cpp.pretend.__main__ import confine
+confine(0)
+try:
+    open(sys.argv[1], "w").write("x")
+    print("wrote")
+except OSError:
+    print("no file")
+try:
+    socket.create_connection(("127.0.0.1", int(sys.argv[2])), 2)
+    print("connected")
+except OSError:
+    print("no network")
+print(open("/proc/self/status").read().split("NoNewPrivs:")[1].split()[0])
+"""
+
+
+def test_a_dry_run_cannot_write_nor_gain_privileges_nor_connect(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        words = [sys.executable, "-c", CONFINED, str(tmp_path / "file"), str(server.getsockname()[1])]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=20).stdout.split("\n")
+    assert said[0] == "no file"
+    assert said[2] == "1"
+    if _namespaces_are_allowed():
+        assert said[1] == "no network"
+
+
+def _namespaces_are_allowed() -> bool:
+    """Some kernels let only root have a network of its own, and some containers nobody."""
+    trial = "import ctypes as c; l = c.CDLL(None); raise SystemExit(l.unshare(0x40000000) and l.unshare(0x50000000))"
+    return subprocess.run([sys.executable, "-c", trial], timeout=20).returncode == 0

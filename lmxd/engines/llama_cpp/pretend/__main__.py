@@ -25,7 +25,7 @@ _UNAVAILABLE: Final = 69
 _P = c.c_void_p
 
 
-def _confine(model_bytes: int) -> None:
+def confine(model_bytes: int) -> None:
     """No core dumps, no files written, an end to memory and time, no new privileges, and no network if possible."""
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
@@ -42,7 +42,7 @@ def _confine(model_bytes: int) -> None:
 
 def main(libraries: str, cards: str, model_bytes: str, *arguments: str) -> int:
     """See the module. Returns what llama-server returns, or EX_UNAVAILABLE if this build cannot be asked."""
-    _confine(int(model_bytes))
+    confine(int(model_bytes))
     here = Path(libraries)
     base, ggml = (c.CDLL(str(here / name), mode=c.RTLD_GLOBAL) for name in ("libggml-base.so", "libggml.so"))
     ggml.ggml_backend_reg_by_name.restype = _P
