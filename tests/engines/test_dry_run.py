@@ -129,7 +129,8 @@ import socket, sys
 from lmxd.engines.llama_cpp.pretend.__main__ import confine
 confine(0)
 try:
-    open(sys.argv[1], "w").write("x")
+    with open(sys.argv[1], "w") as file:
+        file.write("x")
     print("wrote")
 except OSError:
     print("no file")
