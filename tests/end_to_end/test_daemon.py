@@ -16,7 +16,7 @@ import pytest
 import synthetic
 import yaml
 from house import fake_engine, model
-from lmxd_process import Lmxd, get_over
+from lmxd_process import Lmxd, get_over, post
 from recorded import shape
 
 from lmxd.instances.orphans import orphans
@@ -265,6 +265,19 @@ def test_a_metrics_port_that_is_taken_exits_78(fake: Make, tmp_path: Path) -> No
         done = lmxd_command("--config", str(made.config_path), "--socket", str(made.socket))
     assert done.returncode == 78
     assert "metrics.listen 127.0.0.1" in done.stderr
+
+
+def test_what_a_long_prompt_takes_is_observed(tmp_path: Path, smollm2: Path) -> None:
+    """Its resident size is noted when it is ready, and again when a whole micro-batch has gone through it."""
+    models = {"smollm2": {"path": str(smollm2), "context_length": 2048}}
+    with Lmxd(tmp_path, {"gpu": {"device": "host"}, "models": models, "idle_timeout": 5}) as running:
+        with running.client() as client, client.request("smollm2") as lease:
+            post(lease, "/completion", {"prompt": "the cat " * 300, "n_predict": 1})
+            running.until(lambda: any(o["prompted"] for o in running.json("estimates")["observed"]), 20)
+        (seen,) = running.json("estimates")["observed"]
+        assert (seen["card"], seen["count"]) == ("RAM", 1)
+        assert 0 < seen["loaded"] <= seen["prompted"] <= seen["predicted"] + 100 * 2**20
+        assert seen["buffers"] > 130 * 2**20
 
 
 def test_a_model_that_only_the_engine_knows_is_admitted_by_its_dry_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The estimate in RAM against what build 11434 printed for a real model, SmolLM2-135M (bench/data, measured elsewhere)."""
+"""The closed form in RAM against what build 11434 printed for a real model, SmolLM2-135M (bench/data)."""
 
 from __future__ import annotations
 
