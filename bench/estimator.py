@@ -1,6 +1,6 @@
 """The estimator against llama-server itself.
 
-bench/estimator.py recorded   what bench/data holds: 2,248 loads of over 100 architectures, and an H100
+bench/estimator.py recorded   what bench/data holds: 2,342 loads of over 100 architectures, and an H100
 bench/estimator.py cpu        real loads in RAM, here and now, of generated files of many architectures
 bench/estimator.py gpu OUT    real launches on this machine's GPU beside llama-fit-params (bench/on_gpu.py)
 bench/estimator.py speed      microseconds of an estimate

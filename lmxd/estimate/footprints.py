@@ -31,7 +31,10 @@ _ERROR: Final = 24 * MIB
 
 _SURE: Final = 64 * MIB
 _SURE_SHARE: Final = 100
-UNVERIFIED: Final = frozenset({"bailingmoe3", "minimax-01", "falcon-h1", "jamba", "plamo2", "rwkv6", "minicpm3"})
+UNVERIFIED: Final = frozenset(
+    """afmoe bailingmoe3 deepseek2-ocr falcon-h1 graniteswitch jamba jina-bert-v2 laguna minicpm3 minimax-01 nemotron_h
+    nemotron_h_moe plamo2 plm rwkv6""".split()
+)
 """Architectures whose compute buffers were not, or not always, as the closed form has them."""
 
 

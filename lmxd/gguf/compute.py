@@ -93,7 +93,7 @@ def _has_kernel(model: Model, layer: int) -> bool:
 
 def mask_bytes(model: Model, launch: Launch, flash: bool) -> int:
     """Which token sees which: tokens by cells, f16 with flash attention and f32 without."""
-    if any(model.caches):
+    if model.attends_cache:
         sliding = cells(model, launch, sliding=True) if any(model.slides) else 0
         width = launch.cells + sliding
     else:
@@ -127,7 +127,7 @@ def _single(model: Model, launch: Launch, build: Build, *, flash: bool, on_gpu: 
 
 def _flash_scratch(model: Model, launch: Launch) -> int:
     """CUDA's flash attention works on f16: K and V of the widest layer are copied if they are not."""
-    if not any(model.caches):
+    if not model.attends_cache:
         return 0
     rows, found = launch.streams * launch.cells, 0
     for layer, heads in enumerate(model.kv_heads):
@@ -139,7 +139,7 @@ def _flash_scratch(model: Model, launch: Launch) -> int:
 
 def _rotations(model: Model, launch: Launch) -> int:
     """A quantized cache is rotated first: one square f32 matrix each for K and V is an input of the graph."""
-    if not any(model.caches):
+    if not model.attends_cache:
         return 0
     k = CACHE_TYPES[launch.cache_type_k].quantized * model.key**2
     v = CACHE_TYPES[launch.cache_type_v].quantized * model.value**2

@@ -57,6 +57,11 @@ class Model:
     def value_length(self, layer: int) -> int:
         return self.value_sliding if self.slides[layer] else self.value
 
+    @property
+    def attends_cache(self) -> bool:
+        """Whether tokens look at earlier ones in a cache; llama-embed has one, and looks at the batch only."""
+        return any(self.caches) and self.arch != "llama-embed"
+
     @cached_property
     def widest_value(self) -> int:
         """The widest row of V of any layer, in elements."""

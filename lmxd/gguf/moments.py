@@ -60,13 +60,13 @@ def beside(model: Model, *, on_gpu: bool) -> int:
 
 def attention(model: Model, launch: Launch, *, flash: bool) -> int:
     """Queries; without flash attention also keys, values, and scores of every head for every cell."""
-    if not any(model.caches) and any(model.states):
+    if not model.attends_cache and any(model.states):
         return 0
     heads, kv_heads = max(model.heads, default=0), max(model.kv_heads, default=0)
     queries = heads * max(model.key, model.key_sliding)
     if flash:
         return queries + (heads * (model.value + model.head_of_mla) if model.mla else 0)
-    cells = launch.cells if any(model.caches) else launch.tokens
+    cells = launch.cells if model.attends_cache else launch.tokens
     uneven = model.qk_norm or model.mla or model.experts_used or any(model.slides)
     slack = 2 * queries if uneven and queries > model.embedding else 0
     return queries + 2 * kv_heads * max(model.key, model.key_sliding) + heads * cells + slack
