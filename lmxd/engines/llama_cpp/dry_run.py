@@ -14,6 +14,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -59,13 +60,17 @@ class DryRun:
 
 
 class DryRunner:
-    """Second opinions on launches of one binary. ``cache`` is a directory for answers that last; None: only here."""
+    """Second opinions on launches of one binary, one at a time: clients cannot have many run at once.
+
+    ``cache`` is a directory for answers that last; None: only here.
+    """
 
     def __init__(self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT) -> None:
         self._binary = binary
         self._cache = cache
         self._timeout = timeout
         self._answers: dict[str, DryRun | LmxdError] = {}
+        self._one_at_a_time = threading.Lock()
 
     def ask(self, model: Path, words: Sequence[str], cards: int) -> DryRun:
         """What ``llama-server -m MODEL WORDS`` would allocate on so many cards (0: in RAM).
@@ -74,11 +79,12 @@ class DryRunner:
         it refuses the model or the flags. Both are remembered like answers.
         """
         key = self._key(model, words, cards)
-        if key not in self._answers:
-            if len(self._answers) >= _MOST:
-                self._answers.clear()
-            self._answers[key] = self._read(key) or self._run(key, model, words, cards)
-        return _answer(self._answers[key])
+        with self._one_at_a_time:
+            if key not in self._answers:
+                if len(self._answers) >= _MOST:
+                    self._answers.clear()
+                self._answers[key] = self._read(key) or self._run(key, model, words, cards)
+            return _answer(self._answers[key])
 
     def known(self, model: Path, words: Sequence[str], cards: int) -> DryRun | None:
         """What ``ask`` answered before, at once."""
@@ -119,6 +125,8 @@ class DryRunner:
             fresh = self._cache / f".{key}.{os.getpid()}"
             fresh.write_text(json.dumps(asdict(found)))
             fresh.replace(self._cache / f"{key}.json")
+            for old in sorted(self._cache.iterdir(), key=lambda p: p.stat().st_mtime)[:-_MOST]:
+                old.unlink()
 
 
 def _answer(found: DryRun | LmxdError) -> DryRun:
