@@ -94,11 +94,19 @@ def test_answers_are_kept_by_file_flags_and_binary(binary: Binary, tmp_path: Pat
     assert first.known(path, words(Launch(context=8192)), 1) is None
 
 
+def test_a_file_may_be_named_from_where_one_is(
+    runner: DryRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file(tmp_path, "llama32-1b-q8_0")
+    monkeypatch.chdir(tmp_path)
+    assert runner.ask(Path("llama32-1b-q8_0.gguf"), words(Launch(context=4096)), 1).devices[0].weights > 0
+
+
 def test_what_llama_server_refuses_is_said_and_remembered(runner: DryRunner, tmp_path: Path) -> None:
     metadata, tensors = shape("llama32-1b-q8_0")
     path = synthetic.write(tmp_path / "m.gguf", metadata | {"tokenizer.ggml.model": "none"}, tensors[:-1])
     for _ in range(2):
-        with pytest.raises(LmxdError, match="llama-server's dry run ended") as caught:
+        with pytest.raises(LmxdError, match=r"llama-server's dry run failed: .*blk.15.ffn_down.weight") as caught:
             runner.ask(path, words(Launch(context=4096)), 1)
         assert caught.value.code == "bad_model_file"
 

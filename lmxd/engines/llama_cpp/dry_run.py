@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.engines.llama_cpp.binary import Binary, environment
+from lmxd.engines.llama_cpp.log import diagnose
 from lmxd.errors import LmxdError
 
 TIMEOUT: Final = 20.0
@@ -34,7 +35,6 @@ _COMPUTE: Final = re.compile(r"sched_reserve: +(\S+) compute buffer size = +([\d
 _DEVICE: Final = re.compile(r"- CUDA(\d+) .*\( *\d+ = +(\d+) \+ +(\d+) \+ +(\d+)\)")
 _HOST: Final = re.compile(r"- (Host|CPU\w*) +\| +\d+ = +(\d+) \+ +(\d+) \+ +(\d+)")
 _END: Final = "projected to use"
-_FAILED: Final = re.compile(r" E |GGML_ASSERT|pretend: |terminate called")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +140,7 @@ def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeo
     libraries = _libraries(binary.path)
     with tempfile.TemporaryDirectory(prefix="lmxd-dry-run-") as home:
         command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), str(model.stat().st_size)]
-        command += ["-m", str(model), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
+        command += ["-m", str(model.resolve()), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
         command += ["--device", "none"] if not cards else []
         path = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
         env = environment() | {
@@ -196,11 +196,8 @@ def _parsed(lines: Sequence[str], cards: int) -> DryRun:
             exact = computes.get("CUDA_Host" if cards else "CPU") if match[1] == "Host" else None
             host = (host or nothing) + _rehearsed(match[2], match[3], match[4], exact)
     if host is None or len(devices) < min(cards, 1):
-        said = [line for line in lines if _FAILED.search(line)] or list(lines[-1:])
-        raise LmxdError(
-            "bad_model_file", f"llama-server's dry run ended: {' / '.join(s.strip() for s in said[-2:])[:400]}",
-            "look at what it says",
-        )  # fmt: skip
+        why = diagnose(None, lines).message
+        raise LmxdError("bad_model_file", f"llama-server's dry run failed: {why}", "look at what it says")
     return DryRun(devices=tuple(devices.get(n, nothing) for n in range(cards)), host=host)
 
 
