@@ -228,12 +228,24 @@ def run(
 
 def _run(client: Client, lease: Lease, command: tuple[str, ...]) -> int:
     """The command's exit status as a shell would give it."""
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
+
+    # Before the fork: the command may run, and be signalled through us, before Popen returns here.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, pass_on)
     try:
         child = subprocess.Popen(command, env=os.environ | environment(lease))  # noqa: S603 (the user's own command)
     except OSError as error:
         raise LmxdError("invalid_params", f"{command[0]}: {error.strerror}", "name a program to run") from error
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda n, _: child.send_signal(n))
+    for missed in early:
+        child.send_signal(missed)
     _until_exit(client, child)
     status = child.wait()
     return status if status >= 0 else 128 - status

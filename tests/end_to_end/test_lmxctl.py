@@ -90,6 +90,12 @@ def test_run_passes_environment_exit_status_and_signals(running: Lmxd) -> None:
     running.until(lambda: not any(i.leases for i in running.instances().values()), 2)
 
 
+def test_run_passes_a_signal_that_comes_as_the_command_begins(running: Lmxd) -> None:
+    script = "trap 'exit 9' USR1; kill -USR1 $PPID; while :; do sleep 0.05; done"
+    for _ in range(5):
+        assert running.lmxctl("run", "smollm2", "--", "sh", "-c", script).returncode == 9
+
+
 def test_run_ends_with_the_signal_that_ended_the_command(running: Lmxd) -> None:
     assert running.lmxctl("run", "smollm2", "--", "sh", "-c", "kill -9 $$").returncode == 128 + 9
     assert running.lmxctl("run", "smollm2", "--", "/no/such/program").returncode == 64
