@@ -57,6 +57,8 @@ def _names(kind: str, incomplete: str) -> list[str]:
                     names = [x.model for x in client.models().models]
                 case "instance":
                     names = [x.instance for x in client.instances().instances]
+                case "device":
+                    names = [name for x in client.devices().devices for name in dict.fromkeys((x.ref, x.id))]
                 case "ticket":
                     names = [x.ticket for x in client.queue().tickets]
                 case _:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lmxd import __version__
-from lmxd.cli import admin, estimate, learned, leases, views
+from lmxd.cli import admin, estimate, learned, leases, views, why
 from lmxd.cli.common import Sysexits
 
 
@@ -20,7 +20,14 @@ def main(socket_path: Path | None) -> None:
     """Lease language models from lmxd, and see what it does with the memory."""
 
 
-for _command in (*leases.COMMANDS, *views.COMMANDS, *estimate.COMMANDS, *learned.COMMANDS, *admin.COMMANDS):
+for _command in (
+    *leases.COMMANDS,
+    *views.COMMANDS,
+    *estimate.COMMANDS,
+    *learned.COMMANDS,
+    *why.COMMANDS,
+    *admin.COMMANDS,
+):
     main.add_command(_command)
 
 if __name__ == "__main__":

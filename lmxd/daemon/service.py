@@ -14,7 +14,7 @@ from lmxd.core import events as e
 from lmxd.core.invariants import broken
 from lmxd.core.state import Lease, State
 from lmxd.core.words import Hold, Owner
-from lmxd.daemon import access, views
+from lmxd.daemon import access, owners, views
 from lmxd.daemon.answers import Waiting
 from lmxd.daemon.catalog import Size
 from lmxd.daemon.views import explain
@@ -23,6 +23,7 @@ from lmxd.instances.logs import tail
 from lmxd.rpc import estimates as es
 from lmxd.rpc import framing, methods
 from lmxd.rpc import messages as m
+from lmxd.rpc import owners as o
 from lmxd.rpc.server import Connection
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Service:
                 return await self._estimate(params)
             case es.ForgetParams():
                 return self._forget(connection, params)
+            case o.WhyParams():
+                return await self._why(params.device)
             case m.LogsParams():
                 return self._logs(connection, params)
             case m.InstanceParams():
@@ -188,6 +191,13 @@ class Service:
     async def _devices(self) -> list[m.Device]:
         await self._daemon.measure()
         return views.devices(self._state(), self._daemon.measured)
+
+    async def _why(self, wanted: str) -> o.Why:
+        await self._daemon.measure()
+        found, launches = owners.find(self._daemon.measured, wanted), self._daemon.launches
+        ours = {pid for pids in launches.pids().values() for pid in pids}
+        foreign = await asyncio.to_thread(owners.foreign, found, ours)
+        return owners.why(self._state(), launches, found, foreign)
 
     async def _status(self) -> m.Status:
         devices = await self._devices()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmxd.rpc import estimates as es
 from lmxd.rpc import messages as m
+from lmxd.rpc import owners as o
 
 METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "hello": (m.HelloParams, m.Hello, "negotiate the protocol"),
@@ -14,6 +15,7 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "cancel": (m.TicketParams, m.Cancelled, "take a waiting request out of the queue"),
     "status": (m.Nothing, m.Status, "the daemon and its devices at a glance"),
     "devices": (m.Nothing, m.Devices, "bytes by device, measured now"),
+    "why": (o.WhyParams, o.Why, "to whom the bytes of a device belong, measured now"),
     "instances": (m.Nothing, m.Instances, "instances and their leases"),
     "queue": (m.Nothing, m.Queue, "requests that wait or start, in order"),
     "models": (m.Nothing, m.Models, "the profiles that can be requested"),

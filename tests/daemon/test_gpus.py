@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from house import House, card, model
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
+from lmxd.rpc import owners as o
 
 GIB = 2**30
 ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
@@ -171,3 +173,38 @@ async def test_foreign_memory_taken_a_moment_ago_is_seen(tmp_path: Path) -> None
         await asyncio.sleep(0.06)
         with pytest.raises(LmxdError, match="held by foreign"):
             await lmxd.request("a", wait=0)
+
+
+async def test_every_byte_of_a_device_has_an_owner(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    nvml.cards[0].processes = {os.getpid(): 3 * GIB, 2**22 + 1: GIB}  # the second is more than pid_max
+    async with house(tmp_path, nvml, gpu={"max_memory_gb": 18}).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        assert launched.process is not None
+        nvml.cards[0].processes[launched.process.pid] = 9 * GIB
+        found = await lmxd.call("why", o.Why, device="0")
+        assert [(x.instance, x.bytes, x.promised, x.measured, x.exited) for x in found.instances] == [
+            ("a#1", 9 * GIB, 8 * GIB, 9 * GIB, False)
+        ]
+        mine = Path("/proc/self/comm").read_text().strip()
+        assert [(x.name, x.bytes) for x in found.processes] == [(mine, 3 * GIB), ("?", GIB)]
+        d = found.device
+        assert (d.foreign, d.margin, found.withheld, d.headroom) == (4 * GIB, 2 * GIB, 0, 9 * GIB)
+        nvml.cards[0].processes = {launched.process.pid: 9 * GIB}
+        found = await lmxd.call("why", o.Why, device=found.device.id[:5])
+        d = found.device
+        assert (found.processes, d.foreign, found.withheld) == ([], 0, 4 * GIB)
+        assert d.capacity == sum(x.bytes for x in found.instances) + d.margin + found.withheld + d.headroom
+
+
+async def test_why_names_the_devices_there_are(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24, "GPU-aa"), card(24, "GPU-ab"))
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        assert (await lmxd.call("why", o.Why, device="GPU-ab")).device.ref == "1"
+        for wanted, said in (("7", "there is none"), ("GPU-a", "begins the names of 0 ")):
+            with pytest.raises(LmxdError, match=said) as caught:
+                await lmxd.call("why", o.Why, device=wanted)
+            assert caught.value.code == "invalid_params"
+            assert "1 (GPU-ab)" in caught.value.remedy

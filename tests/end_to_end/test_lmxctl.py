@@ -64,6 +64,12 @@ def test_every_view_in_both_forms(running: Lmxd) -> None:
             assert done.returncode == 0, done.stderr
             assert expected in done.stdout
             assert running.json(command)
+        why = running.lmxctl("why", "host").stdout
+        assert f"{lease.instance} " in why
+        assert "promised to nobody" in why
+        named = running.json("why", "host")["processes"]
+        assert named, "the test itself is a process in RAM"
+        assert running.lmxctl("why", "gpu7").returncode == 64
         assert lease.lease in running.lmxctl("ps").stdout
         assert lease.api_key not in running.lmxctl("ps", "--json").stdout, "keys are for the holder"
         assert "listening on" in running.lmxctl("logs", lease.instance).stdout

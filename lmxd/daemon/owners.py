@@ -1,0 +1,71 @@
+"""To whom the bytes of a device belong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from lmxd.core.ledger import Account
+from lmxd.core.state import State
+from lmxd.daemon import views
+from lmxd.daemon.launches import Launches
+from lmxd.devices import processes
+from lmxd.devices.measurement import Kind, Measurement
+from lmxd.errors import LmxdError
+from lmxd.rpc import owners as o
+
+LARGEST = 20
+"""Foreign processes that are named."""
+
+
+def find(measured: Sequence[Measurement], wanted: str) -> Measurement:
+    """The one device that ``wanted`` names. LmxdError if there is none, or more than one."""
+    found = [x for x in measured if wanted in (x.id, x.ref)] or [x for x in measured if x.id.startswith(wanted)]
+    if len(found) != 1:
+        which = "there is none of that name" if not found else "it begins the names of " + _names(found)
+        raise LmxdError("invalid_params", f"device is {wanted!r}, but {which}", f"name one of {_names(measured)}")
+    return found[0]
+
+
+def _names(measured: Sequence[Measurement]) -> str:
+    return ", ".join(x.id if x.ref == x.id else f"{x.ref} ({x.id})" for x in measured) or "none"
+
+
+def foreign(found: Measurement, ours: Set[int]) -> list[o.Process]:
+    """The largest processes on a device whose pids are not ``ours``. Reads files: not for the loop's thread."""
+    using = processes.in_ram() if found.kind is Kind.HOST else _by_pid(found)
+    others = sorted(((size, pid) for pid, size in using.items() if pid not in ours), reverse=True)
+    return [o.Process(pid=pid, name=processes.name(pid), bytes=size) for size, pid in others[:LARGEST]]
+
+
+def _by_pid(found: Measurement) -> dict[int, int]:
+    return {pid: use.visible for pid, use in (found.processes or {}).items()}
+
+
+def why(state: State, launches: Launches, found: Measurement, foreign: list[o.Process]) -> o.Why:
+    """Instances, foreign processes and what is kept back, on one device."""
+    (device,) = views.devices(state, [found])
+    account = state.ledger.accounts.get(found.id, Account(device=found.id))
+    room = account.capacity - account.margin - account.foreign
+    return o.Why(
+        device=device,
+        instances=sorted(_instances(account, launches), key=lambda x: -x.bytes),
+        processes=foreign,
+        withheld=0 if account.limit is None else max(0, room - account.limit),
+    )
+
+
+def _instances(account: Account, launches: Launches) -> list[o.Owner]:
+    owners = []
+    for instance, r in account.reservations.items():
+        launched = launches.get(instance)
+        owners.append(
+            o.Owner(
+                instance=instance,
+                bytes=r.charge,
+                promised=r.promised,
+                measured=r.measured,
+                pid=launched.process.pid if launched and launched.process else None,
+                exited=r.exited_at is not None,
+            )
+        )
+    return owners

@@ -1,0 +1,39 @@
+"""Messages of ``why``: to whom each byte of a device belongs. Bytes are ``int`` bytes."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lmxd.rpc.messages import Device, Name, Params, Result
+
+
+class WhyParams(Params):
+    device: Name = Field(description="a device as it is configured, its UUID, the beginning of that, or host")
+
+
+class Owner(Result):
+    """An instance of ours; ``bytes`` is what it is charged, the larger of what was promised and what is measured."""
+
+    instance: str
+    bytes: int
+    promised: int
+    measured: int
+    pid: int | None = None
+    exited: bool = Field(description="it is gone, and the device does not show its bytes free yet")
+
+
+class Process(Result):
+    """A process that is not ours. The name is the kernel's, at most 15 characters."""
+
+    pid: int
+    name: str
+    bytes: int
+
+
+class Why(Result):
+    """capacity = instances + device.foreign + device.margin + withheld + device.headroom."""
+
+    device: Device
+    instances: list[Owner]
+    processes: list[Process] = Field(description="of what is foreign, the largest that can be told apart")
+    withheld: int = Field(description="bytes beyond max_memory_gb")
