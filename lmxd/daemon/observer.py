@@ -13,10 +13,10 @@ from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import file_key, fingerprint
 from lmxd.estimate.learned import NOTHING_LEARNED, RAM, Card, Observation
+from lmxd.estimate.overhead import MIB
 from lmxd.instances.logs import head
 
-_MIB = 2**20
-_WORTH_NOTING = 2 * _MIB
+_WORTH_NOTING = 2 * MIB
 """The least growth that is written down: CUDA hands out memory in such pieces."""
 
 
@@ -74,7 +74,7 @@ class Observer:
             launch=fingerprint(plan.model, launch),
             file=file_key(plan.model),
             model=plan.profile,
-            buffers=int(launched.engine.buffers(plan, head(launched.log.path)) * _MIB) or place.total - place.overhead,
+            buffers=int(launched.engine.buffers(plan, head(launched.log.path)) * MIB) or place.total - place.overhead,
             predicted=place.total - context,
             loaded=total,
             prompted=0,

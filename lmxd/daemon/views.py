@@ -189,6 +189,6 @@ def estimates(learned: Learned, catalog: Catalog) -> es.Estimates:
 
 
 def _context(learned: Learned, card: Card) -> es.Context:
-    size, error = learned.context(card) or overhead.context(card.name)
+    size, error = overhead.context(card, learned)
     count = sum(o.count for o in learned.observations if o.card == card)
     return es.Context(card=card.name, driver=card.driver, build=card.build, bytes=size, error=error, count=count)

@@ -133,9 +133,7 @@ class _Given(dict[str, str]):
         if text is None:
             return default
         if not re.fullmatch(r"-?\d{1,10}", text) or not least <= int(text) <= most:
-            raise LmxdError(
-                "invalid_params", f"--{name} {text!r} is not a number from {least} to {most}", "correct --flags"
-            )
+            raise _wrong(f"--{name} {text!r} is not a number from {least} to {most}")
         return int(text)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:

@@ -14,8 +14,9 @@ from lmxd.estimate import overhead
 from lmxd.estimate.arguments import words
 from lmxd.estimate.extras import NO_EXTRAS, Extras
 from lmxd.estimate.files import identity, read_model
-from lmxd.estimate.footprints import MIB, OBSERVED, Estimate, estimate
+from lmxd.estimate.footprints import OBSERVED, Estimate, estimate
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
+from lmxd.estimate.overhead import MIB
 from lmxd.estimate.second import Opinions, Second, alone, weighed
 from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.launch import Launch
@@ -79,7 +80,7 @@ class Estimator:
 
     def context(self, card: Card) -> int:
         """Bytes of a process's context on ``card``, as far as it is known."""
-        return (self.learned.context(card) or overhead.context(card.name))[0]
+        return overhead.context(card, self.learned)[0]
 
     def _opinions(self, path: Path, launch: Launch, cards: int) -> Opinions | str | None:
         """The second source's answer; a sentence if it failed; None if there is none, or not yet."""
@@ -97,7 +98,7 @@ class Estimator:
             raise error
         if isinstance(other, str):
             raise LmxdError(error.code, f"{error.message}; {other}", error.remedy, error.data)
-        contexts = [self.learned.context(card) or overhead.context(card.name) for card in cards]
+        contexts = [overhead.context(card, self.learned) for card in cards]
         return alone(
             other,
             [size + _UNCOVERED_FETCH for size, _ in contexts],

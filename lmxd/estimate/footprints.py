@@ -10,13 +10,13 @@ from lmxd.errors import LmxdError
 from lmxd.estimate import overhead
 from lmxd.estimate.extras import NO_EXTRAS, Extras, added
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
+from lmxd.estimate.overhead import MIB
 from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.compute import flash_attention
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 
-MIB: Final = 2**20
 DEFAULT_CONTEXT: Final = 4096
 """Tokens of a slot where nobody says how many: as much as most prompts need."""
 
@@ -87,7 +87,7 @@ def estimate(
         raise LmxdError("invalid_params", str(why)) from why
     flash, whole = flash_attention(model, launch, on_gpu=bool(cards)), not parts.left
     fetched = overhead.fetched(model, launch, flash=flash, whole=whole)
-    contexts = [learned.context(card) or overhead.context(card.name) for card in cards]
+    contexts = [overhead.context(card, learned) for card in cards]
     devices = tuple(
         replace(place, overhead=size + fetched + learned.shortfall(card, file))
         for place, (size, _), card in zip(parts.devices, contexts, cards, strict=True)
@@ -109,12 +109,12 @@ def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> in
     error = _ERROR + found.left
     if not found.devices:
         error += found.host.overhead // 2
-    if not flash and (any(model.caches) or not any(model.states)):
+    if not flash and overhead.attends(model):
         queries = max(model.heads, default=0) * model.key
         error += 8 * launch.tokens * queries
-        error += 2 * max(model.heads, default=0) * launch.cells * launch.tokens if found.devices else 0
+        error += overhead.scores(model, launch) if found.devices else 0
     if found.left and any(model.states) and any(model.caches):  # flash attention may then turn itself off
-        error += 4 * max(model.heads, default=0) * launch.cells * launch.tokens
+        error += 2 * overhead.scores(model, launch)
     if len(found.devices) > 1 and any(model.states):  # states are copied for the pipeline too
         error += max(p.compute for p in found.devices)
     if model.arch in UNVERIFIED or len(found.devices) > 1 or launch.mtp:
@@ -133,7 +133,7 @@ def _notes(model: Model, launch: Launch, build: Build, cards: Sequence[Card], le
     notes += [
         f"the CUDA context of {card.name or 'this card'} is not known: that of an H100 is taken"
         for card in dict.fromkeys(cards)
-        if not learned.context(card) and overhead.context(card.name)[1] > overhead.CONTEXT_ERROR
+        if overhead.context(card, learned)[1] == overhead.UNKNOWN_ERROR
     ]
     if launch.context > model.context > 0:
         notes.append(f"the model was trained for {model.context} tokens")

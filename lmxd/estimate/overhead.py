@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from lmxd.estimate.learned import Card, Learned
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 
@@ -48,21 +49,31 @@ _NOT_MULTIPLIED: Final = (
 )
 
 
-def context(card: str) -> tuple[int, int]:
-    """(bytes, plus or minus) of a process's context on a card, by the name that NVML gives it."""
-    if card in _MEASURED:
-        return _MEASURED[card], CONTEXT_ERROR
+def context(card: Card, learned: Learned) -> tuple[int, int]:
+    """(bytes, plus or minus) of a process's context on a card: as it was learned, else the prior of its name."""
+    if (seen := learned.context(card)) is not None:
+        return seen
+    if card.name in _MEASURED:
+        return _MEASURED[card.name], CONTEXT_ERROR
     return CONTEXT, UNKNOWN_ERROR
 
 
 def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool) -> int:
     """What the first long prompts add on a device."""
     found = _POOL + int(_Q8_1 * launch.tokens * _widest(model)) + (0 if whole else _PARTIAL)
-    attends = any(model.caches) or not any(model.states)
-    if not flash and attends:
-        scores = 2 * max(model.heads, default=0) * launch.cells * launch.tokens
-        return found + _CUBLAS_WITHOUT_FLASH + scores
+    if not flash and attends(model):
+        return found + _CUBLAS_WITHOUT_FLASH + scores(model, launch)
     return found + (_CUBLAS if _needs_cublas(model) else 0)
+
+
+def attends(model: Model) -> bool:
+    """Whether any layer looks at other tokens: all models do, but those that only keep a state."""
+    return any(model.caches) or not any(model.states)
+
+
+def scores(model: Model, launch: Launch) -> int:
+    """Bytes of every head's scores of every cell in f16, for a micro-batch."""
+    return 2 * max(model.heads, default=0) * launch.cells * launch.tokens
 
 
 @lru_cache(64)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from lmxd.estimate.footprints import DRY_RUN, Estimate
+from lmxd.estimate.overhead import MIB
 from lmxd.gguf.footprint import Footprint, Parts
 
-MIB: Final = 2**20
 _AGREE: Final = 4 * MIB
 """Below this nobody needs to hear of it: the second source prints whole MiB."""
 
