@@ -74,7 +74,7 @@ def estimate(
     if Path(model).is_dir():
         _show_all(estimates_in(Path(model), wanted), json_wanted)
     else:
-        _show(of_file(Path(model), wanted, fits=True), json_wanted)
+        _show(of_file(Path(model), wanted), json_wanted)
 
 
 def _is_file(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from lmxd.devices.host import HostProbe
@@ -48,29 +49,50 @@ class Place:
     capacity: int
 
 
+class _Machine:
+    """The GPUs and the engine that somebody asks about: looked for once, when they are needed."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+
+    @cached_property
+    def places(self) -> list[Place]:
+        return _places(self._wanted)
+
+    @cached_property
+    def estimator(self) -> Estimator:
+        return _estimator(self._wanted)
+
+
 def estimates_in(directory: Path, wanted: Wanted) -> list[es.Estimated | LmxdError]:
     """Of every model in a directory; an error in the place of each that cannot be used."""
     found: list[es.Estimated | LmxdError] = []
+    machine = _Machine(wanted)
     for path in first_parts(directory):
         try:
-            found.append(of_file(path, wanted))
+            found.append(_of(path, wanted, machine))
         except LmxdError as error:
             found.append(LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name}))
     return found
 
 
-def of_file(path: Path, wanted: Wanted, *, fits: bool = False) -> es.Estimated:
-    """Of one file; beside a GPU the CPU rearranges no weights.
+def of_file(path: Path, wanted: Wanted) -> es.Estimated:
+    """Of one file, with what would fit.
 
     LmxdError: ``model_file_missing``, ``bad_model_file``, ``invalid_params``.
     """
+    return _of(path, wanted, _Machine(wanted), fits=True)
+
+
+def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) -> es.Estimated:
+    """Beside a GPU the CPU rearranges no weights."""
     arguments = parse(_words(wanted), repacked_types())
-    places = [] if arguments.in_ram else _places(wanted)
+    places = [] if arguments.in_ram else machine.places
     places = places[:1] if arguments.one_card else places
     arguments, covered = _resolved(path, wanted, arguments)
     launch = replace(arguments.launch, repack=frozenset()) if places else arguments.launch
     extras = _extras(arguments)
-    estimator = _estimator(wanted)
+    estimator = machine.estimator
     cards = tuple(place.card for place in places)
     found = estimator.estimate(path, launch, cards, extras)
     ignored = [f"flags that do not count here: {', '.join(arguments.ignored)}"] if arguments.ignored else []
