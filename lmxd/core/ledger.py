@@ -75,10 +75,20 @@ class Account:
     @property
     def headroom(self) -> int:
         """Bytes that can be promised now. May be negative."""
-        room = self.capacity - self.margin - self.foreign
+        room = self._room
         if self.limit is not None:
             room = min(room, self.limit)
         return room - self.charged - self.reclaiming
+
+    @property
+    def withheld(self) -> int:
+        """What of the device stays free because of the limit alone."""
+        return 0 if self.limit is None else max(0, self._room - self.limit)
+
+    @property
+    def _room(self) -> int:
+        """What the others and the margin leave."""
+        return self.capacity - self.margin - self.foreign
 
     def _unexplained_by_the_living(self) -> int:
         living = [r for r in self.reservations.values() if r.exited_at is None]

@@ -9,6 +9,7 @@ from lmxd.core.state import State
 from lmxd.daemon import views
 from lmxd.daemon.launches import Launches
 from lmxd.devices import processes
+from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.errors import LmxdError
 from lmxd.rpc import owners as o
@@ -32,25 +33,22 @@ def _names(measured: Sequence[Measurement]) -> str:
 
 def foreign(found: Measurement, ours: Set[int]) -> list[o.Process]:
     """The largest processes on a device whose pids are not ``ours``. Reads files: not for the loop's thread."""
-    using = processes.in_ram() if found.kind is Kind.HOST else _by_pid(found)
-    others = sorted(((size, pid) for pid, size in using.items() if pid not in ours), reverse=True)
+    if found.kind is Kind.HOST:  # its readings are of our own processes only
+        (found,) = HostProbe().measure(processes.pids())
+    using = found.processes or {}
+    others = sorted(((use.visible, pid) for pid, use in using.items() if use.visible and pid not in ours), reverse=True)
     return [o.Process(pid=pid, name=processes.name(pid), bytes=size) for size, pid in others[:LARGEST]]
-
-
-def _by_pid(found: Measurement) -> dict[int, int]:
-    return {pid: use.visible for pid, use in (found.processes or {}).items()}
 
 
 def why(state: State, launches: Launches, found: Measurement, foreign: list[o.Process]) -> o.Why:
     """Instances, foreign processes and what is kept back, on one device."""
     (device,) = views.devices(state, [found])
     account = state.ledger.accounts.get(found.id, Account(device=found.id))
-    room = account.capacity - account.margin - account.foreign
     return o.Why(
         device=device,
         instances=sorted(_instances(account, launches), key=lambda x: -x.bytes),
         processes=foreign,
-        withheld=0 if account.limit is None else max(0, room - account.limit),
+        withheld=account.withheld,
     )
 
 

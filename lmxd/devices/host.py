@@ -38,7 +38,7 @@ class HostProbe:
                 name="RAM",
                 capacity=total,
                 used=used,
-                processes={pid: use for pid in pids if (use := self.use(pid))},
+                processes={pid: use for pid in pids if (use := self._use(pid))},
             )
         ]
 
@@ -54,14 +54,13 @@ class HostProbe:
         limits = [found for group in (mine, *mine.parents) if (found := _limit(group)) is not None]
         return min(limits, default=None)
 
-    def use(self, pid: int) -> Use | None:
-        """Bytes of one process; None if it has ended, or is the kernel's own."""
+    def _use(self, pid: int) -> Use | None:
         try:
             memory = _kilobytes((self._proc / str(pid) / "status").read_text())
             visible = memory["RssAnon"] + memory["RssShmem"]
             return Use(total=visible + memory["RssFile"], visible=visible)
         except (OSError, KeyError, ValueError):
-            return None
+            return None  # it has ended, or is the kernel's own
 
 
 def _limit(group: Path) -> tuple[int, int] | None:
