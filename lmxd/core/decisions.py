@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from lmxd.core.words import (
     Ask,
     Cause,
-    Demand,
     InstanceId,
     LeaseId,
+    Option,
     Owner,
     Refusal,
     Shortfall,
@@ -26,13 +26,15 @@ class Decision:
 class StartInstance(Decision):
     instance: InstanceId
     ask: Ask
-    demand: Demand
+    option: Option
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopInstance(Decision):
     instance: InstanceId
     cause: Cause
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +46,14 @@ class CheckActivity(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GrantLease(Decision):
-    """``waited``: seconds from the ask to this answer."""
+    """``waited``: seconds from the ask to this answer. ``why``: what made it possible."""
 
     ticket: TicketId
     lease: LeaseId
     instance: InstanceId
     owner: Owner
     waited: float
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,13 +67,30 @@ class RefuseLease(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportProgress(Decision):
-    """``position`` counts from 1 in the queue and is 0 once the instance is starting."""
+    """``position`` counts from 1 in the queue and is 0 once the instance is starting.
+
+    ``eta``: seconds until the lease is expected, None where nothing can be said. ``waits_for``:
+    the instances that must end, and the quota that is used up, if any.
+    """
 
     ticket: TicketId
     owner: Owner
     position: int
+    eta: float | None
+    waits_for: tuple[str, ...] = ()
     instance: InstanceId | None = None
     shortfalls: tuple[Shortfall, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskToYield(Decision):
+    """A holder is asked to release its lease within so many seconds; None: it may keep it after all."""
+
+    lease: LeaseId
+    instance: InstanceId
+    owner: Owner
+    within: float | None
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lmxd.core.rules import Policy, Standing
 from lmxd.core.words import (
     Ask,
     ConnectionId,
+    DeviceId,
     DeviceReading,
     Failure,
     Hold,
@@ -24,7 +26,10 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRequested(Event):
-    """``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes."""
+    """``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes.
+
+    ``deadline``: seconds within which the lease must be granted, the loading of the model included.
+    """
 
     ticket: TicketId
     lease: LeaseId
@@ -33,6 +38,7 @@ class LeaseRequested(Event):
     hold: Hold
     ttl: float | None = None
     wait: float | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,10 +116,33 @@ class MemoryMeasured(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyChanged(Event):
-    """``enforce`` False starts everything at once and only keeps the books."""
+    """The rules are these from here on. What failed to load may be tried again."""
 
-    queue_depth: int
-    enforce: bool = True
+    policy: Policy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandingChanged(Event):
+    """What should run whether somebody asks or not. Device figures may have changed the asks."""
+
+    standing: tuple[Standing, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class YieldRequested(Event):
+    """An administrator wants ``size`` bytes of a device free for others, for so many seconds."""
+
+    id: str
+    device: DeviceId
+    size: int
+    lasts: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class YieldEnded(Event):
+    """It may be used again, before its time."""
+
+    id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,16 +10,24 @@ from lmxd.core.words import Phase
 
 def broken(state: State) -> list[str]:
     """One sentence for each invariant that does not hold."""
-    return [*_promises(state), *_reservations(state), *_leases(state), *_queue(state)]
+    return [*_promises(state), *_sums(state), *_reservations(state), *_leases(state), *_queue(state), *_shares(state)]
 
 
 def _promises(state: State) -> Iterator[str]:
-    if not state.enforce:
+    if not state.policy.enforce:
         return
     for account in state.ledger.accounts.values():
         promised = sum(r.promised for r in account.reservations.values())
         if account.capacity and promised > account.ceiling:
             yield f"{account.device}: {promised} bytes are promised of {account.ceiling}"
+
+
+def _sums(state: State) -> Iterator[str]:
+    for account in state.ledger.accounts.values():
+        before = account.headroom, account.foreign, account.charged, account.reclaiming, account.free
+        account.balance()
+        if before != (account.headroom, account.foreign, account.charged, account.reclaiming, account.free):
+            yield f"{account.device}: its sums are not those of its reservations"
 
 
 def _reservations(state: State) -> Iterator[str]:
@@ -32,6 +40,10 @@ def _reservations(state: State) -> Iterator[str]:
             yield f"{instance.id} is {instance.phase} without its reservations"
         if instance.phase is Phase.RECLAIMING and not held:
             yield f"{instance.id} is reclaiming nothing"
+        if instance.live == (instance.id in state.leaving):
+            yield f"{instance.id} is {instance.phase}, and held to be otherwise"
+        if (instance.live and instance.vacant) != (instance.id in state.vacant):
+            yield f"{instance.id} is held to be vacant, or is and is not held to be"
 
 
 def _leases(state: State) -> Iterator[str]:
@@ -42,14 +54,28 @@ def _leases(state: State) -> Iterator[str]:
             yield f"{instance.id} has tickets but is {instance.phase}"
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
-    ids = [lease.id for lease in state.leases()]
-    if len(ids) != len(set(ids)):
-        yield "a lease is held twice"
+        if len(instance.leases) > 1 and not instance.ask.share:
+            yield f"{instance.id} is shared though it must not be"
+    if {x for i in state.instances.values() for x in i.leases} != state.leases.keys():
+        yield "the leases and those of the instances are not the same"
 
 
 def _queue(state: State) -> Iterator[str]:
-    if len(state.queue) > state.queue_depth + 1:
-        yield f"{len(state.queue)} tickets wait in a queue of {state.queue_depth}"
-    for instance in state.instances.values():
-        for both in instance.tickets.keys() & state.queue.keys():
-            yield f"{both} waits and starts at once"
+    waiting = [t for t in state.queue if not t.progressing]
+    if len(waiting) > state.policy.queue_depth:
+        yield f"{len(waiting)} tickets wait in a queue of {state.policy.queue_depth}"
+    if [t.rank for t in state.queue] != sorted(t.rank for t in state.queue):
+        yield "the queue is not in order"
+    both = {t.id for t in state.queue} | {t for i in state.instances.values() for t in i.tickets}
+    if both != state.tickets.keys() or any((t in state.queue) != (t.instance is None) for t in state.tickets.values()):
+        yield "the tickets and those that wait or start are not the same"
+
+
+def _shares(state: State) -> Iterator[str]:
+    for uid, share in state.shares.by_uid.items():
+        held = [x.size for x in state.leases.values() if x.owner.uid == uid]
+        mine = [t for t in state.tickets.values() if t.owner.uid == uid]
+        held += [t.ask.portion for t in mine if t.instance is not None]
+        waiting = sum(1 for t in mine if t.instance is None)
+        if (share.bytes, share.leases, share.waiting) != (sum(held), len(held), waiting):
+            yield f"uid {uid} is held to have {share}, but has {held} and {waiting} waiting"

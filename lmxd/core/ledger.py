@@ -1,9 +1,10 @@
 """Bytes by device: promised, measured, reclaiming, foreign; and the one definition of headroom.
 
-    headroom = min(limit, capacity - margin - foreign) - sum(charges)
+    headroom = min(limit, capacity - margin - foreign - yielded) - sum(charges)
 
 ``limit`` bounds what is ours whatever the device has; ``margin`` is never promised;
-``foreign`` is measured use that is not ours; a charge is max(promised, measured).
+``foreign`` is measured use that is not ours; ``yielded`` is kept free for others on request;
+a charge is max(promised, measured).
 """
 
 from __future__ import annotations
@@ -32,9 +33,22 @@ class Reservation:
         return max(self.promised, self.measured)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Yielded:
+    """Bytes kept free for others. Those that others came to use since then are theirs, not kept twice."""
+
+    size: int
+    foreign_before: int
+
+
 @dataclass(kw_only=True, slots=True)
 class Account:
-    """The books of one device."""
+    """The books of one device. The sums are brought up to date by every change, for they are read far more often.
+
+    ``ceiling`` is the most that promises may ever add up to. ``foreign`` is measured use that no
+    reservation of ours explains. ``headroom`` is what can be promised now, and may be negative;
+    ``free`` is the same as far as it can be used: -1 while the device does not answer.
+    """
 
     device: DeviceId
     capacity: int = 0
@@ -44,26 +58,30 @@ class Account:
     lags: bool = True
     unavailable: str | None = "not measured yet"
     reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
+    yields: dict[str, Yielded] = field(default_factory=dict)
+    ceiling: int = 0
+    foreign: int = 0
+    charged: int = 0
+    reclaiming: int = 0
+    yielded: int = 0
+    headroom: int = 0
+    free: int = -1
 
-    @property
-    def ceiling(self) -> int:
-        """The most that promises may ever add up to."""
+    def balance(self) -> None:
+        """Bring the sums up to date."""
         room = max(0, self.capacity - self.margin)
-        return room if self.limit is None else min(self.limit, room)
+        self.ceiling = room if self.limit is None else min(self.limit, room)
+        self.foreign = self._foreign()
+        self.charged = sum(r.charge for r in self.reservations.values() if r.exited_at is None)
+        self.reclaiming = sum(r.charge for r in self.reservations.values() if r.exited_at is not None)
+        self.yielded = self._yielded()
+        left = self._room if self.limit is None else min(self.limit, self._room)
+        self.headroom = left - self.charged - self.reclaiming
+        self.free = self.headroom if self.unavailable is None else -1
 
-    @property
-    def charged(self) -> int:
-        return sum(r.charge for r in self.reservations.values() if r.exited_at is None)
+    def _foreign(self) -> int:
+        """What a dead instance still occupies is held to be its own, not foreign, as far as
 
-    @property
-    def reclaiming(self) -> int:
-        return sum(r.charge for r in self.reservations.values() if r.exited_at is not None)
-
-    @property
-    def foreign(self) -> int:
-        """Measured use that no reservation of ours explains.
-
-        What a dead instance still occupies is held to be its own, not foreign, as far as
         use exceeds what was foreign when it exited.
         """
         rest = self._unexplained_by_the_living()
@@ -72,13 +90,11 @@ class Account:
                 rest -= min(r.visible or 0, max(0, rest - r.foreign_at_exit))
         return rest
 
-    @property
-    def headroom(self) -> int:
-        """Bytes that can be promised now. May be negative."""
-        room = self._room
-        if self.limit is not None:
-            room = min(room, self.limit)
-        return room - self.charged - self.reclaiming
+    def _yielded(self) -> int:
+        if not self.yields:
+            return 0
+        grown = max(0, self.foreign - min(y.foreign_before for y in self.yields.values()))
+        return max(0, sum(y.size for y in self.yields.values()) - grown)
 
     @property
     def withheld(self) -> int:
@@ -87,8 +103,8 @@ class Account:
 
     @property
     def _room(self) -> int:
-        """What the others and the margin leave."""
-        return self.capacity - self.margin - self.foreign
+        """What the others, the margin and what is kept for others leave."""
+        return self.capacity - self.margin - self.foreign - self.yielded
 
     def _unexplained_by_the_living(self) -> int:
         living = [r for r in self.reservations.values() if r.exited_at is None]
@@ -96,27 +112,34 @@ class Account:
         rest -= sum(r.promised for r in living if r.visible is None)
         return max(0, rest)
 
+    def reserve(self, instance: InstanceId, size: int) -> None:
+        self.reservations[instance] = Reservation(promised=size)
+        self.balance()
+
     def measure(self, reading: DeviceReading) -> None:
         """Take over one reading. An unavailable device keeps its last figures."""
         self.unavailable = reading.unavailable
-        if reading.unavailable is not None:
-            return
-        self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
-        self.used, self.lags = reading.used, reading.lags
-        for instance, r in self.reservations.items():
-            if r.exited_at is None:
-                _attribute(r, reading.taken, instance)
+        if reading.unavailable is None:
+            self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
+            self.used, self.lags = reading.used, reading.lags
+            for instance, r in self.reservations.items():
+                if r.exited_at is None:
+                    _attribute(r, reading.taken, instance)
+        self.balance()
 
     def mark_exited(self, instance: InstanceId, at: float) -> None:
         r = self.reservations[instance]
         r.foreign_at_exit = self.foreign
         r.exited_at = at
+        self.balance()
 
     def collect(self, taken: Mapping[InstanceId, Taken] | None, begun: float) -> list[InstanceId]:
         """Drop and name the exited reservations whose bytes a reading begun at ``begun`` shows free."""
         free = [i for i, r in self.reservations.items() if self._is_free(i, r, taken, begun)]
         for instance in free:
             del self.reservations[instance]
+        if free:
+            self.balance()
         return free
 
     def retire(self) -> list[InstanceId]:
@@ -125,6 +148,7 @@ class Account:
         exited = [i for i, r in self.reservations.items() if r.exited_at is not None]
         for instance in exited:
             del self.reservations[instance]
+        self.balance()
         return exited
 
     def _is_free(
@@ -152,6 +176,8 @@ class Ledger:
     """All accounts. Only ``reserve`` adds bytes and only ``measure`` gives them back."""
 
     accounts: dict[DeviceId, Account] = field(default_factory=dict)
+    places: dict[InstanceId, tuple[DeviceId, ...]] = field(default_factory=dict)
+    """Where each instance was promised bytes."""
 
     def measure(self, readings: tuple[DeviceReading, ...], begun: float) -> list[InstanceId]:
         """Take over a reading of all devices; returns the instances whose last bytes came free."""
@@ -168,18 +194,23 @@ class Ledger:
             account.measure(seen[device])
             if account.unavailable is None:
                 freed += account.collect(seen[device].taken, begun)
-        return [i for i in dict.fromkeys(freed) if next(self.of(i), None) is None]
+        gone = [i for i in dict.fromkeys(freed) if next(self.of(i), None) is None]
+        for instance in gone:
+            del self.places[instance]
+        return gone
 
     def reserve(self, instance: InstanceId, demand: Demand) -> None:
+        self.places[instance] = tuple(demand)
         for device, need in demand.items():
-            self.accounts[device].reservations[instance] = Reservation(promised=need)
+            self.accounts[device].reserve(instance, need)
 
     def mark_exited(self, instance: InstanceId, at: float) -> None:
         for account in self.of(instance):
             account.mark_exited(instance, at)
 
     def of(self, instance: InstanceId) -> Iterator[Account]:
-        return (a for a in self.accounts.values() if instance in a.reservations)
+        accounts = (self.accounts.get(device) for device in self.places[instance])
+        return (a for a in accounts if a is not None and instance in a.reservations)
 
     def charge(self, instance: InstanceId) -> dict[DeviceId, int]:
         """Bytes charged to an instance, per device."""
@@ -189,10 +220,13 @@ class Ledger:
         """What the last look at each device said of an instance."""
         return {a.device: a.reservations[instance].measured for a in self.of(instance)}
 
-    def fits(self, demand: Demand, freed: Mapping[DeviceId, int] | None = None) -> bool:
-        """Whether ``demand`` fits the headroom plus ``freed`` bytes, on devices that answer."""
-        freed = freed or {}
-        return all(self.usable(d) and need <= self.accounts[d].headroom + freed.get(d, 0) for d, need in demand.items())
+    def fits(self, demand: Demand) -> bool:
+        """Whether ``demand`` fits what is free now, on devices that answer."""
+        for device, need in demand.items():
+            account = self.accounts.get(device)
+            if account is None or account.free < need:
+                return False
+        return True
 
     def could_ever_fit(self, demand: Demand) -> bool:
         """Whether ``demand`` fits an otherwise empty machine. A device without figures may still answer."""

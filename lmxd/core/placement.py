@@ -1,89 +1,106 @@
-"""Where a demand goes: the device it fits best, or the idle instances that would have to leave first."""
+"""Where a demand goes, and why it goes nowhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from lmxd.core.ledger import Account
 from lmxd.core.state import Instance, State
-from lmxd.core.words import Demand, DeviceId, Holder, Phase, Shortfall
+from lmxd.core.words import Ask, Demand, DeviceId, Holder, Option, Shortfall
+
+_NEAREST: Final = 4
+"""Of many devices, those that lack least are named."""
 
 
-def best_fit(state: State, options: Iterable[Demand]) -> Demand | None:
-    """The option that fits now and leaves the least behind; the earlier one on a tie."""
-    fitting = [d for d in options if state.ledger.fits(d)]
-    return min(fitting, key=lambda d: _left_over(state, d), default=None)
+class Reach:
+    """What could be had of each device by those who are looked at one after the other.
 
-
-def widest(state: State, options: Iterable[Demand]) -> Demand | None:
-    """The option with the most room, fitting or not: for a ledger that only keeps the books."""
-    known = [d for d in options if all(state.ledger.usable(device) for device in d)]
-    return max(known, key=lambda d: _left_over(state, d), default=None)
-
-
-def _left_over(state: State, demand: Demand) -> int:
-    return sum(state.ledger.accounts[device].headroom - need for device, need in demand.items())
-
-
-def victims(state: State, options: Iterable[Demand]) -> list[Instance] | None:
-    """The fewest idle instances whose end would let one of the options fit.
-
-    An empty list: what is already leaving suffices. None: nothing that may be evicted does,
-    so nothing is.
+    ``sure``: what is free or coming free anyway, less what was committed to those looked at before.
+    ``most``: that, and what would come free if the idle instances ended. Of many devices most have
+    nothing to offer; only the others are looked at for each ticket.
     """
-    plans = [plan for demand in options if (plan := _victims_for(state, demand)) is not None]
-    return min(plans, key=len, default=None)
+
+    def __init__(self, state: State, idle: Iterable[Instance]) -> None:
+        coming, more = _freed(state, state.leaving.values()), _freed(state, idle)
+        self.sure: dict[DeviceId, int] = {}
+        self.most: dict[DeviceId, int] = {}
+        for device, account in state.ledger.accounts.items():
+            if account.unavailable is None and (account.headroom > 0 or device in coming or device in more):
+                sure = account.headroom + coming.get(device, 0)
+                self.sure[device], self.most[device] = sure, sure + more.get(device, 0)
+        self._sort()
+
+    def _sort(self) -> None:
+        self._most_first = sorted(((size, device) for device, size in self.most.items() if size > 0), reverse=True)
+
+    @property
+    def largest(self) -> int:
+        """The most that could be had of any one device."""
+        return self._most_first[0][0] if self._most_first else -1
+
+    def commit(self, demand: Demand) -> None:
+        """These bytes are somebody's, from here on."""
+        for device, need in demand.items():
+            if device in self.most:
+                self.sure[device] -= need
+                self.most[device] -= need
+        self._sort()
+
+    def options(self, ask: Ask) -> list[Option]:
+        """Those of an ask's options that are within reach."""
+        found = []
+        for size, device in self._most_first:
+            if size < ask.need:
+                break
+            option = ask.singles.get(device)
+            if option is not None and option.demand[device] <= size:
+                found.append(option)
+        found += [o for o in ask.others if all(n <= self.most.get(d, -1) for d, n in o.demand.items())]
+        return found
 
 
-def _victims_for(state: State, demand: Demand) -> list[Instance] | None:
-    going = [i for i in state.instances.values() if i.phase in (Phase.STOPPING, Phase.RECLAIMING)]
-    chosen: list[Instance] = []
-    for candidate in sorted(_evictable(state), key=lambda i: (i.ask.priority, i.active_at)):
-        if state.ledger.fits(demand, _freed(state, going + chosen)):
-            break
-        if any(device in demand for device in candidate.demand):
-            chosen.append(candidate)
-    if not state.ledger.fits(demand, _freed(state, going + chosen)):
-        return None
-    return _without_the_needless(state, demand, going, chosen)
-
-
-def _without_the_needless(
-    state: State, demand: Demand, going: list[Instance], chosen: list[Instance]
-) -> list[Instance]:
-    """Spare the most recently used of those whose end is not needed after all."""
-    for candidate in list(reversed(chosen)):
-        fewer = [i for i in chosen if i is not candidate]
-        if state.ledger.fits(demand, _freed(state, going + fewer)):
-            chosen = fewer
-    return chosen
-
-
-def _evictable(state: State) -> list[Instance]:
-    return [
-        i
-        for i in state.instances.values()
-        if i.phase in (Phase.STARTING, Phase.READY) and i.vacant and not i.busy and not i.ask.pin
-    ]
-
-
-def _freed(state: State, instances: list[Instance]) -> dict[DeviceId, int]:
+def _freed(state: State, instances: Iterable[Instance]) -> dict[DeviceId, int]:
     freed: dict[DeviceId, int] = {}
     for instance in instances:
-        for device, charge in state.ledger.charge(instance.id).items():
-            freed[device] = freed.get(device, 0) + charge
+        for device, size in state.ledger.charge(instance.id).items():
+            freed[device] = freed.get(device, 0) + size
     return freed
 
 
-def shortfalls(state: State, options: Iterable[Demand]) -> tuple[Shortfall, ...]:
-    """Per device, why none of the options fits now."""
-    found: dict[DeviceId, Shortfall] = {}
-    for demand in options:
-        for device, need in demand.items():
-            account = state.ledger.accounts.get(device, Account(device=device))
-            if (account.unavailable or need > account.headroom) and device not in found:
-                found[device] = _shortfall(state, account, need)
-    return tuple(found.values())
+def best_fit(state: State, options: Iterable[Option]) -> Option | None:
+    """The option that fits now: on a GPU rather than in RAM, on the fewest devices, leaving the least behind.
+
+    The earlier one on a tie.
+    """
+    fitting = [option for option in options if state.ledger.fits(option.demand)]
+    return min(fitting, key=lambda o: (o.spills, len(o.demand), _left_over(state, o)), default=None)
+
+
+def widest(state: State, options: Iterable[Option]) -> Option | None:
+    """The option with the most room, fitting or not: for a ledger that only keeps the books."""
+    known = [o for o in options if all(state.ledger.usable(device) for device in o.demand)]
+    return max(known, key=lambda o: (not o.spills, -len(o.demand), _left_over(state, o)), default=None)
+
+
+def _left_over(state: State, option: Option) -> int:
+    return sum(state.ledger.accounts[device].headroom - need for device, need in option.demand.items())
+
+
+def shortfalls(state: State, options: Iterable[Option]) -> tuple[Shortfall, ...]:
+    """Per device, why no option of the fewest devices fits now: the least lacking first."""
+    found: dict[str, tuple[int, Account, int]] = {}
+    everything = tuple(options)
+    fewest = min((len(o.demand) for o in everything), default=0)
+    for option in everything:
+        if option.spills or len(option.demand) > fewest:
+            continue
+        for device, need in option.demand.items():
+            account = state.ledger.accounts.get(device) or Account(device=device)
+            if account.free < need and device not in found:
+                found[device] = (need - account.headroom, account, need)
+    nearest = sorted(found.values(), key=lambda x: x[0])[:_NEAREST]
+    return tuple(_shortfall(state, account, need) for _, account, need in nearest)
 
 
 def _shortfall(state: State, account: Account, need: int) -> Shortfall:
@@ -93,11 +110,14 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
             bytes=r.charge,
             phase=state.instances[instance].phase.value,
             leases=len(state.instances[instance].leases),
+            since=state.now - state.instances[instance].started_at,
         )
         for instance, r in account.reservations.items()
     ]
     if account.foreign:
         holders.append(Holder(name="foreign", bytes=account.foreign, phase="foreign"))
+    if account.yielded:
+        holders.append(Holder(name="yielded", bytes=account.yielded, phase="kept free"))
     return Shortfall(
         device=account.device,
         need=need,

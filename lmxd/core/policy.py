@@ -1,202 +1,161 @@
-"""The second half of ``handle``: what follows from the state. All of lmxd's policy is here and in placement.
+"""The second half of ``handle``: what follows from the state, step by step.
 
-First in, first out: the head of the queue is served or everybody behind it waits. It is
-served by an instance that already runs, or by free bytes, or by the end of idle
-instances, longest idle first, if that really frees enough.
+What is new costs what it concerns: a newcomer is served or queued by itself; only what may free
+something has the queue looked at again, and ranks, dates and reports are brought up to date once
+a second while somebody waits.
 """
 
 from __future__ import annotations
 
-from lmxd.core.decisions import CheckActivity, GrantLease, ReportProgress, StartInstance
-from lmxd.core.placement import best_fit, shortfalls, victims, widest
-from lmxd.core.record import DRAINING, end_lease, refuse, stop
-from lmxd.core.state import Instance, Lease, State, Ticket
-from lmxd.core.words import Cause, Demand, Phase, Refusal
+from typing import Final
+
+from lmxd.core import refusals
+from lmxd.core.eviction import kept
+from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
+from lmxd.core.relief import relieve
+from lmxd.core.reports import eta, report, report_newcomer
+from lmxd.core.serving import refuse_hopeless, serve, serve_newcomer
+from lmxd.core.standing import keep_up
+from lmxd.core.starts import grant
+from lmxd.core.state import State, Ticket
+from lmxd.core.words import Cause, Phase, Refusal
+
+_PERIOD: Final = 1.0
 
 
 def derive(state: State) -> None:
     """Bring everything that depends on the facts up to date."""
+    ticked = state.ticking and state.tick_at is not None and state.tick_at <= state.now
     _expire(state)
     _grant(state)
     _reap(state)
-    while _turn_away(state, progressing=_serve(state)):
-        pass  # who stood behind those is served in turn
-    _report(state)
+    if ticked:
+        _rank_anew(state)
+    new = state.arrived
+    if new is not None:
+        refuse_hopeless(state, new)
+    if state.stirred or (new is not None and new is state.queue.head):
+        head = serve(state)
+        while _turn_away(state):
+            head = serve(state)  # who stood behind those is served in turn
+        relieve(state, head)
+        keep_up(state)
+    elif new is not None and new in state.queue:
+        serve_newcomer(state, new)
+        _turn_away(state)
+    _report(state, ticked)
+    _schedule(state, ticked)
 
 
 def next_deadline(state: State) -> float | None:
     """When ``derive`` will next have something to do, if nothing happens before."""
-    times = [t.expires_at for t in state.queue.values() if t.expires_at is not None and t.patient]
-    times += [lease.expires_at for lease in state.leases() if lease.expires_at is not None]
-    return min(times, default=None)
+    times = (state.alarms.next(), state.tick_at)
+    return min((at for at in times if at is not None), default=None)
 
 
 def _expire(state: State) -> None:
-    for ticket in list(state.queue.values()):
-        if ticket.patient and ticket.expires_at is not None and ticket.expires_at <= state.now:
-            refuse(state, ticket, _no_capacity(state, ticket, "wait_expired", "the request waited as long as it would"))
-    for lease in list(state.leases()):
-        if lease.expires_at is not None and lease.expires_at <= state.now:
-            end_lease(state, lease, "ttl_expired")
+    """Act on what is due."""
+    for kind, name in state.alarms.due(state.now):
+        state.stirred = True
+        match kind:
+            case "wait":
+                ticket = state.tickets[name]
+                if ticket.instance is None:  # the time that a model takes to load does not count
+                    refuse(state, ticket, refusals.wait_expired(state, ticket))
+            case "deadline":
+                ticket = state.tickets[name]
+                refuse(state, ticket, refusals.late(state, ticket, eta(state, ticket)))
+            case "lease":
+                end_lease(state, state.leases[name], "ttl_expired")
+            case "yield":
+                end_yield(state, name)
 
 
 def _grant(state: State) -> None:
-    for instance in state.instances.values():
-        if instance.phase is Phase.READY:
-            for ticket in list(instance.tickets.values()):
-                _grant_one(state, instance, ticket)
-
-
-def _grant_one(state: State, instance: Instance, ticket: Ticket) -> None:
-    state.drop_ticket(ticket.id)
-    instance.leases[ticket.lease] = Lease(
-        id=ticket.lease,
-        instance=instance.id,
-        owner=ticket.owner,
-        hold=ticket.hold,
-        slots=ticket.ask.slots,
-        granted_at=state.now,
-        ttl=ticket.ttl,
-        expires_at=None if ticket.ttl is None else state.now + ticket.ttl,
-    )
-    instance.active_at = state.now
-    state.outbox.append(
-        GrantLease(
-            ticket=ticket.id,
-            lease=ticket.lease,
-            instance=instance.id,
-            owner=ticket.owner,
-            waited=state.now - ticket.asked_at,
-        )
-    )
+    """To those whose instance has become ready."""
+    for instance in state.fresh:
+        for ticket in list(instance.tickets.values()):
+            grant(state, instance, ticket)
+    state.fresh.clear()
 
 
 def _reap(state: State) -> None:
-    """End what did nothing for its idle timeout, on fresh evidence only."""
-    for instance in list(state.instances.values()):
-        idle = state.now - instance.active_at
-        if instance.phase is not Phase.READY or instance.ask.pin or idle < instance.ask.idle_timeout:
-            continue
-        if instance.known_idle(state.now):
-            stop(state, instance, Cause.IDLE)
-
-
-def _serve(state: State) -> bool:
-    """Serve the queue in order. True if the head is held up only by instances on their way out."""
-    while state.queue:
-        head = next(iter(state.queue.values()))
-        if state.draining:
-            refuse(state, head, DRAINING)
-        elif not any(state.ledger.could_ever_fit(d) for d in head.ask.options) and state.enforce:
-            refuse(state, head, _never_fits(state, head))
-        elif instance := _reusable(state, head):
-            _attach(state, head, instance)
-        elif (demand := _placed(state, head)) is not None:
-            _attach(state, head, _start(state, head, demand))
-        else:
-            return _make_room(state, head)
-    return False
-
-
-def _reusable(state: State, head: Ticket) -> Instance | None:
-    """A running instance that serves the head at no bytes: ready before starting, the snuggest first."""
-    serving = [i for i in state.instances.values() if i.serves(head.ask)]
-    return min(serving, key=lambda i: (i.phase is not Phase.READY, i.ask.context, i.free_slots), default=None)
-
-
-def _placed(state: State, head: Ticket) -> Demand | None:
-    return best_fit(state, head.ask.options) if state.enforce else widest(state, head.ask.options)
-
-
-def _start(state: State, head: Ticket, demand: Demand) -> Instance:
-    instance = Instance(
-        id=state.new_instance_id(head.ask.profile),
-        ask=head.ask,
-        demand=demand,
-        phase=Phase.STARTING,
-        started_at=state.now,
-        active_at=state.now,
-    )
-    state.instances[instance.id] = instance
-    state.ledger.reserve(instance.id, demand)
-    state.outbox.append(StartInstance(instance=instance.id, ask=head.ask, demand=demand))
-    return instance
-
-
-def _attach(state: State, ticket: Ticket, instance: Instance) -> None:
-    del state.queue[ticket.id]
-    instance.tickets[ticket.id] = ticket
-    if instance.phase is Phase.READY:
-        _grant_one(state, instance, ticket)
-
-
-def _make_room(state: State, head: Ticket) -> bool:
-    """Evict for the head, once every victim is known to be idle. False if eviction cannot help."""
-    plan = victims(state, head.ask.options)
-    if plan is None:
-        return False
-    unsure = [i for i in plan if not i.known_idle(state.now)]
-    for instance in unsure:
-        if not instance.checking:
-            instance.checking = True
-            state.outbox.append(CheckActivity(instance=instance.id))
-    if not unsure:
-        for instance in plan:
-            stop(state, instance, Cause.UNWANTED if instance.phase is Phase.STARTING else Cause.EVICTED)
-    return True
-
-
-def _turn_away(state: State, *, progressing: bool) -> bool:
-    """Refuse those who would not wait, then those for whom the queue has no place. True if anybody was."""
-    before = len(state.queue)
-    waiting = list(state.queue.values())[1 if progressing else 0 :]
-    for ticket in waiting:
-        if not ticket.patient:
-            refuse(state, ticket, _no_capacity(state, ticket, "no_capacity", "there is no room now"))
-    waiting = [t for t in waiting if t.id in state.queue]
-    for ticket in waiting[state.queue_depth :]:
-        refuse(state, ticket, _no_capacity(state, ticket, "queue_full", f"{state.queue_depth} requests wait already"))
-    return len(state.queue) < before
-
-
-def _no_capacity(state: State, ticket: Ticket, code: str, message: str) -> Refusal:
-    remedy = "ask again later, or with --wait, or for a smaller context"
-    return Refusal(code=code, message=message, remedy=remedy, shortfalls=shortfalls(state, ticket.ask.options))
-
-
-def _never_fits(state: State, ticket: Ticket) -> Refusal:
-    return Refusal(
-        code="never_fits",
-        message="the request exceeds what the device could ever give it",
-        remedy="ask for a smaller context, a smaller model or cache type, or raise max_memory_gb",
-        shortfalls=shortfalls(state, ticket.ask.options),
-    )
-
-
-def _report(state: State) -> None:
-    """Tell each ticket where it stands, when its position or who holds the devices has changed."""
-    holders = tuple(
-        (a.device, a.unavailable, bool(a.foreign), tuple(a.reservations)) for a in state.ledger.accounts.values()
-    )
-    for position, ticket in enumerate(state.queue.values(), start=1):
-        _tell(state, ticket, position, (position, holders), None)
-    for instance in state.instances.values():
-        for ticket in instance.tickets.values():
-            _tell(state, ticket, 0, instance.id, instance)
-
-
-def _tell(state: State, ticket: Ticket, position: int, standing: object, instance: Instance | None) -> None:
-    """``standing``: what would have to be different for the ticket to be told again."""
-    if ticket.told == standing:
+    """End what did nothing for its idle timeout, on fresh evidence only; and holds that nobody holds any more."""
+    for hold in [i for i in state.vacant.values() if i.ask.external]:
+        stop(state, hold, Cause.RELEASED, "its hold was released")
+    instance, state.seen = state.seen, None
+    if instance is None or instance.phase is not Phase.READY or instance.ask.pin or instance.ask.external:
         return
-    ticket.told = standing
-    short = shortfalls(state, ticket.ask.options) if position else ()
-    state.outbox.append(
-        ReportProgress(
-            ticket=ticket.id,
-            owner=ticket.owner,
-            position=position,
-            instance=instance.id if instance else None,
-            shortfalls=short,
-        )
-    )
+    idle = state.now - instance.active_at
+    if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
+        stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
+
+
+def _rank_anew(state: State) -> None:
+    """Who used more by now stands further behind."""
+    state.shares.settle(state.now, state.policy)
+    if len(state.shares.by_uid) > 1:
+        state.queue.rank_anew(lambda ticket: rank(state, ticket))
+
+
+def _turn_away(state: State) -> bool:
+    """Refuse those who would not wait, those who would be too late, and those for whom there is no place.
+
+    True if anybody was.
+    """
+    before = len(state.tickets)
+    for ticket in list(state.impatient.values()):
+        if ticket.instance is None and not ticket.progressing:
+            quota = _quota(state, ticket)
+            refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
+    new = state.arrived
+    if new is None:
+        waiting = [t for t in state.queue if not t.progressing] if len(state.queue) > state.policy.queue_depth else []
+        for ticket in waiting[state.policy.queue_depth :]:  # the depth was lowered, or who was served is not any more
+            refuse(state, ticket, refusals.queue_full(state, ticket))
+    elif new.id in state.tickets and (refusal := _no_place(state, new) or _too_late(state, new)):
+        refuse(state, new, refusal)
+    return len(state.tickets) < before
+
+
+def _no_place(state: State, ticket: Ticket) -> Refusal | None:
+    """Why a newcomer that is not served may not wait, if it may not."""
+    if ticket.instance is not None or ticket.progressing:
+        return None
+    uid, portion, depth = ticket.owner.uid, ticket.ask.portion, state.policy.queue_depth
+    quota = state.policy.quota(uid)
+    if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
+        return refusals.over_quota(_quota(state, ticket) or "")
+    if quota.max_waiting is not None and state.shares.of(uid, state.now).waiting > quota.max_waiting:
+        return refusals.too_many_waiting(uid, quota.max_waiting)
+    if len(state.queue) > depth and sum(1 for t in state.queue if not t.progressing) > depth:
+        return refusals.queue_full(state, ticket)
+    return None
+
+
+def _too_late(state: State, ticket: Ticket) -> Refusal | None:
+    if ticket.deadline_at is None:
+        return None
+    expected = eta(state, ticket)
+    if expected is not None and state.now + expected <= ticket.deadline_at:
+        return None
+    return refusals.late(state, ticket, expected)
+
+
+def _quota(state: State, ticket: Ticket) -> str | None:
+    return state.shares.within(ticket.owner.uid, ticket.ask.portion, state.policy)
+
+
+def _report(state: State, ticked: bool) -> None:
+    if ticked:
+        report(state)
+    elif state.arrived is not None and state.arrived in state.queue:
+        report_newcomer(state, state.arrived)
+
+
+def _schedule(state: State, ticked: bool) -> None:
+    """Look again in a second, as long as somebody waits, was asked to yield, or a device is short."""
+    if not (len(state.queue) or state.yielding or state.short_since):
+        state.tick_at = None
+    elif ticked or state.tick_at is None:
+        state.tick_at = state.now + _PERIOD

@@ -5,15 +5,26 @@ A fact about an id that is not known is a late report and changes nothing.
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmxd.core import events as e
 from lmxd.core.decisions import EndLease, ForgetInstance, RefuseLease, StopInstance
-from lmxd.core.state import Instance, Lease, State, Ticket
+from lmxd.core.ledger import Yielded
+from lmxd.core.refusals import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED
+from lmxd.core.state import Failed, Instance, Lease, State, Ticket
 from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal
+
+_FIRST_BACK_OFF: Final = 5.0
+_LAST_BACK_OFF: Final = 600.0
+"""Seconds before what failed to load is tried again: doubled with each failure in a row."""
 
 
 def record(state: State, event: e.Event) -> None:
     """Dispatch on the kind of fact."""
     state.now = max(state.now, event.at)
+    state.arrived = None
+    state.stirred = not isinstance(event, (e.LeaseRequested, e.LeaseRenewed, e.MemoryMeasured))
+    state.ticking = isinstance(event, e.TimePassed)
     match event:
         case e.LeaseRequested():
             _lease_requested(state, event)
@@ -23,8 +34,8 @@ def record(state: State, event: e.Event) -> None:
         case e.LeaseRenewed():
             _lease_renewed(state, event)
         case e.AskChanged():
-            if ticket := state.queue.get(event.ticket):
-                ticket.ask = event.ask
+            if ticket := state.waiting(event.ticket):
+                ticket.ask, state.doubtful = event.ask, True
         case e.TicketCancelled():
             _ticket_cancelled(state, event)
         case e.ClientLeft():
@@ -37,15 +48,18 @@ def record(state: State, event: e.Event) -> None:
             _activity_seen(state, event)
         case e.StopRequested():
             if instance := state.instances.get(event.instance):
-                stop(state, instance, Cause.ADMIN)
+                stop(state, instance, Cause.ADMIN, "an administrator stopped it")
         case e.DrainRequested():
             _drain_requested(state)
         case e.MemoryMeasured():
-            for freed in state.ledger.measure(event.readings, event.begun):
-                del state.instances[freed]
-                state.outbox.append(ForgetInstance(instance=freed))
+            _memory_measured(state, event)
         case e.PolicyChanged():
-            state.queue_depth, state.enforce = event.queue_depth, event.enforce
+            state.policy, state.doubtful = event.policy, True
+            state.failed.clear()
+        case e.StandingChanged():
+            state.standing = {s.ask.kind: s for s in event.standing}
+        case e.YieldRequested() | e.YieldEnded():
+            _yields_changed(state, event)
         case e.TimePassed():
             pass
         case _:
@@ -54,57 +68,77 @@ def record(state: State, event: e.Event) -> None:
 
 def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
     """Answer a ticket with no, and drop it."""
-    state.drop_ticket(ticket.id)
+    state.drop_ticket(ticket)
+    waited = state.now - ticket.asked_at
     state.outbox.append(
-        RefuseLease(
-            ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=state.now - ticket.asked_at
-        )
+        RefuseLease(ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=waited)
     )
 
 
 def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None:
     """End a lease and tell its holder why."""
     instance = state.instances[lease.instance]
-    del instance.leases[lease.id]
+    state.drop_lease(lease)
+    state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
     instance.active_at = max(instance.active_at, state.now)
     state.outbox.append(
         EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
     )
 
 
-def stop(state: State, instance: Instance, cause: Cause) -> None:
+def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
     """End an instance: its leases first, then the process. Its bytes stay charged."""
-    if instance.phase not in (Phase.STARTING, Phase.READY):
+    if not instance.live:
         return
     assert instance.vacant or cause in _LEASE_REASONS, f"{instance.id} was to be {cause} under its holders"
     for lease in list(instance.leases.values()):
-        end_lease(state, lease, _LEASE_REASONS[cause])
-    instance.phase = Phase.STOPPING
+        end_lease(state, lease, _LEASE_REASONS[cause], why)
     for ticket in list(instance.tickets.values()):
         refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
-    state.outbox.append(StopInstance(instance=instance.id, cause=cause))
+    instance.phase = Phase.STOPPING
+    state.retire(instance)
+    state.outbox.append(StopInstance(instance=instance.id, cause=cause, why=why))
 
 
 _LEASE_REASONS = {
     Cause.IDLE: "idle_timeout",
     Cause.ADMIN: "stopped_by_admin",
     Cause.DRAIN: "draining",
+    Cause.PRESSURE: "yielded",
+    Cause.PREEMPTED: "preempted",
 }
-DRAINING = Refusal(code="draining", message="lmxd is shutting down", remedy="ask again once it has restarted")
-STOPPED = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
 
 
 def _lease_requested(state: State, event: e.LeaseRequested) -> None:
-    state.queue[event.ticket] = Ticket(
+    state.counts["asked"] += 1
+    state.expectations.asked(event.ask.profile, state.now)
+    ticket = Ticket(
         id=event.ticket,
+        number=state.counts["asked"],
         lease=event.lease,
         owner=event.owner,
         ask=event.ask,
         hold=event.hold,
         ttl=event.ttl,
         asked_at=state.now,
-        expires_at=None if event.wait is None else state.now + event.wait,
+        wait=event.wait,
+        deadline_at=None if event.deadline is None else state.now + event.deadline,
     )
+    ticket.rank = rank(state, ticket)
+    if not ticket.patient:
+        state.impatient[ticket.id] = ticket
+    elif event.wait is not None:
+        state.alarms.set(("wait", ticket.id), state.now + event.wait)
+    if ticket.deadline_at is not None:
+        state.alarms.set(("deadline", ticket.id), ticket.deadline_at)
+    state.enqueue(ticket)
+    state.arrived = ticket
+
+
+def rank(state: State, ticket: Ticket) -> float:
+    """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others."""
+    earlier = ticket.ask.priority * state.policy.aging
+    return ticket.asked_at - earlier + state.shares.lateness(ticket.owner.uid, state.policy)
 
 
 def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
@@ -115,21 +149,49 @@ def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
     if lease.hold is Hold.TTL:
         lease.ttl = event.ttl if event.ttl is not None else lease.ttl
         lease.expires_at = state.now + (lease.ttl or 0)
+        state.alarms.set(("lease", lease.id), lease.expires_at)
 
 
 def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
-    if ticket := state.ticket(event.ticket):
-        refuse(state, ticket, Refusal(code="cancelled", message="the request was cancelled"))
+    ticket = state.ticket(event.ticket)
+    if ticket is None:
+        return
+    state.stirred = ticket is state.queue.head or ticket.progressing or ticket.instance is not None
+    refuse(state, ticket, CANCELLED)
 
 
 def _client_left(state: State, event: e.ClientLeft) -> None:
-    tickets = list(state.queue.values()) + [t for i in state.instances.values() for t in i.tickets.values()]
-    for ticket in tickets:
-        if ticket.owner.connection == event.connection:
-            refuse(state, ticket, Refusal(code="client_left", message="the client closed its connection"))
-    for lease in list(state.leases()):
-        if lease.hold is Hold.CONNECTION and lease.owner.connection == event.connection:
+    for ticket in [t for t in state.tickets.values() if t.owner.connection == event.connection]:
+        refuse(state, ticket, CLIENT_LEFT)
+    for lease in [x for x in state.leases.values() if x.owner.connection == event.connection]:
+        if lease.hold is Hold.CONNECTION:
             end_lease(state, lease, "connection_closed")
+
+
+def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
+    before = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
+    for freed in state.ledger.measure(event.readings, event.begun):
+        state.forget(freed)
+        state.outbox.append(ForgetInstance(instance=freed))
+    after = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
+    state.stirred = state.doubtful = before != after
+
+
+def _yields_changed(state: State, event: e.YieldRequested | e.YieldEnded) -> None:
+    if isinstance(event, e.YieldRequested):
+        account = state.ledger.accounts[event.device]
+        account.yields[event.id] = Yielded(size=event.size, foreign_before=account.foreign)
+        account.balance()
+        state.alarms.set(("yield", event.id), state.now + event.lasts)
+    else:
+        end_yield(state, event.id)
+
+
+def end_yield(state: State, id: str) -> None:
+    state.alarms.clear(("yield", id))
+    for account in state.ledger.accounts.values():
+        if account.yields.pop(id, None):
+            account.balance()
 
 
 def _instance_ready(state: State, event: e.InstanceReady) -> None:
@@ -138,6 +200,10 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
         return
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = state.now
+    state.failed.pop(instance.ask.launch, None)
+    if not instance.ask.external:
+        state.expectations.launched(instance.ask.profile, state.now - instance.started_at)
+    state.fresh.append(instance)
 
 
 def _instance_exited(state: State, event: e.InstanceExited) -> None:
@@ -145,12 +211,26 @@ def _instance_exited(state: State, event: e.InstanceExited) -> None:
     if instance is None or instance.phase is Phase.RECLAIMING:
         return
     failure = event.failure or Failure(code="exited", message="the instance ended")
-    instance.phase = Phase.RECLAIMING
-    state.ledger.mark_exited(instance.id, state.now)
+    if instance.phase is Phase.STARTING and event.failure is not None:
+        _note_failure(state, instance, failure)
     for lease in list(instance.leases.values()):
         end_lease(state, lease, "instance_exited", failure.message)
     for ticket in list(instance.tickets.values()):
         refuse(state, ticket, Refusal(code="launch_failed", message=failure.message, failure=failure))
+    instance.phase = Phase.RECLAIMING
+    state.retire(instance)
+    state.ledger.mark_exited(instance.id, state.now)
+
+
+def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
+    """It is not to be tried again in a loop."""
+    launch = instance.ask.launch
+    count = state.failed[launch].count + 1 if launch in state.failed else 1
+    until = state.now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))
+    state.failed[launch] = Failed(failure=failure, count=count, until=until)
+    state.doubtful = True
+    if instance.ask.kind in state.standing:
+        state.alarms.set(("standing", instance.ask.profile), until)
 
 
 def _activity_seen(state: State, event: e.ActivitySeen) -> None:
@@ -160,11 +240,12 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
     if event.busy or event.worked:
         instance.active_at = state.now
+    state.seen = instance
 
 
 def _drain_requested(state: State) -> None:
     state.draining = True
-    for ticket in list(state.queue.values()):
+    for ticket in list(state.queue):
         refuse(state, ticket, DRAINING)
     for instance in list(state.instances.values()):
-        stop(state, instance, Cause.DRAIN)
+        stop(state, instance, Cause.DRAIN, "lmxd is shutting down")

@@ -1,18 +1,27 @@
-"""What the core remembers: instances, leases, the queue and the ledger. Looking things up, no policy."""
+"""What the core remembers: instances, leases, tickets and the ledger, each found by its id. No policy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 
+from lmxd.core.alarms import Alarms
 from lmxd.core.decisions import Decision
+from lmxd.core.expectations import Expectations
 from lmxd.core.ledger import Ledger
+from lmxd.core.queue import Queue
+from lmxd.core.rules import Policy, Standing
+from lmxd.core.shares import Shares
 from lmxd.core.words import (
     Ask,
     Demand,
+    DeviceId,
+    Failure,
     Hold,
     InstanceId,
+    Kind,
     LeaseId,
+    Option,
     Owner,
     Phase,
     TicketId,
@@ -22,46 +31,65 @@ EVIDENCE_MAX_AGE = 0.5
 """Seconds for which an engine's word that it is idle is believed when stopping it is at stake."""
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class Ticket:
-    """One request that has not been answered."""
+    """One request that has not been answered. ``number`` counts requests; ``instance`` is set once it starts."""
 
     id: TicketId
+    number: int
     lease: LeaseId
     owner: Owner
     ask: Ask
     hold: Hold
     ttl: float | None
     asked_at: float
-    expires_at: float | None
-    told: object = None
+    wait: float | None
+    deadline_at: float | None
+    rank: float = 0.0
+    instance: InstanceId | None = None
+    progressing: bool = False
+    """Idle instances are on their way out for it: it is being served rather than waiting."""
+    why: str = ""
+    told: tuple[object, float | None] | None = None
+    """Where it was last said to stand, and when its lease was expected."""
 
     @property
     def patient(self) -> bool:
-        return self.expires_at is None or self.expires_at > self.asked_at
+        return self.wait is None or self.wait > 0
 
 
 @dataclass(kw_only=True, slots=True)
 class Lease:
-    """A client's right to use an instance."""
+    """A client's right to use an instance. ``size`` is the part of its bytes that the holder accounts for."""
 
     id: LeaseId
     instance: InstanceId
     owner: Owner
     hold: Hold
     slots: int
+    size: int
+    priority: int
     granted_at: float
     ttl: float | None
     expires_at: float | None
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The holders of an instance were asked to yield it, by a time, for a reason."""
+
+    by: float
+    cause: str
+    why: str
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
 class Instance:
-    """One start of one engine process."""
+    """One start of one engine process, or one hold."""
 
     id: InstanceId
     ask: Ask
-    demand: Demand
+    option: Option
     phase: Phase
     started_at: float
     ready_at: float | None = None
@@ -69,8 +97,19 @@ class Instance:
     busy: bool = False
     checked_at: float | None = None
     checking: bool = False
+    yielding: Asked | None = None
+    priorities: Counter[int] = field(default_factory=Counter)
+    """How many leases are of each class."""
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
+
+    @property
+    def demand(self) -> Demand:
+        return self.option.demand
+
+    @property
+    def live(self) -> bool:
+        return self.phase in (Phase.STARTING, Phase.READY)
 
     @property
     def free_slots(self) -> int:
@@ -82,15 +121,25 @@ class Instance:
         """Nobody has or awaits a lease on it."""
         return not self.tickets and not self.leases
 
-    def serves(self, ask: Ask) -> bool:
-        """Whether a further lease for ``ask`` could be carried, at no bytes."""
+    def could_serve(self, ask: Ask) -> bool:
+        """Whether it is as ``ask`` wants it, leaving aside who has it now."""
         mine = self.ask
         return (
-            self.phase in (Phase.STARTING, Phase.READY)
-            and (mine.profile, mine.variant) == (ask.profile, ask.variant)
+            self.live
+            and not mine.external
+            and self.yielding is None
+            and mine.kind == ask.kind
             and mine.context >= ask.context
-            and self.free_slots >= ask.slots
+            and mine.spread >= ask.slots
+            and (ask.spills or not self.option.spills)
         )
+
+    def serves(self, ask: Ask) -> bool:
+        """Whether a further lease for ``ask`` could be carried now, at no bytes."""
+        if not self.could_serve(ask) or self.free_slots < ask.slots:
+            return False
+        together = ask.share and all(t.ask.share for t in self.tickets.values()) and self.ask.share
+        return together or self.vacant
 
     def known_idle(self, now: float) -> bool:
         """Whether there is fresh evidence that no request is in flight. One that never was ready has none."""
@@ -99,39 +148,167 @@ class Instance:
         return not self.busy and self.checked_at is not None and now - self.checked_at <= EVIDENCE_MAX_AGE
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A launch that did not come up, so many times in a row, and is not tried again before ``until``."""
+
+    failure: Failure
+    count: int
+    until: float
+
+
 @dataclass(slots=True)
 class State:
     """Everything, and ``outbox``: the decisions of the event in hand."""
 
     now: float = 0.0
-    queue_depth: int = 5
-    enforce: bool = True
+    policy: Policy = field(default_factory=Policy)
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
-    queue: dict[TicketId, Ticket] = field(default_factory=dict)
-    """Waiting tickets, oldest first."""
-    starts: dict[str, int] = field(default_factory=dict)
+    kin: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
+    """The same by what makes them interchangeable; those that are gone or going are not in here."""
+    open: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
+    """Those of them that have free slots."""
+    leases: dict[LeaseId, Lease] = field(default_factory=dict)
+    priorities: Counter[int] = field(default_factory=Counter)
+    """How many leases are of each class."""
+    tickets: dict[TicketId, Ticket] = field(default_factory=dict)
+    """All that are not answered, whether they wait or start."""
+    queue: Queue = field(default_factory=Queue)
+    shares: Shares = field(default_factory=Shares)
+    alarms: Alarms = field(default_factory=Alarms)
+    expectations: Expectations = field(default_factory=Expectations)
+    failed: dict[tuple[str, str, int], Failed] = field(default_factory=dict)
+    """By ``Ask.launch``."""
+    standing: dict[Kind, Standing] = field(default_factory=dict)
+    preloaded: set[str] = field(default_factory=set)
+    short_since: dict[DeviceId, float] = field(default_factory=dict)
+    """Devices on which less than nothing is free."""
+    displaced: list[Ask] = field(default_factory=list)
+    """Pinned instances that made way for a yield, to be given back after it."""
+    evicted_at: dict[Kind, float] = field(default_factory=dict)
+    churn: dict[Kind, int] = field(default_factory=dict)
+    """How often in a row a kind was wanted again soon after its eviction."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Since the start: ``instances`` by profile for their ids, ``thrash``, ``backfilled`` …"""
+    vacant: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Live instances that nobody has or awaits a lease on."""
+    leaving: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Those that were told to stop, or have exited, and whose bytes are not yet seen free."""
+    impatient: dict[TicketId, Ticket] = field(default_factory=dict)
+    yielding: dict[InstanceId, Instance] = field(default_factory=dict)
+    fresh: list[Instance] = field(default_factory=list)
+    """Ready since the last derivation."""
+    seen: Instance | None = None
+    """Of which its engine has just said what it does."""
+    stirred: bool = False
+    """Something happened that may let a waiting ticket be served."""
+    doubtful: bool = False
+    """Something happened that may make those who wait hopeless."""
+    ticking: bool = False
+    """The fact is that time passed."""
+    tick_at: float | None = None
+    """When ranks, dates and reports are brought up to date again; None while nobody waits."""
+    arrived: Ticket | None = None
     outbox: list[Decision] = field(default_factory=list)
 
-    def leases(self) -> Iterator[Lease]:
-        return (lease for i in self.instances.values() for lease in i.leases.values())
-
     def lease(self, lease: LeaseId) -> Lease | None:
-        return next((i.leases[lease] for i in self.instances.values() if lease in i.leases), None)
+        return self.leases.get(lease)
 
     def ticket(self, ticket: TicketId) -> Ticket | None:
         """A waiting or starting ticket."""
-        if ticket in self.queue:
-            return self.queue[ticket]
-        return next((i.tickets[ticket] for i in self.instances.values() if ticket in i.tickets), None)
+        return self.tickets.get(ticket)
 
-    def drop_ticket(self, ticket: TicketId) -> None:
-        """Take a ticket out of wherever it is."""
-        self.queue.pop(ticket, None)
-        for instance in self.instances.values():
-            instance.tickets.pop(ticket, None)
+    def waiting(self, ticket: TicketId) -> Ticket | None:
+        found = self.tickets.get(ticket)
+        return found if found is not None and found.instance is None else None
+
+    def enqueue(self, ticket: Ticket) -> None:
+        self.tickets[ticket.id] = ticket
+        self.queue.add(ticket)
+        self.shares.of(ticket.owner.uid, self.now).waiting += 1
+
+    def attach(self, ticket: Ticket, instance: Instance) -> None:
+        """From the queue to an instance: it counts as held from here on."""
+        self._unqueue(ticket)
+        ticket.instance = instance.id
+        instance.tickets[ticket.id] = ticket
+        self._note_room(instance)
+        self.shares.take(ticket.owner.uid, ticket.ask.portion, self.now, self.policy)
+
+    def drop_ticket(self, ticket: Ticket) -> None:
+        """Take a ticket out of wherever it is, and give back what counted as held for it."""
+        del self.tickets[ticket.id]
+        self.impatient.pop(ticket.id, None)
+        for kind in ("wait", "deadline"):
+            self.alarms.clear((kind, ticket.id))
+        if ticket.instance is None:
+            self._unqueue(ticket)
+        else:
+            instance = self.instances[ticket.instance]
+            del instance.tickets[ticket.id]
+            self._note_room(instance)
+            self.shares.give_back(ticket.owner.uid, ticket.ask.portion, self.now, self.policy)
+
+    def _unqueue(self, ticket: Ticket) -> None:
+        self.queue.remove(ticket)
+        self.shares.of(ticket.owner.uid, self.now).waiting -= 1
+
+    def add_lease(self, lease: Lease) -> None:
+        self.leases[lease.id] = lease
+        self.priorities[lease.priority] += 1
+        instance = self.instances[lease.instance]
+        instance.leases[lease.id] = lease
+        self._note_room(instance)
+        self.shares.take(lease.owner.uid, lease.size, self.now, self.policy)
+
+    def drop_lease(self, lease: Lease) -> None:
+        del self.leases[lease.id]
+        self.priorities -= Counter((lease.priority,))
+        instance = self.instances[lease.instance]
+        del instance.leases[lease.id]
+        self._note_room(instance)
+        self.alarms.clear(("lease", lease.id))
+        self.shares.give_back(lease.owner.uid, lease.size, self.now, self.policy)
+
+    def add_instance(self, instance: Instance) -> None:
+        self.instances[instance.id] = instance
+        self.kin.setdefault(instance.ask.kind, {})[instance.id] = instance
+        self.ledger.reserve(instance.id, instance.demand)
+        self._note_room(instance)
+
+    def _note_room(self, instance: Instance) -> None:
+        """Whoever comes to it or leaves it: keep ``vacant`` and ``open`` true."""
+        _put(self.vacant, instance, instance.live and instance.vacant)
+        kin = self.open.setdefault(instance.ask.kind, {})
+        _put(kin, instance, instance.live and not instance.ask.external and instance.free_slots > 0)
+        if not kin:
+            del self.open[instance.ask.kind]
+
+    def forget(self, instance: InstanceId) -> None:
+        """Nothing of it is left."""
+        del self.instances[instance]
+        del self.leaving[instance]
+
+    def retire(self, instance: Instance) -> None:
+        """It serves nobody any more."""
+        self.leaving[instance.id] = instance
+        self.yielding.pop(instance.id, None)
+        instance.yielding = None
+        self._note_room(instance)
+        kin = self.kin.get(instance.ask.kind, {})
+        kin.pop(instance.id, None)
+        if not kin:
+            self.kin.pop(instance.ask.kind, None)
 
     def new_instance_id(self, profile: str) -> InstanceId:
-        self.starts[profile] = self.starts.get(profile, 0) + 1
-        return f"{profile}#{self.starts[profile]}"
+        self.counts[f"instances {profile}"] += 1
+        return f"{profile}#{self.counts[f'instances {profile}']}"
+
+
+def _put(index: dict[InstanceId, Instance], instance: Instance, belongs: bool) -> None:
+    if belongs:
+        index[instance.id] = instance
+    else:
+        index.pop(instance.id, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -12,6 +12,8 @@ InstanceId: TypeAlias = str
 LeaseId: TypeAlias = str
 TicketId: TypeAlias = str
 ConnectionId: TypeAlias = int
+Kind: TypeAlias = tuple[str, str]
+"""Profile and variant: what instances must have in common to be interchangeable, but for their size."""
 Demand: TypeAlias = Mapping[DeviceId, int]
 """Bytes that one way of placing an instance takes, per device."""
 
@@ -41,6 +43,9 @@ class Cause(StrEnum):
     ADMIN = "admin"
     DRAIN = "drain"
     UNWANTED = "unwanted"
+    RELEASED = "released"
+    PRESSURE = "pressure"
+    PREEMPTED = "preempted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,13 +58,33 @@ class Owner:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """One way to place an instance. The rest tells the engine how: the core hands it back as it is.
+
+    ``split``: layers on each device of ``demand``, in its order. ``gpu_layers`` None: all.
+    ``spills``: part of it would run in RAM though it belongs on a GPU.
+    """
+
+    demand: Demand
+    split: tuple[int, ...] = ()
+    gpu_layers: int | None = None
+    spills: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes on all devices together."""
+        return sum(self.demand.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """What a client wants: a profile at a size, and the ways it could be placed, best first.
+    """What a client wants: a profile at a size, and the ways it could be placed.
 
     ``variant`` names everything else that two launches must have in common to be
     interchangeable (the profile's engine settings); the core only compares it.
     ``context`` is tokens per slot; ``slots`` is what this lease needs, ``spread`` what a
-    new instance would be started with.
+    new instance would be started with. ``share``: beside other leases, if there are slots.
+    ``external``: a hold; the process that takes the bytes is not ours to start or stop.
     """
 
     profile: str
@@ -67,10 +92,42 @@ class Ask:
     context: int
     slots: int
     spread: int
-    options: tuple[Demand, ...]
+    options: tuple[Option, ...]
     priority: int = 0
     pin: bool = False
     idle_timeout: float = 300.0
+    share: bool = True
+    external: bool = False
+    singles: dict[DeviceId, Option] = field(init=False, repr=False)
+    """The options on one device, by device: what is looked at for every ticket whenever bytes come free."""
+    others: tuple[Option, ...] = field(init=False, repr=False)
+    need: int = field(init=False)
+    """The fewest bytes that an instance for it takes on any one device."""
+    portion: int = field(init=False)
+    """The bytes of an instance that its holder accounts for: by slots, or all if it keeps the others out."""
+    spills: bool = field(init=False)
+    """Whether a part of it may run in RAM."""
+
+    def __post_init__(self) -> None:
+        singles = {d: o for o in self.options if len(o.demand) == 1 and not o.spills for d in o.demand}
+        size = min((o.size for o in self.options), default=0)
+        for name, value in (
+            ("singles", singles),
+            ("others", tuple(o for o in self.options if len(o.demand) > 1 or o.spills)),
+            ("need", min((max(o.demand.values()) for o in self.options), default=0)),
+            ("portion", size * self.slots // self.spread if self.share else size),
+            ("spills", any(o.spills for o in self.options)),
+        ):
+            object.__setattr__(self, name, value)  # frozen, and asked for far more often than made
+
+    @property
+    def kind(self) -> Kind:
+        return self.profile, self.variant
+
+    @property
+    def launch(self) -> tuple[str, str, int]:
+        """What a failure to load is remembered of."""
+        return self.profile, self.variant, self.context
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,12 +173,13 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holder:
-    """Somebody who has bytes on a device: an instance, or ``foreign`` for processes not ours."""
+    """Somebody who has bytes on a device, for so many seconds: an instance, or ``foreign`` for processes not ours."""
 
     name: str
     bytes: int
     phase: str
     leases: int = 0
+    since: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,3 +207,4 @@ class Refusal:
     remedy: str = ""
     shortfalls: tuple[Shortfall, ...] = ()
     failure: Failure | None = None
+    retry_in: float | None = None

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core import events as e
-from lmxd.core.words import Failure, Hold, Phase
+from lmxd.core.rules import Quota, Standing
+from lmxd.core.words import Ask, Failure, Hold, Option, Phase
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
 SIZES = {"a": 2.0, "b": 5.0, "c": 11.0, "d": 20.0}
@@ -20,7 +21,13 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World(
-            {"x": Gpu(capacity=24 * GIB, margin=GIB), "y": Gpu(capacity=16 * GIB, limit=12 * GIB)}, queue_depth=3
+            {"x": Gpu(capacity=24 * GIB, margin=GIB), "y": Gpu(capacity=16 * GIB, limit=12 * GIB)},
+            queue_depth=4,
+            aging=10.0,
+            fairness=20.0,
+            min_residency=2.0,
+            grace=5.0,
+            quotas={3: Quota(max_leases=2, max_waiting=1, max_bytes=20 * GIB, weight=2.0)},
         )
 
     def _instance(self, data: st.DataObject, *phases: Phase) -> str | None:
@@ -35,13 +42,37 @@ class Histories(RuleBasedStateMachine):
         spread=st.integers(1, 3),
         pin=st.booleans(),
         priority=st.integers(-1, 1),
+        uid=st.integers(1, 3),
+        share=st.sampled_from([True, True, False]),
+        deadline=st.sampled_from([None, None, 8.0]),
+        kind=st.sampled_from(["single", "single", "split", "hold"]),
     )
     def ask(
-        self, model: str, hold: Hold, wait: float | None, connection: int, spread: int, pin: bool, priority: int
+        self,
+        model: str,
+        hold: Hold,
+        wait: float | None,
+        connection: int,
+        spread: int,
+        pin: bool,
+        priority: int,
+        uid: int,
+        share: bool,
+        deadline: float | None,
+        kind: str,
     ) -> None:
+        size = int(SIZES[model] * GIB)
+        singles = tuple(Option(demand={name: size}) for name in self.world.devices)
+        both = Option(demand=dict.fromkeys(self.world.devices, size // 2 + GIB), split=(1, 1))
         self.world.ask(
-            model,
+            model if kind != "hold" else "hold",
             SIZES[model],
+            uid=uid,
+            share=share,
+            deadline=deadline,
+            external=kind == "hold",
+            variant=kind,
+            options=(*singles, both) if kind == "split" else None,
             hold=hold,
             ttl=20.0 if hold is Hold.TTL else None,
             wait=wait,
@@ -55,7 +86,7 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data(), more=st.sampled_from([1.0, 1.0, 1.2]))
     def become_ready(self, data: st.DataObject, more: float) -> None:
         if name := self._instance(data, Phase.STARTING):
-            (need,) = self.world.state.instances[name].demand.values()
+            need = max(self.world.state.instances[name].demand.values())
             self.world.ready(name, takes=need / GIB * more)
 
     @rule(data=st.data(), lingers=st.booleans(), fails=st.booleans())
@@ -66,13 +97,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        leases = sorted(lease.id for lease in self.world.state.leases())
+        leases = sorted(self.world.state.leases)
         if leases:
             self.world.happen(e.LeaseReleased(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
 
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
-        leases = sorted(lease.id for lease in self.world.state.leases())
+        leases = sorted(self.world.state.leases)
         if leases:
             self.world.happen(e.LeaseRenewed(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
 
@@ -109,6 +140,30 @@ class Histories(RuleBasedStateMachine):
         self.world.devices[device].foreign = foreign * GIB
         self.world.measure()
 
+    @rule(device=st.sampled_from(["x", "y"]), size=st.sampled_from([4, 30]), lasts=st.sampled_from([3.0, 60.0]))
+    def give_way(self, device: str, size: int, lasts: float) -> None:
+        self.world.happen(
+            e.YieldRequested(at=self.world.now, id=f"y{lasts}", device=device, size=size * GIB, lasts=lasts)
+        )
+
+    @rule()
+    def take_back(self) -> None:
+        self.world.happen(e.YieldEnded(at=self.world.now, id="y60.0"))
+
+    @rule(keep=st.integers(0, 1), preload=st.booleans())
+    def keep(self, keep: int, preload: bool) -> None:
+        ask = Ask(
+            profile="k",
+            variant="v",
+            context=1,
+            slots=1,
+            spread=1,
+            options=(Option(demand={"x": 3 * GIB}),),
+            idle_timeout=15.0,
+        )
+        standing = (Standing(ask=ask, keep=keep, preload=preload),)
+        self.world.happen(e.StandingChanged(at=self.world.now, standing=standing))
+
     @rule()
     def memory_returns(self) -> None:
         for gpu in self.world.devices.values():
@@ -135,10 +190,12 @@ class Histories(RuleBasedStateMachine):
     def nobody_waits_for_what_is_free(self) -> None:
         """The head of the queue is never left standing in front of room enough."""
         state = self.world.state
-        if state.queue:
-            head = next(iter(state.queue.values()))
-            assert not any(state.ledger.fits(demand) for demand in head.ask.options)
-            assert not any(i.serves(head.ask) for i in state.instances.values())
+        if len(state.queue):
+            head = state.queue.head
+            assert head is not None
+            if state.shares.within(head.owner.uid, head.ask.portion, state.policy) is None:
+                assert not any(state.ledger.fits(option.demand) for option in head.ask.options)
+                assert not any(i.serves(head.ask) for i in state.instances.values())
 
 
 EXAMPLES = int(os.environ.get("LMXD_EXAMPLES", "300"))

@@ -9,7 +9,8 @@ from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.words import Failure, Hold, Phase
+from lmxd.core.rules import Policy
+from lmxd.core.words import Failure, Hold, Option, Phase
 
 
 def test_bytes_are_reserved_before_the_start() -> None:
@@ -29,13 +30,18 @@ def test_the_lease_is_granted_when_the_instance_is_ready() -> None:
 
 def test_requests_are_served_first_in_first_out() -> None:
     world = World()
-    big, bigger, small = world.ask("a", 16), world.ask("b", 16), world.ask("c", 4)
+    big, bigger, large = world.ask("a", 12), world.ask("b", 16), world.ask("c", 12)
     world.ready("a#1")
     assert world.granted() == [big]
-    assert world.waiting() == [bigger, small], "the small one would fit, but nobody overtakes"
+    assert world.waiting() == [bigger, large], "the last would fit, but then the second would wait for it, too"
     world.release(big)
     world.seen("a#1")
     world.gone("a#1")
+    assert world.started() == ["a#1", "b#1"]
+    world.ready("b#1")
+    world.release(bigger)
+    world.seen("b#1")
+    world.gone("b#1")
     assert world.started() == ["a#1", "b#1", "c#1"]
 
 
@@ -333,20 +339,19 @@ def test_no_wait_is_worth_an_eviction() -> None:
     assert world.granted() == [first, ticket]
 
 
-def test_who_stood_behind_one_that_would_not_wait_is_served_in_turn() -> None:
+def test_who_would_not_wait_is_refused_when_the_room_made_for_it_is_lost_and_holds_up_nobody() -> None:
     world = World()
-    world.ask("a", 4, connection=1)
-    world.ask("b", 4, connection=1)
-    world.ask("c", 16, connection=2)
+    world.ask("a", 20, connection=1)
     world.happen(e.ClientLeft(at=world.now, connection=1))
-    would_not_wait = world.ask("d", 4, wait=0)
-    assert world.stopped() == [("a#1", "unwanted")], "one of the two that start for nobody makes way"
-    behind = world.ask("b", 4)
+    would_not_wait = world.ask("b", 16, wait=0)
+    behind = world.ask("b", 12)
+    assert world.stopped() == [("a#1", "unwanted")]
     assert world.waiting() == [would_not_wait, behind]
-    world.devices["gpu"].unavailable = "lost"
+    world.devices["gpu"].foreign = 12 * GIB
     world.measure()
+    world.gone("a#1")
     assert world.refused()[would_not_wait] == "no_capacity"
-    assert world.waiting() == [], "and the other one serves who stood behind"
+    assert world.started() == ["a#1", "b#1"], "and who stood behind is served"
 
 
 def test_the_queue_is_bounded() -> None:
@@ -361,7 +366,6 @@ def test_a_wait_ends_when_it_was_said_to() -> None:
     world = World()
     world.ask("a", 16)
     ticket = world.ask("b", 16, wait=5)
-    assert world.admission.next_deadline() == pytest.approx(world.now + 5)
     world.tick(4.9)
     assert world.waiting() == [ticket]
     world.tick(0.2)
@@ -594,7 +598,9 @@ def test_who_waits_is_asked_anew_when_devices_change() -> None:
     del world.devices["0"]
     world.devices["GPU-1"] = Gpu(capacity=24 * GIB)
     world.measure()
-    ask = world.state.queue[ticket].ask
-    world.happen(e.AskChanged(at=world.now, ticket=ticket, ask=replace(ask, options=({"GPU-1": 8 * GIB},))))
+    ask = world.state.tickets[ticket].ask
+    world.happen(
+        e.AskChanged(at=world.now, ticket=ticket, ask=replace(ask, options=(Option(demand={"GPU-1": 8 * GIB}),)))
+    )
     assert world.started() == ["m#1"]
     assert "0" not in world.state.ledger.accounts

@@ -9,12 +9,14 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.admission import Admission
 from lmxd.core.invariants import broken
-from lmxd.core.words import Ask, Cause, DeviceReading, Failure, Hold, Owner, Phase, Taken
+from lmxd.core.rules import Policy
+from lmxd.core.words import Ask, Cause, DeviceReading, Failure, Hold, Option, Owner, Phase, Taken
 
 GIB = 2**30
 
@@ -50,7 +52,7 @@ class Gpu:
 
 
 class World:
-    def __init__(self, devices: Mapping[str, Gpu] | None = None, *, queue_depth: int = 5, enforce: bool = True) -> None:
+    def __init__(self, devices: Mapping[str, Gpu] | None = None, **rules: Any) -> None:
         self.devices = dict(devices or {"gpu": Gpu(capacity=24 * GIB)})
         self.admission = Admission()
         self.state = self.admission.state
@@ -60,7 +62,7 @@ class World:
         self.asked: list[str] = []
         self.forced: set[str] = set()
         self._ids = itertools.count(1)
-        self.happen(e.PolicyChanged(at=0.0, queue_depth=queue_depth, enforce=enforce))
+        self.happen(e.PolicyChanged(at=0.0, policy=Policy(**rules)))
         self.measure()
 
     # events
@@ -71,9 +73,9 @@ class World:
             self._check(decision)
         self.log += decisions
         assert broken(self.state) == [], (event, decisions)
-        waiting = set(self.state.queue) | {t for i in self.state.instances.values() for t in i.tickets}
         for ticket in self.asked:
-            assert self.answered[ticket] == (ticket not in waiting), f"{ticket} is not answered exactly once"
+            waits = ticket in self.state.tickets
+            assert self.answered[ticket] == (not waits), f"{ticket} is not answered exactly once"
         return decisions
 
     def _check(self, decision: d.Decision) -> None:
@@ -83,13 +85,13 @@ class World:
                 assert self.state.instances[decision.instance].phase is Phase.READY
             case d.RefuseLease():
                 self.answered[decision.ticket] += 1
-            case d.StopInstance(cause=Cause.EVICTED | Cause.UNWANTED):
+            case d.StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
                 assert not self.state.instances[decision.instance].busy, "evicted with a request in flight"
             case d.StopInstance(cause=Cause.IDLE):
                 assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
             case d.StartInstance():
-                for device, need in decision.demand.items():
-                    if self.state.enforce:
+                for device, need in decision.option.demand.items():
+                    if self.state.policy.enforce:
                         account = self.state.ledger.accounts[device]
                         assert account.headroom >= 0, "more promised than there is"
                         assert need <= account.ceiling
@@ -122,33 +124,41 @@ class World:
         pin: bool = False,
         idle_timeout: float = 300.0,
         variant: str = "v",
+        uid: int = 1000,
+        share: bool = True,
+        external: bool = False,
+        deadline: float | None = None,
+        options: tuple[Option, ...] | None = None,
     ) -> str:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
         ticket = f"t{number}"
         sizes = dict.fromkeys(self.devices, gib) if isinstance(gib, (int, float)) else gib
-        options = tuple({name: int(size * GIB)} for name, size in sizes.items())
+        singles = tuple(Option(demand={name: int(size * GIB)}) for name, size in sizes.items())
         self.asked.append(ticket)
         self.happen(
             e.LeaseRequested(
                 at=self.now,
                 ticket=ticket,
                 lease=f"l{number}",
-                owner=Owner(uid=1000, pid=number, connection=number if connection is None else connection),
+                owner=Owner(uid=uid, pid=number, connection=number if connection is None else connection),
                 ask=Ask(
                     profile=model,
                     variant=variant,
                     context=context,
                     slots=slots,
                     spread=max(spread, slots),
-                    options=options,
+                    options=singles if options is None else options,
                     priority=priority,
                     pin=pin,
                     idle_timeout=idle_timeout,
+                    share=share,
+                    external=external,
                 ),
                 hold=hold,
                 ttl=ttl,
                 wait=wait,
+                deadline=deadline,
             )
         )
         return ticket
@@ -198,7 +208,7 @@ class World:
         return {x.ticket: x.refusal.code for x in self.log if isinstance(x, d.RefuseLease)}
 
     def waiting(self) -> list[str]:
-        return list(self.state.queue)
+        return [ticket.id for ticket in self.state.queue]
 
     def headroom(self, device: str = "gpu") -> float:
         return self.state.ledger.accounts[device].headroom / GIB

@@ -1,0 +1,44 @@
+"""When something is due: the next time in O(1), set and cleared in O(log n)."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import TypeAlias
+
+Key: TypeAlias = tuple[str, str]
+"""What kind of thing is due, and which."""
+
+
+class Alarms:
+    """A heap in which what was cleared or moved stays until it comes up."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, Key]] = []
+        self._times: dict[Key, float] = {}
+
+    def set(self, key: Key, at: float) -> None:
+        if self._times.get(key) != at:
+            self._times[key] = at
+            heapq.heappush(self._heap, (at, key))
+
+    def clear(self, key: Key) -> None:
+        self._times.pop(key, None)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._times
+
+    def next(self) -> float | None:
+        self._shed()
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now: float) -> Iterator[Key]:
+        """Takes out what is due, earliest first; what is cleared meanwhile does not come up any more."""
+        while (at := self.next()) is not None and at <= now:
+            _, key = heapq.heappop(self._heap)
+            del self._times[key]
+            yield key
+
+    def _shed(self) -> None:
+        while self._heap and self._times.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)

@@ -1,0 +1,169 @@
+"""Which idle instances would have to leave so that something fits: the cheapest set that suffices, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Final
+
+from lmxd.core.placement import Reach
+from lmxd.core.state import Instance, State
+from lmxd.core.words import Demand, DeviceId, Option
+
+THRASH_WINDOW: Final = 60.0
+"""Seconds within which a kind that is wanted again should not have been evicted."""
+_MOST_DAMPED: Final = 5
+_NOBODY: Final = -1000
+_WEIGHED: Final = 8
+_STEPS: Final = 512
+"""How many sets are looked at; beyond that the best found so far is taken. Up to nine candidates: all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """An instance that may leave, what that costs, and what it frees. ``rank``: of a set the highest counts first."""
+
+    instance: Instance
+    rank: int
+    cost: float
+    frees: Demand
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Instances that leave so that ``option`` fits. None of them: those already on their way out suffice."""
+
+    option: Option
+    leaving: tuple[Instance, ...]
+    rank: int
+    cost: float
+
+
+def residency(state: State, instance: Instance) -> float:
+    """Seconds from readiness for which it is not evicted: doubled each time its kind was evicted too soon."""
+    return float(state.policy.min_residency * 2 ** min(_MOST_DAMPED, state.churn.get(instance.ask.kind, 0)))
+
+
+def reload_cost(state: State, instance: Instance) -> float:
+    """Seconds that its end is expected to cost: those of a reload, as likely as it is wanted again."""
+    profile = instance.ask.profile
+    seconds = state.expectations.launch(profile, instance.option.size)
+    return seconds * state.expectations.reuse(profile, state.now - instance.active_at)
+
+
+def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool:
+    """Whether it may leave for somebody else: nobody has it, and it was here long enough. ``pinned``: even so."""
+    if not instance.live or not instance.vacant or instance.busy or instance.ask.external:
+        return False
+    if pinned:
+        return True
+    if instance.ask.pin or kept(state, instance):
+        return False
+    return instance.ready_at is None or state.now - instance.ready_at >= residency(state, instance)
+
+
+def kept(state: State, instance: Instance) -> bool:
+    """Of ``keep`` instances of a kind those that were used last stay."""
+    standing = state.standing.get(instance.ask.kind)
+    if standing is None or not standing.keep:
+        return False
+    newest = sorted(state.kin[instance.ask.kind].values(), key=lambda i: -i.active_at)
+    return instance in newest[: standing.keep]
+
+
+def candidate(state: State, instance: Instance, *, rank: int | None = None) -> Candidate:
+    return Candidate(
+        instance=instance,
+        rank=instance.ask.priority if rank is None else rank,
+        cost=reload_cost(state, instance),
+        frees=state.ledger.charge(instance.id),
+    )
+
+
+def idle(state: State) -> list[Instance]:
+    """Those that may be evicted."""
+    return [i for i in state.vacant.values() if evictable(state, i)]
+
+
+def best_plan(state: State, reach: Reach, options: Iterable[Option], among: Iterable[Instance]) -> Plan | None:
+    """The cheapest set of instances ``among`` those given whose end lets one of the options fit.
+
+    None if no set suffices: then nothing is to be evicted. Of many options those that lack least are weighed.
+    """
+    by_device: dict[DeviceId, list[Candidate]] = {}
+    for found in (candidate(state, i) for i in among):
+        for device in found.frees:
+            by_device.setdefault(device, []).append(found)
+    lacking = ((_lacking(reach, option), number, option) for number, option in enumerate(options))
+    nearest = nsmallest(_WEIGHED, lacking, key=lambda x: sum(x[0].values()))
+    plans = [plan for lack, _, option in nearest if (plan := _plan(option, lack, by_device)) is not None]
+    return min(plans, key=lambda p: (p.option.spills, p.rank, p.cost, len(p.leaving)), default=None)
+
+
+def _lacking(reach: Reach, option: Option) -> dict[DeviceId, int]:
+    lacking = {device: need - reach.sure.get(device, 0) for device, need in option.demand.items()}
+    return {device: size for device, size in lacking.items() if size > 0}
+
+
+def _plan(option: Option, lacking: Demand, by_device: dict[DeviceId, list[Candidate]]) -> Plan | None:
+    helpful = {c.instance.id: c for device in lacking for c in by_device.get(device, ())}
+    found = cheapest(helpful.values(), lacking)
+    if found is None:
+        return None
+    return Plan(
+        option=option,
+        leaving=tuple(c.instance for c in found),
+        rank=max((c.rank for c in found), default=_NOBODY),
+        cost=sum(c.cost for c in found),
+    )
+
+
+def cheapest(candidates: Iterable[Candidate], lacking: Demand) -> list[Candidate] | None:
+    """The set that frees at least ``lacking``: of the lowest highest rank, then of the least cost, then the smallest.
+
+    None if even all of them do not suffice.
+    """
+    helpful = list(candidates)
+    if not _covers(helpful, lacking):
+        return None
+    for rank in sorted({c.rank for c in helpful}):  # no dearer class than needed
+        allowed = [c for c in helpful if c.rank <= rank]
+        if _covers(allowed, lacking):
+            return _search(sorted(allowed, key=lambda c: (c.cost, -sum(c.frees.values()))), lacking)
+    return []
+
+
+def _covers(candidates: list[Candidate], lacking: Demand) -> bool:
+    return all(sum(c.frees.get(device, 0) for c in candidates) >= size for device, size in lacking.items())
+
+
+def _search(candidates: list[Candidate], lacking: Demand) -> list[Candidate]:
+    """Branch and bound from the greedy set, which leaves out, dearest first, whom nobody needs."""
+    best = list(candidates)
+    for c in reversed(candidates):
+        fewer = [x for x in best if x is not c]
+        if _covers(fewer, lacking):
+            best = fewer
+    price = _price(best)
+    steps = 0
+
+    def descend(start: int, chosen: list[Candidate]) -> None:
+        nonlocal best, price, steps
+        steps += 1
+        if steps > _STEPS or _price(chosen) >= price:
+            return
+        if _covers(chosen, lacking):
+            best, price = list(chosen), _price(chosen)
+            return
+        for n in range(start, len(candidates)):
+            if not _covers(chosen + candidates[n:], lacking):
+                return
+            descend(n + 1, [*chosen, candidates[n]])
+
+    descend(0, [])
+    return best
+
+
+def _price(chosen: list[Candidate]) -> tuple[float, int]:
+    return sum(c.cost for c in chosen), len(chosen)

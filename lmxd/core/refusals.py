@@ -1,0 +1,76 @@
+"""Every "no" that admission says: its code, its sentence, its figures and its remedy."""
+
+from __future__ import annotations
+
+from lmxd.core.placement import shortfalls
+from lmxd.core.state import Failed, State, Ticket
+from lmxd.core.words import Refusal
+
+DRAINING = Refusal(code="draining", message="lmxd is shutting down", remedy="ask again once it has restarted")
+STOPPED = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
+CANCELLED = Refusal(code="cancelled", message="the request was cancelled")
+CLIENT_LEFT = Refusal(code="client_left", message="the client closed its connection")
+
+
+def no_capacity(state: State, ticket: Ticket) -> Refusal:
+    return _short(state, ticket, "no_capacity", "there is no room now")
+
+
+def wait_expired(state: State, ticket: Ticket) -> Refusal:
+    return _short(state, ticket, "wait_expired", "the request waited as long as it would")
+
+
+def queue_full(state: State, ticket: Ticket) -> Refusal:
+    return _short(state, ticket, "queue_full", f"{state.policy.queue_depth} requests wait already")
+
+
+def _short(state: State, ticket: Ticket, code: str, message: str) -> Refusal:
+    remedy = "ask again later, or with --wait, or for a smaller context"
+    return Refusal(code=code, message=message, remedy=remedy, shortfalls=shortfalls(state, ticket.ask.options))
+
+
+def never_fits(state: State, ticket: Ticket) -> Refusal:
+    return Refusal(
+        code="never_fits",
+        message="the request exceeds what the device could ever give it",
+        remedy="ask for a smaller context, a smaller model or cache type, or raise max_memory_gb",
+        shortfalls=shortfalls(state, ticket.ask.options),
+    )
+
+
+def over_quota(which: str) -> Refusal:
+    return Refusal(code="over_quota", message=which, remedy="release a lease first, or have users: raised")
+
+
+def too_many_waiting(uid: int, most: int) -> Refusal:
+    return Refusal(
+        code="too_many_waiting",
+        message=f"uid {uid} has {most} requests waiting already, which is the most it may have",
+        remedy="cancel one, or ask again later",
+    )
+
+
+def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
+    """``eta``: seconds from now until it could be granted, None if nothing can be said."""
+    assert ticket.deadline_at is not None
+    left = max(0.0, ticket.deadline_at - state.now)
+    could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
+    return Refusal(
+        code="deadline",
+        message=f"the lease cannot be granted within {left:.1f} s: {could}",
+        remedy="allow a later deadline, or ask for less",
+        shortfalls=shortfalls(state, ticket.ask.options),
+        retry_in=eta,
+    )
+
+
+def failed_lately(state: State, failed: Failed) -> Refusal:
+    left = failed.until - state.now
+    times = "once" if failed.count == 1 else f"{failed.count} times in a row"
+    return Refusal(
+        code="launch_failed",
+        message=f"it failed to load {times}, and is not tried again for {left:.1f} s: {failed.failure.message}",
+        remedy="mend what its log says (lmxctl logs), then wait, or lmxctl reload",
+        failure=failed.failure,
+        retry_in=left,
+    )

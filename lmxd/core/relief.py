@@ -1,0 +1,137 @@
+"""Memory that others want more: of a device that is short, and of a lower class for a higher one.
+
+First idle instances go. Then holders are asked to release their leases by a time. After it an
+instance ends as soon as nothing is being generated, or at once if the configuration says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from lmxd.core.decisions import AskToYield
+from lmxd.core.eviction import Candidate, Plan, best_plan, candidate, cheapest, evictable, idle
+from lmxd.core.ledger import Account
+from lmxd.core.placement import Reach
+from lmxd.core.record import stop
+from lmxd.core.serving import check, make_room
+from lmxd.core.state import Asked, Instance, State, Ticket
+from lmxd.core.words import Cause, InstanceId, Option, Phase
+
+_PATIENCE: Final = 2.0
+"""Seconds for which a device must be short before anything is done about it: a spike passes."""
+Wanted: TypeAlias = dict[InstanceId, tuple[Cause, str]]
+"""The instances whose holders should yield, and why."""
+
+
+def relieve(state: State, head: Ticket | None) -> None:
+    """See to it that what should yield is asked, what need not is told so, and what was asked long enough goes."""
+    wanted: Wanted = {}
+    short = [a for a in state.ledger.accounts.values() if a.headroom < 0 and a.unavailable is None]
+    for device in state.short_since.keys() - {a.device for a in short}:
+        state.alarms.clear(("short", device))
+        del state.short_since[device]
+    for account in short:
+        _relieve_device(state, account, wanted)
+    if head is not None and state.policy.preempt and state.policy.enforce and not head.progressing:
+        _preempt(state, head, wanted)
+    for instance in [i for i in state.yielding.values() if i.id not in wanted]:
+        _ask(state, instance, None)
+    for name, (cause, why) in wanted.items():
+        instance = state.instances[name]
+        if instance.yielding is None:
+            _ask(state, instance, Asked(by=state.now + state.policy.grace, cause=cause, why=why))
+        elif instance.yielding.by <= state.now:
+            _enforce(state, instance, instance.yielding)
+
+
+def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:
+    since = state.short_since.setdefault(account.device, state.now)
+    if not account.yields and state.now - since < _PATIENCE:
+        state.alarms.set(("short", account.device), since + _PATIENCE)
+        return
+    why = f"{account.device} is kept free for others" if account.yields else f"others use more of {account.device}"
+    mine = [state.instances[name] for name in account.reservations]
+    coming = sum(r.charge for name, r in account.reservations.items() if not state.instances[name].live)
+    lacking = {account.device: -account.headroom - coming}
+    if lacking[account.device] <= 0:
+        return
+    gone = [candidate(state, i) for i in mine if evictable(state, i, pinned=bool(account.yields))]
+    leaving = cheapest(gone, lacking)
+    held: list[Candidate] = []
+    if leaving is None:  # they do not suffice: all of them, and whose holders release their leases
+        leaving = gone
+        lacking[account.device] -= sum(c.frees[account.device] for c in gone)
+        held = [_held(state, i) for i in mine if i.live and not i.vacant and not i.ask.pin]
+        held = cheapest(held, lacking) or held
+    _evict(state, leaving, account, why)
+    wanted |= {c.instance.id: (Cause.PRESSURE, why) for c in held}
+
+
+def _evict(state: State, leaving: list[Candidate], account: Account, why: str) -> None:
+    """Each by itself: whatever goes is a relief."""
+    for c in leaving:
+        if (c.instance.ask.pin and account.yields) and c.instance.known_idle(state.now):
+            state.displaced.append(c.instance.ask)
+        plan = Plan(option=Option(demand={}), leaving=(c.instance,), rank=0, cost=0.0)
+        make_room(state, plan, Cause.PRESSURE, why)
+
+
+def _held(state: State, instance: Instance) -> Candidate:
+    """Whom to ask: the lowest class, and those that were asked already rather than others."""
+    priorities = [x.priority for x in instance.leases.values()] + [t.ask.priority for t in instance.tickets.values()]
+    found = candidate(state, instance, rank=max(priorities, default=0))
+    return (
+        found
+        if instance.yielding is None
+        else Candidate(instance=instance, rank=found.rank, cost=0.0, frees=found.frees)
+    )
+
+
+def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
+    """Ask the cheapest set of holders of a lower class whose end would let the head be served."""
+    if not any(priority < head.ask.priority for priority in state.priorities):
+        return
+    lower = [i for i in state.instances.values() if _is_lower(i, head)]
+    among = [*idle(state), *lower]
+    reach = Reach(state, among)
+    if plan := best_plan(state, reach, reach.options(head.ask), among):
+        why = f"{head.id} ({head.ask.profile}) has a higher priority"
+        wanted |= {i.id: (Cause.PREEMPTED, why) for i in plan.leaving if not i.vacant}
+
+
+def _is_lower(instance: Instance, head: Ticket) -> bool:
+    return (
+        instance.phase is Phase.READY
+        and bool(instance.leases)
+        and not instance.ask.pin
+        and all(x.priority < head.ask.priority for x in instance.leases.values())
+    )
+
+
+def _ask(state: State, instance: Instance, asked: Asked | None) -> None:
+    instance.yielding = asked
+    if asked is None:
+        del state.yielding[instance.id]
+    else:
+        state.yielding[instance.id] = instance
+        state.alarms.set(("grace", instance.id), asked.by)
+    for lease in instance.leases.values():
+        state.outbox.append(
+            AskToYield(
+                lease=lease.id,
+                instance=instance.id,
+                owner=lease.owner,
+                within=None if asked is None else asked.by - state.now,
+                why="it may be kept after all" if asked is None else asked.why,
+            )
+        )
+
+
+def _enforce(state: State, instance: Instance, asked: Asked) -> None:
+    """Its time is over. A hold's process is not ours to end: its holder was asked, and that is all."""
+    if instance.ask.external:
+        return
+    if state.policy.cut or instance.known_idle(state.now):
+        stop(state, instance, Cause(asked.cause), asked.why)
+    else:
+        check(state, instance)

@@ -1,0 +1,182 @@
+"""Who is served, in order of the queue, and who may go before somebody that cannot be served yet.
+
+The head of the queue has a date: when enough is expected to be free for it. Those behind it are
+served before that (backfill) only with what will not be needed at that date.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from lmxd.core import refusals
+from lmxd.core.decisions import CheckActivity
+from lmxd.core.eviction import Plan, best_plan, idle
+from lmxd.core.forecast import Date, Forecast
+from lmxd.core.placement import Reach, best_fit, widest
+from lmxd.core.record import refuse, stop
+from lmxd.core.starts import attach, start
+from lmxd.core.state import Instance, State, Ticket
+from lmxd.core.words import Cause, Demand, Option, Phase
+
+LOOKAHEAD: Final = 32
+"""How many behind the head are looked at again whenever something comes free. A newcomer always is."""
+
+
+class Pass:
+    """One look at the queue: what could be had of the devices, and the date of the head that is not to be put off."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.head: Ticket | None = None
+        self.idle = idle(state)
+        self.reach = Reach(state, self.idle)
+        self._date: Date | None = None
+
+    @property
+    def date(self) -> Date | None:
+        """When the head is expected to be served, less what was given away of what it will not need."""
+        if self.head is not None and self._date is None:
+            self._date = Forecast(self.state).date(self.head.ask)
+        return self._date
+
+    def spares(self, demand: Demand) -> bool:
+        """Whether the head does not need these bytes at its date. One that waits for others than us has none."""
+        if self.date is None or self.date.at == inf:
+            return True
+        return all(need <= self.date.extra[device] for device, need in demand.items() if device in self.date.extra)
+
+    def spend(self, demand: Demand) -> None:
+        """They are given away."""
+        self.reach.commit(demand)
+        if self.date is not None:
+            for device in self.date.extra.keys() & demand.keys():
+                self.date.extra[device] -= demand[device]
+
+
+def serve(state: State) -> Ticket | None:
+    """Serve the queue in order. Returns its head, if that could not be served."""
+    this, behind = Pass(state), 0
+    for ticket in state.queue:
+        if behind >= LOOKAHEAD:
+            break
+        if (state.doubtful and _refused(state, ticket)) or _over_quota(state, ticket):
+            continue  # who is held up by a quota holds up nobody else
+        if this.head is None:
+            this.head = None if _served(this, ticket) else ticket
+        else:
+            behind += 1
+            _backfilled(this, ticket)
+    state.doubtful = False
+    return this.head
+
+
+def serve_newcomer(state: State, ticket: Ticket) -> None:
+    """The same, where nothing but ``ticket`` has changed, and others stand before it."""
+    if _over_quota(state, ticket):
+        return
+    this = Pass(state)
+    this.head = next(other for other in state.queue if other is ticket or not _over_quota(state, other))
+    if this.head is ticket:
+        this.head = None
+        _served(this, ticket)
+    else:
+        _backfilled(this, ticket)
+
+
+def refuse_hopeless(state: State, ticket: Ticket) -> None:
+    """A newcomer that is not to be had at all."""
+    _refused(state, ticket)
+
+
+def _refused(state: State, ticket: Ticket) -> bool:
+    """Whether there is an answer, and it is no."""
+    if state.draining:
+        refuse(state, ticket, refusals.DRAINING)
+    elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
+        refuse(state, ticket, refusals.never_fits(state, ticket))
+    elif (failed := state.failed.get(ticket.ask.launch)) is not None and state.now < failed.until:
+        refuse(state, ticket, refusals.failed_lately(state, failed))
+    else:
+        return False
+    return True
+
+
+def _over_quota(state: State, ticket: Ticket) -> bool:
+    return state.shares.within(ticket.owner.uid, ticket.ask.portion, state.policy) is not None
+
+
+def _backfilled(this: Pass, ticket: Ticket) -> None:
+    """Serve ``ticket`` before the head, if that does not put off the head's date."""
+    thinkable = ticket.ask.need <= this.reach.largest or ticket.ask.kind in this.state.open
+    if thinkable and _served(this, ticket):
+        this.state.counts["backfilled"] += 1
+
+
+def _served(this: Pass, ticket: Ticket) -> bool:
+    """By what runs, by what is free, or not yet: then idle instances are evicted if that helps."""
+    state, ask = this.state, ticket.ask
+    if instance := _reusable(this, ticket):
+        if this.date is not None and instance.id in this.date.awaits:
+            this.spend(state.ledger.charge(instance.id))
+        elif instance.vacant:
+            this.reach.commit(state.ledger.charge(instance.id))
+        attach(state, ticket, instance, f"{instance.id} has a free slot, enough context and the same settings")
+        return True
+    options = this.reach.options(ask) if state.policy.enforce else list(ask.options)
+    if this.head is not None:
+        options = [o for o in options if this.spares(o.demand)]
+    if option := best_fit(state, options) if state.policy.enforce else widest(state, options):
+        this.spend(option.demand)
+        where = " and ".join(option.demand)
+        ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
+        why = f"it fits what is free on {where}{ahead}"
+        attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
+        return True
+    _make_room_for(this, ticket, options)
+    return False
+
+
+def _make_room_for(this: Pass, ticket: Ticket, options: list[Option]) -> None:
+    """Have idle instances end, if that helps; what comes free by that is then meant for this ticket."""
+    plan = None
+    if options:
+        going = [i for i in this.idle if i.live and i.vacant]
+        plan = best_plan(this.state, this.reach, options, going)
+    ticket.progressing = plan is not None
+    if plan is not None:
+        why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
+        make_room(this.state, plan, Cause.EVICTED, why)
+        this.spend(plan.option.demand)
+
+
+def _reusable(this: Pass, ticket: Ticket) -> Instance | None:
+    """A running instance that serves it at no bytes: ready before starting, the snuggest first."""
+    kin = this.state.open.get(ticket.ask.kind)
+    serving = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
+    if serving and this.date is not None:
+        date, charge = this.date, this.state.ledger.charge
+        serving = [i for i in serving if i.id not in date.awaits or this.spares(charge(i.id))]
+    return min(serving, key=lambda i: (i.phase is not Phase.READY, i.ask.context, i.free_slots), default=None)
+
+
+def make_room(state: State, plan: Plan, cause: Cause, why: str) -> None:
+    """End the instances of a plan together, once every one of them is known to be idle."""
+    unsure = [i for i in plan.leaving if not i.known_idle(state.now)]
+    for instance in unsure:
+        check(state, instance)
+    if unsure:
+        return
+    for instance in plan.leaving:
+        if instance.phase is Phase.STARTING:
+            stop(state, instance, Cause.UNWANTED, f"nobody wants it any more; {why}")
+        else:
+            state.evicted_at[instance.ask.kind] = state.now
+            stop(state, instance, cause, why)
+
+
+def check(state: State, instance: Instance) -> None:
+    """Have its engine asked what it is doing, unless that is under way."""
+    if not instance.checking:
+        instance.checking = True
+        state.outbox.append(CheckActivity(instance=instance.id))

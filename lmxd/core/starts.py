@@ -1,0 +1,79 @@
+"""Starting an instance and giving it to tickets: the bytes first, the grant when it is ready."""
+
+from __future__ import annotations
+
+from lmxd.core.decisions import GrantLease, ReportProgress, StartInstance
+from lmxd.core.eviction import THRASH_WINDOW
+from lmxd.core.forecast import starting
+from lmxd.core.state import Instance, Lease, State, Ticket
+from lmxd.core.words import Ask, Option, Phase
+
+_CALM = 10 * THRASH_WINDOW
+"""Seconds without a premature eviction after which a kind is no longer held to thrash."""
+
+
+def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
+    """Reserve the bytes and order the launch."""
+    _note_thrash(state, ask)
+    instance = Instance(
+        id=state.new_instance_id(ask.profile),
+        ask=ask,
+        option=option,
+        phase=Phase.STARTING,
+        started_at=state.now,
+        active_at=state.now,
+    )
+    state.add_instance(instance)
+    state.outbox.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why))
+    return instance
+
+
+def _note_thrash(state: State, ask: Ask) -> None:
+    """A kind that comes back soon after its eviction stays longer each time, so that two do not chase each other."""
+    since = state.now - state.evicted_at.get(ask.kind, -_CALM)
+    if since <= THRASH_WINDOW:
+        state.churn[ask.kind] = state.churn.get(ask.kind, 0) + 1
+        state.counts["thrash"] += 1
+    elif since >= _CALM:
+        state.churn.pop(ask.kind, None)
+
+
+def attach(state: State, ticket: Ticket, instance: Instance, why: str) -> None:
+    """Give a ticket to an instance: at once if it is ready, else when it is."""
+    ticket.why = why
+    state.attach(ticket, instance)
+    if instance.phase is Phase.READY:
+        grant(state, instance, ticket)
+        return
+    eta = starting(state, ticket)
+    state.outbox.append(ReportProgress(ticket=ticket.id, owner=ticket.owner, position=0, eta=eta, instance=instance.id))
+
+
+def grant(state: State, instance: Instance, ticket: Ticket) -> None:
+    state.drop_ticket(ticket)
+    lease = Lease(
+        id=ticket.lease,
+        instance=instance.id,
+        owner=ticket.owner,
+        hold=ticket.hold,
+        slots=ticket.ask.slots,
+        size=ticket.ask.portion,
+        priority=ticket.ask.priority,
+        granted_at=state.now,
+        ttl=ticket.ttl,
+        expires_at=None if ticket.ttl is None else state.now + ticket.ttl,
+    )
+    state.add_lease(lease)
+    if lease.expires_at is not None:
+        state.alarms.set(("lease", lease.id), lease.expires_at)
+    instance.active_at = state.now
+    state.outbox.append(
+        GrantLease(
+            ticket=ticket.id,
+            lease=ticket.lease,
+            instance=instance.id,
+            owner=ticket.owner,
+            waited=state.now - ticket.asked_at,
+            why=ticket.why,
+        )
+    )
