@@ -21,6 +21,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
     "unknown_lease": EX_USAGE,
     "unknown_ticket": EX_USAGE,
     "unknown_instance": EX_USAGE,
+    "unknown_id": EX_USAGE,
     "lease_ended": EX_USAGE,
     "bad_model_file": EX_USAGE,
     # who may not
@@ -31,6 +32,9 @@ EXIT_STATUS: Final[dict[str, int]] = {
     "queue_full": EX_TEMPFAIL,
     "wait_expired": EX_TEMPFAIL,
     "too_many": EX_TEMPFAIL,
+    "over_quota": EX_TEMPFAIL,
+    "too_many_waiting": EX_TEMPFAIL,
+    "deadline": EX_TEMPFAIL,
     "draining": EX_TEMPFAIL,
     "stopped": EX_TEMPFAIL,
     "cancelled": EX_TEMPFAIL,

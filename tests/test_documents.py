@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from lmxd.cli.main import main
-from lmxd.config.schema import Config, DeviceConfig, Profile
+from lmxd.config.profile import Profile
+from lmxd.config.schema import Config, DeviceConfig
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import EXIT_STATUS
 from lmxd.rpc import server

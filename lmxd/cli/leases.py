@@ -18,6 +18,7 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 from lmxd.rpc.client import Client, Lease
 
 MODEL = click.argument("model", shell_complete=completes("model"))
@@ -120,7 +121,7 @@ class _Progress:
     def __exit__(self, *error: Any) -> None:
         self._status.__exit__(*error)
 
-    def show(self, progress: m.Progress) -> None:
+    def show(self, progress: n.Progress) -> None:
         if self._shown is None:
             return
         if progress.state == "starting":

@@ -10,7 +10,8 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lmxd.config.schema import Config, DeviceConfig, Profile
+from lmxd.config.profile import Profile
+from lmxd.config.schema import Config, DeviceConfig
 from lmxd.errors import ConfigError
 
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")

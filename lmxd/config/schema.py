@@ -1,36 +1,22 @@
-"""What can be configured, with defaults and limits. Gigabytes are GiB (2**30 bytes) here only."""
+"""What can be configured, with defaults and limits."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     field_validator,
     model_validator,
 )
 
-from lmxd.engines.llama_cpp import flags
-from lmxd.gguf.types import CACHE_TYPES
+from lmxd.config.profile import Profile
+from lmxd.config.section import Gigabytes, Seconds, Section
 
-GIB: Final = 2**30
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
-
-Gigabytes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
-
-
-def _on_off(value: object) -> object:
-    """YAML reads a bare on or off as a boolean."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 def _device_ref(value: object) -> int | str:
@@ -41,19 +27,7 @@ def _device_ref(value: object) -> int | str:
     raise ValueError("name a GPU by index (0), UUID (GPU-…) or PCI id (0000:01:00.0), or RAM as host")
 
 
-def _gpu_layers(value: object) -> int | None:
-    if value == "all":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise ValueError("give a number of layers from 0 up, or all")
-
-
 DeviceRef = Annotated[int | str, PlainValidator(_device_ref)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DeviceConfig(Section):
@@ -109,6 +83,25 @@ class GpuConfig(Section):
 class AdmissionConfig(Section):
     enabled: bool = Field(True, description="off: everything starts at once and only the books are kept")
     queue_depth: int = Field(5, ge=0, le=100_000, description="requests that may wait; the next one is refused")
+    aging: Seconds = Field(60, description="seconds of waiting that are worth one class of priority")
+    fairness: float = Field(
+        60, ge=0, le=10**6, description="seconds by which who used all stands behind who used nothing"
+    )
+    half_life: Seconds = Field(3600, description="seconds after which use counts half")
+    min_residency: float = Field(5, ge=0, le=10**6, description="seconds for which a ready instance is not evicted")
+    preempt: bool = Field(True, description="a higher class may ask the holders of a lower one to yield")
+    grace: Seconds = Field(60, description="seconds that who is asked to yield has for it")
+    cut_generations: bool = Field(False, description="after the grace, end what is being generated, too")
+
+
+class UserConfig(Section):
+    """What one user may have at once. Administrators are bound by it as everybody is, but for max_priority."""
+
+    weight: Annotated[float, Field(gt=0, le=1000)] = Field(1, description="share of the machine beside the others")
+    max_memory_gb: Gigabytes | None = Field(None, description="the most that the user's leases may take together")
+    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
+    max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
+    max_priority: int = Field(0, ge=-100, le=100, description="the highest class that may be asked for")
 
 
 class EngineConfig(Section):
@@ -116,6 +109,9 @@ class EngineConfig(Section):
     endpoint: Literal["tcp", "unix"] = Field("tcp", description="loopback TCP port or Unix socket per instance")
     load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
     stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")
+    prompt_cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
+        0, description="disk for the prompt caches of ended instances of profiles that suspend; 0 for none"
+    )
     log_max_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(8, description="size cap of one instance's log")
 
 
@@ -133,87 +129,29 @@ class MetricsConfig(Section):
         return value
 
 
-class Profile(Section):
-    """One entry of ``models``: what a client may ask for by name."""
-
-    path: Path | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
-    context_length: int | None = Field(
-        None,
-        ge=1,
-        le=2**27,
-        description="tokens that one slot can hold; by default 4096, or what the model was trained for",
-    )
-    slots: int = Field(1, ge=1, le=256, description="leases that an instance can carry at once")
-    gpu_layers: Annotated[int | None, PlainValidator(_gpu_layers)] = Field(
-        None, description="how many layers go to the GPU, the output layer counted first; all by default"
-    )
-    batch_size: int = Field(2048, ge=1, le=2**20, description="as -b")
-    ubatch_size: int = Field(
-        512, ge=1, le=2**20, description="as -ub: larger is faster with long prompts, and takes more"
-    )
-    cache_type_k: str = Field("f16", description="of " + ", ".join(CACHE_TYPES))
-    cache_type_v: str = Field("f16", description="likewise; a quantized one needs flash attention")
-    flash_attention: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_off)] = Field(
-        "auto", description="auto: where the GPU has a kernel for the model's heads"
-    )
-    threads: int | None = Field(None, ge=1, le=4096, description="as -t; by default the engine's choice")
-    engine_flags: tuple[str, ...] = Field((), description="further flags of llama-server, from an allow-list")
-    estimated_memory_gb: Gigabytes | None = Field(None, description="your word for the bytes; else the estimator's")
-    priority: int = Field(0, ge=-100, le=100, description="of two idle instances the lower is evicted first")
-    pin: bool = Field(False, description="once started, neither evicted nor reaped")
-    idle_timeout: Seconds | None = Field(None, description="overrides the global idle_timeout")
-
-    @field_validator("cache_type_k", "cache_type_v")
-    @classmethod
-    def _cache_type(cls, value: str) -> str:
-        if value not in CACHE_TYPES:
-            raise ValueError(f"possible are {', '.join(CACHE_TYPES)}")
-        return value
-
-    @field_validator("engine_flags", mode="before")
-    @classmethod
-    def _words(cls, value: object) -> object:
-        """YAML's numbers and switches are as good as their text."""
-        if isinstance(value, list):
-            return [str(w) if isinstance(w := _on_off(v), (int, float)) else w for v in value]
-        return value
-
-    @field_validator("engine_flags")
-    @classmethod
-    def _flags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if found := flags.problems(value):
-            raise ValueError("; ".join(found))
-        return value
-
-    @model_validator(mode="after")
-    def _flash(self) -> Profile:
-        if self.flash_attention == "off" and CACHE_TYPES[self.cache_type_v].quantized:
-            raise ValueError(f"cache_type_v: {self.cache_type_v} needs flash attention, but flash_attention is off")
-        return self
-
-    def variant(self) -> str:
-        """Names what two launches must share to be interchangeable: all settings but context and policy."""
-        engine = self.model_dump(
-            mode="json",
-            exclude={"context_length", "slots", "estimated_memory_gb", "priority", "pin", "idle_timeout"},
-        )
-        return hashlib.sha256(json.dumps(engine, sort_keys=True).encode()).hexdigest()[:12]
-
-
 class Config(Section):
     gpu: GpuConfig = Field(GpuConfig(), description="which devices to use, and how much of them")
     admission_control: AdmissionConfig = Field(AdmissionConfig(), description="the queue")
     engine: EngineConfig = Field(EngineConfig(), description="llama-server")
     metrics: MetricsConfig = Field(MetricsConfig(), description="Prometheus")
+    users: dict[str, UserConfig] = Field({}, description="user name, uid or default -> what that user may have at once")
     idle_timeout: Seconds = Field(300, description="seconds without a request after which an instance ends")
     model_dir: Path = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
 
-    @field_validator("gpu", "admission_control", "engine", "metrics", "models", mode="before")
+    @field_validator("gpu", "admission_control", "engine", "metrics", "users", "models", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         """A section with nothing under it means its defaults."""
         return {} if value is None else value
+
+    @field_validator("users", mode="before")
+    @classmethod
+    def _users(cls, value: object) -> object:
+        """YAML reads a bare uid as a number; a user with nothing said has the defaults."""
+        if isinstance(value, dict):
+            return {str(name): {} if entry is None else entry for name, entry in value.items()}
+        return value
 
     @field_validator("models", mode="before")
     @classmethod

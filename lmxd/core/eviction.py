@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
 
+from lmxd.core.instances import Instance
 from lmxd.core.placement import Reach
-from lmxd.core.state import Instance, State
+from lmxd.core.state import State
 from lmxd.core.words import Demand, DeviceId, Option
 
 THRASH_WINDOW: Final = 60.0
@@ -56,16 +57,12 @@ def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool
     """Whether it may leave for somebody else: nobody has it, and it was here long enough. ``pinned``: even so."""
     if not instance.live or not instance.vacant or instance.busy or instance.ask.external:
         return False
-    if pinned:
-        return True
-    if instance.ask.pin or kept(state, instance):
-        return False
-    return instance.ready_at is None or state.now - instance.ready_at >= residency(state, instance)
+    return pinned or not (instance.ask.pin or instance.stays_until > state.now or kept(state, instance))
 
 
 def kept(state: State, instance: Instance) -> bool:
     """Of ``keep`` instances of a kind those that were used last stay."""
-    standing = state.standing.get(instance.ask.kind)
+    standing = state.standing.get(instance.ask.kind) if state.standing else None
     if standing is None or not standing.keep:
         return False
     newest = sorted(state.kin[instance.ask.kind].values(), key=lambda i: -i.active_at)
@@ -83,21 +80,22 @@ def candidate(state: State, instance: Instance, *, rank: int | None = None) -> C
 
 def idle(state: State) -> list[Instance]:
     """Those that may be evicted."""
-    return [i for i in state.vacant.values() if evictable(state, i)]
+    now = state.now
+    return [
+        i
+        for i in state.vacant.values()
+        if i.stays_until <= now and not (i.busy or i.ask.pin or i.ask.external or kept(state, i))
+    ]
 
 
-def best_plan(state: State, reach: Reach, options: Iterable[Option], among: Iterable[Instance]) -> Plan | None:
-    """The cheapest set of instances ``among`` those given whose end lets one of the options fit.
+def best_plan(state: State, reach: Reach, options: Iterable[Option]) -> Plan | None:
+    """The cheapest set of the instances within reach whose end lets one of the options fit.
 
     None if no set suffices: then nothing is to be evicted. Of many options those that lack least are weighed.
     """
-    by_device: dict[DeviceId, list[Candidate]] = {}
-    for found in (candidate(state, i) for i in among):
-        for device in found.frees:
-            by_device.setdefault(device, []).append(found)
     lacking = ((_lacking(reach, option), number, option) for number, option in enumerate(options))
     nearest = nsmallest(_WEIGHED, lacking, key=lambda x: sum(x[0].values()))
-    plans = [plan for lack, _, option in nearest if (plan := _plan(option, lack, by_device)) is not None]
+    plans = [plan for lack, _, option in nearest if (plan := _plan(state, reach, option, lack)) is not None]
     return min(plans, key=lambda p: (p.option.spills, p.rank, p.cost, len(p.leaving)), default=None)
 
 
@@ -106,9 +104,9 @@ def _lacking(reach: Reach, option: Option) -> dict[DeviceId, int]:
     return {device: size for device, size in lacking.items() if size > 0}
 
 
-def _plan(option: Option, lacking: Demand, by_device: dict[DeviceId, list[Candidate]]) -> Plan | None:
-    helpful = {c.instance.id: c for device in lacking for c in by_device.get(device, ())}
-    found = cheapest(helpful.values(), lacking)
+def _plan(state: State, reach: Reach, option: Option, lacking: Demand) -> Plan | None:
+    helpful = {i.id: i for device in lacking for i in reach.movable.get(device, ()) if i.live}
+    found = cheapest([candidate(state, i) for i in helpful.values()], lacking)
     if found is None:
         return None
     return Plan(

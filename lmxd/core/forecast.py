@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from math import inf
 
-from lmxd.core.eviction import evictable, residency
+from lmxd.core.eviction import evictable
 from lmxd.core.expectations import GOING
-from lmxd.core.state import Instance, Lease, State, Ticket
+from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.state import State
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option, Phase
 
 SURE_OF = 32
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
 
-_DATED = 8
+_DATED = 4
 """Of how many options of one ticket."""
 
 
@@ -87,7 +88,7 @@ class Forecast:
                 return state.now + GOING
             if instance.ask.pin or instance.ready_at is None:
                 return inf
-            return max(state.now, instance.ready_at + residency(state, instance)) + GOING
+            return max(state.now, instance.stays_until) + GOING
         leases = [self._lease_ends(instance, lease) for lease in instance.leases.values()]
         leases += [self._ticket_ends(instance, ticket) for ticket in instance.tickets.values()]
         end = max(leases)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from lmxd.core.instances import Instance
 from lmxd.core.ledger import Account
-from lmxd.core.state import Instance, State
+from lmxd.core.state import State
 from lmxd.core.words import Ask, Demand, DeviceId, Holder, Option, Shortfall
 
 _NEAREST: Final = 4
@@ -22,14 +23,31 @@ class Reach:
     """
 
     def __init__(self, state: State, idle: Iterable[Instance]) -> None:
-        coming, more = _freed(state, state.leaving.values()), _freed(state, idle)
+        self._accounts = state.ledger.accounts
+        self.movable: dict[DeviceId, list[Instance]] = {}
+        """The idle instances by device."""
+        coming, more = self._freed(state.leaving.values()), self._freed(idle, self.movable)
         self.sure: dict[DeviceId, int] = {}
         self.most: dict[DeviceId, int] = {}
-        for device, account in state.ledger.accounts.items():
-            if account.unavailable is None and (account.headroom > 0 or device in coming or device in more):
+        for device, account in self._accounts.items():
+            if (account.headroom > 0 or device in coming or device in more) and account.unavailable is None:
                 sure = account.headroom + coming.get(device, 0)
                 self.sure[device], self.most[device] = sure, sure + more.get(device, 0)
         self._sort()
+
+    def _freed(
+        self, instances: Iterable[Instance], by_device: dict[DeviceId, list[Instance]] | None = None
+    ) -> dict[DeviceId, int]:
+        freed: dict[DeviceId, int] = {}
+        for instance in instances:
+            for device in instance.option.demand:
+                account = self._accounts.get(device)
+                if account is None or instance.id not in account.reservations:
+                    continue
+                freed[device] = freed.get(device, 0) + account.reservations[instance.id].charge
+                if by_device is not None:
+                    by_device.setdefault(device, []).append(instance)
+        return freed
 
     def _sort(self) -> None:
         self._most_first = sorted(((size, device) for device, size in self.most.items() if size > 0), reverse=True)
@@ -58,14 +76,6 @@ class Reach:
                 found.append(option)
         found += [o for o in ask.others if all(n <= self.most.get(d, -1) for d, n in o.demand.items())]
         return found
-
-
-def _freed(state: State, instances: Iterable[Instance]) -> dict[DeviceId, int]:
-    freed: dict[DeviceId, int] = {}
-    for instance in instances:
-        for device, size in state.ledger.charge(instance.id).items():
-            freed[device] = freed.get(device, 0) + size
-    return freed
 
 
 def best_fit(state: State, options: Iterable[Option]) -> Option | None:

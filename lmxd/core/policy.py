@@ -11,13 +11,14 @@ from typing import Final
 
 from lmxd.core import refusals
 from lmxd.core.eviction import kept
+from lmxd.core.instances import Ticket
 from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import eta, report, report_newcomer
 from lmxd.core.serving import refuse_hopeless, serve, serve_newcomer
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
-from lmxd.core.state import State, Ticket
+from lmxd.core.state import State
 from lmxd.core.words import Cause, Phase, Refusal
 
 _PERIOD: Final = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmxd.core.state import Ticket
+    from lmxd.core.instances import Ticket
 
 
 class Queue:

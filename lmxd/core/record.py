@@ -9,9 +9,11 @@ from typing import Final
 
 from lmxd.core import events as e
 from lmxd.core.decisions import EndLease, ForgetInstance, RefuseLease, StopInstance
+from lmxd.core.eviction import residency
+from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Yielded
 from lmxd.core.refusals import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED
-from lmxd.core.state import Failed, Instance, Lease, State, Ticket
+from lmxd.core.state import Failed, State
 from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal
 
 _FIRST_BACK_OFF: Final = 5.0
@@ -200,6 +202,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
         return
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = state.now
+    instance.stays_until = state.now + residency(state, instance)
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:
         state.expectations.launched(instance.ask.profile, state.now - instance.started_at)

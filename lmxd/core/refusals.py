@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
-from lmxd.core.state import Failed, State, Ticket
+from lmxd.core.state import Failed, State
 from lmxd.core.words import Refusal
 
 DRAINING = Refusal(code="draining", message="lmxd is shutting down", remedy="ask again once it has restarted")

@@ -10,11 +10,12 @@ from typing import Final, TypeAlias
 
 from lmxd.core.decisions import AskToYield
 from lmxd.core.eviction import Candidate, Plan, best_plan, candidate, cheapest, evictable, idle
+from lmxd.core.instances import Asked, Instance, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.placement import Reach
 from lmxd.core.record import stop
 from lmxd.core.serving import check, make_room
-from lmxd.core.state import Asked, Instance, State, Ticket
+from lmxd.core.state import State
 from lmxd.core.words import Cause, InstanceId, Option, Phase
 
 _PATIENCE: Final = 2.0
@@ -92,9 +93,8 @@ def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
     if not any(priority < head.ask.priority for priority in state.priorities):
         return
     lower = [i for i in state.instances.values() if _is_lower(i, head)]
-    among = [*idle(state), *lower]
-    reach = Reach(state, among)
-    if plan := best_plan(state, reach, reach.options(head.ask), among):
+    reach = Reach(state, [*idle(state), *lower])
+    if plan := best_plan(state, reach, reach.options(head.ask)):
         why = f"{head.id} ({head.ask.profile}) has a higher priority"
         wanted |= {i.id: (Cause.PREEMPTED, why) for i in plan.leaving if not i.vacant}
 

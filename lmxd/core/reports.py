@@ -6,8 +6,9 @@ from typing import Final
 
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.forecast import SURE_OF, Forecast, dates, starting
+from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
-from lmxd.core.state import State, Ticket
+from lmxd.core.state import State
 
 PERIOD: Final = 1.0
 """Seconds between two reports to the same ticket, at least: a queue that moves fast is no reason for a flood."""

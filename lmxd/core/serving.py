@@ -12,15 +12,20 @@ from typing import Final
 from lmxd.core import refusals
 from lmxd.core.decisions import CheckActivity
 from lmxd.core.eviction import Plan, best_plan, idle
+from lmxd.core.expectations import GOING
 from lmxd.core.forecast import Date, Forecast
+from lmxd.core.instances import Instance, Ticket
 from lmxd.core.placement import Reach, best_fit, widest
 from lmxd.core.record import refuse, stop
 from lmxd.core.starts import attach, start
-from lmxd.core.state import Instance, State, Ticket
+from lmxd.core.state import State
 from lmxd.core.words import Cause, Demand, Option, Phase
 
 LOOKAHEAD: Final = 32
 """How many behind the head are looked at again whenever something comes free. A newcomer always is."""
+
+PLANS: Final = 4
+"""For how many of them room is planned to be made at a time."""
 
 
 class Pass:
@@ -29,8 +34,8 @@ class Pass:
     def __init__(self, state: State) -> None:
         self.state = state
         self.head: Ticket | None = None
-        self.idle = idle(state)
-        self.reach = Reach(state, self.idle)
+        self.reach = Reach(state, idle(state))
+        self.plans = PLANS
         self._date: Date | None = None
 
     @property
@@ -52,6 +57,13 @@ class Pass:
         if self.date is not None:
             for device in self.date.extra.keys() & demand.keys():
                 self.date.extra[device] -= demand[device]
+
+    def promise(self, plan: Plan) -> None:
+        """The head is served when the instances of a plan are gone: what is over by then is what ``reach`` says."""
+        most, option = self.reach.most, plan.option
+        extra = {device: most[device] for device in option.demand}
+        awaits = tuple(i.id for i in plan.leaving)
+        self._date = Date(at=self.state.now + GOING, option=option, awaits=awaits, extra=extra)
 
 
 def serve(state: State) -> Ticket | None:
@@ -75,13 +87,13 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
     """The same, where nothing but ``ticket`` has changed, and others stand before it."""
     if _over_quota(state, ticket):
         return
-    this = Pass(state)
-    this.head = next(other for other in state.queue if other is ticket or not _over_quota(state, other))
-    if this.head is ticket:
-        this.head = None
-        _served(this, ticket)
-    else:
-        _backfilled(this, ticket)
+    head = next(other for other in state.queue if other is ticket or not _over_quota(state, other))
+    if head is ticket:
+        _served(Pass(state), ticket)
+    elif ticket.ask.kind in state.open or any(ticket.ask.need <= a.free for a in state.ledger.accounts.values()):
+        this = Pass(state)
+        this.head = head
+        _backfilled(this, ticket)  # else room may be made for it when its turn to be looked at comes
 
 
 def refuse_hopeless(state: State, ticket: Ticket) -> None:
@@ -139,15 +151,17 @@ def _served(this: Pass, ticket: Ticket) -> bool:
 
 def _make_room_for(this: Pass, ticket: Ticket, options: list[Option]) -> None:
     """Have idle instances end, if that helps; what comes free by that is then meant for this ticket."""
-    plan = None
-    if options:
-        going = [i for i in this.idle if i.live and i.vacant]
-        plan = best_plan(this.state, this.reach, options, going)
-    ticket.progressing = plan is not None
-    if plan is not None:
+    ticket.progressing = False
+    if not options or not this.plans:
+        return
+    this.plans -= 1
+    if plan := best_plan(this.state, this.reach, options):
+        ticket.progressing = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         make_room(this.state, plan, Cause.EVICTED, why)
         this.spend(plan.option.demand)
+        if this.head is None:
+            this.promise(plan)
 
 
 def _reusable(this: Pass, ticket: Ticket) -> Instance | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lmxd.core.decisions import GrantLease, ReportProgress, StartInstance
 from lmxd.core.eviction import THRASH_WINDOW
 from lmxd.core.forecast import starting
-from lmxd.core.state import Instance, Lease, State, Ticket
+from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.state import State
 from lmxd.core.words import Ask, Option, Phase
 
 _CALM = 10 * THRASH_WINDOW

@@ -8,144 +8,20 @@ from dataclasses import dataclass, field
 from lmxd.core.alarms import Alarms
 from lmxd.core.decisions import Decision
 from lmxd.core.expectations import Expectations
+from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Ledger
 from lmxd.core.queue import Queue
 from lmxd.core.rules import Policy, Standing
 from lmxd.core.shares import Shares
 from lmxd.core.words import (
     Ask,
-    Demand,
     DeviceId,
     Failure,
-    Hold,
     InstanceId,
     Kind,
     LeaseId,
-    Option,
-    Owner,
-    Phase,
     TicketId,
 )
-
-EVIDENCE_MAX_AGE = 0.5
-"""Seconds for which an engine's word that it is idle is believed when stopping it is at stake."""
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Ticket:
-    """One request that has not been answered. ``number`` counts requests; ``instance`` is set once it starts."""
-
-    id: TicketId
-    number: int
-    lease: LeaseId
-    owner: Owner
-    ask: Ask
-    hold: Hold
-    ttl: float | None
-    asked_at: float
-    wait: float | None
-    deadline_at: float | None
-    rank: float = 0.0
-    instance: InstanceId | None = None
-    progressing: bool = False
-    """Idle instances are on their way out for it: it is being served rather than waiting."""
-    why: str = ""
-    told: tuple[object, float | None] | None = None
-    """Where it was last said to stand, and when its lease was expected."""
-
-    @property
-    def patient(self) -> bool:
-        return self.wait is None or self.wait > 0
-
-
-@dataclass(kw_only=True, slots=True)
-class Lease:
-    """A client's right to use an instance. ``size`` is the part of its bytes that the holder accounts for."""
-
-    id: LeaseId
-    instance: InstanceId
-    owner: Owner
-    hold: Hold
-    slots: int
-    size: int
-    priority: int
-    granted_at: float
-    ttl: float | None
-    expires_at: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """The holders of an instance were asked to yield it, by a time, for a reason."""
-
-    by: float
-    cause: str
-    why: str
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Instance:
-    """One start of one engine process, or one hold."""
-
-    id: InstanceId
-    ask: Ask
-    option: Option
-    phase: Phase
-    started_at: float
-    ready_at: float | None = None
-    active_at: float
-    busy: bool = False
-    checked_at: float | None = None
-    checking: bool = False
-    yielding: Asked | None = None
-    priorities: Counter[int] = field(default_factory=Counter)
-    """How many leases are of each class."""
-    tickets: dict[TicketId, Ticket] = field(default_factory=dict)
-    leases: dict[LeaseId, Lease] = field(default_factory=dict)
-
-    @property
-    def demand(self) -> Demand:
-        return self.option.demand
-
-    @property
-    def live(self) -> bool:
-        return self.phase in (Phase.STARTING, Phase.READY)
-
-    @property
-    def free_slots(self) -> int:
-        taken = sum(t.ask.slots for t in self.tickets.values()) + sum(x.slots for x in self.leases.values())
-        return self.ask.spread - taken
-
-    @property
-    def vacant(self) -> bool:
-        """Nobody has or awaits a lease on it."""
-        return not self.tickets and not self.leases
-
-    def could_serve(self, ask: Ask) -> bool:
-        """Whether it is as ``ask`` wants it, leaving aside who has it now."""
-        mine = self.ask
-        return (
-            self.live
-            and not mine.external
-            and self.yielding is None
-            and mine.kind == ask.kind
-            and mine.context >= ask.context
-            and mine.spread >= ask.slots
-            and (ask.spills or not self.option.spills)
-        )
-
-    def serves(self, ask: Ask) -> bool:
-        """Whether a further lease for ``ask`` could be carried now, at no bytes."""
-        if not self.could_serve(ask) or self.free_slots < ask.slots:
-            return False
-        together = ask.share and all(t.ask.share for t in self.tickets.values()) and self.ask.share
-        return together or self.vacant
-
-    def known_idle(self, now: float) -> bool:
-        """Whether there is fresh evidence that no request is in flight. One that never was ready has none."""
-        if self.phase is Phase.STARTING:
-            return True
-        return not self.busy and self.checked_at is not None and now - self.checked_at <= EVIDENCE_MAX_AGE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,20 +8,27 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from lmxd.config.schema import GIB
+from pydantic import BaseModel
+
+from lmxd.config.section import GIB
 from lmxd.core import decisions as d
-from lmxd.core.words import Ask, Hold, Refusal, Shortfall
+from lmxd.core.words import Ask, Hold, Holder, Owner, Refusal, Shortfall
 from lmxd.daemon import views
 from lmxd.daemon.catalog import Size
+from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
+from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 from lmxd.rpc.server import Connection
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 _REMEMBERED = 4096
+_TOLD = "ticket lease instance reason detail cause position waited why within eta".split()
+"""What watchers are told of a decision, where it says it."""
 T = TypeVar("T")
 
 
@@ -31,11 +38,12 @@ class Waiting:
 
     connection: Connection
     request: framing.Id
-    size: Size
+    size: Size | None
+    """None: it is a hold."""
     ask: Ask
     hold: Hold
     ttl: float | None
-    answer: asyncio.Future[m.Granted]
+    answer: asyncio.Future[m.Granted | h.Held]
 
 
 class Answers:
@@ -62,6 +70,11 @@ class Answers:
                     waiting.connection.notify("lmxd.progress", views.progress(decision, waiting.request))
             case d.EndLease():
                 self._lease_ended(decision)
+            case d.AskToYield():
+                asked = n.YieldAsked(
+                    lease=decision.lease, instance=decision.instance, within=decision.within, why=decision.why
+                )
+                self._notify(decision.owner, "lmxd.yield", asked)
         for connection in list(self.watching.values()):
             connection.notify("lmxd.event", _happened(decision))
 
@@ -69,6 +82,9 @@ class Answers:
         waiting = self.waiting.pop(decision.ticket, None)
         _remember(self.users, decision.instance, self.users.get(decision.instance, set()) | {decision.owner.uid})
         if waiting is None or waiting.answer.done():
+            return
+        if waiting.size is None:
+            waiting.answer.set_result(self._held(decision, waiting))
             return
         instance = self._daemon.admission.state.instances[decision.instance]
         launched = self._daemon.launches.get(decision.instance)
@@ -95,6 +111,18 @@ class Answers:
             )
         )
 
+    def _held(self, decision: d.GrantLease, waiting: Waiting) -> h.Held:
+        devices = self._daemon.admission.state.ledger.charge(decision.instance)
+        return h.Held(
+            lease=decision.lease,
+            instance=decision.instance,
+            devices=devices,
+            cuda_visible_devices=",".join(device for device in devices if device != HOST),
+            hold=waiting.hold.value,
+            ttl=waiting.ttl,
+            waited=decision.waited,
+        )
+
     def _refused(self, decision: d.RefuseLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)
         if waiting is None or waiting.answer.done():
@@ -105,8 +133,9 @@ class Answers:
         message, remedy, data = refusal.message, refusal.remedy, {"model": ask.profile, **views.refusal(refusal)}
         if refusal.code == "never_fits":
             room = {device: a.ceiling for device, a in self._daemon.admission.state.ledger.accounts.items()}
-            most = views.sentence({device: room.get(device, 0) for device in ask.options[0]})
-            message = f"{ask.profile} needs {views.sentence(ask.options[0])}; there is never more than {most} for lmxd"
+            demand = ask.options[0].demand
+            most = views.sentence({device: room.get(device, 0) for device in demand})
+            message = f"{ask.profile} needs {views.sentence(demand)}; there is never more than {most} for lmxd"
             fits = self._daemon.catalog.what_would_fit(ask, room, self._daemon.device_kinds)
             data["fits"] = None if fits is None else {"ctx": fits}
             could = (
@@ -121,12 +150,15 @@ class Answers:
 
     def _lease_ended(self, decision: d.EndLease) -> None:
         _remember(self.ended, decision.lease, decision.reason)
-        connection = self._daemon.listener.connections.get(decision.owner.connection)
-        if connection is not None and decision.reason != "released":
-            ended = m.LeaseEnded(
+        if decision.reason != "released":
+            ended = n.LeaseEnded(
                 lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=decision.detail
             )
-            connection.notify("lmxd.lease_ended", ended)
+            self._notify(decision.owner, "lmxd.lease_ended", ended)
+
+    def _notify(self, owner: Owner, method: str, what: BaseModel) -> None:
+        if connection := self._daemon.listener.connections.get(owner.connection):
+            connection.notify(method, what)
 
 
 def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
@@ -138,20 +170,21 @@ def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
 def _why(shortfall: Shortfall) -> str:
     if shortfall.unavailable:
         return f"{shortfall.device} is unavailable ({shortfall.unavailable})"
-    holders = ", ".join(f"{h.name} {h.bytes / GIB:.2f}" for h in shortfall.holders) or "nobody"
+    holders = ", ".join(_holder(holder) for holder in shortfall.holders) or "nobody"
     need, free = shortfall.need / GIB, max(0, shortfall.have) / GIB
     return f"{need:.2f} GiB are needed on {shortfall.device}, {free:.2f} are free (held by {holders})"
 
 
-def _happened(decision: d.Decision) -> m.Happened:
+def _holder(holder: Holder) -> str:
+    since = "" if holder.since is None else f" for {holder.since:.0f} s"
+    return f"{holder.name} {holder.bytes / GIB:.2f}{since}"
+
+
+def _happened(decision: d.Decision) -> n.Happened:
     """A decision as watchers see it: its name, and whom and what it is about; never an endpoint's key."""
-    about = {
-        key: value
-        for key in ("ticket", "lease", "instance", "reason", "detail", "cause", "position", "waited")
-        if (value := getattr(decision, key, None)) is not None
-    }
+    about = {key: value for key in _TOLD if (value := getattr(decision, key, None)) is not None}
     if isinstance(decision, d.RefuseLease):
         about |= {"code": decision.refusal.code, "message": decision.refusal.message}
     if isinstance(decision, d.StartInstance):
-        about |= {"model": decision.ask.profile, "devices": dict(decision.demand)}
-    return m.Happened(event=type(decision).__name__, at=time.time(), **about)
+        about |= {"model": decision.ask.profile, "devices": dict(decision.option.demand)}
+    return n.Happened(event=type(decision).__name__, at=time.time(), **about)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lmxd.config.schema import GIB, Config, Profile
-from lmxd.core.words import Ask, Demand
+from lmxd.config.profile import Profile
+from lmxd.config.schema import Config
+from lmxd.config.section import GIB
+from lmxd.core.words import Ask, Option
+from lmxd.daemon.options import NO_ROOM, Room, options
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.engines.engine import Plan
 from lmxd.engines.llama_cpp import flags
@@ -29,6 +32,9 @@ class Size:
     slots: int | None = None
     cache_type_k: str | None = None
     cache_type_v: str | None = None
+    priority: int | None = None
+    share: bool = True
+    cpu_spill: bool | None = None
 
 
 class Catalog:
@@ -38,6 +44,8 @@ class Catalog:
         self.config = config
         self.estimator = Estimator(patient=False)
         self.build = ""
+        self.peaks: dict[str, int] = {}
+        """The most that each variant of another engine was seen to take."""
         self.cards: dict[str, Card] = {}
         """GPUs by id; the daemon fills it in when it has looked."""
 
@@ -54,6 +62,11 @@ class Catalog:
         if profile.path is None:
             return find_model(self.config.model_dir, name)
         return self.config.model_dir / profile.path.expanduser()
+
+    def place(self, name: str) -> str | None:
+        """Its model file; another engine may have none. LmxdError if it should have one."""
+        profile = self.profile(name)
+        return None if profile.command is not None and profile.path is None else str(self.path(name))
 
     def launch(self, name: str, size: Size = Size()) -> Launch:
         """What an instance of a profile would be started with, at a size."""
@@ -83,6 +96,8 @@ class Catalog:
             path, launch = self.path(name), self.launch(name, size)
         except LmxdError:
             return True  # there is nothing to read
+        if self.profile(name).command is not None:
+            return True
         return is_read(path) and all(self.estimator.settled(path, launch, cards) for cards in self._targets())
 
     def read(self, name: str, size: Size = Size()) -> None:
@@ -92,6 +107,8 @@ class Catalog:
         """
         with suppress(LmxdError):
             path, launch = self.path(name), self.launch(name, size)
+            if self.profile(name).command is not None:
+                return
             for cards in self._targets():
                 replace(self.estimator, patient=True).estimate(path, launch, cards)
 
@@ -103,39 +120,53 @@ class Catalog:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
-    def charge(self, name: str, launch: Launch, card: Card | None) -> tuple[int, int]:
-        """(bytes on the device, bytes in RAM) to promise: the user's word if there is one, else the estimate.
+    def charge(self, name: str, launch: Launch, gpus: Sequence[str]) -> tuple[list[int], int]:
+        """(bytes on each GPU, bytes in RAM) to promise: the user's word if there is one, else the estimate.
 
-        ``card`` None: it runs in RAM. The word is about where the model runs, and about the profile
-        as it stands: what is asked beyond it is added by the formula.
+        Without ``gpus`` it runs in RAM. The word is about where the model runs, and about the profile as it
+        stands: what is asked beyond it is added by the formula. Over several devices it is divided as the formula is.
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a
         context that the model was not trained for or settings that exclude each other.
         """
-        declared, usual = self.profile(name).estimated_memory_gb, self.launch(name)
+        declared, usual = self._word(name), self.launch(name)
+        if self.profile(name).command is not None:
+            return ([declared or 0], 0) if gpus else ([], declared or 0)
         try:
-            found = self.formula(name, launch, card)
+            found = self.formula(name, launch, gpus)
         except LmxdError as error:
-            if declared is None or error.code != "bad_model_file":
+            if declared is None or error.code != "bad_model_file" or len(gpus) > 1:
                 raise
-            if launch.context * launch.slots > usual.context * usual.slots:
-                raise LmxdError(
-                    "invalid_params",
-                    f"{name} is known by its estimated_memory_gb alone, which is for {usual.context} tokens",
-                    f"ask for at most {usual.context}",
-                ) from error
-            word = int(declared * GIB)
-            return (0, word) if card is None else (word, 0)
+            self._check_word(name, launch, usual, error)
+            return ([declared], 0) if gpus else ([], declared)
+        sizes = [part.total for part in found.parts.devices]
         if declared is None:
-            return found.device, found.host
-        base = self.formula(name, usual, card)
-        if card is not None:
-            return int(declared * GIB) + max(0, found.device - base.device), found.host
-        return 0, int(declared * GIB) + max(0, found.host - base.host)
+            return sizes, found.host
+        if not gpus:
+            return [], declared + max(0, found.host - self.formula(name, usual, ()).host)
+        base = self.formula(name, usual, gpus[:1]).device
+        if launch.split or launch.gpu_layers != usual.gpu_layers:
+            return [declared * size // max(1, base) for size in sizes], found.host
+        return [declared + max(0, sizes[0] - base)], found.host
 
-    def formula(self, name: str, launch: Launch, card: Card | None) -> Estimate:
+    def _word(self, name: str) -> int | None:
+        """Bytes that the configuration says, and for a ``command`` no less than it was seen to take."""
+        profile = self.profile(name)
+        if profile.estimated_memory_gb is None:
+            return None
+        return max(int(profile.estimated_memory_gb * GIB), self.peaks.get(profile.variant(), 0))
+
+    def _check_word(self, name: str, launch: Launch, usual: Launch, error: LmxdError) -> None:
+        if launch.context * launch.slots > usual.context * usual.slots:
+            raise LmxdError(
+                "invalid_params",
+                f"{name} is known by its estimated_memory_gb alone, which is for {usual.context} tokens",
+                f"ask for at most {usual.context}",
+            ) from error
+
+    def formula(self, name: str, launch: Launch, gpus: Sequence[str]) -> Estimate:
         """The estimate, whatever was declared. LmxdError as for ``charge``."""
         self._check_context(name, launch)
-        return self.estimator.estimate(self.path(name), launch, () if card is None else (card,))
+        return self.estimator.estimate(self.path(name), launch, [self.card(gpu) for gpu in gpus])
 
     def inputs(self, name: str, launch: Launch) -> dict[str, int | str]:
         """What goes into the closed form; nothing for a model that it does not cover."""
@@ -157,20 +188,6 @@ class Catalog:
                 f"ask for at most {trained}, or add --rope-scaling to its engine_flags",
             )
 
-    def options(self, name: str, launch: Launch, devices: Mapping[str, Kind]) -> tuple[Demand, ...]:
-        """The ways to place a launch on the devices there are.
-
-        RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU;
-        never a fallback. A GPU launch's share of RAM counts where RAM is one of the devices.
-        """
-        if not self.goes_to_gpu(launch, devices):
-            return ({HOST: self.charge(name, launch, None)[1]},)
-        options = []
-        for device in (device for device, kind in devices.items() if kind is Kind.GPU):
-            on_device, in_ram = self.charge(name, launch, self.card(device))
-            options.append({device: on_device} | ({HOST: in_ram} if HOST in devices else {}))
-        return tuple(options)
-
     def card(self, device: str) -> Card:
         """What is known of a GPU, for the estimator."""
         return self.cards.get(device, Card(build=self.build))
@@ -179,29 +196,35 @@ class Catalog:
         """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
         return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and HOST in devices)
 
-    def ask(self, name: str, size: Size, devices: Mapping[str, Kind]) -> Ask:
+    def ask(self, name: str, size: Size, devices: Mapping[str, Kind], room: Room = NO_ROOM) -> Ask:
         """What the core is asked for."""
         profile, launch = self.profile(name), self.launch(name, size)
-        options = self.options(name, launch, devices)
+        spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
+        if spill and profile.command is not None:
+            raise LmxdError("invalid_params", f"cpu_spill: {name} is not run by llama-server", "leave it out")
         return Ask(
             profile=name,
             variant=profile.variant(),
             context=launch.context,
             slots=size.slots or 1,
             spread=launch.slots,
-            options=options,
-            priority=profile.priority,
+            options=options(self, name, launch, devices, room, spill=spill),
+            priority=profile.priority if size.priority is None else size.priority,
             pin=profile.pin,
             idle_timeout=self.config.idle_timeout_of(profile),
+            share=profile.share == "compatible" and size.share,
         )
 
-    def plan(self, instance: str, ask: Ask, demand: Demand, home: Path) -> Plan:
+    def plan(self, instance: str, ask: Ask, option: Option, home: Path, capacity: Mapping[str, int]) -> Plan:
         """What the engine is told for an admitted instance."""
         profile = self.profile(ask.profile)
+        named = profile.command is None or any("{model}" in word for word in profile.command)
+        gpus = tuple(device for device in option.demand if device != HOST)
+        place = gpus[0] if gpus else HOST
         return Plan(
             instance=instance,
             profile=ask.profile,
-            model=self.path(ask.profile).resolve(),
+            model=self.path(ask.profile).resolve() if named else None,
             context=ask.context,
             slots=ask.spread,
             batch=profile.batch_size,
@@ -209,20 +232,29 @@ class Catalog:
             cache_type_k=profile.cache_type_k,
             cache_type_v=profile.cache_type_v,
             flash=profile.flash_attention,
-            gpu_layers=profile.gpu_layers,
+            gpu_layers=profile.gpu_layers if option.gpu_layers is None else option.gpu_layers,
+            split=option.split,
+            variant=ask.variant,
             threads=profile.threads,
             flags=profile.engine_flags,
-            gpus=tuple(device for device in demand if device != HOST),
+            gpus=gpus,
             endpoint=self.config.engine.endpoint,
             home=home,
+            command=profile.command or (),
+            env=profile.env,
+            health=profile.health,
+            size=option.demand[place],
+            capacity=max(1, capacity.get(place, 1)),
         )
 
     def what_would_fit(self, ask: Ask, room: Mapping[str, int], devices: Mapping[str, Kind]) -> int | None:
         """For a request that exceeds every device: the largest context that would fit in ``room``, if any."""
+        if ask.profile not in self.config.models or self.profile(ask.profile).command is not None:
+            return None
 
         def fits(launch: Launch) -> bool:
-            options = self.options(ask.profile, launch, devices)
-            return any(all(need <= room.get(device, 0) for device, need in demand.items()) for demand in options)
+            found = options(self, ask.profile, launch, devices, Room(free={}, ceiling=room), spill=ask.spills)
+            return any(all(n <= room.get(d, 0) for d, n in option.demand.items()) for option in found)
 
         return largest_context(self.launch(ask.profile, Size(ctx=ask.context, slots=ask.spread)), fits, ask.context)
 
@@ -230,8 +262,10 @@ class Catalog:
         """What works, but hardly as meant: missing files, and words that the formula contradicts."""
         found = []
         for name, profile in self.config.models.items():
+            if profile.command is not None:
+                continue
             try:
-                found_now = self.formula(name, self.launch(name), Card() if on_gpu else None)
+                found_now = self.formula(name, self.launch(name), ("a GPU",) if on_gpu else ())
             except LmxdError as error:
                 found.append(f"models.{name}: {error}")
                 continue
@@ -256,5 +290,6 @@ def launch_of(plan: Plan) -> Launch:
         cache_type_v=plan.cache_type_v,
         flash=plan.flash,
         gpu_layers=plan.gpu_layers,
+        split=tuple(map(float, plan.split)),
         outputs_all=flags.computes_all_outputs(plan.flags),
     )

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
-from lmxd.core.words import Failure, InstanceId
+from lmxd.core.words import DeviceId, Failure, InstanceId
+from lmxd.daemon.prompts import PromptCache
 from lmxd.engines.engine import Command, Endpoint, Engine, Plan
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import Log, head, tail
@@ -44,6 +46,9 @@ class Launched:
     limits: Limits
     log: Log
     poll: float
+    locks: Sequence[asyncio.Lock]
+    """Of the devices that it loads on."""
+    prompts: PromptCache | None = None
     command: Command | None = None
     process: Process | None = None
     endpoint: Endpoint | None = None
@@ -61,15 +66,29 @@ class Launches:
         self._log_dir = log_dir
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._locks: dict[DeviceId, asyncio.Lock] = {}
 
-    def start(self, plan: Plan, engine: Engine, limits: Limits, idle_timeout: float) -> None:
-        """Launch an instance. Reports InstanceReady when it serves, InstanceExited when it is gone."""
+    def start(
+        self,
+        plan: Plan,
+        engine: Engine,
+        limits: Limits,
+        idle_timeout: float,
+        devices: Iterable[DeviceId],
+        prompts: PromptCache | None = None,
+    ) -> None:
+        """Launch an instance. Reports InstanceReady when it serves, InstanceExited when it is gone.
+
+        On each device one loads at a time, so that what it takes is not mistaken for another's.
+        """
         launched = Launched(
             plan=plan,
             engine=engine,
             limits=limits,
             log=Log(self._log_dir, plan.instance, limits.log_cap),
             poll=min(15.0, max(0.25, idle_timeout / 20)),
+            locks=[self._locks.setdefault(device, asyncio.Lock()) for device in sorted(devices)],
+            prompts=prompts,
         )
         self._launched[plan.instance] = launched
         self._spawn(self._live(launched))
@@ -81,7 +100,13 @@ class Launches:
             return
         launched.stopping = True
         if launched.process is not None:
-            self._spawn(launched.process.end(launched.limits.stop_timeout))
+            self._spawn(self._end(launched, launched.process))
+
+    async def _end(self, launched: Launched, process: Process) -> None:
+        """What it has in its prompt cache is kept, if that is wanted, before it is told to go."""
+        if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
+            await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
+        await process.end(launched.limits.stop_timeout)
 
     def check(self, instance: InstanceId) -> None:
         """Report what an instance is doing, as soon as it says so."""
@@ -111,7 +136,11 @@ class Launches:
     async def _live(self, launched: Launched) -> None:
         """One instance from its start to its end, which is reported whatever happens in between."""
         try:
-            failure = await self._bring_up(launched) or await self._attend(launched)
+            async with AsyncExitStack() as loading:
+                for lock in launched.locks:
+                    await loading.enter_async_context(lock)
+                failure = await self._bring_up(launched)
+            failure = failure or await self._attend(launched)
         except Exception as error:
             log.exception("%s", launched.plan.instance)
             failure = Failure(code="internal", message=f"lmxd failed at this instance: {error!r}")
@@ -122,7 +151,8 @@ class Launches:
 
     async def _attend(self, launched: Launched) -> Failure | None:
         """From readiness to exit. None when it ended as told."""
-        assert launched.process is not None
+        if launched.process is None:
+            return None  # it was told to stop before its turn to load came
         if not launched.stopping:
             launched.ready_at = time.monotonic()
             self._report(InstanceReady(at=launched.ready_at, instance=launched.plan.instance))
@@ -133,6 +163,8 @@ class Launches:
 
     async def _bring_up(self, launched: Launched) -> Failure | None:
         """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
+        if launched.stopping:
+            return None
         try:
             launched.command = launched.engine.command(launched.plan)
             output = launched.log.open()
@@ -159,6 +191,8 @@ class Launches:
             return self._failure(launched, launched.process.exited.result())
         if wrong := launched.engine.misplaced(launched.plan, head(launched.log.path)):
             return Failure(code="misplaced", message=wrong, log=self._last_words(launched))
+        if launched.prompts is not None and launched.endpoint is not None:
+            await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
         return None
 
     async def _until_ready(self, launched: Launched, process: Process) -> None:
@@ -223,6 +257,8 @@ def _pauses() -> Iterator[float]:
 def _endpoint(command: Command | None, process: Process) -> Endpoint | None:
     """Where it listens, once it does."""
     assert command is not None
+    if command.port is not None:
+        return Endpoint(url=f"http://127.0.0.1:{command.port}", key=command.key)
     if command.socket is not None:
         return (
             Endpoint(url="http://localhost", key=command.key, socket=command.socket)

@@ -12,18 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from lmxd.config.file import load
-from lmxd.config.schema import GIB, Config
+from lmxd.config.schema import Config
+from lmxd.config.section import GIB
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.admission import Admission
-from lmxd.core.words import Failure, Phase
+from lmxd.core.rules import Standing
+from lmxd.core.words import Ask, Phase
 from lmxd.daemon.answers import Answers
 from lmxd.daemon.catalog import Catalog, Size
-from lmxd.daemon.launches import Launches, Limits
+from lmxd.daemon.journal import Journal
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
+from lmxd.daemon.options import Room
+from lmxd.daemon.peaks import Peaks
+from lmxd.daemon.performer import Performer
 from lmxd.daemon.places import Places
 from lmxd.daemon.readings import device_reading, kinds, open_probes
+from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.service import Service
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.devices.watcher import Watcher
@@ -43,6 +49,8 @@ _FRESH = 0.05
 _RECLAIMING_PERIOD = 0.1
 _WAITING_PERIOD = 0.25
 _BUSY_PERIOD = 1.0
+_SPLIT_ANEW = 4
+"""For how many of those in front of the queue layers are divided anew by each look at several GPUs."""
 
 
 class Daemon:
@@ -53,8 +61,11 @@ class Daemon:
         self.where = where
         self._nvml = nvml
         self.admission = Admission()
-        self.launches = Launches(self.handle, where.logs)
+        self.performer = Performer(self)
+        self.launches = self.performer.launches
+        self.journal = Journal()
         self.answers = Answers(self)
+        self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
         self.listener = Listener(Service(self))
@@ -74,8 +85,9 @@ class Daemon:
         self.engine = LlamaServer(config.engine.path)
         self.warnings = warnings
         self._watcher = Watcher(probes, time.monotonic)
-        policy = config.admission_control
-        self.handle(e.PolicyChanged(at=time.monotonic(), queue_depth=policy.queue_depth, enforce=policy.enabled))
+        self.catalog.peaks = self.peaks.sizes
+        self.warnings += unknown_users(config)
+        self.handle(e.PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
@@ -83,8 +95,31 @@ class Daemon:
         await self.measure()
         on_gpu = Kind.GPU in self.device_kinds.values()
         self.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
+        await self._stand()
         for warning in self.warnings:
             log.warning("%s", warning)
+
+    async def _stand(self) -> None:
+        """Tell the core what is to run whether somebody asks or not."""
+        standing = []
+        for name, profile in self.catalog.config.models.items():
+            if profile.keep or profile.preload:
+                await self.warm(name)
+                try:
+                    ask = self.ask(name)
+                except LmxdError:
+                    continue  # it is among the warnings
+                standing.append(Standing(ask=ask, keep=profile.keep, preload=profile.preload))
+        self.handle(e.StandingChanged(at=time.monotonic(), standing=tuple(standing)))
+
+    def ask(self, name: str, size: Size = Size()) -> Ask:
+        """What the core is asked for by a request. LmxdError says what is wrong with it."""
+        accounts = self.admission.state.ledger.accounts
+        room = Room(
+            free={device: a.free for device, a in accounts.items()},
+            ceiling={device: a.ceiling for device, a in accounts.items()},
+        )
+        return self.catalog.ask(name, size, self.device_kinds, room)
 
     def _find_engine(self) -> str:
         try:
@@ -137,31 +172,10 @@ class Daemon:
 
     def _perform(self, decision: d.Decision) -> None:
         _log(decision)
-        match decision:
-            case d.StartInstance():
-                self._start(decision)
-            case d.StopInstance():
-                self.launches.stop(decision.instance)
-            case d.CheckActivity():
-                self.launches.check(decision.instance)
+        self.journal.note(decision)
+        self.performer.perform(decision)
         self.metrics.observe(decision)
         self.answers.tell(decision)
-
-    def _start(self, decision: d.StartInstance) -> None:
-        engine = self.catalog.config.engine
-        limits = Limits(
-            load_timeout=engine.load_timeout,
-            stop_timeout=engine.stop_timeout,
-            log_cap=int(engine.log_max_mb * 2**20),
-        )
-        try:
-            plan = self.catalog.plan(decision.instance, decision.ask, decision.demand, self.where.home)
-        except LmxdError as error:  # the file went away between the request and now
-            failure = Failure(code=error.code, message=str(error))
-            exited = e.InstanceExited(at=time.monotonic(), instance=decision.instance, failure=failure)
-            asyncio.get_running_loop().call_soon(self.handle, exited)
-            return
-        self.launches.start(plan, self.engine, limits, decision.ask.idle_timeout)
 
     def _schedule(self) -> None:
         """See to it that time passes for the core when something of its is due."""
@@ -192,13 +206,13 @@ class Daemon:
         state = self.admission.state
         if any(i.phase is Phase.RECLAIMING for i in state.instances.values()):
             return _RECLAIMING_PERIOD
-        if state.queue:
+        if len(state.queue):
             return _WAITING_PERIOD
         return _BUSY_PERIOD if state.instances else None
 
     async def measure(self) -> None:
         """One look at the devices, told to the core."""
-        pids = self.launches.pids()
+        pids = self.performer.pids()
         look = await self._watcher.look({pid for mine in pids.values() for pid in mine})
         self._begun = look.begun
         self.measured = look.measurements
@@ -211,19 +225,29 @@ class Daemon:
         }
         self.handle(e.MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         self.observer.see(look.begun, readings, self.launches, self.catalog)
+        self.peaks.see(readings, self.launches)
         self.learn()
         if before != self.device_kinds:
             self._ask_anew()
+            await self._stand()
+        elif len(self.catalog.cards) > 1:
+            self._ask_anew(_SPLIT_ANEW)
 
     def _settled(self, device: str) -> set[str]:
         ready = (i for i in self.admission.state.instances.values() if i.phase is Phase.READY)
-        return {i.id for i in ready if device in i.demand}
+        return {i.id for i in ready if device in i.demand and not i.ask.external}
 
-    def _ask_anew(self) -> None:
-        """Devices or profiles changed: say again what those who wait want, and where it could be placed."""
-        for ticket, waiting in list(self.answers.waiting.items()):
+    def _ask_anew(self, most: int | None = None) -> None:
+        """Devices or profiles changed, or how layers would be split: say again where what is waited for could go.
+
+        ``most``: for so many of those in front.
+        """
+        for ticket in [t.id for t in self.admission.state.queue][:most]:
+            waiting = self.answers.waiting[ticket]
+            if waiting.size is None:
+                continue  # a hold stays what it is
             try:
-                ask = self.catalog.ask(waiting.ask.profile, waiting.size, self.device_kinds)
+                ask = self.ask(waiting.ask.profile, waiting.size)
             except LmxdError:
                 continue  # its start will fail and say why
             self.handle(e.AskChanged(at=time.monotonic(), ticket=ticket, ask=ask))
@@ -258,9 +282,9 @@ def _log(decision: d.Decision) -> None:
     """One line for every grant, refusal, start, stop and end."""
     match decision:
         case d.StartInstance():
-            log.info("start %s: %s", decision.instance, dict(decision.demand))
+            log.info("start %s: %s, %s", decision.instance, dict(decision.option.demand), decision.why)
         case d.StopInstance():
-            log.info("stop %s: %s", decision.instance, decision.cause)
+            log.info("stop %s: %s, %s", decision.instance, decision.cause, decision.why)
         case d.GrantLease():
             log.info("grant %s on %s to uid %d", decision.lease, decision.instance, decision.owner.uid)
         case d.RefuseLease():
@@ -268,5 +292,7 @@ def _log(decision: d.Decision) -> None:
             log.info(
                 "refuse %s to uid %d: %s: %s", decision.ask.profile, decision.owner.uid, refusal.code, refusal.message
             )
+        case d.AskToYield():
+            log.info("ask uid %d to yield %s: %s", decision.owner.uid, decision.lease, decision.why)
         case d.EndLease():
             log.info("end %s on %s: %s %s", decision.lease, decision.instance, decision.reason, decision.detail)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmxd.estimate.learned import Card, Learned, Observation, kept
+from lmxd.files import replace_text
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +43,7 @@ class Observations:
         if self._path is None:
             return
         document = {"version": _VERSION, "observations": [asdict(o) for o in observations]}
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
-            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(document))
-            fresh.replace(self._path)
-        except OSError as error:  # it is still known, until the daemon ends
-            log.warning("%s: observations are not kept: %s", self._path, error.strerror)
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
+        replace_text(self._path, json.dumps(document))  # if not, it is still known until the daemon ends
 
 
 def _read(path: Path) -> tuple[Observation, ...]:

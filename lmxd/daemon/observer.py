@@ -39,8 +39,8 @@ class Observer:
                 launched = launches.get(instance)
                 if launched is None or launched.ready_at is None or launched.ready_at > begun:
                     continue
-                if len(launched.plan.gpus) > 1:
-                    continue  # its parts are not told apart
+                if len(launched.plan.gpus) > 1 or launched.plan.model is None or launched.plan.command:
+                    continue  # its parts are not told apart, or no formula is about it
                 if bool(launched.plan.gpus) != (reading.device != HOST):
                     continue  # its share of RAM beside a GPU
                 self._see(instance, launched, reading.device, taken.total, catalog)
@@ -61,6 +61,7 @@ class Observer:
 
     def _first(self, launched: Launched, device: str, total: int, catalog: Catalog) -> Observation | None:
         plan, card = launched.plan, catalog.card(device)
+        assert plan.model is not None
         launch = launch_of(plan)
         try:
             prior = replace(catalog.estimator, learned=NOTHING_LEARNED)

@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from lmxd.core.ledger import Account
 from lmxd.core.state import State
 from lmxd.daemon import views
-from lmxd.daemon.launches import Launches
+from lmxd.daemon.performer import Performer
 from lmxd.devices import processes
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import Kind, Measurement
@@ -22,12 +22,12 @@ def find(measured: Sequence[Measurement], wanted: str) -> Measurement:
     """The one device that ``wanted`` names. LmxdError if there is none, or more than one."""
     found = [x for x in measured if wanted in (x.id, x.ref)] or [x for x in measured if x.id.startswith(wanted)]
     if len(found) != 1:
-        which = "there is none of that name" if not found else "it begins the names of " + _names(found)
-        raise LmxdError("invalid_params", f"device is {wanted!r}, but {which}", f"name one of {_names(measured)}")
+        which = "there is none of that name" if not found else "it begins the names of " + names(found)
+        raise LmxdError("invalid_params", f"device is {wanted!r}, but {which}", f"name one of {names(measured)}")
     return found[0]
 
 
-def _names(measured: Sequence[Measurement]) -> str:
+def names(measured: Sequence[Measurement]) -> str:
     return ", ".join(x.id if x.ref == x.id else f"{x.ref} ({x.id})" for x in measured) or "none"
 
 
@@ -40,29 +40,28 @@ def foreign(found: Measurement, ours: Set[int]) -> list[o.Process]:
     return [o.Process(pid=pid, name=processes.name(pid), bytes=size) for size, pid in others[:LARGEST]]
 
 
-def why(state: State, launches: Launches, found: Measurement, foreign: list[o.Process]) -> o.Why:
+def why(state: State, performer: Performer, found: Measurement, foreign: list[o.Process]) -> o.Why:
     """Instances, foreign processes and what is kept back, on one device."""
     (device,) = views.devices(state, [found])
     account = state.ledger.accounts.get(found.id, Account(device=found.id))
     return o.Why(
         device=device,
-        instances=sorted(_instances(account, launches), key=lambda x: -x.bytes),
+        instances=sorted(_instances(account, performer), key=lambda x: -x.bytes),
         processes=foreign,
         withheld=account.withheld,
     )
 
 
-def _instances(account: Account, launches: Launches) -> list[o.Owner]:
+def _instances(account: Account, performer: Performer) -> list[o.Owner]:
     owners = []
     for instance, r in account.reservations.items():
-        launched = launches.get(instance)
         owners.append(
             o.Owner(
                 instance=instance,
                 bytes=r.charge,
                 promised=r.promised,
                 measured=r.measured,
-                pid=launched.process.pid if launched and launched.process else None,
+                pid=performer.pid(instance),
                 exited=r.exited_at is not None,
             )
         )

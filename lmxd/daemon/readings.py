@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from lmxd.config.schema import GIB, DeviceConfig, GpuConfig
+from lmxd.config.schema import DeviceConfig, GpuConfig
+from lmxd.config.section import GIB
 from lmxd.core.words import DeviceReading, InstanceId, Taken
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, Kind, Measurement, Probe

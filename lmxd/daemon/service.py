@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import secrets
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from lmxd import __version__
 from lmxd.core import events as e
 from lmxd.core.invariants import broken
-from lmxd.core.state import Lease, State
-from lmxd.core.words import Hold, Owner
-from lmxd.daemon import access, owners, views
-from lmxd.daemon.answers import Waiting
+from lmxd.core.state import State
+from lmxd.core.words import Hold
+from lmxd.daemon import access, explaining, owners, views
 from lmxd.daemon.catalog import Size
+from lmxd.daemon.requests import Requests
 from lmxd.daemon.views import explain
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
 from lmxd.rpc import estimates as es
+from lmxd.rpc import explanations as x
 from lmxd.rpc import framing, methods
+from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import owners as o
 from lmxd.rpc.server import Connection
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
-
-DEFAULT_TTL = 60.0
 
 
 class Service:
@@ -38,131 +40,56 @@ class Service:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._answers = daemon.answers
+        self._requests = Requests(daemon)
+        self._calls = self._table()
         self._started = time.monotonic()
 
     async def call(self, connection: Connection, id: framing.Id, method: str, params: m.Params) -> BaseModel:
         """One call. Raises LmxdError for a refusal."""
-        match params:
-            case m.RequestParams():
-                return await self._request(connection, id, params)
-            case m.RenewParams():
-                return self._renew(connection, params)
-            case m.LeaseParams():
-                return self._release(connection, params.lease)
-            case m.TicketParams():
-                return self._cancel(connection, params.ticket)
-            case es.EstimateParams():
-                return await self._estimate(params)
-            case es.ForgetParams():
-                return self._forget(connection, params)
-            case o.WhyParams():
-                return await self._why(params.device)
-            case m.LogsParams():
-                return self._logs(connection, params)
-            case m.InstanceParams():
-                return self._stop(connection, params.instance)
-            case m.HelloParams():
-                return self._hello(params)
-        match method:
-            case "describe":
-                return methods.describe()
-            case "status":
-                return await self._status()
-            case "devices":
-                return m.Devices(devices=await self._devices())
-            case "instances":
-                return m.Instances(instances=views.instances(self._state(), self._daemon.launches))
-            case "queue":
-                state = self._state()
-                return m.Queue(depth=state.queue_depth, tickets=views.queue(state))
-            case "models":
-                return await self._models()
-            case "estimates":
-                return views.estimates(self._daemon.observations.learned, self._daemon.catalog)
-            case "reload":
-                access.require_admin(connection.peer, "reload the configuration")
-                return m.Reloaded(path=str(self._daemon.config_path), warnings=await self._daemon.reload())
-            case "watch":
-                self._answers.watching[connection.id] = connection
-                return m.Watching()
-        raise AssertionError(f"{method} has no handler")
+        answer = self._calls[method](connection, id, params)
+        found: BaseModel = await answer if inspect.isawaitable(answer) else answer
+        return found
+
+    def _table(self) -> dict[str, Callable[[Connection, framing.Id, Any], Awaitable[BaseModel] | BaseModel]]:
+        """Method -> who answers it: connection, id and parameters in, a message out."""
+        daemon, requests = self._daemon, self._requests
+        return {
+            "hello": lambda c, i, p: self._hello(p),
+            "describe": lambda c, i, p: methods.describe(),
+            "request": requests.request,
+            "release": lambda c, i, p: requests.release(c, p.lease),
+            "renew": lambda c, i, p: requests.renew(c, p),
+            "cancel": lambda c, i, p: requests.cancel(c, p.ticket),
+            "hold": requests.hold,
+            "adopt": lambda c, i, p: requests.adopt(c, p),
+            "yield": lambda c, i, p: self._yield(c, p),
+            "unyield": lambda c, i, p: self._unyield(c, p.id),
+            "plan": lambda c, i, p: self._plan(c, p),
+            "explain": lambda c, i, p: explaining.explain(daemon, c.peer, p.id),
+            "status": lambda c, i, p: self._status(),
+            "devices": lambda c, i, p: self._all_devices(),
+            "why": lambda c, i, p: self._why(p.device),
+            "instances": lambda c, i, p: m.Instances(instances=views.instances(self._state(), daemon.performer)),
+            "queue": lambda c, i, p: self._queue(),
+            "models": lambda c, i, p: self._models(),
+            "estimate": lambda c, i, p: self._estimate(p),
+            "estimates": lambda c, i, p: views.estimates(daemon.observations.learned, daemon.catalog),
+            "forget": lambda c, i, p: self._forget(c, p),
+            "logs": lambda c, i, p: self._logs(c, p),
+            "stop": lambda c, i, p: self._stop(c, p.instance),
+            "reload": lambda c, i, p: self._reload(c),
+            "watch": lambda c, i, p: self._watch(c),
+        }
 
     def keeps(self, connection: Connection) -> bool:
         if connection.id in self._answers.watching:
             return True
-        held = self._daemon.admission.state.leases()
-        return any(x.hold is Hold.CONNECTION and x.owner.connection == connection.id for x in held)
+        held = self._state().leases.values()
+        return any(lease.hold is Hold.CONNECTION and lease.owner.connection == connection.id for lease in held)
 
     def left(self, connection: Connection) -> None:
         self._answers.watching.pop(connection.id, None)
         self._daemon.handle(e.ClientLeft(at=time.monotonic(), connection=connection.id))
-
-    # what clients call
-
-    async def _request(self, connection: Connection, id: framing.Id, params: m.RequestParams) -> m.Granted:
-        hold = Hold(params.hold)
-        if params.ttl is not None and hold is not Hold.TTL:
-            raise LmxdError("invalid_params", f"ttl is {params.ttl:g}, but hold is {hold}", "set hold to ttl")
-        size = Size(ctx=params.ctx, slots=params.slots)
-        await self._daemon.warm(params.model, size)
-        ask = self._daemon.catalog.ask(params.model, size, self._daemon.device_kinds)
-        self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
-        ticket, lease = f"t-{secrets.token_hex(4)}", f"l-{secrets.token_hex(4)}"
-        ttl = (params.ttl or DEFAULT_TTL) if hold is Hold.TTL else None
-        waiting = Waiting(
-            connection=connection,
-            request=id,
-            size=size,
-            ask=ask,
-            hold=hold,
-            ttl=ttl,
-            answer=asyncio.get_running_loop().create_future(),
-        )
-        self._answers.waiting[ticket] = waiting
-        self._daemon.handle(
-            e.LeaseRequested(
-                at=time.monotonic(),
-                ticket=ticket,
-                lease=lease,
-                owner=Owner(uid=connection.peer.uid, pid=connection.peer.pid, connection=connection.id),
-                ask=ask,
-                hold=hold,
-                ttl=ttl,
-                wait=params.wait,
-            )
-        )
-        return await waiting.answer
-
-    def _lease(self, connection: Connection, lease: str) -> Lease:
-        found = self._daemon.admission.state.lease(lease)
-        if found is None:
-            if lease in self._answers.ended:
-                why = self._answers.ended[lease]
-                raise LmxdError("lease_ended", f"lease {lease} has ended: {why}", "make a new request", {"reason": why})
-            raise LmxdError("unknown_lease", f"there is no lease {lease}", "lmxctl ps lists them")
-        access.require_owner(connection.peer, {found.owner.uid}, f"lease {lease}")
-        return found
-
-    def _release(self, connection: Connection, lease: str) -> m.Released:
-        self._lease(connection, lease)
-        self._daemon.handle(e.LeaseReleased(at=time.monotonic(), lease=lease))
-        return m.Released(lease=lease)
-
-    def _renew(self, connection: Connection, params: m.RenewParams) -> m.Renewed:
-        found = self._lease(connection, params.lease)
-        if params.ttl is not None and found.hold is not Hold.TTL:
-            raise LmxdError("invalid_params", f"lease {params.lease} is held by {found.hold}", "leave ttl out")
-        self._daemon.handle(e.LeaseRenewed(at=time.monotonic(), lease=params.lease, ttl=params.ttl))
-        expires_in = None if found.expires_at is None else found.expires_at - self._state().now
-        return m.Renewed(lease=params.lease, expires_in=expires_in)
-
-    def _cancel(self, connection: Connection, ticket: str) -> m.Cancelled:
-        found = self._state().ticket(ticket)
-        if found is None:
-            raise LmxdError("unknown_ticket", f"there is no request {ticket} waiting", "lmxctl queue lists them")
-        access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
-        self._daemon.handle(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
-        return m.Cancelled(ticket=ticket)
 
     def _stop(self, connection: Connection, instance: str) -> m.Stopped:
         access.require_admin(connection.peer, "stop an instance")
@@ -192,12 +119,53 @@ class Service:
         await self._daemon.measure()
         return views.devices(self._state(), self._daemon.measured)
 
+    async def _all_devices(self) -> m.Devices:
+        return m.Devices(devices=await self._devices())
+
+    def _queue(self) -> m.Queue:
+        return m.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._state()))
+
+    async def _plan(self, connection: Connection, params: x.PlanParams) -> x.Planned:
+        size = self._requests.size(connection, params)
+        await self._daemon.warm(params.model, size)
+        return explaining.plan(self._daemon, connection.peer, params, size)
+
+    async def _reload(self, connection: Connection) -> m.Reloaded:
+        access.require_admin(connection.peer, "reload the configuration")
+        return m.Reloaded(path=str(self._daemon.config_path), warnings=await self._daemon.reload())
+
+    def _watch(self, connection: Connection) -> m.Watching:
+        self._answers.watching[connection.id] = connection
+        return m.Watching()
+
     async def _why(self, wanted: str) -> o.Why:
         await self._daemon.measure()
-        found, launches = owners.find(self._daemon.measured, wanted), self._daemon.launches
-        ours = {pid for pids in launches.pids().values() for pid in pids}
+        found, performer = owners.find(self._daemon.measured, wanted), self._daemon.performer
+        ours = {pid for pids in performer.pids().values() for pid in pids}
         foreign = await asyncio.to_thread(owners.foreign, found, ours)
-        return owners.why(self._state(), launches, found, foreign)
+        return owners.why(self._state(), performer, found, foreign)
+
+    async def _yield(self, connection: Connection, params: h.YieldParams) -> h.Yielded:
+        access.require_admin(connection.peer, "have a device yielded")
+        await self._daemon.measure()
+        measured = self._daemon.measured
+        if params.device is None and len(measured) > 1:
+            raise LmxdError("invalid_params", "device: there are several", f"name one of {owners.names(measured)}")
+        device = owners.find(measured, params.device or measured[0].id).id
+        id = f"y-{secrets.token_hex(4)}"
+        self._daemon.handle(
+            e.YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts)
+        )
+        account = self._state().ledger.accounts[device]
+        free = account.yielded + min(0, account.headroom)
+        return h.Yielded(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
+
+    def _unyield(self, connection: Connection, id: str) -> h.YieldOver:
+        access.require_admin(connection.peer, "end a yield")
+        if not any(id in a.yields for a in self._state().ledger.accounts.values()):
+            raise LmxdError("unknown_id", f"there is no yield {id}", "it may be over already")
+        self._daemon.handle(e.YieldEnded(at=time.monotonic(), id=id))
+        return h.YieldOver(id=id)
 
     async def _status(self) -> m.Status:
         devices = await self._devices()
@@ -206,13 +174,13 @@ class Service:
             version=__version__,
             uptime=time.monotonic() - self._started,
             engine=self._daemon.engine_name,
-            admission=state.enforce,
+            admission=state.policy.enforce,
             draining=state.draining,
             devices=devices,
             instances=len(state.instances),
-            leases=sum(1 for _ in state.leases()),
+            leases=len(state.leases),
             waiting=len(state.queue),
-            queue_depth=state.queue_depth,
+            queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
             warnings=self._daemon.warnings,
         )
@@ -227,12 +195,18 @@ class Service:
         launch = self._daemon.catalog.launch(name)
         view = m.Model(model=name, ctx=launch.context, slots=profile.slots, bytes={}, running=running)
         try:
-            options = self._daemon.catalog.options(name, launch, self._daemon.device_kinds)
-            charge = {device: need for demand in options for device, need in demand.items()}
-            path, basis = str(self._daemon.catalog.path(name)), self._daemon.catalog.basis(name)
-            return view.model_copy(update={"bytes": charge, "basis": basis, "path": path})
+            ask = self._daemon.ask(name)
+            charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.demand.items()}
+            path, basis = self._daemon.catalog.place(name), self._daemon.catalog.basis(name)
+            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": path})
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
+        failed = self._state().failed.get(ask.launch)
+        if failed is None:
+            return view
+        left = max(0.0, failed.until - time.monotonic())
+        problem = f"it failed to load: {failed.failure.message}" if left else None
+        return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
 
     def _forget(self, connection: Connection, params: es.ForgetParams) -> es.Forgotten:
         access.require_admin(connection.peer, "forget what was learned")

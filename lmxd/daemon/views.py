@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lmxd.config.schema import GIB
+from lmxd.config.section import GIB
+from lmxd.core import placement
 from lmxd.core.decisions import ReportProgress
+from lmxd.core.forecast import Forecast, dates, starting
+from lmxd.core.instances import Instance, Ticket
 from lmxd.core.ledger import Account
-from lmxd.core.placement import shortfalls
-from lmxd.core.state import Instance, State, Ticket
+from lmxd.core.reports import blockers
+from lmxd.core.state import State
 from lmxd.core.words import Refusal, Shortfall
 from lmxd.daemon.catalog import Catalog, Size
-from lmxd.daemon.launches import Launches
+from lmxd.daemon.performer import Performer
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned
 from lmxd.rpc import estimates as es
 from lmxd.rpc import framing
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 
 
 def devices(state: State, measured: Sequence[Measurement]) -> list[m.Device]:
@@ -40,28 +44,30 @@ def _device(state: State, found: Measurement) -> m.Device:
         foreign=account.foreign,
         charged=account.charged,
         reclaiming=account.reclaiming,
+        yielded=account.yielded,
         headroom=account.headroom,
         unavailable=found.unavailable,
     )
 
 
-def instances(state: State, launches: Launches) -> list[m.Instance]:
-    return [_instance(state, launches, i) for i in state.instances.values()]
+def instances(state: State, performer: Performer) -> list[m.Instance]:
+    return [_instance(state, performer, i) for i in state.instances.values()]
 
 
-def _instance(state: State, launches: Launches, i: Instance) -> m.Instance:
-    launched = launches.get(i.id)
+def _instance(state: State, performer: Performer, i: Instance) -> m.Instance:
+    launched = performer.launches.get(i.id)
     return m.Instance(
         instance=i.id,
         model=i.ask.profile,
         phase=i.phase.value,
-        pid=launched.process.pid if launched and launched.process else None,
+        pid=performer.pid(i.id),
         endpoint=launched.endpoint.url if launched and launched.endpoint else None,
         ctx=i.ask.context,
         slots=i.ask.spread,
         busy=i.busy,
         idle=state.now - i.active_at,
-        idle_timeout=None if i.ask.pin else i.ask.idle_timeout,
+        idle_timeout=None if i.ask.pin or i.ask.external else i.ask.idle_timeout,
+        yield_in=None if i.yielding is None else i.yielding.by - state.now,
         age=state.now - i.started_at,
         promised=dict(i.demand),
         measured=state.ledger.measured(i.id),
@@ -83,32 +89,38 @@ def _instance(state: State, launches: Launches, i: Instance) -> m.Instance:
 
 def queue(state: State) -> list[m.Ticket]:
     """Those that start first, then those that wait, in order."""
-    starting = [_ticket(state, t, 0, i.id) for i in state.instances.values() for t in i.tickets.values()]
-    waiting = [_ticket(state, t, position, None) for position, t in enumerate(state.queue.values(), start=1)]
-    return starting + waiting
+    begun = [_ticket(state, t, 0, starting(state, t), ()) for i in state.instances.values() for t in i.tickets.values()]
+    waiting, forecast = list(state.queue), Forecast(state)
+    dated = enumerate(zip(waiting, dates(state, waiting), strict=True), start=1)
+    return begun + [_ticket(state, t, n, eta, blockers(state, t, forecast)) for n, (t, eta) in dated]
 
 
-def _ticket(state: State, t: Ticket, position: int, instance: str | None) -> m.Ticket:
+def _ticket(state: State, t: Ticket, position: int, eta: float | None, waits_for: Iterable[str]) -> m.Ticket:
     return m.Ticket(
         ticket=t.id,
         model=t.ask.profile,
         uid=t.owner.uid,
         pid=t.owner.pid,
         position=position,
+        priority=t.ask.priority,
         waited=state.now - t.asked_at,
-        instance=instance,
-        shortfalls=_shortfalls(shortfalls(state, t.ask.options)) if position else [],
+        eta=eta,
+        waits_for=list(waits_for),
+        instance=t.instance,
+        shortfalls=shortfalls(placement.shortfalls(state, t.ask.options)) if position else [],
     )
 
 
-def progress(decision: ReportProgress, request: framing.Id) -> m.Progress:
-    return m.Progress(
+def progress(decision: ReportProgress, request: framing.Id) -> n.Progress:
+    return n.Progress(
         request=request,
         ticket=decision.ticket,
         position=decision.position,
         state="queued" if decision.position else "starting",
+        eta=decision.eta,
+        waits_for=list(decision.waits_for),
         instance=decision.instance,
-        shortfalls=_shortfalls(decision.shortfalls),
+        shortfalls=shortfalls(decision.shortfalls),
     )
 
 
@@ -116,7 +128,9 @@ def refusal(refusal: Refusal) -> dict[str, object]:
     """The figures of a "no", for ``data`` of the error."""
     data: dict[str, object] = {}
     if refusal.shortfalls:
-        data["shortfalls"] = [s.model_dump(mode="json") for s in _shortfalls(refusal.shortfalls)]
+        data["shortfalls"] = [s.model_dump(mode="json") for s in shortfalls(refusal.shortfalls)]
+    if refusal.retry_in is not None:
+        data["retry_in"] = refusal.retry_in
     if refusal.failure is not None:
         data["failure"] = {
             "code": refusal.failure.code,
@@ -126,7 +140,7 @@ def refusal(refusal: Refusal) -> dict[str, object]:
     return data
 
 
-def _shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
+def shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
     return [
         m.Shortfall(
             device=s.device,
@@ -134,7 +148,9 @@ def _shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
             have=s.have,
             ceiling=s.ceiling,
             capacity=s.capacity,
-            holders=[m.Holder(name=h.name, bytes=h.bytes, phase=h.phase, leases=h.leases) for h in s.holders],
+            holders=[
+                m.Holder(name=h.name, bytes=h.bytes, phase=h.phase, leases=h.leases, since=h.since) for h in s.holders
+            ],
             unavailable=s.unavailable,
         )
         for s in found
@@ -149,8 +165,8 @@ def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]
     """What a model would take, by part, beside what was declared for it."""
     launch, declared = catalog.launch(name, size), catalog.profile(name).estimated_memory_gb
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU and catalog.goes_to_gpu(launch, devices)]
-    found = [catalog.formula(name, launch, catalog.card(gpu)) for gpu in gpus]
-    first = found[0] if found else catalog.formula(name, launch, None)
+    found = [catalog.formula(name, launch, (gpu,)) for gpu in gpus]
+    first = found[0] if found else catalog.formula(name, launch, ())
     return es.Estimated(
         model=name,
         ctx=launch.context,

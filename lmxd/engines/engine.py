@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,12 +13,15 @@ class Plan:
     """What was admitted: the exact size and place that an engine must start with.
 
     ``context`` is tokens per slot, ``gpu_layers`` None means all. ``gpus`` are UUIDs; empty
-    means RAM. ``home`` is a directory of the daemon's for key and socket files.
+    means RAM. ``split`` are the layers on each of them. ``home`` is a directory of the daemon's for
+    key and socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours;
+    ``size`` of ``capacity`` bytes of the (first) device is what it may take. ``prompts``: a directory
+    for its prompt cache.
     """
 
     instance: str
     profile: str
-    model: Path
+    model: Path | None
     context: int
     slots: int
     batch: int
@@ -32,17 +35,26 @@ class Plan:
     gpus: tuple[str, ...]
     endpoint: str
     home: Path
+    split: tuple[int, ...] = ()
+    variant: str = ""
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    health: str = "/health"
+    size: int = 0
+    capacity: int = 1
+    prompts: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """What to execute. ``socket`` is where it will listen, or None for a loopback port of its own choice."""
+    """What to execute. It will listen on ``socket``, or on ``port``; neither: on a loopback port of its own choice."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     key: str
     key_file: Path
-    socket: Path | None
+    socket: Path | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +93,14 @@ class Engine(Protocol):
 
     async def ready(self, endpoint: Endpoint) -> bool:
         """Whether it serves requests by now."""
+        ...
+
+    async def save(self, endpoint: Endpoint, slots: int) -> bool:
+        """Write the prompt cache of each slot to the plan's directory; whether all of them were."""
+        ...
+
+    async def restore(self, endpoint: Endpoint, slots: int) -> bool:
+        """Read them back."""
         ...
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -102,7 +102,7 @@ class _Books(Collector):
         up = GaugeMetricFamily("lmxd_device_available", "Whether a device can be measured.", labels=["device"])
         for a in self._state.ledger.accounts.values():
             up.add_metric([a.device], float(a.unavailable is None))
-            for name in ("capacity", "margin", "foreign", "charged", "reclaiming", "headroom"):
+            for name in ("capacity", "margin", "foreign", "charged", "reclaiming", "yielded", "headroom"):
                 size.add_metric([a.device, name], getattr(a, name))
         instances = GaugeMetricFamily("lmxd_instances", "Instances by phase.", labels=["phase"])
         for phase in Phase:
@@ -111,5 +111,9 @@ class _Books(Collector):
         yield size
         yield up
         yield instances
-        yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=sum(1 for _ in self._state.leases()))
+        yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=len(self._state.leases))
         yield GaugeMetricFamily("lmxd_queue_length", "Requests that wait.", value=len(self._state.queue))
+        counts = CounterMetricFamily("lmxd_admission", "What admission did besides.", labels=["what"])
+        for what in ("backfilled", "thrash"):
+            counts.add_metric([what], self._state.counts[what])
+        yield counts

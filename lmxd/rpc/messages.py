@@ -38,8 +38,19 @@ class Size(Params):
     slots: int | None = Field(None, ge=1, le=256, description="concurrent generations")
 
 
-class RequestParams(Size):
+class Wish(Size):
     model: Name = Field(description="a profile of the configuration")
+    priority: int | None = Field(None, ge=-100, le=100, description="class in the queue; by default the profile's")
+    exclusive: bool = Field(False, description="an instance that nobody else has a lease on")
+    cpu_spill: bool | None = Field(None, description="layers may run in RAM; by default as the profile says")
+    deadline: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
+        None, description="seconds within which it must be granted; refused at once if that cannot be"
+    )
+
+
+class Terms(Params):
+    """How long to wait for a lease, and what keeps it."""
+
     wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"
     )
@@ -47,6 +58,10 @@ class RequestParams(Size):
     ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds that a lease held by ttl lives without renew; 60 by default"
     )
+
+
+class RequestParams(Wish, Terms):
+    pass
 
 
 class LeaseParams(Params):
@@ -115,6 +130,7 @@ class Holder(Result):
     bytes: int
     phase: str
     leases: int = 0
+    since: float | None = Field(None, description="for so many seconds")
 
 
 class Shortfall(Result):
@@ -130,7 +146,7 @@ class Shortfall(Result):
 
 
 class Device(Result):
-    """headroom = min(limit, capacity - margin - foreign) - charged - reclaiming."""
+    """headroom = min(limit, capacity - margin - foreign - yielded) - charged - reclaiming."""
 
     id: str
     ref: str
@@ -144,6 +160,7 @@ class Device(Result):
     foreign: int
     charged: int
     reclaiming: int
+    yielded: int = Field(0, description="kept free for others, on request")
     headroom: int
     unavailable: str | None = None
 
@@ -178,6 +195,7 @@ class Instance(Result):
     measured: dict[str, int] = {}
     charged: dict[str, int] = Field(description="the larger of both")
     leases: list[LeaseInfo]
+    yield_in: float | None = Field(None, description="its holders were asked to yield within so many seconds")
 
 
 class Instances(Result):
@@ -190,7 +208,10 @@ class Ticket(Result):
     uid: int
     pid: int
     position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
+    priority: int = 0
     waited: float
+    eta: float | None = Field(None, description="seconds until the lease is expected; null where nothing can be said")
+    waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
     shortfalls: list[Shortfall] = []
 
@@ -209,6 +230,8 @@ class Model(Result):
     basis: str | None = None
     running: int
     problem: str | None = Field(None, description="why a request for it would be refused")
+    failures: int = Field(0, description="launches that failed in a row")
+    retry_in: float | None = Field(None, description="seconds before a failed launch is tried again")
 
 
 class Models(Result):
@@ -252,31 +275,3 @@ class Described(Result):
     protocol: str
     methods: dict[str, Any]
     notifications: dict[str, Any]
-
-
-class Progress(Result):
-    """Notification ``lmxd.progress``: where a waiting request stands."""
-
-    request: str | int | float | None
-    ticket: str
-    position: int
-    state: Literal["queued", "starting"]
-    instance: str | None = None
-    shortfalls: list[Shortfall] = []
-
-
-class LeaseEnded(Result):
-    """Notification ``lmxd.lease_ended``: a lease of this connection ended, other than by its release."""
-
-    lease: str
-    instance: str
-    reason: str
-    detail: str = ""
-
-
-class Happened(Result):
-    """Notification ``lmxd.event``, to those who watch: one decision of the daemon."""
-
-    event: str
-    at: float = Field(description="seconds since the epoch")
-    model_config = ConfigDict(extra="allow", frozen=True)

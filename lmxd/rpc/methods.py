@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from lmxd.rpc import estimates as es
+from lmxd.rpc import explanations as x
+from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 from lmxd.rpc import owners as o
 
 METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
@@ -15,6 +18,12 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "cancel": (m.TicketParams, m.Cancelled, "take a waiting request out of the queue"),
     "status": (m.Nothing, m.Status, "the daemon and its devices at a glance"),
     "devices": (m.Nothing, m.Devices, "bytes by device, measured now"),
+    "hold": (h.HoldParams, h.Held, "a lease of bytes for a process of one's own"),
+    "adopt": (h.AdoptParams, h.Adopted, "say which process uses a hold"),
+    "yield": (h.YieldParams, h.Yielded, "keep bytes of a device free for others (administrators)"),
+    "unyield": (h.UnyieldParams, h.YieldOver, "use them again, before the time is over (administrators)"),
+    "plan": (x.PlanParams, x.Planned, "what a request would come to now, without any effect"),
+    "explain": (x.ExplainParams, x.Explained, "what happened to a request, a lease or an instance, and why"),
     "why": (o.WhyParams, o.Why, "to whom the bytes of a device belong, measured now"),
     "instances": (m.Nothing, m.Instances, "instances and their leases"),
     "queue": (m.Nothing, m.Queue, "requests that wait or start, in order"),
@@ -30,9 +39,10 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
 """Method -> parameters, result, one line. On the wire each is ``lmxd.NAME``; the prefix may be left out."""
 
 NOTIFICATIONS: dict[str, type[m.Result]] = {
-    "lmxd.progress": m.Progress,
-    "lmxd.lease_ended": m.LeaseEnded,
-    "lmxd.event": m.Happened,
+    "lmxd.progress": n.Progress,
+    "lmxd.yield": n.YieldAsked,
+    "lmxd.lease_ended": n.LeaseEnded,
+    "lmxd.event": n.Happened,
 }
 
 

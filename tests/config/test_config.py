@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from lmxd.config.file import load, parse
-from lmxd.config.schema import Config, Profile
+from lmxd.config.profile import Profile
+from lmxd.config.schema import Config
 from lmxd.errors import ConfigError
 
 AS_PRINTED = """

@@ -9,7 +9,6 @@ from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.rules import Policy
 from lmxd.core.words import Failure, Hold, Option, Phase
 
 

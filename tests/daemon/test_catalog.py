@@ -23,8 +23,8 @@ def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
 
 
 def bytes_of(made: Catalog, **size: int) -> int:
-    (demand,) = made.ask("m", Size(**size), GPU).options
-    return demand["GPU-a"]
+    (option,) = made.ask("m", Size(**size), GPU).options
+    return option.demand["GPU-a"]
 
 
 def test_the_users_word_counts_for_the_profile_as_it_stands(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 from lmxd.rpc import owners as o
 
 GIB = 2**30
@@ -60,7 +60,7 @@ async def test_foreign_memory_is_seen_and_waited_for(tmp_path: Path) -> None:
     async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
         (device,) = (await lmxd.devices()).devices
         assert device.foreign == 18 * GIB
-        told: list[m.Progress] = []
+        told: list[n.Progress] = []
         request = asyncio.create_task(lmxd.request("a", on_progress=told.append))
         await h.until(lambda: bool(told))
         assert [x.name for x in told[0].shortfalls[0].holders] == ["foreign"]

@@ -12,6 +12,7 @@ from house import House, http, model
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 
 HALF = {"estimated_memory_gb": 0.4}
 ROOM_FOR_TWO = {"gpu": {"device": "host", "max_memory_gb": 1}}
@@ -54,7 +55,7 @@ async def test_a_unix_socket_endpoint(tmp_path: Path) -> None:
 async def test_three_agents_and_room_for_two(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as one, h.client() as two, h.client() as three:
         first, _ = await asyncio.gather(one.request("a"), two.request("b"))
-        told: list[m.Progress] = []
+        told: list[n.Progress] = []
         third = asyncio.create_task(three.request("c", on_progress=told.append))
         await h.until(lambda: bool(told))
         assert (told[0].state, told[0].position) == ("queued", 1)
@@ -193,7 +194,7 @@ async def test_a_ttl_lease_outlives_its_connection_but_not_its_ttl(tmp_path: Pat
         async with h.client() as asks:
             lease = await asks.request("a", hold="ttl", ttl=0.6)
         assert (await lmxd.renew(lease.lease)).expires_in == pytest.approx(0.6, abs=0.1)
-        await h.until(lambda: not list(h.state.leases()))
+        await h.until(lambda: not list(h.state.leases))
         with pytest.raises(LmxdError) as caught:
             await lmxd.release(lease.lease)
         assert caught.value.data["reason"] == "ttl_expired"
@@ -205,7 +206,7 @@ async def test_an_explicit_lease_lasts_until_release(tmp_path: Path) -> None:
             lease = await asks.request("a", hold="explicit")
         assert [x.lease for i in (await lmxd.instances()).instances for x in i.leases] == [lease.lease]
         await lmxd.release(lease.lease)
-        assert list(h.state.leases()) == []
+        assert list(h.state.leases) == []
 
 
 FAILURES = {

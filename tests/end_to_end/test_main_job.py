@@ -16,6 +16,7 @@ from lmxd_process import Lmxd, ask, get_over, lease_from, post
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 
 Make = Callable[..., Lmxd]
 
@@ -37,7 +38,7 @@ def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
         assert "Paris" in ask(leases["one"])
         assert "Paris" in ask(leases["two"])
 
-        told: list[m.Progress] = []
+        told: list[n.Progress] = []
         third: list[m.Granted] = []
         with running.client() as client:
             waits = threading.Thread(target=lambda: third.append(client.request("smollm2", on_progress=told.append)))

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from lmxd.engines.engine import Command, Plan
+from lmxd.engines.launching import new_key, placed
 from lmxd.engines.llama_cpp.binary import Binary, environment
-from lmxd.errors import LmxdError
 
 
 def command(binary: Binary, plan: Plan) -> Command:
     """Everything that decides about memory is said explicitly; ``--fit`` is off, so that nothing is changed."""
-    key, key_file = secrets.token_urlsafe(32), plan.home / f"{plan.instance}.key"
+    key, key_file = new_key(plan)
     socket = plan.home / f"{plan.instance}.sock" if plan.endpoint == "unix" else None
-    _write_key(key_file, key)
     if socket is not None:
         socket.unlink(missing_ok=True)  # llama-server never removes its socket, nor binds over one
     argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_service(binary, plan, key_file, socket)]
-    env = environment() | {
-        "CUDA_VISIBLE_DEVICES": ",".join(plan.gpus),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "LMXD_INSTANCE": plan.instance,
-        "LMXD_HOME": str(plan.home),
-    }
-    return Command(argv=(*argv, *plan.flags), env=env, key=key, key_file=key_file, socket=socket)
-
-
-def _write_key(path: Path, key: str) -> None:
-    try:
-        path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(key + "\n")
-    except OSError as error:
-        raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
+    return Command(
+        argv=(*argv, *plan.flags), env=environment() | placed(plan), key=key, key_file=key_file, socket=socket
+    )
 
 
 def _size(binary: Binary, plan: Plan) -> Iterator[str]:
@@ -62,6 +46,8 @@ def _flash(binary: Binary, flash: str) -> Iterator[str]:
 def _place(binary: Binary, plan: Plan) -> Iterator[str]:
     if plan.gpus:
         yield from ("-ngl", "999" if plan.gpu_layers is None else str(plan.gpu_layers))
+        if plan.split:
+            yield from ("-sm", "layer", "-ts", ",".join(map(str, plan.split)))
         return
     yield from ("-ngl", "0")
     yield from _known(binary, "--device", "none")
@@ -74,6 +60,8 @@ def _place(binary: Binary, plan: Plan) -> Iterator[str]:
 
 def _service(binary: Binary, plan: Plan, key_file: Path, socket: Path | None) -> Iterator[str]:
     yield from ("--host", str(socket)) if socket else ("--host", "127.0.0.1", "--port", "0")
+    if plan.prompts is not None:
+        yield from ("--slot-save-path", f"{plan.prompts}/")
     yield from ("--api-key-file", str(key_file), "--metrics", "--slots")
     yield from _known(binary, "--offline")
     yield from _known(binary, "--no-ui") if binary.knows("--no-ui") else _known(binary, "--no-webui")

@@ -14,6 +14,8 @@ from lmxd.engines.engine import Diagnosis
 
 _BUFFER = re.compile(r"(\S+) +(?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+
 _REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "out_of_memory",
@@ -55,6 +57,12 @@ def buffers(log: Sequence[str]) -> dict[str, float]:
         if match := _BUFFER.search(line):
             sizes[match[1]] = sizes.get(match[1], 0.0) + float(match[2])
     return sizes
+
+
+def offloaded(log: Sequence[str]) -> tuple[int, int] | None:
+    """(layers on GPUs, all layers) as the log says it last; None if it does not."""
+    found = [match for line in log if (match := _OFFLOADED.search(line))]
+    return (int(found[-1][1]), int(found[-1][2])) if found else None
 
 
 def diagnose(status: int | None, log: Sequence[str]) -> Diagnosis:

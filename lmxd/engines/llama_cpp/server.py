@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
+from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+_SLOT_TIMEOUT: Final = 30.0
 _SAMPLE: Final = re.compile(r"^llamacpp:(\w+) ([-+.\deE]+)$", re.MULTILINE)
 _WORK: Final = ("prompt_tokens_total", "prompt_tokens_cached_total", "tokens_predicted_total", "n_decode_total")
 _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
@@ -34,11 +33,11 @@ class LlamaServer:
         return command(self.binary(), plan)
 
     async def ready(self, endpoint: Endpoint) -> bool:
-        status, _ = await _get(endpoint, "/health")
+        status, _ = await get(endpoint, "/health")
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        status, text = await _get(endpoint, "/metrics")
+        status, text = await get(endpoint, "/metrics")
         if status != 200:
             return None
         samples = {name: float(value) for name, value in _SAMPLE.findall(text)}
@@ -48,9 +47,17 @@ class LlamaServer:
         work = sum(samples.get(name, 0.0) for name in _WORK)
         return Activity(busy=busy, work=work, prompted=samples.get("prompt_tokens_total", 0.0))
 
+    async def save(self, endpoint: Endpoint, slots: int) -> bool:
+        return await _all_slots(endpoint, slots, "save")
+
+    async def restore(self, endpoint: Endpoint, slots: int) -> bool:
+        return await _all_slots(endpoint, slots, "restore")
+
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         """A build without the GPU's backend loads into RAM, and says that all layers are offloaded."""
         sizes = logs.buffers(log)
+        if plan.gpus and plan.gpu_layers is None and (layers := logs.offloaded(log)) and layers[0] < layers[1]:
+            return f"all layers were to run on a GPU, but {layers[1] - layers[0]} of {layers[1]} run in RAM"
         if not plan.gpus or plan.gpu_layers == 0 or not sizes:
             return None
         if not any(_ON_GPU.match(place) for place in sizes):
@@ -64,14 +71,11 @@ class LlamaServer:
         return logs.diagnose(status, log)
 
 
-async def _get(endpoint: Endpoint, path: str) -> tuple[int, str]:
-    """(status, body); status 0 if there is no answer."""
-    connector = aiohttp.UnixConnector(str(endpoint.socket)) if endpoint.socket else aiohttp.TCPConnector()
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
-            session.get(endpoint.url + path, headers={"Authorization": f"Bearer {endpoint.key}"}) as answer,
-        ):
-            return answer.status, await answer.text()
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return 0, ""
+async def _all_slots(endpoint: Endpoint, slots: int, action: str) -> bool:
+    """Save or restore what each slot has of its last prompt."""
+    done = True
+    for slot in range(slots):
+        file = {"filename": f"slot-{slot}.bin"}
+        status, _ = await post(endpoint, f"/slots/{slot}?action={action}", file, _SLOT_TIMEOUT)
+        done = done and status == 200
+    return done

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 from lmxd.rpc.client.wire import OnNotification, OnProgress, default_socket, failure, frame, lost, unavailable
 
 T = TypeVar("T", bound=BaseModel)
@@ -96,7 +97,7 @@ class AsyncClient:
         params = message.get("params", {})
         if message["method"] == "lmxd.progress":
             if told := self._progress.get(params.get("request")):
-                told(m.Progress.model_validate(params))
+                told(n.Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 from lmxd.rpc.client.wire import OnNotification, OnProgress, default_socket, failure, frame, lost, unavailable
 
 ANSWER_TIMEOUT = 30.0
@@ -102,7 +103,7 @@ class Client:
         params = message.get("params", {})
         if message["method"] == "lmxd.progress":
             if on_progress and params.get("request") == id:
-                on_progress(m.Progress.model_validate(params))
+                on_progress(n.Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
 

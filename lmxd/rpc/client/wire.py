@@ -9,10 +9,10 @@ from typing import Any
 
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.rpc import framing
-from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
-OnProgress = Callable[[m.Progress], None]
+OnProgress = Callable[[n.Progress], None]
 OnNotification = Callable[[str, dict[str, Any]], None]
 
 

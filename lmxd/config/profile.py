@@ -1,0 +1,165 @@
+"""One entry of ``models``: what a client may ask for by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
+
+from lmxd.config.section import Gigabytes, Seconds, Section, on_off
+from lmxd.engines.llama_cpp import flags
+from lmxd.gguf.types import CACHE_TYPES
+
+PLACES: Final = frozenset(
+    ("port", "device", "memory_fraction", "memory_mb", "model", "ctx", "slots", "name", "key_file")
+)
+"""What is filled in in the words of ``command``; in ``env`` also {key}, which belongs on no command line."""
+
+_POLICY: Final = {
+    "context_length",
+    "slots",
+    "estimated_memory_gb",
+    "priority",
+    "share",
+    "split",
+    "cpu_spill",
+    "pin",
+    "keep",
+    "preload",
+    "suspend",
+    "idle_timeout",
+}
+"""Settings that two interchangeable launches need not share."""
+
+
+def _gpu_layers(value: object) -> int | None:
+    if value == "all":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError("give a number of layers from 0 up, or all")
+
+
+def _check_places(word: str, known: frozenset[str]) -> None:
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(word) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"{word!r}: {error}; a brace itself is written twice") from error
+    if found - known:
+        raise ValueError(f"{word!r}: known are {', '.join('{' + name + '}' for name in sorted(known))}")
+
+
+class Profile(Section):
+    """One entry of ``models``: what a client may ask for by name."""
+
+    path: Path | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
+    context_length: int | None = Field(
+        None,
+        ge=1,
+        le=2**27,
+        description="tokens that one slot can hold; by default 4096, or what the model was trained for",
+    )
+    slots: int = Field(1, ge=1, le=256, description="leases that an instance can carry at once")
+    gpu_layers: Annotated[int | None, PlainValidator(_gpu_layers)] = Field(
+        None, description="how many layers go to the GPU, the output layer counted first; all by default"
+    )
+    batch_size: int = Field(2048, ge=1, le=2**20, description="as -b")
+    ubatch_size: int = Field(
+        512, ge=1, le=2**20, description="as -ub: larger is faster with long prompts, and takes more"
+    )
+    cache_type_k: str = Field("f16", description="of " + ", ".join(CACHE_TYPES))
+    cache_type_v: str = Field("f16", description="likewise; a quantized one needs flash attention")
+    flash_attention: Annotated[Literal["auto", "on", "off"], BeforeValidator(on_off)] = Field(
+        "auto", description="auto: where the GPU has a kernel for the model's heads"
+    )
+    threads: int | None = Field(None, ge=1, le=4096, description="as -t; by default the engine's choice")
+    engine_flags: tuple[str, ...] = Field((), description="further flags of llama-server, from an allow-list")
+    estimated_memory_gb: Gigabytes | None = Field(None, description="your word for the bytes; else the estimator's")
+    priority: int = Field(
+        0, ge=-100, le=100, description="class of requests, unless they say one; the lower is evicted first"
+    )
+    share: Literal["compatible", "never"] = Field(
+        "compatible", description="whether leases share an instance's slots, or have it alone one after the other"
+    )
+    split: bool = Field(True, description="over several GPUs, if it fits no single one")
+    cpu_spill: bool = Field(False, description="layers may run in RAM if the GPU has no room for all")
+    pin: bool = Field(False, description="once started, neither evicted nor reaped")
+    keep: int = Field(0, ge=0, le=64, description="instances that always run, as long as there is room")
+    preload: bool = Field(False, description="one instance is started with lmxd")
+    suspend: bool = Field(False, description="an ended instance's prompt cache is kept on disk for its next start")
+    command: tuple[str, ...] | None = Field(
+        None, description="another engine's command line, with {port} {device} {memory_fraction} and more filled in"
+    )
+    env: dict[str, str] = Field({}, description="environment of command; {key} is the instance's API key")
+    health: str = Field("/health", pattern="^/", description="where command answers 200 once it serves")
+    idle_timeout: Seconds | None = Field(None, description="overrides the global idle_timeout")
+
+    @field_validator("cache_type_k", "cache_type_v")
+    @classmethod
+    def _cache_type(cls, value: str) -> str:
+        if value not in CACHE_TYPES:
+            raise ValueError(f"possible are {', '.join(CACHE_TYPES)}")
+        return value
+
+    @field_validator("engine_flags", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        """YAML's numbers and switches are as good as their text."""
+        if isinstance(value, list):
+            return [str(w) if isinstance(w := on_off(v), (int, float)) else w for v in value]
+        return value
+
+    @field_validator("engine_flags")
+    @classmethod
+    def _flags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if found := flags.problems(value):
+            raise ValueError("; ".join(found))
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _template(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or not value[0].startswith("/")):
+            raise ValueError("begin with the program's whole path")
+        for word in value or ():
+            _check_places(word, PLACES)
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _env(cls, value: dict[str, str]) -> dict[str, str]:
+        for word in value.values():
+            _check_places(word, PLACES | {"key"})
+        return value
+
+    @model_validator(mode="after")
+    def _command(self) -> Profile:
+        if self.command is None:
+            if self.env or self.health != "/health":
+                raise ValueError("env and health are for profiles with a command")
+            return self
+        if self.estimated_memory_gb is None:
+            raise ValueError("estimated_memory_gb: say what command takes at first, for no formula knows it")
+        if self.engine_flags or self.suspend or self.cpu_spill:
+            raise ValueError("engine_flags, suspend and cpu_spill are for llama-server, but there is a command")
+        if not any("{port}" in word for word in self.command):
+            raise ValueError("command: {port} must be in it, for that is where it is to listen")
+        return self
+
+    @model_validator(mode="after")
+    def _flash(self) -> Profile:
+        if self.flash_attention == "off" and CACHE_TYPES[self.cache_type_v].quantized:
+            raise ValueError(f"cache_type_v: {self.cache_type_v} needs flash attention, but flash_attention is off")
+        return self
+
+    def variant(self) -> str:
+        """Names what two launches must share to be interchangeable: all settings but context and policy."""
+        engine = self.model_dump(
+            mode="json",
+            exclude=_POLICY,
+        )
+        return hashlib.sha256(json.dumps(engine, sort_keys=True).encode()).hexdigest()[:12]

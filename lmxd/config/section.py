@@ -1,0 +1,20 @@
+"""What all parts of the configuration are made of. Gigabytes are GiB (2**30 bytes) here only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GIB: Final = 2**30
+Gigabytes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def on_off(value: object) -> object:
+    """YAML reads a bare on or off as a boolean."""
+    return ("on" if value else "off") if isinstance(value, bool) else value

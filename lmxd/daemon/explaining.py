@@ -1,0 +1,105 @@
+"""What a request would come to, and what became of others."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lmxd.core import decisions as d
+from lmxd.core import events as e
+from lmxd.core.words import Hold, Owner
+from lmxd.daemon import access, views
+from lmxd.daemon.catalog import Size
+from lmxd.errors import LmxdError
+from lmxd.rpc import explanations as x
+from lmxd.rpc.peer import Peer
+
+if TYPE_CHECKING:
+    from lmxd.daemon.loop import Daemon
+
+_TRIAL = "plan"
+
+
+def plan(daemon: Daemon, peer: Peer, params: x.PlanParams, size: Size) -> x.Planned:
+    """Put the request to a copy of the core, which has the same state and policy, and see what it decides."""
+    ask = daemon.ask(params.model, size)
+    trial = copy.deepcopy(daemon.admission)
+    asked = e.LeaseRequested(
+        at=time.monotonic(),
+        ticket=_TRIAL,
+        lease=_TRIAL,
+        owner=Owner(uid=peer.uid, pid=peer.pid, connection=0),
+        ask=ask,
+        hold=Hold.EXPLICIT,
+        deadline=params.deadline,
+    )
+    decided = trial.handle(asked)
+    for instance in [c.instance for c in decided if isinstance(c, d.CheckActivity)]:
+        busy = trial.state.instances[instance].busy
+        decided += trial.handle(e.ActivitySeen(at=time.monotonic(), instance=instance, busy=busy, worked=busy))
+    return _outcome(ask.profile, decided)
+
+
+def _outcome(model: str, decided: list[d.Decision]) -> x.Planned:
+    mine = [decision for decision in decided if getattr(decision, "ticket", None) == _TRIAL]
+    for decision in mine:
+        if isinstance(decision, d.RefuseLease):
+            return _refused(model, decision)
+        if isinstance(decision, d.GrantLease):
+            return x.Planned(outcome="share", model=model, why=decision.why, instance=decision.instance, eta=0.0)
+    told = [decision for decision in mine if isinstance(decision, d.ReportProgress)][-1]
+    if told.position == 0:
+        return _started(model, told, decided)
+    evicts = [s.instance for s in decided if isinstance(s, d.StopInstance)]
+    return x.Planned(
+        outcome="evict" if evicts else "queue",
+        model=model,
+        why=f"{', '.join(evicts)} would be evicted for it" if evicts else "there is no room now",
+        evicts=evicts,
+        position=told.position,
+        eta=told.eta,
+        waits_for=list(told.waits_for),
+        shortfalls=views.shortfalls(told.shortfalls),
+    )
+
+
+def _started(model: str, told: d.ReportProgress, decided: Iterable[d.Decision]) -> x.Planned:
+    starts = [s for s in decided if isinstance(s, d.StartInstance) and s.instance == told.instance]
+    if not starts:
+        why = f"{told.instance} is starting, and has a slot for it"
+        return x.Planned(outcome="share", model=model, why=why, instance=told.instance, eta=told.eta)
+    option = starts[0].option
+    return x.Planned(
+        outcome="start",
+        model=model,
+        why=starts[0].why.partition(": ")[2],
+        devices=dict(option.demand),
+        split=list(option.split),
+        gpu_layers=option.gpu_layers,
+        eta=told.eta,
+    )
+
+
+def _refused(model: str, decision: d.RefuseLease) -> x.Planned:
+    refusal = decision.refusal
+    return x.Planned(
+        outcome="refuse",
+        model=model,
+        why=refusal.message,
+        code=refusal.code,
+        remedy=refusal.remedy,
+        eta=refusal.retry_in,
+        shortfalls=views.shortfalls(refusal.shortfalls),
+    )
+
+
+def explain(daemon: Daemon, peer: Peer, subject: str) -> x.Explained:
+    """Its history. LmxdError if nothing is known of it, or it is not the caller's business."""
+    history = daemon.journal.get(subject)
+    if history is None:
+        raise LmxdError("unknown_id", f"nothing is known of {subject}", "name a request, a lease or an instance")
+    access.require_owner(peer, history.owners, subject)
+    steps = [x.Step(at=entry.at, event=entry.event, text=entry.text) for entry in history.entries]
+    return x.Explained(id=subject, steps=steps, related=list(history.related))

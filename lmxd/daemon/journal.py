@@ -1,0 +1,110 @@
+"""What was decided about each ticket, lease and instance, and why: the last few thousand of them."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lmxd.core import decisions as d
+from lmxd.core.words import Demand, Shortfall
+
+_SUBJECTS = 4096
+_ENTRIES = 64
+"""Of one subject, the first half and the last half are kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One thing that happened. ``at`` is seconds since the epoch."""
+
+    at: float
+    event: str
+    text: str
+
+
+@dataclass(slots=True)
+class History:
+    """``owners``: the uids that it concerns."""
+
+    owners: set[int] = field(default_factory=set)
+    entries: list[Entry] = field(default_factory=list)
+    related: dict[str, None] = field(default_factory=dict)
+    """Other subjects of which the same was told: the ticket of a lease, the instance of both."""
+
+
+class Journal:
+    """By the id of the ticket, lease or instance."""
+
+    def __init__(self) -> None:
+        self._histories: OrderedDict[str, History] = OrderedDict()
+
+    def get(self, subject: str) -> History | None:
+        return self._histories.get(subject)
+
+    def note(self, decision: d.Decision) -> None:
+        """Write a decision down for all whom it concerns."""
+        text = _sentence(decision)
+        if text is None:
+            return
+        subjects = list(_subjects(decision))
+        owner = getattr(decision, "owner", None)
+        entry = Entry(at=time.time(), event=type(decision).__name__, text=text)
+        for subject in subjects:
+            history = self._of(subject)
+            history.related.update(dict.fromkeys(x for x in subjects if x != subject))
+            if owner is not None:
+                history.owners.add(owner.uid)
+            history.entries.append(entry)
+            if len(history.entries) > _ENTRIES:
+                del history.entries[_ENTRIES // 2]
+
+    def _of(self, subject: str) -> History:
+        if subject not in self._histories:
+            self._histories[subject] = History()
+            while len(self._histories) > _SUBJECTS:
+                self._histories.popitem(last=False)
+        return self._histories[subject]
+
+
+def _subjects(decision: d.Decision) -> Iterator[str]:
+    for kind in ("ticket", "lease", "instance"):
+        if name := getattr(decision, kind, None):
+            yield name
+
+
+def _sentence(decision: d.Decision) -> str | None:
+    match decision:
+        case d.StartInstance():
+            return f"{decision.instance} starts on {_sizes(decision.option.demand)}: {decision.why}"
+        case d.StopInstance():
+            return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
+        case d.GrantLease():
+            return f"{decision.lease} is granted on {decision.instance} after {decision.waited:.1f} s: {decision.why}"
+        case d.RefuseLease():
+            short = "; ".join(_short(s) for s in decision.refusal.shortfalls)
+            return f"refused ({decision.refusal.code}): {decision.refusal.message}" + (f": {short}" if short else "")
+        case d.ReportProgress() if decision.position:
+            when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
+            waits = f", waits for {', '.join(decision.waits_for)}" if decision.waits_for else ""
+            return f"number {decision.position} in the queue, {when}{waits}"
+        case d.ReportProgress():
+            return f"waits for {decision.instance} to be ready"
+        case d.AskToYield() if decision.within is not None:
+            return f"{decision.lease} is asked to yield within {decision.within:.0f} s: {decision.why}"
+        case d.AskToYield():
+            return f"{decision.lease} need not yield: {decision.why}"
+        case d.EndLease():
+            return f"{decision.lease} ended: {decision.reason}" + (f", {decision.detail}" if decision.detail else "")
+        case d.ForgetInstance():
+            return f"the bytes of {decision.instance} are seen free"
+    return None
+
+
+def _sizes(demand: Demand) -> str:
+    return ", ".join(f"{device} ({size / 2**30:.2f} GiB)" for device, size in demand.items())
+
+
+def _short(s: Shortfall) -> str:
+    return f"{s.device} has {max(0, s.have) / 2**30:.2f} of {s.need / 2**30:.2f} GiB"

@@ -1,0 +1,129 @@
+"""The ways in which a launch could be placed: on one device, over several, or partly in RAM where that is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from lmxd.core.words import DeviceId, Option
+from lmxd.devices.measurement import HOST, Kind
+from lmxd.errors import LmxdError
+from lmxd.estimate.files import read_model
+from lmxd.gguf.launch import Launch
+
+if TYPE_CHECKING:
+    from lmxd.daemon.catalog import Catalog
+
+_TRIES: Final = 6
+"""How often layers are moved to the device that has more room, before a split is given up."""
+_SPILLS: Final = (0.75, 0.5, 0.25)
+"""Parts of the layers that stay on the GPU when some may run in RAM."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """Bytes of each device that are free now, and that there could ever be."""
+
+    free: Mapping[DeviceId, int]
+    ceiling: Mapping[DeviceId, int]
+
+
+NO_ROOM: Final = Room(free={}, ceiling={})
+
+
+def options(
+    catalog: Catalog, name: str, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, spill: bool
+) -> tuple[Option, ...]:
+    """All ways to place a launch. RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU.
+
+    A GPU launch's share of RAM counts where RAM is one of the devices.
+    """
+    if not catalog.goes_to_gpu(launch, devices):
+        return (Option(demand={HOST: catalog.charge(name, launch, ())[1]}),)
+    gpus = [device for device, kind in devices.items() if kind is Kind.GPU]
+    beside = HOST in devices
+    singles = [Option(demand=_demand(catalog, name, launch, (gpu,), beside)) for gpu in gpus]
+    found = [*singles, *_splits(catalog, name, launch, gpus, room, singles, beside)]
+    if spill:
+        found += _spilled(catalog, name, launch, gpus, beside)
+    return tuple(found)
+
+
+def _demand(
+    catalog: Catalog, name: str, launch: Launch, gpus: tuple[DeviceId, ...], beside: bool
+) -> dict[DeviceId, int]:
+    on_devices, in_ram = catalog.charge(name, launch, gpus)
+    return dict(zip(gpus, on_devices, strict=True)) | ({HOST: in_ram} if beside else {})
+
+
+def _splits(
+    catalog: Catalog,
+    name: str,
+    launch: Launch,
+    gpus: list[DeviceId],
+    room: Room,
+    singles: list[Option],
+    beside: bool,
+) -> Iterator[Option]:
+    """Over the roomiest two, three … devices: as they are now, and as they would be if all of ours ended.
+
+    Nothing where one device has room now: then a split is not wanted. A MIG slice is used alone,
+    for CUDA shows a process only one.
+    """
+    profile = catalog.profile(name)
+    several = [gpu for gpu in gpus if not gpu.startswith("MIG-")]
+    if not profile.split or profile.command is not None or len(several) < 2:
+        return
+    if any(all(need <= room.free.get(d, -1) for d, need in option.demand.items()) for option in singles):
+        return
+    for have in (room.free, room.ceiling):
+        order = sorted(several, key=lambda gpu: -have.get(gpu, 0))
+        for count in range(2, len(order) + 1):
+            if option := _split(catalog, name, launch, tuple(order[:count]), have, beside):
+                yield option
+                break  # more devices would cost more, and serve nobody
+
+
+def _split(
+    catalog: Catalog, name: str, launch: Launch, gpus: tuple[DeviceId, ...], have: Mapping[DeviceId, int], beside: bool
+) -> Option | None:
+    """Layers in proportion to the room; then from where they are too many to where there is room left."""
+    try:
+        layers = read_model(catalog.path(name)).all_layers + 1
+    except LmxdError:
+        return None  # what only its user knows of cannot be divided
+    total = sum(max(0, have.get(gpu, 0)) for gpu in gpus)
+    if not total or len(gpus) > layers:
+        return None
+    counts = [max(1, round(layers * max(0, have.get(gpu, 0)) / total)) for gpu in gpus]
+    counts[counts.index(max(counts))] += layers - sum(counts)
+    for _ in range(_TRIES):
+        demand = _demand(catalog, name, replace(launch, split=tuple(counts)), gpus, beside)
+        over = {gpu: demand[gpu] - have.get(gpu, 0) for gpu in gpus}
+        fullest, emptiest = max(over, key=lambda g: over[g]), min(over, key=lambda g: over[g])
+        if over[fullest] <= 0:
+            return Option(demand=demand, split=tuple(counts))
+        giver, taker = gpus.index(fullest), gpus.index(emptiest)
+        per_layer = max(1, demand[fullest] // counts[giver])
+        moved = min(counts[giver] - 1, -(-over[fullest] // per_layer), max(0, -over[emptiest]) // per_layer)
+        if moved < 1:
+            return None
+        counts[giver] -= moved
+        counts[taker] += moved
+    return None
+
+
+def _spilled(catalog: Catalog, name: str, launch: Launch, gpus: list[DeviceId], beside: bool) -> Iterator[Option]:
+    if catalog.profile(name).command is not None:
+        return
+    try:
+        layers = read_model(catalog.path(name)).all_layers + 1
+    except LmxdError:
+        return
+    for part in _SPILLS:
+        fewer = int(min(layers, layers if launch.gpu_layers is None else launch.gpu_layers) * part)
+        partly = replace(launch, gpu_layers=fewer)
+        for gpu in gpus if fewer else ():
+            demand = _demand(catalog, name, partly, (gpu,), beside)
+            yield Option(demand=demand, gpu_layers=fewer, spills=True)

@@ -1,0 +1,45 @@
+"""The most that each variant of another engine was seen to take: what its next start is promised, if that is more."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from lmxd.core.words import DeviceReading
+from lmxd.daemon.launches import Launches
+from lmxd.files import replace_text
+
+log = logging.getLogger(__name__)
+
+_WORTH_NOTING = 16 * 2**20
+
+
+class Peaks:
+    """Kept in a file. Its format: variant -> bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.sizes: dict[str, int] = {}
+        with suppress(OSError, ValueError):
+            found = json.loads(path.read_text())
+            if isinstance(found, dict):
+                self.sizes = {str(k): v for k, v in found.items() if isinstance(v, int) and v > 0}
+
+    def see(self, readings: Iterable[DeviceReading], launches: Launches) -> None:
+        """One look at the devices."""
+        grown = False
+        for reading in readings:
+            for instance, taken in (reading.taken or {}).items():
+                launched = launches.get(instance)
+                if launched is None or not launched.plan.command or reading.device not in (*launched.plan.gpus, "host"):
+                    continue
+                if launched.plan.gpus and reading.device == "host":
+                    continue
+                if taken.total > max(launched.plan.size, self.sizes.get(launched.plan.variant, 0)) + _WORTH_NOTING:
+                    self.sizes[launched.plan.variant] = taken.total
+                    grown = True
+        if grown:
+            replace_text(self._path, json.dumps(self.sizes))

@@ -1,0 +1,95 @@
+"""Prompt caches of instances that ended, on disk: what was computed of long prompts is not computed again.
+
+One directory per model file, engine build, settings and user: nobody's prompts are given to somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lmxd.engines.engine import Endpoint, Engine, Plan
+
+log = logging.getLogger(__name__)
+
+_COMPLETE = "complete"
+"""An empty file that is written last: without it a cache is not read."""
+
+
+class PromptCaches:
+    """``most`` bytes on disk at most; those that were used longest ago go first."""
+
+    def __init__(self, directory: Path, most: int) -> None:
+        self.directory = directory
+        self.most = most
+
+    def open(self, plan: Plan, build: str, uid: int) -> PromptCache | None:
+        """Where an instance of ``plan`` for ``uid`` keeps its cache; None if it cannot be kept."""
+        assert plan.model is not None
+        try:
+            known = plan.model.stat()
+            file = [str(plan.model), known.st_size, known.st_mtime_ns]
+            size = [plan.context, plan.slots, plan.cache_type_k, plan.cache_type_v, plan.flash, plan.split, plan.flags]
+            key = json.dumps([*file, build, uid, *size])
+            path = self.directory / hashlib.sha256(key.encode()).hexdigest()[:32]
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            log.warning("%s: its prompt cache cannot be kept: %s", plan.instance, error)
+            return None
+        return PromptCache(self, path)
+
+    def trim(self) -> None:
+        """Keep within the bound."""
+        sizes = {path: _size(path) for path in self._oldest_first()}
+        total = sum(sizes.values())
+        for path, size in sizes.items():
+            if total <= self.most:
+                return
+            shutil.rmtree(path, ignore_errors=True)
+            total -= size
+
+    def _oldest_first(self) -> Iterator[Path]:
+        with suppress(OSError):
+            yield from sorted(self.directory.iterdir(), key=lambda path: path.stat().st_mtime)
+
+
+class PromptCache:
+    """One instance's, in a directory that only the daemon can read."""
+
+    def __init__(self, caches: PromptCaches, path: Path) -> None:
+        self.path = path
+        self._caches = caches
+        self.shared = False
+        """Somebody else was served, too: it is nobody's to keep."""
+
+    async def save(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
+        """Write what the slots have. What cannot be written whole is not kept."""
+        complete = self.path / _COMPLETE
+        complete.unlink(missing_ok=True)
+        if self.shared or not await engine.save(endpoint, slots):
+            return
+        with suppress(OSError):
+            for file in self.path.iterdir():
+                file.chmod(0o600)
+            complete.touch(0o600)
+            os.utime(self.path)
+        await asyncio.to_thread(self._caches.trim)
+
+    async def restore(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
+        """Read it back into the slots, if there is anything."""
+        if (self.path / _COMPLETE).exists():
+            restored = await engine.restore(endpoint, slots)
+            log.info("%s: prompt cache %s", self.path.name, "restored" if restored else "could not be restored")
+
+
+def _size(directory: Path) -> int:
+    with suppress(OSError):
+        return sum(file.stat().st_size for file in directory.iterdir())
+    return 0

@@ -1,0 +1,58 @@
+"""The configuration's admission rules in the core's terms."""
+
+from __future__ import annotations
+
+import pwd
+
+from lmxd.config.schema import Config, UserConfig
+from lmxd.config.section import GIB
+from lmxd.core.rules import Policy, Quota
+
+DEFAULT = "default"
+
+
+def policy_of(config: Config) -> Policy:
+    own = config.admission_control
+    return Policy(
+        queue_depth=own.queue_depth,
+        enforce=own.enabled,
+        aging=own.aging,
+        fairness=own.fairness,
+        half_life=own.half_life,
+        min_residency=own.min_residency,
+        preempt=own.preempt,
+        grace=own.grace,
+        cut=own.cut_generations,
+        default=_quota(config.users.get(DEFAULT, UserConfig())),
+        quotas={uid: _quota(user) for name, user in config.users.items() if (uid := uid_of(name)) is not None},
+    )
+
+
+def unknown_users(config: Config) -> list[str]:
+    """Warnings for names that are nobody's here."""
+    names = [name for name in config.users if name != DEFAULT and uid_of(name) is None]
+    return [f"users.{name}: there is no user of that name" for name in names]
+
+
+def max_priority(config: Config, uid: int) -> int:
+    """The highest class that a user may ask for."""
+    mine = [user for name, user in config.users.items() if uid_of(name) == uid]
+    return (mine or [config.users.get(DEFAULT, UserConfig())])[0].max_priority
+
+
+def uid_of(name: str) -> int | None:
+    if name.isdecimal():
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def _quota(user: UserConfig) -> Quota:
+    return Quota(
+        weight=user.weight,
+        max_bytes=None if user.max_memory_gb is None else int(user.max_memory_gb * GIB),
+        max_leases=user.max_leases,
+        max_waiting=user.max_waiting,
+    )

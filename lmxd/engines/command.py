@@ -1,0 +1,90 @@
+"""Any other server as an ``Engine``: its command line from a template, readiness by a URL, activity by connections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from socket import AF_INET, SOCK_STREAM, socket
+
+from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
+from lmxd.engines.http import get
+from lmxd.engines.launching import new_key, placed
+from lmxd.engines.llama_cpp.log import diagnose
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV")
+_ESTABLISHED = "01"
+_MOST = 0.99
+"""The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
+
+
+class CommandEngine:
+    """``health`` is the path that answers 200 once it serves."""
+
+    def __init__(self, health: str = "/health") -> None:
+        self._health = health
+
+    def command(self, plan: Plan) -> Command:
+        key, key_file = new_key(plan)
+        port = _free_port()
+        values = {
+            "port": port,
+            "device": ",".join(plan.gpus) or "cpu",
+            "memory_fraction": f"{min(_MOST, plan.size / plan.capacity):.4f}",
+            "memory_mb": plan.size // 2**20,
+            "model": plan.model or "",
+            "ctx": plan.context,
+            "slots": plan.slots,
+            "name": plan.profile,
+            "key_file": key_file,
+        }
+        own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        env = own | {name: word.format(key=key, **values) for name, word in plan.env.items()} | placed(plan)
+        argv = tuple(word.format(**values) for word in plan.command)
+        return Command(argv=argv, env=env, key=key, key_file=key_file, port=port)
+
+    async def ready(self, endpoint: Endpoint) -> bool:
+        status, _ = await get(endpoint, self._health)
+        return status == 200
+
+    async def activity(self, endpoint: Endpoint) -> Activity | None:
+        """Who is connected to it may be waiting for an answer; one that is not, cannot be."""
+        port = int(endpoint.url.rpartition(":")[2])
+        return Activity(busy=connections(port) > 0, work=0.0)
+
+    async def save(self, endpoint: Endpoint, slots: int) -> bool:
+        return False
+
+    async def restore(self, endpoint: Endpoint, slots: int) -> bool:
+        return False
+
+    def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
+        return None
+
+    def buffers(self, plan: Plan, log: Sequence[str]) -> float:
+        return 0.0
+
+    def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
+        return diagnose(status, log)
+
+
+def connections(port: int, proc: Path = Path("/proc")) -> int:
+    """Established TCP connections to a local port, not counting their other ends."""
+    count = 0
+    for table in ("net/tcp", "net/tcp6"):
+        try:
+            lines = (proc / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, *_ = line.split()
+            count += state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == port
+    return count
+
+
+def _free_port() -> int:
+    """One that nobody listens on just now. Somebody may take it before the engine does: that is a failed launch."""
+    with socket(AF_INET, SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

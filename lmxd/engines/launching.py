@@ -1,0 +1,32 @@
+"""What every engine is launched with: its key in a file, and the devices that it may see."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from lmxd.engines.engine import Plan
+from lmxd.errors import LmxdError
+
+
+def new_key(plan: Plan) -> tuple[str, Path]:
+    """An instance's API key, and the file that it was written to for nobody but us to read. LmxdError if it cannot."""
+    key, path = secrets.token_urlsafe(32), plan.home / f"{plan.instance}.key"
+    try:
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(key + "\n")
+    except OSError as error:
+        raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
+    return key, path
+
+
+def placed(plan: Plan) -> dict[str, str]:
+    """Environment: the devices by UUID, none for RAM; and whose child it is, for an lmxd that finds it left behind."""
+    return {
+        "CUDA_VISIBLE_DEVICES": ",".join(plan.gpus),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "LMXD_INSTANCE": plan.instance,
+        "LMXD_HOME": str(plan.home),
+    }

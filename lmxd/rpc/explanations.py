@@ -1,0 +1,53 @@
+"""Messages of ``plan`` and ``explain``: what would happen, and what happened."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lmxd.rpc.messages import Name, Params, Result, Shortfall, Wish
+
+
+class PlanParams(Wish):
+    """As for ``request``, without any effect."""
+
+
+class Planned(Result):
+    """``share``: a running instance serves it at once; ``start``: there is room for a new one; ``evict``: there
+
+    will be, once idle instances have ended; ``queue``: it would wait; ``refuse``: the answer would be no.
+    """
+
+    outcome: Literal["share", "start", "evict", "queue", "refuse"]
+    model: str
+    why: str
+    instance: str | None = None
+    devices: dict[str, int] = Field({}, description="bytes that a new instance would be charged")
+    split: list[int] = Field([], description="layers on each device, if it would be divided")
+    gpu_layers: int | None = Field(None, description="if not all: the others would run in RAM")
+    evicts: list[str] = Field([])
+    position: int | None = None
+    eta: float | None = Field(None, description="seconds until the lease is expected")
+    waits_for: list[str] = Field([])
+    code: str | None = None
+    remedy: str | None = None
+    shortfalls: list[Shortfall] = Field([])
+
+
+class ExplainParams(Params):
+    id: Name = Field(description="of a request, a lease or an instance")
+
+
+class Step(Result):
+    at: float = Field(description="seconds since the epoch")
+    event: str
+    text: str
+
+
+class Explained(Result):
+    """The oldest first. ``related``: other ids of which the same can be asked."""
+
+    id: str
+    steps: list[Step]
+    related: list[str] = Field([])

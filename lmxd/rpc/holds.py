@@ -1,0 +1,67 @@
+"""Messages about bytes for others: holds for any process, and devices that are kept free. Bytes are ``int`` bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lmxd.rpc.messages import Name, Params, Result, Terms
+
+Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(gt=0, le=2**60)]
+
+
+class HoldParams(Terms):
+    """A lease of bytes on one device, for a process that is not lmxd's."""
+
+    bytes: Bytes
+    device: Name | None = Field(None, description="a device as for why; by default the one that it fits best")
+    name: str = Field("hold", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$", description="what it is called in ps")
+    pid: int | None = Field(None, ge=2, description="as for adopt, at once")
+
+
+class Held(Result):
+    """``cuda_visible_devices`` is for the environment of the process: the device's UUID, or empty for RAM."""
+
+    lease: str
+    instance: str
+    devices: dict[str, int]
+    cuda_visible_devices: str
+    hold: str
+    ttl: float | None = None
+    waited: float
+
+
+class AdoptParams(Params):
+    lease: Name
+    pid: int = Field(ge=2, description="what it and its children take is charged to the hold; its end ends the lease")
+
+
+class Adopted(Result):
+    lease: str
+    pid: int
+
+
+class YieldParams(Params):
+    bytes: Bytes
+    device: Name | None = Field(None, description="as for why; may be left out where there is only one")
+    lasts: Seconds = Field(3600, description="seconds after which the bytes may be used again")
+
+
+class Yielded(Result):
+    """``free``: bytes of the device that are free now; what is missing is on its way, or has been asked for."""
+
+    id: str
+    device: str
+    bytes: int
+    lasts: float
+    free: int
+
+
+class UnyieldParams(Params):
+    id: Name
+
+
+class YieldOver(Result):
+    id: str
