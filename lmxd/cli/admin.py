@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import click
 from click.shell_completion import get_completion_class
+from pydantic import BaseModel
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.wishes import Duration, Size
+from lmxd.errors import LmxdError
+from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 
 
@@ -19,6 +23,37 @@ def stop(instance: str, json_wanted: bool) -> None:
         done = client.call("stop", m.Stopped, instance=instance)
     if json_wanted:
         output.as_json(done)
+
+
+@click.command("yield")
+@click.argument("size", type=Size(), required=False)
+@click.option("--device", shell_complete=completes("device"), help="May be left out where there is only one.")
+@click.option(
+    "--for", "lasts", type=Duration(), default="1h", show_default=True, help="After this it may be used again."
+)
+@click.option("--end", "ended", metavar="ID", help="Instead: use the bytes of that yield again.")
+@answers
+def yield_(size: int | None, device: str | None, lasts: float, ended: str | None, json_wanted: bool) -> None:
+    """Keep SIZE of a device (12G) free for others, for a while.
+
+    Idle instances end at once, pinned ones too; holders of leases are asked to release them. What was
+    pinned or kept comes back afterwards.
+    """
+    if (size is None) == (ended is None):
+        raise LmxdError("invalid_params", "give a SIZE, or --end and the id of a yield", "lmxctl yield 12G --for 2h")
+    with connect() as client:
+        if ended is not None:
+            done: BaseModel = client.call("unyield", h.YieldOver, id=ended)
+            text = f"{ended} is over"
+        else:
+            made = client.call("yield", h.Yielded, bytes=size, device=device, lasts=lasts)
+            done, much = made, output.size(made.bytes)
+            text = f"{made.id}: {much} of {output.short(made.device)} for {output.seconds(made.lasts)}"
+            text += "" if made.free >= made.bytes else f"; {output.size(made.free)} are free, the rest is asked for"
+    if json_wanted:
+        output.as_json(done)
+    else:
+        click.echo(text)
 
 
 @click.command()
@@ -45,4 +80,4 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
 
 
-COMMANDS = (stop, reload, completion)
+COMMANDS = (stop, yield_, reload, completion)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lmxd import __version__
-from lmxd.cli import admin, estimate, learned, leases, views, why
+from lmxd.cli import admin, estimate, explanations, learned, leases, running, views
 from lmxd.cli.common import Sysexits
 
 
@@ -22,10 +22,11 @@ def main(socket_path: Path | None) -> None:
 
 for _command in (
     *leases.COMMANDS,
+    *running.COMMANDS,
     *views.COMMANDS,
     *estimate.COMMANDS,
     *learned.COMMANDS,
-    *why.COMMANDS,
+    *explanations.COMMANDS,
     *admin.COMMANDS,
 ):
     main.add_command(_command)

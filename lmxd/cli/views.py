@@ -106,6 +106,8 @@ def _port(endpoint: str | None) -> str:
 def _doing(instance: m.Instance) -> str:
     if instance.phase != "ready":
         return "-"
+    if instance.yield_in is not None:
+        return f"to yield in {output.seconds(max(0.0, instance.yield_in))}"
     if instance.busy:
         return "busy"
     until = "pinned" if instance.idle_timeout is None else output.seconds(instance.idle_timeout)
@@ -127,12 +129,18 @@ def queue(json_wanted: bool) -> None:
             "starting" if t.position == 0 else str(t.position),
             t.model,
             str(t.uid),
+            str(t.priority),
             output.seconds(t.waited),
+            "-" if t.eta is None else output.seconds(t.eta),
             t.instance or "; ".join(_blocked(s) for s in t.shortfalls) or "-",
         )
         for t in found.tickets
     ]
-    output.table(("TICKET", "POSITION", "MODEL", ">UID", ">WAITED", "INSTANCE OR REASON"), rows, "nobody waits")
+    output.table(
+        ("TICKET", "POSITION", "MODEL", ">UID", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"),
+        rows,
+        "nobody waits",
+    )
 
 
 def _blocked(s: m.Shortfall) -> str:
@@ -159,12 +167,17 @@ def models(json_wanted: bool) -> None:
             " or ".join(f"{size(n)} on {short(device)}" for device, n in x.bytes.items()) or "-",
             x.basis or "-",
             str(x.running),
-            x.problem or "-",
+            _problem(x),
         )
         for x in found.models
     ]
     columns = ("MODEL", ">CTX", ">SLOTS", "BYTES", "BASIS", ">RUNNING", "PROBLEM")
     output.table(columns, rows, "no models are configured")
+
+
+def _problem(model: m.Model) -> str:
+    again = f" (tried again in {output.seconds(model.retry_in)})" if model.problem and model.retry_in else ""
+    return f"{model.problem}{again}" if model.problem else "-"
 
 
 @click.command()

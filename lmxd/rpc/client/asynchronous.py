@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
+from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
 from lmxd.rpc.client.wire import OnNotification, OnProgress, default_socket, failure, frame, lost, unavailable
@@ -110,14 +111,50 @@ class AsyncClient:
         wait: float | None = None,
         hold: str = "connection",
         ttl: float | None = None,
+        priority: int | None = None,
+        exclusive: bool = False,
+        cpu_spill: bool | None = None,
+        deadline: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease and wait for the answer; see ``Client.request``."""
         lease = await self.call(
-            "request", AsyncLease, on_progress, model=model, ctx=ctx, slots=slots, wait=wait, hold=hold, ttl=ttl
+            "request",
+            AsyncLease,
+            on_progress,
+            model=model,
+            ctx=ctx,
+            slots=slots,
+            wait=wait,
+            hold=hold,
+            ttl=ttl,
+            priority=priority,
+            exclusive=exclusive or None,
+            cpu_spill=cpu_spill,
+            deadline=deadline,
         )
         lease._client = self
         return lease
+
+    async def hold(
+        self,
+        size: int,
+        *,
+        device: str | None = None,
+        name: str = "hold",
+        wait: float | None = None,
+        hold: str = "connection",
+        ttl: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> h.Held:
+        """A lease of ``size`` bytes on one device, for a process of one's own."""
+        return await self.call(
+            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
+        )
+
+    async def adopt(self, lease: str, pid: int) -> h.Adopted:
+        """Say which process uses a hold: its end ends the lease."""
+        return await self.call("adopt", h.Adopted, lease=lease, pid=pid)
 
     async def release(self, lease: str) -> m.Released:
         return await self.call("release", m.Released, lease=lease)

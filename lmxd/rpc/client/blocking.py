@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
+from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
 from lmxd.rpc.client.wire import OnNotification, OnProgress, default_socket, failure, frame, lost, unavailable
@@ -72,7 +73,7 @@ class Client:
     def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
         """One call. ``on_progress`` is told where a waiting request stands."""
         id = next(self._ids)
-        self._socket.settimeout(None if method == "request" else ANSWER_TIMEOUT)
+        self._socket.settimeout(None if method in ("request", "hold") else ANSWER_TIMEOUT)
         try:
             self._socket.sendall(frame(id, method, params))
         except OSError as error:
@@ -116,14 +117,50 @@ class Client:
         wait: float | None = None,
         hold: str = "connection",
         ttl: float | None = None,
+        priority: int | None = None,
+        exclusive: bool = False,
+        cpu_spill: bool | None = None,
+        deadline: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Lease:
         """Ask for a lease and wait for the answer. LmxdError says why not, with the figures in ``data``."""
         lease = self.call(
-            "request", Lease, on_progress, model=model, ctx=ctx, slots=slots, wait=wait, hold=hold, ttl=ttl
+            "request",
+            Lease,
+            on_progress,
+            model=model,
+            ctx=ctx,
+            slots=slots,
+            wait=wait,
+            hold=hold,
+            ttl=ttl,
+            priority=priority,
+            exclusive=exclusive or None,
+            cpu_spill=cpu_spill,
+            deadline=deadline,
         )
         lease._client = self
         return lease
+
+    def hold(
+        self,
+        size: int,
+        *,
+        device: str | None = None,
+        name: str = "hold",
+        wait: float | None = None,
+        hold: str = "connection",
+        ttl: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> h.Held:
+        """A lease of ``size`` bytes on one device, for a process of one's own."""
+        return self.call(
+            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
+        )
+
+    def adopt(self, lease: str, pid: int) -> h.Adopted:
+        """Say which process uses a hold: its end ends the lease."""
+        return self.call("adopt", h.Adopted, lease=lease, pid=pid)
 
     def release(self, lease: str) -> m.Released:
         return self.call("release", m.Released, lease=lease)

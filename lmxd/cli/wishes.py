@@ -1,0 +1,128 @@
+"""What a request can say, as options, and how it is waited for."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import click
+
+from lmxd.cli import output
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Size(click.ParamType[int]):
+    """9G, 500M or plain bytes; units are binary."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
+        found = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+        if not found:
+            self.fail(f"{value!r} is no size: write 9G, 500M or a number of bytes", param, ctx)
+        return found
+
+
+class Duration(click.ParamType[float]):
+    """2h, 30m, 90s or plain seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
+        found = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+        if not found:
+            self.fail(f"{value!r} is no time: write 2h, 30m, 90s or a number of seconds", param, ctx)
+        return found
+
+
+def _with(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+wish_options = _with(
+    click.option("--ctx", type=click.IntRange(1), help="Tokens that a slot must hold; the model's by default."),
+    click.option("--slots", type=click.IntRange(1), help="Concurrent generations wanted; 1 by default."),
+    click.option("--priority", type=click.IntRange(-100, 100), help="Class in the queue; the model's by default."),
+    click.option("--exclusive", is_flag=True, help="An instance that nobody else has a lease on."),
+    click.option(
+        "--cpu-spill", is_flag=True, default=None, help="Layers may run in RAM if the GPU has no room for all."
+    ),
+    click.option(
+        "--deadline", type=Duration(), metavar="TIME", help="Refuse at once if it cannot be granted within this."
+    ),
+)
+"""What is wanted: they go to the daemon as they are."""
+
+wait_options = _with(
+    click.option("--wait", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer than this in the queue."),
+    click.option("--no-wait", is_flag=True, help="Do not wait: fail at once if there is no room."),
+)
+
+
+def waiting_time(wait: float | None, no_wait: bool) -> float | None:
+    """Seconds to wait in the queue, None for as long as it takes."""
+    if no_wait and wait:
+        raise LmxdError("invalid_params", "--wait and --no-wait exclude each other", "give one of them")
+    return 0 if no_wait else wait
+
+
+class Progress:
+    """On a terminal, says where the request stands; in a pipe, nothing."""
+
+    def __init__(self) -> None:
+        self._status: AbstractContextManager[Any] = nullcontext()
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("asking")
+        self._shown = self._status.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._status.__exit__(*error)
+
+    def show(self, progress: n.Progress) -> None:
+        if self._shown is None:
+            return
+        if progress.state == "starting":
+            self._shown.update(f"starting {progress.instance}")
+            return
+        waits_for = f", waiting for {', '.join(progress.waits_for)}" if progress.waits_for else ""
+        due = "" if progress.eta is None else f", expected in {output.seconds(progress.eta)}"
+        self._shown.update(f"number {progress.position} in the queue{due}{waits_for}")
+
+
+def environment(lease: m.Granted) -> dict[str, str]:
+    """What a program needs to use a lease."""
+    env = {
+        "OPENAI_BASE_URL": lease.base_url,
+        "OPENAI_API_KEY": lease.api_key,
+        "LMXD_LEASE": lease.lease,
+        "LMXD_MODEL": lease.model,
+    }
+    return env | ({"LMXD_ENDPOINT_SOCKET": lease.socket} if lease.socket else {})
+
+
+def asked_to_yield(params: dict[str, Any]) -> str:
+    """A ``lmxd.yield`` notification in words."""
+    if params.get("within") is None:
+        return f"{params['lease']} may be kept after all"
+    return f"please release {params['lease']} within {output.seconds(params['within'])}: {params['why']}"
