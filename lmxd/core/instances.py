@@ -28,6 +28,8 @@ class Ticket:
     instance: InstanceId | None = None
     progressing: bool = False
     """Idle instances are on their way out for it: it is being served rather than waiting."""
+    beyond: bool = False
+    """It takes no place of the queue: when it came, room was being made for it already."""
     why: str = ""
     told: tuple[object, float | None] | None = None
     """Where it was last said to stand, and when its lease was expected."""

@@ -61,7 +61,7 @@ def _leases(state: State) -> Iterator[str]:
 
 
 def _queue(state: State) -> Iterator[str]:
-    waiting = [t for t in state.queue if not t.progressing]
+    waiting = [t for t in state.queue if not t.beyond]
     if len(waiting) > state.policy.queue_depth:
         yield f"{len(waiting)} tickets wait in a queue of {state.policy.queue_depth}"
     if [t.rank for t in state.queue] != sorted(t.rank for t in state.queue):

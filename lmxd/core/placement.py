@@ -65,6 +65,14 @@ class Reach:
                 self.most[device] -= need
         self._sort()
 
+    def keep(self, instance: Instance) -> None:
+        """It was idle, and is not any more."""
+        for device in instance.option.demand:
+            if instance in self.movable.get(device, ()):
+                self.movable[device].remove(instance)
+                self.most[device] -= self._accounts[device].reservations[instance.id].charge
+        self._sort()
+
     def options(self, ask: Ask) -> list[Option]:
         """Those of an ask's options that are within reach."""
         found = []

@@ -44,6 +44,7 @@ def derive(state: State) -> None:
     elif new is not None and new in state.queue:
         serve_newcomer(state, new)
         _turn_away(state)
+    state.doubtful = False
     _report(state, ticked)
     _schedule(state, ticked)
 
@@ -111,9 +112,9 @@ def _turn_away(state: State) -> bool:
             refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.arrived
     if new is None:
-        waiting = [t for t in state.queue if not t.progressing] if len(state.queue) > state.policy.queue_depth else []
-        for ticket in waiting[state.policy.queue_depth :]:  # the depth was lowered, or who was served is not any more
-            refuse(state, ticket, refusals.queue_full(state, ticket))
+        if state.doubtful and len(state.queue) > state.policy.queue_depth:  # it may have been lowered
+            for ticket in [t for t in state.queue if not t.beyond][state.policy.queue_depth :]:
+                refuse(state, ticket, refusals.queue_full(state, ticket))
     elif new.id in state.tickets and (refusal := _no_place(state, new) or _too_late(state, new)):
         refuse(state, new, refusal)
     return len(state.tickets) < before
@@ -121,7 +122,8 @@ def _turn_away(state: State) -> bool:
 
 def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     """Why a newcomer that is not served may not wait, if it may not."""
-    if ticket.instance is not None or ticket.progressing:
+    ticket.beyond = ticket.progressing
+    if ticket.instance is not None or ticket.beyond:
         return None
     uid, portion, depth = ticket.owner.uid, ticket.ask.portion, state.policy.queue_depth
     quota = state.policy.quota(uid)
@@ -129,7 +131,7 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
         return refusals.over_quota(_quota(state, ticket) or "")
     if quota.max_waiting is not None and state.shares.of(uid, state.now).waiting > quota.max_waiting:
         return refusals.too_many_waiting(uid, quota.max_waiting)
-    if len(state.queue) > depth and sum(1 for t in state.queue if not t.progressing) > depth:
+    if len(state.queue) > depth and sum(1 for t in state.queue if not t.beyond) > depth:
         return refusals.queue_full(state, ticket)
     return None
 

@@ -52,8 +52,12 @@ class Pass:
         return all(need <= self.date.extra[device] for device, need in demand.items() if device in self.date.extra)
 
     def spend(self, demand: Demand) -> None:
-        """They are given away."""
+        """They are promised to somebody, or meant for somebody."""
         self.reach.commit(demand)
+        self.give_away(demand)
+
+    def give_away(self, demand: Demand) -> None:
+        """They are not the head's any more."""
         if self.date is not None:
             for device in self.date.extra.keys() & demand.keys():
                 self.date.extra[device] -= demand[device]
@@ -79,7 +83,6 @@ def serve(state: State) -> Ticket | None:
         else:
             behind += 1
             _backfilled(this, ticket)
-    state.doubtful = False
     return this.head
 
 
@@ -129,10 +132,9 @@ def _served(this: Pass, ticket: Ticket) -> bool:
     """By what runs, by what is free, or not yet: then idle instances are evicted if that helps."""
     state, ask = this.state, ticket.ask
     if instance := _reusable(this, ticket):
+        this.reach.keep(instance)
         if this.date is not None and instance.id in this.date.awaits:
-            this.spend(state.ledger.charge(instance.id))
-        elif instance.vacant:
-            this.reach.commit(state.ledger.charge(instance.id))
+            this.give_away(state.ledger.charge(instance.id))
         attach(state, ticket, instance, f"{instance.id} has a free slot, enough context and the same settings")
         return True
     options = this.reach.options(ask) if state.policy.enforce else list(ask.options)

@@ -72,7 +72,8 @@ class World:
         for decision in decisions:
             self._check(decision)
         self.log += decisions
-        assert broken(self.state) == [], (event, decisions)
+        wrong = broken(self.state)
+        assert not wrong, f"{wrong} after {type(event).__name__}"
         for ticket in self.asked:
             waits = ticket in self.state.tickets
             assert self.answered[ticket] == (not waits), f"{ticket} is not answered exactly once"
