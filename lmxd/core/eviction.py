@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from heapq import nsmallest
 from typing import Final
 
 from lmxd.core.instances import Instance
@@ -16,7 +15,6 @@ THRASH_WINDOW: Final = 60.0
 """Seconds within which a kind that is wanted again should not have been evicted."""
 _MOST_DAMPED: Final = 5
 _NOBODY: Final = -1000
-_WEIGHED: Final = 8
 _STEPS: Final = 512
 """How many sets are looked at; beyond that the best found so far is taken. Up to nine candidates: all."""
 
@@ -91,11 +89,9 @@ def idle(state: State) -> list[Instance]:
 def best_plan(state: State, reach: Reach, options: Iterable[Option]) -> Plan | None:
     """The cheapest set of the instances within reach whose end lets one of the options fit.
 
-    None if no set suffices: then nothing is to be evicted. Of many options those that lack least are weighed.
+    None if no set suffices: then nothing is to be evicted.
     """
-    lacking = ((_lacking(reach, option), number, option) for number, option in enumerate(options))
-    nearest = nsmallest(_WEIGHED, lacking, key=lambda x: sum(x[0].values()))
-    plans = [plan for lack, _, option in nearest if (plan := _plan(state, reach, option, lack)) is not None]
+    plans = [plan for option in options if (plan := _plan(state, reach, option, _lacking(reach, option))) is not None]
     return min(plans, key=lambda p: (p.option.spills, p.rank, p.cost, len(p.leaving)), default=None)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from lmxd.core.instances import Instance
@@ -18,8 +19,8 @@ class Reach:
     """What could be had of each device by those who are looked at one after the other.
 
     ``sure``: what is free or coming free anyway, less what was committed to those looked at before.
-    ``most``: that, and what would come free if the idle instances ended. Of many devices most have
-    nothing to offer; only the others are looked at for each ticket.
+    ``most``: that, and what would come free if the idle instances ended. Both are kept sorted, for of
+    many devices few are worth a look: those with just enough.
     """
 
     def __init__(self, state: State, idle: Iterable[Instance]) -> None:
@@ -30,10 +31,11 @@ class Reach:
         self.sure: dict[DeviceId, int] = {}
         self.most: dict[DeviceId, int] = {}
         for device, account in self._accounts.items():
-            if (account.headroom > 0 or device in coming or device in more) and account.unavailable is None:
+            if account.free > 0 or device in coming or device in more:
                 sure = account.headroom + coming.get(device, 0)
                 self.sure[device], self.most[device] = sure, sure + more.get(device, 0)
-        self._sort()
+        self._by_free = sorted((self._free(device), device) for device in self.sure)
+        self._by_most = sorted((size, device) for device, size in self.most.items())
 
     def _freed(
         self, instances: Iterable[Instance], by_device: dict[DeviceId, list[Instance]] | None = None
@@ -42,48 +44,63 @@ class Reach:
         for instance in instances:
             for device in instance.option.demand:
                 account = self._accounts.get(device)
-                if account is None or instance.id not in account.reservations:
+                if account is None or account.unavailable is not None or instance.id not in account.reservations:
                     continue
                 freed[device] = freed.get(device, 0) + account.reservations[instance.id].charge
                 if by_device is not None:
                     by_device.setdefault(device, []).append(instance)
         return freed
 
-    def _sort(self) -> None:
-        self._most_first = sorted(((size, device) for device, size in self.most.items() if size > 0), reverse=True)
+    def _free(self, device: DeviceId) -> int:
+        """What can be had at once: not what is coming free, nor what somebody else was promised of it."""
+        return min(self._accounts[device].free, self.sure[device])
 
     @property
     def largest(self) -> int:
         """The most that could be had of any one device."""
-        return self._most_first[0][0] if self._most_first else -1
+        return self._by_most[-1][0] if self._by_most else -1
 
     def commit(self, demand: Demand) -> None:
         """These bytes are somebody's, from here on."""
         for device, need in demand.items():
             if device in self.most:
-                self.sure[device] -= need
-                self.most[device] -= need
-        self._sort()
+                self._change(device, -need, -need)
 
     def keep(self, instance: Instance) -> None:
         """It was idle, and is not any more."""
         for device in instance.option.demand:
             if instance in self.movable.get(device, ()):
                 self.movable[device].remove(instance)
-                self.most[device] -= self._accounts[device].reservations[instance.id].charge
-        self._sort()
+                self._change(device, 0, -self._accounts[device].reservations[instance.id].charge)
 
-    def options(self, ask: Ask) -> list[Option]:
-        """Those of an ask's options that are within reach."""
-        found = []
-        for size, device in self._most_first:
-            if size < ask.need:
-                break
+    def _change(self, device: DeviceId, sure: int, most: int) -> None:
+        self._by_most.remove((self.most[device], device))
+        self.sure[device] += sure
+        self.most[device] += most
+        insort(self._by_most, (self.most[device], device))
+        self._by_free = [entry for entry in self._by_free if entry[1] != device]
+        insort(self._by_free, (self._free(device), device))
+
+    def fitting(self, ask: Ask) -> Iterator[Option]:
+        """The options that fit at once: rather on a GPU than in RAM, on the fewest devices, leaving the least over."""
+        yield from self._singles(self._by_free, ask)
+        several = [o for o in ask.others if all(d in self.sure and n <= self._free(d) for d, n in o.demand.items())]
+        yield from sorted(several, key=lambda o: (o.spills, len(o.demand), self._left_over(o)))
+
+    def options(self, ask: Ask) -> Iterator[Option]:
+        """Those that would fit if idle instances ended."""
+        yield from self._singles(self._by_most, ask)
+        yield from (o for o in ask.others if all(n <= self.most.get(d, -1) for d, n in o.demand.items()))
+
+    def _singles(self, by_size: list[tuple[int, DeviceId]], ask: Ask) -> Iterator[Option]:
+        """On one device, the one with the least that is enough first; by that, the earlier of equals."""
+        for size, device in by_size[bisect_left(by_size, (ask.need, "")) :]:
             option = ask.singles.get(device)
             if option is not None and option.demand[device] <= size:
-                found.append(option)
-        found += [o for o in ask.others if all(n <= self.most.get(d, -1) for d, n in o.demand.items())]
-        return found
+                yield option
+
+    def _left_over(self, option: Option) -> int:
+        return sum(self._free(device) - need for device, need in option.demand.items())
 
 
 def best_fit(state: State, options: Iterable[Option]) -> Option | None:

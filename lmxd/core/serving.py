@@ -6,6 +6,7 @@ served before that (backfill) only with what will not be needed at that date.
 
 from __future__ import annotations
 
+from itertools import islice
 from math import inf
 from typing import Final
 
@@ -15,15 +16,17 @@ from lmxd.core.eviction import Plan, best_plan, idle
 from lmxd.core.expectations import GOING
 from lmxd.core.forecast import Date, Forecast
 from lmxd.core.instances import Instance, Ticket
-from lmxd.core.placement import Reach, best_fit, widest
+from lmxd.core.placement import Reach, widest
 from lmxd.core.record import refuse, stop
 from lmxd.core.starts import attach, start
 from lmxd.core.state import State
-from lmxd.core.words import Cause, Demand, Option, Phase
+from lmxd.core.words import Ask, Cause, Demand, Option, Phase
 
 LOOKAHEAD: Final = 32
 """How many behind the head are looked at again whenever something comes free. A newcomer always is."""
 
+WEIGHED: Final = 16
+"""Of how many ways to make room for one of them the cheapest is taken."""
 PLANS: Final = 4
 """For how many of them room is planned to be made at a time."""
 
@@ -36,6 +39,8 @@ class Pass:
         self.head: Ticket | None = None
         self.reach = Reach(state, idle(state))
         self.plans = PLANS
+        self.hopeless = inf
+        """Bytes that were not to be had, looking at all devices."""
         self._date: Date | None = None
 
     @property
@@ -123,9 +128,15 @@ def _over_quota(state: State, ticket: Ticket) -> bool:
 
 def _backfilled(this: Pass, ticket: Ticket) -> None:
     """Serve ``ticket`` before the head, if that does not put off the head's date."""
-    thinkable = ticket.ask.need <= this.reach.largest or ticket.ask.kind in this.state.open
-    if thinkable and _served(this, ticket):
+    ask = ticket.ask
+    anywhere = len(ask.singles) == len(this.state.ledger.accounts)
+    hopeless = ask.need > this.reach.largest or (anywhere and ask.need >= this.hopeless)
+    if hopeless and ask.kind not in this.state.open:
+        ticket.progressing = False
+    elif _served(this, ticket):
         this.state.counts["backfilled"] += 1
+    elif anywhere and not ticket.progressing:
+        this.hopeless = min(this.hopeless, ask.need)
 
 
 def _served(this: Pass, ticket: Ticket) -> bool:
@@ -137,24 +148,32 @@ def _served(this: Pass, ticket: Ticket) -> bool:
             this.give_away(state.ledger.charge(instance.id))
         attach(state, ticket, instance, f"{instance.id} has a free slot, enough context and the same settings")
         return True
-    options = this.reach.options(ask) if state.policy.enforce else list(ask.options)
-    if this.head is not None:
-        options = [o for o in options if this.spares(o.demand)]
-    if option := best_fit(state, options) if state.policy.enforce else widest(state, options):
-        this.spend(option.demand)
+    if option := _place(this, ask):
         where = " and ".join(option.demand)
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
         why = f"it fits what is free on {where}{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
+        this.spend(option.demand)
         return True
-    _make_room_for(this, ticket, options)
+    _make_room_for(this, ticket)
     return False
 
 
-def _make_room_for(this: Pass, ticket: Ticket, options: list[Option]) -> None:
+def _place(this: Pass, ask: Ask) -> Option | None:
+    """Where it is started now."""
+    if not this.state.policy.enforce:
+        return widest(this.state, ask.options)
+    return next((option for option in this.reach.fitting(ask) if this.spares(option.demand)), None)
+
+
+def _make_room_for(this: Pass, ticket: Ticket) -> None:
     """Have idle instances end, if that helps; what comes free by that is then meant for this ticket."""
     ticket.progressing = False
-    if not options or not this.plans:
+    if not this.plans or ticket.ask.need > this.reach.largest:
+        return
+    within = (option for option in this.reach.options(ticket.ask) if this.spares(option.demand))
+    options = list(islice(within, WEIGHED))
+    if not options:
         return
     this.plans -= 1
     if plan := best_plan(this.state, this.reach, options):
