@@ -35,7 +35,7 @@ def derive(state: State) -> None:
     new = state.arrived
     if new is not None:
         refuse_hopeless(state, new)
-    if state.stirred or (new is not None and new is state.queue.head):
+    if state.stirred or ticked or (new is not None and new is state.queue.head):
         head = serve(state)
         while _turn_away(state):
             head = serve(state)  # who stood behind those is served in turn

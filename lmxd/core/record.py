@@ -20,12 +20,15 @@ _FIRST_BACK_OFF: Final = 5.0
 _LAST_BACK_OFF: Final = 600.0
 """Seconds before what failed to load is tried again: doubled with each failure in a row."""
 
+_CALM: Final = (e.LeaseRequested, e.LeaseRenewed, e.MemoryMeasured, e.InstanceReady, e.ActivitySeen)
+"""What in itself lets nobody be served who waits."""
+
 
 def record(state: State, event: e.Event) -> None:
     """Dispatch on the kind of fact."""
     state.now = max(state.now, event.at)
     state.arrived = None
-    state.stirred = not isinstance(event, (e.LeaseRequested, e.LeaseRenewed, e.MemoryMeasured))
+    state.stirred = not isinstance(event, _CALM)
     state.ticking = isinstance(event, e.TimePassed)
     match event:
         case e.LeaseRequested():
@@ -207,6 +210,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     if not instance.ask.external:
         state.expectations.launched(instance.ask.profile, state.now - instance.started_at)
     state.fresh.append(instance)
+    state.stirred = instance.vacant
 
 
 def _instance_exited(state: State, event: e.InstanceExited) -> None:
@@ -240,6 +244,7 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is not Phase.READY:
         return
+    state.stirred = instance.checking or instance.busy != event.busy
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
     if event.busy or event.worked:
         instance.active_at = state.now

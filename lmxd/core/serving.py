@@ -22,7 +22,7 @@ from lmxd.core.starts import attach, start
 from lmxd.core.state import State
 from lmxd.core.words import Ask, Cause, Demand, Option, Phase
 
-LOOKAHEAD: Final = 32
+LOOKAHEAD: Final = 64
 """How many behind the head are looked at again whenever something comes free. A newcomer always is."""
 
 WEIGHED: Final = 16
