@@ -1,0 +1,238 @@
+"""Stories of the queue's order: classes, aging, shares, quotas, dates, and who may go first without harm."""
+
+from __future__ import annotations
+
+import pytest
+from core.world import GIB, Gpu, World
+
+from lmxd.core import decisions as d
+from lmxd.core import events as e
+from lmxd.core.rules import Quota
+
+
+def told(world: World, ticket: str) -> d.ReportProgress:
+    found = [x for x in world.all(d.ReportProgress) if isinstance(x, d.ReportProgress) and x.ticket == ticket]
+    return found[-1]
+
+
+def test_a_higher_class_stands_before_a_lower_one() -> None:
+    world = World()
+    world.ask("a", 20)
+    low, high = world.ask("b", 20), world.ask("c", 20, priority=1)
+    assert world.waiting() == [high, low]
+
+
+def test_waiting_is_worth_a_class_after_the_time_of_aging() -> None:
+    world = World(aging=30.0)
+    world.ask("a", 20)
+    low = world.ask("b", 20)
+    world.pass_time(31)
+    high = world.ask("c", 20, priority=1)
+    assert world.waiting() == [low, high], "who asked more than one aging earlier is not overtaken by one class"
+
+
+def test_nobody_waits_beyond_its_bound_behind_a_stream_of_a_higher_class() -> None:
+    world = World(aging=10.0, fairness=0.0, queue_depth=100, preempt=False)
+    holding = world.ask("hot", 20, priority=1)
+    world.ready("hot#1")
+    low = world.ask("low", 20)
+    asked_at = world.now
+    while low in world.waiting() and "low#1" not in world.started():
+        following = world.ask("hot", 20, priority=1)
+        world.tick(3)
+        world.release(holding)
+        holding = following
+        world.seen("hot#1")
+        world.measure()
+        assert world.now - asked_at <= 10 + 3 * 3, "later than one aging, and those who had asked before that"
+    assert world.stopped() == [("hot#1", "evicted")]
+
+
+def test_who_used_more_stands_behind_who_used_less() -> None:
+    world = World(fairness=60.0)
+    first = world.ask("a", 20, uid=1)
+    world.ready("a#1")
+    hog = world.ask("b", 20, uid=1)
+    world.tick(30)
+    other = world.ask("c", 20, uid=2)
+    world.tick(1.1)
+    assert world.waiting() == [other, hog], "it asked 30 s later, but its user had nothing yet"
+    world.release(first)
+
+
+def test_a_share_delays_by_no_more_than_fairness() -> None:
+    world = World(fairness=20.0)
+    world.ask("a", 20, uid=1)
+    world.ready("a#1")
+    hog = world.ask("b", 20, uid=1)
+    world.tick(30)
+    other = world.ask("c", 20, uid=2)
+    world.tick(1.1)
+    assert world.waiting() == [hog, other], "30 s of waiting are more than 20 s of fairness"
+
+
+def test_weights_make_the_same_use_count_less() -> None:
+    world = World({"gpu": Gpu(capacity=40 * GIB)}, fairness=60.0, quotas={1: Quota(weight=4.0)})
+    world.ask("a", 20, uid=1)
+    world.ask("b", 20, uid=2)
+    world.ready("a#1")
+    world.ready("b#1")
+    world.tick(100)
+    light, heavy = world.ask("c", 30, uid=2), world.ask("d", 30, uid=1)
+    world.tick(1.1)
+    assert world.waiting() == [heavy, light], "the same bytes for the same time, but uid 1 weighs four times as much"
+
+
+def test_use_is_forgotten_by_halves() -> None:
+    world = World(half_life=10.0)
+    ticket = world.ask("a", 20, uid=1)
+    world.ready("a#1")
+    world.pass_time(10)
+    world.release(ticket)
+    share = world.state.shares.of(1, world.now)
+    before = share.use
+    world.state.shares.of(1, world.now).settle(world.now + 10, 10.0)
+    assert share.use == pytest.approx(before / 2)
+
+
+@pytest.mark.parametrize("quota", [Quota(max_leases=1), Quota(max_bytes=10 * GIB)])
+def test_who_is_over_a_quota_waits_and_holds_up_nobody(quota: Quota) -> None:
+    world = World(quotas={1: quota})
+    first = world.ask("a", 8, uid=1)
+    world.ready("a#1")
+    over, other = world.ask("b", 8, uid=1), world.ask("c", 8, uid=2)
+    assert world.waiting() == [over]
+    assert told(world, over).waits_for[0].startswith("uid 1 h")
+    world.ready("c#1")
+    assert other in world.granted()
+    world.release(first)
+    assert world.started()[-1] == "b#1"
+
+
+def test_what_alone_exceeds_a_quota_is_refused_at_once() -> None:
+    world = World(quotas={1: Quota(max_bytes=10 * GIB)})
+    ticket = world.ask("a", 12, uid=1)
+    assert world.refused() == {ticket: "over_quota"}
+
+
+def test_no_more_may_wait_than_a_uids_quota() -> None:
+    world = World(default=Quota(max_waiting=1))
+    world.ask("a", 20)
+    world.ask("b", 20)
+    second = world.ask("c", 20)
+    assert world.refused() == {second: "too_many_waiting"}
+    assert world.ask("d", 20, uid=2) in world.waiting(), "another user's place is not taken"
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
+    world = World()
+    world.ask("a", 20)
+    world.ready("a#1")
+    ticket = world.ask("b", 20, deadline=5)
+    assert world.refused() == {ticket: "deadline"}
+    refusal = world.last(d.RefuseLease).refusal
+    assert refusal.retry_in is not None
+    assert refusal.retry_in > 5
+
+
+def test_a_deadline_that_passes_ends_the_wait_also_while_it_loads() -> None:
+    world = World()
+    ticket = world.ask("a", 2, deadline=5)
+    world.tick(5.1)
+    assert world.refused() == {ticket: "deadline"}
+
+
+def test_who_waits_is_told_when_and_whom_for() -> None:
+    world = World()
+    for _ in range(3):  # it is learned how long a is held
+        ticket = world.ask("a", 20)
+        world.ready("a#1") if not world.granted() else None
+        world.pass_time(40)
+        world.release(ticket)
+    world.ask("a", 20)
+    waiting = world.ask("b", 20)
+    progress = told(world, waiting)
+    assert progress.waits_for == ("a#1",)
+    assert progress.eta == pytest.approx(40, abs=10)
+    world.pass_time(1000)
+    world.tick(0)
+    assert told(world, waiting).eta is not None, "one that is held longer than usual is expected to be so again"
+
+
+def test_a_date_that_moved_is_told_again_but_not_every_second() -> None:
+    world = World()
+    world.ask("a", 20, idle_timeout=100)
+    world.ready("a#1")
+    waiting = world.ask("b", 20)
+    before = len(world.all(d.ReportProgress))
+    for _ in range(10):
+        world.tick(1.1)
+    assert len(world.all(d.ReportProgress)) == before, "it comes nearer as it was said to"
+    world.seen("a#1", busy=True, worked=True)
+    world.tick(1.1)
+    assert told(world, waiting).eta == pytest.approx(100 + 7, abs=8)
+
+
+def test_a_small_one_goes_first_where_the_head_will_not_need_its_bytes() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB)})
+    world.ask("a", 16)
+    world.ready("a#1")
+    head, small = world.ask("b", 20), world.ask("c", 4)
+    world.ready("c#1")
+    assert world.granted()[-1] == small, "when a ends, 24 are free and 20 wanted: 4 are over"
+    assert world.waiting() == [head]
+    assert world.state.counts["backfilled"] == 1
+
+
+def test_a_small_one_does_not_go_first_where_that_would_put_off_the_heads_date() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB)})
+    world.ask("a", 16)
+    world.ready("a#1")
+    head, small = world.ask("b", 20), world.ask("c", 5)
+    assert world.waiting() == [head, small]
+
+
+def test_small_ones_together_take_no_more_than_is_over() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB)})
+    world.ask("a", 16)
+    world.ready("a#1")
+    world.ask("b", 20)
+    world.ask("c", 3)
+    second = world.ask("d", 3)
+    assert world.started() == ["a#1", "c#1"]
+    assert second in world.waiting()
+
+
+def test_an_instance_that_the_head_waits_for_is_not_lent_again() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB)})
+    world.ask("a", 16, spread=2)
+    world.ready("a#1")
+    head, sharer = world.ask("b", 20), world.ask("a", 16, spread=2)
+    assert world.waiting() == [head, sharer], "there is a slot, but the head would wait for it, too"
+
+
+def test_on_another_device_everybody_may_go_first() -> None:
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=8 * GIB)})
+    world.ask("a", {"x": 20})
+    world.ready("a#1")
+    world.ask("b", {"x": 20})
+    world.ask("c", {"x": 8, "y": 8})
+    assert world.state.instances["c#1"].demand == {"y": 8 * GIB}
+
+
+def test_a_head_that_waits_for_others_than_us_holds_up_nobody() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB, foreign=10 * GIB)})
+    world.ask("a", 20)
+    world.ask("b", 8)
+    assert world.started() == ["b#1"], "nothing can be said of when the foreign memory comes free"
+
+
+def test_a_client_that_dies_leaves_nothing_of_its_request() -> None:
+    world = World(quotas={1: Quota(max_waiting=1)})
+    world.ask("a", 20)
+    world.ask("b", 20, uid=1, connection=9, deadline=900, wait=800)
+    world.happen(e.ClientLeft(at=world.now, connection=9))
+    assert world.waiting() == []
+    assert world.state.shares.of(1, world.now).waiting == 0
+    assert world.ask("c", 20, uid=1) in world.waiting()
+    assert not any(isinstance(x, d.RefuseLease) for x in world.tick(900)), "and none of its alarms goes off"
