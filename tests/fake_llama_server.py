@@ -44,6 +44,7 @@ class State:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     key = ""
+    prompts = ""
 
     def address_string(self) -> str:
         return "client"
@@ -78,11 +79,22 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.answer(200, json.dumps([{"id": 0, "is_processing": State.busy > 0}]))
 
+    def slot(self, name: str) -> None:
+        """Save or restore: what is kept is how much was served."""
+        file = Path(self.prompts) / name
+        if self.path.endswith("action=save"):
+            file.write_text(str(State.served))
+        else:
+            State.served = int(file.read_text())
+        self.answer(200, "{}")
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if not self.permitted():
             return
-        if self.path == "/fake/busy":
+        if self.path.startswith("/slots/"):
+            self.slot(json.loads(body)["filename"])
+        elif self.path == "/fake/busy":
             State.busy = int(body)
             self.answer(200, "{}")
         elif self.path == "/fake/exit":
@@ -108,7 +120,7 @@ def main() -> None:
         print("version: 1 (fake)")
         return
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for name in ("-m", "--host", "--port", "--api-key-file"):
+    for name in ("-m", "--host", "--port", "--api-key-file", "--slot-save-path"):
         parser.add_argument(name, dest=name.lstrip("-").replace("-", "_"))
     given, rest = parser.parse_known_args()
     script = Path(given.m).with_suffix(".json")
@@ -126,6 +138,7 @@ def main() -> None:
     if play.get("silent"):
         time.sleep(3600)
     Handler.key = Path(given.api_key_file).read_text().strip()
+    Handler.prompts = given.slot_save_path
     if given.host.endswith(".sock"):
         server: ThreadingHTTPServer = UnixServer(given.host, Handler)
     else:

@@ -74,7 +74,26 @@ class NvmlProbe:
         self._nvml.nvmlInit()
         refs: tuple[int | str, ...] = self._refs or tuple(range(self._nvml.nvmlDeviceGetCount()))
         self._driver = str(self._nvml.nvmlSystemGetDriverVersion())
-        self._handles = {str(ref): self._handle(ref) for ref in refs}
+        self._handles = {}
+        for ref in refs:
+            handle = self._handle(ref)
+            self._handles |= self._slices(handle) or {str(ref): handle}
+
+    def _slices(self, handle: Any | None) -> dict[str, Any]:
+        """The MIG slices of a GPU that is divided, by UUID: they are the devices, and the GPU is none."""
+        if handle is None:
+            return {}
+        found: dict[str, Any] = {}
+        try:
+            if not self._nvml.nvmlDeviceGetMigMode(handle)[0]:
+                return {}
+            for number in range(self._nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                with suppress(self._nvml.NVMLError):  # there are fewer than there could be
+                    slice = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+                    found[str(self._nvml.nvmlDeviceGetUUID(slice))] = slice
+        except self._nvml.NVMLError:
+            return {}  # a kind of GPU that cannot be divided, or a slice already
+        return found
 
     def _close(self, fault: str) -> None:
         self._fault, self._handles = fault, None

@@ -37,7 +37,7 @@ def test_nobody_waits_beyond_its_bound_behind_a_stream_of_a_higher_class() -> No
     world.ready("hot#1")
     low = world.ask("low", 20)
     asked_at = world.now
-    while low in world.waiting() and "low#1" not in world.started():
+    while not world.stopped():
         following = world.ask("hot", 20, priority=1)
         world.tick(3)
         world.release(holding)
@@ -46,6 +46,9 @@ def test_nobody_waits_beyond_its_bound_behind_a_stream_of_a_higher_class() -> No
         world.measure()
         assert world.now - asked_at <= 10 + 3 * 3, "later than one aging, and those who had asked before that"
     assert world.stopped() == [("hot#1", "evicted")]
+    world.gone("hot#1")
+    world.ready("low#1")
+    assert low in world.granted()
 
 
 def test_who_used_more_stands_behind_who_used_less() -> None:

@@ -35,6 +35,8 @@ class Card:
     other: int = 0
     """Bytes in use that no process owns up to."""
     fault: int | None = None
+    slices: list[Card] | None = None
+    """Of a GPU that MIG divides."""
 
 
 class FakeNvml:
@@ -84,6 +86,19 @@ class FakeNvml:
             if matches(card):  # type: ignore[operator]
                 return card
         raise NVMLError(6)
+
+    def nvmlDeviceGetMigMode(self, card: Card) -> tuple[int, int]:
+        if card.uuid.startswith("MIG-"):
+            raise NVMLError(3)
+        return (1, 1) if card.slices is not None else (0, 0)
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, card: Card) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: Card, index: int) -> Card:
+        if index >= len(card.slices or ()):
+            raise NVMLError(6)
+        return (card.slices or [])[index]
 
     def nvmlDeviceGetUUID(self, card: Card) -> str:
         return card.uuid

@@ -1,0 +1,307 @@
+"""Admission as users meet it: holds, yields, plans, explanations, classes, quotas, splits, spills, kept prompts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from devices.fake_nvml import Card, FakeNvml
+from house import House, card, http, model
+
+from lmxd.daemon import access
+from lmxd.devices.nvml import NvmlProbe
+from lmxd.errors import LmxdError
+from lmxd.rpc import explanations as x
+from lmxd.rpc import holds as h_
+from lmxd.rpc import owners as o
+
+GIB = 2**30
+ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
+ROOM = {"gpu": {"device": "host", "max_memory_gb": 1}}
+HALF = {"estimated_memory_gb": 0.4}
+THREE = {"estimated_memory_gb": 3}
+LONG = {"context_length": 32768, "slots": 80}
+NO_MARGIN = {"margin_gb": 0}
+
+
+def house(tmp_path: Path, nvml: FakeNvml | None = None, **sections: object) -> House:
+    for name in "abc":
+        model(tmp_path, name, buffers=ON_GPU if nvml else [])
+    base: dict[str, object] = {"models": {"a": HALF, "b": HALF, "c": HALF}, "admission_control": {"min_residency": 0}}
+    return House(tmp_path, nvml, **(base | ({} if nvml else ROOM) | sections))
+
+
+async def test_a_hold_is_in_the_ledger_and_ends_with_its_process(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        held = await lmxd.hold(9 * GIB, name="train", hold="explicit")
+        assert (held.devices, held.cuda_visible_devices) == ({"GPU-a": 9 * GIB}, "GPU-a")
+        await lmxd.adopt(held.lease, child.pid)
+        nvml.cards[0].processes = {child.pid: 11 * GIB}
+        why = await lmxd.call("why", o.Why, device="GPU-a")
+        assert [(x.instance, x.bytes, x.pid) for x in why.instances] == [("train#1", 11 * GIB, child.pid)]
+        assert why.device.foreign == 0
+        nvml.cards[0].processes = {}
+        child.communicate(b"\n")
+        await h.until(lambda: not h.phases())
+        assert (await lmxd.devices()).devices[0].headroom == 22 * GIB
+
+
+async def test_only_a_process_of_ones_own_is_adopted_and_only_by_a_hold(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        held = await lmxd.hold(GIB // 4)
+        with pytest.raises(LmxdError, match="name a running process"):
+            await lmxd.adopt(held.lease, 2**22 - 1)
+        lease = await lmxd.request("a")
+        with pytest.raises(LmxdError, match="is not a hold"):
+            await lmxd.adopt(lease.lease, os.getpid())
+
+
+async def test_a_hold_that_never_fits_is_refused_with_the_figures(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.hold(3 * GIB)
+        assert refused.value.code == "never_fits"
+        assert "3.00 GiB" in refused.value.message
+
+
+async def test_a_yield_makes_room_asks_holders_and_is_taken_back(tmp_path: Path) -> None:
+    asked: list[tuple[str, dict[str, object]]] = []
+    async with (
+        house(tmp_path).open() as h,
+        h.client(on_notification=lambda method, params: asked.append((method, params))) as lmxd,
+    ):
+        lease = await lmxd.request("a")
+        await (await lmxd.request("b")).release()
+        made = await lmxd.call("yield", h_.Yielded, bytes=23 * GIB)
+        await h.until(lambda: "b#1" not in h.phases())
+        await h.until(lambda: any(method == "lmxd.yield" for method, _ in asked))
+        ((_, params),) = [x for x in asked if x[0] == "lmxd.yield"]
+        assert params["lease"] == lease.lease
+        assert (await lmxd.devices()).devices[0].headroom < 0
+        await lmxd.call("unyield", h_.YieldOver, id=made.id)
+        await h.until(lambda: asked[-1][1].get("within", 1) is None)
+        assert (await lmxd.devices()).devices[0].headroom > 0
+
+
+async def test_a_plan_says_what_would_happen_and_changes_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+
+        async def plan(name: str, **more: object) -> x.Planned:
+            before = (h.phases(), len(h.state.leases), len(h.state.tickets))
+            found = await lmxd.call("plan", x.Planned, model=name, **more)
+            assert (h.phases(), len(h.state.leases), len(h.state.tickets)) == before
+            return found
+
+        assert (await plan("a")).outcome == "start"
+        assert (await plan("a")).devices == {"host": int(0.4 * GIB)}
+        first = await lmxd.request("a")
+        await first.release()
+        shared = await plan("a")
+        assert (shared.outcome, shared.instance) == ("share", "a#1")
+        second = await lmxd.request("b")
+        evicting = await plan("c")
+        assert (evicting.outcome, evicting.evicts) == ("evict", ["a#1"])
+        await lmxd.request("a")
+        waiting = await plan("c")
+        assert (waiting.outcome, waiting.position) == ("queue", 1)
+        assert set(waiting.waits_for) <= {"a#1", "b#1"}
+        assert waiting.eta is not None
+        never = await plan("c", slots=250, ctx=32768)
+        assert (never.outcome, never.code) == ("refuse", "never_fits")
+        await second.release()
+
+
+async def test_explain_tells_the_history_with_its_reasons(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        first = await lmxd.request("a")
+        await first.release()
+        await lmxd.request("b")
+        await lmxd.request("c")
+        told = await lmxd.call("explain", x.Explained, id="a#1")
+        text = "\n".join(step.text for step in told.steps)
+        assert "a#1 starts on host" in text
+        assert "told to stop (evicted): the cheapest way to make room for" in text
+        assert first.lease in told.related
+        assert "granted on a#1" in (await lmxd.call("explain", x.Explained, id=first.lease)).steps[0].text
+        with pytest.raises(LmxdError) as unknown:
+            await lmxd.call("explain", x.Explained, id="l-nothing")
+        assert unknown.value.code == "unknown_id"
+
+
+async def test_what_failed_to_load_is_remembered_shown_and_forgotten_by_a_reload(tmp_path: Path) -> None:
+    bad = {"status": 1, "lines": ["error loading model: missing tensor"]}
+    model(tmp_path, "bad", exit=bad)
+    async with house(tmp_path, models={"bad": HALF}).open() as h, h.client() as lmxd:
+        for _ in range(3):
+            with pytest.raises(LmxdError) as refused:
+                await lmxd.request("bad")
+            assert refused.value.code == "launch_failed"
+        assert h.state.counts["instances bad"] == 1, "it was launched once"
+        assert refused.value.data["retry_in"] > 0
+        (shown,) = (await lmxd.models()).models
+        assert shown.failures == 1
+        assert shown.retry_in
+        assert "missing tensor" in str(shown.problem)
+        model(tmp_path, "bad")
+        await h.daemon.reload()
+        assert (await lmxd.request("bad")).instance == "bad#2"
+
+
+async def test_a_class_above_ones_own_is_for_administrators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = {"default": {"max_priority": 2}}
+    async with house(tmp_path, users=users).open() as h, h.client() as lmxd:
+        assert await lmxd.request("a", priority=50)
+        monkeypatch.setattr(access, "is_admin", lambda peer: False)
+        with pytest.raises(LmxdError, match="may ask for 2 at most") as refused:
+            await lmxd.request("b", priority=3)
+        assert refused.value.code == "not_permitted"
+        assert await lmxd.request("b", priority=2)
+
+
+async def test_quotas_of_a_user_come_from_the_configuration(tmp_path: Path) -> None:
+    users = {str(os.getuid()): {"max_leases": 1, "max_waiting": 0}}
+    async with house(tmp_path, users=users).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("b")
+        assert refused.value.code == "too_many_waiting"
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        await lmxd.request("b")
+        with pytest.raises(LmxdError) as refused:
+            await asyncio.wait_for(lmxd.request("c", deadline=2), 1)
+        assert refused.value.code == "deadline"
+        assert refused.value.data["shortfalls"]
+
+
+async def test_one_loads_at_a_time_on_a_device_and_both_on_two(tmp_path: Path) -> None:
+    def loading(h: House) -> int:
+        launched = [h.daemon.launches.get(name) for name in ("a#1", "b#1")]
+        return sum(1 for one in launched if one is not None and one.process is not None and one.ready_at is None)
+
+    for nvml, together in ((FakeNvml(card(24)), 1), (FakeNvml(card(5, "GPU-a"), card(5, "GPU-b")), 2)):
+        place = tmp_path / str(together)
+        place.mkdir()
+        made = house(
+            place, nvml, models={"a": {"estimated_memory_gb": 3}, "b": {"estimated_memory_gb": 3}}, gpu=NO_MARGIN
+        )
+        for name in "ab":
+            model(place, name, buffers=ON_GPU, load_seconds=0.4)
+        async with made.open() as h, h.client() as one, h.client() as two:
+            requests = asyncio.gather(one.request("a"), two.request("b"))
+            most = 0
+            while not requests.done():
+                most = max(most, loading(h))
+                await asyncio.sleep(0.01)
+            await requests
+            assert most == together
+
+
+async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(2.1, "GPU-a"), card(2.0, "GPU-b"))
+    async with house(tmp_path, nvml, models={"a": LONG}, gpu=NO_MARGIN).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        assert list(lease.devices) == ["GPU-a", "GPU-b"]
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        assert launched.command is not None
+        words = launched.command.argv
+        split = words[words.index("-ts") + 1]
+        assert sum(map(int, split.split(","))) == 3, "two layers and the output"
+        assert launched.command.env["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+        found = h.daemon.catalog.estimator.estimate(
+            launched.plan.model,
+            h.daemon.catalog.launch("a").__class__(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
+            [h.daemon.catalog.card("GPU-a"), h.daemon.catalog.card("GPU-b")],
+        )
+        assert list(lease.devices.values()) == [part.total for part in found.parts.devices]
+
+
+async def test_a_split_can_be_forbidden(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(2.1, "GPU-a"), card(2.0, "GPU-b"))
+    models = {"a": LONG | {"split": False}}
+    async with house(tmp_path, nvml, models=models, gpu=NO_MARGIN).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("a")
+        assert refused.value.code == "never_fits"
+
+
+async def test_layers_go_to_ram_only_if_that_was_asked_for(tmp_path: Path) -> None:
+    async with (
+        house(tmp_path, FakeNvml(card(1.5)), models={"a": LONG | {"slots": 40}}, gpu=NO_MARGIN).open() as h,
+        h.client() as lmxd,
+    ):
+        with pytest.raises(LmxdError):
+            await lmxd.request("a", wait=0)
+        lease = await lmxd.request("a", cpu_spill=True)
+        launched = h.daemon.launches.get(lease.instance)
+        assert launched is not None
+        assert launched.command is not None
+        assert launched.command.argv[launched.command.argv.index("-ngl") + 1] in ("1", "2")
+
+
+async def test_fewer_layers_on_the_gpu_than_planned_is_a_failed_launch(tmp_path: Path) -> None:
+    made = house(tmp_path, FakeNvml(card(24)), models={"a": {"estimated_memory_gb": 4}})
+    model(tmp_path, "a", buffers=[*ON_GPU, "load_tensors: offloaded 20/33 layers to GPU"])
+    async with made.open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError, match="13 of 33 run in RAM") as refused:
+            await lmxd.request("a")
+        assert refused.value.data["failure"]["code"] == "misplaced"
+
+
+async def test_mig_slices_are_devices_and_the_divided_gpu_is_none(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(40, "GPU-a"), card(24, "GPU-b"))
+    nvml.cards[0].slices = [Card("MIG-1", 20 * GIB), Card("MIG-2", 10 * GIB)]
+    assert [m.id for m in NvmlProbe(nvml, None).measure(set())] == ["MIG-1", "MIG-2", "GPU-b"]
+    async with house(tmp_path, nvml, models={"a": {"estimated_memory_gb": 7}}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        assert lease.devices == {"MIG-2": 7 * GIB}, "the best fit is the smallest slice"
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        assert launched.command is not None
+        assert launched.command.env["CUDA_VISIBLE_DEVICES"] == "MIG-2"
+
+
+async def test_a_prompt_cache_is_kept_for_the_same_user_and_settings_within_its_bound(tmp_path: Path) -> None:
+    sections = {"models": {"a": HALF | {"suspend": True, "idle_timeout": 300}, "b": HALF, "c": HALF}}
+    async with house(tmp_path, engine={"prompt_cache_gb": 0.001}, **sections).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        for _ in range(3):
+            await http(lease, "/v1/chat/completions", b"{}")
+        await lease.release()
+        keep = [await lmxd.request("b"), await lmxd.request("c")]
+        assert "a#1" not in h.phases() or h.phases()["a#1"] != "ready", "it was evicted"
+        (kept,) = (h.where.state / "prompts").iterdir()
+        assert kept.stat().st_mode & 0o077 == 0
+        assert all(file.stat().st_mode & 0o077 == 0 for file in kept.iterdir())
+        assert {file.name for file in kept.iterdir()} == {"slot-0.bin", "complete"}
+        for other in keep:
+            await other.release()
+        again = await lmxd.request("a")
+        assert "llamacpp:prompt_tokens_total 3" in (await http(again, "/metrics")).text, "it was restored"
+
+
+async def test_kept_and_preloaded_models_run_when_lmxd_has_begun(tmp_path: Path) -> None:
+    models = {"a": HALF | {"keep": 1}, "b": HALF | {"preload": True}, "c": HALF}
+    async with house(tmp_path, models=models).open() as h, h.client() as lmxd:
+        await h.until(lambda: h.phases() == {"a#1": "ready", "b#1": "ready"})
+        assert (await lmxd.request("a")).instance == "a#1"
+        lease = await lmxd.request("c")
+        assert lease.instance == "c#1"
+        assert "b#1" not in h.phases(), "a preloaded one makes way"
+
+
+async def test_exclusive_has_an_instance_alone(tmp_path: Path) -> None:
+    async with house(tmp_path, models={"a": HALF | {"slots": 3}}).open() as h, h.client() as lmxd:
+        first, second = await lmxd.request("a"), await lmxd.request("a")
+        assert first.instance == second.instance == "a#1"
+        assert (await lmxd.request("a", exclusive=True)).instance == "a#2"

@@ -1,0 +1,94 @@
+"""Every recipe of docs/recipes.md, started against a fake that takes exactly its flags."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from devices.fake_nvml import FakeNvml
+from house import House, card, http, model
+
+from lmxd.config.file import parse
+from lmxd.errors import ConfigError, LmxdError
+
+ROOT = Path(__file__).parent.parent.parent
+FAKE = ROOT / "tests" / "fake_servers.py"
+GIB = 2**30
+
+
+def recipes() -> dict[str, dict[str, object]]:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+    return {name: profile for block in blocks for name, profile in yaml.safe_load(block)["models"].items()}
+
+
+def played(tmp_path: Path, profile: dict[str, object]) -> dict[str, object]:
+    """The same profile, with the fake in the place of its program."""
+    words = list(profile["command"])  # type: ignore[call-overload]
+    script = tmp_path / Path(words[0]).name
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} {script.name} "$@"\n')
+    script.chmod(0o755)
+    return profile | {"command": [str(script), *words[1:]]}
+
+
+@pytest.mark.parametrize("name", recipes())
+async def test_a_recipe_starts_serves_and_is_told_its_share(tmp_path: Path, name: str) -> None:
+    profile = played(tmp_path, recipes()[name])
+    if "path" in profile:
+        model(tmp_path, str(profile["path"]).removesuffix(".gguf"))
+    async with House(tmp_path, FakeNvml(card(80)), models={name: profile}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request(name)
+        size = int(float(str(profile["estimated_memory_gb"])) * GIB)
+        assert lease.devices == {"GPU-a": size}
+        seen = json.loads((await http(lease, "/seen")).text)
+        assert seen["env"]["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+        for flag in ("--gpu-memory-utilization", "--cuda-memory-fraction"):
+            if flag in seen:
+                assert seen[flag] == pytest.approx(size / (80 * GIB), abs=1e-4)
+        for variable in ("VLLM_API_KEY", "API_KEY"):
+            if variable in dict(profile.get("env", {})):  # type: ignore[call-overload]
+                assert seen["env"][variable] == lease.api_key
+        launched = h.daemon.launches.get(lease.instance)
+        assert launched is not None
+        assert launched.command is not None
+        assert lease.api_key not in " ".join(launched.command.argv)
+
+
+async def test_what_it_was_seen_to_take_is_promised_the_next_time(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(80))
+    profile = played(tmp_path, recipes()["comfyui"])
+    async with House(tmp_path, nvml, models={"c": profile}).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("c")
+        nvml.cards[0].processes = {h.daemon.performer.pid(lease.instance) or 0: 15 * GIB}
+        await h.daemon.measure()
+        nvml.cards[0].processes = {}
+        assert (await lmxd.models()).models[0].bytes == {"GPU-a": 15 * GIB}
+
+
+async def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+    profile = played(tmp_path, recipes()["comfyui"] | {"command": ["/x/comfyui", "--port", "{port}", "--bad"]})
+    async with House(tmp_path, FakeNvml(card(80)), models={"c": profile}).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("c")
+        assert refused.value.code == "launch_failed"
+        assert "the following arguments are required: --listen" in "\n".join(refused.value.data["failure"]["log"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "problem"),
+    [
+        ("{command: [vllm, '{port}'], estimated_memory_gb: 1}", "whole path"),
+        ("{command: [/x/vllm], estimated_memory_gb: 1}", "{port} must be in it"),
+        ("{command: [/x/vllm, '{port}']}", "say what command takes"),
+        ("{command: [/x/vllm, '{port}', '{key}'], estimated_memory_gb: 1}", "known are"),
+        ("{command: [/x/vllm, '{port}', '{'], estimated_memory_gb: 1}", "brace"),
+        ("{command: [/x/vllm, '{port}'], estimated_memory_gb: 1, suspend: true}", "for llama-server"),
+        ("{health: /x}", "for profiles with a command"),
+    ],
+)
+def test_a_template_that_cannot_work_is_refused_with_the_reason(profile: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        parse(f"models: {{m: {profile}}}", "test")

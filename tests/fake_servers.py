@@ -1,0 +1,52 @@
+"""Fakes of other engines' command lines: fake_servers.py KIND ARGUMENTS. Each takes the flags that its recipe uses.
+
+An unknown flag, or one that is missing, ends it with status 2, as the real one would. It then serves health and says
+on /seen what it was started with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+FLAGS = {
+    "vllm": "--port --host --gpu-memory-utilization --max-model-len --served-model-name",
+    "text-generation-launcher": "--model-id --port --hostname --cuda-memory-fraction --max-total-tokens",
+    "ik_llama": "-m -c -ngl --host --port --api-key-file",
+    "comfyui": "--listen --port --reserve-vram",
+}
+KINDS = {"--port": int, "--gpu-memory-utilization": float, "--cuda-memory-fraction": float, "--max-model-len": int}
+HEALTH = {"comfyui": "/system_stats"}
+
+
+def main() -> None:
+    kind, words = sys.argv[1], sys.argv[2:]
+    parser = argparse.ArgumentParser(prog=kind, allow_abbrev=False)
+    if kind == "vllm":
+        parser.add_argument("serve", choices=["serve"])
+        parser.add_argument("model")
+    for flag in FLAGS[kind].split():
+        parser.add_argument(flag, type=KINDS.get(flag, str), required=True, dest=flag)
+    given = vars(parser.parse_args(words))
+    seen = given | {"env": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "API_KEY")}}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path in (HEALTH.get(kind, "/health"), "/seen")
+            body = json.dumps(seen).encode()
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    ThreadingHTTPServer(("127.0.0.1", given["--port"]), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
