@@ -15,7 +15,7 @@ import pytest
 
 from lmxd.cli.main import main
 from lmxd.config.profile import Profile
-from lmxd.config.schema import Config, DeviceConfig
+from lmxd.config.schema import Config, DeviceConfig, UserConfig
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import EXIT_STATUS
 from lmxd.rpc import server
@@ -63,13 +63,14 @@ def configuration() -> str:
         "Unknown keys are refused with the nearest known one; `lmxd check-config` validates without starting;",
         "SIGHUP and `lmxctl reload` read the file again, and a bad one changes nothing.",
         "",
-        "Generated from `lmxd/config/schema.py`.",
+        "Generated from `lmxd/config`.",
     ]
     sections = {
         "Top level": Config,
         "gpu": Config.model_fields["gpu"].annotation,
         "one of gpu.devices": DeviceConfig,
         "admission_control": Config.model_fields["admission_control"].annotation,
+        "one of users": UserConfig,
         "engine": Config.model_fields["engine"].annotation,
         "metrics": Config.model_fields["metrics"].annotation,
         "one of models": Profile,
@@ -94,7 +95,7 @@ def protocol() -> str:
         "",
         "JSON-RPC 2.0, one JSON object a line, on `/run/lmxd/lmxd.sock`. Methods are `lmxd.NAME`; the prefix may",
         "be left out. `lmxd.describe` returns all of this as JSON Schema. Identity is SO_PEERCRED. Bytes are",
-        "integers, times are seconds. Generated from `lmxd/rpc/messages.py`.",
+        "integers, times are seconds. Generated from `lmxd/rpc`.",
         "",
         f"A frame is at most {MAX_FRAME // 2**20} MiB; {server.MAX_IN_FLIGHT} calls may be in flight on a connection,",
         f"{server.MAX_CONNECTIONS_PER_UID} connections be open for a user, {server.MAX_CONNECTIONS} in all; who does",

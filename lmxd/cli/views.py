@@ -108,6 +108,8 @@ def _doing(instance: m.Instance) -> str:
         return "-"
     if instance.yield_in is not None:
         return f"to yield in {output.seconds(max(0.0, instance.yield_in))}"
+    if instance.endpoint is None:
+        return "held"
     if instance.busy:
         return "busy"
     until = "pinned" if instance.idle_timeout is None else output.seconds(instance.idle_timeout)

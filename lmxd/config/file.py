@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lmxd.config.profile import Profile
-from lmxd.config.schema import Config, DeviceConfig
+from lmxd.config.schema import Config, DeviceConfig, UserConfig
 from lmxd.errors import ConfigError
 
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
@@ -88,7 +88,7 @@ def _known_keys(where: list[str]) -> list[str]:
             model = DeviceConfig
             continue
         if part not in model.model_fields:
-            model = Profile
+            model = UserConfig if where[0] == "users" else Profile
             continue
         kind = model.model_fields[part].annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):

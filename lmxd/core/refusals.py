@@ -54,7 +54,14 @@ def too_many_waiting(uid: int, most: int) -> Refusal:
 def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
     """``eta``: seconds from now until it could be granted, None if nothing can be said."""
     assert ticket.deadline_at is not None
-    left = max(0.0, ticket.deadline_at - state.now)
+    left = ticket.deadline_at - state.now
+    if left <= 0:
+        return Refusal(
+            code="deadline",
+            message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
+            remedy="allow a later deadline, or ask for less",
+            shortfalls=() if ticket.instance else shortfalls(state, ticket.ask.options),
+        )
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
     return Refusal(
         code="deadline",

@@ -98,17 +98,19 @@ def _split(
         return None
     counts = [max(1, round(layers * max(0, have.get(gpu, 0)) / total)) for gpu in gpus]
     counts[counts.index(max(counts))] += layers - sum(counts)
-    for _ in range(_TRIES):
+    tried: set[tuple[int, ...]] = set()
+    while tuple(counts) not in tried and len(tried) < _TRIES:
+        tried.add(tuple(counts))
         demand = _demand(catalog, name, replace(launch, split=tuple(counts)), gpus, beside)
         over = {gpu: demand[gpu] - have.get(gpu, 0) for gpu in gpus}
         fullest, emptiest = max(over, key=lambda g: over[g]), min(over, key=lambda g: over[g])
         if over[fullest] <= 0:
             return Option(demand=demand, split=tuple(counts))
         giver, taker = gpus.index(fullest), gpus.index(emptiest)
-        per_layer = max(1, demand[fullest] // counts[giver])
-        moved = min(counts[giver] - 1, -(-over[fullest] // per_layer), max(0, -over[emptiest]) // per_layer)
-        if moved < 1:
+        if over[emptiest] >= 0 or counts[giver] < 2:
             return None
+        per_layer = max(1, demand[fullest] // counts[giver])
+        moved = min(counts[giver] - 1, -(-over[fullest] // per_layer), max(1, -over[emptiest] // per_layer))
         counts[giver] -= moved
         counts[taker] += moved
     return None
