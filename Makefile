@@ -30,6 +30,9 @@ test:
 bench:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
 	@$(VENV)/bin/python bench/admission.py
+	@$(VENV)/bin/python bench/simulate.py --quick
+	@$(VENV)/bin/python bench/storm.py --device host
+	@$(VENV)/bin/python bench/suspend.py
 	@$(VENV)/bin/python bench/rpc.py
 	@$(VENV)/bin/python bench/estimator.py speed
 	@$(VENV)/bin/python bench/estimator.py recorded

@@ -69,9 +69,7 @@ def main() -> None:
             "models": models,
         }
         with Lmxd(Path(place), config) as running:
-            print(
-                f"{'profile':12} {'lease s':>8} {'first token s':>14} {'together s':>11} {'prompt tokens processed':>24}"
-            )
+            print(f"{'profile':12} {'lease s':>8} {'first token s':>14} {'together s':>11} {'processed':>10}")
             for name in ("plain", "suspending"):
                 rounds = swaps(running, name)
                 granted, first, processed = (sorted(x)[len(x) // 2] for x in zip(*rounds, strict=True))

@@ -81,7 +81,9 @@ def test_weights_make_the_same_use_count_less() -> None:
     world.ready("a#1")
     world.ready("b#1")
     world.tick(100)
-    light, heavy = world.ask("c", 30, uid=2), world.ask("d", 30, uid=1)
+    light = world.ask("c", 30, uid=2)
+    world.pass_time(10)
+    heavy = world.ask("d", 30, uid=1)
     world.tick(1.1)
     assert world.waiting() == [heavy, light], "the same bytes for the same time, but uid 1 weighs four times as much"
 
@@ -239,3 +241,51 @@ def test_a_client_that_dies_leaves_nothing_of_its_request() -> None:
     assert world.state.shares.of(1, world.now).waiting == 0
     assert world.ask("c", 20, uid=1) in world.waiting()
     assert not any(isinstance(x, d.RefuseLease) for x in world.tick(900)), "and none of its alarms goes off"
+
+
+def test_who_is_over_a_quota_does_not_hold_up_those_behind_when_room_comes_free() -> None:
+    world = World(quotas={1: Quota(max_leases=1)})
+    world.ask("a", 8, uid=1)
+    filler = world.ask("f", 16, uid=3)
+    world.ready("a#1")
+    world.ready("f#1")
+    world.ask("b", 4, uid=1)
+    world.ask("c", 16, uid=2)
+    world.release(filler)
+    world.seen("f#1")
+    world.gone("f#1")
+    assert world.started() == ["a#1", "f#1", "c#1"]
+
+
+def test_small_ones_that_are_looked_at_together_take_no_more_than_is_over() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB)})
+    world.ask("a", 16)
+    world.ask("f", 8, connection=7)
+    world.ready("a#1")
+    world.ready("f#1")
+    head, one, two = world.ask("b", 20), world.ask("c", 3), world.ask("d", 3)
+    world.gone("f#1")
+    assert world.started()[2:] == ["c#1"]
+    assert world.waiting() == [head, two]
+    world.ready("c#1")
+    assert one in world.granted()
+
+
+def test_one_that_does_nothing_is_expected_to_be_free_by_its_idle_timeout() -> None:
+    world = World()
+    world.state.expectations.holds["a"] = 1000.0
+    world.ask("a", 20, idle_timeout=50)
+    world.ready("a#1")
+    waiting = world.ask("b", 20)
+    assert told(world, waiting).eta == pytest.approx(50 + 7, abs=3)
+
+
+def test_a_lease_that_is_older_than_usual_is_expected_to_last_as_long_again() -> None:
+    world = World()
+    world.state.expectations.holds["a"] = 10.0
+    world.ask("a", 20)
+    world.ready("a#1")
+    world.pass_time(200)
+    world.seen("a#1", busy=True, worked=True)
+    waiting = world.ask("b", 20)
+    assert told(world, waiting).eta == pytest.approx(190 + 7, abs=3)

@@ -347,3 +347,24 @@ def test_one_device_is_preferred_to_two_and_a_gpu_to_ram() -> None:
     other = World({"x": Gpu(capacity=12 * GIB), "y": Gpu(capacity=24 * GIB)})
     other.ask("a", options=(spilled, split, single))
     assert other.state.instances["a#1"].option == split, "no single device has room"
+
+
+def test_a_hold_is_asked_but_never_ended() -> None:
+    world = World(grace=5.0)
+    held = world.ask("hold", 20, external=True)
+    world.ready("hold#1")
+    world.happen(e.YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
+    assert asked_to_yield(world) == {lease_of(held): 5.0}
+    world.tick(20)
+    world.seen("hold#1")
+    world.tick(1.1)
+    assert world.stopped() == [], "its process is not ours"
+
+
+def test_an_instance_that_one_of_the_same_class_shares_is_not_asked() -> None:
+    world = World()
+    world.ask("a", 20, spread=2)
+    world.ready("a#1")
+    world.ask("a", 20, spread=2, priority=1)
+    world.ask("b", 20, priority=1)
+    assert asked_to_yield(world) == {}

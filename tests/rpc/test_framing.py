@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmxd.rpc import framing
@@ -75,6 +75,7 @@ json_values = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine the first draw takes its time
 @given(st.dictionaries(st.sampled_from(["jsonrpc", "id", "method", "params"]), json_values | st.just("2.0")))
 def test_any_object_is_understood_or_malformed(message: dict[str, object]) -> None:
     assert isinstance(understand(json.dumps(message).encode()), (Call, Malformed))
