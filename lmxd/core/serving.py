@@ -77,7 +77,8 @@ class Pass:
 
 def serve(state: State) -> Ticket | None:
     """Serve the queue in order. Returns its head, if that could not be served."""
-    this, behind = Pass(state), 0
+    this = state.look = Pass(state)
+    behind = 0
     for ticket in state.queue:
         if behind >= LOOKAHEAD:
             break
@@ -92,16 +93,19 @@ def serve(state: State) -> Ticket | None:
 
 
 def serve_newcomer(state: State, ticket: Ticket) -> None:
-    """The same, where nothing but ``ticket`` has changed, and others stand before it."""
-    if _over_quota(state, ticket):
+    """The same, where nothing but ``ticket`` has changed, and others stand before it.
+
+    The last look at the queue is still good, less what newcomers took since then. Room is made for it, if at
+    all, when its turn to be looked at comes.
+    """
+    this = state.look
+    if this is None or _over_quota(state, ticket):
         return
-    head = next(other for other in state.queue if other is ticket or not _over_quota(state, other))
-    if head is ticket:
-        _served(Pass(state), ticket)
-    elif ticket.ask.kind in state.open or any(ticket.ask.need <= a.free for a in state.ledger.accounts.values()):
-        this = Pass(state)
-        this.head = head
-        _backfilled(this, ticket)  # else room may be made for it when its turn to be looked at comes
+    if this.head is None:  # those before it are held up by a quota
+        _served(this, ticket)
+    else:
+        this.plans = 0
+        _backfilled(this, ticket)
 
 
 def refuse_hopeless(state: State, ticket: Ticket) -> None:
@@ -163,7 +167,8 @@ def _place(this: Pass, ask: Ask) -> Option | None:
     """Where it is started now."""
     if not this.state.policy.enforce:
         return widest(this.state, ask.options)
-    return next((option for option in this.reach.fitting(ask) if this.spares(option.demand)), None)
+    fits = this.state.ledger.fits  # the look may be of a moment ago
+    return next((o for o in this.reach.fitting(ask) if this.spares(o.demand) and fits(o.demand)), None)
 
 
 def _make_room_for(this: Pass, ticket: Ticket) -> None:

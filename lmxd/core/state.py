@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lmxd.core.alarms import Alarms
 from lmxd.core.decisions import Decision
@@ -22,6 +23,9 @@ from lmxd.core.words import (
     LeaseId,
     TicketId,
 )
+
+if TYPE_CHECKING:
+    from lmxd.core.serving import Pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +91,8 @@ class State:
     tick_at: float | None = None
     """When ranks, dates and reports are brought up to date again; None while nobody waits."""
     arrived: Ticket | None = None
+    look: Pass | None = None
+    """The last look at the whole queue: newcomers are served by it until something stirs."""
     outbox: list[Decision] = field(default_factory=list)
 
     def lease(self, lease: LeaseId) -> Lease | None:

@@ -171,3 +171,64 @@ def test_a_unix_endpoint_on_the_real_server(lmxd: Make) -> None:
     with lmxd(engine={"endpoint": "unix"}) as running:
         lease = lease_from(running.json("request", "smollm2"))
         assert "smollm2" in get_over(lease.socket, "/v1/models", lease.api_key)
+
+
+def test_three_agents_on_one_model_take_the_weights_once(lmxd: Make) -> None:
+    """Three leases at once cause one start and share one real server, each with a slot and an answer of its own."""
+    with lmxd(profile={"slots": 3}) as running:
+        leases: list[m.Granted] = []
+        answers: list[str] = []
+
+        def agent() -> None:
+            with running.client() as client, client.request("smollm2") as lease:
+                leases.append(lease)
+                answers.append(ask(lease))
+
+        agents = [threading.Thread(target=agent) for _ in range(3)]
+        for thread in agents:
+            thread.start()
+        for thread in agents:
+            thread.join(60)
+        assert {lease.instance for lease in leases} == {"smollm2#1"}
+        assert len(answers) == 3
+        assert all("Paris" in answer for answer in answers)
+        assert list(running.instances()) == ["smollm2#1"]
+
+
+def test_a_prompt_outlives_a_swap(lmxd: Make, smollm2: Path) -> None:
+    """An evicted instance's prompt cache comes back with it: the real server processes one token of it again."""
+    one = {"path": str(smollm2), "context_length": 2048, "estimated_memory_gb": 0.4}
+    sections = {
+        "models": {"kept": one | {"suspend": True}, "other": one},
+        "admission_control": {"min_residency": 0},
+        "engine": {"prompt_cache_gb": 1},
+    }
+    body = {"prompt": "word " * 400, "n_predict": 1, "cache_prompt": True}
+    with lmxd(**sections) as running, running.client() as client:
+        processed = []
+        for _ in range(2):
+            with client.request("kept") as lease:
+                processed.append(post(lease, "/completion", body)["timings"]["prompt_n"])
+            client.request("other").release()
+        assert processed[0] >= 400
+        assert processed[1] <= 2
+        explained = running.lmxctl("explain", "kept#1").stdout
+        assert "evicted" in explained
+
+
+def test_holds_plans_and_yields_from_the_shell(lmxd: Make) -> None:
+    with lmxd() as running:
+        held = running.lmxctl("hold", "100M", "--name", "train", "--", "sh", "-c", "echo $LMXD_HOLD_BYTES; exit 3")
+        assert (held.returncode, held.stdout) == (3, f"{100 * 2**20}\n")
+        running.until(lambda: not running.instances())
+        assert running.lmxctl("plan", "smollm2").returncode == 0
+        assert running.json("plan", "smollm2")["outcome"] == "start"
+        made = running.json("yield", "23G", "--for", "1h")
+        refused = running.lmxctl("plan", "smollm2")
+        assert refused.returncode == 75
+        assert "yielded" in refused.stdout
+        assert "kept free for others" in running.lmxctl("why", "host").stdout
+        assert running.lmxctl("yield", "--end", made["id"]).returncode == 0
+        assert running.lmxctl("plan", "smollm2").returncode == 0
+        for words in (["hold", "9X", "--", "true"], ["yield"], ["yield", "1G", "--for", "soon"], ["explain", "l-0"]):
+            assert running.lmxctl(*words).returncode == 64, words
