@@ -28,6 +28,8 @@ from lmxd.estimate.files import read_model
 from lmxd.gguf.footprint import footprint
 from lmxd.rpc import estimates as es
 from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
+from lmxd.rpc.client import Client
 
 GIB = 2**30
 MIB = 2**20
@@ -122,7 +124,7 @@ def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
         for lease in (first, second):
             instance = running.instances()[lease.instance]
             assert 0 < of_process(instance.pid) <= sum(instance.promised.values()) + UNDER
-        told: list[m.Progress] = []
+        told: list[n.Progress] = []
         third: list[m.Granted] = []
         with running.client() as client:
             waits = threading.Thread(target=lambda: third.append(client.request("smollm2", on_progress=told.append)))
@@ -149,7 +151,7 @@ def test_a_killed_server_is_noticed_within_a_second_and_its_bytes_return(lmxd: M
 def test_foreign_memory_is_waited_for(lmxd: Make, ballast: Callable[[float], subprocess.Popen[str]]) -> None:
     with lmxd({"llama8b": {}}) as running, running.client() as client:
         other = ballast(memory().free / GIB - 5)
-        told: list[m.Progress] = []
+        told: list[n.Progress] = []
         granted: list[m.Granted] = []
         waits = threading.Thread(target=lambda: granted.append(client.request("llama8b", on_progress=told.append)))
         waits.start()
@@ -160,6 +162,63 @@ def test_foreign_memory_is_waited_for(lmxd: Make, ballast: Callable[[float], sub
         other.kill()
         waits.join(60)
         assert granted[0].instance == "llama8b#1"
+
+
+def test_a_hold_takes_in_a_process_of_anybodys(lmxd: Make, ballast: Callable[[float], subprocess.Popen[str]]) -> None:
+    """What a CUDA process takes is charged to its hold, not foreign, and comes back when it has ended."""
+    with lmxd({"llama8b": {}}) as running, running.client() as client:
+        free = client.devices().devices[0].headroom
+        held = client.hold(4 * GIB, name="train", hold="explicit")
+        assert held.cuda_visible_devices == nvml.nvmlDeviceGetUUID(GPU)
+        process = ballast(6)
+        client.adopt(held.lease, process.pid)
+        device = client.devices().devices[0]
+        taken = of_process(process.pid)
+        assert taken > 6 * GIB
+        assert (device.charged, device.foreign) == (taken, device.used - taken)
+        print(f"held 4 GiB, took {taken / GIB:.2f}; foreign {device.foreign / MIB:.0f} MiB")
+        process.kill()
+        running.until(lambda: not running.instances(), 10)
+        assert abs(client.devices().devices[0].headroom - free) < 64 * MIB
+
+
+def test_growing_foreign_memory_ends_the_idle_then_asks_the_holder(
+    lmxd: Make, ballast: Callable[[float], subprocess.Popen[str]]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    rules = {"grace": 2, "min_residency": 0}
+    with lmxd({"llama8b": {}, "qwen4b": {}}, admission_control=rules) as running, running.client() as client:
+        client.request("qwen4b").release()
+        with Client(running.socket, on_notification=lambda method, params: asked.append(params)) as holder:
+            lease = holder.request("llama8b")
+            room = client.devices().devices[0].headroom
+            first = ballast(room / GIB + 1)
+            running.until(lambda: "qwen4b#1" not in running.instances(), 15)
+            assert lease.instance in running.instances(), "the idle one was enough"
+            second = ballast(client.devices().devices[0].headroom / GIB + 1)
+            running.until(lambda: lease.instance not in running.instances(), 20)
+            holder.status()  # takes in what was said meanwhile
+            assert asked[0]["lease"] == lease.lease
+            assert asked[0]["within"] == pytest.approx(2, abs=0.1)
+            assert asked[-1]["reason"] == "yielded"
+        for process in (first, second):
+            process.kill()
+
+
+def test_a_yield_leaves_a_real_process_its_room(lmxd: Make, ballast: Callable[[float], subprocess.Popen[str]]) -> None:
+    pinned = {"pin": True, "preload": True}
+    with lmxd({"llama8b": pinned}) as running, running.client() as client:
+        running.until(lambda: [i.phase for i in running.instances().values()] == ["ready"], 60)
+        room = client.devices().devices[0].headroom
+        made = running.json("yield", str(room + GIB), "--for", "1h")
+        running.until(lambda: not running.instances(), 15)
+        game = ballast((room + GIB) / GIB - 0.5)
+        device = client.devices().devices[0]
+        assert device.yielded < GIB, "what it took is not kept twice"
+        game.kill()
+        game.wait()
+        assert running.lmxctl("yield", "--end", made["id"]).returncode == 0
+        running.until(lambda: [i.phase for i in running.instances().values()] == ["ready"], 60)
 
 
 def test_memory_that_runs_out_for_real_is_told_apart(lmxd: Make) -> None:
