@@ -21,6 +21,11 @@ def keep_up(state: State) -> None:
         state.displaced = [ask for ask in state.displaced if not _start(state, ask, "it is given back after a yield")]
 
 
+def is_lacking(state: State) -> bool:
+    """Whether something is to be started as soon as there is room, which only a new reading can show."""
+    return bool(state.displaced) or any(_missing(state, standing) for standing in state.standing.values())
+
+
 def _missing(state: State, standing: Standing) -> int:
     live = len(state.kin.get(standing.ask.kind, {}))
     first = standing.preload and standing.ask.profile not in state.preloaded

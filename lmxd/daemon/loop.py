@@ -18,6 +18,7 @@ from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.admission import Admission
 from lmxd.core.rules import Standing
+from lmxd.core.standing import is_lacking
 from lmxd.core.words import Ask, Phase
 from lmxd.daemon.answers import Answers
 from lmxd.daemon.catalog import Catalog, Size
@@ -208,7 +209,7 @@ class Daemon:
             return _RECLAIMING_PERIOD
         if len(state.queue):
             return _WAITING_PERIOD
-        return _BUSY_PERIOD if state.instances else None
+        return _BUSY_PERIOD if state.instances or is_lacking(state) else None
 
     async def measure(self) -> None:
         """One look at the devices, told to the core."""

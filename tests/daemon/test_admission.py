@@ -305,3 +305,18 @@ async def test_exclusive_has_an_instance_alone(tmp_path: Path) -> None:
         first, second = await lmxd.request("a"), await lmxd.request("a")
         assert first.instance == second.instance == "a#1"
         assert (await lmxd.request("a", exclusive=True)).instance == "a#2"
+
+
+async def test_what_was_pinned_comes_back_when_the_game_is_over_though_nothing_else_happens(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    models = {"a": {"estimated_memory_gb": 8, "pin": True, "preload": True}}
+    async with house(tmp_path, nvml, models=models).open() as h, h.client() as lmxd:
+        await h.until(lambda: h.phases() == {"a#1": "ready"})
+        made = await lmxd.call("yield", h_.Yielded, bytes=20 * GIB)
+        await h.until(lambda: not h.phases())
+        nvml.cards[0].processes = {4711: 20 * GIB}
+        await lmxd.devices()
+        await lmxd.call("unyield", h_.YieldOver, id=made.id)
+        assert h.phases() == {}, "the game is still there"
+        nvml.cards[0].processes = {}
+        await h.until(lambda: h.phases() == {"a#2": "ready"})
