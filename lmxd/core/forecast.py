@@ -22,7 +22,7 @@ _DATED = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Date:
-    """When a ticket is expected to be served, and how: by ``instance``'s slots or at ``option``.
+    """When a ticket is expected to be served, and how: at ``option``, or by slots that come free.
 
     ``awaits``: the instances that must end or have a slot by then. ``extra``: bytes of each device
     that will not be needed for it even so.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lmxd.core.words import Ask, Demand, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
+from lmxd.core.words import Ask, Cause, Demand, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
 
 EVIDENCE_MAX_AGE = 0.5
 """Seconds for which an engine's word that it is idle is believed when stopping it is at stake."""
@@ -60,7 +60,7 @@ class Asked:
     """The holders of an instance were asked to yield it, by a time, for a reason."""
 
     by: float
-    cause: str
+    cause: Cause
     why: str
 
 

@@ -7,21 +7,17 @@ a second while somebody waits.
 
 from __future__ import annotations
 
-from typing import Final
-
 from lmxd.core import refusals
 from lmxd.core.eviction import kept
 from lmxd.core.instances import Ticket
 from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
-from lmxd.core.reports import eta, report, report_newcomer
-from lmxd.core.serving import refuse_hopeless, serve, serve_newcomer
+from lmxd.core.reports import PERIOD, eta, report, report_newcomer
+from lmxd.core.serving import refused, serve, serve_newcomer
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
 from lmxd.core.state import State
 from lmxd.core.words import Cause, Phase, Refusal
-
-_PERIOD: Final = 1.0
 
 
 def derive(state: State) -> None:
@@ -34,7 +30,7 @@ def derive(state: State) -> None:
         _rank_anew(state)
     new = state.arrived
     if new is not None:
-        refuse_hopeless(state, new)
+        refused(state, new)
     if state.stirred or ticked or (new is not None and new is state.queue.head):
         head = serve(state)
         while _turn_away(state):
@@ -108,7 +104,7 @@ def _turn_away(state: State) -> bool:
     before = len(state.tickets)
     for ticket in list(state.impatient.values()):
         if ticket.instance is None and not ticket.progressing:
-            quota = _quota(state, ticket)
+            quota = state.over_quota(ticket)
             refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.arrived
     if new is None:
@@ -128,7 +124,7 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     uid, portion, depth = ticket.owner.uid, ticket.ask.portion, state.policy.queue_depth
     quota = state.policy.quota(uid)
     if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
-        return refusals.over_quota(_quota(state, ticket) or "")
+        return refusals.over_quota(state.over_quota(ticket) or "")
     if quota.max_waiting is not None and state.shares.of(uid, state.now).waiting > quota.max_waiting:
         return refusals.too_many_waiting(uid, quota.max_waiting)
     if len(state.queue) > depth and sum(1 for t in state.queue if not t.beyond) > depth:
@@ -145,10 +141,6 @@ def _too_late(state: State, ticket: Ticket) -> Refusal | None:
     return refusals.late(state, ticket, expected)
 
 
-def _quota(state: State, ticket: Ticket) -> str | None:
-    return state.shares.within(ticket.owner.uid, ticket.ask.portion, state.policy)
-
-
 def _report(state: State, ticked: bool) -> None:
     if ticked:
         report(state)
@@ -161,4 +153,4 @@ def _schedule(state: State, ticked: bool) -> None:
     if not (len(state.queue) or state.yielding or state.short_since):
         state.tick_at = None
     elif ticked or state.tick_at is None:
-        state.tick_at = state.now + _PERIOD
+        state.tick_at = state.now + PERIOD

@@ -6,17 +6,18 @@ instance ends as soon as nothing is being generated, or at once if the configura
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from lmxd.core.decisions import AskToYield
-from lmxd.core.eviction import Candidate, Plan, best_plan, candidate, cheapest, evictable, idle
+from lmxd.core.eviction import Candidate, best_plan, candidate, cheapest, evictable, idle
 from lmxd.core.instances import Asked, Instance, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.placement import Reach
 from lmxd.core.record import stop
 from lmxd.core.serving import check, make_room
 from lmxd.core.state import State
-from lmxd.core.words import Cause, InstanceId, Option, Phase
+from lmxd.core.words import Cause, InstanceId, Phase
 
 _PATIENCE: Final = 2.0
 """Seconds for which a device must be short before anything is done about it: a spike passes."""
@@ -73,19 +74,14 @@ def _evict(state: State, leaving: list[Candidate], account: Account, why: str) -
     for c in leaving:
         if (c.instance.ask.pin and account.yields) and c.instance.known_idle(state.now):
             state.displaced.append(c.instance.ask)
-        plan = Plan(option=Option(demand={}), leaving=(c.instance,), rank=0, cost=0.0)
-        make_room(state, plan, Cause.PRESSURE, why)
+        make_room(state, (c.instance,), Cause.PRESSURE, why)
 
 
 def _held(state: State, instance: Instance) -> Candidate:
     """Whom to ask: the lowest class, and those that were asked already rather than others."""
     priorities = [x.priority for x in instance.leases.values()] + [t.ask.priority for t in instance.tickets.values()]
     found = candidate(state, instance, rank=max(priorities, default=0))
-    return (
-        found
-        if instance.yielding is None
-        else Candidate(instance=instance, rank=found.rank, cost=0.0, frees=found.frees)
-    )
+    return found if instance.yielding is None else replace(found, cost=0.0)
 
 
 def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
@@ -132,6 +128,6 @@ def _enforce(state: State, instance: Instance, asked: Asked) -> None:
     if instance.ask.external:
         return
     if state.policy.cut or instance.known_idle(state.now):
-        stop(state, instance, Cause(asked.cause), asked.why)
+        stop(state, instance, asked.cause, asked.why)
     else:
         check(state, instance)

@@ -21,8 +21,7 @@ _NEWS: Final = 0.2
 def report_newcomer(state: State, ticket: Ticket) -> None:
     """At once; without a date for one that stands far behind, until the next report."""
     position = state.queue.position(ticket)
-    ahead = list(state.queue)[:position] if position <= _NEAR else []
-    _tell(state, ticket, position, dates(state, ahead)[-1] if ahead else None, Forecast(state))
+    _tell(state, ticket, position, eta(state, ticket) if position <= _NEAR else None, Forecast(state))
 
 
 def report(state: State) -> None:
@@ -36,7 +35,7 @@ def eta(state: State, ticket: Ticket) -> float | None:
     """Seconds until a ticket's lease is expected; None where nothing can be said."""
     if ticket.instance is not None:
         return starting(state, ticket)
-    return dates(state, list(state.queue))[state.queue.position(ticket) - 1]
+    return dates(state, list(state.queue)[: state.queue.position(ticket)])[-1]
 
 
 def _tell(state: State, ticket: Ticket, position: int, eta: float | None, forecast: Forecast) -> None:
@@ -67,8 +66,7 @@ def _is_news(state: State, old: float | None, new: float | None) -> bool:
 
 def blockers(state: State, ticket: Ticket, forecast: Forecast) -> tuple[str, ...]:
     """Its quota, or the instances that must end or have a slot; or the devices that nobody of ours can free."""
-    quota = state.shares.within(ticket.owner.uid, ticket.ask.portion, state.policy)
-    if quota is not None:
+    if quota := state.over_quota(ticket):
         return (quota,)
     date = forecast.date(ticket.ask)
     if date.awaits:

@@ -6,6 +6,7 @@ served before that (backfill) only with what will not be needed at that date.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
 from math import inf
 from typing import Final
@@ -82,7 +83,7 @@ def serve(state: State) -> Ticket | None:
     for ticket in state.queue:
         if behind >= LOOKAHEAD:
             break
-        if (state.doubtful and _refused(state, ticket)) or _over_quota(state, ticket):
+        if (state.doubtful and refused(state, ticket)) or state.over_quota(ticket):
             continue  # who is held up by a quota holds up nobody else
         if this.head is None:
             this.head = None if _served(this, ticket) else ticket
@@ -99,7 +100,7 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
     all, when its turn to be looked at comes.
     """
     this = state.look
-    if this is None or _over_quota(state, ticket):
+    if this is None or state.over_quota(ticket):
         return
     if this.head is None:  # those before it are held up by a quota
         _served(this, ticket)
@@ -108,26 +109,17 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
         _backfilled(this, ticket)
 
 
-def refuse_hopeless(state: State, ticket: Ticket) -> None:
-    """A newcomer that is not to be had at all."""
-    _refused(state, ticket)
-
-
-def _refused(state: State, ticket: Ticket) -> bool:
+def refused(state: State, ticket: Ticket) -> bool:
     """Whether there is an answer, and it is no."""
     if state.draining:
         refuse(state, ticket, refusals.DRAINING)
     elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
         refuse(state, ticket, refusals.never_fits(state, ticket))
-    elif (failed := state.failed.get(ticket.ask.launch)) is not None and state.now < failed.until:
+    elif failed := state.backing_off(ticket.ask):
         refuse(state, ticket, refusals.failed_lately(state, failed))
     else:
         return False
     return True
-
-
-def _over_quota(state: State, ticket: Ticket) -> bool:
-    return state.shares.within(ticket.owner.uid, ticket.ask.portion, state.policy) is not None
 
 
 def _backfilled(this: Pass, ticket: Ticket) -> None:
@@ -184,7 +176,7 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
     if plan := best_plan(this.state, this.reach, options):
         ticket.progressing = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
-        make_room(this.state, plan, Cause.EVICTED, why)
+        make_room(this.state, plan.leaving, Cause.EVICTED, why)
         this.spend(plan.option.demand)
         if this.head is None:
             this.promise(plan)
@@ -200,14 +192,14 @@ def _reusable(this: Pass, ticket: Ticket) -> Instance | None:
     return min(serving, key=lambda i: (i.phase is not Phase.READY, i.ask.context, i.free_slots), default=None)
 
 
-def make_room(state: State, plan: Plan, cause: Cause, why: str) -> None:
-    """End the instances of a plan together, once every one of them is known to be idle."""
-    unsure = [i for i in plan.leaving if not i.known_idle(state.now)]
+def make_room(state: State, leaving: Collection[Instance], cause: Cause, why: str) -> None:
+    """End instances together, once every one of them is known to be idle."""
+    unsure = [i for i in leaving if not i.known_idle(state.now)]
     for instance in unsure:
         check(state, instance)
     if unsure:
         return
-    for instance in plan.leaving:
+    for instance in leaving:
         if instance.phase is Phase.STARTING:
             stop(state, instance, Cause.UNWANTED, f"nobody wants it any more; {why}")
         else:

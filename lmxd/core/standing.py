@@ -33,8 +33,7 @@ def _missing(state: State, standing: Standing) -> int:
 
 
 def _start(state: State, ask: Ask, why: str) -> bool:
-    failed = state.failed.get(ask.launch)
-    if failed is not None and state.now < failed.until:
+    if state.backing_off(ask):
         return False
     option = best_fit(state, ask.options)
     if option is None or any(a.yields for d, a in state.ledger.accounts.items() if d in option.demand):

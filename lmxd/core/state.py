@@ -106,6 +106,15 @@ class State:
         found = self.tickets.get(ticket)
         return found if found is not None and found.instance is None else None
 
+    def over_quota(self, ticket: Ticket) -> str | None:
+        """Which quota its lease would exceed now, in words; None if none."""
+        return self.shares.within(ticket.owner.uid, ticket.ask.portion, self.policy)
+
+    def backing_off(self, ask: Ask) -> Failed | None:
+        """The failure because of which such a launch is not tried now, if there is one."""
+        failed = self.failed.get(ask.launch)
+        return failed if failed is not None and self.now < failed.until else None
+
     def enqueue(self, ticket: Ticket) -> None:
         self.tickets[ticket.id] = ticket
         self.queue.add(ticket)

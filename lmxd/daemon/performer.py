@@ -29,27 +29,23 @@ class Performer:
         self._daemon = daemon
         self.launches = Launches(daemon.handle, daemon.where.logs)
         self.holds = Holds(daemon.handle)
-        self._external: set[InstanceId] = set()
-        self._served: dict[InstanceId, tuple[int, PromptCache]] = {}
 
     def perform(self, decision: d.Decision) -> None:
         match decision:
             case d.StartInstance() if decision.ask.external:
-                self._external.add(decision.instance)
                 self.holds.begin(decision.instance)
             case d.StartInstance():
                 self._start(decision)
-            case d.StopInstance() if decision.instance in self._external:
-                self._external.discard(decision.instance)
+            case d.StopInstance() if self._daemon.admission.state.instances[decision.instance].ask.external:
                 self.holds.end(decision.instance)
             case d.StopInstance():
                 self.launches.stop(decision.instance)
             case d.CheckActivity():
                 self.launches.check(decision.instance)
             case d.GrantLease():
-                self._note_user(decision)
-            case d.ForgetInstance():
-                self._served.pop(decision.instance, None)
+                launched = self.launches.get(decision.instance)
+                if launched is not None and launched.prompts is not None:
+                    launched.prompts.used_by(decision.owner.uid)
 
     def pids(self) -> dict[InstanceId, set[int]]:
         """The processes of each instance and hold that has any."""
@@ -88,10 +84,4 @@ class Performer:
         cache = PromptCaches(self._daemon.where.state / "prompts", most).open(plan, catalog.build, uid)
         if cache is None:
             return None, plan
-        self._served[instance] = uid, cache
         return cache, replace(plan, prompts=cache.path)
-
-    def _note_user(self, granted: d.GrantLease) -> None:
-        if granted.instance in self._served:
-            uid, cache = self._served[granted.instance]
-            cache.shared = cache.shared or granted.owner.uid != uid

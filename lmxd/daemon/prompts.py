@@ -43,7 +43,7 @@ class PromptCaches:
         except OSError as error:
             log.warning("%s: its prompt cache cannot be kept: %s", plan.instance, error)
             return None
-        return PromptCache(self, path)
+        return PromptCache(self, path, uid)
 
     def trim(self) -> None:
         """Keep within the bound."""
@@ -63,17 +63,21 @@ class PromptCaches:
 class PromptCache:
     """One instance's, in a directory that only the daemon can read."""
 
-    def __init__(self, caches: PromptCaches, path: Path) -> None:
+    def __init__(self, caches: PromptCaches, path: Path, uid: int) -> None:
         self.path = path
         self._caches = caches
-        self.shared = False
-        """Somebody else was served, too: it is nobody's to keep."""
+        self._uid = uid
+        self._shared = False
+
+    def used_by(self, uid: int) -> None:
+        """If somebody else was served, too, it is nobody's to keep."""
+        self._shared = self._shared or uid != self._uid
 
     async def save(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
         """Write what the slots have. What cannot be written whole is not kept."""
         complete = self.path / _COMPLETE
         complete.unlink(missing_ok=True)
-        if self.shared or not await engine.save(endpoint, slots):
+        if self._shared or not await engine.save(endpoint, slots):
             return
         with suppress(OSError):
             for file in self.path.iterdir():
