@@ -14,6 +14,12 @@ MODELS_MAX = 4
 """The router's default for --models-max."""
 
 
+def waited(waits: dict[str, list[float]], client: str, quantile: float) -> float:
+    """Seconds that clients whose names begin so waited; not a number if none was served."""
+    found = sorted(w for name, some in waits.items() if name.startswith(client) for w in some)
+    return found[min(len(found) - 1, int(len(found) * quantile))] if found else float("nan")
+
+
 @dataclass
 class Loaded:
     model: str
@@ -42,10 +48,6 @@ class Simple:
                 self._chains[job.client].append(job)
             else:
                 self._later(job.at, lambda job=job: self._ask(job))  # type: ignore[misc]
-
-    def wait(self, client: str, quantile: float) -> float:
-        found = sorted(w for name, waits in self.waits.items() if name.startswith(client) for w in waits)
-        return found[min(len(found) - 1, int(len(found) * quantile))] if found else float("nan")
 
     def _later(self, at: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (at, next(self._ids), do))

@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from simple_policies import Count, Declared, Fifo, Simple
+from simple_policies import Count, Declared, Fifo, Simple, waited
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
@@ -73,10 +73,6 @@ class Result:
     ended_at: float = 0.0
     backfilled: int = 0
     thrash: int = 0
-
-    def wait(self, client: str, quantile: float) -> float:
-        found = sorted(w for name, waits in self.waits.items() if name.startswith(client) for w in waits)
-        return found[min(len(found) - 1, int(len(found) * quantile))] if found else float("nan")
 
 
 class World:
@@ -318,7 +314,7 @@ def compare(title: str, devices: dict[str, int], jobs: list[Job], clients: list[
     idle = more.get("idle", 60.0)
     results += [(name, kind(devices, jobs, load_seconds, idle=idle).run()) for name, kind in simple]
     for name, r in results:
-        waits = "".join(f" {r.wait(c, 0.5):10.1f} {r.wait(c, 0.99):10.1f}" for c in clients)
+        waits = "".join(f" {waited(r.waits, c, 0.5):10.1f} {waited(r.waits, c, 0.99):10.1f}" for c in clients)
         used = r.byte_seconds / 2**40
         print(f"  {name:10}{waits} {r.evictions:9} {r.ooms:5} {used:8.2f} {r.ended_at:7.0f}s")
     return mine
@@ -384,8 +380,8 @@ def main() -> Iterator[str]:
     trace = rivals(2)
     found = compare("two rivals, one of whom never stops asking", {"gpu": 24 * GIB}, trace, ["hot", "cold"])
     bound = bounds(Policy(), trace) + 8 * 5 + 2 * load_seconds(16 * GIB)
-    print(f"  the cold one waited {found.wait('cold', 1):.1f} s at most; its bound is {bound:.0f} s")
-    if found.wait("cold", 1) > bound:
+    print(f"  the cold one waited {waited(found.waits, 'cold', 1):.1f} s at most; its bound is {bound:.0f} s")
+    if waited(found.waits, "cold", 1) > bound:
         yield "a waiter waited beyond its bound"
 
     trace = mixed(400, 1)

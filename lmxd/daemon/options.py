@@ -89,12 +89,9 @@ def _split(
     catalog: Catalog, name: str, launch: Launch, gpus: tuple[DeviceId, ...], have: Mapping[DeviceId, int], beside: bool
 ) -> Option | None:
     """Layers in proportion to the room; then from where they are too many to where there is room left."""
-    try:
-        layers = read_model(catalog.path(name)).all_layers + 1
-    except LmxdError:
-        return None  # what only its user knows of cannot be divided
+    layers = _layers(catalog, name)
     total = sum(max(0, have.get(gpu, 0)) for gpu in gpus)
-    if not total or len(gpus) > layers:
+    if layers is None or not total or len(gpus) > layers:
         return None
     counts = [max(1, round(layers * max(0, have.get(gpu, 0)) / total)) for gpu in gpus]
     counts[counts.index(max(counts))] += layers - sum(counts)
@@ -116,12 +113,16 @@ def _split(
     return None
 
 
-def _spilled(catalog: Catalog, name: str, launch: Launch, gpus: list[DeviceId], beside: bool) -> Iterator[Option]:
-    if catalog.profile(name).command is not None:
-        return
+def _layers(catalog: Catalog, name: str) -> int | None:
+    """With the output; None for a model that only its user knows of, which cannot be divided."""
     try:
-        layers = read_model(catalog.path(name)).all_layers + 1
+        return read_model(catalog.path(name)).all_layers + 1
     except LmxdError:
+        return None
+
+
+def _spilled(catalog: Catalog, name: str, launch: Launch, gpus: list[DeviceId], beside: bool) -> Iterator[Option]:
+    if catalog.profile(name).command is not None or (layers := _layers(catalog, name)) is None:
         return
     for part in _SPILLS:
         fewer = int(min(layers, layers if launch.gpu_layers is None else launch.gpu_layers) * part)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from lmxd.core.words import DeviceReading
 from lmxd.daemon.launches import Launches
+from lmxd.devices.measurement import HOST
 from lmxd.files import replace_text
-
-log = logging.getLogger(__name__)
 
 _WORTH_NOTING = 16 * 2**20
 
@@ -34,10 +32,10 @@ class Peaks:
         for reading in readings:
             for instance, taken in (reading.taken or {}).items():
                 launched = launches.get(instance)
-                if launched is None or not launched.plan.command or reading.device not in (*launched.plan.gpus, "host"):
+                if launched is None or not launched.plan.command:
                     continue
-                if launched.plan.gpus and reading.device == "host":
-                    continue
+                if reading.device not in (launched.plan.gpus or (HOST,)):
+                    continue  # its share of RAM beside a GPU
                 if taken.total > max(launched.plan.size, self.sizes.get(launched.plan.variant, 0)) + _WORTH_NOTING:
                     self.sizes[launched.plan.variant] = taken.total
                     grown = True
