@@ -35,7 +35,7 @@ from lmxd.devices.measurement import Probe
 from lmxd.devices.nvml import NoGpu, NvmlProbe
 from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
-from lmxd.instances.process import tree
+from lmxd.instances.proc import tree
 
 GIB = 2**30
 NAIVE = 14

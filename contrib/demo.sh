@@ -12,7 +12,7 @@ say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 finish() {
     status=$?
     if [ -n "$daemon" ]; then
-        kill "$daemon" 2>/dev/null || true
+        kill -INT "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
     fi
     if [ $status != 0 ]; then
@@ -57,7 +57,7 @@ say lmxctl estimate smollm2
 printf '\n\033[1m$ eval "$(lmxctl request --shell smollm2)"\033[0m\n'
 if ! lease=$(lmxctl request --shell smollm2); then
     echo "This machine has a GPU, but no llama-server for it was found; the demo goes on in RAM." >&2
-    kill "$daemon" && wait "$daemon" || true
+    kill -INT "$daemon" && wait "$daemon" || true
     start host
     lease=$(lmxctl request --shell smollm2)
 fi

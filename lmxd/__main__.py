@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmxd import __version__
+from lmxd import __version__, failpoints
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
 from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.places import Places, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
+from lmxd.failpoints import hit
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
@@ -51,6 +52,7 @@ def main(context: click.Context, config_path: Path | None, socket_path: Path | N
         return
     _log_to_stderr(verbose)
     try:
+        failpoints.activate(os.environ.get("LMXD_FAILPOINT", ""))
         run(context.obj, places(socket_path, user=user))
     except LmxdError as error:
         log.error("%s", error)
@@ -94,49 +96,53 @@ def _log_to_stderr(verbose: bool) -> None:
 def run(config_path: Path, where: Places) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start."""
     config = load(config_path)
-    lock = occupy(where)
-    try:
+    with occupy(where):
         import uvloop
 
+        _allow_many_files()
         uvloop.run(_serve(config, config_path, where))
-    finally:
-        with suppress(OSError):
-            os.close(lock)
+
+
+def _allow_many_files() -> None:
+    """Connections and processes take descriptors; select(2), for which the usual bound is so low, is not used."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(config: Config, config_path: Path, where: Places) -> None:
     import pynvml
 
     from lmxd.daemon.loop import Daemon
-    from lmxd.instances.orphans import end_orphans
     from lmxd.systemd import Notifier, activated_socket
 
-    for pid in end_orphans(where.home):
-        log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
-    notifier, loop, stop = Notifier(), asyncio.get_running_loop(), asyncio.Event()
+    notifier, loop = Notifier(), asyncio.get_running_loop()
+    told: asyncio.Future[signal.Signals] = loop.create_future()
     daemon = Daemon(config, config_path, where, pynvml)
     await daemon.begin()
     metrics = await _metrics(daemon, config)
     sock = activated_socket()
     server = await loop.create_unix_server(daemon.listener, sock=sock or listen(where))
+
+    def end(number: signal.Signals) -> None:
+        if not told.done():
+            told.set_result(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end, number)
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
     if notifier.heard:
         daemon.on_change = lambda: notifier.status(daemon.summary())
-    background = [loop.create_task(daemon.keep_measuring())]
+    background: list[asyncio.Future[Any]] = [loop.create_task(daemon.keep_measuring())]
     if notifier.watchdog is not None:
         background.append(loop.create_task(_feed_watchdog(notifier, notifier.watchdog / 2)))
     notifier.ready(daemon.summary())
     log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.summary())
-    stopped = loop.create_task(stop.wait())
-    await asyncio.wait((stopped, *background), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([told, *background], return_when=asyncio.FIRST_COMPLETED)
     notifier.stopping()
-    log.info("stopping: every instance ends")
     daemon.on_change = lambda: None
     server.close()
-    await daemon.drain()
-    await daemon.listener.close()
+    await _end(daemon, drain=told.done() and told.result() == signal.SIGINT)
     if metrics is not None:
         await metrics.cleanup()
     if sock is None:
@@ -145,6 +151,19 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
         if task.done():
             raise LmxdError("internal", f"a part of lmxd failed: {task.exception()!r}", "report this")
         task.cancel()
+
+
+async def _end(daemon: Daemon, *, drain: bool) -> None:
+    """SIGINT is a person who wants all to end. After SIGTERM, what runs goes on, for the next lmxd to take over."""
+    if drain:
+        log.info("stopping: every instance ends")
+        await daemon.drain()
+        await daemon.listener.close()
+    else:
+        log.info("stopping: %d instances go on", len(daemon.admission.state.instances))
+        hit("leaving")
+        await daemon.leave()
+        await daemon.listener.close(grace=0)
 
 
 async def _metrics(daemon: Daemon, config: Config) -> AppRunner | None:

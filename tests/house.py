@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from devices.fake_nvml import Card, FakeNvml
 from lmxd.config.file import load
 from lmxd.daemon.loop import Daemon
 from lmxd.daemon.places import listen, occupy, places
+from lmxd.instances import proc
 from lmxd.rpc.client import AsyncClient
 
 FAKE = Path(__file__).parent / "fake_llama_server.py"
@@ -70,7 +70,12 @@ class House:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[House]:
-        lock = occupy(self.where)
+        with occupy(self.where):
+            async with self._live():
+                yield self
+
+    @contextlib.asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
         config = load(self.config_path)
         self.daemon = Daemon(config, self.config_path, self.where, self.nvml)
         await self.daemon.begin()
@@ -78,13 +83,12 @@ class House:
         server = await loop.create_unix_server(self.daemon.listener, sock=listen(self.where))
         measuring = loop.create_task(self.daemon.keep_measuring())
         try:
-            yield self
+            yield
         finally:
             server.close()
             await self.daemon.drain()
             measuring.cancel()
             await self.daemon.listener.close()
-            os.close(lock)
 
     def client(self, **more: Any) -> AsyncClient:
         return AsyncClient(self.where.socket, **more)
@@ -99,6 +103,13 @@ class House:
     @property
     def state(self) -> Any:
         return self.daemon.admission.state
+
+    def argv(self, launched: Any) -> list[str]:
+        """What its process was really started with."""
+        return Path(f"/proc/{launched.process.pid}/cmdline").read_text().split("\0")
+
+    def env(self, launched: Any) -> dict[str, str]:
+        return proc.environment(launched.process.pid)
 
     def phases(self) -> dict[str, str]:
         return {i.id: i.phase.value for i in self.state.instances.values()}

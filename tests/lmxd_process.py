@@ -23,7 +23,7 @@ from lmxd.rpc.client import Client
 
 
 class Lmxd:
-    """``with Lmxd(directory, config) as lmxd``: a running daemon, ended with SIGTERM at the end."""
+    """``with Lmxd(directory, config) as lmxd``: a running daemon, ended with all its instances at the end."""
 
     def __init__(self, directory: Path, config: dict[str, Any], env: dict[str, str] | None = None) -> None:
         self.directory = directory
@@ -37,11 +37,15 @@ class Lmxd:
         self.config_path.write_text(yaml.safe_dump(config))
 
     def start(self) -> Lmxd:
-        command = [sys.executable, "-m", "lmxd", "--config", str(self.config_path), "--socket", str(self.socket), "-v"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env, start_new_session=True)
+            self.process = subprocess.Popen(
+                self.daemon_command(), stdout=log, stderr=log, env=self.env, start_new_session=True
+            )
         self.until(self.answers, 60)
         return self
+
+    def daemon_command(self) -> list[str]:
+        return [sys.executable, "-m", "lmxd", "--config", str(self.config_path), "--socket", str(self.socket), "-v"]
 
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -52,8 +56,9 @@ class Lmxd:
             return False
         return True
 
-    def stop(self, seconds: float = 30) -> int:
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, number: int = signal.SIGINT, seconds: float = 30) -> int:
+        """SIGINT ends the instances, too; SIGTERM leaves them to the next daemon."""
+        self.process.send_signal(number)
         return self.process.wait(seconds)
 
     def __enter__(self) -> Lmxd:

@@ -14,12 +14,14 @@ SEES: dict[str, set[str]] = {
     "errors": set(),
     "systemd": set(),
     "files": set(),
+    "failpoints": set(),
     "core": set(),
     "gguf": set(),
     "estimate": {"gguf", "errors"},
     "devices": set(),
     "engines": {"errors", "files"},
-    "instances": set(),
+    "instances": {"failpoints"},
+    "store": {"errors", "failpoints"},
     "config": {"engines", "gguf", "errors"},
     "rpc": {"errors"},
     "gateway": {"core"},
@@ -36,8 +38,10 @@ SEES: dict[str, set[str]] = {
         "gateway",
         "errors",
         "files",
+        "failpoints",
+        "store",
     },
-    "__main__": {"daemon", "config", "errors", "instances", "systemd"},
+    "__main__": {"daemon", "config", "errors", "failpoints", "systemd"},
 }
 """Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon."""
 

@@ -13,7 +13,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import Progress, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
-from lmxd.rpc.client import Client
+from lmxd.rpc.client import Client, ConnectionLost
 
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
 
@@ -78,13 +78,22 @@ def _hold(client: Client, lease: m.Granted) -> None:
     """Keep the connection, and with it the lease, until it ends or we are interrupted."""
     sys.stdout.flush()
     try:
-        while (message := client.receive()).get("method") != "lmxd.lease_ended":
+        while (message := _next(client)).get("method") != "lmxd.lease_ended":
             if message.get("method") == "lmxd.yield":
                 click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
         reason = message["params"]["reason"]
         raise LmxdError("lease_ended", f"{lease.lease} ended: {reason}", "make a new request")
     except KeyboardInterrupt:
         pass
+
+
+def _next(client: Client) -> dict[str, Any]:
+    """The next message, though the daemon be restarted meanwhile."""
+    while True:
+        try:
+            return client.receive()
+        except ConnectionLost:
+            client.reconnect()
 
 
 @click.command()

@@ -128,21 +128,33 @@ def _until_exit(client: Client, child: subprocess.Popen[bytes]) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(exited, selectors.EVENT_READ)
         selector.register(client, selectors.EVENT_READ)
-        while True:
-            ready = {key.fd for key, _ in selector.select()}
-            if exited in ready:
-                os.close(exited)
-                return
+        while exited not in {key.fd for key, _ in selector.select()}:
             try:
-                message = client.receive()
-            except LmxdError as error:
+                _tell(client.receive())
+            except LmxdError:
                 selector.unregister(client)
-                click.echo(f"lmxctl: {error.message}: the lease is gone", err=True)
-                continue
-            if message.get("method") == "lmxd.yield":
-                click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
-            if message.get("method") == "lmxd.lease_ended":
-                click.echo(f"lmxctl: the lease ended: {message['params']['reason']}", err=True)
+                if _is_back(client):
+                    selector.register(client, selectors.EVENT_READ)
+            while client.has_message:
+                _tell(client.receive())
+    os.close(exited)
+
+
+def _tell(message: dict[str, Any]) -> None:
+    if message.get("method") == "lmxd.yield":
+        click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
+    if message.get("method") == "lmxd.lease_ended":
+        click.echo(f"lmxctl: the lease ended: {message['params']['reason']}", err=True)
+
+
+def _is_back(client: Client) -> bool:
+    """Whether the daemon came back, and the lease could be taken up again."""
+    try:
+        client.reconnect()
+    except LmxdError as error:
+        click.echo(f"lmxctl: {error.message}: the lease is gone", err=True)
+        return False
+    return True
 
 
 COMMANDS = (run, hold)

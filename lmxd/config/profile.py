@@ -31,6 +31,7 @@ _POLICY: Final = {
     "keep",
     "preload",
     "suspend",
+    "memory_max_gb",
     "idle_timeout",
 }
 """Settings that two interchangeable launches need not share."""
@@ -96,6 +97,10 @@ class Profile(Section):
     )
     env: dict[str, str] = Field({}, description="environment of command; {key} is the instance's API key")
     health: str = Field("/health", pattern="^/", description="where command answers 200 once it serves")
+    memory_max_gb: Gigabytes | None = Field(
+        None,
+        description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
+    )
     idle_timeout: Seconds | None = Field(None, description="overrides the global idle_timeout")
 
     @field_validator("cache_type_k", "cache_type_v")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lmxd.core.instances import Instance, Lease
+from lmxd.core.ledger import Yielded
 from lmxd.core.rules import Policy, Standing
 from lmxd.core.words import (
     Ask,
@@ -29,6 +32,7 @@ class LeaseRequested(Event):
     """``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes.
 
     ``deadline``: seconds within which the lease must be granted, the loading of the model included.
+    ``key``: what its client knows the request by, should it have to repeat it.
     """
 
     ticket: TicketId
@@ -39,6 +43,7 @@ class LeaseRequested(Event):
     ttl: float | None = None
     wait: float | None = None
     deadline: float | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +53,14 @@ class LeaseReleased(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRenewed(Event):
-    """The holder is alive: restarts the lease's TTL (``ttl`` replaces it if given) and the idle clock."""
+    """The holder is alive: restarts the lease's TTL (``ttl`` replaces it if given) and the idle clock.
+
+    ``connection``: the one that holds it from now on, if its holder lost the one that did.
+    """
 
     lease: LeaseId
     ttl: float | None = None
+    connection: ConnectionId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +152,21 @@ class YieldEnded(Event):
     """It may be used again, before its time."""
 
     id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerRestored(Event):
+    """What an earlier daemon had promised, which still stands. Nobody is connected for any of it.
+
+    Instances that are not ready are on their way out: nobody waits for them any more. ``grace``: seconds
+    that holders have to come back. ``counts``: of instances by profile, so that no id is given twice.
+    """
+
+    instances: tuple[Instance, ...]
+    leases: tuple[Lease, ...]
+    yields: tuple[tuple[DeviceId, str, Yielded], ...]
+    counts: Mapping[str, int]
+    grace: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,7 @@ class Ticket:
     asked_at: float
     wait: float | None
     deadline_at: float | None
+    key: str | None = None
     rank: float = 0.0
     instance: InstanceId | None = None
     progressing: bool = False
@@ -52,7 +53,9 @@ class Lease:
     priority: int
     granted_at: float
     ttl: float | None
-    expires_at: float | None
+    key: str | None = None
+    """What its client knows the request for it by."""
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,10 +35,11 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Yielded:
-    """Bytes kept free for others. Those that others came to use since then are theirs, not kept twice."""
+    """Bytes kept free for others, for a while. Those that others came to use since then are theirs, not kept twice."""
 
     size: int
     foreign_before: int
+    until: float
 
 
 @dataclass(kw_only=True, slots=True)

@@ -17,7 +17,7 @@ from lmxd.core.serving import refused, serve, serve_newcomer
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
 from lmxd.core.state import State
-from lmxd.core.words import Cause, Phase, Refusal
+from lmxd.core.words import Cause, Hold, Phase, Refusal
 
 
 def derive(state: State) -> None:
@@ -64,7 +64,8 @@ def _expire(state: State) -> None:
                 ticket = state.tickets[name]
                 refuse(state, ticket, refusals.late(state, ticket, eta(state, ticket)))
             case "lease":
-                end_lease(state, state.leases[name], "ttl_expired")
+                lease = state.leases[name]
+                end_lease(state, lease, "ttl_expired" if lease.hold is Hold.TTL else "connection_closed")
             case "yield":
                 end_yield(state, name)
 

@@ -5,6 +5,7 @@ A fact about an id that is not known is a late report and changes nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from lmxd.core import events as e
@@ -13,6 +14,7 @@ from lmxd.core.eviction import residency
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Yielded
 from lmxd.core.refusals import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED
+from lmxd.core.restored import restored
 from lmxd.core.state import Failed, State
 from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal
 
@@ -65,6 +67,8 @@ def record(state: State, event: e.Event) -> None:
             state.standing = {s.ask.kind: s for s in event.standing}
         case e.YieldRequested() | e.YieldEnded():
             _yields_changed(state, event)
+        case e.LedgerRestored():
+            restored(state, event)
         case e.TimePassed():
             pass
         case _:
@@ -128,6 +132,7 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
         asked_at=state.now,
         wait=event.wait,
         deadline_at=None if event.deadline is None else state.now + event.deadline,
+        key=event.key,
     )
     ticket.rank = rank(state, ticket)
     if not ticket.patient:
@@ -150,11 +155,16 @@ def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
     lease = state.lease(event.lease)
     if lease is None:
         return
-    state.instances[lease.instance].active_at = state.now
+    instance = state.instances[lease.instance]
+    instance.active_at = state.now
     if lease.hold is Hold.TTL:
         lease.ttl = event.ttl if event.ttl is not None else lease.ttl
-        lease.expires_at = state.now + (lease.ttl or 0)
-        state.alarms.set(("lease", lease.id), lease.expires_at)
+        state.expire(lease, state.now + (lease.ttl or 0))
+    elif event.connection is not None:
+        lease.owner = replace(lease.owner, connection=event.connection)
+        state.expire(lease, None)
+    state.touched_leases.add(lease.id)
+    state.touched_instances.add(instance.id)
 
 
 def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
@@ -185,18 +195,16 @@ def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
 def _yields_changed(state: State, event: e.YieldRequested | e.YieldEnded) -> None:
     if isinstance(event, e.YieldRequested):
         account = state.ledger.accounts[event.device]
-        account.yields[event.id] = Yielded(size=event.size, foreign_before=account.foreign)
-        account.balance()
-        state.alarms.set(("yield", event.id), state.now + event.lasts)
+        until = state.now + event.lasts
+        state.add_yield(account, event.id, Yielded(size=event.size, foreign_before=account.foreign, until=until))
     else:
         end_yield(state, event.id)
 
 
 def end_yield(state: State, id: str) -> None:
-    state.alarms.clear(("yield", id))
     for account in state.ledger.accounts.values():
-        if account.yields.pop(id, None):
-            account.balance()
+        if id in account.yields:
+            state.drop_yield(account, id)
 
 
 def _instance_ready(state: State, event: e.InstanceReady) -> None:
@@ -206,6 +214,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = state.now
     instance.stays_until = state.now + residency(state, instance)
+    state.touched_instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:
         state.expectations.launched(instance.ask.profile, state.now - instance.started_at)
@@ -248,6 +257,7 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
     if event.busy or event.worked:
         instance.active_at = state.now
+        state.touched_instances.add(instance.id)
     state.seen = instance
 
 

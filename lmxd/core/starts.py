@@ -62,11 +62,10 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
         priority=ticket.ask.priority,
         granted_at=state.now,
         ttl=ticket.ttl,
-        expires_at=None if ticket.ttl is None else state.now + ticket.ttl,
+        key=ticket.key,
     )
     state.add_lease(lease)
-    if lease.expires_at is not None:
-        state.alarms.set(("lease", lease.id), lease.expires_at)
+    state.expire(lease, None if ticket.ttl is None else state.now + ticket.ttl)
     instance.active_at = state.now
     state.outbox.append(
         GrantLease(

@@ -10,7 +10,7 @@ from lmxd.core.alarms import Alarms
 from lmxd.core.decisions import Decision
 from lmxd.core.expectations import Expectations
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.ledger import Ledger
+from lmxd.core.ledger import Account, Ledger, Yielded
 from lmxd.core.queue import Queue
 from lmxd.core.rules import Policy, Standing
 from lmxd.core.shares import Shares
@@ -51,6 +51,8 @@ class State:
     open: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
     """Those of them that have free slots."""
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
+    keys: dict[tuple[int, str], Lease] = field(default_factory=dict)
+    """Those by uid and the key that their client gave the request."""
     priorities: Counter[int] = field(default_factory=Counter)
     """How many leases are of each class."""
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
@@ -88,6 +90,10 @@ class State:
     """Something happened that may make those who wait hopeless."""
     ticking: bool = False
     """The fact is that time passed."""
+    touched_instances: set[InstanceId] = field(default_factory=set)
+    """Changed, come or gone since they were last written down; and so the leases and yields."""
+    touched_leases: set[LeaseId] = field(default_factory=set)
+    touched_yields: set[str] = field(default_factory=set)
     tick_at: float | None = None
     """When ranks, dates and reports are brought up to date again; None while nobody waits."""
     arrived: Ticket | None = None
@@ -148,26 +154,53 @@ class State:
 
     def add_lease(self, lease: Lease) -> None:
         self.leases[lease.id] = lease
+        if lease.key is not None:
+            self.keys[lease.owner.uid, lease.key] = lease
         self.priorities[lease.priority] += 1
         instance = self.instances[lease.instance]
         instance.leases[lease.id] = lease
         self._note_room(instance)
         self.shares.take(lease.owner.uid, lease.size, self.now, self.policy)
+        self.touched_leases.add(lease.id)
+
+    def expire(self, lease: Lease, at: float | None) -> None:
+        """It ends by itself then, unless it is renewed; None: it does not."""
+        lease.expires_at = at
+        if at is None:
+            self.alarms.clear(("lease", lease.id))
+        else:
+            self.alarms.set(("lease", lease.id), at)
 
     def drop_lease(self, lease: Lease) -> None:
         del self.leases[lease.id]
+        if lease.key is not None:
+            self.keys.pop((lease.owner.uid, lease.key), None)
         self.priorities -= Counter((lease.priority,))
         instance = self.instances[lease.instance]
         del instance.leases[lease.id]
         self._note_room(instance)
         self.alarms.clear(("lease", lease.id))
         self.shares.give_back(lease.owner.uid, lease.size, self.now, self.policy)
+        self.touched_leases.add(lease.id)
 
     def add_instance(self, instance: Instance) -> None:
         self.instances[instance.id] = instance
         self.kin.setdefault(instance.ask.kind, {})[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
         self._note_room(instance)
+        self.touched_instances.add(instance.id)
+
+    def add_yield(self, account: Account, id: str, kept: Yielded) -> None:
+        account.yields[id] = kept
+        account.balance()
+        self.alarms.set(("yield", id), kept.until)
+        self.touched_yields.add(id)
+
+    def drop_yield(self, account: Account, id: str) -> None:
+        del account.yields[id]
+        account.balance()
+        self.alarms.clear(("yield", id))
+        self.touched_yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
         """Whoever comes to it or leaves it: keep ``vacant`` and ``open`` true."""
@@ -181,10 +214,12 @@ class State:
         """Nothing of it is left."""
         del self.instances[instance]
         del self.leaving[instance]
+        self.touched_instances.add(instance)
 
     def retire(self, instance: Instance) -> None:
         """It serves nobody any more."""
         self.leaving[instance.id] = instance
+        self.touched_instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None
         self._note_room(instance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 
 from lmxd.config.section import GIB
 from lmxd.core import decisions as d
-from lmxd.core.words import Ask, Hold, Holder, Owner, Refusal, Shortfall
+from lmxd.core.instances import Lease
+from lmxd.core.words import Ask, Holder, Owner, Refusal, Shortfall
 from lmxd.daemon import views
 from lmxd.daemon.catalog import Size
 from lmxd.devices.measurement import HOST
@@ -22,6 +24,7 @@ from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
 from lmxd.rpc.server import Connection
+from lmxd.store.rows import LeaseRow
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
@@ -41,8 +44,6 @@ class Waiting:
     size: Size | None
     """None: it is a hold."""
     ask: Ask
-    hold: Hold
-    ttl: float | None
     answer: asyncio.Future[m.Granted | h.Held]
 
 
@@ -57,6 +58,14 @@ class Answers:
         """Why leases ended, the last few thousand."""
         self.users: OrderedDict[str, set[int]] = OrderedDict()
         """Whom instances served, the last few thousand."""
+
+    def restore(self, leases: Iterable[LeaseRow]) -> None:
+        """Who had leases when an earlier daemon ended may see the logs of their instances."""
+        for row in leases:
+            self._used_by(row.instance, row.uid)
+
+    def _used_by(self, instance: str, uid: int) -> None:
+        _remember(self.users, instance, self.users.get(instance, set()) | {uid})
 
     def tell(self, decision: d.Decision) -> None:
         """Answer and notify those whom a decision concerns."""
@@ -80,47 +89,50 @@ class Answers:
 
     def _granted(self, decision: d.GrantLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)
-        _remember(self.users, decision.instance, self.users.get(decision.instance, set()) | {decision.owner.uid})
+        self._used_by(decision.instance, decision.owner.uid)
         if waiting is None or waiting.answer.done():
             return
-        if waiting.size is None:
-            waiting.answer.set_result(self._held(decision, waiting))
-            return
-        instance = self._daemon.admission.state.instances[decision.instance]
-        launched = self._daemon.launches.get(decision.instance)
-        if launched is None or launched.endpoint is None:
-            waiting.answer.set_exception(LmxdError("stopped", "the instance ended as it was granted", "ask again"))
-            return
-        endpoint = launched.endpoint
-        waiting.answer.set_result(
-            m.Granted(
-                lease=decision.lease,
-                instance=decision.instance,
-                model=waiting.ask.profile,
-                endpoint=endpoint.url,
-                base_url=f"{endpoint.url}/v1",
-                api_key=endpoint.key,
-                socket=str(endpoint.socket) if endpoint.socket else None,
-                ctx=instance.ask.context,
-                slots=waiting.ask.slots,
-                devices=self._daemon.admission.state.ledger.charge(decision.instance),
-                basis=self._daemon.catalog.basis(waiting.ask.profile),
-                hold=waiting.hold.value,
-                ttl=waiting.ttl,
-                waited=decision.waited,
-            )
-        )
+        lease = self._daemon.admission.state.leases.get(decision.lease)
+        try:
+            if lease is None:
+                raise _gone()
+            waiting.answer.set_result(self.granted(lease, decision.waited))
+        except LmxdError as error:
+            waiting.answer.set_exception(error)
 
-    def _held(self, decision: d.GrantLease, waiting: Waiting) -> h.Held:
-        devices = self._daemon.admission.state.ledger.charge(decision.instance)
-        return h.Held(
-            lease=decision.lease,
-            instance=decision.instance,
+    def granted(self, lease: Lease, waited: float) -> m.Granted | h.Held:
+        """What its holder is told of a lease. LmxdError if its instance has just ended."""
+        instance = self._daemon.admission.state.instances[lease.instance]
+        devices = self._daemon.admission.state.ledger.charge(lease.instance)
+        if instance.ask.external:
+            return h.Held(
+                lease=lease.id,
+                instance=instance.id,
+                devices=devices,
+                cuda_visible_devices=",".join(device for device in devices if device != HOST),
+                hold=lease.hold.value,
+                ttl=lease.ttl,
+                waited=waited,
+            )
+        launched = self._daemon.launches.get(instance.id)
+        if launched is None or launched.endpoint is None:
+            raise _gone()
+        endpoint = launched.endpoint
+        return m.Granted(
+            lease=lease.id,
+            instance=instance.id,
+            model=instance.ask.profile,
+            endpoint=endpoint.url,
+            base_url=f"{endpoint.url}/v1",
+            api_key=endpoint.key,
+            socket=str(endpoint.socket) if endpoint.socket else None,
+            ctx=instance.ask.context,
+            slots=lease.slots,
             devices=devices,
-            cuda_visible_devices=",".join(device for device in devices if device != HOST),
-            hold=waiting.hold.value,
-            ttl=waiting.ttl,
-            waited=decision.waited,
+            basis=self._daemon.catalog.basis(instance.ask.profile),
+            hold=lease.hold.value,
+            ttl=lease.ttl,
+            waited=waited,
         )
 
     def _refused(self, decision: d.RefuseLease) -> None:
@@ -159,6 +171,10 @@ class Answers:
     def _notify(self, owner: Owner, method: str, what: BaseModel) -> None:
         if connection := self._daemon.listener.connections.get(owner.connection):
             connection.notify(method, what)
+
+
+def _gone() -> LmxdError:
+    return LmxdError("stopped", "the instance ended as it was granted", "ask again")
 
 
 def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:

@@ -7,20 +7,32 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseReleased
 from lmxd.core.words import InstanceId, LeaseId
 from lmxd.errors import LmxdError
-from lmxd.instances.process import tree
+from lmxd.instances import proc
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adopted:
+    """The process that uses a hold. ``lease`` ends with it."""
+
+    pid: int
+    born: int
+    pidfd: int
+    lease: LeaseId
 
 
 class Holds:
     """Which processes use which hold. A hold whose adopted process has ended is over."""
 
-    def __init__(self, report: Callable[[Event], None]) -> None:
+    def __init__(self, report: Callable[[Event], None], note: Callable[[InstanceId], None]) -> None:
+        """``note``: who writes down which process uses a hold."""
         self._report = report
-        self._adopted: dict[InstanceId, tuple[int, int, LeaseId]] = {}
-        """pid, its pidfd, and the lease that ends with it."""
+        self._note = note
+        self._adopted: dict[InstanceId, Adopted] = {}
 
     def begin(self, instance: InstanceId) -> None:
         """It has its bytes from the start."""
@@ -29,34 +41,48 @@ class Holds:
     def end(self, instance: InstanceId) -> None:
         """What its process still uses is foreign from now on."""
         if adopted := self._adopted.pop(instance, None):
-            self._forget(adopted[1])
+            self._forget(adopted.pidfd)
         self._later(InstanceExited(at=time.monotonic(), instance=instance))
 
     def adopt(self, instance: InstanceId, lease: LeaseId, pid: int, uid: int) -> None:
         """Count what ``pid`` and its children take as the hold's. LmxdError if it is not a process of ``uid``'s."""
         try:
             pidfd = os.pidfd_open(pid)
-            owner = os.stat(f"/proc/{pid}").st_uid
+            owner, born = os.stat(f"/proc/{pid}").st_uid, proc.born(pid)
         except OSError as error:
             raise LmxdError("invalid_params", f"pid is {pid}: {error.strerror}", "name a running process") from error
-        if uid not in (owner, 0):
+        if uid not in (owner, 0) or born is None:
             os.close(pidfd)
             raise LmxdError("not_permitted", f"process {pid} belongs to uid {owner}", "hold for a process of yours")
         if before := self._adopted.pop(instance, None):
-            self._forget(before[1])
-        self._adopted[instance] = pid, pidfd, lease
-        asyncio.get_running_loop().add_reader(pidfd, self._exited, instance)
+            self._forget(before.pidfd)
+        self._watch(instance, Adopted(pid=pid, born=born, pidfd=pidfd, lease=lease))
+        self._note(instance)
+
+    def restore(self, instance: InstanceId, lease: LeaseId, pid: int, born: int) -> None:
+        """Go on with a process that was adopted before. If it is gone, so is the lease."""
+        with suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            if proc.born(pid) == born:
+                self._watch(instance, Adopted(pid=pid, born=born, pidfd=pidfd, lease=lease))
+                return
+            os.close(pidfd)
+        self._later(LeaseReleased(at=time.monotonic(), lease=lease))
+
+    def adopted(self, instance: InstanceId) -> Adopted | None:
+        return self._adopted.get(instance)
 
     def pids(self) -> dict[InstanceId, set[int]]:
-        return {instance: tree(pid) for instance, (pid, _, _) in self._adopted.items()}
+        return {instance: proc.tree(adopted.pid) for instance, adopted in self._adopted.items()}
 
-    def pid(self, instance: InstanceId) -> int | None:
-        return self._adopted[instance][0] if instance in self._adopted else None
+    def _watch(self, instance: InstanceId, adopted: Adopted) -> None:
+        self._adopted[instance] = adopted
+        asyncio.get_running_loop().add_reader(adopted.pidfd, self._exited, instance)
 
     def _exited(self, instance: InstanceId) -> None:
-        _, pidfd, lease = self._adopted.pop(instance)
-        self._forget(pidfd)
-        self._report(LeaseReleased(at=time.monotonic(), lease=lease))
+        adopted = self._adopted.pop(instance)
+        self._forget(adopted.pidfd)
+        self._report(LeaseReleased(at=time.monotonic(), lease=adopted.lease))
 
     def _forget(self, pidfd: int) -> None:
         with suppress(ValueError):

@@ -6,92 +6,78 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Final, Protocol
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
 from lmxd.core.words import DeviceId, Failure, InstanceId
+from lmxd.daemon.launched import Launched, Start
 from lmxd.daemon.prompts import PromptCache
-from lmxd.engines.engine import Command, Endpoint, Engine, Plan
+from lmxd.engines.engine import Address, Endpoint, Engine
 from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
+from lmxd.instances.cgroup import Groups
 from lmxd.instances.logs import Log, head, tail
 from lmxd.instances.ports import listening_port
-from lmxd.instances.process import Process, tree
+from lmxd.instances.proc import tree
+from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
 
+CERTIFICATE: Final = "LMXD_CERTIFICATE"
+"""In the environment of every process of ours: its row of the ledger, as JSON."""
 _POLLS = (0.02, 0.05, 0.1, 0.25)
 _LAST_WORDS = 20
 _UMASK = 0o117
 """Files and sockets of an instance are for the daemon and its group."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """Seconds, and bytes of log."""
+class Notes(Protocol):
+    """Who writes down what becomes of instances."""
 
-    load_timeout: float
-    stop_timeout: float
-    log_cap: int
+    def certificate(self, instance: InstanceId) -> str:
+        """What the process carries in its environment, to be known by."""
+        ...
 
-
-@dataclass(kw_only=True, slots=True)
-class Launched:
-    """One instance as the daemon knows it."""
-
-    plan: Plan
-    engine: Engine
-    limits: Limits
-    log: Log
-    poll: float
-    locks: Sequence[asyncio.Lock]
-    """Of the devices that it loads on."""
-    prompts: PromptCache | None = None
-    command: Command | None = None
-    process: Process | None = None
-    endpoint: Endpoint | None = None
-    ready_at: float | None = None
-    stopping: bool = False
-    work: float = 0.0
-    prompted: float = 0.0
+    def note(self, instance: InstanceId) -> None:
+        """Its process or its address is known by now."""
+        ...
 
 
 class Launches:
     """All instances that have, or are about to have, a process."""
 
-    def __init__(self, report: Callable[[Event], None], log_dir: Path) -> None:
+    def __init__(self, report: Callable[[Event], None], notes: Notes, log_dir: Path) -> None:
         self._report = report
+        self._notes = notes
         self._log_dir = log_dir
+        self.groups = Groups(None)
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._locks: dict[DeviceId, asyncio.Lock] = {}
 
     def start(
-        self,
-        plan: Plan,
-        engine: Engine,
-        limits: Limits,
-        idle_timeout: float,
-        devices: Iterable[DeviceId],
-        prompts: PromptCache | None = None,
+        self, start: Start, engine: Engine, devices: Iterable[DeviceId], prompts: PromptCache | None = None
     ) -> None:
         """Launch an instance. Reports InstanceReady when it serves, InstanceExited when it is gone.
 
         On each device one loads at a time, so that what it takes is not mistaken for another's.
         """
-        launched = Launched(
-            plan=plan,
-            engine=engine,
-            limits=limits,
-            log=Log(self._log_dir, plan.instance, limits.log_cap),
-            poll=min(15.0, max(0.25, idle_timeout / 20)),
-            locks=[self._locks.setdefault(device, asyncio.Lock()) for device in sorted(devices)],
-            prompts=prompts,
-        )
-        self._launched[plan.instance] = launched
-        self._spawn(self._live(launched))
+        locks = [self._locks.setdefault(device, asyncio.Lock()) for device in sorted(devices)]
+        launched = Launched(start=start, engine=engine, log=self._log(start), locks=locks, prompts=prompts)
+        self._launched[start.plan.instance] = launched
+        self._spawn(self._live(launched, self._load(launched)))
+
+    def adopt(self, launched: Launched) -> None:
+        """Go on with one that an earlier daemon started, and that serves."""
+        self._launched[launched.plan.instance] = launched
+        self._spawn(self._live(launched, self._attend(launched)))
+
+    def _log(self, start: Start) -> Log:
+        return Log(self._log_dir, start.plan.instance, start.limits.log_cap)
 
     def stop(self, instance: InstanceId) -> None:
         """End an instance; its exit is then not a failure."""
@@ -106,7 +92,7 @@ class Launches:
         """What it has in its prompt cache is kept, if that is wanted, before it is told to go."""
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
-        await process.end(launched.limits.stop_timeout)
+        await process.end(launched.start.limits.stop_timeout)
 
     def check(self, instance: InstanceId) -> None:
         """Report what an instance is doing, as soon as it says so."""
@@ -133,29 +119,36 @@ class Launches:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _live(self, launched: Launched) -> None:
-        """One instance from its start to its end, which is reported whatever happens in between."""
+    async def _live(self, launched: Launched, life: Coroutine[None, None, Failure | None]) -> None:
+        """One instance to its end, which is reported whatever happens before."""
         try:
-            async with AsyncExitStack() as loading:
-                for lock in launched.locks:
-                    await loading.enter_async_context(lock)
-                failure = await self._bring_up(launched)
-            failure = failure or await self._attend(launched)
+            failure = await life
         except Exception as error:
             log.exception("%s", launched.plan.instance)
             failure = Failure(code="internal", message=f"lmxd failed at this instance: {error!r}")
         if launched.process is not None:
-            await launched.process.end(launched.limits.stop_timeout)
+            await launched.process.end(launched.start.limits.stop_timeout)
         self._forget(launched)
+        hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.plan.instance, failure=failure))
 
-    async def _attend(self, launched: Launched) -> Failure | None:
-        """From readiness to exit. None when it ended as told."""
-        if launched.process is None:
-            return None  # it was told to stop before its turn to load came
+    async def _load(self, launched: Launched) -> Failure | None:
+        """From the start to the exit. None when it ended as told."""
+        async with AsyncExitStack() as loading:
+            for lock in launched.locks:
+                await loading.enter_async_context(lock)
+            failure = await self._bring_up(launched)
+        if failure is not None or launched.process is None:
+            return failure  # without a process, it was told to stop before its turn to load came
         if not launched.stopping:
+            hit("loaded")
             launched.ready_at = time.monotonic()
             self._report(InstanceReady(at=launched.ready_at, instance=launched.plan.instance))
+        return await self._attend(launched)
+
+    async def _attend(self, launched: Launched) -> Failure | None:
+        """From readiness to the exit. None when it ended as told."""
+        assert launched.process is not None
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         status = await launched.process.exited
         watch.cancel()
@@ -165,25 +158,22 @@ class Launches:
         """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
         if launched.stopping:
             return None
+        limits = launched.start.limits
         try:
-            launched.command = launched.engine.command(launched.plan)
-            output = launched.log.open()
-            try:
-                launched.process = Process(launched.command.argv, launched.command.env, output, _UMASK)
-            finally:
-                os.close(output)
+            launched.process = self._fork(launched)
         except LmxdError as error:
             return Failure(code=error.code, message=str(error))
         except OSError as error:
             return Failure(code="spawn_failed", message=f"the engine could not be started: {error}")
-        log.info("%s: pid %d: %s", launched.plan.instance, launched.process.pid, " ".join(launched.command.argv))
+        self._notes.note(launched.plan.instance)
+        hit("while_loading")
         if launched.stopping:
-            await launched.process.end(launched.limits.stop_timeout)
+            await launched.process.end(limits.stop_timeout)
         try:
-            async with asyncio.timeout(launched.limits.load_timeout):
+            async with asyncio.timeout(limits.load_timeout):
                 await self._until_ready(launched, launched.process)
         except TimeoutError:
-            message = f"the engine was not ready within {launched.limits.load_timeout:g} s"
+            message = f"the engine was not ready within {limits.load_timeout:g} s"
             return Failure(code="load_timeout", message=message, log=self._last_words(launched))
         if launched.stopping:
             return None
@@ -194,6 +184,22 @@ class Launches:
         if launched.prompts is not None and launched.endpoint is not None:
             await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
         return None
+
+    def _fork(self, launched: Launched) -> Process:
+        """Raises LmxdError and OSError."""
+        hit("start_performed")
+        name, command = launched.plan.instance, launched.engine.command(launched.plan)
+        launched.start, launched.key = replace(launched.start, address=command.address), command.key
+        hit("key_written")
+        env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
+        group = self.groups.make(name, launched.start.limits.memory_max)
+        output = launched.log.open()
+        try:
+            process = Process.spawn(command.argv, env, output, _UMASK, group)
+        finally:
+            os.close(output)
+        log.info("%s: pid %d: %s", name, process.pid, " ".join(command.argv))
+        return process
 
     async def _until_ready(self, launched: Launched, process: Process) -> None:
         """Returns when it serves, or when it has exited."""
@@ -210,13 +216,18 @@ class Launches:
 
     async def _is_ready(self, launched: Launched, process: Process) -> bool:
         if launched.endpoint is None:
-            launched.endpoint = _endpoint(launched.command, process)
+            address = launched.start.address
+            assert address is not None
+            if address.socket is None and address.port is None:
+                address = replace(address, port=listening_port(tree(process.pid)))
+                launched.start = replace(launched.start, address=address)
+            launched.endpoint = Endpoint.at(address, launched.key)
         return launched.endpoint is not None and await launched.engine.ready(launched.endpoint)
 
     async def _watch(self, launched: Launched) -> None:
         """Ask now and then what it is doing, and keep its log short."""
         while True:
-            await asyncio.sleep(launched.poll)
+            await asyncio.sleep(launched.start.poll)
             launched.log.trim()
             await self._check(launched)
 
@@ -231,7 +242,10 @@ class Launches:
         busy = activity is None or activity.busy
         self._report(ActivitySeen(at=time.monotonic(), instance=launched.plan.instance, busy=busy, worked=worked))
 
-    def _failure(self, launched: Launched, status: int) -> Failure:
+    def _failure(self, launched: Launched, status: int | None) -> Failure:
+        if launched.process is not None and launched.process.out_of_memory:
+            message = "the kernel ended it: it took more RAM than memory_max_gb allows"
+            return Failure(code="oom_killed", message=message, log=self._last_words(launched))
         lines = head(launched.log.path) if launched.endpoint is None else tail(launched.log.path, 200)
         found = launched.engine.diagnose(status, lines)
         return Failure(code=found.code, message=found.message, log=self._last_words(launched))
@@ -241,10 +255,15 @@ class Launches:
 
     def _forget(self, launched: Launched) -> None:
         self._launched.pop(launched.plan.instance, None)
-        if launched.command is not None:
-            launched.command.key_file.unlink(missing_ok=True)
-            if launched.command.socket is not None:
-                launched.command.socket.unlink(missing_ok=True)
+        if launched.start.address is not None:
+            forget(launched.start.address)
+
+
+def forget(address: Address) -> None:
+    """Nobody answers there any more."""
+    address.key_file.unlink(missing_ok=True)
+    if address.socket is not None:
+        address.socket.unlink(missing_ok=True)
 
 
 def _pauses() -> Iterator[float]:
@@ -252,18 +271,3 @@ def _pauses() -> Iterator[float]:
     yield from _POLLS
     while True:
         yield _POLLS[-1]
-
-
-def _endpoint(command: Command | None, process: Process) -> Endpoint | None:
-    """Where it listens, once it does."""
-    assert command is not None
-    if command.port is not None:
-        return Endpoint(url=f"http://127.0.0.1:{command.port}", key=command.key)
-    if command.socket is not None:
-        return (
-            Endpoint(url="http://localhost", key=command.key, socket=command.socket)
-            if command.socket.exists()
-            else None
-        )
-    port = listening_port(tree(process.pid))
-    return Endpoint(url=f"http://127.0.0.1:{port}", key=command.key) if port else None

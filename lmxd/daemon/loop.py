@@ -20,16 +20,20 @@ from lmxd.core.admission import Admission
 from lmxd.core.rules import Standing
 from lmxd.core.standing import is_lacking
 from lmxd.core.words import Ask, Phase
+from lmxd.daemon import audit
 from lmxd.daemon.answers import Answers
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.journal import Journal
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
 from lmxd.daemon.options import Room
+from lmxd.daemon.outbox import Outbox
 from lmxd.daemon.peaks import Peaks
 from lmxd.daemon.performer import Performer
 from lmxd.daemon.places import Places
 from lmxd.daemon.readings import device_reading, kinds, open_probes
+from lmxd.daemon.records import Records
+from lmxd.daemon.restoring import restore
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.service import Service
 from lmxd.devices.measurement import Kind, Measurement
@@ -50,6 +54,8 @@ _FRESH = 0.05
 _RECLAIMING_PERIOD = 0.1
 _WAITING_PERIOD = 0.25
 _BUSY_PERIOD = 1.0
+_LAST_WRITES = 5.0
+"""Seconds that a slow disk has at the end."""
 _SPLIT_ANEW = 4
 """For how many of those in front of the queue layers are divided anew by each look at several GPUs."""
 
@@ -62,6 +68,8 @@ class Daemon:
         self.where = where
         self._nvml = nvml
         self.admission = Admission()
+        self.records = Records(self)
+        self.outbox = Outbox(self._perform)
         self.performer = Performer(self)
         self.launches = self.performer.launches
         self.journal = Journal()
@@ -94,6 +102,8 @@ class Daemon:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
         self.engine_name = await asyncio.to_thread(self._find_engine)
         await self.measure()
+        if self.outbox.writer is None:
+            self.warnings += await restore(self)
         on_gpu = Kind.GPU in self.device_kinds.values()
         self.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._stand()
@@ -101,7 +111,9 @@ class Daemon:
             log.warning("%s", warning)
 
     async def _stand(self) -> None:
-        """Tell the core what is to run whether somebody asks or not."""
+        """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
+        if self.outbox.writer is None:
+            return
         standing = []
         for name, profile in self.catalog.config.models.items():
             if profile.keep or profile.preload:
@@ -158,12 +170,12 @@ class Daemon:
     # the loop
 
     def handle(self, event: e.Event) -> None:
-        """Take in a fact and carry out what the core decides. Never awaits, never re-enters."""
+        """Take in a fact; what the core decides is written down and carried out. Never awaits, never re-enters."""
         assert not self._handling, "a decision was carried out by reporting an event on the spot"
         self._handling = True
         try:
-            for decision in self.admission.handle(event):
-                self._perform(decision)
+            decisions = self.admission.handle(event)
+            self.outbox.put(self.records.changes(), decisions)
         finally:
             self._handling = False
         self._schedule()
@@ -172,7 +184,7 @@ class Daemon:
         self.on_change()
 
     def _perform(self, decision: d.Decision) -> None:
-        _log(decision)
+        audit.decided(decision)
         self.journal.note(decision)
         self.performer.perform(decision)
         self.metrics.observe(decision)
@@ -277,23 +289,12 @@ class Daemon:
         """End everything, and return when it has ended."""
         self.handle(e.DrainRequested(at=time.monotonic()))
         await self.launches.all_gone()
+        await self.leave()
 
-
-def _log(decision: d.Decision) -> None:
-    """One line for every grant, refusal, start, stop and end."""
-    match decision:
-        case d.StartInstance():
-            log.info("start %s: %s, %s", decision.instance, dict(decision.option.demand), decision.why)
-        case d.StopInstance():
-            log.info("stop %s: %s, %s", decision.instance, decision.cause, decision.why)
-        case d.GrantLease():
-            log.info("grant %s on %s to uid %d", decision.lease, decision.instance, decision.owner.uid)
-        case d.RefuseLease():
-            refusal = decision.refusal
-            log.info(
-                "refuse %s to uid %d: %s: %s", decision.ask.profile, decision.owner.uid, refusal.code, refusal.message
-            )
-        case d.AskToYield():
-            log.info("ask uid %d to yield %s: %s", decision.owner.uid, decision.lease, decision.why)
-        case d.EndLease():
-            log.info("end %s on %s: %s %s", decision.lease, decision.instance, decision.reason, decision.detail)
+    async def leave(self) -> None:
+        """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITES):
+                await self.outbox.settled()
+        if self.outbox.writer is not None:
+            await self.outbox.writer.close()

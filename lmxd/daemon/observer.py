@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from lmxd.core.words import DeviceReading, InstanceId
 from lmxd.daemon.catalog import Catalog, launch_of
-from lmxd.daemon.launches import Launched, Launches
+from lmxd.daemon.launched import Launched
+from lmxd.daemon.launches import Launches
 from lmxd.daemon.observations import Observations
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
@@ -37,7 +38,7 @@ class Observer:
             for instance, taken in (reading.taken or {}).items():
                 present.add(instance)
                 launched = launches.get(instance)
-                if launched is None or launched.ready_at is None or launched.ready_at > begun:
+                if launched is None or launched.ready_at is None or launched.ready_at > begun or launched.adopted:
                     continue
                 if len(launched.plan.gpus) > 1 or launched.plan.model is None or launched.plan.command:
                     continue  # its parts are not told apart, or no formula is about it

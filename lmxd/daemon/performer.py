@@ -12,11 +12,13 @@ from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.words import Failure, InstanceId
 from lmxd.daemon.holds import Holds
-from lmxd.daemon.launches import Launches, Limits
+from lmxd.daemon.launched import Limits, Start
+from lmxd.daemon.launches import Launches
 from lmxd.daemon.prompts import PromptCache, PromptCaches
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, Plan
 from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
@@ -27,8 +29,8 @@ class Performer:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self.launches = Launches(daemon.handle, daemon.where.logs)
-        self.holds = Holds(daemon.handle)
+        self.launches = Launches(daemon.handle, daemon.records, daemon.where.logs)
+        self.holds = Holds(daemon.handle, daemon.records.note)
 
     def perform(self, decision: d.Decision) -> None:
         match decision:
@@ -36,16 +38,18 @@ class Performer:
                 self.holds.begin(decision.instance)
             case d.StartInstance():
                 self._start(decision)
-            case d.StopInstance() if self._daemon.admission.state.instances[decision.instance].ask.external:
-                self.holds.end(decision.instance)
-            case d.StopInstance():
+            case d.StopInstance() if self.launches.get(decision.instance):
+                hit("stop_performed")
                 self.launches.stop(decision.instance)
+            case d.StopInstance():
+                self.holds.end(decision.instance)
             case d.CheckActivity():
                 self.launches.check(decision.instance)
             case d.GrantLease():
                 launched = self.launches.get(decision.instance)
                 if launched is not None and launched.prompts is not None:
                     launched.prompts.used_by(decision.owner.uid)
+                    launched.start = replace(launched.start, prompts_for=launched.prompts.uid)
 
     def pids(self) -> dict[InstanceId, set[int]]:
         """The processes of each instance and hold that has any."""
@@ -53,14 +57,11 @@ class Performer:
 
     def pid(self, instance: InstanceId) -> int | None:
         launched = self.launches.get(instance)
-        return launched.process.pid if launched and launched.process else self.holds.pid(instance)
+        process = launched.process if launched else self.holds.adopted(instance)
+        return process.pid if process else None
 
     def _start(self, decision: d.StartInstance) -> None:
         daemon, ask = self._daemon, decision.ask
-        own = daemon.catalog.config.engine
-        limits = Limits(
-            load_timeout=own.load_timeout, stop_timeout=own.stop_timeout, log_cap=int(own.log_max_mb * 2**20)
-        )
         capacity = {device: a.capacity for device, a in daemon.admission.state.ledger.accounts.items()}
         try:
             plan = daemon.catalog.plan(decision.instance, ask, decision.option, daemon.where.home, capacity)
@@ -69,19 +70,36 @@ class Performer:
             exited = e.InstanceExited(at=time.monotonic(), instance=decision.instance, failure=failure)
             asyncio.get_running_loop().call_soon(daemon.handle, exited)
             return
-        engine: Engine = CommandEngine(plan.health) if plan.command else daemon.engine
-        prompts, plan = self._prompts(decision.instance, plan)
-        self.launches.start(plan, engine, limits, ask.idle_timeout, decision.option.demand, prompts)
+        prompts = self._prompts(decision.instance, plan)
+        start = Start(
+            plan=plan if prompts is None else replace(plan, prompts=prompts.path),
+            limits=self._limits(plan),
+            poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
+            prompts_for=None if prompts is None else prompts.uid,
+        )
+        self.launches.start(start, self.engine(plan), decision.option.demand, prompts)
 
-    def _prompts(self, instance: InstanceId, plan: Plan) -> tuple[PromptCache | None, Plan]:
+    def engine(self, plan: Plan) -> Engine:
+        return CommandEngine(plan.health) if plan.command else self._daemon.engine
+
+    def _limits(self, plan: Plan) -> Limits:
+        config = self._daemon.catalog.config
+        memory = config.models[plan.profile].memory_max_gb
+        return Limits(
+            load_timeout=config.engine.load_timeout,
+            stop_timeout=config.engine.stop_timeout,
+            log_cap=int(config.engine.log_max_mb * 2**20),
+            memory_max=None if memory is None else int(memory * GIB),
+        )
+
+    def prompt_caches(self) -> PromptCaches:
+        most = int(self._daemon.catalog.config.engine.prompt_cache_gb * GIB)
+        return PromptCaches(self._daemon.where.state / "prompts", most)
+
+    def _prompts(self, instance: InstanceId, plan: Plan) -> PromptCache | None:
         """Its prompt cache, if its profile suspends and it is started for somebody."""
-        catalog = self._daemon.catalog
-        most = int(catalog.config.engine.prompt_cache_gb * GIB)
+        catalog, caches = self._daemon.catalog, self.prompt_caches()
         tickets = self._daemon.admission.state.instances[instance].tickets
-        if not most or not tickets or not catalog.profile(plan.profile).suspend:
-            return None, plan
-        uid = next(iter(tickets.values())).owner.uid
-        cache = PromptCaches(self._daemon.where.state / "prompts", most).open(plan, catalog.build, uid)
-        if cache is None:
-            return None, plan
-        return cache, replace(plan, prompts=cache.path)
+        if not caches.most or not tickets or not catalog.profile(plan.profile).suspend:
+            return None
+        return caches.open(plan, catalog.build, next(iter(tickets.values())).owner.uid)

@@ -7,6 +7,8 @@ import grp
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,30 +64,44 @@ def _user_runtime() -> Path:
     return Path(runtime)
 
 
-def occupy(where: Places) -> int:
-    """Make the directories and take the lock; returns its descriptor, to be kept open.
+@contextmanager
+def occupy(where: Places) -> Iterator[None]:
+    """Make the directories, and keep others out of them for as long as the block lasts.
 
-    Raises LmxdError if another lmxd has it, or if a directory cannot be made or is not ours.
+    Raises LmxdError if another lmxd has them, or if a directory cannot be made or is not ours.
     """
+    with ExitStack() as held:
+        try:
+            for directory in (where.socket.parent, where.home, where.logs, where.state):
+                directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            for directory in (where.home, where.state):
+                held.enter_context(_lock(directory))
+        except OSError as error:
+            raise LmxdError("config", f"{error.filename}: {error.strerror}", "run as root, or with --user") from error
+        if where.shared:
+            _open_to_group(where.home, 0o750)
+        yield
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    mine = directory.stat()
+    if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:
+        raise LmxdError("config", f"{directory} can be written by others", "remove it, or choose another --socket")
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        for directory in (where.socket.parent, where.home, where.logs, where.state):
-            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        mine = where.home.stat()
-        if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:
-            raise LmxdError("config", f"{where.home} can be written by others", "remove it, or choose another --socket")
-        lock = os.open(where.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise LmxdError("config", f"{error.filename}: {error.strerror}", "run as root, or with --user") from error
+        _lock_or_refuse(lock, directory)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock_or_refuse(lock: int, directory: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        os.close(lock)
-        raise LmxdError(
-            "config", f"another lmxd runs in {where.home}", "stop it, or choose another --socket"
-        ) from error
-    if where.shared:
-        _open_to_group(where.home, 0o750)
-    return lock
+        message = f"another lmxd runs in {directory}"
+        raise LmxdError("config", message, "stop it, or choose another --socket") from error
 
 
 def listen(where: Places) -> socket.socket:

@@ -45,6 +45,10 @@ class PromptCaches:
             return None
         return PromptCache(self, path, uid)
 
+    def reopen(self, path: Path, uid: int | None) -> PromptCache:
+        """That of an instance which runs already; ``uid`` None: it served several users."""
+        return PromptCache(self, path, uid)
+
     def trim(self) -> None:
         """Keep within the bound."""
         sizes = {path: _size(path) for path in self._oldest_first()}
@@ -63,21 +67,22 @@ class PromptCaches:
 class PromptCache:
     """One instance's, in a directory that only the daemon can read."""
 
-    def __init__(self, caches: PromptCaches, path: Path, uid: int) -> None:
+    def __init__(self, caches: PromptCaches, path: Path, uid: int | None) -> None:
         self.path = path
         self._caches = caches
-        self._uid = uid
-        self._shared = False
+        self.uid = uid
+        """Whose it is; None if it is nobody's to keep."""
 
     def used_by(self, uid: int) -> None:
         """If somebody else was served, too, it is nobody's to keep."""
-        self._shared = self._shared or uid != self._uid
+        if uid != self.uid:
+            self.uid = None
 
     async def save(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
         """Write what the slots have. What cannot be written whole is not kept."""
         complete = self.path / _COMPLETE
         complete.unlink(missing_ok=True)
-        if self._shared or not await engine.save(endpoint, slots):
+        if self.uid is None or not await engine.save(endpoint, slots):
             return
         with suppress(OSError):
             for file in self.path.iterdir():

@@ -97,32 +97,30 @@ class Requests:
         deadline: float | None,
     ) -> m.Granted | h.Held:
         """Hand it to the core, and wait for the answer."""
+        peer, key = connection.peer, terms.idempotency_key
+        if key is not None and (had := self._daemon.admission.state.keys.get((peer.uid, key))):
+            self._renew(connection, had, None)
+            return self._answers.granted(had, waited=0.0)
         hold = Hold(terms.hold)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
         ticket, lease = f"t-{secrets.token_hex(4)}", f"l-{secrets.token_hex(4)}"
         ttl = (terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None
-        waiting = Waiting(
-            connection=connection,
-            request=id,
-            size=size,
-            ask=ask,
-            hold=hold,
-            ttl=ttl,
-            answer=asyncio.get_running_loop().create_future(),
-        )
+        answer = asyncio.get_running_loop().create_future()
+        waiting = Waiting(connection=connection, request=id, size=size, ask=ask, answer=answer)
         self._answers.waiting[ticket] = waiting
         self._daemon.handle(
             e.LeaseRequested(
                 at=time.monotonic(),
                 ticket=ticket,
                 lease=lease,
-                owner=Owner(uid=connection.peer.uid, pid=connection.peer.pid, connection=connection.id),
+                owner=Owner(uid=peer.uid, pid=peer.pid, connection=connection.id),
                 ask=ask,
                 hold=hold,
                 ttl=ttl,
                 wait=terms.wait,
                 deadline=deadline,
+                key=key,
             )
         )
         return await waiting.answer
@@ -147,9 +145,15 @@ class Requests:
         found = self.lease(connection, params.lease)
         if params.ttl is not None and found.hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"lease {params.lease} is held by {found.hold}", "leave ttl out")
-        self._daemon.handle(e.LeaseRenewed(at=time.monotonic(), lease=params.lease, ttl=params.ttl))
+        self._renew(connection, found, params.ttl)
         expires_in = None if found.expires_at is None else found.expires_at - self._daemon.admission.state.now
         return m.Renewed(lease=params.lease, expires_in=expires_in)
+
+    def _renew(self, connection: Connection, lease: Lease, ttl: float | None) -> None:
+        """Whoever lost the connection that held a lease, and is back, holds it by this one."""
+        lost = lease.owner.connection not in self._daemon.listener.connections
+        back = connection.id if lost and lease.owner.pid == connection.peer.pid else None
+        self._daemon.handle(e.LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))
 
     def cancel(self, connection: Connection, ticket: str) -> m.Cancelled:
         found = self._daemon.admission.state.ticket(ticket)

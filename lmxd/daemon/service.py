@@ -33,6 +33,9 @@ from lmxd.rpc.server import Connection
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
+_LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop"))
+"""What is acknowledged only when it is on disk. Leases and holds are granted no sooner, either."""
+
 
 class Service:
     """What clients can ask of the daemon."""
@@ -48,6 +51,8 @@ class Service:
         """One call. Raises LmxdError for a refusal."""
         answer = self._calls[method](connection, id, params)
         found: BaseModel = await answer if inspect.isawaitable(answer) else answer
+        if method in _LASTING:
+            await self._daemon.outbox.settled()
         return found
 
     def _table(self) -> dict[str, Callable[[Connection, framing.Id, Any], Awaitable[BaseModel] | BaseModel]]:

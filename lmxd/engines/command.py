@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 
-from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
+from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.http import get
 from lmxd.engines.launching import new_key, placed
 from lmxd.engines.llama_cpp.log import diagnose
@@ -41,7 +41,7 @@ class CommandEngine:
         own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         env = own | {name: word.format(key=key, **values) for name, word in plan.env.items()} | placed(plan)
         argv = tuple(word.format(**values) for word in plan.command)
-        return Command(argv=argv, env=env, key=key, key_file=key_file, port=port)
+        return Command(argv=argv, env=env, key=key, address=Address(key_file=key_file, port=port))
 
     async def ready(self, endpoint: Endpoint) -> bool:
         status, _ = await get(endpoint, self._health)

@@ -46,15 +46,25 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Where an instance will listen, and the file with its key.
+
+    Neither ``socket`` nor ``port``: on a loopback port of its own choice, which is not known yet.
+    """
+
+    key_file: Path
+    socket: Path | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """What to execute. It will listen on ``socket``, or on ``port``; neither: on a loopback port of its own choice."""
+    """What to execute."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     key: str
-    key_file: Path
-    socket: Path | None = None
-    port: int | None = None
+    address: Address
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +74,14 @@ class Endpoint:
     url: str
     key: str
     socket: Path | None = None
+
+    @classmethod
+    def at(cls, address: Address, key: str) -> Endpoint | None:
+        """None as long as it is not known where it listens."""
+        if address.socket is not None:
+            there = address.socket.exists()
+            return cls(url="http://localhost", key=key, socket=address.socket) if there else None
+        return None if address.port is None else cls(url=f"http://127.0.0.1:{address.port}", key=key)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

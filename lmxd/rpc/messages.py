@@ -58,6 +58,12 @@ class Terms(Params):
     ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds that a lease held by ttl lives without renew; 60 by default"
     )
+    idempotency_key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="a repeated request of the same user and key gets the lease that the first was granted",
+    )
 
 
 class RequestParams(Wish, Terms):

@@ -213,11 +213,10 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
         assert list(lease.devices) == ["GPU-a", "GPU-b"]
         launched = h.daemon.launches.get("a#1")
         assert launched is not None
-        assert launched.command is not None
-        words = launched.command.argv
+        words = h.argv(launched)
         split = words[words.index("-ts") + 1]
         assert sum(map(int, split.split(","))) == 3, "two layers and the output"
-        assert launched.command.env["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+        assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
         found = h.daemon.catalog.estimator.estimate(
             launched.plan.model,
             h.daemon.catalog.launch("a").__class__(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
@@ -245,8 +244,7 @@ async def test_layers_go_to_ram_only_if_that_was_asked_for(tmp_path: Path) -> No
         lease = await lmxd.request("a", cpu_spill=True)
         launched = h.daemon.launches.get(lease.instance)
         assert launched is not None
-        assert launched.command is not None
-        assert launched.command.argv[launched.command.argv.index("-ngl") + 1] in ("1", "2")
+        assert h.argv(launched)[h.argv(launched).index("-ngl") + 1] in ("1", "2")
 
 
 async def test_fewer_layers_on_the_gpu_than_planned_is_a_failed_launch(tmp_path: Path) -> None:
@@ -267,8 +265,7 @@ async def test_mig_slices_are_devices_and_the_divided_gpu_is_none(tmp_path: Path
         assert lease.devices == {"MIG-2": 7 * GIB}, "the best fit is the smallest slice"
         launched = h.daemon.launches.get("a#1")
         assert launched is not None
-        assert launched.command is not None
-        assert launched.command.env["CUDA_VISIBLE_DEVICES"] == "MIG-2"
+        assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "MIG-2"
 
 
 async def test_a_prompt_cache_is_kept_for_the_same_user_and_settings_within_its_bound(tmp_path: Path) -> None:

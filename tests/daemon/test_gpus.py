@@ -49,9 +49,8 @@ async def test_the_gpu_is_named_by_uuid_to_the_engine(tmp_path: Path) -> None:
         assert lease.devices == {"GPU-b": 8 * GIB}
         launched = h.daemon.launches.get("a#1")
         assert launched is not None
-        assert launched.command is not None
-        assert launched.command.env["CUDA_VISIBLE_DEVICES"] == "GPU-b"
-        assert launched.command.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+        assert h.env(launched)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 async def test_foreign_memory_is_seen_and_waited_for(tmp_path: Path) -> None:
@@ -161,8 +160,7 @@ async def test_a_model_without_gpu_layers_goes_to_ram_where_that_is_a_device(tmp
         assert set(on_gpu.devices) == {"GPU-a", "host"}, "its share of RAM is booked too"
         launched = h.daemon.launches.get("a#1")
         assert launched is not None
-        assert launched.command is not None
-        assert ("--device", "none") in zip(launched.command.argv, launched.command.argv[1:], strict=False)
+        assert ("--device", "none") in zip(h.argv(launched), h.argv(launched)[1:], strict=False)
 
 
 async def test_foreign_memory_taken_a_moment_ago_is_seen(tmp_path: Path) -> None:

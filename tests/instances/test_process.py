@@ -14,13 +14,14 @@ import pytest
 from lmxd.instances.logs import Log, head, tail
 from lmxd.instances.orphans import end_orphans, orphans
 from lmxd.instances.ports import listening_port
-from lmxd.instances.process import Process, tree
+from lmxd.instances.proc import tree
+from lmxd.instances.process import Process
 
 
 def spawn(*argv: str, env: dict[str, str] | None = None) -> Process:
     output = os.open(os.devnull, os.O_WRONLY)
     try:
-        return Process(argv, os.environ | (env or {}), output, 0o117)
+        return Process.spawn(argv, os.environ | (env or {}), output, 0o117)
     finally:
         os.close(output)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmxd.engines.engine import Command, Plan
+from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.launching import new_key, placed
 from lmxd.engines.llama_cpp.binary import Binary, environment
 
@@ -17,9 +17,8 @@ def command(binary: Binary, plan: Plan) -> Command:
     if socket is not None:
         socket.unlink(missing_ok=True)  # llama-server never removes its socket, nor binds over one
     argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_service(binary, plan, key_file, socket)]
-    return Command(
-        argv=(*argv, *plan.flags), env=environment() | placed(plan), key=key, key_file=key_file, socket=socket
-    )
+    address = Address(key_file=key_file, socket=socket)
+    return Command(argv=(*argv, *plan.flags), env=environment() | placed(plan), key=key, address=address)
 
 
 def _size(binary: Binary, plan: Plan) -> Iterator[str]:

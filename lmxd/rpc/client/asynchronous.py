@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -16,7 +18,18 @@ from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
-from lmxd.rpc.client.wire import OnNotification, OnProgress, default_socket, failure, frame, lost, unavailable
+from lmxd.rpc.client.wire import (
+    PATIENCE,
+    PAUSE,
+    ConnectionLost,
+    OnNotification,
+    OnProgress,
+    default_socket,
+    ended_meanwhile,
+    failure,
+    frame,
+    unavailable,
+)
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -38,31 +51,87 @@ class AsyncLease(m.Granted):
 
 
 class AsyncClient:
-    """A connection for asyncio: ``async with AsyncClient() as lmxd``. Calls may overlap."""
+    """A connection for asyncio: ``async with AsyncClient() as lmxd``. Calls may overlap.
 
-    def __init__(self, path: Path | str | None = None, on_notification: OnNotification | None = None) -> None:
+    If the daemon is restarted, it is found again within ``patience`` seconds; see ``Client``.
+    """
+
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        on_notification: OnNotification | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.path = Path(path) if path is not None else default_socket()
         self._notified = on_notification
+        self._patience = patience
+        self._held: set[str] = set()
+        self._turn = asyncio.Lock()
+        self._connections = 0
+        self._returning: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._progress: dict[int, OnProgress] = {}
 
     async def __aenter__(self) -> Self:
+        await self._connect()
+        return self
+
+    async def _connect(self) -> None:
         try:
             self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=2 * framing.MAX_FRAME)
         except OSError as error:
             raise unavailable(self.path, error) from error
-        self._task = asyncio.create_task(self._read())
-        return self
+        self._connections += 1
+        self._task = asyncio.create_task(self._read(self._connections))
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
+        self._patience = 0
+        for task in filter(None, (self._task, self._returning)):
+            task.cancel()
         self._writer.close()
         with suppress(OSError):
             await self._writer.wait_closed()
 
+    async def _reconnect(self, lost: int) -> None:
+        """Once for all whose connection, the one of that number, is lost. Leases it held are taken up again."""
+        async with self._turn:
+            if self._connections != lost:
+                return
+            self._writer.close()
+            deadline = time.monotonic() + self._patience
+            while True:
+                try:
+                    await self._connect()
+                    break
+                except LmxdError as error:
+                    if error.code != "daemon_unavailable" or time.monotonic() > deadline:
+                        raise
+                await asyncio.sleep(PAUSE)
+            for lease in sorted(self._held):
+                await self._take_up(lease)
+
+    async def _take_up(self, lease: str) -> None:
+        try:
+            await self._exchange("renew", m.Renewed, None, lease=lease)
+        except LmxdError as error:
+            ended = ended_meanwhile(lease, error)
+            self._held.discard(lease)
+            if self._notified:
+                self._notified("lmxd.lease_ended", ended)
+
     async def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
         """One call; see ``Client.call``. Cancelling the task cancels the wait, not the request: close to end that."""
+        connection = self._connections
+        try:
+            return await self._exchange(method, result, on_progress, **params)
+        except ConnectionLost:
+            if not self._patience:
+                raise
+        await self._reconnect(connection)
+        return await self._exchange(method, result, on_progress, **params)
+
+    async def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
         id = next(self._ids)
         future = self._waiting[id] = asyncio.get_running_loop().create_future()
         if on_progress:
@@ -70,7 +139,7 @@ class AsyncClient:
         try:
             self._writer.write(frame(id, method, params))
             if self._task.done():
-                raise lost()
+                raise ConnectionLost
             message = await future
         finally:
             self._waiting.pop(id, None)
@@ -79,7 +148,7 @@ class AsyncClient:
             raise failure(message["error"])
         return result.model_validate(message["result"])
 
-    async def _read(self) -> None:
+    async def _read(self, connection: int) -> None:
         try:
             with suppress(OSError, ValueError):
                 while line := await self._reader.readline():
@@ -87,7 +156,14 @@ class AsyncClient:
         finally:  # whichever end closed it, nobody waits any longer
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(lost())
+                    future.set_exception(ConnectionLost())
+            if self._held and self._patience:
+                self._returning = asyncio.create_task(self._return(connection))
+
+    async def _return(self, connection: int) -> None:
+        """Nobody calls just now, but there are leases to be kept."""
+        with suppress(LmxdError):  # the next call will say it
+            await self._reconnect(connection)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:
@@ -96,6 +172,8 @@ class AsyncClient:
                 future.set_result(message)
             return
         params = message.get("params", {})
+        if message["method"] == "lmxd.lease_ended":
+            self._held.discard(params.get("lease"))
         if message["method"] == "lmxd.progress":
             if told := self._progress.get(params.get("request")):
                 told(n.Progress.model_validate(params))
@@ -132,8 +210,11 @@ class AsyncClient:
             exclusive=exclusive or None,
             cpu_spill=cpu_spill,
             deadline=deadline,
+            idempotency_key=secrets.token_hex(8),
         )
         lease._client = self
+        if hold == "connection":
+            self._held.add(lease.lease)
         return lease
 
     async def hold(
@@ -148,15 +229,28 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
     ) -> h.Held:
         """A lease of ``size`` bytes on one device, for a process of one's own."""
-        return await self.call(
-            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
+        held = await self.call(
+            "hold",
+            h.Held,
+            on_progress,
+            bytes=size,
+            device=device,
+            name=name,
+            wait=wait,
+            hold=hold,
+            ttl=ttl,
+            idempotency_key=secrets.token_hex(8),
         )
+        if hold == "connection":
+            self._held.add(held.lease)
+        return held
 
     async def adopt(self, lease: str, pid: int) -> h.Adopted:
         """Say which process uses a hold: its end ends the lease."""
         return await self.call("adopt", h.Adopted, lease=lease, pid=pid)
 
     async def release(self, lease: str) -> m.Released:
+        self._held.discard(lease)
         return await self.call("release", m.Released, lease=lease)
 
     async def renew(self, lease: str, ttl: float | None = None) -> m.Renewed:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -16,7 +18,18 @@ from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
-from lmxd.rpc.client.wire import OnNotification, OnProgress, default_socket, failure, frame, lost, unavailable
+from lmxd.rpc.client.wire import (
+    PATIENCE,
+    PAUSE,
+    ConnectionLost,
+    OnNotification,
+    OnProgress,
+    default_socket,
+    ended_meanwhile,
+    failure,
+    frame,
+    unavailable,
+)
 
 ANSWER_TIMEOUT = 30.0
 """Seconds within which an answer is wanted to everything but a request, which may wait in the queue."""
@@ -41,12 +54,26 @@ class Lease(m.Granted):
 
 
 class Client:
-    """A blocking connection. Not to be shared between threads."""
+    """A blocking connection. Not to be shared between threads.
 
-    def __init__(self, path: Path | str | None = None, on_notification: OnNotification | None = None) -> None:
+    If the daemon is restarted, a call finds it again within ``patience`` seconds, and renews the leases
+    that the connection held before anything else.
+    """
+
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        on_notification: OnNotification | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.path = Path(path) if path is not None else default_socket()
         self._notified = on_notification
+        self._patience = patience
         self._ids = itertools.count(1)
+        self._held: set[str] = set()
+        self._connect()
+
+    def _connect(self) -> None:
         self._lines: list[bytes] = []
         self._framer = framing.Framer()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,6 +83,33 @@ class Client:
         except OSError as error:
             self._socket.close()
             raise unavailable(self.path, error) from error
+
+    def reconnect(self) -> None:
+        """Wait for the daemon to be back, and take up the leases that the connection held.
+
+        LmxdError ``daemon_unavailable`` if it is not back in time. A lease that has ended is told
+        of as a notification, as ever.
+        """
+        self.close()
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                self._connect()
+                missed = [ended for lease in sorted(self._held) if (ended := self._take_up(lease))]
+                self._lines += missed
+                return
+            except LmxdError as error:
+                if error.code != "daemon_unavailable" or time.monotonic() > deadline:
+                    raise
+            time.sleep(PAUSE)
+
+    def _take_up(self, lease: str) -> bytes | None:
+        """None, or the frame that says that it has ended."""
+        try:
+            self._exchange("renew", m.Renewed, None, lease=lease)
+        except LmxdError as error:
+            return framing.notification("lmxd.lease_ended", ended_meanwhile(lease, error))
+        return None
 
     def close(self) -> None:
         self._socket.close()
@@ -70,14 +124,28 @@ class Client:
         """For select: readable when something came, or when the daemon is gone."""
         return self._socket.fileno()
 
+    @property
+    def has_message(self) -> bool:
+        """Whether ``receive`` would answer from what has come already."""
+        return bool(self._lines)
+
     def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
-        """One call. ``on_progress`` is told where a waiting request stands."""
+        """One call. ``on_progress`` is told where a waiting request stands; it is made again if the daemon restarts."""
+        try:
+            return self._exchange(method, result, on_progress, **params)
+        except ConnectionLost:
+            if not self._patience:
+                raise
+        self.reconnect()
+        return self._exchange(method, result, on_progress, **params)
+
+    def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
         id = next(self._ids)
         self._socket.settimeout(None if method in ("request", "hold") else ANSWER_TIMEOUT)
         try:
             self._socket.sendall(frame(id, method, params))
         except OSError as error:
-            raise unavailable(self.path, error) from error
+            raise ConnectionLost from error
         while True:
             message = self.receive()
             if "method" in message:
@@ -92,16 +160,20 @@ class Client:
         while not self._lines:
             try:
                 data = self._socket.recv(65536)
-            except OSError as error:
+            except TimeoutError as error:
                 raise unavailable(self.path, error) from error
+            except OSError as error:
+                raise ConnectionLost from error
             if not data:
-                raise lost()
+                raise ConnectionLost
             self._lines = self._framer.feed(data)
         message: dict[str, Any] = json.loads(self._lines.pop(0))
         return message
 
     def _notify(self, message: dict[str, Any], id: int, on_progress: OnProgress | None) -> None:
         params = message.get("params", {})
+        if message["method"] == "lmxd.lease_ended":
+            self._held.discard(params.get("lease"))
         if message["method"] == "lmxd.progress":
             if on_progress and params.get("request") == id:
                 on_progress(n.Progress.model_validate(params))
@@ -138,8 +210,11 @@ class Client:
             exclusive=exclusive or None,
             cpu_spill=cpu_spill,
             deadline=deadline,
+            idempotency_key=secrets.token_hex(8),
         )
         lease._client = self
+        if hold == "connection":
+            self._held.add(lease.lease)
         return lease
 
     def hold(
@@ -154,15 +229,28 @@ class Client:
         on_progress: OnProgress | None = None,
     ) -> h.Held:
         """A lease of ``size`` bytes on one device, for a process of one's own."""
-        return self.call(
-            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
+        held = self.call(
+            "hold",
+            h.Held,
+            on_progress,
+            bytes=size,
+            device=device,
+            name=name,
+            wait=wait,
+            hold=hold,
+            ttl=ttl,
+            idempotency_key=secrets.token_hex(8),
         )
+        if hold == "connection":
+            self._held.add(held.lease)
+        return held
 
     def adopt(self, lease: str, pid: int) -> h.Adopted:
         """Say which process uses a hold: its end ends the lease."""
         return self.call("adopt", h.Adopted, lease=lease, pid=pid)
 
     def release(self, lease: str) -> m.Released:
+        self._held.discard(lease)
         return self.call("release", m.Released, lease=lease)
 
     def renew(self, lease: str, ttl: float | None = None) -> m.Renewed:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc import notifications as n
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
+PATIENCE: Final = 20.0
+"""Seconds for which a client whose connection is lost looks for the daemon's return."""
+PAUSE: Final = 0.1
 OnProgress = Callable[[n.Progress], None]
 OnNotification = Callable[[str, dict[str, Any]], None]
 
@@ -33,8 +36,18 @@ def unavailable(path: Path, error: OSError) -> LmxdError:
     return LmxdError("daemon_unavailable", f"lmxd does not answer on {path}: {error.strerror or error}", remedy)
 
 
-def lost() -> LmxdError:
-    return LmxdError("daemon_unavailable", "lmxd closed the connection", "see its log")
+class ConnectionLost(LmxdError):
+    """``daemon_unavailable``: the daemon was there, and is gone. It may come back."""
+
+    def __init__(self) -> None:
+        super().__init__("daemon_unavailable", "lmxd closed the connection", "see its log")
+
+
+def ended_meanwhile(lease: str, error: LmxdError) -> dict[str, Any]:
+    """The notification that a client missed. Raises ``error`` if that is not what it says."""
+    if error.code not in ("lease_ended", "unknown_lease"):
+        raise error
+    return {"lease": lease, "instance": "", "reason": str(error.data.get("reason", error.code)), "detail": ""}
 
 
 def failure(error: dict[str, Any]) -> LmxdError:

@@ -1,0 +1,40 @@
+"""Taking over what an earlier daemon had promised: the ledger is the same again, to the byte."""
+
+from __future__ import annotations
+
+from lmxd.core.events import LedgerRestored
+from lmxd.core.instances import Lease
+from lmxd.core.ledger import Account
+from lmxd.core.state import State
+from lmxd.core.words import DeviceId, Hold
+
+
+def restored(state: State, event: LedgerRestored) -> None:
+    """Leases whose holders must come back have ``grace`` seconds for it."""
+    state.counts.update(event.counts)
+    for instance in event.instances:
+        for device in instance.demand:
+            _account(state, device)
+        state.add_instance(instance)
+        if not instance.live:
+            state.retire(instance)
+    for lease in event.leases:
+        state.add_lease(lease)
+        state.expire(lease, _deadline(lease, state.now + event.grace))
+    for device, id, kept in event.yields:
+        state.add_yield(_account(state, device), id, kept)
+
+
+def _account(state: State, device: DeviceId) -> Account:
+    """A device that does not answer just now keeps what was promised on it."""
+    return state.ledger.accounts.setdefault(device, Account(device=device))
+
+
+def _deadline(lease: Lease, grace: float) -> float | None:
+    match lease.hold:
+        case Hold.CONNECTION:
+            return grace
+        case Hold.TTL:
+            return max(lease.expires_at or 0.0, grace)
+        case Hold.EXPLICIT:
+            return None

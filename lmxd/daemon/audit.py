@@ -1,0 +1,36 @@
+"""One line in the log for every grant, refusal, start, stop and end, and for every act of an administrator."""
+
+from __future__ import annotations
+
+import logging
+
+from lmxd.core import decisions as d
+from lmxd.rpc.peer import Peer
+
+log = logging.getLogger("lmxd.audit")
+
+
+def decided(decision: d.Decision) -> None:
+    """What was decided, about whom."""
+    match decision:
+        case d.StartInstance():
+            log.info("start %s: %s, %s", decision.instance, dict(decision.option.demand), decision.why)
+        case d.StopInstance():
+            log.info("stop %s: %s, %s", decision.instance, decision.cause, decision.why)
+        case d.GrantLease():
+            owner = decision.owner
+            log.info("grant %s on %s to uid %d pid %d", decision.lease, decision.instance, owner.uid, owner.pid)
+        case d.RefuseLease():
+            owner, refusal = decision.owner, decision.refusal
+            model, code, message = decision.ask.profile, refusal.code, refusal.message
+            log.info("refuse %s to uid %d pid %d: %s: %s", model, owner.uid, owner.pid, code, message)
+        case d.AskToYield():
+            log.info("ask uid %d to yield %s: %s", decision.owner.uid, decision.lease, decision.why)
+        case d.EndLease():
+            log.info("end %s on %s: %s %s", decision.lease, decision.instance, decision.reason, decision.detail)
+
+
+def act(peer: Peer, what: str, *, permitted: bool) -> None:
+    """Somebody did, or tried, what only administrators may."""
+    verdict = "may" if permitted else "may not"
+    log.log(logging.INFO if permitted else logging.WARNING, "uid %d pid %d %s %s", peer.uid, peer.pid, verdict, what)

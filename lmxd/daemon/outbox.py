@@ -1,0 +1,56 @@
+"""Decisions on their way: carried out in the order in which they were made, each once what it rests on is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lmxd.core.decisions import Decision
+from lmxd.store.rows import Change
+from lmxd.store.writer import Writer
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """``written``: when it is on disk; None if nothing of it needs to be. ``carried``: who waits for its turn."""
+
+    written: asyncio.Future[None] | None
+    decisions: Sequence[Decision]
+    carried: asyncio.Future[None] | None = None
+
+    @property
+    def due(self) -> bool:
+        return self.written is None or self.written.done()
+
+
+class Outbox:
+    def __init__(self, perform: Callable[[Decision], None]) -> None:
+        self._perform = perform
+        self._waiting: deque[_Batch] = deque()
+        self.writer: Writer | None = None
+        """None before the ledger is restored: nothing can have been promised by then."""
+
+    def put(self, changes: Sequence[Change], decisions: Sequence[Decision]) -> None:
+        """Write the changes down, then carry the decisions out; at once, if there is nothing to be waited for."""
+        written = self.writer.write(changes) if changes and self.writer is not None else None
+        self._waiting.append(_Batch(written, decisions))
+        if written is not None:
+            written.add_done_callback(self._flush)
+        self._flush()
+
+    async def settled(self) -> None:
+        """Returns when everything so far is on disk and carried out: then it may be acknowledged."""
+        if self._waiting:
+            last = self._waiting[-1]
+            last.carried = last.carried or asyncio.get_running_loop().create_future()
+            await asyncio.shield(last.carried)
+
+    def _flush(self, _: object = None) -> None:
+        while self._waiting and self._waiting[0].due:
+            batch = self._waiting.popleft()
+            for decision in batch.decisions:
+                self._perform(decision)
+            if batch.carried is not None:
+                batch.carried.set_result(None)

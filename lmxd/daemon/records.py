@@ -1,0 +1,119 @@
+"""The state of the core and of the launches as rows on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+from pydantic import TypeAdapter
+
+from lmxd.core.instances import Instance, Lease
+from lmxd.core.words import Ask, DeviceId, InstanceId, Option
+from lmxd.daemon.launched import STARTS
+from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, YieldRow
+
+if TYPE_CHECKING:
+    from lmxd.daemon.loop import Daemon
+
+ASKS: Final = TypeAdapter(Ask)
+OPTIONS: Final = TypeAdapter(Option)
+INSTANCE_COUNT: Final = "instances "
+"""Before the profile in the names of the core's counts of instances."""
+
+
+class Records:
+    """What is written of the daemon's own state. A row is what the state says now, whatever it said before."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def changes(self) -> list[Change]:
+        """Rows for all that was touched since this was last asked."""
+        state = self._daemon.admission.state
+        if not (state.touched_instances or state.touched_leases or state.touched_yields):
+            return []
+        found: list[Change] = []
+        for instance in state.touched_instances:
+            found += self._instance(instance)
+        for lease in state.touched_leases:
+            found.append(_lease(state.leases[lease]) if lease in state.leases else Gone(LeaseRow, lease))
+        if state.touched_yields:
+            kept = dict(self._yields())
+            found += [kept.get(id) or Gone(YieldRow, id) for id in state.touched_yields]
+        state.touched_instances.clear()
+        state.touched_leases.clear()
+        state.touched_yields.clear()
+        return found
+
+    def everything(self) -> Sequence[Change]:
+        """All rows there are to be."""
+        state = self._daemon.admission.state
+        found: list[Change] = [_lease(lease) for lease in state.leases.values()]
+        for instance in state.instances:
+            found += self._instance(instance)
+        return [*found, *(row for _, row in self._yields())]
+
+    def _instance(self, name: InstanceId) -> Iterator[Change]:
+        instance = self._daemon.admission.state.instances.get(name)
+        if instance is None:
+            yield Gone(InstanceRow, name)
+            return
+        yield self.row(instance)
+        count = INSTANCE_COUNT + instance.ask.profile
+        yield CountRow(id=count, count=self._daemon.admission.state.counts[count])
+
+    def row(self, i: Instance) -> InstanceRow:
+        launched = self._daemon.launches.get(i.id)
+        process = launched.process if launched else self._daemon.performer.holds.adopted(i.id)
+        return InstanceRow(
+            id=i.id,
+            phase=i.phase.value,
+            ask=ASKS.dump_json(i.ask).decode(),
+            option=OPTIONS.dump_json(i.option).decode(),
+            start=None if launched is None else STARTS.dump_json(launched.start).decode(),
+            pid=process.pid if process else None,
+            born=process.born if process else None,
+            started_at=i.started_at,
+            ready_at=i.ready_at,
+            active_at=i.active_at,
+            work=launched.work if launched else 0.0,
+            prompted=launched.prompted if launched else 0.0,
+        )
+
+    def certificate(self, instance: InstanceId) -> str:
+        """The row as JSON, for the process itself to carry: found by it if the database is lost."""
+        return json.dumps(asdict(self.row(self._daemon.admission.state.instances[instance])))
+
+    def note(self, instance: InstanceId) -> None:
+        """Write down what changed about an instance without the core's doing: it has a process by now."""
+        if instance in self._daemon.admission.state.instances:
+            self._daemon.outbox.put(list(self._instance(instance)), ())
+
+    def _yields(self) -> Iterator[tuple[str, YieldRow]]:
+        for account in self._daemon.admission.state.ledger.accounts.values():
+            for id in account.yields:
+                yield id, self._yield(account.device, id)
+
+    def _yield(self, device: DeviceId, id: str) -> YieldRow:
+        kept = self._daemon.admission.state.ledger.accounts[device].yields[id]
+        return YieldRow(id=id, device=device, size=kept.size, foreign_before=kept.foreign_before, until=kept.until)
+
+
+def _lease(x: Lease) -> LeaseRow:
+    return LeaseRow(
+        id=x.id,
+        instance=x.instance,
+        uid=x.owner.uid,
+        pid=x.owner.pid,
+        gids="",
+        hold=x.hold.value,
+        slots=x.slots,
+        size=x.size,
+        priority=x.priority,
+        granted_at=x.granted_at,
+        ttl=x.ttl,
+        expires_at=x.expires_at,
+        key=x.key,
+    )

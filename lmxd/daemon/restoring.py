@@ -1,0 +1,246 @@
+"""Taking over from an earlier daemon: what of its ledger still stands is adopted, the rest is ended and given back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from lmxd.core import events as e
+from lmxd.core.instances import Instance, Lease
+from lmxd.core.ledger import Yielded
+from lmxd.core.words import Failure, Hold, Owner, Phase
+from lmxd.daemon.launched import STARTS, Launched, Start
+from lmxd.daemon.launches import CERTIFICATE, forget
+from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS
+from lmxd.engines.engine import Endpoint
+from lmxd.failpoints import hit
+from lmxd.instances import proc
+from lmxd.instances.logs import Log
+from lmxd.instances.orphans import end_orphans, orphans
+from lmxd.instances.ports import listening_port
+from lmxd.instances.process import Process
+from lmxd.store.database import Damaged, Database, set_aside
+from lmxd.store.rows import CountRow, InstanceRow, LeaseRow, Saved
+from lmxd.store.writer import Writer
+
+if TYPE_CHECKING:
+    from lmxd.daemon.loop import Daemon
+
+log = logging.getLogger(__name__)
+
+GRACE: Final = 30.0
+"""Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
+_HEALTH: Final = 3.0
+"""Seconds within which an instance must answer to be adopted."""
+_LOST: Final = Failure(code="lost", message="it was not there, or did not answer, when lmxd was started again")
+
+
+@dataclass(kw_only=True, slots=True)
+class Found:
+    """What is taken over, and what the owner of the machine should be told."""
+
+    saved: Saved
+    warnings: list[str] = field(default_factory=list)
+    adopted: list[Launched] = field(default_factory=list)
+
+
+async def restore(daemon: Daemon) -> list[str]:
+    """Make the daemon's ledger the one that was on disk when the last daemon ended; returns warnings.
+
+    Raises LmxdError if the database cannot be used, though it is not damaged.
+    """
+    hit("restore_begin")
+    begun = time.monotonic()
+    database, found = await asyncio.to_thread(_open, daemon)
+    ready = [row for row in found.saved.instances if row.phase == Phase.READY]
+    adopting = await asyncio.gather(*(_adopt(daemon, row) for row in ready if row.start is not None))
+    found.adopted = [launched for launched in adopting if launched is not None]
+    daemon.handle(_event(found.saved))
+    daemon.outbox.writer = Writer(database, daemon.records.everything)
+    for launched in found.adopted:
+        daemon.launches.adopt(launched)
+        hit("restore_adopting")
+    _restore_holds(daemon, found.saved)
+    daemon.answers.restore(found.saved.leases)
+    hit("restored")
+    await daemon.measure()  # who lives is seen now, before the dead are given back
+    await _sweep(daemon, found)
+    daemon.outbox.put(daemon.records.everything(), ())
+    if found.saved.instances:
+        log.info(
+            "restored in %.2f s: %d of %d instances adopted, %d leases stand",
+            time.monotonic() - begun,
+            len(found.adopted),
+            sum(1 for row in found.saved.instances if row.start is not None),
+            len(daemon.admission.state.leases),
+        )
+    return found.warnings
+
+
+def _open(daemon: Daemon) -> tuple[Database, Found]:
+    """The database and what it holds. A damaged one is set aside, and what there is, is looked for."""
+    path, boot = daemon.where.state / "ledger.db", proc.boot()
+    try:
+        database = Database(path, boot)
+        saved = database.load()
+    except Damaged as damage:
+        aside = set_aside(path)
+        database = Database(path, boot)
+        saved = database.load()
+        return database, _rebuilt(daemon, saved, f"the ledger was damaged ({damage}) and is now {aside}")
+    if database.fresh and any(CERTIFICATE in env for env in orphans(daemon.where.home).values()):
+        return database, _rebuilt(daemon, saved, f"the ledger {path} was gone")
+    return database, Found(saved=saved)
+
+
+def _rebuilt(daemon: Daemon, saved: Saved, what: str) -> Found:
+    """From the processes themselves: each carries its row. Whose leases they served, nobody knows any more."""
+    for pid, env in orphans(daemon.where.home).items():
+        try:
+            row = InstanceRow(**json.loads(env[CERTIFICATE]))
+            start = STARTS.validate_json(row.start or "")
+            port = listening_port(proc.tree(pid)) if start.address and start.address.socket is None else None
+        except (KeyError, TypeError, ValueError):  # a child of an engine, or not ours to understand
+            continue
+        if start.address is not None and port is not None and start.address.port is None:
+            start = replace(start, address=replace(start.address, port=port))
+        lives = replace(row, pid=pid, born=proc.born(pid), phase=Phase.READY, start=STARTS.dump_json(start).decode())
+        if lives.id not in {other.id for other in saved.instances}:
+            saved.instances.append(lives)
+    saved.counts = list(_counts(saved.instances))
+    message = f"{what}: {len(saved.instances)} running instances were found, their leases are lost"
+    log.critical("%s", message)
+    return Found(saved=saved, warnings=[message])
+
+
+def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
+    for row in rows:
+        profile, _, number = row.id.rpartition("#")
+        yield CountRow(id=INSTANCE_COUNT + profile, count=int(number))
+
+
+async def _adopt(daemon: Daemon, row: InstanceRow) -> Launched | None:
+    """It, if its process is the one that was started, and serves."""
+    assert row.start is not None
+    if row.pid is None or row.born is None:
+        return None
+    try:
+        start = STARTS.validate_json(row.start)
+        key = "" if start.address is None else start.address.key_file.read_text().strip()
+    except (ValidationError, OSError) as error:
+        log.error("%s cannot be adopted: %s", row.id, error)
+        return None
+    endpoint = None if start.address is None else Endpoint.at(start.address, key)
+    process = Process.adopt(row.pid, row.born, daemon.launches.groups.find(row.id))
+    if process is None or endpoint is None:
+        return None
+    launched = _launched(daemon, row, start, key, endpoint, process)
+    if await _serves(launched):
+        return launched
+    log.error("%s (pid %d) does not answer: it is ended", row.id, row.pid)
+    await process.end(start.limits.stop_timeout)
+    return None
+
+
+def _launched(
+    daemon: Daemon, row: InstanceRow, start: Start, key: str, endpoint: Endpoint, process: Process
+) -> Launched:
+    cached = start.plan.prompts
+    return Launched(
+        start=start,
+        engine=daemon.performer.engine(start.plan),
+        log=Log(daemon.where.logs, row.id, start.limits.log_cap),
+        prompts=None if cached is None else daemon.performer.prompt_caches().reopen(cached, start.prompts_for),
+        process=process,
+        key=key,
+        endpoint=endpoint,
+        ready_at=row.ready_at,
+        adopted=True,
+        work=row.work,
+        prompted=row.prompted,
+    )
+
+
+async def _serves(launched: Launched) -> bool:
+    deadline = time.monotonic() + _HEALTH
+    assert launched.endpoint is not None
+    assert launched.process is not None
+    while time.monotonic() < deadline:
+        if await launched.engine.ready(launched.endpoint):
+            return True
+        if await launched.process.exits_within(0.1):
+            return False
+    return False
+
+
+def _event(saved: Saved) -> e.LedgerRestored:
+    leases = [_lease(row) for row in saved.leases]
+    return e.LedgerRestored(
+        at=time.monotonic(),
+        instances=tuple(_instance(row) for row in saved.instances),
+        leases=tuple(x for x in leases if any(x.instance == row.id for row in saved.instances)),
+        yields=tuple(
+            (y.device, y.id, Yielded(size=y.size, foreign_before=y.foreign_before, until=y.until)) for y in saved.yields
+        ),
+        counts={row.id: row.count for row in saved.counts},
+        grace=GRACE,
+    )
+
+
+def _instance(row: InstanceRow) -> Instance:
+    """What was not ready is on its way out: whoever waited for it asks again."""
+    return Instance(
+        id=row.id,
+        ask=ASKS.validate_json(row.ask),
+        option=OPTIONS.validate_json(row.option),
+        phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
+        started_at=row.started_at,
+        ready_at=row.ready_at,
+        active_at=row.active_at,
+    )
+
+
+def _lease(row: LeaseRow) -> Lease:
+    return Lease(
+        id=row.id,
+        instance=row.instance,
+        owner=Owner(uid=row.uid, pid=row.pid, connection=0),
+        hold=Hold(row.hold),
+        slots=row.slots,
+        size=row.size,
+        priority=row.priority,
+        granted_at=row.granted_at,
+        ttl=row.ttl,
+        expires_at=row.expires_at,
+        key=row.key,
+    )
+
+
+def _restore_holds(daemon: Daemon, saved: Saved) -> None:
+    leases = {row.instance: row.id for row in saved.leases}
+    for row in saved.instances:
+        if row.start is None and row.pid is not None and row.born is not None and row.id in leases:
+            daemon.performer.holds.restore(row.id, leases[row.id], row.pid, row.born)
+
+
+async def _sweep(daemon: Daemon, found: Found) -> None:
+    """End every process of ours that was not adopted, half started or half ended, and then give back its bytes."""
+    hit("restore_sweeping")
+    kept = {launched.plan.instance for launched in found.adopted}
+    for pid in await asyncio.to_thread(end_orphans, daemon.where.home, kept):
+        log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
+    await asyncio.to_thread(daemon.launches.groups.sweep, kept)
+    for row in found.saved.instances:
+        external = row.start is None and ASKS.validate_json(row.ask).external
+        if row.id in kept or (external and row.phase == Phase.READY):
+            continue
+        if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
+            forget(address)
+        daemon.handle(e.InstanceExited(at=time.monotonic(), instance=row.id, failure=_LOST))

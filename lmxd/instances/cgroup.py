@@ -1,0 +1,118 @@
+"""A control group (v2) per instance, where systemd has delegated ours: a bound on its RAM, and nothing left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_ROOT: Final = Path("/sys/fs/cgroup")
+_OWN: Final = "lmxd"
+"""The leaf that the daemon itself moves to: a group with controllers holds no processes."""
+
+
+class Groups:
+    """``root`` is the delegated group; None where there is none, and then nothing is done."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+
+    @classmethod
+    def delegated(cls) -> Groups:
+        """Ours, if systemd says that it is ours to divide (Delegate=yes)."""
+        found = _own()
+        if found is not None and found.name == _OWN:
+            found = found.parent
+        if found is None or not _is_delegated(found):
+            return cls(None)
+        return cls.at(found)
+
+    @classmethod
+    def at(cls, root: Path) -> Groups:
+        """Divide ``root``: the daemon into a leaf of its own, memory for each of the others."""
+        try:
+            own = root / _OWN
+            own.mkdir(exist_ok=True)
+            (own / "cgroup.procs").write_text(str(os.getpid()))
+            if "memory" in (root / "cgroup.controllers").read_text().split():
+                (root / "cgroup.subtree_control").write_text("+memory")
+        except OSError as error:
+            log.warning("control groups are not used: %s", error)
+            return cls(None)
+        return cls(root)
+
+    def make(self, instance: str, memory_max: int | None) -> Group | None:
+        """One for an instance, bounded to so many bytes of RAM. Raises OSError if the bound cannot be set."""
+        if self.root is None:
+            return None
+        group = Group(self.root / f"i-{instance.replace('/', '_')}")
+        group.path.mkdir(exist_ok=True)
+        if memory_max is not None and group.bounds_memory:
+            (group.path / "memory.max").write_text(str(memory_max))
+        return group
+
+    def find(self, instance: str) -> Group | None:
+        """The one that an earlier daemon made."""
+        if self.root is None or not (path := self.root / f"i-{instance.replace('/', '_')}").is_dir():
+            return None
+        return Group(path)
+
+    def sweep(self, kept: set[str]) -> None:
+        """End whatever is left in groups of instances that are not ``kept``."""
+        if self.root is not None:
+            for path in self.root.glob("i-*"):
+                if path.name.removeprefix("i-") not in kept:
+                    group = Group(path)
+                    group.kill()
+                    group.end()
+
+
+class Group:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def bounds_memory(self) -> bool:
+        return (self.path / "memory.max").exists()
+
+    def add(self, pid: int) -> None:
+        """Raises OSError."""
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def kill(self) -> None:
+        """SIGKILL for all that is in it, wherever it has moved to in sessions and trees. Linux 5.14."""
+        with suppress(OSError):
+            (self.path / "cgroup.kill").write_text("1")
+
+    def oom_kills(self) -> int:
+        """How often the kernel killed something in it for memory."""
+        with suppress(OSError, ValueError):
+            words = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
+            return int(words.get("oom_kill", 0))
+        return 0
+
+    def end(self) -> None:
+        """What is left in it goes, and the group with it, unless something takes its time to die."""
+        self.kill()
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+def _own() -> Path | None:
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::/"):
+                return _ROOT / line.removeprefix("0::/")
+    return None
+
+
+def _is_delegated(path: Path) -> bool:
+    for name in ("user.delegate", "trusted.delegate"):
+        with suppress(OSError):
+            if os.getxattr(path, name) == b"1":
+                return True
+    return False

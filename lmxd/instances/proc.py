@@ -1,0 +1,70 @@
+"""What /proc says of processes: which boot this is, when each was born, who descends from whom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def boot() -> str:
+    """Names the current boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def born(pid: int) -> int | None:
+    """The clock tick of its start; None if there is no such process. A zombie still has one."""
+    words = _stat(pid)
+    return int(words[19]) if words else None
+
+
+def exit_status(pid: int) -> int | None:
+    """Of one that has exited, as long as its parent has not taken note: the code, or minus the signal."""
+    words = _stat(pid)
+    return os.waitstatus_to_exitcode(int(words[49])) if len(words) > 49 and words[0] == "Z" else None
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and it has not exited."""
+    words = _stat(pid)
+    return bool(words) and words[0] != "Z"
+
+
+def session(leader: int) -> Iterator[int]:
+    """The living processes of a session, without its leader."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != leader:
+            words = _stat(int(name))
+            if words and int(words[3]) == leader and words[0] != "Z":
+                yield int(name)
+
+
+def tree(pid: int) -> set[int]:
+    """A process and all its living descendants."""
+    found, rest = set(), [pid]
+    while rest:
+        pid = rest.pop()
+        if pid in found:
+            continue
+        found.add(pid)
+        with suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
+                    rest += [int(child) for child in file.read().split()]
+    return found
+
+
+def environment(pid: int) -> dict[str, str]:
+    """What a process was started with; empty if it is gone or another user's."""
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        pairs = (os.fsdecode(word).partition("=") for word in file.read().split(b"\0"))
+        return {name: value for name, _, value in pairs}
+    return {}
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on: state, ppid, pgrp, session … A name may hold anything."""
+    with suppress(OSError), open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()
+    return []

@@ -1,0 +1,173 @@
+"""The ledger on disk: one SQLite file, written by one thread, valid for one boot of the machine.
+
+WAL with synchronous=FULL: what ``apply`` has returned for survives a crash of the process and of the machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import TypeVar
+
+from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
+from lmxd.store import schema
+from lmxd.store.rows import ROWS, Change, CountRow, Gone, InstanceRow, LeaseRow, Saved, YieldRow
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", InstanceRow, LeaseRow, YieldRow, CountRow)
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_COLUMNS = {kind: tuple(field.name for field in fields(kind)) for kind in ROWS}
+_UPSERTS = {
+    kind: f"INSERT OR REPLACE INTO {kind.TABLE} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    for kind, names in _COLUMNS.items()
+}
+_PRIMARY = 0xFF
+"""The low byte of an extended error code."""
+
+
+class Damaged(Exception):
+    """What is on disk cannot be read any more. The message says how it shows."""
+
+
+class Database:
+    """``boot`` names the current boot: rows of another one are about processes that cannot be any more."""
+
+    def __init__(self, path: Path, boot: str) -> None:
+        """Open it, or make it. Raises Damaged; LmxdError if it is a newer lmxd's, or cannot be opened."""
+        self.path = path
+        self._boot = boot
+        self.fresh = False
+        """There was nothing yet."""
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
+        except (OSError, sqlite3.Error) as error:
+            raise _unusable(self.path, error) from error
+        try:
+            self._prepare(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if is_damage(error):
+                raise Damaged(str(error)) from error
+            raise _unusable(self.path, error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 256")
+        found = schema.version(connection)
+        if found > schema.VERSION:
+            raise LmxdError(
+                "config",
+                f"{self.path} was written by a newer lmxd (schema {found}; this one knows {schema.VERSION})",
+                "install that one again, or end its instances and move the file away",
+            )
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise Damaged(str(verdict))
+        self.fresh = found == 0
+        if found < schema.VERSION:
+            schema.migrate(connection)
+
+    def load(self) -> Saved:
+        """What is there of this boot. Raises Damaged."""
+        try:
+            known = self._connection.execute("SELECT value FROM meta WHERE id = 'boot'").fetchone()
+            if known != (self._boot,):
+                self._begin_boot()
+            return Saved(
+                instances=self._all(InstanceRow),
+                leases=self._all(LeaseRow),
+                yields=self._all(YieldRow),
+                counts=self._all(CountRow),
+            )
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                raise Damaged(str(error)) from error
+            raise _unusable(self.path, error) from error
+
+    def _begin_boot(self) -> None:
+        """Nothing of an earlier boot is left, but that no id is given twice."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        with closing(connection.cursor()) as cursor:
+            for kind in ROWS:
+                if kind is not CountRow:
+                    cursor.execute(f"DELETE FROM {kind.TABLE}")  # noqa: S608 (a constant)
+            cursor.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (self._boot,))
+            cursor.execute("COMMIT")
+
+    def _all(self, kind: type[T]) -> list[T]:
+        names = _COLUMNS[kind]
+        rows = self._connection.execute(f"SELECT {', '.join(names)} FROM {kind.TABLE}")  # noqa: S608 (constants)
+        return [kind(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """All of them or none. Raises sqlite3.Error."""
+        connection = self._connection
+        hit("commit_begin")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for change in changes:
+                _execute(connection, change)
+            hit("commit_end")
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # some errors roll back by themselves
+                connection.execute("ROLLBACK")
+            raise
+        hit("committed")
+
+    def begin_anew(self) -> Path:
+        """Set the file aside, open an empty one in its place, and say where the old one is now."""
+        self.close()
+        aside = set_aside(self.path)
+        self._connection = self._open()
+        self._begin_boot()
+        return aside
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether it says that the file is broken, rather than that the disk is full or a lock is held."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _CORRUPT
+
+
+def set_aside(path: Path) -> Path:
+    """Keep a damaged database for whoever wants to know why, under a name that says when."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _unusable(path: Path, error: Exception) -> LmxdError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return LmxdError("config", f"{path}: {reason}", "see to the disk and the directory's owner")
+
+
+def _execute(connection: sqlite3.Connection, change: Change) -> None:
+    if isinstance(change, Gone):
+        connection.execute(f"DELETE FROM {change.kind.TABLE} WHERE id = ?", (change.id,))  # noqa: S608 (a constant)
+    else:
+        values = [getattr(change, name) for name in _COLUMNS[type(change)]]
+        connection.execute(_UPSERTS[type(change)], values)

@@ -1,0 +1,97 @@
+"""The rows of the ledger on disk. Times are seconds of the boot's monotonic clock, bytes ``int`` bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceRow:
+    """One instance or hold. ``ask``, ``option`` and ``start`` are JSON; a hold has no ``start``.
+
+    ``pid`` and ``born``, the clock tick of its start, name its process; None before there is one.
+    ``work`` and ``prompted`` are the engine's counters when it was last seen active.
+    """
+
+    TABLE: ClassVar = "instances"
+
+    id: str
+    phase: str
+    ask: str
+    option: str
+    start: str | None
+    pid: int | None
+    born: int | None
+    started_at: float
+    ready_at: float | None
+    active_at: float
+    work: float
+    prompted: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseRow:
+    TABLE: ClassVar = "leases"
+
+    id: str
+    instance: str
+    uid: int
+    pid: int
+    gids: str
+    hold: str
+    slots: int
+    size: int
+    priority: int
+    granted_at: float
+    ttl: float | None
+    expires_at: float | None
+    key: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class YieldRow:
+    """Bytes of a device that are kept free for others."""
+
+    TABLE: ClassVar = "yields"
+
+    id: str
+    device: str
+    size: int
+    foreign_before: int
+    until: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CountRow:
+    """How many instances of a profile there were, so that no id is given twice."""
+
+    TABLE: ClassVar = "counts"
+
+    id: str
+    count: int
+
+
+Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow
+ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The row of that id is to go, if there is one."""
+
+    kind: type[Row]
+    id: str
+
+
+Change: TypeAlias = Row | Gone
+
+
+@dataclass(kw_only=True, slots=True)
+class Saved:
+    """All that is on disk."""
+
+    instances: list[InstanceRow] = field(default_factory=list)
+    leases: list[LeaseRow] = field(default_factory=list)
+    yields: list[YieldRow] = field(default_factory=list)
+    counts: list[CountRow] = field(default_factory=list)

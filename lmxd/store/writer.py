@@ -1,0 +1,136 @@
+"""The one thread that writes. What arrives while a commit is under way goes into the next one, together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeAlias
+
+from lmxd.store.database import Database, is_damage
+from lmxd.store.rows import Change
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.05
+_LAST_PAUSE = 2.0
+"""Seconds before what could not be written is tried again: doubled each time."""
+
+_Order: TypeAlias = tuple[Sequence[Change], asyncio.Future[None]]
+
+
+class Writer:
+    """``everything`` makes all rows anew, for the case that the database is damaged while it is in use.
+
+    What cannot be written is tried again for as long as it takes: whoever waits for it waits.
+    """
+
+    def __init__(self, database: Database, everything: Callable[[], Sequence[Change]]) -> None:
+        self._database = database
+        self._everything = everything
+        self._loop = asyncio.get_running_loop()
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="lmxd-store", daemon=True)
+        self._thread.start()
+        self.failing: str | None = None
+        """Why nothing can be written just now, if that is so."""
+        self.damaged: str | None = None
+        """Where a database is that was found damaged while it was in use."""
+        self.pending_since: float | None = None
+        """Since when something waits to be written, on the monotonic clock."""
+        self._pending = 0
+
+    def write(self, changes: Sequence[Change]) -> asyncio.Future[None]:
+        """Resolves when they are on disk. Not to be cancelled."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._pending += 1
+        if self.pending_since is None:
+            self.pending_since = time.monotonic()
+        self._orders.put((changes, done))
+        return done
+
+    async def close(self, patience: float = 5.0) -> None:
+        """Write what is still to be written, but do not wait for a dead disk longer than that."""
+        self._orders.put(None)
+        await asyncio.to_thread(self._thread.join, patience)
+        if not self._thread.is_alive():
+            self._database.close()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            self._write(batch)
+            self._tell(self._done, [done for _, done in batch])
+
+    def _next(self) -> list[_Order]:
+        """All that waits, at least one; empty at the end."""
+        first = self._orders.get()
+        if first is None:
+            return []
+        batch = [first]
+        while not self._orders.empty():
+            order = self._orders.get()
+            if order is None:
+                self._orders.put(None)
+                break
+            batch.append(order)
+        return batch
+
+    def _write(self, batch: list[_Order]) -> None:
+        changes = [change for some, _ in batch for change in some]
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                self._database.apply(changes)
+                return
+            except sqlite3.Error as error:
+                if is_damage(error):
+                    changes = [*self._begin_anew(error), *changes]
+                else:
+                    self._tell(self._failed, str(error))
+            except OSError as error:
+                self._tell(self._failed, str(error))
+            time.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+
+    def _begin_anew(self, error: sqlite3.Error) -> Sequence[Change]:
+        """The loop's thread says what there is; it knows all of it."""
+        try:
+            aside = self._database.begin_anew()
+        except Exception as fault:  # nothing that a new file does not cure may end the only writer
+            self._tell(self._failed, f"{error}; no new database: {fault}")
+            return ()
+        answer: queue.SimpleQueue[Sequence[Change]] = queue.SimpleQueue()
+        self._tell(lambda _: answer.put(self._everything()), None)
+        rows = answer.get()
+        self._tell(self._was_damaged, f"{error}: it is now {aside}")
+        return rows
+
+    def _tell(self, what: Callable[..., None], about: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(what, about)
+
+    # in the loop's thread
+
+    def _done(self, futures: list[asyncio.Future[None]]) -> None:
+        if self.failing is not None:
+            log.warning("the ledger is written again")
+        self.failing = None
+        self._pending -= len(futures)
+        self.pending_since = time.monotonic() if self._pending else None
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
+
+    def _failed(self, why: str) -> None:
+        if self.failing is None:
+            log.error("the ledger cannot be written: %s: nothing is started or granted until it can", why)
+        self.failing = why
+
+    def _was_damaged(self, how: str) -> None:
+        log.critical("the database was damaged (%s); all that is known was written to a new one", how)
+        self.damaged = how

@@ -1,0 +1,312 @@
+"""What the daemon promised survives its death: by SIGKILL, by SIGTERM, with its ledger damaged or gone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import model
+from lmxd_process import Lmxd, ask
+
+from lmxd.instances import proc
+from lmxd.instances.orphans import orphans
+from lmxd.rpc.messages import Granted, Watching
+
+Make = Callable[..., Lmxd]
+KEPT = ("instance", "phase", "pid", "endpoint", "promised", "charged")
+
+
+def kill(running: Lmxd) -> None:
+    running.process.kill()
+    running.process.wait()
+
+
+def restart(running: Lmxd, env: dict[str, str] | None = None) -> Lmxd:
+    kill(running)
+    running.env = running.env | (env or {})
+    return running.start()
+
+
+def books(running: Lmxd) -> Any:
+    """The ledger: per instance what is promised and charged, and to whom. What is measured of RAM is never still."""
+    devices = [
+        {k: d[k] for k in ("id", "capacity", "margin", "charged", "reclaiming")}
+        for d in running.json("devices")["devices"]
+    ]
+    instances = [
+        {k: i[k] for k in KEPT} | {"leases": sorted(x["lease"] for x in i["leases"])}
+        for i in running.json("ps")["instances"]
+    ]
+    return devices, sorted(instances, key=lambda i: i["instance"])
+
+
+def ledger(running: Lmxd) -> sqlite3.Connection:
+    return sqlite3.connect(running.directory / "lmxd.sock.d/state/ledger.db", isolation_level=None)
+
+
+@pytest.fixture
+def running(fake: Make) -> Iterator[Lmxd]:
+    with fake() as found:
+        yield found
+
+
+def test_after_sigkill_the_ledger_is_the_same_and_leases_stand(running: Lmxd) -> None:
+    leases = [running.json("request", "m") for _ in range(3)]
+    running.lmxctl("release", leases[2]["lease"])
+    before = books(running)
+    restart(running)
+    assert books(running) == before
+    assert running.json("touch", leases[0]["lease"])["lease"] == leases[0]["lease"]
+    (alive,) = [i for i in before[1] if i["instance"] == leases[1]["instance"]]
+    assert running.lmxctl("logs", alive["instance"]).stdout.startswith("started with")
+    assert running.json("request", "m")["instance"] == leases[2]["instance"], "the idle one serves again"
+    assert running.lmxctl("request", "--no-wait", "m").returncode == 75, "what is held is held"
+    assert "3 of 3 instances adopted" in running.log.read_text()
+
+
+def test_after_sigterm_what_runs_goes_on(running: Lmxd) -> None:
+    lease = running.json("request", "m")
+    before = books(running)
+    assert running.stop(signal.SIGTERM) == 0
+    assert list(orphans(running.directory / "lmxd.sock.d")) == [before[1][0]["pid"]]
+    running.start()
+    assert books(running) == before
+    assert running.lmxctl("release", lease["lease"]).returncode == 0
+
+
+def test_an_instance_id_is_never_given_twice(running: Lmxd) -> None:
+    lease = running.json("request", "m")
+    running.lmxctl("stop", "m#1")
+    running.until(lambda: not running.instances())
+    assert lease["instance"] == "m#1"
+    restart(running)
+    assert running.json("request", "m")["instance"] == "m#2"
+
+
+def test_what_was_loading_is_ended(fake: Make, tmp_path: Path) -> None:
+    with fake() as running:
+        model(tmp_path, "m", load_seconds=30)
+        with subprocess.Popen(
+            running.command("request", "m"), env=running.ctl_env, stderr=subprocess.PIPE, text=True
+        ) as waits:
+            running.until(lambda: running.instances().get("m#1") and running.instances()["m#1"].pid)
+            pid = running.instances()["m#1"].pid
+            model(tmp_path, "m")
+            restart(running)
+            assert pid is not None
+            assert not proc.lives(pid)
+            assert waits.wait(20) == 0, "and who waited for it has asked again"
+        assert list(running.instances()) == ["m#2"]
+
+
+def test_what_died_meanwhile_is_given_back_and_its_lease_is_over(running: Lmxd) -> None:
+    lease = running.json("request", "m")
+    pid = running.instances()["m#1"].pid
+    kill(running)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    running.start()
+    assert running.json("devices")["devices"][0]["charged"] == 0
+    gone = running.lmxctl("touch", lease["lease"])
+    assert (gone.returncode, "instance_exited" in gone.stderr) == (64, True)
+
+
+def test_a_process_that_only_has_the_pid_is_not_adopted(running: Lmxd) -> None:
+    running.json("request", "m")
+    kill(running)
+    with closing(ledger(running)) as database:
+        database.execute("UPDATE instances SET born = born + 1")
+    running.start()
+    assert running.instances() == {}
+    assert orphans(running.directory / "lmxd.sock.d") == {}
+
+
+def test_one_that_does_not_answer_is_ended(running: Lmxd) -> None:
+    running.json("request", "m")
+    pid = running.instances()["m#1"].pid
+    assert pid is not None
+    kill(running)
+    os.kill(pid, signal.SIGSTOP)
+    running.start()
+    assert running.instances() == {}
+    assert not proc.lives(pid)
+
+
+def test_rows_of_another_boot_go(running: Lmxd) -> None:
+    running.json("request", "m")
+    kill(running)
+    with closing(ledger(running)) as database:
+        database.execute("UPDATE meta SET value = 'another' WHERE id = 'boot'")
+    running.start()
+    assert running.instances() == {}
+    assert orphans(running.directory / "lmxd.sock.d") == {}, "one of this boot that nobody knows is ended"
+    assert running.json("request", "m")["instance"] == "m#2"
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone", "empty"])
+def test_a_lost_ledger_is_rebuilt_from_the_processes(running: Lmxd, how: str) -> None:
+    running.json("request", "m")
+    lease = running.json("request", "m")
+    before = books(running)
+    kill(running)
+    path = running.directory / "lmxd.sock.d/state/ledger.db"
+    match how:
+        case "damaged":
+            path.write_bytes(b"SQLite format 3\0" + os.urandom(20_000))
+        case "empty":
+            path.write_bytes(b"")
+        case "gone":
+            path.unlink()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    running.start()
+    devices, instances = books(running)
+    assert devices == before[0], "every byte is accounted for"
+    assert [i | {"leases": []} for i in before[1]] == instances
+    (warning,) = running.json("status")["warnings"]
+    assert "2 running instances were found, their leases are lost" in warning
+    assert list(path.parent.glob("ledger.db.damaged-*")) if how == "damaged" else True
+    assert running.lmxctl("touch", lease["lease"]).returncode == 64
+    assert running.json("request", "m")["instance"] in ("m#1", "m#2")
+
+
+def test_a_ledger_of_a_newer_lmxd_is_left_alone(running: Lmxd) -> None:
+    running.json("request", "m")
+    kill(running)
+    with closing(ledger(running)) as database:
+        database.execute("PRAGMA user_version = 99")
+    command = running.daemon_command()
+    done = subprocess.run(command, env=running.env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 78
+    assert "was written by a newer lmxd (schema 99" in done.stderr
+    assert orphans(running.directory / "lmxd.sock.d"), "nothing was touched"
+    with closing(ledger(running)) as database:
+        database.execute("PRAGMA user_version = 2")
+    running.start()
+    assert list(running.instances()) == ["m#1"]
+
+
+def test_a_client_comes_back_to_its_lease(running: Lmxd) -> None:
+    with running.client() as client:
+        lease = client.request("m")
+        restart(running)
+        assert client.status().leases == 1
+        assert client.renew(lease.lease).lease == lease.lease
+    running.until(lambda: running.json("status")["leases"] == 0, 5)
+
+
+def test_lmxctl_run_keeps_its_lease_over_a_restart(running: Lmxd) -> None:
+    command = running.command("run", "m", "--", "sh", "-c", "read x")
+    with subprocess.Popen(command, env=running.ctl_env, stdin=subprocess.PIPE) as work:
+        running.until(lambda: running.json("status")["leases"] == 1)
+        before = books(running)
+        restart(running)
+        running.until(lambda: [x.pid for x in running.instances()["m#1"].leases] == [work.pid])
+        assert books(running) == before
+        assert work.stdin is not None
+        work.stdin.close()
+        work.wait(10)
+    running.until(lambda: running.json("status")["leases"] == 0, 5)
+
+
+def test_a_repeated_request_gets_the_lease_that_was_granted(running: Lmxd) -> None:
+    """As if the answer had been lost with the daemon that gave it."""
+    with running.client() as client:
+        first = client.call("request", Granted, model="m", hold="explicit", idempotency_key="k")
+        restart(running)
+        again = client.call("request", Granted, model="m", hold="explicit", idempotency_key="k")
+        assert (again.lease, again.api_key) == (first.lease, first.api_key)
+        assert client.call("request", Granted, model="m", hold="explicit", idempotency_key="j").lease != first.lease
+
+
+def test_the_exit_status_of_an_adopted_process_is_known(running: Lmxd) -> None:
+    lease = running.json("request", "m")
+    restart(running)
+    with running.client() as client:
+        client.call("watch", Watching)
+        request = urllib.request.Request(
+            lease["endpoint"] + "/fake/exit", b"7", {"Authorization": f"Bearer {lease['api_key']}"}
+        )
+        with pytest.raises(http.client.HTTPException):
+            urllib.request.urlopen(request, timeout=5)
+        while (event := client.receive()["params"]).get("reason") != "instance_exited":
+            pass
+    assert "status 7" in event["detail"]
+
+
+def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
+    command = running.command("hold", "100M", "--", "sh", "-c", "read x")
+    with subprocess.Popen(command, env=running.ctl_env, stdin=subprocess.PIPE) as work:
+        running.until(lambda: any(i.pid for i in running.instances().values()))
+        before = books(running)
+        restart(running)
+        assert books(running) == before
+        assert work.stdin is not None
+        work.stdin.close()
+        work.wait(10)
+    running.until(lambda: not running.instances(), 5)
+
+
+def test_a_yield_outlives_the_daemon(running: Lmxd) -> None:
+    made = running.json("yield", "200M", "--for", "1h")
+    over = running.json("yield", "100M", "--for", "1s")
+    restart(running)
+    running.until(lambda: running.lmxctl("yield", "--end", over["id"]).returncode == 64, 5)
+    assert running.json("devices")["devices"][0]["yielded"] > 0
+    assert running.lmxctl("yield", "--end", made["id"]).returncode == 0
+    assert running.json("devices")["devices"][0]["yielded"] == 0
+
+
+def test_a_stream_goes_on_while_the_daemon_dies_and_comes_back(lmxd: Make) -> None:
+    """The real server, the real model: every byte of the answer arrives, and the ledger is the same to the byte."""
+    with lmxd() as running:
+        lease = running.json("request", "smollm2")
+        body = {"prompt": "Once upon a time", "n_predict": 200, "stream": True, "ignore_eos": True, "temperature": 0}
+        request = urllib.request.Request(
+            lease["endpoint"] + "/completion",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {lease['api_key']}"},
+        )
+        chunks: list[str] = []
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            chunks += [answer.readline().decode() for _ in range(8)]
+            before = books(running)[1]
+            reading = threading.Thread(target=lambda: chunks.extend(line.decode() for line in answer))
+            reading.start()
+            restart(running)
+            reading.join(60)
+        assert sum(c.startswith("data: ") for c in chunks) >= 200
+        assert '"stop":true' in "".join(chunks)
+        assert books(running)[1] == before
+
+        class Lease:
+            endpoint, api_key = lease["endpoint"], lease["api_key"]
+
+        assert "Paris" in ask(Lease)
+
+
+def test_fifty_instances_are_taken_over_in_time(fake: Make, tmp_path: Path) -> None:
+    models = {"m": {"estimated_memory_gb": 0.02}}
+    with fake(models=models) as running:
+        with running.client() as client:
+            for _ in range(50):
+                client.request("m", hold="explicit")
+        before = books(running)
+        kill(running)
+        begun = time.monotonic()
+        running.start()
+        taken = time.monotonic() - begun
+        assert books(running) == before
+        assert taken < 20, "the bound of 5 s is bench/restart.py's to measure"
