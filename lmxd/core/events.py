@@ -112,7 +112,14 @@ class StopRequested(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrainRequested(Event):
-    """Everything ends: nothing new is admitted from here on."""
+    """Nothing new is admitted from here on, and everything ends: when its leases do, or ``now``."""
+
+    now: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrainEnded(Event):
+    """Requests are admitted again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from lmxd.core.instances import Ticket
 from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import PERIOD, eta, report, report_newcomer
-from lmxd.core.serving import refused, serve, serve_newcomer
+from lmxd.core.serving import make_room, refused, serve, serve_newcomer
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
 from lmxd.core.state import State
@@ -26,6 +26,8 @@ def derive(state: State) -> None:
     _expire(state)
     _grant(state)
     _reap(state)
+    if state.draining:
+        _drain(state)
     if ticked:
         _rank_anew(state)
     new = state.arrived
@@ -90,6 +92,12 @@ def _reap(state: State) -> None:
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
 
 
+def _drain(state: State) -> None:
+    """What nobody has a lease on ends, as soon as it is known to be idle."""
+    for instance in list(state.vacant.values()):
+        make_room(state, (instance,), Cause.DRAIN, "lmxd is draining")
+
+
 def _rank_anew(state: State) -> None:
     """Who used more by now stands further behind."""
     state.shares.settle(state.now, state.policy)
@@ -150,8 +158,8 @@ def _report(state: State, ticked: bool) -> None:
 
 
 def _schedule(state: State, ticked: bool) -> None:
-    """Look again in a second, as long as somebody waits, was asked to yield, or a device is short."""
-    if not (len(state.queue) or state.yielding or state.short_since):
+    """Look again in a second, as long as somebody waits, was asked to yield, a device is short, or something drains."""
+    if not (len(state.queue) or state.yielding or state.short_since or (state.draining and state.vacant)):
         state.tick_at = None
     elif ticked or state.tick_at is None:
         state.tick_at = state.now + PERIOD

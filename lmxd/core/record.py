@@ -57,7 +57,9 @@ def record(state: State, event: e.Event) -> None:
             if instance := state.instances.get(event.instance):
                 stop(state, instance, Cause.ADMIN, "an administrator stopped it")
         case e.DrainRequested():
-            _drain_requested(state)
+            _drain_requested(state, event)
+        case e.DrainEnded():
+            state.draining = False
         case e.MemoryMeasured():
             _memory_measured(state, event)
         case e.PolicyChanged():
@@ -261,9 +263,11 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     state.seen = instance
 
 
-def _drain_requested(state: State) -> None:
+def _drain_requested(state: State, event: e.DrainRequested) -> None:
     state.draining = True
     for ticket in list(state.queue):
         refuse(state, ticket, DRAINING)
+    if not event.now:
+        return
     for instance in list(state.instances.values()):
-        stop(state, instance, Cause.DRAIN, "lmxd is shutting down")
+        stop(state, instance, Cause.DRAIN, "an administrator drains lmxd")

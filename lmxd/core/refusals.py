@@ -7,7 +7,7 @@ from lmxd.core.placement import shortfalls
 from lmxd.core.state import Failed, State
 from lmxd.core.words import Refusal
 
-DRAINING = Refusal(code="draining", message="lmxd is shutting down", remedy="ask again once it has restarted")
+DRAINING = Refusal(code="draining", message="lmxd is draining: nothing new is admitted", remedy="ask again later")
 STOPPED = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
 CANCELLED = Refusal(code="cancelled", message="the request was cancelled")
 CLIENT_LEFT = Refusal(code="client_left", message="the client closed its connection")

@@ -71,10 +71,10 @@ class Launches:
         self._launched[start.plan.instance] = launched
         self._spawn(self._live(launched, self._load(launched)))
 
-    def adopt(self, launched: Launched) -> None:
-        """Go on with one that an earlier daemon started, and that serves."""
+    def adopt(self, launched: Launched, wrong: Failure | None = None) -> None:
+        """Go on with one that an earlier daemon started; or end it, if something is wrong with it."""
         self._launched[launched.plan.instance] = launched
-        self._spawn(self._live(launched, self._attend(launched)))
+        self._spawn(self._live(launched, self._attend(launched) if wrong is None else _failed(wrong)))
 
     def _log(self, start: Start) -> Log:
         return Log(self._log_dir, start.plan.instance, start.limits.log_cap)
@@ -257,6 +257,10 @@ class Launches:
         self._launched.pop(launched.plan.instance, None)
         if launched.start.address is not None:
             forget(launched.start.address)
+
+
+async def _failed(wrong: Failure) -> Failure:
+    return wrong
 
 
 def forget(address: Address) -> None:

@@ -287,7 +287,7 @@ class Daemon:
 
     async def drain(self) -> None:
         """End everything, and return when it has ended."""
-        self.handle(e.DrainRequested(at=time.monotonic()))
+        self.handle(e.DrainRequested(at=time.monotonic(), now=True))
         await self.launches.all_gone()
         await self.leave()
 

@@ -7,10 +7,9 @@ import json
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
-
-from pydantic import ValidationError
 
 from lmxd.core import events as e
 from lmxd.core.instances import Instance, Lease
@@ -39,16 +38,17 @@ GRACE: Final = 30.0
 """Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
 _HEALTH: Final = 3.0
 """Seconds within which an instance must answer to be adopted."""
-_LOST: Final = Failure(code="lost", message="it was not there, or did not answer, when lmxd was started again")
+_LOST: Final = Failure(code="lost", message="it was gone when lmxd was started again")
+_HALF: Final = Failure(code="lost", message="it was half started, or half ended, when lmxd was started again")
+_MUTE: Final = Failure(code="lost", message="it did not answer when lmxd was started again")
 
 
 @dataclass(kw_only=True, slots=True)
 class Found:
-    """What is taken over, and what the owner of the machine should be told."""
+    """What is on disk, and what the owner of the machine should be told."""
 
     saved: Saved
     warnings: list[str] = field(default_factory=list)
-    adopted: list[Launched] = field(default_factory=list)
 
 
 async def restore(daemon: Daemon) -> list[str]:
@@ -59,25 +59,24 @@ async def restore(daemon: Daemon) -> list[str]:
     hit("restore_begin")
     begun = time.monotonic()
     database, found = await asyncio.to_thread(_open, daemon)
-    ready = [row for row in found.saved.instances if row.phase == Phase.READY]
-    adopting = await asyncio.gather(*(_adopt(daemon, row) for row in ready if row.start is not None))
-    found.adopted = [launched for launched in adopting if launched is not None]
+    running = [(row, x) for row in found.saved.instances if (x := _running(daemon, row)) is not None]
+    wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
     daemon.handle(_event(found.saved))
     daemon.outbox.writer = Writer(database, daemon.records.everything)
-    for launched in found.adopted:
-        daemon.launches.adopt(launched)
+    for (_, launched), failure in zip(running, wrong, strict=True):
+        daemon.launches.adopt(launched, failure)
         hit("restore_adopting")
     _restore_holds(daemon, found.saved)
     daemon.answers.restore(found.saved.leases)
     hit("restored")
     await daemon.measure()  # who lives is seen now, before the dead are given back
-    await _sweep(daemon, found)
+    await _sweep(daemon, found, {row.id for row, _ in running})
     daemon.outbox.put(daemon.records.everything(), ())
     if found.saved.instances:
         log.info(
             "restored in %.2f s: %d of %d instances adopted, %d leases stand",
             time.monotonic() - begun,
-            len(found.adopted),
+            wrong.count(None),
             sum(1 for row in found.saved.instances if row.start is not None),
             len(daemon.admission.state.leases),
         )
@@ -126,31 +125,30 @@ def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
         yield CountRow(id=INSTANCE_COUNT + profile, count=int(number))
 
 
-async def _adopt(daemon: Daemon, row: InstanceRow) -> Launched | None:
-    """It, if its process is the one that was started, and serves."""
-    assert row.start is not None
-    if row.pid is None or row.born is None:
+def _running(daemon: Daemon, row: InstanceRow) -> Launched | None:
+    """It, if its process is still the one that was started."""
+    if row.start is None or row.pid is None or row.born is None:
         return None
-    try:
-        start = STARTS.validate_json(row.start)
-        key = "" if start.address is None else start.address.key_file.read_text().strip()
-    except (ValidationError, OSError) as error:
-        log.error("%s cannot be adopted: %s", row.id, error)
-        return None
-    endpoint = None if start.address is None else Endpoint.at(start.address, key)
     process = Process.adopt(row.pid, row.born, daemon.launches.groups.find(row.id))
-    if process is None or endpoint is None:
+    if process is None:
         return None
-    launched = _launched(daemon, row, start, key, endpoint, process)
-    if await _serves(launched):
-        return launched
-    log.error("%s (pid %d) does not answer: it is ended", row.id, row.pid)
-    await process.end(start.limits.stop_timeout)
-    return None
+    start, key = STARTS.validate_json(row.start), ""
+    if start.address is not None:
+        with suppress(OSError):  # without its key it will not answer
+            key = start.address.key_file.read_text().strip()
+    endpoint = None if start.address is None else Endpoint.at(start.address, key)
+    return _launched(daemon, row, start, key, endpoint, process)
+
+
+async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
+    """Why it cannot be taken over: only what was ready, and answers, can."""
+    if row.phase != Phase.READY:
+        return _HALF
+    return None if await _serves(launched) else _MUTE
 
 
 def _launched(
-    daemon: Daemon, row: InstanceRow, start: Start, key: str, endpoint: Endpoint, process: Process
+    daemon: Daemon, row: InstanceRow, start: Start, key: str, endpoint: Endpoint | None, process: Process
 ) -> Launched:
     cached = start.plan.prompts
     return Launched(
@@ -170,11 +168,12 @@ def _launched(
 
 async def _serves(launched: Launched) -> bool:
     deadline = time.monotonic() + _HEALTH
-    assert launched.endpoint is not None
     assert launched.process is not None
-    while time.monotonic() < deadline:
-        if await launched.engine.ready(launched.endpoint):
-            return True
+    while launched.endpoint is not None and time.monotonic() < deadline:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEALTH):
+                if await launched.engine.ready(launched.endpoint):
+                    return True
         if await launched.process.exits_within(0.1):
             return False
     return False
@@ -230,16 +229,15 @@ def _restore_holds(daemon: Daemon, saved: Saved) -> None:
             daemon.performer.holds.restore(row.id, leases[row.id], row.pid, row.born)
 
 
-async def _sweep(daemon: Daemon, found: Found) -> None:
-    """End every process of ours that was not adopted, half started or half ended, and then give back its bytes."""
+async def _sweep(daemon: Daemon, found: Found, known: set[str]) -> None:
+    """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
     hit("restore_sweeping")
-    kept = {launched.plan.instance for launched in found.adopted}
-    for pid in await asyncio.to_thread(end_orphans, daemon.where.home, kept):
+    for pid in await asyncio.to_thread(end_orphans, daemon.where.home, known):
         log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
-    await asyncio.to_thread(daemon.launches.groups.sweep, kept)
+    await asyncio.to_thread(daemon.launches.groups.sweep, known)
     for row in found.saved.instances:
-        external = row.start is None and ASKS.validate_json(row.ask).external
-        if row.id in kept or (external and row.phase == Phase.READY):
+        is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
+        if row.id in known or is_hold:
             continue
         if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
             forget(address)

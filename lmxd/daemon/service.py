@@ -33,7 +33,7 @@ from lmxd.rpc.server import Connection
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
-_LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop"))
+_LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop", "drain"))
 """What is acknowledged only when it is on disk. Leases and holds are granted no sooner, either."""
 
 
@@ -82,6 +82,7 @@ class Service:
             "forget": lambda c, i, p: self._forget(c, p),
             "logs": lambda c, i, p: self._logs(c, p),
             "stop": lambda c, i, p: self._stop(c, p.instance),
+            "drain": lambda c, i, p: self._drain(c, p),
             "reload": lambda c, i, p: self._reload(c),
             "watch": lambda c, i, p: self._watch(c),
         }
@@ -102,6 +103,13 @@ class Service:
             raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
         self._daemon.handle(e.StopRequested(at=time.monotonic(), instance=instance))
         return m.Stopped(instance=instance)
+
+    def _drain(self, connection: Connection, params: m.DrainParams) -> m.Drained:
+        access.require_admin(connection.peer, "drain lmxd")
+        at = time.monotonic()
+        self._daemon.handle(e.DrainEnded(at=at) if params.end else e.DrainRequested(at=at, now=params.now))
+        state = self._state()
+        return m.Drained(draining=state.draining, instances=len(state.instances), leases=len(state.leases))
 
     def _logs(self, connection: Connection, params: m.LogsParams) -> m.Logs:
         path = self._daemon.launches.log_path(params.instance)

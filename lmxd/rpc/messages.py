@@ -86,6 +86,11 @@ class InstanceParams(Params):
     instance: Name
 
 
+class DrainParams(Params):
+    now: bool = Field(False, description="end everything at once, with its leases and whatever it is doing")
+    end: bool = Field(False, description="instead: admit requests again")
+
+
 class LogsParams(InstanceParams):
     lines: int = Field(100, ge=1, le=10_000)
 
@@ -266,6 +271,12 @@ class Logs(Result):
 
 class Stopped(Result):
     instance: str
+
+
+class Drained(Result):
+    draining: bool
+    instances: int = Field(description="what still runs")
+    leases: int
 
 
 class Reloaded(Result):

@@ -529,12 +529,37 @@ def test_draining_refuses_and_stops_everything() -> None:
     world = World()
     granted, starting, waiting = world.ask("a", 8), world.ask("b", 8), world.ask("c", 16)
     world.ready("a#1")
-    world.happen(e.DrainRequested(at=world.now))
+    world.happen(e.DrainRequested(at=world.now, now=True))
     assert world.refused() == {starting: "draining", waiting: "draining"}
     assert sorted(world.stopped()) == [("a#1", "drain"), ("b#1", "drain")]
     assert world.last(d.EndLease).lease == lease_of(granted)
     late = world.ask("d", 1)
     assert world.refused()[late] == "draining"
+
+
+def test_draining_lets_what_is_held_go_on_until_it_is_released() -> None:
+    world = World()
+    held, starting = world.ask("a", 8), world.ask("b", 8)
+    world.ready("a#1")
+    waiting = world.ask("c", 16)
+    world.happen(e.DrainRequested(at=world.now))
+    assert world.refused() == {waiting: "draining"}
+    assert world.stopped() == []
+    world.ready("b#1")
+    assert starting in world.granted(), "what was admitted is served"
+    late = world.ask("a", 8)
+    assert world.refused()[late] == "draining"
+    world.happen(e.LeaseReleased(at=world.now, lease=lease_of(held)))
+    assert world.stopped() == [], "not before it is known to be idle"
+    world.seen("a#1", busy=True, worked=True)
+    assert world.stopped() == []
+    world.tick(1.0)
+    world.seen("a#1", busy=False, worked=False)
+    assert world.stopped() == [("a#1", "drain")]
+    world.happen(e.DrainEnded(at=world.now))
+    world.gone("a#1")
+    world.ask("d", 8)
+    assert "d#1" in world.started()
 
 
 def test_a_lost_device_pauses_admission_and_keeps_leases() -> None:

@@ -43,7 +43,7 @@ def test_who_waits_is_told_that_it_is_draining(fake: Make) -> None:
         )
         running.until(lambda: running.json("queue")["tickets"])
         assert running.stop() == 0
-        assert "lmxd is shutting down" in waits.communicate(timeout=20)[1]
+        assert "lmxd is draining" in waits.communicate(timeout=20)[1]
         assert waits.returncode == 75
         ended = [client.receive()["params"]["reason"] for _ in leases]
         assert ended == ["draining"] * 3

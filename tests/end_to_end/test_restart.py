@@ -134,13 +134,15 @@ def test_a_process_that_only_has_the_pid_is_not_adopted(running: Lmxd) -> None:
 
 
 def test_one_that_does_not_answer_is_ended(running: Lmxd) -> None:
+    running.configure(running.config() | {"engine": {"path": running.config()["engine"]["path"], "stop_timeout": 1}})
+    running.lmxctl("reload")
     running.json("request", "m")
     pid = running.instances()["m#1"].pid
     assert pid is not None
     kill(running)
     os.kill(pid, signal.SIGSTOP)
     running.start()
-    assert running.instances() == {}
+    running.until(lambda: running.instances() == {})
     assert not proc.lives(pid)
 
 

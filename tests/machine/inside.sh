@@ -1,0 +1,137 @@
+#!/bin/bash
+# Inside the machine: installs the package, and sees whether it keeps its promises under systemd. Prints ok and not ok.
+cd /try || exit 1
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LMXD_SOCKET=/run/lmxd/lmxd.sock
+
+check() { # check TEXT COMMAND...
+    local text=$1
+    shift
+    if "$@" >/try/last 2>&1; then echo "ok - $text"; else
+        echo "not ok - $text"
+        sed 's/^/# /' /try/last | tail -n 12
+    fi
+}
+until_ok() { # until_ok SECONDS COMMAND...
+    local left=$1
+    shift
+    until "$@"; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || return 1
+        sleep 1
+    done
+}
+same() { [ "$1" = "$2" ] || { echo "$1 is not $2"; return 1; }; }
+servers() { pgrep -x llama-server | sort | tr '\n' ' '; }
+has_servers() { same "$(servers)" "$1"; }
+active() { systemctl is-active --quiet "$1"; }
+inactive() { ! systemctl is-active --quiet "$1"; }
+main_pid() { systemctl show -p MainPID --value lmxd; }
+restarted() { active lmxd && [ "$(main_pid)" != "$1" ] && lmxctl status >/dev/null; }
+book() { lmxctl ps --json | python3 -c 'import json, sys
+for i in json.load(sys.stdin)["instances"]:
+    print(i["instance"], i["pid"], i["promised"], i["charged"], sorted(x["lease"] for x in i["leases"]))'; }
+as() { setpriv --reuid "$1" --regid "$1" --init-groups "${@:2}"; }
+
+echo "# $(systemctl --version | head -n 1), Linux $(uname -r), pid 1 is $(cat /proc/1/comm)"
+check "the package installs" dpkg -i lmxd_0.1.0_amd64.deb
+check "the service runs" until_ok 60 active lmxd.service
+cp model.gguf /var/lib/lmxd/models/smollm2.gguf
+cat >/etc/lmxd/config.yaml <<'YAML'
+gpu: {device: host, max_memory_gb: 1, margin_gb: 0.2}
+engine: {load_timeout: 900}
+models:
+  smollm2: {context_length: 512, memory_max_gb: 0.9}
+  tight: {path: smollm2.gguf, context_length: 512, memory_max_gb: 0.04}
+YAML
+check "it reloads" systemctl reload lmxd
+check "root leases a model" lmxctl request smollm2
+lease=$(lmxctl ps --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["instances"][0]["leases"][0]["lease"])')
+before=$(book)
+server=$(servers)
+echo "# $before"
+group=/sys/fs/cgroup/system.slice/lmxd.service
+check "the instance has a group of its own" grep -qx "${server% }" "$group/i-smollm2#1/cgroup.procs"
+check "the group is bounded" same "$(cat "$group/i-smollm2#1/memory.max")" 966365184
+check "the daemon has another" grep -qx "$(main_pid)" "$group/lmxd/cgroup.procs"
+
+cat >stream.py <<'PY'
+import json, subprocess, sys, urllib.request
+granted = json.loads(subprocess.run(["lmxctl", "request", "smollm2", "--json"], capture_output=True, text=True, check=True).stdout)
+body = {"prompt": "Once", "n_predict": int(sys.argv[1]), "stream": True, "ignore_eos": True}
+request = urllib.request.Request(granted["endpoint"] + "/completion", json.dumps(body).encode(),
+    {"Content-Type": "application/json", "Authorization": "Bearer " + granted["api_key"]})
+count = 0
+with urllib.request.urlopen(request, timeout=1800) as answer:
+    for line in answer:
+        count += line.startswith(b"data: ")
+        if count == 3:
+            print("streaming", flush=True)
+print("chunks", count)
+subprocess.run(["lmxctl", "release", granted["lease"]])
+PY
+lmxctl release "$lease"
+python3 stream.py 60 >stream.log 2>&1 &
+stream=$!
+check "a stream begins" until_ok 300 grep -q streaming stream.log
+before=$(book)
+old=$(main_pid)
+check "systemctl restart lmxd" systemctl restart lmxd
+check "another daemon runs" restarted "$old"
+check "the ledger is the same" same "$(book)" "$before"
+check "the server is the same" has_servers "$server"
+old=$(main_pid)
+check "the daemon is killed" systemctl kill --kill-whom=main -s KILL lmxd
+check "systemd starts it again" until_ok 60 restarted "$old"
+check "the ledger is the same" same "$(book)" "$before"
+check "the bound on the group stands" same "$(cat "$group/i-smollm2#1/memory.max")" 966365184
+wait $stream
+check "the stream was not cut" grep -qE 'chunks (6[0-9])' stream.log
+cat stream.log | sed 's/^/# /'
+
+lease=$(lmxctl request smollm2 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["lease"])')
+before=$(book)
+systemctl stop lmxd.service
+check "stopped, the server goes on" has_servers "$server"
+check "a request starts lmxd by its socket" lmxctl touch "$lease"
+check "the ledger is the same" same "$(book)" "$before"
+
+mkdir -p /etc/systemd/system/lmxd.service.d
+printf '[Service]\nWatchdogSec=8\n' >/etc/systemd/system/lmxd.service.d/try.conf
+systemctl daemon-reload
+systemctl restart lmxd
+old=$(main_pid)
+kill -STOP "$old"
+check "a daemon that hangs is replaced by the watchdog" until_ok 90 restarted "$old"
+check "the ledger is the same" same "$(book)" "$before"
+
+check "too little RAM for a group ends its instance" bash -c '! lmxctl request tight'
+sed 's/^/# /' last | tail -n 3
+check "and says so" grep -q memory_max_gb last
+
+useradd -m member && usermod -aG lmxd member
+useradd -m chief && usermod -aG lmxd,lmxd-admin chief
+useradd -m stranger
+check "a member of lmxd may lease" as member lmxctl request smollm2 --no-wait --hold ttl --ttl 1
+check "a member may not stop" bash -c 'setpriv --reuid member --regid member --init-groups lmxctl stop "smollm2#1"; [ $? = 77 ]'
+check "a stranger may not connect" bash -c 'setpriv --reuid stranger --regid stranger --init-groups lmxctl status; [ $? = 77 ]'
+check "an administrator may drain" as chief lmxctl drain --no-wait
+check "and end that" as chief lmxctl drain --end
+check "the audit log has it" bash -c 'journalctl -u lmxd | grep -q "may drain lmxd"'
+
+check "an upgrade installs" dpkg -i --force-confold lmxd_0.1.1_amd64.deb
+check "the new one runs" until_ok 60 restarted "$old"
+check "the ledger is the same" bash -c "lmxctl touch $lease"
+check "the server is the same" has_servers "$server"
+systemd-analyze security lmxd.service | tail -n 1 | sed 's/^/# /'
+check "stop-all ends everything" systemctl start lmxd-stop-all
+check "no server is left" has_servers ""
+check "the daemon has ended" inactive lmxd.service
+check "and can be started again" systemctl start lmxd.socket lmxd.service
+check "and serves" lmxctl request smollm2
+check "the package is removed" dpkg -r lmxd
+check "no server is left" has_servers ""
+check "nothing of it but configuration, models and logs" same "$(find /usr /run /opt -path '*lmxd*' | head -n 3)" ""
+check "it is purged" dpkg -P lmxd
+check "only the model is left" same "$(find / -xdev \( -path /proc -o -path /sys -o -path /try -o -path /etc/systemd/system/lmxd.service.d \) -prune -o -path '*lmxd*' -print | grep -v '^/home' | sort | tr '\n' ' ')" "/var/lib/lmxd /var/lib/lmxd/models /var/lib/lmxd/models/smollm2.gguf "
+echo "--- all done"
