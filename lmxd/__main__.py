@@ -52,7 +52,7 @@ def main(context: click.Context, config_path: Path | None, socket_path: Path | N
         return
     _log_to_stderr(verbose)
     try:
-        failpoints.activate(os.environ.get("LMXD_FAILPOINT", ""))
+        _activate_failpoints()
         run(context.obj, places(socket_path, user=user))
     except LmxdError as error:
         log.error("%s", error)
@@ -91,6 +91,13 @@ def _log_to_stderr(verbose: bool) -> None:
         logging.basicConfig(level=level, format="%(levelname)s%(name)s: %(message)s")
     else:
         logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _activate_failpoints() -> None:
+    try:
+        failpoints.activate(os.environ.get("LMXD_FAILPOINT", ""))
+    except ValueError as error:
+        raise LmxdError("config", str(error)) from error
 
 
 def run(config_path: Path, where: Places) -> None:
@@ -132,12 +139,12 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
         loop.add_signal_handler(number, end, number)
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
     if notifier.heard:
-        daemon.on_change = lambda: notifier.status(daemon.summary())
+        daemon.on_change = lambda: notifier.status(daemon.health.summary())
     background: list[asyncio.Future[Any]] = [loop.create_task(daemon.keep_measuring())]
     if notifier.watchdog is not None:
-        background.append(loop.create_task(_feed_watchdog(notifier, notifier.watchdog / 2)))
-    notifier.ready(daemon.summary())
-    log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.summary())
+        background.append(loop.create_task(_feed_watchdog(daemon, notifier, notifier.watchdog / 4)))
+    notifier.ready(daemon.health.summary())
+    log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.health.summary())
     await asyncio.wait([told, *background], return_when=asyncio.FIRST_COMPLETED)
     notifier.stopping()
     daemon.on_change = lambda: None
@@ -183,13 +190,14 @@ async def _reload(daemon: Daemon, notifier: Notifier) -> None:
         await daemon.reload()
     except LmxdError as error:
         log.error("the configuration in force stays: %s", error)
-    notifier.ready(daemon.summary())
+    notifier.ready(daemon.health.summary())
 
 
-async def _feed_watchdog(notifier: Notifier, period: float) -> None:
-    """From the loop itself: one that hangs is restarted."""
+async def _feed_watchdog(daemon: Daemon, notifier: Notifier, period: float) -> None:
+    """From the loop itself, and only while it can do its work: one that hangs, or is blind, is restarted."""
     while True:
-        notifier.alive()
+        if daemon.health.fresh:
+            notifier.alive()
         await asyncio.sleep(period)
 
 

@@ -33,6 +33,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
     "wait_expired": EX_TEMPFAIL,
     "too_many": EX_TEMPFAIL,
     "over_quota": EX_TEMPFAIL,
+    "ledger_unwritable": EX_TEMPFAIL,
     "too_many_waiting": EX_TEMPFAIL,
     "deadline": EX_TEMPFAIL,
     "draining": EX_TEMPFAIL,
@@ -46,6 +47,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
     # the configuration
     "config": EX_CONFIG,
     "model_file_missing": EX_CONFIG,
+    "model_file_forbidden": EX_CONFIG,
     "engine_missing": EX_CONFIG,
 }
 """Every code there is. Codes are never reused for something else."""

@@ -12,13 +12,14 @@ import signal
 import time
 from typing import Final
 
-PLACES: Final = frozenset(
+FALLIBLE: Final = frozenset(
+    "commit_begin commit_end start_performed key_written before_spawn after_spawn while_loading".split()
+)
+"""Where the outside world can refuse, and so an error can be asked for."""
+PLACES: Final = FALLIBLE | frozenset(
     """
-    request_received request_recorded commit_begin commit_end committed
-    start_performed key_written before_spawn after_spawn spawn_recorded while_loading loaded ready_recorded
-    before_grant grant_answered renewed released
-    stop_performed before_sigterm after_sigterm exited reclaimed
-    idle_reaped evicted client_left reloading draining leaving
+    request_received request_recorded committed loaded ready_recorded before_grant grant_answered renewed released
+    stop_performed before_sigterm after_sigterm exited exit_recorded reclaimed client_left reloading draining leaving
     restore_begin restore_adopting restored restore_sweeping
     """.split()
 )
@@ -34,10 +35,11 @@ class Failpoints:
         for word in filter(None, wanted.split(",")):
             name, _, action = word.strip().partition(":")
             what, _, nth = action.partition("@")
-            if name not in PLACES or what not in ("kill", "error", "delay") or (nth and not nth.isdecimal()):
+            known = name in (FALLIBLE if what == "error" else PLACES) and what in ("kill", "error", "delay")
+            if not known or (nth and not nth.isdecimal()):
                 raise ValueError(
                     f"LMXD_FAILPOINT is {wanted!r}: write NAME:kill, NAME:error or NAME:delay, with @3 for the third"
-                    f" time; names: {' '.join(sorted(PLACES))}"
+                    f" time; names: {' '.join(sorted(PLACES))}; with error: {' '.join(sorted(FALLIBLE))}"
                 )
             self._actions[name] = what, int(nth or 0)
 

@@ -3,7 +3,8 @@
 It speaks as much of llama-server's command line and HTTP as lmxd uses. The file MODEL.json may
 hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load), ``ignore_sigterm``,
 ``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
-(never listens). POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it.
+(never listens), ``token_seconds`` and ``die_after`` (tokens) of a stream. POST /fake/busy sets the number of requests
+in flight; POST /fake/exit ends it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ HELP = """usage: llama-server [options]
 
 class State:
     loaded = False
+    play: dict = {}
     busy = 0
     served = 0
 
@@ -88,6 +90,24 @@ class Handler(BaseHTTPRequestHandler):
             State.served = int(file.read_text())
         self.answer(200, "{}")
 
+    def stream(self, tokens: int) -> None:
+        """A chunk per token; it is busy all the while."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        State.busy += 1
+        try:
+            for number in range(tokens):
+                if number == State.play.get("die_after"):
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                stop = json.dumps(number == tokens - 1)
+                self.wfile.write(f'data: {{"content":"x","stop":{stop}}}\n\n'.encode())
+                time.sleep(State.play.get("token_seconds", 0.005))
+        finally:
+            State.busy -= 1
+            State.served += 1
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if not self.permitted():
@@ -99,6 +119,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, "{}")
         elif self.path == "/fake/exit":
             os._exit(int(body))
+        elif json.loads(body or b"{}").get("stream"):
+            self.stream(json.loads(body).get("n_predict", 16))
         else:
             State.served += 1
             message = {"role": "assistant", "content": f"fake {os.getpid()}"}
@@ -124,7 +146,7 @@ def main() -> None:
         parser.add_argument(name, dest=name.lstrip("-").replace("-", "_"))
     given, rest = parser.parse_known_args()
     script = Path(given.m).with_suffix(".json")
-    play = json.loads(script.read_text()) if script.exists() else {}
+    play = State.play = json.loads(script.read_text()) if script.exists() else {}
     print("started with", " ".join(rest), flush=True)
     if play.get("ignore_sigterm"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

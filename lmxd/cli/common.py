@@ -60,9 +60,9 @@ def _names(kind: str, incomplete: str) -> list[str]:
                 case "device":
                     names = [name for x in client.devices().devices for name in dict.fromkeys((x.ref, x.id))]
                 case "ticket":
-                    names = [x.ticket for x in client.queue().tickets]
+                    names = [x.ticket for x in client.queue().tickets if x.ticket]
                 case _:
-                    names = [x.lease for i in client.instances().instances for x in i.leases]
+                    names = [x.lease for i in client.instances().instances for x in i.leases if x.lease]
     except LmxdError:
         return []
     return [name for name in names if name.startswith(incomplete)]

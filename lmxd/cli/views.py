@@ -11,6 +11,8 @@ from lmxd.cli.output import short, size
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
 
+_OTHERS = "another's"
+
 
 @click.command()
 @answers
@@ -84,7 +86,8 @@ def ps(json_wanted: bool) -> None:
             _bytes(i.measured),
             _port(i.endpoint),
             _doing(i),
-            " ".join(f"{x.lease} ({x.uid})" for x in i.leases) or "-",
+            " ".join(f"{x.lease} ({x.uid})" if x.lease else f"{_OTHERS} {output.size(x.bytes)}" for x in i.leases)
+            or "-",
         )
         for i in found.instances
     ]
@@ -127,10 +130,10 @@ def queue(json_wanted: bool) -> None:
         return
     rows = [
         (
-            t.ticket,
+            t.ticket or _OTHERS,
             "starting" if t.position == 0 else str(t.position),
-            t.model,
-            str(t.uid),
+            t.model or output.size(t.bytes),
+            "-" if t.uid is None else str(t.uid),
             str(t.priority),
             output.seconds(t.waited),
             "-" if t.eta is None else output.seconds(t.eta),

@@ -11,9 +11,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lmxd.config.profile import Profile
-from lmxd.config.schema import Config, DeviceConfig, UserConfig
+from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.errors import ConfigError
 
+_ENTRIES: Final[dict[str, type[BaseModel]]] = {"users": UserConfig, "groups": GroupConfig}
+"""What the sections hold whose keys are names."""
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
 
@@ -88,7 +90,7 @@ def _known_keys(where: list[str]) -> list[str]:
             model = DeviceConfig
             continue
         if part not in model.model_fields:
-            model = UserConfig if where[0] == "users" else Profile
+            model = _ENTRIES.get(where[0], Profile)
             continue
         kind = model.model_fields[part].annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -104,6 +104,14 @@ class UserConfig(Section):
     max_priority: int = Field(0, ge=-100, le=100, description="the highest class that may be asked for")
 
 
+class GroupConfig(Section):
+    """What the members of one group may have at once, all together."""
+
+    max_memory_gb: Gigabytes | None = Field(None, description="the most that their leases may take together")
+    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
+    max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
+
+
 class EngineConfig(Section):
     path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
     endpoint: Literal["tcp", "unix"] = Field("tcp", description="loopback TCP port or Unix socket per instance")
@@ -135,20 +143,24 @@ class Config(Section):
     engine: EngineConfig = Field(EngineConfig(), description="llama-server")
     metrics: MetricsConfig = Field(MetricsConfig(), description="Prometheus")
     users: dict[str, UserConfig] = Field({}, description="user name, uid or default -> what that user may have at once")
+    groups: dict[str, GroupConfig] = Field({}, description="group name or gid -> what its members may have together")
     idle_timeout: Seconds = Field(300, description="seconds without a request after which an instance ends")
     model_dir: Path = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
+    model_dirs: tuple[Path, ...] = Field(
+        (), description="further directories that model files may be in, or links lead to"
+    )
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
 
-    @field_validator("gpu", "admission_control", "engine", "metrics", "users", "models", mode="before")
+    @field_validator("gpu", "admission_control", "engine", "metrics", "users", "groups", "models", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         """A section with nothing under it means its defaults."""
         return {} if value is None else value
 
-    @field_validator("users", mode="before")
+    @field_validator("users", "groups", mode="before")
     @classmethod
     def _users(cls, value: object) -> object:
-        """YAML reads a bare uid as a number; a user with nothing said has the defaults."""
+        """YAML reads a bare id as a number; a user or group with nothing said has the defaults."""
         if isinstance(value, dict):
             return {str(name): {} if entry is None else entry for name, entry in value.items()}
         return value

@@ -51,6 +51,7 @@ class GrantLease(Decision):
     ticket: TicketId
     lease: LeaseId
     instance: InstanceId
+    profile: str
     owner: Owner
     waited: float
     why: str

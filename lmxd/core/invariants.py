@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lmxd.core.shares import Share
 from lmxd.core.state import State
 from lmxd.core.words import Phase
 
@@ -72,10 +73,16 @@ def _queue(state: State) -> Iterator[str]:
 
 
 def _shares(state: State) -> Iterator[str]:
+    asks = [(t.owner, t.ask.portion if t.instance is not None else None) for t in state.tickets.values()]
+    all_had = [(x.owner, x.size) for x in state.leases.values()] + asks
     for uid, share in state.shares.by_uid.items():
-        held = [x.size for x in state.leases.values() if x.owner.uid == uid]
-        mine = [t for t in state.tickets.values() if t.owner.uid == uid]
-        held += [t.ask.portion for t in mine if t.instance is not None]
-        waiting = sum(1 for t in mine if t.instance is None)
-        if (share.bytes, share.leases, share.waiting) != (sum(held), len(held), waiting):
-            yield f"uid {uid} is held to have {share}, but has {held} and {waiting} waiting"
+        yield from _share(f"uid {uid}", share, [size for owner, size in all_had if owner.uid == uid])
+    for gid, share in state.shares.by_gid.items():
+        yield from _share(f"group {gid}", share, [size for owner, size in all_had if gid in owner.gids])
+
+
+def _share(who: str, share: Share, had: list[int | None]) -> Iterator[str]:
+    """``had``: the size of each lease, None for each request that waits."""
+    held = [size for size in had if size is not None]
+    if (share.bytes, share.leases, share.waiting) != (sum(held), len(held), len(had) - len(held)):
+        yield f"{who} is held to have {share}, but has {had}"

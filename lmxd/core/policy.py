@@ -130,12 +130,12 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     ticket.beyond = ticket.progressing
     if ticket.instance is not None or ticket.beyond:
         return None
-    uid, portion, depth = ticket.owner.uid, ticket.ask.portion, state.policy.queue_depth
-    quota = state.policy.quota(uid)
-    if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
-        return refusals.over_quota(state.over_quota(ticket) or "")
-    if quota.max_waiting is not None and state.shares.of(uid, state.now).waiting > quota.max_waiting:
-        return refusals.too_many_waiting(uid, quota.max_waiting)
+    portion, depth = ticket.ask.portion, state.policy.queue_depth
+    for who, share, quota in state.shares.bounds(ticket.owner, state.policy):
+        if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
+            return refusals.over_quota(state.over_quota(ticket) or "")
+        if quota.max_waiting is not None and share.waiting > quota.max_waiting:
+            return refusals.too_many_waiting(who, quota.max_waiting)
     if len(state.queue) > depth and sum(1 for t in state.queue if not t.beyond) > depth:
         return refusals.queue_full(state, ticket)
     return None

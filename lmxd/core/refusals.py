@@ -43,10 +43,10 @@ def over_quota(which: str) -> Refusal:
     return Refusal(code="over_quota", message=which, remedy="release a lease first, or have users: raised")
 
 
-def too_many_waiting(uid: int, most: int) -> Refusal:
+def too_many_waiting(who: str, most: int) -> Refusal:
     return Refusal(
         code="too_many_waiting",
-        message=f"uid {uid} has {most} requests waiting already, which is the most it may have",
+        message=f"{who} has {most} requests waiting already, which is the most it may have",
         remedy="cancel one, or ask again later",
     )
 

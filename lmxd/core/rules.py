@@ -10,7 +10,7 @@ from lmxd.core.words import Ask
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quota:
-    """What one uid may have at once, and how much it counts beside the others."""
+    """What one uid may have at once, or the members of a group together; ``weight``: how much a uid counts."""
 
     weight: float = 1.0
     max_bytes: int | None = None
@@ -40,6 +40,7 @@ class Policy:
     cut: bool = False
     default: Quota = Quota()
     quotas: Mapping[int, Quota] = field(default_factory=dict)
+    group_quotas: Mapping[int, Quota] = field(default_factory=dict)
 
     def quota(self, uid: int) -> Quota:
         return self.quotas.get(uid, self.default)

@@ -72,6 +72,7 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
             ticket=ticket.id,
             lease=ticket.lease,
             instance=instance.id,
+            profile=ticket.ask.profile,
             owner=ticket.owner,
             waited=state.now - ticket.asked_at,
             why=ticket.why,

@@ -114,7 +114,7 @@ class State:
 
     def over_quota(self, ticket: Ticket) -> str | None:
         """Which quota its lease would exceed now, in words; None if none."""
-        return self.shares.within(ticket.owner.uid, ticket.ask.portion, self.policy)
+        return self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
 
     def backing_off(self, ask: Ask) -> Failed | None:
         """The failure because of which such a launch is not tried now, if there is one."""
@@ -124,7 +124,7 @@ class State:
     def enqueue(self, ticket: Ticket) -> None:
         self.tickets[ticket.id] = ticket
         self.queue.add(ticket)
-        self.shares.of(ticket.owner.uid, self.now).waiting += 1
+        self.shares.wait(ticket.owner, self.now, 1)
 
     def attach(self, ticket: Ticket, instance: Instance) -> None:
         """From the queue to an instance: it counts as held from here on."""
@@ -132,7 +132,7 @@ class State:
         ticket.instance = instance.id
         instance.tickets[ticket.id] = ticket
         self._note_room(instance)
-        self.shares.take(ticket.owner.uid, ticket.ask.portion, self.now, self.policy)
+        self.shares.take(ticket.owner, ticket.ask.portion, self.now, self.policy)
 
     def drop_ticket(self, ticket: Ticket) -> None:
         """Take a ticket out of wherever it is, and give back what counted as held for it."""
@@ -146,11 +146,11 @@ class State:
             instance = self.instances[ticket.instance]
             del instance.tickets[ticket.id]
             self._note_room(instance)
-            self.shares.give_back(ticket.owner.uid, ticket.ask.portion, self.now, self.policy)
+            self.shares.give_back(ticket.owner, ticket.ask.portion, self.now, self.policy)
 
     def _unqueue(self, ticket: Ticket) -> None:
         self.queue.remove(ticket)
-        self.shares.of(ticket.owner.uid, self.now).waiting -= 1
+        self.shares.wait(ticket.owner, self.now, -1)
 
     def add_lease(self, lease: Lease) -> None:
         self.leases[lease.id] = lease
@@ -160,7 +160,7 @@ class State:
         instance = self.instances[lease.instance]
         instance.leases[lease.id] = lease
         self._note_room(instance)
-        self.shares.take(lease.owner.uid, lease.size, self.now, self.policy)
+        self.shares.take(lease.owner, lease.size, self.now, self.policy)
         self.touched_leases.add(lease.id)
 
     def expire(self, lease: Lease, at: float | None) -> None:
@@ -180,7 +180,7 @@ class State:
         del instance.leases[lease.id]
         self._note_room(instance)
         self.alarms.clear(("lease", lease.id))
-        self.shares.give_back(lease.owner.uid, lease.size, self.now, self.policy)
+        self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
         self.touched_leases.add(lease.id)
 
     def add_instance(self, instance: Instance) -> None:

@@ -50,11 +50,12 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """Who asks, as the kernel says (SO_PEERCRED)."""
+    """Who asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS)."""
 
     uid: int
     pid: int
     connection: ConnectionId
+    gids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

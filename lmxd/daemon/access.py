@@ -1,31 +1,64 @@
-"""Who may do what: everybody their own, administrators everything."""
+"""Who may do what: members everything about their own, administrators everything.
+
+A daemon of one user's is that user's and root's. One of the system's is for the members of two groups; the user that
+it runs as is no member: its engines run as it, too, and they serve requests from anywhere.
+"""
 
 from __future__ import annotations
 
 import grp
 import os
+from collections.abc import Set
 
+from lmxd.daemon import audit
+from lmxd.daemon.places import GROUP
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
 ADMIN_GROUP = "lmxd-admin"
 
 
-def is_admin(peer: Peer) -> bool:
-    """Root, the user whom the daemon runs as, and members of ``lmxd-admin``."""
-    if peer.uid in (0, os.getuid()):
-        return True
+class Access:
+    """``shared``: the daemon is the system's."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Groups may have been made since."""
+        self._members, self._admins = _gid(GROUP), _gid(ADMIN_GROUP)
+
+    def admits(self, peer: Peer) -> bool:
+        """Whether a peer may ask for anything at all, whatever the modes of the socket say."""
+        return self.is_admin(peer) or (self._shared and self._members in peer.groups)
+
+    def is_admin(self, peer: Peer) -> bool:
+        if peer.uid == 0 or (peer.uid == os.getuid() and not self._shared):
+            return True
+        return self._shared and self._admins in peer.groups
+
+    def sees(self, peer: Peer, uid: int) -> bool:
+        """Whether what is ``uid``'s is the peer's business."""
+        return peer.uid == uid or self.is_admin(peer)
+
+    def require_admin(self, peer: Peer, what: str) -> None:
+        permitted = self.is_admin(peer)
+        audit.act(peer, what, permitted=permitted)
+        if not permitted:
+            remedy = f"join the group {ADMIN_GROUP}, or ask root"
+            raise LmxdError("not_permitted", f"uid {peer.uid} may not {what}", remedy)
+
+    def require_owner(self, peer: Peer, uids: Set[int], what: str) -> None:
+        if peer.uid in uids:
+            return
+        if not self.is_admin(peer):
+            remedy = f"its owner, {ADMIN_GROUP} or root may"
+            raise LmxdError("not_permitted", f"{what} belongs to another user", remedy)
+
+
+def _gid(name: str) -> int | None:
     try:
-        return grp.getgrnam(ADMIN_GROUP).gr_gid in peer.groups
+        return grp.getgrnam(name).gr_gid
     except KeyError:
-        return False
-
-
-def require_admin(peer: Peer, what: str) -> None:
-    if not is_admin(peer):
-        raise LmxdError("not_permitted", f"uid {peer.uid} may not {what}", f"join the group {ADMIN_GROUP}, or ask root")
-
-
-def require_owner(peer: Peer, uids: set[int], what: str) -> None:
-    if peer.uid not in uids and not is_admin(peer):
-        raise LmxdError("not_permitted", f"{what} belongs to another user", f"its owner, {ADMIN_GROUP} or root may")
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ from lmxd.daemon import views
 from lmxd.daemon.catalog import Size
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _REMEMBERED = 4096
 _TOLD = "ticket lease instance reason detail cause position waited why within eta".split()
 """What watchers are told of a decision, where it says it."""
+_TOLD_OF_OTHERS = ("instance", "position")
 T = TypeVar("T")
 
 
@@ -84,8 +86,10 @@ class Answers:
                     lease=decision.lease, instance=decision.instance, within=decision.within, why=decision.why
                 )
                 self._notify(decision.owner, "lmxd.yield", asked)
+        owner = getattr(decision, "owner", None)
         for connection in list(self.watching.values()):
-            connection.notify("lmxd.event", _happened(decision))
+            known = owner is None or self._daemon.access.sees(connection.peer, owner.uid)
+            connection.notify("lmxd.event", _happened(decision, _TOLD if known else _TOLD_OF_OTHERS))
 
     def _granted(self, decision: d.GrantLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)
@@ -96,6 +100,7 @@ class Answers:
         try:
             if lease is None:
                 raise _gone()
+            hit("before_grant")
             waiting.answer.set_result(self.granted(lease, decision.waited))
         except LmxdError as error:
             waiting.answer.set_exception(error)
@@ -196,10 +201,10 @@ def _holder(holder: Holder) -> str:
     return f"{holder.name} {holder.bytes / GIB:.2f}{since}"
 
 
-def _happened(decision: d.Decision) -> n.Happened:
+def _happened(decision: d.Decision, told: Sequence[str]) -> n.Happened:
     """A decision as watchers see it: its name, and whom and what it is about; never an endpoint's key."""
-    about = {key: value for key in _TOLD if (value := getattr(decision, key, None)) is not None}
-    if isinstance(decision, d.RefuseLease):
+    about = {key: value for key in told if (value := getattr(decision, key, None)) is not None}
+    if isinstance(decision, d.RefuseLease) and told is _TOLD:
         about |= {"code": decision.refusal.code, "message": decision.refusal.message}
     if isinstance(decision, d.StartInstance):
         about |= {"model": decision.ask.profile, "devices": dict(decision.option.demand)}

@@ -11,6 +11,7 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, Option
+from lmxd.daemon.model_files import ModelFiles
 from lmxd.daemon.options import NO_ROOM, Room, options
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.engines.engine import Plan
@@ -42,6 +43,7 @@ class Catalog:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._files = ModelFiles(config)
         self.estimator = Estimator(patient=False)
         self.build = ""
         self.peaks: dict[str, int] = {}
@@ -57,11 +59,9 @@ class Catalog:
         return self.config.models[name]
 
     def path(self, name: str) -> Path:
-        """LmxdError ``model_file_missing`` if it cannot be found."""
-        profile = self.profile(name)
-        if profile.path is None:
-            return find_model(self.config.model_dir, name)
-        return self.config.model_dir / profile.path.expanduser()
+        """LmxdError ``model_file_missing`` if it cannot be found, ``model_file_forbidden`` if it may not be opened."""
+        own = self.profile(name).path
+        return self._files.at(find_model(self.config.model_dir, name) if own is None else own)
 
     def place(self, name: str) -> str | None:
         """Its model file; another engine may have none. LmxdError if it should have one."""
@@ -224,7 +224,7 @@ class Catalog:
         return Plan(
             instance=instance,
             profile=ask.profile,
-            model=self.path(ask.profile).resolve() if named else None,
+            model=self.path(ask.profile) if named else None,
             context=ask.context,
             slots=ask.spread,
             batch=profile.batch_size,

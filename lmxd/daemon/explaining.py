@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.words import Hold, Owner
-from lmxd.daemon import access, views
+from lmxd.daemon import views
 from lmxd.daemon.catalog import Size
 from lmxd.errors import LmxdError
 from lmxd.rpc import explanations as x
@@ -30,7 +30,7 @@ def plan(daemon: Daemon, peer: Peer, params: x.PlanParams, size: Size) -> x.Plan
         at=time.monotonic(),
         ticket=_TRIAL,
         lease=_TRIAL,
-        owner=Owner(uid=peer.uid, pid=peer.pid, connection=0),
+        owner=Owner(uid=peer.uid, pid=peer.pid, connection=0, gids=tuple(sorted(peer.groups))),
         ask=ask,
         hold=Hold.EXPLICIT,
         deadline=params.deadline,
@@ -100,6 +100,8 @@ def explain(daemon: Daemon, peer: Peer, subject: str) -> x.Explained:
     history = daemon.journal.get(subject)
     if history is None:
         raise LmxdError("unknown_id", f"nothing is known of {subject}", "name a request, a lease or an instance")
-    access.require_owner(peer, history.owners, subject)
-    steps = [x.Step(at=entry.at, event=entry.event, text=entry.text) for entry in history.entries]
-    return x.Explained(id=subject, steps=steps, related=list(history.related))
+    daemon.access.require_owner(peer, history.owners, subject)
+    mine = [entry for entry in history.entries if entry.uid is None or daemon.access.sees(peer, entry.uid)]
+    steps = [x.Step(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
+    related = {name for entry in mine for name in entry.about} - {subject}
+    return x.Explained(id=subject, steps=steps, related=[name for name in history.related if name in related])

@@ -17,11 +17,13 @@ _ENTRIES = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One thing that happened. ``at`` is seconds since the epoch."""
+    """One thing that happened, ``about`` some subjects, at seconds since the epoch. ``uid``: whose business it is."""
 
     at: float
     event: str
     text: str
+    about: tuple[str, ...]
+    uid: int | None = None
 
 
 @dataclass(slots=True)
@@ -50,7 +52,8 @@ class Journal:
             return
         subjects = list(_subjects(decision))
         owner = getattr(decision, "owner", None)
-        entry = Entry(at=time.time(), event=type(decision).__name__, text=text)
+        uid = None if owner is None else owner.uid
+        entry = Entry(at=time.time(), event=type(decision).__name__, text=text, about=tuple(subjects), uid=uid)
         for subject in subjects:
             history = self._of(subject)
             history.related.update(dict.fromkeys(x for x in subjects if x != subject))

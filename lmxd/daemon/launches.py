@@ -131,6 +131,7 @@ class Launches:
         self._forget(launched)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.plan.instance, failure=failure))
+        hit("exit_recorded")
 
     async def _load(self, launched: Launched) -> Failure | None:
         """From the start to the exit. None when it ended as told."""
@@ -144,6 +145,7 @@ class Launches:
             hit("loaded")
             launched.ready_at = time.monotonic()
             self._report(InstanceReady(at=launched.ready_at, instance=launched.plan.instance))
+            hit("ready_recorded")
         return await self._attend(launched)
 
     async def _attend(self, launched: Launched) -> Failure | None:

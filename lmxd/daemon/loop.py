@@ -13,7 +13,6 @@ from typing import Any
 
 from lmxd.config.file import load
 from lmxd.config.schema import Config
-from lmxd.config.section import GIB
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.admission import Admission
@@ -21,8 +20,10 @@ from lmxd.core.rules import Standing
 from lmxd.core.standing import is_lacking
 from lmxd.core.words import Ask, Phase
 from lmxd.daemon import audit
+from lmxd.daemon.access import Access
 from lmxd.daemon.answers import Answers
 from lmxd.daemon.catalog import Catalog, Size
+from lmxd.daemon.health import Health
 from lmxd.daemon.journal import Journal
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
@@ -43,6 +44,7 @@ from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.learned import Card
+from lmxd.failpoints import hit
 from lmxd.gateway.metrics import Metrics
 from lmxd.gguf.builds import family
 from lmxd.rpc.server import Listener
@@ -73,6 +75,8 @@ class Daemon:
         self.performer = Performer(self)
         self.launches = self.performer.launches
         self.journal = Journal()
+        self.access = Access(shared=where.shared)
+        self.health = Health(self)
         self.answers = Answers(self)
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
@@ -93,7 +97,7 @@ class Daemon:
         self.catalog = Catalog(config)
         self.engine = LlamaServer(config.engine.path)
         self.warnings = warnings
-        self._watcher = Watcher(probes, time.monotonic)
+        self.watcher = Watcher(probes, time.monotonic)
         self.catalog.peaks = self.peaks.sizes
         self.warnings += unknown_users(config)
         self.handle(e.PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
@@ -156,11 +160,13 @@ class Daemon:
     async def reload(self) -> list[str]:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
+        hit("reloading")
         old = self.catalog.config
         probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
         if config.metrics != old.metrics:
             warnings.append("metrics.listen takes effect when lmxd is restarted")
-        self._watcher.close()
+        self.watcher.close()
+        self.access.refresh()
         self._adopt(config, probes, warnings)
         await self.begin()
         self._ask_anew()
@@ -226,7 +232,7 @@ class Daemon:
     async def measure(self) -> None:
         """One look at the devices, told to the core."""
         pids = self.performer.pids()
-        look = await self._watcher.look({pid for mine in pids.values() for pid in mine})
+        look = await self.watcher.look({pid for mine in pids.values() for pid in mine})
         self._begun = look.begun
         self.measured = look.measurements
         gpu = self.catalog.config.gpu
@@ -273,15 +279,6 @@ class Daemon:
             await self.measure()
         if not self.catalog.is_warm(model, size):
             await asyncio.to_thread(self.catalog.read, model, size)
-
-    def summary(self) -> str:
-        """One line for the service manager."""
-        state = self.admission.state
-        books = ", ".join(
-            f"{(a.charged + a.reclaiming) / GIB:.1f}/{a.ceiling / GIB:.1f} GiB on {a.device}"
-            for a in state.ledger.accounts.values()
-        )
-        return f"{len(state.instances)} running, {len(state.queue)} queued, {books or 'no device'}"
 
     # the end
 

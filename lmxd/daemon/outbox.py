@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from lmxd.core.decisions import Decision
 from lmxd.store.rows import Change
 from lmxd.store.writer import Writer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,10 +50,17 @@ class Outbox:
             last.carried = last.carried or asyncio.get_running_loop().create_future()
             await asyncio.shield(last.carried)
 
+    def _carry_out(self, decision: Decision) -> None:
+        """What goes wrong with one must not keep the others from their turn."""
+        try:
+            self._perform(decision)
+        except Exception:
+            log.exception("%s was not carried out", decision)
+
     def _flush(self, _: object = None) -> None:
         while self._waiting and self._waiting[0].due:
             batch = self._waiting.popleft()
             for decision in batch.decisions:
-                self._perform(decision)
+                self._carry_out(decision)
             if batch.carried is not None:
                 batch.carried.set_result(None)

@@ -45,6 +45,8 @@ class Performer:
                 self.holds.end(decision.instance)
             case d.CheckActivity():
                 self.launches.check(decision.instance)
+            case d.ForgetInstance():
+                hit("reclaimed")
             case d.GrantLease():
                 launched = self.launches.get(decision.instance)
                 if launched is not None and launched.prompts is not None:

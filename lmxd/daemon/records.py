@@ -107,7 +107,7 @@ def _lease(x: Lease) -> LeaseRow:
         instance=x.instance,
         uid=x.owner.uid,
         pid=x.owner.pid,
-        gids="",
+        gids=json.dumps(x.owner.gids),
         hold=x.hold.value,
         slots=x.slots,
         size=x.size,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from lmxd.core import events as e
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Hold, Option, Owner
-from lmxd.daemon import access, owners
+from lmxd.daemon import owners
 from lmxd.daemon.answers import Waiting
 from lmxd.daemon.catalog import Size
 from lmxd.daemon.rules import max_priority
 from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 DEFAULT_TTL = 60.0
+
+
+def owner_of(connection: Connection) -> Owner:
+    """Who is at the other end, in the core's terms."""
+    peer = connection.peer
+    return Owner(uid=peer.uid, pid=peer.pid, connection=connection.id, gids=tuple(sorted(peer.groups)))
 
 
 class Requests:
@@ -39,6 +46,7 @@ class Requests:
             self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
         granted = await self._wait(connection, id, params, ask, size, params.deadline)
         assert isinstance(granted, m.Granted)
+        asyncio.get_running_loop().call_soon(hit, "grant_answered")
         return granted
 
     def size(self, connection: Connection, wish: m.Wish) -> Size:
@@ -46,7 +54,7 @@ class Requests:
         if wish.priority is not None:
             own = self._daemon.catalog.profile(wish.model).priority
             most = max(own, max_priority(self._daemon.catalog.config, connection.peer.uid))
-            if wish.priority > most and not access.is_admin(connection.peer):
+            if wish.priority > most and not self._daemon.access.is_admin(connection.peer):
                 raise LmxdError(
                     "not_permitted",
                     f"priority is {wish.priority}, but uid {connection.peer.uid} may ask for {most} at most",
@@ -101,6 +109,8 @@ class Requests:
         if key is not None and (had := self._daemon.admission.state.keys.get((peer.uid, key))):
             self._renew(connection, had, None)
             return self._answers.granted(had, waited=0.0)
+        hit("request_received")
+        self._require_ledger()
         hold = Hold(terms.hold)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
@@ -114,7 +124,7 @@ class Requests:
                 at=time.monotonic(),
                 ticket=ticket,
                 lease=lease,
-                owner=Owner(uid=peer.uid, pid=peer.pid, connection=connection.id),
+                owner=owner_of(connection),
                 ask=ask,
                 hold=hold,
                 ttl=ttl,
@@ -123,7 +133,14 @@ class Requests:
                 key=key,
             )
         )
+        hit("request_recorded")
         return await waiting.answer
+
+    def _require_ledger(self) -> None:
+        """Whoever asks now would wait for a disk, not for room."""
+        if why := self._daemon.health.unwritable:
+            remedy = f"make room in {self._daemon.where.state}, or mend the disk"
+            raise LmxdError("ledger_unwritable", f"the ledger cannot be written: {why}", remedy)
 
     def lease(self, connection: Connection, lease: str) -> Lease:
         """A lease that the caller may do something about."""
@@ -133,12 +150,13 @@ class Requests:
                 why = self._answers.ended[lease]
                 raise LmxdError("lease_ended", f"lease {lease} has ended: {why}", "make a new request", {"reason": why})
             raise LmxdError("unknown_lease", f"there is no lease {lease}", "lmxctl ps lists them")
-        access.require_owner(connection.peer, {found.owner.uid}, f"lease {lease}")
+        self._daemon.access.require_owner(connection.peer, {found.owner.uid}, f"lease {lease}")
         return found
 
     def release(self, connection: Connection, lease: str) -> m.Released:
         self.lease(connection, lease)
         self._daemon.handle(e.LeaseReleased(at=time.monotonic(), lease=lease))
+        hit("released")
         return m.Released(lease=lease)
 
     def renew(self, connection: Connection, params: m.RenewParams) -> m.Renewed:
@@ -154,11 +172,12 @@ class Requests:
         lost = lease.owner.connection not in self._daemon.listener.connections
         back = connection.id if lost and lease.owner.pid == connection.peer.pid else None
         self._daemon.handle(e.LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))
+        hit("renewed")
 
     def cancel(self, connection: Connection, ticket: str) -> m.Cancelled:
         found = self._daemon.admission.state.ticket(ticket)
         if found is None:
             raise LmxdError("unknown_ticket", f"there is no request {ticket} waiting", "lmxctl queue lists them")
-        access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
+        self._daemon.access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
         self._daemon.handle(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
         return m.Cancelled(ticket=ticket)

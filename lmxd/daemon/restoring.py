@@ -210,7 +210,7 @@ def _lease(row: LeaseRow) -> Lease:
     return Lease(
         id=row.id,
         instance=row.instance,
-        owner=Owner(uid=row.uid, pid=row.pid, connection=0),
+        owner=Owner(uid=row.uid, pid=row.pid, connection=0, gids=tuple(json.loads(row.gids))),
         hold=Hold(row.hold),
         slots=row.slots,
         size=row.size,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import pwd
 
-from lmxd.config.schema import Config, UserConfig
+from lmxd.config.schema import Config, GroupConfig, UserConfig
 from lmxd.config.section import GIB
 from lmxd.core.rules import Policy, Quota
 
@@ -24,14 +25,17 @@ def policy_of(config: Config) -> Policy:
         grace=own.grace,
         cut=own.cut_generations,
         default=_quota(config.users.get(DEFAULT, UserConfig())),
+        group_quotas={gid: _quota(group) for name, group in config.groups.items() if (gid := gid_of(name)) is not None},
         quotas={uid: _quota(user) for name, user in config.users.items() if (uid := uid_of(name)) is not None},
     )
 
 
 def unknown_users(config: Config) -> list[str]:
     """Warnings for names that are nobody's here."""
-    names = [name for name in config.users if name != DEFAULT and uid_of(name) is None]
-    return [f"users.{name}: there is no user of that name" for name in names]
+    users = [name for name in config.users if name != DEFAULT and uid_of(name) is None]
+    groups = [name for name in config.groups if gid_of(name) is None]
+    found = [f"users.{name}: there is no user of that name" for name in users]
+    return found + [f"groups.{name}: there is no group of that name" for name in groups]
 
 
 def max_priority(config: Config, uid: int) -> int:
@@ -49,9 +53,18 @@ def uid_of(name: str) -> int | None:
         return None
 
 
-def _quota(user: UserConfig) -> Quota:
+def gid_of(name: str) -> int | None:
+    if name.isdecimal():
+        return int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _quota(user: UserConfig | GroupConfig) -> Quota:
     return Quota(
-        weight=user.weight,
+        weight=user.weight if isinstance(user, UserConfig) else 1.0,
         max_bytes=None if user.max_memory_gb is None else int(user.max_memory_gb * GIB),
         max_leases=user.max_leases,
         max_waiting=user.max_waiting,

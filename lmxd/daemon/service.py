@@ -16,11 +16,12 @@ from lmxd.core import events as e
 from lmxd.core.invariants import broken
 from lmxd.core.state import State
 from lmxd.core.words import Hold
-from lmxd.daemon import access, explaining, owners, views
+from lmxd.daemon import explaining, owners, views
 from lmxd.daemon.catalog import Size
 from lmxd.daemon.requests import Requests
 from lmxd.daemon.views import explain
 from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
 from lmxd.instances.logs import tail
 from lmxd.rpc import estimates as es
 from lmxd.rpc import explanations as x
@@ -28,6 +29,7 @@ from lmxd.rpc import framing, methods
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import owners as o
+from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
 if TYPE_CHECKING:
@@ -74,8 +76,8 @@ class Service:
             "status": lambda c, i, p: self._status(),
             "devices": lambda c, i, p: self._all_devices(),
             "why": lambda c, i, p: self._why(p.device),
-            "instances": lambda c, i, p: m.Instances(instances=views.instances(self._state(), daemon.performer)),
-            "queue": lambda c, i, p: self._queue(),
+            "instances": lambda c, i, p: m.Instances(instances=views.instances(daemon, c.peer)),
+            "queue": lambda c, i, p: self._queue(c),
             "models": lambda c, i, p: self._models(),
             "estimate": lambda c, i, p: self._estimate(p),
             "estimates": lambda c, i, p: views.estimates(daemon.observations.learned, daemon.catalog),
@@ -87,6 +89,9 @@ class Service:
             "watch": lambda c, i, p: self._watch(c),
         }
 
+    def admits(self, peer: Peer) -> bool:
+        return self._daemon.access.admits(peer)
+
     def keeps(self, connection: Connection) -> bool:
         if connection.id in self._answers.watching:
             return True
@@ -96,16 +101,18 @@ class Service:
     def left(self, connection: Connection) -> None:
         self._answers.watching.pop(connection.id, None)
         self._daemon.handle(e.ClientLeft(at=time.monotonic(), connection=connection.id))
+        hit("client_left")
 
     def _stop(self, connection: Connection, instance: str) -> m.Stopped:
-        access.require_admin(connection.peer, "stop an instance")
+        self._daemon.access.require_admin(connection.peer, f"stop {instance}")
         if instance not in self._state().instances:
             raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
         self._daemon.handle(e.StopRequested(at=time.monotonic(), instance=instance))
         return m.Stopped(instance=instance)
 
     def _drain(self, connection: Connection, params: m.DrainParams) -> m.Drained:
-        access.require_admin(connection.peer, "drain lmxd")
+        self._daemon.access.require_admin(connection.peer, "drain lmxd")
+        hit("draining")
         at = time.monotonic()
         self._daemon.handle(e.DrainEnded(at=at) if params.end else e.DrainRequested(at=at, now=params.now))
         state = self._state()
@@ -114,9 +121,11 @@ class Service:
     def _logs(self, connection: Connection, params: m.LogsParams) -> m.Logs:
         path = self._daemon.launches.log_path(params.instance)
         known = params.instance in self._state().instances or params.instance in self._answers.users
-        if not known and not (access.is_admin(connection.peer) and "/" not in params.instance and path.exists()):
+        if not known and not (
+            self._daemon.access.is_admin(connection.peer) and "/" not in params.instance and path.exists()
+        ):
             raise LmxdError("unknown_instance", f"there is no instance {params.instance}", "lmxctl ps lists them")
-        access.require_owner(
+        self._daemon.access.require_owner(
             connection.peer, self._answers.users.get(params.instance, set()), f"the log of {params.instance}"
         )
         return m.Logs(instance=params.instance, lines=tail(path, params.lines))
@@ -135,8 +144,8 @@ class Service:
     async def _all_devices(self) -> m.Devices:
         return m.Devices(devices=await self._devices())
 
-    def _queue(self) -> m.Queue:
-        return m.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._state()))
+    def _queue(self, connection: Connection) -> m.Queue:
+        return m.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._daemon, connection.peer))
 
     async def _plan(self, connection: Connection, params: x.PlanParams) -> x.Planned:
         size = self._requests.size(connection, params)
@@ -144,7 +153,7 @@ class Service:
         return explaining.plan(self._daemon, connection.peer, params, size)
 
     async def _reload(self, connection: Connection) -> m.Reloaded:
-        access.require_admin(connection.peer, "reload the configuration")
+        self._daemon.access.require_admin(connection.peer, "reload the configuration")
         return m.Reloaded(path=str(self._daemon.config_path), warnings=await self._daemon.reload())
 
     def _watch(self, connection: Connection) -> m.Watching:
@@ -159,7 +168,7 @@ class Service:
         return owners.why(self._state(), performer, found, foreign)
 
     async def _yield(self, connection: Connection, params: h.YieldParams) -> h.Yielded:
-        access.require_admin(connection.peer, "have a device yielded")
+        self._daemon.access.require_admin(connection.peer, "have a device yielded")
         await self._daemon.measure()
         measured = self._daemon.measured
         if params.device is None and len(measured) > 1:
@@ -174,7 +183,7 @@ class Service:
         return h.Yielded(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
 
     def _unyield(self, connection: Connection, id: str) -> h.YieldOver:
-        access.require_admin(connection.peer, "end a yield")
+        self._daemon.access.require_admin(connection.peer, "end a yield")
         if not any(id in a.yields for a in self._state().ledger.accounts.values()):
             raise LmxdError("unknown_id", f"there is no yield {id}", "it may be over already")
         self._daemon.handle(e.YieldEnded(at=time.monotonic(), id=id))
@@ -195,7 +204,7 @@ class Service:
             waiting=len(state.queue),
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
-            warnings=self._daemon.warnings,
+            warnings=[*self._daemon.warnings, *self._daemon.health.faults()],
         )
 
     async def _models(self) -> m.Models:
@@ -222,7 +231,7 @@ class Service:
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
 
     def _forget(self, connection: Connection, params: es.ForgetParams) -> es.Forgotten:
-        access.require_admin(connection.peer, "forget what was learned")
+        self._daemon.access.require_admin(connection.peer, "forget what was learned")
         count = self._daemon.observations.forget(
             lambda o: params.model in (None, o.model) and params.card in (None, o.card.name)
         )

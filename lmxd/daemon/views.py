@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from lmxd.config.section import GIB
 from lmxd.core import placement
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.forecast import Forecast, dates, starting
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.reports import blockers
 from lmxd.core.state import State
 from lmxd.core.words import Refusal, Shortfall
 from lmxd.daemon.catalog import Catalog, Size
-from lmxd.daemon.performer import Performer
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned
@@ -22,6 +22,10 @@ from lmxd.rpc import estimates as es
 from lmxd.rpc import framing
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
+from lmxd.rpc.peer import Peer
+
+if TYPE_CHECKING:
+    from lmxd.daemon.loop import Daemon
 
 
 def devices(state: State, measured: Sequence[Measurement]) -> list[m.Device]:
@@ -50,18 +54,21 @@ def _device(state: State, found: Measurement) -> m.Device:
     )
 
 
-def instances(state: State, performer: Performer) -> list[m.Instance]:
-    return [_instance(state, performer, i) for i in state.instances.values()]
+def instances(daemon: Daemon, peer: Peer) -> list[m.Instance]:
+    """All of them, as bytes; the rest only to whom it concerns."""
+    return [_instance(daemon, peer, i) for i in daemon.admission.state.instances.values()]
 
 
-def _instance(state: State, performer: Performer, i: Instance) -> m.Instance:
-    launched = performer.launches.get(i.id)
+def _instance(daemon: Daemon, peer: Peer, i: Instance) -> m.Instance:
+    state, launched = daemon.admission.state, daemon.launches.get(i.id)
+    leases = [_lease(daemon, peer, x) for x in i.leases.values()]
+    mine = daemon.access.is_admin(peer) or any(x.lease for x in leases)
     return m.Instance(
         instance=i.id,
         model=i.ask.profile,
         phase=i.phase.value,
-        pid=performer.pid(i.id),
-        endpoint=launched.endpoint.url if launched and launched.endpoint else None,
+        pid=daemon.performer.pid(i.id) if mine else None,
+        endpoint=launched.endpoint.url if mine and launched and launched.endpoint else None,
         ctx=i.ask.context,
         slots=i.ask.spread,
         busy=i.busy,
@@ -72,43 +79,58 @@ def _instance(state: State, performer: Performer, i: Instance) -> m.Instance:
         promised=dict(i.demand),
         measured=state.ledger.measured(i.id),
         charged=state.ledger.charge(i.id),
-        leases=[
-            m.LeaseInfo(
-                lease=x.id,
-                uid=x.owner.uid,
-                pid=x.owner.pid,
-                hold=x.hold.value,
-                slots=x.slots,
-                age=state.now - x.granted_at,
-                expires_in=None if x.expires_at is None else x.expires_at - state.now,
-            )
-            for x in i.leases.values()
-        ],
+        leases=leases,
     )
 
 
-def queue(state: State) -> list[m.Ticket]:
+def _lease(daemon: Daemon, peer: Peer, x: Lease) -> m.LeaseInfo:
+    if not daemon.access.sees(peer, x.owner.uid):
+        return m.LeaseInfo(bytes=x.size, slots=x.slots)
+    now = daemon.admission.state.now
+    return m.LeaseInfo(
+        bytes=x.size,
+        lease=x.id,
+        uid=x.owner.uid,
+        pid=x.owner.pid,
+        hold=x.hold.value,
+        slots=x.slots,
+        age=now - x.granted_at,
+        expires_in=None if x.expires_at is None else x.expires_at - now,
+    )
+
+
+_Place: TypeAlias = tuple[Ticket, int, float | None, tuple[str, ...]]
+"""Position, expected time, and whom it waits for."""
+
+
+def queue(daemon: Daemon, peer: Peer) -> list[m.Ticket]:
     """Those that start first, then those that wait, in order."""
-    begun = [_ticket(state, t, 0, starting(state, t), ()) for i in state.instances.values() for t in i.tickets.values()]
+    state = daemon.admission.state
+    found: list[_Place] = [(t, 0, starting(state, t), ()) for i in state.instances.values() for t in i.tickets.values()]
     waiting, forecast = list(state.queue), Forecast(state)
     dated = enumerate(zip(waiting, dates(state, waiting), strict=True), start=1)
-    return begun + [_ticket(state, t, n, eta, blockers(state, t, forecast)) for n, (t, eta) in dated]
+    found += [(t, n, eta, blockers(state, t, forecast)) for n, (t, eta) in dated]
+    return [_ticket(daemon, peer, *each) for each in found]
 
 
-def _ticket(state: State, t: Ticket, position: int, eta: float | None, waits_for: Iterable[str]) -> m.Ticket:
-    return m.Ticket(
-        ticket=t.id,
-        model=t.ask.profile,
-        uid=t.owner.uid,
-        pid=t.owner.pid,
-        position=position,
-        priority=t.ask.priority,
-        waited=state.now - t.asked_at,
-        eta=eta,
-        waits_for=list(waits_for),
-        instance=t.instance,
-        shortfalls=shortfalls(placement.shortfalls(state, t.ask.options)) if position else [],
-    )
+def _ticket(
+    daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | None, waits_for: tuple[str, ...]
+) -> m.Ticket:
+    state = daemon.admission.state
+    view = m.Ticket(position=position, waited=state.now - t.asked_at, eta=eta, bytes=t.ask.need)
+    if not daemon.access.sees(peer, t.owner.uid):
+        return view
+    mine = {
+        "ticket": t.id,
+        "model": t.ask.profile,
+        "uid": t.owner.uid,
+        "pid": t.owner.pid,
+        "priority": t.ask.priority,
+        "waits_for": list(waits_for),
+        "instance": t.instance,
+        "shortfalls": shortfalls(placement.shortfalls(state, t.ask.options)) if position else [],
+    }
+    return view.model_copy(update=mine)
 
 
 def progress(decision: ReportProgress, request: framing.Id) -> n.Progress:

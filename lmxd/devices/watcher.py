@@ -34,6 +34,7 @@ class Watcher:
         self._deadline = deadline
         self._last: tuple[Measurement, ...] = ()
         self._turn = asyncio.Lock()
+        self._late = False
         self._pending: asyncio.Future[Look] | None = None
         self._jobs: queue.SimpleQueue[tuple[asyncio.Future[Look], Set[int]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -50,10 +51,16 @@ class Watcher:
                 self._thread.start()
             self._jobs.put((self._pending, pids))
             await asyncio.wait((self._pending,), timeout=self._deadline)
-            if not self._pending.done():
+            self._late = not self._pending.done()
+            if self._late:
                 return self._unanswered(begun)
             self._last = self._pending.result().measurements
             return self._pending.result()
+
+    @property
+    def hanging(self) -> bool:
+        """Whether a look was not answered in time, and still is not."""
+        return self._late and self._pending is not None and not self._pending.done()
 
     def close(self) -> None:
         """End the thread, when it next comes back from a look."""

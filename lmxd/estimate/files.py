@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from lmxd.gguf.split import part_names, part_number
 _Key = tuple[str, int, int, int, int]
 _models: dict[_Key, Model] = {}
 _MAX_REMEMBERED = 256
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+"""Opening never waits, whatever the name has come to stand for."""
 
 
 def read_model(path: Path) -> Model:
@@ -74,8 +77,11 @@ def read_file(path: Path) -> Header:
     """The header of one file. LmxdError as for ``read_model``."""
     identity(path)
     try:
-        with path.open("rb") as file:
-            return read_header(file, os.fstat(file.fileno()).st_size)
+        with open(os.open(path, _READ), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):  # it was one when it was looked at
+                raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
+            return read_header(file, found.st_size)
     except HeaderError as error:
         raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
     except OSError as error:

@@ -50,7 +50,7 @@ class Metrics:
         """Count one decision, as it is carried out."""
         match decision:
             case d.GrantLease():
-                self._answered(self._state.instances[decision.instance].ask.profile, "granted", decision.waited)
+                self._answered(decision.profile, "granted", decision.waited)
                 self._observe_launch(decision.instance)
             case d.RefuseLease():
                 self._answered(decision.ask.profile, decision.refusal.code, decision.waited)
@@ -67,7 +67,9 @@ class Metrics:
 
     def _observe_launch(self, name: str) -> None:
         """Its first grant is when an instance becomes ready for somebody."""
-        instance = self._state.instances[name]
+        instance = self._state.instances.get(name)
+        if instance is None:
+            return  # it is gone again
         if name not in self._measured and instance.ready_at is not None:
             self._measured.add(name)
             self._launch.labels(instance.ask.profile).observe(instance.ready_at - instance.started_at)

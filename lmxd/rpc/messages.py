@@ -181,12 +181,15 @@ class Devices(Result):
 
 
 class LeaseInfo(Result):
-    lease: str
-    uid: int
-    pid: int
-    hold: str
+    """Of another user's lease only the bytes and the slots are said."""
+
+    bytes: int = Field(description="the part of the instance that its holder accounts for")
     slots: int
-    age: float
+    lease: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    hold: str | None = None
+    age: float | None = None
     expires_in: float | None = None
 
 
@@ -214,10 +217,13 @@ class Instances(Result):
 
 
 class Ticket(Result):
-    ticket: str
-    model: str
-    uid: int
-    pid: int
+    """Of another user's request only its place, its bytes and its times are said."""
+
+    ticket: str | None = None
+    model: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    bytes: int = Field(description="what a new instance for it would take of a device")
     position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
     priority: int = 0
     waited: float

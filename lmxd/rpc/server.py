@@ -18,8 +18,8 @@ from lmxd.rpc.messages import Params
 from lmxd.rpc.methods import METHODS
 from lmxd.rpc.peer import Peer, peer_of
 
-MAX_CONNECTIONS = 1024
-MAX_CONNECTIONS_PER_UID = 512
+MAX_CONNECTIONS = 4096
+MAX_CONNECTIONS_PER_UID = 2048
 MAX_IN_FLIGHT = 32
 MAX_UNREAD = 256 * 1024
 _HALF_CLOSED_CHECK = 0.5
@@ -31,6 +31,10 @@ class Service(Protocol):
     """What the daemon does about calls. Raising LmxdError answers with an error."""
 
     def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[BaseModel]: ...
+
+    def admits(self, peer: Peer) -> bool:
+        """Whether a peer may ask for anything at all."""
+        ...
 
     def keeps(self, connection: Connection) -> bool:
         """Whether the connection still has something to wait for when no call is in flight."""
@@ -51,12 +55,15 @@ class Listener:
     def __call__(self) -> Connection:
         return Connection(self, next(self._ids))
 
-    def admit(self, connection: Connection) -> str | None:
-        """Count a connection in, or say why there are too many."""
+    def admit(self, connection: Connection) -> LmxdError | None:
+        """Count a connection in, or say why not."""
+        uid = connection.peer.uid
+        if not self.service.admits(connection.peer):
+            return LmxdError("not_permitted", f"uid {uid} may not use lmxd", "join the group lmxd")
         if len(self.connections) >= MAX_CONNECTIONS:
-            return f"lmxd has {MAX_CONNECTIONS} connections already"
-        if self._per_uid[connection.peer.uid] >= MAX_CONNECTIONS_PER_UID:
-            return f"uid {connection.peer.uid} has {MAX_CONNECTIONS_PER_UID} connections already"
+            return LmxdError("too_many", f"lmxd has {MAX_CONNECTIONS} connections already", "close some")
+        if self._per_uid[uid] >= MAX_CONNECTIONS_PER_UID:
+            return LmxdError("too_many", f"uid {uid} has {MAX_CONNECTIONS_PER_UID} connections already", "close some")
         self._per_uid[connection.peer.uid] += 1
         self.connections[connection.id] = connection
         return None
@@ -94,7 +101,7 @@ class Connection(asyncio.Protocol):
         self.peer = peer_of(transport.get_extra_info("socket"))
         self._transport.set_write_buffer_limits(high=MAX_UNREAD)
         if why := self._listener.admit(self):
-            self._refuse_and_close(framing.REFUSED, why, {"code": "too_many"})
+            self._refuse_and_close(framing.REFUSED, why.message, {"code": why.code, "remedy": why.remedy})
             return
         self.open = True
 

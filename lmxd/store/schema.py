@@ -27,7 +27,7 @@ MIGRATIONS: Final = (
     ALTER TABLE instances ADD COLUMN work REAL NOT NULL DEFAULT 0;
     ALTER TABLE instances ADD COLUMN prompted REAL NOT NULL DEFAULT 0;
     ALTER TABLE leases ADD COLUMN key TEXT;
-    ALTER TABLE leases ADD COLUMN gids TEXT NOT NULL DEFAULT '';
+    ALTER TABLE leases ADD COLUMN gids TEXT NOT NULL DEFAULT '[]';
     """,
 )
 """By version, from 1: user_version of the database says how many were applied."""

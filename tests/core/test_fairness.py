@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from core.world import GIB, Gpu, World
+from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
@@ -289,3 +289,20 @@ def test_a_lease_that_is_older_than_usual_is_expected_to_last_as_long_again() ->
     world.seen("a#1", busy=True, worked=True)
     waiting = world.ask("b", 20)
     assert told(world, waiting).eta == pytest.approx(190 + 7, abs=3)
+
+
+def test_a_groups_quota_binds_its_members_together() -> None:
+    world = World(group_quotas={7: Quota(max_leases=2, max_bytes=12 * GIB)})
+    first, second = world.ask("a", 4, uid=1, gids=(7,)), world.ask("b", 4, uid=2, gids=(7, 8))
+    third, other = world.ask("c", 4, uid=3, gids=(7,)), world.ask("d", 4, uid=4, gids=(8,))
+    for name in ("a#1", "b#1", "d#1"):
+        world.ready(name)
+    assert world.granted() == [first, second, other]
+    assert world.waiting() == [third], "its group has two leases already"
+    told = [x.waits_for for x in world.log if isinstance(x, d.ReportProgress) and x.ticket == third and x.position]
+    assert told[-1] == ("group 7 has 2 of at most 2 leases",)
+    world.happen(e.LeaseReleased(at=world.now, lease=lease_of(first)))
+    world.ready("c#1")
+    assert third in world.granted()
+    large = world.ask("e", 13, uid=1, gids=(7,))
+    assert world.refused()[large] == "over_quota", "more than the group may ever have"

@@ -28,6 +28,7 @@ class Histories(RuleBasedStateMachine):
             min_residency=2.0,
             grace=5.0,
             quotas={3: Quota(max_leases=2, max_waiting=1, max_bytes=20 * GIB, weight=2.0)},
+            group_quotas={100: Quota(max_leases=3, max_bytes=30 * GIB)},
         )
 
     def _instance(self, data: st.DataObject, *phases: Phase) -> str | None:
@@ -68,6 +69,7 @@ class Histories(RuleBasedStateMachine):
             model if kind != "hold" else "hold",
             SIZES[model],
             uid=uid,
+            gids=(100,) if uid > 1 else (),
             share=share,
             deadline=deadline,
             external=kind == "hold",
@@ -193,7 +195,7 @@ class Histories(RuleBasedStateMachine):
         if len(state.queue):
             head = state.queue.head
             assert head is not None
-            if state.shares.within(head.owner.uid, head.ask.portion, state.policy) is None:
+            if state.shares.within(head.owner, head.ask.portion, state.policy) is None:
                 assert not any(state.ledger.fits(option.demand) for option in head.ask.options)
                 assert not any(i.serves(head.ask) for i in state.instances.values())
 

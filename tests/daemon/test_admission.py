@@ -12,7 +12,6 @@ import pytest
 from devices.fake_nvml import Card, FakeNvml
 from house import House, card, http, model
 
-from lmxd.daemon import access
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
 from lmxd.rpc import explanations as x
@@ -157,7 +156,7 @@ async def test_a_class_above_ones_own_is_for_administrators(tmp_path: Path, monk
     users = {"default": {"max_priority": 2}}
     async with house(tmp_path, users=users).open() as h, h.client() as lmxd:
         assert await lmxd.request("a", priority=50)
-        monkeypatch.setattr(access, "is_admin", lambda peer: False)
+        monkeypatch.setattr(h.daemon.access, "is_admin", lambda peer: False)
         with pytest.raises(LmxdError, match="may ask for 2 at most") as refused:
             await lmxd.request("b", priority=3)
         assert refused.value.code == "not_permitted"

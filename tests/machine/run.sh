@@ -13,7 +13,7 @@ fi
 (cd "$here" && VERSION=0.1.0 contrib/deb/build.sh && VERSION=0.1.1 contrib/deb/build.sh) >"$work/build.log" 2>&1
 rm -rf "$root/try"
 install -d "$root/try"
-cp "$here"/build/lmxd_0.1.[01]_amd64.deb "$here/tests/machine/inside.sh" "$root/try/"
+cp "$here"/build/lmxd_0.1.[01]_amd64.deb "$here/tests/machine/inside.sh" "$here/tests/fake_llama_server.py" "$root/try/"
 cp "$model" "$root/try/model.gguf"
 cat >"$root/etc/systemd/system/try.service" <<'UNIT'
 [Unit]
@@ -38,5 +38,5 @@ accel=tcg
 [ ! -w /dev/kvm ] || ! grep -qE 'vmx|svm' /proc/cpuinfo || accel=kvm
 qemu-system-x86_64 -M q35 -accel "$accel" -cpu max -smp 2 -m 3072 -nographic -no-reboot \
     -kernel "$root"/boot/vmlinuz-* -initrd "$root"/boot/initrd.img-* -append 'root=/dev/vda rw console=ttyS0 quiet' \
-    -drive "file=$work/disk.img,format=raw,if=virtio" -nic none </dev/null | tr -d '\r' | tee "$work/console.log" | grep -aE '^(ok|not ok|#|---)'
+    -drive "file=$work/disk.img,format=raw,if=virtio" -nic none </dev/null | stdbuf -o0 tr -d '\r' | tee "$work/console.log" | grep --line-buffered -aE '^(ok|not ok|#|---)'
 grep -qa '^--- all done' "$work/console.log" && ! grep -qa '^not ok' "$work/console.log"

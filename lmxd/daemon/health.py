@@ -1,0 +1,54 @@
+"""Whether the daemon can do its work: the ledger is written, the devices answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from lmxd.config.section import GIB
+
+if TYPE_CHECKING:
+    from lmxd.daemon.loop import Daemon
+
+_STALE: Final = 5.0
+"""Seconds after which what waits to be written is held to be stuck."""
+
+
+class Health:
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong just now, in sentences. Because of it, nothing new may be promised."""
+        writer = self._daemon.outbox.writer
+        if self.unwritable is not None:
+            yield f"the ledger cannot be written: {self.unwritable}"
+        if writer is not None and writer.damaged is not None:
+            yield f"the ledger was damaged: {writer.damaged}"
+        if self._daemon.watcher.hanging:
+            yield "the devices do not answer"
+
+    @property
+    def unwritable(self) -> str | None:
+        """Why nothing gets onto the disk, if that is so."""
+        writer = self._daemon.outbox.writer
+        if writer is None or writer.pending_since is None:
+            return None
+        waits = time.monotonic() - writer.pending_since
+        return writer.failing or (f"nothing was written for {waits:.0f} s" if waits > _STALE else None)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether devices are measured and the ledger is written as they should be."""
+        return self.unwritable is None and not self._daemon.watcher.hanging
+
+    def summary(self) -> str:
+        """One line for the service manager."""
+        state = self._daemon.admission.state
+        books = ", ".join(
+            f"{(a.charged + a.reclaiming) / GIB:.1f}/{a.ceiling / GIB:.1f} GiB on {a.device}"
+            for a in state.ledger.accounts.values()
+        )
+        faults = "".join(f"; {fault}" for fault in self.faults())
+        return f"{len(state.instances)} running, {len(state.queue)} queued, {books or 'no device'}{faults}"

@@ -1,0 +1,63 @@
+"""Which files the daemon opens as models: regular ones, in directories that the configuration names.
+
+A directory is named by ``model_dir``, ``model_dirs``, or an absolute ``path`` of a profile. Links are followed only to
+where those lead, so that whoever can write into one of them gains nothing outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from lmxd.config.schema import Config
+from lmxd.errors import LmxdError
+from lmxd.gguf.split import MAX_PARTS, part_names, part_number
+
+
+class ModelFiles:
+    def __init__(self, config: Config) -> None:
+        paths = [p.path.expanduser() for p in config.models.values() if p.path is not None]
+        named = [path.parent for path in paths if path.is_absolute() and ".." not in path.parts]
+        self._model_dir = config.model_dir
+        self._allowed = list(_resolved([config.model_dir, *config.model_dirs, *named]))
+
+    def at(self, path: Path) -> Path:
+        """``path`` below model_dir, or an absolute one; all parts of a split model are looked at.
+
+        LmxdError ``model_file_missing`` if there is no such file, ``model_file_forbidden`` if it is
+        somewhere else, or not a file.
+        """
+        found = self._model_dir / path.expanduser()
+        try:
+            found = found.parent.resolve(strict=True) / found.name
+        except (OSError, RuntimeError):
+            return found  # whoever opens it says what is wrong
+        for part in _parts(found):
+            self._check(part, found)
+        return found
+
+    def _check(self, part: Path, path: Path) -> None:
+        try:
+            real = part.resolve(strict=True)
+        except (OSError, RuntimeError):
+            return
+        if not any(real.is_relative_to(directory) for directory in self._allowed):
+            remedy = f"put it there, or add {real.parent} to model_dirs"
+            where = f"{path} is {real}" if part == path else f"{part}, a part of {path.name}, is {real}"
+            raise LmxdError("model_file_forbidden", f"{where}, which is in no directory for models", remedy)
+        if not real.is_file():
+            raise LmxdError("model_file_forbidden", f"{path} is not a regular file", "name a GGUF file")
+
+
+def _parts(path: Path) -> list[Path]:
+    part = part_number(path.name)
+    if part is None or not 1 <= part[1] <= MAX_PARTS:
+        return [path]
+    return [Path(name) for name in part_names(str(path), part[1])]
+
+
+def _resolved(directories: Iterable[Path]) -> Iterable[Path]:
+    for directory in directories:
+        with suppress(OSError, RuntimeError):
+            yield directory.expanduser().resolve(strict=True)

@@ -1,0 +1,276 @@
+"""Who may do what and see what, which files are opened, and what an engine is told of its surroundings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from house import House, model
+
+from lmxd.config.file import parse
+from lmxd.daemon.access import Access
+from lmxd.daemon.catalog import Catalog
+from lmxd.errors import LmxdError
+from lmxd.rpc import explanations as x
+from lmxd.rpc import messages as m
+from lmxd.rpc import server
+from lmxd.rpc.peer import Peer
+
+HALF = {"estimated_memory_gb": 0.4, "slots": 2}
+ANNA, BEN, CHIEF, STRANGER = 2001, 2002, 2003, 2004
+MEMBERS, ADMINS, STUDENTS = 3001, 3002, 3003
+Become = Callable[..., None]
+
+
+def house(tmp_path: Path, **sections: object) -> House:
+    rooms = {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {"a": HALF, "b": HALF, "c": HALF}}
+    return House(tmp_path, **(rooms | sections))
+
+
+@pytest.fixture
+def become(monkeypatch: pytest.MonkeyPatch) -> Become:
+    """From here on, who connects is somebody else to the daemon: what the kernel would say of another process."""
+
+    def become(uid: int, *gids: int) -> None:
+        monkeypatch.setattr(server, "peer_of", lambda sock: Peer(os.getpid(), uid, uid, frozenset((uid, *gids))))
+
+    return become
+
+
+def system_wide(h: House) -> None:
+    """As if it were the system's daemon, with its two groups."""
+    h.daemon.access = access = Access(shared=True)
+    access._members, access._admins = MEMBERS, ADMINS
+
+
+async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_path: Path, become: Become) -> None:
+    async with house(tmp_path).open() as h:
+        system_wide(h)
+        become(STRANGER)
+        async with h.client(patience=0) as lmxd:
+            with pytest.raises(LmxdError):
+                await lmxd.status()
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            lease = await anna.request("a", hold="explicit")
+            for method, params in (
+                ("stop", {"instance": lease.instance}),
+                ("drain", {}),
+                ("reload", {}),
+                ("yield", {"bytes": 1}),
+                ("unyield", {"id": "y"}),
+                ("forget", {}),
+            ):
+                with pytest.raises(LmxdError) as refused:
+                    await anna.call(method, m.Nothing, **params)
+                assert (refused.value.code, refused.value.exit_status) == ("not_permitted", 77), method
+        become(CHIEF, ADMINS)
+        async with h.client() as chief:
+            assert (await chief.call("drain", m.Drained)).leases == 1
+            assert not (await chief.call("drain", m.Drained, end=True)).draining
+            assert (await chief.call("stop", m.Stopped, instance=lease.instance)).instance == lease.instance
+
+
+def test_the_user_that_a_system_daemon_runs_as_is_nobody_special() -> None:
+    """Its engines run as that user, too."""
+    mine = Peer(1, 4242, 4242, frozenset((4242,)))
+    access = Access(shared=True)
+    access._members, access._admins = MEMBERS, ADMINS
+    assert not access.admits(mine)
+    assert access.admits(Peer(1, 0, 0, frozenset((0,))))
+    assert not Access(shared=False).admits(mine)
+    assert Access(shared=False).is_admin(Peer(1, os.getuid(), 0, frozenset()))
+
+
+async def test_of_other_users_leases_only_the_bytes_are_seen(tmp_path: Path, become: Become) -> None:
+    async with house(tmp_path).open() as h:
+        system_wide(h)
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            hers = await anna.request("a")
+            alone = await anna.request("b")
+            become(BEN, MEMBERS)
+            seen: list[dict[str, object]] = []
+            async with h.client(on_notification=lambda _, params: seen.append(params)) as ben:
+                await ben.call("watch", m.Watching)
+                his = await ben.request("a")
+                assert his.instance == hers.instance
+                found = {i.instance: i for i in (await ben.instances()).instances}
+                shared, other = found[his.instance], found[alone.instance]
+                assert [x.lease for x in shared.leases] == [None, his.lease]
+                assert shared.leases[0] == m.LeaseInfo(bytes=int(0.4 * 2**30) // 2, slots=1)
+                assert shared.pid is not None
+                assert (other.pid, other.endpoint) == (None, None)
+                assert other.charged == {"host": int(0.4 * 2**30)}
+                for lease in (hers.lease, alone.lease):
+                    for method in ("release", "renew"):
+                        with pytest.raises(LmxdError, match="belongs to another user"):
+                            await ben.call(method, m.Released, lease=lease)
+                with pytest.raises(LmxdError, match="belongs to another user"):
+                    await ben.call("explain", x.Explained, id=hers.lease)
+                steps = (await ben.call("explain", x.Explained, id=his.instance)).steps
+                assert any(his.lease in step.text for step in steps)
+                assert not any(hers.lease in step.text for step in steps)
+                seen.clear()
+                await anna.release(hers.lease)
+                await h.until(lambda: any(event.get("event") == "EndLease" for event in seen))
+                assert hers.lease not in str(seen)
+
+
+async def test_of_other_users_requests_only_place_and_bytes_are_seen(tmp_path: Path, become: Become) -> None:
+    async with house(tmp_path).open() as h:
+        system_wide(h)
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            for name in "ab":
+                await anna.request(name)
+            third = asyncio.create_task(anna.request("c"))
+            await h.until(lambda: len(h.state.queue) == 1)
+            become(BEN, MEMBERS)
+            async with h.client() as ben:
+                (ticket,) = (await ben.queue()).tickets
+                assert (ticket.ticket, ticket.model, ticket.uid, ticket.pid, ticket.waits_for) == (None,) * 4 + ([],)
+                assert (ticket.position, ticket.bytes) == (1, int(0.4 * 2**30))
+                (name,) = h.state.tickets
+                with pytest.raises(LmxdError, match="belongs to another user"):
+                    await ben.cancel(name)
+            third.cancel()
+
+
+async def test_the_members_of_a_group_share_its_quota(tmp_path: Path, become: Become) -> None:
+    groups = {str(STUDENTS): {"max_leases": 1}}
+    async with house(tmp_path, groups=groups).open() as h:
+        system_wide(h)
+        become(ANNA, MEMBERS, STUDENTS)
+        async with h.client() as anna:
+            await anna.request("a")
+            become(BEN, MEMBERS, STUDENTS)
+            async with h.client() as ben:
+                with pytest.raises(LmxdError, match=f"group {STUDENTS} has 1 of at most 1 leases") as refused:
+                    await ben.request("b", wait=0)
+                assert refused.value.code == "over_quota"
+            become(CHIEF, MEMBERS)
+            async with h.client() as other:
+                assert await other.request("b")
+
+
+async def test_every_grant_refusal_and_act_is_in_the_log(
+    tmp_path: Path, become: Become, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lmxd.audit")
+    async with house(tmp_path).open() as h:
+        system_wide(h)
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            lease = await anna.request("a")
+            with pytest.raises(LmxdError):
+                await anna.request("a", ctx=32768, slots=200, wait=0)
+            with pytest.raises(LmxdError):
+                await anna.call("drain", m.Drained)
+            become(0)
+            async with h.client() as root:
+                await root.call("stop", m.Stopped, instance=lease.instance)
+    said = [r.getMessage() for r in caplog.records if r.name == "lmxd.audit"]
+    pid = os.getpid()
+    assert f"grant {lease.lease} on a#1 to uid {ANNA} pid {pid}" in said
+    assert any(line.startswith(f"refuse a to uid {ANNA} pid {pid}: never_fits: ") for line in said)
+    assert f"uid {ANNA} pid {pid} may not drain lmxd" in said
+    assert f"uid 0 pid {pid} may stop {lease.instance}" in said
+    assert lease.api_key not in "".join(said)
+
+
+def catalog(directory: Path, **sections: object) -> Catalog:
+    return Catalog(parse(str({"model_dir": str(directory)} | sections), "test"))
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A directory for models, and beside it a model that is in none."""
+    (tmp_path / "models").mkdir()
+    model(tmp_path, "outside")
+    model(tmp_path / "models", "inside")
+    return tmp_path / "models"
+
+
+def refused(found: Catalog, name: str) -> str:
+    with pytest.raises(LmxdError) as error:
+        found.path(name)
+    assert error.value.code == "model_file_forbidden"
+    assert error.value.exit_status == 78
+    return str(error.value)
+
+
+def test_a_link_out_of_the_directories_is_not_followed(models: Path) -> None:
+    (models / "link.gguf").symlink_to("../outside.gguf")
+    message = refused(catalog(models, models={"link": {}}), "link")
+    assert f"is {models.parent}/outside.gguf, which is in no directory for models" in message
+    assert f"add {models.parent} to model_dirs" in message
+    assert catalog(models, models={"link": {}}, model_dirs=[str(models.parent)]).path("link") == models / "link.gguf"
+
+
+def test_a_link_within_them_is(models: Path) -> None:
+    (models / "link.gguf").symlink_to("inside.gguf")
+    assert catalog(models, models={"link": {}}).path("link") == models / "link.gguf"
+
+
+def test_a_path_cannot_climb_out(models: Path) -> None:
+    refused(catalog(models, models={"m": {"path": "../outside.gguf"}}), "m")
+    (models / "sub").symlink_to(models.parent)
+    refused(catalog(models, models={"m": {"path": "sub/outside.gguf"}}), "m")
+    refused(catalog(models, models={"m": {"path": f"{models}/../outside.gguf"}}), "m")
+    assert catalog(models, models={"m": {"path": str(models.parent / "outside.gguf")}}).path("m")
+
+
+def test_a_part_of_a_split_model_is_no_way_out_either(models: Path) -> None:
+    model(models, "split-00001-of-00002")
+    (models / "split-00002-of-00002.gguf").symlink_to("../outside.gguf")
+    assert "a part of" in refused(catalog(models, models={"m": {"path": "split-00001-of-00002.gguf"}}), "m")
+
+
+def test_what_is_not_a_file_is_not_opened(models: Path) -> None:
+    os.mkfifo(models / "pipe.gguf")
+    (models / "zero.gguf").symlink_to("/dev/zero")
+    (models / "directory.gguf").mkdir()
+    found = catalog(models, models={"pipe": {}, "zero": {}, "directory": {}}, model_dirs=["/dev"])
+    for name in ("pipe", "zero", "directory"):
+        assert "is not a regular file" in refused(found, name)
+
+
+async def test_a_forbidden_file_is_refused_to_the_client(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    model(tmp_path, "outside")
+    (tmp_path / "models/a.gguf").symlink_to("../outside.gguf")
+    async with House(tmp_path, model_dir=str(tmp_path / "models"), models={"a": {}}).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError, match="in no directory for models"):
+            await lmxd.request("a")
+        assert h.phases() == {}
+
+
+async def test_an_engine_knows_nothing_of_the_daemons_surroundings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "AWS_SECRET_ACCESS_KEY",
+        "LLAMA_ARG_CTX_SIZE",
+        "LD_PRELOAD_",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "HF_TOKEN",
+    ):
+        monkeypatch.setenv(name, "x")
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        env = h.env(h.daemon.launches.get(lease.instance))
+        assert not env.keys() & {
+            "AWS_SECRET_ACCESS_KEY",
+            "LLAMA_ARG_CTX_SIZE",
+            "LD_PRELOAD_",
+            "NOTIFY_SOCKET",
+            "HF_TOKEN",
+        }
+        assert "LISTEN_FDS" not in env
+        assert lease.api_key not in str(env)
