@@ -38,7 +38,7 @@ HELP = """usage: llama-server [options]
 
 class State:
     loaded = False
-    play: dict = {}
+    play = None
     busy = 0
     served = 0
 
@@ -99,11 +99,11 @@ class Handler(BaseHTTPRequestHandler):
         State.busy += 1
         try:
             for number in range(tokens):
-                if number == State.play.get("die_after"):
+                if number == (State.play or {}).get("die_after"):
                     os.kill(os.getpid(), signal.SIGSEGV)
                 stop = json.dumps(number == tokens - 1)
                 self.wfile.write(f'data: {{"content":"x","stop":{stop}}}\n\n'.encode())
-                time.sleep(State.play.get("token_seconds", 0.005))
+                time.sleep((State.play or {}).get("token_seconds", 0.005))
         finally:
             State.busy -= 1
             State.served += 1

@@ -20,6 +20,8 @@ from lmxd.daemon.loop import Daemon
 from lmxd.daemon.places import listen, occupy, places
 from lmxd.instances import proc
 from lmxd.rpc.client import AsyncClient
+from lmxd.store.database import Database
+from lmxd.store.rows import Saved
 
 FAKE = Path(__file__).parent / "fake_llama_server.py"
 
@@ -110,6 +112,14 @@ class House:
 
     def env(self, launched: Any) -> dict[str, str]:
         return proc.environment(launched.process.pid)
+
+    def saved(self) -> Saved:
+        """What is on disk."""
+        database = Database(self.where.state / "ledger.db", proc.boot())
+        try:
+            return database.load()
+        finally:
+            database.close()
 
     def phases(self) -> dict[str, str]:
         return {i.id: i.phase.value for i in self.state.instances.values()}

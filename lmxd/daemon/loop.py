@@ -285,7 +285,11 @@ class Daemon:
     async def drain(self) -> None:
         """End everything, and return when it has ended."""
         self.handle(e.DrainRequested(at=time.monotonic(), now=True))
-        await self.launches.all_gone()
+        gone = asyncio.get_running_loop().create_task(self.launches.all_gone())
+        while not (await asyncio.wait((gone,), timeout=_LAST_WRITES))[0]:
+            if self.health.unwritable:
+                log.error("the ledger cannot be written: everything ends without it")
+                self.outbox.abandon()
         await self.leave()
 
     async def leave(self) -> None:

@@ -50,6 +50,13 @@ class Outbox:
             last.carried = last.carried or asyncio.get_running_loop().create_future()
             await asyncio.shield(last.carried)
 
+    def abandon(self) -> None:
+        """Carry out what waits for a disk that will not be waited for: all is about to end."""
+        self.writer = None
+        for batch in self._waiting:
+            batch.written = None
+        self._flush()
+
     def _carry_out(self, decision: Decision) -> None:
         """What goes wrong with one must not keep the others from their turn."""
         try:

@@ -119,7 +119,7 @@ async def test_a_hung_driver_pauses_admission(tmp_path: Path) -> None:
 
     nvml = FakeNvml(card(24))
     async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
-        h.daemon._watcher._deadline = 0.1
+        h.daemon.watcher._deadline = 0.1
         nvml.hang = threading.Event()
         assert "hangs" in str((await lmxd.devices()).devices[0].unavailable)
         with pytest.raises(LmxdError, match="is unavailable"):

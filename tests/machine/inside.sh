@@ -57,6 +57,7 @@ before=$(book)
 server=$(servers)
 echo "# $before"
 group=/sys/fs/cgroup/system.slice/lmxd.service
+echo "# $(ls -ld $group | cut -c1-30) $(python3 -c "import os; print({x: os.getxattr(\"$group\", x) for x in os.listxattr(\"$group\")})") $(cat $group/cgroup.controllers)"
 check "the instance has a group of its own" grep -qx "${server% }" "$group/i-smollm2#1/cgroup.procs"
 check "the group is bounded" same "$(cat "$group/i-smollm2#1/memory.max")" 966365184
 check "the daemon has another" grep -qx "$(main_pid)" "$group/lmxd/cgroup.procs"

@@ -29,6 +29,7 @@ TimeoutStartSec=3600
 [Install]
 WantedBy=multi-user.target
 UNIT
+chroot "$root" systemctl mask serial-getty@ttyS0.service getty@tty1.service >/dev/null 2>&1
 chroot "$root" systemctl enable try.service >/dev/null 2>&1
 echo '/dev/vda / ext4 defaults 0 1' >"$root/etc/fstab"
 rm -f "$work/disk.img"

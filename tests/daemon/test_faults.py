@@ -1,0 +1,190 @@
+"""What the machine does to a daemon: full and broken disks, no descriptors, no processes, clocks that jump."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from house import House, http, model
+
+from lmxd import failpoints
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+
+SMALL = {"estimated_memory_gb": 0.2}
+Fail = Callable[[str], None]
+
+
+def house(tmp_path: Path, **sections: object) -> House:
+    return House(
+        tmp_path, **({"models": {"a": SMALL, "b": SMALL}, "gpu": {"device": "host", "max_memory_gb": 1}} | sections)
+    )
+
+
+@pytest.fixture
+def fail() -> Iterator[Fail]:
+    yield failpoints.activate
+    failpoints.activate("")
+
+
+async def test_a_disk_that_fails_stops_admission_until_it_works_again(tmp_path: Path, fail: Fail) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        lease = await lmxd.request("b", hold="explicit")
+        fail("commit_begin:error")
+        asked = asyncio.create_task(lmxd.request("a"))
+        await h.until(lambda: h.daemon.health.unwritable is not None)
+        assert h.daemon.launches.get("a#1") is None, "nothing is started that is not written down"
+        with pytest.raises(LmxdError, match="the ledger cannot be written") as refused:
+            await other.request("a")
+        assert (refused.value.code, refused.value.exit_status) == ("ledger_unwritable", 75)
+        assert any("cannot be written" in w for w in (await other.status()).warnings), "it says so, and can be asked"
+        assert not h.daemon.health.fresh, "the watchdog is not fed"
+        assert (await http(lease, "/slots")).status == 200, "what runs, runs on"
+        fail("")
+        assert (await asyncio.wait_for(asked, 10)).instance == "a#1"
+        assert h.daemon.health.fresh
+        assert (await other.status()).warnings == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")
+async def test_a_full_disk(tmp_path: Path) -> None:
+    """A real one, of 512 KiB."""
+    h = house(tmp_path)
+    h.where.state.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,mode=750", "lmxd-test", h.where.state])
+    if mounted.returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        async with h.open(), h.client() as lmxd:
+            await lmxd.request("b")
+            filler = h.where.state / "filler"
+            with contextlib.suppress(OSError):
+                while True:
+                    with filler.open("ab") as file:
+                        file.write(b"x" * 4096)
+            asked = asyncio.create_task(lmxd.request("a"))
+            await h.until(lambda: h.daemon.health.unwritable is not None, 20)
+            assert "full" in str(h.daemon.health.unwritable) or "I/O" in str(h.daemon.health.unwritable)
+            filler.unlink()
+            assert (await asyncio.wait_for(asked, 20)).instance == "a#1"
+    finally:
+        subprocess.run(["umount", "-l", h.where.state], check=True)
+
+
+async def test_a_ledger_that_is_damaged_while_it_is_in_use_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a", hold="explicit")
+        writer = h.daemon.outbox.writer
+        assert writer is not None
+        apply = writer._database.apply
+
+        def damaged(changes: object) -> None:
+            monkeypatch.setattr(writer._database, "apply", apply)
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+        monkeypatch.setattr(writer._database, "apply", damaged)
+        await lmxd.renew(lease.lease)
+        assert any("was damaged" in w for w in (await lmxd.status()).warnings)
+        assert list(h.where.state.glob("ledger.db.damaged-*"))
+        saved = h.saved()
+        there = h.state.leases.keys() | h.state.instances.keys()
+        assert {row.id for row in (*saved.leases, *saved.instances)} == there, "all that is known is in the new one"
+        assert await lmxd.request("b")
+
+
+async def test_no_process_can_be_made(tmp_path: Path, fail: Fail) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        for place in ("before_spawn", "after_spawn", "key_written", "start_performed"):
+            fail(f"{place}:error")
+            with pytest.raises(LmxdError) as refused:
+                await lmxd.request("a")
+            assert refused.value.code == "launch_failed", place
+            fail("")
+            h.state.failed.clear()
+            await h.until(lambda: h.phases() == {})
+        assert (await lmxd.request("a")).instance == "a#5"
+
+
+async def test_no_descriptor_for_a_connection(tmp_path: Path) -> None:
+    """Those who come too many wait or are turned away; when there are descriptors again, it goes on."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = len(os.listdir("/proc/self/fd"))
+        clients = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 21, limit[1]))
+            refused = 0
+            for _ in range(30):
+                client = h.client(patience=0)
+                try:
+                    await client.__aenter__()
+                    clients.append(client)
+                    await asyncio.wait_for(client.queue(), 0.2)
+                except (OSError, LmxdError, TimeoutError):
+                    refused += 1
+            assert refused
+            assert (await lmxd.status()).leases == 1, "who is connected is served"
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            for client in clients:
+                await client.__aexit__()
+        async with h.client() as again:
+            assert (await asyncio.wait_for(again.status(), 10)).leases == 1
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_the_clock_on_the_wall_means_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a", hold="ttl", ttl=600)
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        assert (await lmxd.request("b")).instance == "b#1"
+        h.daemon._time_passed()
+        left = (await lmxd.renew(lease.lease)).expires_in
+        assert left is not None
+        assert 590 < left <= 600
+        assert h.phases() == {"a#1": "ready", "b#1": "ready"}
+
+
+async def test_an_engine_that_dies_while_it_streams(tmp_path: Path) -> None:
+    model(tmp_path, "a", die_after=3)
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        told: list[dict[str, str]] = []
+        lmxd._notified = lambda method, params: told.append(params)
+        lease = await lmxd.request("a")
+        assert (await http(lease, "/completion", b'{"stream": true}')).text.count("data: ") < 16
+        await h.until(lambda: bool(told) and h.phases() == {})
+        assert told[0]["reason"] == "instance_exited"
+        assert "SIGSEGV" in told[0]["detail"]
+        model(tmp_path, "a")
+        assert (await lmxd.request("a")).instance == "a#2"
+
+
+async def test_an_engine_that_is_stopped_by_a_signal_counts_as_busy(tmp_path: Path) -> None:
+    """Nobody is cut off on a guess; an administrator may end it."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        assert launched.process is not None
+        os.kill(launched.process.pid, signal.SIGSTOP)
+        await lease.release()
+        assert h.phases() == {"a#1": "ready"}
+        await lmxd.call("stop", m.Stopped, instance="a#1")
+        await h.until(lambda: h.phases() == {})
