@@ -1,6 +1,8 @@
 # make          build lmxd into .venv
 # make demo     see it work: a real model, leased, asked, released
 # make test     every check and every test
+# make fuzz     the random tests, for longer
+# make soak     10,000 instances, 100 rounds of 200 rivals, 100 histories of crashes
 # make deb      a package for this Debian or Ubuntu, in build/
 # make install  as root: /opt/lmxd, /usr/local/bin, the systemd unit, /etc/lmxd/config.yaml (never overwritten)
 
@@ -14,6 +16,7 @@ ETCDIR ?= /etc/lmxd
 VENV ?= .venv
 WORKERS ?= auto
 EXTRAS ?= engine
+FUZZ = any or nothing_that_is_sent or Histories
 
 UNITS = lmxd.service lmxd.socket lmxd-stop-all.service
 MANDIR = $(PREFIX)/share/man
@@ -29,6 +32,16 @@ demo:
 test:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+fuzz:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
+	@LMXD_EXAMPLES=$${LMXD_EXAMPLES:-20000} $(VENV)/bin/python -m pytest -n $(WORKERS) --timeout 0 -k "$(FUZZ)" \
+		tests/config/test_fuzz.py tests/rpc tests/core/test_histories.py tests/gguf
+
+soak:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
+	@LMXD_ROUNDS=100 LMXD_CYCLES=10000 $(VENV)/bin/python -m pytest -s --timeout 0 tests/daemon/test_load.py
+	@LMXD_SEEDS=$${LMXD_SEEDS:-100} $(VENV)/bin/python -m pytest -n $(WORKERS) --timeout 0 tests/end_to_end/test_crashes.py
 
 bench:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
@@ -75,4 +88,4 @@ uninstall:
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: all demo test bench install deb uninstall clean
+.PHONY: all demo test fuzz soak bench install deb uninstall clean

@@ -111,6 +111,10 @@ def _own() -> Path | None:
 
 
 def _is_delegated(path: Path) -> bool:
+    """systemd marks such a group, and gives it to the user of the service."""
+    with suppress(OSError):
+        if path.stat().st_uid == os.getuid() != 0:
+            return True
     for name in ("user.delegate", "trusted.delegate"):
         with suppress(OSError):
             if os.getxattr(path, name) == b"1":

@@ -1,0 +1,72 @@
+"""Any configuration at all is either one that can be used, or refused with a reason."""
+
+from __future__ import annotations
+
+import os
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmxd.config.file import parse
+from lmxd.config.profile import Profile
+from lmxd.config.schema import AdmissionConfig, Config, EngineConfig, GpuConfig, UserConfig
+from lmxd.daemon.catalog import Catalog, Size
+from lmxd.daemon.rules import policy_of, unknown_users
+from lmxd.errors import ConfigError, LmxdError
+
+EXAMPLES = int(os.environ.get("LMXD_EXAMPLES", "150"))
+KEYS = sorted(
+    {
+        key
+        for section in (Config, GpuConfig, AdmissionConfig, UserConfig, EngineConfig, Profile)
+        for key in section.model_fields
+    }
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(
+        ["host", "GPU-a", "all", "auto", "q8_0", "never", "/bin/true", "--mlock", "{port}", "{x}", "../x"]
+    )
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5) | st.integers(), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)), TREES, max_size=6))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_any_tree(tree: dict[str, object]) -> None:
+    text = yaml.safe_dump(tree, allow_unicode=True)
+    try:
+        config = parse(text, "fuzz")
+    except ConfigError as error:
+        assert error.problems
+        assert all(problem.strip() for problem in error.problems)
+        return
+    policy_of(config)
+    unknown_users(config)
+    catalog = Catalog(config)
+    for name in config.models:
+        try:
+            catalog.ask(name, Size(), {})
+        except LmxdError as error:
+            assert error.code != "internal"
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_any_text(text: str) -> None:
+    try:
+        parse(text, "fuzz")
+    except ConfigError as error:
+        assert error.problems
