@@ -50,11 +50,11 @@ class Notes(Protocol):
 class Launches:
     """All instances that have, or are about to have, a process."""
 
-    def __init__(self, report: Callable[[Event], None], notes: Notes, log_dir: Path) -> None:
+    def __init__(self, report: Callable[[Event], None], notes: Notes, log_dir: Path, groups: Groups) -> None:
         self._report = report
         self._notes = notes
         self._log_dir = log_dir
-        self.groups = Groups(None)
+        self.groups = groups
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._locks: dict[DeviceId, asyncio.Lock] = {}

@@ -19,6 +19,7 @@ from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, Plan
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
+from lmxd.instances.cgroup import Groups
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
@@ -29,7 +30,7 @@ class Performer:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self.launches = Launches(daemon.handle, daemon.records, daemon.where.logs)
+        self.launches = Launches(daemon.handle, daemon.records, daemon.where.logs, Groups.delegated())
         self.holds = Holds(daemon.handle, daemon.records.note)
 
     def perform(self, decision: d.Decision) -> None:

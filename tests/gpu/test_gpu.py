@@ -6,12 +6,14 @@ of real shape, zero weights (tests/synthetic.py).
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,15 @@ def ballast() -> Iterator[Callable[[float], subprocess.Popen[str]]]:
 
 def memory() -> Any:
     return nvml.nvmlDeviceGetMemoryInfo(GPU, version=nvml.nvmlMemory_v2)
+
+
+def open_stream(lease: dict[str, Any], body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        lease["endpoint"] + "/completion",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {lease['api_key']}"},
+    )
+    return urllib.request.urlopen(request, timeout=120)
 
 
 def of_process(pid: int | None) -> int:
@@ -362,3 +373,60 @@ def test_a_killed_client_frees_its_lease_and_an_idle_instance_its_memory(lmxd: M
         running.until(lambda: not any(i.leases for i in running.instances().values()), 5)
         running.until(lambda: not running.instances(), 10)
         assert memory().used < 100 * MIB
+
+
+def books(running: Lmxd) -> list[dict[str, Any]]:
+    keys = ("instance", "pid", "endpoint", "promised", "measured", "charged")
+    return [
+        {k: i[k] for k in keys} | {"leases": [x["lease"] for x in i["leases"]]} for i in running.json("ps")["instances"]
+    ]
+
+
+def test_a_killed_daemon_is_replaced_without_a_byte_or_a_token_lost(lmxd: Make) -> None:
+    """SIGKILL while two instances serve and one of them streams: NVML, the ledger and the stream are as before."""
+    models = {"qwen4b": {"context_length": 4096}, "llama8b": {"context_length": 8192}}
+    with lmxd(models=models) as running:
+        lease, other = running.json("request", "qwen4b"), running.json("request", "llama8b")
+        running.until(lambda: all(i["measured"] for i in books(running)))
+        lines: list[bytes] = []
+
+        def stream() -> None:
+            body = {"prompt": "a b c", "n_predict": 1500, "stream": True, "ignore_eos": True}
+            with open_stream(lease, body) as answer:
+                lines.extend(answer)
+
+        reading = threading.Thread(target=stream)
+        reading.start()
+        running.until(lambda: len(lines) > 20)
+        before, used = books(running), memory().used
+        device = running.json("devices")["devices"][0]
+        running.process.kill()
+        running.process.wait()
+        at_death = len(lines)
+        running.start()
+        after = books(running)
+        print(f"\n{len(lines) - at_death} lines streamed while there was no daemon; {before}")
+        assert after == before, "the ledger is the same, to the byte"
+        assert abs(memory().used - used) < MIB, "but for what the driver keeps for those who ask it"
+        found = running.json("devices")["devices"][0]
+        assert (found["charged"], found["reclaiming"]) == (device["charged"], device["reclaiming"])
+        assert abs(found["headroom"] - device["headroom"]) < MIB
+        reading.join(120)
+        assert sum(line.startswith(b"data: ") for line in lines) >= 1500
+        assert running.json("touch", other["lease"])["lease"] == other["lease"]
+        for each in (lease, other):
+            assert running.lmxctl("release", each["lease"]).returncode == 0
+
+
+def test_a_lost_ledger_is_rebuilt_from_what_the_gpu_shows(lmxd: Make) -> None:
+    with lmxd(models={"qwen4b": {"context_length": 4096}}) as running:
+        running.json("request", "qwen4b")
+        running.until(lambda: all(i["measured"] for i in books(running)))
+        before = books(running)
+        running.process.kill()
+        running.process.wait()
+        ledger = running.directory / "lmxd.sock.d/state/ledger.db"
+        ledger.write_bytes(os.urandom(20_000))
+        ledger.with_name("ledger.db-wal").unlink()  # from which SQLite would restore it all
+        running.start()
+        assert books(running) == [i | {"leases": []} for i in before]
