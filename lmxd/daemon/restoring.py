@@ -129,10 +129,10 @@ def _running(daemon: Daemon, row: InstanceRow) -> Launched | None:
     """It, if its process is still the one that was started."""
     if row.start is None or row.pid is None or row.born is None:
         return None
-    process = Process.adopt(row.pid, row.born, daemon.launches.groups.find(row.id))
+    start, key = STARTS.validate_json(row.start), ""
+    process = Process.adopt(row.pid, row.born, daemon.launches.groups.find(row.id, start.limits.memory_max))
     if process is None:
         return None
-    start, key = STARTS.validate_json(row.start), ""
     if start.address is not None:
         with suppress(OSError):  # without its key it will not answer
             key = start.address.key_file.read_text().strip()

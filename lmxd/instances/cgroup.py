@@ -49,17 +49,19 @@ class Groups:
         """One for an instance, bounded to so many bytes of RAM. Raises OSError if the bound cannot be set."""
         if self.root is None:
             return None
-        group = Group(self.root / f"i-{instance.replace('/', '_')}")
+        group = Group(self.root / f"i-{instance}")
         group.path.mkdir(exist_ok=True)
-        if memory_max is not None and group.bounds_memory:
-            (group.path / "memory.max").write_text(str(memory_max))
+        group.bound(memory_max)
         return group
 
-    def find(self, instance: str) -> Group | None:
-        """The one that an earlier daemon made."""
-        if self.root is None or not (path := self.root / f"i-{instance.replace('/', '_')}").is_dir():
+    def find(self, instance: str, memory_max: int | None) -> Group | None:
+        """The one that an earlier daemon made; its bound is lost when the daemon's own group is made whole."""
+        if self.root is None or not (path := self.root / f"i-{instance}").is_dir():
             return None
-        return Group(path)
+        group = Group(path)
+        with suppress(OSError):
+            group.bound(memory_max)
+        return group
 
     def sweep(self, kept: set[str]) -> None:
         """End whatever is left in groups of instances that are not ``kept``."""
@@ -75,9 +77,10 @@ class Group:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @property
-    def bounds_memory(self) -> bool:
-        return (self.path / "memory.max").exists()
+    def bound(self, memory_max: int | None) -> None:
+        """To so many bytes of RAM, where memory is ours to bound. Raises OSError."""
+        if memory_max is not None and (self.path / "memory.max").exists():
+            (self.path / "memory.max").write_text(str(memory_max))
 
     def add(self, pid: int) -> None:
         """Raises OSError."""

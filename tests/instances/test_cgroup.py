@@ -51,7 +51,7 @@ async def test_what_leaves_its_session_does_not_leave_its_group(root: Path) -> N
         pass
     (runaway,) = (int(pid) for pid in members if int(pid) != process.pid)
     watched = os.pidfd_open(runaway)
-    assert groups.find("m#1") is not None
+    assert groups.find("m#1", None) is not None
     await process.end(0.1)
     assert exits.exited((watched,), 5), "it went with its group"
     os.close(watched)
@@ -76,4 +76,4 @@ def test_groups_that_nobody_knows_are_emptied(root: Path) -> None:
 
 def test_without_delegation_nothing_is_made() -> None:
     assert Groups(None).make("m#1", 2**30) is None
-    assert Groups(None).find("m#1") is None
+    assert Groups(None).find("m#1", None) is None
