@@ -15,7 +15,7 @@ import pytest
 
 from lmxd.cli.main import main
 from lmxd.config.profile import Profile
-from lmxd.config.schema import Config, DeviceConfig, UserConfig
+from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import EXIT_STATUS
 from lmxd.rpc import server
@@ -71,6 +71,7 @@ def configuration() -> str:
         "one of gpu.devices": DeviceConfig,
         "admission_control": Config.model_fields["admission_control"].annotation,
         "one of users": UserConfig,
+        "one of groups": GroupConfig,
         "engine": Config.model_fields["engine"].annotation,
         "metrics": Config.model_fields["metrics"].annotation,
         "one of models": Profile,

@@ -54,12 +54,9 @@ def record(state: State, event: e.Event) -> None:
         case e.ActivitySeen():
             _activity_seen(state, event)
         case e.StopRequested():
-            if instance := state.instances.get(event.instance):
-                stop(state, instance, Cause.ADMIN, "an administrator stopped it")
-        case e.DrainRequested():
-            _drain_requested(state, event)
-        case e.DrainEnded():
-            state.draining = False
+            _stop_requested(state, event)
+        case e.DrainRequested() | e.DrainEnded():
+            _drain_changed(state, event)
         case e.MemoryMeasured():
             _memory_measured(state, event)
         case e.PolicyChanged():
@@ -263,8 +260,15 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     state.seen = instance
 
 
-def _drain_requested(state: State, event: e.DrainRequested) -> None:
-    state.draining = True
+def _stop_requested(state: State, event: e.StopRequested) -> None:
+    if instance := state.instances.get(event.instance):
+        stop(state, instance, Cause.ADMIN, "an administrator stopped it")
+
+
+def _drain_changed(state: State, event: e.DrainRequested | e.DrainEnded) -> None:
+    state.draining = isinstance(event, e.DrainRequested)
+    if isinstance(event, e.DrainEnded):
+        return
     for ticket in list(state.queue):
         refuse(state, ticket, DRAINING)
     if not event.now:

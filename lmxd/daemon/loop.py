@@ -32,7 +32,7 @@ from lmxd.daemon.outbox import Outbox
 from lmxd.daemon.peaks import Peaks
 from lmxd.daemon.performer import Performer
 from lmxd.daemon.places import Places
-from lmxd.daemon.readings import device_reading, kinds, open_probes
+from lmxd.daemon.readings import device_reading, kinds, open_probes, settled
 from lmxd.daemon.records import Records
 from lmxd.daemon.restoring import restore
 from lmxd.daemon.rules import policy_of, unknown_users
@@ -236,7 +236,7 @@ class Daemon:
         self._begun = look.begun
         self.measured = look.measurements
         gpu = self.catalog.config.gpu
-        readings = tuple(device_reading(x, gpu, pids, self._settled(x.id)) for x in look.measurements)
+        readings = tuple(device_reading(x, gpu, pids, settled(self.admission.state, x.id)) for x in look.measurements)
         before, self.device_kinds = self.device_kinds, kinds(look.measurements)
         build = self.catalog.build
         self.catalog.cards = {
@@ -251,10 +251,6 @@ class Daemon:
             await self._stand()
         elif len(self.catalog.cards) > 1:
             self._ask_anew(_SPLIT_ANEW)
-
-    def _settled(self, device: str) -> set[str]:
-        ready = (i for i in self.admission.state.instances.values() if i.phase is Phase.READY)
-        return {i.id for i in ready if device in i.demand and not i.ask.external}
 
     def _ask_anew(self, most: int | None = None) -> None:
         """Devices or profiles changed, or how layers would be split: say again where what is waited for could go.

@@ -7,7 +7,8 @@ from typing import Any
 
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
-from lmxd.core.words import DeviceReading, InstanceId, Taken
+from lmxd.core.state import State
+from lmxd.core.words import DeviceReading, InstanceId, Phase, Taken
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, Kind, Measurement, Probe
 from lmxd.devices.nvml import NoGpu, NvmlProbe
@@ -30,10 +31,16 @@ def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
     return [probe], []
 
 
+def settled(state: State, device: str) -> set[InstanceId]:
+    """The ready instances of ours that have bytes on a device."""
+    ready = (i for i in state.instances.values() if i.phase is Phase.READY)
+    return {i.id for i in ready if device in i.demand and not i.ask.external}
+
+
 def device_reading(
-    found: Measurement, gpu: GpuConfig, pids: Mapping[InstanceId, Set[int]], settled: Set[InstanceId]
+    found: Measurement, gpu: GpuConfig, pids: Mapping[InstanceId, Set[int]], ready: Set[InstanceId]
 ) -> DeviceReading:
-    """One device's measurement in the core's terms. ``settled`` are the ready instances that have bytes there."""
+    """One device's measurement in the core's terms."""
     if found.unavailable is not None:
         return DeviceReading(device=found.id, unavailable=found.unavailable)
     allowed = _config_of(found, gpu)
@@ -45,7 +52,7 @@ def device_reading(
         margin=_margin(found, allowed, limit),
         limit=limit,
         lags=found.kind is Kind.GPU,
-        taken=_taken(found, pids, settled),
+        taken=_taken(found, pids, ready),
     )
 
 
@@ -65,7 +72,7 @@ def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int
 
 
 def _taken(
-    found: Measurement, pids: Mapping[InstanceId, Set[int]], settled: Set[InstanceId]
+    found: Measurement, pids: Mapping[InstanceId, Set[int]], ready: Set[InstanceId]
 ) -> dict[InstanceId, Taken] | None:
     """Bytes by instance; None where they cannot be told apart.
 
@@ -78,7 +85,7 @@ def _taken(
         uses = [found.processes[pid] for pid in mine if pid in found.processes]
         if uses:
             taken[instance] = Taken(total=sum(u.total for u in uses), visible=sum(u.visible for u in uses))
-    if found.kind is Kind.GPU and any(instance not in taken for instance in settled):
+    if found.kind is Kind.GPU and any(instance not in taken for instance in ready):
         return None
     return taken
 
