@@ -89,6 +89,7 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
     state.drop_lease(lease)
     state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
     instance.active_at = max(instance.active_at, state.now)
+    state.touched_instances.add(instance.id)
     state.outbox.append(
         EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
     )

@@ -42,6 +42,11 @@ class Start:
 STARTS: Final = TypeAdapter(Start)
 
 
+def as_json(start: Start) -> str:
+    """What it was given by its environment may be secret, and is not needed any more."""
+    return STARTS.dump_json(start, exclude={"plan": {"env"}}).decode()
+
+
 @dataclass(kw_only=True, slots=True)
 class Launched:
     start: Start

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option
-from lmxd.daemon.launched import STARTS
+from lmxd.daemon.launched import as_json
 from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, YieldRow
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class Records:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._wanted: dict[InstanceId, tuple[str, str]] = {}
+        """Ask and option of each instance as JSON: they never change, and are written again and again."""
 
     def changes(self) -> list[Change]:
         """Rows for all that was touched since this was last asked."""
@@ -58,6 +60,7 @@ class Records:
     def _instance(self, name: InstanceId) -> Iterator[Change]:
         instance = self._daemon.admission.state.instances.get(name)
         if instance is None:
+            self._wanted.pop(name, None)
             yield Gone(InstanceRow, name)
             return
         yield self.row(instance)
@@ -67,12 +70,15 @@ class Records:
     def row(self, i: Instance) -> InstanceRow:
         launched = self._daemon.launches.get(i.id)
         process = launched.process if launched else self._daemon.performer.holds.adopted(i.id)
+        if i.id not in self._wanted:
+            self._wanted[i.id] = ASKS.dump_json(i.ask).decode(), OPTIONS.dump_json(i.option).decode()
+        ask, option = self._wanted[i.id]
         return InstanceRow(
             id=i.id,
             phase=i.phase.value,
-            ask=ASKS.dump_json(i.ask).decode(),
-            option=OPTIONS.dump_json(i.option).decode(),
-            start=None if launched is None else STARTS.dump_json(launched.start).decode(),
+            ask=ask,
+            option=option,
+            start=None if launched is None else as_json(launched.start),
             pid=process.pid if process else None,
             born=process.born if process else None,
             started_at=i.started_at,

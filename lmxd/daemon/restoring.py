@@ -15,7 +15,7 @@ from lmxd.core import events as e
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.ledger import Yielded
 from lmxd.core.words import Failure, Hold, Owner, Phase
-from lmxd.daemon.launched import STARTS, Launched, Start
+from lmxd.daemon.launched import STARTS, Launched, Start, as_json
 from lmxd.daemon.launches import CERTIFICATE, forget
 from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS
 from lmxd.engines.engine import Endpoint
@@ -110,7 +110,9 @@ def _rebuilt(daemon: Daemon, saved: Saved, what: str) -> Found:
             continue
         if start.address is not None and port is not None and start.address.port is None:
             start = replace(start, address=replace(start.address, port=port))
-        lives = replace(row, pid=pid, born=proc.born(pid), phase=Phase.READY, start=STARTS.dump_json(start).decode())
+        lives = replace(
+            row, pid=pid, born=proc.born(pid), phase=Phase.READY, ready_at=row.started_at, start=as_json(start)
+        )
         if lives.id not in {other.id for other in saved.instances}:
             saved.instances.append(lives)
     saved.counts = list(_counts(saved.instances))
@@ -120,7 +122,7 @@ def _rebuilt(daemon: Daemon, saved: Saved, what: str) -> Found:
 
 
 def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
-    for row in rows:
+    for row in sorted(rows, key=lambda row: int(row.id.rpartition("#")[2])):  # the last of a profile counts
         profile, _, number = row.id.rpartition("#")
         yield CountRow(id=INSTANCE_COUNT + profile, count=int(number))
 

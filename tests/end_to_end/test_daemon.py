@@ -57,6 +57,27 @@ def test_a_second_daemon_on_the_same_place_is_refused(fake: Make) -> None:
         assert running.answers(), "and does not disturb the first"
 
 
+def test_a_second_daemon_on_the_same_state_is_refused(fake: Make, tmp_path: Path) -> None:
+    """Though it listens elsewhere: it would take the first one's models for its own."""
+    made = fake()
+    daemons = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir(mode=0o700)
+        env = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path / name), "XDG_STATE_HOME": str(tmp_path / "state")}
+        command = [sys.executable, "-m", "lmxd", "--user", "--config", str(made.config_path)]
+        daemons.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+        if name == "one":
+            Lmxd.until((tmp_path / "one/lmxd.sock").exists)
+    first, second = daemons
+    assert second.wait(20) == 78
+    assert second.stderr is not None
+    assert "another lmxd runs in" in second.stderr.read()
+    assert first.poll() is None
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=20)
+    assert first.returncode == 0
+
+
 def test_reload_by_signal_and_by_command(fake: Make) -> None:
     with fake() as running:
         config = yaml.safe_load(running.config_path.read_text())

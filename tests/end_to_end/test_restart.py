@@ -86,6 +86,18 @@ def test_after_sigterm_what_runs_goes_on(running: Lmxd) -> None:
     assert running.lmxctl("release", lease["lease"]).returncode == 0
 
 
+def test_the_idle_clock_goes_on_from_where_it_was(fake: Make) -> None:
+    """Not from the start of the instance, nor anew."""
+    with fake() as running:
+        lease = running.json("request", "m")
+        time.sleep(1.0)
+        running.lmxctl("release", lease["lease"])
+        before = running.instances()["m#1"]
+        restart(running)
+        after = running.instances()["m#1"]
+        assert before.idle <= after.idle <= after.age - 0.9
+
+
 def test_an_instance_id_is_never_given_twice(running: Lmxd) -> None:
     lease = running.json("request", "m")
     running.lmxctl("stop", "m#1")
