@@ -25,6 +25,14 @@ def exit_status(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(int(words[49])) if len(words) > 49 and words[0] == "Z" else None
 
 
+def expose(pid: int) -> None:
+    """When memory runs out, it is to go before the daemon that started it, whose oom_score_adj it has inherited."""
+    with suppress(OSError):
+        path = Path(f"/proc/{pid}/oom_score_adj")
+        if int(path.read_text()) < 0:
+            path.write_text("0")
+
+
 def lives(pid: int) -> bool:
     """Whether there is such a process, and it has not exited."""
     words = _stat(pid)

@@ -61,6 +61,7 @@ class Process:
         )
         try:
             hit("after_spawn")
+            proc.expose(child.pid)
             pidfd = os.pidfd_open(child.pid)
             if group is not None:
                 group.add(child.pid)
