@@ -69,6 +69,11 @@ class Answers:
     def _used_by(self, instance: str, uid: int) -> None:
         _remember(self.users, instance, self.users.get(instance, set()) | {uid})
 
+    def decided(self, decision: d.Decision) -> None:
+        """What is so from now on, though nobody is told of it before it is on disk."""
+        if isinstance(decision, d.EndLease):
+            _remember(self.ended, decision.lease, decision.reason)
+
     def tell(self, decision: d.Decision) -> None:
         """Answer and notify those whom a decision concerns."""
         match decision:
@@ -166,7 +171,6 @@ class Answers:
         return LmxdError(refusal.code, message, remedy, data)
 
     def _lease_ended(self, decision: d.EndLease) -> None:
-        _remember(self.ended, decision.lease, decision.reason)
         if decision.reason != "released":
             ended = n.LeaseEnded(
                 lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=decision.detail

@@ -181,6 +181,8 @@ class Daemon:
         self._handling = True
         try:
             decisions = self.admission.handle(event)
+            for decision in decisions:
+                self.answers.decided(decision)
             self.outbox.put(self.records.changes(), decisions)
         finally:
             self._handling = False

@@ -119,7 +119,7 @@ def test_what_was_loading_is_ended(fake: Make, tmp_path: Path) -> None:
             restart(running)
             assert pid is not None
             assert not proc.lives(pid)
-            assert waits.wait(20) == 0, "and who waited for it has asked again"
+            assert waits.wait(30) == 0, f"who waited for it has asked again: {waits.communicate()}"
         assert list(running.instances()) == ["m#2"]
 
 

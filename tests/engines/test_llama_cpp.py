@@ -73,8 +73,8 @@ def test_the_environment_is_scrubbed(binary: Binary, plan: Plan, monkeypatch: py
 
 def test_the_key_is_in_a_file_of_ours_alone(binary: Binary, plan: Plan) -> None:
     made = command(binary, plan)
-    assert made.key_file.stat().st_mode & 0o777 == 0o600
-    assert made.key_file.read_text().strip() == made.key
+    assert made.address.key_file.stat().st_mode & 0o777 == 0o600
+    assert made.address.key_file.read_text().strip() == made.key
     assert made.key not in " ".join(made.argv)
     assert command(binary, plan).key != made.key, "a fresh one for every start"
 

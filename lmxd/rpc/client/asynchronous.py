@@ -122,14 +122,16 @@ class AsyncClient:
 
     async def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
         """One call; see ``Client.call``. Cancelling the task cancels the wait, not the request: close to end that."""
-        connection = self._connections
-        try:
-            return await self._exchange(method, result, on_progress, **params)
-        except ConnectionLost:
-            if not self._patience:
-                raise
-        await self._reconnect(connection)
-        return await self._exchange(method, result, on_progress, **params)
+        lost_at: float | None = None
+        while True:
+            connection = self._connections
+            try:
+                return await self._exchange(method, result, on_progress, **params)
+            except ConnectionLost:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at >= self._patience:
+                    raise
+            await self._reconnect(connection)
 
     async def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
         id = next(self._ids)

@@ -131,13 +131,15 @@ class Client:
 
     def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
         """One call. ``on_progress`` is told where a waiting request stands; it is made again if the daemon restarts."""
-        try:
-            return self._exchange(method, result, on_progress, **params)
-        except ConnectionLost:
-            if not self._patience:
-                raise
-        self.reconnect()
-        return self._exchange(method, result, on_progress, **params)
+        lost_at: float | None = None
+        while True:
+            try:
+                return self._exchange(method, result, on_progress, **params)
+            except ConnectionLost:  # perhaps more than once: a dying daemon may still have taken the new connection
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at >= self._patience:
+                    raise
+            self.reconnect()
 
     def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
         id = next(self._ids)
