@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from lmxd.config.schema import Config
 from lmxd.errors import LmxdError
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
+
+_Identity: TypeAlias = tuple[int, int]
+"""Device and inode."""
 
 
 class ModelFiles:
@@ -20,6 +24,7 @@ class ModelFiles:
         paths = [p.path.expanduser() for p in config.models.values() if p.path is not None]
         named = [path.parent for path in paths if path.is_absolute() and ".." not in path.parts]
         self._model_dir = config.model_dir
+        self._known: dict[Path, tuple[Path, list[_Identity | None]]] = {}
         self._allowed = list(_resolved([config.model_dir, *config.model_dirs, *named]))
 
     def at(self, path: Path) -> Path:
@@ -28,26 +33,44 @@ class ModelFiles:
         LmxdError ``model_file_missing`` if there is no such file, ``model_file_forbidden`` if it is
         somewhere else, or not a file.
         """
-        found = self._model_dir / path.expanduser()
+        named = self._model_dir / path.expanduser()
+        known = self._known.get(named)
+        if known is not None and known[1] == _identities(named):
+            return known[0]
         try:
-            found = found.parent.resolve(strict=True) / found.name
+            found = named.parent.resolve(strict=True) / named.name
         except (OSError, RuntimeError):
-            return found  # whoever opens it says what is wrong
-        for part in _parts(found):
-            self._check(part, found)
+            return named  # whoever opens it says what is wrong
+        looked_at = [self._check(part, found) for part in _parts(found)]
+        self._known[named] = found, looked_at
         return found
 
-    def _check(self, part: Path, path: Path) -> None:
+    def _check(self, part: Path, path: Path) -> _Identity | None:
+        """Which file it is; None if there is none."""
         try:
             real = part.resolve(strict=True)
         except (OSError, RuntimeError):
-            return
+            return None
         if not any(real.is_relative_to(directory) for directory in self._allowed):
             remedy = f"put it there, or add {real.parent} to model_dirs"
             where = f"{path} is {real}" if part == path else f"{part}, a part of {path.name}, is {real}"
             raise LmxdError("model_file_forbidden", f"{where}, which is in no directory for models", remedy)
         if not real.is_file():
             raise LmxdError("model_file_forbidden", f"{path} is not a regular file", "name a GGUF file")
+        return _identity(real)
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _identities(path: Path) -> list[_Identity | None]:
+    """What its names stand for now: what was looked at once need not be looked at again."""
+    return [_identity(part) for part in _parts(path)]
 
 
 def _parts(path: Path) -> list[Path]:

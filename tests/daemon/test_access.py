@@ -212,6 +212,15 @@ def test_a_link_out_of_the_directories_is_not_followed(models: Path) -> None:
     assert catalog(models, models={"link": {}}, model_dirs=[str(models.parent)]).path("link") == models / "link.gguf"
 
 
+def test_a_link_that_is_turned_later_is_not_followed_either(models: Path) -> None:
+    (models / "link.gguf").symlink_to("inside.gguf")
+    found = catalog(models, models={"link": {}})
+    assert found.path("link") == found.path("link") == models / "link.gguf"
+    (models / "link.gguf").unlink()
+    (models / "link.gguf").symlink_to("../outside.gguf")
+    refused(found, "link")
+
+
 def test_a_link_within_them_is(models: Path) -> None:
     (models / "link.gguf").symlink_to("inside.gguf")
     assert catalog(models, models={"link": {}}).path("link") == models / "link.gguf"
