@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lmxd.core import decisions as d
+from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
 log = logging.getLogger("lmxd.audit")
@@ -28,6 +31,16 @@ def decided(decision: d.Decision) -> None:
             log.info("ask uid %d to yield %s: %s", decision.owner.uid, decision.lease, decision.why)
         case d.EndLease():
             log.info("end %s on %s: %s %s", decision.lease, decision.instance, decision.reason, decision.detail)
+
+
+@contextmanager
+def refusals(peer: Peer, what: str) -> Iterator[None]:
+    """Those that come before the core is asked: a model that there is not, a class that may not be asked for."""
+    try:
+        yield
+    except LmxdError as error:
+        log.info("refuse %r to uid %d pid %d: %s: %s", what, peer.uid, peer.pid, error.code, error.message)
+        raise
 
 
 def act(peer: Peer, what: str, *, permitted: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lmxd.core import events as e
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Hold, Option, Owner
-from lmxd.daemon import owners
+from lmxd.daemon import audit, owners
 from lmxd.daemon.answers import Waiting
 from lmxd.daemon.catalog import Size
 from lmxd.daemon.rules import max_priority
@@ -39,11 +39,13 @@ class Requests:
         self._answers = daemon.answers
 
     async def request(self, connection: Connection, id: framing.Id, params: m.RequestParams) -> m.Granted:
-        size = self.size(connection, params)
-        await self._daemon.warm(params.model, size)
-        ask = self._daemon.ask(params.model, size)
-        if self._daemon.catalog.profile(params.model).command is None:
-            self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
+        with audit.refusals(connection.peer, params.model):
+            self._require_ledger()
+            size = self.size(connection, params)
+            await self._daemon.warm(params.model, size)
+            ask = self._daemon.ask(params.model, size)
+            if self._daemon.catalog.profile(params.model).command is None:
+                self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
         granted = await self._wait(connection, id, params, ask, size, params.deadline)
         assert isinstance(granted, m.Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
@@ -69,8 +71,10 @@ class Requests:
         )
 
     async def hold(self, connection: Connection, id: framing.Id, params: h.HoldParams) -> h.Held:
-        await self._daemon.measure()
-        wanted = None if params.device is None else owners.find(self._daemon.measured, params.device).id
+        with audit.refusals(connection.peer, params.name):
+            self._require_ledger()
+            await self._daemon.measure()
+            wanted = None if params.device is None else owners.find(self._daemon.measured, params.device).id
         devices = [x.id for x in self._daemon.measured if wanted in (None, x.id)]
         ask = Ask(
             profile=params.name,
@@ -110,7 +114,6 @@ class Requests:
             self._renew(connection, had, None)
             return self._answers.granted(had, waited=0.0)
         hit("request_received")
-        self._require_ledger()
         hold = Hold(terms.hold)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")

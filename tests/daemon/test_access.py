@@ -170,6 +170,8 @@ async def test_every_grant_refusal_and_act_is_in_the_log(
             with pytest.raises(LmxdError):
                 await anna.request("a", ctx=32768, slots=200, wait=0)
             with pytest.raises(LmxdError):
+                await anna.request("none\nsuch")
+            with pytest.raises(LmxdError):
                 await anna.call("drain", m.Drained)
             become(0)
             async with h.client() as root:
@@ -178,6 +180,7 @@ async def test_every_grant_refusal_and_act_is_in_the_log(
     pid = os.getpid()
     assert f"grant {lease.lease} on a#1 to uid {ANNA} pid {pid}" in said
     assert any(line.startswith(f"refuse a to uid {ANNA} pid {pid}: never_fits: ") for line in said)
+    assert any(line.startswith(f"refuse 'none\\nsuch' to uid {ANNA} pid {pid}: unknown_model: ") for line in said)
     assert f"uid {ANNA} pid {pid} may not drain lmxd" in said
     assert f"uid 0 pid {pid} may stop {lease.instance}" in said
     assert lease.api_key not in "".join(said)
