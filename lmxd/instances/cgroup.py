@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from lmxd.instances import proc
+
 log = logging.getLogger(__name__)
 
 _ROOT: Final = Path("/sys/fs/cgroup")
@@ -83,8 +85,13 @@ class Group:
             (self.path / "memory.max").write_text(str(memory_max))
 
     def add(self, pid: int) -> None:
-        """Raises OSError."""
-        (self.path / "cgroup.procs").write_text(str(pid))
+        """It, and what it has forked already; what it forks from here on is born into the group. Raises OSError."""
+        there: set[int] = set()
+        while new := proc.tree(pid) - there:
+            for each in sorted(new, key=lambda other: other != pid):
+                with suppress(ProcessLookupError):
+                    (self.path / "cgroup.procs").write_text(str(each))
+            there |= new
 
     def kill(self) -> None:
         """SIGKILL for all that is in it, wherever it has moved to in sessions and trees. Linux 5.14."""

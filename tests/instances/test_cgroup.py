@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -47,9 +48,13 @@ async def test_what_leaves_its_session_does_not_leave_its_group(root: Path) -> N
     script = "trap '' TERM; (trap '' TERM; setsid sleep 60) & wait"
     process = Process.spawn(("sh", "-c", script), os.environ, output, 0o117, group)
     os.close(output)
-    while len(members := (group.path / "cgroup.procs").read_text().split()) < 2:
-        pass
-    (runaway,) = (int(pid) for pid in members if int(pid) != process.pid)
+    for _ in range(500):
+        members = {int(pid) for pid in (group.path / "cgroup.procs").read_text().split()} - {process.pid}
+        runaways = [pid for pid in members if "sleep" in Path(f"/proc/{pid}/comm").read_text()]
+        if runaways:
+            break
+        await asyncio.sleep(0.01)
+    (runaway,) = runaways
     watched = os.pidfd_open(runaway)
     assert groups.find("m#1", None) is not None
     await process.end(0.1)
