@@ -52,8 +52,10 @@ def books(running: Lmxd) -> Any:
     return devices, sorted(instances, key=lambda i: i["instance"])
 
 
-def ledger(running: Lmxd) -> sqlite3.Connection:
-    return sqlite3.connect(running.directory / "lmxd.sock.d/state/ledger.db", isolation_level=None)
+def tamper(running: Lmxd, statement: str) -> None:
+    """Change the ledger behind the daemon's back."""
+    with closing(sqlite3.connect(running.directory / "lmxd.sock.d/state/ledger.db", isolation_level=None)) as database:
+        database.execute(statement)
 
 
 @pytest.fixture
@@ -138,8 +140,7 @@ def test_what_died_meanwhile_is_given_back_and_its_lease_is_over(running: Lmxd) 
 def test_a_process_that_only_has_the_pid_is_not_adopted(running: Lmxd) -> None:
     running.json("request", "m")
     kill(running)
-    with closing(ledger(running)) as database:
-        database.execute("UPDATE instances SET born = born + 1")
+    tamper(running, "UPDATE instances SET born = born + 1")
     running.start()
     assert running.instances() == {}
     assert orphans(running.directory / "lmxd.sock.d") == {}
@@ -161,8 +162,7 @@ def test_one_that_does_not_answer_is_ended(running: Lmxd) -> None:
 def test_rows_of_another_boot_go(running: Lmxd) -> None:
     running.json("request", "m")
     kill(running)
-    with closing(ledger(running)) as database:
-        database.execute("UPDATE meta SET value = 'another' WHERE id = 'boot'")
+    tamper(running, "UPDATE meta SET value = 'another' WHERE id = 'boot'")
     running.start()
     assert running.instances() == {}
     assert orphans(running.directory / "lmxd.sock.d") == {}, "one of this boot that nobody knows is ended"
@@ -199,15 +199,13 @@ def test_a_lost_ledger_is_rebuilt_from_the_processes(running: Lmxd, how: str) ->
 def test_a_ledger_of_a_newer_lmxd_is_left_alone(running: Lmxd) -> None:
     running.json("request", "m")
     kill(running)
-    with closing(ledger(running)) as database:
-        database.execute("PRAGMA user_version = 99")
+    tamper(running, "PRAGMA user_version = 99")
     command = running.daemon_command()
     done = subprocess.run(command, env=running.env, capture_output=True, text=True, timeout=30)
     assert done.returncode == 78
     assert "was written by a newer lmxd (schema 99" in done.stderr
     assert orphans(running.directory / "lmxd.sock.d"), "nothing was touched"
-    with closing(ledger(running)) as database:
-        database.execute("PRAGMA user_version = 2")
+    tamper(running, "PRAGMA user_version = 2")
     running.start()
     assert list(running.instances()) == ["m#1"]
 

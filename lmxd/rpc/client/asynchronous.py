@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,7 @@ from lmxd.rpc.client.wire import (
     ended_meanwhile,
     failure,
     frame,
+    repeatable,
     unavailable,
 )
 
@@ -122,6 +122,7 @@ class AsyncClient:
 
     async def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
         """One call; see ``Client.call``. Cancelling the task cancels the wait, not the request: close to end that."""
+        params = repeatable(method, params)
         lost_at: float | None = None
         while True:
             connection = self._connections
@@ -212,7 +213,6 @@ class AsyncClient:
             exclusive=exclusive or None,
             cpu_spill=cpu_spill,
             deadline=deadline,
-            idempotency_key=secrets.token_hex(8),
         )
         lease._client = self
         if hold == "connection":
@@ -232,16 +232,7 @@ class AsyncClient:
     ) -> h.Held:
         """A lease of ``size`` bytes on one device, for a process of one's own."""
         held = await self.call(
-            "hold",
-            h.Held,
-            on_progress,
-            bytes=size,
-            device=device,
-            name=name,
-            wait=wait,
-            hold=hold,
-            ttl=ttl,
-            idempotency_key=secrets.token_hex(8),
+            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
         )
         if hold == "connection":
             self._held.add(held.lease)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import secrets
 import socket
 import time
 from contextlib import suppress
@@ -19,6 +18,7 @@ from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
 from lmxd.rpc.client.wire import (
+    GRANTING,
     PATIENCE,
     PAUSE,
     ConnectionLost,
@@ -28,6 +28,7 @@ from lmxd.rpc.client.wire import (
     ended_meanwhile,
     failure,
     frame,
+    repeatable,
     unavailable,
 )
 
@@ -131,6 +132,7 @@ class Client:
 
     def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
         """One call. ``on_progress`` is told where a waiting request stands; it is made again if the daemon restarts."""
+        params = repeatable(method, params)
         lost_at: float | None = None
         while True:
             try:
@@ -143,7 +145,7 @@ class Client:
 
     def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
         id = next(self._ids)
-        self._socket.settimeout(None if method in ("request", "hold") else ANSWER_TIMEOUT)
+        self._socket.settimeout(None if method in GRANTING else ANSWER_TIMEOUT)
         try:
             self._socket.sendall(frame(id, method, params))
         except OSError as error:
@@ -212,7 +214,6 @@ class Client:
             exclusive=exclusive or None,
             cpu_spill=cpu_spill,
             deadline=deadline,
-            idempotency_key=secrets.token_hex(8),
         )
         lease._client = self
         if hold == "connection":
@@ -232,16 +233,7 @@ class Client:
     ) -> h.Held:
         """A lease of ``size`` bytes on one device, for a process of one's own."""
         held = self.call(
-            "hold",
-            h.Held,
-            on_progress,
-            bytes=size,
-            device=device,
-            name=name,
-            wait=wait,
-            hold=hold,
-            ttl=ttl,
-            idempotency_key=secrets.token_hex(8),
+            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
         )
         if hold == "connection":
             self._held.add(held.lease)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,8 @@ from lmxd.rpc import framing
 from lmxd.rpc import notifications as n
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
+GRANTING: Final = ("request", "hold")
+"""Methods that wait in the queue, and give a lease."""
 PATIENCE: Final = 20.0
 """Seconds for which a client whose connection is lost looks for the daemon's return."""
 PAUSE: Final = 0.1
@@ -34,6 +37,11 @@ def unavailable(path: Path, error: OSError) -> LmxdError:
     if isinstance(error, PermissionError):
         return LmxdError("not_permitted", f"{path}: permission denied", "join the group lmxd: usermod -aG lmxd $USER")
     return LmxdError("daemon_unavailable", f"lmxd does not answer on {path}: {error.strerror or error}", remedy)
+
+
+def repeatable(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a call that may have to be made again: what is granted is not granted twice."""
+    return {"idempotency_key": secrets.token_hex(8)} | params if method in GRANTING else params
 
 
 class ConnectionLost(LmxdError):
