@@ -6,12 +6,12 @@ it runs as is no member: its engines run as it, too, and they serve requests fro
 
 from __future__ import annotations
 
-import grp
 import os
 from collections.abc import Set
 
 from lmxd.daemon import audit
 from lmxd.daemon.places import GROUP
+from lmxd.daemon.rules import gid_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
@@ -27,7 +27,7 @@ class Access:
 
     def refresh(self) -> None:
         """Groups may have been made since."""
-        self._members, self._admins = _gid(GROUP), _gid(ADMIN_GROUP)
+        self._members, self._admins = gid_of(GROUP), gid_of(ADMIN_GROUP)
 
     def admits(self, peer: Peer) -> bool:
         """Whether a peer may ask for anything at all, whatever the modes of the socket say."""
@@ -55,10 +55,3 @@ class Access:
         if not self.is_admin(peer):
             remedy = f"its owner, {ADMIN_GROUP} or root may"
             raise LmxdError("not_permitted", f"{what} belongs to another user", remedy)
-
-
-def _gid(name: str) -> int | None:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None

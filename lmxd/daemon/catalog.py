@@ -128,7 +128,7 @@ class Catalog:
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a
         context that the model was not trained for or settings that exclude each other.
         """
-        declared, usual = self._word(name), self.launch(name)
+        declared = self._word(name)
         if self.profile(name).command is not None:
             return ([declared or 0], 0) if gpus else ([], declared or 0)
         try:
@@ -136,11 +136,12 @@ class Catalog:
         except LmxdError as error:
             if declared is None or error.code != "bad_model_file" or len(gpus) > 1:
                 raise
-            self._check_word(name, launch, usual, error)
+            self._check_word(name, launch, self.launch(name), error)
             return ([declared], 0) if gpus else ([], declared)
         sizes = [part.total for part in found.parts.devices]
         if declared is None:
             return sizes, found.host
+        usual = self.launch(name)
         if not gpus:
             return [], declared + max(0, found.host - self.formula(name, usual, ()).host)
         base = self.formula(name, usual, gpus[:1]).device
@@ -165,8 +166,9 @@ class Catalog:
 
     def formula(self, name: str, launch: Launch, gpus: Sequence[str]) -> Estimate:
         """The estimate, whatever was declared. LmxdError as for ``charge``."""
-        self._check_context(name, launch)
-        return self.estimator.estimate(self.path(name), launch, [self.card(gpu) for gpu in gpus])
+        path = self.path(name)
+        self._check_context(name, launch, path)
+        return self.estimator.estimate(path, launch, [self.card(gpu) for gpu in gpus])
 
     def inputs(self, name: str, launch: Launch) -> dict[str, int | str]:
         """What goes into the closed form; nothing for a model that it does not cover."""
@@ -175,9 +177,9 @@ class Catalog:
         except LmxdError:
             return {}
 
-    def _check_context(self, name: str, launch: Launch) -> None:
+    def _check_context(self, name: str, launch: Launch, path: Path) -> None:
         try:
-            trained = read_model(self.path(name)).context
+            trained = read_model(path).context
         except LmxdError:
             return  # what is wrong with the file, or not covered, the estimate says
         stretched = flags.stretches_context(self.profile(name).engine_flags)

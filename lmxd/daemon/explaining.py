@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.words import Hold, Owner
+from lmxd.core.words import Hold
 from lmxd.daemon import views
 from lmxd.daemon.catalog import Size
+from lmxd.daemon.requests import owner_of
 from lmxd.errors import LmxdError
 from lmxd.rpc import explanations as x
 from lmxd.rpc.peer import Peer
@@ -30,7 +31,7 @@ def plan(daemon: Daemon, peer: Peer, params: x.PlanParams, size: Size) -> x.Plan
         at=time.monotonic(),
         ticket=_TRIAL,
         lease=_TRIAL,
-        owner=Owner(uid=peer.uid, pid=peer.pid, connection=0, gids=tuple(sorted(peer.groups))),
+        owner=owner_of(peer, 0),
         ask=ask,
         hold=Hold.EXPLICIT,
         deadline=params.deadline,

@@ -61,13 +61,11 @@ class Holds:
 
     def restore(self, instance: InstanceId, lease: LeaseId, pid: int, born: int) -> None:
         """Go on with a process that was adopted before. If it is gone, so is the lease."""
-        with suppress(OSError):
-            pidfd = os.pidfd_open(pid)
-            if proc.born(pid) == born:
-                self._watch(instance, Adopted(pid=pid, born=born, pidfd=pidfd, lease=lease))
-                return
-            os.close(pidfd)
-        self._later(LeaseReleased(at=time.monotonic(), lease=lease))
+        pidfd = proc.watch(pid, born)
+        if pidfd is None:
+            self._later(LeaseReleased(at=time.monotonic(), lease=lease))
+        else:
+            self._watch(instance, Adopted(pid=pid, born=born, pidfd=pidfd, lease=lease))
 
     def adopted(self, instance: InstanceId) -> Adopted | None:
         return self._adopted.get(instance)

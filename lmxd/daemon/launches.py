@@ -67,7 +67,7 @@ class Launches:
         On each device one loads at a time, so that what it takes is not mistaken for another's.
         """
         locks = [self._locks.setdefault(device, asyncio.Lock()) for device in sorted(devices)]
-        launched = Launched(start=start, engine=engine, log=self._log(start), locks=locks, prompts=prompts)
+        launched = Launched(start=start, engine=engine, log=self.log_of(start), locks=locks, prompts=prompts)
         self._launched[start.plan.instance] = launched
         self._spawn(self._live(launched, self._load(launched)))
 
@@ -76,7 +76,7 @@ class Launches:
         self._launched[launched.plan.instance] = launched
         self._spawn(self._live(launched, self._attend(launched) if wrong is None else _failed(wrong)))
 
-    def _log(self, start: Start) -> Log:
+    def log_of(self, start: Start) -> Log:
         return Log(self._log_dir, start.plan.instance, start.limits.log_cap)
 
     def stop(self, instance: InstanceId) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmxd.core import events as e
 from lmxd.core.instances import Lease
-from lmxd.core.words import Ask, Hold, Option, Owner
+from lmxd.core.words import Ask, ConnectionId, Hold, Option, Owner
 from lmxd.daemon import audit, owners
 from lmxd.daemon.answers import Waiting
 from lmxd.daemon.catalog import Size
@@ -19,6 +19,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
+from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 DEFAULT_TTL = 60.0
 
 
-def owner_of(connection: Connection) -> Owner:
+def owner_of(peer: Peer, connection: ConnectionId) -> Owner:
     """Who is at the other end, in the core's terms."""
-    peer = connection.peer
-    return Owner(uid=peer.uid, pid=peer.pid, connection=connection.id, gids=tuple(sorted(peer.groups)))
+    return Owner(uid=peer.uid, pid=peer.pid, connection=connection, gids=tuple(sorted(peer.groups)))
 
 
 class Requests:
@@ -127,7 +127,7 @@ class Requests:
                 at=time.monotonic(),
                 ticket=ticket,
                 lease=lease,
-                owner=owner_of(connection),
+                owner=owner_of(peer, connection.id),
                 ask=ask,
                 hold=hold,
                 ttl=ttl,

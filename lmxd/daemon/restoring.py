@@ -21,7 +21,6 @@ from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
 from lmxd.instances import proc
-from lmxd.instances.logs import Log
 from lmxd.instances.orphans import end_orphans, orphans
 from lmxd.instances.ports import listening_port
 from lmxd.instances.process import Process
@@ -101,6 +100,7 @@ def _open(daemon: Daemon) -> tuple[Database, Found]:
 
 def _rebuilt(daemon: Daemon, saved: Saved, what: str) -> Found:
     """From the processes themselves: each carries its row. Whose leases they served, nobody knows any more."""
+    found: dict[str, InstanceRow] = {}
     for pid, env in orphans(daemon.where.home).items():
         try:
             row = InstanceRow(**json.loads(env[CERTIFICATE]))
@@ -113,8 +113,8 @@ def _rebuilt(daemon: Daemon, saved: Saved, what: str) -> Found:
         lives = replace(
             row, pid=pid, born=proc.born(pid), phase=Phase.READY, ready_at=row.started_at, start=as_json(start)
         )
-        if lives.id not in {other.id for other in saved.instances}:
-            saved.instances.append(lives)
+        found.setdefault(row.id, lives)
+    saved.instances = list(found.values())
     saved.counts = list(_counts(saved.instances))
     message = f"{what}: {len(saved.instances)} running instances were found, their leases are lost"
     log.critical("%s", message)
@@ -156,7 +156,7 @@ def _launched(
     return Launched(
         start=start,
         engine=daemon.performer.engine(start.plan),
-        log=Log(daemon.where.logs, row.id, start.limits.log_cap),
+        log=daemon.launches.log_of(start),
         prompts=None if cached is None else daemon.performer.prompt_caches().reopen(cached, start.prompts_for),
         process=process,
         key=key,
@@ -182,11 +182,11 @@ async def _serves(launched: Launched) -> bool:
 
 
 def _event(saved: Saved) -> e.LedgerRestored:
-    leases = [_lease(row) for row in saved.leases]
+    known = {row.id for row in saved.instances}
     return e.LedgerRestored(
         at=time.monotonic(),
         instances=tuple(_instance(row) for row in saved.instances),
-        leases=tuple(x for x in leases if any(x.instance == row.id for row in saved.instances)),
+        leases=tuple(_lease(row) for row in saved.leases if row.instance in known),
         yields=tuple(
             (y.device, y.id, Yielded(size=y.size, foreign_before=y.foreign_before, until=y.until)) for y in saved.yields
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+from collections.abc import Callable
 
 from lmxd.config.schema import Config, GroupConfig, UserConfig
 from lmxd.config.section import GIB
@@ -45,19 +46,19 @@ def max_priority(config: Config, uid: int) -> int:
 
 
 def uid_of(name: str) -> int | None:
-    if name.isdecimal():
-        return int(name)
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
+    return _number(name, lambda: pwd.getpwnam(name).pw_uid)
 
 
 def gid_of(name: str) -> int | None:
+    return _number(name, lambda: grp.getgrnam(name).gr_gid)
+
+
+def _number(name: str, look_up: Callable[[], int]) -> int | None:
+    """Of a user or a group, by name or number; None if there is none of that name."""
     if name.isdecimal():
         return int(name)
     try:
-        return grp.getgrnam(name).gr_gid
+        return look_up()
     except KeyError:
         return None
 

@@ -117,20 +117,23 @@ def _ticket(
     daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | None, waits_for: tuple[str, ...]
 ) -> m.Ticket:
     state = daemon.admission.state
-    view = m.Ticket(position=position, waited=state.now - t.asked_at, eta=eta, bytes=t.ask.need)
+    waited = state.now - t.asked_at
     if not daemon.access.sees(peer, t.owner.uid):
-        return view
-    mine = {
-        "ticket": t.id,
-        "model": t.ask.profile,
-        "uid": t.owner.uid,
-        "pid": t.owner.pid,
-        "priority": t.ask.priority,
-        "waits_for": list(waits_for),
-        "instance": t.instance,
-        "shortfalls": shortfalls(placement.shortfalls(state, t.ask.options)) if position else [],
-    }
-    return view.model_copy(update=mine)
+        return m.Ticket(position=position, waited=waited, eta=eta, bytes=t.ask.need)
+    return m.Ticket(
+        ticket=t.id,
+        model=t.ask.profile,
+        uid=t.owner.uid,
+        pid=t.owner.pid,
+        bytes=t.ask.need,
+        position=position,
+        priority=t.ask.priority,
+        waited=waited,
+        eta=eta,
+        waits_for=list(waits_for),
+        instance=t.instance,
+        shortfalls=shortfalls(placement.shortfalls(state, t.ask.options)) if position else [],
+    )
 
 
 def progress(decision: ReportProgress, request: framing.Id) -> n.Progress:

@@ -70,9 +70,7 @@ class Groups:
         if self.root is not None:
             for path in self.root.glob("i-*"):
                 if path.name.removeprefix("i-") not in kept:
-                    group = Group(path)
-                    group.kill()
-                    group.end()
+                    Group(path).end()
 
 
 class Group:

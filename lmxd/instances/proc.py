@@ -19,6 +19,18 @@ def born(pid: int) -> int | None:
     return int(words[19]) if words else None
 
 
+def watch(pid: int, born_at: int) -> int | None:
+    """A pidfd of the process that was born then; None if it is gone, though its pid may be another's."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if born(pid) == born_at:  # asked after the pidfd was opened: from here on it cannot be another
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
 def exit_status(pid: int) -> int | None:
     """Of one that has exited, as long as its parent has not taken note: the code, or minus the signal."""
     words = _stat(pid)

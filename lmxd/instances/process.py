@@ -74,14 +74,8 @@ class Process:
     @classmethod
     def adopt(cls, pid: int, born: int, group: Group | None = None) -> Process | None:
         """One that an earlier daemon had started; None if it is not there any more."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError:
-            return None
-        if proc.born(pid) != born:  # asked after the pidfd was opened: from here on it cannot be another
-            os.close(pidfd)
-            return None
-        return cls(pid, pidfd, born, group)
+        pidfd = proc.watch(pid, born)
+        return None if pidfd is None else cls(pid, pidfd, born, group)
 
     def _gone(self) -> None:
         self._loop.remove_reader(self._pidfd)

@@ -9,8 +9,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
@@ -103,14 +103,11 @@ class Database:
 
     def _begin_boot(self) -> None:
         """Nothing of an earlier boot is left, but that no id is given twice."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        with closing(connection.cursor()) as cursor:
+        with self._transaction() as connection:
             for kind in ROWS:
                 if kind is not CountRow:
-                    cursor.execute(f"DELETE FROM {kind.TABLE}")  # noqa: S608 (a constant)
-            cursor.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (self._boot,))
-            cursor.execute("COMMIT")
+                    connection.execute(f"DELETE FROM {kind.TABLE}")  # noqa: S608 (a constant)
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (self._boot,))
 
     def _all(self, kind: type[T]) -> list[T]:
         names = _COLUMNS[kind]
@@ -119,19 +116,24 @@ class Database:
 
     def apply(self, changes: Iterable[Change]) -> None:
         """All of them or none. Raises sqlite3.Error."""
-        connection = self._connection
         hit("commit_begin")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction() as connection:
             for change in changes:
                 _execute(connection, change)
             hit("commit_end")
-            connection.execute("COMMIT")
+        hit("committed")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block or nothing."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):  # some errors roll back by themselves
-                connection.execute("ROLLBACK")
+                self._connection.execute("ROLLBACK")
             raise
-        hit("committed")
 
     def begin_anew(self) -> Path:
         """Set the file aside, open an empty one in its place, and say where the old one is now."""
