@@ -20,6 +20,7 @@ from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.places import Places, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
+from lmxd.gateway.commands import gateway, key
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
@@ -48,9 +49,9 @@ def _default_config(user: bool) -> Path:
 def main(context: click.Context, config_path: Path | None, socket_path: Path | None, user: bool, verbose: bool) -> None:
     """Admission control for GPU memory: leases llama-server instances over a Unix socket."""
     context.obj = config_path or _default_config(user)
+    _log_to_stderr(verbose)
     if context.invoked_subcommand is not None:
         return
-    _log_to_stderr(verbose)
     try:
         _activate_failpoints()
         run(context.obj, places(socket_path, user=user))
@@ -74,6 +75,10 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
     for warning in Catalog(config).warnings(on_gpu=_gpu_is_meant(config)):
         click.echo(f"{path}: warning: {warning}", err=True)
     click.echo(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
+
+
+main.add_command(gateway)
+main.add_command(key)
 
 
 def _gpu_is_meant(config: Config) -> bool:

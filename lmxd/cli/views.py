@@ -9,6 +9,7 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.output import short, size
 from lmxd.errors import LmxdError
+from lmxd.rpc import books as b
 from lmxd.rpc import messages as m
 
 _OTHERS = "another's"
@@ -46,7 +47,7 @@ def devices(json_wanted: bool) -> None:
         _print_devices(found.devices)
 
 
-def _print_devices(found: list[m.Device]) -> None:
+def _print_devices(found: list[b.Device]) -> None:
     columns = ("DEVICE", "NAME", ">CAPACITY", ">LIMIT", ">MARGIN", ">USED", ">FOREIGN", ">CHARGED", ">RECLAIMING")
     rows = [
         (
@@ -106,7 +107,7 @@ def _port(endpoint: str | None) -> str:
     return port if port.isdecimal() else "unix"
 
 
-def _doing(instance: m.Instance) -> str:
+def _doing(instance: b.Instance) -> str:
     if instance.phase != "ready":
         return "-"
     if instance.yield_in is not None:
@@ -180,7 +181,7 @@ def models(json_wanted: bool) -> None:
     output.table(columns, rows, "no models are configured")
 
 
-def _problem(model: m.Model) -> str:
+def _problem(model: b.Model) -> str:
     again = f" (tried again in {output.seconds(model.retry_in)})" if model.problem and model.retry_in else ""
     return f"{model.problem}{again}" if model.problem else "-"
 

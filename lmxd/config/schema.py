@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     PlainValidator,
     field_validator,
@@ -123,18 +124,42 @@ class EngineConfig(Section):
     log_max_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(8, description="size cap of one instance's log")
 
 
-class MetricsConfig(Section):
-    listen: str | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
-
-    @field_validator("listen")
-    @classmethod
-    def _local(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(r"unix:/.+", value):
-            return value
-        match = re.fullmatch(r"(127\.\d+\.\d+\.\d+|localhost|\[::1\]):(\d{1,5})", value)
-        if not match or int(match[2]) > 65535:
-            raise ValueError("only 127.0.0.1:PORT, localhost:PORT, [::1]:PORT or unix:/PATH is possible")
+def _local(value: str) -> str:
+    if re.fullmatch(r"unix:/.+", value):
         return value
+    match = re.fullmatch(r"(127\.\d+\.\d+\.\d+|localhost|\[::1\]):(\d{1,5})", value)
+    if not match or int(match[2]) > 65535:
+        raise ValueError("only 127.0.0.1:PORT, localhost:PORT, [::1]:PORT or unix:/PATH is possible")
+    return value
+
+
+Local = Annotated[str, AfterValidator(_local)]
+
+
+class MetricsConfig(Section):
+    listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
+
+
+class GatewayConfig(Section):
+    """``lmxd gateway``, a process of its own."""
+
+    listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
+    keys_file: Path | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
+    anonymous: bool = Field(False, description="models are for whoever can connect, without a key")
+    wait: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] | None = Field(
+        300, description="seconds that a request may wait in a queue; null for as long as it takes"
+    )
+    linger: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = Field(
+        5, description="seconds that a lease is kept for the next request"
+    )
+    instances: int = Field(1, ge=1, le=64, description="of each model, for the requests of all clients together")
+    max_body_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(64, description="size cap of one request")
+
+    @model_validator(mode="after")
+    def _closed(self) -> GatewayConfig:
+        if self.listen is not None and self.keys_file is None and not self.anonymous:
+            raise ValueError("listen: give a keys_file (lmxd key NAME adds keys to it), or say anonymous: true")
+        return self
 
 
 class Config(Section):
@@ -142,6 +167,7 @@ class Config(Section):
     admission_control: AdmissionConfig = Field(AdmissionConfig(), description="the queue")
     engine: EngineConfig = Field(EngineConfig(), description="llama-server")
     metrics: MetricsConfig = Field(MetricsConfig(), description="Prometheus")
+    gateway: GatewayConfig = Field(GatewayConfig(), description="OpenAI's API and the dashboard")
     users: dict[str, UserConfig] = Field({}, description="user name, uid or default -> what that user may have at once")
     groups: dict[str, GroupConfig] = Field({}, description="group name or gid -> what its members may have together")
     idle_timeout: Seconds = Field(300, description="seconds without a request after which an instance ends")
@@ -151,7 +177,9 @@ class Config(Section):
     )
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
 
-    @field_validator("gpu", "admission_control", "engine", "metrics", "users", "groups", "models", mode="before")
+    @field_validator(
+        "gpu", "admission_control", "engine", "metrics", "gateway", "users", "groups", "models", mode="before"
+    )
     @classmethod
     def _empty(cls, value: object) -> object:
         """A section with nothing under it means its defaults."""

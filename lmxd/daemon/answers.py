@@ -138,6 +138,7 @@ class Answers:
             socket=str(endpoint.socket) if endpoint.socket else None,
             ctx=instance.ask.context,
             slots=lease.slots,
+            instance_slots=instance.ask.spread,
             devices=devices,
             basis=self._daemon.catalog.basis(instance.ask.profile),
             hold=lease.hold.value,

@@ -25,6 +25,7 @@ from lmxd.daemon.answers import Answers
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.health import Health
 from lmxd.daemon.journal import Journal
+from lmxd.daemon.metrics import Metrics
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
 from lmxd.daemon.options import Room
@@ -45,7 +46,6 @@ from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.learned import Card
 from lmxd.failpoints import hit
-from lmxd.gateway.metrics import Metrics
 from lmxd.gguf.builds import family
 from lmxd.rpc.server import Listener
 

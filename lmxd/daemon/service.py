@@ -23,6 +23,7 @@ from lmxd.daemon.views import explain
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.instances.logs import tail
+from lmxd.rpc import books as b
 from lmxd.rpc import estimates as es
 from lmxd.rpc import explanations as x
 from lmxd.rpc import framing, methods
@@ -76,7 +77,7 @@ class Service:
             "status": lambda c, i, p: self._status(),
             "devices": lambda c, i, p: self._all_devices(),
             "why": lambda c, i, p: self._why(p.device),
-            "instances": lambda c, i, p: m.Instances(instances=views.instances(daemon, c.peer)),
+            "instances": lambda c, i, p: b.Instances(instances=views.instances(daemon, c.peer)),
             "queue": lambda c, i, p: self._queue(c),
             "models": lambda c, i, p: self._models(),
             "estimate": lambda c, i, p: self._estimate(p),
@@ -137,15 +138,15 @@ class Service:
             )
         return m.Hello(protocol=m.PROTOCOL, server=f"lmxd {__version__}", capabilities=sorted(methods.METHODS))
 
-    async def _devices(self) -> list[m.Device]:
+    async def _devices(self) -> list[b.Device]:
         await self._daemon.measure()
         return views.devices(self._state(), self._daemon.measured)
 
-    async def _all_devices(self) -> m.Devices:
-        return m.Devices(devices=await self._devices())
+    async def _all_devices(self) -> b.Devices:
+        return b.Devices(devices=await self._devices())
 
-    def _queue(self, connection: Connection) -> m.Queue:
-        return m.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._daemon, connection.peer))
+    def _queue(self, connection: Connection) -> b.Queue:
+        return b.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._daemon, connection.peer))
 
     async def _plan(self, connection: Connection, params: x.PlanParams) -> x.Planned:
         size = self._requests.size(connection, params)
@@ -189,10 +190,10 @@ class Service:
         self._daemon.handle(e.YieldEnded(at=time.monotonic(), id=id))
         return h.YieldOver(id=id)
 
-    async def _status(self) -> m.Status:
+    async def _status(self) -> b.Status:
         devices = await self._devices()
         state = self._state()
-        return m.Status(
+        return b.Status(
             version=__version__,
             uptime=time.monotonic() - self._started,
             engine=self._daemon.engine_name,
@@ -207,15 +208,15 @@ class Service:
             warnings=[*self._daemon.warnings, *self._daemon.health.faults()],
         )
 
-    async def _models(self) -> m.Models:
-        return m.Models(models=[await self._model(name) for name in sorted(self._daemon.catalog.config.models)])
+    async def _models(self) -> b.Models:
+        return b.Models(models=[await self._model(name) for name in sorted(self._daemon.catalog.config.models)])
 
-    async def _model(self, name: str) -> m.Model:
+    async def _model(self, name: str) -> b.Model:
         profile = self._daemon.catalog.profile(name)
         running = sum(1 for i in self._state().instances.values() if i.ask.profile == name)
         await self._daemon.warm(name)
         launch = self._daemon.catalog.launch(name)
-        view = m.Model(model=name, ctx=launch.context, slots=profile.slots, bytes={}, running=running)
+        view = b.Model(model=name, ctx=launch.context, slots=profile.slots, bytes={}, running=running)
         try:
             ask = self._daemon.ask(name)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.demand.items()}

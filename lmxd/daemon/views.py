@@ -18,6 +18,7 @@ from lmxd.daemon.catalog import Catalog, Size
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned
+from lmxd.rpc import books as b
 from lmxd.rpc import estimates as es
 from lmxd.rpc import framing
 from lmxd.rpc import messages as m
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 
-def devices(state: State, measured: Sequence[Measurement]) -> list[m.Device]:
+def devices(state: State, measured: Sequence[Measurement]) -> list[b.Device]:
     """The books of each device beside its last measurement."""
     return [_device(state, found) for found in measured]
 
 
-def _device(state: State, found: Measurement) -> m.Device:
+def _device(state: State, found: Measurement) -> b.Device:
     account = state.ledger.accounts.get(found.id, Account(device=found.id))
-    return m.Device(
+    return b.Device(
         id=found.id,
         ref=found.ref,
         kind=found.kind.value,
@@ -54,16 +55,16 @@ def _device(state: State, found: Measurement) -> m.Device:
     )
 
 
-def instances(daemon: Daemon, peer: Peer) -> list[m.Instance]:
+def instances(daemon: Daemon, peer: Peer) -> list[b.Instance]:
     """All of them, as bytes; the rest only to whom it concerns."""
     return [_instance(daemon, peer, i) for i in daemon.admission.state.instances.values()]
 
 
-def _instance(daemon: Daemon, peer: Peer, i: Instance) -> m.Instance:
+def _instance(daemon: Daemon, peer: Peer, i: Instance) -> b.Instance:
     state, launched = daemon.admission.state, daemon.launches.get(i.id)
     leases = [_lease(daemon, peer, x) for x in i.leases.values()]
     mine = daemon.access.is_admin(peer) or any(x.lease for x in leases)
-    return m.Instance(
+    return b.Instance(
         instance=i.id,
         model=i.ask.profile,
         phase=i.phase.value,
@@ -83,11 +84,11 @@ def _instance(daemon: Daemon, peer: Peer, i: Instance) -> m.Instance:
     )
 
 
-def _lease(daemon: Daemon, peer: Peer, x: Lease) -> m.LeaseInfo:
+def _lease(daemon: Daemon, peer: Peer, x: Lease) -> b.LeaseInfo:
     if not daemon.access.sees(peer, x.owner.uid):
-        return m.LeaseInfo(bytes=x.size, slots=x.slots)
+        return b.LeaseInfo(bytes=x.size, slots=x.slots)
     now = daemon.admission.state.now
-    return m.LeaseInfo(
+    return b.LeaseInfo(
         bytes=x.size,
         lease=x.id,
         uid=x.owner.uid,
@@ -103,7 +104,7 @@ _Place: TypeAlias = tuple[Ticket, int, float | None, tuple[str, ...]]
 """Position, expected time, and whom it waits for."""
 
 
-def queue(daemon: Daemon, peer: Peer) -> list[m.Ticket]:
+def queue(daemon: Daemon, peer: Peer) -> list[b.Ticket]:
     """Those that start first, then those that wait, in order."""
     state = daemon.admission.state
     found: list[_Place] = [(t, 0, starting(state, t), ()) for i in state.instances.values() for t in i.tickets.values()]
@@ -115,12 +116,12 @@ def queue(daemon: Daemon, peer: Peer) -> list[m.Ticket]:
 
 def _ticket(
     daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | None, waits_for: tuple[str, ...]
-) -> m.Ticket:
+) -> b.Ticket:
     state = daemon.admission.state
     waited = state.now - t.asked_at
     if not daemon.access.sees(peer, t.owner.uid):
-        return m.Ticket(position=position, waited=waited, eta=eta, bytes=t.ask.need)
-    return m.Ticket(
+        return b.Ticket(position=position, waited=waited, eta=eta, bytes=t.ask.need)
+    return b.Ticket(
         ticket=t.id,
         model=t.ask.profile,
         uid=t.owner.uid,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lmxd.rpc import books as b
 from lmxd.rpc import estimates as es
 from lmxd.rpc import explanations as x
 from lmxd.rpc import holds as h
@@ -16,8 +17,8 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "release": (m.LeaseParams, m.Released, "end a lease"),
     "renew": (m.RenewParams, m.Renewed, "keep a lease alive: restarts its TTL and its instance's idle clock"),
     "cancel": (m.TicketParams, m.Cancelled, "take a waiting request out of the queue"),
-    "status": (m.Nothing, m.Status, "the daemon and its devices at a glance"),
-    "devices": (m.Nothing, m.Devices, "bytes by device, measured now"),
+    "status": (m.Nothing, b.Status, "the daemon and its devices at a glance"),
+    "devices": (m.Nothing, b.Devices, "bytes by device, measured now"),
     "hold": (h.HoldParams, h.Held, "a lease of bytes for a process of one's own"),
     "adopt": (h.AdoptParams, h.Adopted, "say which process uses a hold"),
     "yield": (h.YieldParams, h.Yielded, "keep bytes of a device free for others (administrators)"),
@@ -25,9 +26,9 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "plan": (x.PlanParams, x.Planned, "what a request would come to now, without any effect"),
     "explain": (x.ExplainParams, x.Explained, "what happened to a request, a lease or an instance, and why"),
     "why": (o.WhyParams, o.Why, "to whom the bytes of a device belong, measured now"),
-    "instances": (m.Nothing, m.Instances, "instances and their leases"),
-    "queue": (m.Nothing, m.Queue, "requests that wait or start, in order"),
-    "models": (m.Nothing, m.Models, "the profiles that can be requested"),
+    "instances": (m.Nothing, b.Instances, "instances and their leases"),
+    "queue": (m.Nothing, b.Queue, "requests that wait or start, in order"),
+    "models": (m.Nothing, b.Models, "the profiles that can be requested"),
     "estimate": (es.EstimateParams, es.Estimated, "bytes that a model would take, by part"),
     "estimates": (m.Nothing, es.Estimates, "what was learned from instances that ran"),
     "forget": (es.ForgetParams, es.Forgotten, "drop what was learned (administrators)"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Device, Name, Params, Result
+from lmxd.rpc.books import Device
+from lmxd.rpc.messages import Name, Params, Result
 
 
 class WhyParams(Params):

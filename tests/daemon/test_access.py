@@ -15,6 +15,7 @@ from lmxd.config.file import parse
 from lmxd.daemon.access import Access
 from lmxd.daemon.catalog import Catalog
 from lmxd.errors import LmxdError
+from lmxd.rpc import books as b
 from lmxd.rpc import explanations as x
 from lmxd.rpc import messages as m
 from lmxd.rpc import server
@@ -102,7 +103,7 @@ async def test_of_other_users_leases_only_the_bytes_are_seen(tmp_path: Path, bec
                 found = {i.instance: i for i in (await ben.instances()).instances}
                 shared, other = found[his.instance], found[alone.instance]
                 assert [x.lease for x in shared.leases] == [None, his.lease]
-                assert shared.leases[0] == m.LeaseInfo(bytes=int(0.4 * 2**30) // 2, slots=1)
+                assert shared.leases[0] == b.LeaseInfo(bytes=int(0.4 * 2**30) // 2, slots=1)
                 assert shared.pid is not None
                 assert (other.pid, other.endpoint) == (None, None)
                 assert other.charged == {"host": int(0.4 * 2**30)}

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
+from lmxd.rpc import books as b
 from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
@@ -252,17 +253,17 @@ class AsyncClient:
     async def cancel(self, ticket: str) -> m.Cancelled:
         return await self.call("cancel", m.Cancelled, ticket=ticket)
 
-    async def status(self) -> m.Status:
-        return await self.call("status", m.Status)
+    async def status(self) -> b.Status:
+        return await self.call("status", b.Status)
 
-    async def devices(self) -> m.Devices:
-        return await self.call("devices", m.Devices)
+    async def devices(self) -> b.Devices:
+        return await self.call("devices", b.Devices)
 
-    async def instances(self) -> m.Instances:
-        return await self.call("instances", m.Instances)
+    async def instances(self) -> b.Instances:
+        return await self.call("instances", b.Instances)
 
-    async def queue(self) -> m.Queue:
-        return await self.call("queue", m.Queue)
+    async def queue(self) -> b.Queue:
+        return await self.call("queue", b.Queue)
 
-    async def models(self) -> m.Models:
-        return await self.call("models", m.Models)
+    async def models(self) -> b.Models:
+        return await self.call("models", b.Models)

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
+from lmxd.rpc import books as b
 from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
@@ -253,20 +254,20 @@ class Client:
     def cancel(self, ticket: str) -> m.Cancelled:
         return self.call("cancel", m.Cancelled, ticket=ticket)
 
-    def status(self) -> m.Status:
-        return self.call("status", m.Status)
+    def status(self) -> b.Status:
+        return self.call("status", b.Status)
 
-    def devices(self) -> m.Devices:
-        return self.call("devices", m.Devices)
+    def devices(self) -> b.Devices:
+        return self.call("devices", b.Devices)
 
-    def instances(self) -> m.Instances:
-        return self.call("instances", m.Instances)
+    def instances(self) -> b.Instances:
+        return self.call("instances", b.Instances)
 
-    def queue(self) -> m.Queue:
-        return self.call("queue", m.Queue)
+    def queue(self) -> b.Queue:
+        return self.call("queue", b.Queue)
 
-    def models(self) -> m.Models:
-        return self.call("models", m.Models)
+    def models(self) -> b.Models:
+        return self.call("models", b.Models)
 
     def logs(self, instance: str, lines: int = 100) -> m.Logs:
         return self.call("logs", m.Logs, instance=instance, lines=lines)

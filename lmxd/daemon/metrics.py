@@ -1,0 +1,121 @@
+"""Prometheus: the books by device and class, instances, leases, the queue, and what was decided how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from lmxd.core import decisions as d
+from lmxd.core.state import State
+from lmxd.core.words import Phase
+
+_SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class Metrics:
+    """Counts decisions as they are made; reads everything else from the state when asked."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.registry = CollectorRegistry()
+        self.registry.register(_Books(state))
+        self._decisions = Counter(
+            "lmxd_decisions", "Answers to requests for a lease.", ["model", "result"], registry=self.registry
+        )
+        self._ended = Counter("lmxd_leases_ended", "Leases ended.", ["reason"], registry=self.registry)
+        self._stopped = Counter("lmxd_instances_stopped", "Instances told to stop.", ["cause"], registry=self.registry)
+        self._wait = Histogram(
+            "lmxd_wait_seconds",
+            "From a request to its answer.",
+            ["result"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._launch = Histogram(
+            "lmxd_launch_seconds",
+            "From the start of an instance until it was ready.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._measured: set[str] = set()
+
+    def observe(self, decision: d.Decision) -> None:
+        """Count one decision, as it is carried out."""
+        match decision:
+            case d.GrantLease():
+                self._answered(decision.profile, "granted", decision.waited)
+                self._observe_launch(decision.instance)
+            case d.RefuseLease():
+                self._answered(decision.ask.profile, decision.refusal.code, decision.waited)
+            case d.EndLease():
+                self._ended.labels(decision.reason).inc()
+            case d.StopInstance():
+                self._stopped.labels(decision.cause.value).inc()
+            case d.ForgetInstance():
+                self._measured.discard(decision.instance)
+
+    def _answered(self, model: str, result: str, waited: float) -> None:
+        self._decisions.labels(model, result).inc()
+        self._wait.labels("granted" if result == "granted" else "refused").observe(waited)
+
+    def _observe_launch(self, name: str) -> None:
+        """Its first grant is when an instance becomes ready for somebody."""
+        instance = self._state.instances.get(name)
+        if instance is None:
+            return  # it is gone again
+        if name not in self._measured and instance.ready_at is not None:
+            self._measured.add(name)
+            self._launch.labels(instance.ask.profile).observe(instance.ready_at - instance.started_at)
+
+    async def serve(self, listen: str) -> web.AppRunner:
+        """Answer GET /metrics on ``127.0.0.1:PORT`` or ``unix:PATH``. Raises OSError if that cannot be had."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._get)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        if listen.startswith("unix:"):
+            path = Path(listen.removeprefix("unix:"))
+            path.unlink(missing_ok=True)
+            await web.UnixSite(runner, str(path)).start()
+        else:
+            host, _, port = listen.rpartition(":")
+            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        return runner
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Books(Collector):
+    """Gauges, read from the state at the moment of the scrape."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        size = GaugeMetricFamily("lmxd_device_bytes", "Bytes of a device by class.", labels=["device", "class"])
+        up = GaugeMetricFamily("lmxd_device_available", "Whether a device can be measured.", labels=["device"])
+        for a in self._state.ledger.accounts.values():
+            up.add_metric([a.device], float(a.unavailable is None))
+            for name in ("capacity", "margin", "foreign", "charged", "reclaiming", "yielded", "headroom"):
+                size.add_metric([a.device, name], getattr(a, name))
+        instances = GaugeMetricFamily("lmxd_instances", "Instances by phase.", labels=["phase"])
+        for phase in Phase:
+            count = sum(1 for i in self._state.instances.values() if i.phase is phase)
+            instances.add_metric([phase.value], count)
+        yield size
+        yield up
+        yield instances
+        yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=len(self._state.leases))
+        yield GaugeMetricFamily("lmxd_queue_length", "Requests that wait.", value=len(self._state.queue))
+        counts = CounterMetricFamily("lmxd_admission", "What admission did besides.", labels=["what"])
+        for what in ("backfilled", "thrash"):
+            counts.add_metric([what], self._state.counts[what])
+        yield counts

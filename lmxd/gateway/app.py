@@ -1,0 +1,61 @@
+"""The gateway put together: what answers where, and how errors leave."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from lmxd.config.schema import GatewayConfig
+from lmxd.errors import LmxdError
+from lmxd.gateway import failures
+from lmxd.gateway.door import Door, Unknown
+from lmxd.gateway.metrics import Metrics
+from lmxd.gateway.ollama import Ollama
+from lmxd.gateway.openai import OpenAi
+from lmxd.gateway.pool import Pool
+from lmxd.gateway.serving import Serving
+
+log = logging.getLogger(__name__)
+_MIB: Final = 2**20
+
+
+def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Application:
+    """All routes, behind the door."""
+    metrics = Metrics()
+    serving = Serving(pool, metrics, config.wait)
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            request["caller"] = door.enter(request)
+            return await handler(request)
+        except LmxdError as error:
+            return _failed(request, error)
+        except web.HTTPRequestEntityTooLarge:
+            most = f"{config.max_body_mb:g} MiB is the most"
+            return _failed(
+                request, LmxdError("invalid_request", f"the body is too large: {most}", "raise gateway.max_body_mb")
+            )
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    app = web.Application(middlewares=[guard], client_max_size=int(config.max_body_mb * _MIB))
+    app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
+    app.add_routes(OpenAi(pool, serving).routes())
+    app.add_routes(Ollama(pool, serving).routes())
+    return app
+
+
+def _failed(request: web.Request, error: LmxdError) -> web.Response:
+    status = 401 if isinstance(error, Unknown) else failures.status_of(error)
+    if request.path.startswith("/api/"):
+        return web.json_response({"error": str(error)}, status=status)
+    return failures.response(error, status)

@@ -1,0 +1,102 @@
+"""``lmxd gateway`` and ``lmxd key``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+from aiohttp import web
+
+from lmxd.config.file import load
+from lmxd.config.schema import GatewayConfig
+from lmxd.errors import LmxdError
+from lmxd.gateway import keys
+from lmxd.gateway.app import application
+from lmxd.gateway.door import Door
+from lmxd.gateway.pool import Pool
+from lmxd.rpc.client import default_socket
+from lmxd.systemd import Notifier
+
+log = logging.getLogger("lmxd.gateway")
+_GRACE: Final = 30.0
+"""Seconds that requests in flight have at the end."""
+
+
+@click.command()
+@click.pass_context
+def gateway(context: click.Context) -> None:
+    """Serve OpenAI's API and the dashboard over HTTP; gateway.listen says where."""
+    root = context.find_root()
+    try:
+        config = load(context.obj).gateway
+        if config.listen is None:
+            raise LmxdError("config", f"{context.obj}: gateway.listen is not set", "say 127.0.0.1:8080, for instance")
+        import uvloop
+
+        uvloop.run(_serve(config, config.listen, root.params["socket_path"] or default_socket()))
+    except LmxdError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_status)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--admin", is_flag=True, help="It may stop, pin and have devices yielded, on the dashboard.")
+@click.pass_context
+def key(context: click.Context, name: str, admin: bool) -> None:
+    """Print a new API key for NAME, and add its hash to gateway.keys_file. An older one of that name ends."""
+    try:
+        path = load(context.obj).gateway.keys_file
+        if path is None:
+            raise LmxdError("config", f"{context.obj}: gateway.keys_file is not set", "say where keys are kept")
+        click.echo(keys.add(path, name, admin=admin))
+    except LmxdError as error:
+        click.echo(f"lmxd: {error}", err=True)
+        sys.exit(error.exit_status)
+
+
+async def _serve(config: GatewayConfig, listen: str, daemon: Path) -> None:
+    """Until SIGTERM or SIGINT. LmxdError if it cannot begin."""
+    loop, told, notifier, door = asyncio.get_running_loop(), asyncio.Event(), Notifier(), Door(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    loop.add_signal_handler(signal.SIGHUP, _refresh, door)
+    async with Pool(daemon, instances=config.instances, linger=config.linger) as pool:
+        app = application(config, pool, door)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
+        await runner.setup()
+        try:
+            await _listen(runner, listen)
+            notifier.ready(f"listens on {listen}")
+            log.info("the gateway listens on %s", listen)
+            await told.wait()
+            notifier.stopping()
+        finally:
+            await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, listen: str) -> None:
+    try:
+        if listen.startswith("unix:"):
+            path = Path(listen.removeprefix("unix:"))
+            path.unlink(missing_ok=True)
+            await web.UnixSite(runner, str(path)).start()
+            path.chmod(0o660)
+        else:
+            host, _, port = listen.rpartition(":")
+            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+    except OSError as error:
+        raise LmxdError("config", f"gateway.listen {listen}: {error.strerror}", "choose another") from error
+
+
+def _refresh(door: Door) -> None:
+    """SIGHUP: the keys anew. A bad file changes nothing."""
+    try:
+        door.refresh()
+    except LmxdError as error:
+        log.error("the keys in force stay: %s", error)

@@ -1,0 +1,54 @@
+"""Who may come in."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from lmxd.config.schema import GatewayConfig
+from lmxd.errors import LmxdError
+from lmxd.gateway.keys import Caller, Keys
+
+_ANYBODY: Final = Caller("anybody", admin=False)
+_OPEN: Final = frozenset(("/", "/health", "/api/version"))
+"""What tells nothing, and may be had without a key."""
+_LOCAL: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+
+
+class Unknown(LmxdError):
+    """No key, or one that is not known: 401 rather than 403."""
+
+    def __init__(self) -> None:
+        super().__init__("not_permitted", "a key is needed", "send Authorization: Bearer KEY; lmxd key NAME makes one")
+
+
+class Door:
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Keys may have been added. LmxdError ``config`` if the file cannot be used."""
+        self._keys = None if self._config.keys_file is None else Keys(self._config.keys_file)
+
+    def enter(self, request: web.Request) -> Caller:
+        """Who it is. LmxdError ``not_permitted``."""
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("X-Api-Key", "")
+        if self._keys is not None and (known := self._keys.caller(key.strip())) is not None:
+            return known
+        if request.path in _OPEN:
+            return _ANYBODY
+        if not self._config.anonymous:
+            raise Unknown
+        if not (self._config.listen or "").startswith("unix:"):
+            _require_own_page(request)
+        return _ANYBODY
+
+
+def _require_own_page(request: web.Request) -> None:
+    """What needs no key is not for the pages of other sites that a browser here happens to show."""
+    origin, host = request.headers.get("Origin"), urlsplit(f"//{request.host}").hostname
+    if host not in _LOCAL or (origin is not None and urlsplit(origin).netloc != request.host):
+        raise LmxdError("not_permitted", f"Host is {request.host}, Origin {origin}", "use a key, or localhost")

@@ -1,0 +1,73 @@
+"""OpenAI's API and llama-server's own: whom a request is for, and what there is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from aiohttp import web
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.line import Wish
+from lmxd.gateway.pool import Pool
+from lmxd.gateway.serving import Serving, model_of, parsed
+from lmxd.rpc import books as b
+
+_NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "reranking", "responses", "messages")
+"""What names its model in the body. The last two are llama-server's, of OpenAI's and Anthropic's make."""
+
+
+class OpenAi:
+    def __init__(self, pool: Pool, serving: Serving) -> None:
+        self._pool = pool
+        self._serving = serving
+        self._begun = int(time.time())
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            *(web.post(f"/v1/{name}", self._by_body) for name in _NAMED),
+            web.get("/v1/models", self._models),
+            web.get("/v1/models/{model}", self._model),
+            web.route("*", "/upstream/{model}/{path:.*}", self._upstream),
+        ]
+
+    async def _by_body(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        said = parsed(body)
+        wish, streams = Wish(model_of(said)), bool(said.get("stream"))
+        return await self._serving.hand_on(request, wish, request.raw_path, body, streams=streams)
+
+    async def _upstream(self, request: web.Request) -> web.StreamResponse:
+        """Everything of one model's llama-server."""
+        _, _, path = request.raw_path.removeprefix("/upstream/").partition("/")
+        body = await request.read()
+        wish = Wish(request.match_info["model"])
+        return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
+
+    async def _models(self, request: web.Request) -> web.Response:
+        found = (await self._pool.client.models()).models
+        return web.json_response({"object": "list", "data": [self._shown(x) for x in found]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        name = request.match_info["model"]
+        for found in (await self._pool.client.models()).models:
+            if found.model == name:
+                return web.json_response(self._shown(found))
+        raise LmxdError("unknown_model", f"there is no model {name!r}", "/v1/models lists them")
+
+    def _shown(self, model: b.Model) -> dict[str, Any]:
+        meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
+        return {
+            "id": model.model,
+            "object": "model",
+            "created": self._begun,
+            "owned_by": "lmxd",
+            "meta": meta | ({"problem": model.problem} if model.problem else {}),
+        }
+
+
+def _streams(body: bytes) -> bool:
+    try:
+        return b'"stream"' in body and bool(parsed(body).get("stream"))
+    except LmxdError:
+        return False  # what it is, is for the instance to say

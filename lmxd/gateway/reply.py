@@ -1,0 +1,140 @@
+"""What a client is answered with: an instance's answer as it comes, and while there is none, comments."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from lmxd.errors import LmxdError
+from lmxd.gateway import failures
+from lmxd.gateway.http1 import LAST_CHUNK, Head, chunk, unchunked
+from lmxd.gateway.line import Standing
+from lmxd.gateway.upstream import Exchange
+
+MAX_UNREAD: Final = 256 * 1024
+"""Bytes of an answer that wait for their client, beyond which no more is read."""
+_STREAM: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+)
+_PATIENCE: Final = 1.0
+"""Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""
+_LIFE: Final = 10.0
+"""Seconds between signs of life: clients and proxies give up on what is silent."""
+
+
+class Sent(web.StreamResponse):
+    """A response that has been sent already, as bytes."""
+
+    def __init__(self, status: int, *, reusable: bool) -> None:
+        super().__init__(status=status)
+        self._reusable = reusable
+
+    @property
+    def keep_alive(self) -> bool | None:
+        return self._reusable
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class Reply:
+    """``streams``: the client reads an event stream, and may be sent comments while it waits."""
+
+    def __init__(self, request: web.Request, *, streams: bool) -> None:
+        assert request.transport is not None
+        self._request = request
+        self._transport: asyncio.Transport = request.transport
+        self._chunked = request.version >= HttpVersion11
+        self._begun = False
+        self._standing = Standing()
+        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._begin) if streams else None
+
+    def stands(self, standing: Standing) -> None:
+        """Where its request stands; kept for later as long as no stream is begun."""
+        self._standing = standing
+        if self._begun:
+            self._write(f": {standing}\n\n".encode())
+
+    def _begin(self) -> None:
+        if not self._begun:
+            framing = b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"Connection: close\r\n\r\n"
+            self._transport.write(_STREAM + framing)
+            self._begun = True
+        self.stands(self._standing)
+        self._timer = asyncio.get_running_loop().call_later(_LIFE, self._begin)
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(chunk(data) if self._chunked else data)
+
+    def settled(self) -> None:
+        """There is an answer: no comment any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def relay(self, exchange: Exchange, head: Head) -> Sent:
+        """An instance's answer, to its end. One that breaks off ends with the connection, so that nobody takes it
+
+        for whole.
+        """
+        self.settled()
+        if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
+            return await self._wrapped(exchange, head)
+        if not self._begun:
+            self._transport.write(head.raw)
+        whole = await exchange.body(self._sink(exchange))
+        reusable = whole and not head.until_closed and self._request.keep_alive
+        if not reusable:
+            self._transport.close()
+        return Sent(head.status, reusable=reusable)
+
+    def _sink(self, exchange: Exchange) -> Any:
+        transport, draining = self._transport, False
+
+        async def drain() -> None:
+            nonlocal draining
+            with contextlib.suppress(ConnectionError):
+                await self._request.writer.drain()
+            draining = False
+            exchange.resume()
+
+        def write(data: bytes) -> None:
+            nonlocal draining
+            transport.write(data)
+            if not draining and transport.get_write_buffer_size() > MAX_UNREAD:
+                draining = True
+                exchange.pause()
+                self._draining = asyncio.get_running_loop().create_task(drain())
+
+        return write
+
+    async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
+        """What is no stream, as an event of the one that was begun."""
+        pieces: list[bytes] = []
+        await exchange.body(pieces.append)
+        body = b"".join(pieces)
+        return self._end(unchunked(body) if head.chunked else body)
+
+    def fail(self, error: LmxdError) -> web.StreamResponse:
+        """Instead of an answer; an event, if a stream was begun."""
+        self.settled()
+        status = failures.status_of(error)
+        if not self._begun:
+            return failures.response(error, status)
+        return self._end(json.dumps(failures.body_of(error, status)).encode())
+
+    def _end(self, data: bytes) -> Sent:
+        """With one event, the last."""
+        self._write(b"data: " + b" ".join(data.splitlines()) + b"\n\n")
+        if self._chunked:
+            self._transport.write(LAST_CHUNK)
+        else:
+            self._transport.close()
+        return Sent(200, reusable=self._chunked and self._request.keep_alive)

@@ -1,0 +1,103 @@
+"""One request of a client: a model is leased for it, its instance asked, the answer relayed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.http1 import Head
+from lmxd.gateway.line import Standing, Wish
+from lmxd.gateway.metrics import Metrics
+from lmxd.gateway.pool import Pool
+from lmxd.gateway.reply import Reply
+from lmxd.gateway.upstream import Call, Exchange, Unreachable, exchange
+
+_TRIES: Final = 3
+"""Instances that are asked in turn, if one ended at the moment when it was asked."""
+_HANDED_ON: Final = frozenset(("content-type", "accept", "accept-language", "user-agent"))
+_PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
+
+
+class Serving:
+    """``wait``: seconds that a request may wait in a queue, unless it says otherwise."""
+
+    def __init__(self, pool: Pool, metrics: Metrics, wait: float | None) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._wait = wait
+
+    async def hand_on(
+        self, request: web.Request, wish: Wish, path: str, body: bytes, *, streams: bool
+    ) -> web.StreamResponse:
+        """A client's request as it is, and the answer as it comes."""
+        call = Call(
+            method=request.method,
+            path=path,
+            body=body,
+            headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
+            version=f"{request.version.major}.{request.version.minor}",
+        )
+        reply = Reply(request, streams=streams)
+        try:
+            async with self.asked(wish, call, reply.stands, self.patience(request)) as (answer, head):
+                return await reply.relay(answer, head)
+        except LmxdError as error:
+            return reply.fail(error)
+        finally:
+            reply.settled()
+
+    @contextlib.asynccontextmanager
+    async def asked(
+        self, wish: Wish, call: Call, told: Callable[[Standing], None], wait: float | None
+    ) -> AsyncIterator[tuple[Exchange, Head]]:
+        """An instance's answer, of which the head has come; its lease lasts as long as the block.
+
+        LmxdError if there is none to be had.
+        """
+        with self._metrics.serving(wish.model) as served:
+            for _ in range(_TRIES):
+                async with self._pool.lease(wish, told, wait) as held:
+                    served.leased()
+                    try:
+                        answer = await exchange(held.lease, call)
+                    except Unreachable:
+                        held.spent = True
+                        continue
+                    with contextlib.closing(answer):
+                        head = await answer.head()
+                        served.status = head.status
+                        yield answer, head
+                        return
+            raise Unreachable(wish.model, "no instance of it could be reached")
+
+    def patience(self, request: web.Request) -> float | None:
+        """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
+        found = _PREFER.search(request.headers.get("Prefer", ""))
+        if found is None:
+            return self._wait
+        return min(float(found[1]), self._wait if self._wait is not None else float(found[1]))
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """A JSON object. LmxdError ``invalid_request`` if it is none."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise LmxdError("invalid_request", f"the body is no JSON: {error}", "send an object") from error
+    if not isinstance(said, dict):
+        raise LmxdError("invalid_request", f"the body is a {type(said).__name__}", "send an object")
+    return said
+
+
+def model_of(said: Mapping[str, Any]) -> str:
+    """LmxdError ``invalid_params`` if none is named."""
+    model = said.get("model")
+    if not isinstance(model, str) or not 0 < len(model) <= 256:
+        raise LmxdError("invalid_params", f"model is {model!r}", "name one of /v1/models")
+    return model

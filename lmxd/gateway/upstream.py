@@ -1,0 +1,152 @@
+"""One request to an instance: sent as bytes, its answer's body handed on as it comes, neither parsed nor copied.
+
+A connection for each request: llama-server gives every open one a thread, and for other engines an open connection
+means a busy one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.http1 import BadAnswer, Body, Head, read_head
+from lmxd.rpc import messages as m
+
+
+class Unreachable(LmxdError):
+    """An instance could not be asked: another may be."""
+
+    def __init__(self, model: str, why: object) -> None:
+        super().__init__("stopped", f"{model} does not answer: {why}", "ask again; lmxctl logs may say why")
+
+
+class Exchange(asyncio.Protocol):
+    """``bodiless``: the answer to a HEAD."""
+
+    def __init__(self, *, bodiless: bool) -> None:
+        self._bodiless = bodiless
+        self._transport: asyncio.Transport | None = None
+        self._seen = b""
+        self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+        self._to: Callable[[bytes], object] | None = None
+        self._body: Body | None = None
+
+    # what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._take(data)
+        except BadAnswer as error:
+            self._end(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc)
+
+    def _take(self, data: bytes) -> None:
+        if self._to is not None and self._body is not None:
+            self._pass_on(data)
+            return
+        self._seen += data
+        if not self._head.done() and (found := read_head(self._seen)):
+            head, self._seen = found
+            self._body = Body(head, bodiless=self._bodiless)
+            self._head.set_result(head)
+
+    def _pass_on(self, data: bytes) -> None:
+        assert self._to is not None
+        assert self._body is not None
+        if data := self._body.feed(data):
+            self._to(data)
+        if self._body.done:
+            self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._head.done():
+            self._head.set_exception(error or ConnectionResetError("it closed the connection"))
+            self._head.exception()  # nobody may be waiting for it any longer
+        self._ended.set()
+        if self._transport is not None:
+            self._transport.close()
+
+    # what the relay calls
+
+    def pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def send(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    async def head(self) -> Head:
+        """LmxdError ``stopped`` if it ended over the request: whatever that was, it is asked no other instance."""
+        try:
+            return await asyncio.shield(self._head)
+        except (OSError, BadAnswer) as error:
+            raise LmxdError("stopped", f"the instance broke off: {error}", "lmxctl logs may say why") from error
+
+    async def body(self, to: Callable[[bytes], object]) -> bool:
+        """Hand all of it to ``to``; whether it came to its end."""
+        assert self._body is not None
+        self._to, seen, self._seen = to, self._seen, b""
+        self._pass_on(seen)
+        await self._ended.wait()
+        return self._body.done or self._head.result().until_closed
+
+    def close(self) -> None:
+        """An engine that is still at it notices that nobody listens any longer."""
+        self._end(None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """What an instance is asked. ``version``: of HTTP."""
+
+    method: str = "POST"
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+    version: str = "1.1"
+
+    def to(self, lease: m.Granted) -> bytes:
+        """As it goes out: with the instance's own key, and to end with its connection."""
+        lines = [
+            f"{self.method} {self.path} HTTP/{self.version}",
+            "Host: localhost",
+            f"Authorization: Bearer {lease.api_key}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        if self.body or self.method in ("POST", "PUT", "PATCH"):
+            lines.append(f"Content-Length: {len(self.body)}")
+        return "\r\n".join((*lines, "", "")).encode("latin-1", "replace") + self.body
+
+
+async def exchange(lease: m.Granted, call: Call) -> Exchange:
+    """Send a request to a leased instance. Raises Unreachable."""
+    loop, at = asyncio.get_running_loop(), urlsplit(lease.endpoint)
+
+    def make() -> Exchange:
+        return Exchange(bodiless=call.method == "HEAD")
+
+    try:
+        if lease.socket:
+            _, found = await loop.create_unix_connection(make, lease.socket)
+        else:
+            _, found = await loop.create_connection(make, at.hostname or "", at.port or 80)
+    except OSError as error:
+        raise Unreachable(lease.instance, error.strerror or error) from error
+    found.send(call.to(lease))
+    return found

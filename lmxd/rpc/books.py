@@ -1,0 +1,121 @@
+"""What the daemon shows of its books: devices, instances, the queue, models. Bytes are ``int`` bytes, times seconds."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lmxd.rpc.messages import Result, Shortfall
+
+
+class Device(Result):
+    """headroom = min(limit, capacity - margin - foreign - yielded) - charged - reclaiming."""
+
+    id: str
+    ref: str
+    kind: str
+    name: str
+    capacity: int
+    reserved: int
+    margin: int
+    limit: int | None
+    used: int
+    foreign: int
+    charged: int
+    reclaiming: int
+    yielded: int = Field(0, description="kept free for others, on request")
+    headroom: int
+    unavailable: str | None = None
+
+
+class Devices(Result):
+    devices: list[Device]
+
+
+class LeaseInfo(Result):
+    """Of another user's lease only the bytes and the slots are said."""
+
+    bytes: int = Field(description="the part of the instance that its holder accounts for")
+    slots: int
+    lease: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    hold: str | None = None
+    age: float | None = None
+    expires_in: float | None = None
+
+
+class Instance(Result):
+    instance: str
+    model: str
+    phase: str
+    pid: int | None = None
+    endpoint: str | None = None
+    ctx: int
+    slots: int
+    busy: bool
+    idle: float = Field(description="seconds since it last did something")
+    idle_timeout: float | None = Field(description="null for a pinned one")
+    age: float
+    promised: dict[str, int]
+    measured: dict[str, int] = Field({})
+    charged: dict[str, int] = Field(description="the larger of both")
+    leases: list[LeaseInfo]
+    yield_in: float | None = Field(None, description="its holders were asked to yield within so many seconds")
+
+
+class Instances(Result):
+    instances: list[Instance]
+
+
+class Ticket(Result):
+    """Of another user's request only its place, its bytes and its times are said."""
+
+    ticket: str | None = None
+    model: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    bytes: int = Field(description="what a new instance for it would take of a device")
+    position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
+    priority: int = 0
+    waited: float
+    eta: float | None = Field(None, description="seconds until the lease is expected; null where nothing can be said")
+    waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
+    instance: str | None = None
+    shortfalls: list[Shortfall] = Field([])
+
+
+class Queue(Result):
+    depth: int
+    tickets: list[Ticket]
+
+
+class Model(Result):
+    model: str
+    ctx: int
+    slots: int
+    path: str | None = None
+    bytes: dict[str, int] = Field(description="what a new instance would be charged, by device")
+    basis: str | None = None
+    running: int
+    problem: str | None = Field(None, description="why a request for it would be refused")
+    failures: int = Field(0, description="launches that failed in a row")
+    retry_in: float | None = Field(None, description="seconds before a failed launch is tried again")
+
+
+class Models(Result):
+    models: list[Model]
+
+
+class Status(Result):
+    version: str
+    uptime: float
+    engine: str
+    admission: bool = Field(description="whether admission is enforced")
+    draining: bool
+    devices: list[Device]
+    instances: int
+    leases: int
+    waiting: int
+    queue_depth: int
+    broken_invariants: list[str] = Field([])
+    warnings: list[str] = Field([])
