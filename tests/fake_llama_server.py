@@ -19,6 +19,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 HELP = """usage: llama-server [options]
 -h,    --help, --usage                  print usage and exit
@@ -90,23 +91,44 @@ class Handler(BaseHTTPRequestHandler):
             State.served = int(file.read_text())
         self.answer(200, "{}")
 
-    def stream(self, tokens: int) -> None:
-        """A chunk per token; it is busy all the while."""
+    def stream(self, asked: dict[str, Any]) -> None:
+        """A chunk per token; it is busy all the while. A client that has gone is noticed."""
+        tokens = asked.get("n_predict") or asked.get("max_tokens") or 16
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         State.busy += 1
         try:
+            if asked.get("tools"):
+                calls = {"tool_calls": [self.called(asked["tools"][0])]}
+                self.event({"choices": [{"index": 0, "delta": calls, "finish_reason": None}]})
             for number in range(tokens):
                 if number == (State.play or {}).get("die_after"):
                     os.kill(os.getpid(), signal.SIGSEGV)
-                stop = json.dumps(number == tokens - 1)
-                self.wfile.write(f'data: {{"content":"x","stop":{stop}}}\n\n'.encode())
+                self.event(self.token(last=number == tokens - 1))
                 time.sleep((State.play or {}).get("token_seconds", 0.005))
+            if self.path.startswith("/v1/"):
+                self.event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": tokens}})
+            self.wfile.write(b"0\r\n\r\n")
+        except ConnectionError:
+            self.close_connection = True
         finally:
             State.busy -= 1
             State.served += 1
+
+    def token(self, *, last: bool) -> dict[str, object]:
+        if not self.path.startswith("/v1/"):
+            return {"content": "x", "stop": last}
+        return {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop" if last else None}]}
+
+    def called(self, tool: dict[str, Any]) -> dict[str, object]:
+        function = {"name": tool["function"]["name"], "arguments": '{"city": "Paris"}'}
+        return {"id": "call_1", "index": 0, "type": "function", "function": function}
+
+    def event(self, said: dict[str, object]) -> None:
+        data = f"data: {json.dumps(said)}\n\n".encode()
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -120,11 +142,15 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/fake/exit":
             os._exit(int(body))
         elif json.loads(body or b"{}").get("stream"):
-            self.stream(json.loads(body).get("n_predict", 16))
+            self.stream(json.loads(body))
         else:
             State.served += 1
-            message = {"role": "assistant", "content": f"fake {os.getpid()}"}
-            self.answer(200, json.dumps({"choices": [{"message": message}]}))
+            asked = json.loads(body or b"{}")
+            message: dict[str, object] = {"role": "assistant", "content": f"fake {os.getpid()}"}
+            if asked.get("tools"):
+                message["tool_calls"] = [self.called(asked["tools"][0])]
+            shown = {"choices": [{"message": message, "index": 0}], "path": self.path, "asked": asked}
+            self.answer(200, json.dumps(shown))
 
 
 class UnixServer(ThreadingHTTPServer):

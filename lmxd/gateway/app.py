@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
-from lmxd.gateway.door import Door, Unknown
+from lmxd.gateway.door import CALLER, Door, Unknown
 from lmxd.gateway.metrics import Metrics
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
@@ -21,6 +21,14 @@ from lmxd.gateway.serving import Serving
 
 log = logging.getLogger(__name__)
 _MIB: Final = 2**20
+_GRACE: Final = 30.0
+"""Seconds that requests in flight have at the end."""
+
+
+def runner(config: GatewayConfig, pool: Pool, door: Door) -> web.AppRunner:
+    """What listens. A handler is cancelled when its client goes: nobody waits or generates for one that left."""
+    app = application(config, pool, door)
+    return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
 
 
 def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Application:
@@ -31,15 +39,22 @@ def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Applicatio
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            request["caller"] = door.enter(request)
+            request[CALLER] = door.enter(request)
             return await handler(request)
         except LmxdError as error:
             return _failed(request, error)
-        except web.HTTPRequestEntityTooLarge:
+        except web.HTTPException as error:
+            if error.status != 413:
+                raise
             most = f"{config.max_body_mb:g} MiB is the most"
             return _failed(
                 request, LmxdError("invalid_request", f"the body is too large: {most}", "raise gateway.max_body_mb")
             )
+        except Exception as error:
+            if isinstance(error, ConnectionError):
+                raise
+            log.exception("%s %s", request.method, request.path)
+            return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
 
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 from aiohttp import web
@@ -16,15 +15,13 @@ from lmxd.config.file import load
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import keys
-from lmxd.gateway.app import application
+from lmxd.gateway.app import runner
 from lmxd.gateway.door import Door
 from lmxd.gateway.pool import Pool
 from lmxd.rpc.client import default_socket
 from lmxd.systemd import Notifier
 
 log = logging.getLogger("lmxd.gateway")
-_GRACE: Final = 30.0
-"""Seconds that requests in flight have at the end."""
 
 
 @click.command()
@@ -67,29 +64,28 @@ async def _serve(config: GatewayConfig, listen: str, daemon: Path) -> None:
         loop.add_signal_handler(number, told.set)
     loop.add_signal_handler(signal.SIGHUP, _refresh, door)
     async with Pool(daemon, instances=config.instances, linger=config.linger) as pool:
-        app = application(config, pool, door)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
-        await runner.setup()
+        running = runner(config, pool, door)
+        await running.setup()
         try:
-            await _listen(runner, listen)
+            await _listen(running, listen)
             notifier.ready(f"listens on {listen}")
             log.info("the gateway listens on %s", listen)
             await told.wait()
             notifier.stopping()
         finally:
-            await runner.cleanup()
+            await running.cleanup()
 
 
-async def _listen(runner: web.AppRunner, listen: str) -> None:
+async def _listen(running: web.AppRunner, listen: str) -> None:
     try:
         if listen.startswith("unix:"):
             path = Path(listen.removeprefix("unix:"))
             path.unlink(missing_ok=True)
-            await web.UnixSite(runner, str(path)).start()
+            await web.UnixSite(running, str(path)).start()
             path.chmod(0o660)
         else:
             host, _, port = listen.rpartition(":")
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            await web.TCPSite(running, host.strip("[]"), int(port)).start()
     except OSError as error:
         raise LmxdError("config", f"gateway.listen {listen}: {error.strerror}", "choose another") from error
 

@@ -11,6 +11,7 @@ from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.keys import Caller, Keys
 
+CALLER: Final = web.RequestKey("caller", Caller)
 _ANYBODY: Final = Caller("anybody", admin=False)
 _OPEN: Final = frozenset(("/", "/health", "/api/version"))
 """What tells nothing, and may be had without a key."""

@@ -16,7 +16,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from gateway_process import Gateway
 from house import model
 from lmxd_process import Lmxd, ask
 
@@ -98,6 +100,21 @@ def test_the_idle_clock_goes_on_from_where_it_was(fake: Make) -> None:
         restart(running)
         after = running.instances()["m#1"]
         assert before.idle <= after.idle <= after.age - 0.9
+
+
+def test_a_stream_through_the_gateway_goes_on_and_so_does_its_lease(fake: Make, tmp_path: Path) -> None:
+    with fake() as running:
+        model(tmp_path, "m", token_seconds=0.05)
+        with Gateway(running) as gateway, httpx.Client(base_url=gateway.url, timeout=30) as client:
+            asked = {"json": {"model": "m", "stream": True, "max_tokens": 60}}
+            headers = {"Authorization": f"Bearer {gateway.key}"}
+            with client.stream("POST", "/v1/chat/completions", headers=headers, **asked) as answer:
+                lines = answer.iter_lines()
+                next(lines)
+                restart(running)
+                assert sum('"delta"' in line for line in lines) == 59
+            assert client.post("/v1/chat/completions", headers=headers, json={"model": "m"}).status_code == 200
+            assert list(running.instances()) == ["m#1"]
 
 
 def test_an_instance_id_is_never_given_twice(running: Lmxd) -> None:

@@ -77,6 +77,10 @@ def diagnose(status: int | None, log: Sequence[str]) -> Diagnosis:
         return Diagnosis(
             code="killed", message="the engine was killed, by the kernel for want of memory or by somebody"
         )
+    if status == -signal.SIGILL:
+        return Diagnosis(
+            code="crashed", message="the engine has instructions that this processor lacks (SIGILL): take another build"
+        )
     if status is not None and status < 0:
         return Diagnosis(code="crashed", message=f"the engine crashed ({signal.Signals(-status).name})")
     said = errors[-1].strip() if errors else "its log does not say why"

@@ -1,0 +1,182 @@
+"""ollama's words in OpenAI's, and its API over the same leases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ollama
+import openai
+import pytest
+from house import model
+
+from gateway.front import Front, opened
+from gateway.test_serving import house
+from lmxd.errors import LmxdError
+from lmxd.gateway import translation
+
+
+def test_options_become_parameters() -> None:
+    said = {"model": "a", "options": {"num_predict": 7, "temperature": 0, "num_gpu": 3, "stop": ["x"]}}
+    body = translation.options(said)
+    assert body["max_tokens"] == 7
+    assert body["temperature"] == 0
+    assert body["stop"] == ["x"]
+    assert "num_gpu" not in body
+
+
+def test_as_many_tokens_as_it_takes() -> None:
+    assert "max_tokens" not in translation.options({"model": "a", "options": {"num_predict": -1}})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made"),
+    [
+        ("json", {"type": "json_object"}),
+        ({"type": "object"}, {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}),
+    ],
+)
+def test_formats(wanted: Any, made: Any) -> None:
+    assert translation.options({"model": "a", "format": wanted})["response_format"] == made
+
+
+@pytest.mark.parametrize("said", [{"format": 3}, {"options": [1]}])
+def test_what_makes_no_sense_is_refused(said: dict[str, Any]) -> None:
+    with pytest.raises(LmxdError, match=r"format|options"):
+        translation.options({"model": "a"} | said)
+
+
+def test_what_tools_answered_belongs_to_the_calls_in_their_order() -> None:
+    call = {"function": {"name": "f", "arguments": {"x": 1}}}
+    messages = [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": "", "tool_calls": [call, call]},
+        {"role": "tool", "content": "one"},
+        {"role": "tool", "content": "two"},
+    ]
+    made = translation.asked({"model": "a"}, messages)["messages"]
+    ids = [x["id"] for x in made[1]["tool_calls"]]
+    assert [x["tool_call_id"] for x in made[2:]] == ids
+    assert json.loads(made[1]["tool_calls"][0]["function"]["arguments"]) == {"x": 1}
+
+
+def test_pictures_become_parts() -> None:
+    [made] = translation.asked({"model": "a"}, [{"role": "user", "content": "what?", "images": ["QUJD"]}])["messages"]
+    assert made["content"][1]["image_url"]["url"].endswith("base64,QUJD")
+
+
+def test_calls_that_come_in_pieces_are_put_together() -> None:
+    answer = translation.Answer()
+    piece = {"index": 0, "function": {"name": "f", "arguments": '{"a":'}}
+    assert answer.take({"choices": [{"delta": {"tool_calls": [piece]}}]}) == {}
+    rest = {"index": 0, "function": {"arguments": "1}"}}
+    answer.take({"choices": [{"delta": {"tool_calls": [rest]}}]})
+    made = answer.take({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    assert made == {"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
+
+
+def test_counts_and_reasons() -> None:
+    answer = translation.Answer()
+    answer.take({"choices": [{"delta": {"content": "x"}, "finish_reason": "length"}]})
+    answer.take({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}, "timings": {"predicted_ms": 2}})
+    assert answer.reason == "length"
+    assert answer.counts["prompt_eval_count"] == 3
+    assert answer.counts["eval_duration"] == 2_000_000
+
+
+async def lines(front: Front, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = await front.ask(path, body)
+    assert answer.status == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def test_a_chat_streams_unless_told_otherwise(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        asked = {"model": "a:latest", "messages": [{"role": "user", "content": "hi"}], "options": {"num_predict": 3}}
+        *said, last = await lines(front, "/api/chat", asked)
+        assert [x["message"]["content"] for x in said] == ["x"] * 3
+        assert (last["done"], last["done_reason"], last["eval_count"]) == (True, "stop", 3)
+        [whole] = await lines(front, "/api/chat", asked | {"stream": False})
+        assert whole["message"] == {"role": "assistant", "content": "xxx"}
+        assert whole["done"]
+
+
+async def test_tools_are_called_as_openai_and_as_ollama_do(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    async with opened(house(tmp_path)) as front:
+        client = openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key=front.key)
+        async with client:
+            asked: Any = {"model": "a", "messages": [{"role": "user", "content": "hi"}], "tools": [tool]}
+            [call] = (await client.chat.completions.create(**asked)).choices[0].message.tool_calls or []
+            assert json.loads(call.function.arguments) == {"city": "Paris"}
+            pieces = [x async for x in await client.chat.completions.create(**asked, stream=True)]
+            [call] = pieces[0].choices[0].delta.tool_calls or []
+            assert call.function.name == "get_weather"
+        told = ollama.AsyncClient(host=front.url, headers=front.headers())
+        answer = await told.chat(**asked)
+        [called] = answer.message.tool_calls or []
+        assert called.function.arguments == {"city": "Paris"}
+
+
+async def test_generate(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        asked = {"model": "a", "prompt": "hi", "system": "be brief", "stream": False, "options": {"num_predict": 2}}
+        [whole] = await lines(front, "/api/generate", asked)
+        assert whole["response"] == "xx"
+
+
+async def test_without_a_prompt_the_model_is_loaded(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        [said] = await lines(front, "/api/generate", {"model": "a"})
+        assert (said["done_reason"], said["done"]) == ("load", True)
+        assert front.house.phases() == {"a#1": "ready"}
+        [said] = await lines(front, "/api/chat", {"model": "b", "keep_alive": 0})
+        assert said["done_reason"] == "unload"
+        assert front.house.phases() == {"a#1": "ready"}
+
+
+async def test_a_context_beyond_the_usual_one_is_asked_for(tmp_path: Path) -> None:
+    async with opened(house(tmp_path, a={"context_length": 2048})) as front:
+        asked = {"model": "a", "prompt": "hi", "options": {"num_ctx": 1024, "num_predict": 1}}
+        await lines(front, "/api/generate", asked)
+        assert [i.ask.context for i in front.house.state.instances.values()] == [2048]
+        asked["options"] = {"num_ctx": 8192, "num_predict": 1}
+        await lines(front, "/api/generate", asked)
+        assert 8192 in [i.ask.context for i in front.house.state.instances.values()]
+
+
+async def test_what_there_is_and_what_runs(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        tags = json.loads((await front.ask("/api/tags", method="GET")).text)["models"]
+        assert [x["name"] for x in tags] == ["a", "b"]
+        assert tags[0]["size"] == 12 * 2**30
+        assert json.loads((await front.ask("/api/ps", method="GET")).text) == {"models": []}
+        await front.chat("a")
+        [running] = json.loads((await front.ask("/api/ps", method="GET")).text)["models"]
+        assert (running["model"], running["size_vram"]) == ("a", 12 * 2**30)
+        assert json.loads((await front.ask("/api/show", {"model": "a"})).text)["capabilities"]
+        assert json.loads((await front.ask("/api/version", method="GET", Authorization="")).text)["version"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"model": "none", "prompt": "x"}, 404),
+        ({"prompt": "x"}, 400),
+        ({"model": "a", "prompt": "x", "suffix": "y"}, 400),
+    ],
+)
+async def test_errors_are_ollamas(tmp_path: Path, body: dict[str, Any], status: int) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/api/generate", body)
+        assert answer.status == status
+        assert isinstance(json.loads(answer.text)["error"], str)
+
+
+async def test_an_engine_that_dies_is_said(tmp_path: Path) -> None:
+    model(tmp_path, "a", die_after=2)
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/api/generate", {"model": "a", "prompt": "x", "stream": False})
+        assert answer.status == 503
+        assert "broke off" in json.loads(answer.text)["error"]

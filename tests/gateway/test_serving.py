@@ -1,0 +1,367 @@
+"""Requests over leases: started on demand, queued, relayed, given back; and never cut."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
+
+from gateway.front import Front, opened, read_until
+
+ONE = {"estimated_memory_gb": 12}
+"""Of a card of 24 GiB, two do not fit."""
+
+
+def house(tmp_path: Path, **models: Any) -> House:
+    return House(tmp_path, FakeNvml(card()), models=models or {"a": ONE, "b": ONE})
+
+
+async def test_a_model_is_started_on_demand_and_its_lease_serves_the_next(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        first, second = await front.chat("a"), await front.chat("a")
+        assert (first.status, second.status) == (200, 200)
+        assert json.loads(first.text)["choices"] == json.loads(second.text)["choices"]
+        assert list(front.house.phases()) == ["a#1"]
+        assert len(front.house.state.leases) == 1
+
+
+async def test_the_body_goes_to_the_instance_as_it_came(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        body = b'{"model": "a",   "messages": [], "of_mine": [1, 2]}'
+        answer = await front.ask("/v1/completions?x=1", body)
+        seen = json.loads(answer.text)
+        assert seen["asked"] == {"model": "a", "messages": [], "of_mine": [1, 2]}
+        assert seen["path"] == "/v1/completions?x=1"
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/v1/completions", "/upstream/a/v1/rerank"])
+async def test_every_path_reaches_its_instance(tmp_path: Path, path: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask(path, {"model": "a", "input": "x"})
+        assert json.loads(answer.text)["path"] == path.removeprefix("/upstream/a")
+
+
+async def test_upstream_has_any_method_and_no_body(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        slots = await front.ask("/upstream/a/slots", method="GET")
+        assert json.loads(slots.text)[0]["id"] == 0
+        assert (await front.ask("/upstream/a/health", method="GET")).status == 200
+
+
+async def test_a_stream_is_relayed_as_it_comes(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.2)
+    async with opened(house(tmp_path)) as front, front.stream("a", 5) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        await read_until(answer, "data:")
+        assert front.house.daemon.launches.get("a#1") is not None
+        rest = await answer.text()
+        assert rest.count('"delta"') == 4
+
+
+async def test_a_lease_that_nobody_uses_is_given_back(tmp_path: Path) -> None:
+    async with opened(house(tmp_path), linger=0) as front:
+        await front.chat("a")
+        await front.until(lambda: not front.house.state.leases)
+        assert front.house.phases() == {"a#1": "ready"}
+
+
+async def test_another_model_waits_for_the_stream_and_then_has_the_room(tmp_path: Path) -> None:
+    """Never a generation cut by an eviction."""
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front:
+        async with front.stream("a", 40) as answer:
+            await read_until(answer, "data:")
+            other = asyncio.create_task(front.chat("b"))
+            await front.until(lambda: len(front.house.state.queue) == 1)
+            text = await answer.text()
+            assert text.count('"delta"') == 39
+            assert not other.done()
+        assert (await other).status == 200
+        assert "a#1" not in front.house.phases()
+
+
+async def test_a_waiting_stream_is_told_where_it_stands(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 40) as first:
+        await read_until(first, "data:")
+        async with front.stream("b", 3) as second:
+            said = await read_until(second, "queued")
+            assert second.status == 200
+            assert "position=1" in said
+            assert "instances=a#1" in said
+            await first.read()
+            rest = await second.text()
+            assert "starting" in rest
+            assert rest.count('"delta"') == 3
+            assert "usage" in rest
+
+
+async def test_those_who_want_the_same_model_stand_in_line(tmp_path: Path) -> None:
+    """One instance of it, though there would be room for more: they have its slots in turn."""
+    model(tmp_path, "a", token_seconds=0.02)
+    async with opened(house(tmp_path, a={"estimated_memory_gb": 2})) as front:
+
+        async def one() -> str:
+            async with front.stream("a", 5) as answer:
+                return await answer.text()
+
+        texts = await asyncio.gather(*(one() for _ in range(6)))
+        assert all(text.count('"delta"') == 5 for text in texts)
+        assert list(front.house.phases()) == ["a#1"]
+
+
+async def test_slots_are_had_at_once(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with (
+        opened(house(tmp_path, a={"estimated_memory_gb": 2, "slots": 3})) as front,
+        front.stream("a", 60) as x,
+        front.stream("a", 60) as y,
+        front.stream("a", 60) as z,
+    ):
+        for answer in (x, y, z):
+            await read_until(answer, "data:")
+        assert len(front.house.state.leases) == 3
+        assert list(front.house.phases()) == ["a#1"]
+
+
+async def test_instances_may_be_several(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with (
+        opened(house(tmp_path, a={"estimated_memory_gb": 2}), instances=2) as front,
+        front.stream("a", 60) as x,
+        front.stream("a", 60) as y,
+    ):
+        for answer in (x, y):
+            await read_until(answer, "data:")
+        assert list(front.house.phases()) == ["a#1", "a#2"]
+
+
+async def test_who_does_not_want_to_wait_is_told_when_to_come_again(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 100) as answer:
+        await read_until(answer, "data:")
+        refused = await front.ask("/v1/chat/completions", {"model": "b"}, Prefer="wait=0")
+        assert refused.status == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+        error = json.loads(refused.text)["error"]
+        assert error["code"] == "wait_expired"
+        assert "a#1" in error["message"]
+        await front.until(lambda: not front.house.state.queue)
+
+
+async def test_one_in_line_for_the_same_model_is_told_at_once(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 100) as answer:
+        await read_until(answer, "data:")
+        assert (await front.ask("/v1/chat/completions", {"model": "a"}, Prefer="wait=0")).status == 429
+
+
+async def test_a_wait_may_be_no_longer_than_configured(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path), wait=0) as front, front.stream("a", 100) as answer:
+        await read_until(answer, "data:")
+        assert (await front.ask("/v1/chat/completions", {"model": "b"}, Prefer="wait=600")).status == 429
+
+
+async def test_not_wanting_to_wait_does_not_keep_a_model_from_being_started(tmp_path: Path) -> None:
+    model(tmp_path, "a", load_seconds=0.5)
+    async with opened(house(tmp_path), wait=0) as front:
+        assert (await front.chat("a")).status == 200
+
+
+async def test_a_stream_that_waits_too_long_ends_with_an_error(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 100) as first:
+        await read_until(first, "data:")
+        async with front.stream("b", 3, Prefer="wait=2") as second:
+            text = await second.text()
+            assert "queued" in text
+            error = json.loads(text.rpartition("data: ")[2])["error"]
+            assert error["code"] == "wait_expired"
+
+
+async def test_a_client_that_goes_is_noticed_by_the_engine(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.02)
+    async with opened(house(tmp_path)) as front:
+        async with front.stream("a", 10_000) as answer:
+            await read_until(answer, "data:")
+            answer.close()
+        assert (await front.chat("a")).status == 200, "its slot is free again"
+        [lease] = front.house.state.leases.values()
+        slots = await front.ask("/upstream/a/slots", method="GET")
+        for _ in range(200):
+            slots = await front.ask("/upstream/a/slots", method="GET")
+            if not json.loads(slots.text)[0]["is_processing"]:
+                break
+            await asyncio.sleep(0.02)
+        assert not json.loads(slots.text)[0]["is_processing"]
+        assert lease.instance == "a#1"
+
+
+async def test_a_client_that_goes_while_it_waits_leaves_the_queue(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 100) as first:
+        await read_until(first, "data:")
+        waiting = asyncio.create_task(front.chat("b"))
+        await front.until(lambda: len(front.house.state.queue) == 1)
+        waiting.cancel()
+        await front.until(lambda: not front.house.state.queue)
+
+
+async def test_a_stream_whose_instance_dies_breaks_off(tmp_path: Path) -> None:
+    """It is not ended as if it were whole."""
+    model(tmp_path, "a", die_after=3)
+    async with opened(house(tmp_path)) as front:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with front.stream("a", 20) as answer:
+                await answer.text()
+        await front.until(lambda: not front.house.state.leases)
+
+
+async def test_an_instance_that_has_died_is_not_asked_again(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        await front.chat("a")
+        await front.ask("/upstream/a/fake/exit", b"1")
+        assert (await front.chat("a")).status == 200
+        assert "a#2" in front.house.phases()
+
+
+async def test_a_launch_that_fails_is_said_with_its_log(tmp_path: Path) -> None:
+    model(tmp_path, "a", exit={"status": 1, "lines": ["the weights are bad"]})
+    async with opened(house(tmp_path)) as front:
+        failed = await front.chat("a")
+        assert failed.status == 502
+        assert json.loads(failed.text)["error"]["code"] == "launch_failed"
+        assert "the weights are bad" in failed.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_request"),
+        (b"[]", 400, "invalid_request"),
+        (b"{}", 400, "invalid_params"),
+        (b'{"model": 3}', 400, "invalid_params"),
+        (b'{"model": "nobody"}', 404, "model_not_found"),
+        (b"[" * 100_000, 400, "invalid_request"),
+    ],
+)
+async def test_bad_requests_are_said_to_be_bad(tmp_path: Path, body: bytes, status: int, code: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/v1/chat/completions", body)
+        assert answer.status == status
+        error = json.loads(answer.text)["error"]
+        assert error["code"] == code
+        assert error["message"]
+
+
+async def test_what_can_never_fit_is_no_reason_to_ask_again(tmp_path: Path) -> None:
+    async with opened(house(tmp_path, a={"estimated_memory_gb": 99})) as front:
+        answer = await front.chat("a")
+        assert (answer.status, json.loads(answer.text)["error"]["code"]) == (400, "never_fits")
+
+
+async def test_a_body_that_is_too_large(tmp_path: Path) -> None:
+    async with opened(house(tmp_path), max_body_mb=0.01) as front:
+        answer = await front.ask("/v1/chat/completions", {"model": "a", "prompt": "x" * 20_000})
+        assert answer.status == 400
+        assert "max_body_mb" in answer.text
+
+
+async def test_models_are_listed_as_openai_does(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        listed = json.loads((await front.ask("/v1/models", method="GET")).text)
+        assert [x["id"] for x in listed["data"]] == ["a", "b"]
+        one = json.loads((await front.ask("/v1/models/a", method="GET")).text)
+        assert one == listed["data"][0]
+        assert (await front.ask("/v1/models/none", method="GET")).status == 404
+
+
+async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        body = b'{"model": "a", "stream": true, "max_tokens": 2}'
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
+        head = f"POST /v1/chat/completions HTTP/1.0\r\nAuthorization: Bearer {front.key}\r\n"
+        writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert answer.count(b"delta") == 2
+
+
+async def test_a_reader_that_is_slow_does_not_fill_the_gateway(tmp_path: Path) -> None:
+    """What waits for it stays with the engine."""
+    model(tmp_path, "a", token_seconds=0)
+    async with opened(house(tmp_path)) as front:
+        await front.chat("a")
+        port = int(front.url.rpartition(":")[2])
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(slow, ("127.0.0.1", port))
+            body = b'{"model": "a", "stream": true, "max_tokens": 100000}'
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
+            await loop.sock_sendall(slow, head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            held = await _settled(front)
+            assert held < 2 * 2**20
+            total = 0
+            while not (data := await asyncio.wait_for(loop.sock_recv(slow, 2**20), 10)).endswith(b"0\r\n\r\n"):
+                total += len(data)
+            assert total > 8 * 2**20
+
+
+async def _settled(front: Front) -> int:
+    """Bytes that the gateway's connections wait to send, when no more are added."""
+    import gc
+
+    from lmxd.gateway.reply import Reply
+
+    last = -1
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        replies = [x for x in gc.get_objects() if isinstance(x, Reply)]
+        now = max(x._transport.get_write_buffer_size() for x in replies if not x._transport.is_closing())
+        if now == last and now:
+            return now
+        last = now
+    raise AssertionError("it never settled")
+
+
+async def test_a_steady_stream_to_one_model_starves_no_other(tmp_path: Path) -> None:
+    """As long as anybody waits, leases are given back after each request rather than passed on."""
+    model(tmp_path, "a", token_seconds=0.01)
+    async with opened(house(tmp_path)) as front:
+        stop = asyncio.Event()
+
+        async def again_and_again() -> None:
+            while not stop.is_set():
+                async with front.stream("a", 5) as answer:
+                    await answer.read()
+
+        crowd = [asyncio.create_task(again_and_again()) for _ in range(4)]
+        await front.until(lambda: bool(front.house.state.leases))
+        assert (await asyncio.wait_for(front.chat("b"), 30)).status == 200
+        stop.set()
+        await asyncio.gather(*crowd)
+
+
+async def test_a_lease_asked_back_serves_nobody_else(tmp_path: Path) -> None:
+    """Its holder lets the request in flight end, and no longer."""
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 40) as answer, front.house.client() as rival:
+        await read_until(answer, "data:")
+        urgent = asyncio.create_task(rival.request("b", priority=50))
+        await front.until(lambda: any(i.yielding for i in front.house.state.instances.values()))
+        behind = asyncio.create_task(front.chat("a"))
+        assert (await answer.text()).count('"delta"') == 39
+        lease = await urgent
+        assert lease.model == "b"
+        await lease.release()
+        assert (await behind).status == 200

@@ -1,0 +1,56 @@
+"""The gateway as a program of its own, beside an ``Lmxd``."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from typing import Any
+
+from lmxd_process import Lmxd
+
+
+class Gateway:
+    """``with Gateway(lmxd) as gateway``: ``key`` is a user's, ``admin`` an administrator's."""
+
+    def __init__(self, lmxd: Lmxd, **settings: Any) -> None:
+        self.lmxd = lmxd
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        keys = lmxd.directory / "keys"
+        section = {"listen": f"127.0.0.1:{self.port}", "keys_file": str(keys)} | settings
+        self.config = lmxd.directory / "gateway.yaml"
+        self.config.write_text(json.dumps(lmxd.config() | {"gateway": section}))
+        self.key = self.lmxd_command("key", "user")
+        self.admin = self.lmxd_command("key", "root", "--admin")
+        self.log = lmxd.directory / "gateway.log"
+
+    def command(self, *words: str) -> list[str]:
+        place = ["--config", str(self.config), "--socket", str(self.lmxd.socket)]
+        return [sys.executable, "-m", "lmxd", *place, *words]
+
+    def lmxd_command(self, *words: str) -> str:
+        return subprocess.run(self.command(*words), check=True, capture_output=True, text=True).stdout.strip()
+
+    def __enter__(self) -> Gateway:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command("gateway"), stdout=log, stderr=log)
+        Lmxd.until(self.answers, 30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as found:
+                return bool(found.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
