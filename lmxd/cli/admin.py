@@ -32,6 +32,18 @@ def stop(instance: str, json_wanted: bool) -> None:
 
 
 @click.command()
+@click.argument("instance", shell_complete=completes("instance"))
+@click.option("--off", is_flag=True, help="As others again.")
+@answers
+def pin(instance: str, off: bool, json_wanted: bool) -> None:
+    """Have INSTANCE neither evicted nor reaped, for as long as it runs."""
+    with connect() as client:
+        done = client.call("pin", m.Pinned, instance=instance, pin=not off)
+    if json_wanted:
+        output.as_json(done)
+
+
+@click.command()
 @click.option("--now", is_flag=True, help="End everything at once, with its leases and whatever it is doing.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until everything has ended.")
 @click.option("--end", is_flag=True, help="Instead: admit requests again.")
@@ -109,4 +121,4 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
 
 
-COMMANDS = (stop, drain, yield_, reload, completion)
+COMMANDS = (stop, pin, drain, yield_, reload, completion)

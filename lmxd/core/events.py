@@ -111,6 +111,14 @@ class StopRequested(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PinChanged(Event):
+    """An administrator has an instance neither evicted nor reaped from now on, or as others again."""
+
+    instance: InstanceId
+    pin: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainRequested(Event):
     """Nothing new is admitted from here on, and everything ends: when its leases do, or ``now``."""
 

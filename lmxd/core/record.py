@@ -53,8 +53,8 @@ def record(state: State, event: e.Event) -> None:
             _instance_exited(state, event)
         case e.ActivitySeen():
             _activity_seen(state, event)
-        case e.StopRequested():
-            _stop_requested(state, event)
+        case e.StopRequested() | e.PinChanged():
+            _administered(state, event)
         case e.DrainRequested() | e.DrainEnded():
             _drain_changed(state, event)
         case e.MemoryMeasured():
@@ -261,9 +261,15 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     state.seen = instance
 
 
-def _stop_requested(state: State, event: e.StopRequested) -> None:
-    if instance := state.instances.get(event.instance):
+def _administered(state: State, event: e.StopRequested | e.PinChanged) -> None:
+    instance = state.instances.get(event.instance)
+    if instance is None:
+        return
+    if isinstance(event, e.StopRequested):
         stop(state, instance, Cause.ADMIN, "an administrator stopped it")
+    else:
+        instance.ask = replace(instance.ask, pin=event.pin)
+        state.touched_instances.add(instance.id)
 
 
 def _drain_changed(state: State, event: e.DrainRequested | e.DrainEnded) -> None:

@@ -58,6 +58,8 @@ class Answers:
         self.watching: dict[int, Connection] = {}
         self.ended: OrderedDict[str, str] = OrderedDict()
         """Why leases ended, the last few thousand."""
+        self._loaded: dict[str, int] = {}
+        """Per cent, of starting instances."""
         self.users: OrderedDict[str, set[int]] = OrderedDict()
         """Whom instances served, the last few thousand."""
 
@@ -95,6 +97,20 @@ class Answers:
         for connection in list(self.watching.values()):
             known = owner is None or self._daemon.access.sees(connection.peer, owner.uid)
             connection.notify("lmxd.event", _happened(decision, _TOLD if known else _TOLD_OF_OTHERS))
+
+    def tell_loading(self) -> None:
+        """Those whose instance is starting, how far it is, if it is further than when they were last told."""
+        state = self._daemon.admission.state
+        for instance in state.instances.values():
+            part = views.loaded(state, instance)
+            if part is None or int(part * 100) == self._loaded.get(instance.id):
+                continue
+            self._loaded[instance.id] = int(part * 100)
+            for ticket in instance.tickets.values():
+                if waiting := self.waiting.get(ticket.id):
+                    told = views.loading(state, ticket, waiting.request, part)
+                    waiting.connection.notify("lmxd.progress", told)
+        self._loaded = {name: part for name, part in self._loaded.items() if name in state.instances}
 
     def _granted(self, decision: d.GrantLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)

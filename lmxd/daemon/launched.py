@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from lmxd.daemon.prompts import PromptCache
-from lmxd.engines.engine import Address, Endpoint, Engine, Plan
+from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
 from lmxd.instances.logs import Log
 from lmxd.instances.process import Process
 
@@ -39,12 +39,39 @@ class Start:
     prompts_for: int | None = None
 
 
+_LIVE: Final = 1.0
+"""Seconds for which a look is as good as a new one."""
 STARTS: Final = TypeAdapter(Start)
 
 
 def as_json(start: Start) -> str:
     """What it was given by its environment may be secret, and is not needed any more."""
     return STARTS.dump_json(start, exclude={"plan": {"env"}}).decode()
+
+
+@dataclass(slots=True)
+class Pace:
+    """How busy an engine is, from one look at it to the next: requests at once, and tokens a second."""
+
+    at: float = 0.0
+    processing: int = 0
+    speed: float = 0.0
+    decoded: float = 0.0
+    asked_at: float = 0.0
+
+    def stale(self, now: float) -> bool:
+        """Whether to look again for somebody who watches; if so, it is taken to be done."""
+        if now - max(self.at, self.asked_at) < _LIVE:
+            return False
+        self.asked_at = now
+        return True
+
+    def see(self, now: float, seen: Activity) -> None:
+        """A step of decoding gives each request in it one token, and the whole of a prompt is a step or a few."""
+        steps = seen.decoded - self.decoded
+        if self.at:
+            self.speed = max(0.0, steps) * max(1, seen.processing) / max(now - self.at, 1e-3)
+        self.at, self.processing, self.decoded = now, seen.processing, seen.decoded
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,6 +91,7 @@ class Launched:
     stopping: bool = False
     work: float = 0.0
     prompted: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def plan(self) -> Plan:

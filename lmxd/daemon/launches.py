@@ -241,8 +241,15 @@ class Launches:
         worked = activity is not None and activity.work != launched.work
         if activity is not None:
             launched.work, launched.prompted = activity.work, activity.prompted
+            launched.pace.see(time.monotonic(), activity)
         busy = activity is None or activity.busy
         self._report(ActivitySeen(at=time.monotonic(), instance=launched.plan.instance, busy=busy, worked=worked))
+
+    def look(self) -> None:
+        """Somebody wants to see how busy they are: ask those that were not asked in the last second."""
+        for launched in self._launched.values():
+            if launched.ready_at is not None and launched.pace.stale(time.monotonic()):
+                self._spawn(self._check(launched))
 
     def _failure(self, launched: Launched, status: int | None) -> Failure:
         if launched.process is not None and launched.process.out_of_memory:

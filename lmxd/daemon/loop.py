@@ -227,7 +227,7 @@ class Daemon:
         state = self.admission.state
         if any(i.phase is Phase.RECLAIMING for i in state.instances.values()):
             return _RECLAIMING_PERIOD
-        if len(state.queue):
+        if len(state.queue) or any(i.tickets for i in state.instances.values()):
             return _WAITING_PERIOD
         return _BUSY_PERIOD if state.instances or is_lacking(state) else None
 
@@ -248,6 +248,7 @@ class Daemon:
         self.observer.see(look.begun, readings, self.launches, self.catalog)
         self.peaks.see(readings, self.launches)
         self.learn()
+        self.answers.tell_loading()
         if before != self.device_kinds:
             self._ask_anew()
             await self._stand()

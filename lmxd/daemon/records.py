@@ -28,8 +28,8 @@ class Records:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._wanted: dict[InstanceId, tuple[str, str]] = {}
-        """Ask and option of each instance as JSON: they never change, and are written again and again."""
+        self._wanted: dict[InstanceId, tuple[Ask, str, str]] = {}
+        """Ask and option of each instance as JSON: they hardly ever change, and are written again and again."""
 
     def changes(self) -> list[Change]:
         """Rows for all that was touched since this was last asked."""
@@ -70,9 +70,9 @@ class Records:
     def row(self, i: Instance) -> InstanceRow:
         launched = self._daemon.launches.get(i.id)
         process = launched.process if launched else self._daemon.performer.holds.adopted(i.id)
-        if i.id not in self._wanted:
-            self._wanted[i.id] = ASKS.dump_json(i.ask).decode(), OPTIONS.dump_json(i.option).decode()
-        ask, option = self._wanted[i.id]
+        if i.id not in self._wanted or self._wanted[i.id][0] is not i.ask:
+            self._wanted[i.id] = i.ask, ASKS.dump_json(i.ask).decode(), OPTIONS.dump_json(i.option).decode()
+        _, ask, option = self._wanted[i.id]
         return InstanceRow(
             id=i.id,
             phase=i.phase.value,

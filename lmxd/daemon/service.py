@@ -36,7 +36,7 @@ from lmxd.rpc.server import Connection
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
-_LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop", "drain"))
+_LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop", "pin", "drain"))
 """What is acknowledged only when it is on disk. Leases and holds are granted no sooner, either."""
 
 
@@ -77,7 +77,7 @@ class Service:
             "status": lambda c, i, p: self._status(),
             "devices": lambda c, i, p: self._all_devices(),
             "why": lambda c, i, p: self._why(p.device),
-            "instances": lambda c, i, p: b.Instances(instances=views.instances(daemon, c.peer)),
+            "instances": lambda c, i, p: self._instances(c),
             "queue": lambda c, i, p: self._queue(c),
             "models": lambda c, i, p: self._models(),
             "estimate": lambda c, i, p: self._estimate(p),
@@ -85,6 +85,7 @@ class Service:
             "forget": lambda c, i, p: self._forget(c, p),
             "logs": lambda c, i, p: self._logs(c, p),
             "stop": lambda c, i, p: self._stop(c, p.instance),
+            "pin": lambda c, i, p: self._pin(c, p),
             "drain": lambda c, i, p: self._drain(c, p),
             "reload": lambda c, i, p: self._reload(c),
             "watch": lambda c, i, p: self._watch(c),
@@ -105,11 +106,22 @@ class Service:
         hit("client_left")
 
     def _stop(self, connection: Connection, instance: str) -> m.Stopped:
-        self._daemon.access.require_admin(connection.peer, f"stop {instance}")
-        if instance not in self._state().instances:
-            raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
+        self._require_instance(connection, instance, f"stop {instance}")
         self._daemon.handle(e.StopRequested(at=time.monotonic(), instance=instance))
         return m.Stopped(instance=instance)
+
+    def _pin(self, connection: Connection, params: m.PinParams) -> m.Pinned:
+        instance = params.instance
+        self._require_instance(connection, instance, f"{'pin' if params.pin else 'unpin'} {instance}")
+        if self._state().instances[instance].ask.external:
+            raise LmxdError("invalid_params", f"{instance} is a hold", "it lasts as long as its lease")
+        self._daemon.handle(e.PinChanged(at=time.monotonic(), instance=instance, pin=params.pin))
+        return m.Pinned(instance=instance, pin=params.pin)
+
+    def _require_instance(self, connection: Connection, instance: str, what: str) -> None:
+        self._daemon.access.require_admin(connection.peer, what)
+        if instance not in self._state().instances:
+            raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
 
     def _drain(self, connection: Connection, params: m.DrainParams) -> m.Drained:
         self._daemon.access.require_admin(connection.peer, "drain lmxd")
@@ -144,6 +156,10 @@ class Service:
 
     async def _all_devices(self) -> b.Devices:
         return b.Devices(devices=await self._devices())
+
+    def _instances(self, connection: Connection) -> b.Instances:
+        self._daemon.launches.look()
+        return b.Instances(instances=views.instances(self._daemon, connection.peer))
 
     def _queue(self, connection: Connection) -> b.Queue:
         return b.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._daemon, connection.peer))

@@ -13,7 +13,7 @@ from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.reports import blockers
 from lmxd.core.state import State
-from lmxd.core.words import Refusal, Shortfall
+from lmxd.core.words import Phase, Refusal, Shortfall
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
@@ -73,6 +73,9 @@ def _instance(daemon: Daemon, peer: Peer, i: Instance) -> b.Instance:
         ctx=i.ask.context,
         slots=i.ask.spread,
         busy=i.busy,
+        processing=launched.pace.processing if launched else 0,
+        speed=launched.pace.speed if launched else 0.0,
+        loaded=loaded(state, i),
         idle=state.now - i.active_at,
         idle_timeout=None if i.ask.pin or i.ask.external else i.ask.idle_timeout,
         yield_in=None if i.yielding is None else i.yielding.by - state.now,
@@ -82,6 +85,15 @@ def _instance(daemon: Daemon, peer: Peer, i: Instance) -> b.Instance:
         charged=state.ledger.charge(i.id),
         leases=leases,
     )
+
+
+def loaded(state: State, i: Instance) -> float | None:
+    """How much of what was promised to a starting instance it has taken by now; None where that cannot be seen."""
+    if i.phase is not Phase.STARTING:
+        return None
+    taken = state.ledger.measured(i.id)
+    parts = [min(taken[device], size) for device, size in i.demand.items() if taken.get(device)]
+    return sum(parts) / sum(i.demand.values()) if parts else None
 
 
 def _lease(daemon: Daemon, peer: Peer, x: Lease) -> b.LeaseInfo:
@@ -147,6 +159,18 @@ def progress(decision: ReportProgress, request: framing.Id) -> n.Progress:
         waits_for=list(decision.waits_for),
         instance=decision.instance,
         shortfalls=shortfalls(decision.shortfalls),
+    )
+
+
+def loading(state: State, ticket: Ticket, request: framing.Id, part: float) -> n.Progress:
+    return n.Progress(
+        request=request,
+        ticket=ticket.id,
+        position=0,
+        state="starting",
+        eta=starting(state, ticket),
+        instance=ticket.instance,
+        loaded=part,
     )
 
 

@@ -50,7 +50,8 @@ class CommandEngine:
     async def activity(self, endpoint: Endpoint) -> Activity | None:
         """Who is connected to it may be waiting for an answer; one that is not, cannot be."""
         port = int(endpoint.url.rpartition(":")[2])
-        return Activity(busy=connections(port) > 0, work=0.0)
+        found = connections(port)
+        return Activity(busy=found > 0, work=0.0, processing=found)
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         return False

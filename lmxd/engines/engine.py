@@ -88,12 +88,15 @@ class Endpoint:
 class Activity:
     """``work`` is a counter that grows with all the engine does; only its changes mean anything.
 
-    ``prompted`` is how many tokens of prompts it has processed.
+    ``prompted`` is how many tokens of prompts it has processed, ``processing`` how many requests it is at, and
+    ``decoded`` a counter of the tokens that each of them got, where it says so.
     """
 
     busy: bool
     work: float
     prompted: float = 0.0
+    processing: int = 0
+    decoded: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

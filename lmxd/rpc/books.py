@@ -53,6 +53,9 @@ class Instance(Result):
     ctx: int
     slots: int
     busy: bool
+    processing: int = Field(0, description="requests that it is at, when it was last asked")
+    speed: float = Field(0.0, description="tokens a second of all of them, about")
+    loaded: float | None = Field(None, description="of one that starts: the part of its bytes that it has taken")
     idle: float = Field(description="seconds since it last did something")
     idle_timeout: float | None = Field(description="null for a pinned one")
     age: float

@@ -86,6 +86,10 @@ class InstanceParams(Params):
     instance: Name
 
 
+class PinParams(InstanceParams):
+    pin: bool = Field(True, description="false: as others again")
+
+
 class DrainParams(Params):
     now: bool = Field(False, description="end everything at once, with its leases and whatever it is doing")
     end: bool = Field(False, description="instead: admit requests again")
@@ -164,6 +168,11 @@ class Logs(Result):
 
 class Stopped(Result):
     instance: str
+
+
+class Pinned(Result):
+    instance: str
+    pin: bool
 
 
 class Drained(Result):

@@ -34,6 +34,7 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "forget": (es.ForgetParams, es.Forgotten, "drop what was learned (administrators)"),
     "logs": (m.LogsParams, m.Logs, "the last lines of an instance's log"),
     "stop": (m.InstanceParams, m.Stopped, "end an instance, whatever it is doing (administrators)"),
+    "pin": (m.PinParams, m.Pinned, "have an instance neither evicted nor reaped, or as others again (administrators)"),
     "drain": (m.DrainParams, m.Drained, "admit nothing new, and end what nobody has a lease on (administrators)"),
     "reload": (m.Nothing, m.Reloaded, "read the configuration again (administrators)"),
     "watch": (m.Nothing, m.Watching, "from now on, notify of everything that is decided"),

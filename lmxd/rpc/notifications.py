@@ -19,6 +19,7 @@ class Progress(Result):
     eta: float | None = Field(None, description="seconds until the lease is expected; null where nothing can be said")
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
+    loaded: float | None = Field(None, description="the part of its bytes that the starting instance has taken")
     shortfalls: list[Shortfall] = Field([])
 
 

@@ -129,6 +129,11 @@ class Histories(RuleBasedStateMachine):
         if name := self._instance(data, *Phase):
             self.world.happen(e.StopRequested(at=self.world.now, instance=name))
 
+    @rule(data=st.data(), pin=st.booleans())
+    def pin(self, data: st.DataObject, pin: bool) -> None:
+        if name := self._instance(data, *Phase):
+            self.world.happen(e.PinChanged(at=self.world.now, instance=name, pin=pin))
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]))
     def wait(self, seconds: float) -> None:
         self.world.tick(seconds)

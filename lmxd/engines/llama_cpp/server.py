@@ -43,9 +43,13 @@ class LlamaServer:
         samples = {name: float(value) for name, value in _SAMPLE.findall(text)}
         if "requests_processing" not in samples:
             return None
-        busy = samples["requests_processing"] + samples.get("requests_deferred", 0.0) > 0
-        work = sum(samples.get(name, 0.0) for name in _WORK)
-        return Activity(busy=busy, work=work, prompted=samples.get("prompt_tokens_total", 0.0))
+        return Activity(
+            busy=samples["requests_processing"] + samples.get("requests_deferred", 0.0) > 0,
+            work=sum(samples.get(name, 0.0) for name in _WORK),
+            prompted=samples.get("prompt_tokens_total", 0.0),
+            processing=int(samples["requests_processing"]),
+            decoded=samples.get("n_decode_total", 0.0),
+        )
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         return await _all_slots(endpoint, slots, "save")
