@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
+from lmxd.gateway.board import Board
 from lmxd.gateway.door import CALLER, Door, Unknown
 from lmxd.gateway.metrics import Metrics
 from lmxd.gateway.ollama import Ollama
@@ -66,6 +67,10 @@ def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Applicatio
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
     app.add_routes(OpenAi(pool, serving).routes())
     app.add_routes(Ollama(pool, serving).routes())
+    board = Board(pool.client)
+    app.add_routes(board.routes())
+    app.cleanup_ctx.append(board.run)
+    app.on_shutdown.append(board.end)
     return app
 
 

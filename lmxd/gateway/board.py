@@ -1,0 +1,165 @@
+"""The dashboard: one page, what it shows as server-sent events, and what administrators may do there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.door import CALLER
+from lmxd.gateway.serving import parsed
+from lmxd.gateway.snapshot import for_all, snapshot
+from lmxd.gateway.timeline import STEP, Timeline
+from lmxd.rpc import holds as h
+from lmxd.rpc import messages as m
+from lmxd.rpc import owners as o
+from lmxd.rpc.client import AsyncClient
+
+log = logging.getLogger(__name__)
+PAGE: Final = Path(__file__).parent / "page/index.html"
+_LIVE: Final = 1.0
+"""Seconds between two looks while somebody watches."""
+_ACTIONS: Final[Mapping[str, tuple[str, type[m.Result], dict[str, type]]]] = {
+    "stop": ("stop", m.Stopped, {"instance": str}),
+    "pin": ("pin", m.Pinned, {"instance": str, "pin": bool}),
+    "yield": ("yield", h.Yielded, {"bytes": int, "device": str, "lasts": float}),
+    "unyield": ("unyield", h.YieldOver, {"id": str}),
+}
+
+
+class Board:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._timeline = Timeline()
+        self._now: dict[str, Any] = {}
+        self._moved = asyncio.Event()
+        self._watched = asyncio.Event()
+        self._watching = 0
+        self._ending = False
+        self._page = PAGE.read_bytes()
+        self._headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": _policy(self._page.decode()),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._show),
+            web.get("/lmxd/events", self._events),
+            web.get("/lmxd/state", self._state),
+            web.post("/lmxd/{action}", self._act),
+        ]
+
+    async def run(self, app: web.Application) -> AsyncIterator[None]:
+        """Looks as long as the application runs; often while somebody watches, else for the timeline alone."""
+        task = asyncio.create_task(self._look_on())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def end(self, app: web.Application) -> None:
+        """Those who watch would be waited for."""
+        self._ending = True
+        self._moved.set()
+
+    async def _look_on(self) -> None:
+        sampled = float("-inf")
+        while True:
+            due = time.monotonic() - sampled >= STEP
+            try:
+                if self._watching:
+                    self._now = await self._look()
+                if due:
+                    sampled = time.monotonic()
+                    devices = (await self._client.devices()).devices
+                    self._now = self._now | {"sample": self._timeline.note(time.time(), devices)}
+            except LmxdError as error:
+                self._now = {"error": str(error)}
+            self._moved.set()
+            self._moved = asyncio.Event()
+            if not self._watching:
+                self._watched.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LIVE if self._watching else STEP):
+                    await (asyncio.Event() if self._watching else self._watched).wait()
+
+    async def _look(self) -> dict[str, Any]:
+        client = self._client
+        status = await client.status()
+        owners = [await client.call("why", o.Why, device=d.id) for d in status.devices]
+        instances, queue = (await client.instances()).instances, (await client.queue()).tickets
+        return snapshot(status, owners, instances, queue)
+
+    async def _show(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._page, headers=self._headers)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        return web.json_response(self._for(request, await self._look()))
+
+    def _for(self, request: web.Request, now: dict[str, Any]) -> dict[str, Any]:
+        caller = request[CALLER]
+        if "devices" in now and not caller.admin:
+            now = for_all(now)
+        return now | {"caller": caller.name, "admin": caller.admin}
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """``timeline`` once, then ``state`` at every look."""
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await stream.prepare(request)
+        self._watching += 1
+        try:
+            await stream.write(_event("timeline", self._timeline.samples))
+            moved = self._moved
+            self._watched.set()
+            while await moved.wait() and not self._ending:
+                moved = self._moved
+                await stream.write(_event("state", self._for(request, self._now)))
+        finally:
+            self._watching -= 1
+        return stream
+
+    async def _act(self, request: web.Request) -> web.Response:
+        """An administrator's. LmxdError ``not_permitted`` for others, and where the gateway itself is none."""
+        name, caller = request.match_info["action"], request[CALLER]
+        if name not in _ACTIONS:
+            raise LmxdError("invalid_params", f"there is no action {name!r}", f"known: {', '.join(_ACTIONS)}")
+        if not caller.admin:
+            raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", "lmxd key NAME --admin")
+        method, result, known = _ACTIONS[name]
+        said = parsed(await request.read())
+        params = {key: value for key, value in said.items() if key in known}
+        log.info("%s: %s %s", caller.name, name, params)
+        done = await self._client.call(method, result, **params)
+        return web.json_response(done.model_dump(mode="json"))
+
+
+def _event(name: str, data: object) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _policy(page: str) -> str:
+    """Nothing but the page's own script and style, and requests to where it came from."""
+
+    def hashes(tag: str) -> str:
+        found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = (base64.b64encode(hashlib.sha256(x.encode()).digest()).decode() for x in found)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src 'unsafe-inline'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

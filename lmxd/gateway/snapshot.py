@@ -1,0 +1,153 @@
+"""What the dashboard shows, as one JSON object: devices by owner and class, instances, the queue. Pure."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lmxd.rpc import books as b
+from lmxd.rpc import messages as m
+from lmxd.rpc import owners as o
+
+_LARGEST = 6
+"""Foreign processes that are named."""
+Named = Callable[[int], str]
+
+
+def user(uid: int) -> str:
+    """Its name, where it has one."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def snapshot(
+    status: b.Status,
+    owners: Sequence[o.Why],
+    instances: Sequence[b.Instance],
+    tickets: Sequence[b.Ticket],
+    named: _LARGEST = 6
+"""Foreign processes that are named."""
+Named = user,
+) -> dict[str, Any]:
+    """Bytes are ``int`` bytes, times seconds."""
+    users = {i.instance: sorted({named(x.uid) for x in i.leases if x.uid is not None}) for i in instances}
+    models = {i.instance: i.model for i in instances}
+    return {
+        "version": status.version,
+        "uptime": status.uptime,
+        "engine": status.engine,
+        "draining": status.draining,
+        "admission": status.admission,
+        "warnings": [*status.warnings, *status.broken_invariants],
+        "queue_depth": status.queue_depth,
+        "devices": [_device(why, users, models) for why in owners],
+        "instances": [_instance(i, users[i.instance]) for i in instances],
+        "queue": [_ticket(t, named) for t in tickets],
+    }
+
+
+def _device(why: o.Why, users: Mapping[str, list[str]], models: Mapping[str, str]) -> dict[str, Any]:
+    """``parts`` add up to the capacity, as long as nothing is promised twice."""
+    d = why.device
+    parts: list[dict[str, Any]] = [
+        {
+            "class": "reclaiming" if x.exited else "own",
+            "name": x.instance,
+            "bytes": x.bytes,
+            "measured": x.measured,
+            "promised": x.promised,
+            "model": models.get(x.instance, x.instance.partition("#")[0]),
+            "users": users.get(x.instance, []),
+        }
+        for x in why.instances
+    ]
+    parts += [{"class": "foreign", "name": f"{p.name} ({p.pid})", "bytes": p.bytes} for p in _seen(why)]
+    parts.append({"class": "foreign", "name": "others", "bytes": d.foreign - sum(p.bytes for p in _seen(why))})
+    parts.append({"class": "margin", "name": "margin", "bytes": d.margin})
+    parts.append({"class": "withheld", "name": "yielded", "bytes": d.yielded})
+    parts.append({"class": "withheld", "name": "beyond the limit", "bytes": why.withheld})
+    parts.append({"class": "free", "name": "free", "bytes": max(0, d.headroom)})
+    return {
+        "id": d.id,
+        "ref": d.ref,
+        "kind": d.kind,
+        "name": d.name,
+        "capacity": d.capacity,
+        "headroom": d.headroom,
+        "yielded": d.yielded,
+        "unavailable": d.unavailable,
+        "parts": [p for p in parts if p["bytes"] > 0],
+    }
+
+
+def _seen(why: o.Why) -> list[o.Process]:
+    """Those that are foreign: of RAM, whose processes share pages, as many as its foreign bytes hold."""
+    found, left = [], why.device.foreign
+    for process in why.processes[:_LARGEST]:
+        if process.bytes <= left:
+            found.append(process)
+            left -= process.bytes
+    return found
+
+
+def _instance(i: b.Instance, users: list[str]) -> dict[str, Any]:
+    return {
+        "instance": i.instance,
+        "model": i.model,
+        "phase": i.phase,
+        "hold": i.endpoint is None and i.phase == "ready" and i.ctx == 0,
+        "ctx": i.ctx,
+        "slots": i.slots,
+        "leased": sum(x.slots for x in i.leases),
+        "leases": [{"lease": x.lease, "age": x.age} for x in i.leases],
+        "processing": i.processing,
+        "speed": i.speed,
+        "loaded": i.loaded,
+        "busy": i.busy,
+        "idle": i.idle,
+        "idle_timeout": i.idle_timeout,
+        "pinned": i.idle_timeout is None and i.ctx > 0,
+        "age": i.age,
+        "bytes": sum(i.charged.values()),
+        "users": users,
+        "yield_in": i.yield_in,
+    }
+
+
+def _ticket(t: b.Ticket, named: Named) -> dict[str, Any]:
+    return {
+        "ticket": t.ticket,
+        "model": t.model,
+        "user": None if t.uid is None else named(t.uid),
+        "position": t.position,
+        "bytes": t.bytes,
+        "waited": t.waited,
+        "eta": t.eta,
+        "instance": t.instance,
+        "waits_for": t.waits_for,
+        "why": [_why(s) for s in t.shortfalls],
+    }
+
+
+def _why(s: m.Shortfall) -> dict[str, Any]:
+    return {"device": s.device, "need": s.need, "have": s.have, "unavailable": s.unavailable}
+
+
+def for_all(whole: dict[str, Any]) -> dict[str, Any]:
+    """What anybody with a key may see: bytes and places, but not who it is that has them."""
+    return whole | {
+        "devices": [d | {"parts": [_anonymous(p) for p in d["parts"]]} for d in whole["devices"]],
+        "instances": [
+            i | {"users": [], "leases": [{"age": x["age"]} for x in i["leases"]]} for i in whole["instances"]
+        ],
+        "queue": [t | {"user": None, "ticket": None} for t in whole["queue"]],
+    }
+
+
+def _anonymous(part: dict[str, Any]) -> dict[str, Any]:
+    if part["class"] == "foreign":
+        return part | {"name": "others"}
+    return part | ({"users": []} if "users" in part else {})
