@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lmxd.rpc import books as b
 from lmxd.rpc import messages as m
 from lmxd.rpc import owners as o
 
-_LARGEST = 6
+_LARGEST: Final = 6
 """Foreign processes that are named."""
 Named = Callable[[int], str]
 
@@ -28,9 +28,7 @@ def snapshot(
     owners: Sequence[o.Why],
     instances: Sequence[b.Instance],
     tickets: Sequence[b.Ticket],
-    named: _LARGEST = 6
-"""Foreign processes that are named."""
-Named = user,
+    named: Named = user,
 ) -> dict[str, Any]:
     """Bytes are ``int`` bytes, times seconds."""
     users = {i.instance: sorted({named(x.uid) for x in i.leases if x.uid is not None}) for i in instances}
