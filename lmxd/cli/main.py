@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lmxd import __version__
-from lmxd.cli import admin, estimate, explanations, learned, leases, running, views
+from lmxd.cli import admin, estimate, explanations, learned, leases, live, running, views
 from lmxd.cli.common import Sysexits
 
 
@@ -24,6 +24,7 @@ for _command in (
     *leases.COMMANDS,
     *running.COMMANDS,
     *views.COMMANDS,
+    *live.COMMANDS,
     *estimate.COMMANDS,
     *learned.COMMANDS,
     *explanations.COMMANDS,

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
+from lmxd.rpc import books as b
+from lmxd.rpc import messages as m
+
+if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 GIB = 2**30
 MIB = 2**20
@@ -43,26 +50,66 @@ def as_json(value: BaseModel | dict[str, Any]) -> None:
     click.echo(json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, indent=2))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
-    """A table; a column whose heading begins with ``>`` is aligned to the right."""
-    lines = list(rows)
-    if not lines:
-        click.echo(empty)
-        return
-    from rich.console import Console
+def plain(value: BaseModel | Sequence[BaseModel]) -> Any:
+    """As JSON has it."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else [x.model_dump(mode="json") for x in value]
+
+
+def grid(columns: Sequence[str]) -> Table:
+    """An empty table; a column whose heading begins with ``>`` is aligned to the right."""
     from rich.table import Table
-    from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.startswith(">")
         shown.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+    return shown
+
+
+def filled(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> Table | Text:
+    """A table of text, or what is said in its place where there are no rows."""
+    from rich.text import Text
+
+    shown, lines = grid(columns), list(rows)
     for line in lines:
-        shown.add_row(*(Text(cell) for cell in line))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 200))  # a pipe has no width: do not fold for it
-    console.print(shown)
+        shown.add_row(*map(Text, line))
+    return shown if lines else Text(empty)
+
+
+def console() -> Console:
+    """A pipe has no width: nothing is folded for it."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=max(found.width, 200))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
+    console().print(filled(columns, rows, empty))
+
+
+def doing(instance: b.Instance) -> str:
+    """What an instance is at."""
+    if instance.phase == "starting" and instance.loaded is not None:
+        return f"loading {instance.loaded:.0%}"
+    if instance.phase != "ready":
+        return instance.phase
+    if instance.yield_in is not None:
+        return f"to yield in {seconds(max(0.0, instance.yield_in))}"
+    if instance.ctx == 0:
+        return "held"
+    if instance.busy:
+        return "busy"
+    until = "pinned" if instance.idle_timeout is None else seconds(instance.idle_timeout)
+    return f"idle {seconds(instance.idle)}/{until}"
+
+
+def blocked(s: m.Shortfall) -> str:
+    """Why not, on one device."""
+    if s.unavailable:
+        return f"{short(s.device)} is unavailable: {s.unavailable}"
+    holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
+    return f"{size(s.need)} on {short(s.device)}, free {size(max(0, s.have))}; held by {holders or 'nobody'}"
 
 
 def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from lmxd import __version__
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.live import repeat
 from lmxd.cli.output import short, size
 from lmxd.errors import LmxdError
 from lmxd.rpc import books as b
 from lmxd.rpc import messages as m
+from lmxd.rpc.client import Client
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _OTHERS = "another's"
 
@@ -68,14 +75,19 @@ def _print_devices(found: list[b.Device]) -> None:
 
 
 @click.command()
+@click.option("--watch", "-w", is_flag=True, help="Go on showing them, until Ctrl-C.")
+@click.option("--interval", "-n", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Seconds, for -w.")
 @answers
-def ps(json_wanted: bool) -> None:
+def ps(watch: bool, interval: float, json_wanted: bool) -> None:
     """Instances and their leases."""
     with connect() as client:
-        found = client.instances()
-    if json_wanted:
-        output.as_json(found)
-        return
+        if json_wanted:
+            output.as_json(client.instances())
+        else:
+            repeat(lambda console: _running(client), interval, None if watch else 1, screen=False)
+
+
+def _running(client: Client) -> RenderableType:
     columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "PROMISED", "MEASURED", "PORT", "DOING", "LEASES (UID)")
     rows = [
         (
@@ -86,13 +98,13 @@ def ps(json_wanted: bool) -> None:
             _bytes(i.promised),
             _bytes(i.measured),
             _port(i.endpoint),
-            _doing(i),
+            "-" if i.phase not in ("ready", "starting") else output.doing(i),
             " ".join(f"{x.lease} ({x.uid})" if x.lease else f"{_OTHERS} {output.size(x.bytes)}" for x in i.leases)
             or "-",
         )
-        for i in found.instances
+        for i in client.instances().instances
     ]
-    output.table(columns, rows, "no instances")
+    return output.filled(columns, rows, "no instances")
 
 
 def _bytes(by_device: dict[str, int]) -> str:
@@ -105,19 +117,6 @@ def _port(endpoint: str | None) -> str:
         return "-"
     port = endpoint.rpartition(":")[2]
     return port if port.isdecimal() else "unix"
-
-
-def _doing(instance: b.Instance) -> str:
-    if instance.phase != "ready":
-        return "-"
-    if instance.yield_in is not None:
-        return f"to yield in {output.seconds(max(0.0, instance.yield_in))}"
-    if instance.endpoint is None:
-        return "held"
-    if instance.busy:
-        return "busy"
-    until = "pinned" if instance.idle_timeout is None else output.seconds(instance.idle_timeout)
-    return f"idle {output.seconds(instance.idle)}/{until}"
 
 
 @click.command()
@@ -138,7 +137,7 @@ def queue(json_wanted: bool) -> None:
             str(t.priority),
             output.seconds(t.waited),
             "-" if t.eta is None else output.seconds(t.eta),
-            t.instance or "; ".join(_blocked(s) for s in t.shortfalls) or "-",
+            t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or "-",
         )
         for t in found.tickets
     ]
@@ -147,13 +146,6 @@ def queue(json_wanted: bool) -> None:
         rows,
         "nobody waits",
     )
-
-
-def _blocked(s: m.Shortfall) -> str:
-    if s.unavailable:
-        return f"{short(s.device)} is unavailable: {s.unavailable}"
-    holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
-    return f"{size(s.need)} on {short(s.device)}, free {size(max(0, s.have))}; held by {holders or 'nobody'}"
 
 
 @click.command()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
@@ -14,6 +13,9 @@ from lmxd.cli import output
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -83,31 +85,51 @@ def waiting_time(wait: float | None, no_wait: bool) -> float | None:
 
 
 class Progress:
-    """On a terminal, says where the request stands; in a pipe, nothing."""
+    """On a terminal, says where the request stands, with a bar once its instance loads; in a pipe, nothing."""
 
     def __init__(self) -> None:
-        self._status: AbstractContextManager[Any] = nullcontext()
+        self._shown: Bars | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-            self._status = Console(stderr=True).status("asking")
-        self._shown = self._status.__enter__()
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[part]}"),
+            )
+            self._shown = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+            self._task = self._shown.add_task("asking", total=None, part="")
+            self._shown.start()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._status.__exit__(*error)
+        if self._shown is not None:
+            self._shown.stop()
 
     def show(self, progress: n.Progress) -> None:
         if self._shown is None:
             return
-        if progress.state == "starting":
-            self._shown.update(f"starting {progress.instance}")
-            return
-        waits_for = f", waiting for {', '.join(progress.waits_for)}" if progress.waits_for else ""
-        due = "" if progress.eta is None else f", expected in {output.seconds(progress.eta)}"
-        self._shown.update(f"number {progress.position} in the queue{due}{waits_for}")
+        part = progress.loaded
+        self._shown.update(
+            self._task,
+            description=standing(progress),
+            total=None if part is None else 1.0,
+            completed=part or 0.0,
+            part="" if part is None else f"{part:.0%}",
+        )
+
+
+def standing(progress: n.Progress) -> str:
+    """Where a request stands, in words."""
+    due = "" if progress.eta is None else f", expected in {output.seconds(progress.eta)}"
+    if progress.state == "starting":
+        return f"{'starting' if progress.loaded is None else 'loading'} {progress.instance}{due}"
+    waits_for = f", waiting for {', '.join(progress.waits_for)}" if progress.waits_for else ""
+    return f"number {progress.position} in the queue{due}{waits_for}"
 
 
 def environment(lease: m.Granted) -> dict[str, str]:

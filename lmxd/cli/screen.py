@@ -1,0 +1,150 @@
+"""The whole of lmxd on one screen: what ``top`` shows. Bars, sparklines and tables from what the daemon says."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lmxd.cli import output
+from lmxd.cli.output import short, size
+from lmxd.rpc import books as b
+from lmxd.rpc import owners as o
+
+_COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
+_STEPS: Final = " ▁▂▃▄▅▆▇█"
+_PLAIN_STEPS: Final = " .:-=+*#%"
+HISTORY: Final = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """One look."""
+
+    status: b.Status
+    owners: Sequence[o.Why]
+    instances: Sequence[b.Instance]
+    tickets: Sequence[b.Ticket]
+
+
+class History:
+    """What sparklines are drawn of: the part of each device in use, and all tokens a second."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, deque[float]] = {}
+        self.speed: deque[float] = deque(maxlen=HISTORY)
+
+    def note(self, seen: Seen) -> None:
+        for why in seen.owners:
+            d = why.device
+            used = (d.charged + d.reclaiming + d.foreign) / d.capacity if d.capacity else 0.0
+            self.used.setdefault(d.id, deque(maxlen=HISTORY)).append(used)
+        self.speed.append(sum(i.speed for i in seen.instances))
+
+
+def sparkline(values: Sequence[float], most: float, *, plain: bool) -> str:
+    """A character for each value, 0 the lowest and ``most`` the highest."""
+    steps = _PLAIN_STEPS if plain else _STEPS
+    top = len(steps) - 1
+    return "".join(steps[max(0, min(top, round(v / most * top)))] if most > 0 else steps[0] for v in values)
+
+
+def bar(why: o.Why, width: int, *, plain: bool) -> Text:
+    """A device by owner: instances in colour, reclaiming as dots, foreign grey, margin and what is kept back light."""
+    d = why.device
+    parts = [(x.bytes, "." if x.exited else "#", _colour(x.instance)) for x in why.instances]
+    kept = d.margin + why.withheld + d.yielded
+    parts += [(d.foreign, "%", "bright_black"), (kept, "-", "dim"), (max(0, d.headroom), " ", "")]
+    text, drawn, total = Text("["), 0, 0
+    for bytes_, mark, style in parts:
+        total += bytes_
+        end = round(width * min(total, d.capacity) / d.capacity) if d.capacity else 0
+        shown = mark if plain or mark in " ." else {"#": "█", "%": "▓", "-": "░"}[mark]
+        text.append(shown * max(0, end - drawn), style)
+        drawn = max(drawn, end)
+    return text.append(" " * (width - drawn)).append("]")
+
+
+def _colour(instance: str) -> str:
+    return _COLOURS[sum(map(ord, instance.partition("#")[0])) % len(_COLOURS)]
+
+
+def rendered(seen: Seen, history: History, console: Console) -> RenderableType:
+    """Everything, as wide as the console."""
+    plain = console.encoding.lower() not in ("utf-8", "utf8")
+    parts: list[RenderableType] = [_head(seen)]
+    for why in seen.owners:
+        parts += _device(why, history, console.width, plain=plain)
+    parts += [Text(), _instances(seen.instances, history.speed, plain=plain), Text(), _queue(seen)]
+    parts += [Text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
+    return Group(*parts)
+
+
+def _head(seen: Seen) -> Text:
+    s = seen.status
+    state = "draining" if s.draining else "up"
+    off = "" if s.admission else ", admission is OFF"
+    text = f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {s.instances} instances, {s.leases} leases, "
+    return Text(f"{text}{s.waiting} of {s.queue_depth} places in the queue taken{off}", "bold")
+
+
+def _device(why: o.Why, history: History, width: int, *, plain: bool) -> list[RenderableType]:
+    d = why.device
+    name = d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
+    if d.unavailable is not None:
+        return [Text(f"\n{name} {d.name}: unavailable: {d.unavailable}", "red")]
+    title = f"\n{name} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
+    past = sparkline(history.used.get(d.id, ()), 1.0, plain=plain)
+    legend = Text("  ")
+    for x in why.instances:
+        mark = "reclaiming " if x.exited else ""
+        legend.append(f"{mark}{x.instance} {size(x.bytes)}  ", _colour(x.instance))
+    for label, bytes_ in (("foreign", d.foreign), ("margin", d.margin), ("kept", why.withheld + d.yielded)):
+        if bytes_:
+            legend.append(f"{label} {size(bytes_)}  ", "dim")
+    legend.append(f"free {size(max(0, d.headroom))}")
+    return [Text(f"{title}  {past}"), bar(why, max(20, width - 2), plain=plain), legend]
+
+
+def _instances(found: Sequence[b.Instance], speed: Sequence[float], *, plain: bool) -> RenderableType:
+    if not found:
+        return Text("no instances")
+    table = output.grid(("INSTANCE", "STATE", ">SLOTS", ">TOKENS/S", ">CTX", ">BYTES", ">LEASES"))
+    for i in found:
+        table.add_row(
+            Text(i.instance, _colour(i.instance)),
+            output.doing(i),
+            f"{i.processing}/{i.slots}" if i.ctx else "-",
+            f"{i.speed:.0f}" if i.phase == "ready" and i.ctx else "-",
+            str(i.ctx) if i.ctx else "-",
+            size(sum(i.charged.values())),
+            str(len(i.leases)),
+        )
+    past = sparkline(speed, max(speed, default=0.0), plain=plain)
+    return Group(table, Text(f"{sum(i.speed for i in found):.0f} tokens/s  {past}"))
+
+
+def _queue(seen: Seen) -> RenderableType:
+    if not seen.tickets:
+        return Text("nobody waits")
+    table: Table = output.grid((">PLACE", "MODEL", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"))
+    for t in seen.tickets:
+        table.add_row(*queued(t))
+    return table
+
+
+def queued(t: b.Ticket) -> tuple[str, ...]:
+    place = "starting" if t.position == 0 else str(t.position)
+    why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or ", ".join(t.waits_for) or "-"
+    return (
+        place,
+        t.model or size(t.bytes),
+        output.seconds(t.waited),
+        "-" if t.eta is None else output.seconds(t.eta),
+        why,
+    )

@@ -1,0 +1,137 @@
+"""What top draws: every byte has its place, and nothing needs more than the terminal can do."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lmxd.cli.screen import HISTORY, History, Seen, bar, rendered, sparkline
+from lmxd.cli.wishes import standing
+from lmxd.rpc import books as b
+from lmxd.rpc import notifications as n
+from lmxd.rpc import owners as o
+
+GIB = 2**30
+
+
+def device(**more: Any) -> b.Device:
+    figures = {
+        "capacity": 24 * GIB,
+        "reserved": 0,
+        "margin": 2 * GIB,
+        "limit": None,
+        "used": 9 * GIB,
+        "foreign": 3 * GIB,
+        "charged": 6 * GIB,
+        "reclaiming": 0,
+        "headroom": 13 * GIB,
+    }
+    return b.Device(id="GPU-a1b2-c3", ref="0", kind="gpu", name="Some card", **figures | more)
+
+
+def why(owners: dict[str, int] | None = None, **more: Any) -> o.Why:
+    found = [
+        o.Owner(instance=name, bytes=size, promised=size, measured=size, exited=name.startswith("gone"))
+        for name, size in (owners if owners is not None else {"a#1": 6 * GIB}).items()
+    ]
+    return o.Why(device=device(**more), instances=found, processes=[], withheld=0)
+
+
+def status(**more: Any) -> b.Status:
+    figures = {"version": "1", "uptime": 5, "engine": "x", "admission": True, "draining": False, "devices": []}
+    counts = {"instances": 1, "leases": 1, "waiting": 0, "queue_depth": 5}
+    return b.Status(**figures | counts | more)
+
+
+def instance(**more: Any) -> b.Instance:
+    figures = {"instance": "a#1", "model": "a", "phase": "ready", "ctx": 4096, "slots": 2, "busy": True, "idle": 0}
+    rest = {"idle_timeout": 300, "age": 9, "promised": {}, "charged": {"GPU-a1b2-c3": 6 * GIB}, "leases": []}
+    return b.Instance(**figures | rest | more)
+
+
+def drawn(seen: Seen, encoding: str = "utf-8", width: int = 80) -> str:
+    history = History()
+    history.note(seen)
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=out, width=width, force_terminal=False)
+    console.print(rendered(seen, history, console))
+    out.seek(0)
+    return out.read()
+
+
+@given(sizes=st.lists(st.integers(0, 24 * GIB), max_size=6), width=st.integers(10, 200))
+def test_a_bar_is_as_wide_as_it_is_to_be(sizes: list[int], width: int) -> None:
+    """Even if more is promised than there is."""
+    owners = {f"m{number}#1": size for number, size in enumerate(sizes)}
+    assert len(bar(why(owners), width, plain=True).plain) == width + 2
+
+
+def test_a_bar_shows_each_class_by_its_share() -> None:
+    found = bar(why({"a#1": 4 * GIB, "gone#1": 2 * GIB}), 24, plain=True).plain
+    assert found == "[" + "#" * 4 + "." * 2 + "%" * 3 + "-" * 2 + " " * 13 + "]"
+
+
+def test_sparklines() -> None:
+    assert sparkline([0, 0.5, 1], 1, plain=False) == " ▄█"
+    assert sparkline([0, 1], 1, plain=True) == " %"
+    assert sparkline([0, 0], 0, plain=False) == "  "
+
+
+def test_history_is_as_long_as_a_line_holds() -> None:
+    history = History()
+    for _ in range(200):
+        history.note(Seen(status=status(), owners=[why()], instances=[instance(speed=7)], tickets=[]))
+    assert len(history.speed) == len(history.used["GPU-a1b2-c3"]) == HISTORY
+
+
+def test_the_screen_names_devices_instances_and_the_queue() -> None:
+    ticket = b.Ticket(ticket="t-1", model="b", uid=0, bytes=20 * GIB, position=1, waited=3, eta=14, waits_for=["a#1"])
+    seen = Seen(
+        status=status(warnings=["mind this"]), owners=[why()], instances=[instance(speed=42.0)], tickets=[ticket]
+    )
+    text = drawn(seen)
+    for word in (
+        "0: GPU-a1b2 Some card",
+        "13.0 GiB free of 24.0 GiB",
+        "a#1",
+        "busy",
+        "42 tokens/s",
+        "14 s",
+        "mind this",
+    ):
+        assert word in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None:
+    seen = Seen(status=status(), owners=[why()], instances=[instance()], tickets=[])
+    assert "####" in drawn(seen, encoding)
+
+
+def test_a_device_that_cannot_be_had() -> None:
+    seen = Seen(status=status(), owners=[why(unavailable="it is lost")], instances=[], tickets=[])
+    text = drawn(seen)
+    assert "unavailable: it is lost" in text
+    assert "no instances" in text
+    assert "nobody waits" in text
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        ({"state": "queued", "position": 2, "eta": 14.0}, "number 2 in the queue, expected in 14 s"),
+        ({"state": "queued", "position": 1, "waits_for": ["a#1"]}, "number 1 in the queue, waiting for a#1"),
+        ({"state": "starting", "position": 0, "instance": "a#2"}, "starting a#2"),
+        (
+            {"state": "starting", "position": 0, "instance": "a#2", "loaded": 0.5, "eta": 3.0},
+            "loading a#2, expected in 3 s",
+        ),
+    ],
+)
+def test_where_a_request_stands_in_words(progress: dict[str, Any], words: str) -> None:
+    assert standing(n.Progress(request=1, ticket="t", **progress)) == words
