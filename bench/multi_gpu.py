@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -161,9 +162,9 @@ def splits(place: Path, cards: Cards, found: Findings) -> None:
             [instance] = client.instances().instances
             assert instance.pid is not None
             words = Path(f"/proc/{instance.pid}/cmdline").read_text().split("\0")
-            split = words[words.index("--tensor-split") + 1] if "--tensor-split" in words else "none"
+            split = words[words.index("-ts") + 1] if "-ts" in words else "none"
             promised, taken = [instance.promised.get(id, 0) for id in cards.ids], cards.of(instance.pid)
-            warm(client, cards, instance)
+            prompted(instance)
             taken = [max(a, b) for a, b in zip(taken, cards.of(instance.pid), strict=True)]
         cards.settle()
         own = by_itself(place, shape, tokens, cards)
@@ -180,24 +181,15 @@ def splits(place: Path, cards: Cards, found: Findings) -> None:
         )
 
 
-def warm(client: Client, cards: Cards, instance: Any) -> None:
+def prompted(instance: Any) -> None:
     """A prompt of 2,000 tokens: what CUDA takes with the first one belongs to the footprint."""
-    import urllib.request
-
-    lease = client.request("m", wait=0) if instance.slots > 1 else None
-    key = Path(next(p for p in instance_key_files(instance.pid))).read_text().strip()
+    words = Path(f"/proc/{instance.pid}/cmdline").read_text().split("\0")
+    key = Path(words[words.index("--api-key-file") + 1]).read_text().strip()
     body = json.dumps({"prompt": "word " * 2000, "n_predict": 2}).encode()
     request = urllib.request.Request(
         f"{instance.endpoint}/completion", body, {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     )
     urllib.request.urlopen(request, timeout=120).read()
-    if lease is not None:
-        lease.release()
-
-
-def instance_key_files(pid: int) -> list[str]:
-    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    return [words[words.index("--api-key-file") + 1]]
 
 
 def by_itself(place: Path, shape: str, tokens: int, cards: Cards) -> list[int]:
@@ -227,7 +219,8 @@ def loading(place: Path, cards: Cards, found: Findings) -> None:
         text = f"two models, one to a card: from {spans[0]} and from {spans[1]}"
         found.say(f"{text}: at once", spans[0].overlaps(spans[1]) and spans[0].device != spans[1].device)
     cards.settle()
-    with daemon(models, 45) as (lmxd, client), client.hold(44 * GIB, device=cards.ids[1]):
+    with daemon(models, 45) as (lmxd, client):
+        client.hold(44 * GIB, device=cards.ids[1])
         spans = started_at_once(lmxd, list(models)[:2])
         text = f"two models, both to card {cards.ids.index(spans[0].device)}: from {spans[0]} and from {spans[1]}"
         found.say(f"{text}: one after the other", not spans[0].overlaps(spans[1]))
@@ -269,7 +262,8 @@ def held_entirely(place: Path, cards: Cards, found: Findings) -> None:
     print("\nOne card is held entirely, the other too full")
     with daemon({"m": profile(place, "llama31-70b", 8192, split=False)}) as (lmxd, client), foreign(cards.ids[0], 50):
         room = next(d for d in client.devices().devices if d.id == cards.ids[1]).headroom
-        with client.hold(room - GIB, device=cards.ids[1], name="training"), ThreadPoolExecutor(1) as pool:
+        client.hold(room - GIB, device=cards.ids[1], name="training")
+        with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(lambda: lmxd.lmxctl("request", "m", "--wait", "4"))
             Lmxd.until(lambda: client.queue().tickets, 20)
             [ticket] = client.queue().tickets
