@@ -229,6 +229,28 @@ def gpu_summary(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, "", f"Within 1 % or 64 MiB, whichever is larger: {within} of {len(rows)}."]
 
 
+def on_two() -> tuple[str, list[str]]:
+    """(card, table) of models divided over two: bench/multi_gpu.py measured them."""
+    measured = json.loads((DATA / "two_gpus.json").read_text())
+    card = Card(name=measured["card"])
+    lines = [
+        "| model | tokens | GiB a card | layers | took MiB | estimate MiB | worst error | llama-server's own MiB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in measured["splits"]:
+        split = tuple(map(float, row["split"].split(",")))
+        found = estimate(model(row["shape"]), Launch(context=row["tokens"], split=split), (card, card))
+        sizes = [part.total for part in found.parts.devices]
+        worst = max(abs(a - b) for a, b in zip(sizes, row["taken"], strict=True))
+        columns = (" + ".join(f"{n / MIB:.0f}" for n in each) for each in (row["taken"], sizes, row["own"]))
+        taken, estimated, own = columns
+        lines.append(
+            f"| {row['shape']} | {row['tokens']} | {row['limit']} | {row['split']} | {taken} | {estimated} "
+            f"| {worst / MIB:.0f} MiB | {own} |"
+        )
+    return measured["card"], lines
+
+
 def speed() -> None:
     metadata, tensors = synthetic.speaking(synthetic.gemma3_12b())
     with tempfile.TemporaryDirectory() as scratch:
@@ -277,6 +299,7 @@ def accuracy() -> str:
     rows, loads = on_h100(), recorded()
     names = {e.what.split()[0] for e in loads}
     card = rows[0]
+    two, splits = on_two()
     return "\n".join(
         [
             "# Accuracy",
@@ -294,6 +317,15 @@ def accuracy() -> str:
             *gpu_summary(rows),
             "",
             *gpu_table(rows),
+            "",
+            f"## Two of {two}: models that neither may hold alone",
+            "",
+            "Real launches of `bench/multi_gpu.py`, on 24 November 2026: lmxd may use so many GiB of each card, and",
+            "divides the layers. *took* is NVML's figure for the process on each card after a prompt of 2,000 tokens;",
+            "*own* is what llama-server takes when it loads the same model by itself (`--fit on`, its default), before",
+            "any prompt: both cards were empty, so that it divides alike, but nothing bounds it.",
+            "",
+            *splits,
             "",
             "## Buffers as llama-server prints them",
             "",

@@ -136,7 +136,7 @@ def placement(place: Path, cards: Cards, found: Findings) -> None:
             text = f"a foreign process takes 45 GiB of card {index(cards, first)}: the large one goes to card "
             found.say(f"{text}{index(cards, where)}, the emptier", list(where) == [cards.ids[other]])
     cards.settle()
-    with daemon({"small": small}) as (_, client), foreign(cards.ids[0], 70), ExitStack() as stack:
+    with daemon({"small": small}) as (_, client), foreign(cards.ids[0], 74), ExitStack() as stack:
         where = stack.enter_context(client.request("small")).devices
         text = (
             f"a foreign process fills card 0: the small one, which would go there, goes to card {index(cards, where)}"
@@ -185,7 +185,7 @@ def prompted(instance: Any) -> None:
     """A prompt of 2,000 tokens: what CUDA takes with the first one belongs to the footprint."""
     words = Path(f"/proc/{instance.pid}/cmdline").read_text().split("\0")
     key = Path(words[words.index("--api-key-file") + 1]).read_text().strip()
-    body = json.dumps({"prompt": "word " * 2000, "n_predict": 2}).encode()
+    body = json.dumps({"prompt": [5] * 2000, "n_predict": 2}).encode()
     request = urllib.request.Request(
         f"{instance.endpoint}/completion", body, {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     )
