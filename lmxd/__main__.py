@@ -21,6 +21,7 @@ from lmxd.daemon.places import Places, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
+from lmxd.migrate import commands as migrate
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
@@ -79,6 +80,8 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
 
 main.add_command(gateway)
 main.add_command(key)
+for _command in migrate.COMMANDS:
+    main.add_command(_command)
 
 
 def _gpu_is_meant(config: Config) -> bool:

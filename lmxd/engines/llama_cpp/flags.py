@@ -26,7 +26,7 @@ _WITH_VALUE = """--chat-template --chat-template-kwargs --reasoning --reasoning-
 ALLOWED: Final[dict[str, bool]] = dict.fromkeys(_SWITCHES.split(), False) | dict.fromkeys(_WITH_VALUE.split(), True)
 """Flag -> whether it takes a value."""
 
-_KEYS: Final[dict[str, str]] = {
+KEYS: Final[dict[str, str]] = {
     flag: key
     for key, flags in {
         "path": "-m --model",
@@ -75,7 +75,7 @@ def problems(words: Sequence[str]) -> list[str]:
     while rest:
         flag, joined, _ = rest.pop(0).partition("=")
         if flag not in ALLOWED:
-            found.append(_why_not(flag))
+            found.append(why_not(flag))
             if rest and not rest[0].startswith("-"):
                 rest.pop(0)
         elif joined:
@@ -88,9 +88,9 @@ def problems(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _why_not(flag: str) -> str:
-    if flag in _KEYS:
-        return f"{flag} is refused: use the key {_KEYS[flag]} instead"
+def why_not(flag: str) -> str:
+    if flag in KEYS:
+        return f"{flag} is refused: use the key {KEYS[flag]} instead"
     if flag in _BREAKS_ADMISSION:
         return f"{flag} is refused: {_BREAKS_ADMISSION[flag]}"
     near = difflib.get_close_matches(flag, ALLOWED, n=1)
