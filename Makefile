@@ -18,8 +18,9 @@ WORKERS ?= auto
 EXTRAS ?= engine
 FUZZ = any or nothing_that_is_sent or Histories
 
-UNITS = lmxd.service lmxd.socket lmxd-stop-all.service
+UNITS = lmxd.service lmxd.socket lmxd-stop-all.service lmxd-gateway.service
 MANDIR = $(PREFIX)/share/man
+SHAREDIR = $(PREFIX)/share/lmxd
 COMPLETIONS = $(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/fish/vendor_completions.d
 
 all:
@@ -50,6 +51,7 @@ bench:
 	@$(VENV)/bin/python bench/storm.py --device host
 	@$(VENV)/bin/python bench/suspend.py
 	@$(VENV)/bin/python bench/rpc.py
+	@$(VENV)/bin/python bench/gateway.py
 	@$(VENV)/bin/python bench/estimator.py speed
 	@$(VENV)/bin/python bench/estimator.py recorded
 	@$(VENV)/bin/python bench/estimator.py cpu
@@ -64,7 +66,9 @@ install:
 	install -D -m 644 contrib/systemd/lmxd.sysusers $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf
 	install -D -m 644 contrib/systemd/lmxd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man1 contrib/man/lmxctl.1
+	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man5 contrib/man/lmxd.yaml.5
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man8 contrib/man/lmxd.8
+	install -D -m 644 -t $(DESTDIR)$(SHAREDIR) contrib/config.schema.json contrib/grafana/lmxd.json contrib/prometheus/lmxd.rules.yml
 	install -d $(addprefix $(DESTDIR),$(COMPLETIONS))
 	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion bash > $(DESTDIR)$(word 1,$(COMPLETIONS))/lmxctl
 	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion zsh > $(DESTDIR)$(word 2,$(COMPLETIONS))/_lmxctl
@@ -81,7 +85,8 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/lmxd $(DESTDIR)$(PREFIX)/bin/lmxctl
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	rm -f $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
-	rm -f $(DESTDIR)$(MANDIR)/man1/lmxctl.1 $(DESTDIR)$(MANDIR)/man8/lmxd.8
+	rm -f $(DESTDIR)$(MANDIR)/man1/lmxctl.1 $(DESTDIR)$(MANDIR)/man5/lmxd.yaml.5 $(DESTDIR)$(MANDIR)/man8/lmxd.8
+	rm -rf $(DESTDIR)$(SHAREDIR)
 	rm -f $(DESTDIR)$(word 1,$(COMPLETIONS))/lmxctl $(DESTDIR)$(word 2,$(COMPLETIONS))/_lmxctl
 	rm -f $(DESTDIR)$(word 3,$(COMPLETIONS))/lmxctl.fish
 

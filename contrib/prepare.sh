@@ -2,7 +2,8 @@
 # Makes VENV with lmxd in it: contrib/prepare.sh VENV [EXTRAS]. Installs what Debian and Ubuntu leave out, as root.
 # Of EXTRAS, model is the demo's model, which is no dependency of lmxd's; the others are those of pyproject.toml.
 set -eu
-venv=$1 extras=${2:-}
+case $1 in /*) venv=$1 ;; *) venv=$PWD/$1 ;; esac
+extras=${2:-}
 here=$(cd "$(dirname "$0")/.." && pwd)
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -14,6 +15,21 @@ install() {
     fi
     apt-get install -y --no-install-recommends "$1" >/dev/null 2>&1 ||
         { apt-get update -q && apt-get install -y --no-install-recommends "$1"; } >/dev/null
+}
+
+# Programs that some tests use, and are skipped without: promtool, taken out of its package so that no Prometheus is
+# started here, and a browser.
+for_tests() {
+    if [ ! -x "$venv/bin/promtool" ] && have apt-get; then
+        place=$(mktemp -d)
+        (cd "$place" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } &&
+            dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool "$venv/bin/") >/dev/null 2>&1 ||
+            echo "promtool cannot be had: its tests are skipped" >&2
+        rm -rf "$place"
+    fi
+    if ! have chromium && ! have google-chrome; then
+        (install chromium) >/dev/null 2>&1 || echo "Chromium cannot be had: the dashboard's tests are skipped" >&2
+    fi
 }
 
 find_python() {
@@ -50,6 +66,9 @@ case $extras in
     fi
     ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1
     ;;
+esac
+case $extras in
+*test*) for_tests ;;
 esac
 pip install ${EDITABLE:+-e} "$here${own:+[$own]}" ${engine:-}
 case $extras in

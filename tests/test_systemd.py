@@ -15,26 +15,27 @@ UNITS = Path(__file__).parent.parent / "contrib/systemd"
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 
 
-def unit(tmp_path: Path) -> Path:
-    """The unit as ``make install`` places it, with a program that exists on this machine."""
-    text = (UNITS / "lmxd.service").read_text()
-    placed = tmp_path / "lmxd.service"
+def unit(tmp_path: Path, name: str) -> Path:
+    """A unit as ``make install`` places it, with a program that exists on this machine."""
+    text = (UNITS / name).read_text()
+    placed = tmp_path / name
     placed.write_text(re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", text, flags=re.MULTILINE))
     shutil.copy(UNITS / "lmxd.socket", tmp_path)
     return placed
 
 
 @needs_analyze
-def test_the_exposure_is_at_most_2(tmp_path: Path) -> None:
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit(tmp_path))]
+@pytest.mark.parametrize("name", ["lmxd.service", "lmxd-gateway.service"])
+def test_the_exposure_is_at_most_2(tmp_path: Path, name: str) -> None:
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit(tmp_path, name))]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
 
 
 @needs_analyze
 def test_the_units_are_understood(tmp_path: Path) -> None:
-    command = ["systemd-analyze", "verify", "--man=no", str(unit(tmp_path)), str(tmp_path / "lmxd.socket")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    units = [unit(tmp_path, "lmxd.service"), unit(tmp_path, "lmxd-gateway.service"), tmp_path / "lmxd.socket"]
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     assert "lmxd" not in done.stderr, done.stderr
 
 

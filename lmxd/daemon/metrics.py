@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Counter as Counts
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -25,11 +27,11 @@ class Metrics:
         self._state = state
         self.registry = CollectorRegistry()
         self.registry.register(_Books(state))
-        self._decisions = Counter(
+        self._decisions = Counts(
             "lmxd_decisions", "Answers to requests for a lease.", ["model", "result"], registry=self.registry
         )
-        self._ended = Counter("lmxd_leases_ended", "Leases ended.", ["reason"], registry=self.registry)
-        self._stopped = Counter("lmxd_instances_stopped", "Instances told to stop.", ["cause"], registry=self.registry)
+        self._ended = Counts("lmxd_leases_ended", "Leases ended.", ["reason"], registry=self.registry)
+        self._stopped = Counts("lmxd_instances_stopped", "Instances told to stop.", ["cause"], registry=self.registry)
         self._wait = Histogram(
             "lmxd_wait_seconds",
             "From a request to its answer.",
@@ -99,6 +101,13 @@ class _Books(Collector):
     def __init__(self, state: State) -> None:
         self._state = state
 
+    def _by_model(self) -> Counter[tuple[str, str]]:
+        found: Counter[tuple[str, str]] = Counter()
+        for i in self._state.instances.values():
+            for device, size in self._state.ledger.charge(i.id).items():
+                found[device, i.ask.profile] += size
+        return found
+
     def collect(self) -> Iterator[Metric]:
         size = GaugeMetricFamily("lmxd_device_bytes", "Bytes of a device by class.", labels=["device", "class"])
         up = GaugeMetricFamily("lmxd_device_available", "Whether a device can be measured.", labels=["device"])
@@ -110,8 +119,14 @@ class _Books(Collector):
         for phase in Phase:
             count = sum(1 for i in self._state.instances.values() if i.phase is phase)
             instances.add_metric([phase.value], count)
+        charged = GaugeMetricFamily(
+            "lmxd_charged_bytes", "Bytes charged to a model's instances, by device.", labels=["device", "model"]
+        )
+        for (device, model), total in self._by_model().items():
+            charged.add_metric([device, model], total)
         yield size
         yield up
+        yield charged
         yield instances
         yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=len(self._state.leases))
         yield GaugeMetricFamily("lmxd_queue_length", "Requests that wait.", value=len(self._state.queue))
