@@ -42,6 +42,7 @@ class State:
     play = None
     busy = 0
     served = 0
+    decoded = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -76,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.path == "/metrics":
                 text = (
                     f"llamacpp:prompt_tokens_total {State.served}\nllamacpp:tokens_predicted_total {State.served * 5}\n"
+                    f"llamacpp:n_decode_total {State.decoded // max(1, State.busy)}\n"
                     f"llamacpp:requests_processing {State.busy}\nllamacpp:requests_deferred 0\n"
                 )
                 self.answer(200, text, "text/plain")
@@ -106,6 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             for number in range(tokens):
                 if number == (State.play or {}).get("die_after"):
                     os.kill(os.getpid(), signal.SIGSEGV)
+                State.decoded += 1
                 self.event(self.token(last=number == tokens - 1))
                 time.sleep((State.play or {}).get("token_seconds", 0.005))
             if self.path.startswith("/v1/"):

@@ -21,6 +21,7 @@ from lmxd.gateway.pool import Pool
 from lmxd.gateway.serving import Serving
 
 log = logging.getLogger(__name__)
+BOARD: Final = web.AppKey("board", Board)
 _MIB: Final = 2**20
 _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
@@ -67,7 +68,7 @@ def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Applicatio
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
     app.add_routes(OpenAi(pool, serving).routes())
     app.add_routes(Ollama(pool, serving).routes())
-    board = Board(pool.client)
+    board = app[BOARD] = Board(pool.client)
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)

@@ -15,7 +15,7 @@ from house import House
 
 from lmxd.config.schema import GatewayConfig
 from lmxd.gateway import keys
-from lmxd.gateway.app import runner
+from lmxd.gateway.app import BOARD, runner
 from lmxd.gateway.door import Door
 from lmxd.gateway.pool import Pool
 
@@ -38,6 +38,7 @@ class Front:
             await running.setup()
             site = web.TCPSite(running, "127.0.0.1", 0)
             await site.start()
+            self.board = running.app[BOARD]
             self.url = f"http://127.0.0.1:{running.addresses[0][1]}"
             try:
                 async with aiohttp.ClientSession(self.url) as self.session:
