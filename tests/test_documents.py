@@ -5,6 +5,7 @@ python tests/test_documents.py
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -55,6 +56,20 @@ def _rows(model: Any, *, defaults: bool) -> list[str]:
     return rows
 
 
+SECTIONS: dict[str, Any] = {
+    "Top level": Config,
+    "gpu": Config.model_fields["gpu"].annotation,
+    "one of gpu.devices": DeviceConfig,
+    "admission_control": Config.model_fields["admission_control"].annotation,
+    "one of users": UserConfig,
+    "one of groups": GroupConfig,
+    "engine": Config.model_fields["engine"].annotation,
+    "metrics": Config.model_fields["metrics"].annotation,
+    "gateway": Config.model_fields["gateway"].annotation,
+    "one of models": Profile,
+}
+
+
 def configuration() -> str:
     text = [
         "# Configuration",
@@ -65,18 +80,7 @@ def configuration() -> str:
         "",
         "Generated from `lmxd/config`.",
     ]
-    sections = {
-        "Top level": Config,
-        "gpu": Config.model_fields["gpu"].annotation,
-        "one of gpu.devices": DeviceConfig,
-        "admission_control": Config.model_fields["admission_control"].annotation,
-        "one of users": UserConfig,
-        "one of groups": GroupConfig,
-        "engine": Config.model_fields["engine"].annotation,
-        "metrics": Config.model_fields["metrics"].annotation,
-        "one of models": Profile,
-    }
-    for title, model in sections.items():
+    for title, model in SECTIONS.items():
         text += ["", f"## {title}", "", "| key | default | kind | |", "|---|---|---|---|", *_rows(model, defaults=True)]
     text += [
         "",
@@ -121,7 +125,70 @@ def protocol() -> str:
     return "\n".join(text) + "\n"
 
 
-GENERATED = {"docs/configuration.md": configuration, "docs/rpc.md": protocol}
+def _roff(text: str) -> str:
+    """Dashes as they are typed, no line that begins as a request does."""
+    found = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "")
+    return f"\\&{found}" if found.startswith((".", "'")) else found
+
+
+def manual() -> str:
+    text = [
+        '.TH LMXD.YAML 5 "November 2026" "lmxd 0.1.0" "File Formats"',
+        ".SH NAME",
+        "lmxd.yaml \\- configuration of lmxd",
+        ".SH SYNOPSIS",
+        ".I /etc/lmxd/config.yaml",
+        ".br",
+        ".I ~/.config/lmxd/config.yaml",
+        ".SH DESCRIPTION",
+        "YAML. Gigabytes are GiB (2**30 bytes), times seconds. Unknown keys are refused with the nearest known one.",
+        ".B lmxd check\\-config",
+        "validates without starting; SIGHUP and",
+        ".B lmxctl reload",
+        "read the file again, and a bad one changes nothing.",
+    ]
+    for title, model in SECTIONS.items():
+        text += [f".SS {_roff(title)}"]
+        for name, field in model.model_json_schema().get("properties", {}).items():
+            default = _default(field)
+            known = {"required": "; required", "": "", "see below": ""}.get(default, f"; {default} by default")
+            text += [
+                ".TP",
+                f'.BR {_roff(name)} " ({_roff(_kind(field) + known)})"',
+                _roff(field.get("description", "")),
+            ]
+    flags_named = _roff(" ".join(flags.ALLOWED))
+    text += [".SS engine_flags", "Of llama\\-server's own, these may be given:", flags_named]
+    text += [".SH SEE ALSO", ".BR lmxd (8),", ".BR lmxctl (1)"]
+    return "\n".join(text) + "\n"
+
+
+def schema() -> str:
+    """For editors: JSON Schema of the configuration. What may be left empty, or said in short, is so in it, too."""
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema(), "title": "lmxd"}
+    empty = {"type": "null"}
+    for field in whole["properties"].values():
+        if "$ref" in field:
+            field["anyOf"] = [{"$ref": field.pop("$ref")}, empty]
+        elif "additionalProperties" in field:
+            field["additionalProperties"] = {"anyOf": [field["additionalProperties"], empty]}
+            field["type"] = ["object", "null"]
+    bare = {"type": ["integer", "string"]}
+    devices = whole["$defs"]["GpuConfig"]["properties"]["devices"]["anyOf"][0]
+    devices["items"] = {"anyOf": [devices["items"], bare]}
+    profile = whole["$defs"]["Profile"]["properties"]
+    profile["engine_flags"]["items"] = {"type": ["string", "number", "boolean"]}
+    profile["flash_attention"] = {k: v for k, v in profile["flash_attention"].items() if k != "type"}
+    profile["flash_attention"]["enum"] = ["auto", "on", "off", True, False]
+    return json.dumps(whole, indent=1) + "\n"
+
+
+GENERATED = {
+    "docs/configuration.md": configuration,
+    "docs/rpc.md": protocol,
+    "contrib/man/lmxd.yaml.5": manual,
+    "contrib/config.schema.json": schema,
+}
 
 
 @pytest.mark.parametrize("name", GENERATED)
