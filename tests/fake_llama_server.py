@@ -19,7 +19,6 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 HELP = """usage: llama-server [options]
 -h,    --help, --usage                  print usage and exit
@@ -93,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             State.served = int(file.read_text())
         self.answer(200, "{}")
 
-    def stream(self, asked: dict[str, Any]) -> None:
+    def stream(self, asked: dict) -> None:
         """A chunk per token; it is busy all the while. A client that has gone is noticed."""
         tokens = asked.get("n_predict") or asked.get("max_tokens") or 16
         self.send_response(200)
@@ -125,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
             return {"content": "x", "stop": last}
         return {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop" if last else None}]}
 
-    def called(self, tool: dict[str, Any]) -> dict[str, object]:
+    def called(self, tool: dict) -> dict[str, object]:
         function = {"name": tool["function"]["name"], "arguments": '{"city": "Paris"}'}
         return {"id": "call_1", "index": 0, "type": "function", "function": function}
 

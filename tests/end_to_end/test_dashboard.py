@@ -169,7 +169,7 @@ def test_an_administrator_has_memory_yielded(page: Page, gateway: Gateway) -> No
     page.get_by_role("dialog").get_by_role("button", name="Yield").click()
     expect(page.locator(".legend")).to_contain_text("yielded")
     with gateway.lmxd.client() as client:
-        assert client.devices().devices[0].yielded == 2**30
+        assert 0 < client.devices().devices[0].yielded <= 2**30
 
 
 def test_a_users_key_shows_no_names_and_acts_on_nothing(browser: Browser, gateway: Gateway) -> None:
