@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -44,9 +45,10 @@ async def events(answer: Exchange, head: Head) -> AsyncIterator[dict[str, Any]]:
 
 
 def _event(data: bytes) -> dict[str, Any]:
-    found = json.loads(data)
-    if isinstance(found, dict) and "error" not in found:
-        return found
+    with contextlib.suppress(ValueError):
+        found = json.loads(data)
+        if isinstance(found, dict) and "error" not in found:
+            return found
     raise LmxdError("stopped", f"the instance says: {data.decode(errors='replace')}", "ask again")
 
 

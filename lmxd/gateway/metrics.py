@@ -40,7 +40,6 @@ class Metrics:
         self._wait = Histogram(
             "lmxd_gateway_wait_seconds", "From a request to its lease.", buckets=_SECONDS, registry=self.registry
         )
-        self._models: set[str] = set()
 
     @contextmanager
     def serving(self, model: str) -> Iterator[Served]:

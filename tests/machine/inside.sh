@@ -138,6 +138,49 @@ check "no server is left" has_servers ""
 check "the daemon has ended" inactive lmxd.service
 check "and can be started again" systemctl start lmxd.socket lmxd.service
 check "and serves" lmxctl request smollm2
+
+ask() { # ask STATUS KEY PATH [BODY]: whether the gateway answers with that status
+    python3 - "$@" <<'PY'
+import sys, urllib.error, urllib.request
+status, key, path, *body = sys.argv[1:]
+request = urllib.request.Request("http://127.0.0.1:8080" + path, body[0].encode() if body else None,
+                                 {"Authorization": "Bearer " + key})
+try:
+    got = urllib.request.urlopen(request, timeout=100)
+except urllib.error.HTTPError as error:
+    got = error
+print(got.status, got.read()[:300])
+sys.exit(str(got.status) != status)
+PY
+}
+check "without a configuration the gateway does not start" bash -c '! systemctl start lmxd-gateway'
+systemctl stop lmxd-gateway
+printf 'gateway: {listen: "127.0.0.1:8080", keys_file: /etc/lmxd/gateway.keys}\n' >>/etc/lmxd/config.yaml
+key=$(lmxd key me --admin)
+check "with one it does" systemctl start lmxd-gateway
+pid=$(systemctl show -p MainPID --value lmxd-gateway)
+check "as a user of its own" same "$(stat -c %U "/proc/$pid")" lmxd-gateway
+check "nobody comes in without a key" ask 401 none /v1/models
+check "it lists models" ask 200 "$key" /v1/models
+chat='{"model": "smollm2", "messages": []}'
+check "a model answers through it" ask 200 "$key" /v1/chat/completions "$chat"
+check "and through ollama's API" ask 200 "$key" /api/chat '{"model": "smollm2", "stream": false, "messages": [{"role": "user", "content": "hi"}]}'
+check "it shows the page" ask 200 none /
+check "it is no administrator" ask 403 "$key" /lmxd/stop '{"instance": "smollm2#1"}'
+mkdir -p /etc/systemd/system/lmxd-gateway.service.d
+printf '[Service]\nSupplementaryGroups=lmxd lmxd-admin\n' >/etc/systemd/system/lmxd-gateway.service.d/try.conf
+systemctl daemon-reload
+systemctl restart lmxd-gateway
+running=$(lmxctl ps --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["instances"][0]["instance"])')
+check "unless it is made one" ask 200 "$key" /lmxd/pin "{\"instance\": \"$running\"}"
+check "a restart of lmxd does not disturb it" systemctl restart lmxd
+check "it answers" ask 200 "$key" /v1/chat/completions "$chat"
+other=$(lmxd key you)
+check "a new key is not known" ask 401 "$other" /v1/models
+check "before it reloads" systemctl reload lmxd-gateway
+check "and then is" ask 200 "$other" /v1/models
+systemd-analyze security lmxd-gateway.service | tail -n 1 | sed 's/^/# /'
+rm -rf /etc/systemd/system/lmxd-gateway.service.d
 check "the package is removed" dpkg -r lmxd
 check "no server is left" has_servers ""
 check "nothing of it but configuration, models and logs" same "$(find /usr /opt -path '*lmxd*' | head -n 3)" ""

@@ -1,0 +1,151 @@
+"""The gateway as a process: how it begins, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import Gateway
+from house import model
+from lmxd_process import Lmxd
+
+Make = Callable[..., Lmxd]
+
+
+@pytest.fixture
+def lmxd(fake: Make) -> Iterator[Lmxd]:
+    with fake() as running:
+        yield running
+
+
+def begun(lmxd: Lmxd, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """A gateway that is expected not to come up."""
+    gateway = Gateway(lmxd)
+    config = json.loads(gateway.config.read_text())
+    config["gateway"] |= settings
+    gateway.config.write_text(json.dumps(config))
+    return subprocess.run(gateway.command("gateway"), capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"listen": None}, "gateway.listen is not set"),
+        ({"listen": "0.0.0.0:80"}, "gateway.listen is '0.0.0.0:80': only 127.0.0.1:PORT"),
+        ({"keys_file": None}, "give a keys_file"),
+        ({"keys_file": "/nowhere/keys"}, "gateway.keys_file /nowhere/keys: No such file"),
+        ({"listen": "unix:/nowhere/x.sock"}, "gateway.listen unix:/nowhere/x.sock: No such file"),
+        ({"instances": 0}, "gateway.instances is 0"),
+    ],
+)
+def test_what_it_cannot_begin_with_is_named(lmxd: Lmxd, settings: dict[str, Any], words: str) -> None:
+    done = begun(lmxd, **settings)
+    assert done.returncode == 78
+    assert words in done.stderr
+
+
+def test_an_address_that_is_taken(lmxd: Lmxd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = begun(lmxd, listen=f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 78
+    assert "in use" in done.stderr
+
+
+def test_a_daemon_that_is_not_there(fake: Make) -> None:
+    lmxd = fake()
+    done = begun(lmxd)
+    assert done.returncode == 69
+    assert "does not answer" in done.stderr
+
+
+def test_a_unix_socket_is_for_its_group(lmxd: Lmxd, tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()
+    gateway = Gateway(lmxd, listen=f"unix:{path}", anonymous=True)
+    process = subprocess.Popen(gateway.command("gateway"))
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://lmxd") as client:
+            lmxd.until(lambda: answers(client))
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            assert [m["id"] for m in client.get("/v1/models").json()["data"]] == ["m"]
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_keys_that_are_added_count_after_sighup_and_a_bad_file_changes_nothing(lmxd: Lmxd) -> None:
+    with Gateway(lmxd) as gateway, httpx.Client(base_url=gateway.url) as client:
+
+        def status(key: str) -> int:
+            return client.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code
+
+        new = gateway.lmxd_command("key", "new")
+        assert status(new) == 401
+        gateway.process.send_signal(signal.SIGHUP)
+        lmxd.until(lambda: status(new) == 200)
+        (lmxd.directory / "keys").write_text("nonsense\n")
+        gateway.process.send_signal(signal.SIGHUP)
+        lmxd.until(lambda: "the keys in force stay" in gateway.log.read_text())
+        assert status(new) == 200
+
+
+def test_it_lets_streams_end_before_it_does(lmxd: Lmxd) -> None:
+    model(lmxd.directory, "m", token_seconds=0.05)
+    text: list[str] = []
+    with Gateway(lmxd) as gateway:
+        headers = {"Authorization": f"Bearer {gateway.key}"}
+        asked = {"model": "m", "stream": True, "max_tokens": 40}
+
+        def read(began: threading.Event) -> None:
+            with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", headers=headers, json=asked) as answer:
+                for line in answer.iter_lines():
+                    text.append(line)
+                    began.set()
+
+        began = threading.Event()
+        reading = threading.Thread(target=read, args=(began,))
+        reading.start()
+        assert began.wait(20)
+        gateway.process.terminate()
+        assert gateway.process.wait(20) == 0
+        reading.join()
+    assert sum('"delta"' in line for line in text) == 40
+    lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()))
+
+
+def test_its_end_ends_its_leases(lmxd: Lmxd) -> None:
+    with Gateway(lmxd, linger=600) as gateway:
+        asked = {"model": "m", "messages": []}
+        headers = {"Authorization": f"Bearer {gateway.key}"}
+        assert httpx.post(f"{gateway.url}/v1/chat/completions", headers=headers, json=asked).status_code == 200
+        assert sum(len(i.leases) for i in lmxd.instances().values()) == 1
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()), 30)
+        assert list(lmxd.instances()) == ["m#1"], "what ran goes on, for the next"
+
+
+def test_a_key_needs_a_file_to_be_in(lmxd: Lmxd) -> None:
+    done = subprocess.run(
+        [*Gateway(lmxd).command()[:3], "--config", str(lmxd.config_path), "key", "me"], capture_output=True, text=True
+    )
+    assert done.returncode == 78
+    assert "gateway.keys_file is not set" in done.stderr
