@@ -20,6 +20,7 @@ PLACES: Final = frozenset(
 """What is filled in in the words of ``command``; in ``env`` also {key}, which belongs on no command line."""
 
 _POLICY: Final = {
+    "aliases",
     "context_length",
     "slots",
     "estimated_memory_gb",
@@ -58,6 +59,7 @@ class Profile(Section):
     """One entry of ``models``: what a client may ask for by name."""
 
     path: Path | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
+    aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
     context_length: int | None = Field(
         None,
         ge=1,

@@ -203,5 +203,23 @@ class Config(Section):
                 raise ValueError(f"{name!r} is no model name: letters, digits and . _ : @ + - (quote numbers)")
         return {name: {} if entry is None else entry for name, entry in value.items()}
 
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Config:
+        seen = set(self.models)
+        for name, profile in self.models.items():
+            for alias in profile.aliases:
+                if alias in seen:
+                    raise ValueError(f"models.{name}.aliases: {alias!r} is the name of another")
+                if not _PROFILE.fullmatch(alias):
+                    raise ValueError(f"models.{name}.aliases: {alias!r} is no model name")
+                seen.add(alias)
+        return self
+
+    def named(self, name: str) -> str:
+        """The profile that a name means: its own, or an alias."""
+        if name in self.models:
+            return name
+        return next((own for own, profile in self.models.items() if name in profile.aliases), name)
+
     def idle_timeout_of(self, profile: Profile) -> float:
         return self.idle_timeout if profile.idle_timeout is None else profile.idle_timeout

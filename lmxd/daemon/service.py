@@ -165,6 +165,7 @@ class Service:
         return b.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._daemon, connection.peer))
 
     async def _plan(self, connection: Connection, params: x.PlanParams) -> x.Planned:
+        params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
         size = self._requests.size(connection, params)
         await self._daemon.warm(params.model, size)
         return explaining.plan(self._daemon, connection.peer, params, size)
@@ -232,7 +233,14 @@ class Service:
         running = sum(1 for i in self._state().instances.values() if i.ask.profile == name)
         await self._daemon.warm(name)
         launch = self._daemon.catalog.launch(name)
-        view = b.Model(model=name, ctx=launch.context, slots=profile.slots, bytes={}, running=running)
+        view = b.Model(
+            model=name,
+            aliases=list(profile.aliases),
+            ctx=launch.context,
+            slots=profile.slots,
+            bytes={},
+            running=running,
+        )
         try:
             ask = self._daemon.ask(name)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.demand.items()}
@@ -256,6 +264,7 @@ class Service:
         return es.Forgotten(count=count)
 
     async def _estimate(self, params: es.EstimateParams) -> es.Estimated:
+        params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
         size = Size(
             ctx=params.ctx,
             slots=params.slots,

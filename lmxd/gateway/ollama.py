@@ -150,7 +150,7 @@ class Ollama:
 
     async def _model(self, name: str) -> b.Model:
         for found in (await self._pool.client.models()).models:
-            if found.model == name:
+            if name in (found.model, *found.aliases):
                 return found
         raise LmxdError("unknown_model", f"there is no model {name!r}", "/api/tags lists them")
 

@@ -46,19 +46,20 @@ class OpenAi:
 
     async def _models(self, request: web.Request) -> web.Response:
         found = (await self._pool.client.models()).models
-        return web.json_response({"object": "list", "data": [self._shown(x) for x in found]})
+        shown = [self._shown(x, name) for x in found for name in (x.model, *x.aliases)]
+        return web.json_response({"object": "list", "data": shown})
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
         for found in (await self._pool.client.models()).models:
-            if found.model == name:
-                return web.json_response(self._shown(found))
+            if name in (found.model, *found.aliases):
+                return web.json_response(self._shown(found, name))
         raise LmxdError("unknown_model", f"there is no model {name!r}", "/v1/models lists them")
 
-    def _shown(self, model: b.Model) -> dict[str, Any]:
+    def _shown(self, model: b.Model, name: str) -> dict[str, Any]:
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
         return {
-            "id": model.model,
+            "id": name,
             "object": "model",
             "created": self._begun,
             "owned_by": "lmxd",

@@ -72,8 +72,8 @@ def _model(found: Found, name: str, model: Mapping[str, Any], whole: Mapping[str
         entry.settings["idle_timeout"] = ttl
     if model.get("env"):
         left("env: lmxd sets the engine's environment itself")
-    if model.get("aliases"):
-        left(f"aliases ({', '.join(map(str, model['aliases']))}): clients must ask for {name}")
+    if aliases := _items(model.get("aliases")):
+        entry.settings["aliases"] = aliases
     for key in model.keys() - _OURS - {"env", "aliases"}:
         left(f"{key}: has no counterpart here")
     found.add(entry)
@@ -81,7 +81,7 @@ def _model(found: Found, name: str, model: Mapping[str, Any], whole: Mapping[str
 
 def _argv(cmd: str, name: str, whole: Mapping[str, Any], model: Mapping[str, Any], left: Any) -> list[str]:
     """The command line with its macros filled in. The port stays a place."""
-    macros = {"MODEL_ID": name, **(whole.get("macros") or {}), **(model.get("macros") or {})}
+    macros = {"MODEL_ID": name, **_keys(whole.get("macros")), **_keys(model.get("macros"))}
     for _ in range(10):  # macros may hold macros
         filled = _MACRO.sub(lambda m: str(macros.get(m[1], m[0])), cmd)
         if filled == cmd:
@@ -100,8 +100,9 @@ def _argv(cmd: str, name: str, whole: Mapping[str, Any], model: Mapping[str, Any
 def _groups(found: Found, whole: Mapping[str, Any]) -> None:
     """Who may run beside whom is lmxd's to find out, by bytes; what was to stay, stays."""
     entries = {e.name: e for e in found.entries}
-    for name, group in (whole.get("groups") or {}).items():
-        members = [m for m in group.get("members", ()) if m in entries]
+    for name, group in _keys(whole.get("groups")).items():
+        group = _keys(group)
+        members = [m for m in _items(group.get("members")) if m in entries]
         if group.get("persistent"):
             for member in members:
                 entries[member].settings["pin"] = True
@@ -110,7 +111,16 @@ def _groups(found: Found, whole: Mapping[str, Any]) -> None:
 
 def _hooks(found: Found, whole: Mapping[str, Any]) -> None:
     entries = {e.name: e for e in found.entries}
-    hooks = whole.get("hooks") or {}
-    for member in (hooks.get("on_startup") or {}).get("preload", ()):
+    hooks = _keys(_keys(whole.get("hooks")).get("on_startup"))
+    for member in _items(hooks.get("preload")):
         if member in entries:
             entries[member].settings["preload"] = True
+
+
+def _keys(value: object) -> dict[str, Any]:
+    """What should be keys and values; nothing if it is something else."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _items(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []

@@ -106,7 +106,8 @@ def _parameters(found: Found, name: str, path: Path) -> dict[str, Any]:
         if key == "num_ctx":
             settings["context_length"] = value
         elif key == "stop":
-            flags += [word for stop in value for word in ("--reverse-prompt", str(stop))]
+            stops = value if isinstance(value, list) else [value]
+            flags += [word for stop in stops for word in ("--reverse-prompt", str(stop))]
         elif key in _FLAGS:
             flags += [_FLAGS[key], str(value)]
         else:

@@ -94,6 +94,7 @@ class Queue(Result):
 
 class Model(Result):
     model: str
+    aliases: list[str] = Field([], description="other names that it may be asked for by")
     ctx: int
     slots: int
     path: str | None = None

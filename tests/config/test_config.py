@@ -53,7 +53,7 @@ def test_the_shipped_file_shows_the_defaults() -> None:
     shipped = Path(__file__).parent.parent.parent / "etc/lmxd/config.yaml"
     assert load(shipped) == Config()
     uncommented = "\n".join(
-        line.removeprefix("#") if line.startswith(("#  ", "#engine", "#metrics", "#users")) else line
+        line.removeprefix("#") if line.startswith(("#  ", "#engine", "#metrics", "#gateway", "#users")) else line
         for line in shipped.read_text().replace("gpu: {}", "gpu:").replace("models: {}", "models:").splitlines()
         if "devices: [0, 1]" not in line
     )
@@ -155,3 +155,22 @@ def test_a_variant_names_the_engines_settings_only() -> None:
     assert len({variant(text) for text in same}) == 1
     assert variant("{cache_type_k: q8_0}") != variant("{}")
     assert variant("{path: other.gguf}") != variant("{}")
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ({"a": {"aliases": ["b"]}, "b": {}}, "models.a.aliases: 'b' is the name of another"),
+        ({"a": {"aliases": ["x"]}, "b": {"aliases": ["x"]}}, "models.b.aliases: 'x' is the name of another"),
+        ({"a": {"aliases": ["no name"]}}, "models.a.aliases: 'no name' is no model name"),
+    ],
+)
+def test_a_name_means_one_model(models: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse(yaml.safe_dump({"models": models}), "test")
+
+
+def test_an_alias_makes_no_other_launch() -> None:
+    found = parse("models: {a: {aliases: [x]}, b: {}}", "test")
+    assert found.models["a"].variant() == found.models["b"].variant()
+    assert (found.named("x"), found.named("a"), found.named("none")) == ("a", "a", "none")

@@ -284,6 +284,22 @@ async def test_models_are_listed_as_openai_does(tmp_path: Path) -> None:
         assert (await front.ask("/v1/models/none", method="GET")).status == 404
 
 
+async def test_a_model_has_the_names_that_it_is_given(tmp_path: Path) -> None:
+    """For tools that know but one name; it is one model all the same."""
+    async with opened(house(tmp_path, a={**ONE, "aliases": ["gpt-4o-mini"]})) as front:
+        assert (await front.chat("gpt-4o-mini")).status == 200
+        assert (await front.chat("a")).status == 200
+        assert list(front.house.phases()) == ["a#1"]
+        listed = json.loads((await front.ask("/v1/models", method="GET")).text)
+        assert [x["id"] for x in listed["data"]] == ["a", "gpt-4o-mini"]
+
+
+async def test_engines_on_unix_sockets(tmp_path: Path) -> None:
+    here = House(tmp_path, FakeNvml(card()), models={"a": ONE}, engine={"endpoint": "unix"})
+    async with opened(here) as front, front.stream("a", 3) as answer:
+        assert (await answer.text()).count('"delta"') == 3
+
+
 async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         body = b'{"model": "a", "stream": true, "max_tokens": 2}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -90,6 +91,7 @@ def test_llama_swap(tmp_path: Path) -> None:
     assert llama.path == Path("/models/llama-3.1-8b-q4.gguf")
     assert (llama.context_length, llama.slots, llama.gpu_layers) == (8192, 2, None)
     assert (llama.cache_type_k, llama.flash_attention, llama.idle_timeout, llama.preload) == ("q8_0", "on", 600, True)
+    assert llama.aliases == ("gpt-4o-mini",)
     assert llama.engine_flags == ("--temp", "0.6", "--jinja")
     assert made.engine.path == Path("/opt/llama.cpp/llama-server")
     assert (made.models["vision"].gpu_layers, made.models["vision"].pin) == (20, True)
@@ -100,7 +102,6 @@ def test_llama_swap(tmp_path: Path) -> None:
     assert "# Llama 3.1 the usual one" in text
     left = "\n".join(found.left)
     for word in (
-        "llama-3.1-8b: aliases (gpt-4o-mini)",
         "vision: --mmproj is refused: it loads something that was not admitted (it was /models/mmproj.gguf)",
         "vision: env",
         "vllm: is no llama-server: say its estimated_memory_gb",
@@ -265,6 +266,48 @@ def test_any_names_at_all_become_names_that_can_be_asked_for(names: list[str]) -
         found.add(Entry(name, {}))
     made = config(found.checked())
     assert len(made.models) == len(names)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = ("cmd", "ttl", "aliases", "env", "macros", "name", "filters")
+
+
+@given(
+    models=st.dictionaries(
+        st.text(max_size=8), st.dictionaries(st.sampled_from(KEYS), ANYTHING) | ANYTHING, max_size=3
+    ),
+    rest=st.dictionaries(st.sampled_from(("macros", "groups", "hooks", "peers")), ANYTHING),
+)
+def test_anything_at_all_under_llama_swaps_keys_is_read_or_said(
+    tmp_path_factory: pytest.TempPathFactory, models: Any, rest: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_text(yaml.safe_dump({"models": models} | rest), encoding="utf-8")
+    config(llama_swap.read(path))
+
+
+@given(st.text(max_size=200) | st.text("[]=;\n ab*", max_size=60))
+def test_any_text_at_all_is_presets_or_none(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.ini"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    with contextlib.suppress(LmxdError):
+        config(llama_server.read(path))
+
+
+@given(params=ANYTHING, layers=ANYTHING)
+def test_any_manifest_at_all_is_read_or_said(
+    tmp_path_factory: pytest.TempPathFactory, params: Any, layers: Any
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store") / "models")
+    weights = store.blob(b"GGUF")
+    store.manifest("registry.ollama.ai/library/a/latest", model=weights, params=store.blob(json.dumps(params).encode()))
+    (store.root / "manifests/odd/b").mkdir(parents=True)
+    (store.root / "manifests/odd/b/c").write_text(json.dumps({"layers": layers}))
+    config(ollama.read(store.root))
 
 
 def lmxd(*args: str) -> subprocess.CompletedProcess[str]:
