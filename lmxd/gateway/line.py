@@ -27,10 +27,10 @@ class Wish:
 class Standing:
     """Where a request stands: its place from 1, seconds until its turn if known, and the instances it waits for.
 
-    ``asked``: lmxd has not said yet whether it must wait.
+    ``asked``: lmxd has not said yet whether it must wait. ``served``: it has its lease.
     """
 
-    state: Literal["asked", "queued", "starting"] = "asked"
+    state: Literal["asked", "queued", "starting", "served"] = "asked"
     position: int = 1
     eta: float | None = None
     instances: tuple[str, ...] = ()

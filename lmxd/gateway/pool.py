@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _TICK: Final = 1.0
 _RENEW: Final = 30.0
 """Seconds between signs of life for a lease in use, whose engine may not show that it is busy."""
+_MOST: Final = 1024
+"""Requests in line for one model."""
 _ASKS: Final = 24
 """Requests to lmxd at once; a connection may have 32 calls in flight."""
 
@@ -72,6 +74,8 @@ class Pool:
             self._give(wish, line, held)
 
     async def _in_line(self, wish: Wish, line: Line, told: Callable[[Standing], None], wait: float | None) -> Held:
+        if len(line.waiters) >= _MOST:
+            raise LmxdError("queue_full", f"{_MOST} requests wait for {wish.model} already", "ask again later")
         loop = asyncio.get_running_loop()
         waiter = Waiter(wish, told, loop.create_future())
         line.join(waiter)

@@ -80,10 +80,7 @@ class Reply:
             self._timer.cancel()
 
     async def relay(self, exchange: Exchange, head: Head) -> Sent:
-        """An instance's answer, to its end. One that breaks off ends with the connection, so that nobody takes it
-
-        for whole.
-        """
+        """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
         self.settled()
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)

@@ -64,6 +64,7 @@ class Serving:
             for _ in range(_TRIES):
                 async with self._pool.lease(wish, told, wait) as held:
                     served.leased()
+                    told(Standing(state="served", instances=(held.lease.instance,)))
                     try:
                         answer = await exchange(held.lease, call)
                     except Unreachable:

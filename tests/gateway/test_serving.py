@@ -268,6 +268,28 @@ async def test_what_can_never_fit_is_no_reason_to_ask_again(tmp_path: Path) -> N
         assert (answer.status, json.loads(answer.text)["error"]["code"]) == (400, "never_fits")
 
 
+async def test_a_path_that_there_is_not(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/v1/nothing")
+        assert answer.status == 404
+        assert json.loads(answer.text)["error"]["code"] == "unknown_method"
+        assert (await front.ask("/v1/chat/completions", method="GET")).status == 405
+
+
+async def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmxd.gateway.pool._MOST", 2)
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 60) as answer:
+        await read_until(answer, "data:")
+        waiting = [asyncio.create_task(front.chat("a")) for _ in range(2)]
+        while len(next(iter(front.pool._lines.values())).waiters) < 2:
+            await asyncio.sleep(0.01)
+        refused = await front.chat("a")
+        assert (refused.status, json.loads(refused.text)["error"]["code"]) == (429, "queue_full")
+        await answer.text()
+        assert [(await task).status for task in waiting] == [200, 200]
+
+
 async def test_a_body_that_is_too_large(tmp_path: Path) -> None:
     async with opened(house(tmp_path), max_body_mb=0.01) as front:
         answer = await front.ask("/v1/chat/completions", {"model": "a", "prompt": "x" * 20_000})
