@@ -1,9 +1,9 @@
 """The gateway beside direct access and beside llama-server's own router, all in one run.
 
-bench/gateway.py [--quick] [--gguf FILE] [--gpu]: over a server that computes nothing, what the gateway itself costs; over a real
-llama-server with a real model, what a user sees. The router starts none but its own children, so it is in the second
-part only; there /tokenize, which takes the model hardly any time, shows what the fronts cost. Clients, front and server
-share this machine's cores; rounds alternate, and medians are printed.
+bench/gateway.py [--quick] [--gguf FILE] [--gpu]: over a server that computes nothing, what the gateway itself costs;
+over a real llama-server with a real model, what a user sees. The router starts none but its own children, so it is in
+the second part only; there /tokenize, which takes the model hardly any time, shows what the fronts cost. Clients, front
+and server share this machine's cores; rounds alternate, and medians are printed.
 """
 
 from __future__ import annotations
@@ -273,7 +273,8 @@ def over_llama(place: Path, gguf: Path, rounds: int, seconds: float, *, gpu: boo
         lmxd = stack.enter_context(Lmxd(place, config))
         gateway = stack.enter_context(Gateway(lmxd))
         routing = stack.enter_context(process(router, environment(), f"http://127.0.0.1:{port}/health"))
-        lease = stack.enter_context(stack.enter_context(lmxd.client()).request("smollm2"))
+        lease = stack.enter_context(lmxd.client()).request("smollm2")
+        lease.release()  # it would take one of the slots from the gateway; its endpoint is the instance's
         direct = Front("lease's endpoint", int(lease.endpoint.rpartition(":")[2]), lease.api_key)
         fronts = [
             direct,
