@@ -97,9 +97,14 @@ class Line:
         return not (self.held or self.waiters or self.asks)
 
     @property
+    def standing_asks(self) -> list[Ask]:
+        """Those on behalf of the first in line, the second, and so on."""
+        return [ask for ask in self.asks if not ask.withdrawn]
+
+    @property
     def wants_more(self) -> bool:
         """Whether to ask for another lease."""
-        return len(self.asks) < len(self.waiters) and len(self.held) + len(self.asks) < self.limit
+        return len(self.standing_asks) < len(self.waiters) and len(self.held) + len(self.asks) < self.limit
 
     def take(self) -> Held | None:
         """A free lease, for one who need not stand in line."""
@@ -109,11 +114,11 @@ class Line:
         self.waiters.append(waiter)
 
     def leave(self, waiter: Waiter) -> list[Ask]:
-        """The asks that nobody is left to have made."""
+        """The asks that nobody is left to have made: they are to be withdrawn."""
         if waiter in self.waiters:
             self.waiters.remove(waiter)
             self.tell()
-        return self.asks[len(self.waiters) :]
+        return self.standing_asks[len(self.waiters) :]
 
     def late(self, waiter: Waiter) -> None:
         """It has waited long enough; but one whose instance is being started is not turned away."""
@@ -151,12 +156,13 @@ class Line:
 
     def tell(self) -> None:
         """Everybody in line where they stand."""
+        asks = self.standing_asks
         for number, waiter in enumerate(self.waiters):
-            waiter.stands(self._standing(number))
+            waiter.stands(self._standing(number, asks))
 
-    def _standing(self, number: int) -> Standing:
-        if number < len(self.asks):
-            asked = self.asks[number].progress
+    def _standing(self, number: int, asks: list[Ask]) -> Standing:
+        if number < len(asks):
+            asked = asks[number].progress
             if asked is None:
                 return Standing(position=number + 1)
             return Standing(
@@ -168,7 +174,7 @@ class Line:
         busy = tuple(sorted({held.lease.instance for held in self.held.values()}))
         eta = None
         if self.held and self._usual is not None:
-            eta = self._usual * (1 + (number - len(self.asks)) // len(self.held))
+            eta = self._usual * (1 + (number - len(asks)) // len(self.held))
         return Standing(state="queued", position=number + 1, eta=eta, instances=busy)
 
 

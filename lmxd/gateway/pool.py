@@ -122,7 +122,9 @@ class Pool:
                 )
         except LmxdError as error:
             line.asks.remove(ask)
-            if not ask.withdrawn:
+            if ask.withdrawn:
+                self._advance(wish, line)  # somebody else may have come meanwhile
+            else:
                 line.refused(error)
             return
         line.asks.remove(ask)

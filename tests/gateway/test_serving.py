@@ -215,6 +215,19 @@ async def test_a_client_that_goes_while_it_waits_leaves_the_queue(tmp_path: Path
         await front.until(lambda: not front.house.state.queue)
 
 
+async def test_who_comes_as_another_leaves_is_not_forgotten(tmp_path: Path) -> None:
+    """What the one had asked for is taken back; it is asked for again."""
+    model(tmp_path, "a", token_seconds=0.05)
+    async with opened(house(tmp_path)) as front, front.stream("a", 40) as first:
+        await read_until(first, "data:")
+        waiting = asyncio.create_task(front.chat("b"))
+        await front.until(lambda: len(front.house.state.queue) == 1)
+        waiting.cancel()
+        other = asyncio.create_task(front.chat("b"))
+        await first.text()
+        assert (await asyncio.wait_for(other, 20)).status == 200
+
+
 async def test_a_stream_whose_instance_dies_breaks_off(tmp_path: Path) -> None:
     """It is not ended as if it were whole."""
     model(tmp_path, "a", die_after=3)
