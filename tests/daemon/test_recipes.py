@@ -1,4 +1,4 @@
-"""Every recipe of docs/recipes.md, started against a fake that takes exactly its flags."""
+"""Every recipe of docs/recipes.md for another engine, started against a fake that takes exactly its flags."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ GIB = 2**30
 
 def recipes() -> dict[str, dict[str, object]]:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
-    return {name: profile for block in blocks for name, profile in yaml.safe_load(block)["models"].items()}
+    found = {name: profile for block in blocks for name, profile in yaml.safe_load(block)["models"].items()}
+    return {name: profile for name, profile in found.items() if "command" in profile}
 
 
 def played(tmp_path: Path, profile: dict[str, object]) -> dict[str, object]:
