@@ -42,7 +42,8 @@ class Lines(RuleBasedStateMachine):
 
     def _settle(self) -> None:
         """Those whose turn has come leave the line, and use what they got."""
-        for waiter in [w for w in self.came if w.turn.done()]:
+        while done := [w for w in self.came if w.turn.done()]:  # one that leaves may let another's time be over
+            waiter = done[0]
             self.came.remove(waiter)
             self._left(waiter)
             if waiter.turn.exception() is None:
@@ -113,6 +114,7 @@ class Lines(RuleBasedStateMachine):
         waiter = data.draw(st.sampled_from(self.came))
         self.came.remove(waiter)
         self._left(waiter)
+        self._settle()
 
     @precondition(lambda self: any(ask.withdrawn for ask in self.line.asks))
     @rule()
