@@ -30,12 +30,13 @@ log = logging.getLogger(__name__)
 PAGE: Final = Path(__file__).parent / "page/index.html"
 _LIVE: Final = 1.0
 """Seconds between two looks while somebody watches."""
-_ACTIONS: Final[Mapping[str, tuple[str, type[m.Result], dict[str, type]]]] = {
-    "stop": ("stop", m.Stopped, {"instance": str}),
-    "pin": ("pin", m.Pinned, {"instance": str, "pin": bool}),
-    "yield": ("yield", h.Yielded, {"bytes": int, "device": str, "lasts": float}),
-    "unyield": ("unyield", h.YieldOver, {"id": str}),
+_ACTIONS: Final[Mapping[str, tuple[type[m.Result], tuple[str, ...]]]] = {
+    "stop": (m.Stopped, ("instance",)),
+    "pin": (m.Pinned, ("instance", "pin")),
+    "yield": (h.Yielded, ("bytes", "device", "lasts")),
+    "unyield": (h.YieldOver, ("id",)),
 }
+"""The daemon's methods that administrators may call here: what they return, and the parameters handed on."""
 
 
 class Board:
@@ -94,11 +95,13 @@ class Board:
                 self._now = {"error": f"{type(error).__name__}: {error}"}
             self._moved.set()
             self._moved = asyncio.Event()
-            if not self._watching:
-                self._watched.clear()
+            if self._watching:
+                await asyncio.sleep(_LIVE)
+                continue
+            self._watched.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LIVE if self._watching else STEP):
-                    await (asyncio.Event() if self._watching else self._watched).wait()
+                async with asyncio.timeout(STEP):
+                    await self._watched.wait()
 
     async def _look(self) -> dict[str, Any]:
         client = self._client
@@ -142,11 +145,11 @@ class Board:
             raise LmxdError("invalid_params", f"there is no action {name!r}", f"known: {', '.join(_ACTIONS)}")
         if not caller.admin:
             raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", "lmxd key NAME --admin")
-        method, result, known = _ACTIONS[name]
+        result, known = _ACTIONS[name]
         said = parsed(await request.read())
         params = {key: value for key, value in said.items() if key in known}
         log.info("%s: %s %s", caller.name, name, params)
-        done = await self._client.call(method, result, **params)
+        done = await self._client.call(name, result, **params)
         return web.json_response(done.model_dump(mode="json"))
 
 

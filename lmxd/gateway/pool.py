@@ -61,7 +61,7 @@ class Pool:
     ) -> AsyncIterator[Held]:
         """A lease for one request. ``wait``: the most seconds in a queue, not counting the start of an instance.
 
-        LmxdError: the daemon's, or ``wait_expired``. Mark the lease ``ended`` if its instance does not answer.
+        LmxdError: the daemon's, ``queue_full`` or ``wait_expired``. Mark it ``spent`` if its instance does not answer.
         """
         line = self._lines.setdefault(wish, Line())
         self._keep_ticking()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -18,8 +19,8 @@ from lmxd.gateway.pool import Pool
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.upstream import Call, Exchange, Unreachable, exchange
 
-_TRIES: Final = 3
-"""Instances that are asked in turn, if one ended at the moment when it was asked."""
+_PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
+"""Seconds before each try: an instance may have ended just now, and lmxd is about to notice."""
 _HANDED_ON: Final = frozenset(("content-type", "accept", "accept-language", "user-agent"))
 _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 
@@ -61,7 +62,9 @@ class Serving:
         LmxdError if there is none to be had.
         """
         with self._metrics.serving(wish.model) as served:
-            for _ in range(_TRIES):
+            for pause in _PAUSES:
+                if pause:
+                    await asyncio.sleep(pause)
                 async with self._pool.lease(wish, told, wait) as held:
                     served.leased()
                     told(Standing(state="served", instances=(held.lease.instance,)))
@@ -71,7 +74,11 @@ class Serving:
                         held.spent = True
                         continue
                     with contextlib.closing(answer):
-                        head = await answer.head()
+                        try:
+                            head = await answer.head()
+                        except LmxdError:
+                            held.spent = True  # nobody else is sent there
+                            raise
                         served.status = head.status
                         yield answer, head
                         return
