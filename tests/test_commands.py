@@ -2,7 +2,7 @@
 
 A real daemon over the fake engine and a real gateway stand in for the installed ones, under the paths and the address
 that the documents name. What wants root or systemd (sudo, systemctl, apt, make) meets a stand-in that checks that what
-is named exists: targets of the Makefile, units, groups, packages. tests/machine runs those for real.
+is named exists: targets of the Makefile, units, groups. tests/machine does the like for real, from the package.
 """
 
 from __future__ import annotations
