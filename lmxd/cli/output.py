@@ -104,6 +104,17 @@ def doing(instance: b.Instance) -> str:
     return f"idle {seconds(instance.idle)}/{until}"
 
 
+def device(d: b.Device) -> str:
+    """As it is configured, and its UUID where that is something else."""
+    return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
+
+
+def queued(t: b.Ticket) -> tuple[str, str, str, str]:
+    """Place, model (of another's, its bytes), waited, expected."""
+    place = "starting" if t.position == 0 else str(t.position)
+    return place, t.model or size(t.bytes), seconds(t.waited), "-" if t.eta is None else seconds(t.eta)
+
+
 def blocked(s: m.Shortfall) -> str:
     """Why not, on one device."""
     if s.unavailable:

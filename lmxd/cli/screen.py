@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmxd.cli import output
-from lmxd.cli.output import short, size
+from lmxd.cli.output import size
 from lmxd.rpc import books as b
 from lmxd.rpc import owners as o
 
@@ -95,7 +95,7 @@ def _head(seen: Seen) -> Text:
 
 def _device(why: o.Why, history: History, width: int, *, plain: bool) -> list[RenderableType]:
     d = why.device
-    name = d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
+    name = output.device(d)
     if d.unavailable is not None:
         return [Text(f"\n{name} {d.name}: unavailable: {d.unavailable}", "red")]
     title = f"\n{name} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
@@ -134,17 +134,6 @@ def _queue(seen: Seen) -> RenderableType:
         return Text("nobody waits")
     table: Table = output.grid((">PLACE", "MODEL", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"))
     for t in seen.tickets:
-        table.add_row(*queued(t))
+        why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or ", ".join(t.waits_for) or "-"
+        table.add_row(*output.queued(t), why)
     return table
-
-
-def queued(t: b.Ticket) -> tuple[str, ...]:
-    place = "starting" if t.position == 0 else str(t.position)
-    why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or ", ".join(t.waits_for) or "-"
-    return (
-        place,
-        t.model or size(t.bytes),
-        output.seconds(t.waited),
-        "-" if t.eta is None else output.seconds(t.eta),
-        why,
-    )

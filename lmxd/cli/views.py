@@ -58,7 +58,7 @@ def _print_devices(found: list[b.Device]) -> None:
     columns = ("DEVICE", "NAME", ">CAPACITY", ">LIMIT", ">MARGIN", ">USED", ">FOREIGN", ">CHARGED", ">RECLAIMING")
     rows = [
         (
-            f"{d.ref}: {short(d.id)}" if d.ref != d.id else d.id,
+            output.device(d),
             d.name,
             size(d.capacity),
             "-" if d.limit is None else size(d.limit),
@@ -128,24 +128,19 @@ def queue(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
-    rows = [
-        (
-            t.ticket or _OTHERS,
-            "starting" if t.position == 0 else str(t.position),
-            t.model or output.size(t.bytes),
-            "-" if t.uid is None else str(t.uid),
-            str(t.priority),
-            output.seconds(t.waited),
-            "-" if t.eta is None else output.seconds(t.eta),
-            t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or "-",
-        )
-        for t in found.tickets
-    ]
+    rows = [_ticket(t) for t in found.tickets]
     output.table(
         ("TICKET", "POSITION", "MODEL", ">UID", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"),
         rows,
         "nobody waits",
     )
+
+
+def _ticket(t: b.Ticket) -> tuple[str, ...]:
+    place, model, waited, expected = output.queued(t)
+    why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or "-"
+    uid = "-" if t.uid is None else str(t.uid)
+    return t.ticket or _OTHERS, place, model, uid, str(t.priority), waited, expected, why
 
 
 @click.command()
