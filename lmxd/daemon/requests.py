@@ -39,7 +39,6 @@ class Requests:
         self._answers = daemon.answers
 
     async def request(self, connection: Connection, id: framing.Id, params: m.RequestParams) -> m.Granted:
-        params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
         with audit.refusals(connection.peer, params.model):
             self._require_ledger()
             size = self.size(connection, params)

@@ -52,6 +52,8 @@ class Service:
 
     async def call(self, connection: Connection, id: framing.Id, method: str, params: m.Params) -> BaseModel:
         """One call. Raises LmxdError for a refusal."""
+        if isinstance(params, (m.Wish, es.EstimateParams)):
+            params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
         answer = self._calls[method](connection, id, params)
         found: BaseModel = await answer if inspect.isawaitable(answer) else answer
         if method in _LASTING:
@@ -165,7 +167,6 @@ class Service:
         return b.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._daemon, connection.peer))
 
     async def _plan(self, connection: Connection, params: x.PlanParams) -> x.Planned:
-        params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
         size = self._requests.size(connection, params)
         await self._daemon.warm(params.model, size)
         return explaining.plan(self._daemon, connection.peer, params, size)
@@ -264,7 +265,6 @@ class Service:
         return es.Forgotten(count=count)
 
     async def _estimate(self, params: es.EstimateParams) -> es.Estimated:
-        params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
         size = Size(
             ctx=params.ctx,
             slots=params.slots,
