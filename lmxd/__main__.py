@@ -38,7 +38,18 @@ def _default_config(user: bool) -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lmxd/config.yaml"
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Whose errors are messages and exit statuses. What serves says them in its log instead."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except LmxdError as error:
+            click.echo(f"lmxd: {error}", err=True)
+            sys.exit(error.exit_status)
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option(
     "--socket", "socket_path", type=click.Path(path_type=Path), help="Listen here; keep everything beside it."
@@ -184,12 +195,7 @@ async def _end(daemon: Daemon, *, drain: bool) -> None:
 async def _metrics(daemon: Daemon, config: Config) -> AppRunner | None:
     if config.metrics.listen is None:
         return None
-    try:
-        return await daemon.metrics.serve(config.metrics.listen)
-    except OSError as error:
-        raise LmxdError(
-            "config", f"metrics.listen {config.metrics.listen}: {error.strerror}", "choose another"
-        ) from error
+    return await daemon.metrics.serve(config.metrics.listen)
 
 
 async def _reload(daemon: Daemon, notifier: Notifier) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram
@@ -16,6 +15,7 @@ from prometheus_client.registry import Collector
 from lmxd.core import decisions as d
 from lmxd.core.state import State
 from lmxd.core.words import Phase
+from lmxd.listening import listen
 
 _SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 
@@ -76,19 +76,13 @@ class Metrics:
             self._measured.add(name)
             self._launch.labels(instance.ask.profile).observe(instance.ready_at - instance.started_at)
 
-    async def serve(self, listen: str) -> web.AppRunner:
-        """Answer GET /metrics on ``127.0.0.1:PORT`` or ``unix:PATH``. Raises OSError if that cannot be had."""
+    async def serve(self, address: str) -> web.AppRunner:
+        """Answer GET /metrics there. LmxdError ``config`` if that cannot be had."""
         app = web.Application()
         app.router.add_get("/metrics", self._get)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        if listen.startswith("unix:"):
-            path = Path(listen.removeprefix("unix:"))
-            path.unlink(missing_ok=True)
-            await web.UnixSite(runner, str(path)).start()
-        else:
-            host, _, port = listen.rpartition(":")
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        await listen(runner, "metrics.listen", address)
         return runner
 
     async def _get(self, request: web.Request) -> web.Response:

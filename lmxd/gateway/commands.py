@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import click
-from aiohttp import web
 
 from lmxd.config.file import load
 from lmxd.config.schema import GatewayConfig
@@ -18,6 +17,7 @@ from lmxd.gateway import keys
 from lmxd.gateway.app import runner
 from lmxd.gateway.door import Door
 from lmxd.gateway.pool import Pool
+from lmxd.listening import listen
 from lmxd.rpc.client import default_socket
 from lmxd.systemd import Notifier
 
@@ -47,17 +47,13 @@ def gateway(context: click.Context) -> None:
 @click.pass_context
 def key(context: click.Context, name: str, admin: bool) -> None:
     """Print a new API key for NAME, and add its hash to gateway.keys_file. An older one of that name ends."""
-    try:
-        path = load(context.obj).gateway.keys_file
-        if path is None:
-            raise LmxdError("config", f"{context.obj}: gateway.keys_file is not set", "say where keys are kept")
-        click.echo(keys.add(path, name, admin=admin))
-    except LmxdError as error:
-        click.echo(f"lmxd: {error}", err=True)
-        sys.exit(error.exit_status)
+    path = load(context.obj).gateway.keys_file
+    if path is None:
+        raise LmxdError("config", f"{context.obj}: gateway.keys_file is not set", "say where keys are kept")
+    click.echo(keys.add(path, name, admin=admin))
 
 
-async def _serve(config: GatewayConfig, listen: str, daemon: Path) -> None:
+async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
     """Until SIGTERM or SIGINT. LmxdError if it cannot begin."""
     loop, told, notifier, door = asyncio.get_running_loop(), asyncio.Event(), Notifier(), Door(config)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,27 +63,13 @@ async def _serve(config: GatewayConfig, listen: str, daemon: Path) -> None:
         running = runner(config, pool, door)
         await running.setup()
         try:
-            await _listen(running, listen)
-            notifier.ready(f"listens on {listen}")
-            log.info("the gateway listens on %s", listen)
+            await listen(running, "gateway.listen", address, mode=0o660)
+            notifier.ready(f"listens on {address}")
+            log.info("the gateway listens on %s", address)
             await told.wait()
             notifier.stopping()
         finally:
             await running.cleanup()
-
-
-async def _listen(running: web.AppRunner, listen: str) -> None:
-    try:
-        if listen.startswith("unix:"):
-            path = Path(listen.removeprefix("unix:"))
-            path.unlink(missing_ok=True)
-            await web.UnixSite(running, str(path)).start()
-            path.chmod(0o660)
-        else:
-            host, _, port = listen.rpartition(":")
-            await web.TCPSite(running, host.strip("[]"), int(port)).start()
-    except OSError as error:
-        raise LmxdError("config", f"gateway.listen {listen}: {error.strerror}", "choose another") from error
 
 
 def _refresh(door: Door) -> None:

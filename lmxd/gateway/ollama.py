@@ -22,6 +22,7 @@ from lmxd.rpc import books as b
 
 API: Final = "0.12.0"
 """The ollama whose answers these are like. Clients compare it with what they need."""
+_LIST: Final = "/api/tags"
 _FOREVER: Final = 100 * 365 * 86400.0
 Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -54,7 +55,7 @@ class Ollama:
         return web.json_response({"models": [_running(i) for i in found if i.endpoint is not None or i.leases]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        model = await self._model(_name(parsed(await request.read())))
+        model = await self._pool.model(_name(parsed(await request.read())), _LIST)
         return web.json_response(
             {
                 "details": _DETAILS,
@@ -144,15 +145,9 @@ class Ollama:
     async def _wish(self, said: Mapping[str, Any]) -> Wish:
         """A context larger than the usual one is a wish; a smaller one is had with it."""
         ctx = (said.get("options") or {}).get("num_ctx")
-        if not isinstance(ctx, int) or ctx <= (await self._model(said["model"])).ctx:
+        if not isinstance(ctx, int) or ctx <= (await self._pool.model(said["model"], _LIST)).ctx:
             return Wish(said["model"])
         return Wish(said["model"], ctx)
-
-    async def _model(self, name: str) -> b.Model:
-        for found in (await self._pool.client.models()).models:
-            if name in (found.model, *found.aliases):
-                return found
-        raise LmxdError("unknown_model", f"there is no model {name!r}", "/api/tags lists them")
 
 
 def _name(said: Mapping[str, Any]) -> str:

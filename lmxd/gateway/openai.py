@@ -51,10 +51,7 @@ class OpenAi:
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        for found in (await self._pool.client.models()).models:
-            if name in (found.model, *found.aliases):
-                return web.json_response(self._shown(found, name))
-        raise LmxdError("unknown_model", f"there is no model {name!r}", "/v1/models lists them")
+        return web.json_response(self._shown(await self._pool.model(name, "/v1/models"), name))
 
     def _shown(self, model: b.Model, name: str) -> dict[str, Any]:
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.line import Ask, Held, Line, Standing, Waiter, Wish
+from lmxd.rpc import books as b
 from lmxd.rpc import notifications as n
 from lmxd.rpc.client import AsyncClient
 
@@ -54,6 +55,13 @@ class Pool:
         for task in (*self._tasks, *filter(None, (self._ticking,))):
             task.cancel()
         await self.client.__aexit__()
+
+    async def model(self, name: str, lists: str) -> b.Model:
+        """The one that a name or an alias means. LmxdError ``unknown_model``; ``lists``: where there is a list."""
+        for found in (await self.client.models()).models:
+            if name in (found.model, *found.aliases):
+                return found
+        raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")
 
     @contextlib.asynccontextmanager
     async def lease(
@@ -129,8 +137,9 @@ class Pool:
             return
         line.asks.remove(ask)
         line.limit = lease.instance_slots * self._instances
-        line.held[lease.lease] = held = Held(lease, time.monotonic())
-        line.offer(held, time.monotonic())
+        now = time.monotonic()
+        line.held[lease.lease] = held = Held(lease, now)
+        line.offer(held, now)
         self._advance(wish, line)
 
     def _progress(self, line: Line, ask: Ask, progress: n.Progress) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -13,7 +10,6 @@ from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, machine, ollama
 from lmxd.migrate.entries import Found, rendered
 
-F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 OUTPUT = click.option(
     "--output", "-o", type=PATH, help="Write there rather than to standard output; never over a file."
@@ -45,14 +41,6 @@ def _done(found: Found, source: str, output: Path | None) -> None:
     _say(found.left, "not carried over as it was:")
 
 
-def _or_exit(work: Callable[[], None]) -> None:
-    try:
-        work()
-    except LmxdError as error:
-        click.echo(f"lmxd: {error}", err=True)
-        sys.exit(error.exit_status)
-
-
 @click.group("import")
 def import_() -> None:
     """Profiles from what another tool is configured with, as YAML; what could not be carried over is said."""
@@ -63,7 +51,7 @@ def import_() -> None:
 @OUTPUT
 def from_llama_swap(file: Path, output: Path | None) -> None:
     """From llama-swap's config.yaml."""
-    _or_exit(lambda: _done(llama_swap.read(file), str(file), output))
+    _done(llama_swap.read(file), str(file), output)
 
 
 @import_.command("llama-server")
@@ -71,7 +59,7 @@ def from_llama_swap(file: Path, output: Path | None) -> None:
 @OUTPUT
 def from_llama_server(file: Path, output: Path | None) -> None:
     """From the presets of llama-server's router, models.ini."""
-    _or_exit(lambda: _done(llama_server.read(file), str(file), output))
+    _done(llama_server.read(file), str(file), output)
 
 
 @import_.command("ollama")
@@ -80,11 +68,8 @@ def from_llama_server(file: Path, output: Path | None) -> None:
 def from_ollama(directory: Path | None, output: Path | None) -> None:
     """From ollama's store, where OLLAMA_MODELS or convention says that it is. The files stay where they are."""
 
-    def work() -> None:
-        store = ollama.store(directory)
-        _done(ollama.read(store), f"ollama's store in {store}", output)
-
-    _or_exit(work)
+    store = ollama.store(directory)
+    _done(ollama.read(store), f"ollama's store in {store}", output)
 
 
 @click.command()
@@ -92,7 +77,7 @@ def from_ollama(directory: Path | None, output: Path | None) -> None:
 @OUTPUT
 def scan(directory: Path, output: Path | None) -> None:
     """Profiles of the GGUF files in DIRECTORY, with the bytes that each would take here."""
-    _or_exit(lambda: _done(machine.scan(directory), str(directory), output))
+    _done(machine.scan(directory), str(directory), output)
 
 
 @click.command()
@@ -100,13 +85,9 @@ def scan(directory: Path, output: Path | None) -> None:
 @OUTPUT
 def init(directories: tuple[Path, ...], output: Path | None) -> None:
     """A commented configuration for this machine: its devices, its engine, the models in DIRECTORIES."""
-
-    def work() -> None:
-        text, left = machine.configuration(directories)
-        _write(text, output)
-        _say(left, "what is amiss:")
-
-    _or_exit(work)
+    text, left = machine.configuration(directories)
+    _write(text, output)
+    _say(left, "what is amiss:")
 
 
 COMMANDS = (import_, scan, init)
