@@ -32,7 +32,8 @@ class LeaseRequested(Event):
     """``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes.
 
     ``deadline``: seconds within which the lease must be granted, the loading of the model included.
-    ``key``: what its client knows the request by, should it have to repeat it.
+    ``key``: what its client knows the request by, should it have to repeat it. ``asked_at``: when it was asked
+    first, if this repeats it.
     """
 
     ticket: TicketId
@@ -44,6 +45,7 @@ class LeaseRequested(Event):
     wait: float | None = None
     deadline: float | None = None
     key: str | None = None
+    asked_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

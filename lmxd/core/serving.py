@@ -144,6 +144,8 @@ def _served(this: Pass, ticket: Ticket) -> bool:
             this.give_away(state.ledger.charge(instance.id))
         attach(state, ticket, instance, f"{instance.id} has a free slot, enough context and the same settings")
         return True
+    if _has_all_instances(state, ask):
+        return False  # it waits for a slot of those that there are
     if option := _place(this, ask):
         where = " and ".join(option.demand)
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
@@ -153,6 +155,11 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         return True
     _make_room_for(this, ticket)
     return False
+
+
+def _has_all_instances(state: State, ask: Ask) -> bool:
+    """Whether as many of its kind run as it may have."""
+    return ask.max_instances is not None and len(state.kin.get(ask.kind, ())) >= ask.max_instances
 
 
 def _place(this: Pass, ask: Ask) -> Option | None:

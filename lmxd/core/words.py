@@ -50,12 +50,16 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """Who asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS)."""
+    """Who asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
+
+    ``user``: whom it asks for, where one process asks for several, as the gateway does.
+    """
 
     uid: int
     pid: int
     connection: ConnectionId
     gids: tuple[int, ...] = ()
+    user: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +89,7 @@ class Ask:
     interchangeable (the profile's engine settings); the core only compares it.
     ``context`` is tokens per slot; ``slots`` is what this lease needs, ``spread`` what a
     new instance would be started with. ``share``: beside other leases, if there are slots.
+    ``max_instances``: no further instance is started for it while so many of its kind run.
     ``external``: a hold; the process that takes the bytes is not ours to start or stop.
     """
 
@@ -99,6 +104,7 @@ class Ask:
     idle_timeout: float = 300.0
     share: bool = True
     external: bool = False
+    max_instances: int | None = None
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device, by device: what is looked at for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)

@@ -36,6 +36,7 @@ class Size:
     priority: int | None = None
     share: bool = True
     cpu_spill: bool | None = None
+    max_instances: int | None = None
 
 
 class Catalog:
@@ -215,6 +216,7 @@ class Catalog:
             pin=profile.pin,
             idle_timeout=self.config.idle_timeout_of(profile),
             share=profile.share == "compatible" and size.share,
+            max_instances=size.max_instances,
         )
 
     def plan(self, instance: str, ask: Ask, option: Option, home: Path, capacity: Mapping[str, int]) -> Plan:

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 DEFAULT_TTL = 60.0
 
 
-def owner_of(peer: Peer, connection: ConnectionId) -> Owner:
-    """Who is at the other end, in the core's terms."""
-    return Owner(uid=peer.uid, pid=peer.pid, connection=connection, gids=tuple(sorted(peer.groups)))
+def owner_of(peer: Peer, connection: ConnectionId, user: str | None = None) -> Owner:
+    """Who is at the other end, in the core's terms, and whom it asks for."""
+    gids = tuple(sorted(peer.groups))
+    return Owner(uid=peer.uid, pid=peer.pid, connection=connection, gids=gids, user=user or "")
 
 
 class Requests:
@@ -46,7 +47,7 @@ class Requests:
             ask = self._daemon.ask(params.model, size)
             if self._daemon.catalog.profile(params.model).command is None:
                 self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
-        granted = await self._wait(connection, id, params, ask, size, params.deadline)
+        granted = await self._wait(connection, id, params, ask, size, params.deadline, params.user)
         assert isinstance(granted, m.Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
         return granted
@@ -68,6 +69,7 @@ class Requests:
             priority=wish.priority,
             share=not wish.exclusive,
             cpu_spill=wish.cpu_spill,
+            max_instances=wish.max_instances if isinstance(wish, m.RequestParams) else None,
         )
 
     async def hold(self, connection: Connection, id: framing.Id, params: h.HoldParams) -> h.Held:
@@ -86,7 +88,7 @@ class Requests:
             share=False,
             external=True,
         )
-        held = await self._wait(connection, id, params, ask, None, None)
+        held = await self._wait(connection, id, params, ask, None, None, None)
         assert isinstance(held, h.Held)
         if params.pid is not None:
             self.adopt(connection, h.AdoptParams(lease=held.lease, pid=params.pid))
@@ -107,6 +109,7 @@ class Requests:
         ask: Ask,
         size: Size | None,
         deadline: float | None,
+        user: str | None,
     ) -> m.Granted | h.Held:
         """Hand it to the core, and wait for the answer."""
         peer, key = connection.peer, terms.idempotency_key
@@ -127,7 +130,7 @@ class Requests:
                 at=time.monotonic(),
                 ticket=ticket,
                 lease=lease,
-                owner=owner_of(peer, connection.id),
+                owner=owner_of(peer, connection.id, user),
                 ask=ask,
                 hold=hold,
                 ttl=ttl,

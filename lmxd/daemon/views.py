@@ -138,6 +138,7 @@ def _ticket(
         model=t.ask.profile,
         uid=t.owner.uid,
         pid=t.owner.pid,
+        user=t.owner.user or None,
         bytes=t.ask.need,
         position=position,
         priority=t.ask.priority,

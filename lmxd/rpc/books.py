@@ -77,6 +77,7 @@ class Ticket(Result):
     model: str | None = None
     uid: int | None = None
     pid: int | None = None
+    user: str | None = Field(None, description="whom it is for, where one process asks for several users")
     bytes: int = Field(description="what a new instance for it would take of a device")
     position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
     priority: int = 0

@@ -67,7 +67,10 @@ class Terms(Params):
 
 
 class RequestParams(Wish, Terms):
-    pass
+    max_instances: int | None = Field(
+        None, ge=1, le=1024, description="start another instance only while fewer of the model run; by default always"
+    )
+    user: Name | None = Field(None, description="whom it is for, where one process asks for several users")
 
 
 class LeaseParams(Params):
