@@ -89,7 +89,12 @@ class AdmissionConfig(Section):
         60, ge=0, le=10**6, description="seconds by which who used all stands behind who used nothing"
     )
     half_life: Seconds = Field(3600, description="seconds after which use counts half")
-    min_residency: float = Field(5, ge=0, le=10**6, description="seconds for which a ready instance is not evicted")
+    quantum_loads: float = Field(
+        2.7,
+        ge=0,
+        le=1000,
+        description="an instance that others wait for goes on serving for so many times what both models take to load",
+    )
     preempt: bool = Field(True, description="a higher class may ask the holders of a lower one to yield")
     grace: Seconds = Field(60, description="seconds that who is asked to yield has for it")
     cut_generations: bool = Field(False, description="after the grace, end what is being generated, too")

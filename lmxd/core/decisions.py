@@ -84,6 +84,22 @@ class ReportProgress(Decision):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReportSwap(Decision):
+    """An instance is to make way for a ticket, whose model is ``profile``.
+
+    ``closes_in``: seconds for which it still takes new ones; 0: it is closed, and goes when it has done what it
+    does; None: it stays after all. ``price``: seconds that loading both models takes.
+    """
+
+    instance: InstanceId
+    ticket: TicketId
+    profile: str
+    owner: Owner | None
+    closes_in: float | None
+    price: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AskToYield(Decision):
     """A holder is asked to release its lease within so many seconds; None: it may keep it after all."""
 

@@ -13,7 +13,6 @@ from lmxd.core.words import Demand, DeviceId, Option
 
 THRASH_WINDOW: Final = 60.0
 """Seconds within which a kind that is wanted again should not have been evicted."""
-_MOST_DAMPED: Final = 5
 _NOBODY: Final = -1000
 _STEPS: Final = 512
 """How many sets are looked at; beyond that the best found so far is taken. Up to nine candidates: all."""
@@ -39,11 +38,6 @@ class Plan:
     cost: float
 
 
-def residency(state: State, instance: Instance) -> float:
-    """Seconds from readiness for which it is not evicted: doubled each time its kind was evicted too soon."""
-    return float(state.policy.min_residency * 2 ** min(_MOST_DAMPED, state.churn.get(instance.ask.kind, 0)))
-
-
 def reload_cost(state: State, instance: Instance) -> float:
     """Seconds that its end is expected to cost: those of a reload, as likely as it is wanted again."""
     profile = instance.ask.profile
@@ -52,7 +46,7 @@ def reload_cost(state: State, instance: Instance) -> float:
 
 
 def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool:
-    """Whether it may leave for somebody else: nobody has it, and it was here long enough. ``pinned``: even so."""
+    """Whether it may leave for somebody else: nobody has it, nor is about to come back. ``pinned``: even so."""
     if not instance.live or not instance.vacant or instance.busy or instance.ask.external:
         return False
     return pinned or not (instance.ask.pin or instance.stays_until > state.now or kept(state, instance))

@@ -8,25 +8,61 @@ from typing import Final
 _NEWEST: Final = 0.3
 """How much of a mean the newest observation makes up."""
 _USUAL_GAP: Final = 300.0
+_PATIENCE: Final = 0.05
+"""The part of a load that may be spent on waiting for a prompt client rather than loading its model again."""
 _LOAD_RATE: Final = 4 * 2**30
 """Bytes per second from a page cache, until a profile's own launches are known."""
-GOING: Final = 1.0
-"""Seconds from the order to stop until a device shows the bytes free."""
+_GOING: Final = 1.0
+"""Seconds from the order to stop until a device shows the bytes free, until a profile's own ends are known."""
+PROMPT: Final = 0.25
+"""Seconds within which a client that goes on with the same model comes back: a loop of requests, not a person."""
 
 
 @dataclass(slots=True)
 class Expectations:
-    """Moving means by profile, in seconds."""
+    """Moving means by profile, in seconds; ``prompt`` is the part of the times that somebody came back at once."""
 
     launches: dict[str, float] = field(default_factory=dict)
     holds: dict[str, float] = field(default_factory=dict)
     gaps: dict[str, float] = field(default_factory=dict)
+    goings: dict[str, float] = field(default_factory=dict)
+    prompt: dict[str, float] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
+    left_at: dict[str, float] = field(default_factory=dict)
+    """When the last lease on a profile ended, if nobody asked for it since."""
 
     def asked(self, profile: str, at: float) -> None:
         if profile in self.asked_at:
             _mix(self.gaps, profile, at - self.asked_at[profile])
         self.asked_at[profile] = at
+        left = self.left_at.pop(profile, None)
+        if left is not None:
+            _mix(self.prompt, profile, 1.0 if at - left <= PROMPT else 0.0)
+
+    def left(self, profile: str, at: float) -> None:
+        """Nobody has or awaits a lease on it any more."""
+        self.left_at[profile] = at
+
+    def gone(self, profile: str, seconds: float) -> None:
+        """How long it took from the order to stop until its bytes were free."""
+        _mix(self.goings, profile, seconds)
+
+    def held_for(self, profile: str) -> float:
+        """Seconds that a lease on it usually lasts; none while that is not known."""
+        return self.holds.get(profile, 0.0)
+
+    def going(self, profile: str) -> float:
+        return self.goings.get(profile, _GOING)
+
+    def is_prompt(self, profile: str) -> bool:
+        """Whether whoever had it mostly comes back at once."""
+        return self.prompt.get(profile, 0.0) >= 0.5
+
+    def patience(self, profile: str, size: int) -> float:
+        """Seconds that it pays to wait for whoever had the last lease: a small part of a load, if they are prompt."""
+        if not self.is_prompt(profile):
+            return 0.0
+        return min(PROMPT, _PATIENCE * self.launch(profile, size))
 
     def launched(self, profile: str, seconds: float) -> None:
         _mix(self.launches, profile, seconds)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from math import inf
 
-from lmxd.core.eviction import evictable
-from lmxd.core.expectations import GOING
+from lmxd.core.eviction import evictable, kept
 from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.quantum import closes_at
 from lmxd.core.state import State
-from lmxd.core.words import Ask, DeviceId, InstanceId, Option, Phase
+from lmxd.core.words import Ask, DeviceId, Group, InstanceId, Option
 
 SURE_OF = 32
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
@@ -42,13 +42,14 @@ class Forecast:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._ends: dict[InstanceId, float] = {}
+        self._ends: dict[tuple[InstanceId, Group], float] = {}
         self._taken: dict[DeviceId, list[tuple[float, int, InstanceId]]] = {}
         """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
 
-    def date(self, ask: Ask) -> Date:
-        """When ``ask`` is expected to be served, once those dated before it are."""
-        dates = [self._by_option(option) for option in self._nearest(ask)]
+    def date(self, ticket: Ticket) -> Date:
+        """When ``ticket`` is expected to be served, once those dated before it are."""
+        ask = ticket.ask
+        dates = [self._by_option(option, ticket) for option in self._nearest(ask)]
         dates += [self._by_sharing(i, ask) for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
         return min(dates, key=lambda d: d.at, default=NEVER)
 
@@ -73,28 +74,47 @@ class Forecast:
             self._taken.setdefault(device, []).extend([(date.at, -need, ticket.id), (ends, need, ticket.id)])
         return granted
 
-    def ends(self, instance: Instance) -> float:
-        """When its bytes are expected to be free, if somebody wants them."""
-        if instance.id not in self._ends:
-            self._ends[instance.id] = self._end(instance)
-        return self._ends[instance.id]
+    def ends(self, instance: Instance, ticket: Ticket) -> float:
+        """When its bytes are expected to be free, if ``ticket`` wants them."""
+        key = instance.id, ticket.ask.group
+        if key not in self._ends:
+            self._ends[key] = self._end(instance, ticket)
+        return self._ends[key]
 
-    def _end(self, instance: Instance) -> float:
-        state = self._state
+    def _end(self, instance: Instance, ticket: Ticket) -> float:
+        going = self._state.expectations.going(instance.ask.profile)
         if not instance.live:
-            return state.now + GOING
+            stopped = instance.stopped_at or self._state.now
+            return max(self._state.now, stopped + going)
+        return self.free_at(instance, ticket) + going
+
+    def free_at(self, instance: Instance, ticket: Ticket) -> float:
+        """When nobody is expected to have it any more, if ``ticket`` wants its bytes."""
+        state = self._state
         if instance.vacant:
             if evictable(state, instance):
-                return state.now + GOING
-            if instance.ask.pin or instance.ready_at is None:
+                return state.now
+            if instance.ask.pin or kept(state, instance):
                 return inf
-            return max(state.now, instance.stays_until) + GOING
+            return max(state.now, instance.stays_until)
+        if instance.ask.pin:
+            return inf
         leases = [self._lease_ends(instance, lease) for lease in instance.leases.values()]
-        leases += [self._ticket_ends(instance, ticket) for ticket in instance.tickets.values()]
+        leases += [self._ticket_ends(instance, each) for each in instance.tickets.values()]
         end = max(leases)
         if instance.yielding is not None:
             end = min(end, max(instance.yielding.by, state.now))
-        return end + GOING
+        elif self._goes_on(instance):
+            closes = closes_at(state, instance, ticket)
+            end = max(end, closes + state.expectations.held_for(instance.ask.profile))
+        return end
+
+    def _goes_on(self, instance: Instance) -> bool:
+        """Whether more is to come for it than those that have it now."""
+        if instance.closed or instance.ask.external:
+            return False
+        state = self._state
+        return instance.ask.kind in state.queue.kinds or state.expectations.is_prompt(instance.ask.profile)
 
     def _lease_ends(self, instance: Instance, lease: Lease) -> float:
         """After its profile's usual time; one that is older, in as long again; but no later than idleness ends it."""
@@ -125,34 +145,35 @@ class Forecast:
                 return Date(at=at, awaits=(instance.id,))
         return NEVER
 
-    def _by_option(self, option: Option) -> Date:
+    def _by_option(self, option: Option, ticket: Ticket) -> Date:
         """When enough bytes are free on all devices of an option."""
         at, awaits, extra = self._state.now, [], {}
         for device, need in option.demand.items():
-            when, free, ended = self._enough(device, need)
+            when, free, ended = self._enough(device, need, ticket)
             if free < need:
                 return NEVER
             at, extra[device] = max(at, when), free - need
             awaits += ended
         return Date(at=at, option=option, awaits=tuple(dict.fromkeys(awaits)), extra=extra)
 
-    def _enough(self, device: DeviceId, need: int) -> tuple[float, int, list[InstanceId]]:
+    def _enough(self, device: DeviceId, need: int, ticket: Ticket) -> tuple[float, int, list[InstanceId]]:
         """(when, bytes that are free then, the instances that ended by then): one by one, as they are expected to."""
         account = self._state.ledger.accounts.get(device)
         if account is None or account.unavailable is not None:
             return inf, -1, []
         at, free, ended = self._state.now, account.headroom, []
-        for when, size, name in self._coming(device):
+        for when, size, name in self._coming(device, ticket):
             if when == inf or (free >= need and when > at):
                 break
             at, free = max(at, when), free + size
             ended.append(name)
         return at, free, ended
 
-    def _coming(self, device: DeviceId) -> list[tuple[float, int, InstanceId]]:
+    def _coming(self, device: DeviceId, ticket: Ticket) -> list[tuple[float, int, InstanceId]]:
         """What each instance, and each ticket dated before, gives or takes on a device, in order of time."""
         account = self._state.ledger.accounts[device]
-        coming = [(self.ends(self._state.instances[name]), r.charge, name) for name, r in account.reservations.items()]
+        instances = self._state.instances
+        coming = [(self.ends(instances[i], ticket), r.charge, i) for i, r in account.reservations.items()]
         return sorted(coming + self._taken.get(device, []))
 
 
@@ -160,7 +181,7 @@ def dates(state: State, tickets: list[Ticket]) -> list[float | None]:
     """When each of ``tickets``, in their order, expects its lease: seconds from now; None where nothing can be said."""
     forecast, found = Forecast(state), []
     for ticket in tickets[:SURE_OF]:
-        date = forecast.date(ticket.ask)
+        date = forecast.date(ticket)
         found.append(None if date.at == inf else forecast.expect(ticket, date) - state.now)
     known = [eta for eta in found if eta is not None]
     pace = max(known) / len(known) if known else None
@@ -171,7 +192,7 @@ def dates(state: State, tickets: list[Ticket]) -> list[float | None]:
 def starting(state: State, ticket: Ticket) -> float | None:
     """Seconds until the instance that a ticket is attached to is expected to be ready."""
     instance = state.instances[ticket.instance or ""]
-    if instance.phase is not Phase.STARTING:
+    if instance.ready_at is not None:
         return 0.0
     seconds = state.expectations.launch(instance.ask.profile, instance.option.size)
     return max(0.0, instance.started_at + seconds - state.now)

@@ -26,6 +26,8 @@ class Ticket:
     deadline_at: float | None
     key: str | None = None
     rank: float = 0.0
+    queued_at: float | None = None
+    """Since when it stands in line, if that is later than its ask: what served its kind has had its turn."""
     instance: InstanceId | None = None
     progressing: bool = False
     """Idle instances are on their way out for it: it is being served rather than waiting."""
@@ -67,6 +69,19 @@ class Asked:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swap:
+    """An instance is to make way for a ticket: it takes no new ones from ``closes_at`` on, and goes when it is done.
+
+    ``price``: seconds that the two loads take.
+    """
+
+    ticket: TicketId
+    profile: str
+    closes_at: float
+    price: float
+
+
 @dataclass(kw_only=True, slots=True, eq=False)
 class Instance:
     """One start of one engine process, or one hold."""
@@ -81,8 +96,14 @@ class Instance:
     busy: bool = False
     checked_at: float | None = None
     checking: bool = False
+    turn_at: float = 0.0
+    """When its turn began: its quantum counts from then."""
     stays_until: float = 0.0
-    """Not evicted before: it was ready for too short a time."""
+    """Nobody has it, but whoever had it usually comes back at once: before that time."""
+    stopped_at: float | None = None
+    swap: Swap | None = None
+    closed: bool = False
+    """It takes no new ones: its quantum is over, and others wait for its bytes."""
     yielding: Asked | None = None
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
@@ -94,6 +115,11 @@ class Instance:
     @property
     def live(self) -> bool:
         return self.phase in (Phase.STARTING, Phase.READY)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it takes new ones at all: it is not on its way out, nor told to go."""
+        return self.live and self.yielding is None and not self.closed
 
     @property
     def free_slots(self) -> int:
@@ -109,9 +135,8 @@ class Instance:
         """Whether it is as ``ask`` wants it, leaving aside who has it now."""
         mine = self.ask
         return (
-            self.live
+            self.accepts
             and not mine.external
-            and self.yielding is None
             and mine.kind == ask.kind
             and mine.context >= ask.context
             and mine.spread >= ask.slots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from lmxd.core.shares import Share
@@ -11,7 +12,8 @@ from lmxd.core.words import Phase
 
 def broken(state: State) -> list[str]:
     """One sentence for each invariant that does not hold."""
-    return [*_promises(state), *_sums(state), *_reservations(state), *_leases(state), *_queue(state), *_shares(state)]
+    checks = (_promises, _sums, _reservations, _leases, _queue, _idleness, _shares)
+    return [sentence for check in checks for sentence in check(state)]
 
 
 def _promises(state: State) -> Iterator[str]:
@@ -62,14 +64,32 @@ def _leases(state: State) -> Iterator[str]:
 
 
 def _queue(state: State) -> Iterator[str]:
-    waiting = [t for t in state.queue if not t.beyond]
-    if len(waiting) > state.policy.queue_depth:
-        yield f"{len(waiting)} tickets wait in a queue of {state.policy.queue_depth}"
+    classes = Counter(t.ask.priority for t in state.queue if not t.beyond)
+    for priority, waiting in classes.items():
+        if waiting > state.policy.queue_depth:
+            yield f"{waiting} tickets of class {priority} wait in a queue of {state.policy.queue_depth}"
     if [t.rank for t in state.queue] != sorted(t.rank for t in state.queue):
         yield "the queue is not in order"
     both = {t.id for t in state.queue} | {t for i in state.instances.values() for t in i.tickets}
     if both != state.tickets.keys() or any((t in state.queue) != (t.instance is None) for t in state.tickets.values()):
         yield "the tickets and those that wait or start are not the same"
+
+
+def _idleness(state: State) -> Iterator[str]:
+    """No ready instance with a free slot stands by while somebody waits whom it could serve, unless it is to go."""
+    for ticket in state.queue:
+        if state.over_quota(ticket):
+            continue
+        for instance in state.kin.get(ticket.ask.kind, {}).values():
+            if instance.serves(ticket.ask):
+                yield f"{instance.id} is {instance.phase} and has a free slot, and {ticket.id} waits"
+    for instance in state.instances.values():
+        if not instance.closed:
+            continue
+        if instance.swap is None or state.waiting(instance.swap.ticket) is None:
+            yield f"{instance.id} is closed, but for nobody who waits"
+        if instance.vacant and instance.known_idle(state.now) and not instance.ask.pin:
+            yield f"{instance.id} is closed and done, and was not told to go"
 
 
 def _shares(state: State) -> Iterator[str]:

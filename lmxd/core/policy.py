@@ -7,16 +7,20 @@ a second while somebody waits.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from lmxd.core import refusals
 from lmxd.core.eviction import kept
 from lmxd.core.instances import Ticket
 from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import PERIOD, eta, report, report_newcomer
-from lmxd.core.serving import make_room, refused, serve, serve_newcomer
+from lmxd.core.room import make_room
+from lmxd.core.serving import refused, serve, serve_newcomer
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
 from lmxd.core.state import State
+from lmxd.core.swaps import look_again
 from lmxd.core.words import Cause, Hold, Phase, Refusal
 
 
@@ -26,6 +30,7 @@ def derive(state: State) -> None:
     _expire(state)
     _grant(state)
     _reap(state)
+    look_again(state)
     if state.draining:
         _drain(state)
     if ticked:
@@ -70,6 +75,8 @@ def _expire(state: State) -> None:
                 end_lease(state, lease, "ttl_expired" if lease.hold is Hold.TTL else "connection_closed")
             case "yield":
                 end_yield(state, name)
+            case _:
+                pass  # time to look again
 
 
 def _grant(state: State) -> None:
@@ -118,11 +125,21 @@ def _turn_away(state: State) -> bool:
     new = state.arrived
     if new is None:
         if state.doubtful and len(state.queue) > state.policy.queue_depth:  # it may have been lowered
-            for ticket in [t for t in state.queue if not t.beyond][state.policy.queue_depth :]:
-                refuse(state, ticket, refusals.queue_full(state, ticket))
+            _shorten(state)
     elif new.id in state.tickets and (refusal := _no_place(state, new) or _too_late(state, new)):
         refuse(state, new, refusal)
     return len(state.tickets) < before
+
+
+def _shorten(state: State) -> None:
+    """Refuse those for whom there is no place, the last first: who stands before them, and is no lower, has it."""
+    places: Counter[int] = Counter()
+    for ticket in [t for t in state.queue if not t.beyond]:
+        priority = ticket.ask.priority
+        if sum(n for other, n in places.items() if other >= priority) >= state.policy.queue_depth:
+            refuse(state, ticket, refusals.queue_full(state, ticket))
+        else:
+            places[priority] += 1
 
 
 def _no_place(state: State, ticket: Ticket) -> Refusal | None:
@@ -136,7 +153,7 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
             return refusals.over_quota(state.over_quota(ticket) or "")
         if quota.max_waiting is not None and share.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
-    if len(state.queue) > depth and sum(1 for t in state.queue if not t.beyond) > depth:
+    if len(state.queue) > depth and sum(1 for t in state.queue if refusals.fills_queue(t, ticket)) > depth:
         return refusals.queue_full(state, ticket)
     return None
 

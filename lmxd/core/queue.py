@@ -1,20 +1,31 @@
-"""The waiting tickets in their order, kept sorted."""
+"""The waiting tickets in their order, kept sorted: all of them, and the first of each group that wants the same."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from lmxd.core.instances import Ticket
 
+Entry: TypeAlias = "tuple[float, int, Ticket]"
+"""Rank, number, ticket: the numbers differ, so that tickets are never compared."""
+Kind: TypeAlias = tuple[str, str]
+
 
 class Queue:
-    """By rank, and of the same rank by arrival. A rank is a time: the lower stands before the higher."""
+    """By rank, and of the same rank by arrival. A rank is a time: the lower stands before the higher.
+
+    Tickets whose asks say the same (``Ask.group``) stand in one group: where the first of them cannot be
+    served, none of them can.
+    """
 
     def __init__(self) -> None:
-        self._order: list[tuple[float, int, Ticket]] = []
+        self._order: list[Entry] = []
+        self._groups: dict[Hashable, list[Entry]] = {}
+        self._kinds: dict[Kind, dict[Hashable, None]] = {}
+        self._fronts: list[Entry] = []
 
     def __len__(self) -> int:
         return len(self._order)
@@ -24,28 +35,80 @@ class Queue:
         return (ticket for _, _, ticket in self._order.copy())
 
     def __contains__(self, ticket: Ticket) -> bool:
-        place = self._place(ticket)
+        place = bisect_left(self._order, (ticket.rank, ticket.number))
         return place < len(self._order) and self._order[place][2] is ticket
 
     @property
     def head(self) -> Ticket | None:
         return self._order[0][2] if self._order else None
 
+    @property
+    def kinds(self) -> KeysView[Kind]:
+        """What those who wait want."""
+        return self._kinds.keys()
+
+    def of(self, kind: Kind) -> Iterator[Ticket]:
+        """Those who wait for a kind, in order, as it is now."""
+        groups = self._kinds.get(kind, {})
+        entries = [entry for group in groups for entry in self._groups[group]]
+        return (ticket for _, _, ticket in (sorted(entries) if len(groups) > 1 else entries))
+
+    def fronts(self) -> Iterator[Ticket]:
+        """The first of each group, in order, as it is now."""
+        return (ticket for _, _, ticket in self._fronts.copy())
+
+    def group(self, ticket: Ticket) -> Iterator[Ticket]:
+        """All who want the same as ``ticket``, in order, as it is now."""
+        return (each for _, _, each in self._groups.get(ticket.ask.group, []).copy())
+
+    def first(self, most: int) -> list[Ticket]:
+        """So many of those in front."""
+        return [ticket for _, _, ticket in self._order[:most]]
+
     def add(self, ticket: Ticket) -> None:
-        insort(self._order, (ticket.rank, ticket.number, ticket))
+        entry = (ticket.rank, ticket.number, ticket)
+        insort(self._order, entry)
+        group = self._groups.setdefault(ticket.ask.group, [])
+        if not group:
+            self._kinds.setdefault(ticket.ask.kind, {})[ticket.ask.group] = None
+        elif entry < group[0]:
+            _take_out(self._fronts, group[0])
+        insort(group, entry)
+        if group[0] is entry:
+            insort(self._fronts, entry)
 
     def remove(self, ticket: Ticket) -> None:
-        assert ticket in self
-        del self._order[self._place(ticket)]
+        entry = (ticket.rank, ticket.number, ticket)
+        _take_out(self._order, entry)
+        group = self._groups[ticket.ask.group]
+        was_front = group[0][2] is ticket
+        _take_out(group, entry)
+        if was_front:
+            _take_out(self._fronts, entry)
+            if group:
+                insort(self._fronts, group[0])
+        if not group:
+            del self._groups[ticket.ask.group]
+            kind = self._kinds[ticket.ask.kind]
+            del kind[ticket.ask.group]
+            if not kind:
+                del self._kinds[ticket.ask.kind]
 
     def position(self, ticket: Ticket) -> int:
         """From 1."""
-        return self._place(ticket) + 1
+        return bisect_left(self._order, (ticket.rank, ticket.number)) + 1
 
-    def rank_anew(self, rank: Callable[[Ticket], float]) -> None:
-        for _, _, ticket in self._order:
+    def rank_anew(self, rank: Callable[[Ticket], float], tickets: Iterable[Ticket] | None = None) -> None:
+        """Put ``tickets``, or all, where they stand by now."""
+        for ticket in [t for _, _, t in self._order] if tickets is None else tickets:
             ticket.rank = rank(ticket)
-        self._order = sorted((ticket.rank, ticket.number, ticket) for _, _, ticket in self._order)
+        self._order = sorted((t.rank, t.number, t) for _, _, t in self._order)
+        for name, group in self._groups.items():
+            self._groups[name] = sorted((t.rank, t.number, t) for _, _, t in group)
+        self._fronts = sorted(group[0] for group in self._groups.values())
 
-    def _place(self, ticket: Ticket) -> int:
-        return bisect_left(self._order, (ticket.rank, ticket.number))
+
+def _take_out(entries: list[Entry], entry: Entry) -> None:
+    place = bisect_left(entries, (entry[0], entry[1]))
+    assert entries[place][2] is entry[2], "a ticket was ranked anew behind the queue's back"
+    del entries[place]

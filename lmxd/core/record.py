@@ -10,7 +10,6 @@ from typing import Final
 
 from lmxd.core import events as e
 from lmxd.core.decisions import EndLease, ForgetInstance, RefuseLease, StopInstance
-from lmxd.core.eviction import residency
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Yielded
 from lmxd.core.refusals import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED
@@ -42,7 +41,8 @@ def record(state: State, event: e.Event) -> None:
             _lease_renewed(state, event)
         case e.AskChanged():
             if ticket := state.waiting(event.ticket):
-                ticket.ask, state.doubtful = event.ask, True
+                state.change_ask(ticket, event.ask)
+                state.doubtful = True
         case e.TicketCancelled():
             _ticket_cancelled(state, event)
         case e.ClientLeft():
@@ -88,6 +88,11 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
     instance = state.instances[lease.instance]
     state.drop_lease(lease)
     state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
+    if instance.vacant:
+        state.expectations.left(instance.ask.profile, state.now)
+        patience = state.expectations.patience(instance.ask.profile, instance.option.size)
+        instance.stays_until = state.now + (0.0 if instance.closed else patience)
+        instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
     instance.active_at = max(instance.active_at, state.now)
     state.touched_instances.add(instance.id)
     state.outbox.append(
@@ -104,7 +109,7 @@ def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
         end_lease(state, lease, _LEASE_REASONS[cause], why)
     for ticket in list(instance.tickets.values()):
         refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
-    instance.phase = Phase.STOPPING
+    instance.phase, instance.stopped_at = Phase.STOPPING, state.now
     state.retire(instance)
     state.outbox.append(StopInstance(instance=instance.id, cause=cause, why=why))
 
@@ -148,7 +153,8 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
 def rank(state: State, ticket: Ticket) -> float:
     """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others."""
     earlier = ticket.ask.priority * state.policy.aging
-    return ticket.asked_at - earlier + state.shares.lateness(ticket.owner.uid, state.policy)
+    since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
+    return since - earlier + state.shares.lateness(ticket.owner.uid, state.policy)
 
 
 def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
@@ -171,7 +177,8 @@ def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
     ticket = state.ticket(event.ticket)
     if ticket is None:
         return
-    state.stirred = ticket is state.queue.head or ticket.progressing or ticket.instance is not None
+    stirs = ticket is state.queue.head or ticket.progressing or ticket.instance is not None
+    state.stirred = stirs or bool(state.swapping)
     refuse(state, ticket, CANCELLED)
 
 
@@ -186,6 +193,9 @@ def _client_left(state: State, event: e.ClientLeft) -> None:
 def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
     before = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
     for freed in state.ledger.measure(event.readings, event.begun):
+        gone = state.instances[freed]
+        if gone.stopped_at is not None:
+            state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
         state.outbox.append(ForgetInstance(instance=freed))
     after = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
@@ -213,7 +223,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
         return
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = state.now
-    instance.stays_until = state.now + residency(state, instance)
+    instance.turn_at = state.now
     state.touched_instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Final
+
 from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
 from lmxd.core.state import Failed, State
 from lmxd.core.words import Refusal
 
+_NAMED: Final = 3
+"""Of those who fill the queue, so many are named."""
 DRAINING = Refusal(code="draining", message="lmxd is draining: nothing new is admitted", remedy="ask again later")
 STOPPED = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
 CANCELLED = Refusal(code="cancelled", message="the request was cancelled")
@@ -21,8 +26,22 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
     return _short(state, ticket, "wait_expired", "the request waited as long as it would")
 
 
+def fills_queue(ticket: Ticket, newcomer: Ticket) -> bool:
+    """Whether a ticket takes a place that ``newcomer`` could have had: lower classes do not."""
+    return not ticket.beyond and ticket.ask.priority >= newcomer.ask.priority
+
+
 def queue_full(state: State, ticket: Ticket) -> Refusal:
-    return _short(state, ticket, "queue_full", f"{state.policy.queue_depth} requests wait already")
+    """It says who fills the queue: those with the most requests first."""
+    waiting = Counter(_whose(t) for t in state.queue if t is not ticket and fills_queue(t, ticket))
+    most = ", ".join(f"{count} of {who}" for who, count in waiting.most_common(_NAMED))
+    more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
+    message = f"{state.policy.queue_depth} requests of its class or a higher one wait already: {most}{more}"
+    return _short(state, ticket, "queue_full", message)
+
+
+def _whose(ticket: Ticket) -> str:
+    return f"user {ticket.owner.user!r}" if ticket.owner.user else f"uid {ticket.owner.uid}"
 
 
 def _short(state: State, ticket: Ticket, code: str, message: str) -> Refusal:

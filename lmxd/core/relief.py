@@ -15,7 +15,7 @@ from lmxd.core.instances import Asked, Instance, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.placement import Reach
 from lmxd.core.record import stop
-from lmxd.core.serving import check, make_room
+from lmxd.core.room import check, make_room
 from lmxd.core.state import State
 from lmxd.core.words import Cause, InstanceId, Phase
 
@@ -105,11 +105,8 @@ def _is_lower(instance: Instance, head: Ticket) -> bool:
 
 
 def _ask(state: State, instance: Instance, asked: Asked | None) -> None:
-    instance.yielding = asked
-    if asked is None:
-        del state.yielding[instance.id]
-    else:
-        state.yielding[instance.id] = instance
+    state.note_yielding(instance, asked)
+    if asked is not None:
         state.alarms.set(("grace", instance.id), asked.by)
     for lease in instance.leases.values():
         state.outbox.append(

@@ -68,7 +68,7 @@ def blockers(state: State, ticket: Ticket, forecast: Forecast) -> tuple[str, ...
     """Its quota, or the instances that must end or have a slot; or the devices that nobody of ours can free."""
     if quota := state.over_quota(ticket):
         return (quota,)
-    date = forecast.date(ticket.ask)
+    date = forecast.date(ticket)
     if date.awaits:
         return date.awaits
     return tuple(dict.fromkeys(h.name for s in shortfalls(state, ticket.ask.options) for h in s.holders))

@@ -24,7 +24,8 @@ class Policy:
 
     ``aging``: seconds of waiting that are worth one class of priority. ``fairness``: seconds by which who used all
     stands behind who used nothing; ``half_life``: seconds after which use counts half.
-    ``min_residency``: seconds for which an instance that became ready is not evicted.
+    ``quantum_loads``: for how many times what the two loads take an instance goes on serving though others
+    wait for its bytes.
     ``grace``: seconds that a holder has who was asked to yield; ``preempt``: whether a higher
     class may ask a lower one; ``cut``: whether that ends what is being generated.
     """
@@ -34,7 +35,7 @@ class Policy:
     aging: float = 60.0
     fairness: float = 60.0
     half_life: float = 3600.0
-    min_residency: float = 0.0
+    quantum_loads: float = 2.7
     preempt: bool = True
     grace: float = 60.0
     cut: bool = False

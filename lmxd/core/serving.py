@@ -1,7 +1,9 @@
 """Who is served, in order of the queue, and who may go before somebody that cannot be served yet.
 
-The head of the queue has a date: when enough is expected to be free for it. Those behind it are
-served before that (backfill) only with what will not be needed at that date.
+First whoever can be served by what runs, whoever stands before: that costs no bytes, so that no instance with a
+free slot stands by while somebody waits for it. Then those who need bytes. The first of them that cannot have them
+is the head: it has a date, when enough is expected to be free for it. Those behind it are served before that
+(backfill) only with what will not be needed at that date.
 """
 
 from __future__ import annotations
@@ -12,19 +14,19 @@ from math import inf
 from typing import Final
 
 from lmxd.core import refusals
-from lmxd.core.decisions import CheckActivity
 from lmxd.core.eviction import Plan, best_plan, idle
-from lmxd.core.expectations import GOING
-from lmxd.core.forecast import Date, Forecast
-from lmxd.core.instances import Instance, Ticket
+from lmxd.core.forecast import Forecast
+from lmxd.core.instances import Instance, Swap, Ticket
 from lmxd.core.placement import Reach, widest
-from lmxd.core.record import refuse, stop
+from lmxd.core.record import refuse
+from lmxd.core.room import make_room
 from lmxd.core.starts import attach, start
 from lmxd.core.state import State
-from lmxd.core.words import Ask, Cause, Demand, Option, Phase
+from lmxd.core.swaps import open_again, settle, swaps
+from lmxd.core.words import Ask, Cause, Demand, DeviceId, Group, InstanceId, Kind, Option, Phase
 
 LOOKAHEAD: Final = 64
-"""How many behind the head are looked at again whenever something comes free. A newcomer always is."""
+"""How many groups behind the head are looked at again whenever something comes free. A newcomer always is."""
 
 WEIGHED: Final = 16
 """Of how many ways to make room for one of them the cheapest is taken."""
@@ -33,64 +35,68 @@ PLANS: Final = 4
 
 
 class Pass:
-    """One look at the queue: what could be had of the devices, and the date of the head that is not to be put off."""
+    """One look at the queue: what could be had of the devices, and what the head needs at its date."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.head: Ticket | None = None
+        """The first that waits for bytes."""
         self.reach = Reach(state, idle(state))
+        self.forecast = Forecast(state)
         self.plans = PLANS
         self.hopeless = inf
         """Bytes that were not to be had, looking at all devices."""
-        self._date: Date | None = None
-
-    @property
-    def date(self) -> Date | None:
-        """When the head is expected to be served, less what was given away of what it will not need."""
-        if self.head is not None and self._date is None:
-            self._date = Forecast(self.state).date(self.head.ask)
-        return self._date
+        self.extra: dict[DeviceId, int] = {}
+        """Of the devices that somebody waits for: the bytes that will not be needed for that."""
+        self.swaps: dict[InstanceId, Swap] = {}
+        """The instances that are to make way, and for whom."""
+        self.sharing: set[Group] = set()
+        """Who will have a slot of what runs sooner than bytes."""
 
     def spares(self, demand: Demand) -> bool:
-        """Whether the head does not need these bytes at its date. One that waits for others than us has none."""
-        if self.date is None or self.date.at == inf:
-            return True
-        return all(need <= self.date.extra[device] for device, need in demand.items() if device in self.date.extra)
+        """Whether nobody before needs these bytes at its date."""
+        extra = self.extra
+        return not extra or all(need <= extra[device] for device, need in demand.items() if device in extra)
 
     def spend(self, demand: Demand) -> None:
         """They are promised to somebody, or meant for somebody."""
         self.reach.commit(demand)
-        self.give_away(demand)
-
-    def give_away(self, demand: Demand) -> None:
-        """They are not the head's any more."""
-        if self.date is not None:
-            for device in self.date.extra.keys() & demand.keys():
-                self.date.extra[device] -= demand[device]
+        for device in self.extra.keys() & demand.keys():
+            self.extra[device] -= demand[device]
 
     def promise(self, plan: Plan) -> None:
         """The head is served when the instances of a plan are gone: what is over by then is what ``reach`` says."""
-        most, option = self.reach.most, plan.option
-        extra = {device: most[device] for device in option.demand}
-        awaits = tuple(i.id for i in plan.leaving)
-        self._date = Date(at=self.state.now + GOING, option=option, awaits=awaits, extra=extra)
+        most = self.reach.most
+        self.extra |= {device: most[device] for device in plan.option.demand}
 
 
 def serve(state: State) -> Ticket | None:
     """Serve the queue in order. Returns its head, if that could not be served."""
+    open_again(state)
+    share(state, state.open.keys() & state.queue.kinds)
     this = state.look = Pass(state)
-    behind = 0
-    for ticket in state.queue:
-        if behind >= LOOKAHEAD:
+    looked = 0
+    for front in state.queue.fronts():
+        if looked >= LOOKAHEAD:
             break
-        if (state.doubtful and refused(state, ticket)) or state.over_quota(ticket):
-            continue  # who is held up by a quota holds up nobody else
-        if this.head is None:
-            this.head = None if _served(this, ticket) else ticket
-        else:
-            behind += 1
-            _backfilled(this, ticket)
+        looked += this.head is not None
+        serve_group(this, front)
+    share(state, settle(state, this.swaps, this.head))
     return this.head
+
+
+def serve_group(this: Pass, front: Ticket) -> None:
+    """One after the other, until one of them cannot be served: then none of the rest can."""
+    state = this.state
+    if state.doubtful and refused(state, front):
+        for ticket in state.queue.group(front):  # what is true of one is true of all of them
+            refused(state, ticket)
+        return
+    for ticket in state.queue.group(front):
+        if state.over_quota(ticket):
+            continue  # who is held up by a quota holds up nobody else
+        if not _served(this, ticket):
+            return
 
 
 def serve_newcomer(state: State, ticket: Ticket) -> None:
@@ -102,11 +108,18 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
     this = state.look
     if this is None or state.over_quota(ticket):
         return
-    if this.head is None:  # those before it are held up by a quota
-        _served(this, ticket)
-    else:
-        this.plans = 0
-        _backfilled(this, ticket)
+    this.plans = 0 if this.head is not None else this.plans
+    _served(this, ticket)
+
+
+def share(state: State, kinds: Collection[Kind]) -> None:
+    """Serve whoever can be served by what runs, at no bytes, in order."""
+    for kind in kinds:
+        for ticket in state.queue.of(kind):
+            if kind not in state.open:
+                break
+            if not state.over_quota(ticket):
+                _shared(state, ticket)
 
 
 def refused(state: State, ticket: Ticket) -> bool:
@@ -122,39 +135,42 @@ def refused(state: State, ticket: Ticket) -> bool:
     return True
 
 
-def _backfilled(this: Pass, ticket: Ticket) -> None:
-    """Serve ``ticket`` before the head, if that does not put off the head's date."""
-    ask = ticket.ask
-    anywhere = len(ask.singles) == len(this.state.ledger.accounts)
-    hopeless = ask.need > this.reach.largest or (anywhere and ask.need >= this.hopeless)
-    if hopeless and ask.kind not in this.state.open:
-        ticket.progressing = False
-    elif _served(this, ticket):
-        this.state.counts["backfilled"] += 1
-    elif anywhere and not ticket.progressing:
-        this.hopeless = min(this.hopeless, ask.need)
-
-
 def _served(this: Pass, ticket: Ticket) -> bool:
-    """By what runs, by what is free, or not yet: then idle instances are evicted if that helps."""
+    """By what runs, by what is free, or not yet: then room is made if that helps."""
     state, ask = this.state, ticket.ask
-    if instance := _reusable(this, ticket):
+    if instance := _shared(state, ticket):
         this.reach.keep(instance)
-        if this.date is not None and instance.id in this.date.awaits:
-            this.give_away(state.ledger.charge(instance.id))
-        attach(state, ticket, instance, f"{instance.id} has a free slot, enough context and the same settings")
         return True
     if _has_all_instances(state, ask):
         return False  # it waits for a slot of those that there are
-    if option := _place(this, ask):
+    if state.policy.enforce and _is_hopeless(this, ask):
+        ticket.progressing = False
+    elif option := _place(this, ask):
         where = " and ".join(option.demand)
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
         why = f"it fits what is free on {where}{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
         this.spend(option.demand)
+        state.counts["backfilled"] += this.head is not None
         return True
-    _make_room_for(this, ticket)
+    else:
+        _make_room_for(this, ticket)
+        if not ticket.progressing and _goes_anywhere(state, ask):
+            this.hopeless = min(this.hopeless, ask.need)
+    if not ticket.progressing:
+        _swap_for(this, ticket)
+    elif this.head is None:
+        this.head = ticket
     return False
+
+
+def _goes_anywhere(state: State, ask: Ask) -> bool:
+    return len(ask.singles) == len(state.ledger.accounts)
+
+
+def _is_hopeless(this: Pass, ask: Ask) -> bool:
+    """Whether no bytes are to be had for it by what is free or idle: nobody who wants less could have them."""
+    return ask.need > this.reach.largest or (ask.need >= this.hopeless and _goes_anywhere(this.state, ask))
 
 
 def _has_all_instances(state: State, ask: Ask) -> bool:
@@ -173,7 +189,7 @@ def _place(this: Pass, ask: Ask) -> Option | None:
 def _make_room_for(this: Pass, ticket: Ticket) -> None:
     """Have idle instances end, if that helps; what comes free by that is then meant for this ticket."""
     ticket.progressing = False
-    if not this.plans or ticket.ask.need > this.reach.largest:
+    if not this.plans:
         return
     within = (option for option in this.reach.options(ticket.ask) if this.spares(option.demand))
     options = list(islice(within, WEIGHED))
@@ -184,38 +200,41 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
         ticket.progressing = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         make_room(this.state, plan.leaving, Cause.EVICTED, why)
+        this.swaps |= {i.id: i.swap for i in plan.leaving if i.swap is not None and i.live}
         this.spend(plan.option.demand)
         if this.head is None:
             this.promise(plan)
 
 
-def _reusable(this: Pass, ticket: Ticket) -> Instance | None:
-    """A running instance that serves it at no bytes: ready before starting, the snuggest first."""
-    kin = this.state.open.get(ticket.ask.kind)
-    serving = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
-    if serving and this.date is not None:
-        date, charge = this.date, this.state.ledger.charge
-        serving = [i for i in serving if i.id not in date.awaits or this.spares(charge(i.id))]
-    return min(serving, key=lambda i: (i.phase is not Phase.READY, i.ask.context, i.free_slots), default=None)
+def _swap_for(this: Pass, ticket: Ticket) -> None:
+    """Have instances that others use make way, each when its turn is over: for the head, and once a second for others.
 
-
-def make_room(state: State, leaving: Collection[Instance], cause: Cause, why: str) -> None:
-    """End instances together, once every one of them is known to be idle."""
-    unsure = [i for i in leaving if not i.known_idle(state.now)]
-    for instance in unsure:
-        check(state, instance)
-    if unsure:
+    Who will have a slot of what runs sooner than bytes waits for that, and holds up nobody.
+    """
+    state, ask = this.state, ticket.ask
+    if not ticket.patient:
         return
-    for instance in leaving:
-        if instance.phase is Phase.STARTING:
-            stop(state, instance, Cause.UNWANTED, f"nobody wants it any more; {why}")
-        else:
-            state.evicted_at[instance.ask.kind] = state.now
-            stop(state, instance, cause, why)
+    if (this.head is not None and not (state.ticking and this.plans)) or ask.group in this.sharing:
+        return
+    date = this.forecast.date(ticket)
+    if date.option is None and date.at < inf:
+        this.sharing.add(ask.group)
+        return
+    this.head = this.head or ticket
+    if date.option is None or this.extra.keys() & date.option.demand.keys():
+        return  # it waits for others than us, or for what somebody before it waits for
+    this.plans = max(0, this.plans - 1)
+    this.extra |= date.extra
+    this.forecast.expect(ticket, date)
+    this.swaps |= swaps(state, this.reach, this.forecast, ticket, date)
 
 
-def check(state: State, instance: Instance) -> None:
-    """Have its engine asked what it is doing, unless that is under way."""
-    if not instance.checking:
-        instance.checking = True
-        state.outbox.append(CheckActivity(instance=instance.id))
+def _shared(state: State, ticket: Ticket) -> Instance | None:
+    """Give it a slot of a running instance, if one serves it: ready before starting, the snuggest first."""
+    kin = state.open.get(ticket.ask.kind)
+    serving = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
+    if not serving:
+        return None
+    found = min(serving, key=lambda i: (i.phase is not Phase.READY, i.ask.context, i.free_slots))
+    attach(state, ticket, found, f"{found.id} has a free slot, enough context and the same settings")
+    return found

@@ -9,9 +9,6 @@ from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.state import State
 from lmxd.core.words import Ask, Option, Phase
 
-_CALM = 10 * THRASH_WINDOW
-"""Seconds without a premature eviction after which a kind is no longer held to thrash."""
-
 
 def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
     """Reserve the bytes and order the launch."""
@@ -30,13 +27,9 @@ def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
 
 
 def _note_thrash(state: State, ask: Ask) -> None:
-    """A kind that comes back soon after its eviction stays longer each time, so that two do not chase each other."""
-    since = state.now - state.evicted_at.get(ask.kind, -_CALM)
-    if since <= THRASH_WINDOW:
-        state.churn[ask.kind] = state.churn.get(ask.kind, 0) + 1
+    """A kind that comes back soon after its eviction: the count says how often, the quantum bounds what it costs."""
+    if state.now - state.evicted_at.get(ask.kind, -THRASH_WINDOW) < THRASH_WINDOW:
         state.counts["thrash"] += 1
-    elif since >= _CALM:
-        state.churn.pop(ask.kind, None)
 
 
 def attach(state: State, ticket: Ticket, instance: Instance, why: str) -> None:

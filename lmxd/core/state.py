@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lmxd.core.alarms import Alarms
 from lmxd.core.decisions import Decision
 from lmxd.core.expectations import Expectations
-from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.ledger import Account, Ledger, Yielded
 from lmxd.core.queue import Queue
 from lmxd.core.rules import Policy, Standing
@@ -70,10 +70,10 @@ class State:
     displaced: list[Ask] = field(default_factory=list)
     """Pinned instances that made way for a yield, to be given back after it."""
     evicted_at: dict[Kind, float] = field(default_factory=dict)
-    churn: dict[Kind, int] = field(default_factory=dict)
-    """How often in a row a kind was wanted again soon after its eviction."""
     counts: Counter[str] = field(default_factory=Counter)
     """Since the start: ``instances`` by profile for their ids, ``thrash``, ``backfilled`` …"""
+    swapping: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Those that are to make way for somebody who waits."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
     """Live instances that nobody has or awaits a lease on."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -125,6 +125,12 @@ class State:
         self.tickets[ticket.id] = ticket
         self.queue.add(ticket)
         self.shares.wait(ticket.owner, self.now, 1)
+
+    def change_ask(self, ticket: Ticket, ask: Ask) -> None:
+        """What a waiting ticket comes to."""
+        self.queue.remove(ticket)
+        ticket.ask = ask
+        self.queue.add(ticket)
 
     def attach(self, ticket: Ticket, instance: Instance) -> None:
         """From the queue to an instance: it counts as held from here on."""
@@ -206,7 +212,7 @@ class State:
         """Whoever comes to it or leaves it: keep ``vacant`` and ``open`` true."""
         _put(self.vacant, instance, instance.live and instance.vacant)
         kin = self.open.setdefault(instance.ask.kind, {})
-        _put(kin, instance, instance.live and not instance.ask.external and instance.free_slots > 0)
+        _put(kin, instance, instance.accepts and not instance.ask.external and instance.free_slots > 0)
         if not kin:
             del self.open[instance.ask.kind]
 
@@ -222,11 +228,33 @@ class State:
         self.touched_instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None
-        self._note_room(instance)
+        self.drop_swap(instance)
         kin = self.kin.get(instance.ask.kind, {})
         kin.pop(instance.id, None)
         if not kin:
             self.kin.pop(instance.ask.kind, None)
+
+    def put_swap(self, instance: Instance, swap: Swap, *, closed: bool) -> None:
+        """It is to make way; ``closed``: it takes no new ones."""
+        instance.swap, instance.closed = swap, closed
+        self.swapping[instance.id] = instance
+        self._note_room(instance)
+
+    def drop_swap(self, instance: Instance) -> None:
+        """It need not make way."""
+        instance.swap, instance.closed = None, False
+        self.swapping.pop(instance.id, None)
+        self.alarms.clear(("swap", instance.id))
+        self._note_room(instance)
+
+    def note_yielding(self, instance: Instance, asked: Asked | None) -> None:
+        """Its holders were asked to yield it, or may keep it after all."""
+        instance.yielding = asked
+        if asked is None:
+            self.yielding.pop(instance.id, None)
+        else:
+            self.yielding[instance.id] = instance
+        self._note_room(instance)
 
     def new_instance_id(self, profile: str) -> InstanceId:
         self.counts[f"instances {profile}"] += 1

@@ -14,6 +14,7 @@ TicketId: TypeAlias = str
 ConnectionId: TypeAlias = int
 Kind: TypeAlias = tuple[str, str]
 """Profile and variant: what instances must have in common to be interchangeable, but for their size."""
+Group: TypeAlias = tuple[object, ...]
 Demand: TypeAlias = Mapping[DeviceId, int]
 """Bytes that one way of placing an instance takes, per device."""
 
@@ -110,10 +111,14 @@ class Ask:
     others: tuple[Option, ...] = field(init=False, repr=False)
     need: int = field(init=False)
     """The fewest bytes that an instance for it takes on any one device."""
+    size: int = field(init=False)
+    """The fewest bytes that an instance for it takes on all devices together."""
     portion: int = field(init=False)
     """The bytes of an instance that its holder accounts for: by slots, or all if it keeps the others out."""
     spills: bool = field(init=False)
     """Whether a part of it may run in RAM."""
+    group: Group = field(init=False, repr=False)
+    """The same for asks that say the same: whatever serves one of them would serve the other."""
 
     def __post_init__(self) -> None:
         singles = {d: o for o in self.options if len(o.demand) == 1 and not o.spills for d in o.demand}
@@ -122,10 +127,16 @@ class Ask:
             ("singles", singles),
             ("others", tuple(o for o in self.options if len(o.demand) > 1 or o.spills)),
             ("need", min((max(o.demand.values()) for o in self.options), default=0)),
+            ("size", size),
             ("portion", size * self.slots // self.spread if self.share else size),
             ("spills", any(o.spills for o in self.options)),
+            ("group", self._group()),
         ):
             object.__setattr__(self, name, value)  # frozen, and asked for far more often than made
+
+    def _group(self) -> Group:
+        size = (self.context, self.slots, self.spread, tuple(o.size for o in self.options))
+        return (self.profile, self.variant, size, self.share, self.external, self.max_instances, self.priority)
 
     @property
     def kind(self) -> Kind:

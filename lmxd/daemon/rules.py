@@ -21,7 +21,7 @@ def policy_of(config: Config) -> Policy:
         aging=own.aging,
         fairness=own.fairness,
         half_life=own.half_life,
-        min_residency=own.min_residency,
+        quantum_loads=own.quantum_loads,
         preempt=own.preempt,
         grace=own.grace,
         cut=own.cut_generations,

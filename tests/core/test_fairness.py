@@ -208,14 +208,6 @@ def test_small_ones_together_take_no_more_than_is_over() -> None:
     assert second in world.waiting()
 
 
-def test_an_instance_that_the_head_waits_for_is_not_lent_again() -> None:
-    world = World({"gpu": Gpu(capacity=24 * GIB)})
-    world.ask("a", 16, spread=2)
-    world.ready("a#1")
-    head, sharer = world.ask("b", 20), world.ask("a", 16, spread=2)
-    assert world.waiting() == [head, sharer], "there is a slot, but the head would wait for it, too"
-
-
 def test_on_another_device_everybody_may_go_first() -> None:
     world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=8 * GIB)})
     world.ask("a", {"x": 20})

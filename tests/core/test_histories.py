@@ -25,7 +25,7 @@ class Histories(RuleBasedStateMachine):
             queue_depth=4,
             aging=10.0,
             fairness=20.0,
-            min_residency=2.0,
+            quantum_loads=0.5,
             grace=5.0,
             quotas={3: Quota(max_leases=2, max_waiting=1, max_bytes=20 * GIB, weight=2.0)},
             group_quotas={100: Quota(max_leases=3, max_bytes=30 * GIB)},

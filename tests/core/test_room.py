@@ -71,37 +71,6 @@ def test_what_ends_is_on_the_right_device() -> None:
     assert world.stopped() == [], "the idle one is on the other device"
 
 
-def test_nothing_is_evicted_before_its_minimum_residency() -> None:
-    world = World(min_residency=10.0)
-    idle(world, "a", 16)
-    world.ask("b", 16)
-    assert world.stopped() == []
-    world.tick(10.1)
-    world.seen("a#1")
-    world.tick(1.1)
-    assert world.stopped() == [("a#1", "evicted")]
-
-
-def test_two_that_chase_each_other_stay_longer_each_time() -> None:
-    world = World(min_residency=1.0)
-    stays = []
-    for name in "ababab":
-        ticket = world.ask(name, 16)
-        (mine,) = [i for i in world.state.instances.values() if i.ask.profile == name and i.live] or [None]
-        while mine is None:
-            world.tick(1.1)
-            for i in list(world.state.instances.values()):
-                world.seen(i.id)
-                if i.phase.value == "stopping":
-                    world.gone(i.id)
-            mine = next((i for i in world.state.instances.values() if i.ask.profile == name and i.live), None)
-        world.ready(mine.id)
-        stays.append(mine.stays_until - world.now)
-        world.release(ticket)
-    assert stays[-1] >= 4 * stays[0]
-    assert world.state.counts["thrash"] >= 3
-
-
 def standing(name: str, gib: int, **more: int) -> e.StandingChanged:
     ask = Ask(
         profile=name, variant="v", context=4096, slots=1, spread=1, options=(Option(demand={"gpu": gib * GIB}),),

@@ -30,7 +30,7 @@ NO_MARGIN = {"margin_gb": 0}
 def house(tmp_path: Path, nvml: FakeNvml | None = None, **sections: object) -> House:
     for name in "abc":
         model(tmp_path, name, buffers=ON_GPU if nvml else [])
-    base: dict[str, object] = {"models": {"a": HALF, "b": HALF, "c": HALF}, "admission_control": {"min_residency": 0}}
+    base: dict[str, object] = {"models": {"a": HALF, "b": HALF, "c": HALF}}
     return House(tmp_path, nvml, **(base | ({} if nvml else ROOM) | sections))
 
 

@@ -62,7 +62,7 @@ class History:
                 "gpu": {"device": "host", "max_memory_gb": 1},
                 "engine": {"path": str(fake_engine(directory)), "stop_timeout": 2},
                 "model_dir": str(directory),
-                "admission_control": {"min_residency": 0.01},
+                "admission_control": {"quantum_loads": 0.1},
                 "models": {n: {"estimated_memory_gb": 0.3, "slots": 2} for n in ("a", "b")},
             },
         )

@@ -200,7 +200,6 @@ def test_a_prompt_outlives_a_swap(lmxd: Make, smollm2: Path) -> None:
     one = {"path": str(smollm2), "context_length": 2048, "estimated_memory_gb": 0.4}
     sections = {
         "models": {"kept": one | {"suspend": True}, "other": one},
-        "admission_control": {"min_residency": 0},
         "engine": {"prompt_cache_gb": 1},
     }
     body = {"prompt": "word " * 400, "n_predict": 1, "cache_prompt": True}

@@ -197,7 +197,7 @@ def test_growing_foreign_memory_ends_the_idle_then_asks_the_holder(
     lmxd: Make, ballast: Callable[[float], subprocess.Popen[str]]
 ) -> None:
     asked: list[dict[str, Any]] = []
-    rules = {"grace": 2, "min_residency": 0}
+    rules = {"grace": 2}
     with lmxd({"llama8b": {}, "qwen4b": {}}, admission_control=rules) as running, running.client() as client:
         client.request("qwen4b").release()
         with Client(running.socket, on_notification=lambda method, params: asked.append(params)) as holder:

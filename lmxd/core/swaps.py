@@ -1,0 +1,167 @@
+"""Instances that make way for somebody who waits for their bytes: announced, closed when their turn is over, gone.
+
+Between the announcement and its end an instance goes on serving all who want it. When it is closed it takes no new
+ones, finishes what it does, and is evicted as soon as nobody has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from lmxd.core.decisions import ReportSwap
+from lmxd.core.eviction import evictable, reload_cost
+from lmxd.core.forecast import Date, Forecast
+from lmxd.core.instances import Instance, Swap, Ticket
+from lmxd.core.placement import Reach
+from lmxd.core.quantum import closes_at, price
+from lmxd.core.record import rank
+from lmxd.core.room import check, make_room
+from lmxd.core.state import State
+from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase
+
+_UNUSED: Final = 5.0
+"""Seconds after which a closed instance whose holders do nothing with it is opened again: it would stand idle."""
+_NEWS: Final = 1.0
+"""Seconds by which the time of its closing must have moved to be told again."""
+
+
+def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: Date) -> dict[InstanceId, Swap]:
+    """Which of the instances that a date awaits make way for it, and when: no more of them than are needed.
+
+    None of them closes long before the last one can be gone.
+    """
+    assert date.option is not None
+    awaited = [state.instances[name] for name in date.awaits if name in state.instances]
+    needed = _needed(state, reach, date.option, [i for i in awaited if i.live])
+    last = max((forecast.free_at(i, ticket) for i in needed), default=state.now)
+    return {
+        i.id: Swap(
+            ticket=ticket.id,
+            profile=ticket.ask.profile,
+            closes_at=max(closes_at(state, i, ticket), last - state.expectations.held_for(i.ask.profile)),
+            price=price(state, i, ticket.ask),
+        )
+        for i in needed
+        if not i.ask.external
+    }
+
+
+def _needed(state: State, reach: Reach, option: Option, awaited: list[Instance]) -> list[Instance]:
+    """Those without which it would not fit: who costs most to load again is spared first."""
+    needed = list(awaited)
+    for instance in sorted(awaited, key=lambda i: (i.swap is None, reload_cost(state, i)), reverse=True):
+        fewer = [i for i in needed if i is not instance]
+        if _suffices(state, reach, option, fewer):
+            needed = fewer
+    return needed
+
+
+def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Instance]) -> bool:
+    charges = [state.ledger.charge(i.id) for i in leaving]
+    return all(
+        reach.sure.get(device, state.ledger.accounts[device].headroom) + sum(c.get(device, 0) for c in charges) >= need
+        for device, need in option.demand.items()
+    )
+
+
+def open_again(state: State) -> None:
+    """Those that were to make way for somebody who does not wait any more need not."""
+    for instance in list(state.swapping.values()):
+        assert instance.swap is not None
+        if state.waiting(instance.swap.ticket) is None:
+            _take_back(state, instance)
+
+
+def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
+    """Announce, close, and take back. Returns the kinds of which instances are open again.
+
+    Swaps for others than the head are decided once a second, and stand until then.
+    """
+    opened: set[Kind] = set()
+    for instance in list(state.swapping.values()):
+        assert instance.swap is not None
+        is_decided = state.ticking or (head is not None and instance.swap.ticket == head.id)
+        if is_decided and instance.id not in wanted:
+            opened |= _take_back(state, instance)
+    for name, swap in wanted.items():
+        _announce(state, state.instances[name], swap)
+    _evict_the_unused(state, wanted)
+    return opened
+
+
+def _take_back(state: State, instance: Instance) -> set[Kind]:
+    swap, was_closed = instance.swap, instance.closed
+    assert swap is not None
+    state.drop_swap(instance)
+    _report(state, instance, swap, None)
+    return {instance.ask.kind} if was_closed else set()
+
+
+def _announce(state: State, instance: Instance, swap: Swap) -> None:
+    old, was_closed = instance.swap, instance.closed
+    over = swap.closes_at <= state.now
+    closed = was_closed or (over and instance.phase is Phase.READY and not instance.vacant)
+    state.put_swap(instance, swap, closed=closed)
+    if closed and not was_closed:
+        _line_up_again(state, instance.ask.kind)
+    if not closed:
+        state.alarms.set(("swap", instance.id), state.now + _NEWS if over else swap.closes_at)
+    news = old is None or old.ticket != swap.ticket or closed != was_closed
+    moved = old is not None and abs(old.closes_at - swap.closes_at) > _NEWS
+    if news or (moved and not closed and not instance.vacant):
+        _report(state, instance, swap, 0.0 if closed else swap.closes_at - state.now)
+
+
+def _line_up_again(state: State, kind: Kind) -> None:
+    """Its turn is over: who still waits for it stands behind those who waited for theirs meanwhile."""
+    if any(i.accepts for i in state.kin[kind].values()):
+        return
+    waiting = list(state.queue.of(kind))
+    for ticket in waiting:
+        ticket.queued_at = state.now
+    if waiting:
+        state.queue.rank_anew(lambda ticket: rank(state, ticket), waiting)
+
+
+def _evict_the_unused(state: State, wanted: Mapping[InstanceId, Swap]) -> None:
+    """Those go at once that are closed and done, and with the last that closes those that nobody has."""
+    for ticket in {swap.ticket for swap in wanted.values()}:
+        group = [state.instances[name] for name, swap in wanted.items() if swap.ticket == ticket]
+        all_closed = all(i.closed or i.vacant for i in group)
+        for instance in group:
+            if evictable(state, instance) and (instance.closed or all_closed):
+                make_room(state, (instance,), Cause.EVICTED, f"its turn is over, and {ticket} waits for its bytes")
+
+
+def look_again(state: State) -> None:
+    """Once a second: whether what is to make way is still at something.
+
+    A closed instance that nobody uses, though somebody has it, does not go by being closed: it is opened again.
+    """
+    for instance in list(state.swapping.values()):
+        if instance.closed and not instance.vacant and _is_unused(state, instance):
+            assert instance.swap is not None
+            instance.turn_at, swap = state.now, instance.swap
+            state.drop_swap(instance)
+            _report(state, instance, swap, None)
+        elif state.ticking and (instance.closed or (instance.vacant and instance.busy)):
+            check(state, instance)
+
+
+def _is_unused(state: State, instance: Instance) -> bool:
+    return instance.known_idle(state.now) and state.now - instance.active_at > _UNUSED
+
+
+def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:
+    ticket = state.ticket(swap.ticket)
+    state.outbox.append(
+        ReportSwap(
+            instance=instance.id,
+            ticket=swap.ticket,
+            profile=swap.profile,
+            owner=None if ticket is None else ticket.owner,
+            closes_in=closes_in,
+            price=swap.price,
+        )
+    )

@@ -1,0 +1,110 @@
+"""Clients and engines in virtual time around the core's world: who asks again when it was answered, and who loads."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from core.world import World
+
+from lmxd.core import decisions as d
+from lmxd.core import events as e
+
+TICK = 0.25
+"""Seconds between two readings of the devices while anybody waits, as the daemon takes them."""
+
+
+@dataclass
+class Clients:
+    """``loads``: seconds that each model takes to load; ``works``: seconds of one answer; ``going``: of an end."""
+
+    world: World
+    loads: dict[str, float]
+    works: dict[str, float]
+    going: float = 0.3
+    waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By client: seconds from each ask to its grant."""
+    answers: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    loaded: int = 0
+
+    def __post_init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._ids = itertools.count()
+        self._asked: dict[str, tuple[str, float, Callable[[], None]]] = {}
+        self._seen = len(self.world.log)
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (self.world.now + seconds, next(self._ids), do))
+
+    def ask(self, client: str, model: str, gib: float, then: Callable[[], None], **more: object) -> None:
+        """One request; ``then`` when its answer is complete."""
+        asked_at = self.world.now
+        ticket = f"t{len(self.world.asked) + 1}"
+        self._asked[ticket] = client, asked_at, then
+        assert self.world.ask(model, gib, **more) == ticket  # type: ignore[arg-type]
+        self._carry_out()
+
+    def loop(self, client: str, models: list[str], gib: float, *, pause: float = 0.001, **more: object) -> None:
+        """A client that asks one model after the other, each when the last has answered, for ever."""
+        turns = itertools.cycle(models)
+
+        def again() -> None:
+            self.after(pause, lambda: self.ask(client, next(turns), gib, again, **more))
+
+        again()
+
+    def run(self, seconds: float) -> None:
+        end = self.world.now + seconds
+        self.after(0.0, self._measure)
+        while self._heap and self._heap[0][0] <= end:
+            due = self.world.admission.next_deadline()
+            if due is not None and due < self._heap[0][0]:
+                self.world.now = max(self.world.now, due)
+                self.world.happen(e.TimePassed(at=self.world.now))
+            else:
+                at, _, do = heapq.heappop(self._heap)
+                self.world.now = max(self.world.now, at)
+                do()
+            self._carry_out()
+
+    def _measure(self) -> None:
+        self.world.measure()
+        self.after(TICK, self._measure)
+
+    def _carry_out(self) -> None:
+        while self._seen < len(self.world.log):
+            decision = self.world.log[self._seen]
+            self._seen += 1
+            match decision:
+                case d.StartInstance():
+                    self.loaded += 1
+                    self.after(self.loads[decision.ask.profile], lambda x=decision: self._ready(x.instance))  # type: ignore[misc]
+                case d.StopInstance():
+                    self.after(self.going, lambda x=decision: self.world.gone(x.instance))  # type: ignore[misc]
+                case d.CheckActivity():
+                    self.after(0.003, lambda x=decision: self._look(x.instance))  # type: ignore[misc]
+                case d.GrantLease() if decision.ticket in self._asked:
+                    self._granted(decision)
+
+    def _ready(self, instance: str) -> None:
+        found = self.world.state.instances.get(instance)
+        if found is not None and found.live:
+            self.world.ready(instance)
+
+    def _look(self, instance: str) -> None:
+        found = self.world.state.instances.get(instance)
+        if found is not None:
+            self.world.seen(instance, busy=bool(found.leases), worked=bool(found.leases))
+
+    def _granted(self, decision: d.GrantLease) -> None:
+        client, asked_at, then = self._asked.pop(decision.ticket)
+        self.waits[client].append(self.world.now - asked_at)
+        self.after(self.works[decision.profile], lambda: self._answered(client, decision.lease, then))
+
+    def _answered(self, client: str, lease: str, then: Callable[[], None]) -> None:
+        self.answers[client] += 1
+        self.world.happen(e.LeaseReleased(at=self.world.now, lease=lease))
+        then()

@@ -1,0 +1,260 @@
+"""Who makes way for whom, and when: no model stands idle while somebody waits for it, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import pytest
+from core.clients import Clients
+from core.world import GIB, Gpu, World
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmxd.core import decisions as d
+from lmxd.core import events as e
+
+
+def one_card(**rules: object) -> World:
+    return World({"gpu": Gpu(capacity=24 * GIB)}, queue_depth=500, **rules)
+
+
+def rivals(world: World, *, load: float = 5.0, hot: int = 2, slots: int = 1, pause: float = 5.0) -> Clients:
+    """Busy clients on one model, and one that now and then wants another that does not fit beside it."""
+    clients = Clients(world, loads={"hot": load, "cold": load}, works={"hot": 1.0, "cold": 0.5})
+    for n in range(hot):
+        clients.loop(f"hot{n}", ["hot"], 16, spread=slots, max_instances=1)
+    clients.after(7.0, lambda: clients.loop("cold", ["cold"], 16, pause=pause, max_instances=1))
+    return clients
+
+
+def alone(world: World, *, load: float = 5.0, hot: int = 2, slots: int = 1) -> Clients:
+    clients = Clients(world, loads={"hot": load}, works={"hot": 1.0})
+    for n in range(hot):
+        clients.loop(f"hot{n}", ["hot"], 16, spread=slots, max_instances=1)
+    return clients
+
+
+@pytest.mark.parametrize(("hot", "slots"), [(1, 1), (2, 1), (2, 4), (8, 4)])
+@pytest.mark.parametrize("pause", [0.5, 5.0, 20.0, 60.0])
+def test_the_cold_one_waits_40_s_at_most_and_the_hot_one_keeps_70_per_cent(hot: int, slots: int, pause: float) -> None:
+    lone, both = alone(one_card(), hot=hot, slots=slots), rivals(one_card(), hot=hot, slots=slots, pause=pause)
+    lone.run(900)
+    both.run(900)
+    kept = sum(both.answers[f"hot{n}"] for n in range(hot)) / sum(lone.answers.values())
+    assert max(both.waits["cold"]) <= 40
+    assert kept >= 0.7
+    assert both.answers["cold"] >= 8
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    load=st.floats(0.2, 12),
+    hot=st.integers(1, 6),
+    slots=st.integers(1, 4),
+    pause=st.floats(0.3, 90),
+)
+def test_the_bound_of_a_wait_follows_from_the_loads(load: float, hot: int, slots: int, pause: float) -> None:
+    both = rivals(one_card(), load=load, hot=hot, slots=slots, pause=pause)
+    both.run(60 + 5 * (3 * load + pause))
+    guess = 1 + 16 / 4  # what is expected of a load that was never seen
+    turn = both.world.state.policy.quantum_loads * (load + max(load, guess))
+    assert max(both.waits["cold"]) <= load + turn + 1.0 + 0.6 + load + 1.0, (
+        "what is left of a load, a turn, the answers in flight, an end, its own load, and a second"
+    )
+    assert both.answers["cold"]
+
+
+def test_who_alternates_waits_for_a_load_and_no_longer() -> None:
+    clients = Clients(one_card(), loads={"a": 3.0, "b": 5.5}, works={"a": 0.5, "b": 0.5})
+    clients.loop("client", ["a", "b"], 16)
+    clients.run(300)
+    assert max(clients.waits["client"]) <= 5.5 + 0.3 + 1.0
+    assert len(clients.waits["client"]) >= 300 / (3.0 + 5.5 + 2 * 0.5 + 2 * 0.7) * 2 - 2
+
+
+def test_crowds_on_two_models_have_turns_rather_than_swaps() -> None:
+    clients = Clients(one_card(), loads={"a": 1.0, "b": 1.0}, works={"a": 0.4, "b": 0.4})
+    for n in range(8):
+        clients.loop(f"a{n}", ["a"], 16, max_instances=1)
+        clients.loop(f"b{n}", ["b"], 16, max_instances=1)
+    clients.run(120)
+    answers = sum(clients.answers.values())
+    assert answers >= 0.65 * 120 / 0.4
+    of_a = sum(count for client, count in clients.answers.items() if client.startswith("a"))
+    assert 0.4 <= of_a / answers <= 0.6
+    assert max(w for waits in clients.waits.values() for w in waits) <= 2.7 * (1 + 5) + 1 + 1 + 8 * 0.4 + 1
+
+
+def test_three_agents_on_two_models() -> None:
+    """Each asks one model twice and then the other, as a graph of agents does."""
+    clients = Clients(one_card(), loads={"a": 1.0, "b": 1.0}, works={"a": 0.3, "b": 0.3})
+    for n in range(3):
+        clients.loop(f"agent{n}", ["a", "a", "b"], 16, spread=2, max_instances=1)
+    clients.run(100)
+    assert min(clients.answers.values()) >= 20
+    assert max(w for waits in clients.waits.values() for w in waits) <= 10
+
+
+def test_a_burst_is_served_model_by_model() -> None:
+    models = [f"m{n}" for n in range(7)]
+    clients = Clients(one_card(), loads=dict.fromkeys(models, 3.0), works=dict.fromkeys(models, 0.5))
+    for n in range(40):
+        clients.ask(f"c{n}", models[n % 7], 11, lambda: None, max_instances=1)
+    clients.run(60)
+    assert len(clients.answers) == 40
+    assert clients.loaded == 7, "nothing is loaded twice"
+
+
+# stories
+
+
+def test_whoever_can_be_served_by_what_runs_is_whoever_stands_before() -> None:
+    world = one_card()
+    first = world.ask("a", 16, spread=2)
+    world.ready("a#1")
+    head, sharer = world.ask("b", 20), world.ask("a", 16, spread=2)
+    assert world.granted() == [first, sharer]
+    assert world.waiting() == [head]
+
+
+def test_what_nobody_wants_goes_at_once_however_young_it_is() -> None:
+    world = one_card()
+    world.release(_served(world, "a"))
+    world.seen("a#1")
+    world.ask("b", 20)
+    assert world.stopped() == [("a#1", "evicted")]
+
+
+def test_an_instance_closes_when_its_turn_is_over_finishes_and_goes() -> None:
+    world = one_card()
+    holding = _known(world, "a")
+    head = world.ask("b", 20)
+    turn = 2.7 * 6.0
+    told = world.last(d.ReportSwap)
+    assert isinstance(told, d.ReportSwap)
+    assert (told.instance, told.ticket, told.profile) == ("a#1", head, "b")
+    # that of a is known by now, that of b is 1 s and 4 GiB/s
+    assert told.price == pytest.approx(6.0, abs=0.01)
+    assert told.closes_in is not None and 0 < told.closes_in <= turn
+    next_one = world.ask("a", 16)
+    while not world.state.instances["a#1"].closed:
+        world.release(holding)
+        assert next_one in world.granted(), "it goes on with those who want it"
+        holding, next_one = next_one, world.ask("a", 16)
+        world.tick(1.0)
+    assert world.now <= turn + 3
+    assert world.waiting() == [head, next_one], "who still waits for it stands behind those who waited meanwhile"
+    world.release(holding)
+    world.seen("a#1")
+    assert world.stopped() == [("a#1", "evicted")]
+    world.gone("a#1")
+    assert world.started()[-1] == "b#1"
+
+
+def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
+    world = one_card(quantum_loads=0.0)
+    holding = _known(world, "a")
+    head = world.ask("b", 20)
+    world.tick(1.1)
+    following = world.ask("a", 16)
+    assert world.state.instances["a#1"].closed
+    world.happen(e.TicketCancelled(at=world.now, ticket=head))
+    assert not world.state.instances["a#1"].closed
+    told = world.last(d.ReportSwap)
+    assert isinstance(told, d.ReportSwap) and told.closes_in is None
+    world.release(holding)
+    assert following in world.granted()
+
+
+def test_a_closed_instance_whose_holder_does_nothing_opens_again() -> None:
+    """Closing does not end it, and its other slots are wanted."""
+    world = one_card(quantum_loads=0.1)
+    idler = _known(world, "a", spread=2)
+    world.seen("a#1", busy=True)
+    world.ask("b", 20)
+    world.tick(2.0)
+    assert world.state.instances["a#1"].closed
+    wanted = world.ask("a", 16, spread=2)
+    for _ in range(7):
+        world.seen("a#1")
+        world.tick(1.0)
+    assert wanted in world.granted()
+    assert idler not in world.refused()
+
+
+def test_a_higher_class_does_not_wait_for_the_turn_of_a_lower_one() -> None:
+    world = one_card(preempt=False)
+    holding = _known(world, "a")
+    world.ask("b", 20, priority=1)
+    assert world.state.instances["a#1"].closed or world.state.instances["a#1"].vacant
+    assert holding in world.granted()
+
+
+def test_a_lower_class_waits_for_what_a_class_is_worth() -> None:
+    world = one_card(aging=100.0, fairness=0.0, quantum_loads=0.0)
+    holding = _known(world, "a", priority=1)
+    world.ask("b", 20)
+    asked_at = world.now
+    while not world.state.instances["a#1"].closed:
+        world.tick(1.0)
+        world.release(holding)
+        holding = world.ask("a", 16, priority=1)
+    assert 98 <= world.now - asked_at <= 103
+
+
+def test_a_client_that_comes_back_at_once_is_waited_for_a_moment() -> None:
+    """A loop of requests has a gap between two of them: that is no reason to load twice."""
+    world = one_card()
+    first = _served(world, "a")
+    world.pass_time(1.0)
+    world.release(first)
+    world.pass_time(0.01)
+    holding = world.ask("a", 16)
+    world.ask("b", 20)
+    world.pass_time(1.0)
+    world.release(holding)
+    world.seen("a#1")
+    assert world.stopped() == [], "it may be back in a quarter of a second"
+    world.tick(0.3)
+    world.seen("a#1")
+    assert world.stopped() == [("a#1", "evicted")], "it did not come"
+
+
+def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> None:
+    world = World(queue_depth=3)
+    _served(world, "a", uid=1)
+    for _ in range(2):
+        world.ask("b", 20, uid=1)
+    world.ask("b", 20, uid=2)
+    low, high = world.ask("b", 20, uid=3), world.ask("b", 20, uid=3, priority=100)
+    assert world.refused() == {low: "queue_full"}
+    refusal = world.all(d.RefuseLease)[-1]
+    assert isinstance(refusal, d.RefuseLease)
+    assert "2 of uid 1, 1 of uid 2" in refusal.refusal.message
+    assert world.waiting()[0] == high
+
+
+def test_at_most_so_many_instances_are_started_for_who_says_so() -> None:
+    world = one_card()
+    first = world.ask("a", 4, max_instances=1)
+    world.ready("a#1")
+    others = [world.ask("a", 4, max_instances=1) for _ in range(2)]
+    assert world.started() == ["a#1"]
+    world.release(first)
+    assert world.granted() == [first, others[0]]
+    world.ask("a", 4)
+    assert world.started() == ["a#1", "a#2"], "who does not say so has another, where there is room"
+
+
+def _served(world: World, model: str, **more: object) -> str:
+    """A lease on a new instance."""
+    ticket = world.ask(model, 16, **more)  # type: ignore[arg-type]
+    world.ready(f"{model}#1")
+    return ticket
+
+
+def _known(world: World, model: str, **more: object) -> str:
+    """The same, after another that lasted for a second: how long they last is known."""
+    first = _served(world, model, **more)
+    world.pass_time(1.0)
+    world.release(first)
+    world.pass_time(0.5)
+    return world.ask(model, 16, **more)  # type: ignore[arg-type]
