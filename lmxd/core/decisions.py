@@ -14,6 +14,7 @@ from lmxd.core.words import (
     Refusal,
     Shortfall,
     TicketId,
+    Turn,
 )
 
 
@@ -71,7 +72,7 @@ class ReportProgress(Decision):
     """``position`` counts from 1 in the queue and is 0 once the instance is starting.
 
     ``eta``: seconds until the lease is expected, None where nothing can be said. ``waits_for``:
-    the instances that must end, and the quota that is used up, if any.
+    the instances that must end, and the quota that is used up, if any; ``turns``: those of them that others use.
     """
 
     ticket: TicketId
@@ -81,6 +82,7 @@ class ReportProgress(Decision):
     waits_for: tuple[str, ...] = ()
     instance: InstanceId | None = None
     shortfalls: tuple[Shortfall, ...] = ()
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

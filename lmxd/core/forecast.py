@@ -9,9 +9,9 @@ from math import inf
 
 from lmxd.core.eviction import evictable, kept
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.quantum import closes_at
+from lmxd.core.quantum import closes_at, price
 from lmxd.core.state import State
-from lmxd.core.words import Ask, DeviceId, Group, InstanceId, Option
+from lmxd.core.words import Ask, DeviceId, Group, InstanceId, Option, Turn
 
 SURE_OF = 32
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
@@ -175,6 +175,20 @@ class Forecast:
         instances = self._state.instances
         coming = [(self.ends(instances[i], ticket), r.charge, i) for i, r in account.reservations.items()]
         return sorted(coming + self._taken.get(device, []))
+
+
+def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
+    """Of the instances that a date awaits those that others use, and for how long they go on."""
+    awaited = [state.instances[name] for name in date.awaits if name in state.instances]
+    return tuple(
+        Turn(
+            instance=i.id,
+            closes_in=(closes_at(state, i, ticket) if i.swap is None else i.swap.closes_at) - state.now,
+            price=price(state, i, ticket.ask),
+        )
+        for i in awaited
+        if date.option is not None and i.live and not i.vacant and not i.ask.external
+    )
 
 
 def dates(state: State, tickets: list[Ticket]) -> list[float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from lmxd.core.forecast import Forecast, turns
 from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
 from lmxd.core.state import Failed, State
@@ -45,8 +46,14 @@ def _whose(ticket: Ticket) -> str:
 
 
 def _short(state: State, ticket: Ticket, code: str, message: str) -> Refusal:
-    remedy = "ask again later, or with --wait, or for a smaller context"
-    return Refusal(code=code, message=message, remedy=remedy, shortfalls=shortfalls(state, ticket.ask.options))
+    date = Forecast(state).date(ticket)
+    return Refusal(
+        code=code,
+        message=message,
+        remedy="ask again later, or with --wait, or for a smaller context",
+        shortfalls=shortfalls(state, ticket.ask.options),
+        turns=turns(state, ticket, date),
+    )
 
 
 def never_fits(state: State, ticket: Ticket) -> Refusal:

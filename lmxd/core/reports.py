@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import SURE_OF, Forecast, dates, starting
+from lmxd.core.forecast import SURE_OF, Date, Forecast, dates, starting, turns
 from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
 from lmxd.core.state import State
@@ -40,7 +40,8 @@ def eta(state: State, ticket: Ticket) -> float | None:
 
 def _tell(state: State, ticket: Ticket, position: int, eta: float | None, forecast: Forecast) -> None:
     """Who stands far behind is not told whom it waits for: that will have changed before its turn."""
-    waits_for = blockers(state, ticket, forecast) if position <= SURE_OF else ()
+    date = forecast.date(ticket) if position <= SURE_OF else None
+    waits_for = () if date is None else blockers(state, ticket, date)
     due = None if eta is None else state.now + eta
     standing = (position, waits_for)
     if ticket.told is not None and ticket.told[0] == standing and not _is_news(state, ticket.told[1], due):
@@ -53,7 +54,8 @@ def _tell(state: State, ticket: Ticket, position: int, eta: float | None, foreca
             position=position,
             eta=eta,
             waits_for=waits_for,
-            shortfalls=shortfalls(state, ticket.ask.options) if position <= SURE_OF else (),
+            shortfalls=() if date is None else shortfalls(state, ticket.ask.options),
+            turns=() if date is None else turns(state, ticket, date),
         )
     )
 
@@ -64,11 +66,10 @@ def _is_news(state: State, old: float | None, new: float | None) -> bool:
     return abs(new - old) > max(PERIOD, _NEWS * abs(old - state.now))
 
 
-def blockers(state: State, ticket: Ticket, forecast: Forecast) -> tuple[str, ...]:
+def blockers(state: State, ticket: Ticket, date: Date) -> tuple[str, ...]:
     """Its quota, or the instances that must end or have a slot; or the devices that nobody of ours can free."""
     if quota := state.over_quota(ticket):
         return (quota,)
-    date = forecast.date(ticket)
     if date.awaits:
         return date.awaits
     return tuple(dict.fromkeys(h.name for s in shortfalls(state, ticket.ask.options) for h in s.holders))

@@ -217,6 +217,25 @@ class Shortfall:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """An instance that a request waits for serves those who want it for so many seconds more, 0 if it is closed.
+
+    ``price``: seconds that loading both models takes: what a swap costs.
+    """
+
+    instance: InstanceId
+    closes_in: float
+    price: float
+
+    def __str__(self) -> str:
+        if self.closes_in > 0:
+            what = f"serves those who want it for {self.closes_in:.0f} s more"
+        else:
+            what = "takes no new requests and finishes what it does"
+        return f"{self.instance} {what} (loading both models takes {self.price:.1f} s)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
     """A "no" that explains itself: a stable code, a sentence, the figures and a remedy."""
 
@@ -224,5 +243,6 @@ class Refusal:
     message: str
     remedy: str = ""
     shortfalls: tuple[Shortfall, ...] = ()
+    turns: tuple[Turn, ...] = ()
     failure: Failure | None = None
     retry_in: float | None = None

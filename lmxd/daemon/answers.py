@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 _REMEMBERED = 4096
-_TOLD = "ticket lease instance reason detail cause position waited why within eta".split()
+_TOLD = "ticket lease instance reason detail cause position waited why within eta closes_in price profile".split()
 """What watchers are told of a decision, where it says it."""
 _TOLD_OF_OTHERS = ("instance", "position")
 T = TypeVar("T")
@@ -184,7 +184,7 @@ class Answers:
             )
             remedy = f"{could}; or raise max_memory_gb"
         elif refusal.shortfalls:
-            message += ": " + "; ".join(_why(s) for s in refusal.shortfalls)
+            message += ": " + "; ".join([*map(_why, refusal.shortfalls), *map(str, refusal.turns)])
         return LmxdError(refusal.code, message, remedy, data)
 
     def _lease_ended(self, decision: d.EndLease) -> None:

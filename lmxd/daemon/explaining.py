@@ -57,13 +57,18 @@ def _outcome(model: str, decided: list[d.Decision]) -> x.Planned:
     return x.Planned(
         outcome="evict" if evicts else "queue",
         model=model,
-        why=f"{', '.join(evicts)} would be evicted for it" if evicts else "there is no room now",
+        why=f"{', '.join(evicts)} would be evicted for it" if evicts else _no_room(told),
         evicts=evicts,
         position=told.position,
         eta=told.eta,
         waits_for=list(told.waits_for),
         shortfalls=views.shortfalls(told.shortfalls),
+        turns=views.turns(told.turns),
     )
+
+
+def _no_room(told: d.ReportProgress) -> str:
+    return "there is no room now" + "".join(f"; {turn}" for turn in told.turns)
 
 
 def _started(model: str, told: d.ReportProgress, decided: Iterable[d.Decision]) -> x.Planned:

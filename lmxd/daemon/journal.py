@@ -91,9 +91,12 @@ def _sentence(decision: d.Decision) -> str | None:
         case d.ReportProgress() if decision.position:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
             waits = f", waits for {', '.join(decision.waits_for)}" if decision.waits_for else ""
-            return f"number {decision.position} in the queue, {when}{waits}"
+            turns = "".join(f"; {turn}" for turn in decision.turns)
+            return f"number {decision.position} in the queue, {when}{waits}{turns}"
         case d.ReportProgress():
             return f"waits for {decision.instance} to be ready"
+        case d.ReportSwap():
+            return _swap(decision)
         case d.AskToYield() if decision.within is not None:
             return f"{decision.lease} is asked to yield within {decision.within:.0f} s: {decision.why}"
         case d.AskToYield():
@@ -103,6 +106,16 @@ def _sentence(decision: d.Decision) -> str | None:
         case d.ForgetInstance():
             return f"the bytes of {decision.instance} are seen free"
     return None
+
+
+def _swap(decision: d.ReportSwap) -> str:
+    waits = f"{decision.ticket} ({decision.profile}) waits for the bytes of {decision.instance}"
+    if decision.closes_in is None:
+        return f"{decision.instance} stays after all: it need not make way for {decision.ticket}"
+    if decision.closes_in > 0:
+        turn = f"it serves those who want it for {decision.closes_in:.1f} s more"
+        return f"{waits}: {turn}, for loading both models takes {decision.price:.1f} s"
+    return f"{waits}: its turn is over, it takes no new requests, finishes what it does, and goes"
 
 
 def _sizes(demand: Demand) -> str:

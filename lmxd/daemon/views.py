@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from lmxd.config.section import GIB
-from lmxd.core import placement
+from lmxd.core import forecast, placement
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import Forecast, dates, starting
+from lmxd.core.forecast import NEVER, Date, Forecast, dates, starting
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.reports import blockers
 from lmxd.core.state import State
-from lmxd.core.words import Phase, Refusal, Shortfall
+from lmxd.core.words import Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
@@ -79,6 +79,9 @@ def _instance(daemon: Daemon, peer: Peer, i: Instance) -> b.Instance:
         idle=state.now - i.active_at,
         idle_timeout=None if i.ask.pin or i.ask.external else i.ask.idle_timeout,
         yield_in=None if i.yielding is None else i.yielding.by - state.now,
+        makes_way_for=None if i.swap is None else i.swap.profile,
+        closes_in=None if i.swap is None else 0.0 if i.closed else max(0.0, i.swap.closes_at - state.now),
+        swap_price=None if i.swap is None else i.swap.price,
         age=state.now - i.started_at,
         promised=dict(i.demand),
         measured=state.ledger.measured(i.id),
@@ -112,23 +115,23 @@ def _lease(daemon: Daemon, peer: Peer, x: Lease) -> b.LeaseInfo:
     )
 
 
-_Place: TypeAlias = tuple[Ticket, int, float | None, tuple[str, ...]]
-"""Position, expected time, and whom it waits for."""
+_Place: TypeAlias = tuple[Ticket, int, float | None, Date]
+"""Position, expected time, and the date at which it is served."""
 
 
 def queue(daemon: Daemon, peer: Peer) -> list[b.Ticket]:
     """Those that start first, then those that wait, in order."""
     state = daemon.admission.state
-    found: list[_Place] = [(t, 0, starting(state, t), ()) for i in state.instances.values() for t in i.tickets.values()]
-    waiting, forecast = list(state.queue), Forecast(state)
+    found: list[_Place] = [
+        (t, 0, starting(state, t), NEVER) for i in state.instances.values() for t in i.tickets.values()
+    ]
+    waiting, expected = list(state.queue), Forecast(state)
     dated = enumerate(zip(waiting, dates(state, waiting), strict=True), start=1)
-    found += [(t, n, eta, blockers(state, t, forecast)) for n, (t, eta) in dated]
+    found += [(t, n, eta, expected.date(t)) for n, (t, eta) in dated]
     return [_ticket(daemon, peer, *each) for each in found]
 
 
-def _ticket(
-    daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | None, waits_for: tuple[str, ...]
-) -> b.Ticket:
+def _ticket(daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date) -> b.Ticket:
     state = daemon.admission.state
     waited = state.now - t.asked_at
     if not daemon.access.sees(peer, t.owner.uid):
@@ -144,9 +147,10 @@ def _ticket(
         priority=t.ask.priority,
         waited=waited,
         eta=eta,
-        waits_for=list(waits_for),
+        waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
         shortfalls=shortfalls(placement.shortfalls(state, t.ask.options)) if position else [],
+        turns=turns(forecast.turns(state, t, date)),
     )
 
 
@@ -160,6 +164,7 @@ def progress(decision: ReportProgress, request: framing.Id) -> n.Progress:
         waits_for=list(decision.waits_for),
         instance=decision.instance,
         shortfalls=shortfalls(decision.shortfalls),
+        turns=turns(decision.turns),
     )
 
 
@@ -180,6 +185,8 @@ def refusal(refusal: Refusal) -> dict[str, object]:
     data: dict[str, object] = {}
     if refusal.shortfalls:
         data["shortfalls"] = [s.model_dump(mode="json") for s in shortfalls(refusal.shortfalls)]
+    if refusal.turns:
+        data["turns"] = [t.model_dump(mode="json") for t in turns(refusal.turns)]
     if refusal.retry_in is not None:
         data["retry_in"] = refusal.retry_in
     if refusal.failure is not None:
@@ -206,6 +213,10 @@ def shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
         )
         for s in found
     ]
+
+
+def turns(found: Iterable[Turn]) -> list[m.Turn]:
+    return [m.Turn(instance=t.instance, closes_in=t.closes_in, price=t.price) for t in found]
 
 
 def sentence(found: Mapping[str, int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Result, Shortfall
+from lmxd.rpc.messages import Result, Shortfall, Turn
 
 
 class Device(Result):
@@ -64,6 +64,12 @@ class Instance(Result):
     charged: dict[str, int] = Field(description="the larger of both")
     leases: list[LeaseInfo]
     yield_in: float | None = Field(None, description="its holders were asked to yield within so many seconds")
+    makes_way_for: str | None = Field(None, description="the model that waits for its bytes")
+    closes_in: float | None = Field(
+        None,
+        description="seconds for which it still takes new requests, for others wait for its bytes; 0: it is closed",
+    )
+    swap_price: float | None = Field(None, description="seconds that loading both models takes")
 
 
 class Instances(Result):
@@ -86,6 +92,7 @@ class Ticket(Result):
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
     shortfalls: list[Shortfall] = Field([])
+    turns: list[Turn] = Field([], description="of what it waits for, what others use")
 
 
 class Queue(Result):

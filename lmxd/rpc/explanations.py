@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Name, Params, Result, Shortfall, Wish
+from lmxd.rpc.messages import Name, Params, Result, Shortfall, Turn, Wish
 
 
 class PlanParams(Wish):
@@ -33,6 +33,7 @@ class Planned(Result):
     code: str | None = None
     remedy: str | None = None
     shortfalls: list[Shortfall] = Field([])
+    turns: list[Turn] = Field([], description="of what it would wait for, what others use")
 
 
 class ExplainParams(Params):

@@ -164,6 +164,14 @@ class Shortfall(Result):
     unavailable: str | None = None
 
 
+class Turn(Result):
+    """An instance that a request waits for goes on serving those who want it: for how long, and what a swap costs."""
+
+    instance: str
+    closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
+    price: float = Field(description="seconds that loading both models takes")
+
+
 class Logs(Result):
     instance: str
     lines: list[str]

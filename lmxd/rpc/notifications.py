@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from lmxd.rpc.messages import Result, Shortfall
+from lmxd.rpc.messages import Result, Shortfall, Turn
 
 
 class Progress(Result):
@@ -21,6 +21,7 @@ class Progress(Result):
     instance: str | None = None
     loaded: float | None = Field(None, description="the part of its bytes that the starting instance has taken")
     shortfalls: list[Shortfall] = Field([])
+    turns: list[Turn] = Field([], description="of what it waits for, what others use")
 
 
 class LeaseEnded(Result):

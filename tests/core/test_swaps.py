@@ -133,7 +133,8 @@ def test_an_instance_closes_when_its_turn_is_over_finishes_and_goes() -> None:
     assert (told.instance, told.ticket, told.profile) == ("a#1", head, "b")
     # that of a is known by now, that of b is 1 s and 4 GiB/s
     assert told.price == pytest.approx(6.0, abs=0.01)
-    assert told.closes_in is not None and 0 < told.closes_in <= turn
+    assert told.closes_in is not None
+    assert 0 < told.closes_in <= turn
     next_one = world.ask("a", 16)
     while not world.state.instances["a#1"].closed:
         world.release(holding)
@@ -159,7 +160,8 @@ def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
     world.happen(e.TicketCancelled(at=world.now, ticket=head))
     assert not world.state.instances["a#1"].closed
     told = world.last(d.ReportSwap)
-    assert isinstance(told, d.ReportSwap) and told.closes_in is None
+    assert isinstance(told, d.ReportSwap)
+    assert told.closes_in is None
     world.release(holding)
     assert following in world.granted()
 
