@@ -1,4 +1,4 @@
-"""Admission in virtual time: bench/simulate.py [--quick]
+"""Admission in virtual time: bench/simulate.py [--quick] [--growth]
 
 The very core that the daemon runs is driven by traces, with time that passes as fast as the CPU allows; beside it,
 on the same traces, simple policies of others as their sources describe them:
@@ -19,7 +19,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,10 @@ class Result:
     worst_over_bound: float = 0.0
     overdrawn: float = 0.0
     requests: list[int] = field(default_factory=list)
-    """Nanoseconds that the core took for each request, and for each release, exit and answer of an engine."""
+    """Nanoseconds of CPU that the core took for each request, and for each release, exit and answer of an engine."""
     others: list[int] = field(default_factory=list)
+    ticks: list[int] = field(default_factory=list)
+    """The same of each passing of time."""
     ended_at: float = 0.0
     backfilled: int = 0
     thrash: int = 0
@@ -141,12 +143,14 @@ class World:
         return (sums.bit_length() - 1) * unit
 
     def handle(self, event: e.Event) -> None:
-        begun = time.perf_counter_ns()
+        begun = time.thread_time_ns()
         decisions = self.admission.handle(event)
-        took = time.perf_counter_ns() - begun
+        took = time.thread_time_ns() - begun
         if isinstance(event, e.LeaseRequested):
             self.result.requests.append(took)
-        elif not isinstance(event, (e.TimePassed, e.MemoryMeasured)):
+        elif isinstance(event, e.TimePassed):
+            self.result.ticks.append(took)
+        elif not isinstance(event, e.MemoryMeasured):
             self.result.others.append(took)
         if self.check:
             assert not broken(self.state), broken(self.state)
@@ -326,28 +330,39 @@ def bounds(policy: Policy, jobs: list[Job]) -> float:
     return (max(classes) - min(classes)) * policy.aging + policy.fairness
 
 
-def growth(quick: bool) -> None:
-    print("\nfleets: time of one decision of the core (us), with more waiting than the devices can serve")
-    print(
-        f"  {'devices':>8} {'waiting':>8} {'instances':>9} {'request p50':>12} {'p99':>8} {'other p50':>10} {'p99':>8}"
-    )
-    for devices, jobs in ((1, 60), (10, 400), (100, 3000)) + (() if quick else ((1000, 12000),)):
+FLEETS = ((1, 60), (10, 400), (100, 3000), (1000, 12000))
+"""(devices, jobs) of the growth table."""
+
+
+def growth(fleets: Sequence[tuple[int, int]]) -> None:
+    """Print what one event takes the core, by kind, while more wait than the devices can serve."""
+    print("\nfleets: CPU time of one event in the core (us), with more waiting than the devices can serve")
+    columns = "".join(f" {kind + ' p50':>12} {'p99':>7}" for kind in ("request", "other", "tick"))
+    print(f"{'devices':>7} {'waiting':>7} {'started':>7}{columns}")
+    for devices, jobs in fleets:
         world = World({f"d{n}": 80 * GIB for n in range(devices)}, fleet(devices, jobs, 3), check=False)
         world.run(until=10.0)
-        waiting, instances = len(world.state.queue), len(world.state.instances)
-        world.result.requests.clear()
-        world.result.others.clear()
+        waiting, instances, found = len(world.state.queue), len(world.state.instances), world.result
+        kinds = (found.requests, found.others, found.ticks)
+        for times in kinds:
+            times.clear()
+        for second in range(10, 45):
+            world.later(second + 0.5, lambda: world.handle(e.TimePassed(at=world.now)))
         world.run(until=45.0)
-        asked, others = sorted(world.result.requests), sorted(world.result.others)
-        figures = [x / 1000 for t in (asked, others) for x in (t[len(t) // 2], t[len(t) * 99 // 100])]
-        print(f"  {devices:8} {waiting:8} {instances:9} {figures[0]:12.1f} {figures[1]:8.1f}", end="")
-        print(f" {figures[2]:10.1f} {figures[3]:8.1f}")
+        figures = "".join(f" {quantile(times, 0.5):12.1f} {quantile(times, 0.99):7.1f}" for times in kinds)
+        print(f"{devices:7} {waiting:7} {instances:7}{figures}")
+
+
+def quantile(nanoseconds: list[int], part: float) -> float:
+    """Microseconds."""
+    ordered = sorted(nanoseconds)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] / 1000 if ordered else float("nan")
 
 
 def foreign_spikes() -> Result:
     """Somebody else takes up to half of the device, again and again, for a while."""
     rng = random.Random(5)
-    world = World({"gpu": 80 * GIB}, mixed(150, 4), idle=30.0, grace=20.0, min_residency=5.0)
+    world = World({"gpu": 80 * GIB}, mixed(150, 4), idle=30.0, grace=20.0)
 
     def change() -> None:
         world.foreign["gpu"] = rng.choice([0, 0, 10, 25, 40]) * GIB
@@ -367,7 +382,12 @@ def foreign_spikes() -> Result:
 def main() -> Iterator[str]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter traces, and no fleet of 1,000 devices")
-    quick = parser.parse_args().quick
+    parser.add_argument("--growth", action="store_true", help="only how long an event takes fleets of more devices")
+    given = parser.parse_args()
+    quick = given.quick
+    if given.growth:
+        growth(FLEETS[:-1] if quick else FLEETS)
+        return
 
     hours = 4 if quick else 24
     trace = bursty(hours, 1)
@@ -395,7 +415,7 @@ def main() -> Iterator[str]:
     served = sum(map(len, found.waits.values()))
     print(f"\nforeign spikes up to half of the card: {served} served, {found.refused} refused,", end="")
     print(f" overdrawn {found.overdrawn:.0f} of {found.ended_at:.0f} s, {found.evictions} evictions")
-    growth(quick)
+    growth(FLEETS[:-1] if quick else FLEETS)
 
 
 if __name__ == "__main__":
