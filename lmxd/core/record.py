@@ -40,9 +40,7 @@ def record(state: State, event: e.Event) -> None:
         case e.LeaseRenewed():
             _lease_renewed(state, event)
         case e.AskChanged():
-            if ticket := state.waiting(event.ticket):
-                state.change_ask(ticket, event.ask)
-                state.doubtful = True
+            state.change_ask(event.ticket, event.ask)
         case e.TicketCancelled():
             _ticket_cancelled(state, event)
         case e.ClientLeft():

@@ -126,11 +126,12 @@ class State:
         self.queue.add(ticket)
         self.shares.wait(ticket.owner, self.now, 1)
 
-    def change_ask(self, ticket: Ticket, ask: Ask) -> None:
-        """What a waiting ticket comes to."""
-        self.queue.remove(ticket)
-        ticket.ask = ask
-        self.queue.add(ticket)
+    def change_ask(self, ticket: TicketId, ask: Ask) -> None:
+        """What a ticket comes to, if it waits."""
+        if found := self.waiting(ticket):
+            self.queue.remove(found)
+            found.ask, self.doubtful = ask, True
+            self.queue.add(found)
 
     def attach(self, ticket: Ticket, instance: Instance) -> None:
         """From the queue to an instance: it counts as held from here on."""

@@ -67,7 +67,7 @@ class Instance(Result):
     makes_way_for: str | None = Field(None, description="the model that waits for its bytes")
     closes_in: float | None = Field(
         None,
-        description="seconds for which it still takes new requests, for others wait for its bytes; 0: it is closed",
+        description="seconds for which it still takes new requests before it makes way; 0: none",
     )
     swap_price: float | None = Field(None, description="seconds that loading both models takes")
 
