@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmxd.core.instances import Instance
-from lmxd.core.placement import Reach
+from lmxd.core.reach import Reach
 from lmxd.core.state import State
 from lmxd.core.words import Demand, DeviceId, Option
 
@@ -70,16 +70,6 @@ def candidate(state: State, instance: Instance, *, rank: int | None = None) -> C
     )
 
 
-def idle(state: State) -> list[Instance]:
-    """Those that may be evicted."""
-    now = state.now
-    return [
-        i
-        for i in state.vacant.values()
-        if i.stays_until <= now and not (i.busy or i.ask.pin or i.ask.external or kept(state, i))
-    ]
-
-
 def best_plan(state: State, reach: Reach, options: Iterable[Option]) -> Plan | None:
     """The cheapest set of the instances within reach whose end lets one of the options fit.
 
@@ -90,12 +80,12 @@ def best_plan(state: State, reach: Reach, options: Iterable[Option]) -> Plan | N
 
 
 def _lacking(reach: Reach, option: Option) -> dict[DeviceId, int]:
-    lacking = {device: need - reach.sure.get(device, 0) for device, need in option.demand.items()}
+    lacking = {device: need - reach.sure(device) for device, need in option.demand.items()}
     return {device: size for device, size in lacking.items() if size > 0}
 
 
 def _plan(state: State, reach: Reach, option: Option, lacking: Demand) -> Plan | None:
-    helpful = {i.id: i for device in lacking for i in reach.movable.get(device, ()) if i.live}
+    helpful = {i.id: i for device in lacking for i in reach.movable(device) if i.live}
     found = cheapest([candidate(state, i) for i in helpful.values()], lacking)
     if found is None:
         return None

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import nsmallest
 from math import inf
 
 from lmxd.core.eviction import evictable, kept
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.quantum import closes_at, price
+from lmxd.core.quantum import Claim, claim, closes_at, load_seconds, price
 from lmxd.core.state import State
-from lmxd.core.words import Ask, DeviceId, Group, InstanceId, Option, Turn
+from lmxd.core.words import Ask, DeviceId, InstanceId, Option, Turn
 
 SURE_OF = 32
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
 
 _DATED = 4
 """Of how many options of one ticket."""
+_ROOMIEST = 16
+"""Among so many devices, where most could be had, they are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,31 +38,50 @@ class Date:
 NEVER = Date(at=inf)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is expected of one instance, whoever wants its bytes.
+
+    ``done``: when those are done who have it now. ``going``: seconds from then until its bytes are free. ``claim``:
+    what keeps it from making way, None if nobody else comes. ``hold``: seconds that a lease on it usually lasts.
+    """
+
+    done: float
+    going: float
+    claim: Claim | None = None
+    hold: float = 0.0
+
+
 class Forecast:
     """What is expected of the instances there are, and of the tickets dated so far."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._ends: dict[tuple[InstanceId, Group], float] = {}
+        self._outlooks: dict[InstanceId, Outlook] = {}
         self._taken: dict[DeviceId, list[tuple[float, int, InstanceId]]] = {}
         """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
+        self._roomiest: list[DeviceId] | None = None
 
     def date(self, ticket: Ticket) -> Date:
         """When ``ticket`` is expected to be served, once those dated before it are."""
-        ask = ticket.ask
-        dates = [self._by_option(option, ticket) for option in self._nearest(ask)]
-        dates += [self._by_sharing(i, ask) for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
-        return min(dates, key=lambda d: d.at, default=NEVER)
+        ask, best = ticket.ask, NEVER
+        for option in self._nearest(ask):
+            found = self._by_option(option, ticket)
+            if found.at < best.at:
+                best = found
+        for instance in self._state.kin.get(ask.kind, {}).values():
+            if instance.could_serve(ask) and (found := self._by_sharing(instance, ask)).at < best.at:
+                best = found
+        return best
 
     def _nearest(self, ask: Ask) -> Sequence[Option]:
-        """Of many options those that lack least: any of them makes a date that can be kept."""
+        """Of many options those where most could be had: any of them makes a date that can be kept."""
         if len(ask.options) <= _DATED:
             return ask.options
-        accounts = self._state.ledger.accounts
-        lacking = [
-            (n - accounts[d].headroom, d) for d, o in ask.singles.items() if d in accounts for n in o.demand.values()
-        ]
-        return [ask.singles[device] for _, device in nsmallest(_DATED, lacking)] + list(ask.others[:_DATED])
+        if self._roomiest is None:
+            self._roomiest = self._state.reach.roomiest(_ROOMIEST)
+        near = [ask.singles[device] for device in self._roomiest if device in ask.singles][:_DATED]
+        return [*(near or list(ask.singles.values())[:_DATED]), *ask.others[:_DATED]]
 
     def expect(self, ticket: Ticket, date: Date) -> float:
         """Take note that ``ticket`` is served at its date; returns when its lease is expected."""
@@ -74,40 +94,39 @@ class Forecast:
             self._taken.setdefault(device, []).extend([(date.at, -need, ticket.id), (ends, need, ticket.id)])
         return granted
 
-    def ends(self, instance: Instance, ticket: Ticket) -> float:
-        """When its bytes are expected to be free, if ``ticket`` wants them."""
-        key = instance.id, ticket.ask.group
-        if key not in self._ends:
-            self._ends[key] = self._end(instance, ticket)
-        return self._ends[key]
-
-    def _end(self, instance: Instance, ticket: Ticket) -> float:
-        going = self._state.expectations.going(instance.ask.profile)
-        if not instance.live:
-            stopped = instance.stopped_at or self._state.now
-            return max(self._state.now, stopped + going)
-        return self.free_at(instance, ticket) + going
-
     def free_at(self, instance: Instance, ticket: Ticket) -> float:
         """When nobody is expected to have it any more, if ``ticket`` wants its bytes."""
+        outlook = self._outlook(instance)
+        if outlook.claim is None:
+            return outlook.done
         state = self._state
+        load = load_seconds(state, ticket.ask)
+        closes = outlook.claim.lasts(state.now, ticket, load, state.policy.quantum_loads)
+        return max(outlook.done, closes + outlook.hold)
+
+    def _outlook(self, instance: Instance) -> Outlook:
+        found = self._outlooks.get(instance.id)
+        if found is None:
+            found = self._outlooks[instance.id] = self._look(instance)
+        return found
+
+    def _look(self, instance: Instance) -> Outlook:
+        state, ask = self._state, instance.ask
+        going = state.expectations.going(ask.profile)
+        if not instance.live:
+            stopped = instance.stopped_at or state.now
+            return Outlook(max(state.now, stopped + going), 0.0)
+        if ask.pin or (instance.vacant and kept(state, instance)):
+            return Outlook(inf, going)
         if instance.vacant:
-            if evictable(state, instance):
-                return state.now
-            if instance.ask.pin or kept(state, instance):
-                return inf
-            return max(state.now, instance.stays_until)
-        if instance.ask.pin:
-            return inf
-        leases = [self._lease_ends(instance, lease) for lease in instance.leases.values()]
-        leases += [self._ticket_ends(instance, each) for each in instance.tickets.values()]
-        end = max(leases)
+            return Outlook(state.now if evictable(state, instance) else max(state.now, instance.stays_until), going)
+        ends = [self._lease_ends(instance, lease) for lease in instance.leases.values()]
+        ends += [self._ticket_ends(instance, each) for each in instance.tickets.values()]
         if instance.yielding is not None:
-            end = min(end, max(instance.yielding.by, state.now))
-        elif self._goes_on(instance):
-            closes = closes_at(state, instance, ticket)
-            end = max(end, closes + state.expectations.held_for(instance.ask.profile))
-        return end
+            return Outlook(min(max(ends), max(instance.yielding.by, state.now)), going)
+        if not self._goes_on(instance):
+            return Outlook(max(ends), going)
+        return Outlook(max(ends), going, claim(state, instance), state.expectations.held_for(ask.profile))
 
     def _goes_on(self, instance: Instance) -> bool:
         """Whether more is to come for it than those that have it now."""
@@ -172,8 +191,11 @@ class Forecast:
     def _coming(self, device: DeviceId, ticket: Ticket) -> list[tuple[float, int, InstanceId]]:
         """What each instance, and each ticket dated before, gives or takes on a device, in order of time."""
         account = self._state.ledger.accounts[device]
-        instances = self._state.instances
-        coming = [(self.ends(instances[i], ticket), r.charge, i) for i, r in account.reservations.items()]
+        instances, coming = self._state.instances, []
+        for name, reservation in account.reservations.items():
+            instance = instances[name]
+            end = self.free_at(instance, ticket) + self._outlook(instance).going
+            coming.append((end, reservation.charge, name))
         return sorted(coming + self._taken.get(device, []))
 
 

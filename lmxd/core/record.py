@@ -62,6 +62,7 @@ def record(state: State, event: e.Event) -> None:
             state.failed.clear()
         case e.StandingChanged():
             state.standing = {s.ask.kind: s for s in event.standing}
+            state.reach.touch(state.ledger.accounts)
         case e.YieldRequested() | e.YieldEnded():
             _yields_changed(state, event)
         case e.LedgerRestored():
@@ -190,6 +191,7 @@ def _client_left(state: State, event: e.ClientLeft) -> None:
 
 def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
     before = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
+    state.reach.touch(before)
     for freed in state.ledger.measure(event.readings, event.begun):
         gone = state.instances[freed]
         if gone.stopped_at is not None:
@@ -197,6 +199,7 @@ def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
         state.forget(freed)
         state.outbox.append(ForgetInstance(instance=freed))
     after = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
+    state.reach.touch(after)
     state.stirred = state.doubtful = before != after
 
 
@@ -244,6 +247,7 @@ def _instance_exited(state: State, event: e.InstanceExited) -> None:
     instance.phase = Phase.RECLAIMING
     state.retire(instance)
     state.ledger.mark_exited(instance.id, state.now)
+    state.reach.touch(instance.demand)
 
 
 def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
@@ -263,6 +267,7 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
         return
     state.stirred = instance.checking or instance.busy != event.busy
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
+    state.reach.touch(instance.demand)
     if event.busy or event.worked:
         instance.active_at = state.now
         state.touched_instances.add(instance.id)
@@ -277,6 +282,7 @@ def _administered(state: State, event: e.StopRequested | e.PinChanged) -> None:
         stop(state, instance, Cause.ADMIN, "an administrator stopped it")
     else:
         instance.ask = replace(instance.ask, pin=event.pin)
+        state.reach.touch(instance.demand)
         state.touched_instances.add(instance.id)
 
 

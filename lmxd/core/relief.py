@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from lmxd.core.decisions import AskToYield
-from lmxd.core.eviction import Candidate, best_plan, candidate, cheapest, evictable, idle
+from lmxd.core.eviction import Candidate, best_plan, candidate, cheapest, evictable
 from lmxd.core.instances import Asked, Instance, Ticket
 from lmxd.core.ledger import Account
-from lmxd.core.placement import Reach
+from lmxd.core.reach import Reach
 from lmxd.core.record import stop
 from lmxd.core.room import check, make_room
 from lmxd.core.state import State
@@ -88,8 +88,9 @@ def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
     """Ask the cheapest set of holders of a lower class whose end would let the head be served."""
     if not any(priority < head.ask.priority for priority in state.priorities):
         return
-    lower = [i for i in state.instances.values() if _is_lower(i, head)]
-    reach = Reach(state, [*idle(state), *lower])
+    reach = Reach()
+    reach.touch(state.ledger.accounts)
+    reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i) or _is_lower(i, head))
     if plan := best_plan(state, reach, reach.options(head.ask)):
         why = f"{head.id} ({head.ask.profile}) has a higher priority"
         wanted |= {i.id: (Cause.PREEMPTED, why) for i in plan.leaving if not i.vacant}

@@ -14,10 +14,10 @@ from math import inf
 from typing import Final
 
 from lmxd.core import refusals
-from lmxd.core.eviction import Plan, best_plan, idle
+from lmxd.core.eviction import Plan, best_plan, evictable
 from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
-from lmxd.core.placement import Reach, widest
+from lmxd.core.placement import widest
 from lmxd.core.record import refuse
 from lmxd.core.room import make_room
 from lmxd.core.starts import attach, start
@@ -41,7 +41,8 @@ class Pass:
         self.state = state
         self.head: Ticket | None = None
         """The first that waits for bytes."""
-        self.reach = Reach(state, idle(state))
+        self.reach = state.reach
+        self.reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i))
         self.forecast = Forecast(state)
         self.plans = PLANS
         self.hopeless = inf
@@ -66,8 +67,7 @@ class Pass:
 
     def promise(self, plan: Plan) -> None:
         """The head is served when the instances of a plan are gone: what is over by then is what ``reach`` says."""
-        most = self.reach.most
-        self.extra |= {device: most[device] for device in plan.option.demand}
+        self.extra |= {device: self.reach.most(device) for device in plan.option.demand}
 
 
 def serve(state: State) -> Ticket | None:
@@ -139,7 +139,7 @@ def _served(this: Pass, ticket: Ticket) -> bool:
     """By what runs, by what is free, or not yet: then room is made if that helps."""
     state, ask = this.state, ticket.ask
     if instance := _shared(state, ticket):
-        this.reach.keep(instance)
+        this.reach.keep(instance, state.ledger.charge(instance.id))
         return True
     if _has_all_instances(state, ask):
         return False  # it waits for a slot of those that there are

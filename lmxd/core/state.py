@@ -12,6 +12,7 @@ from lmxd.core.expectations import Expectations
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.ledger import Account, Ledger, Yielded
 from lmxd.core.queue import Queue
+from lmxd.core.reach import Reach
 from lmxd.core.rules import Policy, Standing
 from lmxd.core.shares import Shares
 from lmxd.core.words import (
@@ -60,6 +61,7 @@ class State:
     queue: Queue = field(default_factory=Queue)
     shares: Shares = field(default_factory=Shares)
     alarms: Alarms = field(default_factory=Alarms)
+    reach: Reach = field(default_factory=Reach)
     expectations: Expectations = field(default_factory=Expectations)
     failed: dict[tuple[str, str, int], Failed] = field(default_factory=dict)
     """By ``Ask.launch``."""
@@ -200,17 +202,20 @@ class State:
     def add_yield(self, account: Account, id: str, kept: Yielded) -> None:
         account.yields[id] = kept
         account.balance()
+        self.reach.touch((account.device,))
         self.alarms.set(("yield", id), kept.until)
         self.touched_yields.add(id)
 
     def drop_yield(self, account: Account, id: str) -> None:
         del account.yields[id]
         account.balance()
+        self.reach.touch((account.device,))
         self.alarms.clear(("yield", id))
         self.touched_yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
-        """Whoever comes to it or leaves it: keep ``vacant`` and ``open`` true."""
+        """Whoever comes to it or leaves it: keep ``vacant``, ``open`` and ``reach`` true."""
+        self.reach.touch(instance.demand)
         _put(self.vacant, instance, instance.live and instance.vacant)
         kin = self.open.setdefault(instance.ask.kind, {})
         _put(kin, instance, instance.accepts and not instance.ask.external and instance.free_slots > 0)
@@ -220,7 +225,7 @@ class State:
     def forget(self, instance: InstanceId) -> None:
         """Nothing of it is left."""
         del self.instances[instance]
-        del self.leaving[instance]
+        self.reach.touch(self.leaving.pop(instance).demand)
         self.touched_instances.add(instance)
 
     def retire(self, instance: Instance) -> None:
@@ -232,6 +237,8 @@ class State:
         self.drop_swap(instance)
         kin = self.kin.get(instance.ask.kind, {})
         kin.pop(instance.id, None)
+        for other in kin.values():
+            self.reach.touch(other.demand)  # it may be the one that is kept now
         if not kin:
             self.kin.pop(instance.ask.kind, None)
 

@@ -13,8 +13,8 @@ from lmxd.core.decisions import ReportSwap
 from lmxd.core.eviction import evictable, reload_cost
 from lmxd.core.forecast import Date, Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
-from lmxd.core.placement import Reach
 from lmxd.core.quantum import closes_at, price
+from lmxd.core.reach import Reach
 from lmxd.core.record import rank
 from lmxd.core.room import check, make_room
 from lmxd.core.state import State
@@ -60,8 +60,7 @@ def _needed(state: State, reach: Reach, option: Option, awaited: list[Instance])
 def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Instance]) -> bool:
     charges = [state.ledger.charge(i.id) for i in leaving]
     return all(
-        reach.sure.get(device, state.ledger.accounts[device].headroom) + sum(c.get(device, 0) for c in charges) >= need
-        for device, need in option.demand.items()
+        reach.sure(device) + sum(c.get(device, 0) for c in charges) >= need for device, need in option.demand.items()
     )
 
 

@@ -1,0 +1,145 @@
+"""What could be had of each device: kept up to date device by device, for of many few change between two looks."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from lmxd.core.instances import Instance
+from lmxd.core.ledger import Account
+from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Of one device: ``free`` at once; ``sure`` with what is coming free anyway; ``most`` with what idle instances have.
+
+    ``movable``: those instances.
+    """
+
+    free: int
+    sure: int
+    most: int
+    movable: tuple[Instance, ...] = ()
+
+
+@dataclass(slots=True)
+class Reach:
+    """What is committed to somebody in a look lasts until the next one, which starts with the devices as they are."""
+
+    _extents: dict[DeviceId, Extent] = field(default_factory=dict)
+    _by_free: list[tuple[int, DeviceId]] = field(default_factory=list)
+    _by_most: list[tuple[int, DeviceId]] = field(default_factory=list)
+    _stale: set[DeviceId] = field(default_factory=set)
+
+    def touch(self, devices: Iterable[DeviceId]) -> None:
+        """Something about them changed."""
+        self._stale.update(devices)
+
+    def refresh(
+        self,
+        accounts: Mapping[DeviceId, Account],
+        instances: Mapping[InstanceId, Instance],
+        is_idle: Callable[[Instance], bool],
+    ) -> None:
+        """Look anew at the devices of which something changed."""
+        stale, self._stale = self._stale, set()
+        for device in stale:
+            account = accounts.get(device)
+            self._put(device, None if account is None else self._look(account, instances, is_idle))
+
+    def _look(
+        self, account: Account, instances: Mapping[InstanceId, Instance], is_idle: Callable[[Instance], bool]
+    ) -> Extent | None:
+        if account.unavailable is not None:
+            return None
+        coming, more, movable = 0, 0, []
+        for name, reservation in account.reservations.items():
+            instance = instances[name]
+            if not instance.live:
+                coming += reservation.charge
+            elif is_idle(instance):
+                more += reservation.charge
+                movable.append(instance)
+            elif instance.vacant:
+                self._stale.add(account.device)  # it may be idle by the next look, though nothing happens
+        if account.free <= 0 and not coming and not more:
+            return None
+        sure = account.headroom + coming
+        return Extent(min(account.free, sure), sure, sure + more, tuple(movable))
+
+    def _put(self, device: DeviceId, extent: Extent | None) -> None:
+        old = self._extents.pop(device, None)
+        if old is not None:
+            del self._by_free[bisect_left(self._by_free, (old.free, device))]
+            del self._by_most[bisect_left(self._by_most, (old.most, device))]
+        if extent is not None:
+            self._extents[device] = extent
+            insort(self._by_free, (extent.free, device))
+            insort(self._by_most, (extent.most, device))
+
+    @property
+    def largest(self) -> int:
+        """The most that could be had of any one device."""
+        return self._by_most[-1][0] if self._by_most else -1
+
+    def roomiest(self, most: int) -> list[DeviceId]:
+        """So many devices of which most could be had."""
+        return [device for _, device in reversed(self._by_most[-most:])]
+
+    def sure(self, device: DeviceId) -> int:
+        extent = self._extents.get(device)
+        return 0 if extent is None else extent.sure
+
+    def most(self, device: DeviceId) -> int:
+        extent = self._extents.get(device)
+        return -1 if extent is None else extent.most
+
+    def movable(self, device: DeviceId) -> tuple[Instance, ...]:
+        """The idle instances that could leave it."""
+        extent = self._extents.get(device)
+        return () if extent is None else extent.movable
+
+    def commit(self, demand: Demand) -> None:
+        """These bytes are somebody's, from here on."""
+        for device, need in demand.items():
+            old = self._extents.get(device)
+            if old is not None:
+                sure, most = old.sure - need, old.most - need
+                self._put(device, Extent(min(old.free, sure), sure, most, old.movable))
+                self._stale.add(device)
+
+    def keep(self, instance: Instance, charge: Demand) -> None:
+        """It was idle, and is not any more."""
+        for device, size in charge.items():
+            old = self._extents.get(device)
+            if old is not None and instance in old.movable:
+                left = tuple(i for i in old.movable if i is not instance)
+                self._put(device, Extent(old.free, old.sure, old.most - size, left))
+                self._stale.add(device)
+
+    def fitting(self, ask: Ask) -> Iterator[Option]:
+        """The options that fit at once: rather on a GPU than in RAM, on the fewest devices, leaving the least over."""
+        yield from self._singles(self._by_free, ask)
+        several = [o for o in ask.others if all(n <= self._free(d) for d, n in o.demand.items())]
+        yield from sorted(several, key=lambda o: (o.spills, len(o.demand), self._left_over(o)))
+
+    def options(self, ask: Ask) -> Iterator[Option]:
+        """Those that would fit if idle instances ended."""
+        yield from self._singles(self._by_most, ask)
+        yield from (o for o in ask.others if all(n <= self.most(d) for d, n in o.demand.items()))
+
+    def _singles(self, by_size: list[tuple[int, DeviceId]], ask: Ask) -> Iterator[Option]:
+        """On one device, the one with the least that is enough first; by that, the earlier of equals."""
+        for size, device in by_size[bisect_left(by_size, (ask.need, "")) :]:
+            option = ask.singles.get(device)
+            if option is not None and option.demand[device] <= size:
+                yield option
+
+    def _free(self, device: DeviceId) -> int:
+        extent = self._extents.get(device)
+        return -1 if extent is None else extent.free
+
+    def _left_over(self, option: Option) -> int:
+        return sum(self._free(device) - need for device, need in option.demand.items())
