@@ -89,7 +89,7 @@ def _grant(state: State) -> None:
 
 def _reap(state: State) -> None:
     """End what did nothing for its idle timeout, on fresh evidence only; and holds that nobody holds any more."""
-    for hold in [i for i in state.vacant.values() if i.ask.external]:
+    for hold in list(state.released.values()):
         stop(state, hold, Cause.RELEASED, "its hold was released")
     instance, state.seen = state.seen, None
     if instance is None or instance.phase is not Phase.READY or instance.ask.pin or instance.ask.external:

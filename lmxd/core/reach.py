@@ -13,7 +13,7 @@ from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Of one device: ``free`` at once; ``sure`` with what is coming free anyway; ``most`` with what idle instances have.
+    """Of one device: ``free`` at once; ``sure`` with what is coming free anyway; ``most`` with what idle ones have.
 
     ``movable``: those instances.
     """
@@ -32,6 +32,8 @@ class Reach:
     _by_free: list[tuple[int, DeviceId]] = field(default_factory=list)
     _by_most: list[tuple[int, DeviceId]] = field(default_factory=list)
     _stale: set[DeviceId] = field(default_factory=set)
+    short: set[DeviceId] = field(default_factory=set)
+    """The devices on which less than nothing is free."""
 
     def touch(self, devices: Iterable[DeviceId]) -> None:
         """Something about them changed."""
@@ -47,6 +49,10 @@ class Reach:
         stale, self._stale = self._stale, set()
         for device in stale:
             account = accounts.get(device)
+            if account is not None and account.headroom < 0 and account.unavailable is None:
+                self.short.add(device)
+            else:
+                self.short.discard(device)
             self._put(device, None if account is None else self._look(account, instances, is_idle))
 
     def _look(

@@ -28,7 +28,7 @@ Wanted: TypeAlias = dict[InstanceId, tuple[Cause, str]]
 def relieve(state: State, head: Ticket | None) -> None:
     """See to it that what should yield is asked, what need not is told so, and what was asked long enough goes."""
     wanted: Wanted = {}
-    short = [a for a in state.ledger.accounts.values() if a.headroom < 0 and a.unavailable is None]
+    short = [state.ledger.accounts[device] for device in sorted(state.reach.short)]
     for device in state.short_since.keys() - {a.device for a in short}:
         state.alarms.clear(("short", device))
         del state.short_since[device]

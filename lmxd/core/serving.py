@@ -54,6 +54,13 @@ class Pass:
         self.sharing: set[Group] = set()
         """Who will have a slot of what runs sooner than bytes."""
 
+    def passes_over(self, front: Ticket) -> bool:
+        """Whether nothing can be done for one behind the head: there is neither a slot nor the bytes."""
+        if front.ask.need <= self.reach.largest or front.ask.kind in self.state.open:
+            return False
+        front.progressing = False
+        return True
+
     def spares(self, demand: Demand) -> bool:
         """Whether nobody before needs these bytes at its date."""
         extra = self.extra
@@ -79,7 +86,10 @@ def serve(state: State) -> Ticket | None:
     for front in state.queue.fronts():
         if looked >= LOOKAHEAD:
             break
-        looked += this.head is not None
+        if this.head is not None:
+            looked += 1
+            if not state.doubtful and not state.ticking and this.passes_over(front):
+                continue
         serve_group(this, front)
     share(state, settle(state, this.swaps, this.head))
     return this.head

@@ -78,6 +78,8 @@ class State:
     """Those that are to make way for somebody who waits."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
     """Live instances that nobody has or awaits a lease on."""
+    released: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Those of them that are holds."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
     """Those that were told to stop, or have exited, and whose bytes are not yet seen free."""
     impatient: dict[TicketId, Ticket] = field(default_factory=dict)
@@ -217,6 +219,7 @@ class State:
         """Whoever comes to it or leaves it: keep ``vacant``, ``open`` and ``reach`` true."""
         self.reach.touch(instance.demand)
         _put(self.vacant, instance, instance.live and instance.vacant)
+        _put(self.released, instance, instance.live and instance.vacant and instance.ask.external)
         kin = self.open.setdefault(instance.ask.kind, {})
         _put(kin, instance, instance.accepts and not instance.ask.external and instance.free_slots > 0)
         if not kin:
