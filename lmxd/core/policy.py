@@ -101,7 +101,7 @@ def _drain(state: State) -> None:
 def _rank_anew(state: State) -> None:
     """Who used more by now stands further behind."""
     state.shares.settle(state.now, state.policy)
-    if len(state.shares.by_uid) > 1:
+    if len(state.shares.by_user) > 1:
         state.queue.rank_anew(lambda ticket: rank(state, ticket))
 
 

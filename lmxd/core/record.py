@@ -148,7 +148,7 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
 def rank(state: State, ticket: Ticket) -> float:
     """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others."""
     earlier = ticket.ask.priority * state.policy.aging
-    return ticket.asked_at - earlier + state.shares.lateness(ticket.owner.uid, state.policy)
+    return ticket.asked_at - earlier + state.shares.lateness(ticket.owner, state.policy)
 
 
 def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:

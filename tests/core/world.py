@@ -126,6 +126,7 @@ class World:
         idle_timeout: float = 300.0,
         variant: str = "v",
         uid: int = 1000,
+        user: str = "",
         gids: tuple[int, ...] = (),
         share: bool = True,
         external: bool = False,
@@ -143,7 +144,9 @@ class World:
                 at=self.now,
                 ticket=ticket,
                 lease=f"l{number}",
-                owner=Owner(uid=uid, pid=number, connection=number if connection is None else connection, gids=gids),
+                owner=Owner(
+                    uid=uid, pid=number, connection=number if connection is None else connection, gids=gids, user=user
+                ),
                 ask=Ask(
                     profile=model,
                     variant=variant,
