@@ -105,6 +105,7 @@ def _lease(daemon: Daemon, peer: Peer, x: Lease) -> b.LeaseInfo:
         lease=x.id,
         uid=x.owner.uid,
         pid=x.owner.pid,
+        user=x.owner.user or None,
         hold=x.hold.value,
         slots=x.slots,
         age=now - x.granted_at,
