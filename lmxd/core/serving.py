@@ -158,8 +158,9 @@ def _served(this: Pass, ticket: Ticket) -> bool:
 
 
 def _has_all_instances(state: State, ask: Ask) -> bool:
-    """Whether as many of its kind run as it may have."""
-    return ask.max_instances is not None and len(state.kin.get(ask.kind, ())) >= ask.max_instances
+    """Whether as many run as it may have of those that could serve it; one of too small a context could not."""
+    most = ask.max_instances
+    return most is not None and sum(i.could_serve(ask) for i in state.kin.get(ask.kind, {}).values()) >= most
 
 
 def _place(this: Pass, ask: Ask) -> Option | None:

@@ -131,6 +131,7 @@ class World:
         share: bool = True,
         external: bool = False,
         deadline: float | None = None,
+        max_instances: int | None = None,
         options: tuple[Option, ...] | None = None,
     ) -> str:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
@@ -158,6 +159,7 @@ class World:
                     pin=pin,
                     idle_timeout=idle_timeout,
                     share=share,
+                    max_instances=max_instances,
                     external=external,
                 ),
                 hold=hold,

@@ -17,7 +17,7 @@ from lmxd.config.schema import GatewayConfig
 from lmxd.gateway import keys
 from lmxd.gateway.app import BOARD, runner
 from lmxd.gateway.door import Door
-from lmxd.gateway.pool import Pool
+from lmxd.gateway.leases import Leases
 
 
 class Front:
@@ -32,9 +32,8 @@ class Front:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Front]:
         config = self.config
-        pool = self.pool = Pool(self.house.where.socket, instances=config.instances, linger=config.linger)
-        async with pool:
-            running = runner(config, pool, Door(config))
+        async with Leases(self.house.where.socket, instances=config.instances) as self.leases:
+            running = runner(config, self.leases, Door(config))
             await running.setup()
             site = web.TCPSite(running, "127.0.0.1", 0)
             await site.start()
