@@ -101,7 +101,7 @@ class Daemon:
         self.warnings = warnings
         self.watcher = Watcher(probes, time.monotonic)
         self.catalog.peaks = self.peaks.sizes
-        self.warnings += unknown_users(config)
+        self.warnings += [*config.warnings, *unknown_users(config)]
         self.handle(e.PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:

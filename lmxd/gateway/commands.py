@@ -30,7 +30,10 @@ def gateway(context: click.Context) -> None:
     """Serve OpenAI's API and the dashboard over HTTP; gateway.listen says where."""
     root = context.find_root()
     try:
-        config = load(context.obj).gateway
+        whole = load(context.obj)
+        config = whole.gateway
+        for warning in whole.warnings:
+            log.warning("%s", warning)
         if config.listen is None:
             raise LmxdError("config", f"{context.obj}: gateway.listen is not set", "say 127.0.0.1:8080, for instance")
         import uvloop
