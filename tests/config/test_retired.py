@@ -28,7 +28,7 @@ def test_an_old_key_is_accepted_and_said_to_have_no_effect(key: str) -> None:
 
 def test_what_stands_beside_it_counts() -> None:
     assert parse(OLD, "test").gateway.instances == 2
-    with pytest.raises(ConfigError, match="gateway.instances is 0"):
+    with pytest.raises(ConfigError, match=r"gateway\.instances is 0"):
         parse("gateway: {linger: 5, instances: 0}", "test")
 
 

@@ -40,7 +40,7 @@ class Front:
             self.board = running.app[BOARD]
             self.url = f"http://127.0.0.1:{running.addresses[0][1]}"
             try:
-                async with aiohttp.ClientSession(self.url) as self.session:
+                async with aiohttp.ClientSession(self.url, connector=aiohttp.TCPConnector(limit=0)) as self.session:
                     yield self
             finally:
                 await running.cleanup()
