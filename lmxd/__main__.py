@@ -84,7 +84,7 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
         for problem in error.problems:
             click.echo(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
-    for warning in Catalog(config).warnings(on_gpu=_gpu_is_meant(config)):
+    for warning in (*config.warnings, *Catalog(config).warnings(on_gpu=_gpu_is_meant(config))):
         click.echo(f"{path}: warning: {warning}", err=True)
     click.echo(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
 

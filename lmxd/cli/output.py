@@ -109,10 +109,16 @@ def device(d: b.Device) -> str:
     return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
 
 
-def queued(t: b.Ticket) -> tuple[str, str, str, str]:
-    """Place, model (of another's, its bytes), waited, expected."""
+def whose(uid: int | None, user: str | None) -> str:
+    """Who asked, and whom for where that is somebody else."""
+    return "-" if uid is None else f"{user}/{uid}" if user else str(uid)
+
+
+def queued(t: b.Ticket) -> tuple[str, str, str, str, str]:
+    """Place, model (of another's, its bytes), user, waited, expected."""
     place = "starting" if t.position == 0 else str(t.position)
-    return place, t.model or size(t.bytes), seconds(t.waited), "-" if t.eta is None else seconds(t.eta)
+    expected = "-" if t.eta is None else seconds(t.eta)
+    return place, t.model or size(t.bytes), whose(t.uid, t.user), seconds(t.waited), expected
 
 
 def blocked(s: m.Shortfall) -> str:

@@ -132,8 +132,8 @@ def _instances(found: Sequence[b.Instance], speed: Sequence[float], *, plain: bo
 def _queue(seen: Seen) -> RenderableType:
     if not seen.tickets:
         return Text("nobody waits")
-    table: Table = output.grid((">PLACE", "MODEL", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"))
+    table: Table = output.grid((">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"))
     for t in seen.tickets:
         why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or ", ".join(t.waits_for) or "-"
-        table.add_row(*output.queued(t), why)
+        table.add_row(*map(Text, (*output.queued(t), why)))
     return table

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _OTHERS = "another's"
+QUEUE = ("TICKET", ">PLACE", "MODEL", "USER", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
 
 
 @click.command()
@@ -88,7 +89,7 @@ def ps(watch: bool, interval: float, json_wanted: bool) -> None:
 
 
 def _running(client: Client) -> RenderableType:
-    columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "PROMISED", "MEASURED", "PORT", "DOING", "LEASES (UID)")
+    columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "PROMISED", "MEASURED", "PORT", "DOING", "LEASES (USER)")
     rows = [
         (
             i.instance,
@@ -99,12 +100,15 @@ def _running(client: Client) -> RenderableType:
             _bytes(i.measured),
             _port(i.endpoint),
             "-" if i.phase not in ("ready", "starting") else output.doing(i),
-            " ".join(f"{x.lease} ({x.uid})" if x.lease else f"{_OTHERS} {output.size(x.bytes)}" for x in i.leases)
-            or "-",
+            " ".join(map(_lease, i.leases)) or "-",
         )
         for i in client.instances().instances
     ]
     return output.filled(columns, rows, "no instances")
+
+
+def _lease(x: b.LeaseInfo) -> str:
+    return f"{x.lease} ({output.whose(x.uid, x.user)})" if x.lease else f"{_OTHERS} {size(x.bytes)}"
 
 
 def _bytes(by_device: dict[str, int]) -> str:
@@ -129,18 +133,13 @@ def queue(json_wanted: bool) -> None:
         output.as_json(found)
         return
     rows = [_ticket(t) for t in found.tickets]
-    output.table(
-        ("TICKET", "POSITION", "MODEL", ">UID", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"),
-        rows,
-        "nobody waits",
-    )
+    output.table(QUEUE, rows, "nobody waits")
 
 
 def _ticket(t: b.Ticket) -> tuple[str, ...]:
-    place, model, waited, expected = output.queued(t)
+    place, model, user, waited, expected = output.queued(t)
     why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or "-"
-    uid = "-" if t.uid is None else str(t.uid)
-    return t.ticket or _OTHERS, place, model, uid, str(t.priority), waited, expected, why
+    return t.ticket or _OTHERS, place, model, user, str(t.priority), waited, expected, why
 
 
 @click.command()

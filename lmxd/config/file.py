@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lmxd.config.profile import Profile
+from lmxd.config.retired import without_retired
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.errors import ConfigError
 
@@ -42,8 +43,9 @@ def parse(text: str, source: str) -> Config:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(source, [f"holds a {type(data).__name__}, not keys and values"])
+    data, warnings = without_retired(data)
     try:
-        return Config.model_validate(data)
+        return Config.model_validate(data).warned(warnings)
     except ValidationError as error:
         raise ConfigError(source, [_problem(e) for e in error.errors()]) from error
 

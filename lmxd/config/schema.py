@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     Field,
     PlainValidator,
+    PrivateAttr,
     field_validator,
     model_validator,
 )
@@ -83,7 +84,7 @@ class GpuConfig(Section):
 
 class AdmissionConfig(Section):
     enabled: bool = Field(True, description="off: everything starts at once and only the books are kept")
-    queue_depth: int = Field(5, ge=0, le=100_000, description="requests that may wait; the next one is refused")
+    queue_depth: int = Field(512, ge=0, le=100_000, description="requests that may wait; the next one is refused")
     aging: Seconds = Field(60, description="seconds of waiting that are worth one class of priority")
     fairness: float = Field(
         60, ge=0, le=10**6, description="seconds by which who used all stands behind who used nothing"
@@ -154,9 +155,6 @@ class GatewayConfig(Section):
     wait: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] | None = Field(
         300, description="seconds that a request may wait in a queue; null for as long as it takes"
     )
-    linger: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] = Field(
-        5, description="seconds that a lease is kept for the next request"
-    )
     instances: int = Field(1, ge=1, le=64, description="of each model, for the requests of all clients together")
     max_body_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(64, description="size cap of one request")
 
@@ -181,6 +179,7 @@ class Config(Section):
         (), description="further directories that model files may be in, or links lead to"
     )
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
+    _warnings: tuple[str, ...] = PrivateAttr(())
 
     @field_validator(
         "gpu", "admission_control", "engine", "metrics", "gateway", "users", "groups", "models", mode="before"
@@ -218,6 +217,15 @@ class Config(Section):
                 if not _PROFILE.fullmatch(alias):
                     raise ValueError(f"models.{name}.aliases: {alias!r} is no model name")
                 seen.add(alias)
+        return self
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its file says without effect."""
+        return self._warnings
+
+    def warned(self, warnings: tuple[str, ...]) -> Config:
+        self._warnings = warnings
         return self
 
     def named(self, name: str) -> str:

@@ -12,7 +12,7 @@ from lmxd.core.quantum import Claim, claim, closes_at, load_seconds, price
 from lmxd.core.state import State
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option, Turn
 
-SURE_OF = 32
+SURE_OF = 16
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
 
 _DATED = 4
@@ -60,6 +60,8 @@ class Forecast:
         self._outlooks: dict[InstanceId, Outlook] = {}
         self._taken: dict[DeviceId, list[tuple[float, int, InstanceId]]] = {}
         """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
+        self._shared: dict[InstanceId, list[tuple[float, int]]] = {}
+        """Likewise of the slots of instances."""
         self._roomiest: list[DeviceId] | None = None
 
     def date(self, ticket: Ticket) -> Date:
@@ -87,6 +89,9 @@ class Forecast:
         """Take note that ``ticket`` is served at its date; returns when its lease is expected."""
         ask, expectations = ticket.ask, self._state.expectations
         if date.option is None:
+            ends = date.at + expectations.holds.get(ask.profile, ask.idle_timeout)
+            for name in date.awaits:
+                self._shared.setdefault(name, []).extend([(date.at, -ask.slots), (ends, ask.slots)])
             return date.at
         granted = date.at + expectations.launch(ask.profile, date.option.size)
         ends = granted + expectations.holds.get(ask.profile, ask.idle_timeout)
@@ -157,6 +162,7 @@ class Forecast:
         free, together = instance.free_slots, ask.share and instance.ask.share
         held = [(self._lease_ends(instance, x), x.slots) for x in instance.leases.values()]
         held += [(self._ticket_ends(instance, t), t.ask.slots) for t in instance.tickets.values()]
+        held += self._shared.get(instance.id, [])
         held.sort()
         for at, slots in held:
             free += slots
@@ -213,16 +219,29 @@ def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
     )
 
 
-def dates(state: State, tickets: list[Ticket]) -> list[float | None]:
-    """When each of ``tickets``, in their order, expects its lease: seconds from now; None where nothing can be said."""
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A waiting ticket, its date, and the seconds from now until its lease is expected, None if nothing can be said."""
+
+    ticket: Ticket
+    date: Date
+    eta: float | None
+
+
+def dated(state: State, most: int = SURE_OF) -> list[Dated]:
+    """So many of those in front, one after the other."""
     forecast, found = Forecast(state), []
-    for ticket in tickets[:SURE_OF]:
+    for ticket in state.queue.some(0, most):
         date = forecast.date(ticket)
-        found.append(None if date.at == inf else forecast.expect(ticket, date) - state.now)
-    known = [eta for eta in found if eta is not None]
-    pace = max(known) / len(known) if known else None
-    behind = range(len(found), len(tickets))
-    return [*found, *(None if pace is None else pace * (n + 1) for n in behind)]
+        eta = None if date.at == inf else forecast.expect(ticket, date) - state.now
+        found.append(Dated(ticket, date, eta))
+    return found
+
+
+def pace(front: Sequence[Dated]) -> float | None:
+    """Seconds from one lease to the next, as those in front have them: for those who stand behind."""
+    known = [each.eta for each in front if each.eta is not None]
+    return max(known) / len(known) if known else None
 
 
 def starting(state: State, ticket: Ticket) -> float | None:

@@ -108,8 +108,9 @@ def _drain(state: State) -> None:
 def _rank_anew(state: State) -> None:
     """Who used more by now stands further behind."""
     state.shares.settle(state.now, state.policy)
-    if len(state.shares.by_uid) > 1:
-        state.queue.rank_anew(lambda ticket: rank(state, ticket))
+    if len(state.shares.by_user) > 1 and (moved := state.shares.moved(state.policy)):
+        late = [t for t in state.queue if (t.owner.uid, t.owner.user) in moved]
+        state.queue.rank_anew(lambda ticket: rank(state, ticket), late)
 
 
 def _turn_away(state: State) -> bool:

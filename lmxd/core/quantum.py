@@ -51,7 +51,7 @@ def claim(state: State, instance: Instance) -> Claim:
         since=max(state.now, instance.started_at + load) if instance.phase is Phase.STARTING else instance.turn_at,
         load=load,
         highest=max(priority for priority, _ in users),
-        ahead=max(priority * policy.aging - shares.lateness(owner.uid, policy) for priority, owner in users),
+        ahead=max(priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users),
     )
 
 

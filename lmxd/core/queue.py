@@ -61,10 +61,6 @@ class Queue:
         """All who want the same as ``ticket``, in order, as it is now."""
         return (each for _, _, each in self._groups.get(ticket.ask.group, []).copy())
 
-    def first(self, most: int) -> list[Ticket]:
-        """So many of those in front."""
-        return [ticket for _, _, ticket in self._order[:most]]
-
     def add(self, ticket: Ticket) -> None:
         entry = (ticket.rank, ticket.number, ticket)
         insort(self._order, entry)
@@ -98,14 +94,22 @@ class Queue:
         """From 1."""
         return bisect_left(self._order, (ticket.rank, ticket.number)) + 1
 
-    def rank_anew(self, rank: Callable[[Ticket], float], tickets: Iterable[Ticket] | None = None) -> None:
-        """Put ``tickets``, or all, where they stand by now."""
-        for ticket in [t for _, _, t in self._order] if tickets is None else tickets:
+    def rank_anew(self, rank: Callable[[Ticket], float], tickets: Iterable[Ticket]) -> None:
+        """Put ``tickets`` where they stand by now."""
+        groups = set()
+        for ticket in tickets:
             ticket.rank = rank(ticket)
-        self._order = sorted((t.rank, t.number, t) for _, _, t in self._order)
-        for name, group in self._groups.items():
-            self._groups[name] = sorted((t.rank, t.number, t) for _, _, t in group)
-        self._fronts = sorted(group[0] for group in self._groups.values())
+            groups.add(ticket.ask.group)
+        if not groups:
+            return
+        self._order = sorted([(t.rank, t.number, t) for _, _, t in self._order])
+        for name in groups:
+            self._groups[name] = sorted([(t.rank, t.number, t) for _, _, t in self._groups[name]])
+        self._fronts = sorted([group[0] for group in self._groups.values()])
+
+    def some(self, start: int, count: int) -> list[Ticket]:
+        """Those at so many positions from ``start`` on, counted from 0."""
+        return [ticket for _, _, ticket in self._order[start : start + count]]
 
 
 def _take_out(entries: list[Entry], entry: Entry) -> None:

@@ -44,8 +44,8 @@ class Reach:
         accounts: Mapping[DeviceId, Account],
         instances: Mapping[InstanceId, Instance],
         is_idle: Callable[[Instance], bool],
-    ) -> None:
-        """Look anew at the devices of which something changed."""
+    ) -> set[DeviceId]:
+        """Look anew at the devices of which something changed; which they are."""
         stale, self._stale = self._stale, set()
         for device in stale:
             account = accounts.get(device)
@@ -54,6 +54,7 @@ class Reach:
             else:
                 self.short.discard(device)
             self._put(device, None if account is None else self._look(account, instances, is_idle))
+        return stale
 
     def _look(
         self, account: Account, instances: Mapping[InstanceId, Instance], is_idle: Callable[[Instance], bool]

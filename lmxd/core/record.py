@@ -153,7 +153,7 @@ def rank(state: State, ticket: Ticket) -> float:
     """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others."""
     earlier = ticket.ask.priority * state.policy.aging
     since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
-    return since - earlier + state.shares.lateness(ticket.owner.uid, state.policy)
+    return since - earlier + state.shares.lateness(ticket.owner, state.policy)
 
 
 def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import SURE_OF, Date, Forecast, dates, starting, turns
+from lmxd.core.forecast import SURE_OF, Date, Dated, dated, pace, starting, turns
 from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
 from lmxd.core.state import State
 
-PERIOD: Final = 1.0
-"""Seconds between two reports to the same ticket, at least: a queue that moves fast is no reason for a flood."""
 _NEAR: Final = 8
 """Positions for which a date is worked out as they come."""
+PERIOD: Final = 1.0
+"""Seconds between two reports to the same ticket, at least: a queue that moves fast is no reason for a flood."""
+_SLICE: Final = 64
+"""How many of those who stand far behind are looked at each time: of a long queue nobody hears every second."""
 _NEWS: Final = 0.2
 """The part of an expected time by which it must have changed to be told again."""
 
@@ -21,43 +23,67 @@ _NEWS: Final = 0.2
 def report_newcomer(state: State, ticket: Ticket) -> None:
     """At once; without a date for one that stands far behind, until the next report."""
     position = state.queue.position(ticket)
-    _tell(state, ticket, position, eta(state, ticket) if position <= _NEAR else None, Forecast(state))
+    if position <= _NEAR:
+        _tell(state, position, dated(state, position)[-1])
+    else:
+        _tell_far(state, position, ticket, None)
 
 
 def report(state: State) -> None:
-    """Tell each ticket, if its position, its blockers, or its date has changed."""
-    waiting, forecast = list(state.queue), Forecast(state)
-    for position, (ticket, eta) in enumerate(zip(waiting, dates(state, waiting), strict=True), start=1):
-        _tell(state, ticket, position, eta, forecast)
+    """Tell those in front, and some of the others, if their position, their blockers, or their date has changed."""
+    front = dated(state)
+    for position, each in enumerate(front, start=1):
+        _tell(state, position, each)
+    between, start = pace(front), max(state.told_to, len(front))
+    others = state.queue.some(start, _SLICE)
+    for position, ticket in enumerate(others, start=start + 1):
+        _tell_far(state, position, ticket, None if between is None else between * position)
+    state.told_to = start + len(others) if len(others) == _SLICE else 0
 
 
 def eta(state: State, ticket: Ticket) -> float | None:
     """Seconds until a ticket's lease is expected; None where nothing can be said."""
     if ticket.instance is not None:
         return starting(state, ticket)
-    return dates(state, list(state.queue)[: state.queue.position(ticket)])[-1]
+    position = state.queue.position(ticket)
+    front = dated(state, min(position, SURE_OF))
+    if position <= len(front):
+        return front[-1].eta
+    between = pace(front)
+    return None if between is None else between * position
 
 
-def _tell(state: State, ticket: Ticket, position: int, eta: float | None, forecast: Forecast) -> None:
-    """Who stands far behind is not told whom it waits for: that will have changed before its turn."""
-    date = forecast.date(ticket) if position <= SURE_OF else None
-    waits_for = () if date is None else blockers(state, ticket, date)
-    due = None if eta is None else state.now + eta
-    standing = (position, waits_for)
-    if ticket.told is not None and ticket.told[0] == standing and not _is_news(state, ticket.told[1], due):
+def _tell(state: State, position: int, each: Dated) -> None:
+    ticket, date = each.ticket, each.date
+    waits_for = blockers(state, ticket, date)
+    if not _is_told(state, ticket, (position, waits_for), each.eta):
         return
-    ticket.told = standing, due
     state.outbox.append(
         ReportProgress(
             ticket=ticket.id,
             owner=ticket.owner,
             position=position,
-            eta=eta,
+            eta=each.eta,
             waits_for=waits_for,
-            shortfalls=() if date is None else shortfalls(state, ticket.ask.options),
-            turns=() if date is None else turns(state, ticket, date),
+            shortfalls=shortfalls(state, ticket.ask.options),
+            turns=turns(state, ticket, date),
         )
     )
+
+
+def _tell_far(state: State, position: int, ticket: Ticket, eta: float | None) -> None:
+    """Who stands far behind is not told whom it waits for: that will have changed before its turn."""
+    if _is_told(state, ticket, (position, ()), eta):
+        state.outbox.append(ReportProgress(ticket=ticket.id, owner=ticket.owner, position=position, eta=eta))
+
+
+def _is_told(state: State, ticket: Ticket, standing: object, eta: float | None) -> bool:
+    """Whether it stands elsewhere than when it was last told; taken to be told now."""
+    due = None if eta is None else state.now + eta
+    if ticket.told is not None and ticket.told[0] == standing and not _is_news(state, ticket.told[1], due):
+        return False
+    ticket.told = standing, due
+    return True
 
 
 def _is_news(state: State, old: float | None, new: float | None) -> bool:

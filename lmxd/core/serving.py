@@ -15,7 +15,7 @@ from typing import Final
 
 from lmxd.core import refusals
 from lmxd.core.eviction import Plan, best_plan, evictable
-from lmxd.core.forecast import Forecast
+from lmxd.core.forecast import Date, Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
 from lmxd.core.placement import widest
 from lmxd.core.record import refuse
@@ -41,8 +41,14 @@ class Pass:
         self.state = state
         self.head: Ticket | None = None
         """The first that waits for bytes."""
+        self.last = state.look
+        """The look before this one."""
+        if self.last is not None:
+            self.last.last = None
         self.reach = state.reach
-        self.reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i))
+        self.changed = self.reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i))
+        self.date: Date | None = None
+        """Of the head, if it waits for instances that others use."""
         self.forecast = Forecast(state)
         self.plans = PLANS
         self.hopeless = inf
@@ -60,6 +66,14 @@ class Pass:
             return False
         front.progressing = False
         return True
+
+    def kept_date(self, ticket: Ticket) -> Date | None:
+        """That of the last look, if it is about the same head, and nothing changed where it is to go."""
+        last = self.last
+        if self.head is not None or last is None or last.head is not ticket or last.date is None or self.state.ticking:
+            return None
+        option = last.date.option
+        return None if option is None or self.changed & option.demand.keys() else last.date
 
     def spares(self, demand: Demand) -> bool:
         """Whether nobody before needs these bytes at its date."""
@@ -184,8 +198,9 @@ def _is_hopeless(this: Pass, ask: Ask) -> bool:
 
 
 def _has_all_instances(state: State, ask: Ask) -> bool:
-    """Whether as many of its kind run as it may have."""
-    return ask.max_instances is not None and len(state.kin.get(ask.kind, ())) >= ask.max_instances
+    """Whether as many run as it may have of those that could serve it; one of too small a context could not."""
+    most = ask.max_instances
+    return most is not None and sum(i.could_serve(ask) for i in state.kin.get(ask.kind, {}).values()) >= most
 
 
 def _place(this: Pass, ask: Ask) -> Option | None:
@@ -226,11 +241,12 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
         return
     if (this.head is not None and not (state.ticking and this.plans)) or ask.group in this.sharing:
         return
-    date = this.forecast.date(ticket)
+    date = this.kept_date(ticket) or this.forecast.date(ticket)
     if date.option is None and date.at < inf:
         this.sharing.add(ask.group)
         return
-    this.head = this.head or ticket
+    if this.head is None:
+        this.head, this.date = ticket, date
     if date.option is None or this.extra.keys() & date.option.demand.keys():
         return  # it waits for others than us, or for what somebody before it waits for
     this.plans = max(0, this.plans - 1)

@@ -1,7 +1,7 @@
-"""What each uid and group has and had: for quotas, and for a fair order between uids.
+"""What each uid and group has, for quotas; and what each user had, for a fair order between them.
 
-Use is byte-seconds, halved every ``half_life`` seconds; its integral over a constant holding
-of B bytes for t seconds is B * h/ln 2 * (1 - 2**(-t/h)).
+A user is a uid, or one of those for whom a uid asks. Use is byte-seconds, halved every ``half_life`` seconds; its
+integral over a constant holding of B bytes for t seconds is B * h/ln 2 * (1 - 2**(-t/h)).
 """
 
 from __future__ import annotations
@@ -9,23 +9,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import log
-from typing import Final
+from typing import Final, TypeAlias
 
 from lmxd.core.rules import Policy, Quota
 from lmxd.core.words import Owner
 
 _LN2: Final = log(2)
+_WORTH_RANKING: Final = 0.5
+"""Seconds by which a user must be later, or less late, for who waits to be ranked anew."""
+User: TypeAlias = tuple[int, str]
+"""A uid, and whom it asks for."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Share:
-    """``leases`` counts those being started, too. ``use`` is byte-seconds as of ``at``."""
+    """``leases`` counts those being started, too."""
 
-    at: float
     bytes: int = 0
     leases: int = 0
     waiting: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class Use:
+    """``use`` is byte-seconds as of ``at``, ``bytes`` what is held from then on, ``waiting`` counts requests."""
+
+    at: float
+    bytes: int = 0
+    waiting: int = 0
     use: float = 0.0
+
+    def hold(self, size: int, now: float, half_life: float) -> None:
+        """So many more bytes from ``now`` on, or less."""
+        self.settle(now, half_life)
+        self.bytes += size
 
     def settle(self, now: float, half_life: float) -> None:
         """Bring ``use`` up to ``now``."""
@@ -36,58 +53,68 @@ class Share:
 
 @dataclass(slots=True)
 class Shares:
-    """By uid, and by gid of all groups of each. ``total`` is the use of all, by weight, as of the last settling."""
+    """By uid, by gid of all groups of each, and by user. ``total``: the use of all, by weight, when last settled."""
 
     by_uid: dict[int, Share] = field(default_factory=dict)
     by_gid: dict[int, Share] = field(default_factory=dict)
+    by_user: dict[User, Use] = field(default_factory=dict)
     total: float = 0.0
+    ranked: dict[User, float] = field(default_factory=dict)
+    """By how much each user was last held to be late, where tickets are ranked by it."""
 
-    def of(self, uid: int, now: float) -> Share:
-        if uid not in self.by_uid:
-            self.by_uid[uid] = Share(at=now)
-        return self.by_uid[uid]
-
-    def _all_of(self, owner: Owner, now: float) -> Iterator[Share]:
-        yield self.of(owner.uid, now)
+    def _all_of(self, owner: Owner) -> Iterator[Share]:
+        yield self.by_uid.setdefault(owner.uid, Share())
         for gid in owner.gids:
-            if gid not in self.by_gid:
-                self.by_gid[gid] = Share(at=now)
-            yield self.by_gid[gid]
+            yield self.by_gid.setdefault(gid, Share())
+
+    def _use_of(self, owner: Owner, now: float) -> Use:
+        return self.by_user.setdefault((owner.uid, owner.user), Use(at=now))
 
     def take(self, owner: Owner, size: int, now: float, policy: Policy) -> None:
-        for share in self._all_of(owner, now):
-            share.settle(now, policy.half_life)
+        for share in self._all_of(owner):
             share.bytes += size
             share.leases += 1
+        self._use_of(owner, now).hold(size, now, policy.half_life)
 
     def give_back(self, owner: Owner, size: int, now: float, policy: Policy) -> None:
-        for share in self._all_of(owner, now):
-            share.settle(now, policy.half_life)
+        for share in self._all_of(owner):
             share.bytes -= size
             share.leases -= 1
+        self._use_of(owner, now).hold(-size, now, policy.half_life)
 
     def wait(self, owner: Owner, now: float, one: int) -> None:
         """One more waits, or one (-1) less."""
-        for share in self._all_of(owner, now):
+        for share in self._all_of(owner):
             share.waiting += one
+        self._use_of(owner, now).waiting += one
 
     def settle(self, now: float, policy: Policy) -> None:
         """Bring all up to ``now``, and forget who has nothing and used next to nothing."""
-        for uid, share in list(self.by_uid.items()):
-            share.settle(now, policy.half_life)
-            if not share.leases and not share.waiting and share.use < 1.0:
-                del self.by_uid[uid]
-        for gid, share in list(self.by_gid.items()):
-            if not share.leases and not share.waiting:
-                del self.by_gid[gid]
-        self.total = sum(s.use / policy.quota(uid).weight for uid, s in self.by_uid.items())
+        for shares in (self.by_uid, self.by_gid):
+            for id in [id for id, share in shares.items() if not share.leases and not share.waiting]:
+                del shares[id]
+        for user, had in list(self.by_user.items()):
+            had.settle(now, policy.half_life)
+            if not had.bytes and not had.waiting and had.use < 1.0:
+                del self.by_user[user]
+        self.total = sum(had.use / policy.quota(uid).weight for (uid, _), had in self.by_user.items())
 
-    def lateness(self, uid: int, policy: Policy) -> float:
-        """Seconds by which ``uid`` stands behind one who used nothing: its part of all use, by its weight."""
-        share = self.by_uid.get(uid)
-        if share is None or self.total <= 0:
+    def lateness(self, owner: Owner, policy: Policy) -> float:
+        """Seconds by which ``owner`` stands behind one who used nothing: its part of all use, by its weight."""
+        return self._lateness((owner.uid, owner.user), policy)
+
+    def _lateness(self, user: User, policy: Policy) -> float:
+        had = self.by_user.get(user)
+        if had is None or self.total <= 0:
             return 0.0
-        return policy.fairness * min(1.0, share.use / policy.quota(uid).weight / self.total)
+        return policy.fairness * min(1.0, had.use / policy.quota(user[0]).weight / self.total)
+
+    def moved(self, policy: Policy) -> set[User]:
+        """The users who are later, or less late, than they were last ranked by; taken to be done."""
+        found = {user: self._lateness(user, policy) for user in self.by_user}
+        moved = {user for user, late in found.items() if abs(late - self.ranked.get(user, 0.0)) >= _WORTH_RANKING}
+        self.ranked = {user: found[user] if user in moved else self.ranked.get(user, 0.0) for user in found}
+        return moved
 
     def bounds(self, owner: Owner, policy: Policy) -> Iterator[tuple[str, Share, Quota]]:
         """Every quota that binds ``owner``: whose it is, and what is had of it."""
@@ -106,4 +133,4 @@ class Shares:
         return None
 
 
-_NOTHING: Final = Share(at=0.0)
+_NOTHING: Final = Share()

@@ -100,6 +100,8 @@ class State:
     touched_yields: set[str] = field(default_factory=set)
     tick_at: float | None = None
     """When ranks, dates and reports are brought up to date again; None while nobody waits."""
+    told_to: int = 0
+    """Position up to which those who wait were told where they stand, the last time."""
     arrived: Ticket | None = None
     look: Pass | None = None
     """The last look at the whole queue: newcomers are served by it until something stirs."""

@@ -11,11 +11,13 @@ from collections.abc import Set
 
 from lmxd.daemon import audit
 from lmxd.daemon.places import GROUP
-from lmxd.daemon.rules import gid_of
+from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
 ADMIN_GROUP = "lmxd-admin"
+GATEWAY = "lmxd-gateway"
+"""The user that the system's gateway runs as."""
 
 
 class Access:
@@ -27,7 +29,7 @@ class Access:
 
     def refresh(self) -> None:
         """Groups may have been made since."""
-        self._members, self._admins = gid_of(GROUP), gid_of(ADMIN_GROUP)
+        self._members, self._admins, self._gateway = gid_of(GROUP), gid_of(ADMIN_GROUP), uid_of(GATEWAY)
 
     def admits(self, peer: Peer) -> bool:
         """Whether a peer may ask for anything at all, whatever the modes of the socket say."""
@@ -48,6 +50,12 @@ class Access:
         if not permitted:
             remedy = f"join the group {ADMIN_GROUP}, or ask root"
             raise LmxdError("not_permitted", f"uid {peer.uid} may not {what}", remedy)
+
+    def require_proxy(self, peer: Peer, user: str) -> None:
+        """Whoever says whom it asks for is to be believed."""
+        if not self.is_admin(peer) and not (self._shared and peer.uid == self._gateway):
+            remedy = f"leave user out; run the gateway as {GATEWAY}, or as a member of {ADMIN_GROUP}"
+            raise LmxdError("not_permitted", f"uid {peer.uid} may not ask for {user}", remedy)
 
     def require_owner(self, peer: Peer, uids: Set[int], what: str) -> None:
         if peer.uid in uids:

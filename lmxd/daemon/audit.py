@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lmxd.core import decisions as d
+from lmxd.core.words import Owner
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
@@ -21,16 +22,19 @@ def decided(decision: d.Decision) -> None:
         case d.StopInstance():
             log.info("stop %s: %s, %s", decision.instance, decision.cause, decision.why)
         case d.GrantLease():
-            owner = decision.owner
-            log.info("grant %s on %s to uid %d pid %d", decision.lease, decision.instance, owner.uid, owner.pid)
+            log.info("grant %s on %s to %s", decision.lease, decision.instance, _who(decision.owner))
         case d.RefuseLease():
-            owner, refusal = decision.owner, decision.refusal
-            model, code, message = decision.ask.profile, refusal.code, refusal.message
-            log.info("refuse %s to uid %d pid %d: %s: %s", model, owner.uid, owner.pid, code, message)
+            refusal, who = decision.refusal, _who(decision.owner)
+            log.info("refuse %s to %s: %s: %s", decision.ask.profile, who, refusal.code, refusal.message)
         case d.AskToYield():
-            log.info("ask uid %d to yield %s: %s", decision.owner.uid, decision.lease, decision.why)
+            log.info("ask %s to yield %s: %s", _who(decision.owner), decision.lease, decision.why)
         case d.EndLease():
             log.info("end %s on %s: %s %s", decision.lease, decision.instance, decision.reason, decision.detail)
+
+
+def _who(owner: Owner) -> str:
+    """``user`` is a plain name: the protocol allows no other."""
+    return f"uid {owner.uid} pid {owner.pid}" + (f" for {owner.user}" if owner.user else "")
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from lmxd.daemon.records import Records
 from lmxd.daemon.restoring import restore
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.service import Service
+from lmxd.daemon.together import Together
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.devices.watcher import Watcher
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -86,6 +87,7 @@ class Daemon:
         self.measured: Sequence[Measurement] = ()
         self.device_kinds: dict[str, Kind] = {}
         self.on_change: Callable[[], None] = lambda: None
+        self._together = Together()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._begun = float("-inf")
@@ -99,7 +101,7 @@ class Daemon:
         self.warnings = warnings
         self.watcher = Watcher(probes, time.monotonic)
         self.catalog.peaks = self.peaks.sizes
-        self.warnings += unknown_users(config)
+        self.warnings += [*config.warnings, *unknown_users(config)]
         self.handle(e.PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
@@ -161,9 +163,8 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        old = self.catalog.config
         probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
-        if config.metrics != old.metrics:
+        if config.metrics != self.catalog.config.metrics:
             warnings.append("metrics.listen takes effect when lmxd is restarted")
         self.watcher.close()
         self.access.refresh()
@@ -205,8 +206,7 @@ class Daemon:
             self._timer = None
         due = self.admission.next_deadline()
         if due is not None:
-            delay = max(0.0, due - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._time_passed)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._time_passed)
 
     def _time_passed(self) -> None:
         self.handle(e.TimePassed(at=time.monotonic()))
@@ -275,9 +275,9 @@ class Daemon:
     async def warm(self, model: str, size: Size = Size()) -> None:
         """Have a fresh reading and all about the model at hand, so that deciding takes microseconds."""
         if time.monotonic() - self._begun > _FRESH:
-            await self.measure()
+            await self._together.do("measure", self.measure)
         if not self.catalog.is_warm(model, size):
-            await asyncio.to_thread(self.catalog.read, model, size)
+            await self._together.do((model, size), lambda: asyncio.to_thread(self.catalog.read, model, size))
 
     # the end
 

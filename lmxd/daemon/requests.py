@@ -41,6 +41,8 @@ class Requests:
 
     async def request(self, connection: Connection, id: framing.Id, params: m.RequestParams) -> m.Granted:
         with audit.refusals(connection.peer, params.model):
+            if params.user is not None:
+                self._daemon.access.require_proxy(connection.peer, params.user)
             self._require_ledger()
             size = self.size(connection, params)
             await self._daemon.warm(params.model, size)
@@ -140,7 +142,18 @@ class Requests:
             )
         )
         hit("request_recorded")
-        return await waiting.answer
+        try:
+            with connection.queued():
+                return await waiting.answer
+        except asyncio.CancelledError:
+            if connection.open:  # the client is there, but wants it no longer; else all of its connection ends
+                self._withdrawn(ticket, lease)
+            raise
+
+    def _withdrawn(self, ticket: str, lease: str) -> None:
+        """It may have been granted already, though its client was not told."""
+        self._daemon.handle(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
+        self._daemon.handle(e.LeaseReleased(at=time.monotonic(), lease=lease))
 
     def _require_ledger(self) -> None:
         """Whoever asks now would wait for a disk, not for room."""
@@ -180,7 +193,15 @@ class Requests:
         self._daemon.handle(e.LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))
         hit("renewed")
 
-    def cancel(self, connection: Connection, ticket: str) -> m.Cancelled:
+    async def cancel(self, connection: Connection, params: m.CancelParams) -> m.Cancelled:
+        if params.ticket is not None:
+            return self._cancel(connection, params.ticket)
+        if withdrawn := connection.withdraw(params.request):
+            await asyncio.wait(withdrawn)
+            return m.Cancelled(request=params.request)
+        raise LmxdError("unknown_ticket", f"no call {params.request} waits here", "it has been answered")
+
+    def _cancel(self, connection: Connection, ticket: str) -> m.Cancelled:
         found = self._daemon.admission.state.ticket(ticket)
         if found is None:
             raise LmxdError("unknown_ticket", f"there is no request {ticket} waiting", "lmxctl queue lists them")

@@ -69,7 +69,7 @@ class Service:
             "request": requests.request,
             "release": lambda c, i, p: requests.release(c, p.lease),
             "renew": lambda c, i, p: requests.renew(c, p),
-            "cancel": lambda c, i, p: requests.cancel(c, p.ticket),
+            "cancel": lambda c, i, p: requests.cancel(c, p),
             "hold": requests.hold,
             "adopt": lambda c, i, p: requests.adopt(c, p),
             "yield": lambda c, i, p: self._yield(c, p),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from lmxd.config.section import GIB
 from lmxd.core import forecast, placement
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import NEVER, Date, Forecast, dates, starting
+from lmxd.core.forecast import NEVER, Date, dated, pace, starting
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.reports import blockers
@@ -108,6 +108,7 @@ def _lease(daemon: Daemon, peer: Peer, x: Lease) -> b.LeaseInfo:
         lease=x.id,
         uid=x.owner.uid,
         pid=x.owner.pid,
+        user=x.owner.user or None,
         hold=x.hold.value,
         slots=x.slots,
         age=now - x.granted_at,
@@ -125,9 +126,11 @@ def queue(daemon: Daemon, peer: Peer) -> list[b.Ticket]:
     found: list[_Place] = [
         (t, 0, starting(state, t), NEVER) for i in state.instances.values() for t in i.tickets.values()
     ]
-    waiting, expected = list(state.queue), Forecast(state)
-    dated = enumerate(zip(waiting, dates(state, waiting), strict=True), start=1)
-    found += [(t, n, eta, expected.date(t)) for n, (t, eta) in dated]
+    front = dated(state)
+    between = pace(front)
+    found += [(each.ticket, n, each.eta, each.date) for n, each in enumerate(front, start=1)]
+    for position, ticket in enumerate(list(state.queue)[len(front) :], start=len(front) + 1):
+        found.append((ticket, position, None if between is None else between * position, NEVER))
     return [_ticket(daemon, peer, *each) for each in found]
 
 

@@ -14,10 +14,11 @@ from lmxd.errors import LmxdError
 from lmxd.gateway import failures
 from lmxd.gateway.board import Board
 from lmxd.gateway.door import CALLER, Door, Unknown
+from lmxd.gateway.leases import Leases
 from lmxd.gateway.metrics import Metrics
+from lmxd.gateway.models import Models
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
-from lmxd.gateway.pool import Pool
 from lmxd.gateway.serving import Serving
 
 log = logging.getLogger(__name__)
@@ -27,16 +28,17 @@ _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
 
 
-def runner(config: GatewayConfig, pool: Pool, door: Door) -> web.AppRunner:
+def runner(config: GatewayConfig, leases: Leases, door: Door) -> web.AppRunner:
     """What listens. A handler is cancelled when its client goes: nobody waits or generates for one that left."""
-    app = application(config, pool, door)
+    app = application(config, leases, door)
     return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
 
 
-def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Application:
+def application(config: GatewayConfig, leases: Leases, door: Door) -> web.Application:
     """All routes, behind the door."""
     metrics = Metrics()
-    serving = Serving(pool, metrics, config.wait)
+    serving = Serving(leases, metrics, config.wait)
+    client, models = leases.client, Models(leases.client)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -67,9 +69,9 @@ def application(config: GatewayConfig, pool: Pool, door: Door) -> web.Applicatio
 
     app = web.Application(middlewares=[guard], client_max_size=int(config.max_body_mb * _MIB))
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
-    app.add_routes(OpenAi(pool, serving).routes())
-    app.add_routes(Ollama(pool, serving).routes())
-    board = app[BOARD] = Board(pool.client)
+    app.add_routes(OpenAi(models, serving).routes())
+    app.add_routes(Ollama(client, models, serving).routes())
+    board = app[BOARD] = Board(client)
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)

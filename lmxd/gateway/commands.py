@@ -16,7 +16,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway import keys
 from lmxd.gateway.app import runner
 from lmxd.gateway.door import Door
-from lmxd.gateway.pool import Pool
+from lmxd.gateway.leases import Leases
 from lmxd.listening import listen
 from lmxd.rpc.client import default_socket
 from lmxd.systemd import Notifier
@@ -30,7 +30,10 @@ def gateway(context: click.Context) -> None:
     """Serve OpenAI's API and the dashboard over HTTP; gateway.listen says where."""
     root = context.find_root()
     try:
-        config = load(context.obj).gateway
+        whole = load(context.obj)
+        config = whole.gateway
+        for warning in whole.warnings:
+            log.warning("%s", warning)
         if config.listen is None:
             raise LmxdError("config", f"{context.obj}: gateway.listen is not set", "say 127.0.0.1:8080, for instance")
         import uvloop
@@ -59,8 +62,8 @@ async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     loop.add_signal_handler(signal.SIGHUP, _refresh, door)
-    async with Pool(daemon, instances=config.instances, linger=config.linger) as pool:
-        running = runner(config, pool, door)
+    async with Leases(daemon, instances=config.instances) as leases:
+        running = runner(config, leases, door)
         await running.setup()
         try:
             await listen(running, "gateway.listen", address, mode=0o660)

@@ -12,7 +12,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.keys import Caller, Keys
 
 CALLER: Final = web.RequestKey("caller", Caller)
-_ANYBODY: Final = Caller("anybody", admin=False)
+ANYBODY: Final = Caller("anybody", admin=False)
 _OPEN: Final = frozenset(("/", "/health", "/api/version"))
 """What tells nothing, and may be had without a key."""
 _LOCAL: Final = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -40,12 +40,12 @@ class Door:
         if self._keys is not None and (known := self._keys.caller(key.strip())) is not None:
             return known
         if request.path in _OPEN:
-            return _ANYBODY
+            return ANYBODY
         if not self._config.anonymous:
             raise Unknown
         if not (self._config.listen or "").startswith("unix:"):
             _require_own_page(request)
-        return _ANYBODY
+        return ANYBODY
 
 
 def _require_own_page(request: web.Request) -> None:

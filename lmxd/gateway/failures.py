@@ -28,6 +28,7 @@ _STATUS: Final[dict[str, int]] = {
     "ledger_unwritable": 503,
     "draining": 503,
     "stopped": 503,
+    "cancelled": 503,
     "daemon_unavailable": 503,
     "launch_failed": 502,
 }

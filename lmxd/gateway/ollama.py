@@ -14,11 +14,12 @@ from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.gateway import translation
 from lmxd.gateway.events import collected, events
-from lmxd.gateway.line import Wish
-from lmxd.gateway.pool import Pool
+from lmxd.gateway.leases import Wish
+from lmxd.gateway.models import Models
 from lmxd.gateway.serving import Serving, model_of, parsed
 from lmxd.gateway.upstream import Call
 from lmxd.rpc import books as b
+from lmxd.rpc.client import AsyncClient
 
 API: Final = "0.12.0"
 """The ollama whose answers these are like. Clients compare it with what they need."""
@@ -28,8 +29,9 @@ Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Ollama:
-    def __init__(self, pool: Pool, serving: Serving) -> None:
-        self._pool = pool
+    def __init__(self, client: AsyncClient, models: Models, serving: Serving) -> None:
+        self._client = client
+        self._models = models
         self._serving = serving
 
     def routes(self) -> list[web.RouteDef]:
@@ -47,15 +49,14 @@ class Ollama:
         return web.json_response({"version": API, "lmxd": __version__})
 
     async def _tags(self, request: web.Request) -> web.Response:
-        found = (await self._pool.client.models()).models
-        return web.json_response({"models": [_tag(x) for x in found]})
+        return web.json_response({"models": [_tag(x) for x in await self._models.all()]})
 
     async def _ps(self, request: web.Request) -> web.Response:
-        found = (await self._pool.client.instances()).instances
+        found = (await self._client.instances()).instances
         return web.json_response({"models": [_running(i) for i in found if i.endpoint is not None or i.leases]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        model = await self._pool.model(_name(parsed(await request.read())), _LIST)
+        model = await self._models.named(_name(parsed(await request.read())), _LIST)
         return web.json_response(
             {
                 "details": _DETAILS,
@@ -97,8 +98,7 @@ class Ollama:
     async def _embed(self, request: web.Request) -> web.Response:
         said = await self._said(request)
         call = Call(path="/v1/embeddings", body=json.dumps({"model": said["model"], "input": said["input"]}).encode())
-        wish = await self._wish(said)
-        async with self._serving.asked(wish, call, lambda _: None, self._serving.patience(request)) as (answer, head):
+        async with self._serving.asked(await self._wish(request, said), call) as (answer, head):
             body = parsed(await collected(answer, head))
         if head.status != 200:
             raise _refused(body, head.status)
@@ -108,8 +108,7 @@ class Ollama:
         """Nothing is asked: the model is to be loaded. What is to be unloaded ends when it is idle, or in the way."""
         unload = said.get("keep_alive") in (0, "0", "0s")
         if not unload:
-            async with self._pool.lease(await self._wish(said), lambda _: None, self._serving.patience(request)):
-                pass
+            await self._serving.load(await self._wish(request, said))
         reason = "unload" if unload else "load"
         return web.json_response(_line(said["model"], empty) | {"done": True, "done_reason": reason})
 
@@ -118,8 +117,8 @@ class Ollama:
     ) -> web.StreamResponse:
         """The translation of an answer: line by line, or as one object."""
         begun, call = time.monotonic_ns(), Call(path=path, body=json.dumps(body).encode())
-        wish, model = await self._wish(said), said["model"]
-        async with self._serving.asked(wish, call, lambda _: None, self._serving.patience(request)) as (answer, head):
+        wish, model = await self._wish(request, said), said["model"]
+        async with self._serving.asked(wish, call) as (answer, head):
             loaded = time.monotonic_ns()
             if head.status != 200:
                 raise _refused(parsed(await collected(answer, head)), head.status)
@@ -142,12 +141,12 @@ class Ollama:
         said = parsed(await request.read())
         return said | {"model": _name(said)}
 
-    async def _wish(self, said: Mapping[str, Any]) -> Wish:
+    async def _wish(self, request: web.Request, said: Mapping[str, Any]) -> Wish:
         """A context larger than the usual one is a wish; a smaller one is had with it."""
         ctx = (said.get("options") or {}).get("num_ctx")
-        if not isinstance(ctx, int) or ctx <= (await self._pool.model(said["model"], _LIST)).ctx:
-            return Wish(said["model"])
-        return Wish(said["model"], ctx)
+        if not isinstance(ctx, int) or ctx <= (await self._models.named(said["model"], _LIST)).ctx:
+            ctx = None
+        return self._serving.wish(request, said["model"], ctx)
 
 
 def _name(said: Mapping[str, Any]) -> str:

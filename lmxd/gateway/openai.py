@@ -8,8 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.line import Wish
-from lmxd.gateway.pool import Pool
+from lmxd.gateway.models import Models
 from lmxd.gateway.serving import Serving, model_of, parsed
 from lmxd.rpc import books as b
 
@@ -18,8 +17,8 @@ _NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "rer
 
 
 class OpenAi:
-    def __init__(self, pool: Pool, serving: Serving) -> None:
-        self._pool = pool
+    def __init__(self, models: Models, serving: Serving) -> None:
+        self._known = models
         self._serving = serving
         self._begun = int(time.time())
 
@@ -34,24 +33,23 @@ class OpenAi:
     async def _by_body(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         said = parsed(body)
-        wish, streams = Wish(model_of(said)), bool(said.get("stream"))
+        wish, streams = self._serving.wish(request, model_of(said)), bool(said.get("stream"))
         return await self._serving.hand_on(request, wish, request.raw_path, body, streams=streams)
 
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
         """Everything of one model's llama-server."""
         _, _, path = request.raw_path.removeprefix("/upstream/").partition("/")
         body = await request.read()
-        wish = Wish(request.match_info["model"])
+        wish = self._serving.wish(request, request.match_info["model"])
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
 
     async def _models(self, request: web.Request) -> web.Response:
-        found = (await self._pool.client.models()).models
-        shown = [self._shown(x, name) for x in found for name in (x.model, *x.aliases)]
+        shown = [self._shown(x, name) for x in await self._known.all() for name in (x.model, *x.aliases)]
         return web.json_response({"object": "list", "data": shown})
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        return web.json_response(self._shown(await self._pool.model(name, "/v1/models"), name))
+        return web.json_response(self._shown(await self._known.named(name, "/v1/models"), name))
 
     def _shown(self, model: b.Model, name: str) -> dict[str, Any]:
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}

@@ -13,7 +13,7 @@ from aiohttp.http import HttpVersion11
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
 from lmxd.gateway.http1 import LAST_CHUNK, Head, chunk, unchunked
-from lmxd.gateway.line import Standing
+from lmxd.gateway.standing import Standing
 from lmxd.gateway.upstream import Exchange
 
 MAX_UNREAD: Final = 256 * 1024
@@ -59,16 +59,19 @@ class Reply:
 
     def stands(self, standing: Standing) -> None:
         """Where its request stands; kept for later as long as no stream is begun."""
-        self._standing = standing
-        if self._begun:
-            self._write(f": {standing}\n\n".encode())
+        changed, self._standing = str(standing) != str(self._standing), standing
+        if self._begun and changed:
+            self._comment()
+
+    def _comment(self) -> None:
+        self._write(f": {self._standing}\n\n".encode())
 
     def _begin(self) -> None:
         if not self._begun:
             framing = b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"Connection: close\r\n\r\n"
             self._transport.write(_STREAM + framing)
             self._begun = True
-        self.stands(self._standing)
+        self._comment()
         self._timer = asyncio.get_running_loop().call_later(_LIFE, self._begin)
 
     def _write(self, data: bytes) -> None:

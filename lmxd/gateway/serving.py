@@ -12,11 +12,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.door import ANYBODY, CALLER
 from lmxd.gateway.http1 import Head
-from lmxd.gateway.line import Standing, Wish
+from lmxd.gateway.leases import Leases, Wish
 from lmxd.gateway.metrics import Metrics
-from lmxd.gateway.pool import Pool
 from lmxd.gateway.reply import Reply
+from lmxd.gateway.standing import Standing
 from lmxd.gateway.upstream import Call, Exchange, Unreachable, exchange
 
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
@@ -28,8 +29,8 @@ _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 class Serving:
     """``wait``: seconds that a request may wait in a queue, unless it says otherwise."""
 
-    def __init__(self, pool: Pool, metrics: Metrics, wait: float | None) -> None:
-        self._pool = pool
+    def __init__(self, leases: Leases, metrics: Metrics, wait: float | None) -> None:
+        self._leases = leases
         self._metrics = metrics
         self._wait = wait
 
@@ -46,7 +47,7 @@ class Serving:
         )
         reply = Reply(request, streams=streams)
         try:
-            async with self.asked(wish, call, reply.stands, self.patience(request)) as (answer, head):
+            async with self.asked(wish, call, reply.stands) as (answer, head):
                 return await reply.relay(answer, head)
         except LmxdError as error:
             return reply.fail(error)
@@ -55,7 +56,7 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def asked(
-        self, wish: Wish, call: Call, told: Callable[[Standing], None], wait: float | None
+        self, wish: Wish, call: Call, told: Callable[[Standing], None] = lambda _: None
     ) -> AsyncIterator[tuple[Exchange, Head]]:
         """An instance's answer, of which the head has come; its lease lasts as long as the block.
 
@@ -65,26 +66,32 @@ class Serving:
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
-                async with self._pool.lease(wish, told, wait) as held:
+                async with self._leases.lease(wish, told) as lease:
                     served.leased()
-                    told(Standing(state="served", instances=(held.lease.instance,)))
+                    told(Standing(state="served", instances=(lease.instance,)))
                     try:
-                        answer = await exchange(held.lease, call)
+                        answer = await exchange(lease, call)
                     except Unreachable:
-                        held.spent = True
                         continue
                     with contextlib.closing(answer):
-                        try:
-                            head = await answer.head()
-                        except LmxdError:
-                            held.spent = True  # nobody else is sent there
-                            raise
+                        head = await answer.head()
                         served.status = head.status
                         yield answer, head
                         return
             raise Unreachable(wish.model, "no instance of it could be reached")
 
-    def patience(self, request: web.Request) -> float | None:
+    def wish(self, request: web.Request, model: str, ctx: int | None = None) -> Wish:
+        """For whoever it is who asks."""
+        caller = request[CALLER]
+        user = None if caller is ANYBODY else caller.name
+        return Wish(model=model, ctx=ctx, user=user, wait=self._patience(request))
+
+    async def load(self, wish: Wish) -> None:
+        """Have it started, and ask it nothing."""
+        async with self._leases.lease(wish, lambda _: None):
+            pass
+
+    def _patience(self, request: web.Request) -> float | None:
         """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
         found = _PREFER.search(request.headers.get("Prefer", ""))
         if found is None:

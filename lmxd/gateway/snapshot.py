@@ -15,8 +15,8 @@ _LARGEST: Final = 6
 Named = Callable[[int], str]
 
 
-def user(uid: int) -> str:
-    """Its name, where it has one."""
+def name(uid: int) -> str:
+    """A user's, where it has one."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -28,10 +28,10 @@ def snapshot(
     owners: Sequence[o.Why],
     instances: Sequence[b.Instance],
     tickets: Sequence[b.Ticket],
-    named: Named = user,
+    named: Named = name,
 ) -> dict[str, Any]:
     """Bytes are ``int`` bytes, times seconds."""
-    users = {i.instance: sorted({named(x.uid) for x in i.leases if x.uid is not None}) for i in instances}
+    users = {i.instance: sorted({_whose(x, named) for x in i.leases if x.uid is not None}) for i in instances}
     models = {i.instance: i.model for i in instances}
     return {
         "version": status.version,
@@ -119,7 +119,7 @@ def _ticket(t: b.Ticket, named: Named) -> dict[str, Any]:
     return {
         "ticket": t.ticket,
         "model": t.model,
-        "user": None if t.uid is None else named(t.uid),
+        "user": _whose(t, named) or None,
         "position": t.position,
         "bytes": t.bytes,
         "waited": t.waited,
@@ -128,6 +128,11 @@ def _ticket(t: b.Ticket, named: Named) -> dict[str, Any]:
         "waits_for": t.waits_for,
         "why": [_why(s) for s in t.shortfalls],
     }
+
+
+def _whose(x: b.LeaseInfo | b.Ticket, named: Named) -> str:
+    """Who has it, and whom for where that is somebody else. Nobody's business: nothing."""
+    return "" if x.uid is None else f"{x.user} ({named(x.uid)})" if x.user else named(x.uid)
 
 
 def _why(s: m.Shortfall) -> dict[str, Any]:

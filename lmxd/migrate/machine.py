@@ -64,7 +64,7 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     text += [*_gpus(), "", *_engine(found.left), ""]
     text += [
         "admission_control:",
-        "  queue_depth: 5        # requests that may wait; the next one is refused",
+        "  queue_depth: 512      # requests that may wait; the next one is refused",
         "",
         "# OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway",
         "#gateway:",

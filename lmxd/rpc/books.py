@@ -39,6 +39,7 @@ class LeaseInfo(Result):
     lease: str | None = None
     uid: int | None = None
     pid: int | None = None
+    user: str | None = Field(None, description="whom it is for, where one process asks for several users")
     hold: str | None = None
     age: float | None = None
     expires_in: float | None = None

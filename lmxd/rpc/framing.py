@@ -32,6 +32,11 @@ class Call:
     params: dict[str, Any]
     wants_answer: bool
 
+    @property
+    def name(self) -> str:
+        """Of the method, without the prefix that may be left out."""
+        return self.method.removeprefix("lmxd.")
+
 
 @dataclass(frozen=True, slots=True)
 class Malformed:

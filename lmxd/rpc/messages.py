@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PROTOCOL = "1.0"
 
@@ -70,7 +70,11 @@ class RequestParams(Wish, Terms):
     max_instances: int | None = Field(
         None, ge=1, le=1024, description="start another instance only while fewer of the model run; by default always"
     )
-    user: Name | None = Field(None, description="whom it is for, where one process asks for several users")
+    user: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._@+-]{1,64}$",
+        description="whom it is for, where one process asks for several users (the gateway, administrators)",
+    )
 
 
 class LeaseParams(Params):
@@ -81,8 +85,19 @@ class RenewParams(LeaseParams):
     ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
 
 
-class TicketParams(Params):
-    ticket: Name
+class CancelParams(Params):
+    """Either."""
+
+    ticket: Name | None = Field(None, description="the request's, as lmxd.progress says it")
+    request: int | str | None = Field(
+        None, description="the id of its call on this connection, whatever has become of it by now"
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> CancelParams:
+        if (self.ticket is None) == (self.request is None):
+            raise ValueError("give either ticket or request")
+        return self
 
 
 class InstanceParams(Params):
@@ -141,7 +156,8 @@ class Renewed(Result):
 
 
 class Cancelled(Result):
-    ticket: str
+    ticket: str | None = None
+    request: int | str | None = None
 
 
 class Holder(Result):

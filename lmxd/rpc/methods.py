@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmxd.rpc import books as b
 from lmxd.rpc import estimates as es
 from lmxd.rpc import explanations as x
@@ -16,7 +18,7 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "request": (m.RequestParams, m.Granted, "ask for a lease; answered when it is granted or refused"),
     "release": (m.LeaseParams, m.Released, "end a lease"),
     "renew": (m.RenewParams, m.Renewed, "keep a lease alive: restarts its TTL and its instance's idle clock"),
-    "cancel": (m.TicketParams, m.Cancelled, "take a waiting request out of the queue"),
+    "cancel": (m.CancelParams, m.Cancelled, "take a waiting request out of the queue, by its ticket or by its call"),
     "status": (m.Nothing, b.Status, "the daemon and its devices at a glance"),
     "devices": (m.Nothing, b.Devices, "bytes by device, measured now"),
     "hold": (h.HoldParams, h.Held, "a lease of bytes for a process of one's own"),
@@ -40,6 +42,8 @@ METHODS: dict[str, tuple[type[m.Params], type[m.Result], str]] = {
     "watch": (m.Nothing, m.Watching, "from now on, notify of everything that is decided"),
 }
 """Method -> parameters, result, one line. On the wire each is ``lmxd.NAME``; the prefix may be left out."""
+QUEUED: Final = frozenset(("request", "hold"))
+"""Those that may wait in the queue, and give a lease."""
 
 NOTIFICATIONS: dict[str, type[m.Result]] = {
     "lmxd.progress": n.Progress,

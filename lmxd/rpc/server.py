@@ -6,22 +6,30 @@ import asyncio
 import itertools
 import logging
 import select
-from collections import Counter
-from collections.abc import Awaitable
-from typing import Any, Protocol, cast
+from collections import Counter, deque
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol, cast
 
 from pydantic import BaseModel, ValidationError
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.messages import Params
-from lmxd.rpc.methods import METHODS
+from lmxd.rpc.methods import METHODS, QUEUED
 from lmxd.rpc.peer import Peer, peer_of
 
 MAX_CONNECTIONS = 4096
 MAX_CONNECTIONS_PER_UID = 2048
 MAX_IN_FLIGHT = 32
+"""Calls of a connection that are worked on at once. Those beyond are not read before one of these is answered."""
+MAX_ON_THEIR_WAY = 256
+"""The same for requests and holds on their way to the queue; those that wait in it are bounded by it."""
 MAX_UNREAD = 256 * 1024
+"""Bytes of answers, beyond which no calls are read."""
+PATIENCE = 5.0
+"""Seconds that a client has to read them."""
+_MOST_UNREAD: Final = 64 * MAX_UNREAD
 _HALF_CLOSED_CHECK = 0.5
 
 log = logging.getLogger(__name__)
@@ -93,7 +101,13 @@ class Connection(asyncio.Protocol):
         self.open = False
         self._listener = listener
         self._framer = framing.Framer()
+        self._lines: deque[bytes] = deque()
+        """Frames that nobody works on yet; while there are any, no more are read."""
+        self._paused = False
         self._calls: dict[asyncio.Task[None], framing.Call] = {}
+        self._busy: Counter[bool] = Counter()
+        """How many of them are worked on: those that are for the queue, and others."""
+        self._unread: asyncio.TimerHandle | None = None
         self._half_closed: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -107,30 +121,36 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            lines = self._framer.feed(data)
+            self._lines += self._framer.feed(data)
         except framing.FrameTooLong:
             self._refuse_and_close(framing.INVALID_REQUEST, f"a frame is longer than {framing.MAX_FRAME} bytes")
             return
-        for line in lines:
-            if self.open:
-                self._take(framing.understand(line))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Take what was sent, as long as there are hands for it; read on when all of it is taken."""
+        while self.open and self._lines and self._has_hands:
+            self._take(framing.understand(self._lines.popleft()))
+        if bool(self._lines) != self._paused and not self._transport.is_closing():
+            self._paused = bool(self._lines)
+            (self._transport.pause_reading if self._paused else self._transport.resume_reading)()
+
+    @property
+    def _has_hands(self) -> bool:
+        return self._unread is None and self._busy[False] < MAX_IN_FLIGHT and self._busy[True] < MAX_ON_THEIR_WAY
 
     def _take(self, frame: framing.Call | framing.Malformed) -> None:
         if isinstance(frame, framing.Malformed):
             self.send(framing.error(frame.id, frame.code, frame.message, {"code": "invalid_request"}))
             return
-        if len(self._calls) >= MAX_IN_FLIGHT:
-            message = f"{MAX_IN_FLIGHT} calls are in flight on this connection already"
-            self.send(framing.error(frame.id, framing.REFUSED, message, {"code": "too_many"}))
-            return
         task = asyncio.get_running_loop().create_task(self._answer(frame))
         self._calls[task] = frame
+        self._busy[frame.name in QUEUED] += 1
         task.add_done_callback(self._answered)
 
     async def _answer(self, call: framing.Call) -> None:
         try:
-            name = call.method.removeprefix("lmxd.")
-            if name not in METHODS:
+            if call.name not in METHODS:
                 answer = framing.error(
                     call.id,
                     framing.METHOD_NOT_FOUND,
@@ -138,8 +158,8 @@ class Connection(asyncio.Protocol):
                     {"code": "unknown_method"},
                 )
             else:
-                params = METHODS[name][0].model_validate(call.params)
-                value = await self._listener.service.call(self, call.id, name, params)
+                params = METHODS[call.name][0].model_validate(call.params)
+                value = await self._listener.service.call(self, call.id, call.name, params)
                 answer = framing.result(call.id, value.model_dump(mode="json"))
         except ValidationError as error:
             message = "; ".join(_problem(e) for e in error.errors())
@@ -147,6 +167,8 @@ class Connection(asyncio.Protocol):
         except LmxdError as error:
             data = {"code": error.code, "remedy": error.remedy, **error.data}
             answer = framing.error(call.id, framing.REFUSED, error.message, data)
+        except asyncio.CancelledError:
+            answer = framing.error(call.id, framing.REFUSED, "the client withdrew it", {"code": "cancelled"})
         except Exception:
             log.exception("%s failed", call.method)
             message = "lmxd failed at this: see its log"
@@ -155,13 +177,31 @@ class Connection(asyncio.Protocol):
             self.send(answer)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
-        self._calls.pop(task, None)
+        self._busy[self._calls.pop(task).name in QUEUED] -= 1
+        self._advance()
         if self._half_closed and not self._calls and not self._listener.service.keeps(self):
             self._transport.close()
 
     def calls(self) -> list[asyncio.Task[None]]:
         """Those in flight."""
         return list(self._calls)
+
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        """While a call waits in the queue, nobody works on it."""
+        self._busy[True] -= 1
+        self._advance()
+        try:
+            yield
+        finally:
+            self._busy[True] += 1
+
+    def withdraw(self, id: framing.Id) -> list[asyncio.Task[None]]:
+        """Cancel a request or hold that has not been answered, by the id of its call."""
+        found = [task for task, call in self._calls.items() if call.id == id and call.name in QUEUED]
+        for task in found:
+            task.cancel()
+        return found
 
     def close(self) -> None:
         """What was written to it still goes out."""
@@ -170,18 +210,30 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(data)
+            if self._unread is not None and self._transport.get_write_buffer_size() > _MOST_UNREAD:
+                self._cut_off()
 
     def notify(self, method: str, params: BaseModel) -> None:
         self.send(framing.notification(method, params.model_dump(mode="json")))
 
     def pause_writing(self) -> None:
-        """A client that does not read is cut off, rather than told half of what happens."""
+        self._unread = asyncio.get_running_loop().call_later(PATIENCE, self._cut_off)
+
+    def resume_writing(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        self._advance()
+
+    def _cut_off(self) -> None:
+        """A client that does not read, rather than tell it half of what happens."""
         log.warning("uid %d pid %d does not read its answers: cut off", self.peer.uid, self.peer.pid)
         self._transport.abort()
 
     def eof_received(self) -> bool:
         """The client will send nothing more, like socat at the end of its input; it may still read."""
-        self._check_half_closed()
+        if self._half_closed is None:
+            self._check_half_closed()
         return True
 
     def _check_half_closed(self) -> None:
@@ -190,7 +242,7 @@ class Connection(asyncio.Protocol):
         poller = select.poll()
         poller.register(self._transport.get_extra_info("socket").fileno(), 0)
         gone = any(event & select.POLLHUP for _, event in poller.poll(0))
-        if gone or not (self._calls or self._listener.service.keeps(self)):
+        if gone or not (self._calls or self._lines or self._listener.service.keeps(self)):
             self._transport.close()
             return
         loop = asyncio.get_running_loop()
@@ -198,8 +250,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.open = False
-        if self._half_closed:
-            self._half_closed.cancel()
+        for timer in filter(None, (self._half_closed, self._unread)):
+            timer.cancel()
         self._listener.forget(self)
         for task in list(self._calls):
             task.cancel()

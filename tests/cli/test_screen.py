@@ -107,6 +107,22 @@ def test_the_screen_names_devices_instances_and_the_queue() -> None:
         assert word in text
 
 
+def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None:
+    """What others chose is shown as it is: neither as markup, nor beyond the edge."""
+    figures: dict[str, Any] = {"uid": 990, "bytes": GIB, "waited": 3}
+    tickets = [
+        b.Ticket(ticket="t-1", model="llama-3.1-8b", user="anna", position=1, waits_for=["a#1"], **figures),
+        b.Ticket(ticket="t-2", model="[red]b", user="x" * 64, position=2, **figures),
+        b.Ticket(ticket="t-3", model="b", position=3, **figures),
+    ]
+    lines = drawn(Seen(status=status(), owners=[why()], instances=[], tickets=tickets)).splitlines()
+    shown = {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in "123"}
+    assert "anna/990" in shown["1"]
+    assert "[red]b" in shown["2"]
+    assert " 990 " in shown["3"]
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None:
     seen = Seen(status=status(), owners=[why()], instances=[instance()], tickets=[])

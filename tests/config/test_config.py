@@ -46,7 +46,7 @@ def test_the_form_that_users_have_seen_in_print_loads_as_it_stands() -> None:
 def test_everything_has_a_default(text: str) -> None:
     config = parse(text, "test")
     assert config.gpu.wanted() is None
-    assert config.admission_control.queue_depth == 5
+    assert config.admission_control.queue_depth == 512
 
 
 def test_the_shipped_file_shows_the_defaults() -> None:

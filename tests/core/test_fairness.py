@@ -74,6 +74,40 @@ def test_a_share_delays_by_no_more_than_fairness() -> None:
     assert world.waiting() == [hog, other], "30 s of waiting are more than 20 s of fairness"
 
 
+def test_those_for_whom_one_uid_asks_share_fairly() -> None:
+    """Two keys of the gateway: the one that used more stands behind the one that used less."""
+    world = World(fairness=60.0)
+    world.ask("a", 20, uid=1, user="anna")
+    world.ready("a#1")
+    hog = world.ask("b", 20, uid=1, user="anna")
+    world.tick(30)
+    other = world.ask("c", 20, uid=1, user="ben")
+    world.tick(1.1)
+    assert world.waiting() == [other, hog], "it asked 30 s later, but ben had nothing yet"
+
+
+def test_those_for_whom_one_uid_asks_have_its_quotas_together() -> None:
+    world = World(quotas={1: Quota(max_leases=1, max_waiting=1)})
+    first = world.ask("a", 8, uid=1, user="anna")
+    world.ready("a#1")
+    over = world.ask("b", 8, uid=1, user="ben")
+    third = world.ask("c", 8, uid=1, user="cora")
+    assert world.refused() == {third: "too_many_waiting"}
+    assert world.waiting() == [over], "there is room, but its uid has a lease"
+    world.release(first)
+    assert world.started()[-1] == "b#1"
+
+
+def test_who_has_waited_and_left_is_forgotten() -> None:
+    world = World()
+    world.ask("a", 20, uid=1, user="anna")
+    world.ask("b", 20, uid=1, user="ben", connection=9)
+    assert (1, "ben") in world.state.shares.by_user
+    world.happen(e.ClientLeft(at=world.now, connection=9))
+    world.state.shares.settle(world.now, world.state.policy)
+    assert set(world.state.shares.by_user) == {(1, "anna")}
+
+
 def test_weights_make_the_same_use_count_less() -> None:
     world = World({"gpu": Gpu(capacity=40 * GIB)}, fairness=60.0, quotas={1: Quota(weight=4.0)})
     world.ask("a", 20, uid=1)
@@ -94,10 +128,10 @@ def test_use_is_forgotten_by_halves() -> None:
     world.ready("a#1")
     world.pass_time(10)
     world.release(ticket)
-    share = world.state.shares.of(1, world.now)
-    before = share.use
-    world.state.shares.of(1, world.now).settle(world.now + 10, 10.0)
-    assert share.use == pytest.approx(before / 2)
+    had = world.state.shares.by_user[1, ""]
+    before = had.use
+    had.settle(world.now + 10, 10.0)
+    assert had.use == pytest.approx(before / 2)
 
 
 @pytest.mark.parametrize("quota", [Quota(max_leases=1), Quota(max_bytes=10 * GIB)])
@@ -230,7 +264,7 @@ def test_a_client_that_dies_leaves_nothing_of_its_request() -> None:
     world.ask("b", 20, uid=1, connection=9, deadline=900, wait=800)
     world.happen(e.ClientLeft(at=world.now, connection=9))
     assert world.waiting() == []
-    assert world.state.shares.of(1, world.now).waiting == 0
+    assert world.state.shares.by_uid[1].waiting == 0
     assert world.ask("c", 20, uid=1) in world.waiting()
     assert not any(isinstance(x, d.RefuseLease) for x in world.tick(900)), "and none of its alarms goes off"
 

@@ -131,6 +131,7 @@ class World:
         idle_timeout: float = 300.0,
         variant: str = "v",
         uid: int = 1000,
+        user: str = "",
         gids: tuple[int, ...] = (),
         share: bool = True,
         external: bool = False,
@@ -150,7 +151,9 @@ class World:
                 at=self.now,
                 ticket=ticket,
                 lease=f"l{number}",
-                owner=Owner(uid=uid, pid=number, connection=number if connection is None else connection, gids=gids),
+                owner=Owner(
+                    uid=uid, pid=number, connection=number if connection is None else connection, gids=gids, user=user
+                ),
                 ask=Ask(
                     profile=model,
                     variant=variant,
@@ -162,8 +165,8 @@ class World:
                     pin=pin,
                     idle_timeout=idle_timeout,
                     share=share,
-                    external=external,
                     max_instances=max_instances,
+                    external=external,
                 ),
                 hold=hold,
                 ttl=ttl,

@@ -22,7 +22,7 @@ from lmxd.rpc import server
 from lmxd.rpc.peer import Peer
 
 HALF = {"estimated_memory_gb": 0.4, "slots": 2}
-ANNA, BEN, CHIEF, STRANGER = 2001, 2002, 2003, 2004
+ANNA, BEN, CHIEF, STRANGER, GATEWAY = 2001, 2002, 2003, 2004, 2005
 MEMBERS, ADMINS, STUDENTS = 3001, 3002, 3003
 Become = Callable[..., None]
 
@@ -140,6 +140,35 @@ async def test_of_other_users_requests_only_place_and_bytes_are_seen(tmp_path: P
                 with pytest.raises(LmxdError, match="belongs to another user"):
                     await ben.cancel(name)
             third.cancel()
+
+
+async def test_only_the_gateway_and_administrators_say_whom_they_ask_for(tmp_path: Path, become: Become) -> None:
+    async with house(tmp_path).open() as h:
+        async with h.client() as own:
+            assert await (await own.request("a", user="anna")).release() is None, "a daemon of one's own"
+        system_wide(h)
+        h.daemon.access._gateway = GATEWAY
+        for uid, group in ((GATEWAY, MEMBERS), (CHIEF, ADMINS), (0, 0)):
+            become(uid, group)
+            async with h.client() as asking:
+                await asking.request("a", user="anna")
+                (instance,) = (await asking.instances()).instances
+                assert [(x.uid, x.user) for x in instance.leases] == [(uid, "anna")]
+            await h.until(lambda: not h.state.leases)
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            with pytest.raises(LmxdError, match=f"uid {ANNA} may not ask for ben") as refused:
+                await anna.request("a", user="ben")
+            assert refused.value.code == "not_permitted"
+            assert (await anna.request("a")).instance == "a#1"
+
+
+@pytest.mark.parametrize("user", ["", "two words", "a\n", "\x1b[31m", "x" * 65, "<b>", "[red]"])
+async def test_whom_one_asks_for_has_a_plain_name(tmp_path: Path, user: str) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("a", user=user)
+        assert refused.value.code == "invalid_params"
 
 
 async def test_the_members_of_a_group_share_its_quota(tmp_path: Path, become: Become) -> None:

@@ -17,7 +17,7 @@ from lmxd.config.schema import GatewayConfig
 from lmxd.gateway import keys
 from lmxd.gateway.app import BOARD, runner
 from lmxd.gateway.door import Door
-from lmxd.gateway.pool import Pool
+from lmxd.gateway.leases import Leases
 
 
 class Front:
@@ -32,16 +32,15 @@ class Front:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Front]:
         config = self.config
-        pool = self.pool = Pool(self.house.where.socket, instances=config.instances, linger=config.linger)
-        async with pool:
-            running = runner(config, pool, Door(config))
+        async with Leases(self.house.where.socket, instances=config.instances) as self.leases:
+            running = runner(config, self.leases, Door(config))
             await running.setup()
             site = web.TCPSite(running, "127.0.0.1", 0)
             await site.start()
             self.board = running.app[BOARD]
             self.url = f"http://127.0.0.1:{running.addresses[0][1]}"
             try:
-                async with aiohttp.ClientSession(self.url) as self.session:
+                async with aiohttp.ClientSession(self.url, connector=aiohttp.TCPConnector(limit=0)) as self.session:
                     yield self
             finally:
                 await running.cleanup()

@@ -23,13 +23,14 @@ def house(tmp_path: Path, **models: Any) -> House:
     return House(tmp_path, FakeNvml(card()), models=models or {"a": ONE, "b": ONE})
 
 
-async def test_a_model_is_started_on_demand_and_its_lease_serves_the_next(tmp_path: Path) -> None:
+async def test_a_model_is_started_on_demand_and_each_request_has_a_lease_of_its_own(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         first, second = await front.chat("a"), await front.chat("a")
         assert (first.status, second.status) == (200, 200)
         assert json.loads(first.text)["choices"] == json.loads(second.text)["choices"]
         assert list(front.house.phases()) == ["a#1"]
-        assert len(front.house.state.leases) == 1
+        assert front.house.state.counts["asked"] == 2
+        await front.until(lambda: not front.house.state.leases)
 
 
 async def test_the_body_goes_to_the_instance_as_it_came(tmp_path: Path) -> None:
@@ -65,8 +66,8 @@ async def test_a_stream_is_relayed_as_it_comes(tmp_path: Path) -> None:
         assert rest.count('"delta"') == 4
 
 
-async def test_a_lease_that_nobody_uses_is_given_back(tmp_path: Path) -> None:
-    async with opened(house(tmp_path), linger=0) as front:
+async def test_a_lease_ends_with_its_request_and_its_instance_stays(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
         await front.chat("a")
         await front.until(lambda: not front.house.state.leases)
         assert front.house.phases() == {"a#1": "ready"}
@@ -151,7 +152,7 @@ async def test_who_does_not_want_to_wait_is_told_when_to_come_again(tmp_path: Pa
         assert refused.status == 429
         assert int(refused.headers["Retry-After"]) >= 1
         error = json.loads(refused.text)["error"]
-        assert error["code"] == "wait_expired"
+        assert error["code"] == "no_capacity"
         assert "a#1" in error["message"]
         await front.until(lambda: not front.house.state.queue)
 
@@ -289,14 +290,13 @@ async def test_a_path_that_there_is_not(tmp_path: Path) -> None:
         assert (await front.ask("/v1/chat/completions", method="GET")).status == 405
 
 
-async def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmxd.gateway.pool._MOST", 2)
+async def test_the_queue_has_an_end(tmp_path: Path) -> None:
     model(tmp_path, "a", token_seconds=0.05)
-    async with opened(house(tmp_path)) as front, front.stream("a", 60) as answer:
+    here = House(tmp_path, FakeNvml(card()), models={"a": ONE}, admission_control={"queue_depth": 2})
+    async with opened(here) as front, front.stream("a", 60) as answer:
         await read_until(answer, "data:")
         waiting = [asyncio.create_task(front.chat("a")) for _ in range(2)]
-        while len(next(iter(front.pool._lines.values())).waiters) < 2:
-            await asyncio.sleep(0.01)
+        await front.until(lambda: len(front.house.state.queue) == 2)
         refused = await front.chat("a")
         assert (refused.status, json.loads(refused.text)["error"]["code"]) == (429, "queue_full")
         await answer.text()

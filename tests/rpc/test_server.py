@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing, server
+from lmxd.rpc import messages as m
 from lmxd.rpc.methods import METHODS
-from lmxd.rpc.peer import peer_of
+from lmxd.rpc.peer import Peer, peer_of
 
 SECTIONS: dict[str, Any] = {
     "gpu": {"device": "host", "max_memory_gb": 1},
@@ -144,13 +145,87 @@ async def test_a_frame_beyond_the_limit_ends_it(tmp_path: Path) -> None:
         await h.until(lambda: not h.daemon.listener.connections)
 
 
-async def test_too_many_calls_in_flight(tmp_path: Path) -> None:
-    async with House(tmp_path, admission_control={"queue_depth": 100}, **SECTIONS).open() as h, Raw(h) as raw:
-        for id in range(server.MAX_IN_FLIGHT + 1):
-            raw.send({"jsonrpc": "2.0", "id": id, "method": "request", "params": {"model": "b"}})
-        while "error" not in (answer := await raw.receive()):
-            pass
-        assert (answer["id"], answer["error"]["data"]["code"]) == (server.MAX_IN_FLIGHT, "too_many")
+class Busy:
+    """A service at which every call takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.calls: list[asyncio.Future[m.Result]] = []
+        self.most = 0
+
+    async def call(self, connection: server.Connection, id: framing.Id, method: str, params: m.Params) -> m.Result:
+        done = asyncio.get_running_loop().create_future()
+        self.calls.append(done)
+        self.most = max(self.most, sum(not x.done() for x in self.calls))
+        return await done
+
+    def admits(self, peer: Peer) -> bool:
+        return True
+
+    def keeps(self, connection: server.Connection) -> bool:
+        return False
+
+    def left(self, connection: server.Connection) -> None:
+        pass
+
+    def answer(self, number: int) -> None:
+        self.calls[number].set_result(m.Released(lease=str(number)))
+
+
+@pytest.mark.parametrize(("method", "most"), [("status", server.MAX_IN_FLIGHT), ("request", server.MAX_ON_THEIR_WAY)])
+async def test_so_many_calls_are_worked_on_at_once_and_the_others_in_turn(
+    tmp_path: Path, method: str, most: int
+) -> None:
+    service, count = Busy(), most + 5
+    listening = await asyncio.get_running_loop().create_unix_server(server.Listener(service), tmp_path / "s")
+    async with listening:
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        for id in range(count):
+            params = {"model": "a"} if method == "request" else {}
+            writer.write(json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode() + b"\n")
+        writer.write_eof()
+        answered = []
+        for number in range(count):
+            while len(service.calls) < min(count, most + number):
+                await asyncio.sleep(0)
+            service.answer(number)
+            answered.append(json.loads(await reader.readline())["id"])
+        assert answered == list(range(count))
+        assert service.most == most
+        assert await reader.read() == b"", "it had shut its end down, and all is said"
+        writer.close()
+
+
+async def test_requests_that_wait_are_bounded_by_the_queue(tmp_path: Path) -> None:
+    """And none of them keeps a connection's other calls from being answered."""
+    depth = server.MAX_ON_THEIR_WAY + 50
+    async with House(tmp_path, admission_control={"queue_depth": depth}, **SECTIONS).open() as h, Raw(h) as raw:
+        for id in range(depth + 10):
+            raw.send({"jsonrpc": "2.0", "id": id, "method": "request", "params": {"model": "b", "exclusive": True}})
+        raw.send({"jsonrpc": "2.0", "id": "last", "method": "queue"})
+        said: dict[Any, Any] = {}
+        while "last" not in said or len(said) < 11:
+            answer = await raw.receive()
+            if "id" in answer:
+                said[answer["id"]] = answer
+        refused = {id for id, x in said.items() if "error" in x and x["error"]["data"]["code"] == "queue_full"}
+        assert refused == set(range(depth + 1, depth + 10)), "the first has the room, those after it the queue"
+        assert len(h.state.queue) == depth
+
+
+async def test_a_request_is_withdrawn_by_the_id_of_its_call(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw, h.client() as other:
+        await other.request("b")
+        raw.send({"jsonrpc": "2.0", "id": 7, "method": "request", "params": {"model": "b", "exclusive": True}})
+        assert (await raw.receive())["params"]["request"] == 7
+        raw.send({"jsonrpc": "2.0", "id": 8, "method": "cancel", "params": {"request": 7}})
+        first, second = await raw.receive(), await raw.receive()
+        assert (first["id"], first["error"]["data"]["code"]) == (7, "cancelled")
+        assert (second["id"], second["result"]["request"]) == (8, 7)
+        assert not h.state.tickets
+        again = await raw.ask("cancel", request=7)
+        assert again["error"]["data"]["code"] == "unknown_ticket"
+        for neither in ({}, {"request": 7, "ticket": "t"}):
+            assert "either" in (await raw.ask("cancel", **neither))["error"]["message"]
 
 
 async def test_too_many_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,15 +241,39 @@ async def test_too_many_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert (await third.ask("status"))["result"]
 
 
-async def test_a_slow_reader_is_cut_off(tmp_path: Path) -> None:
+def flood(raw: Raw) -> None:
+    """Many calls with long answers, of which none is read."""
+    raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    for id in range(100):
+        raw.send({"jsonrpc": "2.0", "id": id, "method": "describe"})
+
+
+async def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.1)
     async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
-        raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        for id in range(2000):
-            raw.send({"jsonrpc": "2.0", "id": id, "method": "describe"})
-            await asyncio.sleep(0)
-            if id and not h.daemon.listener.connections:
-                return
+        assert (await raw.ask("status"))["result"]
+        flood(raw)
         await h.until(lambda: not h.daemon.listener.connections)
+
+
+async def test_who_leaves_too_much_unread_is_cut_off_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_MOST_UNREAD", server.MAX_UNREAD)
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        assert (await raw.ask("status"))["result"]
+        flood(raw)
+        await h.until(lambda: not h.daemon.listener.connections, server.PATIENCE / 2)
+
+
+async def test_who_reads_late_is_answered_all_the_same(tmp_path: Path) -> None:
+    """Its calls wait meanwhile: what it has not read stays within bounds."""
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        assert (await raw.ask("status"))["result"]
+        [connection] = h.daemon.listener.connections.values()
+        flood(raw)
+        await h.until(lambda: connection._unread is not None and not connection._calls)
+        assert connection._lines
+        raw.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        assert [(await raw.receive())["id"] for _ in range(100)] == list(range(100))
 
 
 async def test_watchers_see_what_is_decided_and_no_keys(tmp_path: Path) -> None:

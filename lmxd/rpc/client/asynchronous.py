@@ -31,6 +31,7 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
+from lmxd.rpc.methods import QUEUED
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -67,12 +68,13 @@ class AsyncClient:
         self._notified = on_notification
         self._patience = patience
         self._held: set[str] = set()
-        self._turn = asyncio.Lock()
         self._connections = 0
         self._returning: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._progress: dict[int, OnProgress] = {}
+        self._withdrawn: set[int] = set()
+        """Calls whose callers were cancelled, and that the daemon has not answered yet."""
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -94,23 +96,29 @@ class AsyncClient:
         with suppress(OSError):
             await self._writer.wait_closed()
 
+    def _return(self, lost: int) -> asyncio.Task[None]:
+        """Find the daemon again, once for all whose connection is lost; it goes on whoever of them is cancelled."""
+        if self._returning is None or self._returning.done():
+            self._returning = asyncio.create_task(self._reconnect(lost))
+            self._returning.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._returning
+
     async def _reconnect(self, lost: int) -> None:
-        """Once for all whose connection, the one of that number, is lost. Leases it held are taken up again."""
-        async with self._turn:
-            if self._connections != lost:
-                return
+        """Leases that the connection of that number held are taken up again."""
+        if self._connections != lost:
+            return
+        deadline = time.monotonic() + self._patience
+        while True:
             self._writer.close()
-            deadline = time.monotonic() + self._patience
-            while True:
-                try:
-                    await self._connect()
-                    break
-                except LmxdError as error:
-                    if error.code != "daemon_unavailable" or time.monotonic() > deadline:
-                        raise
-                await asyncio.sleep(PAUSE)
-            for lease in sorted(self._held):
-                await self._take_up(lease)
+            try:
+                await self._connect()
+                for lease in sorted(self._held):
+                    await self._take_up(lease)
+                return
+            except LmxdError as error:  # a dying daemon may still have taken the new connection
+                if error.code != "daemon_unavailable" or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(PAUSE)
 
     async def _take_up(self, lease: str) -> None:
         try:
@@ -122,7 +130,7 @@ class AsyncClient:
                 self._notified("lmxd.lease_ended", ended)
 
     async def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
-        """One call; see ``Client.call``. Cancelling the task cancels the wait, not the request: close to end that."""
+        """One call; see ``Client.call``. A request whose task is cancelled is withdrawn: no lease of it is left."""
         params = repeatable(method, params)
         lost_at: float | None = None
         while True:
@@ -133,7 +141,7 @@ class AsyncClient:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at >= self._patience:
                     raise
-            await self._reconnect(connection)
+            await asyncio.shield(self._return(connection))
 
     async def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
         id = next(self._ids)
@@ -145,6 +153,10 @@ class AsyncClient:
             if self._task.done():
                 raise ConnectionLost
             message = await future
+        except asyncio.CancelledError:
+            if method in QUEUED:
+                self._withdraw(id, future)
+            raise
         finally:
             self._waiting.pop(id, None)
             self._progress.pop(id, None)
@@ -152,25 +164,38 @@ class AsyncClient:
             raise failure(message["error"])
         return result.model_validate(message["result"])
 
+    def _withdraw(self, id: int, future: asyncio.Future[dict[str, Any]]) -> None:
+        """Its caller wants it no longer. With its connection, if that is lost, it has ended already."""
+        if future.done() and not future.cancelled():
+            if future.exception() is None:
+                self._give_back(future.result())
+        elif not self._task.done():
+            self._withdrawn.add(id)
+            self._writer.write(frame(next(self._ids), "cancel", {"request": id}))
+
+    def _give_back(self, message: dict[str, Any]) -> None:
+        """What was granted to somebody who does not wait for it any more."""
+        if lease := message.get("result", {}).get("lease"):
+            self._writer.write(frame(next(self._ids), "release", {"lease": lease}))
+
     async def _read(self, connection: int) -> None:
         try:
             with suppress(OSError, ValueError):
                 while line := await self._reader.readline():
                     self._take(json.loads(line))
         finally:  # whichever end closed it, nobody waits any longer
+            self._withdrawn.clear()
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(ConnectionLost())
             if self._held and self._patience:
-                self._returning = asyncio.create_task(self._return(connection))
-
-    async def _return(self, connection: int) -> None:
-        """Nobody calls just now, but there are leases to be kept."""
-        with suppress(LmxdError):  # the next call will say it
-            await self._reconnect(connection)
+                self._return(connection)  # nobody calls just now, but there are leases to be kept
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:
+            if message.get("id") in self._withdrawn:
+                self._withdrawn.discard(message["id"])
+                self._give_back(message)
             future = self._waiting.get(message.get("id") or 0)
             if future and not future.done():
                 future.set_result(message)
@@ -197,6 +222,8 @@ class AsyncClient:
         exclusive: bool = False,
         cpu_spill: bool | None = None,
         deadline: float | None = None,
+        max_instances: int | None = None,
+        user: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease and wait for the answer; see ``Client.request``."""
@@ -214,6 +241,8 @@ class AsyncClient:
             exclusive=exclusive or None,
             cpu_spill=cpu_spill,
             deadline=deadline,
+            max_instances=max_instances,
+            user=user,
         )
         lease._client = self
         if hold == "connection":

@@ -19,7 +19,6 @@ from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
 from lmxd.rpc.client.wire import (
-    GRANTING,
     PATIENCE,
     PAUSE,
     ConnectionLost,
@@ -32,6 +31,7 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
+from lmxd.rpc.methods import QUEUED
 
 ANSWER_TIMEOUT = 30.0
 """Seconds within which an answer is wanted to everything but a request, which may wait in the queue."""
@@ -146,7 +146,7 @@ class Client:
 
     def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
         id = next(self._ids)
-        self._socket.settimeout(None if method in GRANTING else ANSWER_TIMEOUT)
+        self._socket.settimeout(None if method in QUEUED else ANSWER_TIMEOUT)
         try:
             self._socket.sendall(frame(id, method, params))
         except OSError as error:
@@ -198,6 +198,8 @@ class Client:
         exclusive: bool = False,
         cpu_spill: bool | None = None,
         deadline: float | None = None,
+        max_instances: int | None = None,
+        user: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Lease:
         """Ask for a lease and wait for the answer. LmxdError says why not, with the figures in ``data``."""
@@ -215,6 +217,8 @@ class Client:
             exclusive=exclusive or None,
             cpu_spill=cpu_spill,
             deadline=deadline,
+            max_instances=max_instances,
+            user=user,
         )
         lease._client = self
         if hold == "connection":

@@ -11,10 +11,9 @@ from typing import Any, Final
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc import notifications as n
+from lmxd.rpc.methods import QUEUED
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
-GRANTING: Final = ("request", "hold")
-"""Methods that wait in the queue, and give a lease."""
 PATIENCE: Final = 20.0
 """Seconds for which a client whose connection is lost looks for the daemon's return."""
 PAUSE: Final = 0.1
@@ -41,7 +40,7 @@ def unavailable(path: Path, error: OSError) -> LmxdError:
 
 def repeatable(method: str, params: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a call that may have to be made again: what is granted is not granted twice."""
-    return {"idempotency_key": secrets.token_hex(8)} | params if method in GRANTING else params
+    return {"idempotency_key": secrets.token_hex(8)} | params if method in QUEUED else params
 
 
 class ConnectionLost(LmxdError):

@@ -1,0 +1,34 @@
+"""Keys that were once: a file that still has one is read as before, with a warning that says what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+RETIRED: Final[Mapping[str, str]] = {
+    "gateway.linger": "each request has a lease of its own, and none is kept for the next: take it out",
+}
+"""Key, with its sections -> why it has no effect, and what to do."""
+
+
+def without_retired(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a file says without them, and a warning for each that was there."""
+    kept, warnings = dict(data), []
+    for key, instead in RETIRED.items():
+        if _take_out(kept, key.split(".")):
+            warnings.append(f"{key} has no effect any more: {instead}")
+    return kept, tuple(warnings)
+
+
+def _take_out(data: dict[str, Any], path: list[str]) -> bool:
+    """Whether it was there. The sections that it was in are copied, not changed."""
+    name, *rest = path
+    if not rest:
+        return data.pop(name, _ABSENT) is not _ABSENT
+    if not isinstance(data.get(name), dict):
+        return False
+    data[name] = dict(data[name])
+    return _take_out(data[name], rest)
+
+
+_ABSENT: Final = object()

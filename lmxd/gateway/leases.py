@@ -1,0 +1,93 @@
+"""Leases for requests: each asks lmxd for its own, has it as long as it is answered, and gives it back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.standing import Standing
+from lmxd.rpc.client import AsyncClient, AsyncLease
+
+_LOOK: Final = 5.0
+_RENEW: Final = 30.0
+"""Seconds between signs of life for a lease, whose engine may not show that it is busy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What a request is to have. ``ctx``: the context, where the usual one is not enough; ``user``: for whom;
+    ``wait``: the most seconds in the queue, not counting the start of an instance.
+    """
+
+    model: str
+    ctx: int | None = None
+    user: str | None = None
+    wait: float | None = None
+
+
+class Leases:
+    """``socket``: the daemon's. ``instances``: how many of a model may run at once for the requests here."""
+
+    def __init__(self, socket: Path, *, instances: int) -> None:
+        self.client = AsyncClient(socket)
+        self._instances = instances
+        self._renewed: dict[str, float] = {}
+        """When each was granted, or last renewed."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Leases:
+        await self.client.__aenter__()
+        self._in_background(self._keep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """With the connection all leases end."""
+        for task in self._tasks:
+            task.cancel()
+        await self.client.__aexit__()
+
+    @contextlib.asynccontextmanager
+    async def lease(self, wish: Wish, told: Callable[[Standing], None]) -> AsyncIterator[AsyncLease]:
+        """One lease, or an LmxdError of the daemon's. If its task is cancelled, it leaves the queue."""
+        lease = await self.client.request(
+            wish.model,
+            ctx=wish.ctx,
+            wait=wish.wait,
+            max_instances=self._instances,
+            user=wish.user,
+            on_progress=lambda progress: told(Standing.of(progress)),
+        )
+        self._renewed[lease.lease] = time.monotonic()
+        try:
+            yield lease
+        finally:
+            del self._renewed[lease.lease]
+            self._in_background(lease.release())
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            self.renew(time.monotonic())
+
+    def renew(self, now: float) -> None:
+        """Those that were not for a while."""
+        for lease in [lease for lease, last in self._renewed.items() if now - last >= _RENEW]:
+            self._renewed[lease] = now
+            self._in_background(self.client.renew(lease))
+
+    def _in_background(self, call: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(_quietly(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _quietly(call: Coroutine[Any, Any, object]) -> None:
+    """What came too late does not matter."""
+    with contextlib.suppress(LmxdError):
+        await call

@@ -1,0 +1,35 @@
+"""The models that there are, as lmxd said a moment ago."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from lmxd.errors import LmxdError
+from lmxd.rpc import books as b
+from lmxd.rpc.client import AsyncClient
+
+_FRESH: Final = 1.0
+
+
+class Models:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._asked: asyncio.Task[b.Models] | None = None
+        self._asked_at = float("-inf")
+
+    async def all(self) -> Sequence[b.Model]:
+        """Requests that come at the same time ask but once."""
+        now = time.monotonic()
+        if self._asked is None or now - self._asked_at >= _FRESH:
+            self._asked_at, self._asked = now, asyncio.get_running_loop().create_task(self._client.models())
+        return (await asyncio.shield(self._asked)).models
+
+    async def named(self, name: str, lists: str) -> b.Model:
+        """The one that a name or an alias means. LmxdError ``unknown_model``; ``lists``: where there is a list."""
+        for found in await self.all():
+            if name in (found.model, *found.aliases):
+                return found
+        raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")

@@ -1,0 +1,33 @@
+"""Where a request stands until it is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lmxd.rpc import notifications as n
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Its place in the queue from 1, seconds until its turn if known, and the instances that it waits for.
+
+    ``asked``: lmxd has not said yet whether it must wait. ``served``: it has its lease.
+    """
+
+    state: Literal["asked", "queued", "starting", "served"] = "asked"
+    position: int = 0
+    eta: float | None = None
+    instances: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, told: n.Progress) -> Standing:
+        instances = (told.instance,) if told.instance else tuple(told.waits_for)
+        return cls(state=told.state, position=told.position, eta=told.eta, instances=instances)
+
+    def __str__(self) -> str:
+        words: list[str] = [self.state]
+        words += [f"position={self.position}"] if self.position else []
+        words += [] if self.eta is None else [f"eta={self.eta:.0f}"]
+        words += [f"instances={','.join(self.instances)}"] if self.instances else []
+        return " ".join(words)

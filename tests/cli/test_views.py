@@ -1,0 +1,45 @@
+"""The tables of ps and queue, as wide as a terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from lmxd.cli import output, views
+from lmxd.rpc import books as b
+
+GIB = 2**30
+
+
+def drawn(table: Any) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=80, force_terminal=False).print(table)
+    return out.getvalue().splitlines()
+
+
+def ticket(**more: Any) -> b.Ticket:
+    return b.Ticket(
+        **{"ticket": "t-0123abcd", "model": "m", "uid": 990, "bytes": GIB, "position": 1, "waited": 3} | more
+    )
+
+
+def test_a_ticket_says_whom_it_is_for() -> None:
+    assert views._ticket(ticket(user="anna"))[:4] == ("t-0123abcd", "1", "m", "anna/990")
+    assert views._ticket(ticket())[3] == "990"
+    assert views._ticket(ticket(ticket=None, model=None, uid=None))[:4] == ("another's", "1", "1024 MiB", "-")
+
+
+def test_the_queue_fits_the_terminal() -> None:
+    rows = [views._ticket(ticket(model="llama-3.1-8b", user=user, eta=14.0)) for user in ("anna", "x" * 64)]
+    lines = drawn(output.filled(views.QUEUE, rows, "nobody waits"))
+    assert max(map(len, lines)) <= 80
+    assert sum("t-0123abcd" in line for line in lines) == 2
+
+
+def test_a_lease_says_whom_it_is_for() -> None:
+    lease = b.LeaseInfo(bytes=GIB, slots=1, lease="l-1", uid=990, user="anna")
+    assert views._lease(lease) == "l-1 (anna/990)"
+    assert views._lease(lease.model_copy(update={"user": None})) == "l-1 (990)"
+    assert views._lease(b.LeaseInfo(bytes=GIB, slots=1)) == "another's 1024 MiB"

@@ -1,0 +1,42 @@
+"""Stories of requests that want no further instance while so many run."""
+
+from __future__ import annotations
+
+from core.world import GIB, Gpu, World
+
+
+def test_who_wants_one_at_most_waits_for_a_slot_of_it() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    first = world.ask("a", 8, max_instances=1)
+    world.ready("a#1")
+    second = world.ask("a", 8, max_instances=1)
+    assert world.waiting() == [second], "there is room for another"
+    world.release(first)
+    assert world.granted() == [first, second]
+    assert world.started() == ["a#1"]
+
+
+def test_of_several_slots_each_has_one_in_order_of_arrival() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    tickets = [world.ask("a", 8, spread=2, max_instances=1) for _ in range(4)]
+    world.ready("a#1")
+    assert world.granted() == tickets[:2]
+    world.release(tickets[1])
+    world.release(tickets[0])
+    assert world.granted() == tickets
+    assert world.started() == ["a#1"]
+
+
+def test_one_of_too_small_a_context_does_not_count() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    world.ask("a", 8, context=2048, max_instances=1)
+    world.ready("a#1")
+    world.ask("a", 8, context=8192, max_instances=1)
+    assert world.started() == ["a#1", "a#2"]
+
+
+def test_others_may_have_more() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    world.ask("a", 8, max_instances=1)
+    world.ask("a", 8)
+    assert world.started() == ["a#1", "a#2"]

@@ -1,0 +1,92 @@
+"""The client for asyncio, against a daemon that is scripted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmxd.rpc import messages as m
+from lmxd.rpc.client import AsyncClient
+
+
+class Scripted:
+    """A daemon that answers when it is told to, and can be made to hang up."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writer: asyncio.StreamWriter
+        self.seen: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def __aenter__(self) -> Scripted:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        while line := await reader.readline():
+            self.seen.put_nowait(json.loads(line))
+        writer.close()
+
+    async def call(self, method: str) -> Any:
+        """The id of the next call, which is to be of that method."""
+        found = await asyncio.wait_for(self.seen.get(), 10)
+        assert found["method"] == f"lmxd.{method}", found
+        return found["id"]
+
+    def answer(self, id: int, **result: Any) -> None:
+        self.writer.write(json.dumps({"jsonrpc": "2.0", "id": id, "result": result}).encode() + b"\n")
+
+
+async def test_leases_are_taken_up_again_though_who_noticed_the_loss_is_cancelled(tmp_path: Path) -> None:
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        lmxd._held.add("l-1")
+        first = asyncio.create_task(lmxd.call("cancel", m.Cancelled, ticket="t-1"))
+        second = asyncio.create_task(lmxd.call("cancel", m.Cancelled, ticket="t-2"))
+        await daemon.call("cancel")
+        await daemon.call("cancel")
+        daemon.writer.close()
+        renewing = await daemon.call("renew")
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        daemon.answer(renewing, lease="l-1")
+        again = await daemon.call("cancel")
+        daemon.answer(again, ticket="t-2")
+        assert (await second).ticket == "t-2"
+
+
+async def test_a_lease_that_comes_too_late_is_given_back(tmp_path: Path) -> None:
+    """It was on its way as the request was withdrawn."""
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        task = asyncio.create_task(lmxd.request("a"))
+        asked = await daemon.call("request")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await daemon.call("cancel")
+        daemon.answer(asked, lease="l-1")
+        await daemon.call("release")
+        assert not lmxd._withdrawn
+
+
+async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_again(tmp_path: Path) -> None:
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        lmxd._held.add("l-1")
+        task = asyncio.create_task(lmxd.request("a"))
+        await daemon.call("request")
+        daemon.writer.close()
+        renewing = await daemon.call("renew")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        daemon.answer(renewing, lease="l-1")
+        other = asyncio.create_task(lmxd.cancel("t-1"))
+        daemon.answer(await daemon.call("cancel"), ticket="t-1")
+        assert (await other).ticket == "t-1"
