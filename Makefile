@@ -50,6 +50,7 @@ bench:
 	@$(VENV)/bin/python bench/simulate.py --quick
 	@$(VENV)/bin/python bench/storm.py --device host
 	@$(VENV)/bin/python bench/suspend.py
+	@$(VENV)/bin/python bench/read_ahead.py
 	@$(VENV)/bin/python bench/rpc.py
 	@$(VENV)/bin/python bench/gateway.py
 	@$(VENV)/bin/python bench/estimator.py speed

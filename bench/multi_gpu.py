@@ -223,7 +223,7 @@ def loading(place: Path, cards: Cards, found: Findings) -> None:
         client.hold(44 * GIB, device=cards.ids[1])
         spans = started_at_once(lmxd, list(models)[:2])
         text = f"two models, both to card {cards.ids.index(spans[0].device)}: from {spans[0]} and from {spans[1]}"
-        found.say(f"{text}: one after the other", not spans[0].overlaps(spans[1]))
+        found.say(f"{text}: at once", spans[0].overlaps(spans[1]) and spans[0].device == spans[1].device)
     cards.settle()
 
 

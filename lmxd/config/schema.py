@@ -124,6 +124,13 @@ class EngineConfig(Section):
     endpoint: Literal["tcp", "unix"] = Field("tcp", description="loopback TCP port or Unix socket per instance")
     load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
     stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")
+    parallel_loads: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="instances that load on one device at once; by default one for each core, at most 8",
+    )
+    read_ahead: bool = Field(True, description="a model's file is read into the page cache while its bytes are awaited")
     prompt_cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
         0, description="disk for the prompt caches of ended instances of profiles that suspend; 0 for none"
     )

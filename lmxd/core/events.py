@@ -85,7 +85,10 @@ class ClientLeft(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceReady(Event):
+    """``loading``: seconds that its load itself took; without it, all since its start was decided."""
+
     instance: InstanceId
+    loading: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -228,7 +228,8 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     state.touched_instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:
-        state.expectations.launched(instance.ask.profile, state.now - instance.started_at)
+        loading = state.now - instance.started_at if event.loading is None else event.loading
+        state.expectations.launched(instance.ask.profile, loading)
     state.fresh.append(instance)
     state.stirred = instance.vacant
 

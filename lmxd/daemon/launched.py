@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -79,8 +78,10 @@ class Launched:
     start: Start
     engine: Engine
     log: Log
-    locks: Sequence[asyncio.Lock] = ()
-    """Of the devices that it loads on."""
+    turn: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether it may load, or need not wait for that any more."""
+    begun_at: float | None = None
+    """When it began to load."""
     prompts: PromptCache | None = None
     process: Process | None = None
     key: str = ""

@@ -6,15 +6,16 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Final, Protocol
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launched import Launched, Start
+from lmxd.daemon.loading import Loading, Turn
 from lmxd.daemon.prompts import PromptCache
 from lmxd.engines.engine import Address, Endpoint, Engine
 from lmxd.errors import LmxdError
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 CERTIFICATE: Final = "LMXD_CERTIFICATE"
 """In the environment of every process of ours: its row of the ledger, as JSON."""
 _POLLS = (0.02, 0.05, 0.1, 0.25)
+"""Seconds between looks at a starting instance: short at first, for a small model is ready at once."""
 _LAST_WORDS = 20
 _UMASK = 0o117
 """Files and sockets of an instance are for the daemon and its group."""
@@ -57,18 +59,25 @@ class Launches:
         self.groups = groups
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._locks: dict[DeviceId, asyncio.Lock] = {}
+        self.loading = Loading()
 
     def start(
-        self, start: Start, engine: Engine, devices: Iterable[DeviceId], prompts: PromptCache | None = None
+        self,
+        start: Start,
+        engine: Engine,
+        devices: Iterable[DeviceId],
+        prompts: PromptCache | None = None,
+        *,
+        alone: bool = True,
     ) -> None:
         """Launch an instance. Reports InstanceReady when it serves, InstanceExited when it is gone.
 
-        On each device one loads at a time, so that what it takes is not mistaken for another's.
+        ``alone``: what it takes is not known, so nothing else loads on its devices while that grows.
         """
-        locks = [self._locks.setdefault(device, asyncio.Lock()) for device in sorted(devices)]
-        launched = Launched(start=start, engine=engine, log=self.log_of(start), locks=locks, prompts=prompts)
+        launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts)
         self._launched[start.plan.instance] = launched
+        turn = Turn(devices=frozenset(devices), alone=alone, begin=launched.turn.set)
+        self.loading.gate.enter(start.plan.instance, turn)
         self._spawn(self._live(launched, self._load(launched)))
 
     def adopt(self, launched: Launched, wrong: Failure | None = None) -> None:
@@ -87,6 +96,9 @@ class Launches:
         launched.stopping = True
         if launched.process is not None:
             self._spawn(self._end(launched, launched.process))
+        else:
+            self.loading.gate.leave(instance)
+            launched.turn.set()
 
     async def _end(self, launched: Launched, process: Process) -> None:
         """What it has in its prompt cache is kept, if that is wanted, before it is told to go."""
@@ -105,6 +117,10 @@ class Launches:
     def pids(self) -> dict[InstanceId, set[int]]:
         """The processes of each instance that has any."""
         return {name: tree(x.process.pid) for name, x in self._launched.items() if x.process is not None}
+
+    def waiting(self) -> list[Launched]:
+        """Those whose turn to load has not come, in order."""
+        return [self._launched[instance] for instance in self.loading.gate.waiting]
 
     def log_path(self, instance: InstanceId) -> Path:
         return self._log_dir / f"{instance}.log"
@@ -135,16 +151,19 @@ class Launches:
 
     async def _load(self, launched: Launched) -> Failure | None:
         """From the start to the exit. None when it ended as told."""
-        async with AsyncExitStack() as loading:
-            for lock in launched.locks:
-                await loading.enter_async_context(lock)
+        await launched.turn.wait()
+        launched.begun_at = time.monotonic()
+        try:
             failure = await self._bring_up(launched)
+        finally:
+            self.loading.gate.leave(launched.plan.instance)
         if failure is not None or launched.process is None:
             return failure  # without a process, it was told to stop before its turn to load came
         if not launched.stopping:
             hit("loaded")
             launched.ready_at = time.monotonic()
-            self._report(InstanceReady(at=launched.ready_at, instance=launched.plan.instance))
+            seconds = launched.ready_at - launched.begun_at
+            self._report(InstanceReady(at=launched.ready_at, instance=launched.plan.instance, loading=seconds))
             hit("ready_recorded")
         return await self._attend(launched)
 
@@ -205,7 +224,7 @@ class Launches:
 
     async def _until_ready(self, launched: Launched, process: Process) -> None:
         """Returns when it serves, or when it has exited."""
-        for poll in _pauses():
+        for poll in chain(_POLLS, repeat(_POLLS[-1])):
             asking = asyncio.get_running_loop().create_task(self._is_ready(launched, process))
             await asyncio.wait((asking, process.exited), return_when=asyncio.FIRST_COMPLETED)
             if process.exited.done():
@@ -277,10 +296,3 @@ def forget(address: Address) -> None:
     address.key_file.unlink(missing_ok=True)
     if address.socket is not None:
         address.socket.unlink(missing_ok=True)
-
-
-def _pauses() -> Iterator[float]:
-    """Between looks at a starting instance: short at first, for a small model is ready at once."""
-    yield from _POLLS
-    while True:
-        yield _POLLS[-1]

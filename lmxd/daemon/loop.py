@@ -33,7 +33,8 @@ from lmxd.daemon.outbox import Outbox
 from lmxd.daemon.peaks import Peaks
 from lmxd.daemon.performer import Performer
 from lmxd.daemon.places import Places
-from lmxd.daemon.readings import device_reading, kinds, open_probes, settled
+from lmxd.daemon.read_ahead import ReadAhead
+from lmxd.daemon.readings import cards, device_readings, kinds, open_probes
 from lmxd.daemon.records import Records
 from lmxd.daemon.restoring import restore
 from lmxd.daemon.rules import policy_of, unknown_users
@@ -45,7 +46,6 @@ from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
-from lmxd.estimate.learned import Card
 from lmxd.failpoints import hit
 from lmxd.gguf.builds import family
 from lmxd.rpc.server import Listener
@@ -82,6 +82,7 @@ class Daemon:
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
+        self.read_ahead = ReadAhead()
         self.listener = Listener(Service(self))
         self.metrics = Metrics(self.admission.state)
         self.measured: Sequence[Measurement] = ()
@@ -237,16 +238,14 @@ class Daemon:
         look = await self.watcher.look({pid for mine in pids.values() for pid in mine})
         self._begun = look.begun
         self.measured = look.measurements
-        gpu = self.catalog.config.gpu
-        readings = tuple(device_reading(x, gpu, pids, settled(self.admission.state, x.id)) for x in look.measurements)
+        readings = device_readings(look, self.catalog.config.gpu, pids, self.admission.state)
         before, self.device_kinds = self.device_kinds, kinds(look.measurements)
-        build = self.catalog.build
-        self.catalog.cards = {
-            x.id: Card(name=x.name, driver=x.driver, build=build) for x in look.measurements if x.kind is Kind.GPU
-        }
+        self.catalog.cards = cards(look.measurements, self.catalog.build)
         self.handle(e.MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         self.observer.see(look.begun, readings, self.launches, self.catalog)
         self.peaks.see(readings, self.launches)
+        self.launches.loading.see(look.begun, readings)
+        self.read_ahead.look(self.admission.state, self.launches, self.catalog)
         self.learn()
         self.answers.tell_loading()
         if before != self.device_kinds:
@@ -293,6 +292,7 @@ class Daemon:
 
     async def leave(self) -> None:
         """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
+        self.read_ahead.want(())
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
                 await self.outbox.settled()

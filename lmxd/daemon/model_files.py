@@ -41,7 +41,7 @@ class ModelFiles:
             found = named.parent.resolve(strict=True) / named.name
         except (OSError, RuntimeError):
             return named  # whoever opens it says what is wrong
-        looked_at = [self._check(part, found) for part in _parts(found)]
+        looked_at = [self._check(part, found) for part in parts(found)]
         self._known[named] = found, looked_at
         return found
 
@@ -70,10 +70,11 @@ def _identity(path: Path) -> _Identity | None:
 
 def _identities(path: Path) -> list[_Identity | None]:
     """What its names stand for now: what was looked at once need not be looked at again."""
-    return [_identity(part) for part in _parts(path)]
+    return [_identity(part) for part in parts(path)]
 
 
-def _parts(path: Path) -> list[Path]:
+def parts(path: Path) -> list[Path]:
+    """The files that a model is in: itself, or all parts of a split one."""
     part = part_number(path.name)
     if part is None or not 1 <= part[1] <= MAX_PARTS:
         return [path]

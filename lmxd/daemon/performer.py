@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmxd.config.section import GIB
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.words import Failure, InstanceId
+from lmxd.core.words import DeviceId, Failure, InstanceId
+from lmxd.daemon.catalog import launch_of
 from lmxd.daemon.holds import Holds
 from lmxd.daemon.launched import Limits, Start
 from lmxd.daemon.launches import Launches
+from lmxd.daemon.loading import usual
 from lmxd.daemon.prompts import PromptCache, PromptCaches
+from lmxd.daemon.readings import tells_apart
+from lmxd.devices.processes import cores
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, Plan
 from lmxd.errors import LmxdError
@@ -80,7 +85,19 @@ class Performer:
             poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
             prompts_for=None if prompts is None else prompts.uid,
         )
-        self.launches.start(start, self.engine(plan), decision.option.demand, prompts)
+        self.launches.loading.gate.most = daemon.catalog.config.engine.parallel_loads or usual(cores())
+        devices = decision.option.demand
+        self.launches.start(start, self.engine(plan), devices, prompts, alone=not self._is_known(plan, devices))
+
+    def _is_known(self, plan: Plan, devices: Iterable[DeviceId]) -> bool:
+        """Whether what it takes is known, and will be told from what else loads."""
+        catalog, state, measured = self._daemon.catalog, self._daemon.admission.state, self._daemon.measured
+        if plan.model is None or plan.command or not all(tells_apart(state, measured, x) for x in devices):
+            return False
+        try:
+            return catalog.estimator.estimate(plan.model, launch_of(plan), [catalog.card(x) for x in plan.gpus]).known
+        except LmxdError:
+            return False  # only its user knows
 
     def engine(self, plan: Plan) -> Engine:
         return CommandEngine(plan.health) if plan.command else self._daemon.engine

@@ -8,10 +8,12 @@ from typing import Any
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
 from lmxd.core.state import State
-from lmxd.core.words import DeviceReading, InstanceId, Phase, Taken
+from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase, Taken
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, Kind, Measurement, Probe
 from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.devices.watcher import Look
+from lmxd.estimate.learned import Card
 
 
 def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
@@ -31,10 +33,28 @@ def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
     return [probe], []
 
 
-def settled(state: State, device: str) -> set[InstanceId]:
-    """The ready instances of ours that have bytes on a device."""
-    ready = (i for i in state.instances.values() if i.phase is Phase.READY)
+def device_readings(
+    look: Look, gpu: GpuConfig, pids: Mapping[InstanceId, Set[int]], state: State
+) -> tuple[DeviceReading, ...]:
+    """One look at all devices in the core's terms."""
+    return tuple(device_reading(x, gpu, pids, settled(state, x.id, look.begun)) for x in look.measurements)
+
+
+def settled(state: State, device: DeviceId, begun: float) -> set[InstanceId]:
+    """The instances of ours that had bytes on a device when a look at it began: they were ready.
+
+    One that became so meanwhile may not be seen yet, which says nothing about the device.
+    """
+    ready = (i for i in state.instances.values() if i.phase is Phase.READY and (i.ready_at or 0.0) <= begun)
     return {i.id for i in ready if device in i.demand and not i.ask.external}
+
+
+def tells_apart(state: State, measured: Sequence[Measurement], device: DeviceId) -> bool:
+    """Whether a device says which bytes are whose, and says so of ours."""
+    account = state.ledger.accounts.get(device)
+    if account is None or any(m.id == device and m.processes is None for m in measured):
+        return False
+    return all(r.visible is not None for r in account.reservations.values())
 
 
 def device_reading(
@@ -92,3 +112,9 @@ def _taken(
 
 def kinds(measurements: Sequence[Measurement]) -> dict[str, Kind]:
     return {m.id: m.kind for m in measurements}
+
+
+def cards(measurements: Sequence[Measurement], build: str) -> dict[str, Card]:
+    """The GPUs, as the estimator knows them."""
+    gpus = (m for m in measurements if m.kind is Kind.GPU)
+    return {m.id: Card(name=m.name, driver=m.driver, build=build) for m in gpus}

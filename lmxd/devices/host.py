@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Set
 from pathlib import Path
 
-from lmxd.devices.measurement import HOST, Kind, Measurement, Use
+from lmxd.devices.measurement import HOST, Kind, Measurement, Use, agreed
 
 
 class HostProbe:
@@ -22,6 +22,7 @@ class HostProbe:
         self._cgroups = cgroups
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
+        before = self._uses(pids)
         try:
             memory = _kilobytes((self._proc / "meminfo").read_text())
             total, used = memory["MemTotal"], memory["MemTotal"] - memory["MemAvailable"]
@@ -38,7 +39,7 @@ class HostProbe:
                 name="RAM",
                 capacity=total,
                 used=used,
-                processes={pid: use for pid in pids if (use := self._use(pid))},
+                processes=agreed(before, self._uses(pids)),
             )
         ]
 
@@ -53,6 +54,9 @@ class HostProbe:
         mine = self._cgroups / line.removeprefix("0::/")
         limits = [found for group in (mine, *mine.parents) if (found := _limit(group)) is not None]
         return min(limits, default=None)
+
+    def _uses(self, pids: Set[int]) -> dict[int, Use]:
+        return {pid: use for pid in pids if (use := self._use(pid))}
 
     def _use(self, pid: int) -> Use | None:
         try:

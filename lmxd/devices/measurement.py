@@ -44,6 +44,18 @@ class Measurement:
     unavailable: str | None = None
 
 
+def agreed(before: Mapping[int, Use], after: Mapping[int, Use]) -> dict[int, Use]:
+    """Processes as they were seen before and after the device as a whole.
+
+    What came or went in between may not be in the device's figure: it is not ``visible``, so that the growth of one
+    that loads never hides what is not ours.
+    """
+    return {
+        pid: Use(total=use.total, visible=min(use.visible, before[pid].visible) if pid in before else 0)
+        for pid, use in after.items()
+    }
+
+
 class Probe(Protocol):
     """Looks at some devices. May block; is called from one thread only; never raises for a device's faults."""
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Set
 from contextlib import suppress
 from typing import Any
 
-from lmxd.devices.measurement import Kind, Measurement, Use
+from lmxd.devices.measurement import Kind, Measurement, Use, agreed
 
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
+_LOOKS = 3
 
 
 class NoGpu(Exception):
@@ -120,7 +121,7 @@ class NvmlProbe:
             count = len(self._handles or ())
             return self._unavailable(ref, f"there is no GPU {ref} on this machine ({count} configured)")
         try:
-            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle, version=self._nvml.nvmlMemory_v2)
+            memory, processes = self._figures(handle)
             known = self._known.get(ref)
             measurement = Measurement(
                 id=known.id if known else self._nvml.nvmlDeviceGetUUID(handle),
@@ -131,12 +132,26 @@ class NvmlProbe:
                 capacity=memory.total - memory.reserved,
                 reserved=memory.reserved,
                 used=memory.used,
-                processes=self._processes(handle),
+                processes=processes,
             )
         except self._nvml.NVMLError as error:
             return self._unavailable(ref, f"NVML: {error}")
         self._known[ref] = measurement
         return measurement
+
+    def _figures(self, handle: Any) -> tuple[Any, dict[int, Use] | None]:
+        """The device's memory, and the processes': two calls, between which a load may have gone on.
+
+        Looked at again until nothing did; if something always does, what is certain.
+        """
+        before = self._processes(handle)
+        for _ in range(_LOOKS):
+            memory = self._nvml.nvmlDeviceGetMemoryInfo(handle, version=self._nvml.nvmlMemory_v2)
+            after = self._processes(handle)
+            if before is None or after is None or before == after:
+                return memory, after
+            found, before = agreed(before, after), after
+        return memory, found
 
     def _processes(self, handle: Any) -> dict[int, Use] | None:
         """Bytes by pid; None where NVML does not say them (WSL, some MIG set-ups)."""

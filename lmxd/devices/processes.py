@@ -1,7 +1,8 @@
-"""The processes of this machine, from /proc."""
+"""The processes of this machine, from /proc, and what they may run on."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -10,6 +11,11 @@ _PROC = Path("/proc")
 def pids() -> set[int]:
     """All that there are."""
     return {int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()}
+
+
+def cores() -> int:
+    """How many of the machine's this process, and so its children, may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def name(pid: int) -> str:

@@ -62,6 +62,11 @@ class Estimate:
         return self.parts.host.total
 
     @property
+    def known(self) -> bool:
+        """Whether it is computed and sure, or the engine itself was asked or observed."""
+        return self.sure or self.basis != CLOSED_FORM
+
+    @property
     def sure(self) -> bool:
         """Whether the buffers are known to 1 % or 64 MiB, whichever is larger."""
         return self.uncertain <= max(_SURE, (self.device or self.host) // _SURE_SHARE)

@@ -182,29 +182,6 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) 
         assert refused.value.data["shortfalls"]
 
 
-async def test_one_loads_at_a_time_on_a_device_and_both_on_two(tmp_path: Path) -> None:
-    def loading(h: House) -> int:
-        launched = [h.daemon.launches.get(name) for name in ("a#1", "b#1")]
-        return sum(1 for one in launched if one is not None and one.process is not None and one.ready_at is None)
-
-    for nvml, together in ((FakeNvml(card(24)), 1), (FakeNvml(card(5, "GPU-a"), card(5, "GPU-b")), 2)):
-        place = tmp_path / str(together)
-        place.mkdir()
-        made = house(
-            place, nvml, models={"a": {"estimated_memory_gb": 3}, "b": {"estimated_memory_gb": 3}}, gpu=NO_MARGIN
-        )
-        for name in "ab":
-            model(place, name, buffers=ON_GPU, load_seconds=0.4)
-        async with made.open() as h, h.client() as one, h.client() as two:
-            requests = asyncio.gather(one.request("a"), two.request("b"))
-            most = 0
-            while not requests.done():
-                most = max(most, loading(h))
-                await asyncio.sleep(0.01)
-            await requests
-            assert most == together
-
-
 async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path: Path) -> None:
     nvml = FakeNvml(card(2.1, "GPU-a"), card(2.0, "GPU-b"))
     async with house(tmp_path, nvml, models={"a": LONG}, gpu=NO_MARGIN).open() as h, h.client() as lmxd:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -55,6 +56,8 @@ class FakeNvml:
         self.init_fault: int | None = None
         self.opened = 0
         self.hang: threading.Event | None = None
+        self.meanwhile: Callable[[Card], None] = lambda card: None
+        """What happens between the look at a card's memory and the one at its processes."""
 
     def nvmlInit(self) -> None:
         if self.init_fault is not None:
@@ -113,6 +116,7 @@ class FakeNvml:
         if card.fault is not None:
             raise NVMLError(card.fault)
         used = card.other + sum(n or 0 for n in (card.processes or {}).values())
+        self.meanwhile(card)
         return SimpleNamespace(
             total=card.total, reserved=card.reserved, used=used, free=card.total - card.reserved - used
         )

@@ -41,6 +41,37 @@ def test_reserved_memory_is_kept_apart() -> None:
     assert found.processes == {7: Use(total=3 * GIB, visible=3 * GIB)}
 
 
+def test_what_grows_between_two_looks_is_looked_at_again() -> None:
+    """The device's figure and the list of processes are of different moments: a load must not hide what is foreign."""
+    nvml = two()
+    card = nvml.cards[0]
+    card.processes, card.other = {7: GIB}, 10 * GIB
+    grown = iter((20 * GIB,))
+
+    def load(card: Card) -> None:
+        card.processes = {7: next(grown, 20 * GIB)}
+
+    nvml.meanwhile = load
+    found = probe(nvml, 0).measure(set())[0]
+    assert found.processes == {7: Use(total=20 * GIB, visible=20 * GIB)}
+    assert found.used - 20 * GIB == 10 * GIB
+
+
+def test_what_always_grows_is_visible_as_far_as_it_is_certain() -> None:
+    nvml = two()
+    card = nvml.cards[1]
+    card.processes, card.other = {7: GIB}, 10 * GIB
+
+    def load(card: Card) -> None:
+        card.processes = {8: GIB} | {pid: (size or 0) + GIB for pid, size in (card.processes or {}).items()}
+
+    nvml.meanwhile = load
+    found = probe(nvml, 1).measure(set())[0]
+    assert found.processes is not None
+    assert {pid: use.total for pid, use in found.processes.items()} == {7: 4 * GIB, 8: 3 * GIB}
+    assert found.used - sum(use.visible for use in found.processes.values()) >= 10 * GIB, "never less than is foreign"
+
+
 def test_nothing_said_means_all() -> None:
     assert [m.id for m in probe(two()).measure(set())] == ["GPU-a", "GPU-b"]
 

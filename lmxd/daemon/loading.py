@@ -1,0 +1,128 @@
+"""Whose turn it is to load: several at once on a device where their bytes are known, else one by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from lmxd.core.words import DeviceId, DeviceReading, InstanceId
+
+STILL: Final = 2.0
+"""Seconds without growth after which one that loads alone is taken to have what it takes, or to begin late: what it
+was promised is kept for it either way."""
+_BUS: Final = 8
+"""Loads that fill a bus: llama-server copies from the page cache with one thread, 40 GB in 5.5 s on the machine of an
+H100, and PCI Express 5.0 x16 takes some eight times that. More at once only make each other late."""
+_GROWTH: Final = 2 * 2**20
+"""The least that counts: CUDA hands out memory in such pieces."""
+
+
+def usual(cores: int) -> int:
+    """How many load on a device at once where nobody says: each has a core to itself, as long as the bus keeps up."""
+    return max(1, min(cores, _BUS))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What an instance would load on, and who is told that it may."""
+
+    devices: frozenset[DeviceId]
+    alone: bool
+    begin: Callable[[], None]
+
+
+class Gate:
+    """Of all devices together. On each, at most ``most`` are in at once, and one that is alone is the only one.
+
+    In order of arrival: who waits for a device is overtaken there by nobody. Who wants several devices gets them at
+    once, and holds none while it waits, so that no two wait for each other.
+    """
+
+    def __init__(self, most: int = 1) -> None:
+        self.most = most
+        self._waiting: dict[InstanceId, Turn] = {}
+        self._loading: dict[InstanceId, Turn] = {}
+
+    def enter(self, instance: InstanceId, turn: Turn) -> None:
+        """Stand in line; ``turn.begin`` is called when it may load, if need be at once."""
+        self._waiting[instance] = turn
+        self._admit()
+
+    def share(self, instance: InstanceId) -> None:
+        """One that is in needs not be alone any more."""
+        if instance in self._loading:
+            self._loading[instance] = replace(self._loading[instance], alone=False)
+            self._admit()
+
+    def leave(self, instance: InstanceId) -> None:
+        """It has loaded, or does not want to any more."""
+        self._waiting.pop(instance, None)
+        self._loading.pop(instance, None)
+        self._admit()
+
+    @property
+    def waiting(self) -> tuple[InstanceId, ...]:
+        """Who stands in line, in order."""
+        return tuple(self._waiting)
+
+    @property
+    def alone(self) -> dict[InstanceId, frozenset[DeviceId]]:
+        """Who keeps others out, and of which devices."""
+        return {instance: turn.devices for instance, turn in self._loading.items() if turn.alone}
+
+    def _admit(self) -> None:
+        awaited: set[DeviceId] = set()
+        for instance, turn in list(self._waiting.items()):
+            if awaited.isdisjoint(turn.devices) and all(self._has_room(device, turn) for device in turn.devices):
+                self._loading[instance] = self._waiting.pop(instance)
+                turn.begin()
+            else:
+                awaited |= turn.devices
+
+    def _has_room(self, device: DeviceId, turn: Turn) -> bool:
+        there = [other for other in self._loading.values() if device in other.devices]
+        if turn.alone or any(other.alone for other in there):
+            return not there
+        return len(there) < self.most
+
+
+@dataclass(slots=True)
+class Growth:
+    """Of what one instance takes, from look to look."""
+
+    since: float
+    size: int = 0
+
+    def has_stopped(self, at: float, size: int) -> bool:
+        """Whether it has not grown for a while, now that it takes ``size``."""
+        if size > self.size + _GROWTH:
+            self.since, self.size = at, size
+        return at - self.since >= STILL
+
+
+class Loading:
+    """The gate, and an eye on those that keep others out: no longer than what they take grows."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self._growths: dict[InstanceId, Growth] = {}
+
+    def see(self, begun: float, readings: Iterable[DeviceReading]) -> None:
+        """One look at the devices, and when it began."""
+        by_device = {reading.device: reading for reading in readings if reading.unavailable is None}
+        alone = self.gate.alone
+        self._growths = {instance: self._growths.get(instance, Growth(begun)) for instance in alone}
+        for instance, devices in alone.items():
+            if not devices <= by_device.keys():
+                continue  # one of them does not answer
+            size = sum(_size(by_device[device], instance) for device in devices)
+            if self._growths[instance].has_stopped(begun, size):
+                self.gate.share(instance)
+
+
+def _size(reading: DeviceReading, instance: InstanceId) -> int:
+    """What an instance takes; all that is in use where that cannot be told apart."""
+    if reading.taken is None:
+        return reading.used
+    return reading.taken[instance].total if instance in reading.taken else 0

@@ -1,0 +1,169 @@
+"""Who loads beside whom, on real processes and a fake card that shows them: bytes, figures learned, and times."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from devices.fake_nvml import FakeNvml
+from house import House, card, model
+
+from lmxd.daemon import loading
+from lmxd.daemon.readings import settled
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+from lmxd.rpc.client import AsyncClient
+
+GIB = 2**30
+MIB = 2**20
+ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
+FAKES = Path(__file__).parent.parent / "fake_servers.py"
+TAKEN = {"a": 700 * MIB, "b": 420 * MIB, "c": 900 * MIB, "slow": 5 * GIB}
+
+
+class Shown(FakeNvml):
+    """Its first card shows what our processes take: as much of TAKEN as their model file says, by name."""
+
+    def __init__(self, house: list[House], *, tells: bool = True) -> None:
+        super().__init__(card(24))
+        self._house = house
+        self._tells = tells
+
+    def nvmlDeviceGetComputeRunningProcesses(self, card):  # type: ignore[no-untyped-def]
+        pids = self._house[0].daemon.launches.pids() if self._house else {}
+        mine = {pid: TAKEN[name.split("#")[0]] for name, found in pids.items() for pid in sorted(found)[:1]}
+        card.processes = {**mine, 4711: GIB} if self._tells else None
+        return super().nvmlDeviceGetComputeRunningProcesses(card)
+
+
+def house(tmp_path: Path, *, tells: bool = True, play: dict[str, object] | None = None, **sections: object) -> House:
+    for name in "abc":
+        model(tmp_path, name, **({"buffers": ON_GPU, "load_seconds": 0.4} | (play or {})))
+    seen: list[House] = []
+    base: dict[str, object] = {"models": {name: {"context_length": 2048} for name in "abc"}}
+    seen.append(House(tmp_path, Shown(seen, tells=tells), **(base | sections)))
+    return seen[0]
+
+
+def slow(tmp_path: Path) -> dict[str, object]:
+    """An engine that is ready only when it is told to be."""
+    script = tmp_path / "slow"
+    script.write_text(
+        f"#!/bin/sh\nwhile ! [ -e {tmp_path}/go ]; do sleep 0.02; done\nexec {sys.executable} -S -E {FAKES} comfyui"
+        " --listen 127.0.0.1 --reserve-vram 1 --port $1\n"
+    )
+    script.chmod(0o755)
+    return {"command": [str(script), "{port}"], "health": "/system_stats", "estimated_memory_gb": 5}
+
+
+async def most_at_once(h: House, *requests: asyncio.Task[m.Granted]) -> int:
+    """How many had a process and were not ready, until all were."""
+    most = 0
+    while not all(request.done() for request in requests):
+        launched = [h.daemon.launches.get(name) for name in h.phases()]
+        most = max(most, sum(1 for x in launched if x is not None and x.process is not None and x.ready_at is None))
+        await asyncio.sleep(0.01)
+    for request in requests:
+        await request
+    return most
+
+
+def ask(lmxd: AsyncClient, *names: str) -> list[asyncio.Task[m.Granted]]:
+    return [asyncio.create_task(lmxd.request(name)) for name in names]
+
+
+@pytest.mark.parametrize(("limit", "together"), [({"parallel_loads": 3}, 3), ({"parallel_loads": 1}, 1)])
+async def test_as_many_load_at_once_as_may(tmp_path: Path, limit: dict[str, int], together: int) -> None:
+    async with house(tmp_path, engine=limit).open() as h, h.client() as lmxd:
+        assert await most_at_once(h, *ask(lmxd, "a", "b", "c")) == together
+
+
+async def test_the_users_word_alone_is_not_knowledge(tmp_path: Path) -> None:
+    """A file that the closed form cannot read is alone; one that it can is not, whatever was declared."""
+    models = {name: {"estimated_memory_gb": 1} for name in "abc"}
+    made = house(tmp_path, models=models, engine={"parallel_loads": 3})
+    (tmp_path / "c.gguf").write_bytes(b"GGUF" + bytes(100))
+    async with made.open() as h, h.client() as lmxd:
+        assert await most_at_once(h, *ask(lmxd, "a", "b")) == 2
+        assert await most_at_once(h, *ask(lmxd, "c")) == 1
+    async with made.open() as h, h.client() as lmxd:
+        assert await most_at_once(h, *ask(lmxd, "c", "a")) == 1
+
+
+async def test_where_processes_are_not_told_apart_one_loads_at_a_time(tmp_path: Path) -> None:
+    async with house(tmp_path, tells=False, engine={"parallel_loads": 3}).open() as h, h.client() as lmxd:
+        assert await most_at_once(h, *ask(lmxd, "a", "b")) == 1
+
+
+async def test_two_that_load_at_once_are_learned_as_when_each_loads_alone(tmp_path: Path) -> None:
+    learned = []
+    for most in (1, 2):
+        place = tmp_path / str(most)
+        place.mkdir()
+        async with house(place, engine={"parallel_loads": most}).open() as h, h.client() as lmxd:
+            foreign: set[int] = set()
+            requests = ask(lmxd, "a", "b")
+            while not all(request.done() for request in requests):
+                foreign |= {a.foreign for a in h.state.ledger.accounts.values()}
+                await asyncio.sleep(0.01)
+            await h.daemon.measure()
+            found = h.daemon.observations.learned.observations
+            learned.append(sorted((o.model, o.loaded, o.predicted, o.buffers) for o in found))
+            assert foreign == {GIB}, "what is not ours is told from both at every look"
+    assert learned[0] == learned[1]
+    assert [(name, loaded) for name, loaded, _, _ in learned[0]] == [("a", TAKEN["a"]), ("b", TAKEN["b"])]
+
+
+async def test_an_unknown_engine_loads_alone_until_its_bytes_stop_growing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "STILL", 3600)
+    models = {"slow": slow(tmp_path), "a": {"context_length": 2048}}
+    async with house(tmp_path, models=models).open() as h, h.client() as lmxd, h.client() as two:
+        (first,) = ask(lmxd, "slow")
+        await h.until(lambda: "slow#1" in h.daemon.launches.pids())
+        (second,) = ask(two, "a")
+        await h.until(lambda: "a#1" in h.phases())
+        assert [x.plan.instance for x in h.daemon.launches.waiting()] == ["a#1"]
+        monkeypatch.setattr(loading, "STILL", 0)
+        assert (await asyncio.wait_for(second, 10)).instance == "a#1"
+        assert h.phases() == {"slow#1": "starting", "a#1": "ready"}
+        (tmp_path / "go").touch()
+        await asyncio.wait_for(first, 10)
+        assert h.daemon.peaks.sizes == {}, "nobody else's bytes are taken for its own"
+
+
+async def test_who_is_told_to_stop_while_it_waits_for_its_turn_goes_at_once(tmp_path: Path) -> None:
+    models = {"slow": slow(tmp_path), "a": {"context_length": 2048}}
+    async with house(tmp_path, models=models).open() as h, h.client() as lmxd, h.client() as two:
+        (first,) = ask(lmxd, "slow")
+        await h.until(lambda: "slow#1" in h.daemon.launches.pids())
+        (second,) = ask(two, "a")
+        await h.until(lambda: bool(h.daemon.launches.waiting()))
+        await lmxd.call("stop", m.Stopped, instance="a#1")
+        with pytest.raises(LmxdError, match="stopped"):
+            await second
+        await h.until(lambda: h.phases() == {"slow#1": "starting"})
+        assert h.daemon.launches.waiting() == []
+        (tmp_path / "go").touch()
+        await first
+
+
+async def test_what_is_learned_of_a_launch_is_its_load_and_not_its_wait_for_a_turn(tmp_path: Path) -> None:
+    async with house(tmp_path, engine={"parallel_loads": 1}).open() as h, h.client() as lmxd:
+        for request in ask(lmxd, "a", "b", "c"):
+            await request
+        waited = {i.ask.profile: i.ready_at - i.started_at for i in h.state.instances.values()}
+        learned = h.state.expectations.launches
+        assert sum(learned.values()) <= max(waited.values()) + 0.01, "one after the other"
+        assert min(learned.values()) > 0.4
+
+
+async def test_one_that_became_ready_during_a_look_need_not_be_in_it(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        (instance,) = h.state.instances.values()
+        assert settled(h.state, "GPU-a", instance.ready_at - 0.001) == set()
+        assert settled(h.state, "GPU-a", instance.ready_at + 0.001) == {"a#1"}
