@@ -15,8 +15,10 @@ from lmxd.core.words import Ask, DeviceId, InstanceId, Option, Turn
 SURE_OF = 16
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
 
-_DATED = 4
-"""Of how many options of one ticket."""
+_ALL_DATED = 4
+"""Up to so many options of a ticket all are dated."""
+_DATED = 2
+"""Of more, so many are."""
 _ROOMIEST = 16
 """Among so many devices, where most could be had, they are looked for."""
 
@@ -78,7 +80,7 @@ class Forecast:
 
     def _nearest(self, ask: Ask) -> Sequence[Option]:
         """Of many options those where most could be had: any of them makes a date that can be kept."""
-        if len(ask.options) <= _DATED:
+        if len(ask.options) <= _ALL_DATED:
             return ask.options
         if self._roomiest is None:
             self._roomiest = self._state.reach.roomiest(_ROOMIEST)

@@ -67,13 +67,14 @@ class Pass:
         front.progressing = False
         return True
 
-    def kept_date(self, ticket: Ticket) -> Date | None:
-        """That of the last look, if it is about the same head, and nothing changed where it is to go."""
+    def same_head(self, ticket: Ticket) -> Pass | None:
+        """The last look, if it was about the same head, and nothing changed where that is to go."""
         last = self.last
-        if self.head is not None or last is None or last.head is not ticket or last.date is None or self.state.ticking:
+        if self.head is not None or last is None or last.head is not ticket or self.state.ticking:
             return None
-        option = last.date.option
-        return None if option is None or self.changed & option.demand.keys() else last.date
+        if last.date is None or last.date.option is None or self.changed & last.date.option.demand.keys():
+            return None
+        return last
 
     def spares(self, demand: Demand) -> bool:
         """Whether nobody before needs these bytes at its date."""
@@ -241,7 +242,11 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
         return
     if (this.head is not None and not (state.ticking and this.plans)) or ask.group in this.sharing:
         return
-    date = this.kept_date(ticket) or this.forecast.date(ticket)
+    if last := this.same_head(ticket):
+        this.head, this.date, this.extra = ticket, last.date, last.extra
+        this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
+        return
+    date = this.forecast.date(ticket)
     if date.option is None and date.at < inf:
         this.sharing.add(ask.group)
         return

@@ -249,9 +249,10 @@ class State:
 
     def put_swap(self, instance: Instance, swap: Swap, *, closed: bool) -> None:
         """It is to make way; ``closed``: it takes no new ones."""
-        instance.swap, instance.closed = swap, closed
+        changed, instance.swap, instance.closed = closed != instance.closed, swap, closed
         self.swapping[instance.id] = instance
-        self._note_room(instance)
+        if changed:
+            self._note_room(instance)
 
     def drop_swap(self, instance: Instance) -> None:
         """It need not make way."""
