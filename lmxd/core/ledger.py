@@ -9,13 +9,14 @@ a charge is max(promised, measured).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken
 
 RECLAIM_DEADLINE = 5.0
 """Seconds after an exit from which bytes that stay in use count as foreign instead."""
+RETIRED = "no longer configured"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,9 +68,12 @@ class Account:
     yielded: int = 0
     headroom: int = 0
     free: int = -1
+    reading: DeviceReading | None = None
+    """The last one, if nothing happened here since it was taken over."""
 
     def balance(self) -> None:
         """Bring the sums up to date."""
+        self.reading = None
         room = max(0, self.capacity - self.margin)
         self.ceiling = room if self.limit is None else min(self.limit, room)
         self.foreign = self._foreign()
@@ -117,8 +121,10 @@ class Account:
         self.reservations[instance] = Reservation(promised=size)
         self.balance()
 
-    def measure(self, reading: DeviceReading) -> None:
-        """Take over one reading. An unavailable device keeps its last figures."""
+    def measure(self, reading: DeviceReading) -> bool:
+        """Take over one reading; whether it says anything new. An unavailable device keeps its last figures."""
+        if reading == self.reading:
+            return False
         self.unavailable = reading.unavailable
         if reading.unavailable is None:
             self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
@@ -127,6 +133,8 @@ class Account:
                 if r.exited_at is None:
                     _attribute(r, reading.taken, instance)
         self.balance()
+        self.reading = reading
+        return True
 
     def mark_exited(self, instance: InstanceId, at: float) -> None:
         r = self.reservations[instance]
@@ -145,7 +153,7 @@ class Account:
 
     def retire(self) -> list[InstanceId]:
         """The device is no longer ours to use: nothing new goes there, and what exits is gone at once."""
-        self.unavailable = "no longer configured"
+        self.unavailable = RETIRED
         exited = [i for i, r in self.reservations.items() if r.exited_at is not None]
         for instance in exited:
             del self.reservations[instance]
@@ -172,6 +180,18 @@ def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instanc
     r.measured, r.visible = mine.total, mine.visible
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """``gone``: the instances whose last bytes came free. ``touched``: the devices of which something is new.
+
+    ``moved``: there is more or less to be had than before.
+    """
+
+    gone: list[InstanceId]
+    touched: set[DeviceId]
+    moved: bool
+
+
 @dataclass(slots=True)
 class Ledger:
     """All accounts. Only ``reserve`` adds bytes and only ``measure`` gives them back."""
@@ -180,25 +200,41 @@ class Ledger:
     places: dict[InstanceId, tuple[DeviceId, ...]] = field(default_factory=dict)
     """Where each instance was promised bytes."""
 
-    def measure(self, readings: tuple[DeviceReading, ...], begun: float) -> list[InstanceId]:
-        """Take over a reading of all devices; returns the instances whose last bytes came free."""
-        seen = {reading.device: reading for reading in readings}
-        for device in seen.keys() - self.accounts.keys():
-            self.accounts[device] = Account(device=device)
-        freed: list[InstanceId] = []
-        for device, account in list(self.accounts.items()):
-            if device not in seen:
-                freed += account.retire()
-                if not account.reservations:
-                    del self.accounts[device]
-                continue
-            account.measure(seen[device])
-            if account.unavailable is None:
-                freed += account.collect(seen[device].taken, begun)
+    def measure(self, readings: tuple[DeviceReading, ...], begun: float) -> Measured:
+        """Take over a reading of all devices."""
+        accounts, touched, freed, moved = self.accounts, set(), [], False
+        known = len(accounts)
+        for reading in readings:
+            device = reading.device
+            account = accounts.get(device)
+            if account is None:
+                account = accounts[device] = Account(device=device)
+            before = account.free, account.ceiling
+            if account.measure(reading):
+                touched.add(device)
+                moved = moved or (account.free, account.ceiling) != before
+            if account.reclaiming and account.unavailable is None:
+                found = account.collect(reading.taken, begun)
+                freed += found
+                touched.update([device] if found else ())
+        if len(accounts) > len(readings):
+            freed += self._retire(accounts.keys() - {reading.device for reading in readings}, touched)
         gone = [i for i in dict.fromkeys(freed) if next(self.of(i), None) is None]
         for instance in gone:
             del self.places[instance]
-        return gone
+        return Measured(gone, touched, moved or bool(freed) or len(accounts) != known)
+
+    def _retire(self, missing: Iterable[DeviceId], touched: set[DeviceId]) -> list[InstanceId]:
+        freed: list[InstanceId] = []
+        for device in sorted(missing):
+            account = self.accounts[device]
+            if account.unavailable != RETIRED:
+                touched.add(device)
+            freed += account.retire()
+            if not account.reservations:
+                touched.add(device)
+                del self.accounts[device]
+        return freed
 
     def reserve(self, instance: InstanceId, demand: Demand) -> None:
         self.places[instance] = tuple(demand)

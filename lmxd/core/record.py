@@ -190,17 +190,15 @@ def _client_left(state: State, event: e.ClientLeft) -> None:
 
 
 def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
-    before = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
-    state.reach.touch(before)
-    for freed in state.ledger.measure(event.readings, event.begun):
+    measured = state.ledger.measure(event.readings, event.begun)
+    for freed in measured.gone:
         gone = state.instances[freed]
         if gone.stopped_at is not None:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
         state.outbox.append(ForgetInstance(instance=freed))
-    after = {device: (a.free, a.ceiling) for device, a in state.ledger.accounts.items()}
-    state.reach.touch(after)
-    state.stirred = state.doubtful = before != after
+    state.reach.touch(measured.touched)
+    state.stirred = state.doubtful = measured.moved
 
 
 def _yields_changed(state: State, event: e.YieldRequested | e.YieldEnded) -> None:

@@ -28,7 +28,7 @@ from lmxd.core.words import Ask, Cause, Demand, DeviceId, Group, InstanceId, Kin
 LOOKAHEAD: Final = 64
 """How many groups behind the head are looked at again whenever something comes free. A newcomer always is."""
 
-WEIGHED: Final = 16
+WEIGHED: Final = 8
 """Of how many ways to make room for one of them the cheapest is taken."""
 PLANS: Final = 4
 """For how many of them room is planned to be made at a time."""
@@ -62,10 +62,15 @@ class Pass:
 
     def passes_over(self, front: Ticket) -> bool:
         """Whether nothing can be done for one behind the head: there is neither a slot nor the bytes."""
-        if front.ask.need <= self.reach.largest or front.ask.kind in self.state.open:
+        ask, reach = front.ask, self.reach
+        if ask.kind in self.state.open or not (ask.need > reach.largest or self.is_hopeless(ask)):
             return False
         front.progressing = False
         return True
+
+    def is_hopeless(self, ask: Ask) -> bool:
+        """Whether somebody who wanted no more could not have it of any device."""
+        return ask.need >= self.hopeless and len(ask.singles) == len(self.state.ledger.accounts)
 
     def same_head(self, ticket: Ticket) -> Pass | None:
         """The last look, if it was about the same head, and nothing changed where that is to go."""
@@ -168,7 +173,7 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         return True
     if _has_all_instances(state, ask):
         return False  # it waits for a slot of those that there are
-    if state.policy.enforce and _is_hopeless(this, ask):
+    if state.policy.enforce and (ask.need > this.reach.largest or this.is_hopeless(ask)):
         ticket.progressing = False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
@@ -191,11 +196,6 @@ def _served(this: Pass, ticket: Ticket) -> bool:
 
 def _goes_anywhere(state: State, ask: Ask) -> bool:
     return len(ask.singles) == len(state.ledger.accounts)
-
-
-def _is_hopeless(this: Pass, ask: Ask) -> bool:
-    """Whether no bytes are to be had for it by what is free or idle: nobody who wants less could have them."""
-    return ask.need > this.reach.largest or (ask.need >= this.hopeless and _goes_anywhere(this.state, ask))
 
 
 def _has_all_instances(state: State, ask: Ask) -> bool:
