@@ -151,7 +151,7 @@ async def test_at_whatever_moment_a_client_goes_it_leaves_no_ticket_and_no_lease
                 await asyncio.sleep(0)
             writer.transport.abort()
         await front.until(lambda: not front.house.state.tickets and not front.house.state.leases)
-        assert not front.leases.client._withdrawn
+        await front.until(lambda: not front.leases.client._granting)
         assert not front.leases.client._held
         assert not front.leases._renewed
         assert (await front.chat("a")).status == 200, "its slot is free"
