@@ -136,7 +136,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         "admission_control": {"queue_depth": 20},
         "models": MODELS,
     }
-    with Lmxd(daemon, config) as lmxd, Gateway(lmxd, linger=0) as gateway:
+    with Lmxd(daemon, config) as lmxd, Gateway(lmxd) as gateway:
         inside = place / "inside"
         inside.mkdir()
         yield Sandbox(inside, lmxd, gateway)

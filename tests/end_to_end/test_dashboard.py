@@ -47,7 +47,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             "qwen3-30b": {"estimated_memory_gb": 2.6, "context_length": 4096},
         },
     }
-    with Lmxd(place, config) as lmxd, Gateway(lmxd, linger=0) as gateway:
+    with Lmxd(place, config) as lmxd, Gateway(lmxd) as gateway:
         yield gateway
 
 

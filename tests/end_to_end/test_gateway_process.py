@@ -133,14 +133,25 @@ def test_it_lets_streams_end_before_it_does(lmxd: Lmxd) -> None:
 
 
 def test_its_end_ends_its_leases(lmxd: Lmxd) -> None:
-    with Gateway(lmxd, linger=600) as gateway:
-        asked = {"model": "m", "messages": []}
+    model(lmxd.directory, "m", token_seconds=0.05)
+    with Gateway(lmxd) as gateway:
+        asked = {"model": "m", "stream": True, "max_tokens": 10_000}
         headers = {"Authorization": f"Bearer {gateway.key}"}
-        assert httpx.post(f"{gateway.url}/v1/chat/completions", headers=headers, json=asked).status_code == 200
-        assert sum(len(i.leases) for i in lmxd.instances().values()) == 1
-        os.kill(gateway.process.pid, signal.SIGKILL)
-        lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()), 30)
+        with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", headers=headers, json=asked) as answer:
+            lines = answer.iter_lines()
+            while not next(lines).startswith("data:"):
+                pass
+            [lease] = [x for i in lmxd.instances().values() for x in i.leases]
+            assert lease.user == "user"
+            assert f"{lease.lease} (user/{lease.uid})" in lmxd.lmxctl("ps").stdout
+            os.kill(gateway.process.pid, signal.SIGKILL)
+            lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()), 30)
         assert list(lmxd.instances()) == ["m#1"], "what ran goes on, for the next"
+
+
+def test_an_old_key_of_its_configuration_is_said_to_have_no_effect(lmxd: Lmxd) -> None:
+    with Gateway(lmxd, linger=600) as gateway:
+        assert "gateway.linger has no effect any more" in gateway.log.read_text()
 
 
 def test_a_key_needs_a_file_to_be_in(lmxd: Lmxd) -> None:

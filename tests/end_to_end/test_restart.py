@@ -117,6 +117,40 @@ def test_a_stream_through_the_gateway_goes_on_and_so_does_its_lease(fake: Make, 
             assert list(running.instances()) == ["m#1"]
 
 
+def test_who_waits_at_the_gateway_waits_on_when_the_daemon_is_back(fake: Make, tmp_path: Path) -> None:
+    """It asks again, and nothing of what it had asked before is left."""
+    with fake() as running:
+        model(tmp_path, "m", token_seconds=0.05)
+        with Gateway(running) as gateway, httpx.Client(base_url=gateway.url, timeout=30) as client:
+            headers = {"Authorization": f"Bearer {gateway.key}"}
+            asked = {"headers": headers, "json": {"model": "m", "stream": True, "max_tokens": 10_000}}
+            statuses: list[int] = []
+
+            def wait() -> None:
+                found = httpx.post(f"{gateway.url}/v1/completions", headers=headers, json={"model": "m"}, timeout=30)
+                statuses.append(found.status_code)
+
+            def in_queue() -> list[str | None]:
+                with running.client() as lmxd:
+                    return [t.user for t in lmxd.queue().tickets]
+
+            with client.stream("POST", "/v1/chat/completions", **asked) as answer:
+                lines = answer.iter_lines()
+                while not next(lines).startswith("data:"):
+                    pass
+                waiting = [threading.Thread(target=wait) for _ in range(3)]
+                for thread in waiting:
+                    thread.start()
+                running.until(lambda: in_queue() == ["user"] * 3)
+                restart(running)
+                running.until(lambda: in_queue() == ["user"] * 3)
+            for thread in waiting:
+                thread.join(30)
+            assert statuses == [200] * 3
+            running.until(lambda: not any(i.leases for i in running.instances().values()))
+            assert in_queue() == []
+
+
 def test_an_instance_id_is_never_given_twice(running: Lmxd) -> None:
     lease = running.json("request", "m")
     running.lmxctl("stop", "m#1")

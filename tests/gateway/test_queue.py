@@ -126,6 +126,18 @@ async def test_who_comes_without_a_key_has_no_name(tmp_path: Path) -> None:
         assert (await asked).status == 200
 
 
+async def test_a_request_that_is_taken_out_of_the_queue_may_be_made_again(tmp_path: Path) -> None:
+    here = house(tmp_path)
+    async with full(here, 1), Front(here).open() as front, here.client() as lmxd:
+        asked = asyncio.create_task(front.chat("a"))
+        await front.until(lambda: len(here.state.queue) == 1)
+        [ticket] = (await lmxd.queue()).tickets
+        await lmxd.cancel(ticket.ticket or "")
+        answer = await asked
+        assert (answer.status, json.loads(answer.text)["error"]["code"]) == (503, "cancelled")
+        assert answer.headers["Retry-After"]
+
+
 async def test_hundreds_wait_over_the_gateways_one_connection(tmp_path: Path) -> None:
     """And other calls of its connection are answered meanwhile."""
     here = house(tmp_path, a={**ONE, "slots": 1})
@@ -151,7 +163,7 @@ async def test_at_whatever_moment_a_client_goes_it_leaves_no_ticket_and_no_lease
                 await asyncio.sleep(0)
             writer.transport.abort()
         await front.until(lambda: not front.house.state.tickets and not front.house.state.leases)
-        assert not front.leases.client._withdrawn
+        await front.until(lambda: not front.leases.client._granting)
         assert not front.leases.client._held
         assert not front.leases._renewed
         assert (await front.chat("a")).status == 200, "its slot is free"

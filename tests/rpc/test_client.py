@@ -73,7 +73,26 @@ async def test_a_lease_that_comes_too_late_is_given_back(tmp_path: Path) -> None
         await daemon.call("cancel")
         daemon.answer(asked, lease="l-1")
         await daemon.call("release")
-        assert not lmxd._withdrawn
+        assert not lmxd._granting
+
+
+async def test_a_lease_that_comes_in_the_moment_of_the_withdrawal_is_given_back(tmp_path: Path) -> None:
+    """Its task is cancelled, but has not run since."""
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        for answered_first in (True, False):
+            task = asyncio.create_task(lmxd.request("a"))
+            answer = {"id": await daemon.call("request"), "result": {"lease": "l-1"}}
+            if answered_first:
+                lmxd._take(answer)
+                task.cancel()
+            else:
+                task.cancel()
+                lmxd._take(answer)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await daemon.call("release")
+            assert daemon.seen.empty()
+            assert not lmxd._granting
 
 
 async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_again(tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ class AsyncClient:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._progress: dict[int, OnProgress] = {}
-        self._withdrawn: set[int] = set()
-        """Calls whose callers were cancelled, and that the daemon has not answered yet."""
+        self._granting: set[int] = set()
+        """Calls for leases that the daemon has not answered yet, whether or not anybody waits for it still."""
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -148,14 +148,15 @@ class AsyncClient:
         future = self._waiting[id] = asyncio.get_running_loop().create_future()
         if on_progress:
             self._progress[id] = on_progress
+        if method in QUEUED:
+            self._granting.add(id)
         try:
             self._writer.write(frame(id, method, params))
             if self._task.done():
                 raise ConnectionLost
             message = await future
         except asyncio.CancelledError:
-            if method in QUEUED:
-                self._withdraw(id, future)
+            self._withdraw(id, method, future)
             raise
         finally:
             self._waiting.pop(id, None)
@@ -164,14 +165,12 @@ class AsyncClient:
             raise failure(message["error"])
         return result.model_validate(message["result"])
 
-    def _withdraw(self, id: int, future: asyncio.Future[dict[str, Any]]) -> None:
+    def _withdraw(self, id: int, method: str, future: asyncio.Future[dict[str, Any]]) -> None:
         """Its caller wants it no longer. With its connection, if that is lost, it has ended already."""
-        if future.done() and not future.cancelled():
-            if future.exception() is None:
-                self._give_back(future.result())
-        elif not self._task.done():
-            self._withdrawn.add(id)
+        if id in self._granting:
             self._writer.write(frame(next(self._ids), "cancel", {"request": id}))
+        elif method in QUEUED and future.done() and not future.cancelled() and future.exception() is None:
+            self._give_back(future.result())
 
     def _give_back(self, message: dict[str, Any]) -> None:
         """What was granted to somebody who does not wait for it any more."""
@@ -184,7 +183,7 @@ class AsyncClient:
                 while line := await self._reader.readline():
                     self._take(json.loads(line))
         finally:  # whichever end closed it, nobody waits any longer
-            self._withdrawn.clear()
+            self._granting.clear()
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(ConnectionLost())
@@ -193,12 +192,13 @@ class AsyncClient:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:
-            if message.get("id") in self._withdrawn:
-                self._withdrawn.discard(message["id"])
-                self._give_back(message)
-            future = self._waiting.get(message.get("id") or 0)
+            id = message.get("id") or 0
+            future = self._waiting.get(id)
             if future and not future.done():
                 future.set_result(message)
+            elif id in self._granting:
+                self._give_back(message)
+            self._granting.discard(id)
             return
         params = message.get("params", {})
         if message["method"] == "lmxd.lease_ended":
