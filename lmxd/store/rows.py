@@ -72,8 +72,30 @@ class CountRow:
     count: int
 
 
-Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow
-ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrivalRow:
+    """When a request that waits was made first. ``id``: its user's uid and its idempotency key."""
+
+    TABLE: ClassVar = "arrivals"
+
+    id: str
+    asked_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeRow:
+    """A time that was learned. ``id``: of what, and of which profile."""
+
+    TABLE: ClassVar = "times"
+
+    id: str
+    seconds: float
+
+
+Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow | ArrivalRow | TimeRow
+ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, TimeRow)
+LASTING: tuple[type[Row], ...] = (CountRow, TimeRow)
+"""What outlives the boot. Everything else is about processes and clocks that end with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +117,5 @@ class Saved:
     leases: list[LeaseRow] = field(default_factory=list)
     yields: list[YieldRow] = field(default_factory=list)
     counts: list[CountRow] = field(default_factory=list)
+    arrivals: list[ArrivalRow] = field(default_factory=list)
+    times: list[TimeRow] = field(default_factory=list)

@@ -29,6 +29,10 @@ MIGRATIONS: Final = (
     ALTER TABLE leases ADD COLUMN key TEXT;
     ALTER TABLE leases ADD COLUMN gids TEXT NOT NULL DEFAULT '[]';
     """,
+    """
+    CREATE TABLE arrivals (id TEXT PRIMARY KEY, asked_at REAL NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE times (id TEXT PRIMARY KEY, seconds REAL NOT NULL) STRICT, WITHOUT ROWID;
+    """,
 )
 """By version, from 1: user_version of the database says how many were applied."""
 
