@@ -22,6 +22,7 @@ from lmxd.core.words import Ask, Phase
 from lmxd.daemon import audit
 from lmxd.daemon.access import Access
 from lmxd.daemon.answers import Answers
+from lmxd.daemon.asks import Asks
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.health import Health
 from lmxd.daemon.journal import Journal
@@ -79,6 +80,7 @@ class Daemon:
         self.access = Access(shared=where.shared)
         self.health = Health(self)
         self.answers = Answers(self)
+        self.asks = Asks(self)
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
@@ -171,7 +173,7 @@ class Daemon:
         self.access.refresh()
         self._adopt(config, probes, warnings)
         await self.begin()
-        self._ask_anew()
+        self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
         return self.warnings
 
@@ -189,7 +191,8 @@ class Daemon:
         finally:
             self._handling = False
         self._schedule()
-        if isinstance(event, (e.InstanceExited, e.InstanceReady, e.LeaseRequested)):
+        waits = isinstance(event, e.LeaseRequested) and event.ticket in self.admission.state.tickets
+        if waits or isinstance(event, (e.InstanceExited, e.InstanceReady)):
             self._wake.set()
         self.on_change()
 
@@ -249,25 +252,10 @@ class Daemon:
         self.learn()
         self.answers.tell_loading()
         if before != self.device_kinds:
-            self._ask_anew()
+            self.asks.renew()
             await self._stand()
         elif len(self.catalog.cards) > 1:
-            self._ask_anew(_SPLIT_ANEW)
-
-    def _ask_anew(self, most: int | None = None) -> None:
-        """Devices or profiles changed, or how layers would be split: say again where what is waited for could go.
-
-        ``most``: for so many of those in front.
-        """
-        for ticket in [t.id for t in self.admission.state.queue][:most]:
-            waiting = self.answers.waiting[ticket]
-            if waiting.size is None:
-                continue  # a hold stays what it is
-            try:
-                ask = self.ask(waiting.ask.profile, waiting.size)
-            except LmxdError:
-                continue  # its start will fail and say why
-            self.handle(e.AskChanged(at=time.monotonic(), ticket=ticket, ask=ask))
+            self.asks.renew(_SPLIT_ANEW)
 
     # what the service asks
 

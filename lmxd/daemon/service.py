@@ -53,7 +53,8 @@ class Service:
     async def call(self, connection: Connection, id: framing.Id, method: str, params: m.Params) -> BaseModel:
         """One call. Raises LmxdError for a refusal."""
         if isinstance(params, (m.Wish, es.EstimateParams)):
-            params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
+            name = self._daemon.catalog.config.named(params.model)
+            params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[method](connection, id, params)
         found: BaseModel = await answer if inspect.isawaitable(answer) else answer
         if method in _LASTING:

@@ -1,0 +1,76 @@
+"""What requests come to in the core's terms. What a ready instance serves promises no bytes: nothing is measured."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from lmxd.core import events as e
+from lmxd.core.words import Ask, Phase
+from lmxd.daemon.catalog import Catalog, Size
+from lmxd.errors import LmxdError
+from lmxd.estimate.learned import Learned
+
+if TYPE_CHECKING:
+    from lmxd.daemon.loop import Daemon
+
+_MOST: Final = 1024
+
+
+class Asks:
+    """Remembers what it made, for as long as neither the configuration nor what was learned of sizes changes."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._made: dict[tuple[str, Size], Ask] = {}
+        self._rests_on: tuple[Catalog, Learned] | None = None
+
+    async def prepare(self, model: str, size: Size) -> Ask:
+        """What the core is to be asked, with all at hand to decide on it. LmxdError says what is wrong with it."""
+        ask = self._known(model, size)
+        if ask is None or not self._is_served(ask):
+            await self._daemon.warm(model, size)
+            if self._daemon.catalog.profile(model).command is None:
+                self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
+            ask = self._daemon.ask(model, size)
+            self._note(model, size, ask)
+        return ask
+
+    def _known(self, model: str, size: Size) -> Ask | None:
+        if self._rests_on is None or self._rests_on[0] is not self._daemon.catalog:
+            return None
+        if self._rests_on[1] is not self._daemon.catalog.estimator.learned:
+            return None
+        return self._made.get((model, size))
+
+    def _note(self, model: str, size: Size, ask: Ask) -> None:
+        catalog = self._daemon.catalog
+        rests_on = catalog, catalog.estimator.learned
+        old = self._rests_on
+        if old is None or old[0] is not rests_on[0] or old[1] is not rests_on[1] or len(self._made) >= _MOST:
+            self._made.clear()
+        self._rests_on = rests_on
+        self._made[model, size] = ask
+
+    def _is_served(self, ask: Ask) -> bool:
+        """Whether a ready instance has a slot for it, and nobody stands before it."""
+        state = self._daemon.admission.state
+        if state.draining or len(state.queue):
+            return False
+        return any(i.phase is Phase.READY and i.serves(ask) for i in state.open.get(ask.kind, {}).values())
+
+    def renew(self, most: int | None = None) -> None:
+        """Devices or profiles changed, or how layers would be split: say again where what is waited for could go.
+
+        ``most``: for so many of those in front.
+        """
+        daemon = self._daemon
+        for ticket in [t.id for t in daemon.admission.state.queue][:most]:
+            waiting = daemon.answers.waiting[ticket]
+            if waiting.size is None:
+                continue  # a hold stays what it is
+            try:
+                ask = daemon.ask(waiting.ask.profile, waiting.size)
+            except LmxdError:
+                continue  # its start will fail and say why
+            daemon.handle(e.AskChanged(at=time.monotonic(), ticket=ticket, ask=ask))
