@@ -22,6 +22,7 @@ from lmxd.core.words import Ask, Phase
 from lmxd.daemon import audit
 from lmxd.daemon.access import Access
 from lmxd.daemon.answers import Answers
+from lmxd.daemon.arrivals import Arrivals
 from lmxd.daemon.asks import Asks
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.health import Health
@@ -41,6 +42,7 @@ from lmxd.daemon.restoring import restore
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.service import Service
 from lmxd.daemon.together import Together
+from lmxd.daemon.times import Times
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.devices.watcher import Watcher
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -81,6 +83,8 @@ class Daemon:
         self.health = Health(self)
         self.answers = Answers(self)
         self.asks = Asks(self)
+        self.arrivals = Arrivals()
+        self.times = Times(self)
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
@@ -187,10 +191,12 @@ class Daemon:
             decisions = self.admission.handle(event)
             for decision in decisions:
                 self.answers.decided(decision)
-            self.outbox.put(self.records.changes(), decisions)
+            changes = self.records.changes() + self.arrivals.changes(self.admission.state, event, decisions)
+            self.outbox.put(changes, decisions)
         finally:
             self._handling = False
         self._schedule()
+        self.times.write_soon()
         waits = isinstance(event, e.LeaseRequested) and event.ticket in self.admission.state.tickets
         if waits or isinstance(event, (e.InstanceExited, e.InstanceReady)):
             self._wake.set()
@@ -281,6 +287,7 @@ class Daemon:
     async def leave(self) -> None:
         """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
         self.read_ahead.want(())
+        self.times.write()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
                 await self.outbox.settled()

@@ -59,7 +59,8 @@ class Records:
         found: list[Change] = [_lease(lease) for lease in state.leases.values()]
         found += [self.row(instance) for instance in state.instances.values()]
         found += [CountRow(id=name, count=n) for name, n in state.counts.items() if name.startswith(INSTANCE_COUNT)]
-        return [*found, *(row for _, row in self._yields())]
+        found += [*(row for _, row in self._yields()), *self._daemon.arrivals.rows(), *self._daemon.times.rows()]
+        return found
 
     def _instance(self, name: InstanceId) -> Iterator[Change]:
         instance = self._daemon.admission.state.instances.get(name)
@@ -127,6 +128,7 @@ def _lease(x: Lease) -> LeaseRow:
         uid=x.owner.uid,
         pid=x.owner.pid,
         gids=json.dumps(x.owner.gids),
+        user=x.owner.user,
         hold=x.hold.value,
         slots=x.slots,
         size=x.size,

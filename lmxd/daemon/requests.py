@@ -136,6 +136,7 @@ class Requests:
                 wait=terms.wait,
                 deadline=deadline,
                 key=key,
+                asked_at=None if key is None else self._daemon.arrivals.came_first(peer.uid, key),
             )
         )
         hit("request_recorded")

@@ -39,6 +39,7 @@ class LeaseRow:
     uid: int
     pid: int
     gids: str
+    user: str
     hold: str
     slots: int
     size: int

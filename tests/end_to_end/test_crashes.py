@@ -181,10 +181,17 @@ class History:
             client.call("drain", Drained)
             client.call("drain", Drained, end=True)
 
+    def rest(self) -> None:
+        """Nobody wants anything: what was written is checkpointed."""
+        time.sleep(1.0)
+        with self.client() as client:
+            client.status()
+
     def live(self, place: str) -> None:
         """Until it dies."""
         usual = [self.request] * 4 + [self.release] * 2 + [self.renew, self.hold, self.stop, self.crash]
         rare = {"reloading": self.reload, "draining": self.drain}
+        rare |= dict.fromkeys(("checkpoint_begin", "checkpointed"), self.rest)
         for _ in range(STEPS):
             self.random.choice(usual)()
             if place in rare:

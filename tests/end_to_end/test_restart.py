@@ -25,6 +25,7 @@ from lmxd_process import Lmxd, ask
 from lmxd.instances import proc
 from lmxd.instances.orphans import orphans
 from lmxd.rpc.messages import Granted, Watching
+from lmxd.store import schema
 
 Make = Callable[..., Lmxd]
 KEPT = ("instance", "phase", "pid", "endpoint", "promised", "charged")
@@ -222,7 +223,7 @@ def test_a_ledger_of_a_newer_lmxd_is_left_alone(running: Lmxd) -> None:
     assert done.returncode == 78
     assert "was written by a newer lmxd (schema 99" in done.stderr
     assert orphans(running.directory / "lmxd.sock.d"), "nothing was touched"
-    tamper(running, "PRAGMA user_version = 2")
+    tamper(running, f"PRAGMA user_version = {schema.VERSION}")
     running.start()
     assert list(running.instances()) == ["m#1"]
 
