@@ -203,11 +203,14 @@ class Daemon:
         self.on_change()
 
     def _perform(self, decision: d.Decision) -> None:
+        self.performer.perform(decision)
+        self.answers.tell(decision)
+        asyncio.get_running_loop().call_soon(self._note, decision)  # when those who wait have their answers
+
+    def _note(self, decision: d.Decision) -> None:
         audit.decided(decision)
         self.journal.note(decision)
-        self.performer.perform(decision)
         self.metrics.observe(decision)
-        self.answers.tell(decision)
 
     def _schedule(self) -> None:
         """See to it that time passes for the core when something of its is due."""
