@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 _LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop", "pin", "drain"))
-"""What is acknowledged only when it is on disk. Leases and holds are granted no sooner, either."""
+"""What is acknowledged only when it is written. Leases and holds are granted no sooner, either."""
 
 
 class Service:
