@@ -180,7 +180,7 @@ class LedgerRestored(Event):
 
     Instances that are not ready are on their way out: nobody waits for them any more. ``grace``: seconds
     that holders have to come back. ``counts``: of instances by profile, so that no id is given twice.
-    ``times``: what was learned, as ``Expectations.means`` says it.
+    ``means``: what was learned, as ``Expectations.means`` says it.
     """
 
     instances: tuple[Instance, ...]
@@ -188,7 +188,7 @@ class LedgerRestored(Event):
     yields: tuple[tuple[DeviceId, str, Yielded], ...]
     counts: Mapping[str, int]
     grace: float
-    times: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    means: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,8 +32,8 @@ class Expectations:
     """When the last lease on a profile ended, if nobody asked for it since."""
 
     def means(self) -> dict[str, dict[str, float]]:
-        """By name: what outlives a restart, and so all but ``asked_at``, which is a date."""
-        return {mean.name: getattr(self, mean.name) for mean in fields(self) if mean.name != "asked_at"}
+        """By name: what outlives a restart, and so all but the dates, ``…_at``."""
+        return {mean.name: getattr(self, mean.name) for mean in fields(self) if not mean.name.endswith("_at")}
 
     def asked(self, profile: str, at: float) -> None:
         if profile in self.asked_at:

@@ -13,7 +13,7 @@ def restored(state: State, event: LedgerRestored) -> None:
     """Leases whose holders must come back have ``grace`` seconds for it."""
     state.counts.update(event.counts)
     for name, known in state.expectations.means().items():
-        known.update(event.times.get(name, {}))
+        known.update(event.means.get(name, {}))
     for instance in event.instances:
         for device in instance.demand:
             _account(state, device)

@@ -53,10 +53,8 @@ class Asks:
         self._made[model, size] = ask
 
     def _is_served(self, ask: Ask) -> bool:
-        """Whether a ready instance has a slot for it, and nobody stands before it."""
+        """Whether a ready instance has a slot for it: then it has that, whoever else waits."""
         state = self._daemon.admission.state
-        if state.draining or len(state.queue):
-            return False
         return any(i.phase is Phase.READY and i.serves(ask) for i in state.open.get(ask.kind, {}).values())
 
     def renew(self, most: int | None = None) -> None:

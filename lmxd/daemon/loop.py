@@ -27,6 +27,7 @@ from lmxd.daemon.asks import Asks
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.health import Health
 from lmxd.daemon.journal import Journal
+from lmxd.daemon.means import Means
 from lmxd.daemon.metrics import Metrics
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
@@ -42,7 +43,6 @@ from lmxd.daemon.restoring import restore
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.service import Service
 from lmxd.daemon.together import Together
-from lmxd.daemon.times import Times
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.devices.watcher import Watcher
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -84,7 +84,7 @@ class Daemon:
         self.answers = Answers(self)
         self.asks = Asks(self)
         self.arrivals = Arrivals()
-        self.times = Times(self)
+        self.means = Means(self)
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
@@ -196,7 +196,7 @@ class Daemon:
         finally:
             self._handling = False
         self._schedule()
-        self.times.write_soon()
+        self.means.write_soon()
         waits = isinstance(event, e.LeaseRequested) and event.ticket in self.admission.state.tickets
         if waits or isinstance(event, (e.InstanceExited, e.InstanceReady)):
             self._wake.set()
@@ -290,7 +290,7 @@ class Daemon:
     async def leave(self) -> None:
         """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
         self.read_ahead.want(())
-        self.times.write()
+        self.means.write()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
                 await self.outbox.settled()

@@ -59,7 +59,7 @@ class Records:
         found: list[Change] = [_lease(lease) for lease in state.leases.values()]
         found += [self.row(instance) for instance in state.instances.values()]
         found += [CountRow(id=name, count=n) for name, n in state.counts.items() if name.startswith(INSTANCE_COUNT)]
-        found += [*(row for _, row in self._yields()), *self._daemon.arrivals.rows(), *self._daemon.times.rows()]
+        found += [*(row for _, row in self._yields()), *self._daemon.arrivals.rows(), *self._daemon.means.rows()]
         return found
 
     def _instance(self, name: InstanceId) -> Iterator[Change]:

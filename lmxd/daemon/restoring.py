@@ -60,7 +60,7 @@ async def restore(daemon: Daemon) -> list[str]:
     database, found = await asyncio.to_thread(_open, daemon)
     running = [(row, x) for row in found.saved.instances if (x := _running(daemon, row)) is not None]
     wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
-    daemon.handle(_event(found.saved, daemon.times.restore(found.saved.times)))
+    daemon.handle(_event(found.saved, daemon.means.restore(found.saved.means)))
     _restore_arrivals(daemon, found.saved)
     daemon.outbox.writer = Writer(database, daemon.records.everything)
     for (_, launched), failure in zip(running, wrong, strict=True):
@@ -190,7 +190,7 @@ def _restore_arrivals(daemon: Daemon, saved: Saved) -> None:
         asyncio.get_running_loop().call_later(GRACE, lambda: daemon.outbox.put(give_up(), ()))
 
 
-def _event(saved: Saved, times: Mapping[str, Mapping[str, float]]) -> e.LedgerRestored:
+def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> e.LedgerRestored:
     known = {row.id for row in saved.instances}
     return e.LedgerRestored(
         at=time.monotonic(),
@@ -201,7 +201,7 @@ def _event(saved: Saved, times: Mapping[str, Mapping[str, float]]) -> e.LedgerRe
         ),
         counts={row.id: row.count for row in saved.counts},
         grace=GRACE,
-        times=times,
+        means=means,
     )
 
 

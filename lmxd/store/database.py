@@ -29,14 +29,14 @@ from lmxd.store.rows import (
     Gone,
     InstanceRow,
     LeaseRow,
+    MeanRow,
     Saved,
-    TimeRow,
     YieldRow,
 )
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, TimeRow)
+T = TypeVar("T", InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, MeanRow)
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _COLUMNS = {kind: tuple(field.name for field in fields(kind)) for kind in ROWS}
 _UPSERTS = {
@@ -114,7 +114,7 @@ class Database:
                 yields=self._all(YieldRow),
                 counts=self._all(CountRow),
                 arrivals=self._all(ArrivalRow),
-                times=self._all(TimeRow),
+                means=self._all(MeanRow),
             )
         except sqlite3.DatabaseError as error:
             if is_damage(error):

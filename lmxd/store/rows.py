@@ -84,18 +84,18 @@ class ArrivalRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TimeRow:
-    """A time that was learned. ``id``: of what, and of which profile."""
+class MeanRow:
+    """What was learned, mostly of times. ``id``: the mean of what, and of which profile."""
 
-    TABLE: ClassVar = "times"
+    TABLE: ClassVar = "means"
 
     id: str
-    seconds: float
+    mean: float
 
 
-Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow | ArrivalRow | TimeRow
-ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, TimeRow)
-LASTING: tuple[type[Row], ...] = (CountRow, TimeRow)
+Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow | ArrivalRow | MeanRow
+ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, MeanRow)
+LASTING: tuple[type[Row], ...] = (CountRow, MeanRow)
 """What outlives the boot. Everything else is about processes and clocks that end with it."""
 
 
@@ -119,4 +119,4 @@ class Saved:
     yields: list[YieldRow] = field(default_factory=list)
     counts: list[CountRow] = field(default_factory=list)
     arrivals: list[ArrivalRow] = field(default_factory=list)
-    times: list[TimeRow] = field(default_factory=list)
+    means: list[MeanRow] = field(default_factory=list)

@@ -24,8 +24,8 @@ from lmxd.store.rows import (
     Gone,
     InstanceRow,
     LeaseRow,
+    MeanRow,
     Saved,
-    TimeRow,
     YieldRow,
 )
 from lmxd.store.writer import Writer
@@ -63,8 +63,8 @@ LEASE = LeaseRow(
 YIELD = YieldRow(id="y-1", device="GPU-a", size=2**33, foreign_before=2**30, until=99.0)
 COUNT = CountRow(id="instances m", count=1)
 ARRIVAL = ArrivalRow(id="1000 k", asked_at=1.5)
-TIME = TimeRow(id="launches m", seconds=17.5)
-ALL = (INSTANCE, LEASE, YIELD, COUNT, ARRIVAL, TIME)
+MEAN = MeanRow(id="launches m", mean=17.5)
+ALL = (INSTANCE, LEASE, YIELD, COUNT, ARRIVAL, MEAN)
 
 
 def opened(path: Path, boot: str = "boot") -> Database:
@@ -89,7 +89,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         yields=[YIELD],
         counts=[COUNT],
         arrivals=[ARRIVAL],
-        times=[TIME],
+        means=[MEAN],
     )
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -114,8 +114,8 @@ def test_another_boot_knows_only_which_ids_were_given_and_what_was_learned(tmp_p
     path = tmp_path / "ledger.db"
     with closing(opened(path)) as database:
         database.apply(ALL)
-    assert saved(path, "another") == Saved(counts=[COUNT], times=[TIME])
-    assert saved(path) == Saved(counts=[COUNT], times=[TIME]), "nor does anything come back"
+    assert saved(path, "another") == Saved(counts=[COUNT], means=[MEAN])
+    assert saved(path) == Saved(counts=[COUNT], means=[MEAN]), "nor does anything come back"
 
 
 def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -212,9 +212,9 @@ async def test_what_was_written_is_checkpointed_when_nobody_waits(tmp_path: Path
     checkpoint = database.checkpoint
     database.checkpoint = lambda: (checkpoint(), kept.set())  # type: ignore[method-assign, assignment, return-value]
     writer = Writer(database, lambda: (), idle=0.01)
-    await writer.write([COUNT, TIME])
+    await writer.write([COUNT, MEAN])
     assert await asyncio.to_thread(kept.wait, 10)
-    assert on_disk(path, tmp_path / "aside.db") == Saved(counts=[COUNT], times=[TIME])
+    assert on_disk(path, tmp_path / "aside.db") == Saved(counts=[COUNT], means=[MEAN])
     await writer.close()
 
 

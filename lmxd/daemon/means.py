@@ -1,4 +1,4 @@
-"""Learned times on disk: written a little after they changed, together, so that no request waits for them."""
+"""What was learned, on disk: written a little after it changed, together, so that no request waits for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from lmxd.store.rows import TimeRow
+from lmxd.store.rows import MeanRow
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
@@ -15,27 +15,27 @@ _PAUSE: Final = 2.0
 """Seconds after an event until what was learned since is written."""
 
 
-class Times:
+class Means:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._written: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def restore(self, rows: Iterable[TimeRow]) -> Mapping[str, Mapping[str, float]]:
+    def restore(self, rows: Iterable[MeanRow]) -> Mapping[str, Mapping[str, float]]:
         """What was learned, as the core knows it: by name and profile."""
-        self._written = {row.id: row.seconds for row in rows}
+        self._written = {row.id: row.mean for row in rows}
         means: dict[str, dict[str, float]] = {}
-        for id, seconds in self._written.items():
+        for id, mean in self._written.items():
             what, _, profile = id.partition(" ")
-            means.setdefault(what, {})[profile] = seconds
+            means.setdefault(what, {})[profile] = mean
         return means
 
-    def rows(self) -> list[TimeRow]:
+    def rows(self) -> list[MeanRow]:
         means = self._daemon.admission.state.expectations.means()
         return [
-            TimeRow(id=f"{what} {profile}", seconds=seconds)
+            MeanRow(id=f"{what} {profile}", mean=mean)
             for what, learned in means.items()
-            for profile, seconds in learned.items()
+            for profile, mean in learned.items()
         ]
 
     def write_soon(self) -> None:
@@ -48,7 +48,7 @@ class Times:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        changed = [row for row in self.rows() if self._written.get(row.id) != row.seconds]
+        changed = [row for row in self.rows() if self._written.get(row.id) != row.mean]
         if changed:
-            self._written |= {row.id: row.seconds for row in changed}
+            self._written |= {row.id: row.mean for row in changed}
             self._daemon.outbox.put(changed, ())
