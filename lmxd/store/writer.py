@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from lmxd.store.database import Database, is_damage
-from lmxd.store.rows import Change
+from lmxd.store.rows import LASTING, Change
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ _FIRST_PAUSE = 0.05
 _LAST_PAUSE = 2.0
 """Seconds before what could not be written is tried again: doubled each time."""
 _IDLE = 0.5
-"""Seconds without anything to write after which what was written is checkpointed."""
-_MOST = 1000
+"""Seconds without anything to write after which what is to outlive the boot is checkpointed."""
 _LATEST = 10.0
-"""Commits, and seconds since the first of them, after which there is a checkpoint though somebody waits."""
+_MOST = 1000
+"""Seconds since that was written, and commits of any kind, after which it is done though somebody waits."""
 
 _Order: TypeAlias = tuple[Sequence[Change], asyncio.Future[None]]
 
@@ -43,7 +43,7 @@ class Writer:
         self._everything = everything
         self._idle = idle
         self._commits = 0
-        self._first_commit = 0.0
+        self._lasting_since: float | None = None
         self._loop = asyncio.get_running_loop()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="lmxd-store", daemon=True)
@@ -78,10 +78,11 @@ class Writer:
 
     def _next(self) -> list[_Order] | None:
         """All that waits; nothing, if it is time for a checkpoint; None at the end."""
-        if self._commits >= _MOST or (self._commits and time.monotonic() - self._first_commit > _LATEST):
+        since = self._lasting_since
+        if self._commits >= _MOST or (since is not None and time.monotonic() - since > _LATEST):
             return []
         try:
-            first = self._orders.get(timeout=self._idle if self._commits else None)
+            first = self._orders.get(timeout=None if since is None else self._idle)
         except queue.Empty:
             return []
         if first is None:
@@ -114,12 +115,13 @@ class Writer:
 
     def _commit(self, changes: Sequence[Change]) -> None:
         self._database.apply(changes)
-        self._first_commit = self._first_commit if self._commits else time.monotonic()
         self._commits += 1
+        if self._lasting_since is None and any(isinstance(change, LASTING) for change in changes):
+            self._lasting_since = time.monotonic()
 
     def _checkpoint(self) -> None:
         self._database.checkpoint()
-        self._commits = 0
+        self._commits, self._lasting_since = 0, None
 
     def _begin_anew(self, error: sqlite3.Error) -> Sequence[Change]:
         """The loop's thread says what there is; it knows all of it."""

@@ -229,7 +229,7 @@ async def test_a_log_that_grows_is_checkpointed_though_somebody_waits(
     database.checkpoint = lambda: (checkpoint(), commits.append(0))  # type: ignore[method-assign, assignment, return-value]
     writer = Writer(database, lambda: (), idle=1000)
     for number in range(35):
-        await writer.write([replace(COUNT, count=number)])
+        await writer.write([replace(YIELD, size=number)])
     await writer.close()
     assert commits == [*[*[1] * 10, 0] * 3, *[1] * 5]
 
