@@ -9,7 +9,6 @@ from lmxd.core import events as e
 from lmxd.core.words import Ask, Phase
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.errors import LmxdError
-from lmxd.estimate.learned import Learned
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
@@ -18,39 +17,27 @@ _MOST: Final = 1024
 
 
 class Asks:
-    """Remembers what it made, for as long as neither the configuration nor what was learned of sizes changes."""
+    """Remembers what it made, for as long as the configuration is the same. Whoever needs bytes is looked at anew."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._catalog: Catalog | None = None
         self._made: dict[tuple[str, Size], Ask] = {}
-        self._rests_on: tuple[Catalog, Learned] | None = None
+        """By what ``_catalog`` says."""
 
     async def prepare(self, model: str, size: Size) -> Ask:
         """What the core is to be asked, with all at hand to decide on it. LmxdError says what is wrong with it."""
-        ask = self._known(model, size)
-        if ask is None or not self._is_served(ask):
-            await self._daemon.warm(model, size)
-            if self._daemon.catalog.profile(model).command is None:
-                self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
-            ask = self._daemon.ask(model, size)
-            self._note(model, size, ask)
-        return ask
-
-    def _known(self, model: str, size: Size) -> Ask | None:
-        if self._rests_on is None or self._rests_on[0] is not self._daemon.catalog:
-            return None
-        if self._rests_on[1] is not self._daemon.catalog.estimator.learned:
-            return None
-        return self._made.get((model, size))
-
-    def _note(self, model: str, size: Size, ask: Ask) -> None:
-        catalog = self._daemon.catalog
-        rests_on = catalog, catalog.estimator.learned
-        old = self._rests_on
-        if old is None or old[0] is not rests_on[0] or old[1] is not rests_on[1] or len(self._made) >= _MOST:
+        daemon = self._daemon
+        if self._catalog is not daemon.catalog or len(self._made) >= _MOST:
             self._made.clear()
-        self._rests_on = rests_on
-        self._made[model, size] = ask
+            self._catalog = daemon.catalog
+        ask = self._made.get((model, size))
+        if ask is None or not self._is_served(ask):
+            await daemon.warm(model, size)
+            if daemon.catalog.profile(model).command is None:
+                daemon.engine.binary()  # if it is missing, say so before anything is reserved
+            ask = self._made[model, size] = daemon.ask(model, size)
+        return ask
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it: then it has that, whoever else waits."""
