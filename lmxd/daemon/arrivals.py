@@ -58,7 +58,8 @@ class Arrivals:
 
     def _answered(self, ticket: TicketId, name: str) -> list[Change]:
         """Unless the same was asked once more meanwhile: then that has the place."""
-        if self._waiting[name][0] != ticket:
+        waits = self._waiting.get(name)
+        if waits is None or waits[0] != ticket:
             return []
         del self._waiting[name]
         return [Gone(ArrivalRow, name)]

@@ -292,7 +292,7 @@ async def test_what_runs_is_leased_though_its_file_and_its_engine_are_gone(tmp_p
         (tmp_path / "llama-server").rename(tmp_path / "engine.away")
         lease = await lmxd.request("a")
         assert lease.instance == "a#1"
-        with pytest.raises(LmxdError, match="engine_missing|not an executable"):
+        with pytest.raises(LmxdError, match="not an executable"):
             await lmxd.request("a")
         (tmp_path / "engine.away").rename(tmp_path / "llama-server")
         (tmp_path / "a.gguf").unlink()

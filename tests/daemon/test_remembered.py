@@ -69,8 +69,20 @@ async def test_a_key_stands_for_a_place_once(tmp_path: Path) -> None:
         assert second.asked_at > 1.0
         h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=first.id))
         await h.until(lambda: arrivals(h) == {"k": second.asked_at})
-        for task in asks:
-            task.cancel()
+        h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=second.id))
+        await h.until(lambda: arrivals(h) == {})
+        assert [type(x) for x in await asyncio.gather(*asks, return_exceptions=True)] == [LmxdError] * 2
+
+
+async def test_one_that_is_asked_again_while_it_waits_keeps_the_place_of_the_newer(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
+        await holder.request("a")
+        asks = [asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="k")) for _ in range(2)]
+        await h.until(lambda: len(h.state.queue) == 2)
+        for ticket in reversed(list(h.state.queue)):
+            h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=ticket.id))
+        assert [type(x) for x in await asyncio.gather(*asks, return_exceptions=True)] == [LmxdError] * 2
+        assert arrivals(h) == {}
 
 
 async def test_who_does_not_come_back_is_forgotten(tmp_path: Path) -> None:
