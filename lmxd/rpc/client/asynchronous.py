@@ -169,7 +169,7 @@ class AsyncClient:
         if future.done() and not future.cancelled():
             if future.exception() is None:
                 self._give_back(future.result())
-        elif not self._task.done():
+        elif id in self._waiting and not self._task.done():
             self._withdrawn.add(id)
             self._writer.write(frame(next(self._ids), "cancel", {"request": id}))
 
@@ -196,9 +196,11 @@ class AsyncClient:
             if message.get("id") in self._withdrawn:
                 self._withdrawn.discard(message["id"])
                 self._give_back(message)
-            future = self._waiting.get(message.get("id") or 0)
+            future = self._waiting.pop(message.get("id") or 0, None)
             if future and not future.done():
                 future.set_result(message)
+            elif future and future.cancelled():  # whose task has not come to withdrawing it
+                self._give_back(message)
             return
         params = message.get("params", {})
         if message["method"] == "lmxd.lease_ended":
