@@ -104,6 +104,8 @@ def _gpu_is_meant(config: Config) -> bool:
 def _log_to_stderr(verbose: bool) -> None:
     """For journald: no time of our own, and the level as its <N> prefix when it is the journal that listens."""
     level = logging.DEBUG if verbose else logging.INFO
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nor are they in a line
+    logging._srcfile = None  # nor is the place in the code, which takes longest to find
     if "JOURNAL_STREAM" in os.environ:
         for number, name in ((7, "DEBUG"), (6, "INFO"), (4, "WARNING"), (3, "ERROR"), (2, "CRITICAL")):
             logging.addLevelName(getattr(logging, name), f"<{number}>")

@@ -13,14 +13,16 @@ import time
 from typing import Final
 
 FALLIBLE: Final = frozenset(
-    "commit_begin commit_end start_performed key_written before_spawn after_spawn while_loading".split()
+    """
+    commit_begin commit_end checkpoint_begin start_performed key_written before_spawn after_spawn while_loading
+    """.split()
 )
 """Where the outside world can refuse, and so an error can be asked for."""
 PLACES: Final = FALLIBLE | frozenset(
     """
-    request_received request_recorded committed loaded ready_recorded before_grant grant_answered renewed released
-    stop_performed before_sigterm after_sigterm exited exit_recorded reclaimed client_left reloading draining leaving
-    restore_begin restore_adopting restored restore_sweeping
+    request_received request_recorded committed checkpointed loaded ready_recorded before_grant grant_answered
+    renewed released stop_performed before_sigterm after_sigterm exited exit_recorded reclaimed client_left reloading
+    draining leaving restore_begin restore_adopting restored restore_sweeping
     """.split()
 )
 _DELAY: Final = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.ledger import Yielded
@@ -180,6 +180,7 @@ class LedgerRestored(Event):
 
     Instances that are not ready are on their way out: nobody waits for them any more. ``grace``: seconds
     that holders have to come back. ``counts``: of instances by profile, so that no id is given twice.
+    ``means``: what was learned, as ``Expectations.means`` says it.
     """
 
     instances: tuple[Instance, ...]
@@ -187,6 +188,7 @@ class LedgerRestored(Event):
     yields: tuple[tuple[DeviceId, str, Yielded], ...]
     counts: Mapping[str, int]
     grace: float
+    means: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 _NEWEST: Final = 0.3
@@ -30,6 +30,10 @@ class Expectations:
     asked_at: dict[str, float] = field(default_factory=dict)
     left_at: dict[str, float] = field(default_factory=dict)
     """When the last lease on a profile ended, if nobody asked for it since."""
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """By name: what outlives a restart, and so all but the dates, ``…_at``."""
+        return {mean.name: getattr(self, mean.name) for mean in fields(self) if not mean.name.endswith("_at")}
 
     def asked(self, profile: str, at: float) -> None:
         if profile in self.asked_at:

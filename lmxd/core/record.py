@@ -133,7 +133,7 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
         ask=event.ask,
         hold=event.hold,
         ttl=event.ttl,
-        asked_at=state.now,
+        asked_at=state.now if event.asked_at is None else min(event.asked_at, state.now),
         wait=event.wait,
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         key=event.key,

@@ -12,6 +12,8 @@ from lmxd.core.words import DeviceId, Hold
 def restored(state: State, event: LedgerRestored) -> None:
     """Leases whose holders must come back have ``grace`` seconds for it."""
     state.counts.update(event.counts)
+    for name, known in state.expectations.means().items():
+        known.update(event.means.get(name, {}))
     for instance in event.instances:
         for device in instance.demand:
             _account(state, device)

@@ -72,7 +72,7 @@ class Answers:
         _remember(self.users, instance, self.users.get(instance, set()) | {uid})
 
     def decided(self, decision: d.Decision) -> None:
-        """What is so from now on, though nobody is told of it before it is on disk."""
+        """What is so from now on, though nobody is told of it before it is written."""
         if isinstance(decision, d.EndLease):
             _remember(self.ended, decision.lease, decision.reason)
 

@@ -33,10 +33,10 @@ class Health:
     def unwritable(self) -> str | None:
         """Why nothing gets onto the disk, if that is so."""
         writer = self._daemon.outbox.writer
-        if writer is None or writer.pending_since is None:
-            return None
-        waits = time.monotonic() - writer.pending_since
-        return writer.failing or (f"nothing was written for {waits:.0f} s" if waits > _STALE else None)
+        if writer is None or writer.failing is not None:
+            return None if writer is None else writer.failing
+        waits = 0.0 if writer.pending_since is None else time.monotonic() - writer.pending_since
+        return f"nothing was written for {waits:.0f} s" if waits > _STALE else None
 
     @property
     def fresh(self) -> bool:

@@ -22,9 +22,12 @@ from lmxd.core.words import Ask, Phase
 from lmxd.daemon import audit
 from lmxd.daemon.access import Access
 from lmxd.daemon.answers import Answers
+from lmxd.daemon.arrivals import Arrivals
+from lmxd.daemon.asks import Asks
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.health import Health
 from lmxd.daemon.journal import Journal
+from lmxd.daemon.means import Means
 from lmxd.daemon.metrics import Metrics
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
@@ -79,6 +82,9 @@ class Daemon:
         self.access = Access(shared=where.shared)
         self.health = Health(self)
         self.answers = Answers(self)
+        self.asks = Asks(self)
+        self.arrivals = Arrivals()
+        self.means = Means(self)
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
@@ -171,7 +177,7 @@ class Daemon:
         self.access.refresh()
         self._adopt(config, probes, warnings)
         await self.begin()
-        self._ask_anew()
+        self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
         return self.warnings
 
@@ -185,20 +191,26 @@ class Daemon:
             decisions = self.admission.handle(event)
             for decision in decisions:
                 self.answers.decided(decision)
-            self.outbox.put(self.records.changes(), decisions)
+            changes = self.records.changes() + self.arrivals.changes(self.admission.state, event, decisions)
+            self.outbox.put(changes, decisions)
         finally:
             self._handling = False
         self._schedule()
-        if isinstance(event, (e.InstanceExited, e.InstanceReady, e.LeaseRequested)):
+        self.means.write_soon()
+        waits = isinstance(event, e.LeaseRequested) and event.ticket in self.admission.state.tickets
+        if waits or isinstance(event, (e.InstanceExited, e.InstanceReady)):
             self._wake.set()
         self.on_change()
 
     def _perform(self, decision: d.Decision) -> None:
+        self.performer.perform(decision)
+        self.answers.tell(decision)
+        asyncio.get_running_loop().call_soon(self._note, decision)  # when those who wait have their answers
+
+    def _note(self, decision: d.Decision) -> None:
         audit.decided(decision)
         self.journal.note(decision)
-        self.performer.perform(decision)
         self.metrics.observe(decision)
-        self.answers.tell(decision)
 
     def _schedule(self) -> None:
         """See to it that time passes for the core when something of its is due."""
@@ -249,25 +261,10 @@ class Daemon:
         self.learn()
         self.answers.tell_loading()
         if before != self.device_kinds:
-            self._ask_anew()
+            self.asks.renew()
             await self._stand()
         elif len(self.catalog.cards) > 1:
-            self._ask_anew(_SPLIT_ANEW)
-
-    def _ask_anew(self, most: int | None = None) -> None:
-        """Devices or profiles changed, or how layers would be split: say again where what is waited for could go.
-
-        ``most``: for so many of those in front.
-        """
-        for ticket in [t.id for t in self.admission.state.queue][:most]:
-            waiting = self.answers.waiting[ticket]
-            if waiting.size is None:
-                continue  # a hold stays what it is
-            try:
-                ask = self.ask(waiting.ask.profile, waiting.size)
-            except LmxdError:
-                continue  # its start will fail and say why
-            self.handle(e.AskChanged(at=time.monotonic(), ticket=ticket, ask=ask))
+            self.asks.renew(_SPLIT_ANEW)
 
     # what the service asks
 
@@ -293,6 +290,7 @@ class Daemon:
     async def leave(self) -> None:
         """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
         self.read_ahead.want(())
+        self.means.write()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
                 await self.outbox.settled()

@@ -1,4 +1,4 @@
-"""Decisions on their way: carried out in the order in which they were made, each once what it rests on is on disk."""
+"""Decisions on their way: carried out in the order in which they were made, each once what it rests on is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """``written``: when it is on disk; None if nothing of it needs to be. ``carried``: who waits for its turn."""
+    """``written``: when it is in the ledger; None if nothing of it needs to be. ``carried``: who waits for its turn."""
 
     written: asyncio.Future[None] | None
     decisions: Sequence[Decision]
@@ -44,7 +44,7 @@ class Outbox:
         self._flush()
 
     async def settled(self) -> None:
-        """Returns when everything so far is on disk and carried out: then it may be acknowledged."""
+        """Returns when everything so far is written and carried out: then it may be acknowledged."""
         if self._waiting:
             last = self._waiting[-1]
             last.carried = last.carried or asyncio.get_running_loop().create_future()

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option
-from lmxd.daemon.launched import as_json
+from lmxd.daemon.launched import Start, as_json
 from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, YieldRow
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ class Records:
         self._daemon = daemon
         self._wanted: dict[InstanceId, tuple[Ask, str, str]] = {}
         """Ask and option of each instance as JSON: they hardly ever change, and are written again and again."""
+        self._started: dict[InstanceId, tuple[Start, str]] = {}
+        """And how it was started."""
+        self._counted: dict[str, int] = {}
+        """What was last written of the counts."""
 
     def changes(self) -> list[Change]:
         """Rows for all that was touched since this was last asked."""
@@ -53,19 +57,24 @@ class Records:
         """All rows there are to be."""
         state = self._daemon.admission.state
         found: list[Change] = [_lease(lease) for lease in state.leases.values()]
-        for instance in state.instances:
-            found += self._instance(instance)
-        return [*found, *(row for _, row in self._yields())]
+        found += [self.row(instance) for instance in state.instances.values()]
+        found += [CountRow(id=name, count=n) for name, n in state.counts.items() if name.startswith(INSTANCE_COUNT)]
+        found += [*(row for _, row in self._yields()), *self._daemon.arrivals.rows(), *self._daemon.means.rows()]
+        return found
 
     def _instance(self, name: InstanceId) -> Iterator[Change]:
         instance = self._daemon.admission.state.instances.get(name)
         if instance is None:
             self._wanted.pop(name, None)
+            self._started.pop(name, None)
             yield Gone(InstanceRow, name)
             return
         yield self.row(instance)
-        count = INSTANCE_COUNT + instance.ask.profile
-        yield CountRow(id=count, count=self._daemon.admission.state.counts[count])
+        counted = INSTANCE_COUNT + instance.ask.profile
+        count = self._daemon.admission.state.counts[counted]
+        if self._counted.get(counted) != count:
+            self._counted[counted] = count
+            yield CountRow(id=counted, count=count)
 
     def row(self, i: Instance) -> InstanceRow:
         launched = self._daemon.launches.get(i.id)
@@ -78,7 +87,7 @@ class Records:
             phase=i.phase.value,
             ask=ask,
             option=option,
-            start=None if launched is None else as_json(launched.start),
+            start=None if launched is None else self._start(i.id, launched.start),
             pid=process.pid if process else None,
             born=process.born if process else None,
             started_at=i.started_at,
@@ -87,6 +96,11 @@ class Records:
             work=launched.work if launched else 0.0,
             prompted=launched.prompted if launched else 0.0,
         )
+
+    def _start(self, instance: InstanceId, start: Start) -> str:
+        if instance not in self._started or self._started[instance][0] is not start:
+            self._started[instance] = start, as_json(start)
+        return self._started[instance][1]
 
     def certificate(self, instance: InstanceId) -> str:
         """The row as JSON, for the process itself to carry: found by it if the database is lost."""
@@ -114,6 +128,7 @@ def _lease(x: Lease) -> LeaseRow:
         uid=x.owner.uid,
         pid=x.owner.pid,
         gids=json.dumps(x.owner.gids),
+        user=x.owner.user,
         hold=x.hold.value,
         slots=x.slots,
         size=x.size,

@@ -45,10 +45,7 @@ class Requests:
                 self._daemon.access.require_proxy(connection.peer, params.user)
             self._require_ledger()
             size = self.size(connection, params)
-            await self._daemon.warm(params.model, size)
-            ask = self._daemon.ask(params.model, size)
-            if self._daemon.catalog.profile(params.model).command is None:
-                self._daemon.engine.binary()  # if it is missing, say so before anything is reserved
+            ask = await self._daemon.asks.prepare(params.model, size)
         granted = await self._wait(connection, id, params, ask, size, params.deadline, params.user)
         assert isinstance(granted, m.Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
@@ -139,6 +136,7 @@ class Requests:
                 wait=terms.wait,
                 deadline=deadline,
                 key=key,
+                asked_at=None if key is None else self._daemon.arrivals.came_first(peer.uid, key),
             )
         )
         hit("request_recorded")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -60,7 +60,8 @@ async def restore(daemon: Daemon) -> list[str]:
     database, found = await asyncio.to_thread(_open, daemon)
     running = [(row, x) for row in found.saved.instances if (x := _running(daemon, row)) is not None]
     wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
-    daemon.handle(_event(found.saved))
+    daemon.handle(_event(found.saved, daemon.means.restore(found.saved.means)))
+    _restore_arrivals(daemon, found.saved)
     daemon.outbox.writer = Writer(database, daemon.records.everything)
     for (_, launched), failure in zip(running, wrong, strict=True):
         daemon.launches.adopt(launched, failure)
@@ -181,7 +182,15 @@ async def _serves(launched: Launched) -> bool:
     return False
 
 
-def _event(saved: Saved) -> e.LedgerRestored:
+def _restore_arrivals(daemon: Daemon, saved: Saved) -> None:
+    """Who waited has as long to come back as who has a lease."""
+    daemon.arrivals.restore(saved.arrivals)
+    if saved.arrivals:
+        give_up = daemon.arrivals.give_up
+        asyncio.get_running_loop().call_later(GRACE, lambda: daemon.outbox.put(give_up(), ()))
+
+
+def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> e.LedgerRestored:
     known = {row.id for row in saved.instances}
     return e.LedgerRestored(
         at=time.monotonic(),
@@ -192,6 +201,7 @@ def _event(saved: Saved) -> e.LedgerRestored:
         ),
         counts={row.id: row.count for row in saved.counts},
         grace=GRACE,
+        means=means,
     )
 
 
@@ -212,7 +222,7 @@ def _lease(row: LeaseRow) -> Lease:
     return Lease(
         id=row.id,
         instance=row.instance,
-        owner=Owner(uid=row.uid, pid=row.pid, connection=0, gids=tuple(json.loads(row.gids))),
+        owner=Owner(uid=row.uid, pid=row.pid, connection=0, gids=tuple(json.loads(row.gids)), user=row.user),
         hold=Hold(row.hold),
         slots=row.slots,
         size=row.size,

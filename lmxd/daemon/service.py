@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 _LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop", "pin", "drain"))
-"""What is acknowledged only when it is on disk. Leases and holds are granted no sooner, either."""
+"""What is acknowledged only when it is written. Leases and holds are granted no sooner, either."""
 
 
 class Service:
@@ -53,7 +53,8 @@ class Service:
     async def call(self, connection: Connection, id: framing.Id, method: str, params: m.Params) -> BaseModel:
         """One call. Raises LmxdError for a refusal."""
         if isinstance(params, (m.Wish, es.EstimateParams)):
-            params = params.model_copy(update={"model": self._daemon.catalog.config.named(params.model)})
+            name = self._daemon.catalog.config.named(params.model)
+            params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[method](connection, id, params)
         found: BaseModel = await answer if inspect.isawaitable(answer) else answer
         if method in _LASTING:

@@ -62,7 +62,8 @@ class Terms(Params):
         None,
         min_length=1,
         max_length=64,
-        description="a repeated request of the same user and key gets the lease that the first was granted",
+        description="a repeated request of the same user and key gets the lease that the first was granted, "
+        "or, when lmxd was started again meanwhile, the place in the queue that it had",
     )
 
 

@@ -1,6 +1,7 @@
 """The ledger on disk: one SQLite file, written by one thread, valid for one boot of the machine.
 
-WAL with synchronous=FULL: what ``apply`` has returned for survives a crash of the process and of the machine.
+What ``apply`` has returned for survives the death of the process: the kernel has it. What is to outlive the boot
+survives a loss of power, too, once ``checkpoint`` has returned: commits wait for no disk (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -12,23 +13,40 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.store import schema
-from lmxd.store.rows import ROWS, Change, CountRow, Gone, InstanceRow, LeaseRow, Saved, YieldRow
+from lmxd.store.rows import (
+    LASTING,
+    ROWS,
+    ArrivalRow,
+    Change,
+    CountRow,
+    Gone,
+    InstanceRow,
+    LeaseRow,
+    MeanRow,
+    Saved,
+    YieldRow,
+)
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", InstanceRow, LeaseRow, YieldRow, CountRow)
+T = TypeVar("T", InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, MeanRow)
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _COLUMNS = {kind: tuple(field.name for field in fields(kind)) for kind in ROWS}
 _UPSERTS = {
-    kind: f"INSERT OR REPLACE INTO {kind.TABLE} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    kind: f"INSERT INTO {kind.TABLE} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names if name != 'id')}"
     for kind, names in _COLUMNS.items()
 }
+_VALUES = {kind: attrgetter(*names) for kind, names in _COLUMNS.items()}
+_DELETES = {kind: f"DELETE FROM {kind.TABLE} WHERE id = ?" for kind in ROWS}  # noqa: S608 (constants)
+_SET_BOOT = "INSERT OR REPLACE INTO meta VALUES ('boot', ?)"
 _PRIMARY = 0xFF
 """The low byte of an extended error code."""
 
@@ -68,8 +86,8 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 256")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
         found = schema.version(connection)
         if found > schema.VERSION:
             raise LmxdError(
@@ -95,6 +113,8 @@ class Database:
                 leases=self._all(LeaseRow),
                 yields=self._all(YieldRow),
                 counts=self._all(CountRow),
+                arrivals=self._all(ArrivalRow),
+                means=self._all(MeanRow),
             )
         except sqlite3.DatabaseError as error:
             if is_damage(error):
@@ -102,12 +122,12 @@ class Database:
             raise _unusable(self.path, error) from error
 
     def _begin_boot(self) -> None:
-        """Nothing of an earlier boot is left, but that no id is given twice."""
+        """Nothing of an earlier boot is left, but that no id is given twice, and what was learned."""
         with self._transaction() as connection:
             for kind in ROWS:
-                if kind is not CountRow:
+                if kind not in LASTING:
                     connection.execute(f"DELETE FROM {kind.TABLE}")  # noqa: S608 (a constant)
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (self._boot,))
+            connection.execute(_SET_BOOT, (self._boot,))
 
     def _all(self, kind: type[T]) -> list[T]:
         names = _COLUMNS[kind]
@@ -122,6 +142,17 @@ class Database:
                 _execute(connection, change)
             hit("commit_end")
         hit("committed")
+
+    def checkpoint(self) -> None:
+        """Have all that was written so far on the disk itself: this waits for it. Raises sqlite3.Error.
+
+        The log begins anew with a commit that waits for the disk, too: it is made here, so that nobody else's has to.
+        """
+        hit("checkpoint_begin")
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with self._transaction() as connection:
+            connection.execute(_SET_BOOT, (self._boot,))
+        hit("checkpointed")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -169,7 +200,6 @@ def _unusable(path: Path, error: Exception) -> LmxdError:
 
 def _execute(connection: sqlite3.Connection, change: Change) -> None:
     if isinstance(change, Gone):
-        connection.execute(f"DELETE FROM {change.kind.TABLE} WHERE id = ?", (change.id,))  # noqa: S608 (a constant)
+        connection.execute(_DELETES[change.kind], (change.id,))
     else:
-        values = [getattr(change, name) for name in _COLUMNS[type(change)]]
-        connection.execute(_UPSERTS[type(change)], values)
+        connection.execute(_UPSERTS[type(change)], _VALUES[type(change)](change))

@@ -39,6 +39,7 @@ class LeaseRow:
     uid: int
     pid: int
     gids: str
+    user: str
     hold: str
     slots: int
     size: int
@@ -72,8 +73,30 @@ class CountRow:
     count: int
 
 
-Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow
-ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrivalRow:
+    """When a request that waits was made first. ``id``: its user's uid and its idempotency key."""
+
+    TABLE: ClassVar = "arrivals"
+
+    id: str
+    asked_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeanRow:
+    """What was learned, mostly of times. ``id``: the mean of what, and of which profile."""
+
+    TABLE: ClassVar = "means"
+
+    id: str
+    mean: float
+
+
+Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow | ArrivalRow | MeanRow
+ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, MeanRow)
+LASTING: tuple[type[Row], ...] = (CountRow, MeanRow)
+"""What outlives the boot. Everything else is about processes and clocks that end with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +118,5 @@ class Saved:
     leases: list[LeaseRow] = field(default_factory=list)
     yields: list[YieldRow] = field(default_factory=list)
     counts: list[CountRow] = field(default_factory=list)
+    arrivals: list[ArrivalRow] = field(default_factory=list)
+    means: list[MeanRow] = field(default_factory=list)

@@ -29,6 +29,11 @@ MIGRATIONS: Final = (
     ALTER TABLE leases ADD COLUMN key TEXT;
     ALTER TABLE leases ADD COLUMN gids TEXT NOT NULL DEFAULT '[]';
     """,
+    """
+    ALTER TABLE leases ADD COLUMN user TEXT NOT NULL DEFAULT '';
+    CREATE TABLE arrivals (id TEXT PRIMARY KEY, asked_at REAL NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE means (id TEXT PRIMARY KEY, mean REAL NOT NULL) STRICT, WITHOUT ROWID;
+    """,
 )
 """By version, from 1: user_version of the database says how many were applied."""
 

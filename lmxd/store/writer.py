@@ -1,4 +1,7 @@
-"""The one thread that writes. What arrives while a commit is under way goes into the next one, together."""
+"""The one thread that writes. What arrives while a commit is under way goes into the next one, together.
+
+It has the disk keep what was written when nobody waits for it, or before the log grows long.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,18 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from lmxd.store.database import Database, is_damage
-from lmxd.store.rows import Change
+from lmxd.store.rows import LASTING, Change
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.05
 _LAST_PAUSE = 2.0
 """Seconds before what could not be written is tried again: doubled each time."""
+_IDLE = 0.5
+"""Seconds without anything to write after which what is to outlive the boot is checkpointed."""
+_LATEST = 10.0
+_MOST = 1000
+"""Seconds since that was written, and commits of any kind, after which it is done though somebody waits."""
 
 _Order: TypeAlias = tuple[Sequence[Change], asyncio.Future[None]]
 
@@ -30,9 +38,12 @@ class Writer:
     What cannot be written is tried again for as long as it takes: whoever waits for it waits.
     """
 
-    def __init__(self, database: Database, everything: Callable[[], Sequence[Change]]) -> None:
+    def __init__(self, database: Database, everything: Callable[[], Sequence[Change]], idle: float = _IDLE) -> None:
         self._database = database
         self._everything = everything
+        self._idle = idle
+        self._commits = 0
+        self._lasting_since: float | None = None
         self._loop = asyncio.get_running_loop()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="lmxd-store", daemon=True)
@@ -46,7 +57,7 @@ class Writer:
         self._pending = 0
 
     def write(self, changes: Sequence[Change]) -> asyncio.Future[None]:
-        """Resolves when they are on disk. Not to be cancelled."""
+        """Resolves when they are written. Not to be cancelled."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._pending += 1
         if self.pending_since is None:
@@ -58,19 +69,24 @@ class Writer:
         """Write what is still to be written, but do not wait for a dead disk longer than that."""
         self._orders.put(None)
         await asyncio.to_thread(self._thread.join, patience)
-        if not self._thread.is_alive():
-            self._database.close()
 
     def _run(self) -> None:
-        while batch := self._next():
-            self._write(batch)
+        while (batch := self._next()) is not None:
+            self._write([change for changes, _ in batch for change in changes])
             self._tell(self._done, [done for _, done in batch])
+        self._database.close()
 
-    def _next(self) -> list[_Order]:
-        """All that waits, at least one; empty at the end."""
-        first = self._orders.get()
-        if first is None:
+    def _next(self) -> list[_Order] | None:
+        """All that waits; nothing, if it is time for a checkpoint; None at the end."""
+        since = self._lasting_since
+        if self._commits >= _MOST or (since is not None and time.monotonic() - since > _LATEST):
             return []
+        try:
+            first = self._orders.get(timeout=None if since is None else self._idle)
+        except queue.Empty:
+            return []
+        if first is None:
+            return None
         batch = [first]
         while not self._orders.empty():
             order = self._orders.get()
@@ -80,12 +96,12 @@ class Writer:
             batch.append(order)
         return batch
 
-    def _write(self, batch: list[_Order]) -> None:
-        changes = [change for some, _ in batch for change in some]
+    def _write(self, changes: Sequence[Change]) -> None:
+        """Until it is done. Without changes it is a checkpoint."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                self._database.apply(changes)
+                self._commit(changes) if changes else self._checkpoint()
                 return
             except sqlite3.Error as error:
                 if is_damage(error):
@@ -96,6 +112,16 @@ class Writer:
                 self._tell(self._failed, str(error))
             time.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE)
+
+    def _commit(self, changes: Sequence[Change]) -> None:
+        self._database.apply(changes)
+        self._commits += 1
+        if self._lasting_since is None and any(isinstance(change, LASTING) for change in changes):
+            self._lasting_since = time.monotonic()
+
+    def _checkpoint(self) -> None:
+        self._database.checkpoint()
+        self._commits, self._lasting_since = 0, None
 
     def _begin_anew(self, error: sqlite3.Error) -> Sequence[Change]:
         """The loop's thread says what there is; it knows all of it."""

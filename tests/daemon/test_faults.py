@@ -9,8 +9,9 @@ import resource
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +21,7 @@ from house import House, http, model
 from lmxd import failpoints
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
+from lmxd.store.rows import Change
 
 SMALL = {"estimated_memory_gb": 0.2}
 Fail = Callable[[str], None]
@@ -54,6 +56,44 @@ async def test_a_disk_that_fails_stops_admission_until_it_works_again(tmp_path: 
         assert (await asyncio.wait_for(asked, 10)).instance == "a#1"
         assert h.daemon.health.fresh
         assert (await other.status()).warnings == []
+
+
+async def test_a_disk_that_keeps_nothing_stops_admission_until_it_does(tmp_path: Path, fail: Fail) -> None:
+    """What was written before is in the kernel's hands alone."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        fail("checkpoint_begin:error")
+        lease = await lmxd.request("b", hold="explicit")
+        await h.until(lambda: h.daemon.health.unwritable is not None)
+        with pytest.raises(LmxdError, match="the ledger cannot be written"):
+            await lmxd.request("a")
+        assert (await http(lease, "/slots")).status == 200, "what runs, runs on"
+        fail("")
+        await h.until(lambda: h.daemon.health.unwritable is None)
+        assert (await lmxd.request("a")).instance == "a#1"
+
+
+async def test_a_disk_that_hangs_holds_up_only_who_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        lease = await lmxd.request("b", hold="explicit")
+        works, writer = threading.Event(), h.daemon.outbox.writer
+        assert writer is not None
+        apply = writer._database.apply
+
+        def hanging(changes: Sequence[Change]) -> None:
+            works.wait()
+            apply(changes)
+
+        monkeypatch.setattr(writer._database, "apply", hanging)
+        monkeypatch.setattr("lmxd.daemon.health._STALE", 0.0)
+        asked = asyncio.create_task(lmxd.request("a"))
+        await h.until(lambda: h.daemon.health.unwritable is not None)
+        with pytest.raises(LmxdError, match="nothing was written for"):
+            await other.request("a")
+        assert (await other.status()).leases == 1, "whoever asks gets an answer"
+        assert (await http(lease, "/slots")).status == 200, "what runs, runs on"
+        assert h.daemon.launches.get("a#1") is None, "nothing is started that is not written down"
+        works.set()
+        assert (await asyncio.wait_for(asked, 10)).instance == "a#1"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")

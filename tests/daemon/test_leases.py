@@ -283,3 +283,30 @@ async def test_a_failure_of_our_own_ends_the_instance_and_says_so(
         assert caught.value.data["failure"]["code"] == "internal"
         await h.until(lambda: not h.phases())
         assert h.daemon.launches.pids() == {}
+
+
+async def test_what_runs_is_leased_though_its_file_and_its_engine_are_gone(tmp_path: Path) -> None:
+    """It promises no bytes, and so needs neither."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        await (await lmxd.request("a")).release()
+        (tmp_path / "llama-server").rename(tmp_path / "engine.away")
+        lease = await lmxd.request("a")
+        assert lease.instance == "a#1"
+        with pytest.raises(LmxdError, match="not an executable"):
+            await lmxd.request("a")
+        (tmp_path / "engine.away").rename(tmp_path / "llama-server")
+        (tmp_path / "a.gguf").unlink()
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("a")
+        assert refused.value.code == "model_file_missing"
+        await lease.release()
+        assert (await lmxd.request("a")).instance == "a#1"
+
+
+async def test_a_reload_changes_what_a_request_comes_to(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        assert (await lmxd.request("a")).ctx == 4096
+        await (await lmxd.request("a")).release()
+        h.write(models={"a": HALF | {"context_length": 8192}})
+        await lmxd.call("reload", m.Reloaded)
+        assert (await lmxd.request("a", wait=5)).ctx == 8192, "an instance of before is too small"

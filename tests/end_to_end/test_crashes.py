@@ -104,14 +104,14 @@ class History:
     # what may happen
 
     def request(self) -> None:
-        name, key = self.random.choice("ab"), secrets.token_hex(8)
+        name, key, wait = self.random.choice("ab"), secrets.token_hex(8), self.random.choice((0.0, 0.0, 0.05))
         self.lost[key] = name
         try:
             with self.client() as client:
-                granted = client.call("request", Granted, model=name, hold="explicit", wait=0.0, idempotency_key=key)
+                granted = client.call("request", Granted, model=name, hold="explicit", wait=wait, idempotency_key=key)
                 self.leases[granted.lease] = granted.instance
         except LmxdError as error:
-            if error.code not in ("no_capacity", "launch_failed", "stopped", "draining"):
+            if error.code not in ("no_capacity", "wait_expired", "launch_failed", "stopped", "draining"):
                 raise
         del self.lost[key]
 
@@ -181,10 +181,17 @@ class History:
             client.call("drain", Drained)
             client.call("drain", Drained, end=True)
 
+    def rest(self) -> None:
+        """Nobody wants anything: what was written is checkpointed."""
+        time.sleep(1.0)
+        with self.client() as client:
+            client.status()
+
     def live(self, place: str) -> None:
         """Until it dies."""
         usual = [self.request] * 4 + [self.release] * 2 + [self.renew, self.hold, self.stop, self.crash]
         rare = {"reloading": self.reload, "draining": self.drain}
+        rare |= dict.fromkeys(("checkpoint_begin", "checkpointed"), self.rest)
         for _ in range(STEPS):
             self.random.choice(usual)()
             if place in rare:

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from gateway_process import Gateway
 from house import model
 from lmxd_process import Lmxd, ask
 
+from lmxd.errors import LmxdError
 from lmxd.instances import proc
 from lmxd.instances.orphans import orphans
+from lmxd.rpc.client import Client
 from lmxd.rpc.messages import Granted, Watching
+from lmxd.store import schema
 
 Make = Callable[..., Lmxd]
 KEPT = ("instance", "phase", "pid", "endpoint", "promised", "charged")
@@ -256,7 +259,7 @@ def test_a_ledger_of_a_newer_lmxd_is_left_alone(running: Lmxd) -> None:
     assert done.returncode == 78
     assert "was written by a newer lmxd (schema 99" in done.stderr
     assert orphans(running.directory / "lmxd.sock.d"), "nothing was touched"
-    tamper(running, "PRAGMA user_version = 2")
+    tamper(running, f"PRAGMA user_version = {schema.VERSION}")
     running.start()
     assert list(running.instances()) == ["m#1"]
 
@@ -292,6 +295,60 @@ def test_a_repeated_request_gets_the_lease_that_was_granted(running: Lmxd) -> No
         again = client.call("request", Granted, model="m", hold="explicit", idempotency_key="k")
         assert (again.lease, again.api_key) == (first.lease, first.api_key)
         assert client.call("request", Granted, model="m", hold="explicit", idempotency_key="j").lease != first.lease
+
+
+class Rival:
+    """Asks on a connection of its own, in a thread of its own, and gives back what it gets."""
+
+    def __init__(self, running: Lmxd, key: str, served: list[str]) -> None:
+        self._running, self._key, self._served = running, key, served
+        self.told = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+        assert self.told.wait(20)
+
+    def _ask(self) -> None:
+        with suppress(LmxdError), Client(self._running.socket, patience=0) as client:
+            granted = client.call(
+                "request", Granted, lambda _: self.told.set(), model="m", hold="explicit", idempotency_key=self._key
+            )
+            self._served.append(self._key)
+            client.release(granted.lease)
+
+    def join(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def test_who_waits_comes_back_to_the_place_it_had(fake: Make) -> None:
+    with fake(models={"m": {"estimated_memory_gb": 0.6}}) as running:
+        held = running.json("request", "m")
+        served: list[str] = []
+        before = [Rival(running, key, served) for key in ("first", "second", "third")]
+        restart(running)
+        for rival in before:
+            rival.join()
+        assert served == []
+        after = [Rival(running, key, served) for key in ("newcomer", "third", "first", "second")]
+        running.lmxctl("release", held["lease"])
+        for rival in after:
+            rival.join()
+        assert served == ["first", "second", "third", "newcomer"]
+
+
+def test_the_time_that_a_start_takes_is_known_after_a_restart(fake: Make, tmp_path: Path) -> None:
+    with fake() as running:
+        model(tmp_path, "m", load_seconds=4)
+        lease = running.json("request", "m")
+        running.lmxctl("stop", lease["instance"])
+        running.until(lambda: not running.instances())
+        assert running.stop(signal.SIGTERM) == 0
+        running.start()
+        expected: list[float | None] = []
+        with running.client() as client:
+            client.call("request", Granted, lambda told: expected.append(told.eta), model="m")
+        assert expected[0] is not None
+        assert expected[0] > 3, "by its size alone it would be one second"
 
 
 def test_the_exit_status_of_an_adopted_process_is_known(running: Lmxd) -> None:

@@ -16,7 +16,18 @@ from lmxd import failpoints
 from lmxd.errors import LmxdError
 from lmxd.store import schema
 from lmxd.store.database import Damaged, Database, set_aside
-from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, Saved, YieldRow
+from lmxd.store.rows import (
+    ROWS,
+    ArrivalRow,
+    Change,
+    CountRow,
+    Gone,
+    InstanceRow,
+    LeaseRow,
+    MeanRow,
+    Saved,
+    YieldRow,
+)
 from lmxd.store.writer import Writer
 
 INSTANCE = InstanceRow(
@@ -39,6 +50,7 @@ LEASE = LeaseRow(
     uid=1000,
     pid=9,
     gids="[1, 2]",
+    user="anna",
     hold="ttl",
     slots=1,
     size=2**40,
@@ -50,7 +62,9 @@ LEASE = LeaseRow(
 )
 YIELD = YieldRow(id="y-1", device="GPU-a", size=2**33, foreign_before=2**30, until=99.0)
 COUNT = CountRow(id="instances m", count=1)
-ALL = (INSTANCE, LEASE, YIELD, COUNT)
+ARRIVAL = ArrivalRow(id="1000 k", asked_at=1.5)
+MEAN = MeanRow(id="launches m", mean=17.5)
+ALL = (INSTANCE, LEASE, YIELD, COUNT, ARRIVAL, MEAN)
 
 
 def opened(path: Path, boot: str = "boot") -> Database:
@@ -69,7 +83,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     with closing(opened(path)) as database:
         database.apply(ALL)
         database.apply([replace(INSTANCE, phase="stopping"), Gone(LeaseRow, "l-1"), Gone(LeaseRow, "l-2")])
-    assert saved(path) == Saved(instances=[replace(INSTANCE, phase="stopping")], yields=[YIELD], counts=[COUNT])
+    assert {type(row) for row in ALL} == set(ROWS)
+    assert saved(path) == Saved(
+        instances=[replace(INSTANCE, phase="stopping")],
+        yields=[YIELD],
+        counts=[COUNT],
+        arrivals=[ARRIVAL],
+        means=[MEAN],
+    )
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -89,12 +110,12 @@ def test_a_commit_is_all_or_nothing(tmp_path: Path) -> None:
     assert saved(path).leases == [LEASE]
 
 
-def test_another_boot_knows_only_which_ids_were_given(tmp_path: Path) -> None:
+def test_another_boot_knows_only_which_ids_were_given_and_what_was_learned(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with closing(opened(path)) as database:
         database.apply(ALL)
-    assert saved(path, "another") == Saved(counts=[COUNT])
-    assert saved(path) == Saved(counts=[COUNT]), "nor does anything come back"
+    assert saved(path, "another") == Saved(counts=[COUNT], means=[MEAN])
+    assert saved(path) == Saved(counts=[COUNT], means=[MEAN]), "nor does anything come back"
 
 
 def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -109,7 +130,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
         old.execute("INSERT INTO counts VALUES ('instances m', 1)")
     assert saved(path) == Saved(
         instances=[replace(INSTANCE, work=0.0, prompted=0.0)],
-        leases=[replace(LEASE, gids="[]", key=None)],
+        leases=[replace(LEASE, gids="[]", user="", key=None)],
         yields=[YIELD],
         counts=[COUNT],
     )
@@ -175,5 +196,62 @@ async def test_a_writer_that_is_closed_has_written_everything(tmp_path: Path) ->
     writer = Writer(opened(tmp_path / "ledger.db"), lambda: ())
     writer.write([COUNT])
     writer.write([YIELD])
+    await writer.close()
+    assert saved(tmp_path / "ledger.db") == Saved(counts=[COUNT], yields=[YIELD])
+
+
+def on_disk(path: Path, aside: Path) -> Saved:
+    """What a loss of power leaves in the worst case: the file itself, without the log that the kernel has."""
+    aside.write_bytes(path.read_bytes())
+    return saved(aside)
+
+
+async def test_what_was_written_is_checkpointed_when_nobody_waits(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    database, kept = opened(path), threading.Event()
+    checkpoint = database.checkpoint
+    database.checkpoint = lambda: (checkpoint(), kept.set())  # type: ignore[method-assign, assignment, return-value]
+    writer = Writer(database, lambda: (), idle=0.01)
+    await writer.write([COUNT, MEAN])
+    assert await asyncio.to_thread(kept.wait, 10)
+    assert on_disk(path, tmp_path / "aside.db") == Saved(counts=[COUNT], means=[MEAN])
+    await writer.close()
+
+
+async def test_a_log_that_grows_is_checkpointed_though_somebody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmxd.store.writer._MOST", 10)
+    path = tmp_path / "ledger.db"
+    database, commits = opened(path), list[int]()
+    apply, checkpoint = database.apply, database.checkpoint
+    database.apply = lambda changes: (apply(changes), commits.append(1))  # type: ignore[method-assign, assignment, return-value]
+    database.checkpoint = lambda: (checkpoint(), commits.append(0))  # type: ignore[method-assign, assignment, return-value]
+    writer = Writer(database, lambda: (), idle=1000)
+    for number in range(35):
+        await writer.write([replace(YIELD, size=number)])
+    await writer.close()
+    assert commits == [*[*[1] * 10, 0] * 3, *[1] * 5]
+
+
+async def test_a_checkpoint_that_fails_is_tried_again_and_holds_up_what_comes_after(tmp_path: Path) -> None:
+    database, faults = opened(tmp_path / "ledger.db"), [sqlite3.OperationalError("disk I/O error")]
+    checkpoint = database.checkpoint
+
+    def failing() -> None:
+        if faults:
+            failed.set()
+            raise faults.pop()
+        checkpoint()
+
+    failed = threading.Event()
+    database.checkpoint = failing  # type: ignore[method-assign]
+    writer = Writer(database, lambda: (), idle=0.01)
+    await writer.write([COUNT])
+    assert await asyncio.to_thread(failed.wait, 10)
+    await asyncio.sleep(0)
+    assert writer.failing == "disk I/O error"
+    await writer.write([YIELD])
+    assert writer.failing is None
     await writer.close()
     assert saved(tmp_path / "ledger.db") == Saved(counts=[COUNT], yields=[YIELD])

@@ -1,0 +1,116 @@
+"""What the daemon writes down beside its promises: who waits since when, and how long things take."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from house import House, model
+
+from lmxd.core import events as e
+from lmxd.errors import LmxdError
+from lmxd.rpc import messages as m
+from lmxd.rpc import notifications as n
+from lmxd.store.rows import ArrivalRow
+
+
+def house(tmp_path: Path) -> House:
+    """With room for one instance."""
+    small = {"estimated_memory_gb": 0.4}
+    return House(tmp_path, models={"a": small, "b": small}, gpu={"device": "host", "max_memory_gb": 0.5})
+
+
+def arrivals(h: House) -> dict[str, float]:
+    return {row.id.partition(" ")[2]: row.asked_at for row in h.saved().arrivals}
+
+
+async def test_who_waits_is_written_down_until_the_answer(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
+        lease = await holder.request("a")
+        assert arrivals(h) == {}, "an answered request needs no place"
+        told: list[n.Progress] = []
+        waits = asyncio.create_task(lmxd.call("request", m.Granted, told.append, model="b", idempotency_key="k"))
+        await h.until(lambda: bool(told))
+        (ticket,) = h.state.queue
+        assert arrivals(h) == {"k": ticket.asked_at}
+        await lease.release()
+        await waits
+        assert arrivals(h) == {}
+
+
+async def test_who_waits_no_more_is_not_written_down(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
+        await holder.request("a")
+        told: list[n.Progress] = []
+        for key in ("cancelled", "left"):
+            asked = lmxd.call("request", m.Granted, told.append, model="b", idempotency_key=key)
+            waits = asyncio.create_task(asked)
+            await h.until(lambda: bool(told))
+            assert list(arrivals(h)) == [key]
+            if key == "cancelled":
+                await holder.cancel(told.pop().ticket)
+                assert isinstance((await asyncio.gather(waits, return_exceptions=True))[0], LmxdError)
+            else:
+                await lmxd.__aexit__()
+                await asyncio.gather(waits, return_exceptions=True)
+            await h.until(lambda: arrivals(h) == {})
+
+
+async def test_a_key_stands_for_a_place_once(tmp_path: Path) -> None:
+    """Else one that waits for ever would open every door."""
+    async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
+        await holder.request("a")
+        h.daemon.arrivals.restore([ArrivalRow(id=f"{os.getuid()} k", asked_at=1.0), ArrivalRow(id="7 k", asked_at=2.0)])
+        asks = [asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="k")) for _ in range(2)]
+        await h.until(lambda: len(h.state.queue) == 2)
+        first, second = h.state.queue
+        assert first.asked_at == 1.0
+        assert second.asked_at > 1.0
+        h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=first.id))
+        await h.until(lambda: arrivals(h) == {"k": second.asked_at})
+        h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=second.id))
+        await h.until(lambda: arrivals(h) == {})
+        assert [type(x) for x in await asyncio.gather(*asks, return_exceptions=True)] == [LmxdError] * 2
+
+
+async def test_one_that_is_asked_again_while_it_waits_keeps_the_place_of_the_newer(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
+        await holder.request("a")
+        asks = [asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="k")) for _ in range(2)]
+        await h.until(lambda: len(h.state.queue) == 2)
+        for ticket in reversed(list(h.state.queue)):
+            h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=ticket.id))
+        assert [type(x) for x in await asyncio.gather(*asks, return_exceptions=True)] == [LmxdError] * 2
+        assert arrivals(h) == {}
+
+
+async def test_who_does_not_come_back_is_forgotten(tmp_path: Path) -> None:
+    h = house(tmp_path)
+    async with h.open():
+        h.daemon.outbox.put([ArrivalRow(id=f"{os.getuid()} {key}", asked_at=1.0) for key in ("here", "gone")], ())
+        await h.daemon.outbox.settled()
+    async with h.open(), h.client() as holder, h.client() as lmxd:
+        await holder.request("a")
+        waits = asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="here"))
+        await h.until(lambda: len(h.state.queue) == 1)
+        assert arrivals(h) == {"here": 1.0, "gone": 1.0}
+        h.daemon.outbox.put(h.daemon.arrivals.give_up(), ())
+        await h.daemon.outbox.settled()
+        assert arrivals(h) == {"here": 1.0}
+        waits.cancel()
+
+
+async def test_what_was_learned_of_times_is_known_to_the_next(tmp_path: Path) -> None:
+    h = house(tmp_path)
+    model(tmp_path, "a", load_seconds=0.3)
+    async with h.open(), h.client() as lmxd:
+        for _ in range(2):
+            await (await lmxd.request("a")).release()
+        means = h.state.expectations.means()
+        before = {name: means[name]["a"] for name in ("launches", "holds", "gaps")}
+        await h.until(lambda: len(h.saved().means) >= 3, 20)
+    async with h.open():
+        means = h.state.expectations.means()
+        assert {name: means[name]["a"] for name in before} == before
+        assert before["launches"] >= 0.3
