@@ -157,6 +157,10 @@ class World:
         for decision in decisions:
             self._perform(decision)
 
+    def tick(self) -> None:
+        """What the daemon does once a second."""
+        self.handle(e.TimePassed(at=self.now))
+
     def _perform(self, decision: d.Decision) -> None:
         match decision:
             case d.StartInstance():
@@ -347,7 +351,7 @@ def growth(fleets: Sequence[tuple[int, int]]) -> None:
         for times in kinds:
             times.clear()
         for second in range(10, 45):
-            world.later(second + 0.5, lambda: world.handle(e.TimePassed(at=world.now)))
+            world.later(second + 0.5, world.tick)
         world.run(until=45.0)
         figures = "".join(f" {quantile(times, 0.5):12.1f} {quantile(times, 0.99):7.1f}" for times in kinds)
         print(f"{devices:7} {waiting:7} {instances:7}{figures}")
