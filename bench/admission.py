@@ -1,4 +1,4 @@
-"""How long the core takes to decide: bench/admission.py
+"""How long the core takes to decide: bench/admission.py [--shortest]
 
 For a machine with N instances and as many requests waiting, one more request is made and
 cancelled again. Prints microseconds per event.
@@ -6,6 +6,7 @@ cancelled again. Prints microseconds per event.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -15,9 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from core.world import GIB, Gpu, World
 
 from lmxd.core import events as e
-from lmxd.core.words import Ask, Hold, Owner
-
-ROUNDS = 2000
+from lmxd.core.words import Ask, Hold, Option, Owner
 
 
 def crowded(instances: int) -> World:
@@ -32,18 +31,17 @@ def crowded(instances: int) -> World:
 
 
 def request(world: World, number: int, gib: int) -> e.LeaseRequested:
-    ask = Ask(
-        profile="x", variant="v", context=4096, slots=1, spread=1, options=({"gpu": gib * GIB},), idle_timeout=300
-    )
+    option = Option(demand={"gpu": gib * GIB})
+    ask = Ask(profile="x", variant="v", context=4096, slots=1, spread=1, options=(option,))
     owner = Owner(uid=1000, pid=1, connection=1)
     return e.LeaseRequested(
         at=world.now, ticket=f"b{number}", lease=f"b{number}", owner=owner, ask=ask, hold=Hold.CONNECTION
     )
 
 
-def measure(world: World, gib: int) -> list[float]:
+def measure(world: World, gib: int, rounds: int) -> list[float]:
     times = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         event = request(world, number, gib)
         begun = time.perf_counter_ns()
         world.admission.handle(event)
@@ -53,11 +51,15 @@ def measure(world: World, gib: int) -> list[float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shortest", action="store_true", help="a second in all")
+    shortest = parser.parse_args().shortest
+    rounds = 100 if shortest else 2000
     print(f"{'instances':>9} {'waiting':>7} {'decision':>10} {'p50 us':>8} {'p99 us':>8}")
-    for instances in (1, 4, 16, 64):
+    for instances in (1, 4) if shortest else (1, 4, 16, 64):
         world = crowded(instances)
         for decision, gib in (("queued", 1), ("refused", instances + 1)):
-            times = measure(world, gib)
+            times = measure(world, gib, rounds)
             p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
             print(f"{instances:9} {instances:7} {decision:>10} {p50:8.1f} {p99:8.1f}")
 

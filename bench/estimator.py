@@ -1,7 +1,7 @@
 """The estimator against llama-server itself.
 
 bench/estimator.py recorded   what bench/data holds: 2,342 loads of over 100 architectures, and an H100
-bench/estimator.py cpu        real loads in RAM, here and now, of generated files of many architectures
+bench/estimator.py cpu [N]    real loads in RAM, here and now, of generated files of many architectures, or of N
 bench/estimator.py gpu OUT    real launches on this machine's GPU beside llama-fit-params (bench/on_gpu.py)
 bench/estimator.py speed      microseconds of an estimate
 bench/estimator.py show       docs/accuracy.md, from what was recorded; ``write`` to write it
@@ -146,14 +146,14 @@ def recorded() -> list[Error]:
     return found
 
 
-def cpu() -> list[Error]:
+def cpu(most: int | None = None) -> list[Error]:
     """Real loads by the llama-server of this machine, of every architecture that it and the closed form know."""
     binary = probe(find(None))
     build = family(binary.version, binary.flags)
     print(f"{binary.path}: {binary.version}, taken to be of family {build.first}")
     found: list[Error] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name in (name for name in shapes() if name.endswith("@small")):
+        for name in [name for name in shapes() if name.endswith("@small")][:most]:
             path = written(Path(scratch), name)
             for flags in CPU_SETTINGS:
                 printed = load(binary.path, path, flags)
@@ -349,6 +349,8 @@ def main() -> None:
             print("\n".join([*table(recorded()), "", *gpu_summary(on_h100()), "", *gpu_table(on_h100())]))
         case ["cpu"]:
             print("\n".join(table(cpu())))
+        case ["cpu", count]:
+            print("\n".join(table(cpu(int(count)))))
         case ["gpu", out]:
             measure(Path(out), workers=4, seconds=540)
         case ["speed"]:

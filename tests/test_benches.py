@@ -1,0 +1,55 @@
+"""Every benchmark still runs: each as its users run it, in its shortest form."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+SMALL = "smollm2:512:1"
+ARENA = f"arena.py --host --traces alternate --swaps 2 --models {SMALL} --rivals {SMALL},{SMALL} --limit 0.3"
+FORMS = {
+    "admission.py --shortest": "p50 us",
+    "simulate.py --shortest": "tick p50",
+    "rpc.py --shortest": "request and release of a running instance",
+    "gateway.py --shortest": "CPU us/req",
+    "storm.py --device host --requests 3 --servers 2": "3 requests at once: 0 out of memory",
+    "suspend.py --shortest": "suspending",
+    f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
+    "read_ahead.py --mib 4": "read, as lmxd does",
+    "estimator.py speed": "warm, closed form",
+    "estimator.py recorded": "within the bound",
+    "estimator.py cpu 1": "within the bound",
+    # without a GPU these two can only say what they want
+    "on_gpu.py --help": "Real launches on a real GPU",
+    "multi_gpu.py --help": "Two real GPUs",
+}
+PARTS = {
+    "arena_managers.py",
+    "arena_models.py",
+    "arena_report.py",
+    "arena_traces.py",
+    "arena_watch.py",
+    "fast_server.py",
+    "shapes.py",
+    "simple_policies.py",
+    "simulated_traces.py",
+    "simulated_world.py",
+}
+"""Modules that others import, and what gateway.py starts."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bench(form: str, tmp_path: Path) -> None:
+    script, *words = form.split()
+    command = [sys.executable, str(BENCH / script), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert FORMS[form] in done.stdout
+
+
+def test_all_are_run() -> None:
+    assert {form.split()[0] for form in FORMS} | PARTS == {path.name for path in BENCH.glob("*.py")}
