@@ -102,7 +102,7 @@ def protocol() -> str:
         "be left out. `lmxd.describe` returns all of this as JSON Schema. Identity is SO_PEERCRED. Bytes are",
         "integers, times are seconds. Generated from `lmxd/rpc`.",
         "",
-        f"A frame is at most {MAX_FRAME // 2**20} MiB. A user may have {server.MAX_CONNECTIONS_PER_UID} connections,",
+        f"A call has at most {MAX_FRAME // 2**20} MiB. A user may have {server.MAX_CONNECTIONS_PER_UID} connections,",
         f"all together {server.MAX_CONNECTIONS}. Of a connection {server.MAX_IN_FLIGHT} calls are worked on at once,",
         f"and {server.MAX_ON_THEIR_WAY} requests and holds may be on their way to the queue; the next call is read",
         "when one of these is answered or waits. Those that wait are bounded by the queue alone. Who leaves",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_FRAME: Final = 1024 * 1024
+"""Bytes of what a client sends."""
+MAX_ANSWER: Final = 64 * MAX_FRAME
+"""Of what it is answered: a queue of hundreds, before many devices, is long."""
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -20,7 +23,7 @@ Id = str | int | float | None
 
 
 class FrameTooLong(Exception):
-    """A line exceeds MAX_FRAME; what follows cannot be told apart from it."""
+    """A line is too long; what follows cannot be told apart from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,10 @@ class Malformed:
 
 
 class Framer:
-    """Collects bytes and hands out whole lines."""
+    """Collects bytes and hands out whole lines, of ``most`` bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_FRAME) -> None:
+        self._most = most
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -58,7 +62,7 @@ class Framer:
         self._rest += data
         *lines, rest = self._rest.split(b"\n")
         self._rest = rest
-        if len(rest) > MAX_FRAME or any(len(line) > MAX_FRAME for line in lines):
+        if len(rest) > self._most or any(len(line) > self._most for line in lines):
             raise FrameTooLong
         return [bytes(line) for line in lines if line.strip()]
 

@@ -1,4 +1,4 @@
-"""The client for asyncio, against a daemon that is scripted."""
+"""The clients, against a daemon that is scripted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lmxd.rpc import messages as m
-from lmxd.rpc.client import AsyncClient
+from lmxd.rpc.client import AsyncClient, Client
 
 
 class Scripted:
@@ -42,6 +42,20 @@ class Scripted:
 
     def answer(self, id: int, **result: Any) -> None:
         self.writer.write(json.dumps({"jsonrpc": "2.0", "id": id, "result": result}).encode() + b"\n")
+
+
+async def test_answers_may_be_longer_than_calls(tmp_path: Path) -> None:
+    """A queue of five hundred before eight devices takes more than a MiB."""
+    ticket = {"bytes": 1, "position": 1, "waited": 1, "waits_for": ["x" * 4000]}
+    async with Scripted(tmp_path / "s") as daemon:
+        async with AsyncClient(daemon.path) as lmxd:
+            asked = asyncio.create_task(lmxd.queue())
+            daemon.answer(await daemon.call("queue"), depth=512, tickets=[ticket] * 700)
+            assert len((await asked).tickets) == 700
+        with Client(daemon.path) as blocking:
+            waiting = asyncio.create_task(asyncio.to_thread(blocking.queue))
+            daemon.answer(await daemon.call("queue"), depth=512, tickets=[ticket] * 700)
+            assert len((await waiting).tickets) == 700
 
 
 async def test_leases_are_taken_up_again_though_who_noticed_the_loss_is_cancelled(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class AsyncClient:
 
     async def _connect(self) -> None:
         try:
-            self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=2 * framing.MAX_FRAME)
+            self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=framing.MAX_ANSWER)
         except OSError as error:
             raise unavailable(self.path, error) from error
         self._connections += 1

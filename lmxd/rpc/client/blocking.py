@@ -77,7 +77,7 @@ class Client:
 
     def _connect(self) -> None:
         self._lines: list[bytes] = []
-        self._framer = framing.Framer()
+        self._framer = framing.Framer(framing.MAX_ANSWER)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(ANSWER_TIMEOUT)
         try:
