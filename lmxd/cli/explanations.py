@@ -50,7 +50,9 @@ def _rows(found: o.Why) -> list[tuple[str, ...]]:
 
 def _reason(x: o.Owner) -> str:
     figures = f"promised {size(x.promised)}, measured {size(x.measured) if x.measured else '-'}"
-    return f"{figures}; exited, not shown free yet" if x.exited else figures
+    if x.exited:
+        return f"{figures}; exited, not shown free yet"
+    return figures if x.swap is None else f"{figures}; {output.swap(x.swap)}"
 
 
 @click.command()

@@ -96,12 +96,34 @@ def doing(instance: b.Instance) -> str:
         return instance.phase
     if instance.yield_in is not None:
         return f"to yield in {seconds(max(0.0, instance.yield_in))}"
+    if instance.swap is not None:
+        return swap(instance.swap)
     if instance.ctx == 0:
         return "held"
     if instance.busy:
         return "busy"
     until = "pinned" if instance.idle_timeout is None else seconds(instance.idle_timeout)
     return f"idle {seconds(instance.idle)}/{until}"
+
+
+def swap(s: m.Swap) -> str:
+    """For whom an instance is to make way, and when."""
+    if s.closes_in > 0:
+        return f"serves for {seconds(s.closes_in)}, then makes way for {s.model}"
+    return f"finishes, then makes way for {s.model}"
+
+
+def turn(t: m.Turn) -> str:
+    """For how long an instance that a request waits for goes on, and what the swap costs."""
+    until = f"serves others for {seconds(t.closes_in)} more" if t.closes_in > 0 else "finishes what it does"
+    return f"{t.instance} {until} (a swap: {t.price:.1f} s of loading)"
+
+
+def reason(t: b.Ticket) -> str:
+    """The instance that starts for a request, or why it waits."""
+    if t.instance:
+        return t.instance
+    return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or ", ".join(t.waits_for) or "-"
 
 
 def device(d: b.Device) -> str:
@@ -148,6 +170,7 @@ def _figures(error: LmxdError) -> list[str]:
     for s in error.data.get("shortfalls", []):
         lines.append(f"{short(s['device'])}: needs {size(s['need'])}, free {size(max(0, s['have']))}")
         lines += [f"  {h['name']} has {size(h['bytes'])} ({h['phase']})" for h in s["holders"]]
+    lines += [turn(m.Turn.model_validate(t)) for t in error.data.get("turns", [])]
     failure = error.data.get("failure")
     if failure:
         lines.append(f"reason: {failure['code']}")

@@ -134,6 +134,5 @@ def _queue(seen: Seen) -> RenderableType:
         return Text("nobody waits")
     table: Table = output.grid((">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"))
     for t in seen.tickets:
-        why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or ", ".join(t.waits_for) or "-"
-        table.add_row(*map(Text, (*output.queued(t), why)))
+        table.add_row(*map(Text, (*output.queued(t), output.reason(t))))
     return table

@@ -138,8 +138,7 @@ def queue(json_wanted: bool) -> None:
 
 def _ticket(t: b.Ticket) -> tuple[str, ...]:
     place, model, user, waited, expected = output.queued(t)
-    why = t.instance or "; ".join(output.blocked(s) for s in t.shortfalls) or "-"
-    return t.ticket or _OTHERS, place, model, user, str(t.priority), waited, expected, why
+    return t.ticket or _OTHERS, place, model, user, str(t.priority), waited, expected, output.reason(t)
 
 
 @click.command()

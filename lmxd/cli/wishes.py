@@ -129,7 +129,8 @@ def standing(progress: n.Progress) -> str:
     if progress.state == "starting":
         return f"{'starting' if progress.loaded is None else 'loading'} {progress.instance}{due}"
     waits_for = f", waiting for {', '.join(progress.waits_for)}" if progress.waits_for else ""
-    return f"number {progress.position} in the queue{due}{waits_for}"
+    turns = "".join(f"; {output.turn(t)}" for t in progress.turns)
+    return f"number {progress.position} in the queue{due}{waits_for}{turns}"
 
 
 def environment(lease: m.Granted) -> dict[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 RETIRED: Final[Mapping[str, str]] = {
+    "admission_control.min_residency": "an instance that nobody wants goes at once, and how long one that others "
+    "wait for goes on serving follows from load times (quantum_loads): take it out",
     "gateway.linger": "each request has a lease of its own, and none is kept for the next: take it out",
 }
 """Key, with its sections -> why it has no effect, and what to do."""

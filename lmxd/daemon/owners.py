@@ -46,13 +46,13 @@ def why(state: State, performer: Performer, found: Measurement, foreign: list[o.
     account = state.ledger.accounts.get(found.id, Account(device=found.id))
     return o.Why(
         device=device,
-        instances=sorted(_instances(account, performer), key=lambda x: -x.bytes),
+        instances=sorted(_instances(state, account, performer), key=lambda x: -x.bytes),
         processes=foreign,
         withheld=account.withheld,
     )
 
 
-def _instances(account: Account, performer: Performer) -> list[o.Owner]:
+def _instances(state: State, account: Account, performer: Performer) -> list[o.Owner]:
     owners = []
     for instance, r in account.reservations.items():
         owners.append(
@@ -62,6 +62,7 @@ def _instances(account: Account, performer: Performer) -> list[o.Owner]:
                 promised=r.promised,
                 measured=r.measured,
                 pid=performer.pid(instance),
+                swap=views.swap(state, state.instances[instance]),
                 exited=r.exited_at is not None,
             )
         )

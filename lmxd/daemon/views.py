@@ -79,9 +79,7 @@ def _instance(daemon: Daemon, peer: Peer, i: Instance) -> b.Instance:
         idle=state.now - i.active_at,
         idle_timeout=None if i.ask.pin or i.ask.external else i.ask.idle_timeout,
         yield_in=None if i.yielding is None else i.yielding.by - state.now,
-        makes_way_for=None if i.swap is None else i.swap.profile,
-        closes_in=None if i.swap is None else 0.0 if i.closed else max(0.0, i.swap.closes_at - state.now),
-        swap_price=None if i.swap is None else i.swap.price,
+        swap=swap(state, i),
         age=state.now - i.started_at,
         promised=dict(i.demand),
         measured=state.ledger.measured(i.id),
@@ -216,6 +214,14 @@ def shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
         )
         for s in found
     ]
+
+
+def swap(state: State, i: Instance) -> m.Swap | None:
+    """For whom an instance is to make way, if anybody waits for its bytes."""
+    if i.swap is None:
+        return None
+    closes_in = 0.0 if i.closed else max(0.0, i.swap.closes_at - state.now)
+    return m.Swap(model=i.swap.profile, closes_in=closes_in, price=i.swap.price)
 
 
 def turns(found: Iterable[Turn]) -> list[m.Turn]:

@@ -112,6 +112,7 @@ def _instance(i: b.Instance, users: list[str]) -> dict[str, Any]:
         "bytes": sum(i.charged.values()),
         "users": users,
         "yield_in": i.yield_in,
+        "swap": None if i.swap is None else i.swap.model_dump(),
     }
 
 
@@ -127,6 +128,7 @@ def _ticket(t: b.Ticket, named: Named) -> dict[str, Any]:
         "instance": t.instance,
         "waits_for": t.waits_for,
         "why": [_why(s) for s in t.shortfalls],
+        "turns": [x.model_dump() for x in t.turns],
     }
 
 

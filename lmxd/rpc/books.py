@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Result, Shortfall, Turn
+from lmxd.rpc.messages import Result, Shortfall, Swap, Turn
 
 
 class Device(Result):
@@ -65,12 +65,7 @@ class Instance(Result):
     charged: dict[str, int] = Field(description="the larger of both")
     leases: list[LeaseInfo]
     yield_in: float | None = Field(None, description="its holders were asked to yield within so many seconds")
-    makes_way_for: str | None = Field(None, description="the model that waits for its bytes")
-    closes_in: float | None = Field(
-        None,
-        description="seconds for which it still takes new requests before it makes way; 0: none",
-    )
-    swap_price: float | None = Field(None, description="seconds that loading both models takes")
+    swap: Swap | None = Field(None, description="for whom it is to make way, and when")
 
 
 class Instances(Result):

@@ -189,6 +189,14 @@ class Turn(Result):
     price: float = Field(description="seconds that loading both models takes")
 
 
+class Swap(Result):
+    """An instance is to make way for ``model``, which waits for its bytes."""
+
+    model: str
+    closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
+    price: float = Field(description="seconds that loading both models takes")
+
+
 class Logs(Result):
     instance: str
     lines: list[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from lmxd.rpc.books import Device
-from lmxd.rpc.messages import Name, Params, Result
+from lmxd.rpc.messages import Name, Params, Result, Swap
 
 
 class WhyParams(Params):
@@ -20,6 +20,7 @@ class Owner(Result):
     promised: int
     measured: int
     pid: int | None = None
+    swap: Swap | None = Field(None, description="for whom it is to make way, and when")
     exited: bool = Field(description="it is gone, and the device does not show its bytes free yet")
 
 
