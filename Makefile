@@ -16,6 +16,7 @@ ETCDIR ?= /etc/lmxd
 VENV ?= .venv
 WORKERS ?= auto
 EXTRAS ?= engine
+PEERS ?= peers
 FUZZ = any or nothing_that_is_sent or Histories
 
 UNITS = lmxd.service lmxd.socket lmxd-stop-all.service lmxd-gateway.service
@@ -48,6 +49,7 @@ bench:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
 	@$(VENV)/bin/python bench/admission.py
 	@$(VENV)/bin/python bench/simulate.py --quick
+	@$(VENV)/bin/python bench/arena.py --host --peers "$(PEERS)"
 	@$(VENV)/bin/python bench/storm.py --device host
 	@$(VENV)/bin/python bench/suspend.py
 	@$(VENV)/bin/python bench/read_ahead.py

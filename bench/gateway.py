@@ -226,7 +226,7 @@ async def idle_streams(front: Front, count: int) -> float:
     return (after - before) / count / 1024
 
 
-def over_nothing(place: Path, rounds: int, seconds: float) -> None:
+def over_nothing(place: Path, rounds: int, seconds: float, streams: int) -> None:
     """What computes nothing: the gateway's own cost."""
     engine = place / "llama-server"
     engine.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/bench/fast_server.py "$@"\n')
@@ -256,8 +256,9 @@ def over_nothing(place: Path, rounds: int, seconds: float) -> None:
         ]
         print("A server that computes nothing")
         compare(fronts, loads, rounds)
-        kib = uvloop.run(idle_streams(fronts[2], 200))
-        print(f"\n200 streams that wait for their first chunk take {kib:.0f} KiB each of the gateway")
+        if streams:
+            kib = uvloop.run(idle_streams(fronts[2], streams))
+            print(f"\n{streams} streams that wait for their first chunk take {kib:.0f} KiB each of the gateway")
 
 
 def over_llama(place: Path, gguf: Path, rounds: int, seconds: float, *, gpu: bool) -> None:
@@ -310,7 +311,7 @@ def main() -> None:
         place = Path(tempfile.mkdtemp())
         try:
             if run == 1:
-                over_nothing(place, rounds, seconds)
+                over_nothing(place, rounds, seconds, 0 if given.shortest else 200)
             elif given.gguf is not None or (spec is not None and spec.origin is not None):
                 gguf = given.gguf or next(Path(str(spec and spec.origin)).parent.glob("*.gguf"))
                 over_llama(place, gguf, rounds, seconds, gpu=given.gpu)
