@@ -91,7 +91,7 @@ class AdmissionConfig(Section):
     )
     half_life: Seconds = Field(3600, description="seconds after which use counts half")
     quantum_loads: float = Field(
-        2.7,
+        2.65,
         ge=0,
         le=1000,
         description="an instance that others wait for goes on serving for so many times what both models take to load",

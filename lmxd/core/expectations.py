@@ -10,8 +10,14 @@ _NEWEST: Final = 0.3
 _USUAL_GAP: Final = 300.0
 _PATIENCE: Final = 0.05
 """The part of a load that may be spent on waiting for a prompt client rather than loading its model again."""
+_LOAD_BEGUN: Final = 1.0
+"""Seconds that a load takes whatever its size, until a profile's own launches are known."""
 _LOAD_RATE: Final = 4 * 2**30
-"""Bytes per second from a page cache, until a profile's own launches are known."""
+"""Bytes per second from a page cache, until a large model was loaded."""
+_LARGE: Final = 2 * 2**30
+"""Bytes from which a load says how fast this machine loads."""
+_ANY: Final = ""
+"""No profile: of all of them."""
 _GOING: Final = 1.0
 """Seconds from the order to stop until a device shows the bytes free, until a profile's own ends are known."""
 PROMPT: Final = 0.25
@@ -26,6 +32,8 @@ class Expectations:
     holds: dict[str, float] = field(default_factory=dict)
     gaps: dict[str, float] = field(default_factory=dict)
     goings: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    """Bytes per second."""
     prompt: dict[str, float] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
     left_at: dict[str, float] = field(default_factory=dict)
@@ -68,15 +76,19 @@ class Expectations:
             return 0.0
         return min(PROMPT, _PATIENCE * self.launch(profile, size))
 
-    def launched(self, profile: str, seconds: float) -> None:
+    def launched(self, profile: str, seconds: float, size: int) -> None:
+        """An instance of so many bytes took so long to load: that says something of others, too, if it was large."""
         _mix(self.launches, profile, seconds)
+        if size >= _LARGE and seconds > 2 * _LOAD_BEGUN:
+            _mix(self.rates, _ANY, size / (seconds - _LOAD_BEGUN))
 
     def held(self, profile: str, seconds: float) -> None:
         _mix(self.holds, profile, seconds)
 
     def launch(self, profile: str, size: int) -> float:
         """Seconds that an instance of so many bytes takes to load."""
-        return self.launches.get(profile, 1.0 + size / _LOAD_RATE)
+        known = self.launches.get(profile)
+        return _LOAD_BEGUN + size / self.rates.get(_ANY, _LOAD_RATE) if known is None else known
 
     def reuse(self, profile: str, idle: float) -> float:
         """How likely it is, in (0, 1], that who asked for a profile at its usual pace still comes back for it."""

@@ -2,29 +2,39 @@
 
 A swap there and back costs two loads, during which the bytes serve nobody. An instance whose turn lasts
 ``quantum_loads`` times that long loses at most 1 / (1 + quantum_loads) of the time to loading, however many want
-its bytes. A turn begins when the instance becomes ready; who comes when it is over need not wait for another.
+its bytes. It also has to fill its caches anew: a turn is no shorter than a few of its answers, within limits. A turn
+begins when the instance becomes ready; who comes when it is over need not wait for another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import Final
 
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.state import State
 from lmxd.core.words import Ask, Phase
 
 
+_ANSWERS: Final = 5
+"""So many answers, one after the other, fit into the shortest turn: the first ones evaluate prompts that were cached."""
+_SHORTEST: Final = 10.0
+"""Seconds that the shortest turn lasts at most: some leases are held for hours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What an instance has to say against making way, whoever waits for its bytes.
 
-    ``since``: when its turn began. ``load``: seconds to load it again. ``highest``: the highest class that uses it.
-    ``ahead``: seconds by which those who use it would stand before others who ask at the same time.
+    ``since``: when its turn began. ``load``: seconds to load it again. ``shortest``: seconds that its turn lasts in any
+    case. ``highest``: the highest class that uses it. ``ahead``: seconds by which those who use it would stand before
+    others who ask at the same time.
     """
 
     since: float
     load: float
+    shortest: float
     highest: float
     ahead: float
 
@@ -36,20 +46,22 @@ class Claim:
         """
         if self.highest < ticket.ask.priority:
             return max(now, self.since)
-        return max(now, self.since + quantum_loads * (self.load + load), ticket.rank + self.ahead)
+        turn = max(self.shortest, quantum_loads * (self.load + load))
+        return max(now, self.since + turn, ticket.rank + self.ahead)
 
 
 def claim(state: State, instance: Instance) -> Claim:
     """Of one that nobody has: that somebody is about to come back."""
     load = load_seconds(state, instance.ask)
     if instance.vacant:
-        return Claim(instance.stays_until, load, -inf, -inf)
+        return Claim(instance.stays_until, load, 0.0, -inf, -inf)
     users = [(x.priority, x.owner) for x in instance.leases.values()]
     users += [(t.ask.priority, t.owner) for t in instance.tickets.values()]
-    shares, policy = state.shares, state.policy
+    shares, policy, held = state.shares, state.policy, state.expectations.held_for(instance.ask.profile)
     return Claim(
         since=max(state.now, instance.started_at + load) if instance.phase is Phase.STARTING else instance.turn_at,
         load=load,
+        shortest=0.0 if policy.quantum_loads == 0 else min(_SHORTEST, _ANSWERS * held),
         highest=max(priority for priority, _ in users),
         ahead=max(priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users),
     )

@@ -227,7 +227,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:
         loading = state.now - instance.started_at if event.loading is None else event.loading
-        state.expectations.launched(instance.ask.profile, loading)
+        state.expectations.launched(instance.ask.profile, loading, instance.option.size)
     state.fresh.append(instance)
     state.stirred = instance.vacant
 

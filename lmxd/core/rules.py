@@ -35,7 +35,7 @@ class Policy:
     aging: float = 60.0
     fairness: float = 60.0
     half_life: float = 3600.0
-    quantum_loads: float = 2.7
+    quantum_loads: float = 2.65
     preempt: bool = True
     grace: float = 60.0
     cut: bool = False

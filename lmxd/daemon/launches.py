@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 CERTIFICATE: Final = "LMXD_CERTIFICATE"
 """In the environment of every process of ours: its row of the ledger, as JSON."""
-_POLLS = (0.02, 0.05, 0.1, 0.25)
-"""Seconds between looks at a starting instance: short at first, for a small model is ready at once."""
+_POLLS = (0.02, 0.05, 0.1)
+"""Seconds between looks at a starting instance: short at first, for a small model is ready at once; and never long,
+for somebody waits."""
 _LAST_WORDS = 20
 _UMASK = 0o117
 """Files and sockets of an instance are for the daemon and its group."""

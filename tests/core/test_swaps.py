@@ -80,7 +80,7 @@ def test_crowds_on_two_models_have_turns_rather_than_swaps() -> None:
     assert answers >= 0.65 * 120 / 0.4
     of_a = sum(count for client, count in clients.answers.items() if client.startswith("a"))
     assert 0.4 <= of_a / answers <= 0.6
-    assert max(w for waits in clients.waits.values() for w in waits) <= 2.7 * (1 + 5) + 1 + 1 + 8 * 0.4 + 1
+    assert max(w for waits in clients.waits.values() for w in waits) <= 2.65 * (1 + 5) + 1 + 1 + 8 * 0.4 + 1
 
 
 def test_three_agents_on_two_models() -> None:
@@ -127,7 +127,7 @@ def test_an_instance_closes_when_its_turn_is_over_finishes_and_goes() -> None:
     world = one_card()
     holding = _known(world, "a")
     head = world.ask("b", 20)
-    turn = 2.7 * 6.0
+    turn = 2.65 * 6.0
     told = world.last(d.ReportSwap)
     assert isinstance(told, d.ReportSwap)
     assert (told.instance, told.ticket, told.profile) == ("a#1", head, "b")
@@ -168,7 +168,7 @@ def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
 
 def test_a_closed_instance_whose_holder_does_nothing_opens_again() -> None:
     """Closing does not end it, and its other slots are wanted."""
-    world = one_card(quantum_loads=0.1)
+    world = one_card(quantum_loads=0.0)
     idler = _known(world, "a", spread=2)
     world.seen("a#1", busy=True)
     world.ask("b", 20)
