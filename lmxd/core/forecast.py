@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
 
@@ -66,10 +66,10 @@ class Forecast:
         """Likewise of the slots of instances."""
         self._roomiest: list[DeviceId] | None = None
 
-    def date(self, ticket: Ticket) -> Date:
-        """When ``ticket`` is expected to be served, once those dated before it are."""
+    def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
+        """When ``ticket`` is expected to be served, once those dated before it are; ``without`` these devices."""
         ask, best = ticket.ask, NEVER
-        for option in self._nearest(ask):
+        for option in self._nearest(ask, without):
             found = self._by_option(option, ticket)
             if found.at < best.at:
                 best = found
@@ -78,14 +78,15 @@ class Forecast:
                 best = found
         return best
 
-    def _nearest(self, ask: Ask) -> Sequence[Option]:
+    def _nearest(self, ask: Ask, without: Set[DeviceId]) -> Sequence[Option]:
         """Of many options those where most could be had: any of them makes a date that can be kept."""
         if len(ask.options) <= _ALL_DATED:
-            return ask.options
+            return [o for o in ask.options if not without & o.demand.keys()] if without else ask.options
         if self._roomiest is None:
             self._roomiest = self._state.reach.roomiest(_ROOMIEST)
-        near = [ask.singles[device] for device in self._roomiest if device in ask.singles][:_DATED]
-        return [*(near or list(ask.singles.values())[:_DATED]), *ask.others[:_DATED]]
+        near = [ask.singles[device] for device in self._roomiest if device in ask.singles and device not in without]
+        several = [o for o in ask.others[:_DATED] if not without & o.demand.keys()]
+        return [*(near or [o for d, o in ask.singles.items() if d not in without])[:_DATED], *several]
 
     def expect(self, ticket: Ticket, date: Date) -> float:
         """Take note that ``ticket`` is served at its date; returns when its lease is expected."""

@@ -16,7 +16,7 @@ from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import PERIOD, eta, report, report_newcomer
 from lmxd.core.room import make_room
-from lmxd.core.serving import refused, serve, serve_newcomer
+from lmxd.core.serving import refused, serve, serve_newcomer, share
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
 from lmxd.core.state import State
@@ -42,7 +42,7 @@ def derive(state: State) -> None:
         head = serve(state)
         while _turn_away(state):
             head = serve(state)  # who stood behind those is served in turn
-        relieve(state, head)
+        share(state, relieve(state, head))
         keep_up(state)
     elif new is not None and new in state.queue:
         serve_newcomer(state, new)

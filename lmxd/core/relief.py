@@ -17,7 +17,7 @@ from lmxd.core.reach import Reach
 from lmxd.core.record import stop
 from lmxd.core.room import check, make_room
 from lmxd.core.state import State
-from lmxd.core.words import Cause, InstanceId, Phase
+from lmxd.core.words import Cause, InstanceId, Kind, Phase
 
 _PATIENCE: Final = 2.0
 """Seconds for which a device must be short before anything is done about it: a spike passes."""
@@ -25,8 +25,11 @@ Wanted: TypeAlias = dict[InstanceId, tuple[Cause, str]]
 """The instances whose holders should yield, and why."""
 
 
-def relieve(state: State, head: Ticket | None) -> None:
-    """See to it that what should yield is asked, what need not is told so, and what was asked long enough goes."""
+def relieve(state: State, head: Ticket | None) -> set[Kind]:
+    """See to it that what should yield is asked, what need not is told so, and what was asked long enough goes.
+
+    Returns the kinds of which instances need not yield any more: they serve again.
+    """
     wanted: Wanted = {}
     short = [state.ledger.accounts[device] for device in sorted(state.reach.short)]
     for device in state.short_since.keys() - {a.device for a in short}:
@@ -36,7 +39,8 @@ def relieve(state: State, head: Ticket | None) -> None:
         _relieve_device(state, account, wanted)
     if head is not None and state.policy.preempt and state.policy.enforce and not head.progressing:
         _preempt(state, head, wanted)
-    for instance in [i for i in state.yielding.values() if i.id not in wanted]:
+    kept = [i for i in state.yielding.values() if i.id not in wanted and not (i.vacant and i.checking)]
+    for instance in kept:
         _ask(state, instance, None)
     for name, (cause, why) in wanted.items():
         instance = state.instances[name]
@@ -44,6 +48,7 @@ def relieve(state: State, head: Ticket | None) -> None:
             _ask(state, instance, Asked(by=state.now + state.policy.grace, cause=cause, why=why))
         elif instance.yielding.by <= state.now:
             _enforce(state, instance, instance.yielding)
+    return {instance.ask.kind for instance in kept}
 
 
 def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:

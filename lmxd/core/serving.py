@@ -51,6 +51,8 @@ class Pass:
         """Of the head, if it waits for instances that others use."""
         self.forecast = Forecast(state)
         self.plans = PLANS
+        self.swappers = PLANS
+        """For how many more of them instances that others use are to make way."""
         self.hopeless = inf
         """Bytes that were not to be had, looking at all devices."""
         self.extra: dict[DeviceId, int] = {}
@@ -240,21 +242,23 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
     state, ask = this.state, ticket.ask
     if not ticket.patient:
         return
-    if (this.head is not None and not (state.ticking and this.plans)) or ask.group in this.sharing:
+    if (this.head is not None and not (state.ticking and this.swappers)) or ask.group in this.sharing:
         return
     if last := this.same_head(ticket):
         this.head, this.date, this.extra = ticket, last.date, last.extra
         this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
         return
-    date = this.forecast.date(ticket)
-    if date.option is None and date.at < inf:
+    this.swappers -= 1
+    date = this.forecast.date(ticket, without=this.extra.keys())
+    if (date.option is None and date.at < inf) or any(
+        name in state.instances and state.instances[name].could_serve(ask) for name in date.awaits
+    ):
         this.sharing.add(ask.group)
         return
     if this.head is None:
         this.head, this.date = ticket, date
-    if date.option is None or this.extra.keys() & date.option.demand.keys():
+    if date.option is None:
         return  # it waits for others than us, or for what somebody before it waits for
-    this.plans = max(0, this.plans - 1)
     this.extra |= date.extra
     this.forecast.expect(ticket, date)
     this.swaps |= swaps(state, this.reach, this.forecast, ticket, date)

@@ -48,6 +48,7 @@ class Histories(RuleBasedStateMachine):
         share=st.sampled_from([True, True, False]),
         deadline=st.sampled_from([None, None, 8.0]),
         kind=st.sampled_from(["single", "single", "split", "hold"]),
+        max_instances=st.sampled_from([None, None, 1, 2]),
     )
     def ask(
         self,
@@ -63,6 +64,7 @@ class Histories(RuleBasedStateMachine):
         share: bool,
         deadline: float | None,
         kind: str,
+        max_instances: int | None,
     ) -> None:
         size = int(SIZES[model] * GIB)
         singles = tuple(Option(demand={name: size}) for name in self.world.devices)
@@ -76,6 +78,7 @@ class Histories(RuleBasedStateMachine):
             share=share,
             deadline=deadline,
             external=kind == "hold",
+            max_instances=max_instances if kind != "hold" else None,
             variant=kind,
             options=(*singles, both) if kind == "split" else None,
             hold=hold,
