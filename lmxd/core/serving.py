@@ -120,12 +120,14 @@ def serve(state: State) -> Ticket | None:
 def serve_group(this: Pass, front: Ticket) -> None:
     """One after the other, until one of them cannot be served: then none of the rest can."""
     state = this.state
+    if state.waiting(front.id) is None:
+        return  # it has joined an instance that was started for one before it
     if state.doubtful and refused(state, front):
         for ticket in state.queue.group(front):  # what is true of one is true of all of them
             refused(state, ticket)
         return
     for ticket in state.queue.group(front):
-        if state.over_quota(ticket):
+        if ticket.instance is not None or state.over_quota(ticket):
             continue  # who is held up by a quota holds up nobody else
         if not _served(this, ticket):
             return
@@ -183,6 +185,7 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         why = f"it fits what is free on {where}{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
         this.spend(option.demand)
+        share(state, (ask.kind,) if ask.kind in state.queue.kinds else ())
         state.counts["backfilled"] += this.head is not None
         return True
     else:

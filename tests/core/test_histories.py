@@ -207,7 +207,9 @@ class Histories(RuleBasedStateMachine):
             head = state.queue.head
             assert head is not None
             if state.shares.within(head.owner, head.ask.portion, state.policy) is None:
-                assert not any(state.ledger.fits(option.demand) for option in head.ask.options)
+                kin = [i for i in state.kin.get(head.ask.kind, {}).values() if i.could_serve(head.ask)]
+                has_all = head.ask.max_instances is not None and len(kin) >= head.ask.max_instances
+                assert has_all or not any(state.ledger.fits(option.demand) for option in head.ask.options)
                 assert not any(i.serves(head.ask) for i in state.instances.values())
 
 
