@@ -62,6 +62,11 @@ class Pass:
         self.sharing: set[Group] = set()
         """Who will have a slot of what runs sooner than bytes."""
 
+    @property
+    def swaps_for_others(self) -> bool:
+        """Whether instances may be told to make way for others than the head: once a second, and for few."""
+        return self.state.ticking and self.swappers > 0
+
     def passes_over(self, front: Ticket) -> bool:
         """Whether nothing can be done for one behind the head: there is neither a slot nor the bytes."""
         ask, reach = front.ask, self.reach
@@ -110,7 +115,7 @@ def serve(state: State) -> Ticket | None:
             break
         if this.head is not None:
             looked += 1
-            if not state.doubtful and not state.ticking and this.passes_over(front):
+            if not state.doubtful and not this.swaps_for_others and this.passes_over(front):
                 continue
         serve_group(this, front)
     share(state, settle(state, this.swaps, this.head))
@@ -245,7 +250,7 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
     state, ask = this.state, ticket.ask
     if not ticket.patient:
         return
-    if (this.head is not None and not (state.ticking and this.swappers)) or ask.group in this.sharing:
+    if (this.head is not None and not this.swaps_for_others) or ask.group in this.sharing:
         return
     if last := this.same_head(ticket):
         this.head, this.date, this.extra = ticket, last.date, last.extra
