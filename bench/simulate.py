@@ -16,6 +16,7 @@ whether it works before it stops it: 2 ms here, for which what is about to be st
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -126,6 +127,8 @@ def growth(fleets: Sequence[tuple[int, int]]) -> None:
         kinds = (found.requests, found.others, found.ticks)
         for times in kinds:
             times.clear()
+        gc.collect()
+        gc.freeze()  # the trace itself is not the core's, nor is it to be looked through for garbage
         for second in range(10, 45):
             world.later(second + 0.5, world.tick)
         world.run(until=45.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -148,6 +149,8 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     told: asyncio.Future[signal.Signals] = loop.create_future()
     daemon = Daemon(config, config_path, where, pynvml)
     await daemon.begin()
+    gc.collect()
+    gc.freeze()  # modules and configuration stay: a decision is not to wait while they are looked through again
     metrics = await _metrics(daemon, config)
     sock = activated_socket()
     server = await loop.create_unix_server(daemon.listener, sock=sock or listen(where))

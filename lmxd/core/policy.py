@@ -149,10 +149,10 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     if ticket.instance is not None or ticket.beyond:
         return None
     portion, depth = ticket.ask.portion, state.policy.queue_depth
-    for who, share, quota in state.shares.bounds(ticket.owner, state.policy):
+    for who, had, quota in state.shares.bounds(ticket.owner, state.policy):
         if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
             return refusals.over_quota(state.over_quota(ticket) or "")
-        if quota.max_waiting is not None and share.waiting > quota.max_waiting:
+        if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
     if len(state.queue) > depth and sum(1 for t in state.queue if refusals.fills_queue(t, ticket)) > depth:
         return refusals.queue_full(state, ticket)
