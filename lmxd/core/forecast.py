@@ -10,7 +10,7 @@ from lmxd.core.eviction import evictable, kept
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.quantum import Claim, claim, closes_at, load_seconds, price
 from lmxd.core.state import State
-from lmxd.core.words import Ask, DeviceId, InstanceId, Option, Turn
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
 
 SURE_OF = 16
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
@@ -54,6 +54,21 @@ class Outlook:
     hold: float = 0.0
 
 
+@dataclass(slots=True)
+class Start:
+    """An instance that is expected to be started for a ticket dated before, at ``date``; ready ``at``.
+
+    ``ends``: when the last of those is done who have it by then. ``held``: when its slots are taken, and given back.
+    """
+
+    ask: Ask
+    date: Date
+    at: float
+    ends: float
+    ticket: TicketId
+    held: list[tuple[float, int]]
+
+
 class Forecast:
     """What is expected of the instances there are, and of the tickets dated so far."""
 
@@ -64,6 +79,7 @@ class Forecast:
         """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
         self._shared: dict[InstanceId, list[tuple[float, int]]] = {}
         """Likewise of the slots of instances."""
+        self._starts: dict[Kind, list[Start]] = {}
         self._roomiest: list[DeviceId] | None = None
 
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
@@ -100,7 +116,34 @@ class Forecast:
         ends = granted + expectations.holds.get(ask.profile, ask.idle_timeout)
         for device, need in date.option.demand.items():
             self._taken.setdefault(device, []).extend([(date.at, -need, ticket.id), (ends, need, ticket.id)])
+        if ask.share:
+            held = [(granted, -ask.slots), (ends, ask.slots)]
+            self._starts.setdefault(ask.kind, []).append(Start(ask, date, granted, ends, ticket.id, held))
         return granted
+
+    def join(self, ticket: Ticket, date: Date) -> tuple[Date, float] | None:
+        """The date of an instance that is to be started for somebody before it, and when it has a slot of that.
+
+        None if there is none, or ``date``, which it would have by itself, is sooner.
+        """
+        ask, expectations = ticket.ask, self._state.expectations
+        starts = self._starts.get(ask.kind, [])
+        able = [s for s in starts if ask.share and s.ask.context >= ask.context and s.ask.spread >= ask.slots]
+        if not able:
+            return None
+        at, start = min(((_slot_at(s, ask.slots), s) for s in able), key=lambda found: found[0])
+        launch = 0.0 if date.option is None else expectations.launch(ask.profile, date.option.size)
+        if at > date.at + launch and (ask.max_instances is None or len(able) < ask.max_instances):
+            return None
+        ends = at + expectations.holds.get(ask.profile, ask.idle_timeout)
+        start.held += [(at, -ask.slots), (ends, ask.slots)]
+        if ends > start.ends:
+            assert start.date.option is not None
+            for device, need in start.date.option.demand.items():
+                taken = self._taken[device]
+                taken[taken.index((start.ends, need, start.ticket))] = (ends, need, start.ticket)
+            start.ends = ends
+        return start.date, at
 
     def free_at(self, instance: Instance, ticket: Ticket) -> float:
         """When nobody is expected to have it any more, if ``ticket`` wants its bytes."""
@@ -208,6 +251,16 @@ class Forecast:
         return sorted(coming + self._taken.get(device, []))
 
 
+def _slot_at(start: Start, slots: int) -> float:
+    """When so many slots of it are free."""
+    at, free = start.at, start.ask.spread
+    for when, change in sorted(start.held):
+        if free >= slots and when > at:
+            break
+        at, free = max(at, when), free + change
+    return at
+
+
 def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
     """Of the instances that a date awaits those that others use, and for how long they go on."""
     awaited = [state.instances[name] for name in date.awaits if name in state.instances]
@@ -236,8 +289,11 @@ def dated(state: State, most: int = SURE_OF) -> list[Dated]:
     forecast, found = Forecast(state), []
     for ticket in state.queue.some(0, most):
         date = forecast.date(ticket)
-        eta = None if date.at == inf else forecast.expect(ticket, date) - state.now
-        found.append(Dated(ticket, date, eta))
+        if joined := forecast.join(ticket, date):
+            date, at = joined
+        else:
+            at = inf if date.at == inf else forecast.expect(ticket, date)
+        found.append(Dated(ticket, date, None if at == inf else at - state.now))
     return found
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
+from lmxd.core.forecast import dated
 
 
 def one_card(**rules: object) -> World:
@@ -244,6 +245,31 @@ def test_at_most_so_many_instances_are_started_for_who_says_so() -> None:
     assert world.granted() == [first, others[0]]
     world.ask("a", 4)
     assert world.started() == ["a#1", "a#2"], "who does not say so has another, where there is room"
+
+
+def test_who_will_have_a_slot_of_what_is_started_for_another_is_expected_with_it() -> None:
+    """Not one start after the other: a deadline is refused by what is expected."""
+    world = one_card()
+    release = _known(world, "b", spread=4)
+    world.release(release)
+    world.seen("b#1")
+    holding = world.ask("a", 16)
+    world.gone("b#1")
+    world.ready("a#1")
+    world.pass_time(1.0)
+    world.release(holding)
+    world.ask("a", 16)
+    waiting = [world.ask("b", 16, spread=4, max_instances=1) for _ in range(6)]
+    told = {each.ticket.id: each for each in dated(world.state)}
+    etas = [told[ticket].eta or 0.0 for ticket in waiting]
+    first = etas[0]
+    assert first > 0
+    assert etas[:4] == [first] * 4, "it has four slots"
+    held = world.state.expectations.holds["b"]
+    assert etas[4:] == pytest.approx([first + held] * 2)
+    assert {told[ticket].date.awaits for ticket in waiting} == {("a#1",)}, "what they wait for is the same"
+    patient = world.ask("b", 16, spread=4, max_instances=1, deadline=first + held + 2.0)
+    assert patient in world.waiting()
 
 
 def _served(world: World, model: str, **more: object) -> str:
