@@ -247,6 +247,30 @@ def test_at_most_so_many_instances_are_started_for_who_says_so() -> None:
     assert world.started() == ["a#1", "a#2"], "who does not say so has another, where there is room"
 
 
+def test_a_turn_is_told_again_when_it_moved_by_a_part_of_what_is_left() -> None:
+    """It moves with each user's use, all the time: a history is no list of that."""
+    world = one_card()
+    used = _served(world, "b", uid=1)
+    world.pass_time(30.0)
+    world.release(used)
+    world.seen("b#1")
+    holding = world.ask("a", 16, uid=2)
+    world.seen("b#1")
+    world.gone("b#1")
+    world.ready("a#1")
+    world.ask("b", 16, uid=1)
+    seconds = 0
+    while not world.state.instances["a#1"].closed:
+        world.tick(1.0)
+        world.release(holding)
+        holding = world.ask("a", 16, uid=2)
+        seconds += 1
+    told = [x.closes_in for x in world.all(d.ReportSwap) if isinstance(x, d.ReportSwap)]
+    assert seconds >= 12
+    assert told[-1] == 0.0
+    assert len(told) <= 9, told
+
+
 def test_who_will_have_a_slot_of_what_is_started_for_another_is_expected_with_it() -> None:
     """Not one start after the other: a deadline is refused by what is expected."""
     world = one_card()
