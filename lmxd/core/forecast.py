@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
+from lmxd.core.dates import NEVER, Date, Start
 from lmxd.core.eviction import evictable, kept
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.quantum import Claim, claim, closes_at, load_seconds, price
 from lmxd.core.state import State
-from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
 
 SURE_OF = 16
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
@@ -21,23 +22,6 @@ _DATED = 2
 """Of more, so many are."""
 _ROOMIEST = 16
 """Among so many devices, where most could be had, they are looked for."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Date:
-    """When a ticket is expected to be served, and how: at ``option``, or by slots that come free.
-
-    ``awaits``: the instances that must end or have a slot by then. ``extra``: bytes of each device
-    that will not be needed for it even so.
-    """
-
-    at: float
-    option: Option | None = None
-    awaits: tuple[InstanceId, ...] = ()
-    extra: dict[DeviceId, int] = field(default_factory=dict)
-
-
-NEVER = Date(at=inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +36,6 @@ class Outlook:
     going: float
     claim: Claim | None = None
     hold: float = 0.0
-
-
-@dataclass(slots=True)
-class Start:
-    """An instance that is expected to be started for a ticket dated before, at ``date``; ready ``at``.
-
-    ``ends``: when the last of those is done who have it by then. ``held``: when its slots are taken, and given back.
-    """
-
-    ask: Ask
-    date: Date
-    at: float
-    ends: float
-    ticket: TicketId
-    held: list[tuple[float, int]]
 
 
 class Forecast:
@@ -85,12 +54,14 @@ class Forecast:
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
         """When ``ticket`` is expected to be served, once those dated before it are; ``without`` these devices."""
         ask, best = ticket.ask, NEVER
-        for option in self._nearest(ask, without):
+        able = [i for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
+        has_all = ask.max_instances is not None and len(able) >= ask.max_instances
+        for option in () if has_all else self._nearest(ask, without):
             found = self._by_option(option, ticket)
             if found.at < best.at:
                 best = found
-        for instance in self._state.kin.get(ask.kind, {}).values():
-            if instance.could_serve(ask) and (found := self._by_sharing(instance, ask)).at < best.at:
+        for instance in able:
+            if (found := self._by_sharing(instance, ask)).at < best.at:
                 best = found
         return best
 
@@ -131,7 +102,7 @@ class Forecast:
         able = [s for s in starts if ask.share and s.ask.context >= ask.context and s.ask.spread >= ask.slots]
         if not able:
             return None
-        at, start = min(((_slot_at(s, ask.slots), s) for s in able), key=lambda found: found[0])
+        at, start = min(((s.slot_at(ask.slots), s) for s in able), key=lambda found: found[0])
         launch = 0.0 if date.option is None else expectations.launch(ask.profile, date.option.size)
         if at > date.at + launch and (ask.max_instances is None or len(able) < ask.max_instances):
             return None
@@ -249,16 +220,6 @@ class Forecast:
             end = self.free_at(instance, ticket) + self._outlook(instance).going
             coming.append((end, reservation.charge, name))
         return sorted(coming + self._taken.get(device, []))
-
-
-def _slot_at(start: Start, slots: int) -> float:
-    """When so many slots of it are free."""
-    at, free = start.at, start.ask.spread
-    for when, change in sorted(start.held):
-        if free >= slots and when > at:
-            break
-        at, free = max(at, when), free + change
-    return at
 
 
 def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:

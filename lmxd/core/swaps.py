@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from lmxd.core.dates import Date
 from lmxd.core.decisions import ReportSwap
 from lmxd.core.eviction import evictable, reload_cost
-from lmxd.core.forecast import Date, Forecast
+from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
 from lmxd.core.quantum import closes_at, price
 from lmxd.core.reach import Reach

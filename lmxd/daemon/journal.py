@@ -86,7 +86,7 @@ def _sentence(decision: d.Decision) -> str | None:
         case d.GrantLease():
             return f"{decision.lease} is granted on {decision.instance} after {decision.waited:.1f} s: {decision.why}"
         case d.RefuseLease():
-            short = "; ".join(_short(s) for s in decision.refusal.shortfalls)
+            short = "; ".join([*map(_short, decision.refusal.shortfalls), *map(str, decision.refusal.turns)])
             return f"refused ({decision.refusal.code}): {decision.refusal.message}" + (f": {short}" if short else "")
         case d.ReportProgress() if decision.position:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"

@@ -232,6 +232,7 @@ def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> 
     refusal = world.all(d.RefuseLease)[-1]
     assert isinstance(refusal, d.RefuseLease)
     assert "2 of uid 1, 1 of uid 2" in refusal.refusal.message
+    assert "--wait" not in refusal.refusal.remedy, "there is no place to wait in"
     assert world.waiting()[0] == high
 
 
@@ -269,6 +270,36 @@ def test_a_turn_is_told_again_when_it_moved_by_a_part_of_what_is_left() -> None:
     assert seconds >= 12
     assert told[-1] == 0.0
     assert len(told) <= 9, told
+
+
+@pytest.mark.parametrize("deadline", [2.0, 30.0])
+def test_who_is_too_late_is_told_of_the_turn(deadline: float) -> None:
+    """At once, or when it is over."""
+    world = one_card()
+    _known(world, "a")
+    late = world.ask("b", 20, deadline=deadline)
+    while late not in world.refused():
+        world.tick(1.0)
+        world.seen("a#1", busy=True)
+    refusal = world.all(d.RefuseLease)[-1]
+    assert isinstance(refusal, d.RefuseLease)
+    assert refusal.refusal.code == "deadline"
+    assert [turn.instance for turn in refusal.refusal.turns] == ["a#1"]
+
+
+def test_who_may_have_no_further_instance_is_expected_when_a_slot_is_free() -> None:
+    """Not at once, though there is room for another."""
+    world = one_card()
+    first = world.ask("a", 4, max_instances=1)
+    world.ready("a#1")
+    world.pass_time(30.0)
+    world.release(first)
+    world.ask("a", 4, max_instances=1)
+    world.pass_time(5.0)
+    world.ask("a", 4, max_instances=1)
+    (only,) = dated(world.state)
+    assert only.eta == pytest.approx(25.0, abs=0.1)
+    assert only.date.awaits == ("a#1",)
 
 
 def test_who_will_have_a_slot_of_what_is_started_for_another_is_expected_with_it() -> None:
