@@ -114,7 +114,7 @@ def _swap(decision: d.ReportSwap) -> str:
         return f"{decision.instance} stays after all: it need not make way for {decision.ticket}"
     if decision.closes_in > 0:
         turn = f"it serves those who want it for {decision.closes_in:.1f} s more"
-        return f"{waits}: {turn}, for loading both models takes {decision.price:.1f} s"
+        return f"{waits}: {turn} (loading both models takes {decision.price:.1f} s)"
     return f"{waits}: its turn is over, it takes no new requests, finishes what it does, and goes"
 
 
