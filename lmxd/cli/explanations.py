@@ -52,7 +52,7 @@ def _reason(x: o.Owner) -> str:
     figures = f"promised {size(x.promised)}, measured {size(x.measured) if x.measured else '-'}"
     if x.exited:
         return f"{figures}; exited, not shown free yet"
-    return figures if x.swap is None else f"{figures}; {output.swap(x.swap)}"
+    return figures if x.swap is None else f"{figures}; {output.swap(x.swap)} (a swap: {x.swap.price:.1f} s of loading)"
 
 
 @click.command()

@@ -123,7 +123,8 @@ def reason(t: b.Ticket) -> str:
     """The instance that starts for a request, or why it waits."""
     if t.instance:
         return t.instance
-    return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or ", ".join(t.waits_for) or "-"
+    awaited = ", ".join(t.waits_for)
+    return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or (f"waits for {awaited}" if awaited else "-")
 
 
 def device(d: b.Device) -> str:

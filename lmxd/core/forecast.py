@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
+from lmxd.core.dates import NEVER, Date, Start
 from lmxd.core.eviction import evictable, kept
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.quantum import Claim, claim, closes_at, load_seconds, price
 from lmxd.core.state import State
-from lmxd.core.words import Ask, DeviceId, InstanceId, Option, Turn
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
 
 SURE_OF = 16
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
@@ -21,23 +22,6 @@ _DATED = 2
 """Of more, so many are."""
 _ROOMIEST = 16
 """Among so many devices, where most could be had, they are looked for."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Date:
-    """When a ticket is expected to be served, and how: at ``option``, or by slots that come free.
-
-    ``awaits``: the instances that must end or have a slot by then. ``extra``: bytes of each device
-    that will not be needed for it even so.
-    """
-
-    at: float
-    option: Option | None = None
-    awaits: tuple[InstanceId, ...] = ()
-    extra: dict[DeviceId, int] = field(default_factory=dict)
-
-
-NEVER = Date(at=inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +48,20 @@ class Forecast:
         """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
         self._shared: dict[InstanceId, list[tuple[float, int]]] = {}
         """Likewise of the slots of instances."""
+        self._starts: dict[Kind, list[Start]] = {}
         self._roomiest: list[DeviceId] | None = None
 
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
         """When ``ticket`` is expected to be served, once those dated before it are; ``without`` these devices."""
         ask, best = ticket.ask, NEVER
-        for option in self._nearest(ask, without):
+        able = [i for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
+        has_all = ask.max_instances is not None and len(able) >= ask.max_instances
+        for option in () if has_all else self._nearest(ask, without):
             found = self._by_option(option, ticket)
             if found.at < best.at:
                 best = found
-        for instance in self._state.kin.get(ask.kind, {}).values():
-            if instance.could_serve(ask) and (found := self._by_sharing(instance, ask)).at < best.at:
+        for instance in able:
+            if (found := self._by_sharing(instance, ask)).at < best.at:
                 best = found
         return best
 
@@ -100,7 +87,34 @@ class Forecast:
         ends = granted + expectations.holds.get(ask.profile, ask.idle_timeout)
         for device, need in date.option.demand.items():
             self._taken.setdefault(device, []).extend([(date.at, -need, ticket.id), (ends, need, ticket.id)])
+        if ask.share:
+            held = [(granted, -ask.slots), (ends, ask.slots)]
+            self._starts.setdefault(ask.kind, []).append(Start(ask, date, granted, ends, ticket.id, held))
         return granted
+
+    def join(self, ticket: Ticket, date: Date) -> tuple[Date, float] | None:
+        """The date of an instance that is to be started for somebody before it, and when it has a slot of that.
+
+        None if there is none, or ``date``, which it would have by itself, is sooner.
+        """
+        ask, expectations = ticket.ask, self._state.expectations
+        starts = self._starts.get(ask.kind, [])
+        able = [s for s in starts if ask.share and s.ask.context >= ask.context and s.ask.spread >= ask.slots]
+        if not able:
+            return None
+        at, start = min(((s.slot_at(ask.slots), s) for s in able), key=lambda found: found[0])
+        launch = 0.0 if date.option is None else expectations.launch(ask.profile, date.option.size)
+        if at > date.at + launch and (ask.max_instances is None or len(able) < ask.max_instances):
+            return None
+        ends = at + expectations.holds.get(ask.profile, ask.idle_timeout)
+        start.held += [(at, -ask.slots), (ends, ask.slots)]
+        if ends > start.ends:
+            assert start.date.option is not None
+            for device, need in start.date.option.demand.items():
+                taken = self._taken[device]
+                taken[taken.index((start.ends, need, start.ticket))] = (ends, need, start.ticket)
+            start.ends = ends
+        return start.date, at
 
     def free_at(self, instance: Instance, ticket: Ticket) -> float:
         """When nobody is expected to have it any more, if ``ticket`` wants its bytes."""
@@ -236,8 +250,11 @@ def dated(state: State, most: int = SURE_OF) -> list[Dated]:
     forecast, found = Forecast(state), []
     for ticket in state.queue.some(0, most):
         date = forecast.date(ticket)
-        eta = None if date.at == inf else forecast.expect(ticket, date) - state.now
-        found.append(Dated(ticket, date, eta))
+        if joined := forecast.join(ticket, date):
+            date, at = joined
+        else:
+            at = inf if date.at == inf else forecast.expect(ticket, date)
+        found.append(Dated(ticket, date, None if at == inf else at - state.now))
     return found
 
 

@@ -102,6 +102,8 @@ class Instance:
     """Nobody has it, but whoever had it usually comes back at once: before that time."""
     stopped_at: float | None = None
     swap: Swap | None = None
+    swap_told: float = 0.0
+    """When it was last said to close."""
     closed: bool = False
     """It takes no new ones: its quantum is over, and others wait for its bytes."""
     yielding: Asked | None = None

@@ -9,10 +9,11 @@ from lmxd.core.forecast import Forecast, turns
 from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
 from lmxd.core.state import Failed, State
-from lmxd.core.words import Refusal
+from lmxd.core.words import Refusal, Turn
 
 _NAMED: Final = 3
 """Of those who fill the queue, so many are named."""
+_SHORTER: Final = "ask again later, or with --wait, or for a smaller context"
 DRAINING = Refusal(code="draining", message="lmxd is draining: nothing new is admitted", remedy="ask again later")
 STOPPED = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
 CANCELLED = Refusal(code="cancelled", message="the request was cancelled")
@@ -38,21 +39,24 @@ def queue_full(state: State, ticket: Ticket) -> Refusal:
     most = ", ".join(f"{count} of {who}" for who, count in waiting.most_common(_NAMED))
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of its class or a higher one wait already: {most}{more}"
-    return _short(state, ticket, "queue_full", message)
+    return _short(state, ticket, "queue_full", message, "ask again later, or have admission_control.queue_depth raised")
 
 
 def _whose(ticket: Ticket) -> str:
     return f"user {ticket.owner.user!r}" if ticket.owner.user else f"uid {ticket.owner.uid}"
 
 
-def _short(state: State, ticket: Ticket, code: str, message: str) -> Refusal:
-    date = Forecast(state).date(ticket)
+def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
+    return turns(state, ticket, Forecast(state).date(ticket))
+
+
+def _short(state: State, ticket: Ticket, code: str, message: str, remedy: str = _SHORTER) -> Refusal:
     return Refusal(
         code=code,
         message=message,
-        remedy="ask again later, or with --wait, or for a smaller context",
+        remedy=remedy,
         shortfalls=shortfalls(state, ticket.ask.options),
-        turns=turns(state, ticket, date),
+        turns=_turns(state, ticket),
     )
 
 
@@ -87,6 +91,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
             message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
             remedy="allow a later deadline, or ask for less",
             shortfalls=() if ticket.instance else shortfalls(state, ticket.ask.options),
+            turns=() if ticket.instance else _turns(state, ticket),
         )
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
     return Refusal(
@@ -94,6 +99,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
         message=f"the lease cannot be granted within {left:.1f} s: {could}",
         remedy="allow a later deadline, or ask for less",
         shortfalls=shortfalls(state, ticket.ask.options),
+        turns=_turns(state, ticket),
         retry_in=eta,
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from lmxd.core.dates import Date
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import SURE_OF, Date, Dated, dated, pace, starting, turns
+from lmxd.core.forecast import SURE_OF, Dated, dated, pace, starting, turns
 from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
 from lmxd.core.state import State

@@ -14,8 +14,9 @@ from math import inf
 from typing import Final
 
 from lmxd.core import refusals
+from lmxd.core.dates import Date
 from lmxd.core.eviction import Plan, best_plan, evictable
-from lmxd.core.forecast import Date, Forecast
+from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
 from lmxd.core.placement import widest
 from lmxd.core.record import refuse

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from lmxd.core.dates import Date
 from lmxd.core.decisions import ReportSwap
 from lmxd.core.eviction import evictable, reload_cost
-from lmxd.core.forecast import Date, Forecast
+from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
 from lmxd.core.quantum import closes_at, price
 from lmxd.core.reach import Reach
@@ -24,6 +25,8 @@ _UNUSED: Final = 5.0
 """Seconds after which a closed instance whose holders do nothing with it is opened again: it would stand idle."""
 _NEWS: Final = 1.0
 """Seconds by which the time of its closing must have moved to be told again."""
+_PART: Final = 0.2
+"""The part of the time until then by which it must have moved, too: it moves with what each user has used by now."""
 
 
 def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: Date) -> dict[InstanceId, Swap]:
@@ -107,8 +110,10 @@ def _announce(state: State, instance: Instance, swap: Swap) -> None:
     if not closed:
         state.alarms.set(("swap", instance.id), state.now + _NEWS if over else swap.closes_at)
     news = old is None or old.ticket != swap.ticket or closed != was_closed
-    moved = old is not None and abs(old.closes_at - swap.closes_at) > _NEWS
+    told = instance.swap_told
+    moved = abs(told - swap.closes_at) > max(_NEWS, _PART * (told - state.now))
     if news or (moved and not closed and not instance.vacant):
+        instance.swap_told = swap.closes_at
         _report(state, instance, swap, 0.0 if closed else swap.closes_at - state.now)
 
 

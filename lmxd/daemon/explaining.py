@@ -93,11 +93,12 @@ def _refused(model: str, decision: d.RefuseLease) -> x.Planned:
     return x.Planned(
         outcome="refuse",
         model=model,
-        why=refusal.message,
+        why="; ".join([refusal.message, *map(str, refusal.turns)]),
         code=refusal.code,
         remedy=refusal.remedy,
         eta=refusal.retry_in,
         shortfalls=views.shortfalls(refusal.shortfalls),
+        turns=views.turns(refusal.turns),
     )
 
 

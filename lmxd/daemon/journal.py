@@ -86,7 +86,7 @@ def _sentence(decision: d.Decision) -> str | None:
         case d.GrantLease():
             return f"{decision.lease} is granted on {decision.instance} after {decision.waited:.1f} s: {decision.why}"
         case d.RefuseLease():
-            short = "; ".join(_short(s) for s in decision.refusal.shortfalls)
+            short = "; ".join([*map(_short, decision.refusal.shortfalls), *map(str, decision.refusal.turns)])
             return f"refused ({decision.refusal.code}): {decision.refusal.message}" + (f": {short}" if short else "")
         case d.ReportProgress() if decision.position:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
@@ -114,7 +114,7 @@ def _swap(decision: d.ReportSwap) -> str:
         return f"{decision.instance} stays after all: it need not make way for {decision.ticket}"
     if decision.closes_in > 0:
         turn = f"it serves those who want it for {decision.closes_in:.1f} s more"
-        return f"{waits}: {turn}, for loading both models takes {decision.price:.1f} s"
+        return f"{waits}: {turn} (loading both models takes {decision.price:.1f} s)"
     return f"{waits}: its turn is over, it takes no new requests, finishes what it does, and goes"
 
 

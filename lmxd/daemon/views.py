@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lmxd.config.section import GIB
 from lmxd.core import forecast, placement
+from lmxd.core.dates import NEVER, Date
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import NEVER, Date, dated, pace, starting
+from lmxd.core.forecast import dated, pace, starting
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.reports import blockers
@@ -135,6 +136,7 @@ def queue(daemon: Daemon, peer: Peer) -> list[b.Ticket]:
 def _ticket(daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date) -> b.Ticket:
     state = daemon.admission.state
     waited = state.now - t.asked_at
+    wants_bytes = position > 0 and (date.option is not None or not date.awaits)
     if not daemon.access.sees(peer, t.owner.uid):
         return b.Ticket(position=position, waited=waited, eta=eta, bytes=t.ask.need)
     return b.Ticket(
@@ -150,7 +152,7 @@ def _ticket(daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | N
         eta=eta,
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
-        shortfalls=shortfalls(placement.shortfalls(state, t.ask.options)) if position else [],
+        shortfalls=shortfalls(placement.shortfalls(state, t.ask.options)) if wants_bytes else [],
         turns=turns(forecast.turns(state, t, date)),
     )
 

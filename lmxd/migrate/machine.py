@@ -40,11 +40,8 @@ def _name(path: Path) -> str:
 
 
 def _needs(found: es.Estimated) -> str:
-    sizes = [
-        f"{sum(v for k, v in d.items() if k != 'device') / _GIB:.2f} GiB of {d['device']}" for d in _devices(found)
-    ]
-    ram = sum(found.host.values()) / _GIB
-    sizes.append(f"{ram:.2f} GiB of RAM")
+    sizes = [f"{d['total'] / _GIB:.2f} GiB of {d['device']}" for d in _devices(found)]
+    sizes.append(f"{found.host['total'] / _GIB:.2f} GiB of RAM")
     return f"{' and '.join(sizes)} at {found.ctx} tokens ({found.basis}, plus or minus {found.error / 2**20:.0f} MiB)"
 
 

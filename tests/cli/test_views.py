@@ -7,8 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from lmxd.cli import output, views
+from lmxd.cli import explanations, output, views
 from lmxd.rpc import books as b
+from lmxd.rpc import messages as m
+from lmxd.rpc import owners as o
 
 GIB = 2**30
 
@@ -43,3 +45,9 @@ def test_a_lease_says_whom_it_is_for() -> None:
     assert views._lease(lease) == "l-1 (anna/990)"
     assert views._lease(lease.model_copy(update={"user": None})) == "l-1 (990)"
     assert views._lease(b.LeaseInfo(bytes=GIB, slots=1)) == "another's 1024 MiB"
+
+
+def test_why_says_what_a_swap_costs() -> None:
+    swap = m.Swap(model="b", closes_in=7.0, price=2.6)
+    owner = o.Owner(instance="a#1", bytes=GIB, promised=GIB, measured=GIB, swap=swap, exited=False)
+    assert explanations._reason(owner).endswith("; serves for 7 s, then makes way for b (a swap: 2.6 s of loading)")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
+from lmxd.core.forecast import dated
 
 
 def one_card(**rules: object) -> World:
@@ -231,6 +232,7 @@ def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> 
     refusal = world.all(d.RefuseLease)[-1]
     assert isinstance(refusal, d.RefuseLease)
     assert "2 of uid 1, 1 of uid 2" in refusal.refusal.message
+    assert "--wait" not in refusal.refusal.remedy, "there is no place to wait in"
     assert world.waiting()[0] == high
 
 
@@ -244,6 +246,85 @@ def test_at_most_so_many_instances_are_started_for_who_says_so() -> None:
     assert world.granted() == [first, others[0]]
     world.ask("a", 4)
     assert world.started() == ["a#1", "a#2"], "who does not say so has another, where there is room"
+
+
+def test_a_turn_is_told_again_when_it_moved_by_a_part_of_what_is_left() -> None:
+    """It moves with each user's use, all the time: a history is no list of that."""
+    world = one_card()
+    used = _served(world, "b", uid=1)
+    world.pass_time(30.0)
+    world.release(used)
+    world.seen("b#1")
+    holding = world.ask("a", 16, uid=2)
+    world.seen("b#1")
+    world.gone("b#1")
+    world.ready("a#1")
+    world.ask("b", 16, uid=1)
+    seconds = 0
+    while not world.state.instances["a#1"].closed:
+        world.tick(1.0)
+        world.release(holding)
+        holding = world.ask("a", 16, uid=2)
+        seconds += 1
+    told = [x.closes_in for x in world.all(d.ReportSwap) if isinstance(x, d.ReportSwap)]
+    assert seconds >= 12
+    assert told[-1] == 0.0
+    assert len(told) <= 9, told
+
+
+@pytest.mark.parametrize("deadline", [2.0, 30.0])
+def test_who_is_too_late_is_told_of_the_turn(deadline: float) -> None:
+    """At once, or when it is over."""
+    world = one_card()
+    _known(world, "a")
+    late = world.ask("b", 20, deadline=deadline)
+    while late not in world.refused():
+        world.tick(1.0)
+        world.seen("a#1", busy=True)
+    refusal = world.all(d.RefuseLease)[-1]
+    assert isinstance(refusal, d.RefuseLease)
+    assert refusal.refusal.code == "deadline"
+    assert [turn.instance for turn in refusal.refusal.turns] == ["a#1"]
+
+
+def test_who_may_have_no_further_instance_is_expected_when_a_slot_is_free() -> None:
+    """Not at once, though there is room for another."""
+    world = one_card()
+    first = world.ask("a", 4, max_instances=1)
+    world.ready("a#1")
+    world.pass_time(30.0)
+    world.release(first)
+    world.ask("a", 4, max_instances=1)
+    world.pass_time(5.0)
+    world.ask("a", 4, max_instances=1)
+    (only,) = dated(world.state)
+    assert only.eta == pytest.approx(25.0, abs=0.1)
+    assert only.date.awaits == ("a#1",)
+
+
+def test_who_will_have_a_slot_of_what_is_started_for_another_is_expected_with_it() -> None:
+    """Not one start after the other: a deadline is refused by what is expected."""
+    world = one_card()
+    release = _known(world, "b", spread=4)
+    world.release(release)
+    world.seen("b#1")
+    holding = world.ask("a", 16)
+    world.gone("b#1")
+    world.ready("a#1")
+    world.pass_time(1.0)
+    world.release(holding)
+    world.ask("a", 16)
+    waiting = [world.ask("b", 16, spread=4, max_instances=1) for _ in range(6)]
+    told = {each.ticket.id: each for each in dated(world.state)}
+    etas = [told[ticket].eta or 0.0 for ticket in waiting]
+    first = etas[0]
+    assert first > 0
+    assert etas[:4] == [first] * 4, "it has four slots"
+    held = world.state.expectations.holds["b"]
+    assert etas[4:] == pytest.approx([first + held] * 2)
+    assert {told[ticket].date.awaits for ticket in waiting} == {("a#1",)}, "what they wait for is the same"
+    patient = world.ask("b", 16, spread=4, max_instances=1, deadline=first + held + 2.0)
+    assert patient in world.waiting()
 
 
 def _served(world: World, model: str, **more: object) -> str:

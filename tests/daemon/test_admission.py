@@ -12,6 +12,7 @@ import pytest
 from devices.fake_nvml import Card, FakeNvml
 from house import House, card, http, model
 
+from lmxd.cli import output
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
 from lmxd.rpc import explanations as x
@@ -86,6 +87,18 @@ async def test_a_yield_makes_room_asks_holders_and_is_taken_back(tmp_path: Path)
         await lmxd.call("unyield", h_.YieldOver, id=made.id)
         await h.until(lambda: asked[-1][1].get("within", 1) is None)
         assert (await lmxd.devices()).devices[0].headroom > 0
+
+
+async def test_who_waits_for_a_slot_is_not_said_to_lack_bytes(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        lease = await lmxd.request("a", max_instances=1)
+        waiting = asyncio.create_task(other.request("a", max_instances=1))
+        await h.until(lambda: len(h.state.queue))
+        (ticket,) = (await lmxd.queue()).tickets
+        assert (ticket.waits_for, ticket.shortfalls) == (["a#1"], [])
+        assert output.reason(ticket) == "waits for a#1"
+        await lease.release()
+        await (await waiting).release()
 
 
 async def test_a_plan_says_what_would_happen_and_changes_nothing(tmp_path: Path) -> None:
