@@ -29,17 +29,24 @@ _NEWS: Final = 1.0
 def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: Date) -> dict[InstanceId, Swap]:
     """Which of the instances that a date awaits make way for it, and when: no more of them than are needed.
 
-    None of them closes long before the last one can be gone.
+    None of them closes long before the last one can be gone, which closes when its turn is over.
     """
     assert date.option is not None
     awaited = [state.instances[name] for name in date.awaits if name in state.instances]
     needed = _needed(state, reach, date.option, [i for i in awaited if i.live])
-    last = max((forecast.free_at(i, ticket) for i in needed), default=state.now)
+    if not needed:
+        return {}
+    free_at = {i.id: forecast.free_at(i, ticket) for i in needed}
+    last = max(needed, key=lambda i: free_at[i.id])
     return {
         i.id: Swap(
             ticket=ticket.id,
             profile=ticket.ask.profile,
-            closes_at=max(closes_at(state, i, ticket), last - state.expectations.held_for(i.ask.profile)),
+            closes_at=max(
+                closes_at(state, i, ticket),
+                # for the last itself, what is in flight on it would put that off again and again
+                free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.idled else 0.0,
+            ),
             price=price(state, i, ticket.ask),
         )
         for i in needed
@@ -141,7 +148,8 @@ def look_again(state: State) -> None:
     for instance in list(state.swapping.values()):
         if instance.closed and not instance.vacant and _is_unused(state, instance):
             assert instance.swap is not None
-            instance.turn_at, swap = state.now, instance.swap
+            swap, instance.turn_at, instance.idlers = instance.swap, state.now, frozenset(instance.leases)
+            state.stirred = True
             state.drop_swap(instance)
             _report(state, instance, swap, None)
         elif state.ticking and (instance.closed or (instance.vacant and instance.busy)):
@@ -149,7 +157,7 @@ def look_again(state: State) -> None:
 
 
 def _is_unused(state: State, instance: Instance) -> bool:
-    return instance.known_idle(state.now) and state.now - instance.active_at > _UNUSED
+    return instance.known_idle(state.now) and state.now - instance.used_at > _UNUSED
 
 
 def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:
