@@ -18,7 +18,7 @@ from lmxd.core.reach import Reach
 from lmxd.core.record import rank
 from lmxd.core.room import check, make_room
 from lmxd.core.state import State
-from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase
+from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
 _UNUSED: Final = 5.0
 """Seconds after which a closed instance whose holders do nothing with it is opened again: it would stand idle."""
@@ -71,12 +71,14 @@ def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Inst
     )
 
 
-def open_again(state: State) -> None:
-    """Those that were to make way for somebody who does not wait any more need not."""
+def open_again(state: State) -> set[Kind]:
+    """Those that were to make way for somebody who does not wait any more need not. Returns the kinds of which."""
+    opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
         if state.waiting(instance.swap.ticket) is None:
-            _take_back(state, instance)
+            opened |= _take_back(state, instance)
+    return opened
 
 
 def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
@@ -91,8 +93,9 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
         if is_decided and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
-        _announce(state, state.instances[name], swap)
-    _evict_the_unused(state, wanted)
+        if state.waiting(swap.ticket):  # else it has joined what was started for another since
+            _announce(state, state.instances[name], swap)
+    _evict_the_unused(state)
     return opened
 
 
@@ -130,10 +133,15 @@ def _line_up_again(state: State, kind: Kind) -> None:
         state.queue.rank_anew(lambda ticket: rank(state, ticket), waiting)
 
 
-def _evict_the_unused(state: State, wanted: Mapping[InstanceId, Swap]) -> None:
+def _evict_the_unused(state: State) -> None:
     """Those go at once that are closed and done, and with the last that closes those that nobody has."""
-    for ticket in {swap.ticket for swap in wanted.values()}:
-        group = [state.instances[name] for name, swap in wanted.items() if swap.ticket == ticket]
+    groups: dict[TicketId, list[Instance]] = {}
+    for instance in state.swapping.values():
+        assert instance.swap is not None
+        groups.setdefault(instance.swap.ticket, []).append(instance)
+    for ticket, group in groups.items():
+        if state.waiting(ticket) is None:
+            continue
         all_closed = all(i.closed or i.vacant for i in group)
         for instance in group:
             if evictable(state, instance) and (instance.closed or all_closed):
