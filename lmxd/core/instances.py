@@ -93,6 +93,8 @@ class Instance:
     started_at: float
     ready_at: float | None = None
     active_at: float
+    used_at: float = 0.0
+    """When it was last seen to do something, or a lease on it began or ended; that a holder renews one is no use."""
     busy: bool = False
     checked_at: float | None = None
     checking: bool = False
@@ -106,6 +108,8 @@ class Instance:
     """When it was last said to close."""
     closed: bool = False
     """It takes no new ones: its quantum is over, and others wait for its bytes."""
+    idlers: frozenset[LeaseId] = frozenset()
+    """The leases with which nothing was done when it was last closed: while one is held, closing it serves nobody."""
     yielding: Asked | None = None
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
@@ -132,6 +136,11 @@ class Instance:
     def vacant(self) -> bool:
         """Nobody has or awaits a lease on it."""
         return not self.tickets and not self.leases
+
+    @property
+    def idled(self) -> bool:
+        """Whether it stays though it is closed, because somebody has it and does nothing with it."""
+        return not self.idlers.isdisjoint(self.leases)
 
     def could_serve(self, ask: Ask) -> bool:
         """Whether it is as ``ask`` wants it, leaving aside who has it now."""

@@ -20,7 +20,7 @@ from lmxd.core.serving import refused, serve, serve_newcomer, share
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
 from lmxd.core.state import State
-from lmxd.core.swaps import look_again
+from lmxd.core.swaps import look_again, open_again
 from lmxd.core.words import Cause, Hold, Phase, Refusal
 
 
@@ -47,6 +47,8 @@ def derive(state: State) -> None:
     elif new is not None and new in state.queue:
         serve_newcomer(state, new)
         _turn_away(state)
+    while opened := open_again(state):  # for whom they were to make way was served by something else
+        share(state, opened)
     state.doubtful = False
     _report(state, ticked)
     _schedule(state, ticked)

@@ -92,7 +92,7 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         instance.stays_until = state.now + (0.0 if instance.closed else patience)
         instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
-    instance.active_at = max(instance.active_at, state.now)
+    instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.touched_instances.add(instance.id)
     state.outbox.append(
         EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
@@ -221,7 +221,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     if instance is None or instance.phase is not Phase.STARTING:
         return
     instance.phase = Phase.READY
-    instance.ready_at = instance.active_at = state.now
+    instance.ready_at = instance.active_at = instance.used_at = state.now
     instance.turn_at = state.now
     state.touched_instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
@@ -268,7 +268,7 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
     state.reach.touch(instance.demand)
     if event.busy or event.worked:
-        instance.active_at = state.now
+        instance.active_at = instance.used_at = state.now
         state.touched_instances.add(instance.id)
     state.seen = instance
 

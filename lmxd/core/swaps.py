@@ -19,7 +19,7 @@ from lmxd.core.reach import Reach
 from lmxd.core.record import rank
 from lmxd.core.room import check, make_room
 from lmxd.core.state import State
-from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase
+from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
 _UNUSED: Final = 5.0
 """Seconds after which a closed instance whose holders do nothing with it is opened again: it would stand idle."""
@@ -32,17 +32,24 @@ _PART: Final = 0.2
 def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: Date) -> dict[InstanceId, Swap]:
     """Which of the instances that a date awaits make way for it, and when: no more of them than are needed.
 
-    None of them closes long before the last one can be gone.
+    None of them closes long before the last one can be gone, which closes when its turn is over.
     """
     assert date.option is not None
     awaited = [state.instances[name] for name in date.awaits if name in state.instances]
     needed = _needed(state, reach, date.option, [i for i in awaited if i.live])
-    last = max((forecast.free_at(i, ticket) for i in needed), default=state.now)
+    if not needed:
+        return {}
+    free_at = {i.id: forecast.free_at(i, ticket) for i in needed}
+    last = max(needed, key=lambda i: free_at[i.id])
     return {
         i.id: Swap(
             ticket=ticket.id,
             profile=ticket.ask.profile,
-            closes_at=max(closes_at(state, i, ticket), last - state.expectations.held_for(i.ask.profile)),
+            closes_at=max(
+                closes_at(state, i, ticket),
+                # for the last itself, what is in flight on it would put that off again and again
+                free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.idled else 0.0,
+            ),
             price=price(state, i, ticket.ask),
         )
         for i in needed
@@ -67,12 +74,14 @@ def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Inst
     )
 
 
-def open_again(state: State) -> None:
-    """Those that were to make way for somebody who does not wait any more need not."""
+def open_again(state: State) -> set[Kind]:
+    """Those that were to make way for somebody who does not wait any more need not. Returns the kinds of which."""
+    opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
         if state.waiting(instance.swap.ticket) is None:
-            _take_back(state, instance)
+            opened |= _take_back(state, instance)
+    return opened
 
 
 def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
@@ -87,8 +96,9 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
         if is_decided and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
-        _announce(state, state.instances[name], swap)
-    _evict_the_unused(state, wanted)
+        if state.waiting(swap.ticket):  # else it has joined what was started for another since
+            _announce(state, state.instances[name], swap)
+    _evict_the_unused(state)
     return opened
 
 
@@ -128,10 +138,15 @@ def _line_up_again(state: State, kind: Kind) -> None:
         state.queue.rank_anew(lambda ticket: rank(state, ticket), waiting)
 
 
-def _evict_the_unused(state: State, wanted: Mapping[InstanceId, Swap]) -> None:
+def _evict_the_unused(state: State) -> None:
     """Those go at once that are closed and done, and with the last that closes those that nobody has."""
-    for ticket in {swap.ticket for swap in wanted.values()}:
-        group = [state.instances[name] for name, swap in wanted.items() if swap.ticket == ticket]
+    groups: dict[TicketId, list[Instance]] = {}
+    for instance in state.swapping.values():
+        assert instance.swap is not None
+        groups.setdefault(instance.swap.ticket, []).append(instance)
+    for ticket, group in groups.items():
+        if state.waiting(ticket) is None:
+            continue
         all_closed = all(i.closed or i.vacant for i in group)
         for instance in group:
             if evictable(state, instance) and (instance.closed or all_closed):
@@ -146,7 +161,8 @@ def look_again(state: State) -> None:
     for instance in list(state.swapping.values()):
         if instance.closed and not instance.vacant and _is_unused(state, instance):
             assert instance.swap is not None
-            instance.turn_at, swap = state.now, instance.swap
+            swap, instance.turn_at, instance.idlers = instance.swap, state.now, frozenset(instance.leases)
+            state.stirred = True
             state.drop_swap(instance)
             _report(state, instance, swap, None)
         elif state.ticking and (instance.closed or (instance.vacant and instance.busy)):
@@ -154,7 +170,7 @@ def look_again(state: State) -> None:
 
 
 def _is_unused(state: State, instance: Instance) -> bool:
-    return instance.known_idle(state.now) and state.now - instance.active_at > _UNUSED
+    return instance.known_idle(state.now) and state.now - instance.used_at > _UNUSED
 
 
 def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:

@@ -208,10 +208,12 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def send(self, data: bytes) -> None:
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if self._unread is not None and self._transport.get_write_buffer_size() > _MOST_UNREAD:
+            self._cut_off()  # not for what is said now, which may be longer
+        else:
             self._transport.write(data)
-            if self._unread is not None and self._transport.get_write_buffer_size() > _MOST_UNREAD:
-                self._cut_off()
 
     def notify(self, method: str, params: BaseModel) -> None:
         self.send(framing.notification(method, params.model_dump(mode="json")))

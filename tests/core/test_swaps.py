@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from core.clients import Clients
-from core.world import GIB, Gpu, World
+from core.world import GIB, Gpu, World, lease_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -181,6 +183,41 @@ def test_a_closed_instance_whose_holder_does_nothing_opens_again() -> None:
         world.tick(1.0)
     assert wanted in world.granted()
     assert idler not in world.refused()
+
+
+@pytest.mark.parametrize("renews", [False, True])
+def test_it_opens_for_those_who_wait_whatever_happens_then_and_though_its_holder_renews(renews: bool) -> None:
+    world = one_card(quantum_loads=0.0)
+    idler = _known(world, "a", spread=2)
+    world.seen("a#1", busy=True)
+    world.ask("b", 20)
+    world.tick(2.0)
+    wanted = world.ask("a", 16, spread=2)
+    for _ in range(22):
+        world.seen("a#1")
+        if renews:
+            world.happen(e.LeaseRenewed(at=world.now, lease=lease_of(idler)))
+        world.measure()  # says nothing new: nobody is looked at for that
+        world.pass_time(0.25)
+    assert wanted in world.granted()
+
+
+@pytest.mark.parametrize(("part", "long"), [(0.05, 40.0), (0.02, 60.0)])
+def test_a_few_long_answers_put_off_the_end_of_a_turn_no_more_than_they_last(part: float, long: float) -> None:
+    """Others begin while the first of them goes on: who waits would wait for them all."""
+
+    class Answers(dict[str, float]):
+        def __getitem__(self, model: str) -> float:
+            return 0.5 if model == "cold" else long if chance.random() < part else chance.uniform(0.5, 1.5)
+
+    chance, world = random.Random(1), one_card()
+    both = Clients(world, loads={"hot": 5.0, "cold": 5.0}, works=Answers())
+    for n in range(8):
+        both.loop(f"hot{n}", ["hot"], 16, spread=4, max_instances=1)
+    both.after(12.0, lambda: both.loop("cold", ["cold"], 16, pause=5.0, max_instances=1))
+    both.run(600)
+    assert max(both.waits["cold"]) <= 26.5 + long + 1.0 + 5.0
+    assert both.answers["cold"] >= 5
 
 
 def test_a_higher_class_does_not_wait_for_the_turn_of_a_lower_one() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
+from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
 from lmxd.rpc.client import AsyncClient, Client
 
@@ -123,3 +125,45 @@ async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_
         other = asyncio.create_task(lmxd.cancel("t-1"))
         daemon.answer(await daemon.call("cancel"), ticket="t-1")
         assert (await other).ticket == "t-1"
+
+
+def test_on_the_loop_that_the_gateway_runs_on_a_call_finds_the_daemon_again(tmp_path: Path) -> None:
+    """uvloop raises when a closed connection is written to; asyncio says nothing."""
+
+    async def hang_up_and_come_back() -> None:
+        async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+            first = asyncio.create_task(lmxd.cancel("t-1"))
+            await daemon.call("cancel")
+            daemon.writer.transport.abort()
+            while not lmxd._writer.transport.is_closing():
+                await asyncio.sleep(0)
+            second = asyncio.create_task(lmxd.cancel("t-2"))
+            for _ in range(2):
+                daemon.answer(await daemon.call("cancel"), ticket="t-1")
+            assert (await first).ticket == (await second).ticket == "t-1"
+
+    uvloop.run(hang_up_and_come_back())
+
+
+async def test_who_waits_long_is_not_lost_to_the_second_restart(tmp_path: Path) -> None:
+    """Each time that the daemon is gone counts by itself."""
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path, patience=0.5) as lmxd:
+        task = asyncio.create_task(lmxd.request("a"))
+        for _ in range(3):
+            await daemon.call("request")
+            await asyncio.sleep(0.6)
+            daemon.writer.close()
+        await daemon.call("request")
+        assert not task.done()
+        task.cancel()
+
+
+async def test_a_daemon_that_hangs_up_on_every_call_is_not_asked_for_ever(tmp_path: Path) -> None:
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path, patience=0.5) as lmxd:
+        task = asyncio.create_task(lmxd.cancel("t-1"))
+        while not task.done():
+            await asyncio.wait((task, asking := asyncio.create_task(daemon.seen.get())), return_when="FIRST_COMPLETED")
+            asking.cancel()
+            daemon.writer.close()
+        with pytest.raises(LmxdError, match="closed the connection"):
+            await task

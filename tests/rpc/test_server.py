@@ -264,6 +264,19 @@ async def test_who_leaves_too_much_unread_is_cut_off_at_once(tmp_path: Path, mon
         await h.until(lambda: not h.daemon.listener.connections, server.PATIENCE / 2)
 
 
+async def test_one_long_answer_is_not_too_much_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of tens of thousands is longer than what a client may leave unread of earlier answers."""
+    monkeypatch.setattr(server, "_MOST_UNREAD", server.MAX_UNREAD)
+    long = m.Logs(instance="a#1", lines=["x" * 1000] * (8 * server.MAX_UNREAD // 1000))
+
+    async def answer(*_: object) -> m.Logs:
+        return long
+
+    async with House(tmp_path, **SECTIONS).open() as h, h.client() as lmxd:
+        monkeypatch.setattr(h.daemon.listener.service, "call", answer)
+        assert await lmxd.call("logs", m.Logs, instance="a#1") == long
+
+
 async def test_who_reads_late_is_answered_all_the_same(tmp_path: Path) -> None:
     """Its calls wait meanwhile: what it has not read stays within bounds."""
     async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:

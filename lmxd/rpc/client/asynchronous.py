@@ -28,6 +28,7 @@ from lmxd.rpc.client.wire import (
     ended_meanwhile,
     failure,
     frame,
+    lost,
     repeatable,
     unavailable,
 )
@@ -96,16 +97,16 @@ class AsyncClient:
         with suppress(OSError):
             await self._writer.wait_closed()
 
-    def _return(self, lost: int) -> asyncio.Task[None]:
+    def _return(self, number: int) -> asyncio.Task[None]:
         """Find the daemon again, once for all whose connection is lost; it goes on whoever of them is cancelled."""
         if self._returning is None or self._returning.done():
-            self._returning = asyncio.create_task(self._reconnect(lost))
+            self._returning = asyncio.create_task(self._reconnect(number))
             self._returning.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._returning
 
-    async def _reconnect(self, lost: int) -> None:
+    async def _reconnect(self, number: int) -> None:
         """Leases that the connection of that number held are taken up again."""
-        if self._connections != lost:
+        if self._connections != number:
             return
         deadline = time.monotonic() + self._patience
         while True:
@@ -134,13 +135,11 @@ class AsyncClient:
         params = repeatable(method, params)
         lost_at: float | None = None
         while True:
-            connection = self._connections
+            connection, begun = self._connections, time.monotonic()
             try:
                 return await self._exchange(method, result, on_progress, **params)
             except ConnectionLost:
-                lost_at = lost_at or time.monotonic()
-                if time.monotonic() - lost_at >= self._patience:
-                    raise
+                lost_at = lost(lost_at, begun, self._patience)
             await asyncio.shield(self._return(connection))
 
     async def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
@@ -151,8 +150,7 @@ class AsyncClient:
         if method in QUEUED:
             self._granting.add(id)
         try:
-            self._writer.write(frame(id, method, params))
-            if self._task.done():
+            if not self._say(id, method, params) or self._task.done():
                 raise ConnectionLost
             message = await future
         except asyncio.CancelledError:
@@ -165,17 +163,25 @@ class AsyncClient:
             raise failure(message["error"])
         return result.model_validate(message["result"])
 
+    def _say(self, id: int, method: str, params: dict[str, Any]) -> bool:
+        """Send a call; False if the connection is closed."""
+        try:
+            self._writer.write(frame(id, method, params))
+        except RuntimeError:  # uvloop's word for it; asyncio says nothing
+            return False
+        return True
+
     def _withdraw(self, id: int, method: str, future: asyncio.Future[dict[str, Any]]) -> None:
         """Its caller wants it no longer. With its connection, if that is lost, it has ended already."""
         if id in self._granting:
-            self._writer.write(frame(next(self._ids), "cancel", {"request": id}))
+            self._say(next(self._ids), "cancel", {"request": id})
         elif method in QUEUED and future.done() and not future.cancelled() and future.exception() is None:
             self._give_back(future.result())
 
     def _give_back(self, message: dict[str, Any]) -> None:
         """What was granted to somebody who does not wait for it any more."""
         if lease := message.get("result", {}).get("lease"):
-            self._writer.write(frame(next(self._ids), "release", {"lease": lease}))
+            self._say(next(self._ids), "release", {"lease": lease})
 
     async def _read(self, connection: int) -> None:
         try:

@@ -28,6 +28,7 @@ from lmxd.rpc.client.wire import (
     ended_meanwhile,
     failure,
     frame,
+    lost,
     repeatable,
     unavailable,
 )
@@ -136,12 +137,11 @@ class Client:
         params = repeatable(method, params)
         lost_at: float | None = None
         while True:
+            begun = time.monotonic()
             try:
                 return self._exchange(method, result, on_progress, **params)
             except ConnectionLost:  # perhaps more than once: a dying daemon may still have taken the new connection
-                lost_at = lost_at or time.monotonic()
-                if time.monotonic() - lost_at >= self._patience:
-                    raise
+                lost_at = lost(lost_at, begun, self._patience)
             self.reconnect()
 
     def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +49,19 @@ class ConnectionLost(LmxdError):
 
     def __init__(self) -> None:
         super().__init__("daemon_unavailable", "lmxd closed the connection", "see its log")
+
+
+def lost(since: float | None, begun: float, patience: float) -> float:
+    """Since when the daemon is sought, now that a call is lost that was made at ``begun``; ConnectionLost if too long.
+
+    A call that waited for longer than that was not lost to the same end of the daemon as the one before.
+    """
+    now = time.monotonic()
+    if since is None or now - begun > patience:
+        since = now
+    if now - since >= patience:
+        raise ConnectionLost
+    return since
 
 
 def ended_meanwhile(lease: str, error: LmxdError) -> dict[str, Any]:
