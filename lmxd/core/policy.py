@@ -12,6 +12,7 @@ from collections import Counter
 from lmxd.core import refusals
 from lmxd.core.eviction import kept
 from lmxd.core.instances import Ticket
+from lmxd.core.quantum import load_seconds
 from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import PERIOD, eta, report, report_newcomer
@@ -36,8 +37,8 @@ def derive(state: State) -> None:
     if ticked:
         _rank_anew(state)
     new = state.arrived
-    if new is not None:
-        refused(state, new)
+    if new is not None and not refused(state, new):
+        _refuse_late(state, new)
     if state.stirred or ticked or (new is not None and new is state.queue.head):
         head = serve(state)
         while _turn_away(state):
@@ -97,6 +98,7 @@ def _reap(state: State) -> None:
     idle = state.now - instance.active_at
     if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
+        state.stirred = True  # whose leases end by that may have less than a quota allows
 
 
 def _drain(state: State) -> None:
@@ -149,14 +151,23 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     if ticket.instance is not None or ticket.beyond:
         return None
     portion, depth = ticket.ask.portion, state.policy.queue_depth
-    for who, share, quota in state.shares.bounds(ticket.owner, state.policy):
+    for who, had, quota in state.shares.bounds(ticket.owner, state.policy):
         if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
             return refusals.over_quota(state.over_quota(ticket) or "")
-        if quota.max_waiting is not None and share.waiting > quota.max_waiting:
+        if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
     if len(state.queue) > depth and sum(1 for t in state.queue if refusals.fills_queue(t, ticket)) > depth:
         return refusals.queue_full(state, ticket)
     return None
+
+
+def _refuse_late(state: State, new: Ticket) -> None:
+    """Whose model takes longer to load than it would wait: nothing is started for it, and nothing ends."""
+    if new.deadline_at is None or any(i.could_serve(new.ask) for i in state.kin.get(new.ask.kind, {}).values()):
+        return
+    load = load_seconds(state, new.ask)
+    if state.now + load > new.deadline_at:
+        refuse(state, new, refusals.late(state, new, load))
 
 
 def _too_late(state: State, ticket: Ticket) -> Refusal | None:

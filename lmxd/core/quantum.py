@@ -16,9 +16,8 @@ from lmxd.core.instances import Instance, Ticket
 from lmxd.core.state import State
 from lmxd.core.words import Ask, Phase
 
-
 _ANSWERS: Final = 5
-"""So many answers, one after the other, fit into the shortest turn: the first ones evaluate prompts that were cached."""
+"""So many answers, one after the other, fit into the shortest turn: the first ones evaluate prompts anew."""
 _SHORTEST: Final = 10.0
 """Seconds that the shortest turn lasts at most: some leases are held for hours."""
 

@@ -64,24 +64,26 @@ def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Inst
     )
 
 
-def open_again(state: State) -> None:
-    """Those that were to make way for somebody who does not wait any more need not."""
+def open_again(state: State) -> set[Kind]:
+    """Those that were to make way for somebody who does not wait any more need not. Returns the kinds of the closed."""
+    opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
         if state.waiting(instance.swap.ticket) is None:
-            _take_back(state, instance)
+            opened |= _take_back(state, instance)
+    return opened
 
 
 def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
     """Announce, close, and take back. Returns the kinds of which instances are open again.
 
-    Swaps for others than the head are decided once a second, and stand until then.
+    Swaps for others than the head are decided once a second, and stand until then if those still wait.
     """
     opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
-        is_decided = state.ticking or (head is not None and instance.swap.ticket == head.id)
-        if is_decided and instance.id not in wanted:
+        ticket = state.waiting(instance.swap.ticket)
+        if (state.ticking or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
         _announce(state, state.instances[name], swap)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
+from lmxd.core.rules import Quota
 
 
 def one_card(**rules: object) -> World:
@@ -164,6 +165,51 @@ def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
     assert told.closes_in is None
     world.release(holding)
     assert following in world.granted()
+
+
+def test_a_swap_is_taken_back_when_what_it_was_for_is_had_elsewhere() -> None:
+    """Others gave bytes back: who waited is served at once, and the closed instance goes on."""
+    world = one_card(quantum_loads=0.0)
+    _known(world, "a", spread=2)
+    world.devices["gpu"].foreign = 8 * GIB
+    world.measure()
+    head = world.ask("b", 4)
+    world.tick(1.1)
+    following = world.ask("a", 16, spread=2)
+    assert world.state.instances["a#1"].closed
+    world.devices["gpu"].foreign = 0
+    world.measure()
+    assert world.started()[-1] == "b#1"
+    assert head not in world.waiting()
+    assert following in world.granted(), "it has a free slot"
+
+
+def test_what_was_to_make_way_for_who_is_served_makes_way_for_the_next() -> None:
+    world = one_card(quantum_loads=0.0)
+    holding = _known(world, "a")
+    world.devices["gpu"].foreign = 8 * GIB
+    world.measure()
+    world.ask("b", 4)
+    world.tick(1.1)
+    assert world.state.instances["a#1"].closed
+    after = world.ask("c", 20)
+    world.release(holding)  # whether its engine has anything in flight is asked by now
+    world.devices["gpu"].foreign = 0
+    world.measure()
+    assert world.started()[-1] == "b#1"
+    swap = world.state.instances["a#1"].swap
+    assert swap is None or swap.ticket == after
+
+
+def test_who_is_within_a_quota_by_what_idleness_ended_is_served_at_once() -> None:
+    world = World(quotas={1000: Quota(max_leases=1)})
+    _served(world, "a", idle_timeout=5.0)
+    waiting = world.ask("b", 4)
+    world.pass_time(6.0)
+    world.seen("a#1")
+    assert world.stopped() == [("a#1", "idle")]
+    assert world.started()[-1] == "b#1"
+    assert waiting not in world.waiting()
 
 
 def test_a_closed_instance_whose_holder_does_nothing_opens_again() -> None:
