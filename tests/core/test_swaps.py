@@ -63,6 +63,34 @@ def test_the_bound_of_a_wait_follows_from_the_loads(load: float, hot: int, slots
     assert both.answers["cold"]
 
 
+def test_long_answers_that_go_on_coming_do_not_put_off_who_waits_for_ever() -> None:
+    """Short ones have it held for a second as a rule; but some that came meanwhile always have long to go."""
+    world = one_card()
+    clients = Clients(world, loads={"hot": 5.0, "cold": 5.0}, works={"hot": 1.0, "cold": 0.5})
+    for n in range(2):
+        clients.loop(f"short{n}", ["hot"], 16, spread=5, max_instances=1)
+    for n in range(3):
+        clients.after(40.0 * n, lambda n=n: _hold_for(clients, f"long{n}", 120.0))  # type: ignore[misc]
+    clients.after(7.0, lambda: clients.loop("cold", ["cold"], 16, pause=5.0, max_instances=1))
+    clients.run(900)
+    assert clients.answers["cold"] >= 4
+    assert max(clients.waits["cold"]) <= 5 + 26.5 + 120 + 1 + 5, "as in docs/admission.md, The bound of a wait"
+
+
+def _hold_for(clients: Clients, client: str, seconds: float) -> None:
+    """One who asks for the hot model again and again, and has it for so long each time."""
+    world = clients.world
+    ticket = world.ask("hot", 16, spread=5, max_instances=1)
+
+    def look() -> None:
+        if ticket not in world.granted():
+            clients.after(0.1, look)
+        else:
+            clients.after(seconds, lambda: (world.release(ticket), _hold_for(clients, client, seconds)))
+
+    look()
+
+
 def test_who_alternates_waits_for_a_load_and_no_longer() -> None:
     clients = Clients(one_card(), loads={"a": 3.0, "b": 5.5}, works={"a": 0.5, "b": 0.5})
     clients.loop("client", ["a", "b"], 16)
