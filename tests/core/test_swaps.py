@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
+from lmxd.core.forecast import Date, Dated, dated, turns
+from lmxd.core.instances import Ticket
 from lmxd.core.rules import Quota
 
 
@@ -292,6 +294,28 @@ def test_a_client_that_comes_back_at_once_is_waited_for_a_moment() -> None:
     world.tick(0.3)
     world.seen("a#1")
     assert world.stopped() == [("a#1", "evicted")], "it did not come"
+
+
+def test_a_moment_without_anybody_is_not_told_as_the_end_of_a_turn() -> None:
+    """A loop of requests: between two of them the instance could go, but while somebody has it its turn goes on."""
+    clients = Clients(one_card(), loads={"hot": 5.0, "cold": 5.0}, works={"hot": 0.4, "cold": 0.5})
+    world, told = clients.world, []
+    clients.loop("hot", ["hot"], 16, pause=0.01, max_instances=1)
+
+    def look() -> None:
+        clients.after(0.1, look)
+        if "hot#1" in world.state.instances and not world.state.instances["hot#1"].vacant:
+            told.extend((world.now, t.closes_in) for x in dated(world.state, 1) for t in turns(world.state, *_of(x)))
+
+    clients.after(10.0, lambda: clients.ask("cold", "cold", 16, lambda: None, max_instances=1))
+    clients.after(10.2, look)
+    clients.run(20)
+    assert len(told) > 50
+    assert all(at + closes_in == pytest.approx(31.5, abs=1.0) for at, closes_in in told)
+
+
+def _of(found: Dated) -> tuple[Ticket, Date]:
+    return found.ticket, found.date
 
 
 def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> None:
