@@ -9,7 +9,7 @@ from math import inf
 from lmxd.core.dates import NEVER, Date, Start
 from lmxd.core.eviction import evictable, kept
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.quantum import Claim, claim, closes_at, load_seconds, price
+from lmxd.core.quantum import Claim, claim, load_seconds, price, serves_until
 from lmxd.core.state import State
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
 
@@ -228,7 +228,7 @@ def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
     return tuple(
         Turn(
             instance=i.id,
-            closes_in=(closes_at(state, i, ticket) if i.swap is None else i.swap.closes_at) - state.now,
+            closes_in=serves_until(state, i, ticket) - state.now,
             price=price(state, i, ticket.ask),
         )
         for i in awaited

@@ -12,6 +12,7 @@ from collections import Counter
 from lmxd.core import refusals
 from lmxd.core.eviction import kept
 from lmxd.core.instances import Ticket
+from lmxd.core.quantum import load_seconds
 from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import PERIOD, eta, report, report_newcomer
@@ -36,8 +37,8 @@ def derive(state: State) -> None:
     if ticked:
         _rank_anew(state)
     new = state.arrived
-    if new is not None:
-        refused(state, new)
+    if new is not None and not refused(state, new):
+        _refuse_late(state, new)
     if state.stirred or ticked or (new is not None and new is state.queue.head):
         head = serve(state)
         while _turn_away(state):
@@ -99,6 +100,7 @@ def _reap(state: State) -> None:
     idle = state.now - instance.active_at
     if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
+        state.stirred = True  # whose leases end by that may have less than a quota allows
 
 
 def _drain(state: State) -> None:
@@ -159,6 +161,15 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     if len(state.queue) > depth and sum(1 for t in state.queue if refusals.fills_queue(t, ticket)) > depth:
         return refusals.queue_full(state, ticket)
     return None
+
+
+def _refuse_late(state: State, new: Ticket) -> None:
+    """Whose model takes longer to load than it would wait: nothing is started for it, and nothing ends."""
+    if new.deadline_at is None or any(i.could_serve(new.ask) for i in state.kin.get(new.ask.kind, {}).values()):
+        return
+    load = load_seconds(state, new.ask)
+    if state.now + load > new.deadline_at:
+        refuse(state, new, refusals.late(state, new, load))
 
 
 def _too_late(state: State, ticket: Ticket) -> Refusal | None:

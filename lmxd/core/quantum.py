@@ -72,6 +72,14 @@ def closes_at(state: State, instance: Instance, ticket: Ticket) -> float:
     return claim(state, instance).lasts(state.now, ticket, load, state.policy.quantum_loads)
 
 
+def serves_until(state: State, instance: Instance, ticket: Ticket) -> float:
+    """The same as it is told: what was decided while nobody had it for a moment does not stand when somebody does."""
+    if instance.closed:
+        return state.now
+    until = closes_at(state, instance, ticket)
+    return until if instance.swap is None else max(until, instance.swap.closes_at)
+
+
 def price(state: State, instance: Instance, ask: Ask) -> float:
     """Seconds that it takes to load what ``ask`` wants and, later, what the instance serves now."""
     return load_seconds(state, instance.ask) + load_seconds(state, ask)

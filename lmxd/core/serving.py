@@ -9,6 +9,7 @@ is the head: it has a date, when enough is expected to be free for it. Those beh
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from itertools import islice
 from math import inf
 from typing import Final
@@ -191,7 +192,7 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         why = f"it fits what is free on {where}{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
         this.spend(option.demand)
-        share(state, (ask.kind,) if ask.kind in state.queue.kinds else ())
+        share(state, ({ask.kind} | open_again(state)) & state.queue.kinds)
         state.counts["backfilled"] += this.head is not None
         return True
     else:
@@ -237,10 +238,17 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
         ticket.progressing = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         make_room(this.state, plan.leaving, Cause.EVICTED, why)
-        this.swaps |= {i.id: i.swap for i in plan.leaving if i.swap is not None and i.live}
+        this.swaps |= {i.id: _taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
         this.spend(plan.option.demand)
         if this.head is None:
             this.promise(plan)
+
+
+def _taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
+    """What makes way for somebody who does not wait any more makes way for ``ticket``."""
+    if state.waiting(swap.ticket) is not None:
+        return swap
+    return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
 
 
 def _swap_for(this: Pass, ticket: Ticket) -> None:

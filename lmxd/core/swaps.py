@@ -57,6 +57,18 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
     }
 
 
+def _closes_at(state: State, instance: Instance, ticket: Ticket, last: float) -> float:
+    """When its turn is over, or as much later as ``last`` allows; from then on never later than it was to be.
+
+    Else those that come meanwhile, and stay for long, would put it off for ever.
+    """
+    over = closes_at(state, instance, ticket)
+    closes, old = max(over, last - state.expectations.held_for(instance.ask.profile)), instance.swap
+    if old is None or old.ticket != ticket.id or over > state.now:
+        return closes
+    return min(closes, max(old.closes_at, state.now))
+
+
 def _needed(state: State, reach: Reach, option: Option, awaited: list[Instance]) -> list[Instance]:
     """Those without which it would not fit: who costs most to load again is spared first."""
     needed = list(awaited)
@@ -87,13 +99,13 @@ def open_again(state: State) -> set[Kind]:
 def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
     """Announce, close, and take back. Returns the kinds of which instances are open again.
 
-    Swaps for others than the head are decided once a second, and stand until then.
+    Swaps for others than the head are decided once a second, and stand until then if those still wait.
     """
     opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
-        is_decided = state.ticking or (head is not None and instance.swap.ticket == head.id)
-        if is_decided and instance.id not in wanted:
+        ticket = state.waiting(instance.swap.ticket)
+        if (state.ticking or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
         if state.waiting(swap.ticket):  # else it has joined what was started for another since

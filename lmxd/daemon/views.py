@@ -12,6 +12,7 @@ from lmxd.core.decisions import ReportProgress
 from lmxd.core.forecast import dated, pace, starting
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Account
+from lmxd.core.quantum import serves_until
 from lmxd.core.reports import blockers
 from lmxd.core.state import State
 from lmxd.core.words import Phase, Refusal, Shortfall, Turn
@@ -222,7 +223,8 @@ def swap(state: State, i: Instance) -> m.Swap | None:
     """For whom an instance is to make way, if anybody waits for its bytes."""
     if i.swap is None:
         return None
-    closes_in = 0.0 if i.closed else max(0.0, i.swap.closes_at - state.now)
+    ticket = state.waiting(i.swap.ticket)
+    closes_in = 0.0 if ticket is None else max(0.0, serves_until(state, i, ticket) - state.now)
     return m.Swap(model=i.swap.profile, closes_in=closes_in, price=i.swap.price)
 
 

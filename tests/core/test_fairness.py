@@ -174,6 +174,26 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     assert refusal.retry_in > 5
 
 
+def test_for_who_would_be_too_late_nothing_is_started_and_nothing_ends() -> None:
+    world = World()
+    assert world.ask("a", 20, deadline=0.5) in world.refused()
+    assert world.started() == []
+    world.release(world.ask("a", 20))
+    world.ready("a#1")
+    world.seen("a#1")
+    assert world.ask("b", 20, deadline=0.5) in world.refused()
+    assert world.stopped() == []
+
+
+def test_who_can_be_served_at_once_is_not_too_late_for_those_before() -> None:
+    world = World(queue_depth=50)
+    world.ask("a", 16, spread=2)
+    world.ready("a#1")
+    for _ in range(20):
+        world.ask("b", 20)
+    assert world.ask("a", 16, spread=2, deadline=0.5) in world.granted()
+
+
 def test_a_deadline_that_passes_ends_the_wait_also_while_it_loads() -> None:
     world = World()
     ticket = world.ask("a", 2, deadline=5)

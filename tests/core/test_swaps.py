@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.forecast import dated
+from lmxd.core.forecast import Date, Dated, dated, turns
+from lmxd.core.instances import Ticket
+from lmxd.core.rules import Quota
 
 
 def one_card(**rules: object) -> World:
@@ -63,6 +65,34 @@ def test_the_bound_of_a_wait_follows_from_the_loads(load: float, hot: int, slots
         "what is left of a load, a turn, the answers in flight, an end, its own load, and a second"
     )
     assert both.answers["cold"]
+
+
+def test_long_answers_that_go_on_coming_do_not_put_off_who_waits_for_ever() -> None:
+    """Short ones have it held for a second as a rule; but some that came meanwhile always have long to go."""
+    world = one_card()
+    clients = Clients(world, loads={"hot": 5.0, "cold": 5.0}, works={"hot": 1.0, "cold": 0.5})
+    for n in range(2):
+        clients.loop(f"short{n}", ["hot"], 16, spread=5, max_instances=1)
+    for n in range(3):
+        clients.after(40.0 * n, lambda n=n: _hold_for(clients, f"long{n}", 120.0))  # type: ignore[misc]
+    clients.after(7.0, lambda: clients.loop("cold", ["cold"], 16, pause=5.0, max_instances=1))
+    clients.run(900)
+    assert clients.answers["cold"] >= 4
+    assert max(clients.waits["cold"]) <= 5 + 26.5 + 120 + 1 + 5, "as in docs/admission.md, The bound of a wait"
+
+
+def _hold_for(clients: Clients, client: str, seconds: float) -> None:
+    """One who asks for the hot model again and again, and has it for so long each time."""
+    world = clients.world
+    ticket = world.ask("hot", 16, spread=5, max_instances=1)
+
+    def look() -> None:
+        if ticket not in world.granted():
+            clients.after(0.1, look)
+        else:
+            clients.after(seconds, lambda: (world.release(ticket), _hold_for(clients, client, seconds)))
+
+    look()
 
 
 def test_who_alternates_waits_for_a_load_and_no_longer() -> None:
@@ -169,6 +199,51 @@ def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
     assert following in world.granted()
 
 
+def test_a_swap_is_taken_back_when_what_it_was_for_is_had_elsewhere() -> None:
+    """Others gave bytes back: who waited is served at once, and the closed instance goes on."""
+    world = one_card(quantum_loads=0.0)
+    _known(world, "a", spread=2)
+    world.devices["gpu"].foreign = 8 * GIB
+    world.measure()
+    head = world.ask("b", 4)
+    world.tick(1.1)
+    following = world.ask("a", 16, spread=2)
+    assert world.state.instances["a#1"].closed
+    world.devices["gpu"].foreign = 0
+    world.measure()
+    assert world.started()[-1] == "b#1"
+    assert head not in world.waiting()
+    assert following in world.granted(), "it has a free slot"
+
+
+def test_what_was_to_make_way_for_who_is_served_makes_way_for_the_next() -> None:
+    world = one_card(quantum_loads=0.0)
+    holding = _known(world, "a")
+    world.devices["gpu"].foreign = 8 * GIB
+    world.measure()
+    world.ask("b", 4)
+    world.tick(1.1)
+    assert world.state.instances["a#1"].closed
+    after = world.ask("c", 20)
+    world.release(holding)  # whether its engine has anything in flight is asked by now
+    world.devices["gpu"].foreign = 0
+    world.measure()
+    assert world.started()[-1] == "b#1"
+    swap = world.state.instances["a#1"].swap
+    assert swap is None or swap.ticket == after
+
+
+def test_who_is_within_a_quota_by_what_idleness_ended_is_served_at_once() -> None:
+    world = World(quotas={1000: Quota(max_leases=1)})
+    _served(world, "a", idle_timeout=5.0)
+    waiting = world.ask("b", 4)
+    world.pass_time(6.0)
+    world.seen("a#1")
+    assert world.stopped() == [("a#1", "idle")]
+    assert world.started()[-1] == "b#1"
+    assert waiting not in world.waiting()
+
+
 def test_a_closed_instance_whose_holder_does_nothing_opens_again() -> None:
     """Closing does not end it, and its other slots are wanted."""
     world = one_card(quantum_loads=0.0)
@@ -256,6 +331,28 @@ def test_a_client_that_comes_back_at_once_is_waited_for_a_moment() -> None:
     world.tick(0.3)
     world.seen("a#1")
     assert world.stopped() == [("a#1", "evicted")], "it did not come"
+
+
+def test_a_moment_without_anybody_is_not_told_as_the_end_of_a_turn() -> None:
+    """A loop of requests: between two of them the instance could go, but while somebody has it its turn goes on."""
+    clients = Clients(one_card(), loads={"hot": 5.0, "cold": 5.0}, works={"hot": 0.4, "cold": 0.5})
+    world, told = clients.world, []
+    clients.loop("hot", ["hot"], 16, pause=0.01, max_instances=1)
+
+    def look() -> None:
+        clients.after(0.1, look)
+        if "hot#1" in world.state.instances and not world.state.instances["hot#1"].vacant:
+            told.extend((world.now, t.closes_in) for x in dated(world.state, 1) for t in turns(world.state, *_of(x)))
+
+    clients.after(10.0, lambda: clients.ask("cold", "cold", 16, lambda: None, max_instances=1))
+    clients.after(10.2, look)
+    clients.run(20)
+    assert len(told) > 50
+    assert all(at + closes_in == pytest.approx(31.5, abs=1.0) for at, closes_in in told)
+
+
+def _of(found: Dated) -> tuple[Ticket, Date]:
+    return found.ticket, found.date
 
 
 def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> None:
