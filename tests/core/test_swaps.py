@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.forecast import dated
+from lmxd.core.rules import Policy
 
 
 def one_card(**rules: object) -> World:
@@ -271,6 +272,18 @@ def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> 
     assert "2 of uid 1, 1 of uid 2" in refusal.refusal.message
     assert "--wait" not in refusal.refusal.remedy, "there is no place to wait in"
     assert world.waiting()[0] == high
+
+
+def test_who_waits_already_keeps_its_place_when_a_higher_class_comes() -> None:
+    world = World(queue_depth=3)
+    _served(world, "a")
+    low = [world.ask("b", 20) for _ in range(3)]
+    high = [world.ask("c", 20, priority=100) for _ in range(3)]
+    world.devices["gpu"].foreign = GIB
+    world.measure()
+    assert world.refused() == {}
+    world.happen(e.PolicyChanged(at=world.now, policy=Policy(queue_depth=2)))
+    assert world.refused() == {low[2]: "queue_full", high[2]: "queue_full"}, "the last of each"
 
 
 def test_at_most_so_many_instances_are_started_for_who_says_so() -> None:
