@@ -47,9 +47,9 @@ class Queue:
         """What those who wait want."""
         return self._kinds.keys()
 
-    def of(self, kind: Kind) -> Iterator[Ticket]:
-        """Those who wait for a kind, in order, as it is now."""
-        groups = self._kinds.get(kind, {})
+    def of(self, *kinds: Kind) -> Iterator[Ticket]:
+        """Those who wait for any of them, in order, as it is now."""
+        groups = [group for kind in kinds for group in self._kinds.get(kind, ())]
         entries = [entry for group in groups for entry in self._groups[group]]
         return (ticket for _, _, ticket in (sorted(entries) if len(groups) > 1 else entries))
 

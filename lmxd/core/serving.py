@@ -154,12 +154,14 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
 
 def share(state: State, kinds: Collection[Kind]) -> None:
     """Serve whoever can be served by what runs, at no bytes, in order."""
-    for kind in kinds:
-        for ticket in state.queue.of(kind):
-            if kind not in state.open:
-                break
-            if not state.over_quota(ticket):
-                _shared(state, ticket)
+    left = {kind for kind in kinds if kind in state.open}
+    for ticket in state.queue.of(*left):
+        if ticket.ask.kind in left and not state.over_quota(ticket):
+            _shared(state, ticket)
+            if ticket.ask.kind not in state.open:
+                left.discard(ticket.ask.kind)
+                if not left:
+                    break
 
 
 def refused(state: State, ticket: Ticket) -> bool:

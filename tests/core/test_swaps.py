@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.forecast import dated
-from lmxd.core.rules import Policy
+from lmxd.core.rules import Policy, Quota
 
 
 def one_card(**rules: object) -> World:
@@ -117,6 +117,19 @@ def test_whoever_can_be_served_by_what_runs_is_whoever_stands_before() -> None:
     head, sharer = world.ask("b", 20), world.ask("a", 16, spread=2)
     assert world.granted() == [first, sharer]
     assert world.waiting() == [head]
+
+
+def test_of_several_that_a_user_may_have_one_of_the_first_is_served() -> None:
+    world = World({"gpu": Gpu(capacity=64 * GIB)}, queue_depth=50, quotas={5: Quota(max_leases=1)})
+    models = [f"m{n}" for n in range(6)]
+    for model in models:
+        world.ask(model, 8, spread=4)
+        world.ready(f"{model}#1")
+    first = world.ask("m0", 8, spread=4, uid=5)
+    waiting = [world.ask(model, 8, spread=4, uid=5) for model in reversed(models)]
+    for ticket in [first, *waiting]:
+        assert world.granted()[-1] == ticket
+        world.release(ticket)
 
 
 def test_what_nobody_wants_goes_at_once_however_young_it_is() -> None:
