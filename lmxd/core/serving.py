@@ -259,13 +259,13 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
         this.head, this.date, this.extra = ticket, last.date, last.extra
         this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
         return
-    this.swappers -= 1
     date = this.forecast.date(ticket, without=this.extra.keys())
     if (date.option is None and date.at < inf) or any(
         name in state.instances and state.instances[name].could_serve(ask) for name in date.awaits
     ):
         this.sharing.add(ask.group)
         return
+    this.swappers -= 1
     if this.head is None:
         this.head, this.date = ticket, date
     if date.option is None:

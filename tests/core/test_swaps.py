@@ -287,6 +287,20 @@ def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> 
     assert world.waiting()[0] == high
 
 
+def test_so_many_are_looked_at_for_whom_others_would_make_way_however_many_wait_for_slots() -> None:
+    world = World(queue_depth=50)
+    for _ in range(2):
+        for n in range(6):
+            world.ask(f"s{n}", 3, max_instances=2)
+            if f"s{n}#1" in world.started():
+                world.ready(f"s{n}#1")
+    for n in range(20):
+        world.ask(f"b{n}", 20)
+    world.tick(1.5)
+    assert world.state.look is not None
+    assert world.state.look.swappers == 0
+
+
 def test_who_waits_already_keeps_its_place_when_a_higher_class_comes() -> None:
     world = World(queue_depth=3)
     _served(world, "a")
