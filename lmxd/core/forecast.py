@@ -228,7 +228,7 @@ def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
     return tuple(
         Turn(
             instance=i.id,
-            closes_in=(closes_at(state, i, ticket) if i.swap is None else i.swap.closes_at) - state.now,
+            closes_in=closes_at(state, i, ticket) - state.now if i.swap is None else i.closes_in(state.now),
             price=price(state, i, ticket.ask),
         )
         for i in awaited

@@ -222,8 +222,7 @@ def swap(state: State, i: Instance) -> m.Swap | None:
     """For whom an instance is to make way, if anybody waits for its bytes."""
     if i.swap is None:
         return None
-    closes_in = 0.0 if i.closed else max(0.0, i.swap.closes_at - state.now)
-    return m.Swap(model=i.swap.profile, closes_in=closes_in, price=i.swap.price)
+    return m.Swap(model=i.swap.profile, closes_in=i.closes_in(state.now), price=i.swap.price)
 
 
 def turns(found: Iterable[Turn]) -> list[m.Turn]:

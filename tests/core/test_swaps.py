@@ -167,6 +167,17 @@ def test_an_instance_closes_when_its_turn_is_over_finishes_and_goes() -> None:
     assert world.started()[-1] == "b#1"
 
 
+def test_a_turn_that_is_over_is_never_said_to_end_in_the_past() -> None:
+    world = one_card()
+    _known(world, "a")
+    world.ask("b", 20)
+    world.pass_time(100.0)
+    world.ask("c", 20, wait=0.0)
+    refusal = world.last(d.RefuseLease)
+    assert isinstance(refusal, d.RefuseLease)
+    assert [turn.closes_in for turn in refusal.refusal.turns] == [0.0]
+
+
 def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
     world = one_card(quantum_loads=0.0)
     holding = _known(world, "a")
