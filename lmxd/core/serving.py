@@ -70,15 +70,16 @@ class Pass:
 
     def passes_over(self, front: Ticket) -> bool:
         """Whether nothing can be done for one behind the head: there is neither a slot nor the bytes."""
-        ask, reach = front.ask, self.reach
-        if ask.kind in self.state.open or not (ask.need > reach.largest or self.is_hopeless(ask)):
+        if front.ask.kind in self.state.open or not self.is_hopeless(front.ask):
             return False
         front.progressing = False
         return True
 
     def is_hopeless(self, ask: Ask) -> bool:
-        """Whether somebody who wanted no more could not have it of any device."""
-        return ask.need >= self.hopeless and len(ask.singles) == len(self.state.ledger.accounts)
+        """Whether no device could have the bytes, or somebody who wanted no more could not have them of any."""
+        if ask.need > self.reach.largest:
+            return True
+        return ask.need >= self.hopeless and _goes_anywhere(self.state, ask)
 
     def same_head(self, ticket: Ticket) -> Pass | None:
         """The last look, if it was about the same head, and nothing changed where that is to go."""
@@ -185,7 +186,7 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         return True
     if _has_all_instances(state, ask):
         return False  # it waits for a slot of those that there are
-    if state.policy.enforce and (ask.need > this.reach.largest or this.is_hopeless(ask)):
+    if state.policy.enforce and this.is_hopeless(ask):
         ticket.progressing = False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
