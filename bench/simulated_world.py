@@ -55,7 +55,6 @@ class Result:
     """Seconds for which a ready instance that nobody had stood idle while a request for it waited."""
     packed: float = 0.0
     possible: float = 0.0
-    worst_over_bound: float = 0.0
     overdrawn: float = 0.0
     requests: list[int] = field(default_factory=list)
     """Nanoseconds of CPU that the core took for each request, and for each release, exit and answer of an engine."""

@@ -142,6 +142,10 @@ class Instance:
         """Whether it stays though it is closed, because somebody has it and does nothing with it."""
         return not self.idlers.isdisjoint(self.leases)
 
+    def closes_in(self, now: float) -> float:
+        """Seconds for which it still takes new ones, if it is to make way."""
+        return 0.0 if self.closed or self.swap is None else max(0.0, self.swap.closes_at - now)
+
     def could_serve(self, ask: Ask) -> bool:
         """Whether it is as ``ask`` wants it, leaving aside who has it now."""
         mine = self.ask

@@ -137,9 +137,9 @@ def _turn_away(state: State) -> bool:
 
 
 def _shorten(state: State) -> None:
-    """Refuse those for whom there is no place, the last first: who stands before them, and is no lower, has it."""
+    """Refuse those for whom there is no place: who came before them, and is no lower, has it."""
     places: Counter[int] = Counter()
-    for ticket in [t for t in state.queue if not t.beyond]:
+    for ticket in sorted((t for t in state.queue if not t.beyond), key=lambda t: t.number):
         priority = ticket.ask.priority
         if sum(n for other, n in places.items() if other >= priority) >= state.policy.queue_depth:
             refuse(state, ticket, refusals.queue_full(state, ticket))

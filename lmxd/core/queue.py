@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from typing import TYPE_CHECKING, TypeAlias
+
+from lmxd.core.words import Group, Kind
 
 if TYPE_CHECKING:
     from lmxd.core.instances import Ticket
 
 Entry: TypeAlias = "tuple[float, int, Ticket]"
 """Rank, number, ticket: the numbers differ, so that tickets are never compared."""
-Kind: TypeAlias = tuple[str, str]
 
 
 class Queue:
@@ -23,8 +24,8 @@ class Queue:
 
     def __init__(self) -> None:
         self._order: list[Entry] = []
-        self._groups: dict[Hashable, list[Entry]] = {}
-        self._kinds: dict[Kind, dict[Hashable, None]] = {}
+        self._groups: dict[Group, list[Entry]] = {}
+        self._kinds: dict[Kind, dict[Group, None]] = {}
         self._fronts: list[Entry] = []
 
     def __len__(self) -> int:
@@ -47,9 +48,9 @@ class Queue:
         """What those who wait want."""
         return self._kinds.keys()
 
-    def of(self, kind: Kind) -> Iterator[Ticket]:
-        """Those who wait for a kind, in order, as it is now."""
-        groups = self._kinds.get(kind, {})
+    def of(self, *kinds: Kind) -> Iterator[Ticket]:
+        """Those who wait for any of them, in order, as it is now."""
+        groups = [group for kind in kinds for group in self._kinds.get(kind, ())]
         entries = [entry for group in groups for entry in self._groups[group]]
         return (ticket for _, _, ticket in (sorted(entries) if len(groups) > 1 else entries))
 

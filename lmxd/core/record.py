@@ -176,8 +176,8 @@ def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
     ticket = state.ticket(event.ticket)
     if ticket is None:
         return
-    stirs = ticket is state.queue.head or ticket.progressing or ticket.instance is not None
-    state.stirred = stirs or bool(state.swapping)
+    is_head = ticket is state.queue.head or (state.look is not None and ticket is state.look.head)
+    state.stirred = is_head or ticket.progressing or ticket.instance is not None or bool(state.swapping)
     refuse(state, ticket, CANCELLED)
 
 

@@ -71,15 +71,16 @@ class Pass:
 
     def passes_over(self, front: Ticket) -> bool:
         """Whether nothing can be done for one behind the head: there is neither a slot nor the bytes."""
-        ask, reach = front.ask, self.reach
-        if ask.kind in self.state.open or not (ask.need > reach.largest or self.is_hopeless(ask)):
+        if front.ask.kind in self.state.open or not self.is_hopeless(front.ask):
             return False
         front.progressing = False
         return True
 
     def is_hopeless(self, ask: Ask) -> bool:
-        """Whether somebody who wanted no more could not have it of any device."""
-        return ask.need >= self.hopeless and len(ask.singles) == len(self.state.ledger.accounts)
+        """Whether no device could have the bytes, or somebody who wanted no more could not have them of any."""
+        if ask.need > self.reach.largest:
+            return True
+        return ask.need >= self.hopeless and _goes_anywhere(self.state, ask)
 
     def same_head(self, ticket: Ticket) -> Pass | None:
         """The last look, if it was about the same head, and nothing changed where that is to go."""
@@ -155,12 +156,14 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
 
 def share(state: State, kinds: Collection[Kind]) -> None:
     """Serve whoever can be served by what runs, at no bytes, in order."""
-    for kind in kinds:
-        for ticket in state.queue.of(kind):
-            if kind not in state.open:
-                break
-            if not state.over_quota(ticket):
-                _shared(state, ticket)
+    left = {kind for kind in kinds if kind in state.open}
+    for ticket in state.queue.of(*left):
+        if ticket.ask.kind in left and not state.over_quota(ticket):
+            _shared(state, ticket)
+            if ticket.ask.kind not in state.open:
+                left.discard(ticket.ask.kind)
+                if not left:
+                    break
 
 
 def refused(state: State, ticket: Ticket) -> bool:
@@ -184,7 +187,7 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         return True
     if _has_all_instances(state, ask):
         return False  # it waits for a slot of those that there are
-    if state.policy.enforce and (ask.need > this.reach.largest or this.is_hopeless(ask)):
+    if state.policy.enforce and this.is_hopeless(ask):
         ticket.progressing = False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
@@ -265,13 +268,13 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
         this.head, this.date, this.extra = ticket, last.date, last.extra
         this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
         return
-    this.swappers -= 1
     date = this.forecast.date(ticket, without=this.extra.keys())
     if (date.option is None and date.at < inf) or any(
         name in state.instances and state.instances[name].could_serve(ask) for name in date.awaits
     ):
         this.sharing.add(ask.group)
         return
+    this.swappers -= 1
     if this.head is None:
         this.head, this.date = ticket, date
     if date.option is None:

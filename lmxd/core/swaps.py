@@ -136,7 +136,7 @@ def _announce(state: State, instance: Instance, swap: Swap) -> None:
     moved = abs(told - swap.closes_at) > max(_NEWS, _PART * (told - state.now))
     if news or (moved and not closed and not instance.vacant):
         instance.swap_told = swap.closes_at
-        _report(state, instance, swap, 0.0 if closed else swap.closes_at - state.now)
+        _report(state, instance, swap, instance.closes_in(state.now))
 
 
 def _line_up_again(state: State, kind: Kind) -> None:

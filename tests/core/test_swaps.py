@@ -14,7 +14,7 @@ from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.forecast import Date, Dated, dated, turns
 from lmxd.core.instances import Ticket
-from lmxd.core.rules import Quota
+from lmxd.core.rules import Policy, Quota
 
 
 def one_card(**rules: object) -> World:
@@ -148,6 +148,19 @@ def test_whoever_can_be_served_by_what_runs_is_whoever_stands_before() -> None:
     assert world.waiting() == [head]
 
 
+def test_of_several_that_a_user_may_have_one_of_the_first_is_served() -> None:
+    world = World({"gpu": Gpu(capacity=64 * GIB)}, queue_depth=50, quotas={5: Quota(max_leases=1)})
+    models = [f"m{n}" for n in range(6)]
+    for model in models:
+        world.ask(model, 8, spread=4)
+        world.ready(f"{model}#1")
+    first = world.ask("m0", 8, spread=4, uid=5)
+    waiting = [world.ask(model, 8, spread=4, uid=5) for model in reversed(models)]
+    for ticket in [first, *waiting]:
+        assert world.granted()[-1] == ticket
+        world.release(ticket)
+
+
 def test_what_nobody_wants_goes_at_once_however_young_it_is() -> None:
     world = one_card()
     world.release(_served(world, "a"))
@@ -181,6 +194,17 @@ def test_an_instance_closes_when_its_turn_is_over_finishes_and_goes() -> None:
     assert world.stopped() == [("a#1", "evicted")]
     world.gone("a#1")
     assert world.started()[-1] == "b#1"
+
+
+def test_a_turn_that_is_over_is_never_said_to_end_in_the_past() -> None:
+    world = one_card()
+    _known(world, "a")
+    world.ask("b", 20)
+    world.pass_time(100.0)
+    world.ask("c", 20, wait=0.0)
+    refusal = world.last(d.RefuseLease)
+    assert isinstance(refusal, d.RefuseLease)
+    assert [turn.closes_in for turn in refusal.refusal.turns] == [0.0]
 
 
 def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
@@ -368,6 +392,52 @@ def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> 
     assert "2 of uid 1, 1 of uid 2" in refusal.refusal.message
     assert "--wait" not in refusal.refusal.remedy, "there is no place to wait in"
     assert world.waiting()[0] == high
+
+
+def test_who_stands_behind_a_head_that_leaves_is_served_at_once() -> None:
+    """Even if it was not the first of the queue, who waits for a slot, and nothing of ours was to make way."""
+    world = one_card()
+    world.ask("a", 4, max_instances=1)
+    world.ready("a#1")
+    hold = world.ask("h", 8, external=True, variant="hold")
+    world.ready("h#1")
+    world.pass_time(20.0)
+    world.release(hold)
+    world.gone("h#1")
+    world.ask("h", 8, external=True, variant="hold")
+    world.ready("h#2")
+    world.ask("a", 4, max_instances=1)
+    head = world.ask("b", 20)
+    world.ask("c", 8)
+    assert "c#1" not in world.started(), "it would put off the head"
+    world.happen(e.TicketCancelled(at=world.now, ticket=head))
+    assert "c#1" in world.started()
+
+
+def test_so_many_are_looked_at_for_whom_others_would_make_way_however_many_wait_for_slots() -> None:
+    world = World(queue_depth=50)
+    for _ in range(2):
+        for n in range(6):
+            world.ask(f"s{n}", 3, max_instances=2)
+            if f"s{n}#1" in world.started():
+                world.ready(f"s{n}#1")
+    for n in range(20):
+        world.ask(f"b{n}", 20)
+    world.tick(1.5)
+    assert world.state.look is not None
+    assert world.state.look.swappers == 0
+
+
+def test_who_waits_already_keeps_its_place_when_a_higher_class_comes() -> None:
+    world = World(queue_depth=3)
+    _served(world, "a")
+    low = [world.ask("b", 20) for _ in range(3)]
+    high = [world.ask("c", 20, priority=100) for _ in range(3)]
+    world.devices["gpu"].foreign = GIB
+    world.measure()
+    assert world.refused() == {}
+    world.happen(e.PolicyChanged(at=world.now, policy=Policy(queue_depth=2)))
+    assert world.refused() == {low[2]: "queue_full", high[2]: "queue_full"}, "the last of each"
 
 
 def test_at_most_so_many_instances_are_started_for_who_says_so() -> None:

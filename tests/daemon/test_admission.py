@@ -23,7 +23,6 @@ GIB = 2**30
 ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
 ROOM = {"gpu": {"device": "host", "max_memory_gb": 1}}
 HALF = {"estimated_memory_gb": 0.4}
-THREE = {"estimated_memory_gb": 3}
 LONG = {"context_length": 32768, "slots": 80}
 NO_MARGIN = {"margin_gb": 0}
 
