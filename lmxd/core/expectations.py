@@ -7,6 +7,8 @@ from typing import Final
 
 _NEWEST: Final = 0.3
 """How much of a mean the newest observation makes up."""
+_USUAL_HOLD: Final = 10.0
+"""Seconds that a lease lasts, until any has ended: between a request of the gateway and an agent's."""
 _USUAL_GAP: Final = 300.0
 _PATIENCE: Final = 0.05
 """The part of a load that may be spent on waiting for a prompt client rather than loading its model again."""
@@ -59,6 +61,10 @@ class Expectations:
         """How long it took from the order to stop until its bytes were free."""
         _mix(self.goings, profile, seconds)
 
+    def hold(self, profile: str, most: float) -> float:
+        """Seconds that a lease on it is expected to last; of one that is not known yet, as long as others."""
+        return self.holds.get(profile, min(self.holds.get(_ANY, _USUAL_HOLD), most))
+
     def held_for(self, profile: str) -> float:
         """Seconds that a lease on it usually lasts; none while that is not known."""
         return self.holds.get(profile, 0.0)
@@ -84,6 +90,7 @@ class Expectations:
 
     def held(self, profile: str, seconds: float) -> None:
         _mix(self.holds, profile, seconds)
+        _mix(self.holds, _ANY, seconds)
 
     def launch(self, profile: str, size: int) -> float:
         """Seconds that an instance of so many bytes takes to load."""

@@ -79,12 +79,12 @@ class Forecast:
         """Take note that ``ticket`` is served at its date; returns when its lease is expected."""
         ask, expectations = ticket.ask, self._state.expectations
         if date.option is None:
-            ends = date.at + expectations.holds.get(ask.profile, ask.idle_timeout)
+            ends = date.at + expectations.hold(ask.profile, ask.idle_timeout)
             for name in date.awaits:
                 self._shared.setdefault(name, []).extend([(date.at, -ask.slots), (ends, ask.slots)])
             return date.at
         granted = date.at + expectations.launch(ask.profile, date.option.size)
-        ends = granted + expectations.holds.get(ask.profile, ask.idle_timeout)
+        ends = granted + expectations.hold(ask.profile, ask.idle_timeout)
         for device, need in date.option.demand.items():
             self._taken.setdefault(device, []).extend([(date.at, -need, ticket.id), (ends, need, ticket.id)])
         if ask.share:
@@ -106,7 +106,7 @@ class Forecast:
         launch = 0.0 if date.option is None else expectations.launch(ask.profile, date.option.size)
         if at > date.at + launch and (ask.max_instances is None or len(able) < ask.max_instances):
             return None
-        ends = at + expectations.holds.get(ask.profile, ask.idle_timeout)
+        ends = at + expectations.hold(ask.profile, ask.idle_timeout)
         start.held += [(at, -ask.slots), (ends, ask.slots)]
         if ends > start.ends:
             assert start.date.option is not None
@@ -161,16 +161,16 @@ class Forecast:
         """After its profile's usual time; one that is older, in as long again; but no later than idleness ends it."""
         state, ask = self._state, instance.ask
         idle = inf if ask.pin or ask.external else max(instance.active_at + ask.idle_timeout, state.now)
-        usual = state.expectations.holds.get(ask.profile)
-        if usual is None:
+        if ask.external:
             return idle
+        usual = state.expectations.hold(ask.profile, ask.idle_timeout)
         end = max(lease.granted_at + usual, state.now + (state.now - lease.granted_at - usual))
         return end if instance.busy else min(end, idle)
 
     def _ticket_ends(self, instance: Instance, ticket: Ticket) -> float:
         expectations, ask = self._state.expectations, ticket.ask
         ready = instance.started_at + expectations.launch(ask.profile, instance.option.size)
-        return max(ready, self._state.now) + expectations.holds.get(ask.profile, ask.idle_timeout)
+        return max(ready, self._state.now) + expectations.hold(ask.profile, ask.idle_timeout)
 
     def _by_sharing(self, instance: Instance, ask: Ask) -> Date:
         """When so many of its slots are free as are wanted."""

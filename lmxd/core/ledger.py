@@ -49,7 +49,8 @@ class Account:
 
     ``ceiling`` is the most that promises may ever add up to. ``foreign`` is measured use that no
     reservation of ours explains. ``headroom`` is what can be promised now, and may be negative;
-    ``free`` is the same as far as it can be used: -1 while the device does not answer.
+    ``free`` is the same as far as it can be used: -1 while the device does not answer. ``exited``: some of it is of
+    instances that are gone.
     """
 
     device: DeviceId
@@ -65,6 +66,7 @@ class Account:
     foreign: int = 0
     charged: int = 0
     reclaiming: int = 0
+    exited: bool = False
     yielded: int = 0
     headroom: int = 0
     free: int = -1
@@ -78,6 +80,7 @@ class Account:
         self.ceiling = room if self.limit is None else min(self.limit, room)
         self.foreign = self._foreign()
         self.charged = sum(r.charge for r in self.reservations.values() if r.exited_at is None)
+        self.exited = any(r.exited_at is not None for r in self.reservations.values())
         self.reclaiming = sum(r.charge for r in self.reservations.values() if r.exited_at is not None)
         self.yielded = self._yielded()
         left = self._room if self.limit is None else min(self.limit, self._room)
@@ -213,7 +216,7 @@ class Ledger:
             if account.measure(reading):
                 touched.add(device)
                 moved = moved or (account.free, account.ceiling) != before
-            if account.reclaiming and account.unavailable is None:
+            if account.exited and account.unavailable is None:
                 found = account.collect(reading.taken, begun)
                 freed += found
                 touched.update([device] if found else ())

@@ -86,8 +86,9 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
     """End a lease and tell its holder why."""
     instance = state.instances[lease.instance]
     state.drop_lease(lease)
-    state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
-    if instance.vacant:
+    if not instance.ask.external:  # a hold has any name that its client gives it: nothing is learned by that
+        state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
+    if instance.vacant and not instance.ask.external:
         state.expectations.left(instance.ask.profile, state.now)
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         instance.stays_until = state.now + (0.0 if instance.closed else patience)
@@ -124,7 +125,8 @@ _LEASE_REASONS = {
 
 def _lease_requested(state: State, event: e.LeaseRequested) -> None:
     state.counts["asked"] += 1
-    state.expectations.asked(event.ask.profile, state.now)
+    if not event.ask.external:
+        state.expectations.asked(event.ask.profile, state.now)
     ticket = Ticket(
         id=event.ticket,
         number=state.counts["asked"],
@@ -193,7 +195,7 @@ def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
     measured = state.ledger.measure(event.readings, event.begun)
     for freed in measured.gone:
         gone = state.instances[freed]
-        if gone.stopped_at is not None:
+        if gone.stopped_at is not None and not gone.ask.external:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
         state.outbox.append(ForgetInstance(instance=freed))

@@ -29,8 +29,13 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
 
 
 def fills_queue(ticket: Ticket, newcomer: Ticket) -> bool:
-    """Whether a ticket takes a place that ``newcomer`` could have had: lower classes do not."""
-    return not ticket.beyond and ticket.ask.priority >= newcomer.ask.priority
+    """Whether a ticket takes a place that ``newcomer`` could have had: lower classes do not.
+
+    But for the newcomer's own: else who may ask for many low classes would have as many queues.
+    """
+    theirs, mine = ticket.owner, newcomer.owner
+    own = newcomer.ask.priority <= 0 and (theirs.uid, theirs.user) == (mine.uid, mine.user)
+    return not ticket.beyond and (own or ticket.ask.priority >= newcomer.ask.priority)
 
 
 def queue_full(state: State, ticket: Ticket) -> Refusal:

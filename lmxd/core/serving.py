@@ -214,9 +214,14 @@ def _goes_anywhere(state: State, ask: Ask) -> bool:
 
 
 def _has_all_instances(state: State, ask: Ask) -> bool:
-    """Whether as many run as it may have of those that could serve it; one of too small a context could not."""
-    most = ask.max_instances
-    return most is not None and sum(i.could_serve(ask) for i in state.kin.get(ask.kind, {}).values()) >= most
+    """Whether as many run as it may have of those that could serve it.
+
+    One of too small a context could not, nor one that somebody keeps to himself.
+    """
+    if ask.max_instances is None:
+        return False
+    kin = state.kin.get(ask.kind, {}).values()
+    return sum(i.could_serve(ask) and (i.ask.share or not ask.share) for i in kin) >= ask.max_instances
 
 
 def _place(this: Pass, ask: Ask) -> Option | None:

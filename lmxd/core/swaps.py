@@ -57,18 +57,6 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
     }
 
 
-def _closes_at(state: State, instance: Instance, ticket: Ticket, last: float) -> float:
-    """When its turn is over, or as much later as ``last`` allows; from then on never later than it was to be.
-
-    Else those that come meanwhile, and stay for long, would put it off for ever.
-    """
-    over = closes_at(state, instance, ticket)
-    closes, old = max(over, last - state.expectations.held_for(instance.ask.profile)), instance.swap
-    if old is None or old.ticket != ticket.id or over > state.now:
-        return closes
-    return min(closes, max(old.closes_at, state.now))
-
-
 def _needed(state: State, reach: Reach, option: Option, awaited: list[Instance]) -> list[Instance]:
     """Those without which it would not fit: who costs most to load again is spared first."""
     needed = list(awaited)

@@ -54,16 +54,10 @@ class AsyncLease(m.Granted):
 
 
 class AsyncClient:
-    """A connection for asyncio: ``async with AsyncClient() as lmxd``. Calls may overlap.
-
-    If the daemon is restarted, it is found again within ``patience`` seconds; see ``Client``.
-    """
+    """As ``Client`` for asyncio: ``async with AsyncClient() as lmxd``. Calls may overlap."""
 
     def __init__(
-        self,
-        path: Path | str | None = None,
-        on_notification: OnNotification | None = None,
-        patience: float = PATIENCE,
+        self, path: Path | str | None = None, on_notification: OnNotification | None = None, patience: float = PATIENCE
     ) -> None:
         self.path = Path(path) if path is not None else default_socket()
         self._notified = on_notification

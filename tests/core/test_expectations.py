@@ -1,0 +1,73 @@
+"""What is learned, and of whom."""
+
+from __future__ import annotations
+
+import pytest
+from core.test_fairness import told
+from core.world import GIB, Gpu, World
+
+from lmxd.core import decisions as d
+from lmxd.core.words import Option
+
+
+def test_a_lease_of_a_profile_that_is_not_known_is_expected_to_last_as_long_as_others() -> None:
+    world = World()
+    world.ask("a", 16)
+    world.ready("a#1")
+    waiting = world.ask("b", 16, deadline=60)
+    assert world.refused() == {}, "not as long as an idle lease may last"
+    assert told(world, waiting).eta == pytest.approx(10 + 1 + 1 + 16 / 4, abs=1)
+
+
+def test_one_load_says_how_fast_others_are() -> None:
+    world = World()
+    first = world.ask("a", 16)
+    world.pass_time(3.0)
+    world.ready("a#1")
+    world.release(first)
+    world.seen("a#1")
+    world.ask("b", 16)
+    world.gone("a#1")
+    assert world.last(d.StartInstance)
+    assert world.state.expectations.launch("b", 16 * 2**30) == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_hold_teaches_nothing_of_the_model_whose_name_it_has() -> None:
+    world = World()
+    hold = world.ask("m", 4, external=True, variant="hold")
+    world.ready("m#1")
+    world.pass_time(3600.0)
+    world.release(hold)
+    world.gone("m#1")
+    means = world.state.expectations.means()
+    assert not any("m" in mean for mean in means.values())
+
+
+def test_who_keeps_an_instance_to_himself_does_not_keep_others_from_theirs() -> None:
+    world = World()
+    world.ask("a", 8, share=False)
+    world.ready("a#1")
+    world.ask("a", 8, max_instances=1)
+    assert world.started() == ["a#1", "a#2"]
+
+
+def test_who_asks_for_ever_higher_classes_has_one_queue() -> None:
+    world = World(queue_depth=3)
+    world.ask("x", 20, uid=1)
+    world.ready("x#1")
+    for priority in (-3, -2, -1, 0):
+        world.ask("y", 20, uid=2, priority=priority)
+    assert list(world.refused().values()) == ["queue_full"]
+    world.ask("y", 20, uid=3)
+    world.ask("y", 20, uid=2, priority=5)
+    assert len(world.waiting()) == 5, "neither another's place nor that of a raised class is taken"
+
+
+def test_a_part_of_no_bytes_is_forgotten_with_the_rest() -> None:
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)})
+    both = (Option(demand={"x": 8 * GIB, "y": 0}, split=(1, 1)),)
+    world.release(world.ask("m", options=both))
+    world.seen("m#1")
+    world.exited("m#1")
+    world.measure()
+    assert not world.state.instances
