@@ -17,7 +17,8 @@ from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import PERIOD, eta, report, report_newcomer
 from lmxd.core.room import make_room
-from lmxd.core.serving import refused, serve, serve_newcomer, share
+from lmxd.core.serving import refused, serve, serve_newcomer
+from lmxd.core.sharing import share
 from lmxd.core.standing import keep_up
 from lmxd.core.starts import grant
 from lmxd.core.state import State
@@ -37,8 +38,8 @@ def derive(state: State) -> None:
     if ticked:
         _rank_anew(state)
     new = state.arrived
-    if new is not None and not refused(state, new):
-        _refuse_late(state, new)
+    if new is not None and not refused(state, new) and not _refused_late(state, new):
+        share(state, (new.ask.kind,))  # mostly that is all
     if state.stirred or ticked or (new is not None and new is state.queue.head):
         head = serve(state)
         while _turn_away(state):
@@ -163,13 +164,15 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     return None
 
 
-def _refuse_late(state: State, new: Ticket) -> None:
+def _refused_late(state: State, new: Ticket) -> bool:
     """Whose model takes longer to load than it would wait: nothing is started for it, and nothing ends."""
     if new.deadline_at is None or any(i.could_serve(new.ask) for i in state.kin.get(new.ask.kind, {}).values()):
-        return
+        return False
     load = load_seconds(state, new.ask)
-    if state.now + load > new.deadline_at:
-        refuse(state, new, refusals.late(state, new, load))
+    if state.now + load <= new.deadline_at:
+        return False
+    refuse(state, new, refusals.late(state, new, load))
+    return True
 
 
 def _too_late(state: State, ticket: Ticket) -> Refusal | None:

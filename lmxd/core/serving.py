@@ -8,7 +8,6 @@ is the head: it has a date, when enough is expected to be free for it. Those beh
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -18,14 +17,15 @@ from lmxd.core import refusals
 from lmxd.core.dates import Date
 from lmxd.core.eviction import Plan, best_plan, evictable
 from lmxd.core.forecast import Forecast
-from lmxd.core.instances import Instance, Swap, Ticket
+from lmxd.core.instances import Swap, Ticket
 from lmxd.core.placement import widest
 from lmxd.core.record import refuse
 from lmxd.core.room import make_room
+from lmxd.core.sharing import serve_slot, share
 from lmxd.core.starts import attach, start
 from lmxd.core.state import State
 from lmxd.core.swaps import open_again, settle, swaps
-from lmxd.core.words import Ask, Cause, Demand, DeviceId, Group, InstanceId, Kind, Option, Phase
+from lmxd.core.words import Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
 
 LOOKAHEAD: Final = 64
 """How many groups behind the head are looked at again whenever something comes free. A newcomer always is."""
@@ -154,18 +154,6 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
     _served(this, ticket)
 
 
-def share(state: State, kinds: Collection[Kind]) -> None:
-    """Serve whoever can be served by what runs, at no bytes, in order."""
-    left = {kind for kind in kinds if kind in state.open}
-    for ticket in state.queue.of(*left):
-        if ticket.ask.kind in left and not state.over_quota(ticket):
-            _shared(state, ticket)
-            if ticket.ask.kind not in state.open:
-                left.discard(ticket.ask.kind)
-                if not left:
-                    break
-
-
 def refused(state: State, ticket: Ticket) -> bool:
     """Whether there is an answer, and it is no."""
     if state.draining:
@@ -182,8 +170,7 @@ def refused(state: State, ticket: Ticket) -> bool:
 def _served(this: Pass, ticket: Ticket) -> bool:
     """By what runs, by what is free, or not yet: then room is made if that helps."""
     state, ask = this.state, ticket.ask
-    if instance := _shared(state, ticket):
-        this.reach.keep(instance, state.ledger.charge(instance.id))
+    if serve_slot(state, ticket):
         return True
     if _has_all_instances(state, ask):
         return False  # it waits for a slot of those that there are
@@ -287,14 +274,3 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
     this.extra |= date.extra
     this.forecast.expect(ticket, date)
     this.swaps |= swaps(state, this.reach, this.forecast, ticket, date)
-
-
-def _shared(state: State, ticket: Ticket) -> Instance | None:
-    """Give it a slot of a running instance, if one serves it: ready before starting, the snuggest first."""
-    kin = state.open.get(ticket.ask.kind)
-    serving = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
-    if not serving:
-        return None
-    found = min(serving, key=lambda i: (i.phase is not Phase.READY, i.ask.context, i.free_slots))
-    attach(state, ticket, found, f"{found.id} has a free slot, enough context and the same settings")
-    return found
