@@ -13,7 +13,7 @@ from lmxd.core.quantum import Claim, claim, load_seconds, price, serves_until
 from lmxd.core.state import State
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
 
-SURE_OF = 16
+SURE_OF = 8
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
 
 _ALL_DATED = 4

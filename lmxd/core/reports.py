@@ -11,8 +11,6 @@ from lmxd.core.instances import Ticket
 from lmxd.core.placement import shortfalls
 from lmxd.core.state import State
 
-_NEAR: Final = 8
-"""Positions for which a date is worked out as they come."""
 PERIOD: Final = 1.0
 """Seconds between two reports to the same ticket, at least: a queue that moves fast is no reason for a flood."""
 _SLICE: Final = 64
@@ -24,7 +22,7 @@ _NEWS: Final = 0.2
 def report_newcomer(state: State, ticket: Ticket) -> None:
     """At once; without a date for one that stands far behind, until the next report."""
     position = state.queue.position(ticket)
-    if position <= _NEAR:
+    if position <= SURE_OF:
         _tell(state, position, dated(state, position)[-1])
     else:
         _tell_far(state, position, ticket, None)
