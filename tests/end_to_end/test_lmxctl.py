@@ -165,7 +165,8 @@ def test_queue_and_cancel(running: Lmxd) -> None:
         running.until(lambda: running.json("queue")["tickets"])
         (ticket,) = running.json("queue")["tickets"]
         assert ticket["position"] == 1
-        assert leases[0].instance in running.lmxctl("queue").stdout
+        shown = running.lmxctl("queue").stdout
+        assert any(f"waits for {lease.instance}" in shown for lease in leases), shown
         assert running.lmxctl("cancel", ticket["ticket"]).returncode == 0
         assert waits.wait(10) == 75
         assert "cancelled" in waits.communicate()[1]
