@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, KeysView
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from lmxd.core.instances import Ticket
 from lmxd.core.words import Group, Kind
 
-if TYPE_CHECKING:
-    from lmxd.core.instances import Ticket
-
-Entry: TypeAlias = "tuple[float, int, Ticket]"
+Entry: TypeAlias = tuple[float, int, Ticket]
 """Rank, number, ticket: the numbers differ, so that tickets are never compared."""
 
 

@@ -178,7 +178,7 @@ def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
     ticket = state.ticket(event.ticket)
     if ticket is None:
         return
-    is_head = ticket is state.queue.head or (state.look is not None and ticket is state.look.head)
+    is_head = ticket is state.queue.head or ticket is state.head
     state.stirred = is_head or ticket.progressing or ticket.instance is not None or bool(state.swapping)
     refuse(state, ticket, CANCELLED)
 

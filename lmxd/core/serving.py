@@ -43,7 +43,7 @@ class Pass:
         self.state = state
         self.head: Ticket | None = None
         """The first that waits for bytes."""
-        self.last = state.look
+        self.last = last_look(state)
         """The look before this one."""
         if self.last is not None:
             self.last.last = None
@@ -107,6 +107,11 @@ class Pass:
         self.extra |= {device: self.reach.most(device) for device in plan.option.demand}
 
 
+def last_look(state: State) -> Pass | None:
+    """Newcomers are served by it until something stirs."""
+    return state.look if isinstance(state.look, Pass) else None
+
+
 def serve(state: State) -> Ticket | None:
     """Serve the queue in order. Returns its head, if that could not be served."""
     open_again(state)
@@ -121,6 +126,7 @@ def serve(state: State) -> Ticket | None:
             if not state.doubtful and not this.swaps_for_others and this.passes_over(front):
                 continue
         serve_group(this, front)
+    state.head = this.head
     share(state, settle(state, this.swaps, this.head))
     return this.head
 
@@ -147,11 +153,12 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
     The last look at the queue is still good, less what newcomers took since then. Room is made for it, if at
     all, when its turn to be looked at comes.
     """
-    this = state.look
+    this = last_look(state)
     if this is None or state.over_quota(ticket):
         return
     this.plans = 0 if this.head is not None else this.plans
     _served(this, ticket)
+    state.head = this.head
 
 
 def refused(state: State, ticket: Ticket) -> bool:

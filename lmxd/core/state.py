@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lmxd.core.alarms import Alarms
 from lmxd.core.decisions import Decision
@@ -24,9 +23,6 @@ from lmxd.core.words import (
     LeaseId,
     TicketId,
 )
-
-if TYPE_CHECKING:
-    from lmxd.core.serving import Pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,8 +99,10 @@ class State:
     told_to: int = 0
     """Position up to which those who wait were told where they stand, the last time."""
     arrived: Ticket | None = None
-    look: Pass | None = None
-    """The last look at the whole queue: newcomers are served by it until something stirs."""
+    head: Ticket | None = None
+    """The first that waited for bytes when the queue was last looked at."""
+    look: object = None
+    """What serving keeps of its last look at the whole queue, and only it understands."""
     outbox: list[Decision] = field(default_factory=list)
 
     def lease(self, lease: LeaseId) -> Lease | None:
