@@ -19,6 +19,10 @@ Demand: TypeAlias = Mapping[DeviceId, int]
 """Bytes that one way of placing an instance takes, per device."""
 
 
+_FEW = 4
+"""Options that are told apart one by one: a hold may be wanted of one device or of another."""
+
+
 class Hold(StrEnum):
     """What keeps a lease alive."""
 
@@ -130,12 +134,15 @@ class Ask:
             ("size", size),
             ("portion", size * self.slots // self.spread if self.share else size),
             ("spills", any(o.spills for o in self.options)),
-            ("group", self._group()),
         ):
             object.__setattr__(self, name, value)  # frozen, and asked for far more often than made
+        object.__setattr__(self, "group", self._group())
 
     def _group(self) -> Group:
-        size = (self.context, self.slots, self.spread, tuple(o.size for o in self.options))
+        """Short, for it is looked up at every turn: of many options their number and their least size."""
+        few = len(self.options) <= _FEW
+        where = tuple(device for o in self.options for device in o.demand) if few else len(self.options)
+        size = (self.context, self.slots, self.spread, self.need, self.size, where)
         return (self.profile, self.variant, size, self.share, self.external, self.max_instances, self.priority)
 
     @property

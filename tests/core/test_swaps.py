@@ -529,6 +529,18 @@ def test_who_will_have_a_slot_of_what_is_started_for_another_is_expected_with_it
     assert patient in world.waiting()
 
 
+def test_the_same_wanted_of_another_device_does_not_wait_for_this_one() -> None:
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)})
+    for name, device in (("p", "x"), ("q", "y")):
+        world.ask(name, {device: 20}, external=True, variant="hold")
+        world.ready(f"{name}#1")
+    waiting = world.ask("h", {"x": 8}, external=True, variant="hold")
+    world.ask("h", {"y": 8}, external=True, variant="hold")
+    world.gone("q#1")
+    assert world.started()[2:] == ["h#1"]
+    assert world.waiting() == [waiting]
+
+
 def _served(world: World, model: str, **more: object) -> str:
     """A lease on a new instance."""
     ticket = world.ask(model, 16, **more)  # type: ignore[arg-type]
