@@ -55,8 +55,7 @@ class Forecast:
         """When ``ticket`` is expected to be served, once those dated before it are; ``without`` these devices."""
         ask, best = ticket.ask, NEVER
         able = [i for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
-        has_all = ask.max_instances is not None and len(able) >= ask.max_instances
-        for option in () if has_all else self._nearest(ask, without):
+        for option in () if self._state.has_all_instances(ask) else self._nearest(ask, without):
             found = self._by_option(option, ticket)
             if found.at < best.at:
                 best = found

@@ -179,7 +179,7 @@ def _served(this: Pass, ticket: Ticket) -> bool:
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
         return True
-    if _has_all_instances(state, ask):
+    if state.has_all_instances(ask):
         return False  # it waits for a slot of those that there are
     if state.policy.enforce and this.is_hopeless(ask):
         ticket.progressing = False
@@ -205,17 +205,6 @@ def _served(this: Pass, ticket: Ticket) -> bool:
 
 def _goes_anywhere(state: State, ask: Ask) -> bool:
     return len(ask.singles) == len(state.ledger.accounts)
-
-
-def _has_all_instances(state: State, ask: Ask) -> bool:
-    """Whether as many run as it may have of those that could serve it.
-
-    One of too small a context could not, nor one that somebody keeps to himself.
-    """
-    if ask.max_instances is None:
-        return False
-    kin = state.kin.get(ask.kind, {}).values()
-    return sum(i.could_serve(ask) and (i.ask.share or not ask.share) for i in kin) >= ask.max_instances
 
 
 def _place(this: Pass, ask: Ask) -> Option | None:

@@ -120,6 +120,16 @@ class State:
         """Which quota its lease would exceed now, in words; None if none."""
         return self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
 
+    def has_all_instances(self, ask: Ask) -> bool:
+        """Whether as many run as it may have of those that could serve it.
+
+        One of too small a context could not, nor one that somebody keeps to himself.
+        """
+        if ask.max_instances is None:
+            return False
+        kin = self.kin.get(ask.kind, {}).values()
+        return sum(i.could_serve(ask) and (i.ask.share or not ask.share) for i in kin) >= ask.max_instances
+
     def backing_off(self, ask: Ask) -> Failed | None:
         """The failure because of which such a launch is not tried now, if there is one."""
         failed = self.failed.get(ask.launch)
