@@ -160,11 +160,9 @@ def look_again(state: State) -> None:
     """
     for instance in list(state.swapping.values()):
         if instance.closed and not instance.vacant and _is_unused(state, instance):
-            assert instance.swap is not None
-            swap, instance.turn_at, instance.idlers = instance.swap, state.now, frozenset(instance.leases)
+            instance.turn_at, instance.idlers = state.now, frozenset(instance.leases)
             state.stirred = True
-            state.drop_swap(instance)
-            _report(state, instance, swap, None)
+            _take_back(state, instance)
         elif state.ticking and (instance.closed or (instance.vacant and instance.busy)):
             check(state, instance)
 

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -97,7 +96,7 @@ def awaited(state: State, launches: Launches, catalog: Catalog) -> list[Path]:
 
 def _profiles(state: State, launches: Launches) -> Iterator[str]:
     yield from (launched.plan.profile for launched in launches.waiting())
-    for ticket in islice(state.queue, _FRONT):
+    for ticket in state.queue.some(0, _FRONT):
         if not ticket.ask.external and ticket.ask.kind not in state.kin:  # else it waits for a slot, and was read
             yield ticket.ask.profile
 
