@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from lmxd.core.instances import Instance
-from lmxd.core.reach import Reach
+from lmxd.core.reach import Extent, Reach
 from lmxd.core.state import State
 from lmxd.core.words import Demand, DeviceId, Option
 
 THRASH_WINDOW: Final = 60.0
 """Seconds within which a kind that is wanted again should not have been evicted."""
 _NOBODY: Final = -1000
+_STEADY: Final = 1.0
+"""Seconds for which what instances cost is taken to stay the same."""
 _STEPS: Final = 512
 """How many sets are looked at; beyond that the best found so far is taken. Up to nine candidates: all."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An instance that may leave, what that costs, and what it frees. ``rank``: of a set the highest counts first."""
 
     instance: Instance
@@ -28,14 +28,18 @@ class Candidate:
     frees: Demand
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Instances that leave so that ``option`` fits. None of them: those already on their way out suffice."""
 
     option: Option
     leaving: tuple[Instance, ...]
     rank: int
     cost: float
+
+    @property
+    def price(self) -> tuple[bool, int, float, int]:
+        """The lower, the better."""
+        return self.option.spills, self.rank, self.cost, len(self.leaving)
 
 
 def reload_cost(state: State, instance: Instance) -> float:
@@ -70,31 +74,44 @@ def candidate(state: State, instance: Instance, *, rank: int | None = None) -> C
     )
 
 
-def best_plan(state: State, reach: Reach, options: Iterable[Option]) -> Plan | None:
-    """The cheapest set of the instances within reach whose end lets one of the options fit.
+class Planner:
+    """Finds what would have to leave, and remembers it while nothing changes on the device: costs move slowly."""
 
-    None if no set suffices: then nothing is to be evicted.
-    """
-    plans = [plan for option in options if (plan := _plan(state, reach, option, _lacking(reach, option))) is not None]
-    return min(plans, key=lambda p: (p.option.spills, p.rank, p.cost, len(p.leaving)), default=None)
+    def __init__(self) -> None:
+        self._found: dict[tuple[DeviceId, int], tuple[Extent, float, Plan | None]] = {}
+        """By device and bytes: for which extent, when, and what was found."""
+
+    def best(self, state: State, reach: Reach, options: Iterable[Option]) -> Plan | None:
+        """The cheapest set of the instances within reach whose end lets one of the options fit.
+
+        None if no set suffices: then nothing is to be evicted.
+        """
+        best: Plan | None = None
+        for option in options:
+            plan = self._on_one(state, reach, option) if len(option.demand) == 1 else _plan(state, reach, option)
+            if plan is not None and (best is None or plan.price < best.price):
+                best = plan
+        return best
+
+    def _on_one(self, state: State, reach: Reach, option: Option) -> Plan | None:
+        ((device, need),) = option.demand.items()
+        extent, known = reach.extent(device), self._found.get((device, need))
+        if known is not None and known[0] is extent and state.now - known[1] < _STEADY:
+            return None if known[2] is None else known[2]._replace(option=option)
+        plan = _plan(state, reach, option)
+        if extent is not None:
+            self._found[device, need] = extent, state.now, plan
+        return plan
 
 
-def _lacking(reach: Reach, option: Option) -> dict[DeviceId, int]:
-    lacking = {device: need - reach.sure(device) for device, need in option.demand.items()}
-    return {device: size for device, size in lacking.items() if size > 0}
-
-
-def _plan(state: State, reach: Reach, option: Option, lacking: Demand) -> Plan | None:
+def _plan(state: State, reach: Reach, option: Option) -> Plan | None:
+    lacking = {d: size for d, need in option.demand.items() if (size := need - reach.sure(d)) > 0}
     helpful = {i.id: i for device in lacking for i in reach.movable(device) if i.live}
     found = cheapest([candidate(state, i) for i in helpful.values()], lacking)
     if found is None:
         return None
-    return Plan(
-        option=option,
-        leaving=tuple(c.instance for c in found),
-        rank=max((c.rank for c in found), default=_NOBODY),
-        cost=sum(c.cost for c in found),
-    )
+    rank, cost = max((c.rank for c in found), default=_NOBODY), sum(c.cost for c in found)
+    return Plan(option, tuple(c.instance for c in found), rank, cost)
 
 
 def cheapest(candidates: Iterable[Candidate], lacking: Demand) -> list[Candidate] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from lmxd.core.dates import NEVER, Date, Start
 from lmxd.core.eviction import evictable, kept
@@ -24,8 +25,7 @@ _ROOMIEST = 16
 """Among so many devices, where most could be had, they are looked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(NamedTuple):
     """What is expected of one instance, whoever wants its bytes.
 
     ``done``: when those are done who have it now. ``going``: seconds from then until its bytes are free. ``claim``:
@@ -120,10 +120,15 @@ class Forecast:
         outlook = self._outlook(instance)
         if outlook.claim is None:
             return outlook.done
+        return max(outlook.done, self._closes_at(outlook.claim, ticket) + outlook.hold)
+
+    def closes_at(self, instance: Instance, ticket: Ticket) -> float:
+        """When it may be closed for ``ticket``, whether or not somebody else is expected to come for it."""
+        return self._closes_at(self._outlook(instance).claim or claim(self._state, instance), ticket)
+
+    def _closes_at(self, claim: Claim, ticket: Ticket) -> float:
         state = self._state
-        load = load_seconds(state, ticket.ask)
-        closes = outlook.claim.lasts(state.now, ticket, load, state.policy.quantum_loads)
-        return max(outlook.done, closes + outlook.hold)
+        return claim.lasts(state.now, ticket, load_seconds(state, ticket.ask), state.policy.quantum_loads)
 
     def _outlook(self, instance: Instance) -> Outlook:
         found = self._outlooks.get(instance.id)

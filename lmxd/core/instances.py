@@ -120,7 +120,7 @@ class Instance:
 
     @property
     def live(self) -> bool:
-        return self.phase in (Phase.STARTING, Phase.READY)
+        return self.phase is Phase.READY or self.phase is Phase.STARTING
 
     @property
     def accepts(self) -> bool:
@@ -129,7 +129,7 @@ class Instance:
 
     @property
     def free_slots(self) -> int:
-        taken = sum(t.ask.slots for t in self.tickets.values()) + sum(x.slots for x in self.leases.values())
+        taken = sum([t.ask.slots for t in self.tickets.values()]) + sum([x.slots for x in self.leases.values()])
         return self.ask.spread - taken
 
     @property

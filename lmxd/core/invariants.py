@@ -100,7 +100,7 @@ def _shares(state: State) -> Iterator[str]:
     for gid, share in state.shares.by_gid.items():
         yield from _share(f"group {gid}", share, [size for owner, size in all_had if gid in owner.gids])
     for user, use in state.shares.by_user.items():
-        had = [size for owner, size in all_had if (owner.uid, owner.user) == user]
+        had = [size for owner, size in all_had if owner.who == user]
         if (use.bytes, use.waiting) != (sum(size or 0 for size in had), had.count(None)):
             yield f"{user} is held to have {use}, but has {had}"
 

@@ -187,12 +187,13 @@ def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instanc
 class Measured:
     """``gone``: the instances whose last bytes came free. ``touched``: the devices of which something is new.
 
-    ``moved``: there is more or less to be had than before.
+    ``moved``: there is more or less to be had than before; ``resized``: or ever.
     """
 
     gone: list[InstanceId]
     touched: set[DeviceId]
     moved: bool
+    resized: bool
 
 
 @dataclass(slots=True)
@@ -205,17 +206,18 @@ class Ledger:
 
     def measure(self, readings: tuple[DeviceReading, ...], begun: float) -> Measured:
         """Take over a reading of all devices."""
-        accounts, touched, freed, moved = self.accounts, set(), [], False
+        accounts, touched, freed, moved, resized = self.accounts, set(), [], False, False
         known = len(accounts)
         for reading in readings:
             device = reading.device
             account = accounts.get(device)
             if account is None:
                 account = accounts[device] = Account(device=device)
-            before = account.free, account.ceiling
+            before = account.free, (account.capacity, account.ceiling)
             if account.measure(reading):
                 touched.add(device)
-                moved = moved or (account.free, account.ceiling) != before
+                moved = moved or account.free != before[0]
+                resized = resized or (account.capacity, account.ceiling) != before[1]
             if account.exited and account.unavailable is None:
                 found = account.collect(reading.taken, begun)
                 freed += found
@@ -225,7 +227,8 @@ class Ledger:
         gone = [i for i in dict.fromkeys(freed) if next(self.of(i), None) is None]
         for instance in gone:
             del self.places[instance]
-        return Measured(gone, touched, moved or bool(freed) or len(accounts) != known)
+        resized = resized or len(accounts) != known
+        return Measured(gone, touched, moved or resized or bool(freed), resized)
 
     def _retire(self, missing: Iterable[DeviceId], touched: set[DeviceId]) -> list[InstanceId]:
         freed: list[InstanceId] = []

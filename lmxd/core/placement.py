@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nsmallest
+from operator import itemgetter
 from typing import Final
 
 from lmxd.core.ledger import Account
 from lmxd.core.state import State
-from lmxd.core.words import Holder, Option, Shortfall
+from lmxd.core.words import Ask, Holder, Option, Shortfall
 
 _NEAREST: Final = 4
 """Of many devices, those that lack least are named."""
@@ -32,37 +34,30 @@ def _left_over(state: State, option: Option) -> int:
     return sum(state.ledger.accounts[device].headroom - need for device, need in option.demand.items())
 
 
-def shortfalls(state: State, options: Iterable[Option]) -> tuple[Shortfall, ...]:
+def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
     """Per device, why no option of the fewest devices fits now: the least lacking first."""
-    found: dict[str, tuple[int, Account, int]] = {}
-    everything = tuple(options)
-    fewest = min((len(o.demand) for o in everything), default=0)
-    for option in everything:
-        if option.spills or len(option.demand) > fewest:
-            continue
+    lacking = {}
+    for option in ask.singles.values() or _of_fewest(ask):
         for device, need in option.demand.items():
             account = state.ledger.accounts.get(device) or Account(device=device)
-            if account.free < need and device not in found:
-                found[device] = (need - account.headroom, account, need)
-    nearest = sorted(found.values(), key=lambda x: x[0])[:_NEAREST]
-    return tuple(_shortfall(state, account, need) for _, account, need in nearest)
+            if account.free < need:
+                lacking[device] = (need - account.headroom, need, account)
+    nearest = nsmallest(_NEAREST, lacking.values(), key=itemgetter(0))
+    return tuple(_shortfall(state, account, need) for _, need, account in nearest)
+
+
+def _of_fewest(ask: Ask) -> list[Option]:
+    fewest = min((len(o.demand) for o in ask.options), default=0)
+    return [o for o in ask.options if len(o.demand) == fewest and not o.spills]
 
 
 def _shortfall(state: State, account: Account, need: int) -> Shortfall:
-    holders = [
-        Holder(
-            name=instance,
-            bytes=r.charge,
-            phase=state.instances[instance].phase.value,
-            leases=len(state.instances[instance].leases),
-            since=state.now - state.instances[instance].started_at,
-        )
-        for instance, r in account.reservations.items()
-    ]
+    now, having = state.now, [(state.instances[name], r.charge) for name, r in account.reservations.items()]
+    holders = [Holder(i.id, size, i.phase.value, len(i.leases), now - i.started_at) for i, size in having]
     if account.foreign:
-        holders.append(Holder(name="foreign", bytes=account.foreign, phase="foreign"))
+        holders.append(Holder("foreign", account.foreign, "foreign"))
     if account.yielded:
-        holders.append(Holder(name="yielded", bytes=account.yielded, phase="kept free"))
+        holders.append(Holder("yielded", account.yielded, "kept free"))
     return Shortfall(
         device=account.device,
         need=need,

@@ -114,8 +114,11 @@ def _rank_anew(state: State) -> None:
     """Who used more by now stands further behind."""
     state.shares.settle(state.now, state.policy)
     if len(state.shares.by_user) > 1 and (moved := state.shares.moved(state.policy)):
-        late = [t for t in state.queue if (t.owner.uid, t.owner.user) in moved]
-        state.queue.rank_anew(lambda ticket: rank(state, ticket), late)
+        state.queue.rank_anew(
+            (ticket, rank(ticket, state.policy, late))
+            for user, late in moved.items()
+            for ticket in state.queue.by(user)
+        )
 
 
 def _turn_away(state: State) -> bool:

@@ -8,9 +8,8 @@ begins when the instance becomes ready; who comes when it is over need not wait 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.state import State
@@ -22,8 +21,7 @@ _SHORTEST: Final = 10.0
 """Seconds that the shortest turn lasts at most: some leases are held for hours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What an instance has to say against making way, whoever waits for its bytes.
 
     ``since``: when its turn began. ``load``: seconds to load it again. ``shortest``: seconds that its turn lasts in any
@@ -54,15 +52,15 @@ def claim(state: State, instance: Instance) -> Claim:
     load = load_seconds(state, instance.ask)
     if instance.vacant:
         return Claim(instance.stays_until, load, 0.0, -inf, -inf)
+    shares, policy, held = state.shares, state.policy, state.expectations.held_for(instance.ask.profile)
     users = [(x.priority, x.owner) for x in instance.leases.values()]
     users += [(t.ask.priority, t.owner) for t in instance.tickets.values()]
-    shares, policy, held = state.shares, state.policy, state.expectations.held_for(instance.ask.profile)
     return Claim(
         since=max(state.now, instance.started_at + load) if instance.phase is Phase.STARTING else instance.turn_at,
         load=load,
         shortest=0.0 if policy.quantum_loads == 0 else min(_SHORTEST, _ANSWERS * held),
-        highest=max(priority for priority, _ in users),
-        ahead=max(priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users),
+        highest=max([priority for priority, _ in users]),
+        ahead=max([priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users]),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, KeysView
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Iterator, KeysView
+from typing import Final, TypeAlias
 
 from lmxd.core.instances import Ticket
-from lmxd.core.words import Group, Kind
+from lmxd.core.words import Group, Kind, User
 
+_FEW: Final = 32
+"""As many as this part of all are few."""
 Entry: TypeAlias = tuple[float, int, Ticket]
 """Rank, number, ticket: the numbers differ, so that tickets are never compared."""
 
@@ -25,6 +27,7 @@ class Queue:
         self._groups: dict[Group, list[Entry]] = {}
         self._kinds: dict[Kind, dict[Group, None]] = {}
         self._fronts: list[Entry] = []
+        self._by_user: dict[User, dict[int, Ticket]] = {}
 
     def __len__(self) -> int:
         return len(self._order)
@@ -60,7 +63,12 @@ class Queue:
         """All who want the same as ``ticket``, in order, as it is now."""
         return (each for _, _, each in self._groups.get(ticket.ask.group, []).copy())
 
+    def by(self, user: User) -> Iterator[Ticket]:
+        """Those who wait for one user, in any order."""
+        return iter(self._by_user.get(user, {}).values())
+
     def add(self, ticket: Ticket) -> None:
+        self._by_user.setdefault(ticket.owner.who, {})[ticket.number] = ticket
         entry = (ticket.rank, ticket.number, ticket)
         insort(self._order, entry)
         group = self._groups.setdefault(ticket.ask.group, [])
@@ -75,6 +83,10 @@ class Queue:
     def remove(self, ticket: Ticket) -> None:
         entry = (ticket.rank, ticket.number, ticket)
         _take_out(self._order, entry)
+        mine = self._by_user[ticket.owner.who]
+        del mine[ticket.number]
+        if not mine:
+            del self._by_user[ticket.owner.who]
         group = self._groups[ticket.ask.group]
         was_front = group[0][2] is ticket
         _take_out(group, entry)
@@ -93,22 +105,36 @@ class Queue:
         """From 1."""
         return bisect_left(self._order, (ticket.rank, ticket.number)) + 1
 
-    def rank_anew(self, rank: Callable[[Ticket], float], tickets: Iterable[Ticket]) -> None:
-        """Put ``tickets`` where they stand by now."""
-        groups = set()
-        for ticket in tickets:
-            ticket.rank = rank(ticket)
-            groups.add(ticket.ask.group)
-        if not groups:
+    def rank_anew(self, ranks: Iterable[tuple[Ticket, float]]) -> None:
+        """Put tickets where they stand by now: one by one if they are few, else all at once."""
+        anew = list(ranks)
+        if len(anew) * _FEW < len(self._order):
+            for ticket, at in anew:
+                self.remove(ticket)
+                ticket.rank = at
+                self.add(ticket)
             return
-        self._order = sorted([(t.rank, t.number, t) for _, _, t in self._order])
-        for name in groups:
-            self._groups[name] = sorted([(t.rank, t.number, t) for _, _, t in self._groups[name]])
-        self._fronts = sorted([group[0] for group in self._groups.values()])
+        moved: list[Entry] = []
+        for ticket, ticket.rank in anew:
+            moved.append((ticket.rank, ticket.number, ticket))
+        self._order = _moved(self._order, moved)
+        groups: dict[Group, list[Entry]] = {}
+        for entry in moved:
+            groups.setdefault(entry[2].ask.group, []).append(entry)
+        fronts = {self._groups[name][0][1] for name in groups}
+        for name, entries in groups.items():
+            self._groups[name] = _moved(self._groups[name], entries)
+        self._fronts = _moved(self._fronts, [self._groups[name][0] for name in groups], fronts)
 
     def some(self, start: int, count: int) -> list[Ticket]:
         """Those at so many positions from ``start`` on, counted from 0."""
         return [ticket for _, _, ticket in self._order[start : start + count]]
+
+
+def _moved(entries: list[Entry], moved: list[Entry], left: Collection[int] | None = None) -> list[Entry]:
+    """``entries`` in order, with ``moved`` instead of those of the same numbers, or of the numbers ``left``."""
+    numbers = {number for _, number, _ in moved} if left is None else left
+    return sorted([entry for entry in entries if entry[1] not in numbers] + moved)
 
 
 def _take_out(entries: list[Entry], entry: Entry) -> None:

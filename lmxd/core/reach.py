@@ -5,14 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lmxd.core.instances import Instance
 from lmxd.core.ledger import Account
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """Of one device: ``free`` at once; ``sure`` with what is coming free anyway; ``most`` with what idle ones have.
 
     ``movable``: those instances.
@@ -94,6 +94,10 @@ class Reach:
     def roomiest(self, most: int) -> list[DeviceId]:
         """So many devices of which most could be had."""
         return [device for _, device in reversed(self._by_most[-most:])]
+
+    def extent(self, device: DeviceId) -> Extent | None:
+        """A new one whenever something changed; None where nothing is to be had."""
+        return self._extents.get(device)
 
     def sure(self, device: DeviceId) -> int:
         extent = self._extents.get(device)

@@ -14,6 +14,7 @@ from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Yielded
 from lmxd.core.refusals import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED
 from lmxd.core.restored import restored
+from lmxd.core.rules import Policy
 from lmxd.core.state import Failed, State
 from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal
 
@@ -140,7 +141,7 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         key=event.key,
     )
-    ticket.rank = rank(state, ticket)
+    ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     if not ticket.patient:
         state.impatient[ticket.id] = ticket
     elif event.wait is not None:
@@ -151,11 +152,13 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
     state.arrived = ticket
 
 
-def rank(state: State, ticket: Ticket) -> float:
-    """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others."""
-    earlier = ticket.ask.priority * state.policy.aging
+def rank(ticket: Ticket, policy: Policy, late: float) -> float:
+    """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others.
+
+    ``late``: the seconds of the latter.
+    """
     since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
-    return since - earlier + state.shares.lateness(ticket.owner, state.policy)
+    return since - ticket.ask.priority * policy.aging + late
 
 
 def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
@@ -200,7 +203,7 @@ def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
         state.forget(freed)
         state.outbox.append(ForgetInstance(instance=freed))
     state.reach.touch(measured.touched)
-    state.stirred = state.doubtful = measured.moved
+    state.stirred, state.doubtful = measured.moved, measured.resized
 
 
 def _yields_changed(state: State, event: e.YieldRequested | e.YieldEnded) -> None:

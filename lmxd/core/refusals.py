@@ -60,7 +60,7 @@ def _short(state: State, ticket: Ticket, code: str, message: str, remedy: str = 
         code=code,
         message=message,
         remedy=remedy,
-        shortfalls=shortfalls(state, ticket.ask.options),
+        shortfalls=shortfalls(state, ticket.ask),
         turns=_turns(state, ticket),
     )
 
@@ -70,7 +70,7 @@ def never_fits(state: State, ticket: Ticket) -> Refusal:
         code="never_fits",
         message="the request exceeds what the device could ever give it",
         remedy="ask for a smaller context, a smaller model or cache type, or raise max_memory_gb",
-        shortfalls=shortfalls(state, ticket.ask.options),
+        shortfalls=shortfalls(state, ticket.ask),
     )
 
 
@@ -95,7 +95,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
             code="deadline",
             message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
             remedy="allow a later deadline, or ask for less",
-            shortfalls=() if ticket.instance else shortfalls(state, ticket.ask.options),
+            shortfalls=() if ticket.instance else shortfalls(state, ticket.ask),
             turns=() if ticket.instance else _turns(state, ticket),
         )
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
@@ -103,7 +103,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
         code="deadline",
         message=f"the lease cannot be granted within {left:.1f} s: {could}",
         remedy="allow a later deadline, or ask for less",
-        shortfalls=shortfalls(state, ticket.ask.options),
+        shortfalls=shortfalls(state, ticket.ask),
         turns=_turns(state, ticket),
         retry_in=eta,
     )

@@ -6,11 +6,10 @@ instance ends as soon as nothing is being generated, or at once if the configura
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, TypeAlias
 
 from lmxd.core.decisions import AskToYield
-from lmxd.core.eviction import Candidate, best_plan, candidate, cheapest, evictable
+from lmxd.core.eviction import Candidate, Planner, candidate, cheapest, evictable
 from lmxd.core.instances import Asked, Instance, Ticket
 from lmxd.core.ledger import Account
 from lmxd.core.reach import Reach
@@ -86,7 +85,7 @@ def _held(state: State, instance: Instance) -> Candidate:
     """Whom to ask: the lowest class, and those that were asked already rather than others."""
     priorities = [x.priority for x in instance.leases.values()] + [t.ask.priority for t in instance.tickets.values()]
     found = candidate(state, instance, rank=max(priorities, default=0))
-    return found if instance.yielding is None else replace(found, cost=0.0)
+    return found if instance.yielding is None else found._replace(cost=0.0)
 
 
 def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
@@ -96,7 +95,7 @@ def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
     reach = Reach()
     reach.touch(state.ledger.accounts)
     reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i) or _is_lower(i, head))
-    if plan := best_plan(state, reach, reach.options(head.ask)):
+    if plan := Planner().best(state, reach, reach.options(head.ask)):
         why = f"{head.id} ({head.ask.profile}) has a higher priority"
         wanted |= {i.id: (Cause.PREEMPTED, why) for i in plan.leaving if not i.vacant}
 

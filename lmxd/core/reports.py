@@ -64,7 +64,7 @@ def _tell(state: State, position: int, each: Dated) -> None:
             position=position,
             eta=each.eta,
             waits_for=waits_for,
-            shortfalls=shortfalls(state, ticket.ask.options),
+            shortfalls=shortfalls(state, ticket.ask),
             turns=turns(state, ticket, date),
         )
     )
@@ -97,4 +97,4 @@ def blockers(state: State, ticket: Ticket, date: Date) -> tuple[str, ...]:
         return (quota,)
     if date.awaits:
         return date.awaits
-    return tuple(dict.fromkeys(h.name for s in shortfalls(state, ticket.ask.options) for h in s.holders))
+    return tuple(dict.fromkeys(h.name for s in shortfalls(state, ticket.ask) for h in s.holders))

@@ -8,6 +8,7 @@ is the head: it has a date, when enough is expected to be free for it. Those beh
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -15,7 +16,7 @@ from typing import Final
 
 from lmxd.core import refusals
 from lmxd.core.dates import Date
-from lmxd.core.eviction import Plan, best_plan, evictable
+from lmxd.core.eviction import Plan, Planner, evictable
 from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.placement import widest
@@ -45,6 +46,7 @@ class Pass:
         """The first that waits for bytes."""
         self.last = last_look(state)
         """The look before this one."""
+        self.planner: Planner = Planner() if self.last is None else self.last.planner
         if self.last is not None:
             self.last.last = None
         self.reach = state.reach
@@ -68,13 +70,6 @@ class Pass:
     def swaps_for_others(self) -> bool:
         """Whether instances may be told to make way for others than the head: once a second, and for few."""
         return self.state.ticking and self.swappers > 0
-
-    def passes_over(self, front: Ticket) -> bool:
-        """Whether nothing can be done for one behind the head: there is neither a slot nor the bytes."""
-        if front.ask.kind in self.state.open or not self.is_hopeless(front.ask):
-            return False
-        front.progressing = False
-        return True
 
     def is_hopeless(self, ask: Ask) -> bool:
         """Whether no device could have the bytes, or somebody who wanted no more could not have them of any."""
@@ -117,18 +112,33 @@ def serve(state: State) -> Ticket | None:
     open_again(state)
     share(state, state.open.keys() & state.queue.kinds)
     this = state.look = Pass(state)
-    looked = 0
-    for front in state.queue.fronts():
-        if looked >= LOOKAHEAD:
-            break
+    fronts = state.queue.fronts()
+    for front in fronts:
+        serve_group(this, front)
         if this.head is not None:
-            looked += 1
-            if not state.doubtful and not this.swaps_for_others and this.passes_over(front):
-                continue
+            break
+    for front in _within_reach(this, islice(fronts, LOOKAHEAD)):
         serve_group(this, front)
     state.head = this.head
     share(state, settle(state, this.swaps, this.head))
     return this.head
+
+
+def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
+    """Those behind the head for whom something might be done: most want neither a slot nor bytes that could be had."""
+    state = this.state
+    largest, open = this.reach.largest, state.open
+    for front in behind:
+        ask = front.ask
+        if (
+            (ask.need > largest or this.is_hopeless(ask))
+            and ask.kind not in open
+            and not (state.doubtful or this.swaps_for_others)
+        ):
+            front.progressing = False
+            continue
+        yield front
+        largest = this.reach.largest
 
 
 def serve_group(this: Pass, front: Ticket) -> None:
@@ -225,7 +235,7 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
     if not options:
         return
     this.plans -= 1
-    if plan := best_plan(this.state, this.reach, options):
+    if plan := this.planner.best(this.state, this.reach, options):
         ticket.progressing = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         make_room(this.state, plan.leaving, Cause.EVICTED, why)

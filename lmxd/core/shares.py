@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import log
-from typing import Final, TypeAlias
+from typing import Final
 
 from lmxd.core.rules import Policy, Quota
-from lmxd.core.words import Owner
+from lmxd.core.words import Owner, User
 
 _LN2: Final = log(2)
 _WORTH_RANKING: Final = 0.5
 """Seconds by which a user must be later, or less late, for who waits to be ranked anew."""
-User: TypeAlias = tuple[int, str]
-"""A uid, and whom it asks for."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,7 +66,7 @@ class Shares:
             yield self.by_gid.setdefault(gid, Share())
 
     def _use_of(self, owner: Owner, now: float) -> Use:
-        return self.by_user.setdefault((owner.uid, owner.user), Use(at=now))
+        return self.by_user.setdefault(owner.who, Use(at=now))
 
     def take(self, owner: Owner, size: int, now: float, policy: Policy) -> None:
         for share in self._all_of(owner):
@@ -101,7 +99,7 @@ class Shares:
 
     def lateness(self, owner: Owner, policy: Policy) -> float:
         """Seconds by which ``owner`` stands behind one who used nothing: its part of all use, by its weight."""
-        return self._lateness((owner.uid, owner.user), policy)
+        return self._lateness(owner.who, policy)
 
     def _lateness(self, user: User, policy: Policy) -> float:
         had = self.by_user.get(user)
@@ -109,11 +107,11 @@ class Shares:
             return 0.0
         return policy.fairness * min(1.0, had.use / policy.quota(user[0]).weight / self.total)
 
-    def moved(self, policy: Policy) -> set[User]:
-        """The users who are later, or less late, than they were last ranked by; taken to be done."""
+    def moved(self, policy: Policy) -> dict[User, float]:
+        """Of the users who are later, or less late, than they were last ranked by: how late; taken to be done."""
         found = {user: self._lateness(user, policy) for user in self.by_user}
-        moved = {user for user, late in found.items() if abs(late - self.ranked.get(user, 0.0)) >= _WORTH_RANKING}
-        self.ranked = {user: found[user] if user in moved else self.ranked.get(user, 0.0) for user in found}
+        moved = {user: late for user, late in found.items() if abs(late - self.ranked.get(user, 0.0)) >= _WORTH_RANKING}
+        self.ranked = {user: moved.get(user, self.ranked.get(user, 0.0)) for user in found}
         return moved
 
     def bounds(self, owner: Owner, policy: Policy) -> Iterator[tuple[str, Share, Quota]]:

@@ -35,16 +35,17 @@ def _note_thrash(state: State, ask: Ask) -> None:
 def attach(state: State, ticket: Ticket, instance: Instance, why: str) -> None:
     """Give a ticket to an instance: at once if it is ready, else when it is."""
     ticket.why = why
-    state.attach(ticket, instance)
     if instance.phase is Phase.READY:
         grant(state, instance, ticket)
         return
+    state.attach(ticket, instance)
     eta = starting(state, ticket)
     state.outbox.append(ReportProgress(ticket=ticket.id, owner=ticket.owner, position=0, eta=eta, instance=instance.id))
 
 
 def grant(state: State, instance: Instance, ticket: Ticket) -> None:
     state.drop_ticket(ticket)
+    ticket.instance = instance.id
     lease = Lease(
         id=ticket.lease,
         instance=instance.id,

@@ -50,7 +50,7 @@ class State:
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
     keys: dict[tuple[int, str], Lease] = field(default_factory=dict)
     """Those by uid and the key that their client gave the request."""
-    priorities: Counter[int] = field(default_factory=Counter)
+    priorities: dict[int, int] = field(default_factory=dict)
     """How many leases are of each class."""
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     """All that are not answered, whether they wait or start."""
@@ -177,7 +177,7 @@ class State:
         self.leases[lease.id] = lease
         if lease.key is not None:
             self.keys[lease.owner.uid, lease.key] = lease
-        self.priorities[lease.priority] += 1
+        self.priorities[lease.priority] = self.priorities.get(lease.priority, 0) + 1
         instance = self.instances[lease.instance]
         instance.leases[lease.id] = lease
         self._note_room(instance)
@@ -196,7 +196,9 @@ class State:
         del self.leases[lease.id]
         if lease.key is not None:
             self.keys.pop((lease.owner.uid, lease.key), None)
-        self.priorities -= Counter((lease.priority,))
+        self.priorities[lease.priority] -= 1
+        if not self.priorities[lease.priority]:
+            del self.priorities[lease.priority]
         instance = self.instances[lease.instance]
         del instance.leases[lease.id]
         self._note_room(instance)
@@ -228,12 +230,16 @@ class State:
     def _note_room(self, instance: Instance) -> None:
         """Whoever comes to it or leaves it: keep ``vacant``, ``open`` and ``reach`` true."""
         self.reach.touch(instance.demand)
-        _put(self.vacant, instance, instance.live and instance.vacant)
-        _put(self.released, instance, instance.live and instance.vacant and instance.ask.external)
-        kin = self.open.setdefault(instance.ask.kind, {})
-        _put(kin, instance, instance.accepts and not instance.ask.external and instance.free_slots > 0)
+        unused = instance.vacant and instance.live
+        _put(self.vacant, instance, unused)
+        if instance.ask.external:
+            _put(self.released, instance, unused)
+            return
+        kind = instance.ask.kind
+        kin = self.open.setdefault(kind, {})
+        _put(kin, instance, instance.free_slots > 0 and instance.accepts)
         if not kin:
-            del self.open[instance.ask.kind]
+            del self.open[kind]
 
     def forget(self, instance: InstanceId) -> None:
         """Nothing of it is left."""

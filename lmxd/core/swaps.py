@@ -14,7 +14,7 @@ from lmxd.core.decisions import ReportSwap
 from lmxd.core.eviction import evictable, reload_cost
 from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
-from lmxd.core.quantum import closes_at, price
+from lmxd.core.quantum import price
 from lmxd.core.reach import Reach
 from lmxd.core.record import rank
 from lmxd.core.room import check, make_room
@@ -46,7 +46,7 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
             ticket=ticket.id,
             profile=ticket.ask.profile,
             closes_at=max(
-                closes_at(state, i, ticket),
+                forecast.closes_at(i, ticket),
                 # for the last itself, what is in flight on it would put that off again and again
                 free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.idled else 0.0,
             ),
@@ -134,8 +134,8 @@ def _line_up_again(state: State, kind: Kind) -> None:
     waiting = list(state.queue.of(kind))
     for ticket in waiting:
         ticket.queued_at = state.now
-    if waiting:
-        state.queue.rank_anew(lambda ticket: rank(state, ticket), waiting)
+    shares, policy = state.shares, state.policy
+    state.queue.rank_anew((t, rank(t, policy, shares.lateness(t.owner, policy))) for t in waiting)
 
 
 def _evict_the_unused(state: State) -> None:

@@ -15,6 +15,8 @@ ConnectionId: TypeAlias = int
 Kind: TypeAlias = tuple[str, str]
 """Profile and variant: what instances must have in common to be interchangeable, but for their size."""
 Group: TypeAlias = tuple[object, ...]
+User: TypeAlias = tuple[int, str]
+"""A uid, and whom it asks for."""
 Demand: TypeAlias = Mapping[DeviceId, int]
 """Bytes that one way of placing an instance takes, per device."""
 
@@ -65,6 +67,11 @@ class Owner:
     connection: ConnectionId
     gids: tuple[int, ...] = ()
     user: str = ""
+
+    @property
+    def who(self) -> User:
+        """One of those between whom use is shared fairly."""
+        return self.uid, self.user
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +128,7 @@ class Ask:
     """The bytes of an instance that its holder accounts for: by slots, or all if it keeps the others out."""
     spills: bool = field(init=False)
     """Whether a part of it may run in RAM."""
+    kind: Kind = field(init=False, repr=False)
     group: Group = field(init=False, repr=False)
     """The same for asks that say the same: whatever serves one of them would serve the other."""
 
@@ -134,6 +142,7 @@ class Ask:
             ("size", size),
             ("portion", size * self.slots // self.spread if self.share else size),
             ("spills", any(o.spills for o in self.options)),
+            ("kind", (self.profile, self.variant)),
         ):
             object.__setattr__(self, name, value)  # frozen, and asked for far more often than made
         object.__setattr__(self, "group", self._group())
@@ -144,10 +153,6 @@ class Ask:
         where = tuple(device for o in self.options for device in o.demand) if few else len(self.options)
         size = (self.context, self.slots, self.spread, self.need, self.size, where)
         return (self.profile, self.variant, size, self.share, self.external, self.max_instances, self.priority)
-
-    @property
-    def kind(self) -> Kind:
-        return self.profile, self.variant
 
     @property
     def launch(self) -> tuple[str, str, int]:
@@ -194,8 +199,7 @@ class Failure:
     log: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Somebody who has bytes on a device, for so many seconds: an instance, or ``foreign`` for processes not ours."""
 
     name: str
@@ -205,8 +209,7 @@ class Holder:
     since: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shortfall:
+class Shortfall(NamedTuple):
     """Why a demand does not fit on a device now: ``need`` against ``have``, and who has the rest.
 
     ``ceiling`` is the most that there could ever be for us of the device's ``capacity``.

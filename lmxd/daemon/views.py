@@ -153,7 +153,7 @@ def _ticket(daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | N
         eta=eta,
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
-        shortfalls=shortfalls(placement.shortfalls(state, t.ask.options)) if wants_bytes else [],
+        shortfalls=shortfalls(placement.shortfalls(state, t.ask)) if wants_bytes else [],
         turns=turns(forecast.turns(state, t, date)),
     )
 
