@@ -1,7 +1,7 @@
 """Managers of many models side by side: the same llama-server, models, clients and requests, in one run.
 
 bench/arena.py [--host] [--peers DIR] [--managers lmxd,large-model-proxy,llama-swap,router,naive]
-    [--traces burst,alone,rivals,agents,alternate,crowd] [--foreign GIB] [--rounds N] [--seed N] [--json FILE]
+    [--traces burst,alone,rivals,agents,alternate,crowd] [--foreign GIB,...] [--rounds N] [--seed N] [--json FILE]
 
   burst      40 requests at once, for any of the models
   alone      two clients who never stop asking for one model
@@ -24,6 +24,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -119,21 +120,27 @@ def warm(found: Sequence[Model]) -> None:
 
 def main() -> None:
     given = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # with all that was started
     with tempfile.TemporaryDirectory(dir=given.place) as name:
         arena = prepared(Path(name), given)
         names = chosen(given.managers.split(","), given.peers)
         report = Report(arena.memory.name, arena.limit, arena.rivals, arena.loads, given.seconds)
         report.begin(arena.several)
         for trace in given.traces.split(","):
-            for gib in sorted({0.0, given.foreign}) if trace == "rivals" else (0.0,):
+            for gib in given.foreign if trace == "rivals" else (0.0,):
                 with foreign(gib):
                     for number in range(given.rounds):
                         first = number % len(names)
                         for manager in names[first:] + names[:first]:
                             report.add(arena.run(trace, manager, gib, given.seed + number))
+                            keep(report, given.json)
                 report.show(trace, gib)
-    if given.json is not None:
-        given.json.write_text(json.dumps([dataclasses.asdict(run) for run in report.runs], indent=1))
+
+
+def keep(report: Report, path: Path | None) -> None:
+    """After each run, for whoever ends the rest."""
+    if path is not None:
+        path.write_text(json.dumps([dataclasses.asdict(run) for run in report.runs], indent=1))
 
 
 def prepared(place: Path, given: argparse.Namespace) -> Arena:
@@ -160,6 +167,10 @@ def prepared(place: Path, given: argparse.Namespace) -> Arena:
     return arena
 
 
+def sizes(words: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in words.split(","))
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", action="store_true", help="in RAM")
@@ -170,7 +181,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rivals", help="HOT,COLD of the other traces, in the same form")
     parser.add_argument("--limit", type=float, help="GiB that managers may use, as they are told")
     parser.add_argument(
-        "--foreign", type=float, default=0.0, help="GiB that another process holds, in rivals once more"
+        "--foreign", type=sizes, default=(0.0,), help="GiB,... that another process holds: rivals are run with each"
     )
     parser.add_argument("--seconds", type=float, default=45.0, help="for which clients go on asking")
     parser.add_argument("--requests", type=int, default=40, help="of a burst")
@@ -185,7 +196,7 @@ def arguments() -> argparse.Namespace:
     unknown |= {name.partition(":")[0] for name in given.managers.split(",")} - set(MANAGERS)
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    if given.host and given.foreign:
+    if given.host and any(given.foreign):
         parser.error("--foreign is about a card")
     return given
 

@@ -106,9 +106,11 @@ class Watch(threading.Thread):
 
 
 def settle(memory: Memory, least: int) -> None:
-    """Wait until what ended is gone: to ``least`` bytes and a little more, for 20 s at most."""
+    """Wait until what ended is gone: to ``least`` bytes and a little more. What stays for 20 s spoils the figures."""
     deadline = time.monotonic() + 20
-    while memory.used() > least + GIB and time.monotonic() < deadline:
+    while (used := memory.used()) > least + GIB:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{memory.name}: {(used - least) / GIB:.1f} GiB are somebody else's: end that first")
         time.sleep(0.1)
 
 

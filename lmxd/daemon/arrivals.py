@@ -29,9 +29,16 @@ class Arrivals:
         return [Gone(ArrivalRow, id) for id in missing if id not in self._waiting]
 
     def came_first(self, uid: int, key: str) -> float | None:
-        """When the request that this one repeats was made of an earlier daemon, if it was waiting there."""
-        row = self._missing.get(_name(uid, key))
-        return None if row is None else row.asked_at
+        """When the request that this one repeats was made, if it waits, or was waiting at an earlier daemon."""
+        name = _name(uid, key)
+        if name in self._waiting:
+            return self._waiting[name][1].asked_at
+        return self._missing[name].asked_at if name in self._missing else None
+
+    def waiting(self, uid: int, key: str) -> TicketId | None:
+        """The request that this one repeats, if it waits."""
+        found = self._waiting.get(_name(uid, key))
+        return None if found is None else found[0]
 
     def changes(self, state: State, event: Event, decisions: Sequence[Decision]) -> list[Change]:
         """Rows for who waits since an event, and for who does no more."""

@@ -50,12 +50,13 @@ class Asks:
         ``most``: for so many of those in front.
         """
         daemon = self._daemon
-        for ticket in [t.id for t in daemon.admission.state.queue][:most]:
-            waiting = daemon.answers.waiting[ticket]
+        queue = daemon.admission.state.queue
+        for ticket in queue.some(0, len(queue) if most is None else most):
+            waiting = daemon.answers.waiting[ticket.id]
             if waiting.size is None:
                 continue  # a hold stays what it is
             try:
                 ask = daemon.ask(waiting.ask.profile, waiting.size)
             except LmxdError:
                 continue  # its start will fail and say why
-            daemon.handle(e.AskChanged(at=time.monotonic(), ticket=ticket, ask=ask))
+            daemon.handle(e.AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

@@ -123,6 +123,7 @@ class Requests:
         ttl = (terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None
         answer = asyncio.get_running_loop().create_future()
         waiting = Waiting(connection=connection, request=id, size=size, ask=ask, answer=answer)
+        before = None if key is None else self._daemon.arrivals.waiting(peer.uid, key)
         self._answers.waiting[ticket] = waiting
         self._daemon.handle(
             e.LeaseRequested(
@@ -139,6 +140,8 @@ class Requests:
                 asked_at=None if key is None else self._daemon.arrivals.came_first(peer.uid, key),
             )
         )
+        if before is not None:  # its client asks once more: one lease is meant, and this is who waits for it now
+            self._daemon.handle(e.TicketCancelled(at=time.monotonic(), ticket=before))
         hit("request_recorded")
         try:
             with connection.queued():

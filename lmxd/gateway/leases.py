@@ -40,10 +40,10 @@ class Leases:
         self._renewed: dict[str, float] = {}
         """When each was granted, or last renewed."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Leases:
         await self.client.__aenter__()
-        self._in_background(self._keep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -63,6 +63,8 @@ class Leases:
             user=wish.user,
             on_progress=lambda progress: told(Standing.of(progress)),
         )
+        if self._keeper is None or self._keeper.done():
+            self._keeper = self._in_background(self._keep())
         self._renewed[lease.lease] = time.monotonic()
         try:
             yield lease
@@ -71,9 +73,11 @@ class Leases:
             self._in_background(lease.release())
 
     async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK)
+        """As long as there are any: a gateway that nobody uses sleeps."""
+        await asyncio.sleep(_LOOK)
+        while self._renewed:
             self.renew(time.monotonic())
+            await asyncio.sleep(_LOOK)
 
     def renew(self, now: float) -> None:
         """Those that were not for a while."""
@@ -81,10 +85,11 @@ class Leases:
             self._renewed[lease] = now
             self._in_background(self.client.renew(lease))
 
-    def _in_background(self, call: Coroutine[Any, Any, object]) -> None:
+    def _in_background(self, call: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(_quietly(call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _quietly(call: Coroutine[Any, Any, object]) -> None:

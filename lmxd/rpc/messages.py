@@ -62,7 +62,7 @@ class Terms(Params):
         min_length=1,
         max_length=64,
         description="a repeated request of the same user and key gets the lease that the first was granted, "
-        "or, when lmxd was started again meanwhile, the place in the queue that it had",
+        "or the place in the queue that it has, or had at an lmxd that was started again meanwhile",
     )
 
 

@@ -57,32 +57,20 @@ async def test_who_waits_no_more_is_not_written_down(tmp_path: Path) -> None:
             await h.until(lambda: arrivals(h) == {})
 
 
-async def test_a_key_stands_for_a_place_once(tmp_path: Path) -> None:
-    """Else one that waits for ever would open every door."""
+async def test_a_key_stands_for_one_place_and_one_lease(tmp_path: Path) -> None:
+    """Who asks once more while it waits has the place of before; what it asked first is answered."""
     async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
-        await holder.request("a")
+        lease = await holder.request("a")
         h.daemon.arrivals.restore([ArrivalRow(id=f"{os.getuid()} k", asked_at=1.0), ArrivalRow(id="7 k", asked_at=2.0)])
-        asks = [asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="k")) for _ in range(2)]
-        await h.until(lambda: len(h.state.queue) == 2)
-        first, second = h.state.queue
-        assert first.asked_at == 1.0
-        assert second.asked_at > 1.0
-        h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=first.id))
-        await h.until(lambda: arrivals(h) == {"k": second.asked_at})
-        h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=second.id))
-        await h.until(lambda: arrivals(h) == {})
-        assert [type(x) for x in await asyncio.gather(*asks, return_exceptions=True)] == [LmxdError] * 2
-
-
-async def test_one_that_is_asked_again_while_it_waits_keeps_the_place_of_the_newer(tmp_path: Path) -> None:
-    async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
-        await holder.request("a")
-        asks = [asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="k")) for _ in range(2)]
-        await h.until(lambda: len(h.state.queue) == 2)
-        for ticket in reversed(list(h.state.queue)):
-            h.daemon.handle(e.TicketCancelled(at=h.state.now, ticket=ticket.id))
-        assert [type(x) for x in await asyncio.gather(*asks, return_exceptions=True)] == [LmxdError] * 2
-        assert arrivals(h) == {}
+        asks = [asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="k")) for _ in range(3)]
+        await h.until(lambda: sum(ask.done() for ask in asks) == 2)
+        [ticket] = h.state.queue
+        assert ticket.asked_at == 1.0
+        await lease.release()
+        answers = await asyncio.gather(*asks, return_exceptions=True)
+        assert [x.code for x in answers if isinstance(x, LmxdError)] == ["cancelled"] * 2
+        assert [x.model for x in answers if isinstance(x, m.Granted)] == ["b"]
+        assert len(h.state.leases) == 1
 
 
 async def test_who_does_not_come_back_is_forgotten(tmp_path: Path) -> None:
