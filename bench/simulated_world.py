@@ -140,7 +140,7 @@ class World:
 
     def handle(self, event: e.Event) -> None:
         begun = time.thread_time_ns()
-        decisions = self.admission.handle(event)
+        decisions = self.admission.handle(event).decisions
         took = time.thread_time_ns() - begun
         if isinstance(event, e.LeaseRequested):
             self.result.requests.append(took)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,35 @@ def test_no_function_outgrows_a_screen() -> None:
         and (lines := (node.end_lineno or 0) - node.body[0].lineno + 1) > 45
     }
     assert not long
+
+
+_CHANGES = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "setdefault", "update"}
+_OF_THE_CORE = re.compile(r"(^|\.)_?state\.\w")
+
+
+def writes(path: Path) -> list[str]:
+    """Where a module assigns to something of a ``state``, or has it changed in place."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign | ast.Delete):
+            targets = node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
+            targets = [node.func.value]
+        found += [words for target in targets if _OF_THE_CORE.search(words := ast.unparse(target))]
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) != "core"], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_outside_the_core_changes_its_state(path: Path) -> None:
+    assert writes(path) == []
+
+
+def test_writes_are_found(tmp_path: Path) -> None:
+    source = tmp_path / "source.py"
+    source.write_text(
+        "state.touched.clear()\nself.admission.state.head = 1\ndel state.a[1]\nplace = where.state / 'a'\n"
+    )
+    assert sorted(writes(source)) == ["self.admission.state.head", "state.a[1]", "state.touched"]

@@ -10,7 +10,7 @@ a charge is max(promised, measured).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken
 
@@ -72,6 +72,18 @@ class Account:
     free: int = -1
     reading: DeviceReading | None = None
     """The last one, if nothing happened here since it was taken over."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the sums are those of what they are sums of."""
+        anew = replace(self)
+        anew.balance()
+        return anew._sums == self._sums
+
+    @property
+    def _sums(self) -> tuple[int, ...]:
+        charged = self.charged, self.reclaiming, self.exited
+        return *charged, self.ceiling, self.foreign, self.yielded, self.headroom, self.free
 
     def balance(self) -> None:
         """Bring the sums up to date."""

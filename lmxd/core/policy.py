@@ -13,7 +13,8 @@ from lmxd.core import refusals
 from lmxd.core.eviction import kept
 from lmxd.core.instances import Ticket
 from lmxd.core.quantum import load_seconds
-from lmxd.core.record import end_lease, end_yield, rank, refuse, stop
+from lmxd.core.queue import rank
+from lmxd.core.record import end_lease, end_yield, refuse, stop
 from lmxd.core.relief import relieve
 from lmxd.core.reports import PERIOD, eta, report, report_newcomer
 from lmxd.core.room import make_room

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, KeysView
 from typing import Final, TypeAlias
 
 from lmxd.core.instances import Ticket
+from lmxd.core.rules import Policy
 from lmxd.core.words import Group, Kind, User
 
 _FEW: Final = 32
@@ -126,9 +127,27 @@ class Queue:
             self._groups[name] = _moved(self._groups[name], entries)
         self._fronts = _moved(self._fronts, [self._groups[name][0] for name in groups], fronts)
 
+    def broken(self) -> Iterator[str]:
+        """What is not in order, or not as it would be if all who wait were put in anew."""
+        anew = Queue()
+        for _, _, ticket in self._order:
+            anew.add(ticket)
+        for name in ("_order", "_groups", "_kinds", "_fronts", "_by_user"):
+            if getattr(self, name) != getattr(anew, name):
+                yield f"the queue's {name.strip('_')} are not those of the tickets in it"
+
     def some(self, start: int, count: int) -> list[Ticket]:
         """Those at so many positions from ``start`` on, counted from 0."""
         return [ticket for _, _, ticket in self._order[start : start + count]]
+
+
+def rank(ticket: Ticket, policy: Policy, late: float) -> float:
+    """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others.
+
+    ``late``: the seconds of the latter.
+    """
+    since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
+    return since - ticket.ask.priority * policy.aging + late
 
 
 def _moved(entries: list[Entry], moved: list[Entry], left: Collection[int] | None = None) -> list[Entry]:

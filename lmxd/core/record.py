@@ -12,9 +12,9 @@ from lmxd.core import events as e
 from lmxd.core.decisions import EndLease, ForgetInstance, RefuseLease, StopInstance
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.ledger import Yielded
+from lmxd.core.queue import rank
 from lmxd.core.refusals import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED
 from lmxd.core.restored import restored
-from lmxd.core.rules import Policy
 from lmxd.core.state import Failed, State
 from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal
 
@@ -95,7 +95,7 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
         instance.stays_until = state.now + (0.0 if instance.closed else patience)
         instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
-    state.touched_instances.add(instance.id)
+    state.touched.instances.add(instance.id)
     state.outbox.append(
         EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
     )
@@ -152,15 +152,6 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
     state.arrived = ticket
 
 
-def rank(ticket: Ticket, policy: Policy, late: float) -> float:
-    """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others.
-
-    ``late``: the seconds of the latter.
-    """
-    since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
-    return since - ticket.ask.priority * policy.aging + late
-
-
 def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
     lease = state.lease(event.lease)
     if lease is None:
@@ -173,25 +164,25 @@ def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
     elif event.connection is not None:
         lease.owner = replace(lease.owner, connection=event.connection)
         state.expire(lease, None)
-    state.touched_leases.add(lease.id)
-    state.touched_instances.add(instance.id)
+    state.touched.leases.add(lease.id)
+    state.touched.instances.add(instance.id)
 
 
 def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
     ticket = state.ticket(event.ticket)
     if ticket is None:
         return
-    is_head = ticket is state.queue.head or ticket is state.head
-    state.stirred = is_head or ticket.progressing or ticket.instance is not None or bool(state.swapping)
+    matters = ticket in (state.queue.head, state.head) or ticket.progressing or ticket.instance is not None
+    state.stirred = matters or bool(state.swapping)
     refuse(state, ticket, CANCELLED)
 
 
 def _client_left(state: State, event: e.ClientLeft) -> None:
     for ticket in [t for t in state.tickets.values() if t.owner.connection == event.connection]:
         refuse(state, ticket, CLIENT_LEFT)
-    for lease in [x for x in state.leases.values() if x.owner.connection == event.connection]:
-        if lease.hold is Hold.CONNECTION:
-            end_lease(state, lease, "connection_closed")
+    held = [x for x in state.leases.values() if x.hold is Hold.CONNECTION]
+    for lease in [x for x in held if x.owner.connection == event.connection]:
+        end_lease(state, lease, "connection_closed")
 
 
 def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
@@ -228,7 +219,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = instance.used_at = state.now
     instance.turn_at = state.now
-    state.touched_instances.add(instance.id)
+    state.touched.instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:
         loading = state.now - instance.started_at if event.loading is None else event.loading
@@ -274,7 +265,7 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     state.reach.touch(instance.demand)
     if event.busy or event.worked:
         instance.active_at = instance.used_at = state.now
-        state.touched_instances.add(instance.id)
+        state.touched.instances.add(instance.id)
     state.seen = instance
 
 
@@ -287,7 +278,7 @@ def _administered(state: State, event: e.StopRequested | e.PinChanged) -> None:
     else:
         instance.ask = replace(instance.ask, pin=event.pin)
         state.reach.touch(instance.demand)
-        state.touched_instances.add(instance.id)
+        state.touched.instances.add(instance.id)
 
 
 def _drain_changed(state: State, event: e.DrainRequested | e.DrainEnded) -> None:

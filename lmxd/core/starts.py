@@ -61,7 +61,7 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
     state.add_lease(lease)
     state.expire(lease, None if ticket.ttl is None else state.now + ticket.ttl)
     instance.active_at = instance.used_at = state.now
-    state.touched_instances.add(instance.id)
+    state.touched.instances.add(instance.id)
     state.outbox.append(
         GrantLease(
             ticket=ticket.id,

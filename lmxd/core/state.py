@@ -14,6 +14,7 @@ from lmxd.core.queue import Queue
 from lmxd.core.reach import Reach
 from lmxd.core.rules import Policy, Standing
 from lmxd.core.shares import Shares
+from lmxd.core.touched import Touched
 from lmxd.core.words import (
     Ask,
     DeviceId,
@@ -90,10 +91,8 @@ class State:
     """Something happened that may make those who wait hopeless."""
     ticking: bool = False
     """The fact is that time passed."""
-    touched_instances: set[InstanceId] = field(default_factory=set)
-    """Changed, come or gone since they were last written down; and so the leases and yields."""
-    touched_leases: set[LeaseId] = field(default_factory=set)
-    touched_yields: set[str] = field(default_factory=set)
+    touched: Touched = field(default_factory=Touched)
+    """By the event in hand."""
     tick_at: float | None = None
     """When ranks, dates and reports are brought up to date again; None while nobody waits."""
     told_to: int = 0
@@ -182,7 +181,7 @@ class State:
         instance.leases[lease.id] = lease
         self._note_room(instance)
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
-        self.touched_leases.add(lease.id)
+        self.touched.leases.add(lease.id)
 
     def expire(self, lease: Lease, at: float | None) -> None:
         """It ends by itself then, unless it is renewed; None: it does not."""
@@ -204,28 +203,28 @@ class State:
         self._note_room(instance)
         self.alarms.clear(("lease", lease.id))
         self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
-        self.touched_leases.add(lease.id)
+        self.touched.leases.add(lease.id)
 
     def add_instance(self, instance: Instance) -> None:
         self.instances[instance.id] = instance
         self.kin.setdefault(instance.ask.kind, {})[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
         self._note_room(instance)
-        self.touched_instances.add(instance.id)
+        self.touched.instances.add(instance.id)
 
     def add_yield(self, account: Account, id: str, kept: Yielded) -> None:
         account.yields[id] = kept
         account.balance()
         self.reach.touch((account.device,))
         self.alarms.set(("yield", id), kept.until)
-        self.touched_yields.add(id)
+        self.touched.yields.add(id)
 
     def drop_yield(self, account: Account, id: str) -> None:
         del account.yields[id]
         account.balance()
         self.reach.touch((account.device,))
         self.alarms.clear(("yield", id))
-        self.touched_yields.add(id)
+        self.touched.yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
         """Whoever comes to it or leaves it: keep ``vacant``, ``open`` and ``reach`` true."""
@@ -245,12 +244,12 @@ class State:
         """Nothing of it is left."""
         del self.instances[instance]
         self.reach.touch(self.leaving.pop(instance).demand)
-        self.touched_instances.add(instance)
+        self.touched.instances.add(instance)
 
     def retire(self, instance: Instance) -> None:
         """It serves nobody any more."""
         self.leaving[instance.id] = instance
-        self.touched_instances.add(instance.id)
+        self.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None
         self.drop_swap(instance)

@@ -15,8 +15,8 @@ from lmxd.core.eviction import evictable, reload_cost
 from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
 from lmxd.core.quantum import price
+from lmxd.core.queue import rank
 from lmxd.core.reach import Reach
-from lmxd.core.record import rank
 from lmxd.core.room import check, make_room
 from lmxd.core.state import State
 from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
@@ -96,8 +96,9 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
         if (state.ticking or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
-        if state.waiting(swap.ticket):  # else it has joined what was started for another since
-            _announce(state, state.instances[name], swap)
+        instance = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
+        if instance is not None and instance.live and state.waiting(swap.ticket):
+            _announce(state, instance, swap)
     _evict_the_unused(state)
     return opened
 

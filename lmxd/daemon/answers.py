@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,7 @@ _TOLD = "ticket lease instance reason detail cause position waited why within et
 """What watchers are told of a decision, where it says it."""
 _TOLD_OF_OTHERS = ("instance", "position")
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +125,7 @@ class Answers:
                 raise _gone()
             hit("before_grant")
             waiting.answer.set_result(self.granted(lease, decision.waited))
-        except LmxdError as error:
+        except Exception as error:  # whoever waits is answered, whatever went wrong
             waiting.answer.set_exception(error)
 
     def granted(self, lease: Lease, waited: float) -> m.Granted | h.Held:
@@ -166,7 +168,12 @@ class Answers:
         waiting = self.waiting.pop(decision.ticket, None)
         if waiting is None or waiting.answer.done():
             return
-        waiting.answer.set_exception(self._error(decision.ask, decision.refusal))
+        try:
+            waiting.answer.set_exception(self._error(decision.ask, decision.refusal))
+        except Exception:  # the figures are missing then, not the answer
+            log.exception("%s could not be put into words", decision)
+            refusal = decision.refusal
+            waiting.answer.set_exception(LmxdError(refusal.code, refusal.message, refusal.remedy))
 
     def _error(self, ask: Ask, refusal: Refusal) -> LmxdError:
         message, remedy, data = refusal.message, refusal.remedy, {"model": ask.profile, **views.refusal(refusal)}

@@ -36,10 +36,12 @@ def plan(daemon: Daemon, peer: Peer, params: x.PlanParams, size: Size) -> x.Plan
         hold=Hold.EXPLICIT,
         deadline=params.deadline,
     )
-    decided = trial.handle(asked)
+    decided = trial.handle(asked).decisions
     for instance in [c.instance for c in decided if isinstance(c, d.CheckActivity)]:
         busy = trial.state.instances[instance].busy
-        decided += trial.handle(e.ActivitySeen(at=time.monotonic(), instance=instance, busy=busy, worked=busy))
+        decided += trial.handle(
+            e.ActivitySeen(at=time.monotonic(), instance=instance, busy=busy, worked=busy)
+        ).decisions
     return _outcome(ask.profile, decided)
 
 

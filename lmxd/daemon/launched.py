@@ -97,3 +97,10 @@ class Launched:
     @property
     def plan(self) -> Plan:
         return self.start.plan
+
+
+def forget(address: Address) -> None:
+    """Nobody answers there any more."""
+    address.key_file.unlink(missing_ok=True)
+    if address.socket is not None:
+        address.socket.unlink(missing_ok=True)

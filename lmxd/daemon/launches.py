@@ -14,10 +14,10 @@ from typing import Final, Protocol
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
 from lmxd.core.words import DeviceId, Failure, InstanceId
-from lmxd.daemon.launched import Launched, Start
+from lmxd.daemon.launched import Launched, Start, forget
 from lmxd.daemon.loading import Loading, Turn
 from lmxd.daemon.prompts import PromptCache
-from lmxd.engines.engine import Address, Endpoint, Engine
+from lmxd.engines.engine import Endpoint, Engine
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.instances.cgroup import Groups
@@ -31,8 +31,7 @@ log = logging.getLogger(__name__)
 CERTIFICATE: Final = "LMXD_CERTIFICATE"
 """In the environment of every process of ours: its row of the ledger, as JSON."""
 _POLLS = (0.02, 0.05, 0.1)
-"""Seconds between looks at a starting instance: short at first, for a small model is ready at once; and never long,
-for somebody waits."""
+"""Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
 _LAST_WORDS = 20
 _UMASK = 0o117
 """Files and sockets of an instance are for the daemon and its group."""
@@ -43,11 +42,9 @@ class Notes(Protocol):
 
     def certificate(self, instance: InstanceId) -> str:
         """What the process carries in its environment, to be known by."""
-        ...
 
     def note(self, instance: InstanceId) -> None:
         """Its process or its address is known by now."""
-        ...
 
 
 class Launches:
@@ -104,7 +101,10 @@ class Launches:
     async def _end(self, launched: Launched, process: Process) -> None:
         """What it has in its prompt cache is kept, if that is wanted, before it is told to go."""
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
-            await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
+            try:
+                await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
+            except Exception:
+                log.exception("the prompt cache of %s was not saved", launched.plan.instance)
         await process.end(launched.start.limits.stop_timeout)
 
     def check(self, instance: InstanceId) -> None:
@@ -143,9 +143,12 @@ class Launches:
         except Exception as error:
             log.exception("%s", launched.plan.instance)
             failure = Failure(code="internal", message=f"lmxd failed at this instance: {error!r}")
-        if launched.process is not None:
-            await launched.process.end(launched.start.limits.stop_timeout)
-        self._forget(launched)
+        try:
+            if launched.process is not None:
+                await launched.process.end(launched.start.limits.stop_timeout)
+            self._forget(launched)
+        except Exception:
+            log.exception("%s left something behind", launched.plan.instance)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.plan.instance, failure=failure))
         hit("exit_recorded")
@@ -257,7 +260,11 @@ class Launches:
         """An instance that does not answer is taken to be busy: nobody is cut off on a guess."""
         if launched.endpoint is None:
             return
-        activity = await launched.engine.activity(launched.endpoint)
+        try:
+            activity = await launched.engine.activity(launched.endpoint)
+        except Exception:
+            log.exception("%s could not be asked what it does", launched.plan.instance)
+            activity = None
         worked = activity is not None and activity.work != launched.work
         if activity is not None:
             launched.work, launched.prompted = activity.work, activity.prompted
@@ -284,16 +291,9 @@ class Launches:
 
     def _forget(self, launched: Launched) -> None:
         self._launched.pop(launched.plan.instance, None)
-        if launched.start.address is not None:
-            forget(launched.start.address)
+        if address := launched.start.address:
+            forget(address)
 
 
 async def _failed(wrong: Failure) -> Failure:
     return wrong
-
-
-def forget(address: Address) -> None:
-    """Nobody answers there any more."""
-    address.key_file.unlink(missing_ok=True)
-    if address.socket is not None:
-        address.socket.unlink(missing_ok=True)

@@ -188,11 +188,10 @@ class Daemon:
         assert not self._handling, "a decision was carried out by reporting an event on the spot"
         self._handling = True
         try:
-            decisions = self.admission.handle(event)
+            touched, decisions = self.admission.handle(event)
             for decision in decisions:
                 self.answers.decided(decision)
-            changes = self.records.changes() + self.arrivals.changes(self.admission.state, event, decisions)
-            self.outbox.put(changes, decisions)
+            self.outbox.put(self.records.changes(event, touched, decisions), decisions)
         finally:
             self._handling = False
         self._schedule()
@@ -204,8 +203,10 @@ class Daemon:
 
     def _perform(self, decision: d.Decision) -> None:
         self.performer.perform(decision)
-        self.answers.tell(decision)
-        asyncio.get_running_loop().call_soon(self._note, decision)  # when those who wait have their answers
+        try:
+            self.answers.tell(decision)
+        finally:
+            asyncio.get_running_loop().call_soon(self._note, decision)  # when those who wait have their answers
 
     def _note(self, decision: d.Decision) -> None:
         audit.decided(decision)
@@ -219,10 +220,10 @@ class Daemon:
             self._timer = None
         due = self.admission.next_deadline()
         if due is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._time_passed)
-
-    def _time_passed(self) -> None:
-        self.handle(e.TimePassed(at=time.monotonic()))
+            later = asyncio.get_running_loop().call_later
+            self._timer = later(
+                max(0.0, due - time.monotonic()), lambda: self.handle(e.TimePassed(at=time.monotonic()))
+            )
 
     # readings
 

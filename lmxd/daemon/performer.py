@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lmxd.config.section import GIB
 from lmxd.core import decisions as d
-from lmxd.core import events as e
-from lmxd.core.words import DeviceId, Failure, InstanceId
+from lmxd.core.words import DeviceId, InstanceId
 from lmxd.daemon.catalog import launch_of
 from lmxd.daemon.holds import Holds
 from lmxd.daemon.launched import Limits, Start
@@ -19,6 +19,7 @@ from lmxd.daemon.launches import Launches
 from lmxd.daemon.loading import usual
 from lmxd.daemon.prompts import PromptCache, PromptCaches
 from lmxd.daemon.readings import tells_apart
+from lmxd.daemon.undone import outcome
 from lmxd.devices.processes import cores
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, Plan
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 
+log = logging.getLogger(__name__)
+
+_AGAIN: Final = 1.0
+"""Seconds until an instance that could not be told to end is told again."""
+
+
 class Performer:
     """Whose outcome comes back as events."""
 
@@ -39,6 +46,19 @@ class Performer:
         self.holds = Holds(daemon.handle, daemon.records.note)
 
     def perform(self, decision: d.Decision) -> None:
+        """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
+        try:
+            self._perform(decision)
+        except Exception as error:
+            if not isinstance(error, LmxdError):  # the file or the profile went away between the request and now
+                log.exception("%s was not carried out", decision)
+            loop = asyncio.get_running_loop()
+            if isinstance(decision, d.StopInstance):
+                loop.call_later(_AGAIN, self.perform, decision)
+            elif event := outcome(decision, error, time.monotonic()):
+                loop.call_soon(self._daemon.handle, event)
+
+    def _perform(self, decision: d.Decision) -> None:
         match decision:
             case d.StartInstance() if decision.ask.external:
                 self.holds.begin(decision.instance)
@@ -71,13 +91,7 @@ class Performer:
     def _start(self, decision: d.StartInstance) -> None:
         daemon, ask = self._daemon, decision.ask
         capacity = {device: a.capacity for device, a in daemon.admission.state.ledger.accounts.items()}
-        try:
-            plan = daemon.catalog.plan(decision.instance, ask, decision.option, daemon.where.home, capacity)
-        except LmxdError as error:  # the file or the profile went away between the request and now
-            failure = Failure(code=error.code, message=str(error))
-            exited = e.InstanceExited(at=time.monotonic(), instance=decision.instance, failure=failure)
-            asyncio.get_running_loop().call_soon(daemon.handle, exited)
-            return
+        plan = daemon.catalog.plan(decision.instance, ask, decision.option, daemon.where.home, capacity)
         prompts = self._prompts(decision.instance, plan)
         start = Start(
             plan=plan if prompts is None else replace(plan, prompts=prompts.path),

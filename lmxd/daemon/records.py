@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
+from lmxd.core.decisions import Decision
+from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease
+from lmxd.core.touched import Touched
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option
 from lmxd.daemon.launched import Start, as_json
 from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, YieldRow
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
+
+log = logging.getLogger(__name__)
 
 ASKS: Final = TypeAdapter(Ask)
 OPTIONS: Final = TypeAdapter(Option)
@@ -35,22 +41,25 @@ class Records:
         self._counted: dict[str, int] = {}
         """What was last written of the counts."""
 
-    def changes(self) -> list[Change]:
-        """Rows for all that was touched since this was last asked."""
-        state = self._daemon.admission.state
-        if not (state.touched_instances or state.touched_leases or state.touched_yields):
+    def changes(self, event: Event, touched: Touched, decisions: Sequence[Decision]) -> list[Change]:
+        """Rows for what came of an event. One that cannot be made is logged: it is no reason to let anybody wait."""
+        try:
+            arrivals = self._daemon.arrivals.changes(self._daemon.admission.state, event, decisions)
+            return [*(self._touched(touched) if touched else ()), *arrivals]
+        except Exception:
+            log.exception("what came of %s was not written down", event)
             return []
+
+    def _touched(self, touched: Touched) -> list[Change]:
+        leases = self._daemon.admission.state.leases
         found: list[Change] = []
-        for instance in state.touched_instances:
+        for instance in touched.instances:
             found += self._instance(instance)
-        for lease in state.touched_leases:
-            found.append(_lease(state.leases[lease]) if lease in state.leases else Gone(LeaseRow, lease))
-        if state.touched_yields:
+        for lease in touched.leases:
+            found.append(_lease(leases[lease]) if lease in leases else Gone(LeaseRow, lease))
+        if touched.yields:
             kept = dict(self._yields())
-            found += [kept.get(id) or Gone(YieldRow, id) for id in state.touched_yields]
-        state.touched_instances.clear()
-        state.touched_leases.clear()
-        state.touched_yields.clear()
+            found += [kept.get(id) or Gone(YieldRow, id) for id in touched.yields]
         return found
 
     def everything(self) -> Sequence[Change]:

@@ -150,6 +150,11 @@ class Requests:
             if connection.open:  # the client is there, but wants it no longer; else all of its connection ends
                 self._withdrawn(ticket, lease)
             raise
+        except LmxdError:
+            raise
+        except Exception:  # its client hears of a fault of ours, and so has no lease
+            self._withdrawn(ticket, lease)
+            raise
 
     def _withdrawn(self, ticket: str, lease: str) -> None:
         """It may have been granted already, though its client was not told."""

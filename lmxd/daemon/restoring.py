@@ -15,8 +15,8 @@ from lmxd.core import events as e
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.ledger import Yielded
 from lmxd.core.words import Failure, Hold, Owner, Phase
-from lmxd.daemon.launched import STARTS, Launched, Start, as_json
-from lmxd.daemon.launches import CERTIFICATE, forget
+from lmxd.daemon.launched import STARTS, Launched, Start, as_json, forget
+from lmxd.daemon.launches import CERTIFICATE
 from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit

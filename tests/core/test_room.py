@@ -283,7 +283,7 @@ def test_a_generation_is_cut_only_if_the_configuration_says_so() -> None:
     world.ask("high", 20, priority=1)
     world.devices["gpu"].processes["low#1"] = 20 * GIB
     world.state.instances["low#1"].busy = True
-    decided = world.admission.handle(e.TimePassed(at=world.now + 11))
+    decided = world.admission.handle(e.TimePassed(at=world.now + 11)).decisions
     assert [x.cause.value for x in decided if isinstance(x, d.StopInstance)] == ["preempted"]
 
 

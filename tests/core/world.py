@@ -69,7 +69,7 @@ class World:
     # events
 
     def happen(self, event: e.Event) -> list[d.Decision]:
-        decisions = self.admission.handle(event)
+        decisions = self.admission.handle(event).decisions
         for decision in decisions:
             self._check(decision)
         self.log += decisions

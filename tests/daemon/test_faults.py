@@ -19,6 +19,7 @@ import pytest
 from house import House, http, model
 
 from lmxd import failpoints
+from lmxd.core import events as e
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
 from lmxd.store.rows import Change
@@ -196,7 +197,7 @@ async def test_the_clock_on_the_wall_means_nothing(
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + jump)
         assert (await lmxd.request("b")).instance == "b#1"
-        h.daemon._time_passed()
+        h.daemon.handle(e.TimePassed(at=time.monotonic()))
         left = (await lmxd.renew(lease.lease)).expires_in
         assert left is not None
         assert 590 < left < 600.001, "sums of floats are off by a hair"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from house import House, model
 
-from lmxd.core import events as e
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n

@@ -1,0 +1,83 @@
+"""The checks themselves: they see every fault, and change nothing while they look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from core.world import GIB, World
+
+from lmxd.core import events as e
+from lmxd.core.invariants import broken
+from lmxd.core.state import State
+
+
+def busy() -> State:
+    """One instance that is used, two that are not, one that starts, one that ends, a hold, and two who wait."""
+    world = World()
+    held, left, wanted = world.ask("used", 4, wait=60), world.ask("unused", 4), world.ask("gone", 4)
+    for name in ("used#1", "unused#1", "gone#1"):
+        world.ready(name)
+    for ticket in (left, wanted):
+        world.release(ticket)
+    world.ask("starts", 4)
+    world.ask("a", 24, wait=60)
+    world.ask("b", 24)
+    world.happen(e.StopRequested(at=world.now, instance="gone#1"))
+    assert broken(world.state) == []
+    assert held in world.granted()
+    return world.state
+
+
+def account(state: State) -> Any:
+    return state.ledger.accounts["gpu"]
+
+
+FAULTS: dict[str, Callable[[State], object]] = {
+    "charged": lambda s: setattr(account(s), "charged", 1),
+    "foreign": lambda s: setattr(account(s), "foreign", GIB),
+    "headroom": lambda s: setattr(account(s), "headroom", 99 * GIB),
+    "free": lambda s: setattr(account(s), "free", 99 * GIB),
+    "ceiling": lambda s: setattr(account(s), "ceiling", 99 * GIB),
+    "yielded": lambda s: setattr(account(s), "yielded", 1),
+    "kin": lambda s: s.kin.popitem(),
+    "open": lambda s: s.open.clear(),
+    "vacant": lambda s: s.vacant.clear(),
+    "released": lambda s: s.released.update(s.instances),
+    "leaving": lambda s: s.leaving.clear(),
+    "swapping": lambda s: s.swapping.update(s.instances),
+    "yielding": lambda s: s.yielding.update(s.instances),
+    "leases": lambda s: s.leases.clear(),
+    "keys": lambda s: s.keys.update({(1, "k"): next(iter(s.leases.values()))}),
+    "priorities": lambda s: s.priorities.clear(),
+    "impatient": lambda s: s.impatient.update(s.tickets),
+    "tickets": lambda s: s.tickets.popitem(),
+    "order": lambda s: s.queue._order.reverse(),
+    "groups": lambda s: s.queue._groups.popitem(),
+    "kinds": lambda s: s.queue._kinds.popitem(),
+    "fronts": lambda s: s.queue._fronts.pop(),
+    "by_user": lambda s: s.queue._by_user.popitem(),
+    "rank": lambda s: setattr(next(iter(s.queue)), "rank", 1e9),
+    "shares": lambda s: setattr(next(iter(s.shares.by_uid.values())), "bytes", 1),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_seen_as_often_as_it_is_looked_for(fault: str) -> None:
+    state = busy()
+    FAULTS[fault](state)
+    found = broken(state)
+    assert found
+    assert broken(state) == found
+
+
+def test_a_check_changes_nothing() -> None:
+    state = busy()
+    before = repr(deepcopy(state))
+    broken(state)
+    assert repr(state).split(" object at")[0] == before.split(" object at")[0]
+    state.ledger.accounts["gpu"].charged = 1
+    broken(state)
+    assert state.ledger.accounts["gpu"].charged == 1

@@ -1,0 +1,107 @@
+"""A decision that lmxd fails to carry out: everybody is answered even so, and nothing is left half done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import House
+
+from lmxd.core import decisions as d
+from lmxd.core.invariants import broken
+from lmxd.errors import LmxdError
+from lmxd.rpc.client import AsyncLease
+
+KINDS: list[type[d.Decision]] = [
+    d.StartInstance,
+    d.StopInstance,
+    d.CheckActivity,
+    d.GrantLease,
+    d.RefuseLease,
+    d.ReportProgress,
+    d.ReportSwap,
+    d.EndLease,
+    d.ForgetInstance,
+]
+
+
+def house(tmp_path: Path) -> House:
+    """With room for one instance."""
+    small = {"estimated_memory_gb": 0.4}
+    return House(tmp_path, models={"a": small, "b": small}, gpu={"device": "host", "max_memory_gb": 0.5})
+
+
+def once(failing: Callable[..., Any], when: Callable[..., bool]) -> tuple[Callable[..., Any], list[object]]:
+    """The same function, that raises the first time when it is called so; and what it raised at."""
+    failed: list[object] = []
+
+    def wrapped(*given: Any) -> Any:
+        if not failed and when(*given):
+            failed.append(given)
+            raise RuntimeError("a fault of lmxd's own")
+        return failing(*given)
+
+    return wrapped, failed
+
+
+async def everybody_asks(h: House) -> list[object]:
+    """Who holds a, who waits for b meanwhile, and who would not wait for it; what each is answered."""
+    async with h.client() as holder, h.client() as waiter, h.client() as hasty:
+        answers: list[object] = await asyncio.gather(holder.request("a"), return_exceptions=True)
+        waits = asyncio.create_task(waiter.request("b"))
+        await h.until(lambda: waits.done() or len(h.state.tickets) > 0)
+        answers += await asyncio.gather(hasty.request("a", wait=0, ctx=512), return_exceptions=True)
+        if isinstance(answers[0], AsyncLease):
+            await answers[0].release()
+        answers += await asyncio.gather(asyncio.wait_for(waits, 15), return_exceptions=True)
+        return answers
+
+
+async def nothing_is_left(h: House) -> None:
+    await h.until(lambda: not h.state.tickets and not h.state.leases and "starting" not in h.phases().values())
+    assert broken(h.state) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_cannot_be_done_once_leaves_nobody_waiting(tmp_path: Path, kind: type[d.Decision]) -> None:
+    async with house(tmp_path).open() as h:
+        performer = h.daemon.performer
+        performer._perform, failed = once(performer._perform, lambda x: isinstance(x, kind))  # type: ignore[method-assign]
+        answers = await everybody_asks(h)
+        assert failed, "the story has no such decision"
+        assert not any(isinstance(answer, TimeoutError) for answer in answers), answers
+        await nothing_is_left(h)
+
+
+@pytest.mark.parametrize(("told", "code"), [("granted", "internal"), ("_error", "no_capacity")])
+async def test_what_cannot_be_told_once_is_answered_as_far_as_it_can(tmp_path: Path, told: str, code: str) -> None:
+    async with house(tmp_path).open() as h:
+        wrapped, failed = once(getattr(h.daemon.answers, told), lambda *_: True)
+        setattr(h.daemon.answers, told, wrapped)
+        answers = await everybody_asks(h)
+        assert failed
+        assert code in [x.code for x in answers if isinstance(x, LmxdError)], answers
+        await nothing_is_left(h)
+
+
+async def test_what_cannot_be_written_down_once_is_done_even_so(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h:
+        records = h.daemon.records
+        records._touched, failed = once(records._touched, lambda *_: True)  # type: ignore[method-assign]
+        answers = await everybody_asks(h)
+        assert failed
+        assert isinstance(answers[0], AsyncLease)
+        assert isinstance(answers[2], AsyncLease)
+        await nothing_is_left(h)
+
+
+async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        await (await lmxd.request("a")).release()
+        engine = h.daemon.launches.get("a#1").engine  # type: ignore[union-attr]
+        engine.activity, failed = once(engine.activity, lambda *_: True)  # type: ignore[method-assign]
+        assert (await asyncio.wait_for(lmxd.request("b"), 15)).instance == "b#1"
+        assert failed
