@@ -49,6 +49,15 @@ SEES: dict[str, set[str]] = {
 """Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon;
 ``migrate`` has them read there."""
 
+IN_CORE: dict[str, set[str]] = {
+    "language": set(),
+    "books": {"language"},
+    "policy": {"language", "books"},
+    "door": {"language", "books", "policy"},
+}
+"""The same inside of ``core``: the words that all rooms speak, what is remembered, what follows, and who asks."""
+DOOR = {"admission", "invariants"}
+
 IMPURE = {
     "asyncio",
     "time",
@@ -98,6 +107,19 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in modules() if room(p) in PURE], ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_the_core_is_pure(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & IMPURE
+
+
+def room_of_core(name: str) -> str:
+    """Of a module's name after ``lmxd.core.``."""
+    first = name.split(".")[0]
+    return first if first in IN_CORE else "door" if first in DOOR else "language"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) == "core"], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down_inside_of_the_core(path: Path) -> None:
+    mine = room_of_core(".".join(path.relative_to(PACKAGE / "core").with_suffix("").parts))
+    seen = {room_of_core(x.removeprefix("lmxd.core.")) for x in imports(path) if x.startswith("lmxd.core.")}
+    assert seen - {mine} <= IN_CORE[mine]
 
 
 def test_every_room_is_in_the_table() -> None:

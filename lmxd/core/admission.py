@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lmxd.core import policy
+from lmxd.core.books.record import record
+from lmxd.core.books.state import State
+from lmxd.core.books.touched import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
-from lmxd.core.record import record
-from lmxd.core.state import State
-from lmxd.core.touched import Touched
+from lmxd.core.policy.derive import derive, next_deadline
 
 
 class Outcome(NamedTuple):
@@ -33,11 +33,11 @@ class Admission:
         """
         state = self.state
         record(state, event)
-        policy.derive(state)
+        derive(state)
         outcome = Outcome(state.touched, state.outbox)
         state.touched, state.outbox = Touched(), []
         return outcome
 
     def next_deadline(self) -> float | None:
         """When to send ``TimePassed`` if nothing else happens before; None for never."""
-        return policy.next_deadline(self.state)
+        return next_deadline(self.state)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.ledger import Yielded
-from lmxd.core.rules import Policy, Standing
+from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import (
     Ask,
     ConnectionId,
@@ -19,6 +18,7 @@ from lmxd.core.words import (
     LeaseId,
     Owner,
     TicketId,
+    Yielded,
 )
 
 
@@ -151,10 +151,10 @@ class PolicyChanged(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StandingChanged(Event):
+class ResidentsChanged(Event):
     """What should run whether somebody asks or not. Device figures may have changed the asks."""
 
-    standing: tuple[Standing, ...]
+    residents: tuple[Resident, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

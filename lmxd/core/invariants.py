@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from lmxd.core.books.shares import Share
+from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
-from lmxd.core.shares import Share
-from lmxd.core.state import State
 from lmxd.core.words import InstanceId, Kind, Phase
 
 

@@ -48,7 +48,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class Resident:
     """``keep`` instances of a profile always run; ``preload``: one is started when lmxd is, and then is like any."""
 
     ask: Ask

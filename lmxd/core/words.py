@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 DeviceId: TypeAlias = str
 InstanceId: TypeAlias = str
@@ -191,6 +191,15 @@ class DeviceReading(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Yielded:
+    """Bytes kept free for others, for a while. Those that others came to use since then are theirs, not kept twice."""
+
+    size: int
+    foreign_before: int
+    until: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Why an instance ended: a stable code, one sentence, and the engine's last words."""
 
@@ -254,3 +263,11 @@ class Refusal:
     turns: tuple[Turn, ...] = ()
     failure: Failure | None = None
     retry_in: float | None = None
+
+
+DRAINING: Final = Refusal(
+    code="draining", message="lmxd is draining: nothing new is admitted", remedy="ask again later"
+)
+STOPPED: Final = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
+CANCELLED: Final = Refusal(code="cancelled", message="the request was cancelled")
+CLIENT_LEFT: Final = Refusal(code="client_left", message="the client closed its connection")

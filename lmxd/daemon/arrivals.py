@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, GrantLease, RefuseLease
 from lmxd.core.events import Event, LeaseRequested
-from lmxd.core.state import State
 from lmxd.core.words import TicketId
 from lmxd.store.rows import ArrivalRow, Change, Gone
 

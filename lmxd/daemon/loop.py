@@ -16,8 +16,8 @@ from lmxd.config.schema import Config
 from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.admission import Admission
-from lmxd.core.rules import Standing
-from lmxd.core.standing import is_lacking
+from lmxd.core.policy.residents import is_lacking
+from lmxd.core.rules import Resident
 from lmxd.core.words import Ask, Phase
 from lmxd.daemon import audit
 from lmxd.daemon.access import Access
@@ -119,15 +119,15 @@ class Daemon:
             self.warnings += await restore(self)
         on_gpu = Kind.GPU in self.device_kinds.values()
         self.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
-        await self._stand()
+        await self._tell_residents()
         for warning in self.warnings:
             log.warning("%s", warning)
 
-    async def _stand(self) -> None:
+    async def _tell_residents(self) -> None:
         """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
         if self.outbox.writer is None:
             return
-        standing = []
+        residents = []
         for name, profile in self.catalog.config.models.items():
             if profile.keep or profile.preload:
                 await self.warm(name)
@@ -135,8 +135,8 @@ class Daemon:
                     ask = self.ask(name)
                 except LmxdError:
                     continue  # it is among the warnings
-                standing.append(Standing(ask=ask, keep=profile.keep, preload=profile.preload))
-        self.handle(e.StandingChanged(at=time.monotonic(), standing=tuple(standing)))
+                residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
+        self.handle(e.ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
 
     def ask(self, name: str, size: Size = Size()) -> Ask:
         """What the core is asked for by a request. LmxdError says what is wrong with it."""
@@ -263,7 +263,7 @@ class Daemon:
         self.answers.tell_loading()
         if before != self.device_kinds:
             self.asks.renew()
-            await self._stand()
+            await self._tell_residents()
         elif len(self.catalog.cards) > 1:
             self.asks.renew(_SPLIT_ANEW)
 

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from lmxd.core import decisions as d
-from lmxd.core.state import State
+from lmxd.core.books.state import State
 from lmxd.core.words import Phase
 from lmxd.listening import listen
 

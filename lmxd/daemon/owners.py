@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from lmxd.core.ledger import Account
-from lmxd.core.state import State
+from lmxd.core.books.ledger import Account
+from lmxd.core.books.state import State
 from lmxd.daemon import views
 from lmxd.daemon.performer import Performer
 from lmxd.devices import processes

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from lmxd.core.state import State
+from lmxd.core.books.state import State
 from lmxd.core.words import InstanceId
 from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.launches import Launches

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
-from lmxd.core.state import State
+from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase, Taken
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, Kind, Measurement, Probe

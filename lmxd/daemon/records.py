@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
+from lmxd.core.books.touched import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.touched import Touched
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option
 from lmxd.daemon.launched import Start, as_json
 from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, YieldRow

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from lmxd.core import events as e
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.ledger import Yielded
-from lmxd.core.words import Failure, Hold, Owner, Phase
+from lmxd.core.words import Failure, Hold, Owner, Phase, Yielded
 from lmxd.daemon.launched import STARTS, Launched, Start, as_json, forget
 from lmxd.daemon.launches import CERTIFICATE
 from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from lmxd import __version__
 from lmxd.core import events as e
+from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
-from lmxd.core.state import State
 from lmxd.core.words import Hold
 from lmxd.daemon import explaining, owners, views
 from lmxd.daemon.catalog import Size

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from lmxd.config.section import GIB
-from lmxd.core import forecast, placement
-from lmxd.core.dates import NEVER, Date
+from lmxd.core.books.ledger import Account
+from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import dated, pace, starting
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.ledger import Account
-from lmxd.core.quantum import serves_until
-from lmxd.core.reports import blockers
-from lmxd.core.state import State
+from lmxd.core.policy import forecast, placement
+from lmxd.core.policy.dates import NEVER, Date
+from lmxd.core.policy.forecast import dated, pace, starting
+from lmxd.core.policy.quantum import serves_until
+from lmxd.core.policy.reports import blockers
 from lmxd.core.words import Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.catalog import Catalog, Size
 from lmxd.devices.measurement import Kind, Measurement

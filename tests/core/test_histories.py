@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core import events as e
-from lmxd.core.rules import Quota, Standing
+from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Hold, Option, Phase
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
@@ -174,8 +174,8 @@ class Histories(RuleBasedStateMachine):
             options=(Option(demand={"x": 3 * GIB}),),
             idle_timeout=15.0,
         )
-        standing = (Standing(ask=ask, keep=keep, preload=preload),)
-        self.world.happen(e.StandingChanged(at=self.world.now, standing=standing))
+        residents = (Resident(ask=ask, keep=keep, preload=preload),)
+        self.world.happen(e.ResidentsChanged(at=self.world.now, residents=residents))
 
     @rule()
     def memory_returns(self) -> None:

@@ -10,8 +10,8 @@ import pytest
 from core.world import GIB, World
 
 from lmxd.core import events as e
+from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
-from lmxd.core.state import State
 
 
 def busy() -> State:

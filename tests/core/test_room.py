@@ -1,4 +1,4 @@
-"""Stories of how room is made and kept: eviction, residency, thrash, standing instances, holds, yields, preemption."""
+"""Stories of how room is made and kept: eviction, residency, thrash, residents, holds, yields, preemption."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.rules import Standing
+from lmxd.core.rules import Resident
 from lmxd.core.words import Ask, Failure, Option
 
 
@@ -71,17 +71,17 @@ def test_what_ends_is_on_the_right_device() -> None:
     assert world.stopped() == [], "the idle one is on the other device"
 
 
-def standing(name: str, gib: int, **more: int) -> e.StandingChanged:
+def resident(name: str, gib: int, **more: int) -> e.ResidentsChanged:
     ask = Ask(
         profile=name, variant="v", context=4096, slots=1, spread=1, options=(Option(demand={"gpu": gib * GIB}),),
         idle_timeout=10,
     )  # fmt: skip
-    return e.StandingChanged(at=0.0, standing=(Standing(ask=ask, **more),))  # type: ignore[arg-type]
+    return e.ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))  # type: ignore[arg-type]
 
 
 def test_what_is_kept_is_started_neither_evicted_nor_reaped_and_replaced() -> None:
     world = World()
-    world.happen(standing("k", 8, keep=1))
+    world.happen(resident("k", 8, keep=1))
     world.ready("k#1")
     world.pass_time(100)
     world.seen("k#1")
@@ -97,7 +97,7 @@ def test_what_is_kept_is_started_neither_evicted_nor_reaped_and_replaced() -> No
 
 def test_a_preloaded_one_is_started_once_and_then_is_like_any() -> None:
     world = World()
-    world.happen(standing("p", 8, preload=True))
+    world.happen(resident("p", 8, preload=True))
     world.ready("p#1")
     world.pass_time(100)
     world.seen("p#1")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.forecast import Date, Dated, dated, turns
 from lmxd.core.instances import Ticket
+from lmxd.core.policy.forecast import Date, Dated, dated, turns
 from lmxd.core.rules import Policy, Quota
 
 

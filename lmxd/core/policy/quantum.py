@@ -11,8 +11,8 @@ from __future__ import annotations
 from math import inf
 from typing import Final, NamedTuple
 
+from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
-from lmxd.core.state import State
 from lmxd.core.words import Ask, Phase
 
 _ANSWERS: Final = 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from lmxd.core.books.reach import Extent, Reach
+from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
-from lmxd.core.reach import Extent, Reach
-from lmxd.core.state import State
 from lmxd.core.words import Demand, DeviceId, Option
 
 THRASH_WINDOW: Final = 60.0
@@ -58,11 +58,11 @@ def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool
 
 def kept(state: State, instance: Instance) -> bool:
     """Of ``keep`` instances of a kind those that were used last stay."""
-    standing = state.standing.get(instance.ask.kind) if state.standing else None
-    if standing is None or not standing.keep:
+    resident = state.residents.get(instance.ask.kind) if state.residents else None
+    if resident is None or not resident.keep:
         return False
     newest = sorted(state.kin[instance.ask.kind].values(), key=lambda i: -i.active_at)
-    return instance in newest[: standing.keep]
+    return instance in newest[: resident.keep]
 
 
 def candidate(state: State, instance: Instance, *, rank: int | None = None) -> Candidate:

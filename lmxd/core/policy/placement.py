@@ -7,8 +7,8 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import Final
 
-from lmxd.core.ledger import Account
-from lmxd.core.state import State
+from lmxd.core.books.ledger import Account
+from lmxd.core.books.state import State
 from lmxd.core.words import Ask, Holder, Option, Shortfall
 
 _NEAREST: Final = 4

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from lmxd.core.dates import Date
+from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.forecast import SURE_OF, Dated, dated, pace, starting, turns
 from lmxd.core.instances import Ticket
-from lmxd.core.placement import shortfalls
-from lmxd.core.state import State
+from lmxd.core.policy.dates import Date
+from lmxd.core.policy.forecast import SURE_OF, Dated, dated, pace, starting, turns
+from lmxd.core.policy.placement import shortfalls
 
 PERIOD: Final = 1.0
 """Seconds between two reports to the same ticket, at least: a queue that moves fast is no reason for a flood."""

@@ -14,19 +14,19 @@ from itertools import islice
 from math import inf
 from typing import Final
 
-from lmxd.core import refusals
-from lmxd.core.dates import Date
-from lmxd.core.eviction import Plan, Planner, evictable
-from lmxd.core.forecast import Forecast
+from lmxd.core.books.record import refuse
+from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
-from lmxd.core.placement import widest
-from lmxd.core.record import refuse
-from lmxd.core.room import make_room
-from lmxd.core.sharing import serve_slot, share
-from lmxd.core.starts import attach, start
-from lmxd.core.state import State
-from lmxd.core.swaps import open_again, settle, swaps
-from lmxd.core.words import Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
+from lmxd.core.policy import refusals
+from lmxd.core.policy.dates import Date
+from lmxd.core.policy.eviction import Plan, Planner, evictable
+from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.placement import widest
+from lmxd.core.policy.room import make_room
+from lmxd.core.policy.sharing import serve_slot, share
+from lmxd.core.policy.starts import attach, start
+from lmxd.core.policy.swaps import open_again, settle, swaps
+from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
 
 LOOKAHEAD: Final = 64
 """How many groups behind the head are looked at again whenever something comes free. A newcomer always is."""
@@ -174,7 +174,7 @@ def serve_newcomer(state: State, ticket: Ticket) -> None:
 def refused(state: State, ticket: Ticket) -> bool:
     """Whether there is an answer, and it is no."""
     if state.draining:
-        refuse(state, ticket, refusals.DRAINING)
+        refuse(state, ticket, DRAINING)
     elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
         refuse(state, ticket, refusals.never_fits(state, ticket))
     elif failed := state.backing_off(ticket.ask):

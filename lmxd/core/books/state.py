@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from lmxd.core.alarms import Alarms
+from lmxd.core.books.alarms import Alarms
+from lmxd.core.books.expectations import Expectations
+from lmxd.core.books.ledger import Account, Ledger
+from lmxd.core.books.queue import Queue
+from lmxd.core.books.reach import Reach
+from lmxd.core.books.shares import Shares
+from lmxd.core.books.touched import Touched
 from lmxd.core.decisions import Decision
-from lmxd.core.expectations import Expectations
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
-from lmxd.core.ledger import Account, Ledger, Yielded
-from lmxd.core.queue import Queue
-from lmxd.core.reach import Reach
-from lmxd.core.rules import Policy, Standing
-from lmxd.core.shares import Shares
-from lmxd.core.touched import Touched
+from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import (
     Ask,
     DeviceId,
@@ -23,6 +23,7 @@ from lmxd.core.words import (
     Kind,
     LeaseId,
     TicketId,
+    Yielded,
 )
 
 
@@ -62,7 +63,7 @@ class State:
     expectations: Expectations = field(default_factory=Expectations)
     failed: dict[tuple[str, str, int], Failed] = field(default_factory=dict)
     """By ``Ask.launch``."""
-    standing: dict[Kind, Standing] = field(default_factory=dict)
+    residents: dict[Kind, Resident] = field(default_factory=dict)
     preloaded: set[str] = field(default_factory=set)
     short_since: dict[DeviceId, float] = field(default_factory=dict)
     """Devices on which less than nothing is free."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from lmxd.core.dates import Date
+from lmxd.core.books.queue import rank
+from lmxd.core.books.reach import Reach
+from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportSwap
-from lmxd.core.eviction import evictable, reload_cost
-from lmxd.core.forecast import Forecast
 from lmxd.core.instances import Instance, Swap, Ticket
-from lmxd.core.quantum import price
-from lmxd.core.queue import rank
-from lmxd.core.reach import Reach
-from lmxd.core.room import check, make_room
-from lmxd.core.state import State
+from lmxd.core.policy.dates import Date
+from lmxd.core.policy.eviction import evictable, reload_cost
+from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.quantum import price
+from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
 _UNUSED: Final = 5.0
@@ -96,9 +96,9 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
         if (state.ticking or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
-        instance = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
-        if instance is not None and instance.live and state.waiting(swap.ticket):
-            _announce(state, instance, swap)
+        found = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
+        if found is not None and found.live and state.waiting(swap.ticket):
+            _announce(state, found, swap)
     _evict_the_unused(state)
     return opened
 

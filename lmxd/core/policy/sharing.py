@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
-from lmxd.core.starts import attach
-from lmxd.core.state import State
+from lmxd.core.policy.starts import attach
 from lmxd.core.words import Kind, Phase
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken
+from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken, Yielded
 
 RECLAIM_DEADLINE = 5.0
 """Seconds after an exit from which bytes that stay in use count as foreign instead."""
@@ -32,15 +32,6 @@ class Reservation:
     @property
     def charge(self) -> int:
         return max(self.promised, self.measured)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Yielded:
-    """Bytes kept free for others, for a while. Those that others came to use since then are theirs, not kept twice."""
-
-    size: int
-    foreign_before: int
-    until: float
 
 
 @dataclass(kw_only=True, slots=True)

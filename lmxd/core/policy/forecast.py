@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from lmxd.core.dates import NEVER, Date, Start
-from lmxd.core.eviction import evictable, kept
+from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.quantum import Claim, claim, load_seconds, price, serves_until
-from lmxd.core.state import State
+from lmxd.core.policy.dates import NEVER, Date, Start
+from lmxd.core.policy.eviction import evictable, kept
+from lmxd.core.policy.quantum import Claim, claim, load_seconds, price, serves_until
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
 
 SURE_OF = 8

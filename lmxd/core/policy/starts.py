@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from lmxd.core.books.state import State
 from lmxd.core.decisions import GrantLease, ReportProgress, StartInstance
-from lmxd.core.eviction import THRASH_WINDOW
-from lmxd.core.forecast import starting
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.state import State
+from lmxd.core.policy.eviction import THRASH_WINDOW
+from lmxd.core.policy.forecast import starting
 from lmxd.core.words import Ask, Option, Phase
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from lmxd.core.books.ledger import Account
+from lmxd.core.books.state import State
 from lmxd.core.events import LedgerRestored
 from lmxd.core.instances import Lease
-from lmxd.core.ledger import Account
-from lmxd.core.state import State
 from lmxd.core.words import DeviceId, Hold
 
 

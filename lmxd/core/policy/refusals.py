@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from lmxd.core.forecast import Forecast, turns
+from lmxd.core.books.state import Failed, State
 from lmxd.core.instances import Ticket
-from lmxd.core.placement import shortfalls
-from lmxd.core.state import Failed, State
+from lmxd.core.policy.forecast import Forecast, turns
+from lmxd.core.policy.placement import shortfalls
 from lmxd.core.words import Refusal, Turn
 
 _NAMED: Final = 3
 """Of those who fill the queue, so many are named."""
 _SHORTER: Final = "ask again later, or with --wait, or for a smaller context"
-DRAINING = Refusal(code="draining", message="lmxd is draining: nothing new is admitted", remedy="ask again later")
-STOPPED = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
-CANCELLED = Refusal(code="cancelled", message="the request was cancelled")
-CLIENT_LEFT = Refusal(code="client_left", message="the client closed its connection")
 
 
 def no_capacity(state: State, ticket: Ticket) -> Refusal:

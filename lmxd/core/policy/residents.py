@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from lmxd.core.placement import best_fit
-from lmxd.core.rules import Standing
-from lmxd.core.starts import start
-from lmxd.core.state import State
+from lmxd.core.books.state import State
+from lmxd.core.policy.placement import best_fit
+from lmxd.core.policy.starts import start
+from lmxd.core.rules import Resident
 from lmxd.core.words import Ask
 
 
 def keep_up(state: State) -> None:
     """Start what is missing, if there is room and nobody waits for it."""
-    if len(state.queue) or state.draining or not (state.standing or state.displaced):
+    if len(state.queue) or state.draining or not (state.residents or state.displaced):
         return
-    for standing in state.standing.values():
-        for _ in range(_missing(state, standing)):
-            if not _start(state, standing.ask, "it is configured to be kept or preloaded"):
+    for resident in state.residents.values():
+        for _ in range(_missing(state, resident)):
+            if not _start(state, resident.ask, "it is configured to be kept or preloaded"):
                 break
     if state.displaced and not any(a.yields for a in state.ledger.accounts.values()):
         state.displaced = [ask for ask in state.displaced if not _start(state, ask, "it is given back after a yield")]
@@ -23,13 +23,13 @@ def keep_up(state: State) -> None:
 
 def is_lacking(state: State) -> bool:
     """Whether something is to be started as soon as there is room, which only a new reading can show."""
-    return bool(state.displaced) or any(_missing(state, standing) for standing in state.standing.values())
+    return bool(state.displaced) or any(_missing(state, resident) for resident in state.residents.values())
 
 
-def _missing(state: State, standing: Standing) -> int:
-    live = len(state.kin.get(standing.ask.kind, {}))
-    first = standing.preload and standing.ask.profile not in state.preloaded
-    return max(standing.keep - live, int(first and not live))
+def _missing(state: State, resident: Resident) -> int:
+    live = len(state.kin.get(resident.ask.kind, {}))
+    first = resident.preload and resident.ask.profile not in state.preloaded
+    return max(resident.keep - live, int(first and not live))
 
 
 def _start(state: State, ask: Ask, why: str) -> bool:

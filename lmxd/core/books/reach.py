@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lmxd.core.books.ledger import Account
 from lmxd.core.instances import Instance
-from lmxd.core.ledger import Account
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option
 
 

@@ -9,14 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from lmxd.core import events as e
+from lmxd.core.books.queue import rank
+from lmxd.core.books.restored import restored
+from lmxd.core.books.state import Failed, State
 from lmxd.core.decisions import EndLease, ForgetInstance, RefuseLease, StopInstance
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.ledger import Yielded
-from lmxd.core.queue import rank
-from lmxd.core.refusals import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED
-from lmxd.core.restored import restored
-from lmxd.core.state import Failed, State
-from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal
+from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED, Cause, Failure, Hold, Phase, Refusal, Yielded
 
 _FIRST_BACK_OFF: Final = 5.0
 _LAST_BACK_OFF: Final = 600.0
@@ -61,8 +59,8 @@ def record(state: State, event: e.Event) -> None:
         case e.PolicyChanged():
             state.policy, state.doubtful = event.policy, True
             state.failed.clear()
-        case e.StandingChanged():
-            state.standing = {s.ask.kind: s for s in event.standing}
+        case e.ResidentsChanged():
+            state.residents = {s.ask.kind: s for s in event.residents}
             state.reach.touch(state.ledger.accounts)
         case e.YieldRequested() | e.YieldEnded():
             _yields_changed(state, event)
@@ -252,8 +250,8 @@ def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
     until = state.now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))
     state.failed[launch] = Failed(failure=failure, count=count, until=until)
     state.doubtful = True
-    if instance.ask.kind in state.standing:
-        state.alarms.set(("standing", instance.ask.profile), until)
+    if instance.ask.kind in state.residents:
+        state.alarms.set(("resident", instance.ask.profile), until)
 
 
 def _activity_seen(state: State, event: e.ActivitySeen) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from lmxd.core.books.record import stop
+from lmxd.core.books.state import State
 from lmxd.core.decisions import CheckActivity
 from lmxd.core.instances import Instance
-from lmxd.core.record import stop
-from lmxd.core.state import State
 from lmxd.core.words import Cause, Phase
 
 

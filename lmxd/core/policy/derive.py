@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lmxd.core import refusals
-from lmxd.core.eviction import kept
+from lmxd.core.books.queue import rank
+from lmxd.core.books.record import end_lease, end_yield, refuse, stop
+from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
-from lmxd.core.quantum import load_seconds
-from lmxd.core.queue import rank
-from lmxd.core.record import end_lease, end_yield, refuse, stop
-from lmxd.core.relief import relieve
-from lmxd.core.reports import PERIOD, eta, report, report_newcomer
-from lmxd.core.room import make_room
-from lmxd.core.serving import refused, serve, serve_newcomer
-from lmxd.core.sharing import share
-from lmxd.core.standing import keep_up
-from lmxd.core.starts import grant
-from lmxd.core.state import State
-from lmxd.core.swaps import look_again, open_again
+from lmxd.core.policy import refusals
+from lmxd.core.policy.eviction import kept
+from lmxd.core.policy.preemption import relieve
+from lmxd.core.policy.quantum import load_seconds
+from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer
+from lmxd.core.policy.residents import keep_up
+from lmxd.core.policy.room import make_room
+from lmxd.core.policy.serving import refused, serve, serve_newcomer
+from lmxd.core.policy.sharing import share
+from lmxd.core.policy.starts import grant
+from lmxd.core.policy.swaps import look_again, open_again
 from lmxd.core.words import Cause, Hold, Phase, Refusal
 
 

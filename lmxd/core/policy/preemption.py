@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from lmxd.core.books.ledger import Account
+from lmxd.core.books.reach import Reach
+from lmxd.core.books.record import stop
+from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield
-from lmxd.core.eviction import Candidate, Planner, candidate, cheapest, evictable
 from lmxd.core.instances import Asked, Instance, Ticket
-from lmxd.core.ledger import Account
-from lmxd.core.reach import Reach
-from lmxd.core.record import stop
-from lmxd.core.room import check, make_room
-from lmxd.core.state import State
+from lmxd.core.policy.eviction import Candidate, Planner, candidate, cheapest, evictable
+from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Phase
 
 _PATIENCE: Final = 2.0

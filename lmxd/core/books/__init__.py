@@ -1,0 +1,1 @@
+"""What is remembered, and how a fact is taken in. No policy."""
