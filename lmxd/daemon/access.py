@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Set
 
+from lmxd.core.words import ConnectionId, Owner
 from lmxd.daemon import audit
 from lmxd.daemon.places import GROUP
 from lmxd.daemon.rules import gid_of, uid_of
@@ -63,3 +64,9 @@ class Access:
         if not self.is_admin(peer):
             remedy = f"its owner, {ADMIN_GROUP} or root may"
             raise LmxdError("not_permitted", f"{what} belongs to another user", remedy)
+
+
+def owner_of(peer: Peer, connection: ConnectionId, user: str | None = None) -> Owner:
+    """Who is at the other end, in the core's terms, and whom it asks for."""
+    gids = tuple(sorted(peer.groups))
+    return Owner(uid=peer.uid, pid=peer.pid, connection=connection, gids=gids, user=user or "")

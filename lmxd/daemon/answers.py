@@ -6,18 +6,22 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from lmxd.config.section import GIB
 from lmxd.core import decisions as d
+from lmxd.core.books.state import State
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Holder, Owner, Refusal, Shortfall
 from lmxd.daemon import views
+from lmxd.daemon.access import Access
 from lmxd.daemon.catalog import Size
+from lmxd.daemon.performer import Performer
+from lmxd.daemon.present import Present
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -27,9 +31,6 @@ from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
-
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
 
 _REMEMBERED = 4096
 _TOLD = "ticket lease instance reason detail cause position waited why within eta closes_in price profile".split()
@@ -54,8 +55,19 @@ class Waiting:
 class Answers:
     """Who waits for what, who watches, and what recently ended."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(
+        self,
+        state: State,
+        access: Access,
+        present: Present,
+        performer: Performer,
+        connections: Callable[[], Mapping[int, Connection]],
+    ) -> None:
+        self._state = state
+        self._access = access
+        self._present = present
+        self._performer = performer
+        self._connections = connections
         self.waiting: dict[str, Waiting] = {}
         self.watching: dict[int, Connection] = {}
         self.ended: OrderedDict[str, str] = OrderedDict()
@@ -97,12 +109,12 @@ class Answers:
                 self._notify(decision.owner, "lmxd.yield", asked)
         owner = getattr(decision, "owner", None)
         for connection in list(self.watching.values()):
-            known = owner is None or self._daemon.access.sees(connection.peer, owner.uid)
+            known = owner is None or self._access.sees(connection.peer, owner.uid)
             connection.notify("lmxd.event", _happened(decision, _TOLD if known else _TOLD_OF_OTHERS))
 
     def tell_loading(self) -> None:
         """Those whose instance is starting, how far it is, if it is further than when they were last told."""
-        state = self._daemon.admission.state
+        state = self._state
         for instance in state.instances.values():
             part = views.loaded(state, instance)
             if part is None or int(part * 100) == self._loaded.get(instance.id):
@@ -119,7 +131,7 @@ class Answers:
         self._used_by(decision.instance, decision.owner.uid)
         if waiting is None or waiting.answer.done():
             return
-        lease = self._daemon.admission.state.leases.get(decision.lease)
+        lease = self._state.leases.get(decision.lease)
         try:
             if lease is None:
                 raise _gone()
@@ -130,8 +142,8 @@ class Answers:
 
     def granted(self, lease: Lease, waited: float) -> m.Granted | h.Held:
         """What its holder is told of a lease. LmxdError if its instance has just ended."""
-        instance = self._daemon.admission.state.instances[lease.instance]
-        devices = self._daemon.admission.state.ledger.charge(lease.instance)
+        instance = self._state.instances[lease.instance]
+        devices = self._state.ledger.charge(lease.instance)
         if instance.ask.external:
             return h.Held(
                 lease=lease.id,
@@ -142,7 +154,7 @@ class Answers:
                 ttl=lease.ttl,
                 waited=waited,
             )
-        launched = self._daemon.launches.get(instance.id)
+        launched = self._performer.launched(instance.id)
         if launched is None or launched.endpoint is None:
             raise _gone()
         endpoint = launched.endpoint
@@ -158,7 +170,7 @@ class Answers:
             slots=lease.slots,
             instance_slots=instance.ask.spread,
             devices=devices,
-            basis=self._daemon.catalog.basis(instance.ask.profile),
+            basis=self._present.catalog.basis(instance.ask.profile),
             hold=lease.hold.value,
             ttl=lease.ttl,
             waited=waited,
@@ -178,11 +190,11 @@ class Answers:
     def _error(self, ask: Ask, refusal: Refusal) -> LmxdError:
         message, remedy, data = refusal.message, refusal.remedy, {"model": ask.profile, **views.refusal(refusal)}
         if refusal.code == "never_fits":
-            room = {device: a.ceiling for device, a in self._daemon.admission.state.ledger.accounts.items()}
+            room = {device: a.ceiling for device, a in self._state.ledger.accounts.items()}
             demand = ask.options[0].demand
             most = views.sentence({device: room.get(device, 0) for device in demand})
             message = f"{ask.profile} needs {views.sentence(demand)}; there is never more than {most} for lmxd"
-            fits = self._daemon.catalog.what_would_fit(ask, room, self._daemon.device_kinds)
+            fits = self._present.catalog.what_would_fit(ask, room, self._present.kinds)
             data["fits"] = None if fits is None else {"ctx": fits}
             could = (
                 "no context would fit: take a smaller model"
@@ -202,7 +214,7 @@ class Answers:
             self._notify(decision.owner, "lmxd.lease_ended", ended)
 
     def _notify(self, owner: Owner, method: str, what: BaseModel) -> None:
-        if connection := self._daemon.listener.connections.get(owner.connection):
+        if connection := self._connections().get(owner.connection):
             connection.notify(method, what)
 
 

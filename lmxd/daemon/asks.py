@@ -2,61 +2,94 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
 from lmxd.core import events as e
+from lmxd.core.books.state import State
 from lmxd.core.words import Ask, Phase
+from lmxd.daemon.answers import Waiting
 from lmxd.daemon.catalog import Catalog, Size
+from lmxd.daemon.options import Room
+from lmxd.daemon.present import Present
+from lmxd.daemon.together import Together
 from lmxd.errors import LmxdError
 
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
-
+_FRESH: Final = 0.05
+"""Seconds for which a reading is good enough to decide a request on: a storm of them shares one."""
 _MOST: Final = 1024
 
 
 class Asks:
     """Remembers what it made, for as long as the configuration is the same. Whoever needs bytes is looked at anew."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(
+        self,
+        state: State,
+        present: Present,
+        waiting: Mapping[str, Waiting],
+        measure: Callable[[], Coroutine[Any, Any, None]],
+        report: Callable[[e.Event], None],
+    ) -> None:
+        self._state = state
+        self._present = present
+        self._waiting = waiting
+        self._measure = measure
+        self._report = report
         self._catalog: Catalog | None = None
         self._made: dict[tuple[str, Size], Ask] = {}
         """By what ``_catalog`` says."""
+        self._together = Together()
 
     async def prepare(self, model: str, size: Size) -> Ask:
         """What the core is to be asked, with all at hand to decide on it. LmxdError says what is wrong with it."""
-        daemon = self._daemon
-        if self._catalog is not daemon.catalog or len(self._made) >= _MOST:
+        catalog = self._present.catalog
+        if self._catalog is not catalog or len(self._made) >= _MOST:
             self._made.clear()
-            self._catalog = daemon.catalog
+            self._catalog = catalog
         ask = self._made.get((model, size))
         if ask is None or not self._is_served(ask):
-            await daemon.warm(model, size)
-            if daemon.catalog.profile(model).command is None:
-                daemon.engine.binary()  # if it is missing, say so before anything is reserved
-            ask = self._made[model, size] = daemon.ask(model, size)
+            await self.warm(model, size)
+            if self._present.catalog.profile(model).command is None:
+                self._present.engine.binary()  # if it is missing, say so before anything is reserved
+            ask = self._made[model, size] = self.ask(model, size)
         return ask
+
+    async def warm(self, model: str, size: Size = Size()) -> None:
+        """Have a fresh reading and all about the model at hand, so that deciding takes microseconds."""
+        if time.monotonic() - self._present.begun > _FRESH:
+            await self._together.do("measure", self._measure)
+        catalog = self._present.catalog
+        if not catalog.is_warm(model, size):
+            await self._together.do((model, size), lambda: asyncio.to_thread(catalog.read, model, size))
+
+    def ask(self, name: str, size: Size = Size()) -> Ask:
+        """What the core is asked for by a request. LmxdError says what is wrong with it."""
+        accounts = self._state.ledger.accounts
+        room = Room(
+            free={device: a.free for device, a in accounts.items()},
+            ceiling={device: a.ceiling for device, a in accounts.items()},
+        )
+        return self._present.catalog.ask(name, size, self._present.kinds, room)
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it: then it has that, whoever else waits."""
-        state = self._daemon.admission.state
-        return any(i.phase is Phase.READY and i.serves(ask) for i in state.open.get(ask.kind, {}).values())
+        return any(i.phase is Phase.READY and i.serves(ask) for i in self._state.open.get(ask.kind, {}).values())
 
     def renew(self, most: int | None = None) -> None:
         """Devices or profiles changed, or how layers would be split: say again where what is waited for could go.
 
         ``most``: for so many of those in front.
         """
-        daemon = self._daemon
-        queue = daemon.admission.state.queue
+        queue = self._state.queue
         for ticket in queue.some(0, len(queue) if most is None else most):
-            waiting = daemon.answers.waiting[ticket.id]
+            waiting = self._waiting[ticket.id]
             if waiting.size is None:
                 continue  # a hold stays what it is
             try:
-                ask = daemon.ask(waiting.ask.profile, waiting.size)
+                ask = self.ask(waiting.ask.profile, waiting.size)
             except LmxdError:
                 continue  # its start will fail and say why
-            daemon.handle(e.AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))
+            self._report(e.AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

@@ -5,28 +5,24 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from lmxd.core import decisions as d
 from lmxd.core import events as e
-from lmxd.core.words import Hold
+from lmxd.core.admission import Admission
+from lmxd.core.words import Ask, Hold
 from lmxd.daemon import views
-from lmxd.daemon.catalog import Size
-from lmxd.daemon.requests import owner_of
+from lmxd.daemon.access import Access, owner_of
+from lmxd.daemon.journal import Journal
 from lmxd.errors import LmxdError
 from lmxd.rpc import explanations as x
 from lmxd.rpc.peer import Peer
 
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
-
 _TRIAL = "plan"
 
 
-def plan(daemon: Daemon, peer: Peer, params: x.PlanParams, size: Size) -> x.Planned:
+def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> x.Planned:
     """Put the request to a copy of the core, which has the same state and policy, and see what it decides."""
-    ask = daemon.ask(params.model, size)
-    trial = copy.deepcopy(daemon.admission)
+    trial = copy.deepcopy(admission)
     asked = e.LeaseRequested(
         at=time.monotonic(),
         ticket=_TRIAL,
@@ -34,7 +30,7 @@ def plan(daemon: Daemon, peer: Peer, params: x.PlanParams, size: Size) -> x.Plan
         owner=owner_of(peer, 0),
         ask=ask,
         hold=Hold.EXPLICIT,
-        deadline=params.deadline,
+        deadline=deadline,
     )
     decided = trial.handle(asked).decisions
     for instance in [c.instance for c in decided if isinstance(c, d.CheckActivity)]:
@@ -104,13 +100,13 @@ def _refused(model: str, decision: d.RefuseLease) -> x.Planned:
     )
 
 
-def explain(daemon: Daemon, peer: Peer, subject: str) -> x.Explained:
+def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> x.Explained:
     """Its history. LmxdError if nothing is known of it, or it is not the caller's business."""
-    history = daemon.journal.get(subject)
+    history = journal.get(subject)
     if history is None:
         raise LmxdError("unknown_id", f"nothing is known of {subject}", "name a request, a lease or an instance")
-    daemon.access.require_owner(peer, history.owners, subject)
-    mine = [entry for entry in history.entries if entry.uid is None or daemon.access.sees(peer, entry.uid)]
+    access.require_owner(peer, history.owners, subject)
+    mine = [entry for entry in history.entries if entry.uid is None or access.sees(peer, entry.uid)]
     steps = [x.Step(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
     related = {name for entry in mine for name in entry.about} - {subject}
     return x.Explained(id=subject, steps=steps, related=[name for name in history.related if name in related])

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from lmxd.config.section import GIB
-
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
+from lmxd.core.books.state import State
+from lmxd.daemon.outbox import Outbox
 
 _STALE: Final = 5.0
 """Seconds after which what waits to be written is held to be stuck."""
 
 
 class Health:
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    """``hanging``: whether a look at the devices has not come back."""
+
+    def __init__(self, state: State, outbox: Outbox, hanging: Callable[[], bool]) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._hanging = hanging
 
     def faults(self) -> Iterator[str]:
         """What is wrong just now, in sentences. Because of it, nothing new may be promised."""
-        writer = self._daemon.outbox.writer
+        writer = self._outbox.writer
         if self.unwritable is not None:
             yield f"the ledger cannot be written: {self.unwritable}"
         if writer is not None and writer.damaged is not None:
             yield f"the ledger was damaged: {writer.damaged}"
-        if self._daemon.watcher.hanging:
+        if self._hanging():
             yield "the devices do not answer"
 
     @property
     def unwritable(self) -> str | None:
         """Why nothing gets onto the disk, if that is so."""
-        writer = self._daemon.outbox.writer
+        writer = self._outbox.writer
         if writer is None or writer.failing is not None:
             return None if writer is None else writer.failing
         waits = 0.0 if writer.pending_since is None else time.monotonic() - writer.pending_since
@@ -41,11 +44,11 @@ class Health:
     @property
     def fresh(self) -> bool:
         """Whether devices are measured and the ledger is written as they should be."""
-        return self.unwritable is None and not self._daemon.watcher.hanging
+        return self.unwritable is None and not self._hanging()
 
     def summary(self) -> str:
         """One line for the service manager."""
-        state = self._daemon.admission.state
+        state = self._state
         books = ", ".join(
             f"{(a.charged + a.reclaiming) / GIB:.1f}/{a.ceiling / GIB:.1f} GiB on {a.device}"
             for a in state.ledger.accounts.values()

@@ -18,32 +18,31 @@ from lmxd.core import events as e
 from lmxd.core.admission import Admission
 from lmxd.core.policy.residents import is_lacking
 from lmxd.core.rules import Resident
-from lmxd.core.words import Ask, Phase
+from lmxd.core.words import Phase
 from lmxd.daemon import audit
 from lmxd.daemon.access import Access
 from lmxd.daemon.answers import Answers
 from lmxd.daemon.arrivals import Arrivals
 from lmxd.daemon.asks import Asks
-from lmxd.daemon.catalog import Catalog, Size
+from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.health import Health
 from lmxd.daemon.journal import Journal
 from lmxd.daemon.means import Means
 from lmxd.daemon.metrics import Metrics
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
-from lmxd.daemon.options import Room
 from lmxd.daemon.outbox import Outbox
 from lmxd.daemon.peaks import Peaks
 from lmxd.daemon.performer import Performer
 from lmxd.daemon.places import Places
+from lmxd.daemon.present import Present
 from lmxd.daemon.read_ahead import ReadAhead
 from lmxd.daemon.readings import cards, device_readings, kinds, open_probes
 from lmxd.daemon.records import Records
 from lmxd.daemon.restoring import restore
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.service import Service
-from lmxd.daemon.together import Together
-from lmxd.devices.measurement import Kind, Measurement
+from lmxd.devices.measurement import Kind
 from lmxd.devices.watcher import Watcher
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
@@ -55,8 +54,6 @@ from lmxd.rpc.server import Listener
 
 log = logging.getLogger(__name__)
 
-_FRESH = 0.05
-"""Seconds for which a reading is good enough to decide a request on: a storm of them shares one."""
 _RECLAIMING_PERIOD = 0.1
 _WAITING_PERIOD = 0.25
 _BUSY_PERIOD = 1.0
@@ -74,37 +71,40 @@ class Daemon:
         self.where = where
         self._nvml = nvml
         self.admission = Admission()
-        self.records = Records(self)
+        state = self.admission.state
+        self.present = Present(Catalog(config), LlamaServer(config.engine.path))
         self.outbox = Outbox(self._perform)
-        self.performer = Performer(self)
+        self.arrivals = Arrivals()
+        self.means = Means(state.expectations, self.outbox)
+        self.records = Records(state, self.outbox, self.arrivals, self.means, lambda: self.performer)
+        self.performer = Performer(self.handle, self.records, state, self.present, where)
         self.launches = self.performer.launches
         self.journal = Journal()
         self.access = Access(shared=where.shared)
-        self.health = Health(self)
-        self.answers = Answers(self)
-        self.asks = Asks(self)
-        self.arrivals = Arrivals()
-        self.means = Means(self)
+        self.health = Health(state, self.outbox, lambda: self.watcher.hanging)
+        self.answers = Answers(state, self.access, self.present, self.performer, lambda: self.listener.connections)
+        self.asks = Asks(state, self.present, self.answers.waiting, self.measure, self.handle)
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
         self.read_ahead = ReadAhead()
         self.listener = Listener(Service(self))
-        self.metrics = Metrics(self.admission.state)
-        self.measured: Sequence[Measurement] = ()
-        self.device_kinds: dict[str, Kind] = {}
+        self.metrics = Metrics(state)
         self.on_change: Callable[[], None] = lambda: None
-        self._together = Together()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._begun = float("-inf")
         self._handling = False
         self._adopt(config, *open_probes(config.gpu, nvml))
 
+    @property
+    def catalog(self) -> Catalog:
+        """Of the configuration in force."""
+        return self.present.catalog
+
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
         """Make a configuration the one in force."""
-        self.catalog = Catalog(config)
-        self.engine = LlamaServer(config.engine.path)
+        self.present.catalog = Catalog(config)
+        self.present.engine = LlamaServer(config.engine.path)
         self.warnings = warnings
         self.watcher = Watcher(probes, time.monotonic)
         self.catalog.peaks = self.peaks.sizes
@@ -117,7 +117,7 @@ class Daemon:
         await self.measure()
         if self.outbox.writer is None:
             self.warnings += await restore(self)
-        on_gpu = Kind.GPU in self.device_kinds.values()
+        on_gpu = Kind.GPU in self.present.kinds.values()
         self.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
         for warning in self.warnings:
@@ -130,26 +130,17 @@ class Daemon:
         residents = []
         for name, profile in self.catalog.config.models.items():
             if profile.keep or profile.preload:
-                await self.warm(name)
+                await self.asks.warm(name)
                 try:
-                    ask = self.ask(name)
+                    ask = self.asks.ask(name)
                 except LmxdError:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
         self.handle(e.ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
 
-    def ask(self, name: str, size: Size = Size()) -> Ask:
-        """What the core is asked for by a request. LmxdError says what is wrong with it."""
-        accounts = self.admission.state.ledger.accounts
-        room = Room(
-            free={device: a.free for device, a in accounts.items()},
-            ceiling={device: a.ceiling for device, a in accounts.items()},
-        )
-        return self.catalog.ask(name, size, self.device_kinds, room)
-
     def _find_engine(self) -> str:
         try:
-            binary = self.engine.binary()
+            binary = self.present.engine.binary()
         except LmxdError as error:
             self.warnings.append(str(error))
             return "none"
@@ -249,10 +240,10 @@ class Daemon:
         """One look at the devices, told to the core."""
         pids = self.performer.pids()
         look = await self.watcher.look({pid for mine in pids.values() for pid in mine})
-        self._begun = look.begun
-        self.measured = look.measurements
+        self.present.begun = look.begun
+        self.present.measured = look.measurements
         readings = device_readings(look, self.catalog.config.gpu, pids, self.admission.state)
-        before, self.device_kinds = self.device_kinds, kinds(look.measurements)
+        before, self.present.kinds = self.present.kinds, kinds(look.measurements)
         self.catalog.cards = cards(look.measurements, self.catalog.build)
         self.handle(e.MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         self.observer.see(look.begun, readings, self.launches, self.catalog)
@@ -261,20 +252,11 @@ class Daemon:
         self.read_ahead.look(self.admission.state, self.launches, self.catalog)
         self.learn()
         self.answers.tell_loading()
-        if before != self.device_kinds:
+        if before != self.present.kinds:
             self.asks.renew()
             await self._tell_residents()
         elif len(self.catalog.cards) > 1:
             self.asks.renew(_SPLIT_ANEW)
-
-    # what the service asks
-
-    async def warm(self, model: str, size: Size = Size()) -> None:
-        """Have a fresh reading and all about the model at hand, so that deciding takes microseconds."""
-        if time.monotonic() - self._begun > _FRESH:
-            await self._together.do("measure", self.measure)
-        if not self.catalog.is_warm(model, size):
-            await self._together.do((model, size), lambda: asyncio.to_thread(self.catalog.read, model, size))
 
     # the end
 

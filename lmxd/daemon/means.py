@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from lmxd.core.books.expectations import Expectations
+from lmxd.daemon.outbox import Outbox
 from lmxd.store.rows import MeanRow
-
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
 
 _PAUSE: Final = 2.0
 """Seconds after an event until what was learned since is written."""
 
 
 class Means:
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(self, learned: Expectations, outbox: Outbox) -> None:
+        self._learned = learned
+        self._outbox = outbox
         self._written: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -31,7 +31,7 @@ class Means:
         return means
 
     def rows(self) -> list[MeanRow]:
-        means = self._daemon.admission.state.expectations.means()
+        means = self._learned.means()
         return [
             MeanRow(id=f"{what} {profile}", mean=mean)
             for what, learned in means.items()
@@ -40,7 +40,7 @@ class Means:
 
     def write_soon(self) -> None:
         """Something happened, from which something may have been learned."""
-        if self._timer is None and self._daemon.outbox.writer is not None:
+        if self._timer is None and self._outbox.writer is not None:
             self._timer = asyncio.get_running_loop().call_later(_PAUSE, self.write)
 
     def write(self) -> None:
@@ -51,4 +51,4 @@ class Means:
         changed = [row for row in self.rows() if self._written.get(row.id) != row.mean]
         if changed:
             self._written |= {row.id: row.mean for row in changed}
-            self._daemon.outbox.put(changed, ())
+            self._outbox.put(changed, ())

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lmxd.config.section import GIB
 from lmxd.core import decisions as d
+from lmxd.core import events as e
+from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, InstanceId
 from lmxd.daemon.catalog import launch_of
-from lmxd.daemon.holds import Holds
-from lmxd.daemon.launched import Limits, Start
-from lmxd.daemon.launches import Launches
+from lmxd.daemon.holds import Adopted, Holds
+from lmxd.daemon.launched import Launched, Limits, Start
+from lmxd.daemon.launches import Launches, Notes
 from lmxd.daemon.loading import usual
+from lmxd.daemon.places import Places
+from lmxd.daemon.present import Present
 from lmxd.daemon.prompts import PromptCache, PromptCaches
 from lmxd.daemon.readings import tells_apart
 from lmxd.daemon.undone import outcome
@@ -26,10 +30,7 @@ from lmxd.engines.engine import Engine, Plan
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.instances.cgroup import Groups
-
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
-
+from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,15 @@ _AGAIN: Final = 1.0
 class Performer:
     """Whose outcome comes back as events."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self.launches = Launches(daemon.handle, daemon.records, daemon.where.logs, Groups.delegated())
-        self.holds = Holds(daemon.handle, daemon.records.note)
+    def __init__(
+        self, report: Callable[[e.Event], None], notes: Notes, state: State, present: Present, where: Places
+    ) -> None:
+        self._report = report
+        self._state = state
+        self._present = present
+        self._where = where
+        self.launches = Launches(report, notes, where.logs, Groups.delegated())
+        self.holds = Holds(report, notes.note)
 
     def perform(self, decision: d.Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
@@ -56,7 +62,7 @@ class Performer:
             if isinstance(decision, d.StopInstance):
                 loop.call_later(_AGAIN, self.perform, decision)
             elif event := outcome(decision, error, time.monotonic()):
-                loop.call_soon(self._daemon.handle, event)
+                loop.call_soon(self._report, event)
 
     def _perform(self, decision: d.Decision) -> None:
         match decision:
@@ -83,15 +89,23 @@ class Performer:
         """The processes of each instance and hold that has any."""
         return self.launches.pids() | self.holds.pids()
 
-    def pid(self, instance: InstanceId) -> int | None:
+    def launched(self, instance: InstanceId) -> Launched | None:
+        """How it was started, if lmxd started it."""
+        return self.launches.get(instance)
+
+    def process(self, instance: InstanceId) -> Process | Adopted | None:
+        """The one it has, if it has one."""
         launched = self.launches.get(instance)
-        process = launched.process if launched else self.holds.adopted(instance)
+        return launched.process if launched else self.holds.adopted(instance)
+
+    def pid(self, instance: InstanceId) -> int | None:
+        process = self.process(instance)
         return process.pid if process else None
 
     def _start(self, decision: d.StartInstance) -> None:
-        daemon, ask = self._daemon, decision.ask
-        capacity = {device: a.capacity for device, a in daemon.admission.state.ledger.accounts.items()}
-        plan = daemon.catalog.plan(decision.instance, ask, decision.option, daemon.where.home, capacity)
+        catalog, ask = self._present.catalog, decision.ask
+        capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
+        plan = catalog.plan(decision.instance, ask, decision.option, self._where.home, capacity)
         prompts = self._prompts(decision.instance, plan)
         start = Start(
             plan=plan if prompts is None else replace(plan, prompts=prompts.path),
@@ -99,13 +113,13 @@ class Performer:
             poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
             prompts_for=None if prompts is None else prompts.uid,
         )
-        self.launches.loading.gate.most = daemon.catalog.config.engine.parallel_loads or usual(cores())
+        self.launches.loading.gate.most = catalog.config.engine.parallel_loads or usual(cores())
         devices = decision.option.demand
         self.launches.start(start, self.engine(plan), devices, prompts, alone=not self._is_known(plan, devices))
 
     def _is_known(self, plan: Plan, devices: Iterable[DeviceId]) -> bool:
         """Whether what it takes is known, and will be told from what else loads."""
-        catalog, state, measured = self._daemon.catalog, self._daemon.admission.state, self._daemon.measured
+        catalog, state, measured = self._present.catalog, self._state, self._present.measured
         if plan.model is None or plan.command or not all(tells_apart(state, measured, x) for x in devices):
             return False
         try:
@@ -114,10 +128,10 @@ class Performer:
             return False  # only its user knows
 
     def engine(self, plan: Plan) -> Engine:
-        return CommandEngine(plan.health) if plan.command else self._daemon.engine
+        return CommandEngine(plan.health) if plan.command else self._present.engine
 
     def _limits(self, plan: Plan) -> Limits:
-        config = self._daemon.catalog.config
+        config = self._present.catalog.config
         memory = config.models[plan.profile].memory_max_gb
         return Limits(
             load_timeout=config.engine.load_timeout,
@@ -127,13 +141,13 @@ class Performer:
         )
 
     def prompt_caches(self) -> PromptCaches:
-        most = int(self._daemon.catalog.config.engine.prompt_cache_gb * GIB)
-        return PromptCaches(self._daemon.where.state / "prompts", most)
+        most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)
+        return PromptCaches(self._where.state / "prompts", most)
 
     def _prompts(self, instance: InstanceId, plan: Plan) -> PromptCache | None:
         """Its prompt cache, if its profile suspends and it is started for somebody."""
-        catalog, caches = self._daemon.catalog, self.prompt_caches()
-        tickets = self._daemon.admission.state.instances[instance].tickets
+        catalog, caches = self._present.catalog, self.prompt_caches()
+        tickets = self._state.instances[instance].tickets
         if not caches.most or not tickets or not catalog.profile(plan.profile).suspend:
             return None
         return caches.open(plan, catalog.build, next(iter(tickets.values())).owner.uid)

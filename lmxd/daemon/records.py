@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from pydantic import TypeAdapter
 
+from lmxd.core.books.state import State
 from lmxd.core.books.touched import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option
-from lmxd.daemon.launched import Start, as_json
+from lmxd.daemon.arrivals import Arrivals
+from lmxd.daemon.holds import Adopted
+from lmxd.daemon.launched import Launched, Start, as_json
+from lmxd.daemon.means import Means
+from lmxd.daemon.outbox import Outbox
+from lmxd.instances.process import Process
 from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, YieldRow
-
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +32,27 @@ INSTANCE_COUNT: Final = "instances "
 """Before the profile in the names of the core's counts of instances."""
 
 
+class Processes(Protocol):
+    """What is known of the processes of instances."""
+
+    def launched(self, instance: InstanceId) -> Launched | None:
+        """How it was started, if lmxd started it."""
+
+    def process(self, instance: InstanceId) -> Process | Adopted | None:
+        """The one it has, if it has one."""
+
+
 class Records:
     """What is written of the daemon's own state. A row is what the state says now, whatever it said before."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(
+        self, state: State, outbox: Outbox, arrivals: Arrivals, means: Means, processes: Callable[[], Processes]
+    ) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._arrivals = arrivals
+        self._means = means
+        self._processes = processes
         self._wanted: dict[InstanceId, tuple[Ask, str, str]] = {}
         """Ask and option of each instance as JSON: they hardly ever change, and are written again and again."""
         self._started: dict[InstanceId, tuple[Start, str]] = {}
@@ -44,14 +63,14 @@ class Records:
     def changes(self, event: Event, touched: Touched, decisions: Sequence[Decision]) -> list[Change]:
         """Rows for what came of an event. One that cannot be made is logged: it is no reason to let anybody wait."""
         try:
-            arrivals = self._daemon.arrivals.changes(self._daemon.admission.state, event, decisions)
+            arrivals = self._arrivals.changes(self._state, event, decisions)
             return [*(self._touched(touched) if touched else ()), *arrivals]
         except Exception:
             log.exception("what came of %s was not written down", event)
             return []
 
     def _touched(self, touched: Touched) -> list[Change]:
-        leases = self._daemon.admission.state.leases
+        leases = self._state.leases
         found: list[Change] = []
         for instance in touched.instances:
             found += self._instance(instance)
@@ -64,15 +83,15 @@ class Records:
 
     def everything(self) -> Sequence[Change]:
         """All rows there are to be."""
-        state = self._daemon.admission.state
+        state = self._state
         found: list[Change] = [_lease(lease) for lease in state.leases.values()]
         found += [self.row(instance) for instance in state.instances.values()]
         found += [CountRow(id=name, count=n) for name, n in state.counts.items() if name.startswith(INSTANCE_COUNT)]
-        found += [*(row for _, row in self._yields()), *self._daemon.arrivals.rows(), *self._daemon.means.rows()]
+        found += [*(row for _, row in self._yields()), *self._arrivals.rows(), *self._means.rows()]
         return found
 
     def _instance(self, name: InstanceId) -> Iterator[Change]:
-        instance = self._daemon.admission.state.instances.get(name)
+        instance = self._state.instances.get(name)
         if instance is None:
             self._wanted.pop(name, None)
             self._started.pop(name, None)
@@ -80,14 +99,14 @@ class Records:
             return
         yield self.row(instance)
         counted = INSTANCE_COUNT + instance.ask.profile
-        count = self._daemon.admission.state.counts[counted]
+        count = self._state.counts[counted]
         if self._counted.get(counted) != count:
             self._counted[counted] = count
             yield CountRow(id=counted, count=count)
 
     def row(self, i: Instance) -> InstanceRow:
-        launched = self._daemon.launches.get(i.id)
-        process = launched.process if launched else self._daemon.performer.holds.adopted(i.id)
+        processes = self._processes()
+        launched, process = processes.launched(i.id), processes.process(i.id)
         if i.id not in self._wanted or self._wanted[i.id][0] is not i.ask:
             self._wanted[i.id] = i.ask, ASKS.dump_json(i.ask).decode(), OPTIONS.dump_json(i.option).decode()
         _, ask, option = self._wanted[i.id]
@@ -113,20 +132,20 @@ class Records:
 
     def certificate(self, instance: InstanceId) -> str:
         """The row as JSON, for the process itself to carry: found by it if the database is lost."""
-        return json.dumps(asdict(self.row(self._daemon.admission.state.instances[instance])))
+        return json.dumps(asdict(self.row(self._state.instances[instance])))
 
     def note(self, instance: InstanceId) -> None:
         """Write down what changed about an instance without the core's doing: it has a process by now."""
-        if instance in self._daemon.admission.state.instances:
-            self._daemon.outbox.put(list(self._instance(instance)), ())
+        if instance in self._state.instances:
+            self._outbox.put(list(self._instance(instance)), ())
 
     def _yields(self) -> Iterator[tuple[str, YieldRow]]:
-        for account in self._daemon.admission.state.ledger.accounts.values():
+        for account in self._state.ledger.accounts.values():
             for id in account.yields:
                 yield id, self._yield(account.device, id)
 
     def _yield(self, device: DeviceId, id: str) -> YieldRow:
-        kept = self._daemon.admission.state.ledger.accounts[device].yields[id]
+        kept = self._state.ledger.accounts[device].yields[id]
         return YieldRow(id=id, device=device, size=kept.size, foreign_before=kept.foreign_before, until=kept.until)
 
 

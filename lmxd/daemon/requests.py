@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from lmxd.core import events as e
 from lmxd.core.instances import Lease
-from lmxd.core.words import Ask, ConnectionId, Hold, Option, Owner
+from lmxd.core.words import Ask, Hold, Option
 from lmxd.daemon import audit, owners
+from lmxd.daemon.access import owner_of
 from lmxd.daemon.answers import Waiting
 from lmxd.daemon.catalog import Size
 from lmxd.daemon.rules import max_priority
@@ -19,19 +20,12 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc import holds as h
 from lmxd.rpc import messages as m
-from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
 if TYPE_CHECKING:
     from lmxd.daemon.loop import Daemon
 
 DEFAULT_TTL = 60.0
-
-
-def owner_of(peer: Peer, connection: ConnectionId, user: str | None = None) -> Owner:
-    """Who is at the other end, in the core's terms, and whom it asks for."""
-    gids = tuple(sorted(peer.groups))
-    return Owner(uid=peer.uid, pid=peer.pid, connection=connection, gids=gids, user=user or "")
 
 
 class Requests:
@@ -75,8 +69,8 @@ class Requests:
         with audit.refusals(connection.peer, params.name):
             self._require_ledger()
             await self._daemon.measure()
-            wanted = None if params.device is None else owners.find(self._daemon.measured, params.device).id
-        devices = [x.id for x in self._daemon.measured if wanted in (None, x.id)]
+            wanted = None if params.device is None else owners.find(self._daemon.present.measured, params.device).id
+        devices = [x.id for x in self._daemon.present.measured if wanted in (None, x.id)]
         ask = Ask(
             profile=params.name,
             variant="hold",

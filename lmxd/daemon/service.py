@@ -76,7 +76,7 @@ class Service:
             "yield": lambda c, i, p: self._yield(c, p),
             "unyield": lambda c, i, p: self._unyield(c, p.id),
             "plan": lambda c, i, p: self._plan(c, p),
-            "explain": lambda c, i, p: explaining.explain(daemon, c.peer, p.id),
+            "explain": lambda c, i, p: explaining.explain(daemon.journal, daemon.access, c.peer, p.id),
             "status": lambda c, i, p: self._status(),
             "devices": lambda c, i, p: self._all_devices(),
             "why": lambda c, i, p: self._why(p.device),
@@ -155,22 +155,28 @@ class Service:
 
     async def _devices(self) -> list[b.Device]:
         await self._daemon.measure()
-        return views.devices(self._state(), self._daemon.measured)
+        return views.devices(self._state(), self._daemon.present.measured)
 
     async def _all_devices(self) -> b.Devices:
         return b.Devices(devices=await self._devices())
 
     def _instances(self, connection: Connection) -> b.Instances:
         self._daemon.launches.look()
-        return b.Instances(instances=views.instances(self._daemon, connection.peer))
+        return b.Instances(
+            instances=views.instances(self._state(), self._daemon.performer, self._daemon.access, connection.peer)
+        )
 
     def _queue(self, connection: Connection) -> b.Queue:
-        return b.Queue(depth=self._state().policy.queue_depth, tickets=views.queue(self._daemon, connection.peer))
+        return b.Queue(
+            depth=self._state().policy.queue_depth,
+            tickets=views.queue(self._state(), self._daemon.access, connection.peer),
+        )
 
     async def _plan(self, connection: Connection, params: x.PlanParams) -> x.Planned:
         size = self._requests.size(connection, params)
-        await self._daemon.warm(params.model, size)
-        return explaining.plan(self._daemon, connection.peer, params, size)
+        await self._daemon.asks.warm(params.model, size)
+        ask = self._daemon.asks.ask(params.model, size)
+        return explaining.plan(self._daemon.admission, ask, connection.peer, params.deadline)
 
     async def _reload(self, connection: Connection) -> m.Reloaded:
         self._daemon.access.require_admin(connection.peer, "reload the configuration")
@@ -182,7 +188,7 @@ class Service:
 
     async def _why(self, wanted: str) -> o.Why:
         await self._daemon.measure()
-        found, performer = owners.find(self._daemon.measured, wanted), self._daemon.performer
+        found, performer = owners.find(self._daemon.present.measured, wanted), self._daemon.performer
         ours = {pid for pids in performer.pids().values() for pid in pids}
         foreign = await asyncio.to_thread(owners.foreign, found, ours)
         return owners.why(self._state(), performer, found, foreign)
@@ -190,7 +196,7 @@ class Service:
     async def _yield(self, connection: Connection, params: h.YieldParams) -> h.Yielded:
         self._daemon.access.require_admin(connection.peer, "have a device yielded")
         await self._daemon.measure()
-        measured = self._daemon.measured
+        measured = self._daemon.present.measured
         if params.device is None and len(measured) > 1:
             raise LmxdError("invalid_params", "device: there are several", f"name one of {owners.names(measured)}")
         device = owners.find(measured, params.device or measured[0].id).id
@@ -233,7 +239,7 @@ class Service:
     async def _model(self, name: str) -> b.Model:
         profile = self._daemon.catalog.profile(name)
         running = sum(1 for i in self._state().instances.values() if i.ask.profile == name)
-        await self._daemon.warm(name)
+        await self._daemon.asks.warm(name)
         launch = self._daemon.catalog.launch(name)
         view = b.Model(
             model=name,
@@ -244,7 +250,7 @@ class Service:
             running=running,
         )
         try:
-            ask = self._daemon.ask(name)
+            ask = self._daemon.asks.ask(name)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.demand.items()}
             path, basis = self._daemon.catalog.place(name), self._daemon.catalog.basis(name)
             view = view.model_copy(update={"bytes": charge, "basis": basis, "path": path})
@@ -272,8 +278,8 @@ class Service:
             cache_type_k=params.cache_type_k,
             cache_type_v=params.cache_type_v,
         )
-        await self._daemon.warm(params.model, size)
-        return explain(self._daemon.catalog, params.model, size, self._daemon.device_kinds)
+        await self._daemon.asks.warm(params.model, size)
+        return explain(self._daemon.catalog, params.model, size, self._daemon.present.kinds)
 
     def _state(self) -> State:
         return self._daemon.admission.state

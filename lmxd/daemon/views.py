@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from lmxd.config.section import GIB
 from lmxd.core.books.ledger import Account
@@ -16,7 +16,9 @@ from lmxd.core.policy.forecast import dated, pace, starting
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
 from lmxd.core.words import Phase, Refusal, Shortfall, Turn
+from lmxd.daemon.access import Access
 from lmxd.daemon.catalog import Catalog, Size
+from lmxd.daemon.performer import Performer
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned
@@ -26,9 +28,6 @@ from lmxd.rpc import framing
 from lmxd.rpc import messages as m
 from lmxd.rpc import notifications as n
 from lmxd.rpc.peer import Peer
-
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
 
 
 def devices(state: State, measured: Sequence[Measurement]) -> list[b.Device]:
@@ -57,20 +56,20 @@ def _device(state: State, found: Measurement) -> b.Device:
     )
 
 
-def instances(daemon: Daemon, peer: Peer) -> list[b.Instance]:
+def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[b.Instance]:
     """All of them, as bytes; the rest only to whom it concerns."""
-    return [_instance(daemon, peer, i) for i in daemon.admission.state.instances.values()]
+    return [_instance(state, performer, access, peer, i) for i in state.instances.values()]
 
 
-def _instance(daemon: Daemon, peer: Peer, i: Instance) -> b.Instance:
-    state, launched = daemon.admission.state, daemon.launches.get(i.id)
-    leases = [_lease(daemon, peer, x) for x in i.leases.values()]
-    mine = daemon.access.is_admin(peer) or any(x.lease for x in leases)
+def _instance(state: State, performer: Performer, access: Access, peer: Peer, i: Instance) -> b.Instance:
+    launched = performer.launched(i.id)
+    leases = [_lease(state.now, access, peer, x) for x in i.leases.values()]
+    mine = access.is_admin(peer) or any(x.lease for x in leases)
     return b.Instance(
         instance=i.id,
         model=i.ask.profile,
         phase=i.phase.value,
-        pid=daemon.performer.pid(i.id) if mine else None,
+        pid=performer.pid(i.id) if mine else None,
         endpoint=launched.endpoint.url if mine and launched and launched.endpoint else None,
         ctx=i.ask.context,
         slots=i.ask.spread,
@@ -99,10 +98,9 @@ def loaded(state: State, i: Instance) -> float | None:
     return sum(parts) / sum(i.demand.values()) if parts else None
 
 
-def _lease(daemon: Daemon, peer: Peer, x: Lease) -> b.LeaseInfo:
-    if not daemon.access.sees(peer, x.owner.uid):
+def _lease(now: float, access: Access, peer: Peer, x: Lease) -> b.LeaseInfo:
+    if not access.sees(peer, x.owner.uid):
         return b.LeaseInfo(bytes=x.size, slots=x.slots)
-    now = daemon.admission.state.now
     return b.LeaseInfo(
         bytes=x.size,
         lease=x.id,
@@ -120,9 +118,8 @@ _Place: TypeAlias = tuple[Ticket, int, float | None, Date]
 """Position, expected time, and the date at which it is served."""
 
 
-def queue(daemon: Daemon, peer: Peer) -> list[b.Ticket]:
+def queue(state: State, access: Access, peer: Peer) -> list[b.Ticket]:
     """Those that start first, then those that wait, in order."""
-    state = daemon.admission.state
     found: list[_Place] = [
         (t, 0, starting(state, t), NEVER) for i in state.instances.values() for t in i.tickets.values()
     ]
@@ -131,14 +128,15 @@ def queue(daemon: Daemon, peer: Peer) -> list[b.Ticket]:
     found += [(each.ticket, n, each.eta, each.date) for n, each in enumerate(front, start=1)]
     for position, ticket in enumerate(list(state.queue)[len(front) :], start=len(front) + 1):
         found.append((ticket, position, None if between is None else between * position, NEVER))
-    return [_ticket(daemon, peer, *each) for each in found]
+    return [_ticket(state, access, peer, *each) for each in found]
 
 
-def _ticket(daemon: Daemon, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date) -> b.Ticket:
-    state = daemon.admission.state
+def _ticket(
+    state: State, access: Access, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date
+) -> b.Ticket:
     waited = state.now - t.asked_at
     wants_bytes = position > 0 and (date.option is not None or not date.awaits)
-    if not daemon.access.sees(peer, t.owner.uid):
+    if not access.sees(peer, t.owner.uid):
         return b.Ticket(position=position, waited=waited, eta=eta, bytes=t.ask.need)
     return b.Ticket(
         ticket=t.id,
