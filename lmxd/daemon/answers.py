@@ -67,7 +67,7 @@ class Answers:
         self._access = access
         self._present = present
         self._performer = performer
-        self._connections = connections
+        self.connections = connections
         self.waiting: dict[str, Waiting] = {}
         self.watching: dict[int, Connection] = {}
         self.ended: OrderedDict[str, str] = OrderedDict()
@@ -214,7 +214,7 @@ class Answers:
             self._notify(decision.owner, "lmxd.lease_ended", ended)
 
     def _notify(self, owner: Owner, method: str, what: BaseModel) -> None:
-        if connection := self._connections().get(owner.connection):
+        if connection := self.connections().get(owner.connection):
             connection.notify(method, what)
 
 

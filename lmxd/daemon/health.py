@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.daemon.outbox import Outbox
+from lmxd.errors import LmxdError
 
 _STALE: Final = 5.0
 """Seconds after which what waits to be written is held to be stuck."""
 
 
 class Health:
-    """``hanging``: whether a look at the devices has not come back."""
+    """``place``: the directory of the ledger. ``hanging``: whether a look at the devices has not come back."""
 
-    def __init__(self, state: State, outbox: Outbox, hanging: Callable[[], bool]) -> None:
+    def __init__(self, state: State, outbox: Outbox, place: Path, hanging: Callable[[], bool]) -> None:
         self._state = state
         self._outbox = outbox
+        self._place = place
         self._hanging = hanging
 
     def faults(self) -> Iterator[str]:
@@ -40,6 +43,12 @@ class Health:
             return None if writer is None else writer.failing
         waits = 0.0 if writer.pending_since is None else time.monotonic() - writer.pending_since
         return f"nothing was written for {waits:.0f} s" if waits > _STALE else None
+
+    def require_ledger(self) -> None:
+        """Whoever asked now would wait for a disk, not for room: LmxdError."""
+        if why := self.unwritable:
+            remedy = f"make room in {self._place}, or mend the disk"
+            raise LmxdError("ledger_unwritable", f"the ledger cannot be written: {why}", remedy)
 
     @property
     def fresh(self) -> bool:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,19 @@ from lmxd.core.rules import Resident
 from lmxd.core.words import Phase
 from lmxd.daemon import audit
 from lmxd.daemon.access import Access
+from lmxd.daemon.administration import Administration
 from lmxd.daemon.answers import Answers
 from lmxd.daemon.arrivals import Arrivals
 from lmxd.daemon.asks import Asks
 from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.health import Health
+from lmxd.daemon.holding import Holding
+from lmxd.daemon.inspection import Inspection
 from lmxd.daemon.journal import Journal
+from lmxd.daemon.leasing import Leasing
 from lmxd.daemon.means import Means
 from lmxd.daemon.metrics import Metrics
+from lmxd.daemon.models import Models
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
 from lmxd.daemon.outbox import Outbox
@@ -39,17 +43,17 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.read_ahead import ReadAhead
 from lmxd.daemon.readings import cards, device_readings, kinds, open_probes
 from lmxd.daemon.records import Records
-from lmxd.daemon.restoring import restore
+from lmxd.daemon.requests import Requests
+from lmxd.daemon.restoring import Restoring
 from lmxd.daemon.rules import policy_of, unknown_users
-from lmxd.daemon.service import Service
+from lmxd.daemon.service import Service, calls
 from lmxd.devices.measurement import Kind
 from lmxd.devices.watcher import Watcher
-from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
-from lmxd.estimate.estimator import Estimator
 from lmxd.failpoints import hit
-from lmxd.gguf.builds import family
+from lmxd.rpc import estimates as es
+from lmxd.rpc import messages as m
 from lmxd.rpc.server import Listener
 
 log = logging.getLogger(__name__)
@@ -81,20 +85,34 @@ class Daemon:
         self.launches = self.performer.launches
         self.journal = Journal()
         self.access = Access(shared=where.shared)
-        self.health = Health(state, self.outbox, lambda: self.watcher.hanging)
+        self.health = Health(state, self.outbox, where.state, lambda: self.watcher.hanging)
         self.answers = Answers(state, self.access, self.present, self.performer, lambda: self.listener.connections)
         self.asks = Asks(state, self.present, self.answers.waiting, self.measure, self.handle)
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
         self.read_ahead = ReadAhead()
-        self.listener = Listener(Service(self))
+        self.listener = Listener(self._service())
         self.metrics = Metrics(state)
         self.on_change: Callable[[], None] = lambda: None
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._handling = False
         self._adopt(config, *open_probes(config.gpu, nvml))
+
+    def _service(self) -> Service:
+        """Who answers calls."""
+        state, access, present, handle = self.admission.state, self.access, self.present, self.handle
+        leasing = Leasing(state, self.answers, self.arrivals, access, handle)
+        table = calls(
+            Requests(leasing, self.asks, present, access, self.health, self.admission, self.journal),
+            leasing,
+            Holding(state, leasing, self.performer.holds, present, self.health, self.measure),
+            Administration(state, access, present, handle, self.measure, self.reload, self._forget),
+            Inspection(state, access, present, self.performer, self.answers, self.health, self.measure),
+            Models(state, present, self.asks, self.observations),
+        )
+        return Service(table, state, access, self.answers, present, self.outbox, handle)
 
     @property
     def catalog(self) -> Catalog:
@@ -105,22 +123,25 @@ class Daemon:
         """Make a configuration the one in force."""
         self.present.catalog = Catalog(config)
         self.present.engine = LlamaServer(config.engine.path)
-        self.warnings = warnings
+        self.present.warnings = warnings
         self.watcher = Watcher(probes, time.monotonic)
         self.catalog.peaks = self.peaks.sizes
-        self.warnings += [*config.warnings, *unknown_users(config)]
+        self.present.warnings += [*config.warnings, *unknown_users(config)]
         self.handle(e.PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        self.engine_name = await asyncio.to_thread(self._find_engine)
+        await asyncio.to_thread(self.present.find_engine, self.observations.learned, self.where.state / "dry-runs")
         await self.measure()
         if self.outbox.writer is None:
-            self.warnings += await restore(self)
+            restoring = Restoring(self.records, self.outbox, self.performer, self.where, self.measure, self.handle)
+            found = await restoring.restore()
+            self.answers.restore(found.saved.leases)
+            self.present.warnings += found.warnings
         on_gpu = Kind.GPU in self.present.kinds.values()
-        self.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
+        self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
-        for warning in self.warnings:
+        for warning in self.present.warnings:
             log.warning("%s", warning)
 
     async def _tell_residents(self) -> None:
@@ -138,26 +159,19 @@ class Daemon:
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
         self.handle(e.ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
 
-    def _find_engine(self) -> str:
-        try:
-            binary = self.present.engine.binary()
-        except LmxdError as error:
-            self.warnings.append(str(error))
-            return "none"
-        self.catalog.build = binary.version
-        self.catalog.estimator = Estimator(
-            build=family(binary.version, binary.flags),
-            learned=self.observations.learned,
-            second=DryRunner(binary, self.where.state / "dry-runs"),
-            patient=False,
-        )
-        return f"{binary.path} ({binary.version})"
-
     def learn(self) -> None:
         """Let what was observed count from now on."""
-        self.catalog.estimator = replace(self.catalog.estimator, learned=self.observations.learned)
+        self.present.learn(self.observations.learned)
 
-    async def reload(self) -> list[str]:
+    def _forget(self, params: es.ForgetParams) -> int:
+        """How many observations are forgotten."""
+        count = self.observations.forget(
+            lambda o: params.model in (None, o.model) and params.card in (None, o.card.name)
+        )
+        self.learn()
+        return count
+
+    async def reload(self) -> m.Reloaded:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
@@ -170,7 +184,7 @@ class Daemon:
         await self.begin()
         self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
-        return self.warnings
+        return m.Reloaded(path=str(self.config_path), warnings=self.present.warnings)
 
     # the loop
 

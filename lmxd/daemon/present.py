@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lmxd.daemon.catalog import Catalog
 from lmxd.devices.measurement import Kind, Measurement
+from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.errors import LmxdError
+from lmxd.estimate.estimator import Estimator
+from lmxd.estimate.learned import Learned
+from lmxd.gguf.builds import family
 
 
 @dataclass(slots=True)
@@ -16,7 +22,31 @@ class Present:
 
     catalog: Catalog
     engine: LlamaServer
+    engine_name: str = "none"
+    """The engine's path and version."""
+    warnings: list[str] = field(default_factory=list)
     begun: float = float("-inf")
     """When the last look began."""
     measured: Sequence[Measurement] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+
+    def find_engine(self, learned: Learned, dry_runs: Path) -> None:
+        """Look for the engine, and have estimates be those of its build. ``dry_runs``: where its answers are kept."""
+        try:
+            binary = self.engine.binary()
+        except LmxdError as error:
+            self.warnings.append(str(error))
+            self.engine_name = "none"
+            return
+        self.engine_name = f"{binary.path} ({binary.version})"
+        self.catalog.build = binary.version
+        self.catalog.estimator = Estimator(
+            build=family(binary.version, binary.flags),
+            learned=learned,
+            second=DryRunner(binary, dry_runs),
+            patient=False,
+        )
+
+    def learn(self, learned: Learned) -> None:
+        """Let what was observed count from now on."""
+        self.catalog.estimator = replace(self.catalog.estimator, learned=learned)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final, Protocol
 
@@ -22,7 +22,7 @@ from lmxd.daemon.launched import Launched, Start, as_json
 from lmxd.daemon.means import Means
 from lmxd.daemon.outbox import Outbox
 from lmxd.instances.process import Process
-from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, YieldRow
+from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, Saved, YieldRow
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,15 @@ class Records:
         except Exception:
             log.exception("what came of %s was not written down", event)
             return []
+
+    def restore(self, saved: Saved) -> Mapping[str, Mapping[str, float]]:
+        """Who waited at an earlier daemon, and what it had learned: that is returned, by name and profile."""
+        self._arrivals.restore(saved.arrivals)
+        return self._means.restore(saved.means)
+
+    def give_up(self) -> None:
+        """Whoever waited at an earlier daemon and has not come back by now does not."""
+        self._outbox.put(self._arrivals.give_up(), ())
 
     def _touched(self, touched: Touched) -> list[Change]:
         leases = self._state.leases

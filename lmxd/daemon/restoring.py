@@ -6,17 +6,20 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from lmxd.core import events as e
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Failure, Hold, Owner, Phase, Yielded
 from lmxd.daemon.launched import STARTS, Launched, Start, as_json, forget
 from lmxd.daemon.launches import CERTIFICATE
-from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS
+from lmxd.daemon.outbox import Outbox
+from lmxd.daemon.performer import Performer
+from lmxd.daemon.places import Places
+from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
 from lmxd.instances import proc
@@ -26,9 +29,6 @@ from lmxd.instances.process import Process
 from lmxd.store.database import Damaged, Database, set_aside
 from lmxd.store.rows import CountRow, InstanceRow, LeaseRow, Saved
 from lmxd.store.writer import Writer
-
-if TYPE_CHECKING:
-    from lmxd.daemon.loop import Daemon
 
 log = logging.getLogger(__name__)
 
@@ -49,42 +49,74 @@ class Found:
     warnings: list[str] = field(default_factory=list)
 
 
-async def restore(daemon: Daemon) -> list[str]:
-    """Make the daemon's ledger the one that was on disk when the last daemon ended; returns warnings.
+class Restoring:
+    """Takes over what an earlier daemon left: its ledger, and the instances that still run."""
 
-    Raises LmxdError if the database cannot be used, though it is not damaged.
-    """
-    hit("restore_begin")
-    begun = time.monotonic()
-    database, found = await asyncio.to_thread(_open, daemon)
-    running = [(row, x) for row in found.saved.instances if (x := _running(daemon, row)) is not None]
-    wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
-    daemon.handle(_event(found.saved, daemon.means.restore(found.saved.means)))
-    _restore_arrivals(daemon, found.saved)
-    daemon.outbox.writer = Writer(database, daemon.records.everything)
-    for (_, launched), failure in zip(running, wrong, strict=True):
-        daemon.launches.adopt(launched, failure)
-        hit("restore_adopting")
-    _restore_holds(daemon, found.saved)
-    daemon.answers.restore(found.saved.leases)
-    hit("restored")
-    await daemon.measure()  # who lives is seen now, before the dead are given back
-    await _sweep(daemon, found, {row.id for row, _ in running})
-    daemon.outbox.put(daemon.records.everything(), ())
-    if found.saved.instances:
-        log.info(
-            "restored in %.2f s: %d of %d instances adopted, %d leases stand",
-            time.monotonic() - begun,
-            wrong.count(None),
-            sum(1 for row in found.saved.instances if row.start is not None),
-            len(daemon.admission.state.leases),
-        )
-    return found.warnings
+    def __init__(
+        self,
+        records: Records,
+        outbox: Outbox,
+        performer: Performer,
+        where: Places,
+        measure: Callable[[], Coroutine[Any, Any, None]],
+        report: Callable[[e.Event], None],
+    ) -> None:
+        self._records = records
+        self._outbox = outbox
+        self._performer = performer
+        self._where = where
+        self._measure = measure
+        self._report = report
+
+    async def restore(self) -> Found:
+        """Make the ledger the one that was on disk when the last daemon ended.
+
+        Raises LmxdError if the database cannot be used, though it is not damaged.
+        """
+        hit("restore_begin")
+        begun = time.monotonic()
+        database, found = await asyncio.to_thread(_open, self._where)
+        running = [(row, x) for row in found.saved.instances if (x := _running(self._performer, row)) is not None]
+        wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
+        self._report(_event(found.saved, self._records.restore(found.saved)))
+        if found.saved.arrivals:  # who waited has as long to come back as who has a lease
+            asyncio.get_running_loop().call_later(GRACE, self._records.give_up)
+        self._outbox.writer = Writer(database, self._records.everything)
+        for (_, launched), failure in zip(running, wrong, strict=True):
+            self._performer.launches.adopt(launched, failure)
+            hit("restore_adopting")
+        _restore_holds(self._performer, found.saved)
+        hit("restored")
+        await self._measure()  # who lives is seen now, before the dead are given back
+        await self._sweep(found, {row.id for row, _ in running})
+        self._outbox.put(self._records.everything(), ())
+        if found.saved.instances:
+            log.info(
+                "restored in %.2f s: %d of %d instances adopted",
+                time.monotonic() - begun,
+                wrong.count(None),
+                sum(1 for row in found.saved.instances if row.start is not None),
+            )
+        return found
+
+    async def _sweep(self, found: Found, known: set[str]) -> None:
+        """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
+        hit("restore_sweeping")
+        for pid in await asyncio.to_thread(end_orphans, self._where.home, known):
+            log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
+        await asyncio.to_thread(self._performer.launches.groups.sweep, known)
+        for row in found.saved.instances:
+            is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
+            if row.id in known or is_hold:
+                continue
+            if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
+                forget(address)
+            self._report(e.InstanceExited(at=time.monotonic(), instance=row.id, failure=_LOST))
 
 
-def _open(daemon: Daemon) -> tuple[Database, Found]:
+def _open(where: Places) -> tuple[Database, Found]:
     """The database and what it holds. A damaged one is set aside, and what there is, is looked for."""
-    path, boot = daemon.where.state / "ledger.db", proc.boot()
+    path, boot = where.state / "ledger.db", proc.boot()
     try:
         database = Database(path, boot)
         saved = database.load()
@@ -92,16 +124,16 @@ def _open(daemon: Daemon) -> tuple[Database, Found]:
         aside = set_aside(path)
         database = Database(path, boot)
         saved = database.load()
-        return database, _rebuilt(daemon, saved, f"the ledger was damaged ({damage}) and is now {aside}")
-    if database.fresh and any(CERTIFICATE in env for env in orphans(daemon.where.home).values()):
-        return database, _rebuilt(daemon, saved, f"the ledger {path} was gone")
+        return database, _rebuilt(where, saved, f"the ledger was damaged ({damage}) and is now {aside}")
+    if database.fresh and any(CERTIFICATE in env for env in orphans(where.home).values()):
+        return database, _rebuilt(where, saved, f"the ledger {path} was gone")
     return database, Found(saved=saved)
 
 
-def _rebuilt(daemon: Daemon, saved: Saved, what: str) -> Found:
+def _rebuilt(where: Places, saved: Saved, what: str) -> Found:
     """From the processes themselves: each carries its row. Whose leases they served, nobody knows any more."""
     found: dict[str, InstanceRow] = {}
-    for pid, env in orphans(daemon.where.home).items():
+    for pid, env in orphans(where.home).items():
         try:
             row = InstanceRow(**json.loads(env[CERTIFICATE]))
             start = STARTS.validate_json(row.start or "")
@@ -127,19 +159,19 @@ def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
         yield CountRow(id=INSTANCE_COUNT + profile, count=int(number))
 
 
-def _running(daemon: Daemon, row: InstanceRow) -> Launched | None:
+def _running(performer: Performer, row: InstanceRow) -> Launched | None:
     """It, if its process is still the one that was started."""
     if row.start is None or row.pid is None or row.born is None:
         return None
     start, key = STARTS.validate_json(row.start), ""
-    process = Process.adopt(row.pid, row.born, daemon.launches.groups.find(row.id, start.limits.memory_max))
+    process = Process.adopt(row.pid, row.born, performer.launches.groups.find(row.id, start.limits.memory_max))
     if process is None:
         return None
     if start.address is not None:
         with suppress(OSError):  # without its key it will not answer
             key = start.address.key_file.read_text().strip()
     endpoint = None if start.address is None else Endpoint.at(start.address, key)
-    return _launched(daemon, row, start, key, endpoint, process)
+    return _launched(performer, row, start, key, endpoint, process)
 
 
 async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
@@ -150,14 +182,14 @@ async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
 
 
 def _launched(
-    daemon: Daemon, row: InstanceRow, start: Start, key: str, endpoint: Endpoint | None, process: Process
+    performer: Performer, row: InstanceRow, start: Start, key: str, endpoint: Endpoint | None, process: Process
 ) -> Launched:
     cached = start.plan.prompts
     return Launched(
         start=start,
-        engine=daemon.performer.engine(start.plan),
-        log=daemon.launches.log_of(start),
-        prompts=None if cached is None else daemon.performer.prompt_caches().reopen(cached, start.prompts_for),
+        engine=performer.engine(start.plan),
+        log=performer.launches.log_of(start),
+        prompts=None if cached is None else performer.prompt_caches().reopen(cached, start.prompts_for),
         process=process,
         key=key,
         endpoint=endpoint,
@@ -179,14 +211,6 @@ async def _serves(launched: Launched) -> bool:
         if await launched.process.exits_within(0.1):
             return False
     return False
-
-
-def _restore_arrivals(daemon: Daemon, saved: Saved) -> None:
-    """Who waited has as long to come back as who has a lease."""
-    daemon.arrivals.restore(saved.arrivals)
-    if saved.arrivals:
-        give_up = daemon.arrivals.give_up
-        asyncio.get_running_loop().call_later(GRACE, lambda: daemon.outbox.put(give_up(), ()))
 
 
 def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> e.LedgerRestored:
@@ -234,23 +258,8 @@ def _lease(row: LeaseRow) -> Lease:
     )
 
 
-def _restore_holds(daemon: Daemon, saved: Saved) -> None:
+def _restore_holds(performer: Performer, saved: Saved) -> None:
     leases = {row.instance: row.id for row in saved.leases}
     for row in saved.instances:
         if row.start is None and row.pid is not None and row.born is not None and row.id in leases:
-            daemon.performer.holds.restore(row.id, leases[row.id], row.pid, row.born)
-
-
-async def _sweep(daemon: Daemon, found: Found, known: set[str]) -> None:
-    """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
-    hit("restore_sweeping")
-    for pid in await asyncio.to_thread(end_orphans, daemon.where.home, known):
-        log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
-    await asyncio.to_thread(daemon.launches.groups.sweep, known)
-    for row in found.saved.instances:
-        is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
-        if row.id in known or is_hold:
-            continue
-        if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
-            forget(address)
-        daemon.handle(e.InstanceExited(at=time.monotonic(), instance=row.id, failure=_LOST))
+            performer.holds.restore(row.id, leases[row.id], row.pid, row.born)

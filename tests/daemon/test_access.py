@@ -44,7 +44,8 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Become:
 
 def system_wide(h: House) -> None:
     """As if it were the system's daemon, with its two groups."""
-    h.daemon.access = access = Access(shared=True)
+    access = h.daemon.access
+    access._shared = True
     access._members, access._admins = MEMBERS, ADMINS
 
 

@@ -1,0 +1,96 @@
+"""What administrators have done: instances stopped and pinned, devices yielded, lmxd drained and reloaded."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from lmxd.core import events as e
+from lmxd.core.books.state import State
+from lmxd.daemon import owners
+from lmxd.daemon.access import Access
+from lmxd.daemon.present import Present
+from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
+from lmxd.rpc import estimates as es
+from lmxd.rpc import holds as h
+from lmxd.rpc import messages as m
+from lmxd.rpc.server import Connection
+
+
+class Administration:
+    """``reload`` reads the configuration again; ``forget`` says how many observations it forgot."""
+
+    def __init__(
+        self,
+        state: State,
+        access: Access,
+        present: Present,
+        report: Callable[[e.Event], None],
+        measure: Callable[[], Coroutine[Any, Any, None]],
+        reload: Callable[[], Coroutine[Any, Any, m.Reloaded]],
+        forget: Callable[[es.ForgetParams], int],
+    ) -> None:
+        self._state = state
+        self._access = access
+        self._present = present
+        self._report = report
+        self._measure = measure
+        self._reloaded = reload
+        self._forgotten = forget
+
+    def stop(self, connection: Connection, instance: str) -> m.Stopped:
+        self._require_instance(connection, instance, f"stop {instance}")
+        self._report(e.StopRequested(at=time.monotonic(), instance=instance))
+        return m.Stopped(instance=instance)
+
+    def pin(self, connection: Connection, params: m.PinParams) -> m.Pinned:
+        instance = params.instance
+        self._require_instance(connection, instance, f"{'pin' if params.pin else 'unpin'} {instance}")
+        if self._state.instances[instance].ask.external:
+            raise LmxdError("invalid_params", f"{instance} is a hold", "it lasts as long as its lease")
+        self._report(e.PinChanged(at=time.monotonic(), instance=instance, pin=params.pin))
+        return m.Pinned(instance=instance, pin=params.pin)
+
+    def _require_instance(self, connection: Connection, instance: str, what: str) -> None:
+        self._access.require_admin(connection.peer, what)
+        if instance not in self._state.instances:
+            raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
+
+    def drain(self, connection: Connection, params: m.DrainParams) -> m.Drained:
+        self._access.require_admin(connection.peer, "drain lmxd")
+        hit("draining")
+        at = time.monotonic()
+        self._report(e.DrainEnded(at=at) if params.end else e.DrainRequested(at=at, now=params.now))
+        state = self._state
+        return m.Drained(draining=state.draining, instances=len(state.instances), leases=len(state.leases))
+
+    async def yield_(self, connection: Connection, params: h.YieldParams) -> h.Yielded:
+        self._access.require_admin(connection.peer, "have a device yielded")
+        await self._measure()
+        measured = self._present.measured
+        if params.device is None and len(measured) > 1:
+            raise LmxdError("invalid_params", "device: there are several", f"name one of {owners.names(measured)}")
+        device = owners.find(measured, params.device or measured[0].id).id
+        id = f"y-{secrets.token_hex(4)}"
+        self._report(e.YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
+        account = self._state.ledger.accounts[device]
+        free = account.yielded + min(0, account.headroom)
+        return h.Yielded(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
+
+    def unyield(self, connection: Connection, id: str) -> h.YieldOver:
+        self._access.require_admin(connection.peer, "end a yield")
+        if not any(id in a.yields for a in self._state.ledger.accounts.values()):
+            raise LmxdError("unknown_id", f"there is no yield {id}", "it may be over already")
+        self._report(e.YieldEnded(at=time.monotonic(), id=id))
+        return h.YieldOver(id=id)
+
+    async def reload(self, connection: Connection) -> m.Reloaded:
+        self._access.require_admin(connection.peer, "reload the configuration")
+        return await self._reloaded()
+
+    def forget(self, connection: Connection, params: es.ForgetParams) -> es.Forgotten:
+        self._access.require_admin(connection.peer, "forget what was learned")
+        return es.Forgotten(count=self._forgotten(params))

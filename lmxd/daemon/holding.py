@@ -1,0 +1,65 @@
+"""Holds: bytes for processes that are not lmxd's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from lmxd.core.books.state import State
+from lmxd.core.words import Ask, Option
+from lmxd.daemon import audit, owners
+from lmxd.daemon.health import Health
+from lmxd.daemon.holds import Holds
+from lmxd.daemon.leasing import Leasing
+from lmxd.daemon.present import Present
+from lmxd.errors import LmxdError
+from lmxd.rpc import framing
+from lmxd.rpc import holds as h
+from lmxd.rpc.server import Connection
+
+
+class Holding:
+    def __init__(
+        self,
+        state: State,
+        leasing: Leasing,
+        holds: Holds,
+        present: Present,
+        health: Health,
+        measure: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._state = state
+        self._leasing = leasing
+        self._holds = holds
+        self._present = present
+        self._health = health
+        self._measure = measure
+
+    async def hold(self, connection: Connection, id: framing.Id, params: h.HoldParams) -> h.Held:
+        with audit.refusals(connection.peer, params.name):
+            self._health.require_ledger()
+            await self._measure()
+            wanted = None if params.device is None else owners.find(self._present.measured, params.device).id
+        devices = [x.id for x in self._present.measured if wanted in (None, x.id)]
+        ask = Ask(
+            profile=params.name,
+            variant="hold",
+            context=0,
+            slots=1,
+            spread=1,
+            options=tuple(Option(demand={device: params.bytes}) for device in devices),
+            share=False,
+            external=True,
+        )
+        held = await self._leasing.wait(connection, id, params, ask, None, None, None)
+        assert isinstance(held, h.Held)
+        if params.pid is not None:
+            self.adopt(connection, h.AdoptParams(lease=held.lease, pid=params.pid))
+        return held
+
+    def adopt(self, connection: Connection, params: h.AdoptParams) -> h.Adopted:
+        found = self._leasing.lease(connection, params.lease)
+        if not self._state.instances[found.instance].ask.external:
+            raise LmxdError("invalid_params", f"lease {params.lease} is not a hold", "only a hold adopts a process")
+        self._holds.adopt(found.instance, found.id, params.pid, connection.peer.uid)
+        return h.Adopted(lease=params.lease, pid=params.pid)

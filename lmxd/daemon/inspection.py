@@ -1,0 +1,97 @@
+"""What can be looked at: the state of lmxd, its devices, instances, queue and logs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from lmxd import __version__
+from lmxd.core.books.state import State
+from lmxd.core.invariants import broken
+from lmxd.daemon import owners, views
+from lmxd.daemon.access import Access
+from lmxd.daemon.answers import Answers
+from lmxd.daemon.health import Health
+from lmxd.daemon.performer import Performer
+from lmxd.daemon.present import Present
+from lmxd.errors import LmxdError
+from lmxd.instances.logs import tail
+from lmxd.rpc import books as b
+from lmxd.rpc import messages as m
+from lmxd.rpc import owners as o
+from lmxd.rpc.server import Connection
+
+
+class Inspection:
+    def __init__(
+        self,
+        state: State,
+        access: Access,
+        present: Present,
+        performer: Performer,
+        answers: Answers,
+        health: Health,
+        measure: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._state = state
+        self._access = access
+        self._present = present
+        self._performer = performer
+        self._answers = answers
+        self._health = health
+        self._measure = measure
+        self._started = time.monotonic()
+
+    def logs(self, connection: Connection, params: m.LogsParams) -> m.Logs:
+        path = self._performer.launches.log_path(params.instance)
+        known = params.instance in self._state.instances or params.instance in self._answers.users
+        if not known and not (self._access.is_admin(connection.peer) and "/" not in params.instance and path.exists()):
+            raise LmxdError("unknown_instance", f"there is no instance {params.instance}", "lmxctl ps lists them")
+        self._access.require_owner(
+            connection.peer, self._answers.users.get(params.instance, set()), f"the log of {params.instance}"
+        )
+        return m.Logs(instance=params.instance, lines=tail(path, params.lines))
+
+    async def _seen(self) -> list[b.Device]:
+        await self._measure()
+        return views.devices(self._state, self._present.measured)
+
+    async def devices(self) -> b.Devices:
+        return b.Devices(devices=await self._seen())
+
+    def instances(self, connection: Connection) -> b.Instances:
+        self._performer.launches.look()
+        return b.Instances(instances=views.instances(self._state, self._performer, self._access, connection.peer))
+
+    def queue(self, connection: Connection) -> b.Queue:
+        return b.Queue(
+            depth=self._state.policy.queue_depth,
+            tickets=views.queue(self._state, self._access, connection.peer),
+        )
+
+    async def why(self, wanted: str) -> o.Why:
+        await self._measure()
+        found, performer = owners.find(self._present.measured, wanted), self._performer
+        ours = {pid for pids in performer.pids().values() for pid in pids}
+        foreign = await asyncio.to_thread(owners.foreign, found, ours)
+        return owners.why(self._state, performer, found, foreign)
+
+    async def status(self) -> b.Status:
+        devices = await self._seen()
+        state = self._state
+        return b.Status(
+            version=__version__,
+            uptime=time.monotonic() - self._started,
+            engine=self._present.engine_name,
+            admission=state.policy.enforce,
+            draining=state.draining,
+            devices=devices,
+            instances=len(state.instances),
+            leases=len(state.leases),
+            waiting=len(state.queue),
+            queue_depth=state.policy.queue_depth,
+            broken_invariants=broken(state),
+            warnings=[*self._present.warnings, *self._health.faults()],
+        )

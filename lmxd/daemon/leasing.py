@@ -1,0 +1,150 @@
+"""Leases and those who wait for one: calls become events, and wait for the core's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+
+from lmxd.core import events as e
+from lmxd.core.books.state import State
+from lmxd.core.instances import Lease
+from lmxd.core.words import Ask, Hold
+from lmxd.daemon.access import Access, owner_of
+from lmxd.daemon.answers import Answers, Waiting
+from lmxd.daemon.arrivals import Arrivals
+from lmxd.daemon.catalog import Size
+from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
+from lmxd.rpc import framing
+from lmxd.rpc import holds as h
+from lmxd.rpc import messages as m
+from lmxd.rpc.server import Connection
+
+DEFAULT_TTL = 60.0
+
+
+class Leasing:
+    def __init__(
+        self,
+        state: State,
+        answers: Answers,
+        arrivals: Arrivals,
+        access: Access,
+        report: Callable[[e.Event], None],
+    ) -> None:
+        self._state = state
+        self._answers = answers
+        self._arrivals = arrivals
+        self._access = access
+        self._report = report
+
+    async def wait(
+        self,
+        connection: Connection,
+        id: framing.Id,
+        terms: m.Terms,
+        ask: Ask,
+        size: Size | None,
+        deadline: float | None,
+        user: str | None,
+    ) -> m.Granted | h.Held:
+        """Hand it to the core, and wait for the answer."""
+        peer, key = connection.peer, terms.idempotency_key
+        if key is not None and (had := self._state.keys.get((peer.uid, key))):
+            self._renew(connection, had, None)
+            return self._answers.granted(had, waited=0.0)
+        hit("request_received")
+        hold = Hold(terms.hold)
+        if terms.ttl is not None and hold is not Hold.TTL:
+            raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
+        ticket, lease = f"t-{secrets.token_hex(4)}", f"l-{secrets.token_hex(4)}"
+        ttl = (terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None
+        answer = asyncio.get_running_loop().create_future()
+        waiting = Waiting(connection=connection, request=id, size=size, ask=ask, answer=answer)
+        before = None if key is None else self._arrivals.waiting(peer.uid, key)
+        self._answers.waiting[ticket] = waiting
+        self._report(
+            e.LeaseRequested(
+                at=time.monotonic(),
+                ticket=ticket,
+                lease=lease,
+                owner=owner_of(peer, connection.id, user),
+                ask=ask,
+                hold=hold,
+                ttl=ttl,
+                wait=terms.wait,
+                deadline=deadline,
+                key=key,
+                asked_at=None if key is None else self._arrivals.came_first(peer.uid, key),
+            )
+        )
+        if before is not None:  # its client asks once more: one lease is meant, and this is who waits for it now
+            self._report(e.TicketCancelled(at=time.monotonic(), ticket=before))
+        hit("request_recorded")
+        try:
+            with connection.queued():
+                return await waiting.answer
+        except asyncio.CancelledError:
+            if connection.open:  # the client is there, but wants it no longer; else all of its connection ends
+                self._withdrawn(ticket, lease)
+            raise
+        except LmxdError:
+            raise
+        except Exception:  # its client hears of a fault of ours, and so has no lease
+            self._withdrawn(ticket, lease)
+            raise
+
+    def _withdrawn(self, ticket: str, lease: str) -> None:
+        """It may have been granted already, though its client was not told."""
+        self._report(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
+        self._report(e.LeaseReleased(at=time.monotonic(), lease=lease))
+
+    def lease(self, connection: Connection, lease: str) -> Lease:
+        """A lease that the caller may do something about."""
+        found = self._state.lease(lease)
+        if found is None:
+            if lease in self._answers.ended:
+                why = self._answers.ended[lease]
+                raise LmxdError("lease_ended", f"lease {lease} has ended: {why}", "make a new request", {"reason": why})
+            raise LmxdError("unknown_lease", f"there is no lease {lease}", "lmxctl ps lists them")
+        self._access.require_owner(connection.peer, {found.owner.uid}, f"lease {lease}")
+        return found
+
+    def release(self, connection: Connection, lease: str) -> m.Released:
+        self.lease(connection, lease)
+        self._report(e.LeaseReleased(at=time.monotonic(), lease=lease))
+        hit("released")
+        return m.Released(lease=lease)
+
+    def renew(self, connection: Connection, params: m.RenewParams) -> m.Renewed:
+        found = self.lease(connection, params.lease)
+        if params.ttl is not None and found.hold is not Hold.TTL:
+            raise LmxdError("invalid_params", f"lease {params.lease} is held by {found.hold}", "leave ttl out")
+        self._renew(connection, found, params.ttl)
+        expires_in = None if found.expires_at is None else found.expires_at - self._state.now
+        return m.Renewed(lease=params.lease, expires_in=expires_in)
+
+    def _renew(self, connection: Connection, lease: Lease, ttl: float | None) -> None:
+        """Whoever lost the connection that held a lease, and is back, holds it by this one."""
+        lost = lease.owner.connection not in self._answers.connections()
+        back = connection.id if lost and lease.owner.pid == connection.peer.pid else None
+        self._report(e.LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))
+        hit("renewed")
+
+    async def cancel(self, connection: Connection, params: m.CancelParams) -> m.Cancelled:
+        if params.ticket is not None:
+            return self._cancel(connection, params.ticket)
+        if withdrawn := connection.withdraw(params.request):
+            await asyncio.wait(withdrawn)
+            return m.Cancelled(request=params.request)
+        raise LmxdError("unknown_ticket", f"no call {params.request} waits here", "it has been answered")
+
+    def _cancel(self, connection: Connection, ticket: str) -> m.Cancelled:
+        found = self._state.ticket(ticket)
+        if found is None:
+            raise LmxdError("unknown_ticket", f"there is no request {ticket} waiting", "lmxctl queue lists them")
+        self._access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
+        self._report(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
+        return m.Cancelled(ticket=ticket)

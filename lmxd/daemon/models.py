@@ -1,0 +1,66 @@
+"""The models that are configured, and what each would take."""
+
+from __future__ import annotations
+
+import time
+
+from lmxd.core.books.state import State
+from lmxd.daemon import views
+from lmxd.daemon.asks import Asks
+from lmxd.daemon.catalog import Size
+from lmxd.daemon.observations import Observations
+from lmxd.daemon.present import Present
+from lmxd.errors import LmxdError
+from lmxd.rpc import books as b
+from lmxd.rpc import estimates as es
+
+
+class Models:
+    def __init__(self, state: State, present: Present, asks: Asks, observations: Observations) -> None:
+        self._state = state
+        self._present = present
+        self._asks = asks
+        self._observations = observations
+
+    async def models(self) -> b.Models:
+        return b.Models(models=[await self._model(name) for name in sorted(self._present.catalog.config.models)])
+
+    async def _model(self, name: str) -> b.Model:
+        profile = self._present.catalog.profile(name)
+        running = sum(1 for i in self._state.instances.values() if i.ask.profile == name)
+        await self._asks.warm(name)
+        launch = self._present.catalog.launch(name)
+        view = b.Model(
+            model=name,
+            aliases=list(profile.aliases),
+            ctx=launch.context,
+            slots=profile.slots,
+            bytes={},
+            running=running,
+        )
+        try:
+            ask = self._asks.ask(name)
+            charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.demand.items()}
+            path, basis = self._present.catalog.place(name), self._present.catalog.basis(name)
+            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": path})
+        except LmxdError as error:
+            return view.model_copy(update={"problem": str(error)})
+        failed = self._state.failed.get(ask.launch)
+        if failed is None:
+            return view
+        left = max(0.0, failed.until - time.monotonic())
+        problem = f"it failed to load: {failed.failure.message}" if left else None
+        return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
+
+    async def estimate(self, params: es.EstimateParams) -> es.Estimated:
+        size = Size(
+            ctx=params.ctx,
+            slots=params.slots,
+            cache_type_k=params.cache_type_k,
+            cache_type_v=params.cache_type_v,
+        )
+        await self._asks.warm(params.model, size)
+        return views.explain(self._present.catalog, params.model, size, self._present.kinds)
+
+    def estimates(self) -> es.Estimates:
+        return views.estimates(self._observations.learned, self._present.catalog)
