@@ -172,3 +172,38 @@ def test_writes_are_found(tmp_path: Path) -> None:
         "state.touched.clear()\nself.admission.state.head = 1\ndel state.a[1]\nplace = where.state / 'a'\n"
     )
     assert sorted(writes(source)) == ["self.admission.state.head", "state.a[1]", "state.touched"]
+
+
+def edges() -> dict[str, set[str]]:
+    """Module -> the modules of lmxd that it imports, also for its types alone."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules()}
+    return {name: {x for x in imports(path) if x in names} - {name} for name, path in names.items()}
+
+
+def on_a_circle(graph: dict[str, set[str]]) -> set[str]:
+    """Those from which a way leads back to themselves."""
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        ahead = [start]
+        while ahead:
+            new = graph[ahead.pop()] - found
+            found |= new
+            ahead += new
+        return found
+
+    return {name for name in graph if name in reached(name)}
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert on_a_circle(edges()) == set()
+
+
+def test_a_circle_is_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"a"}}
+    assert on_a_circle(graph) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) == "daemon"], ids=lambda p: p.stem)
+def test_only_the_entry_imports_the_assembly(path: Path) -> None:
+    assert not any(name.startswith("lmxd.daemon.loop") for name in imports(path))

@@ -12,7 +12,7 @@ from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, Option
 from lmxd.daemon.model_files import ModelFiles
-from lmxd.daemon.options import NO_ROOM, Room, options
+from lmxd.daemon.options import NO_ROOM, Room, Sizing, options
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.engines.engine import Plan
 from lmxd.engines.llama_cpp import flags
@@ -195,9 +195,21 @@ class Catalog:
         """What is known of a GPU, for the estimator."""
         return self.cards.get(device, Card(build=self.build))
 
-    def goes_to_gpu(self, launch: Launch, devices: Mapping[str, Kind]) -> bool:
-        """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
-        return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and HOST in devices)
+    def _sizing(self, name: str) -> Sizing:
+        profile = self.profile(name)
+        own = profile.command is None
+        return Sizing(
+            charge=lambda launch, gpus: self.charge(name, launch, gpus),
+            layers=(lambda: self._layers(name)) if own else lambda: None,
+            split=profile.split and own,
+        )
+
+    def _layers(self, name: str) -> int | None:
+        """With the output; None for a model that only its user knows of, which cannot be divided."""
+        try:
+            return read_model(self.path(name)).all_layers + 1
+        except LmxdError:
+            return None
 
     def ask(self, name: str, size: Size, devices: Mapping[str, Kind], room: Room = NO_ROOM) -> Ask:
         """What the core is asked for."""
@@ -211,7 +223,7 @@ class Catalog:
             context=launch.context,
             slots=size.slots or 1,
             spread=launch.slots,
-            options=options(self, name, launch, devices, room, spill=spill),
+            options=options(self._sizing(name), launch, devices, room, spill=spill),
             priority=profile.priority if size.priority is None else size.priority,
             pin=profile.pin,
             idle_timeout=self.config.idle_timeout_of(profile),
@@ -256,8 +268,10 @@ class Catalog:
         if ask.profile not in self.config.models or self.profile(ask.profile).command is not None:
             return None
 
+        sizing = self._sizing(ask.profile)
+
         def fits(launch: Launch) -> bool:
-            found = options(self, ask.profile, launch, devices, Room(free={}, ceiling=room), spill=ask.spills)
+            found = options(sizing, launch, devices, Room(free={}, ceiling=room), spill=ask.spills)
             return any(all(n <= room.get(d, 0) for d, n in option.demand.items()) for option in found)
 
         return largest_context(self.launch(ask.profile, Size(ctx=ask.context, slots=ask.spread)), fits, ask.context)
@@ -281,19 +295,3 @@ class Catalog:
                     " a launch may run out of memory"
                 )
         return found
-
-
-def launch_of(plan: Plan) -> Launch:
-    """What an engine was told, in the estimator's terms."""
-    return Launch(
-        context=plan.context,
-        slots=plan.slots,
-        ubatch=plan.ubatch,
-        batch=plan.batch,
-        cache_type_k=plan.cache_type_k,
-        cache_type_v=plan.cache_type_v,
-        flash=plan.flash,
-        gpu_layers=plan.gpu_layers,
-        split=tuple(map(float, plan.split)),
-        outputs_all=flags.computes_all_outputs(plan.flags),
-    )

@@ -10,6 +10,8 @@ from pydantic import TypeAdapter
 
 from lmxd.daemon.prompts import PromptCache
 from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
+from lmxd.engines.llama_cpp import flags
+from lmxd.gguf.launch import Launch
 from lmxd.instances.logs import Log
 from lmxd.instances.process import Process
 
@@ -104,3 +106,19 @@ def forget(address: Address) -> None:
     address.key_file.unlink(missing_ok=True)
     if address.socket is not None:
         address.socket.unlink(missing_ok=True)
+
+
+def launch_of(plan: Plan) -> Launch:
+    """What an engine was told, in the estimator's terms."""
+    return Launch(
+        context=plan.context,
+        slots=plan.slots,
+        ubatch=plan.ubatch,
+        batch=plan.batch,
+        cache_type_k=plan.cache_type_k,
+        cache_type_v=plan.cache_type_v,
+        flash=plan.flash,
+        gpu_layers=plan.gpu_layers,
+        split=tuple(map(float, plan.split)),
+        outputs_all=flags.computes_all_outputs(plan.flags),
+    )

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lmxd.core.words import DeviceReading, InstanceId
-from lmxd.daemon.catalog import Catalog, launch_of
-from lmxd.daemon.launched import Launched
+from lmxd.daemon.catalog import Catalog
+from lmxd.daemon.launched import Launched, launch_of
 from lmxd.daemon.launches import Launches
 from lmxd.daemon.observations import Observations
 from lmxd.devices.measurement import HOST

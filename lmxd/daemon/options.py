@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lmxd.core.words import DeviceId, Option
 from lmxd.devices.measurement import HOST, Kind
-from lmxd.errors import LmxdError
-from lmxd.estimate.files import read_model
 from lmxd.gguf.launch import Launch
-
-if TYPE_CHECKING:
-    from lmxd.daemon.catalog import Catalog
 
 _TRIES: Final = 6
 """How often layers are moved to the device that has more room, before a split is given up."""
@@ -32,34 +27,48 @@ class Room:
 NO_ROOM: Final = Room(free={}, ceiling={})
 
 
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """How a model is measured: ``charge`` says the bytes of a launch on each of some GPUs, and in RAM.
+
+    ``layers``: those that can be divided, None if it cannot be; ``split``: whether it may be, over several GPUs.
+    """
+
+    charge: Callable[[Launch, Sequence[DeviceId]], tuple[list[int], int]]
+    layers: Callable[[], int | None]
+    split: bool
+
+
+def goes_to_gpu(launch: Launch, devices: Mapping[str, Kind]) -> bool:
+    """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
+    return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and HOST in devices)
+
+
 def options(
-    catalog: Catalog, name: str, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, spill: bool
+    sizing: Sizing, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, spill: bool
 ) -> tuple[Option, ...]:
     """All ways to place a launch. RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU.
 
     A GPU launch's share of RAM counts where RAM is one of the devices.
     """
-    if not catalog.goes_to_gpu(launch, devices):
-        return (Option(demand={HOST: catalog.charge(name, launch, ())[1]}),)
+    if not goes_to_gpu(launch, devices):
+        return (Option(demand={HOST: sizing.charge(launch, ())[1]}),)
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU]
     beside = HOST in devices
-    singles = [Option(demand=_demand(catalog, name, launch, (gpu,), beside)) for gpu in gpus]
-    found = [*singles, *_splits(catalog, name, launch, gpus, room, singles, beside)]
+    singles = [Option(demand=_demand(sizing, launch, (gpu,), beside)) for gpu in gpus]
+    found = [*singles, *_splits(sizing, launch, gpus, room, singles, beside)]
     if spill:
-        found += _spilled(catalog, name, launch, gpus, beside)
+        found += _spilled(sizing, launch, gpus, beside)
     return tuple(found)
 
 
-def _demand(
-    catalog: Catalog, name: str, launch: Launch, gpus: tuple[DeviceId, ...], beside: bool
-) -> dict[DeviceId, int]:
-    on_devices, in_ram = catalog.charge(name, launch, gpus)
+def _demand(sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], beside: bool) -> dict[DeviceId, int]:
+    on_devices, in_ram = sizing.charge(launch, gpus)
     return dict(zip(gpus, on_devices, strict=True)) | ({HOST: in_ram} if beside else {})
 
 
 def _splits(
-    catalog: Catalog,
-    name: str,
+    sizing: Sizing,
     launch: Launch,
     gpus: list[DeviceId],
     room: Room,
@@ -71,25 +80,24 @@ def _splits(
     Nothing where one device has room now: then a split is not wanted. A MIG slice is used alone,
     for CUDA shows a process only one.
     """
-    profile = catalog.profile(name)
     several = [gpu for gpu in gpus if not gpu.startswith("MIG-")]
-    if not profile.split or profile.command is not None or len(several) < 2:
+    if not sizing.split or len(several) < 2:
         return
     if any(all(need <= room.free.get(d, -1) for d, need in option.demand.items()) for option in singles):
         return
     for have in (room.free, room.ceiling):
         order = sorted(several, key=lambda gpu: -have.get(gpu, 0))
         for count in range(2, len(order) + 1):
-            if option := _split(catalog, name, launch, tuple(order[:count]), have, beside):
+            if option := _split(sizing, launch, tuple(order[:count]), have, beside):
                 yield option
                 break  # more devices would cost more, and serve nobody
 
 
 def _split(
-    catalog: Catalog, name: str, launch: Launch, gpus: tuple[DeviceId, ...], have: Mapping[DeviceId, int], beside: bool
+    sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], have: Mapping[DeviceId, int], beside: bool
 ) -> Option | None:
     """Layers in proportion to the room; then from where they are too many to where there is room left."""
-    layers = _layers(catalog, name)
+    layers = sizing.layers()
     total = sum(max(0, have.get(gpu, 0)) for gpu in gpus)
     if layers is None or not total or len(gpus) > layers:
         return None
@@ -98,7 +106,7 @@ def _split(
     tried: set[tuple[int, ...]] = set()
     while tuple(counts) not in tried and len(tried) < _TRIES:
         tried.add(tuple(counts))
-        demand = _demand(catalog, name, replace(launch, split=tuple(counts)), gpus, beside)
+        demand = _demand(sizing, replace(launch, split=tuple(counts)), gpus, beside)
         over = {gpu: demand[gpu] - have.get(gpu, 0) for gpu in gpus}
         fullest, emptiest = max(over, key=lambda g: over[g]), min(over, key=lambda g: over[g])
         if over[fullest] <= 0:
@@ -113,20 +121,12 @@ def _split(
     return None
 
 
-def _layers(catalog: Catalog, name: str) -> int | None:
-    """With the output; None for a model that only its user knows of, which cannot be divided."""
-    try:
-        return read_model(catalog.path(name)).all_layers + 1
-    except LmxdError:
-        return None
-
-
-def _spilled(catalog: Catalog, name: str, launch: Launch, gpus: list[DeviceId], beside: bool) -> Iterator[Option]:
-    if catalog.profile(name).command is not None or (layers := _layers(catalog, name)) is None:
+def _spilled(sizing: Sizing, launch: Launch, gpus: list[DeviceId], beside: bool) -> Iterator[Option]:
+    if (layers := sizing.layers()) is None:
         return
     for part in _SPILLS:
         fewer = int(min(layers, layers if launch.gpu_layers is None else launch.gpu_layers) * part)
         partly = replace(launch, gpu_layers=fewer)
         for gpu in gpus if fewer else ():
-            demand = _demand(catalog, name, partly, (gpu,), beside)
+            demand = _demand(sizing, partly, (gpu,), beside)
             yield Option(demand=demand, gpu_layers=fewer, spills=True)

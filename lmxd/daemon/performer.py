@@ -14,9 +14,8 @@ from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, InstanceId
-from lmxd.daemon.catalog import launch_of
 from lmxd.daemon.holds import Adopted, Holds
-from lmxd.daemon.launched import Launched, Limits, Start
+from lmxd.daemon.launched import Launched, Limits, Start, launch_of
 from lmxd.daemon.launches import Launches, Notes
 from lmxd.daemon.loading import usual
 from lmxd.daemon.places import Places

@@ -18,6 +18,7 @@ from lmxd.core.policy.reports import blockers
 from lmxd.core.words import Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.access import Access
 from lmxd.daemon.catalog import Catalog, Size
+from lmxd.daemon.options import goes_to_gpu
 from lmxd.daemon.performer import Performer
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
@@ -237,7 +238,7 @@ def sentence(found: Mapping[str, int]) -> str:
 def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]) -> es.Estimated:
     """What a model would take, by part, beside what was declared for it."""
     launch, declared = catalog.launch(name, size), catalog.profile(name).estimated_memory_gb
-    gpus = [device for device, kind in devices.items() if kind is Kind.GPU and catalog.goes_to_gpu(launch, devices)]
+    gpus = [device for device, kind in devices.items() if kind is Kind.GPU and goes_to_gpu(launch, devices)]
     found = [catalog.formula(name, launch, (gpu,)) for gpu in gpus]
     first = found[0] if found else catalog.formula(name, launch, ())
     return es.Estimated(
