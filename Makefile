@@ -1,6 +1,8 @@
 # make          build lmxd into .venv
 # make demo     see it work: a real model, leased, asked, released
 # make test     every check and every test
+# make check    linters and types: seconds
+# make unit     the tests that start no process: half a minute
 # make fuzz     the random tests, for longer
 # make soak     10,000 instances, 100 rounds of 200 rivals, 100 histories of crashes
 # make deb      a package for this Debian or Ubuntu, in build/
@@ -17,6 +19,7 @@ VENV ?= .venv
 WORKERS ?= auto
 EXTRAS ?= engine
 PEERS ?= peers
+UNIT = $(addprefix tests/,core gguf estimate config store devices instances test_architecture.py)
 FUZZ = any or nothing_that_is_sent or Histories
 
 UNITS = lmxd.service lmxd.socket lmxd-stop-all.service lmxd-gateway.service
@@ -34,6 +37,16 @@ demo:
 test:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+check:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+unit:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) -k "not crowd and not History" $(UNIT) $(PYTEST_ARGS)
 
 fuzz:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
@@ -96,4 +109,4 @@ uninstall:
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: all demo test fuzz soak bench install deb uninstall clean
+.PHONY: all demo test check unit fuzz soak bench install deb uninstall clean

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from core.world import GIB, Gpu, World
 
+from lmxd.core import events as e
+
 
 def test_who_wants_one_at_most_waits_for_a_slot_of_it() -> None:
     world = World({"gpu": Gpu(capacity=80 * GIB)})
@@ -40,3 +42,16 @@ def test_others_may_have_more() -> None:
     world.ask("a", 8, max_instances=1)
     world.ask("a", 8)
     assert world.started() == ["a#1", "a#2"]
+
+
+def test_what_is_asked_to_yield_does_not_count_any_more() -> None:
+    world = World({"x": Gpu(capacity=10 * GIB), "y": Gpu(capacity=10 * GIB)})
+    world.ask("b", 8)
+    world.ready("b#1")
+    waits = world.ask("b", 8, max_instances=1)
+    assert world.waiting() == [waits]
+    (device,) = world.state.instances["b#1"].demand
+    world.happen(e.YieldRequested(at=world.now, id="y-1", device=device, size=9 * GIB, lasts=60.0))
+    assert world.state.instances["b#1"].yielding
+    assert world.waiting() == []
+    assert world.started() == ["b#1", "b#2"]

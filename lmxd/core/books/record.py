@@ -28,6 +28,7 @@ def record(state: State, event: e.Event) -> None:
     """Dispatch on the kind of fact."""
     state.now = max(state.now, event.at)
     state.arrived = None
+    state.shut.clear()
     state.stirred = not isinstance(event, _CALM)
     state.ticking = isinstance(event, e.TimePassed)
     match event:

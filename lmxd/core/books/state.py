@@ -86,6 +86,8 @@ class State:
     """Ready since the last derivation."""
     seen: Instance | None = None
     """Of which its engine has just said what it does."""
+    shut: set[Kind] = field(default_factory=set)
+    """Kinds of which an instance takes no new ones any more, by the event in hand."""
     stirred: bool = False
     """Something happened that may let a waiting ticket be served."""
     doubtful: bool = False
@@ -266,6 +268,7 @@ class State:
         changed, instance.swap, instance.closed = closed != instance.closed, swap, closed
         self.swapping[instance.id] = instance
         if changed:
+            self.shut.add(instance.ask.kind)
             self._note_room(instance)
 
     def drop_swap(self, instance: Instance) -> None:
@@ -282,6 +285,7 @@ class State:
             self.yielding.pop(instance.id, None)
         else:
             self.yielding[instance.id] = instance
+            self.shut.add(instance.ask.kind)
         self._note_room(instance)
 
     def new_instance_id(self, profile: str) -> InstanceId:

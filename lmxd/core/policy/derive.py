@@ -46,6 +46,8 @@ def derive(state: State) -> None:
         while _turn_away(state):
             head = serve(state)  # who stood behind those is served in turn
         share(state, relieve(state, head))
+        if state.shut & state.queue.kinds:
+            serve(state)  # who waited for a slot of what is to go now may have an instance of its own
         keep_up(state)
     elif new is not None and new in state.queue:
         serve_newcomer(state, new)
