@@ -211,6 +211,16 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.startswith("http") or (path.parent / target).exists(), target
 
 
+def test_the_map_is_of_this_house() -> None:
+    """Each path that docs/architecture.md names is there, and each room is named."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`((?:lmxd|tests|docs|etc)/[\w./]*)`", page))
+    assert len(named) > 30
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+    rooms = {path.name for path in (ROOT / "lmxd").iterdir() if (path / "__init__.py").exists()}
+    assert {room for room in rooms if f"`lmxd/{room}/`" not in page} == set()
+
+
 def test_the_accuracy_is_that_of_this_estimator() -> None:
     """docs/accuracy.md says what bench/data and the code as it is now come to."""
     written = subprocess.run(
