@@ -207,3 +207,33 @@ def test_a_circle_is_found() -> None:
 @pytest.mark.parametrize("path", [p for p in modules() if room(p) == "daemon"], ids=lambda p: p.stem)
 def test_only_the_entry_imports_the_assembly(path: Path) -> None:
     assert not any(name.startswith("lmxd.daemon.loop") for name in imports(path))
+
+
+TWICE = {
+    "Holder",
+    "Instance",
+    "Lease",
+    "Model",
+    "Models",
+    "Owner",
+    "Process",
+    "Queue",
+    "Service",
+    "Shortfall",
+    "Size",
+    "Swap",
+    "Ticket",
+    "Turn",
+    "Yielded",
+}
+"""Names of classes that mean more than one thing yet. None may be added."""
+
+
+def test_a_class_name_means_one_thing() -> None:
+    names = [
+        node.name
+        for path in modules()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert {name for name in names if names.count(name) > 1} == TWICE

@@ -10,7 +10,7 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.wishes import Progress, asked_to_yield, environment, wait_options, waiting_time, wish_options
+from lmxd.cli.wishes import WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m
 from lmxd.rpc.client import Client, ConnectionLost
@@ -49,7 +49,7 @@ def request(
     permitted, 78 configuration.
     """
     with connect() as client:
-        with Progress() as progress:
+        with WaitBar() as progress:
             wait = waiting_time(wait, no_wait)
             lease = client.request(model, wait=wait, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
         if shell:

@@ -52,9 +52,9 @@ def repeat(draw: Callable[[Console], RenderableType], seconds: float, times: int
 @answers
 def top(interval: float, count: int | None, json_wanted: bool) -> None:
     """Devices by owner, instances and the queue, live. Ctrl-C ends it."""
-    from lmxd.cli.screen import History, rendered
+    from lmxd.cli.screen import Samples, rendered
 
-    history = History()
+    history = Samples()
     with connect() as client:
         if json_wanted:
             seen = look(client)

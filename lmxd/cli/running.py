@@ -14,8 +14,8 @@ import click
 
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import (
-    Progress,
     Size,
+    WaitBar,
     asked_to_yield,
     environment,
     wait_options,
@@ -48,7 +48,7 @@ def run(
     Signals are passed on to COMMAND, and its exit status is ours.
     """
     with connect() as client:
-        with Progress() as progress:
+        with WaitBar() as progress:
             lease = client.request(model, wait=waiting_time(wait, no_wait), on_progress=progress.show, **wish)
         if json_wanted:
             click.echo(lease.model_dump_json(), err=True)
@@ -77,7 +77,7 @@ def hold(
     its children are measured to take. The hold ends when it ends. LMXD_HOLD_BYTES and LMXD_LEASE are set, too.
     """
     with connect() as client:
-        with Progress() as progress:
+        with WaitBar() as progress:
             held = client.hold(
                 size, device=device, name=name, wait=waiting_time(wait, no_wait), on_progress=progress.show
             )

@@ -32,7 +32,7 @@ class Seen:
     tickets: Sequence[b.Ticket]
 
 
-class History:
+class Samples:
     """What sparklines are drawn of: the part of each device in use, and all tokens a second."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ def _colour(instance: str) -> str:
     return _COLOURS[sum(map(ord, instance.partition("#")[0])) % len(_COLOURS)]
 
 
-def rendered(seen: Seen, history: History, console: Console) -> RenderableType:
+def rendered(seen: Seen, history: Samples, console: Console) -> RenderableType:
     """Everything, as wide as the console."""
     plain = console.encoding.lower() not in ("utf-8", "utf8")
     parts: list[RenderableType] = [_head(seen)]
@@ -93,7 +93,7 @@ def _head(seen: Seen) -> Text:
     return Text(f"{text}{s.waiting} of {s.queue_depth} places in the queue taken{off}", "bold")
 
 
-def _device(why: o.Why, history: History, width: int, *, plain: bool) -> list[RenderableType]:
+def _device(why: o.Why, history: Samples, width: int, *, plain: bool) -> list[RenderableType]:
     d = why.device
     name = output.device(d)
     if d.unavailable is not None:

@@ -84,7 +84,7 @@ def waiting_time(wait: float | None, no_wait: bool) -> float | None:
     return 0 if no_wait else wait
 
 
-class Progress:
+class WaitBar:
     """On a terminal, says where the request stands, with a bar once its instance loads; in a pipe, nothing."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from lmxd.instances import proc
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Adopted:
+class AdoptedProcess:
     """The process that uses a hold. ``lease`` ends with it."""
 
     pid: int
@@ -32,7 +32,7 @@ class Holds:
         """``note``: who writes down which process uses a hold."""
         self._report = report
         self._note = note
-        self._adopted: dict[InstanceId, Adopted] = {}
+        self._adopted: dict[InstanceId, AdoptedProcess] = {}
 
     def begin(self, instance: InstanceId) -> None:
         """It has its bytes from the start."""
@@ -56,7 +56,7 @@ class Holds:
             raise LmxdError("not_permitted", f"process {pid} belongs to uid {owner}", "hold for a process of yours")
         if before := self._adopted.pop(instance, None):
             self._forget(before.pidfd)
-        self._watch(instance, Adopted(pid=pid, born=born, pidfd=pidfd, lease=lease))
+        self._watch(instance, AdoptedProcess(pid=pid, born=born, pidfd=pidfd, lease=lease))
         self._note(instance)
 
     def restore(self, instance: InstanceId, lease: LeaseId, pid: int, born: int) -> None:
@@ -65,15 +65,15 @@ class Holds:
         if pidfd is None:
             self._later(LeaseReleased(at=time.monotonic(), lease=lease))
         else:
-            self._watch(instance, Adopted(pid=pid, born=born, pidfd=pidfd, lease=lease))
+            self._watch(instance, AdoptedProcess(pid=pid, born=born, pidfd=pidfd, lease=lease))
 
-    def adopted(self, instance: InstanceId) -> Adopted | None:
+    def adopted(self, instance: InstanceId) -> AdoptedProcess | None:
         return self._adopted.get(instance)
 
     def pids(self) -> dict[InstanceId, set[int]]:
         return {instance: proc.tree(adopted.pid) for instance, adopted in self._adopted.items()}
 
-    def _watch(self, instance: InstanceId, adopted: Adopted) -> None:
+    def _watch(self, instance: InstanceId, adopted: AdoptedProcess) -> None:
         self._adopted[instance] = adopted
         asyncio.get_running_loop().add_reader(adopted.pidfd, self._exited, instance)
 

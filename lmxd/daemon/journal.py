@@ -16,7 +16,7 @@ _ENTRIES = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class JournalEntry:
     """One thing that happened, ``about`` some subjects, at seconds since the epoch. ``uid``: whose business it is."""
 
     at: float
@@ -31,7 +31,7 @@ class History:
     """``owners``: the uids that it concerns."""
 
     owners: set[int] = field(default_factory=set)
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[JournalEntry] = field(default_factory=list)
     related: dict[str, None] = field(default_factory=dict)
     """Other subjects of which the same was told: the ticket of a lease, the instance of both."""
 
@@ -53,7 +53,7 @@ class Journal:
         subjects = list(_subjects(decision))
         owner = getattr(decision, "owner", None)
         uid = None if owner is None else owner.uid
-        entry = Entry(at=time.time(), event=type(decision).__name__, text=text, about=tuple(subjects), uid=uid)
+        entry = JournalEntry(at=time.time(), event=type(decision).__name__, text=text, about=tuple(subjects), uid=uid)
         for subject in subjects:
             history = self._of(subject)
             history.related.update(dict.fromkeys(x for x in subjects if x != subject))

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launched import Launched, Start, forget
-from lmxd.daemon.loading import Loading, Turn
+from lmxd.daemon.loading import Loading, LoadTurn
 from lmxd.daemon.prompts import PromptCache
 from lmxd.engines.engine import Endpoint, Engine
 from lmxd.errors import LmxdError
@@ -74,7 +74,7 @@ class Launches:
         """
         launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts)
         self._launched[start.plan.instance] = launched
-        turn = Turn(devices=frozenset(devices), alone=alone, begin=launched.turn.set)
+        turn = LoadTurn(devices=frozenset(devices), alone=alone, begin=launched.turn.set)
         self.loading.gate.enter(start.plan.instance, turn)
         self._spawn(self._live(launched, self._load(launched)))
 

@@ -24,7 +24,7 @@ def usual(cores: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class LoadTurn:
     """What an instance would load on, and who is told that it may."""
 
     devices: frozenset[DeviceId]
@@ -41,10 +41,10 @@ class Gate:
 
     def __init__(self, most: int = 1) -> None:
         self.most = most
-        self._waiting: dict[InstanceId, Turn] = {}
-        self._loading: dict[InstanceId, Turn] = {}
+        self._waiting: dict[InstanceId, LoadTurn] = {}
+        self._loading: dict[InstanceId, LoadTurn] = {}
 
-    def enter(self, instance: InstanceId, turn: Turn) -> None:
+    def enter(self, instance: InstanceId, turn: LoadTurn) -> None:
         """Stand in line; ``turn.begin`` is called when it may load, if need be at once."""
         self._waiting[instance] = turn
         self._admit()
@@ -80,7 +80,7 @@ class Gate:
             else:
                 awaited |= turn.devices
 
-    def _has_room(self, device: DeviceId, turn: Turn) -> bool:
+    def _has_room(self, device: DeviceId, turn: LoadTurn) -> bool:
         there = [other for other in self._loading.values() if device in other.devices]
         if turn.alone or any(other.alone for other in there):
             return not there

@@ -32,7 +32,7 @@ from lmxd.daemon.journal import Journal
 from lmxd.daemon.leasing import Leasing
 from lmxd.daemon.means import Means
 from lmxd.daemon.metrics import Metrics
-from lmxd.daemon.models import Models
+from lmxd.daemon.models import ModelCalls
 from lmxd.daemon.observations import Observations
 from lmxd.daemon.observer import Observer
 from lmxd.daemon.outbox import Outbox
@@ -110,7 +110,7 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measure),
             Administration(state, access, present, handle, self.measure, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measure),
-            Models(state, present, self.asks, self.observations),
+            ModelCalls(state, present, self.asks, self.observations),
         )
         return Service(table, state, access, self.answers, present, self.outbox, handle)
 

@@ -15,7 +15,7 @@ from lmxd.rpc import books as b
 from lmxd.rpc import estimates as es
 
 
-class Models:
+class ModelCalls:
     def __init__(self, state: State, present: Present, asks: Asks, observations: Observations) -> None:
         self._state = state
         self._present = present

@@ -14,7 +14,7 @@ from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, InstanceId
-from lmxd.daemon.holds import Adopted, Holds
+from lmxd.daemon.holds import AdoptedProcess, Holds
 from lmxd.daemon.launched import Launched, Limits, Start, launch_of
 from lmxd.daemon.launches import Launches, Notes
 from lmxd.daemon.loading import usual
@@ -92,7 +92,7 @@ class Performer:
         """How it was started, if lmxd started it."""
         return self.launches.get(instance)
 
-    def process(self, instance: InstanceId) -> Process | Adopted | None:
+    def process(self, instance: InstanceId) -> Process | AdoptedProcess | None:
         """The one it has, if it has one."""
         launched = self.launches.get(instance)
         return launched.process if launched else self.holds.adopted(instance)

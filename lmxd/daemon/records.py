@@ -17,7 +17,7 @@ from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Ask, DeviceId, InstanceId, Option
 from lmxd.daemon.arrivals import Arrivals
-from lmxd.daemon.holds import Adopted
+from lmxd.daemon.holds import AdoptedProcess
 from lmxd.daemon.launched import Launched, Start, as_json
 from lmxd.daemon.means import Means
 from lmxd.daemon.outbox import Outbox
@@ -38,7 +38,7 @@ class Processes(Protocol):
     def launched(self, instance: InstanceId) -> Launched | None:
         """How it was started, if lmxd started it."""
 
-    def process(self, instance: InstanceId) -> Process | Adopted | None:
+    def process(self, instance: InstanceId) -> Process | AdoptedProcess | None:
         """The one it has, if it has one."""
 
 

@@ -42,7 +42,7 @@ _MUTE: Final = Failure(code="lost", message="it did not answer when lmxd was sta
 
 
 @dataclass(kw_only=True, slots=True)
-class Found:
+class Restored:
     """What is on disk, and what the owner of the machine should be told."""
 
     saved: Saved
@@ -68,7 +68,7 @@ class Restoring:
         self._measure = measure
         self._report = report
 
-    async def restore(self) -> Found:
+    async def restore(self) -> Restored:
         """Make the ledger the one that was on disk when the last daemon ended.
 
         Raises LmxdError if the database cannot be used, though it is not damaged.
@@ -99,7 +99,7 @@ class Restoring:
             )
         return found
 
-    async def _sweep(self, found: Found, known: set[str]) -> None:
+    async def _sweep(self, found: Restored, known: set[str]) -> None:
         """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
         hit("restore_sweeping")
         for pid in await asyncio.to_thread(end_orphans, self._where.home, known):
@@ -114,7 +114,7 @@ class Restoring:
             self._report(e.InstanceExited(at=time.monotonic(), instance=row.id, failure=_LOST))
 
 
-def _open(where: Places) -> tuple[Database, Found]:
+def _open(where: Places) -> tuple[Database, Restored]:
     """The database and what it holds. A damaged one is set aside, and what there is, is looked for."""
     path, boot = where.state / "ledger.db", proc.boot()
     try:
@@ -127,10 +127,10 @@ def _open(where: Places) -> tuple[Database, Found]:
         return database, _rebuilt(where, saved, f"the ledger was damaged ({damage}) and is now {aside}")
     if database.fresh and any(CERTIFICATE in env for env in orphans(where.home).values()):
         return database, _rebuilt(where, saved, f"the ledger {path} was gone")
-    return database, Found(saved=saved)
+    return database, Restored(saved=saved)
 
 
-def _rebuilt(where: Places, saved: Saved, what: str) -> Found:
+def _rebuilt(where: Places, saved: Saved, what: str) -> Restored:
     """From the processes themselves: each carries its row. Whose leases they served, nobody knows any more."""
     found: dict[str, InstanceRow] = {}
     for pid, env in orphans(where.home).items():
@@ -150,7 +150,7 @@ def _rebuilt(where: Places, saved: Saved, what: str) -> Found:
     saved.counts = list(_counts(saved.instances))
     message = f"{what}: {len(saved.instances)} running instances were found, their leases are lost"
     log.critical("%s", message)
-    return Found(saved=saved, warnings=[message])
+    return Restored(saved=saved, warnings=[message])
 
 
 def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:

@@ -19,7 +19,7 @@ from lmxd.daemon.answers import Answers
 from lmxd.daemon.holding import Holding
 from lmxd.daemon.inspection import Inspection
 from lmxd.daemon.leasing import Leasing
-from lmxd.daemon.models import Models
+from lmxd.daemon.models import ModelCalls
 from lmxd.daemon.outbox import Outbox
 from lmxd.daemon.present import Present
 from lmxd.daemon.requests import Requests
@@ -43,7 +43,7 @@ def calls(
     holding: Holding,
     administration: Administration,
     inspection: Inspection,
-    models: Models,
+    models: ModelCalls,
 ) -> Calls:
     """Of all methods but those that the service itself answers."""
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Set
 from pathlib import Path
 
-from lmxd.devices.measurement import HOST, Kind, Measurement, Use, agreed
+from lmxd.devices.measurement import HOST, Kind, Measurement, ProcessUse, agreed
 
 
 class HostProbe:
@@ -55,14 +55,14 @@ class HostProbe:
         limits = [found for group in (mine, *mine.parents) if (found := _limit(group)) is not None]
         return min(limits, default=None)
 
-    def _uses(self, pids: Set[int]) -> dict[int, Use]:
+    def _uses(self, pids: Set[int]) -> dict[int, ProcessUse]:
         return {pid: use for pid in pids if (use := self._use(pid))}
 
-    def _use(self, pid: int) -> Use | None:
+    def _use(self, pid: int) -> ProcessUse | None:
         try:
             memory = _kilobytes((self._proc / str(pid) / "status").read_text())
             visible = memory["RssAnon"] + memory["RssShmem"]
-            return Use(total=visible + memory["RssFile"], visible=visible)
+            return ProcessUse(total=visible + memory["RssFile"], visible=visible)
         except (OSError, KeyError, ValueError):
             return None  # it has ended, or is the kernel's own
 

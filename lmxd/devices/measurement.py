@@ -16,7 +16,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Use:
+class ProcessUse:
     """Bytes of one process. ``visible`` is the part that the device's ``used`` contains."""
 
     total: int
@@ -40,18 +40,18 @@ class Measurement:
     capacity: int = 0
     reserved: int = 0
     used: int = 0
-    processes: Mapping[int, Use] | None = None
+    processes: Mapping[int, ProcessUse] | None = None
     unavailable: str | None = None
 
 
-def agreed(before: Mapping[int, Use], after: Mapping[int, Use]) -> dict[int, Use]:
+def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) -> dict[int, ProcessUse]:
     """Processes as they were seen before and after the device as a whole.
 
     What came or went in between may not be in the device's figure: it is not ``visible``, so that the growth of one
     that loads never hides what is not ours.
     """
     return {
-        pid: Use(total=use.total, visible=min(use.visible, before[pid].visible) if pid in before else 0)
+        pid: ProcessUse(total=use.total, visible=min(use.visible, before[pid].visible) if pid in before else 0)
         for pid, use in after.items()
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Set
 from contextlib import suppress
 from typing import Any
 
-from lmxd.devices.measurement import Kind, Measurement, Use, agreed
+from lmxd.devices.measurement import Kind, Measurement, ProcessUse, agreed
 
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
@@ -139,7 +139,7 @@ class NvmlProbe:
         self._known[ref] = measurement
         return measurement
 
-    def _figures(self, handle: Any) -> tuple[Any, dict[int, Use] | None]:
+    def _figures(self, handle: Any) -> tuple[Any, dict[int, ProcessUse] | None]:
         """The device's memory, and the processes': two calls, between which a load may have gone on.
 
         Looked at again until nothing did; if something always does, what is certain.
@@ -153,7 +153,7 @@ class NvmlProbe:
             found, before = agreed(before, after), after
         return memory, found
 
-    def _processes(self, handle: Any) -> dict[int, Use] | None:
+    def _processes(self, handle: Any) -> dict[int, ProcessUse] | None:
         """Bytes by pid; None where NVML does not say them (WSL, some MIG set-ups)."""
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
@@ -163,7 +163,7 @@ class NvmlProbe:
             raise
         if any(p.usedGpuMemory is None for p in running):
             return None
-        return {p.pid: Use(total=p.usedGpuMemory, visible=p.usedGpuMemory) for p in running}
+        return {p.pid: ProcessUse(total=p.usedGpuMemory, visible=p.usedGpuMemory) for p in running}
 
     def _all_unavailable(self, fault: str) -> list[Measurement]:
         refs = [str(ref) for ref in self._refs] if self._refs else list(self._known) or ["gpu"]

@@ -15,7 +15,7 @@ from lmxd.gateway import failures
 from lmxd.gateway.board import Board
 from lmxd.gateway.door import CALLER, Door, Unknown
 from lmxd.gateway.leases import Leases
-from lmxd.gateway.metrics import Metrics
+from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import Models
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
@@ -36,7 +36,7 @@ def runner(config: GatewayConfig, leases: Leases, door: Door) -> web.AppRunner:
 
 def application(config: GatewayConfig, leases: Leases, door: Door) -> web.Application:
     """All routes, behind the door."""
-    metrics = Metrics()
+    metrics = GatewayMetrics()
     serving = Serving(leases, metrics, config.wait)
     client, models = leases.client, Models(leases.client)
 

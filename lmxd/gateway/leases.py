@@ -20,7 +20,7 @@ _RENEW: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class LeaseWish:
     """What a request is to have. ``ctx``: the context, where the usual one is not enough; ``user``: for whom;
     ``wait``: the most seconds in the queue, not counting the start of an instance.
     """
@@ -53,7 +53,7 @@ class Leases:
         await self.client.__aexit__()
 
     @contextlib.asynccontextmanager
-    async def lease(self, wish: Wish, told: Callable[[Standing], None]) -> AsyncIterator[AsyncLease]:
+    async def lease(self, wish: LeaseWish, told: Callable[[Standing], None]) -> AsyncIterator[AsyncLease]:
         """One lease, or an LmxdError of the daemon's. If its task is cancelled, it leaves the queue."""
         lease = await self.client.request(
             wish.model,

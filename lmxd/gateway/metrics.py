@@ -29,7 +29,7 @@ class Served:
         self._wait.observe(time.monotonic() - self._begun)
 
 
-class Metrics:
+class GatewayMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)

@@ -14,10 +14,10 @@ from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.gateway import translation
 from lmxd.gateway.events import collected, events
-from lmxd.gateway.leases import Wish
+from lmxd.gateway.leases import LeaseWish
 from lmxd.gateway.models import Models
 from lmxd.gateway.serving import Serving, model_of, parsed
-from lmxd.gateway.upstream import Call
+from lmxd.gateway.upstream import UpstreamCall
 from lmxd.rpc import books as b
 from lmxd.rpc.client import AsyncClient
 
@@ -97,7 +97,9 @@ class Ollama:
 
     async def _embed(self, request: web.Request) -> web.Response:
         said = await self._said(request)
-        call = Call(path="/v1/embeddings", body=json.dumps({"model": said["model"], "input": said["input"]}).encode())
+        call = UpstreamCall(
+            path="/v1/embeddings", body=json.dumps({"model": said["model"], "input": said["input"]}).encode()
+        )
         async with self._serving.asked(await self._wish(request, said), call) as (answer, head):
             body = parsed(await collected(answer, head))
         if head.status != 200:
@@ -116,7 +118,7 @@ class Ollama:
         self, request: web.Request, said: Mapping[str, Any], path: str, body: dict[str, Any], shape: Shape
     ) -> web.StreamResponse:
         """The translation of an answer: line by line, or as one object."""
-        begun, call = time.monotonic_ns(), Call(path=path, body=json.dumps(body).encode())
+        begun, call = time.monotonic_ns(), UpstreamCall(path=path, body=json.dumps(body).encode())
         wish, model = await self._wish(request, said), said["model"]
         async with self._serving.asked(wish, call) as (answer, head):
             loaded = time.monotonic_ns()
@@ -141,7 +143,7 @@ class Ollama:
         said = parsed(await request.read())
         return said | {"model": _name(said)}
 
-    async def _wish(self, request: web.Request, said: Mapping[str, Any]) -> Wish:
+    async def _wish(self, request: web.Request, said: Mapping[str, Any]) -> LeaseWish:
         """A context larger than the usual one is a wish; a smaller one is had with it."""
         ctx = (said.get("options") or {}).get("num_ctx")
         if not isinstance(ctx, int) or ctx <= (await self._models.named(said["model"], _LIST)).ctx:

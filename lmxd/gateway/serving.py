@@ -14,11 +14,11 @@ from aiohttp import web
 from lmxd.errors import LmxdError
 from lmxd.gateway.door import ANYBODY, CALLER
 from lmxd.gateway.http1 import Head
-from lmxd.gateway.leases import Leases, Wish
-from lmxd.gateway.metrics import Metrics
+from lmxd.gateway.leases import Leases, LeaseWish
+from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.standing import Standing
-from lmxd.gateway.upstream import Call, Exchange, Unreachable, exchange
+from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds before each try: an instance may have ended just now, and lmxd is about to notice."""
@@ -29,16 +29,16 @@ _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 class Serving:
     """``wait``: seconds that a request may wait in a queue, unless it says otherwise."""
 
-    def __init__(self, leases: Leases, metrics: Metrics, wait: float | None) -> None:
+    def __init__(self, leases: Leases, metrics: GatewayMetrics, wait: float | None) -> None:
         self._leases = leases
         self._metrics = metrics
         self._wait = wait
 
     async def hand_on(
-        self, request: web.Request, wish: Wish, path: str, body: bytes, *, streams: bool
+        self, request: web.Request, wish: LeaseWish, path: str, body: bytes, *, streams: bool
     ) -> web.StreamResponse:
         """A client's request as it is, and the answer as it comes."""
-        call = Call(
+        call = UpstreamCall(
             method=request.method,
             path=path,
             body=body,
@@ -56,7 +56,7 @@ class Serving:
 
     @contextlib.asynccontextmanager
     async def asked(
-        self, wish: Wish, call: Call, told: Callable[[Standing], None] = lambda _: None
+        self, wish: LeaseWish, call: UpstreamCall, told: Callable[[Standing], None] = lambda _: None
     ) -> AsyncIterator[tuple[Exchange, Head]]:
         """An instance's answer, of which the head has come; its lease lasts as long as the block.
 
@@ -80,13 +80,13 @@ class Serving:
                         return
             raise Unreachable(wish.model, "no instance of it could be reached")
 
-    def wish(self, request: web.Request, model: str, ctx: int | None = None) -> Wish:
+    def wish(self, request: web.Request, model: str, ctx: int | None = None) -> LeaseWish:
         """For whoever it is who asks."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
-        return Wish(model=model, ctx=ctx, user=user, wait=self._patience(request))
+        return LeaseWish(model=model, ctx=ctx, user=user, wait=self._patience(request))
 
-    async def load(self, wish: Wish) -> None:
+    async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""
         async with self._leases.lease(wish, lambda _: None):
             pass

@@ -111,7 +111,7 @@ class Exchange(asyncio.Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class UpstreamCall:
     """What an instance is asked. ``version``: of HTTP."""
 
     method: str = "POST"
@@ -134,7 +134,7 @@ class Call:
         return "\r\n".join((*lines, "", "")).encode("latin-1", "replace") + self.body
 
 
-async def exchange(lease: m.Granted, call: Call) -> Exchange:
+async def exchange(lease: m.Granted, call: UpstreamCall) -> Exchange:
     """Send a request to a leased instance. Raises Unreachable."""
     loop, at = asyncio.get_running_loop(), urlsplit(lease.endpoint)
 

@@ -8,7 +8,7 @@ import click
 
 from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, machine, ollama
-from lmxd.migrate.entries import Found, rendered
+from lmxd.migrate.entries import FoundModel, rendered
 
 PATH = click.Path(path_type=Path)
 OUTPUT = click.option(
@@ -35,7 +35,7 @@ def _say(left: list[str], headline: str) -> None:
         click.echo(f"  {sentence}", err=True)
 
 
-def _done(found: Found, source: str, output: Path | None) -> None:
+def _done(found: FoundModel, source: str, output: Path | None) -> None:
     _write(rendered(found, source), output)
     click.echo(f"{sum(not e.open for e in found.entries)} models from {source}", err=True)
     _say(found.left, "not carried over as it was:")

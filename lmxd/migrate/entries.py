@@ -27,7 +27,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Found:
+class FoundModel:
     """What was found, what could not be carried over (in sentences), and settings beside ``models``."""
 
     entries: list[Entry] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Found:
         entry.name = numbered
         self.entries.append(entry)
 
-    def checked(self) -> Found:
+    def checked(self) -> FoundModel:
         """Entries that lmxd would refuse become comments, and why is said."""
         for entry in self.entries:
             try:
@@ -58,7 +58,7 @@ class Found:
         return self
 
 
-def rendered(found: Found, source: str) -> str:
+def rendered(found: FoundModel, source: str) -> str:
     """A configuration, or the part of one, with comments."""
     text = [f"# from {source}, by lmxd; check it with: lmxd check-config"]
     text += [_yaml(found.settings)] if found.settings else []

@@ -9,7 +9,7 @@ from typing import Final
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.migrate import words
-from lmxd.migrate.entries import Entry, Found
+from lmxd.migrate.entries import Entry, FoundModel
 
 _ALL: Final = "*"
 _ABOUT_ROUTER: Final = frozenset(("stop-timeout", "alias", "tags"))
@@ -18,9 +18,9 @@ _FALSE: Final = frozenset(("false", "off", "0", "no", "disabled"))
 _NONE: Final = "version"
 
 
-def read(path: Path) -> Found:
+def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is no such file."""
-    found, common = Found(), {}
+    found, common = FoundModel(), {}
     sections = _sections(path)
     if _ALL in sections:
         common = sections.pop(_ALL)

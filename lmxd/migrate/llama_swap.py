@@ -12,7 +12,7 @@ import yaml
 
 from lmxd.errors import LmxdError
 from lmxd.migrate import words
-from lmxd.migrate.entries import Entry, Found
+from lmxd.migrate.entries import Entry, FoundModel
 
 _MACRO: Final = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
 _OURS: Final = frozenset(("cmd", "ttl", "name", "description", "useModelName", "unlisted", "proxy", "concurrencyLimit"))
@@ -23,10 +23,10 @@ _TOP: Final = {
 }  # fmt: skip
 
 
-def read(path: Path) -> Found:
+def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is none of llama-swap's."""
     whole = _whole(path)
-    found = Found()
+    found = FoundModel()
     for name, model in whole["models"].items():
         if isinstance(model, Mapping):
             _model(found, str(name), model, whole)
@@ -49,7 +49,7 @@ def _whole(path: Path) -> dict[str, Any]:
     return whole
 
 
-def _model(found: Found, name: str, model: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     def left(what: str) -> None:
         found.left.append(f"{name}: {what}")
 
@@ -97,7 +97,7 @@ def _argv(cmd: str, name: str, whole: Mapping[str, Any], model: Mapping[str, Any
     return argv
 
 
-def _groups(found: Found, whole: Mapping[str, Any]) -> None:
+def _groups(found: FoundModel, whole: Mapping[str, Any]) -> None:
     """Who may run beside whom is lmxd's to find out, by bytes; what was to stay, stays."""
     entries = {e.name: e for e in found.entries}
     for name, group in _keys(whole.get("groups")).items():
@@ -109,7 +109,7 @@ def _groups(found: Found, whole: Mapping[str, Any]) -> None:
         found.left.append(f"groups.{name}: what fits runs together, by its bytes; there are no groups")
 
 
-def _hooks(found: Found, whole: Mapping[str, Any]) -> None:
+def _hooks(found: FoundModel, whole: Mapping[str, Any]) -> None:
     entries = {e.name: e for e in found.entries}
     hooks = _keys(_keys(whole.get("hooks")).get("on_startup"))
     for member in _items(hooks.get("preload")):

@@ -12,19 +12,19 @@ from lmxd.devices.measurement import Measurement
 from lmxd.devices.nvml import NoGpu, NvmlProbe
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
-from lmxd.migrate.entries import Entry, Found, rendered
+from lmxd.migrate.entries import Entry, FoundModel, rendered
 from lmxd.rpc import estimates as es
 
 _GIB: Final = 2**30
 _MODEL_DIR: Final = Path("/var/lib/lmxd/models")
 
 
-def scan(directory: Path) -> Found:
+def scan(directory: Path) -> FoundModel:
     """A profile for each model in a directory, with the bytes that it would take here.
 
     LmxdError ``model_file_missing`` if the directory cannot be read.
     """
-    found = Found()
+    found = FoundModel()
     for estimated in estimates_in(directory, Wanted()):
         if isinstance(estimated, LmxdError):
             found.left.append(f"{estimated.data.get('file', directory)}: {estimated}")
@@ -51,7 +51,7 @@ def _devices(found: es.Estimated) -> list[dict[str, int]]:
 
 def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     """(a commented configuration for this machine, what is amiss)."""
-    found = Found()
+    found = FoundModel()
     for directory in directories:
         more = scan(directory)
         found.left += more.left

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
-from lmxd.migrate.entries import Entry, Found
+from lmxd.migrate.entries import Entry, FoundModel
 
 _KIND: Final = "application/vnd.ollama.image."
 _FLAGS: Final = {
@@ -50,14 +50,14 @@ def store(named: Path | None) -> Path:
     raise LmxdError("config", f"there is no store of ollama's in {where}", "name it: lmxd import ollama DIRECTORY")
 
 
-def read(root: Path) -> Found:
-    found = Found()
+def read(root: Path) -> FoundModel:
+    found = FoundModel()
     for path in sorted(p for p in (root / "manifests").rglob("*") if p.is_file()):
         _manifest(found, root, path)
     return found.checked()
 
 
-def _manifest(found: Found, root: Path, path: Path) -> None:
+def _manifest(found: FoundModel, root: Path, path: Path) -> None:
     name = _name(path.relative_to(root / "manifests").parts)
     layers = dict(_layers(found, name, path))
     if "model" not in layers:
@@ -81,7 +81,7 @@ def _name(parts: tuple[str, ...]) -> str:
     return "/".join([*own, model]) + ("" if tag == "latest" else f":{tag}")
 
 
-def _layers(found: Found, name: str, path: Path) -> Iterator[tuple[str, str]]:
+def _layers(found: FoundModel, name: str, path: Path) -> Iterator[tuple[str, str]]:
     """Kind -> digest."""
     try:
         layers = json.loads(path.read_text(encoding="utf-8"))["layers"]
@@ -91,7 +91,7 @@ def _layers(found: Found, name: str, path: Path) -> Iterator[tuple[str, str]]:
         found.left.append(f"{name}: {path} is no manifest: {error!r}")
 
 
-def _parameters(found: Found, name: str, path: Path) -> dict[str, Any]:
+def _parameters(found: FoundModel, name: str, path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lmxd.cli.screen import HISTORY, History, Seen, bar, rendered, sparkline
+from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
 from lmxd.cli.wishes import standing
 from lmxd.rpc import books as b
 from lmxd.rpc import notifications as n
@@ -55,7 +55,7 @@ def instance(**more: Any) -> b.Instance:
 
 
 def drawn(seen: Seen, encoding: str = "utf-8", width: int = 80) -> str:
-    history = History()
+    history = Samples()
     history.note(seen)
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=out, width=width, force_terminal=False)
@@ -83,7 +83,7 @@ def test_sparklines() -> None:
 
 
 def test_history_is_as_long_as_a_line_holds() -> None:
-    history = History()
+    history = Samples()
     for _ in range(200):
         history.note(Seen(status=status(), owners=[why()], instances=[instance(speed=7)], tickets=[]))
     assert len(history.speed) == len(history.used["GPU-a1b2-c3"]) == HISTORY

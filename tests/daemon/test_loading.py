@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core.words import DeviceReading, Taken
-from lmxd.daemon.loading import STILL, Gate, Loading, Turn, usual
+from lmxd.daemon.loading import STILL, Gate, Loading, LoadTurn, usual
 
 MIB = 2**20
 
@@ -23,7 +23,7 @@ class Line:
         self.begun: list[str] = []
 
     def enter(self, name: str, devices: str = "x", *, alone: bool = False) -> None:
-        turn = Turn(devices=frozenset(devices), alone=alone, begin=lambda: self.begun.append(name))
+        turn = LoadTurn(devices=frozenset(devices), alone=alone, begin=lambda: self.begun.append(name))
         self.gate.enter(name, turn)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import Use, agreed
+from lmxd.devices.measurement import ProcessUse, agreed
 
 KIB = 1024
 
@@ -27,18 +27,18 @@ def proc(tmp_path: Path) -> Path:
 def test_used_is_what_is_not_available(tmp_path: Path) -> None:
     (found,) = HostProbe(proc(tmp_path)).measure({7, 8})
     assert (found.id, found.capacity, found.used) == ("host", 1000 * KIB, 300 * KIB)
-    assert found.processes == {7: Use(total=90 * KIB, visible=60 * KIB)}, (
+    assert found.processes == {7: ProcessUse(total=90 * KIB, visible=60 * KIB)}, (
         "mapped files are no use of RAM, pid 8 is gone"
     )
 
 
 def test_what_came_or_went_meanwhile_is_not_taken_for_seen() -> None:
-    before = {1: Use(total=9, visible=5), 2: Use(total=4, visible=4), 3: Use(total=2, visible=2)}
-    after = {1: Use(total=12, visible=8), 2: Use(total=1, visible=1), 4: Use(total=3, visible=3)}
+    before = {1: ProcessUse(total=9, visible=5), 2: ProcessUse(total=4, visible=4), 3: ProcessUse(total=2, visible=2)}
+    after = {1: ProcessUse(total=12, visible=8), 2: ProcessUse(total=1, visible=1), 4: ProcessUse(total=3, visible=3)}
     assert agreed(before, after) == {
-        1: Use(total=12, visible=5),
-        2: Use(total=1, visible=1),
-        4: Use(total=3, visible=0),
+        1: ProcessUse(total=12, visible=5),
+        2: ProcessUse(total=1, visible=1),
+        4: ProcessUse(total=3, visible=0),
     }
 
 

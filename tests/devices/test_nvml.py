@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from devices.fake_nvml import Card, FakeNvml
 
-from lmxd.devices.measurement import Use
+from lmxd.devices.measurement import ProcessUse
 from lmxd.devices.nvml import NoGpu, NvmlProbe
 
 GIB = 2**30
@@ -38,7 +38,7 @@ def test_reserved_memory_is_kept_apart() -> None:
     nvml.cards[0].other = GIB
     found = probe(nvml).measure(set())[0]
     assert (found.id, found.capacity, found.reserved, found.used) == ("GPU-a", 23 * GIB, GIB, 4 * GIB)
-    assert found.processes == {7: Use(total=3 * GIB, visible=3 * GIB)}
+    assert found.processes == {7: ProcessUse(total=3 * GIB, visible=3 * GIB)}
 
 
 def test_what_grows_between_two_looks_is_looked_at_again() -> None:
@@ -53,7 +53,7 @@ def test_what_grows_between_two_looks_is_looked_at_again() -> None:
 
     nvml.meanwhile = load
     found = probe(nvml, 0).measure(set())[0]
-    assert found.processes == {7: Use(total=20 * GIB, visible=20 * GIB)}
+    assert found.processes == {7: ProcessUse(total=20 * GIB, visible=20 * GIB)}
     assert found.used - 20 * GIB == 10 * GIB
 
 

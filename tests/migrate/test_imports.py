@@ -20,7 +20,7 @@ from lmxd.cli.files import Wanted, estimates_in
 from lmxd.config.file import parse
 from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, ollama, words
-from lmxd.migrate.entries import Entry, Found, rendered
+from lmxd.migrate.entries import Entry, FoundModel, rendered
 
 SWAP = """
 healthCheckTimeout: 120
@@ -78,7 +78,7 @@ stop-timeout = 10
 """
 
 
-def config(found: Found) -> Any:
+def config(found: FoundModel) -> Any:
     """What lmxd makes of it."""
     return parse(rendered(found, "a test"), "a test")
 
@@ -255,14 +255,14 @@ def test_words(line: str, settings: dict[str, Any], left: list[str]) -> None:
 
 @given(st.lists(st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=12), max_size=8))
 def test_any_words_at_all_become_a_profile_or_are_said(line: list[str]) -> None:
-    found = Found()
+    found = FoundModel()
     found.add(Entry("m", words.settings(line, found.left.append)))
     config(found.checked())
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=5))
 def test_any_names_at_all_become_names_that_can_be_asked_for(names: list[str]) -> None:
-    found = Found()
+    found = FoundModel()
     for name in names:
         found.add(Entry(name, {}))
     made = config(found.checked())

@@ -29,7 +29,7 @@ class Share:
 
 
 @dataclass(kw_only=True, slots=True)
-class Use:
+class UserShare:
     """``use`` is byte-seconds as of ``at``, ``bytes`` what is held from then on, ``waiting`` counts requests."""
 
     at: float
@@ -55,7 +55,7 @@ class Shares:
 
     by_uid: dict[int, Share] = field(default_factory=dict)
     by_gid: dict[int, Share] = field(default_factory=dict)
-    by_user: dict[User, Use] = field(default_factory=dict)
+    by_user: dict[User, UserShare] = field(default_factory=dict)
     total: float = 0.0
     ranked: dict[User, float] = field(default_factory=dict)
     """By how much each user was last held to be late, where tickets are ranked by it."""
@@ -65,8 +65,8 @@ class Shares:
         for gid in owner.gids:
             yield self.by_gid.setdefault(gid, Share())
 
-    def _use_of(self, owner: Owner, now: float) -> Use:
-        return self.by_user.setdefault(owner.who, Use(at=now))
+    def _use_of(self, owner: Owner, now: float) -> UserShare:
+        return self.by_user.setdefault(owner.who, UserShare(at=now))
 
     def take(self, owner: Owner, size: int, now: float, policy: Policy) -> None:
         for share in self._all_of(owner):

@@ -26,7 +26,7 @@ NEVER = Date(at=inf)
 
 
 @dataclass(slots=True)
-class Start:
+class ExpectedStart:
     """An instance that is expected to be started for a ticket dated before, at ``date``; ready ``at``.
 
     ``ends``: when the last of those is done who have it by then. ``held``: when its slots are taken, and given back.

@@ -28,7 +28,7 @@ class Candidate(NamedTuple):
     frees: Demand
 
 
-class Plan(NamedTuple):
+class EvictionPlan(NamedTuple):
     """Instances that leave so that ``option`` fits. None of them: those already on their way out suffice."""
 
     option: Option
@@ -75,25 +75,28 @@ def candidate(state: State, instance: Instance, *, rank: int | None = None) -> C
 
 
 class Planner:
-    """Finds what would have to leave, and remembers it while nothing changes on the device: costs move slowly."""
+    """Finds what would have to leave, and remembers it while nothing changes on the device: costs move slowly.
+
+    Whoever uses one for longer than a second takes a new one now and then: it forgets nothing by itself.
+    """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[DeviceId, int], tuple[Extent, float, Plan | None]] = {}
+        self._found: dict[tuple[DeviceId, int], tuple[Extent, float, EvictionPlan | None]] = {}
         """By device and bytes: for which extent, when, and what was found."""
 
-    def best(self, state: State, reach: Reach, options: Iterable[Option]) -> Plan | None:
+    def best(self, state: State, reach: Reach, options: Iterable[Option]) -> EvictionPlan | None:
         """The cheapest set of the instances within reach whose end lets one of the options fit.
 
         None if no set suffices: then nothing is to be evicted.
         """
-        best: Plan | None = None
+        best: EvictionPlan | None = None
         for option in options:
             plan = self._on_one(state, reach, option) if len(option.demand) == 1 else _plan(state, reach, option)
             if plan is not None and (best is None or plan.price < best.price):
                 best = plan
         return best
 
-    def _on_one(self, state: State, reach: Reach, option: Option) -> Plan | None:
+    def _on_one(self, state: State, reach: Reach, option: Option) -> EvictionPlan | None:
         ((device, need),) = option.demand.items()
         extent, known = reach.extent(device), self._found.get((device, need))
         if known is not None and known[0] is extent and state.now - known[1] < _STEADY:
@@ -104,14 +107,14 @@ class Planner:
         return plan
 
 
-def _plan(state: State, reach: Reach, option: Option) -> Plan | None:
+def _plan(state: State, reach: Reach, option: Option) -> EvictionPlan | None:
     lacking = {d: size for d, need in option.demand.items() if (size := need - reach.sure(d)) > 0}
     helpful = {i.id: i for device in lacking for i in reach.movable(device) if i.live}
     found = cheapest([candidate(state, i) for i in helpful.values()], lacking)
     if found is None:
         return None
     rank, cost = max((c.rank for c in found), default=_NOBODY), sum(c.cost for c in found)
-    return Plan(option, tuple(c.instance for c in found), rank, cost)
+    return EvictionPlan(option, tuple(c.instance for c in found), rank, cost)
 
 
 def cheapest(candidates: Iterable[Candidate], lacking: Demand) -> list[Candidate] | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.policy.dates import NEVER, Date, Start
+from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
 from lmxd.core.policy.quantum import Claim, claim, load_seconds, price, serves_until
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
@@ -48,7 +48,7 @@ class Forecast:
         """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
         self._shared: dict[InstanceId, list[tuple[float, int]]] = {}
         """Likewise of the slots of instances."""
-        self._starts: dict[Kind, list[Start]] = {}
+        self._starts: dict[Kind, list[ExpectedStart]] = {}
         self._roomiest: list[DeviceId] | None = None
 
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
@@ -88,7 +88,7 @@ class Forecast:
             self._taken.setdefault(device, []).extend([(date.at, -need, ticket.id), (ends, need, ticket.id)])
         if ask.share:
             held = [(granted, -ask.slots), (ends, ask.slots)]
-            self._starts.setdefault(ask.kind, []).append(Start(ask, date, granted, ends, ticket.id, held))
+            self._starts.setdefault(ask.kind, []).append(ExpectedStart(ask, date, granted, ends, ticket.id, held))
         return granted
 
     def join(self, ticket: Ticket, date: Date) -> tuple[Date, float] | None:

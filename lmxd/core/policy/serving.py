@@ -19,7 +19,7 @@ from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.eviction import Plan, Planner, evictable
+from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.room import make_room
@@ -46,7 +46,7 @@ class Pass:
         """The first that waits for bytes."""
         self.last = last_look(state)
         """The look before this one."""
-        self.planner: Planner = Planner() if self.last is None else self.last.planner
+        self.planner: Planner = Planner() if self.last is None or state.ticking else self.last.planner
         if self.last is not None:
             self.last.last = None
         self.reach = state.reach
@@ -97,7 +97,7 @@ class Pass:
         for device in self.extra.keys() & demand.keys():
             self.extra[device] -= demand[device]
 
-    def promise(self, plan: Plan) -> None:
+    def promise(self, plan: EvictionPlan) -> None:
         """The head is served when the instances of a plan are gone: what is over by then is what ``reach`` says."""
         self.extra |= {device: self.reach.most(device) for device in plan.option.demand}
 

@@ -6,7 +6,7 @@ import ctypes as c
 from collections.abc import Callable
 from typing import Any, Final
 
-from lmxd.engines.llama_cpp.pretend.rules import ALIGN, OPS, ROW, Tensor, flash_extra, offloads, supports
+from lmxd.engines.llama_cpp.pretend.rules import ALIGN, OPS, ROW, TensorPlace, flash_extra, offloads, supports
 
 _ADDRESS: Final = 0x1000
 _PRETENDED_BYTES: Final = 2**46
@@ -116,7 +116,7 @@ class Cards:
         at = c.addressof(words)
 
         def alloc_size(_: int, tensor: int) -> int:
-            t = Tensor(tensor)
+            t = TensorPlace(tensor)
             size: int = self.base.ggml_nbytes(_P(tensor))
             if t.op == "FLASH_ATTN_EXT":
                 size += flash_extra(t)
@@ -177,9 +177,9 @@ class Cards:
             _function(_P, _P)(lambda _: buffer_type),
             _function(_P, _P)(lambda _: host_type),
             None,
-            _function(c.c_bool, _P, _P)(lambda _, op: supports(Tensor(op))),
+            _function(c.c_bool, _P, _P)(lambda _, op: supports(TensorPlace(op))),
             _function(c.c_bool, _P, _P)(lambda _, kind: kind == buffer_type),
-            _function(c.c_bool, _P, _P)(lambda _, op: offloads(Tensor(op))),
+            _function(c.c_bool, _P, _P)(lambda _, op: offloads(TensorPlace(op))),
             _function(_P, _P)(lambda _: event),
             _function(None, _P, _P)(lambda *_: None),
             _function(None, _P, _P)(lambda *_: None),

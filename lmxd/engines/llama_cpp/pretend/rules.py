@@ -31,7 +31,7 @@ def _i64(address: int) -> int:
     return c.c_int64.from_address(address).value
 
 
-class Tensor:
+class TensorPlace:
     """A view of a struct ggml_tensor."""
 
     __slots__ = ("at",)
@@ -50,9 +50,9 @@ class Tensor:
     def ne(self, n: int) -> int:
         return _i64(self.at + 16 + 8 * n)
 
-    def source(self, n: int) -> Tensor | None:
+    def source(self, n: int) -> TensorPlace | None:
         found = _i64(self.at + _SOURCES + 8 * n)
-        return Tensor(found) if found else None
+        return TensorPlace(found) if found else None
 
     def elements(self) -> int:
         return self.ne(0) * self.ne(1) * self.ne(2) * self.ne(3)
@@ -62,7 +62,7 @@ class Tensor:
         return _i64(self.at + _VIEW), _i64(self.at + _VIEW + 8)
 
 
-def _has_flash_kernel(op: Tensor) -> bool:
+def _has_flash_kernel(op: TensorPlace) -> bool:
     """fattn.cu:ggml_cuda_get_best_fattn_kernel."""
     q, k, v, mask = (op.source(n) for n in range(4))
     assert q is not None
@@ -84,7 +84,7 @@ def _has_flash_kernel(op: Tensor) -> bool:
     return known and k.type in _FLASH_CACHES and v.type in _FLASH_CACHES and (mask is None or mask.ne(2) == 1)
 
 
-def flash_extra(op: Tensor) -> int:
+def flash_extra(op: TensorPlace) -> int:
     """fattn.cu:ggml_cuda_flash_attn_ext_get_alloc_size for batches: K and V as f16, if they are not."""
     k, v = op.source(1), op.source(2)
     assert k is not None
@@ -98,7 +98,7 @@ def flash_extra(op: Tensor) -> int:
     return extra
 
 
-def supports(op: Tensor) -> bool:
+def supports(op: TensorPlace) -> bool:
     kind = op.op
     if kind == "FLASH_ATTN_EXT":
         return _has_flash_kernel(op)
@@ -115,7 +115,7 @@ def supports(op: Tensor) -> bool:
     return True
 
 
-def offloads(op: Tensor) -> bool:
+def offloads(op: TensorPlace) -> bool:
     kind = op.op
     if kind == "GET_ROWS":
         return False
