@@ -33,7 +33,7 @@ class LeaseRequested(Event):
 
     ``deadline``: seconds within which the lease must be granted, the loading of the model included.
     ``key``: what its client knows the request by, should it have to repeat it. ``asked_at``: when it was asked
-    first, if this repeats it.
+    first, if this repeats it. ``instead``: the request that this one takes the place of, if it is not answered yet.
     """
 
     ticket: TicketId
@@ -46,6 +46,7 @@ class LeaseRequested(Event):
     deadline: float | None = None
     key: str | None = None
     asked_at: float | None = None
+    instead: TicketId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

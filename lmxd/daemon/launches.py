@@ -146,9 +146,9 @@ class Launches:
         try:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
-            self._forget(launched)
         except Exception:
             log.exception("%s left something behind", launched.plan.instance)
+        self._forget(launched)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.plan.instance, failure=failure))
         hit("exit_recorded")

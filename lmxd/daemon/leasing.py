@@ -63,7 +63,6 @@ class Leasing:
         ttl = (terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None
         answer = asyncio.get_running_loop().create_future()
         waiting = Waiting(connection=connection, request=id, size=size, ask=ask, answer=answer)
-        before = None if key is None else self._arrivals.waiting(peer.uid, key)
         self._answers.waiting[ticket] = waiting
         self._report(
             e.LeaseRequested(
@@ -78,10 +77,9 @@ class Leasing:
                 deadline=deadline,
                 key=key,
                 asked_at=None if key is None else self._arrivals.came_first(peer.uid, key),
+                instead=None if key is None else self._arrivals.waiting(peer.uid, key),
             )
         )
-        if before is not None:  # its client asks once more: one lease is meant, and this is who waits for it now
-            self._report(e.TicketCancelled(at=time.monotonic(), ticket=before))
         hit("request_recorded")
         try:
             with connection.queued():

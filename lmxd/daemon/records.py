@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ from lmxd.core.books.touched import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import Ask, DeviceId, InstanceId, Option
+from lmxd.core.words import Ask, DeviceId, InstanceId, LeaseId, Option
 from lmxd.daemon.arrivals import Arrivals
 from lmxd.daemon.holds import AdoptedProcess
 from lmxd.daemon.launched import Launched, Start, as_json
@@ -61,13 +61,9 @@ class Records:
         """What was last written of the counts."""
 
     def changes(self, event: Event, touched: Touched, decisions: Sequence[Decision]) -> list[Change]:
-        """Rows for what came of an event. One that cannot be made is logged: it is no reason to let anybody wait."""
-        try:
-            arrivals = self._arrivals.changes(self._state, event, decisions)
-            return [*(self._touched(touched) if touched else ()), *arrivals]
-        except Exception:
-            log.exception("what came of %s was not written down", event)
-            return []
+        """Rows for what came of an event."""
+        found = self._touched(touched) if touched else []
+        return [*found, *_made("who waits", lambda: self._arrivals.changes(self._state, event, decisions))]
 
     def restore(self, saved: Saved) -> Mapping[str, Mapping[str, float]]:
         """Who waited at an earlier daemon, and what it had learned: that is returned, by name and profile."""
@@ -79,16 +75,22 @@ class Records:
         self._outbox.put(self._arrivals.give_up(), ())
 
     def _touched(self, touched: Touched) -> list[Change]:
-        leases = self._state.leases
         found: list[Change] = []
         for instance in touched.instances:
-            found += self._instance(instance)
+            found += _made(instance, lambda instance=instance: self._instance(instance))  # type: ignore[misc]
         for lease in touched.leases:
-            found.append(_lease(leases[lease]) if lease in leases else Gone(LeaseRow, lease))
+            found += _made(lease, lambda lease=lease: (self._lease(lease),))  # type: ignore[misc]
         if touched.yields:
-            kept = dict(self._yields())
-            found += [kept.get(id) or Gone(YieldRow, id) for id in touched.yields]
+            found += _made("yields", lambda: self._changed_yields(touched.yields))
         return found
+
+    def _lease(self, name: LeaseId) -> Change:
+        lease = self._state.leases.get(name)
+        return Gone(LeaseRow, name) if lease is None else _lease(lease)
+
+    def _changed_yields(self, names: set[str]) -> Iterator[Change]:
+        kept = dict(self._yields())
+        return (kept.get(id) or Gone(YieldRow, id) for id in names)
 
     def everything(self) -> Sequence[Change]:
         """All rows there are to be."""
@@ -156,6 +158,15 @@ class Records:
     def _yield(self, device: DeviceId, id: str) -> YieldRow:
         kept = self._state.ledger.accounts[device].yields[id]
         return YieldRow(id=id, device=device, size=kept.size, foreign_before=kept.foreign_before, until=kept.until)
+
+
+def _made(what: str, rows: Callable[[], Iterable[Change]]) -> list[Change]:
+    """One that cannot be made is logged: it is no reason to let anybody wait, nor to lose the others."""
+    try:
+        return list(rows())
+    except Exception:
+        log.exception("%s: what came of it was not written down", what)
+        return []
 
 
 def _lease(x: Lease) -> LeaseRow:

@@ -44,6 +44,16 @@ def test_others_may_have_more() -> None:
     assert world.started() == ["a#1", "a#2"]
 
 
+def test_who_asks_again_has_the_slot_that_it_waited_for() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    first = world.ask("a", 8)
+    assert world.started() == ["a#1"]
+    again = world.ask("a", 8, wait=0, instead=first)
+    assert world.started() == ["a#1"], "one lease is meant"
+    world.ready("a#1")
+    assert world.granted() == [again]
+
+
 def test_what_is_asked_to_yield_does_not_count_any_more() -> None:
     world = World({"x": Gpu(capacity=10 * GIB), "y": Gpu(capacity=10 * GIB)})
     world.ask("b", 8)

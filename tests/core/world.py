@@ -138,6 +138,7 @@ class World:
         max_instances: int | None = None,
         deadline: float | None = None,
         options: tuple[Option, ...] | None = None,
+        instead: str | None = None,
     ) -> str:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
@@ -172,6 +173,7 @@ class World:
                 ttl=ttl,
                 wait=wait,
                 deadline=deadline,
+                instead=instead,
             )
         )
         return ticket

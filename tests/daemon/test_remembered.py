@@ -72,6 +72,20 @@ async def test_a_key_stands_for_one_place_and_one_lease(tmp_path: Path) -> None:
         assert len(h.state.leases) == 1
 
 
+async def test_who_asks_again_keeps_its_place_in_a_full_queue(tmp_path: Path) -> None:
+    """The one that it asks instead of takes no place from it."""
+    full = house(tmp_path)
+    full.write(admission_control={"queue_depth": 1})
+    async with full.open() as h, h.client() as holder, h.client() as lmxd:
+        lease = await holder.request("a")
+        asks = [asyncio.create_task(lmxd.call("request", m.Granted, model="b", idempotency_key="k")) for _ in range(2)]
+        await h.until(lambda: any(ask.done() for ask in asks))
+        assert len(h.state.queue) == 1
+        await lease.release()
+        answers = await asyncio.gather(*asks, return_exceptions=True)
+        assert sorted(type(x).__name__ for x in answers) == ["Granted", "LmxdError"]
+
+
 async def test_who_does_not_come_back_is_forgotten(tmp_path: Path) -> None:
     h = house(tmp_path)
     async with h.open():

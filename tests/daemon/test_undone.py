@@ -90,7 +90,7 @@ async def test_what_cannot_be_told_once_is_answered_as_far_as_it_can(tmp_path: P
 async def test_what_cannot_be_written_down_once_is_done_even_so(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h:
         records = h.daemon.records
-        records._touched, failed = once(records._touched, lambda *_: True)  # type: ignore[method-assign]
+        records._instance, failed = once(records._instance, lambda *_: True)  # type: ignore[method-assign]
         answers = await everybody_asks(h)
         assert failed
         assert isinstance(answers[0], AsyncLease)

@@ -26,11 +26,7 @@ _CALM: Final = (e.LeaseRequested, e.LeaseRenewed, e.MemoryMeasured, e.InstanceRe
 
 def record(state: State, event: e.Event) -> None:
     """Dispatch on the kind of fact."""
-    state.now = max(state.now, event.at)
-    state.arrived = None
-    state.shut.clear()
-    state.stirred = not isinstance(event, _CALM)
-    state.ticking = isinstance(event, e.TimePassed)
+    _begin(state, event)
     match event:
         case e.LeaseRequested():
             _lease_requested(state, event)
@@ -71,6 +67,15 @@ def record(state: State, event: e.Event) -> None:
             pass
         case _:
             raise AssertionError(f"no such fact: {event!r}")
+
+
+def _begin(state: State, event: e.Event) -> None:
+    """Nothing is known of the event in hand yet, but its kind."""
+    state.now = max(state.now, event.at)
+    state.arrived = None
+    state.shut.clear()
+    state.stirred = not isinstance(event, _CALM)
+    state.ticking = isinstance(event, e.TimePassed)
 
 
 def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
@@ -125,6 +130,9 @@ _LEASE_REASONS = {
 
 def _lease_requested(state: State, event: e.LeaseRequested) -> None:
     state.counts["asked"] += 1
+    if event.instead is not None and (before := state.ticket(event.instead)):
+        refuse(state, before, CANCELLED)
+        state.stirred = True
     if not event.ask.external:
         state.expectations.asked(event.ask.profile, state.now)
     ticket = Ticket(
