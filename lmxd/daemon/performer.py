@@ -55,7 +55,7 @@ class Performer:
         try:
             self._perform(decision)
         except Exception as error:
-            if not isinstance(error, LmxdError):  # the file or the profile went away between the request and now
+            if not isinstance(error, LmxdError):  # which says that the file or the profile went away meanwhile
                 log.exception("%s was not carried out", decision)
             loop = asyncio.get_running_loop()
             if isinstance(decision, d.StopInstance):

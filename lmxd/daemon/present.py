@@ -1,4 +1,4 @@
-"""What holds at present: the configuration in force, and the last look at the devices. The loop replaces it whole."""
+"""What holds at present: the configuration in force, and the last look at the devices. Only the loop changes it."""
 
 from __future__ import annotations
 

@@ -79,12 +79,12 @@ class Records:
         for instance in touched.instances:
             found += _made(instance, lambda instance=instance: self._instance(instance))  # type: ignore[misc]
         for lease in touched.leases:
-            found += _made(lease, lambda lease=lease: (self._lease(lease),))  # type: ignore[misc]
+            found += _made(lease, lambda lease=lease: (self._changed_lease(lease),))  # type: ignore[misc]
         if touched.yields:
             found += _made("yields", lambda: self._changed_yields(touched.yields))
         return found
 
-    def _lease(self, name: LeaseId) -> Change:
+    def _changed_lease(self, name: LeaseId) -> Change:
         lease = self._state.leases.get(name)
         return Gone(LeaseRow, name) if lease is None else _lease(lease)
 

@@ -73,8 +73,8 @@ class Account:
 
     @property
     def _sums(self) -> tuple[int, ...]:
-        charged = self.charged, self.reclaiming, self.exited
-        return *charged, self.ceiling, self.foreign, self.yielded, self.headroom, self.free
+        had = self.ceiling, self.foreign, self.charged, self.exited, self.reclaiming
+        return *had, self.yielded, self.headroom, self.free
 
     def balance(self) -> None:
         """Bring the sums up to date."""

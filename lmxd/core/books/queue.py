@@ -11,7 +11,7 @@ from lmxd.core.rules import Policy
 from lmxd.core.words import Group, Kind, User
 
 _FEW: Final = 32
-"""As many as this part of all are few."""
+"""Less than one in so many are few: then each is moved by itself."""
 Entry: TypeAlias = tuple[float, int, Ticket]
 """Rank, number, ticket: the numbers differ, so that tickets are never compared."""
 
@@ -115,9 +115,9 @@ class Queue:
                 ticket.rank = at
                 self.add(ticket)
             return
-        moved: list[Entry] = []
-        for ticket, ticket.rank in anew:
-            moved.append((ticket.rank, ticket.number, ticket))
+        moved = [(at, ticket.number, ticket) for ticket, at in anew]
+        for ticket, at in anew:
+            ticket.rank = at
         self._order = _moved(self._order, moved)
         groups: dict[Group, list[Entry]] = {}
         for entry in moved:

@@ -75,35 +75,35 @@ def candidate(state: State, instance: Instance, *, rank: int | None = None) -> C
 
 
 class Planner:
-    """Finds what would have to leave, and remembers it while nothing changes on the device: costs move slowly.
+    """Finds what would have to leave, and remembers it while nothing changes on the device."""
 
-    Whoever uses one for longer than a second takes a new one now and then: it forgets nothing by itself.
-    """
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._found: dict[tuple[DeviceId, int], tuple[Extent, EvictionPlan | None]] = {}
+        """By device and bytes: for which extent, and what was found."""
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[DeviceId, int], tuple[Extent, float, EvictionPlan | None]] = {}
-        """By device and bytes: for which extent, when, and what was found."""
+    def is_good(self, now: float) -> bool:
+        """Whether what it remembers still holds: what instances cost moves slowly, but it moves."""
+        return now - self._since < _STEADY
 
     def best(self, state: State, reach: Reach, options: Iterable[Option]) -> EvictionPlan | None:
         """The cheapest set of the instances within reach whose end lets one of the options fit.
 
         None if no set suffices: then nothing is to be evicted.
         """
-        best: EvictionPlan | None = None
-        for option in options:
-            plan = self._on_one(state, reach, option) if len(option.demand) == 1 else _plan(state, reach, option)
-            if plan is not None and (best is None or plan.price < best.price):
-                best = plan
-        return best
+        plans = (self._plan(state, reach, option) for option in options)
+        return min((plan for plan in plans if plan is not None), key=lambda plan: plan.price, default=None)
 
-    def _on_one(self, state: State, reach: Reach, option: Option) -> EvictionPlan | None:
+    def _plan(self, state: State, reach: Reach, option: Option) -> EvictionPlan | None:
+        if len(option.demand) > 1:
+            return _plan(state, reach, option)
         ((device, need),) = option.demand.items()
         extent, known = reach.extent(device), self._found.get((device, need))
-        if known is not None and known[0] is extent and state.now - known[1] < _STEADY:
-            return None if known[2] is None else known[2]._replace(option=option)
+        if known is not None and known[0] is extent:
+            return None if known[1] is None else known[1]._replace(option=option)
         plan = _plan(state, reach, option)
         if extent is not None:
-            self._found[device, need] = extent, state.now, plan
+            self._found[device, need] = extent, plan
         return plan
 
 

@@ -95,7 +95,7 @@ def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
     reach = Reach()
     reach.touch(state.ledger.accounts)
     reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i) or _is_lower(i, head))
-    if plan := Planner().best(state, reach, reach.options(head.ask)):
+    if plan := Planner(state.now).best(state, reach, reach.options(head.ask)):
         why = f"{head.id} ({head.ask.profile}) has a higher priority"
         wanted |= {i.id: (Cause.PREEMPTED, why) for i in plan.leaving if not i.vacant}
 

@@ -46,9 +46,11 @@ class Pass:
         """The first that waits for bytes."""
         self.last = last_look(state)
         """The look before this one."""
-        self.planner: Planner = Planner() if self.last is None or state.ticking else self.last.planner
+        self.planner = Planner(state.now)
         if self.last is not None:
             self.last.last = None
+            if self.last.planner.is_good(state.now):
+                self.planner = self.last.planner
         self.reach = state.reach
         self.changed = self.reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i))
         self.date: Date | None = None
@@ -125,7 +127,10 @@ def serve(state: State) -> Ticket | None:
 
 
 def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
-    """Those behind the head for whom something might be done: most want neither a slot nor bytes that could be had."""
+    """Those behind the head for whom something might be done: most want neither a slot nor bytes that could be had.
+
+    ``is_hopeless`` would compare with ``largest``, too: it is asked for so many that a call each would be felt.
+    """
     state = this.state
     largest, open = this.reach.largest, state.open
     for front in behind:
