@@ -40,6 +40,13 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+class InstanceGone(LmxdError):
+    """An instance ended between the decision to grant a lease of it and the answer."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped", "the instance ended as it was granted", "ask again")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
     """A request that has not been answered."""
@@ -134,14 +141,14 @@ class Answers:
         lease = self._state.leases.get(decision.lease)
         try:
             if lease is None:
-                raise _gone()
+                raise InstanceGone
             hit("before_grant")
             waiting.answer.set_result(self.granted(lease, decision.waited))
         except Exception as error:  # whoever waits is answered, whatever went wrong
             waiting.answer.set_exception(error)
 
     def granted(self, lease: Lease, waited: float) -> m.Granted | h.Held:
-        """What its holder is told of a lease. LmxdError if its instance has just ended."""
+        """What its holder is told of a lease. InstanceGone if there is nothing to use any more."""
         instance = self._state.instances[lease.instance]
         devices = self._state.ledger.charge(lease.instance)
         if instance.ask.external:
@@ -156,7 +163,7 @@ class Answers:
             )
         launched = self._performer.launched(instance.id)
         if launched is None or launched.endpoint is None:
-            raise _gone()
+            raise InstanceGone
         endpoint = launched.endpoint
         return m.Granted(
             lease=lease.id,
@@ -216,10 +223,6 @@ class Answers:
     def _notify(self, owner: Owner, method: str, what: BaseModel) -> None:
         if connection := self.connections().get(owner.connection):
             connection.notify(method, what)
-
-
-def _gone() -> LmxdError:
-    return LmxdError("stopped", "the instance ended as it was granted", "ask again")
 
 
 def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:

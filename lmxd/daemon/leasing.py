@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from lmxd.core import events as e
 from lmxd.core.books.state import State
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Hold
 from lmxd.daemon.access import Access, owner_of
-from lmxd.daemon.answers import Answers, Waiting
+from lmxd.daemon.answers import Answers, InstanceGone, Waiting
 from lmxd.daemon.arrivals import Arrivals
 from lmxd.daemon.catalog import Size
 from lmxd.errors import LmxdError
@@ -23,6 +25,8 @@ from lmxd.rpc import messages as m
 from lmxd.rpc.server import Connection
 
 DEFAULT_TTL = 60.0
+_REPEATS = 3
+"""How often a request is asked again because its instance ended as it was granted: not for ever, should each end so."""
 
 
 class Leasing:
@@ -54,50 +58,59 @@ class Leasing:
         peer, key = connection.peer, terms.idempotency_key
         if key is not None and (had := self._state.keys.get((peer.uid, key))):
             self._renew(connection, had, None)
-            return self._answers.granted(had, waited=0.0)
+            with contextlib.suppress(InstanceGone):
+                return self._answers.granted(had, waited=0.0)
         hit("request_received")
         hold = Hold(terms.hold)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
-        ticket, lease = f"t-{secrets.token_hex(4)}", f"l-{secrets.token_hex(4)}"
-        ttl = (terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None
-        answer = asyncio.get_running_loop().create_future()
-        waiting = Waiting(connection=connection, request=id, size=size, ask=ask, answer=answer)
-        self._answers.waiting[ticket] = waiting
-        self._report(
-            e.LeaseRequested(
-                at=time.monotonic(),
-                ticket=ticket,
-                lease=lease,
-                owner=owner_of(peer, connection.id, user),
-                ask=ask,
-                hold=hold,
-                ttl=ttl,
-                wait=terms.wait,
-                deadline=deadline,
-                key=key,
-                asked_at=None if key is None else self._arrivals.came_first(peer.uid, key),
-                instead=None if key is None else self._arrivals.waiting(peer.uid, key),
-            )
+        asked = e.LeaseRequested(
+            at=time.monotonic(),
+            ticket=_new_ticket(),
+            lease=_new_lease(),
+            owner=owner_of(peer, connection.id, user),
+            ask=ask,
+            hold=hold,
+            ttl=(terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None,
+            wait=terms.wait,
+            deadline=deadline,
+            key=key,
+            asked_at=None if key is None else self._arrivals.came_first(peer.uid, key),
+            instead=None if key is None else self._arrivals.waiting(peer.uid, key),
         )
+        for _ in range(_REPEATS):
+            try:
+                return await self._answer(connection, id, size, asked)
+            except InstanceGone:
+                asked = _again(asked)
+        return await self._answer(connection, id, size, asked)
+
+    async def _answer(
+        self, connection: Connection, id: framing.Id, size: Size | None, asked: e.LeaseRequested
+    ) -> m.Granted | h.Held:
+        """InstanceGone if it ends before its client hears of the lease."""
+        answer = asyncio.get_running_loop().create_future()
+        waiting = Waiting(connection=connection, request=id, size=size, ask=asked.ask, answer=answer)
+        self._answers.waiting[asked.ticket] = waiting
+        self._report(asked)
         hit("request_recorded")
         try:
             with connection.queued():
                 return await waiting.answer
         except asyncio.CancelledError:
             if connection.open:  # the client is there, but wants it no longer; else all of its connection ends
-                self._withdrawn(ticket, lease)
+                self._withdrawn(asked)
             raise
         except LmxdError:
             raise
         except Exception:  # its client hears of a fault of ours, and so has no lease
-            self._withdrawn(ticket, lease)
+            self._withdrawn(asked)
             raise
 
-    def _withdrawn(self, ticket: str, lease: str) -> None:
+    def _withdrawn(self, asked: e.LeaseRequested) -> None:
         """It may have been granted already, though its client was not told."""
-        self._report(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
-        self._report(e.LeaseReleased(at=time.monotonic(), lease=lease))
+        self._report(e.TicketCancelled(at=time.monotonic(), ticket=asked.ticket))
+        self._report(e.LeaseReleased(at=time.monotonic(), lease=asked.lease))
 
     def lease(self, connection: Connection, lease: str) -> Lease:
         """A lease that the caller may do something about."""
@@ -146,3 +159,17 @@ class Leasing:
         self._access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
         self._report(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
         return m.Cancelled(ticket=ticket)
+
+
+def _again(asked: e.LeaseRequested) -> e.LeaseRequested:
+    """The same request, in the place that it had."""
+    first = asked.at if asked.asked_at is None else asked.asked_at
+    return replace(asked, at=time.monotonic(), ticket=_new_ticket(), lease=_new_lease(), asked_at=first, instead=None)
+
+
+def _new_ticket() -> str:
+    return f"t-{secrets.token_hex(4)}"
+
+
+def _new_lease() -> str:
+    return f"l-{secrets.token_hex(4)}"

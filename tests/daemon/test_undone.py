@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from house import House
 
 from lmxd.core import decisions as d
+from lmxd.core import events as e
 from lmxd.core.invariants import broken
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncLease
@@ -105,3 +107,24 @@ async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(tmp_path: Path
         engine.activity, failed = once(engine.activity, lambda *_: True)  # type: ignore[method-assign]
         assert (await asyncio.wait_for(lmxd.request("b"), 15)).instance == "b#1"
         assert failed
+
+
+@pytest.mark.parametrize("hold", ["connection", "ttl"])
+async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(tmp_path: Path, hold: str) -> None:
+    """Its client, who waited, is told of another and not to ask again."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        told, ended = h.daemon.answers.tell, []
+
+        def tell(decision: d.Decision) -> None:
+            if isinstance(decision, d.GrantLease) and not ended:
+                ended.append(decision.instance)
+                h.daemon.performer.launches.stop(decision.instance)
+                h.daemon.handle(e.InstanceExited(at=time.monotonic(), instance=decision.instance))
+            told(decision)
+
+        h.daemon.answers.tell = tell  # type: ignore[method-assign]
+        lease = await asyncio.wait_for(lmxd.request("a", hold=hold), 15)
+        assert ended == ["a#1"]
+        assert lease.instance == "a#2"
+        assert [x.id for x in h.state.leases.values()] == [lease.lease]
+        assert broken(h.state) == []
