@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmxd import __version__, failpoints
+from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
-from lmxd.daemon.catalog import Catalog
 from lmxd.daemon.places import Places, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit

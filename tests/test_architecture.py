@@ -28,7 +28,9 @@ SEES: dict[str, set[str]] = {
     "rpc": {"errors"},
     "gateway": {"rpc", "config", "errors", "listening", "systemd"},
     "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors"},
+    "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors"},
     "daemon": {
+        "catalog",
         "core",
         "gguf",
         "estimate",
@@ -44,7 +46,7 @@ SEES: dict[str, set[str]] = {
         "store",
     },
     "migrate": {"cli", "config", "devices", "engines", "errors", "rpc"},
-    "__main__": {"daemon", "gateway", "migrate", "config", "errors", "failpoints", "systemd"},
+    "__main__": {"catalog", "daemon", "gateway", "migrate", "config", "errors", "failpoints", "systemd"},
 }
 """Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon;
 ``migrate`` has them read there."""
@@ -57,6 +59,17 @@ IN_CORE: dict[str, set[str]] = {
 }
 """The same inside of ``core``: the words that all rooms speak, what is remembered, what follows, and who asks."""
 DOOR = {"admission", "invariants"}
+
+IN_DAEMON: dict[str, set[str]] = {
+    "ground": set(),
+    "launching": {"ground"},
+    "keeping": {"ground", "launching"},
+    "learning": {"ground", "launching"},
+    "answering": {"ground", "launching", "keeping", "learning"},
+    "assembly": {"ground", "launching", "keeping", "learning", "answering"},
+}
+"""And inside of ``daemon``: what all of it reads, its rooms, and the loop that builds them."""
+ASSEMBLY = {"loop"}
 
 IMPURE = {
     "asyncio",
@@ -109,17 +122,22 @@ def test_the_core_is_pure(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & IMPURE
 
 
-def room_of_core(name: str) -> str:
-    """Of a module's name after ``lmxd.core.``."""
-    first = name.split(".")[0]
-    return first if first in IN_CORE else "door" if first in DOOR else "language"
+def inner_room(name: str) -> str:
+    """Of a module's name after ``lmxd.``: the room inside of its room."""
+    outer, first = name.split(".")[:2]
+    if outer == "core":
+        return first if first in IN_CORE else "door" if first in DOOR else "language"
+    return first if first in IN_DAEMON else "assembly" if first in ASSEMBLY else "ground"
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room(p) == "core"], ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down_inside_of_the_core(path: Path) -> None:
-    mine = room_of_core(".".join(path.relative_to(PACKAGE / "core").with_suffix("").parts))
-    seen = {room_of_core(x.removeprefix("lmxd.core.")) for x in imports(path) if x.startswith("lmxd.core.")}
-    assert seen - {mine} <= IN_CORE[mine]
+@pytest.mark.parametrize(
+    "path", [p for p in modules() if room(p) in ("core", "daemon")], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_point_down_inside_of_a_room(path: Path) -> None:
+    outer = room(path)
+    mine = inner_room(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+    seen = {inner_room(x.removeprefix("lmxd.")) for x in imports(path) if x.startswith(f"lmxd.{outer}.")}
+    assert seen - {mine} <= (IN_CORE if outer == "core" else IN_DAEMON)[mine]
 
 
 def test_every_room_is_in_the_table() -> None:

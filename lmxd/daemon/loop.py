@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import load
 from lmxd.config.schema import Config
 from lmxd.core import decisions as d
@@ -18,35 +19,34 @@ from lmxd.core.admission import Admission
 from lmxd.core.policy.residents import is_lacking
 from lmxd.core.rules import Resident
 from lmxd.core.words import Phase
-from lmxd.daemon import audit
-from lmxd.daemon.access import Access
-from lmxd.daemon.administration import Administration
-from lmxd.daemon.answers import Answers
-from lmxd.daemon.arrivals import Arrivals
-from lmxd.daemon.asks import Asks
-from lmxd.daemon.catalog import Catalog
-from lmxd.daemon.health import Health
-from lmxd.daemon.holding import Holding
-from lmxd.daemon.inspection import Inspection
-from lmxd.daemon.journal import Journal
-from lmxd.daemon.leasing import Leasing
-from lmxd.daemon.means import Means
-from lmxd.daemon.metrics import Metrics
-from lmxd.daemon.models import ModelCalls
-from lmxd.daemon.observations import Observations
-from lmxd.daemon.observer import Observer
-from lmxd.daemon.outbox import Outbox
-from lmxd.daemon.peaks import Peaks
-from lmxd.daemon.performer import Performer
+from lmxd.daemon.answering import audit
+from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.administration import Administration
+from lmxd.daemon.answering.answers import Answers
+from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.health import Health
+from lmxd.daemon.answering.holding import Holding
+from lmxd.daemon.answering.inspection import Inspection
+from lmxd.daemon.answering.journal import Journal
+from lmxd.daemon.answering.leasing import Leasing
+from lmxd.daemon.answering.metrics import Metrics
+from lmxd.daemon.answering.models import ModelCalls
+from lmxd.daemon.answering.requests import Requests
+from lmxd.daemon.answering.service import Service, calls
+from lmxd.daemon.keeping.arrivals import Arrivals
+from lmxd.daemon.keeping.means import Means
+from lmxd.daemon.keeping.outbox import Outbox
+from lmxd.daemon.keeping.records import Records
+from lmxd.daemon.keeping.restoring import Restoring
+from lmxd.daemon.launching.performer import Performer
+from lmxd.daemon.launching.read_ahead import ReadAhead
+from lmxd.daemon.learning.observations import Observations
+from lmxd.daemon.learning.observer import Observer
+from lmxd.daemon.learning.peaks import Peaks
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
-from lmxd.daemon.read_ahead import ReadAhead
 from lmxd.daemon.readings import cards, device_readings, kinds, open_probes
-from lmxd.daemon.records import Records
-from lmxd.daemon.requests import Requests
-from lmxd.daemon.restoring import Restoring
 from lmxd.daemon.rules import policy_of, unknown_users
-from lmxd.daemon.service import Service, calls
 from lmxd.devices.measurement import Kind
 from lmxd.devices.watcher import Watcher
 from lmxd.engines.llama_cpp.server import LlamaServer

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lmxd.daemon.catalog import Catalog
+from lmxd.catalog.catalog import Catalog
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer

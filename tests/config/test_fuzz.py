@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmxd.catalog.catalog import Catalog, Size
 from lmxd.config.file import parse
 from lmxd.config.profile import Profile
 from lmxd.config.schema import AdmissionConfig, Config, EngineConfig, GpuConfig, UserConfig
-from lmxd.daemon.catalog import Catalog, Size
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.errors import ConfigError, LmxdError
 

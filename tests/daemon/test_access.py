@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from house import House, model
 
+from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import parse
-from lmxd.daemon.access import Access
-from lmxd.daemon.catalog import Catalog
+from lmxd.daemon.answering.access import Access
 from lmxd.errors import LmxdError
 from lmxd.rpc import books as b
 from lmxd.rpc import explanations as x

@@ -85,7 +85,7 @@ async def test_a_disk_that_hangs_holds_up_only_who_needs_it(tmp_path: Path, monk
             apply(changes)
 
         monkeypatch.setattr(writer._database, "apply", hanging)
-        monkeypatch.setattr("lmxd.daemon.health._STALE", 0.0)
+        monkeypatch.setattr("lmxd.daemon.answering.health._STALE", 0.0)
         asked = asyncio.create_task(lmxd.request("a"))
         await h.until(lambda: h.daemon.health.unwritable is not None)
         with pytest.raises(LmxdError, match="nothing was written for"):

@@ -10,7 +10,7 @@ import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
-from lmxd.daemon import loading
+from lmxd.daemon.launching import loading
 from lmxd.daemon.readings import settled
 from lmxd.errors import LmxdError
 from lmxd.rpc import messages as m

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core.words import DeviceReading, Taken
-from lmxd.daemon.loading import STILL, Gate, Loading, LoadTurn, usual
+from lmxd.daemon.launching.loading import STILL, Gate, Loading, LoadTurn, usual
 
 MIB = 2**20
 

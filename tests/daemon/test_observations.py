@@ -10,8 +10,8 @@ from devices.fake_nvml import FakeNvml
 from house import House, card
 
 from lmxd.core.words import DeviceReading, Taken
-from lmxd.daemon.observations import Observations
-from lmxd.daemon.observer import Observer
+from lmxd.daemon.learning.observations import Observations
+from lmxd.daemon.learning.observer import Observer
 from lmxd.estimate.learned import Card, Observation
 from lmxd.rpc import estimates as es
 

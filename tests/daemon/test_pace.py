@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmxd.daemon.launched import Pace
+from lmxd.daemon.launching.launched import Pace
 from lmxd.engines.engine import Activity
 
 

@@ -10,7 +10,7 @@ from cached import drop, pages, pages_in_cache
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
-from lmxd.daemon.read_ahead import STEP, ReadAhead, promised
+from lmxd.daemon.launching.read_ahead import STEP, ReadAhead, promised
 
 ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
 A, B, C = Path("a"), Path("b"), Path("c")

@@ -212,7 +212,7 @@ def test_ollamas_store(store: Store) -> None:
 
 def test_ollamas_files_can_be_leased_from_where_they_are(store: Store) -> None:
     """No copy: the daemon opens the blob, whose directory its absolute path names."""
-    from lmxd.daemon.catalog import Catalog
+    from lmxd.catalog.catalog import Catalog
 
     catalog = Catalog(config(ollama.read(store.root)))
     assert "blobs" in str(catalog.path("llama3.1:8b"))

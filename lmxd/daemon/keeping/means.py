@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from lmxd.core.books.expectations import Expectations
-from lmxd.daemon.outbox import Outbox
+from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.store.rows import MeanRow
 
 _PAUSE: Final = 2.0

@@ -10,11 +10,11 @@ from typing import Any
 from lmxd import __version__
 from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
-from lmxd.daemon import owners, views
-from lmxd.daemon.access import Access
-from lmxd.daemon.answers import Answers
-from lmxd.daemon.health import Health
-from lmxd.daemon.performer import Performer
+from lmxd.daemon.answering import owners, views
+from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.answers import Answers
+from lmxd.daemon.answering.health import Health
+from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from lmxd.daemon.prompts import PromptCache
+from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
 from lmxd.engines.llama_cpp import flags
 from lmxd.gguf.launch import Launch

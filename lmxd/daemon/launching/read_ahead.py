@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.model_files import parts
 from lmxd.core.books.state import State
 from lmxd.core.words import InstanceId
-from lmxd.daemon.catalog import Catalog
-from lmxd.daemon.launches import Launches
-from lmxd.daemon.model_files import parts
+from lmxd.daemon.launching.launches import Launches
 from lmxd.devices import page_cache
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError

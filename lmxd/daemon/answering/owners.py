@@ -6,8 +6,8 @@ from collections.abc import Sequence, Set
 
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
-from lmxd.daemon import views
-from lmxd.daemon.performer import Performer
+from lmxd.daemon.answering import views
+from lmxd.daemon.launching.performer import Performer
 from lmxd.devices import processes
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import Kind, Measurement

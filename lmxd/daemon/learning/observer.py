@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from lmxd.catalog.catalog import Catalog
 from lmxd.core.words import DeviceReading, InstanceId
-from lmxd.daemon.catalog import Catalog
-from lmxd.daemon.launched import Launched, launch_of
-from lmxd.daemon.launches import Launches
-from lmxd.daemon.observations import Observations
+from lmxd.daemon.launching.launched import Launched, launch_of
+from lmxd.daemon.launching.launches import Launches
+from lmxd.daemon.learning.observations import Observations
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import file_key, fingerprint

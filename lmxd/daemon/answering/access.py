@@ -10,7 +10,7 @@ import os
 from collections.abc import Set
 
 from lmxd.core.words import ConnectionId, Owner
-from lmxd.daemon import audit
+from lmxd.daemon.answering import audit
 from lmxd.daemon.places import GROUP
 from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError

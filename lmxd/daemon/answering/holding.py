@@ -7,10 +7,10 @@ from typing import Any
 
 from lmxd.core.books.state import State
 from lmxd.core.words import Ask, Option
-from lmxd.daemon import audit, owners
-from lmxd.daemon.health import Health
-from lmxd.daemon.holds import Holds
-from lmxd.daemon.leasing import Leasing
+from lmxd.daemon.answering import audit, owners
+from lmxd.daemon.answering.health import Health
+from lmxd.daemon.answering.leasing import Leasing
+from lmxd.daemon.launching.holds import Holds
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing

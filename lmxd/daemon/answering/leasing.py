@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from lmxd.catalog.catalog import Size
 from lmxd.core import events as e
 from lmxd.core.books.state import State
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Hold
-from lmxd.daemon.access import Access, owner_of
-from lmxd.daemon.answers import Answers, InstanceGone, Waiting
-from lmxd.daemon.arrivals import Arrivals
-from lmxd.daemon.catalog import Size
+from lmxd.daemon.answering.access import Access, owner_of
+from lmxd.daemon.answering.answers import Answers, InstanceGone, Waiting
+from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing

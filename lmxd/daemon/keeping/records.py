@@ -16,11 +16,11 @@ from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Ask, DeviceId, InstanceId, LeaseId, Option
-from lmxd.daemon.arrivals import Arrivals
-from lmxd.daemon.holds import AdoptedProcess
-from lmxd.daemon.launched import Launched, Start, as_json
-from lmxd.daemon.means import Means
-from lmxd.daemon.outbox import Outbox
+from lmxd.daemon.keeping.arrivals import Arrivals
+from lmxd.daemon.keeping.means import Means
+from lmxd.daemon.keeping.outbox import Outbox
+from lmxd.daemon.launching.holds import AdoptedProcess
+from lmxd.daemon.launching.launched import Launched, Start, as_json
 from lmxd.instances.process import Process
 from lmxd.store.rows import Change, CountRow, Gone, InstanceRow, LeaseRow, Saved, YieldRow
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
-from lmxd.daemon.outbox import Outbox
+from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.errors import LmxdError
 
 _STALE: Final = 5.0

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmxd.core.words import DeviceReading
-from lmxd.daemon.launches import Launches
+from lmxd.daemon.launching.launches import Launches
 from lmxd.devices.measurement import HOST
 from lmxd.files import replace_text
 

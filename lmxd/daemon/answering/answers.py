@@ -12,15 +12,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from lmxd.catalog.catalog import Size
 from lmxd.config.section import GIB
 from lmxd.core import decisions as d
 from lmxd.core.books.state import State
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Holder, Owner, Refusal, Shortfall
-from lmxd.daemon import views
-from lmxd.daemon.access import Access
-from lmxd.daemon.catalog import Size
-from lmxd.daemon.performer import Performer
+from lmxd.daemon.answering import views
+from lmxd.daemon.answering.access import Access
+from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
 from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError

@@ -14,12 +14,12 @@ from typing import Any, Final
 from lmxd.core import events as e
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Failure, Hold, Owner, Phase, Yielded
-from lmxd.daemon.launched import STARTS, Launched, Start, as_json, forget
-from lmxd.daemon.launches import CERTIFICATE
-from lmxd.daemon.outbox import Outbox
-from lmxd.daemon.performer import Performer
+from lmxd.daemon.keeping.outbox import Outbox
+from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
+from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
+from lmxd.daemon.launching.launches import CERTIFICATE
+from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.places import Places
-from lmxd.daemon.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
 from lmxd.instances import proc

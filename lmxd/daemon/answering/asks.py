@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
+from lmxd.catalog.catalog import Catalog, Size
+from lmxd.catalog.options import Room
 from lmxd.core import events as e
 from lmxd.core.books.state import State
 from lmxd.core.words import Ask, Phase
-from lmxd.daemon.answers import Waiting
-from lmxd.daemon.catalog import Catalog, Size
-from lmxd.daemon.options import Room
+from lmxd.daemon.answering.answers import Waiting
+from lmxd.daemon.answering.together import Together
 from lmxd.daemon.present import Present
-from lmxd.daemon.together import Together
 from lmxd.errors import LmxdError
 
 _FRESH: Final = 0.05

@@ -9,8 +9,8 @@ from typing import Any
 
 from lmxd.core import events as e
 from lmxd.core.books.state import State
-from lmxd.daemon import owners
-from lmxd.daemon.access import Access
+from lmxd.daemon.answering import owners
+from lmxd.daemon.answering.access import Access
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit

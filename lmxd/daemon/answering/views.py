@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from lmxd.catalog.catalog import Catalog, Size
+from lmxd.catalog.options import goes_to_gpu
 from lmxd.config.section import GIB
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
@@ -16,10 +18,8 @@ from lmxd.core.policy.forecast import dated, pace, starting
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
 from lmxd.core.words import Phase, Refusal, Shortfall, Turn
-from lmxd.daemon.access import Access
-from lmxd.daemon.catalog import Catalog, Size
-from lmxd.daemon.options import goes_to_gpu
-from lmxd.daemon.performer import Performer
+from lmxd.daemon.answering.access import Access
+from lmxd.daemon.launching.performer import Performer
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned

@@ -8,8 +8,8 @@ import pytest
 import synthetic
 from house import model
 
+from lmxd.catalog.catalog import Catalog, Size
 from lmxd.config.file import parse
-from lmxd.daemon.catalog import Catalog, Size
 from lmxd.devices.measurement import Kind
 from lmxd.errors import LmxdError
 

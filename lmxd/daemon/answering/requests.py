@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from lmxd.catalog.catalog import Size
 from lmxd.core.admission import Admission
-from lmxd.daemon import audit, explaining
-from lmxd.daemon.access import Access
-from lmxd.daemon.asks import Asks
-from lmxd.daemon.catalog import Size
-from lmxd.daemon.health import Health
-from lmxd.daemon.journal import Journal
-from lmxd.daemon.leasing import Leasing
+from lmxd.daemon.answering import audit, explaining
+from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.health import Health
+from lmxd.daemon.answering.journal import Journal
+from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.present import Present
 from lmxd.daemon.rules import max_priority
 from lmxd.errors import LmxdError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
+from lmxd.catalog.catalog import Size
 from lmxd.core.books.state import State
-from lmxd.daemon import views
-from lmxd.daemon.asks import Asks
-from lmxd.daemon.catalog import Size
-from lmxd.daemon.observations import Observations
+from lmxd.daemon.answering import views
+from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.rpc import books as b

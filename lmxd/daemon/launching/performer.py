@@ -14,15 +14,15 @@ from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, InstanceId
-from lmxd.daemon.holds import AdoptedProcess, Holds
-from lmxd.daemon.launched import Launched, Limits, Start, launch_of
-from lmxd.daemon.launches import Launches, Notes
-from lmxd.daemon.loading import usual
+from lmxd.daemon.launching.holds import AdoptedProcess, Holds
+from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
+from lmxd.daemon.launching.launches import Launches, Notes
+from lmxd.daemon.launching.loading import usual
+from lmxd.daemon.launching.prompts import PromptCache, PromptCaches
+from lmxd.daemon.launching.undone import outcome
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
-from lmxd.daemon.prompts import PromptCache, PromptCaches
 from lmxd.daemon.readings import tells_apart
-from lmxd.daemon.undone import outcome
 from lmxd.devices.processes import cores
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, Plan

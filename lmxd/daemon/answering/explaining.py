@@ -10,9 +10,9 @@ from lmxd.core import decisions as d
 from lmxd.core import events as e
 from lmxd.core.admission import Admission
 from lmxd.core.words import Ask, Hold
-from lmxd.daemon import views
-from lmxd.daemon.access import Access, owner_of
-from lmxd.daemon.journal import Journal
+from lmxd.daemon.answering import views
+from lmxd.daemon.answering.access import Access, owner_of
+from lmxd.daemon.answering.journal import Journal
 from lmxd.errors import LmxdError
 from lmxd.rpc import explanations as x
 from lmxd.rpc.peer import Peer

@@ -14,9 +14,9 @@ from typing import Final, Protocol
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
 from lmxd.core.words import DeviceId, Failure, InstanceId
-from lmxd.daemon.launched import Launched, Start, forget
-from lmxd.daemon.loading import Loading, LoadTurn
-from lmxd.daemon.prompts import PromptCache
+from lmxd.daemon.launching.launched import Launched, Start, forget
+from lmxd.daemon.launching.loading import Loading, LoadTurn
+from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Endpoint, Engine
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit

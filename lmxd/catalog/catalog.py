@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lmxd.catalog.model_files import ModelFiles
+from lmxd.catalog.options import NO_ROOM, Room, Sizing, options
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, Option
-from lmxd.daemon.model_files import ModelFiles
-from lmxd.daemon.options import NO_ROOM, Room, Sizing, options
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.engines.engine import Plan
 from lmxd.engines.llama_cpp import flags

@@ -13,16 +13,16 @@ from lmxd import __version__
 from lmxd.core import events as e
 from lmxd.core.books.state import State
 from lmxd.core.words import Hold
-from lmxd.daemon.access import Access
-from lmxd.daemon.administration import Administration
-from lmxd.daemon.answers import Answers
-from lmxd.daemon.holding import Holding
-from lmxd.daemon.inspection import Inspection
-from lmxd.daemon.leasing import Leasing
-from lmxd.daemon.models import ModelCalls
-from lmxd.daemon.outbox import Outbox
+from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.administration import Administration
+from lmxd.daemon.answering.answers import Answers
+from lmxd.daemon.answering.holding import Holding
+from lmxd.daemon.answering.inspection import Inspection
+from lmxd.daemon.answering.leasing import Leasing
+from lmxd.daemon.answering.models import ModelCalls
+from lmxd.daemon.answering.requests import Requests
+from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.present import Present
-from lmxd.daemon.requests import Requests
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import estimates as es
