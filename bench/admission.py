@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from core.world import GIB, Gpu, World
 
-from lmxd.core import events as e
+from lmxd.core.events import LeaseRequested, TicketCancelled
 from lmxd.core.words import Ask, Hold, Option, Owner
 
 
@@ -30,11 +30,11 @@ def crowded(instances: int) -> World:
     return world
 
 
-def request(world: World, number: int, gib: int) -> e.LeaseRequested:
+def request(world: World, number: int, gib: int) -> LeaseRequested:
     option = Option(demand={"gpu": gib * GIB})
     ask = Ask(profile="x", variant="v", context=4096, slots=1, spread=1, options=(option,))
     owner = Owner(uid=1000, pid=1, connection=1)
-    return e.LeaseRequested(
+    return LeaseRequested(
         at=world.now, ticket=f"b{number}", lease=f"b{number}", owner=owner, ask=ask, hold=Hold.CONNECTION
     )
 
@@ -46,7 +46,7 @@ def measure(world: World, gib: int, rounds: int) -> list[float]:
         begun = time.perf_counter_ns()
         world.admission.handle(event)
         times.append((time.perf_counter_ns() - begun) / 1000)
-        world.admission.handle(e.TicketCancelled(at=world.now, ticket=f"b{number}"))
+        world.admission.handle(TicketCancelled(at=world.now, ticket=f"b{number}"))
     return sorted(times)
 
 

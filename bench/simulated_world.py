@@ -10,9 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
 from lmxd.core.admission import Admission
+from lmxd.core.decisions import CheckActivity, Decision, GrantLease, RefuseLease, StartInstance, StopInstance
+from lmxd.core.events import (
+    ActivitySeen,
+    Event,
+    InstanceExited,
+    InstanceReady,
+    LeaseReleased,
+    LeaseRequested,
+    MemoryMeasured,
+    PolicyChanged,
+    TimePassed,
+)
 from lmxd.core.invariants import broken
 from lmxd.core.rules import Policy
 from lmxd.core.words import Ask, DeviceReading, Hold, Option, Owner, Phase, Taken
@@ -85,7 +95,7 @@ class World:
         self._options: dict[int, tuple[Option, ...]] = {}
         self.has: dict[str, dict[str, int]] = {}
         self.policy = Policy(queue_depth=1_000_000, **rules)
-        self.handle(e.PolicyChanged(at=0.0, policy=self.policy))
+        self.handle(PolicyChanged(at=0.0, policy=self.policy))
         self.measure()
         for job in jobs:
             if job.chained:
@@ -102,7 +112,7 @@ class World:
             at = self._heap[0][0]
             if due is not None and due < at:
                 self._pass(max(self.now, due))
-                self.handle(e.TimePassed(at=self.now))
+                self.handle(TimePassed(at=self.now))
                 continue
             self._pass(at)
             heapq.heappop(self._heap)[2]()
@@ -138,15 +148,15 @@ class World:
         sums &= (1 << capacity // unit + 1) - 1
         return (sums.bit_length() - 1) * unit
 
-    def handle(self, event: e.Event) -> None:
+    def handle(self, event: Event) -> None:
         begun = time.thread_time_ns()
         decisions = self.admission.handle(event).decisions
         took = time.thread_time_ns() - begun
-        if isinstance(event, e.LeaseRequested):
+        if isinstance(event, LeaseRequested):
             self.result.requests.append(took)
-        elif isinstance(event, e.TimePassed):
+        elif isinstance(event, TimePassed):
             self.result.ticks.append(took)
-        elif not isinstance(event, e.MemoryMeasured):
+        elif not isinstance(event, MemoryMeasured):
             self.result.others.append(took)
         if self.check:
             assert not broken(self.state), broken(self.state)
@@ -155,50 +165,50 @@ class World:
 
     def tick(self) -> None:
         """What the daemon does once a second."""
-        self.handle(e.TimePassed(at=self.now))
+        self.handle(TimePassed(at=self.now))
 
-    def _perform(self, decision: d.Decision) -> None:
+    def _perform(self, decision: Decision) -> None:
         match decision:
-            case d.StartInstance():
+            case StartInstance():
                 self.has[decision.instance] = dict(decision.option.demand)
                 at = self.now + load_seconds(decision.option.size)
-                self.later(at, lambda: self._report(e.InstanceReady(at=self.now, instance=decision.instance)))
-            case d.StopInstance():
+                self.later(at, lambda: self._report(InstanceReady(at=self.now, instance=decision.instance)))
+            case StopInstance():
                 self.result.evictions += decision.cause.value == "evicted"
                 self.later(self.now + 0.1, lambda: self._exited(decision.instance))
-            case d.CheckActivity():
-                idle = e.ActivitySeen
+            case CheckActivity():
+                idle = ActivitySeen
                 self.later(
                     self.now + LOOK,
                     lambda: self._report(idle(at=self.now, instance=decision.instance, busy=False, worked=False)),
                 )
-            case d.GrantLease():
+            case GrantLease():
                 job = self._jobs.pop(decision.ticket)
                 self.result.waits[job.client].append(decision.waited)
                 self.later(self.now + job.work, lambda: self._over(job, decision.lease))
-            case d.RefuseLease():
+            case RefuseLease():
                 self.result.refused += 1
                 self._next(self._jobs.pop(decision.ticket))
 
-    def _report(self, event: e.Event) -> None:
-        if not isinstance(event, e.InstanceReady) or event.instance in self.has:
+    def _report(self, event: Event) -> None:
+        if not isinstance(event, InstanceReady) or event.instance in self.has:
             self.handle(event)
 
     def _exited(self, instance: str) -> None:
         self.has.pop(instance, None)
-        self.handle(e.InstanceExited(at=self.now, instance=instance))
+        self.handle(InstanceExited(at=self.now, instance=instance))
         self.later(self.now + 0.05, self.measure)
 
     def _over(self, job: Job, lease: str) -> None:
         self.result.answers.append((self.now, job.client))
         instance = self.state.leases[lease].instance if lease in self.state.leases else None
-        self.handle(e.LeaseReleased(at=self.now, lease=lease))
+        self.handle(LeaseReleased(at=self.now, lease=lease))
         if instance is not None:
             self.later(self.now + self.idle + 0.1, lambda: self._poll(instance))
         self._next(job)
 
     def _poll(self, instance: str) -> None:
-        self.handle(e.ActivitySeen(at=self.now, instance=instance, busy=False, worked=False))
+        self.handle(ActivitySeen(at=self.now, instance=instance, busy=False, worked=False))
 
     def _next(self, job: Job) -> None:
         if self._chains[job.client]:
@@ -222,7 +232,7 @@ class World:
         )
         owner = Owner(uid=job.uid, pid=1, connection=1)
         self.handle(
-            e.LeaseRequested(at=self.now, ticket=name, lease=f"l-{name}", owner=owner, ask=ask, hold=Hold.EXPLICIT)
+            LeaseRequested(at=self.now, ticket=name, lease=f"l-{name}", owner=owner, ask=ask, hold=Hold.EXPLICIT)
         )
 
     def measure(self) -> None:
@@ -231,4 +241,4 @@ class World:
             taken = {i: Taken(total=has[device], visible=has[device]) for i, has in self.has.items() if device in has}
             used = sum(t.total for t in taken.values()) + self.foreign[device]
             readings.append(DeviceReading(device=device, capacity=capacity, used=used, lags=self.lags, taken=taken))
-        self.handle(e.MemoryMeasured(at=self.now, begun=self.now, readings=tuple(readings)))
+        self.handle(MemoryMeasured(at=self.now, begun=self.now, readings=tuple(readings)))

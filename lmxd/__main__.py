@@ -27,7 +27,7 @@ from lmxd.migrate import commands as migrate
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
 
-    from lmxd.daemon.loop import Daemon
+    from lmxd.daemon.assembly import Daemon
     from lmxd.systemd import Notifier
 
 log = logging.getLogger("lmxd")
@@ -142,7 +142,7 @@ def _allow_many_files() -> None:
 async def _serve(config: Config, config_path: Path, where: Places) -> None:
     import pynvml
 
-    from lmxd.daemon.loop import Daemon
+    from lmxd.daemon.assembly import Daemon
     from lmxd.systemd import Notifier, activated_socket
 
     notifier, loop = Notifier(), asyncio.get_running_loop()
@@ -164,7 +164,7 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
     if notifier.heard:
         daemon.on_change = lambda: notifier.status(daemon.health.summary())
-    background: list[asyncio.Future[Any]] = [loop.create_task(daemon.keep_measuring())]
+    background: list[asyncio.Future[Any]] = [loop.create_task(daemon.measuring.keep())]
     if notifier.watchdog is not None:
         background.append(loop.create_task(_feed_watchdog(daemon, notifier, notifier.watchdog / 4)))
     notifier.ready(daemon.health.summary())

@@ -16,7 +16,7 @@ import yaml
 from devices.fake_nvml import Card, FakeNvml
 
 from lmxd.config.file import load
-from lmxd.daemon.loop import Daemon
+from lmxd.daemon.assembly import Daemon
 from lmxd.daemon.places import listen, occupy, places
 from lmxd.instances import proc
 from lmxd.rpc.client import AsyncClient
@@ -83,7 +83,7 @@ class House:
         await self.daemon.begin()
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(self.daemon.listener, sock=listen(self.where))
-        measuring = loop.create_task(self.daemon.keep_measuring())
+        measuring = loop.create_task(self.daemon.measuring.keep())
         try:
             yield
         finally:

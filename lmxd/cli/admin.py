@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.wishes import Duration, Size
+from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
-from lmxd.rpc import holds as h
-from lmxd.rpc import messages as m
+from lmxd.rpc.holds import YieldBegun, YieldOver
+from lmxd.rpc.messages import Drained, Pinned, Reloaded, Stopped
 
 _LOOK: Final = 0.2
 """Seconds between two looks at what still runs."""
@@ -26,7 +26,7 @@ _LOOK: Final = 0.2
 def stop(instance: str, json_wanted: bool) -> None:
     """End INSTANCE at once, with its leases and whatever it is doing."""
     with connect() as client:
-        done = client.call("stop", m.Stopped, instance=instance)
+        done = client.call("stop", Stopped, instance=instance)
     if json_wanted:
         output.as_json(done)
 
@@ -38,7 +38,7 @@ def stop(instance: str, json_wanted: bool) -> None:
 def pin(instance: str, off: bool, json_wanted: bool) -> None:
     """Have INSTANCE neither evicted nor reaped, for as long as it runs."""
     with connect() as client:
-        done = client.call("pin", m.Pinned, instance=instance, pin=not off)
+        done = client.call("pin", Pinned, instance=instance, pin=not off)
     if json_wanted:
         output.as_json(done)
 
@@ -53,11 +53,11 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
     if end and (now or no_wait):
         raise LmxdError("invalid_params", "--end goes with none of the others", "lmxctl drain --end")
     with connect() as client:
-        done = client.call("drain", m.Drained, now=now or None, end=end or None)
+        done = client.call("drain", Drained, now=now or None, end=end or None)
         while done.instances and not (no_wait or end):
             time.sleep(_LOOK)
             found = client.status()
-            done = m.Drained(draining=found.draining, instances=found.instances, leases=found.leases)
+            done = Drained(draining=found.draining, instances=found.instances, leases=found.leases)
     if json_wanted:
         output.as_json(done)
     elif end:
@@ -67,7 +67,7 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
 
 
 @click.command("yield")
-@click.argument("size", type=Size(), required=False)
+@click.argument("size", type=SizeWish(), required=False)
 @click.option("--device", shell_complete=completes("device"), help="May be left out where there is only one.")
 @click.option(
     "--for", "lasts", type=Duration(), default="1h", show_default=True, help="After this it may be used again."
@@ -84,10 +84,10 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
         raise LmxdError("invalid_params", "give a SIZE, or --end and the id of a yield", "lmxctl yield 12G --for 2h")
     with connect() as client:
         if ended is not None:
-            done: BaseModel = client.call("unyield", h.YieldOver, id=ended)
+            done: BaseModel = client.call("unyield", YieldOver, id=ended)
             text = f"{ended} is over"
         else:
-            made = client.call("yield", h.Yielded, bytes=size, device=device, lasts=lasts)
+            made = client.call("yield", YieldBegun, bytes=size, device=device, lasts=lasts)
             done, much = made, output.size(made.bytes)
             text = f"{made.id}: {much} of {output.short(made.device)} for {output.seconds(made.lasts)}"
             text += "" if made.free >= made.bytes else f"; {output.size(made.free)} are free, the rest is asked for"
@@ -102,7 +102,7 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
 def reload(json_wanted: bool) -> None:
     """Have the daemon read its configuration again. A bad file changes nothing."""
     with connect() as client:
-        done = client.call("reload", m.Reloaded)
+        done = client.call("reload", Reloaded)
     if json_wanted:
         output.as_json(done)
         return

@@ -13,7 +13,7 @@ from lmxd.cli.output import GIB, MIB, short
 from lmxd.errors import LmxdError
 from lmxd.gguf.footprint import PARTS
 from lmxd.gguf.types import CACHE_TYPES
-from lmxd.rpc import estimates as es
+from lmxd.rpc.estimates import Estimated
 
 CACHE = click.Choice(list(CACHE_TYPES))
 
@@ -64,7 +64,7 @@ def estimate(
             )
         with connect() as client:
             asked = client.call(
-                "estimate", es.Estimated, model=model, ctx=ctx, slots=slots, cache_type_k=k, cache_type_v=v
+                "estimate", Estimated, model=model, ctx=ctx, slots=slots, cache_type_k=k, cache_type_v=v
             )
         _show(asked, json_wanted)
         return
@@ -81,7 +81,7 @@ def _is_file(name: str) -> bool:
     return name.endswith(".gguf") or "/" in name or Path(name).is_dir()
 
 
-def _show(e: es.Estimated, json_wanted: bool) -> None:
+def _show(e: Estimated, json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(e)
         return
@@ -104,7 +104,7 @@ def _show(e: es.Estimated, json_wanted: bool) -> None:
         click.echo("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
 
 
-def _show_all(found: list[es.Estimated | LmxdError], json_wanted: bool) -> None:
+def _show_all(found: list[Estimated | LmxdError], json_wanted: bool) -> None:
     if json_wanted:
         shown = [
             {"error": e.code, "message": e.message} if isinstance(e, LmxdError) else e.model_dump(mode="json")

@@ -14,8 +14,8 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.output import size
 from lmxd.cli.wishes import wish_options
 from lmxd.errors import EX_OK, EX_TEMPFAIL
-from lmxd.rpc import explanations as x
-from lmxd.rpc import owners as o
+from lmxd.rpc.explanations import Explained, Planned
+from lmxd.rpc.owners import OwnerInfo, Why
 
 
 @click.command()
@@ -24,14 +24,14 @@ from lmxd.rpc import owners as o
 def why(device: str, json_wanted: bool) -> None:
     """Bytes of DEVICE by owner: instances, foreign processes, what is kept back, what is free."""
     with connect() as client:
-        found = client.call("why", o.Why, device=device)
+        found = client.call("why", Why, device=device)
     if json_wanted:
         output.as_json(found)
     else:
         output.table(("OWNER", ">BYTES", "WHY"), _rows(found), "")
 
 
-def _rows(found: o.Why) -> list[tuple[str, ...]]:
+def _rows(found: Why) -> list[tuple[str, ...]]:
     d = found.device
     if d.unavailable is not None:
         return [(d.id, "-", f"unavailable: {d.unavailable}")]
@@ -48,7 +48,7 @@ def _rows(found: o.Why) -> list[tuple[str, ...]]:
     return rows
 
 
-def _reason(x: o.Owner) -> str:
+def _reason(x: OwnerInfo) -> str:
     figures = f"promised {size(x.promised)}, measured {size(x.measured) if x.measured else '-'}"
     if x.exited:
         return f"{figures}; exited, not shown free yet"
@@ -65,7 +65,7 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
     Exit status: 0 if it would be granted, at once or after a start or an eviction; 75 if it would wait or be refused.
     """
     with connect() as client:
-        found = client.call("plan", x.Planned, model=model, **wish)
+        found = client.call("plan", Planned, model=model, **wish)
     if json_wanted:
         output.as_json(found)
     else:
@@ -74,7 +74,7 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
     sys.exit(EX_TEMPFAIL if found.outcome in ("queue", "refuse") else EX_OK)
 
 
-def _planned(p: x.Planned) -> Iterator[str]:
+def _planned(p: Planned) -> Iterator[str]:
     eta = "" if p.eta is None else f", expected in {output.seconds(p.eta)}"
     match p.outcome:
         case "share":
@@ -107,7 +107,7 @@ def _planned(p: x.Planned) -> Iterator[str]:
 def explain(id: str, json_wanted: bool) -> None:
     """What happened to a request, a lease or an instance, and why: ID is as ps, queue and request show it."""
     with connect() as client:
-        found = client.call("explain", x.Explained, id=id)
+        found = client.call("explain", Explained, id=id)
     if json_wanted:
         output.as_json(found)
         return

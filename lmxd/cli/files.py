@@ -24,7 +24,7 @@ from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import LATEST, family
 from lmxd.gguf.launch import Launch
-from lmxd.rpc import estimates as es
+from lmxd.rpc.estimates import Estimated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +64,9 @@ class _Machine:
         return _estimator(self._wanted)
 
 
-def estimates_in(directory: Path, wanted: Wanted) -> list[es.Estimated | LmxdError]:
+def estimates_in(directory: Path, wanted: Wanted) -> list[Estimated | LmxdError]:
     """Of every model in a directory; an error in the place of each that cannot be used."""
-    found: list[es.Estimated | LmxdError] = []
+    found: list[Estimated | LmxdError] = []
     machine = _Machine(wanted)
     for path in first_parts(directory):
         try:
@@ -76,7 +76,7 @@ def estimates_in(directory: Path, wanted: Wanted) -> list[es.Estimated | LmxdErr
     return found
 
 
-def of_file(path: Path, wanted: Wanted) -> es.Estimated:
+def of_file(path: Path, wanted: Wanted) -> Estimated:
     """Of one file, with what would fit.
 
     LmxdError: ``model_file_missing``, ``bad_model_file``, ``invalid_params``.
@@ -84,7 +84,7 @@ def of_file(path: Path, wanted: Wanted) -> es.Estimated:
     return _of(path, wanted, _Machine(wanted), fits=True)
 
 
-def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) -> es.Estimated:
+def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) -> Estimated:
     """Beside a GPU the CPU rearranges no weights."""
     arguments = parse(_words(wanted), repacked_types())
     places = [] if arguments.in_ram else machine.places
@@ -96,7 +96,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
     cards = tuple(place.card for place in places)
     found = estimator.estimate(path, launch, cards, extras)
     ignored = [f"flags that do not count here: {', '.join(arguments.ignored)}"] if arguments.ignored else []
-    return es.Estimated(
+    return Estimated(
         model=str(path),
         ctx=launch.context,
         slots=launch.slots,

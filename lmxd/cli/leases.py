@@ -12,8 +12,8 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
 from lmxd.rpc.client import Client, ConnectionLost
+from lmxd.rpc.messages import Granted
 
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
 
@@ -62,19 +62,19 @@ def request(
             _hold(client, lease)
 
 
-def _print_exports(lease: m.Granted) -> None:
+def _print_exports(lease: Granted) -> None:
     for name, value in environment(lease).items():
         click.echo(f"export {name}={shlex.quote(value)}")
 
 
-def _print_lease(lease: m.Granted) -> None:
+def _print_lease(lease: Granted) -> None:
     click.echo(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
     click.echo(f"  base URL  {lease.base_url}" + (f"  over {lease.socket}" if lease.socket else ""))
     click.echo(f"  API key   {lease.api_key}")
     click.echo(f"  context   {lease.ctx} tokens")
 
 
-def _hold(client: Client, lease: m.Granted) -> None:
+def _hold(client: Client, lease: Granted) -> None:
     """Keep the connection, and with it the lease, until it ends or we are interrupted."""
     sys.stdout.flush()
     try:

@@ -12,8 +12,8 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, connect
-from lmxd.rpc import owners as o
 from lmxd.rpc.client import Client
+from lmxd.rpc.owners import Why
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -81,7 +81,7 @@ def look(client: Client) -> Seen:
     status = client.status()
     return Seen(
         status=status,
-        owners=[client.call("why", o.Why, device=d.id) for d in status.devices],
+        owners=[client.call("why", Why, device=d.id) for d in status.devices],
         instances=client.instances().instances,
         tickets=client.queue().tickets,
     )

@@ -11,8 +11,8 @@ import click
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import books as b
-from lmxd.rpc import messages as m
+from lmxd.rpc.books import Device, InstanceInfo, TicketInfo
+from lmxd.rpc.messages import ShortfallInfo, SwapInfo, TurnInfo
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
     from rich.console import Console
@@ -88,7 +88,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> 
     console().print(filled(columns, rows, empty))
 
 
-def doing(instance: b.Instance) -> str:
+def doing(instance: InstanceInfo) -> str:
     """What an instance is at."""
     if instance.phase == "starting" and instance.loaded is not None:
         return f"loading {instance.loaded:.0%}"
@@ -106,20 +106,20 @@ def doing(instance: b.Instance) -> str:
     return f"idle {seconds(instance.idle)}/{until}"
 
 
-def swap(s: m.Swap) -> str:
+def swap(s: SwapInfo) -> str:
     """For whom an instance is to make way, and when."""
     if s.closes_in > 0:
         return f"serves for {seconds(s.closes_in)}, then makes way for {s.model}"
     return f"finishes, then makes way for {s.model}"
 
 
-def turn(t: m.Turn) -> str:
+def turn(t: TurnInfo) -> str:
     """For how long an instance that a request waits for goes on, and what the swap costs."""
     until = f"serves others for {seconds(t.closes_in)} more" if t.closes_in > 0 else "finishes what it does"
     return f"{t.instance} {until} (a swap: {t.price:.1f} s of loading)"
 
 
-def reason(t: b.Ticket) -> str:
+def reason(t: TicketInfo) -> str:
     """The instance that starts for a request, or why it waits."""
     if t.instance:
         return t.instance
@@ -127,7 +127,7 @@ def reason(t: b.Ticket) -> str:
     return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or (f"waits for {awaited}" if awaited else "-")
 
 
-def device(d: b.Device) -> str:
+def device(d: Device) -> str:
     """As it is configured, and its UUID where that is something else."""
     return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
 
@@ -137,14 +137,14 @@ def whose(uid: int | None, user: str | None) -> str:
     return "-" if uid is None else f"{user}/{uid}" if user else str(uid)
 
 
-def queued(t: b.Ticket) -> tuple[str, str, str, str, str]:
+def queued(t: TicketInfo) -> tuple[str, str, str, str, str]:
     """Place, model (of another's, its bytes), user, waited, expected."""
     place = "starting" if t.position == 0 else str(t.position)
     expected = "-" if t.eta is None else seconds(t.eta)
     return place, t.model or size(t.bytes), whose(t.uid, t.user), seconds(t.waited), expected
 
 
-def blocked(s: m.Shortfall) -> str:
+def blocked(s: ShortfallInfo) -> str:
     """Why not, on one device."""
     if s.unavailable:
         return f"{short(s.device)} is unavailable: {s.unavailable}"
@@ -171,7 +171,7 @@ def _figures(error: LmxdError) -> list[str]:
     for s in error.data.get("shortfalls", []):
         lines.append(f"{short(s['device'])}: needs {size(s['need'])}, free {size(max(0, s['have']))}")
         lines += [f"  {h['name']} has {size(h['bytes'])} ({h['phase']})" for h in s["holders"]]
-    lines += [turn(m.Turn.model_validate(t)) for t in error.data.get("turns", [])]
+    lines += [turn(TurnInfo.model_validate(t)) for t in error.data.get("turns", [])]
     failure = error.data.get("failure")
     if failure:
         lines.append(f"reason: {failure['code']}")

@@ -13,15 +13,7 @@ from typing import Any
 import click
 
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.wishes import (
-    Size,
-    WaitBar,
-    asked_to_yield,
-    environment,
-    wait_options,
-    waiting_time,
-    wish_options,
-)
+from lmxd.cli.wishes import SizeWish, WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
 
@@ -56,7 +48,7 @@ def run(
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("size", type=Size())
+@click.argument("size", type=SizeWish())
 @click.option("--device", shell_complete=completes("device"), help="By default the one that it fits best.")
 @click.option("--name", default="hold", show_default=True, help="What it is called in ps.")
 @wait_options

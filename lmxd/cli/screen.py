@@ -13,8 +13,8 @@ from rich.text import Text
 
 from lmxd.cli import output
 from lmxd.cli.output import size
-from lmxd.rpc import books as b
-from lmxd.rpc import owners as o
+from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
+from lmxd.rpc.owners import Why
 
 _COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
@@ -26,10 +26,10 @@ HISTORY: Final = 60
 class Seen:
     """One look."""
 
-    status: b.Status
-    owners: Sequence[o.Why]
-    instances: Sequence[b.Instance]
-    tickets: Sequence[b.Ticket]
+    status: Status
+    owners: Sequence[Why]
+    instances: Sequence[InstanceInfo]
+    tickets: Sequence[TicketInfo]
 
 
 class Samples:
@@ -54,7 +54,7 @@ def sparkline(values: Sequence[float], most: float, *, plain: bool) -> str:
     return "".join(steps[max(0, min(top, round(v / most * top)))] if most > 0 else steps[0] for v in values)
 
 
-def bar(why: o.Why, width: int, *, plain: bool) -> Text:
+def bar(why: Why, width: int, *, plain: bool) -> Text:
     """A device by owner: instances in colour, reclaiming as dots, foreign grey, margin and what is kept back light."""
     d = why.device
     parts = [(x.bytes, "." if x.exited else "#", _colour(x.instance)) for x in why.instances]
@@ -93,7 +93,7 @@ def _head(seen: Seen) -> Text:
     return Text(f"{text}{s.waiting} of {s.queue_depth} places in the queue taken{off}", "bold")
 
 
-def _device(why: o.Why, history: Samples, width: int, *, plain: bool) -> list[RenderableType]:
+def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[RenderableType]:
     d = why.device
     name = output.device(d)
     if d.unavailable is not None:
@@ -111,7 +111,7 @@ def _device(why: o.Why, history: Samples, width: int, *, plain: bool) -> list[Re
     return [Text(f"{title}  {past}"), bar(why, max(20, width - 2), plain=plain), legend]
 
 
-def _instances(found: Sequence[b.Instance], speed: Sequence[float], *, plain: bool) -> RenderableType:
+def _instances(found: Sequence[InstanceInfo], speed: Sequence[float], *, plain: bool) -> RenderableType:
     if not found:
         return Text("no instances")
     table = output.grid(("INSTANCE", "STATE", ">SLOTS", ">TOKENS/S", ">CTX", ">BYTES", ">LEASES"))

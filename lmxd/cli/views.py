@@ -12,9 +12,9 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.live import repeat
 from lmxd.cli.output import short, size
 from lmxd.errors import LmxdError
-from lmxd.rpc import books as b
-from lmxd.rpc import messages as m
+from lmxd.rpc.books import Device, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
+from lmxd.rpc.messages import PROTOCOL, Hello
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,7 +55,7 @@ def devices(json_wanted: bool) -> None:
         _print_devices(found.devices)
 
 
-def _print_devices(found: list[b.Device]) -> None:
+def _print_devices(found: list[Device]) -> None:
     columns = ("DEVICE", "NAME", ">CAPACITY", ">LIMIT", ">MARGIN", ">USED", ">FOREIGN", ">CHARGED", ">RECLAIMING")
     rows = [
         (
@@ -107,7 +107,7 @@ def _running(client: Client) -> RenderableType:
     return output.filled(columns, rows, "no instances")
 
 
-def _lease(x: b.LeaseInfo) -> str:
+def _lease(x: LeaseInfo) -> str:
     return f"{x.lease} ({output.whose(x.uid, x.user)})" if x.lease else f"{_OTHERS} {size(x.bytes)}"
 
 
@@ -136,7 +136,7 @@ def queue(json_wanted: bool) -> None:
     output.table(QUEUE, rows, "nobody waits")
 
 
-def _ticket(t: b.Ticket) -> tuple[str, ...]:
+def _ticket(t: TicketInfo) -> tuple[str, ...]:
     place, model, user, waited, expected = output.queued(t)
     return t.ticket or _OTHERS, place, model, user, str(t.priority), waited, expected, output.reason(t)
 
@@ -166,7 +166,7 @@ def models(json_wanted: bool) -> None:
     output.table(columns, rows, "no models are configured")
 
 
-def _problem(model: b.Model) -> str:
+def _problem(model: ModelInfo) -> str:
     again = f" (tried again in {output.seconds(model.retry_in)})" if model.problem and model.retry_in else ""
     return f"{model.problem}{again}" if model.problem else "-"
 
@@ -192,11 +192,11 @@ def version(json_wanted: bool) -> None:
     """Versions of lmxctl and of the daemon."""
     try:
         with connect() as client:
-            server = client.call("hello", m.Hello).server
+            server = client.call("hello", Hello).server
     except LmxdError:
         server = "not running"
     if json_wanted:
-        output.as_json({"lmxctl": __version__, "daemon": server, "protocol": m.PROTOCOL})
+        output.as_json({"lmxctl": __version__, "daemon": server, "protocol": PROTOCOL})
     else:
         click.echo(f"lmxctl {__version__}, daemon: {server}")
 

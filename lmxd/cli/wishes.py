@@ -11,8 +11,8 @@ import click
 
 from lmxd.cli import output
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
+from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -22,7 +22,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-class Size(click.ParamType[int]):
+class SizeWish(click.ParamType[int]):
     """9G, 500M or plain bytes; units are binary."""
 
     name = "size"
@@ -93,7 +93,8 @@ class WaitBar:
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bars
 
             columns = (
                 SpinnerColumn(),
@@ -101,7 +102,7 @@ class WaitBar:
                 BarColumn(),
                 TextColumn("{task.fields[part]}"),
             )
-            self._shown = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+            self._shown = Bars(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
             self._task = self._shown.add_task("asking", total=None, part="")
             self._shown.start()
         return self
@@ -110,7 +111,7 @@ class WaitBar:
         if self._shown is not None:
             self._shown.stop()
 
-    def show(self, progress: n.Progress) -> None:
+    def show(self, progress: Progress) -> None:
         if self._shown is None:
             return
         part = progress.loaded
@@ -123,7 +124,7 @@ class WaitBar:
         )
 
 
-def standing(progress: n.Progress) -> str:
+def standing(progress: Progress) -> str:
     """Where a request stands, in words."""
     due = "" if progress.eta is None else f", expected in {output.seconds(progress.eta)}"
     if progress.state == "starting":
@@ -133,7 +134,7 @@ def standing(progress: n.Progress) -> str:
     return f"number {progress.position} in the queue{due}{waits_for}{turns}"
 
 
-def environment(lease: m.Granted) -> dict[str, str]:
+def environment(lease: Granted) -> dict[str, str]:
     """What a program needs to use a lease."""
     env = {
         "OPENAI_BASE_URL": lease.base_url,

@@ -16,7 +16,7 @@ from lmxd.gateway.board import Board
 from lmxd.gateway.door import CALLER, Door, Unknown
 from lmxd.gateway.leases import Leases
 from lmxd.gateway.metrics import GatewayMetrics
-from lmxd.gateway.models import Models
+from lmxd.gateway.models import KnownModels
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.serving import Serving
@@ -38,7 +38,7 @@ def application(config: GatewayConfig, leases: Leases, door: Door) -> web.Applic
     """All routes, behind the door."""
     metrics = GatewayMetrics()
     serving = Serving(leases, metrics, config.wait)
-    client, models = leases.client, Models(leases.client)
+    client, models = leases.client, KnownModels(leases.client)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -21,20 +21,20 @@ from lmxd.gateway.door import CALLER
 from lmxd.gateway.serving import parsed
 from lmxd.gateway.snapshot import for_all, snapshot
 from lmxd.gateway.timeline import STEP, Timeline
-from lmxd.rpc import holds as h
-from lmxd.rpc import messages as m
-from lmxd.rpc import owners as o
 from lmxd.rpc.client import AsyncClient
+from lmxd.rpc.holds import YieldBegun, YieldOver
+from lmxd.rpc.messages import Pinned, Result, Stopped
+from lmxd.rpc.owners import Why
 
 log = logging.getLogger(__name__)
 PAGE: Final = Path(__file__).parent / "page/index.html"
 _LIVE: Final = 1.0
 """Seconds between two looks while somebody watches."""
-_ACTIONS: Final[Mapping[str, tuple[type[m.Result], tuple[str, ...]]]] = {
-    "stop": (m.Stopped, ("instance",)),
-    "pin": (m.Pinned, ("instance", "pin")),
-    "yield": (h.Yielded, ("bytes", "device", "lasts")),
-    "unyield": (h.YieldOver, ("id",)),
+_ACTIONS: Final[Mapping[str, tuple[type[Result], tuple[str, ...]]]] = {
+    "stop": (Stopped, ("instance",)),
+    "pin": (Pinned, ("instance", "pin")),
+    "yield": (YieldBegun, ("bytes", "device", "lasts")),
+    "unyield": (YieldOver, ("id",)),
 }
 """The daemon's methods that administrators may call here: what they return, and the parameters handed on."""
 
@@ -106,7 +106,7 @@ class Board:
     async def _look(self) -> dict[str, Any]:
         client = self._client
         status = await client.status()
-        owners = [await client.call("why", o.Why, device=d.id) for d in status.devices]
+        owners = [await client.call("why", Why, device=d.id) for d in status.devices]
         instances, queue = (await client.instances()).instances, (await client.queue()).tickets
         return snapshot(status, owners, instances, queue)
 

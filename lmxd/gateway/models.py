@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import books as b
+from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.client import AsyncClient
 
 _FRESH: Final = 1.0
 
 
-class Models:
+class KnownModels:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._asked: asyncio.Task[b.Models] | None = None
+        self._asked: asyncio.Task[Models] | None = None
         self._asked_at = float("-inf")
 
-    async def all(self) -> Sequence[b.Model]:
+    async def all(self) -> Sequence[ModelInfo]:
         """Requests that come at the same time ask but once."""
         now = time.monotonic()
         if self._asked is None or now - self._asked_at >= _FRESH:
             self._asked_at, self._asked = now, asyncio.get_running_loop().create_task(self._client.models())
         return (await asyncio.shield(self._asked)).models
 
-    async def named(self, name: str, lists: str) -> b.Model:
+    async def named(self, name: str, lists: str) -> ModelInfo:
         """The one that a name or an alias means. LmxdError ``unknown_model``; ``lists``: where there is a list."""
         for found in await self.all():
             if name in (found.model, *found.aliases):

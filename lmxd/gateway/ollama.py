@@ -15,10 +15,10 @@ from lmxd.errors import LmxdError
 from lmxd.gateway import translation
 from lmxd.gateway.events import collected, events
 from lmxd.gateway.leases import LeaseWish
-from lmxd.gateway.models import Models
+from lmxd.gateway.models import KnownModels
 from lmxd.gateway.serving import Serving, model_of, parsed
 from lmxd.gateway.upstream import UpstreamCall
-from lmxd.rpc import books as b
+from lmxd.rpc.books import InstanceInfo, ModelInfo
 from lmxd.rpc.client import AsyncClient
 
 API: Final = "0.12.0"
@@ -29,7 +29,7 @@ Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Ollama:
-    def __init__(self, client: AsyncClient, models: Models, serving: Serving) -> None:
+    def __init__(self, client: AsyncClient, models: KnownModels, serving: Serving) -> None:
         self._client = client
         self._models = models
         self._serving = serving
@@ -173,7 +173,7 @@ _DETAILS: Final = {
 }
 
 
-def _tag(model: b.Model) -> dict[str, Any]:
+def _tag(model: ModelInfo) -> dict[str, Any]:
     size = max(model.bytes.values(), default=0)
     stamp = datetime.fromtimestamp(0, UTC).isoformat()
     return {
@@ -186,7 +186,7 @@ def _tag(model: b.Model) -> dict[str, Any]:
     }
 
 
-def _running(instance: b.Instance) -> dict[str, Any]:
+def _running(instance: InstanceInfo) -> dict[str, Any]:
     left = _FOREVER if instance.idle_timeout is None else max(0.0, instance.idle_timeout - instance.idle)
     on_gpu = sum(n for device, n in instance.charged.items() if device != "host")
     return {

@@ -8,16 +8,16 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.models import Models
+from lmxd.gateway.models import KnownModels
 from lmxd.gateway.serving import Serving, model_of, parsed
-from lmxd.rpc import books as b
+from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "reranking", "responses", "messages")
 """What names its model in the body. The last two are llama-server's, of OpenAI's and Anthropic's make."""
 
 
 class OpenAi:
-    def __init__(self, models: Models, serving: Serving) -> None:
+    def __init__(self, models: KnownModels, serving: Serving) -> None:
         self._known = models
         self._serving = serving
         self._begun = int(time.time())
@@ -51,7 +51,7 @@ class OpenAi:
         name = request.match_info["model"]
         return web.json_response(self._shown(await self._known.named(name, "/v1/models"), name))
 
-    def _shown(self, model: b.Model, name: str) -> dict[str, Any]:
+    def _shown(self, model: ModelInfo, name: str) -> dict[str, Any]:
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
         return {
             "id": name,

@@ -6,9 +6,9 @@ import pwd
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from lmxd.rpc import books as b
-from lmxd.rpc import messages as m
-from lmxd.rpc import owners as o
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, Status, TicketInfo
+from lmxd.rpc.messages import ShortfallInfo
+from lmxd.rpc.owners import ProcessInfo, Why
 
 _LARGEST: Final = 6
 """Foreign processes that are named."""
@@ -24,10 +24,10 @@ def name(uid: int) -> str:
 
 
 def snapshot(
-    status: b.Status,
-    owners: Sequence[o.Why],
-    instances: Sequence[b.Instance],
-    tickets: Sequence[b.Ticket],
+    status: Status,
+    owners: Sequence[Why],
+    instances: Sequence[InstanceInfo],
+    tickets: Sequence[TicketInfo],
     named: Named = name,
 ) -> dict[str, Any]:
     """Bytes are ``int`` bytes, times seconds."""
@@ -47,7 +47,7 @@ def snapshot(
     }
 
 
-def _device(why: o.Why, users: Mapping[str, list[str]], models: Mapping[str, str]) -> dict[str, Any]:
+def _device(why: Why, users: Mapping[str, list[str]], models: Mapping[str, str]) -> dict[str, Any]:
     """``parts`` add up to the capacity, as long as nothing is promised twice."""
     d = why.device
     parts: list[dict[str, Any]] = [
@@ -81,7 +81,7 @@ def _device(why: o.Why, users: Mapping[str, list[str]], models: Mapping[str, str
     }
 
 
-def _seen(why: o.Why) -> list[o.Process]:
+def _seen(why: Why) -> list[ProcessInfo]:
     """Those that are foreign: of RAM, whose processes share pages, as many as its foreign bytes hold."""
     found, left = [], why.device.foreign
     for process in why.processes[:_LARGEST]:
@@ -91,7 +91,7 @@ def _seen(why: o.Why) -> list[o.Process]:
     return found
 
 
-def _instance(i: b.Instance, users: list[str]) -> dict[str, Any]:
+def _instance(i: InstanceInfo, users: list[str]) -> dict[str, Any]:
     return {
         "instance": i.instance,
         "model": i.model,
@@ -116,7 +116,7 @@ def _instance(i: b.Instance, users: list[str]) -> dict[str, Any]:
     }
 
 
-def _ticket(t: b.Ticket, named: Named) -> dict[str, Any]:
+def _ticket(t: TicketInfo, named: Named) -> dict[str, Any]:
     return {
         "ticket": t.ticket,
         "model": t.model,
@@ -132,12 +132,12 @@ def _ticket(t: b.Ticket, named: Named) -> dict[str, Any]:
     }
 
 
-def _whose(x: b.LeaseInfo | b.Ticket, named: Named) -> str:
+def _whose(x: LeaseInfo | TicketInfo, named: Named) -> str:
     """Who has it, and whom for where that is somebody else. Nobody's business: nothing."""
     return "" if x.uid is None else f"{x.user} ({named(x.uid)})" if x.user else named(x.uid)
 
 
-def _why(s: m.Shortfall) -> dict[str, Any]:
+def _why(s: ShortfallInfo) -> dict[str, Any]:
     return {"device": s.device, "need": s.need, "have": s.have, "unavailable": s.unavailable}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lmxd.rpc import notifications as n
+from lmxd.rpc.notifications import Progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class Standing:
     instances: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, told: n.Progress) -> Standing:
+    def of(cls, told: Progress) -> Standing:
         instances = (told.instance,) if told.instance else tuple(told.waits_for)
         return cls(state=told.state, position=told.position, eta=told.eta, instances=instances)
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from lmxd.rpc import books as b
+from lmxd.rpc.books import Device
 
 STEP: Final = 10.0
 LENGTH: Final = 360
@@ -17,7 +17,7 @@ class Timeline:
     def __init__(self) -> None:
         self._samples: deque[dict[str, Any]] = deque(maxlen=LENGTH)
 
-    def note(self, at: float, devices: Sequence[b.Device]) -> dict[str, Any]:
+    def note(self, at: float, devices: Sequence[Device]) -> dict[str, Any]:
         """One sample. ``at``: seconds since the epoch."""
         sample = {"at": round(at), "devices": {d.id: _classes(d) for d in devices if d.unavailable is None}}
         self._samples.append(sample)
@@ -28,6 +28,6 @@ class Timeline:
         return list(self._samples)
 
 
-def _classes(d: b.Device) -> list[int]:
+def _classes(d: Device) -> list[int]:
     """Bytes: own, reclaiming, foreign, margin; what is missing to the capacity is free or kept back."""
     return [d.charged, d.reclaiming, d.foreign, d.margin]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.http1 import BadAnswer, Body, Head, read_head
-from lmxd.rpc import messages as m
+from lmxd.rpc.messages import Granted
 
 
 class Unreachable(LmxdError):
@@ -120,7 +120,7 @@ class UpstreamCall:
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
     version: str = "1.1"
 
-    def to(self, lease: m.Granted) -> bytes:
+    def to(self, lease: Granted) -> bytes:
         """As it goes out: with the instance's own key, and to end with its connection."""
         lines = [
             f"{self.method} {self.path} HTTP/{self.version}",
@@ -134,7 +134,7 @@ class UpstreamCall:
         return "\r\n".join((*lines, "", "")).encode("latin-1", "replace") + self.body
 
 
-async def exchange(lease: m.Granted, call: UpstreamCall) -> Exchange:
+async def exchange(lease: Granted, call: UpstreamCall) -> Exchange:
     """Send a request to a leased instance. Raises Unreachable."""
     loop, at = asyncio.get_running_loop(), urlsplit(lease.endpoint)
 

@@ -13,7 +13,7 @@ from lmxd.devices.nvml import NoGpu, NvmlProbe
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel, rendered
-from lmxd.rpc import estimates as es
+from lmxd.rpc.estimates import Estimated
 
 _GIB: Final = 2**30
 _MODEL_DIR: Final = Path("/var/lib/lmxd/models")
@@ -39,13 +39,13 @@ def _name(path: Path) -> str:
     return path.stem.rpartition("-00001-of-")[0] or path.stem
 
 
-def _needs(found: es.Estimated) -> str:
+def _needs(found: Estimated) -> str:
     sizes = [f"{d['total'] / _GIB:.2f} GiB of {d['device']}" for d in _devices(found)]
     sizes.append(f"{found.host['total'] / _GIB:.2f} GiB of RAM")
     return f"{' and '.join(sizes)} at {found.ctx} tokens ({found.basis}, plus or minus {found.error / 2**20:.0f} MiB)"
 
 
-def _devices(found: es.Estimated) -> list[dict[str, int]]:
+def _devices(found: Estimated) -> list[dict[str, int]]:
     return list(found.devices)
 
 

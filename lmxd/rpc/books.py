@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Result, Shortfall, Swap, Turn
+from lmxd.rpc.messages import Result, ShortfallInfo, SwapInfo, TurnInfo
 
 
 class Device(Result):
@@ -45,7 +45,7 @@ class LeaseInfo(Result):
     expires_in: float | None = None
 
 
-class Instance(Result):
+class InstanceInfo(Result):
     instance: str
     model: str
     phase: str
@@ -65,14 +65,14 @@ class Instance(Result):
     charged: dict[str, int] = Field(description="the larger of both")
     leases: list[LeaseInfo]
     yield_in: float | None = Field(None, description="its holders were asked to yield within so many seconds")
-    swap: Swap | None = Field(None, description="for whom it is to make way, and when")
+    swap: SwapInfo | None = Field(None, description="for whom it is to make way, and when")
 
 
 class Instances(Result):
-    instances: list[Instance]
+    instances: list[InstanceInfo]
 
 
-class Ticket(Result):
+class TicketInfo(Result):
     """Of another user's request only its place, its bytes and its times are said."""
 
     ticket: str | None = None
@@ -87,16 +87,16 @@ class Ticket(Result):
     eta: float | None = Field(None, description="seconds until the lease is expected; null where nothing can be said")
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
-    shortfalls: list[Shortfall] = Field([])
-    turns: list[Turn] = Field([], description="of what it waits for, what others use")
+    shortfalls: list[ShortfallInfo] = Field([])
+    turns: list[TurnInfo] = Field([], description="of what it waits for, what others use")
 
 
-class Queue(Result):
+class QueueInfo(Result):
     depth: int
-    tickets: list[Ticket]
+    tickets: list[TicketInfo]
 
 
-class Model(Result):
+class ModelInfo(Result):
     model: str
     aliases: list[str] = Field([], description="other names that it may be asked for by")
     ctx: int
@@ -111,7 +111,7 @@ class Model(Result):
 
 
 class Models(Result):
-    models: list[Model]
+    models: list[ModelInfo]
 
 
 class Status(Result):

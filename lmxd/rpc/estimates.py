@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from lmxd.rpc.messages import CacheType, Name, Params, Result, Size
+from lmxd.rpc.messages import CacheType, Name, Params, Result, SizeParams
 
 
-class EstimateParams(Size):
+class EstimateParams(SizeParams):
     model: Name
     cache_type_k: CacheType | None = None
     cache_type_v: CacheType | None = None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Name, Params, Result, Shortfall, Turn, Wish
+from lmxd.rpc.messages import Name, Params, Result, ShortfallInfo, TurnInfo, Wish
 
 
 class PlanParams(Wish):
@@ -32,8 +32,8 @@ class Planned(Result):
     waits_for: list[str] = Field([])
     code: str | None = None
     remedy: str | None = None
-    shortfalls: list[Shortfall] = Field([])
-    turns: list[Turn] = Field([], description="of what it would wait for, what others use")
+    shortfalls: list[ShortfallInfo] = Field([])
+    turns: list[TurnInfo] = Field([], description="of what it would wait for, what others use")
 
 
 class ExplainParams(Params):

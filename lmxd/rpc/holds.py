@@ -49,7 +49,7 @@ class YieldParams(Params):
     lasts: Seconds = Field(3600, description="seconds after which the bytes may be used again")
 
 
-class Yielded(Result):
+class YieldBegun(Result):
     """``free``: bytes of the device that are free now; what is missing is on its way, or has been asked for."""
 
     id: str

@@ -30,14 +30,14 @@ class HelloParams(Params):
     protocol: str = Field(PROTOCOL, max_length=32, description="the version that the client speaks")
 
 
-class Size(Params):
+class SizeParams(Params):
     """How large; what is left out is taken from the model's profile."""
 
     ctx: int | None = Field(None, ge=1, le=2**27, description="tokens that a slot must hold")
     slots: int | None = Field(None, ge=1, le=256, description="concurrent generations")
 
 
-class Wish(Size):
+class Wish(SizeParams):
     model: Name = Field(description="a profile of the configuration")
     priority: int | None = Field(None, ge=-100, le=100, description="class in the queue; by default the profile's")
     exclusive: bool = Field(False, description="an instance that nobody else has a lease on")
@@ -160,7 +160,7 @@ class Cancelled(Result):
     request: int | str | None = None
 
 
-class Holder(Result):
+class HolderInfo(Result):
     name: str
     bytes: int
     phase: str
@@ -168,7 +168,7 @@ class Holder(Result):
     since: float | None = Field(None, description="for so many seconds")
 
 
-class Shortfall(Result):
+class ShortfallInfo(Result):
     """Why not, on one device: ``need`` bytes against ``have``; ``ceiling`` is the most there could ever be."""
 
     device: str
@@ -176,11 +176,11 @@ class Shortfall(Result):
     have: int
     ceiling: int
     capacity: int
-    holders: list[Holder] = []
+    holders: list[HolderInfo] = []
     unavailable: str | None = None
 
 
-class Turn(Result):
+class TurnInfo(Result):
     """An instance that a request waits for goes on serving those who want it: for how long, and what a swap costs."""
 
     instance: str
@@ -188,7 +188,7 @@ class Turn(Result):
     price: float = Field(description="seconds that loading both models takes")
 
 
-class Swap(Result):
+class SwapInfo(Result):
     """An instance is to make way for ``model``, which waits for its bytes."""
 
     model: str

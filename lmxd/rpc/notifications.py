@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from lmxd.rpc.messages import Result, Shortfall, Turn
+from lmxd.rpc.messages import Result, ShortfallInfo, TurnInfo
 
 
 class Progress(Result):
@@ -20,8 +20,8 @@ class Progress(Result):
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
     loaded: float | None = Field(None, description="the part of its bytes that the starting instance has taken")
-    shortfalls: list[Shortfall] = Field([])
-    turns: list[Turn] = Field([], description="of what it waits for, what others use")
+    shortfalls: list[ShortfallInfo] = Field([])
+    turns: list[TurnInfo] = Field([], description="of what it waits for, what others use")
 
 
 class LeaseEnded(Result):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from lmxd.rpc.books import Device
-from lmxd.rpc.messages import Name, Params, Result, Swap
+from lmxd.rpc.messages import Name, Params, Result, SwapInfo
 
 
 class WhyParams(Params):
     device: Name = Field(description="a device as it is configured, its UUID, the beginning of that, or host")
 
 
-class Owner(Result):
+class OwnerInfo(Result):
     """An instance of ours; ``bytes`` is what it is charged, the larger of what was promised and what is measured."""
 
     instance: str
@@ -20,11 +20,11 @@ class Owner(Result):
     promised: int
     measured: int
     pid: int | None = None
-    swap: Swap | None = Field(None, description="for whom it is to make way, and when")
+    swap: SwapInfo | None = Field(None, description="for whom it is to make way, and when")
     exited: bool = Field(description="it is gone, and the device does not show its bytes free yet")
 
 
-class Process(Result):
+class ProcessInfo(Result):
     """A process that is not ours. The name is the kernel's, at most 15 characters."""
 
     pid: int
@@ -36,6 +36,6 @@ class Why(Result):
     """capacity = instances + device.foreign + device.margin + withheld + device.headroom."""
 
     device: Device
-    instances: list[Owner]
-    processes: list[Process] = Field(description="of what is foreign, the largest that can be told apart")
+    instances: list[OwnerInfo]
+    processes: list[ProcessInfo] = Field(description="of what is foreign, the largest that can be told apart")
     withheld: int = Field(description="bytes beyond max_memory_gb")

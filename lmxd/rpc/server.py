@@ -35,7 +35,7 @@ _HALF_CLOSED_CHECK = 0.5
 log = logging.getLogger(__name__)
 
 
-class Service(Protocol):
+class Handler(Protocol):
     """What the daemon does about calls. Raising LmxdError answers with an error."""
 
     def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[BaseModel]: ...
@@ -54,7 +54,7 @@ class Service(Protocol):
 class Listener:
     """Counts connections and makes a ``Connection`` of each."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Handler) -> None:
         self.service = service
         self.connections: dict[int, Connection] = {}
         self._per_uid: Counter[int] = Counter()

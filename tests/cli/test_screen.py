@@ -12,14 +12,14 @@ from rich.console import Console
 
 from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
 from lmxd.cli.wishes import standing
-from lmxd.rpc import books as b
-from lmxd.rpc import notifications as n
-from lmxd.rpc import owners as o
+from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
+from lmxd.rpc.notifications import Progress
+from lmxd.rpc.owners import OwnerInfo, Why
 
 GIB = 2**30
 
 
-def device(**more: Any) -> b.Device:
+def device(**more: Any) -> Device:
     figures = {
         "capacity": 24 * GIB,
         "reserved": 0,
@@ -31,27 +31,27 @@ def device(**more: Any) -> b.Device:
         "reclaiming": 0,
         "headroom": 13 * GIB,
     }
-    return b.Device(id="GPU-a1b2-c3", ref="0", kind="gpu", name="Some card", **figures | more)
+    return Device(id="GPU-a1b2-c3", ref="0", kind="gpu", name="Some card", **figures | more)
 
 
-def why(owners: dict[str, int] | None = None, **more: Any) -> o.Why:
+def why(owners: dict[str, int] | None = None, **more: Any) -> Why:
     found = [
-        o.Owner(instance=name, bytes=size, promised=size, measured=size, exited=name.startswith("gone"))
+        OwnerInfo(instance=name, bytes=size, promised=size, measured=size, exited=name.startswith("gone"))
         for name, size in (owners if owners is not None else {"a#1": 6 * GIB}).items()
     ]
-    return o.Why(device=device(**more), instances=found, processes=[], withheld=0)
+    return Why(device=device(**more), instances=found, processes=[], withheld=0)
 
 
-def status(**more: Any) -> b.Status:
+def status(**more: Any) -> Status:
     figures = {"version": "1", "uptime": 5, "engine": "x", "admission": True, "draining": False, "devices": []}
     counts = {"instances": 1, "leases": 1, "waiting": 0, "queue_depth": 5}
-    return b.Status(**figures | counts | more)
+    return Status(**figures | counts | more)
 
 
-def instance(**more: Any) -> b.Instance:
+def instance(**more: Any) -> InstanceInfo:
     figures = {"instance": "a#1", "model": "a", "phase": "ready", "ctx": 4096, "slots": 2, "busy": True, "idle": 0}
     rest = {"idle_timeout": 300, "age": 9, "promised": {}, "charged": {"GPU-a1b2-c3": 6 * GIB}, "leases": []}
-    return b.Instance(**figures | rest | more)
+    return InstanceInfo(**figures | rest | more)
 
 
 def drawn(seen: Seen, encoding: str = "utf-8", width: int = 80) -> str:
@@ -90,7 +90,7 @@ def test_history_is_as_long_as_a_line_holds() -> None:
 
 
 def test_the_screen_names_devices_instances_and_the_queue() -> None:
-    ticket = b.Ticket(ticket="t-1", model="b", uid=0, bytes=20 * GIB, position=1, waited=3, eta=14, waits_for=["a#1"])
+    ticket = TicketInfo(ticket="t-1", model="b", uid=0, bytes=20 * GIB, position=1, waited=3, eta=14, waits_for=["a#1"])
     seen = Seen(
         status=status(warnings=["mind this"]), owners=[why()], instances=[instance(speed=42.0)], tickets=[ticket]
     )
@@ -111,9 +111,9 @@ def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None
     """What others chose is shown as it is: neither as markup, nor beyond the edge."""
     figures: dict[str, Any] = {"uid": 990, "bytes": GIB, "waited": 3}
     tickets = [
-        b.Ticket(ticket="t-1", model="llama-3.1-8b", user="anna", position=1, waits_for=["a#1"], **figures),
-        b.Ticket(ticket="t-2", model="[red]b", user="x" * 64, position=2, **figures),
-        b.Ticket(ticket="t-3", model="b", position=3, **figures),
+        TicketInfo(ticket="t-1", model="llama-3.1-8b", user="anna", position=1, waits_for=["a#1"], **figures),
+        TicketInfo(ticket="t-2", model="[red]b", user="x" * 64, position=2, **figures),
+        TicketInfo(ticket="t-3", model="b", position=3, **figures),
     ]
     lines = drawn(Seen(status=status(), owners=[why()], instances=[], tickets=tickets)).splitlines()
     shown = {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in "123"}
@@ -150,4 +150,4 @@ def test_a_device_that_cannot_be_had() -> None:
     ],
 )
 def test_where_a_request_stands_in_words(progress: dict[str, Any], words: str) -> None:
-    assert standing(n.Progress(request=1, ticket="t", **progress)) == words
+    assert standing(Progress(request=1, ticket="t", **progress)) == words

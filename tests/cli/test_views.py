@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from lmxd.cli import explanations, output, views
-from lmxd.rpc import books as b
-from lmxd.rpc import messages as m
-from lmxd.rpc import owners as o
+from lmxd.rpc.books import LeaseInfo, TicketInfo
+from lmxd.rpc.messages import SwapInfo
+from lmxd.rpc.owners import OwnerInfo
 
 GIB = 2**30
 
@@ -21,8 +21,8 @@ def drawn(table: Any) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def ticket(**more: Any) -> b.Ticket:
-    return b.Ticket(
+def ticket(**more: Any) -> TicketInfo:
+    return TicketInfo(
         **{"ticket": "t-0123abcd", "model": "m", "uid": 990, "bytes": GIB, "position": 1, "waited": 3} | more
     )
 
@@ -41,13 +41,13 @@ def test_the_queue_fits_the_terminal() -> None:
 
 
 def test_a_lease_says_whom_it_is_for() -> None:
-    lease = b.LeaseInfo(bytes=GIB, slots=1, lease="l-1", uid=990, user="anna")
+    lease = LeaseInfo(bytes=GIB, slots=1, lease="l-1", uid=990, user="anna")
     assert views._lease(lease) == "l-1 (anna/990)"
     assert views._lease(lease.model_copy(update={"user": None})) == "l-1 (990)"
-    assert views._lease(b.LeaseInfo(bytes=GIB, slots=1)) == "another's 1024 MiB"
+    assert views._lease(LeaseInfo(bytes=GIB, slots=1)) == "another's 1024 MiB"
 
 
 def test_why_says_what_a_swap_costs() -> None:
-    swap = m.Swap(model="b", closes_in=7.0, price=2.6)
-    owner = o.Owner(instance="a#1", bytes=GIB, promised=GIB, measured=GIB, swap=swap, exited=False)
+    swap = SwapInfo(model="b", closes_in=7.0, price=2.6)
+    owner = OwnerInfo(instance="a#1", bytes=GIB, promised=GIB, measured=GIB, swap=swap, exited=False)
     assert explanations._reason(owner).endswith("; serves for 7 s, then makes way for b (a swap: 2.6 s of loading)")

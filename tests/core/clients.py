@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from core.world import World
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
+from lmxd.core.decisions import CheckActivity, GrantLease, StartInstance, StopInstance
+from lmxd.core.events import LeaseReleased, TimePassed
 
 TICK = 0.25
 """Seconds between two readings of the devices while anybody waits, as the daemon takes them."""
@@ -63,7 +63,7 @@ class Clients:
             due = self.world.admission.next_deadline()
             if due is not None and due < self._heap[0][0]:
                 self.world.now = max(self.world.now, due)
-                self.world.happen(e.TimePassed(at=self.world.now))
+                self.world.happen(TimePassed(at=self.world.now))
             else:
                 at, _, do = heapq.heappop(self._heap)
                 self.world.now = max(self.world.now, at)
@@ -79,14 +79,14 @@ class Clients:
             decision = self.world.log[self._seen]
             self._seen += 1
             match decision:
-                case d.StartInstance():
+                case StartInstance():
                     self.loaded += 1
                     self.after(self.loads[decision.ask.profile], lambda x=decision: self._ready(x.instance))  # type: ignore[misc]
-                case d.StopInstance():
+                case StopInstance():
                     self.after(self.going, lambda x=decision: self.world.gone(x.instance))  # type: ignore[misc]
-                case d.CheckActivity():
+                case CheckActivity():
                     self.after(0.003, lambda x=decision: self._look(x.instance))  # type: ignore[misc]
-                case d.GrantLease() if decision.ticket in self._asked:
+                case GrantLease() if decision.ticket in self._asked:
                     self._granted(decision)
 
     def _ready(self, instance: str) -> None:
@@ -99,12 +99,12 @@ class Clients:
         if found is not None:
             self.world.seen(instance, busy=bool(found.leases), worked=bool(found.leases))
 
-    def _granted(self, decision: d.GrantLease) -> None:
+    def _granted(self, decision: GrantLease) -> None:
         client, asked_at, then = self._asked.pop(decision.ticket)
         self.waits[client].append(self.world.now - asked_at)
         self.after(self.works[decision.profile], lambda: self._answered(client, decision.lease, then))
 
     def _answered(self, client: str, lease: str, then: Callable[[], None]) -> None:
         self.answers[client] += 1
-        self.world.happen(e.LeaseReleased(at=self.world.now, lease=lease))
+        self.world.happen(LeaseReleased(at=self.world.now, lease=lease))
         then()

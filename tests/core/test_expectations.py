@@ -6,7 +6,7 @@ import pytest
 from core.test_fairness import told
 from core.world import GIB, Gpu, World
 
-from lmxd.core import decisions as d
+from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Option
 
 
@@ -28,7 +28,7 @@ def test_one_load_says_how_fast_others_are() -> None:
     world.seen("a#1")
     world.ask("b", 16)
     world.gone("a#1")
-    assert world.last(d.StartInstance)
+    assert world.last(StartInstance)
     assert world.state.expectations.launch("b", 16 * 2**30) == pytest.approx(3.0, abs=0.01)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from core.world import GIB, Gpu, World, lease_of
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
+from lmxd.core.decisions import RefuseLease, ReportProgress
+from lmxd.core.events import ClientLeft, LeaseReleased
 from lmxd.core.rules import Quota
 
 
-def told(world: World, ticket: str) -> d.ReportProgress:
-    found = [x for x in world.all(d.ReportProgress) if isinstance(x, d.ReportProgress) and x.ticket == ticket]
+def told(world: World, ticket: str) -> ReportProgress:
+    found = [x for x in world.all(ReportProgress) if isinstance(x, ReportProgress) and x.ticket == ticket]
     return found[-1]
 
 
@@ -103,7 +103,7 @@ def test_who_has_waited_and_left_is_forgotten() -> None:
     world.ask("a", 20, uid=1, user="anna")
     world.ask("b", 20, uid=1, user="ben", connection=9)
     assert (1, "ben") in world.state.shares.by_user
-    world.happen(e.ClientLeft(at=world.now, connection=9))
+    world.happen(ClientLeft(at=world.now, connection=9))
     world.state.shares.settle(world.now, world.state.policy)
     assert set(world.state.shares.by_user) == {(1, "anna")}
 
@@ -169,7 +169,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     world.ready("a#1")
     ticket = world.ask("b", 20, deadline=5)
     assert world.refused() == {ticket: "deadline"}
-    refusal = world.last(d.RefuseLease).refusal
+    refusal = world.last(RefuseLease).refusal
     assert refusal.retry_in is not None
     assert refusal.retry_in > 5
 
@@ -226,10 +226,10 @@ def test_a_date_that_moved_is_told_again_but_not_every_second() -> None:
     world.release(first)
     world.ask("a", 20)
     waiting = world.ask("b", 20)
-    before = len(world.all(d.ReportProgress))
+    before = len(world.all(ReportProgress))
     for _ in range(10):
         world.tick(1.1)
-    assert len(world.all(d.ReportProgress)) == before, "it comes nearer as it was said to"
+    assert len(world.all(ReportProgress)) == before, "it comes nearer as it was said to"
     world.tick(100)
     assert told(world, waiting).eta == pytest.approx(61 + 7, abs=8), "it is held for longer than the last was"
 
@@ -284,11 +284,11 @@ def test_a_client_that_dies_leaves_nothing_of_its_request() -> None:
     world = World(quotas={1: Quota(max_waiting=1)})
     world.ask("a", 20)
     world.ask("b", 20, uid=1, connection=9, deadline=900, wait=800)
-    world.happen(e.ClientLeft(at=world.now, connection=9))
+    world.happen(ClientLeft(at=world.now, connection=9))
     assert world.waiting() == []
     assert world.state.shares.by_uid[1].waiting == 0
     assert world.ask("c", 20, uid=1) in world.waiting()
-    assert not any(isinstance(x, d.RefuseLease) for x in world.tick(900)), "and none of its alarms goes off"
+    assert not any(isinstance(x, RefuseLease) for x in world.tick(900)), "and none of its alarms goes off"
 
 
 def test_who_is_over_a_quota_does_not_hold_up_those_behind_when_room_comes_free() -> None:
@@ -347,9 +347,9 @@ def test_a_groups_quota_binds_its_members_together() -> None:
         world.ready(name)
     assert world.granted() == [first, second, other]
     assert world.waiting() == [third], "its group has two leases already"
-    told = [x.waits_for for x in world.log if isinstance(x, d.ReportProgress) and x.ticket == third and x.position]
+    told = [x.waits_for for x in world.log if isinstance(x, ReportProgress) and x.ticket == third and x.position]
     assert told[-1] == ("group 7 has 2 of at most 2 leases",)
-    world.happen(e.LeaseReleased(at=world.now, lease=lease_of(first)))
+    world.happen(LeaseReleased(at=world.now, lease=lease_of(first)))
     world.ready("c#1")
     assert third in world.granted()
     large = world.ask("e", 13, uid=1, gids=(7,))

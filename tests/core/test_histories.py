@@ -9,7 +9,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lmxd.core import events as e
+from lmxd.core.events import (
+    ClientLeft,
+    LeaseReleased,
+    LeaseRenewed,
+    PinChanged,
+    ResidentsChanged,
+    StopRequested,
+    TicketCancelled,
+    YieldEnded,
+    YieldRequested,
+)
 from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Hold, Option, Phase
 
@@ -107,23 +117,23 @@ class Histories(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         leases = sorted(self.world.state.leases)
         if leases:
-            self.world.happen(e.LeaseReleased(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
+            self.world.happen(LeaseReleased(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
 
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
         leases = sorted(self.world.state.leases)
         if leases:
-            self.world.happen(e.LeaseRenewed(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
+            self.world.happen(LeaseRenewed(at=self.world.now, lease=data.draw(st.sampled_from(leases))))
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         if self.world.asked:
             ticket = data.draw(st.sampled_from(self.world.asked))
-            self.world.happen(e.TicketCancelled(at=self.world.now, ticket=ticket))
+            self.world.happen(TicketCancelled(at=self.world.now, ticket=ticket))
 
     @rule(connection=st.integers(1, 4))
     def leave(self, connection: int) -> None:
-        self.world.happen(e.ClientLeft(at=self.world.now, connection=connection))
+        self.world.happen(ClientLeft(at=self.world.now, connection=connection))
 
     @rule(data=st.data(), busy=st.booleans(), worked=st.booleans())
     def see(self, data: st.DataObject, busy: bool, worked: bool) -> None:
@@ -133,12 +143,12 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
         if name := self._instance(data, *Phase):
-            self.world.happen(e.StopRequested(at=self.world.now, instance=name))
+            self.world.happen(StopRequested(at=self.world.now, instance=name))
 
     @rule(data=st.data(), pin=st.booleans())
     def pin(self, data: st.DataObject, pin: bool) -> None:
         if name := self._instance(data, *Phase):
-            self.world.happen(e.PinChanged(at=self.world.now, instance=name, pin=pin))
+            self.world.happen(PinChanged(at=self.world.now, instance=name, pin=pin))
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]))
     def wait(self, seconds: float) -> None:
@@ -156,12 +166,12 @@ class Histories(RuleBasedStateMachine):
     @rule(device=st.sampled_from(["x", "y"]), size=st.sampled_from([4, 30]), lasts=st.sampled_from([3.0, 60.0]))
     def give_way(self, device: str, size: int, lasts: float) -> None:
         self.world.happen(
-            e.YieldRequested(at=self.world.now, id=f"y{lasts}", device=device, size=size * GIB, lasts=lasts)
+            YieldRequested(at=self.world.now, id=f"y{lasts}", device=device, size=size * GIB, lasts=lasts)
         )
 
     @rule()
     def take_back(self) -> None:
-        self.world.happen(e.YieldEnded(at=self.world.now, id="y60.0"))
+        self.world.happen(YieldEnded(at=self.world.now, id="y60.0"))
 
     @rule(keep=st.integers(0, 1), preload=st.booleans())
     def keep(self, keep: int, preload: bool) -> None:
@@ -175,7 +185,7 @@ class Histories(RuleBasedStateMachine):
             idle_timeout=15.0,
         )
         residents = (Resident(ask=ask, keep=keep, preload=preload),)
-        self.world.happen(e.ResidentsChanged(at=self.world.now, residents=residents))
+        self.world.happen(ResidentsChanged(at=self.world.now, residents=residents))
 
     @rule()
     def memory_returns(self) -> None:

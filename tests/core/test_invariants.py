@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from core.world import GIB, World
 
-from lmxd.core import events as e
 from lmxd.core.books.state import State
+from lmxd.core.events import StopRequested
 from lmxd.core.invariants import broken
 
 
@@ -25,7 +25,7 @@ def busy() -> State:
     world.ask("starts", 4)
     world.ask("a", 24, wait=60)
     world.ask("b", 24)
-    world.happen(e.StopRequested(at=world.now, instance="gone#1"))
+    world.happen(StopRequested(at=world.now, instance="gone#1"))
     assert broken(world.state) == []
     assert held in world.granted()
     return world.state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.world import GIB, Gpu, World
 
-from lmxd.core import events as e
+from lmxd.core.events import YieldRequested
 
 
 def test_who_wants_one_at_most_waits_for_a_slot_of_it() -> None:
@@ -61,7 +61,7 @@ def test_what_is_asked_to_yield_does_not_count_any_more() -> None:
     waits = world.ask("b", 8, max_instances=1)
     assert world.waiting() == [waits]
     (device,) = world.state.instances["b#1"].demand
-    world.happen(e.YieldRequested(at=world.now, id="y-1", device=device, size=9 * GIB, lasts=60.0))
+    world.happen(YieldRequested(at=world.now, id="y-1", device=device, size=9 * GIB, lasts=60.0))
     assert world.state.instances["b#1"].yielding
     assert world.waiting() == []
     assert world.started() == ["b#1", "b#2"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from core.world import GIB, Gpu, World, lease_of
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
+from lmxd.core.decisions import AskToYield, EndLease, RefuseLease, StopInstance
+from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded, YieldRequested
 from lmxd.core.rules import Resident
 from lmxd.core.words import Ask, Failure, Option
 
@@ -20,7 +20,7 @@ def idle(world: World, name: str, gib: float, **more: float) -> None:
 
 
 def asked_to_yield(world: World) -> dict[str, float | None]:
-    return {x.lease: x.within for x in world.all(d.AskToYield) if isinstance(x, d.AskToYield)}
+    return {x.lease: x.within for x in world.all(AskToYield) if isinstance(x, AskToYield)}
 
 
 def test_the_cheapest_set_is_evicted_not_the_longest_idle() -> None:
@@ -71,12 +71,12 @@ def test_what_ends_is_on_the_right_device() -> None:
     assert world.stopped() == [], "the idle one is on the other device"
 
 
-def resident(name: str, gib: int, **more: int) -> e.ResidentsChanged:
+def resident(name: str, gib: int, **more: int) -> ResidentsChanged:
     ask = Ask(
         profile=name, variant="v", context=4096, slots=1, spread=1, options=(Option(demand={"gpu": gib * GIB}),),
         idle_timeout=10,
     )  # fmt: skip
-    return e.ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))  # type: ignore[arg-type]
+    return ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))  # type: ignore[arg-type]
 
 
 def test_what_is_kept_is_started_neither_evicted_nor_reaped_and_replaced() -> None:
@@ -117,7 +117,7 @@ def test_a_launch_that_failed_is_not_tried_again_in_a_loop() -> None:
         early = world.ask("a", 4)
         assert world.refused()[early] == "launch_failed"
         assert len(world.started()) == number, "it is answered without a launch"
-        assert world.last(d.RefuseLease).refusal.retry_in == pytest.approx(pause, abs=0.01)  # type: ignore[attr-defined]
+        assert world.last(RefuseLease).refusal.retry_in == pytest.approx(pause, abs=0.01)  # type: ignore[attr-defined]
         world.pass_time(pause)
     world.ask("a", 4)
     world.ready("a#4")
@@ -192,7 +192,7 @@ def test_growing_foreign_memory_ends_idle_instances_then_asks_the_holders() -> N
     world.seen("held#1")
     world.tick(0.1)
     assert world.stopped()[-1] == ("held#1", "pressure")
-    assert world.all(d.EndLease)[-1].reason == "yielded"  # type: ignore[attr-defined]
+    assert world.all(EndLease)[-1].reason == "yielded"  # type: ignore[attr-defined]
 
 
 def test_nothing_is_admitted_into_the_margin() -> None:
@@ -234,7 +234,7 @@ def test_a_yield_makes_room_and_gives_back_what_was_pinned() -> None:
     held = world.ask("held", 10)
     world.ready("held#1")
     world.seen("pinned#1")
-    world.happen(e.YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
+    world.happen(YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
     assert world.stopped() == [("pinned#1", "pressure")], "for a yield a pinned one goes, too"
     world.gone("pinned#1")
     assert asked_to_yield(world) == {}, "12 are free"
@@ -253,9 +253,9 @@ def test_a_yield_that_idle_instances_cannot_serve_asks_the_holders() -> None:
     world = World(grace=10.0)
     held = world.ask("held", 20)
     world.ready("held#1")
-    world.happen(e.YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
+    world.happen(YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
     assert asked_to_yield(world) == {lease_of(held): 10.0}
-    world.happen(e.YieldEnded(at=world.now, id="y"))
+    world.happen(YieldEnded(at=world.now, id="y"))
     assert asked_to_yield(world) == {lease_of(held): None}
 
 
@@ -283,8 +283,8 @@ def test_a_generation_is_cut_only_if_the_configuration_says_so() -> None:
     world.ask("high", 20, priority=1)
     world.devices["gpu"].processes["low#1"] = 20 * GIB
     world.state.instances["low#1"].busy = True
-    decided = world.admission.handle(e.TimePassed(at=world.now + 11)).decisions
-    assert [x.cause.value for x in decided if isinstance(x, d.StopInstance)] == ["preempted"]
+    decided = world.admission.handle(TimePassed(at=world.now + 11)).decisions
+    assert [x.cause.value for x in decided if isinstance(x, StopInstance)] == ["preempted"]
 
 
 def test_the_same_class_is_never_asked_nor_a_pinned_one() -> None:
@@ -322,7 +322,7 @@ def test_a_hold_is_asked_but_never_ended() -> None:
     world = World(grace=5.0)
     held = world.ask("hold", 20, external=True)
     world.ready("hold#1")
-    world.happen(e.YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
+    world.happen(YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
     assert asked_to_yield(world) == {lease_of(held): 5.0}
     world.tick(20)
     world.seen("hold#1")

@@ -7,8 +7,21 @@ from dataclasses import replace
 import pytest
 from core.world import GIB, Gpu, World, lease_of
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
+from lmxd.core.decisions import CheckActivity, EndLease, RefuseLease, ReportProgress
+from lmxd.core.events import (
+    ActivitySeen,
+    AskChanged,
+    ClientLeft,
+    DrainEnded,
+    DrainRequested,
+    InstanceExited,
+    InstanceReady,
+    LeaseReleased,
+    LeaseRenewed,
+    MemoryMeasured,
+    StopRequested,
+    TicketCancelled,
+)
 from lmxd.core.words import Failure, Hold, Option, Phase
 
 
@@ -51,8 +64,8 @@ def test_three_that_fit_alone_do_not_run_together() -> None:
     world.ready("b#1")
     assert world.granted() == [first, second]
     assert world.waiting() == [third]
-    progress = world.last(d.ReportProgress)
-    assert isinstance(progress, d.ReportProgress)
+    progress = world.last(ReportProgress)
+    assert isinstance(progress, ReportProgress)
     assert (progress.ticket, progress.position) == (third, 1)
     (short,) = progress.shortfalls
     assert (short.need, short.have) == (10 * GIB, 4 * GIB)
@@ -77,7 +90,7 @@ def test_foreign_use_counts() -> None:
     world = World({"gpu": Gpu(capacity=24 * GIB, foreign=20 * GIB)})
     ticket = world.ask(gib=8)
     assert world.waiting() == [ticket], "it fits the card, but not now"
-    (short,) = world.last(d.ReportProgress).shortfalls
+    (short,) = world.last(ReportProgress).shortfalls
     assert [(h.name, h.bytes) for h in short.holders] == [("foreign", 20 * GIB)]
     world.devices["gpu"].foreign = 0
     world.measure()
@@ -137,7 +150,7 @@ def test_a_reading_begun_before_the_exit_proves_nothing() -> None:
     world.pass_time(1)
     world.exited("a#1")
     reading = world.devices["gpu"].reading("gpu")
-    world.happen(e.MemoryMeasured(at=world.now, begun=before, readings=(reading,)))
+    world.happen(MemoryMeasured(at=world.now, begun=before, readings=(reading,)))
     assert "a#1" in world.state.instances
 
 
@@ -275,7 +288,7 @@ def test_an_eviction_waits_for_fresh_evidence_that_nothing_is_in_flight() -> Non
     world.release(ticket)
     world.pass_time(30)
     waiting = world.ask("b", 16)
-    assert isinstance(world.last(d.CheckActivity), d.CheckActivity)
+    assert isinstance(world.last(CheckActivity), CheckActivity)
     assert world.stopped() == []
     world.seen("a#1", busy=True)
     assert world.stopped() == [], "somebody talks to it directly"
@@ -308,7 +321,7 @@ def test_a_starting_instance_that_nobody_wants_any_more_makes_way() -> None:
     world = World()
     world.ask("a", 16, connection=7)
     waiting = world.ask("b", 16)
-    world.happen(e.ClientLeft(at=world.now, connection=7))
+    world.happen(ClientLeft(at=world.now, connection=7))
     assert world.stopped() == [("a#1", "unwanted")]
     world.gone("a#1")
     world.ready("b#1")
@@ -320,7 +333,7 @@ def test_no_wait_is_refused_at_once_with_the_reason() -> None:
     world.ask("a", 16)
     ticket = world.ask("b", 16, wait=0)
     assert world.refused() == {ticket: "no_capacity"}
-    refusal = world.last(d.RefuseLease).refusal
+    refusal = world.last(RefuseLease).refusal
     assert refusal.shortfalls[0].holders[0].name == "a#1"
 
 
@@ -341,7 +354,7 @@ def test_no_wait_is_worth_an_eviction() -> None:
 def test_who_would_not_wait_is_refused_when_the_room_made_for_it_is_lost_and_holds_up_nobody() -> None:
     world = World()
     world.ask("a", 20, connection=1)
-    world.happen(e.ClientLeft(at=world.now, connection=1))
+    world.happen(ClientLeft(at=world.now, connection=1))
     would_not_wait = world.ask("b", 16, wait=0)
     behind = world.ask("b", 12)
     assert world.stopped() == [("a#1", "unwanted")]
@@ -376,7 +389,7 @@ def test_a_dead_clients_request_leaves_the_queue() -> None:
     holder = world.ask("a", 16)
     world.ready("a#1")
     dead, alive = world.ask("b", 16, connection=7), world.ask("c", 8, connection=8)
-    world.happen(e.ClientLeft(at=world.now, connection=7))
+    world.happen(ClientLeft(at=world.now, connection=7))
     assert world.refused() == {dead: "client_left"}
     assert world.started()[-1] == "c#1", "who stood behind it is served"
     assert alive not in world.waiting()
@@ -387,7 +400,7 @@ def test_a_cancelled_request_leaves_the_queue() -> None:
     world = World()
     world.ask("a", 16)
     ticket = world.ask("b", 16)
-    world.happen(e.TicketCancelled(at=world.now, ticket=ticket))
+    world.happen(TicketCancelled(at=world.now, ticket=ticket))
     assert world.refused() == {ticket: "cancelled"}
 
 
@@ -396,7 +409,7 @@ def test_a_lease_held_by_the_connection_ends_with_it(hold: Hold, ends: bool) -> 
     world = World()
     world.ask(connection=7, hold=hold, ttl=60 if hold is Hold.TTL else None)
     world.ready("m#1")
-    world.happen(e.ClientLeft(at=world.now, connection=7))
+    world.happen(ClientLeft(at=world.now, connection=7))
     assert bool(world.state.instances["m#1"].leases) is not ends
 
 
@@ -405,11 +418,11 @@ def test_a_ttl_ends_a_lease_unless_it_is_renewed() -> None:
     ticket = world.ask(hold=Hold.TTL, ttl=10)
     world.ready("m#1")
     world.pass_time(8)
-    world.happen(e.LeaseRenewed(at=world.now, lease=lease_of(ticket)))
+    world.happen(LeaseRenewed(at=world.now, lease=lease_of(ticket)))
     world.tick(8)
     assert world.state.lease(lease_of(ticket))
     world.tick(3)
-    assert world.last(d.EndLease).reason == "ttl_expired"
+    assert world.last(EndLease).reason == "ttl_expired"
     assert world.stopped() == [], "the instance stays for the next one"
 
 
@@ -436,7 +449,7 @@ def test_a_leased_instance_is_reaped_when_idle_and_the_holder_is_told() -> None:
     world.pass_time(31)
     world.seen("m#1")
     assert world.stopped() == [("m#1", "idle")]
-    ended = world.last(d.EndLease)
+    ended = world.last(EndLease)
     assert (ended.lease, ended.reason) == (lease_of(ticket), "idle_timeout")
 
 
@@ -464,7 +477,7 @@ def test_touch_restarts_the_idle_clock() -> None:
     ticket = world.ask(idle_timeout=30, hold=Hold.EXPLICIT)
     world.ready("m#1")
     world.pass_time(29)
-    world.happen(e.LeaseRenewed(at=world.now, lease=lease_of(ticket)))
+    world.happen(LeaseRenewed(at=world.now, lease=lease_of(ticket)))
     world.pass_time(29)
     world.seen("m#1")
     assert world.stopped() == []
@@ -475,7 +488,7 @@ def test_an_exit_ends_its_leases_with_the_reason() -> None:
     ticket = world.ask()
     world.ready("m#1")
     world.exited("m#1", Failure(code="crashed", message="it crashed"))
-    ended = world.last(d.EndLease)
+    ended = world.last(EndLease)
     assert (ended.lease, ended.reason, ended.detail) == (lease_of(ticket), "instance_exited", "it crashed")
 
 
@@ -484,7 +497,7 @@ def test_a_failed_launch_is_told_to_all_who_waited_for_it() -> None:
     tickets = [world.ask(spread=2), world.ask(spread=2)]
     world.exited("m#1", Failure(code="out_of_memory", message="it ran out of memory", log=("cudaMalloc failed",)))
     assert world.refused() == dict.fromkeys(tickets, "launch_failed")
-    failure = world.last(d.RefuseLease).refusal.failure
+    failure = world.last(RefuseLease).refusal.failure
     assert failure is not None
     assert failure.log == ("cudaMalloc failed",)
 
@@ -495,13 +508,13 @@ def test_a_late_report_of_a_dead_instance_changes_nothing() -> None:
     world.ready("m#1")
     world.gone("m#1")
     for event in (
-        e.InstanceReady(at=world.now, instance="m#1"),
-        e.InstanceExited(at=world.now, instance="m#1"),
-        e.ActivitySeen(at=world.now, instance="m#1", busy=True, worked=True),
-        e.StopRequested(at=world.now, instance="m#1"),
-        e.LeaseReleased(at=world.now, lease="l1"),
-        e.LeaseRenewed(at=world.now, lease="l1"),
-        e.TicketCancelled(at=world.now, ticket="t1"),
+        InstanceReady(at=world.now, instance="m#1"),
+        InstanceExited(at=world.now, instance="m#1"),
+        ActivitySeen(at=world.now, instance="m#1", busy=True, worked=True),
+        StopRequested(at=world.now, instance="m#1"),
+        LeaseReleased(at=world.now, lease="l1"),
+        LeaseRenewed(at=world.now, lease="l1"),
+        TicketCancelled(at=world.now, ticket="t1"),
     ):
         assert world.happen(event) == []
 
@@ -511,9 +524,9 @@ def test_an_administrator_stops_an_instance_whatever_it_does() -> None:
     ticket = world.ask()
     world.ready("m#1")
     world.seen("m#1", busy=True)
-    world.happen(e.StopRequested(at=world.now, instance="m#1"))
+    world.happen(StopRequested(at=world.now, instance="m#1"))
     assert world.stopped() == [("m#1", "admin")]
-    assert world.last(d.EndLease).lease == lease_of(ticket)
+    assert world.last(EndLease).lease == lease_of(ticket)
 
 
 def test_every_start_has_a_fresh_id() -> None:
@@ -529,10 +542,10 @@ def test_draining_refuses_and_stops_everything() -> None:
     world = World()
     granted, starting, waiting = world.ask("a", 8), world.ask("b", 8), world.ask("c", 16)
     world.ready("a#1")
-    world.happen(e.DrainRequested(at=world.now, now=True))
+    world.happen(DrainRequested(at=world.now, now=True))
     assert world.refused() == {starting: "draining", waiting: "draining"}
     assert sorted(world.stopped()) == [("a#1", "drain"), ("b#1", "drain")]
-    assert world.last(d.EndLease).lease == lease_of(granted)
+    assert world.last(EndLease).lease == lease_of(granted)
     late = world.ask("d", 1)
     assert world.refused()[late] == "draining"
 
@@ -542,21 +555,21 @@ def test_draining_lets_what_is_held_go_on_until_it_is_released() -> None:
     held, starting = world.ask("a", 8), world.ask("b", 8)
     world.ready("a#1")
     waiting = world.ask("c", 16)
-    world.happen(e.DrainRequested(at=world.now))
+    world.happen(DrainRequested(at=world.now))
     assert world.refused() == {waiting: "draining"}
     assert world.stopped() == []
     world.ready("b#1")
     assert starting in world.granted(), "what was admitted is served"
     late = world.ask("a", 8)
     assert world.refused()[late] == "draining"
-    world.happen(e.LeaseReleased(at=world.now, lease=lease_of(held)))
+    world.happen(LeaseReleased(at=world.now, lease=lease_of(held)))
     assert world.stopped() == [], "not before it is known to be idle"
     world.seen("a#1", busy=True, worked=True)
     assert world.stopped() == []
     world.tick(1.0)
     world.seen("a#1", busy=False, worked=False)
     assert world.stopped() == [("a#1", "drain")]
-    world.happen(e.DrainEnded(at=world.now))
+    world.happen(DrainEnded(at=world.now))
     world.gone("a#1")
     world.ask("d", 8)
     assert "d#1" in world.started()
@@ -570,7 +583,7 @@ def test_a_lost_device_pauses_admission_and_keeps_leases() -> None:
     world.measure()
     ticket = world.ask("b", 8)
     assert world.waiting() == [ticket]
-    assert world.last(d.ReportProgress).shortfalls[0].unavailable == "the driver does not match its library"
+    assert world.last(ReportProgress).shortfalls[0].unavailable == "the driver does not match its library"
     assert world.state.lease(lease_of(held))
     world.devices["gpu"].unavailable = None
     world.measure()
@@ -624,7 +637,7 @@ def test_who_waits_is_asked_anew_when_devices_change() -> None:
     world.measure()
     ask = world.state.tickets[ticket].ask
     world.happen(
-        e.AskChanged(at=world.now, ticket=ticket, ask=replace(ask, options=(Option(demand={"GPU-1": 8 * GIB}),)))
+        AskChanged(at=world.now, ticket=ticket, ask=replace(ask, options=(Option(demand={"GPU-1": 8 * GIB}),)))
     )
     assert world.started() == ["m#1"]
     assert "0" not in world.state.ledger.accounts

@@ -10,8 +10,8 @@ from core.world import GIB, Gpu, World, lease_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
+from lmxd.core.decisions import RefuseLease, ReportSwap
+from lmxd.core.events import LeaseRenewed, PolicyChanged, TicketCancelled
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.forecast import Date, Dated, dated, turns
 from lmxd.core.rules import Policy, Quota
@@ -174,8 +174,8 @@ def test_an_instance_closes_when_its_turn_is_over_finishes_and_goes() -> None:
     holding = _known(world, "a")
     head = world.ask("b", 20)
     turn = 2.65 * 6.0
-    told = world.last(d.ReportSwap)
-    assert isinstance(told, d.ReportSwap)
+    told = world.last(ReportSwap)
+    assert isinstance(told, ReportSwap)
     assert (told.instance, told.ticket, told.profile) == ("a#1", head, "b")
     # that of a is known by now, that of b is 1 s and 4 GiB/s
     assert told.price == pytest.approx(6.0, abs=0.01)
@@ -202,8 +202,8 @@ def test_a_turn_that_is_over_is_never_said_to_end_in_the_past() -> None:
     world.ask("b", 20)
     world.pass_time(100.0)
     world.ask("c", 20, wait=0.0)
-    refusal = world.last(d.RefuseLease)
-    assert isinstance(refusal, d.RefuseLease)
+    refusal = world.last(RefuseLease)
+    assert isinstance(refusal, RefuseLease)
     assert [turn.closes_in for turn in refusal.refusal.turns] == [0.0]
 
 
@@ -214,10 +214,10 @@ def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
     world.tick(1.1)
     following = world.ask("a", 16)
     assert world.state.instances["a#1"].closed
-    world.happen(e.TicketCancelled(at=world.now, ticket=head))
+    world.happen(TicketCancelled(at=world.now, ticket=head))
     assert not world.state.instances["a#1"].closed
-    told = world.last(d.ReportSwap)
-    assert isinstance(told, d.ReportSwap)
+    told = world.last(ReportSwap)
+    assert isinstance(told, ReportSwap)
     assert told.closes_in is None
     world.release(holding)
     assert following in world.granted()
@@ -295,7 +295,7 @@ def test_it_opens_for_those_who_wait_whatever_happens_then_and_though_its_holder
     for _ in range(22):
         world.seen("a#1")
         if renews:
-            world.happen(e.LeaseRenewed(at=world.now, lease=lease_of(idler)))
+            world.happen(LeaseRenewed(at=world.now, lease=lease_of(idler)))
         world.measure()  # says nothing new: nobody is looked at for that
         world.pass_time(0.25)
     assert wanted in world.granted()
@@ -387,8 +387,8 @@ def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> 
     world.ask("b", 20, uid=2)
     low, high = world.ask("b", 20, uid=3), world.ask("b", 20, uid=3, priority=100)
     assert world.refused() == {low: "queue_full"}
-    refusal = world.all(d.RefuseLease)[-1]
-    assert isinstance(refusal, d.RefuseLease)
+    refusal = world.all(RefuseLease)[-1]
+    assert isinstance(refusal, RefuseLease)
     assert "2 of uid 1, 1 of uid 2" in refusal.refusal.message
     assert "--wait" not in refusal.refusal.remedy, "there is no place to wait in"
     assert world.waiting()[0] == high
@@ -408,7 +408,7 @@ def test_who_stands_behind_a_head_that_leaves_is_served_at_once() -> None:
     head = world.ask("b", 20)
     world.ask("c", 8)
     assert "c#1" not in world.started(), "it would put off the head"
-    world.happen(e.TicketCancelled(at=world.now, ticket=head))
+    world.happen(TicketCancelled(at=world.now, ticket=head))
     assert "c#1" in world.started()
 
 
@@ -434,7 +434,7 @@ def test_who_waits_already_keeps_its_place_when_a_higher_class_comes() -> None:
     world.devices["gpu"].foreign = GIB
     world.measure()
     assert world.refused() == {}
-    world.happen(e.PolicyChanged(at=world.now, policy=Policy(queue_depth=2)))
+    world.happen(PolicyChanged(at=world.now, policy=Policy(queue_depth=2)))
     assert world.refused() == {low[2]: "queue_full", high[2]: "queue_full"}, "the last of each"
 
 
@@ -468,7 +468,7 @@ def test_a_turn_is_told_again_when_it_moved_by_a_part_of_what_is_left() -> None:
         world.release(holding)
         holding = world.ask("a", 16, uid=2)
         seconds += 1
-    told = [x.closes_in for x in world.all(d.ReportSwap) if isinstance(x, d.ReportSwap)]
+    told = [x.closes_in for x in world.all(ReportSwap) if isinstance(x, ReportSwap)]
     assert seconds >= 12
     assert told[-1] == 0.0
     assert len(told) <= 9, told
@@ -483,8 +483,8 @@ def test_who_is_too_late_is_told_of_the_turn(deadline: float) -> None:
     while late not in world.refused():
         world.tick(1.0)
         world.seen("a#1", busy=True)
-    refusal = world.all(d.RefuseLease)[-1]
-    assert isinstance(refusal, d.RefuseLease)
+    refusal = world.all(RefuseLease)[-1]
+    assert isinstance(refusal, RefuseLease)
     assert refusal.refusal.code == "deadline"
     assert [turn.instance for turn in refusal.refusal.turns] == ["a#1"]
 

@@ -11,9 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
 from lmxd.core.admission import Admission
+from lmxd.core.decisions import Decision, GrantLease, RefuseLease, StartInstance, StopInstance
+from lmxd.core.events import (
+    ActivitySeen,
+    Event,
+    InstanceExited,
+    InstanceReady,
+    LeaseReleased,
+    LeaseRequested,
+    MemoryMeasured,
+    PolicyChanged,
+    TimePassed,
+)
 from lmxd.core.invariants import broken
 from lmxd.core.rules import Policy
 from lmxd.core.words import Ask, Cause, DeviceReading, Failure, Hold, Option, Owner, Phase, Taken
@@ -57,18 +67,18 @@ class World:
         self.admission = Admission()
         self.state = self.admission.state
         self.now = 0.0
-        self.log: list[d.Decision] = []
+        self.log: list[Decision] = []
         self.answered: Counter[str] = Counter()
         self.asked: list[str] = []
         self._unanswered: set[str] = set()
         self.forced: set[str] = set()
         self._ids = itertools.count(1)
-        self.happen(e.PolicyChanged(at=0.0, policy=Policy(**rules)))
+        self.happen(PolicyChanged(at=0.0, policy=Policy(**rules)))
         self.measure()
 
     # events
 
-    def happen(self, event: e.Event) -> list[d.Decision]:
+    def happen(self, event: Event) -> list[Decision]:
         decisions = self.admission.handle(event).decisions
         for decision in decisions:
             self._check(decision)
@@ -80,18 +90,18 @@ class World:
         assert self._unanswered == self.state.tickets.keys(), "who waits is not who was not answered"
         return decisions
 
-    def _check(self, decision: d.Decision) -> None:
+    def _check(self, decision: Decision) -> None:
         match decision:
-            case d.GrantLease():
+            case GrantLease():
                 self._answer(decision.ticket)
                 assert self.state.instances[decision.instance].phase is Phase.READY
-            case d.RefuseLease():
+            case RefuseLease():
                 self._answer(decision.ticket)
-            case d.StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
+            case StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
                 assert not self.state.instances[decision.instance].busy, "evicted with a request in flight"
-            case d.StopInstance(cause=Cause.IDLE):
+            case StopInstance(cause=Cause.IDLE):
                 assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
-            case d.StartInstance():
+            case StartInstance():
                 for device, need in decision.option.demand.items():
                     if self.state.policy.enforce:
                         account = self.state.ledger.accounts[device]
@@ -105,14 +115,14 @@ class World:
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
 
-    def tick(self, seconds: float = 0.0) -> list[d.Decision]:
+    def tick(self, seconds: float = 0.0) -> list[Decision]:
         self.pass_time(seconds)
-        return self.happen(e.TimePassed(at=self.now))
+        return self.happen(TimePassed(at=self.now))
 
-    def measure(self) -> list[d.Decision]:
+    def measure(self) -> list[Decision]:
         self.pass_time(0.001)
         readings = tuple(gpu.reading(name) for name, gpu in self.devices.items())
-        return self.happen(e.MemoryMeasured(at=self.now, begun=self.now, readings=readings))
+        return self.happen(MemoryMeasured(at=self.now, begun=self.now, readings=readings))
 
     def ask(
         self,
@@ -148,7 +158,7 @@ class World:
         self.asked.append(ticket)
         self._unanswered.add(ticket)
         self.happen(
-            e.LeaseRequested(
+            LeaseRequested(
                 at=self.now,
                 ticket=ticket,
                 lease=f"l{number}",
@@ -183,13 +193,13 @@ class World:
         for device, need in self.state.instances[instance].demand.items():
             self.devices[device].processes[instance] = need if takes is None else int(takes * GIB)
         self.measure()
-        self.happen(e.InstanceReady(at=self.now, instance=instance))
+        self.happen(InstanceReady(at=self.now, instance=instance))
 
     def exited(self, instance: str, failure: Failure | None = None, *, lingers: bool = False) -> None:
         for gpu in self.devices.values():
             left = gpu.processes.pop(instance, 0)
             gpu.lingering += left if lingers else 0
-        self.happen(e.InstanceExited(at=self.now, instance=instance, failure=failure))
+        self.happen(InstanceExited(at=self.now, instance=instance, failure=failure))
 
     def gone(self, instance: str) -> None:
         """It exited and the device shows it."""
@@ -197,30 +207,30 @@ class World:
         self.measure()
 
     def release(self, ticket: str) -> None:
-        self.happen(e.LeaseReleased(at=self.now, lease=lease_of(ticket)))
+        self.happen(LeaseReleased(at=self.now, lease=lease_of(ticket)))
 
     def seen(self, instance: str, *, busy: bool = False, worked: bool = False) -> None:
-        self.happen(e.ActivitySeen(at=self.now, instance=instance, busy=busy, worked=worked))
+        self.happen(ActivitySeen(at=self.now, instance=instance, busy=busy, worked=worked))
 
     # what came of it
 
-    def last(self, kind: type[d.Decision]) -> d.Decision:
+    def last(self, kind: type[Decision]) -> Decision:
         return next(x for x in reversed(self.log) if isinstance(x, kind))
 
-    def all(self, kind: type[d.Decision]) -> list[d.Decision]:
+    def all(self, kind: type[Decision]) -> list[Decision]:
         return [x for x in self.log if isinstance(x, kind)]
 
     def started(self) -> list[str]:
-        return [x.instance for x in self.log if isinstance(x, d.StartInstance)]
+        return [x.instance for x in self.log if isinstance(x, StartInstance)]
 
     def stopped(self) -> list[tuple[str, str]]:
-        return [(x.instance, x.cause.value) for x in self.log if isinstance(x, d.StopInstance)]
+        return [(x.instance, x.cause.value) for x in self.log if isinstance(x, StopInstance)]
 
     def granted(self) -> list[str]:
-        return [x.ticket for x in self.log if isinstance(x, d.GrantLease)]
+        return [x.ticket for x in self.log if isinstance(x, GrantLease)]
 
     def refused(self) -> dict[str, str]:
-        return {x.ticket: x.refusal.code for x in self.log if isinstance(x, d.RefuseLease)}
+        return {x.ticket: x.refusal.code for x in self.log if isinstance(x, RefuseLease)}
 
     def waiting(self) -> list[str]:
         return [ticket.id for ticket in self.state.queue]

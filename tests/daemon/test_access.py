@@ -15,10 +15,10 @@ from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import parse
 from lmxd.daemon.answering.access import Access
 from lmxd.errors import LmxdError
-from lmxd.rpc import books as b
-from lmxd.rpc import explanations as x
-from lmxd.rpc import messages as m
 from lmxd.rpc import server
+from lmxd.rpc.books import LeaseInfo
+from lmxd.rpc.explanations import Explained
+from lmxd.rpc.messages import Drained, Nothing, Released, Stopped, Watching
 from lmxd.rpc.peer import Peer
 
 HALF = {"estimated_memory_gb": 0.4, "slots": 2}
@@ -68,13 +68,13 @@ async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_p
                 ("forget", {}),
             ):
                 with pytest.raises(LmxdError) as refused:
-                    await anna.call(method, m.Nothing, **params)
+                    await anna.call(method, Nothing, **params)
                 assert (refused.value.code, refused.value.exit_status) == ("not_permitted", 77), method
         become(CHIEF, ADMINS)
         async with h.client() as chief:
-            assert (await chief.call("drain", m.Drained)).leases == 1
-            assert not (await chief.call("drain", m.Drained, end=True)).draining
-            assert (await chief.call("stop", m.Stopped, instance=lease.instance)).instance == lease.instance
+            assert (await chief.call("drain", Drained)).leases == 1
+            assert not (await chief.call("drain", Drained, end=True)).draining
+            assert (await chief.call("stop", Stopped, instance=lease.instance)).instance == lease.instance
 
 
 def test_the_user_that_a_system_daemon_runs_as_is_nobody_special() -> None:
@@ -98,23 +98,23 @@ async def test_of_other_users_leases_only_the_bytes_are_seen(tmp_path: Path, bec
             become(BEN, MEMBERS)
             seen: list[dict[str, object]] = []
             async with h.client(on_notification=lambda _, params: seen.append(params)) as ben:
-                await ben.call("watch", m.Watching)
+                await ben.call("watch", Watching)
                 his = await ben.request("a")
                 assert his.instance == hers.instance
                 found = {i.instance: i for i in (await ben.instances()).instances}
                 shared, other = found[his.instance], found[alone.instance]
                 assert [x.lease for x in shared.leases] == [None, his.lease]
-                assert shared.leases[0] == b.LeaseInfo(bytes=int(0.4 * 2**30) // 2, slots=1)
+                assert shared.leases[0] == LeaseInfo(bytes=int(0.4 * 2**30) // 2, slots=1)
                 assert shared.pid is not None
                 assert (other.pid, other.endpoint) == (None, None)
                 assert other.charged == {"host": int(0.4 * 2**30)}
                 for lease in (hers.lease, alone.lease):
                     for method in ("release", "renew"):
                         with pytest.raises(LmxdError, match="belongs to another user"):
-                            await ben.call(method, m.Released, lease=lease)
+                            await ben.call(method, Released, lease=lease)
                 with pytest.raises(LmxdError, match="belongs to another user"):
-                    await ben.call("explain", x.Explained, id=hers.lease)
-                steps = (await ben.call("explain", x.Explained, id=his.instance)).steps
+                    await ben.call("explain", Explained, id=hers.lease)
+                steps = (await ben.call("explain", Explained, id=his.instance)).steps
                 assert any(his.lease in step.text for step in steps)
                 assert not any(hers.lease in step.text for step in steps)
                 seen.clear()
@@ -203,10 +203,10 @@ async def test_every_grant_refusal_and_act_is_in_the_log(
             with pytest.raises(LmxdError):
                 await anna.request("none\nsuch")
             with pytest.raises(LmxdError):
-                await anna.call("drain", m.Drained)
+                await anna.call("drain", Drained)
             become(0)
             async with h.client() as root:
-                await root.call("stop", m.Stopped, instance=lease.instance)
+                await root.call("stop", Stopped, instance=lease.instance)
                 other = await root.request("b", user="ben")
     said = [r.getMessage() for r in caplog.records if r.name == "lmxd.audit"]
     pid = os.getpid()

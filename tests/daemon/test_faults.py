@@ -19,9 +19,9 @@ import pytest
 from house import House, http, model
 
 from lmxd import failpoints
-from lmxd.core import events as e
+from lmxd.core.events import TimePassed
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
+from lmxd.rpc.messages import Stopped
 from lmxd.store.rows import Change
 
 SMALL = {"estimated_memory_gb": 0.2}
@@ -197,7 +197,7 @@ async def test_the_clock_on_the_wall_means_nothing(
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + jump)
         assert (await lmxd.request("b")).instance == "b#1"
-        h.daemon.handle(e.TimePassed(at=time.monotonic()))
+        h.daemon.loop.handle(TimePassed(at=time.monotonic()))
         left = (await lmxd.renew(lease.lease)).expires_in
         assert left is not None
         assert 590 < left < 600.001, "sums of floats are off by a hair"
@@ -229,5 +229,5 @@ async def test_an_engine_that_is_stopped_by_a_signal_counts_as_busy(tmp_path: Pa
         os.kill(launched.process.pid, signal.SIGSTOP)
         await lease.release()
         assert h.phases() == {"a#1": "ready"}
-        await lmxd.call("stop", m.Stopped, instance="a#1")
+        await lmxd.call("stop", Stopped, instance="a#1")
         await h.until(lambda: h.phases() == {})

@@ -13,8 +13,8 @@ from house import House, card, model
 from lmxd.daemon.launching import loading
 from lmxd.daemon.readings import settled
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
 from lmxd.rpc.client import AsyncClient
+from lmxd.rpc.messages import Granted, Stopped
 
 GIB = 2**30
 MIB = 2**20
@@ -58,7 +58,7 @@ def slow(tmp_path: Path) -> dict[str, object]:
     return {"command": [str(script), "{port}"], "health": "/system_stats", "estimated_memory_gb": 5}
 
 
-async def most_at_once(h: House, *requests: asyncio.Task[m.Granted]) -> int:
+async def most_at_once(h: House, *requests: asyncio.Task[Granted]) -> int:
     """How many had a process and were not ready, until all were."""
     most = 0
     while not all(request.done() for request in requests):
@@ -70,7 +70,7 @@ async def most_at_once(h: House, *requests: asyncio.Task[m.Granted]) -> int:
     return most
 
 
-def ask(lmxd: AsyncClient, *names: str) -> list[asyncio.Task[m.Granted]]:
+def ask(lmxd: AsyncClient, *names: str) -> list[asyncio.Task[Granted]]:
     return [asyncio.create_task(lmxd.request(name)) for name in names]
 
 
@@ -108,7 +108,7 @@ async def test_two_that_load_at_once_are_learned_as_when_each_loads_alone(tmp_pa
             while not all(request.done() for request in requests):
                 foreign |= {a.foreign for a in h.state.ledger.accounts.values()}
                 await asyncio.sleep(0.01)
-            await h.daemon.measure()
+            await h.daemon.measuring.look()
             found = h.daemon.observations.learned.observations
             learned.append(sorted((o.model, o.loaded, o.predicted, o.buffers) for o in found))
             assert foreign == {GIB}, "what is not ours is told from both at every look"
@@ -142,7 +142,7 @@ async def test_who_is_told_to_stop_while_it_waits_for_its_turn_goes_at_once(tmp_
         await h.until(lambda: "slow#1" in h.daemon.launches.pids())
         (second,) = ask(two, "a")
         await h.until(lambda: bool(h.daemon.launches.waiting()))
-        await lmxd.call("stop", m.Stopped, instance="a#1")
+        await lmxd.call("stop", Stopped, instance="a#1")
         with pytest.raises(LmxdError, match="stopped"):
             await second
         await h.until(lambda: h.phases() == {"slow#1": "starting"})

@@ -11,8 +11,8 @@ import pytest
 from house import House, http, model
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
+from lmxd.rpc.messages import Reloaded, Stopped
+from lmxd.rpc.notifications import Progress
 
 HALF = {"estimated_memory_gb": 0.4}
 ROOM_FOR_TWO = {"gpu": {"device": "host", "max_memory_gb": 1}}
@@ -46,7 +46,7 @@ async def test_a_unix_socket_endpoint(tmp_path: Path) -> None:
         lease = await lmxd.request("a")
         assert lease.socket == str(h.where.home / "a#1.sock")
         assert (await http(lease, "/v1/chat/completions", b"{}")).status == 200
-        await lmxd.call("stop", m.Stopped, instance="a#1")
+        await lmxd.call("stop", Stopped, instance="a#1")
         await h.until(lambda: not h.phases())
         assert not Path(lease.socket).exists()
 
@@ -54,7 +54,7 @@ async def test_a_unix_socket_endpoint(tmp_path: Path) -> None:
 async def test_three_agents_and_room_for_two(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as one, h.client() as two, h.client() as three:
         first, _ = await asyncio.gather(one.request("a"), two.request("b"))
-        told: list[n.Progress] = []
+        told: list[Progress] = []
         third = asyncio.create_task(three.request("c", on_progress=told.append))
         await h.until(lambda: bool(told))
         assert (told[0].state, told[0].position) == ("queued", 1)
@@ -236,7 +236,7 @@ async def test_a_stop_that_hangs_is_escalated(tmp_path: Path) -> None:
     model(tmp_path, "a", ignore_sigterm=True)
     async with house(tmp_path, engine={"stop_timeout": 0.4}).open() as h, h.client() as lmxd:
         await lmxd.request("a")
-        await lmxd.call("stop", m.Stopped, instance="a#1")
+        await lmxd.call("stop", Stopped, instance="a#1")
         assert h.phases() == {"a#1": "stopping"}
         await h.until(lambda: not h.phases(), seconds=3)
 
@@ -260,13 +260,13 @@ async def test_a_log_that_floods_is_cut(tmp_path: Path) -> None:
 async def test_doing_nothing_costs_nothing(tmp_path: Path) -> None:
     """With nothing running and nobody waiting, the daemon does not even look at the devices."""
     async with house(tmp_path, idle_timeout=1).open() as h, h.client() as lmxd:
-        assert h.daemon._period() is None
-        assert h.daemon._timer is None
+        assert h.daemon.measuring.period() is None
+        assert h.daemon.loop.asleep
         await (await lmxd.request("a")).release()
-        assert h.daemon._period() == 1.0
+        assert h.daemon.measuring.period() == 1.0
         await h.until(lambda: not h.phases())
-        assert h.daemon._period() is None
-        assert h.daemon._timer is None
+        assert h.daemon.measuring.period() is None
+        assert h.daemon.loop.asleep
 
 
 async def test_a_failure_of_our_own_ends_the_instance_and_says_so(
@@ -308,5 +308,5 @@ async def test_a_reload_changes_what_a_request_comes_to(tmp_path: Path) -> None:
         assert (await lmxd.request("a")).ctx == 4096
         await (await lmxd.request("a")).release()
         h.write(models={"a": HALF | {"context_length": 8192}})
-        await lmxd.call("reload", m.Reloaded)
+        await lmxd.call("reload", Reloaded)
         assert (await lmxd.request("a", wait=5)).ctx == 8192, "an instance of before is too small"

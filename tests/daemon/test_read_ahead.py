@@ -148,7 +148,7 @@ async def test_it_can_be_turned_off(tmp_path: Path) -> None:
         await lmxd.request("a")
         waits = asyncio.create_task(two.request("b"))
         await h.until(lambda: len(h.state.queue) == 1)
-        await h.daemon.measure()
+        await h.daemon.measuring.look()
         assert noted.files == []
         waits.cancel()
 
@@ -173,7 +173,7 @@ async def test_ram_that_is_promised_and_not_yet_taken_is_nobodys(tmp_path: Path)
     async with made.open() as h, h.client() as lmxd:
         assert promised(h.state, set()) == 0
         await lmxd.request("a")
-        await h.daemon.measure()
+        await h.daemon.measuring.look()
         (account,) = h.state.ledger.accounts.values()
         (reservation,) = account.reservations.values()
         assert reservation.visible > 0

@@ -63,7 +63,7 @@ async def test_what_it_was_seen_to_take_is_promised_the_next_time(tmp_path: Path
     async with House(tmp_path, nvml, models={"c": profile}).open() as h, h.client() as lmxd:
         lease = await lmxd.request("c")
         nvml.cards[0].processes = {h.daemon.performer.pid(lease.instance) or 0: 15 * GIB}
-        await h.daemon.measure()
+        await h.daemon.measuring.look()
         nvml.cards[0].processes = {}
         assert (await lmxd.models()).models[0].bytes == {"GPU-a": 15 * GIB}
 

@@ -11,22 +11,33 @@ from typing import Any
 import pytest
 from house import House
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
+from lmxd.core.decisions import (
+    CheckActivity,
+    Decision,
+    EndLease,
+    ForgetInstance,
+    GrantLease,
+    RefuseLease,
+    ReportProgress,
+    ReportSwap,
+    StartInstance,
+    StopInstance,
+)
+from lmxd.core.events import InstanceExited
 from lmxd.core.invariants import broken
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncLease
 
-KINDS: list[type[d.Decision]] = [
-    d.StartInstance,
-    d.StopInstance,
-    d.CheckActivity,
-    d.GrantLease,
-    d.RefuseLease,
-    d.ReportProgress,
-    d.ReportSwap,
-    d.EndLease,
-    d.ForgetInstance,
+KINDS: list[type[Decision]] = [
+    StartInstance,
+    StopInstance,
+    CheckActivity,
+    GrantLease,
+    RefuseLease,
+    ReportProgress,
+    ReportSwap,
+    EndLease,
+    ForgetInstance,
 ]
 
 
@@ -68,7 +79,7 @@ async def nothing_is_left(h: House) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_cannot_be_done_once_leaves_nobody_waiting(tmp_path: Path, kind: type[d.Decision]) -> None:
+async def test_what_cannot_be_done_once_leaves_nobody_waiting(tmp_path: Path, kind: type[Decision]) -> None:
     async with house(tmp_path).open() as h:
         performer = h.daemon.performer
         performer._perform, failed = once(performer._perform, lambda x: isinstance(x, kind))  # type: ignore[method-assign]
@@ -115,11 +126,11 @@ async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(tmp
     async with house(tmp_path).open() as h, h.client() as lmxd:
         told, ended = h.daemon.answers.tell, []
 
-        def tell(decision: d.Decision) -> None:
-            if isinstance(decision, d.GrantLease) and not ended:
+        def tell(decision: Decision) -> None:
+            if isinstance(decision, GrantLease) and not ended:
                 ended.append(decision.instance)
                 h.daemon.performer.launches.stop(decision.instance)
-                h.daemon.handle(e.InstanceExited(at=time.monotonic(), instance=decision.instance))
+                h.daemon.loop.handle(InstanceExited(at=time.monotonic(), instance=decision.instance))
             told(decision)
 
         h.daemon.answers.tell = tell  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ from cached import drop, pages, pages_in_cache
 from house import model
 from lmxd_process import Lmxd
 
-from lmxd.rpc import messages as m
+from lmxd.rpc.messages import Granted
 
 Make = Callable[..., Lmxd]
 HALF = {"estimated_memory_gb": 0.6}
@@ -24,7 +24,7 @@ def test_a_cold_file_is_warm_before_its_instance_starts(fake: Make, tmp_path: Pa
     with fake(models={"hot": HALF, "cold": HALF}) as running, running.client() as one, running.client() as two:
         lease = one.request("hot")
         drop(cold)
-        served: list[m.Granted] = []
+        served: list[Granted] = []
         waits = threading.Thread(target=lambda: served.append(two.request("cold")))
         waits.start()
         running.until(lambda: pages_in_cache(cold) == pages(cold), 20)

@@ -15,8 +15,8 @@ import synthetic
 from lmxd_process import Lmxd, ask, get_over, lease_from, post
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
+from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Progress
 
 Make = Callable[..., Lmxd]
 
@@ -24,7 +24,7 @@ Make = Callable[..., Lmxd]
 def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
     """Two answers from real servers; the third waits with its position and is served when one is released."""
     with lmxd() as running, running.client() as one, running.client() as two:
-        leases: dict[str, m.Granted] = {}
+        leases: dict[str, Granted] = {}
 
         def agent(name: str, client: object) -> None:
             leases[name] = client.request("smollm2")  # type: ignore[attr-defined]
@@ -38,8 +38,8 @@ def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
         assert "Paris" in ask(leases["one"])
         assert "Paris" in ask(leases["two"])
 
-        told: list[n.Progress] = []
-        third: list[m.Granted] = []
+        told: list[Progress] = []
+        third: list[Granted] = []
         with running.client() as client:
             waits = threading.Thread(target=lambda: third.append(client.request("smollm2", on_progress=told.append)))
             waits.start()
@@ -176,7 +176,7 @@ def test_a_unix_endpoint_on_the_real_server(lmxd: Make) -> None:
 def test_three_agents_on_one_model_take_the_weights_once(lmxd: Make) -> None:
     """Three leases at once cause one start and share one real server, each with a slot and an answer of its own."""
     with lmxd(profile={"slots": 3}) as running:
-        leases: list[m.Granted] = []
+        leases: list[Granted] = []
         answers: list[str] = []
 
         def agent() -> None:

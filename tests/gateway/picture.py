@@ -18,6 +18,7 @@ from playwright.async_api import async_playwright
 
 from gateway.front import Front, read_until
 from lmxd.gateway.board import Board
+from lmxd.rpc.books import Device
 
 GIB = 2**30
 MODELS = {
@@ -34,14 +35,12 @@ HOUR = (
 
 
 def hour(board: Board, card: Card) -> None:
-    from lmxd.rpc import books as b
-
     now = time.time()
     for number in range(358):
         _, charged, foreign = [step for step in HOUR if step[0] * 6 <= number][-1]
         sizes = {"charged": int(charged * GIB), "foreign": int(foreign * GIB), "reclaiming": 0, "margin": 2 * GIB}
         unused = {"ref": "0", "kind": "gpu", "name": card.name, "capacity": card.total, "reserved": 0, "limit": None}
-        device = b.Device(id=card.uuid, used=0, headroom=0, **sizes, **unused)
+        device = Device(id=card.uuid, used=0, headroom=0, **sizes, **unused)
         board._timeline.note(now - (358 - number) * 10, [device])
 
 

@@ -17,8 +17,8 @@ from house import House, card, model
 from gateway.front import Front, opened
 from gateway.test_serving import ONE, house
 from lmxd.gateway import keys
-from lmxd.rpc import messages as m
 from lmxd.rpc.client import AsyncLease
+from lmxd.rpc.messages import Watching
 
 ASKED = b'{"model": "a", "messages": []}'
 
@@ -88,7 +88,7 @@ async def test_a_model_is_had_in_order_of_arrival_at_any_number_of_slots(tmp_pat
         front = Front(here)
         crowd = Crowd(front, **{f"client{number}": "a" for number in range(10)})
         async with front.open(), here.client(on_notification=seen) as watching:
-            await watching.call("watch", m.Watching)
+            await watching.call("watch", Watching)
             await crowd.ask()
             order = [t.ticket for t in (await watching.queue()).tickets]
             assert [here.state.tickets[t].owner.user for t in order] == list(crowd.asked)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lmxd.gateway.snapshot import for_all, snapshot
-from lmxd.rpc import books as b
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, Status, TicketInfo
 
-STATUS = b.Status(
+STATUS = Status(
     version="1", uptime=1, engine="x", admission=True, draining=False, devices=[], instances=1, leases=1, waiting=1,
     queue_depth=512,
 )  # fmt: skip
@@ -18,9 +18,11 @@ STATUS = b.Status(
 def shown(**who: Any) -> dict[str, Any]:
     """A lease and a ticket of the same user."""
     figures: dict[str, Any] = {"promised": {}, "charged": {}, "idle": 0, "idle_timeout": 300, "age": 1}
-    leases = [b.LeaseInfo(bytes=1, slots=1, **who)]
-    running = b.Instance(instance="a#1", model="a", phase="ready", ctx=1, slots=1, busy=True, leases=leases, **figures)
-    waiting = b.Ticket(bytes=1, position=1, waited=2, **who)
+    leases = [LeaseInfo(bytes=1, slots=1, **who)]
+    running = InstanceInfo(
+        instance="a#1", model="a", phase="ready", ctx=1, slots=1, busy=True, leases=leases, **figures
+    )
+    waiting = TicketInfo(bytes=1, position=1, waited=2, **who)
     return snapshot(STATUS, [], [running], [waiting], named=lambda uid: {990: "lmxd-gateway"}[uid])
 
 

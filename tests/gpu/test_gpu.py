@@ -28,10 +28,10 @@ from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import parse, words
 from lmxd.estimate.files import read_model
 from lmxd.gguf.footprint import footprint
-from lmxd.rpc import estimates as es
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
 from lmxd.rpc.client import Client
+from lmxd.rpc.estimates import Estimated, Estimates
+from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Progress
 
 GIB = 2**30
 MIB = 2**20
@@ -135,8 +135,8 @@ def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
         for lease in (first, second):
             instance = running.instances()[lease.instance]
             assert 0 < of_process(instance.pid) <= sum(instance.promised.values()) + UNDER
-        told: list[n.Progress] = []
-        third: list[m.Granted] = []
+        told: list[Progress] = []
+        third: list[Granted] = []
         with running.client() as client:
             waits = threading.Thread(target=lambda: third.append(client.request("smollm2", on_progress=told.append)))
             waits.start()
@@ -162,8 +162,8 @@ def test_a_killed_server_is_noticed_within_a_second_and_its_bytes_return(lmxd: M
 def test_foreign_memory_is_waited_for(lmxd: Make, ballast: Callable[[float], subprocess.Popen[str]]) -> None:
     with lmxd({"llama8b": {}}) as running, running.client() as client:
         other = ballast(memory().free / GIB - 5)
-        told: list[n.Progress] = []
-        granted: list[m.Granted] = []
+        told: list[Progress] = []
+        granted: list[Granted] = []
         waits = threading.Thread(target=lambda: granted.append(client.request("llama8b", on_progress=told.append)))
         waits.start()
         running.until(lambda: told)
@@ -298,19 +298,19 @@ def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
 def test_what_was_observed_is_used_for_an_exact_repeat(lmxd: Make) -> None:
     models = {"llama8b": {"context_length": 4096}, "qwen4b": {"context_length": 4096}}
     with lmxd(models, idle_timeout=5) as running, running.client() as client:
-        prior = client.call("estimate", es.Estimated, model="qwen4b")
+        prior = client.call("estimate", Estimated, model="qwen4b")
         with client.request("llama8b") as lease:
             post(lease, "/completion", {"prompt": "the cat " * 280, "n_predict": 4})
-            running.until(lambda: any(o.prompted for o in client.call("estimates", es.Estimates).observed), 30)
+            running.until(lambda: any(o.prompted for o in client.call("estimates", Estimates).observed), 30)
             took = of_process(running.instances()[lease.instance].pid)
-        learned = client.call("estimates", es.Estimates)
+        learned = client.call("estimates", Estimates)
         (seen,), (context,) = learned.observed, learned.contexts
         print(*(f"{n / MIB:.0f} MiB" for n in (context.bytes, seen.loaded, seen.prompted)))
         assert abs(context.bytes - 590 * MIB) < 16 * MIB, "of an H100"
-        repeat = client.call("estimate", es.Estimated, model="llama8b")
+        repeat = client.call("estimate", Estimated, model="llama8b")
         assert repeat.basis == "observed"
         assert abs(repeat.devices[0]["total"] - took) <= 4 * MIB
-        assert client.call("estimate", es.Estimated, model="qwen4b").error <= prior.error
+        assert client.call("estimate", Estimated, model="qwen4b").error <= prior.error
 
 
 def test_a_dry_run_leaves_the_gpu_alone(shapes: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import uvloop
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import messages as m
 from lmxd.rpc.client import AsyncClient, Client
+from lmxd.rpc.messages import Cancelled
 
 
 class Scripted:
@@ -63,8 +63,8 @@ async def test_answers_may_be_longer_than_calls(tmp_path: Path) -> None:
 async def test_leases_are_taken_up_again_though_who_noticed_the_loss_is_cancelled(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
         lmxd._held.add("l-1")
-        first = asyncio.create_task(lmxd.call("cancel", m.Cancelled, ticket="t-1"))
-        second = asyncio.create_task(lmxd.call("cancel", m.Cancelled, ticket="t-2"))
+        first = asyncio.create_task(lmxd.call("cancel", Cancelled, ticket="t-1"))
+        second = asyncio.create_task(lmxd.call("cancel", Cancelled, ticket="t-2"))
         await daemon.call("cancel")
         await daemon.call("cancel")
         daemon.writer.close()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing, server
-from lmxd.rpc import messages as m
+from lmxd.rpc.messages import Logs, Params, Released, Result
 from lmxd.rpc.methods import METHODS
 from lmxd.rpc.peer import Peer, peer_of
 
@@ -149,10 +149,10 @@ class Busy:
     """A service at which every call takes until it is let go."""
 
     def __init__(self) -> None:
-        self.calls: list[asyncio.Future[m.Result]] = []
+        self.calls: list[asyncio.Future[Result]] = []
         self.most = 0
 
-    async def call(self, connection: server.Connection, id: framing.Id, method: str, params: m.Params) -> m.Result:
+    async def call(self, connection: server.Connection, id: framing.Id, method: str, params: Params) -> Result:
         done = asyncio.get_running_loop().create_future()
         self.calls.append(done)
         self.most = max(self.most, sum(not x.done() for x in self.calls))
@@ -168,7 +168,7 @@ class Busy:
         pass
 
     def answer(self, number: int) -> None:
-        self.calls[number].set_result(m.Released(lease=str(number)))
+        self.calls[number].set_result(Released(lease=str(number)))
 
 
 @pytest.mark.parametrize(("method", "most"), [("status", server.MAX_IN_FLIGHT), ("request", server.MAX_ON_THEIR_WAY)])
@@ -267,14 +267,14 @@ async def test_who_leaves_too_much_unread_is_cut_off_at_once(tmp_path: Path, mon
 async def test_one_long_answer_is_not_too_much_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue of tens of thousands is longer than what a client may leave unread of earlier answers."""
     monkeypatch.setattr(server, "_MOST_UNREAD", server.MAX_UNREAD)
-    long = m.Logs(instance="a#1", lines=["x" * 1000] * (8 * server.MAX_UNREAD // 1000))
+    long = Logs(instance="a#1", lines=["x" * 1000] * (8 * server.MAX_UNREAD // 1000))
 
-    async def answer(*_: object) -> m.Logs:
+    async def answer(*_: object) -> Logs:
         return long
 
     async with House(tmp_path, **SECTIONS).open() as h, h.client() as lmxd:
         monkeypatch.setattr(h.daemon.listener.service, "call", answer)
-        assert await lmxd.call("logs", m.Logs, instance="a#1") == long
+        assert await lmxd.call("logs", Logs, instance="a#1") == long
 
 
 async def test_who_reads_late_is_answered_all_the_same(tmp_path: Path) -> None:

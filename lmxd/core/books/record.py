@@ -8,127 +8,100 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from lmxd.core import events as e
+from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
 from lmxd.core.books.state import Failed, State
-from lmxd.core.decisions import EndLease, ForgetInstance, RefuseLease, StopInstance
-from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, STOPPED, Cause, Failure, Hold, Phase, Refusal, Yielded
+from lmxd.core.decisions import ForgetInstance
+from lmxd.core.events import (
+    ActivitySeen,
+    AskChanged,
+    ClientLeft,
+    DrainEnded,
+    DrainRequested,
+    Event,
+    InstanceExited,
+    InstanceReady,
+    LeaseReleased,
+    LeaseRenewed,
+    LeaseRequested,
+    LedgerRestored,
+    MemoryMeasured,
+    PinChanged,
+    PolicyChanged,
+    ResidentsChanged,
+    StopRequested,
+    TicketCancelled,
+    TimePassed,
+    YieldEnded,
+    YieldRequested,
+)
+from lmxd.core.instances import Instance, Ticket
+from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, Cause, Failure, Hold, Phase, Refusal, Yielded
 
 _FIRST_BACK_OFF: Final = 5.0
 _LAST_BACK_OFF: Final = 600.0
 """Seconds before what failed to load is tried again: doubled with each failure in a row."""
 
-_CALM: Final = (e.LeaseRequested, e.LeaseRenewed, e.MemoryMeasured, e.InstanceReady, e.ActivitySeen)
+_CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen)
 """What in itself lets nobody be served who waits."""
 
 
-def record(state: State, event: e.Event) -> None:
+def record(state: State, event: Event) -> None:
     """Dispatch on the kind of fact."""
     _begin(state, event)
     match event:
-        case e.LeaseRequested():
+        case LeaseRequested():
             _lease_requested(state, event)
-        case e.LeaseReleased():
+        case LeaseReleased():
             if lease := state.lease(event.lease):
                 end_lease(state, lease, "released")
-        case e.LeaseRenewed():
+        case LeaseRenewed():
             _lease_renewed(state, event)
-        case e.AskChanged():
+        case AskChanged():
             state.change_ask(event.ticket, event.ask)
-        case e.TicketCancelled():
+        case TicketCancelled():
             _ticket_cancelled(state, event)
-        case e.ClientLeft():
+        case ClientLeft():
             _client_left(state, event)
-        case e.InstanceReady():
+        case InstanceReady():
             _instance_ready(state, event)
-        case e.InstanceExited():
+        case InstanceExited():
             _instance_exited(state, event)
-        case e.ActivitySeen():
+        case ActivitySeen():
             _activity_seen(state, event)
-        case e.StopRequested() | e.PinChanged():
+        case StopRequested() | PinChanged():
             _administered(state, event)
-        case e.DrainRequested() | e.DrainEnded():
+        case DrainRequested() | DrainEnded():
             _drain_changed(state, event)
-        case e.MemoryMeasured():
+        case MemoryMeasured():
             _memory_measured(state, event)
-        case e.PolicyChanged():
+        case PolicyChanged():
             state.policy, state.doubtful = event.policy, True
             state.failed.clear()
-        case e.ResidentsChanged():
+        case ResidentsChanged():
             state.residents = {s.ask.kind: s for s in event.residents}
             state.reach.touch(state.ledger.accounts)
-        case e.YieldRequested() | e.YieldEnded():
+        case YieldRequested() | YieldEnded():
             _yields_changed(state, event)
-        case e.LedgerRestored():
+        case LedgerRestored():
             restored(state, event)
-        case e.TimePassed():
+        case TimePassed():
             pass
         case _:
             raise AssertionError(f"no such fact: {event!r}")
 
 
-def _begin(state: State, event: e.Event) -> None:
+def _begin(state: State, event: Event) -> None:
     """Nothing is known of the event in hand yet, but its kind."""
     state.now = max(state.now, event.at)
     state.arrived = None
     state.shut.clear()
     state.stirred = not isinstance(event, _CALM)
-    state.ticking = isinstance(event, e.TimePassed)
+    state.ticking = isinstance(event, TimePassed)
 
 
-def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
-    """Answer a ticket with no, and drop it."""
-    state.drop_ticket(ticket)
-    waited = state.now - ticket.asked_at
-    state.outbox.append(
-        RefuseLease(ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=waited)
-    )
-
-
-def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None:
-    """End a lease and tell its holder why."""
-    instance = state.instances[lease.instance]
-    state.drop_lease(lease)
-    if not instance.ask.external:  # a hold has any name that its client gives it: nothing is learned by that
-        state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
-    if instance.vacant and not instance.ask.external:
-        state.expectations.left(instance.ask.profile, state.now)
-        patience = state.expectations.patience(instance.ask.profile, instance.option.size)
-        instance.stays_until = state.now + (0.0 if instance.closed else patience)
-        instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
-    instance.active_at = instance.used_at = max(instance.active_at, state.now)
-    state.touched.instances.add(instance.id)
-    state.outbox.append(
-        EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
-    )
-
-
-def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
-    """End an instance: its leases first, then the process. Its bytes stay charged."""
-    if not instance.live:
-        return
-    assert instance.vacant or cause in _LEASE_REASONS, f"{instance.id} was to be {cause} under its holders"
-    for lease in list(instance.leases.values()):
-        end_lease(state, lease, _LEASE_REASONS[cause], why)
-    for ticket in list(instance.tickets.values()):
-        refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
-    instance.phase, instance.stopped_at = Phase.STOPPING, state.now
-    state.retire(instance)
-    state.outbox.append(StopInstance(instance=instance.id, cause=cause, why=why))
-
-
-_LEASE_REASONS = {
-    Cause.IDLE: "idle_timeout",
-    Cause.ADMIN: "stopped_by_admin",
-    Cause.DRAIN: "draining",
-    Cause.PRESSURE: "yielded",
-    Cause.PREEMPTED: "preempted",
-}
-
-
-def _lease_requested(state: State, event: e.LeaseRequested) -> None:
+def _lease_requested(state: State, event: LeaseRequested) -> None:
     state.counts["asked"] += 1
     if event.instead is not None and (before := state.ticket(event.instead)):
         refuse(state, before, CANCELLED)
@@ -159,7 +132,7 @@ def _lease_requested(state: State, event: e.LeaseRequested) -> None:
     state.arrived = ticket
 
 
-def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
+def _lease_renewed(state: State, event: LeaseRenewed) -> None:
     lease = state.lease(event.lease)
     if lease is None:
         return
@@ -175,7 +148,7 @@ def _lease_renewed(state: State, event: e.LeaseRenewed) -> None:
     state.touched.instances.add(instance.id)
 
 
-def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
+def _ticket_cancelled(state: State, event: TicketCancelled) -> None:
     ticket = state.ticket(event.ticket)
     if ticket is None:
         return
@@ -184,7 +157,7 @@ def _ticket_cancelled(state: State, event: e.TicketCancelled) -> None:
     refuse(state, ticket, CANCELLED)
 
 
-def _client_left(state: State, event: e.ClientLeft) -> None:
+def _client_left(state: State, event: ClientLeft) -> None:
     for ticket in [t for t in state.tickets.values() if t.owner.connection == event.connection]:
         refuse(state, ticket, CLIENT_LEFT)
     held = [x for x in state.leases.values() if x.hold is Hold.CONNECTION]
@@ -192,7 +165,7 @@ def _client_left(state: State, event: e.ClientLeft) -> None:
         end_lease(state, lease, "connection_closed")
 
 
-def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
+def _memory_measured(state: State, event: MemoryMeasured) -> None:
     measured = state.ledger.measure(event.readings, event.begun)
     for freed in measured.gone:
         gone = state.instances[freed]
@@ -204,8 +177,8 @@ def _memory_measured(state: State, event: e.MemoryMeasured) -> None:
     state.stirred, state.doubtful = measured.moved, measured.resized
 
 
-def _yields_changed(state: State, event: e.YieldRequested | e.YieldEnded) -> None:
-    if isinstance(event, e.YieldRequested):
+def _yields_changed(state: State, event: YieldRequested | YieldEnded) -> None:
+    if isinstance(event, YieldRequested):
         account = state.ledger.accounts[event.device]
         until = state.now + event.lasts
         state.add_yield(account, event.id, Yielded(size=event.size, foreign_before=account.foreign, until=until))
@@ -213,13 +186,7 @@ def _yields_changed(state: State, event: e.YieldRequested | e.YieldEnded) -> Non
         end_yield(state, event.id)
 
 
-def end_yield(state: State, id: str) -> None:
-    for account in state.ledger.accounts.values():
-        if id in account.yields:
-            state.drop_yield(account, id)
-
-
-def _instance_ready(state: State, event: e.InstanceReady) -> None:
+def _instance_ready(state: State, event: InstanceReady) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is not Phase.STARTING:
         return
@@ -235,7 +202,7 @@ def _instance_ready(state: State, event: e.InstanceReady) -> None:
     state.stirred = instance.vacant
 
 
-def _instance_exited(state: State, event: e.InstanceExited) -> None:
+def _instance_exited(state: State, event: InstanceExited) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is Phase.RECLAIMING:
         return
@@ -263,7 +230,7 @@ def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
         state.alarms.set(("resident", instance.ask.profile), until)
 
 
-def _activity_seen(state: State, event: e.ActivitySeen) -> None:
+def _activity_seen(state: State, event: ActivitySeen) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is not Phase.READY:
         return
@@ -276,11 +243,11 @@ def _activity_seen(state: State, event: e.ActivitySeen) -> None:
     state.seen = instance
 
 
-def _administered(state: State, event: e.StopRequested | e.PinChanged) -> None:
+def _administered(state: State, event: StopRequested | PinChanged) -> None:
     instance = state.instances.get(event.instance)
     if instance is None:
         return
-    if isinstance(event, e.StopRequested):
+    if isinstance(event, StopRequested):
         stop(state, instance, Cause.ADMIN, "an administrator stopped it")
     else:
         instance.ask = replace(instance.ask, pin=event.pin)
@@ -288,9 +255,9 @@ def _administered(state: State, event: e.StopRequested | e.PinChanged) -> None:
         state.touched.instances.add(instance.id)
 
 
-def _drain_changed(state: State, event: e.DrainRequested | e.DrainEnded) -> None:
-    state.draining = isinstance(event, e.DrainRequested)
-    if isinstance(event, e.DrainEnded):
+def _drain_changed(state: State, event: DrainRequested | DrainEnded) -> None:
+    state.draining = isinstance(event, DrainRequested)
+    if isinstance(event, DrainEnded):
         return
     for ticket in list(state.queue):
         refuse(state, ticket, DRAINING)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
-from lmxd.core.books.record import end_lease, end_yield, refuse, stop
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals

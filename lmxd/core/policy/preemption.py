@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from lmxd.core.books.endings import stop
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.reach import Reach
-from lmxd.core.books.record import stop
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield
 from lmxd.core.instances import Asked, Instance, Ticket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from lmxd.core.books.record import stop
+from lmxd.core.books.endings import stop
 from lmxd.core.books.state import State
 from lmxd.core.decisions import CheckActivity
 from lmxd.core.instances import Instance

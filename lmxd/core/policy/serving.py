@@ -14,7 +14,7 @@ from itertools import islice
 from math import inf
 from typing import Final
 
-from lmxd.core.books.record import refuse
+from lmxd.core.books.endings import refuse
 from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy import refusals

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from lmxd.core import events as e
 from lmxd.core.books.state import State
+from lmxd.core.events import DrainEnded, DrainRequested, Event, PinChanged, StopRequested, YieldEnded, YieldRequested
 from lmxd.daemon.answering import owners
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
-from lmxd.rpc import estimates as es
-from lmxd.rpc import holds as h
-from lmxd.rpc import messages as m
+from lmxd.rpc.estimates import ForgetParams, Forgotten
+from lmxd.rpc.holds import YieldBegun, YieldOver, YieldParams
+from lmxd.rpc.messages import Drained, DrainParams, Pinned, PinParams, Reloaded, Stopped
 from lmxd.rpc.server import Connection
 
 
@@ -28,10 +28,10 @@ class Administration:
         state: State,
         access: Access,
         present: Present,
-        report: Callable[[e.Event], None],
+        report: Callable[[Event], None],
         measure: Callable[[], Coroutine[Any, Any, None]],
-        reload: Callable[[], Coroutine[Any, Any, m.Reloaded]],
-        forget: Callable[[es.ForgetParams], int],
+        reload: Callable[[], Coroutine[Any, Any, Reloaded]],
+        forget: Callable[[ForgetParams], int],
     ) -> None:
         self._state = state
         self._access = access
@@ -41,33 +41,33 @@ class Administration:
         self._reloaded = reload
         self._forgotten = forget
 
-    def stop(self, connection: Connection, instance: str) -> m.Stopped:
+    def stop(self, connection: Connection, instance: str) -> Stopped:
         self._require_instance(connection, instance, f"stop {instance}")
-        self._report(e.StopRequested(at=time.monotonic(), instance=instance))
-        return m.Stopped(instance=instance)
+        self._report(StopRequested(at=time.monotonic(), instance=instance))
+        return Stopped(instance=instance)
 
-    def pin(self, connection: Connection, params: m.PinParams) -> m.Pinned:
+    def pin(self, connection: Connection, params: PinParams) -> Pinned:
         instance = params.instance
         self._require_instance(connection, instance, f"{'pin' if params.pin else 'unpin'} {instance}")
         if self._state.instances[instance].ask.external:
             raise LmxdError("invalid_params", f"{instance} is a hold", "it lasts as long as its lease")
-        self._report(e.PinChanged(at=time.monotonic(), instance=instance, pin=params.pin))
-        return m.Pinned(instance=instance, pin=params.pin)
+        self._report(PinChanged(at=time.monotonic(), instance=instance, pin=params.pin))
+        return Pinned(instance=instance, pin=params.pin)
 
     def _require_instance(self, connection: Connection, instance: str, what: str) -> None:
         self._access.require_admin(connection.peer, what)
         if instance not in self._state.instances:
             raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
 
-    def drain(self, connection: Connection, params: m.DrainParams) -> m.Drained:
+    def drain(self, connection: Connection, params: DrainParams) -> Drained:
         self._access.require_admin(connection.peer, "drain lmxd")
         hit("draining")
         at = time.monotonic()
-        self._report(e.DrainEnded(at=at) if params.end else e.DrainRequested(at=at, now=params.now))
+        self._report(DrainEnded(at=at) if params.end else DrainRequested(at=at, now=params.now))
         state = self._state
-        return m.Drained(draining=state.draining, instances=len(state.instances), leases=len(state.leases))
+        return Drained(draining=state.draining, instances=len(state.instances), leases=len(state.leases))
 
-    async def yield_(self, connection: Connection, params: h.YieldParams) -> h.Yielded:
+    async def yield_(self, connection: Connection, params: YieldParams) -> YieldBegun:
         self._access.require_admin(connection.peer, "have a device yielded")
         await self._measure()
         measured = self._present.measured
@@ -75,22 +75,22 @@ class Administration:
             raise LmxdError("invalid_params", "device: there are several", f"name one of {owners.names(measured)}")
         device = owners.find(measured, params.device or measured[0].id).id
         id = f"y-{secrets.token_hex(4)}"
-        self._report(e.YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
+        self._report(YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
         account = self._state.ledger.accounts[device]
         free = account.yielded + min(0, account.headroom)
-        return h.Yielded(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
+        return YieldBegun(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
 
-    def unyield(self, connection: Connection, id: str) -> h.YieldOver:
+    def unyield(self, connection: Connection, id: str) -> YieldOver:
         self._access.require_admin(connection.peer, "end a yield")
         if not any(id in a.yields for a in self._state.ledger.accounts.values()):
             raise LmxdError("unknown_id", f"there is no yield {id}", "it may be over already")
-        self._report(e.YieldEnded(at=time.monotonic(), id=id))
-        return h.YieldOver(id=id)
+        self._report(YieldEnded(at=time.monotonic(), id=id))
+        return YieldOver(id=id)
 
-    async def reload(self, connection: Connection) -> m.Reloaded:
+    async def reload(self, connection: Connection) -> Reloaded:
         self._access.require_admin(connection.peer, "reload the configuration")
         return await self._reloaded()
 
-    def forget(self, connection: Connection, params: es.ForgetParams) -> es.Forgotten:
+    def forget(self, connection: Connection, params: ForgetParams) -> Forgotten:
         self._access.require_admin(connection.peer, "forget what was learned")
-        return es.Forgotten(count=self._forgotten(params))
+        return Forgotten(count=self._forgotten(params))

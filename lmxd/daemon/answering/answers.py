@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from lmxd.catalog.catalog import Size
 from lmxd.config.section import GIB
-from lmxd.core import decisions as d
 from lmxd.core.books.state import State
+from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress, StartInstance
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Holder, Owner, Refusal, Shortfall
 from lmxd.daemon.answering import views
@@ -26,9 +26,9 @@ from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
-from lmxd.rpc import holds as h
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
+from lmxd.rpc.holds import Held
+from lmxd.rpc.messages import Granted
+from lmxd.rpc.notifications import Happened, LeaseEnded, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
@@ -56,7 +56,7 @@ class Waiting:
     size: Size | None
     """None: it is a hold."""
     ask: Ask
-    answer: asyncio.Future[m.Granted | h.Held]
+    answer: asyncio.Future[Granted | Held]
 
 
 class Answers:
@@ -92,25 +92,25 @@ class Answers:
     def _used_by(self, instance: str, uid: int) -> None:
         _remember(self.users, instance, self.users.get(instance, set()) | {uid})
 
-    def decided(self, decision: d.Decision) -> None:
+    def decided(self, decision: Decision) -> None:
         """What is so from now on, though nobody is told of it before it is written."""
-        if isinstance(decision, d.EndLease):
+        if isinstance(decision, EndLease):
             _remember(self.ended, decision.lease, decision.reason)
 
-    def tell(self, decision: d.Decision) -> None:
+    def tell(self, decision: Decision) -> None:
         """Answer and notify those whom a decision concerns."""
         match decision:
-            case d.GrantLease():
+            case GrantLease():
                 self._granted(decision)
-            case d.RefuseLease():
+            case RefuseLease():
                 self._refused(decision)
-            case d.ReportProgress():
+            case ReportProgress():
                 if waiting := self.waiting.get(decision.ticket):
                     waiting.connection.notify("lmxd.progress", views.progress(decision, waiting.request))
-            case d.EndLease():
+            case EndLease():
                 self._lease_ended(decision)
-            case d.AskToYield():
-                asked = n.YieldAsked(
+            case AskToYield():
+                asked = YieldAsked(
                     lease=decision.lease, instance=decision.instance, within=decision.within, why=decision.why
                 )
                 self._notify(decision.owner, "lmxd.yield", asked)
@@ -133,7 +133,7 @@ class Answers:
                     waiting.connection.notify("lmxd.progress", told)
         self._loaded = {name: part for name, part in self._loaded.items() if name in state.instances}
 
-    def _granted(self, decision: d.GrantLease) -> None:
+    def _granted(self, decision: GrantLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)
         self._used_by(decision.instance, decision.owner.uid)
         if waiting is None or waiting.answer.done():
@@ -147,12 +147,12 @@ class Answers:
         except Exception as error:  # whoever waits is answered, whatever went wrong
             waiting.answer.set_exception(error)
 
-    def granted(self, lease: Lease, waited: float) -> m.Granted | h.Held:
+    def granted(self, lease: Lease, waited: float) -> Granted | Held:
         """What its holder is told of a lease. InstanceGone if there is nothing to use any more."""
         instance = self._state.instances[lease.instance]
         devices = self._state.ledger.charge(lease.instance)
         if instance.ask.external:
-            return h.Held(
+            return Held(
                 lease=lease.id,
                 instance=instance.id,
                 devices=devices,
@@ -165,7 +165,7 @@ class Answers:
         if launched is None or launched.endpoint is None:
             raise InstanceGone
         endpoint = launched.endpoint
-        return m.Granted(
+        return Granted(
             lease=lease.id,
             instance=instance.id,
             model=instance.ask.profile,
@@ -183,7 +183,7 @@ class Answers:
             waited=waited,
         )
 
-    def _refused(self, decision: d.RefuseLease) -> None:
+    def _refused(self, decision: RefuseLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)
         if waiting is None or waiting.answer.done():
             return
@@ -213,9 +213,9 @@ class Answers:
             message += ": " + "; ".join([*map(_why, refusal.shortfalls), *map(str, refusal.turns)])
         return LmxdError(refusal.code, message, remedy, data)
 
-    def _lease_ended(self, decision: d.EndLease) -> None:
+    def _lease_ended(self, decision: EndLease) -> None:
         if decision.reason != "released":
-            ended = n.LeaseEnded(
+            ended = LeaseEnded(
                 lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=decision.detail
             )
             self._notify(decision.owner, "lmxd.lease_ended", ended)
@@ -244,11 +244,11 @@ def _holder(holder: Holder) -> str:
     return f"{holder.name} {holder.bytes / GIB:.2f}{since}"
 
 
-def _happened(decision: d.Decision, told: Sequence[str]) -> n.Happened:
+def _happened(decision: Decision, told: Sequence[str]) -> Happened:
     """A decision as watchers see it: its name, and whom and what it is about; never an endpoint's key."""
     about = {key: value for key in told if (value := getattr(decision, key, None)) is not None}
-    if isinstance(decision, d.RefuseLease) and told is _TOLD:
+    if isinstance(decision, RefuseLease) and told is _TOLD:
         about |= {"code": decision.refusal.code, "message": decision.refusal.message}
-    if isinstance(decision, d.StartInstance):
+    if isinstance(decision, StartInstance):
         about |= {"model": decision.ask.profile, "devices": dict(decision.option.demand)}
-    return n.Happened(event=type(decision).__name__, at=time.time(), **about)
+    return Happened(event=type(decision).__name__, at=time.time(), **about)

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from lmxd.catalog.catalog import Catalog, Size
 from lmxd.catalog.options import Room
-from lmxd.core import events as e
 from lmxd.core.books.state import State
+from lmxd.core.events import AskChanged, Event
 from lmxd.core.words import Ask, Phase
 from lmxd.daemon.answering.answers import Waiting
 from lmxd.daemon.answering.together import Together
@@ -31,7 +31,7 @@ class Asks:
         present: Present,
         waiting: Mapping[str, Waiting],
         measure: Callable[[], Coroutine[Any, Any, None]],
-        report: Callable[[e.Event], None],
+        report: Callable[[Event], None],
     ) -> None:
         self._state = state
         self._present = present
@@ -92,4 +92,4 @@ class Asks:
                 ask = self.ask(waiting.ask.profile, waiting.size)
             except LmxdError:
                 continue  # its start will fail and say why
-            self._report(e.AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))
+            self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lmxd.core import decisions as d
+from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, StartInstance, StopInstance
 from lmxd.core.words import Owner
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
@@ -14,21 +14,21 @@ from lmxd.rpc.peer import Peer
 log = logging.getLogger("lmxd.audit")
 
 
-def decided(decision: d.Decision) -> None:
+def decided(decision: Decision) -> None:
     """What was decided, about whom."""
     match decision:
-        case d.StartInstance():
+        case StartInstance():
             log.info("start %s: %s, %s", decision.instance, dict(decision.option.demand), decision.why)
-        case d.StopInstance():
+        case StopInstance():
             log.info("stop %s: %s, %s", decision.instance, decision.cause, decision.why)
-        case d.GrantLease():
+        case GrantLease():
             log.info("grant %s on %s to %s", decision.lease, decision.instance, _who(decision.owner))
-        case d.RefuseLease():
+        case RefuseLease():
             refusal, who = decision.refusal, _who(decision.owner)
             log.info("refuse %s to %s: %s: %s", decision.ask.profile, who, refusal.code, refusal.message)
-        case d.AskToYield():
+        case AskToYield():
             log.info("ask %s to yield %s: %s", _who(decision.owner), decision.lease, decision.why)
-        case d.EndLease():
+        case EndLease():
             log.info("end %s on %s: %s %s", decision.lease, decision.instance, decision.reason, decision.detail)
 
 

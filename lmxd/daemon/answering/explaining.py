@@ -6,24 +6,32 @@ import copy
 import time
 from collections.abc import Iterable
 
-from lmxd.core import decisions as d
-from lmxd.core import events as e
 from lmxd.core.admission import Admission
+from lmxd.core.decisions import (
+    CheckActivity,
+    Decision,
+    GrantLease,
+    RefuseLease,
+    ReportProgress,
+    StartInstance,
+    StopInstance,
+)
+from lmxd.core.events import ActivitySeen, LeaseRequested
 from lmxd.core.words import Ask, Hold
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
 from lmxd.errors import LmxdError
-from lmxd.rpc import explanations as x
+from lmxd.rpc.explanations import Explained, Planned, Step
 from lmxd.rpc.peer import Peer
 
 _TRIAL = "plan"
 
 
-def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> x.Planned:
+def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> Planned:
     """Put the request to a copy of the core, which has the same state and policy, and see what it decides."""
     trial = copy.deepcopy(admission)
-    asked = e.LeaseRequested(
+    asked = LeaseRequested(
         at=time.monotonic(),
         ticket=_TRIAL,
         lease=_TRIAL,
@@ -33,26 +41,24 @@ def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> 
         deadline=deadline,
     )
     decided = trial.handle(asked).decisions
-    for instance in [c.instance for c in decided if isinstance(c, d.CheckActivity)]:
+    for instance in [c.instance for c in decided if isinstance(c, CheckActivity)]:
         busy = trial.state.instances[instance].busy
-        decided += trial.handle(
-            e.ActivitySeen(at=time.monotonic(), instance=instance, busy=busy, worked=busy)
-        ).decisions
+        decided += trial.handle(ActivitySeen(at=time.monotonic(), instance=instance, busy=busy, worked=busy)).decisions
     return _outcome(ask.profile, decided)
 
 
-def _outcome(model: str, decided: list[d.Decision]) -> x.Planned:
+def _outcome(model: str, decided: list[Decision]) -> Planned:
     mine = [decision for decision in decided if getattr(decision, "ticket", None) == _TRIAL]
     for decision in mine:
-        if isinstance(decision, d.RefuseLease):
+        if isinstance(decision, RefuseLease):
             return _refused(model, decision)
-        if isinstance(decision, d.GrantLease):
-            return x.Planned(outcome="share", model=model, why=decision.why, instance=decision.instance, eta=0.0)
-    told = [decision for decision in mine if isinstance(decision, d.ReportProgress)][-1]
+        if isinstance(decision, GrantLease):
+            return Planned(outcome="share", model=model, why=decision.why, instance=decision.instance, eta=0.0)
+    told = [decision for decision in mine if isinstance(decision, ReportProgress)][-1]
     if told.position == 0:
         return _started(model, told, decided)
-    evicts = [s.instance for s in decided if isinstance(s, d.StopInstance)]
-    return x.Planned(
+    evicts = [s.instance for s in decided if isinstance(s, StopInstance)]
+    return Planned(
         outcome="evict" if evicts else "queue",
         model=model,
         why=f"{', '.join(evicts)} would be evicted for it" if evicts else _no_room(told),
@@ -65,17 +71,17 @@ def _outcome(model: str, decided: list[d.Decision]) -> x.Planned:
     )
 
 
-def _no_room(told: d.ReportProgress) -> str:
+def _no_room(told: ReportProgress) -> str:
     return "there is no room now" + "".join(f"; {turn}" for turn in told.turns)
 
 
-def _started(model: str, told: d.ReportProgress, decided: Iterable[d.Decision]) -> x.Planned:
-    starts = [s for s in decided if isinstance(s, d.StartInstance) and s.instance == told.instance]
+def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> Planned:
+    starts = [s for s in decided if isinstance(s, StartInstance) and s.instance == told.instance]
     if not starts:
         why = f"{told.instance} is starting, and has a slot for it"
-        return x.Planned(outcome="share", model=model, why=why, instance=told.instance, eta=told.eta)
+        return Planned(outcome="share", model=model, why=why, instance=told.instance, eta=told.eta)
     option = starts[0].option
-    return x.Planned(
+    return Planned(
         outcome="start",
         model=model,
         why=starts[0].why.partition(": ")[2],
@@ -86,9 +92,9 @@ def _started(model: str, told: d.ReportProgress, decided: Iterable[d.Decision]) 
     )
 
 
-def _refused(model: str, decision: d.RefuseLease) -> x.Planned:
+def _refused(model: str, decision: RefuseLease) -> Planned:
     refusal = decision.refusal
-    return x.Planned(
+    return Planned(
         outcome="refuse",
         model=model,
         why="; ".join([refusal.message, *map(str, refusal.turns)]),
@@ -100,13 +106,13 @@ def _refused(model: str, decision: d.RefuseLease) -> x.Planned:
     )
 
 
-def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> x.Explained:
+def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> Explained:
     """Its history. LmxdError if nothing is known of it, or it is not the caller's business."""
     history = journal.get(subject)
     if history is None:
         raise LmxdError("unknown_id", f"nothing is known of {subject}", "name a request, a lease or an instance")
     access.require_owner(peer, history.owners, subject)
     mine = [entry for entry in history.entries if entry.uid is None or access.sees(peer, entry.uid)]
-    steps = [x.Step(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
+    steps = [Step(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
     related = {name for entry in mine for name in entry.about} - {subject}
-    return x.Explained(id=subject, steps=steps, related=[name for name in history.related if name in related])
+    return Explained(id=subject, steps=steps, related=[name for name in history.related if name in related])

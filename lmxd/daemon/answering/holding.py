@@ -14,7 +14,7 @@ from lmxd.daemon.launching.holds import Holds
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
-from lmxd.rpc import holds as h
+from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams
 from lmxd.rpc.server import Connection
 
 
@@ -35,7 +35,7 @@ class Holding:
         self._health = health
         self._measure = measure
 
-    async def hold(self, connection: Connection, id: framing.Id, params: h.HoldParams) -> h.Held:
+    async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
         with audit.refusals(connection.peer, params.name):
             self._health.require_ledger()
             await self._measure()
@@ -52,14 +52,14 @@ class Holding:
             external=True,
         )
         held = await self._leasing.wait(connection, id, params, ask, None, None, None)
-        assert isinstance(held, h.Held)
+        assert isinstance(held, Held)
         if params.pid is not None:
-            self.adopt(connection, h.AdoptParams(lease=held.lease, pid=params.pid))
+            self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
         return held
 
-    def adopt(self, connection: Connection, params: h.AdoptParams) -> h.Adopted:
+    def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:
         found = self._leasing.lease(connection, params.lease)
         if not self._state.instances[found.instance].ask.external:
             raise LmxdError("invalid_params", f"lease {params.lease} is not a hold", "only a hold adopts a process")
         self._holds.adopt(found.instance, found.id, params.pid, connection.peer.uid)
-        return h.Adopted(lease=params.lease, pid=params.pid)
+        return Adopted(lease=params.lease, pid=params.pid)

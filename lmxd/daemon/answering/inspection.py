@@ -18,9 +18,9 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
-from lmxd.rpc import books as b
-from lmxd.rpc import messages as m
-from lmxd.rpc import owners as o
+from lmxd.rpc.books import Device, Devices, Instances, QueueInfo, Status
+from lmxd.rpc.messages import Logs, LogsParams
+from lmxd.rpc.owners import Why
 from lmxd.rpc.server import Connection
 
 
@@ -44,7 +44,7 @@ class Inspection:
         self._measure = measure
         self._started = time.monotonic()
 
-    def logs(self, connection: Connection, params: m.LogsParams) -> m.Logs:
+    def logs(self, connection: Connection, params: LogsParams) -> Logs:
         path = self._performer.launches.log_path(params.instance)
         known = params.instance in self._state.instances or params.instance in self._answers.users
         if not known and not (self._access.is_admin(connection.peer) and "/" not in params.instance and path.exists()):
@@ -52,36 +52,36 @@ class Inspection:
         self._access.require_owner(
             connection.peer, self._answers.users.get(params.instance, set()), f"the log of {params.instance}"
         )
-        return m.Logs(instance=params.instance, lines=tail(path, params.lines))
+        return Logs(instance=params.instance, lines=tail(path, params.lines))
 
-    async def _seen(self) -> list[b.Device]:
+    async def _seen(self) -> list[Device]:
         await self._measure()
         return views.devices(self._state, self._present.measured)
 
-    async def devices(self) -> b.Devices:
-        return b.Devices(devices=await self._seen())
+    async def devices(self) -> Devices:
+        return Devices(devices=await self._seen())
 
-    def instances(self, connection: Connection) -> b.Instances:
+    def instances(self, connection: Connection) -> Instances:
         self._performer.launches.look()
-        return b.Instances(instances=views.instances(self._state, self._performer, self._access, connection.peer))
+        return Instances(instances=views.instances(self._state, self._performer, self._access, connection.peer))
 
-    def queue(self, connection: Connection) -> b.Queue:
-        return b.Queue(
+    def queue(self, connection: Connection) -> QueueInfo:
+        return QueueInfo(
             depth=self._state.policy.queue_depth,
             tickets=views.queue(self._state, self._access, connection.peer),
         )
 
-    async def why(self, wanted: str) -> o.Why:
+    async def why(self, wanted: str) -> Why:
         await self._measure()
         found, performer = owners.find(self._present.measured, wanted), self._performer
         ours = {pid for pids in performer.pids().values() for pid in pids}
         foreign = await asyncio.to_thread(owners.foreign, found, ours)
         return owners.why(self._state, performer, found, foreign)
 
-    async def status(self) -> b.Status:
+    async def status(self) -> Status:
         devices = await self._seen()
         state = self._state
-        return b.Status(
+        return Status(
             version=__version__,
             uptime=time.monotonic() - self._started,
             engine=self._present.engine_name,

@@ -7,7 +7,18 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lmxd.core import decisions as d
+from lmxd.core.decisions import (
+    AskToYield,
+    Decision,
+    EndLease,
+    ForgetInstance,
+    GrantLease,
+    RefuseLease,
+    ReportProgress,
+    ReportSwap,
+    StartInstance,
+    StopInstance,
+)
 from lmxd.core.words import Demand, Shortfall
 
 _SUBJECTS = 4096
@@ -45,7 +56,7 @@ class Journal:
     def get(self, subject: str) -> History | None:
         return self._histories.get(subject)
 
-    def note(self, decision: d.Decision) -> None:
+    def note(self, decision: Decision) -> None:
         """Write a decision down for all whom it concerns."""
         text = _sentence(decision)
         if text is None:
@@ -71,44 +82,44 @@ class Journal:
         return self._histories[subject]
 
 
-def _subjects(decision: d.Decision) -> Iterator[str]:
+def _subjects(decision: Decision) -> Iterator[str]:
     for kind in ("ticket", "lease", "instance"):
         if name := getattr(decision, kind, None):
             yield name
 
 
-def _sentence(decision: d.Decision) -> str | None:
+def _sentence(decision: Decision) -> str | None:
     match decision:
-        case d.StartInstance():
+        case StartInstance():
             return f"{decision.instance} starts on {_sizes(decision.option.demand)}: {decision.why}"
-        case d.StopInstance():
+        case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
-        case d.GrantLease():
+        case GrantLease():
             return f"{decision.lease} is granted on {decision.instance} after {decision.waited:.1f} s: {decision.why}"
-        case d.RefuseLease():
+        case RefuseLease():
             short = "; ".join([*map(_short, decision.refusal.shortfalls), *map(str, decision.refusal.turns)])
             return f"refused ({decision.refusal.code}): {decision.refusal.message}" + (f": {short}" if short else "")
-        case d.ReportProgress() if decision.position:
+        case ReportProgress() if decision.position:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
             waits = f", waits for {', '.join(decision.waits_for)}" if decision.waits_for else ""
             turns = "".join(f"; {turn}" for turn in decision.turns)
             return f"number {decision.position} in the queue, {when}{waits}{turns}"
-        case d.ReportProgress():
+        case ReportProgress():
             return f"waits for {decision.instance} to be ready"
-        case d.ReportSwap():
+        case ReportSwap():
             return _swap(decision)
-        case d.AskToYield() if decision.within is not None:
+        case AskToYield() if decision.within is not None:
             return f"{decision.lease} is asked to yield within {decision.within:.0f} s: {decision.why}"
-        case d.AskToYield():
+        case AskToYield():
             return f"{decision.lease} need not yield: {decision.why}"
-        case d.EndLease():
+        case EndLease():
             return f"{decision.lease} ended: {decision.reason}" + (f", {decision.detail}" if decision.detail else "")
-        case d.ForgetInstance():
+        case ForgetInstance():
             return f"the bytes of {decision.instance} are seen free"
     return None
 
 
-def _swap(decision: d.ReportSwap) -> str:
+def _swap(decision: ReportSwap) -> str:
     waits = f"{decision.ticket} ({decision.profile}) waits for the bytes of {decision.instance}"
     if decision.closes_in is None:
         return f"{decision.instance} stays after all: it need not make way for {decision.ticket}"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lmxd.catalog.catalog import Size
-from lmxd.core import events as e
 from lmxd.core.books.state import State
+from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, Hold
 from lmxd.daemon.answering.access import Access, owner_of
@@ -20,8 +20,8 @@ from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
-from lmxd.rpc import holds as h
-from lmxd.rpc import messages as m
+from lmxd.rpc.holds import Held
+from lmxd.rpc.messages import Cancelled, CancelParams, Granted, Released, Renewed, RenewParams, Terms
 from lmxd.rpc.server import Connection
 
 DEFAULT_TTL = 60.0
@@ -36,7 +36,7 @@ class Leasing:
         answers: Answers,
         arrivals: Arrivals,
         access: Access,
-        report: Callable[[e.Event], None],
+        report: Callable[[Event], None],
     ) -> None:
         self._state = state
         self._answers = answers
@@ -48,12 +48,12 @@ class Leasing:
         self,
         connection: Connection,
         id: framing.Id,
-        terms: m.Terms,
+        terms: Terms,
         ask: Ask,
         size: Size | None,
         deadline: float | None,
         user: str | None,
-    ) -> m.Granted | h.Held:
+    ) -> Granted | Held:
         """Hand it to the core, and wait for the answer."""
         peer, key = connection.peer, terms.idempotency_key
         if key is not None and (had := self._state.keys.get((peer.uid, key))):
@@ -64,7 +64,7 @@ class Leasing:
         hold = Hold(terms.hold)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
-        asked = e.LeaseRequested(
+        asked = LeaseRequested(
             at=time.monotonic(),
             ticket=_new_ticket(),
             lease=_new_lease(),
@@ -86,8 +86,8 @@ class Leasing:
         return await self._answer(connection, id, size, asked)
 
     async def _answer(
-        self, connection: Connection, id: framing.Id, size: Size | None, asked: e.LeaseRequested
-    ) -> m.Granted | h.Held:
+        self, connection: Connection, id: framing.Id, size: Size | None, asked: LeaseRequested
+    ) -> Granted | Held:
         """InstanceGone if it ends before its client hears of the lease."""
         answer = asyncio.get_running_loop().create_future()
         waiting = Waiting(connection=connection, request=id, size=size, ask=asked.ask, answer=answer)
@@ -107,10 +107,10 @@ class Leasing:
             self._withdrawn(asked)
             raise
 
-    def _withdrawn(self, asked: e.LeaseRequested) -> None:
+    def _withdrawn(self, asked: LeaseRequested) -> None:
         """It may have been granted already, though its client was not told."""
-        self._report(e.TicketCancelled(at=time.monotonic(), ticket=asked.ticket))
-        self._report(e.LeaseReleased(at=time.monotonic(), lease=asked.lease))
+        self._report(TicketCancelled(at=time.monotonic(), ticket=asked.ticket))
+        self._report(LeaseReleased(at=time.monotonic(), lease=asked.lease))
 
     def lease(self, connection: Connection, lease: str) -> Lease:
         """A lease that the caller may do something about."""
@@ -123,45 +123,45 @@ class Leasing:
         self._access.require_owner(connection.peer, {found.owner.uid}, f"lease {lease}")
         return found
 
-    def release(self, connection: Connection, lease: str) -> m.Released:
+    def release(self, connection: Connection, lease: str) -> Released:
         self.lease(connection, lease)
-        self._report(e.LeaseReleased(at=time.monotonic(), lease=lease))
+        self._report(LeaseReleased(at=time.monotonic(), lease=lease))
         hit("released")
-        return m.Released(lease=lease)
+        return Released(lease=lease)
 
-    def renew(self, connection: Connection, params: m.RenewParams) -> m.Renewed:
+    def renew(self, connection: Connection, params: RenewParams) -> Renewed:
         found = self.lease(connection, params.lease)
         if params.ttl is not None and found.hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"lease {params.lease} is held by {found.hold}", "leave ttl out")
         self._renew(connection, found, params.ttl)
         expires_in = None if found.expires_at is None else found.expires_at - self._state.now
-        return m.Renewed(lease=params.lease, expires_in=expires_in)
+        return Renewed(lease=params.lease, expires_in=expires_in)
 
     def _renew(self, connection: Connection, lease: Lease, ttl: float | None) -> None:
         """Whoever lost the connection that held a lease, and is back, holds it by this one."""
         lost = lease.owner.connection not in self._answers.connections()
         back = connection.id if lost and lease.owner.pid == connection.peer.pid else None
-        self._report(e.LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))
+        self._report(LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))
         hit("renewed")
 
-    async def cancel(self, connection: Connection, params: m.CancelParams) -> m.Cancelled:
+    async def cancel(self, connection: Connection, params: CancelParams) -> Cancelled:
         if params.ticket is not None:
             return self._cancel(connection, params.ticket)
         if withdrawn := connection.withdraw(params.request):
             await asyncio.wait(withdrawn)
-            return m.Cancelled(request=params.request)
+            return Cancelled(request=params.request)
         raise LmxdError("unknown_ticket", f"no call {params.request} waits here", "it has been answered")
 
-    def _cancel(self, connection: Connection, ticket: str) -> m.Cancelled:
+    def _cancel(self, connection: Connection, ticket: str) -> Cancelled:
         found = self._state.ticket(ticket)
         if found is None:
             raise LmxdError("unknown_ticket", f"there is no request {ticket} waiting", "lmxctl queue lists them")
         self._access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
-        self._report(e.TicketCancelled(at=time.monotonic(), ticket=ticket))
-        return m.Cancelled(ticket=ticket)
+        self._report(TicketCancelled(at=time.monotonic(), ticket=ticket))
+        return Cancelled(ticket=ticket)
 
 
-def _again(asked: e.LeaseRequested) -> e.LeaseRequested:
+def _again(asked: LeaseRequested) -> LeaseRequested:
     """The same request, in the place that it had."""
     first = asked.at if asked.asked_at is None else asked.asked_at
     return replace(asked, at=time.monotonic(), ticket=_new_ticket(), lease=_new_lease(), asked_at=first, instead=None)

@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from lmxd.core import decisions as d
 from lmxd.core.books.state import State
+from lmxd.core.decisions import Decision, EndLease, ForgetInstance, GrantLease, RefuseLease, StopInstance
 from lmxd.core.words import Phase
 from lmxd.listening import listen
 
@@ -48,19 +48,19 @@ class Metrics:
         )
         self._measured: set[str] = set()
 
-    def observe(self, decision: d.Decision) -> None:
+    def observe(self, decision: Decision) -> None:
         """Count one decision, as it is carried out."""
         match decision:
-            case d.GrantLease():
+            case GrantLease():
                 self._answered(decision.profile, "granted", decision.waited)
                 self._observe_launch(decision.instance)
-            case d.RefuseLease():
+            case RefuseLease():
                 self._answered(decision.ask.profile, decision.refusal.code, decision.waited)
-            case d.EndLease():
+            case EndLease():
                 self._ended.labels(decision.reason).inc()
-            case d.StopInstance():
+            case StopInstance():
                 self._stopped.labels(decision.cause.value).inc()
-            case d.ForgetInstance():
+            case ForgetInstance():
                 self._measured.discard(decision.instance)
 
     def _answered(self, model: str, result: str, waited: float) -> None:

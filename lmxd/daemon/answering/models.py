@@ -11,8 +11,8 @@ from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
-from lmxd.rpc import books as b
-from lmxd.rpc import estimates as es
+from lmxd.rpc.books import ModelInfo, Models
+from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 
 
 class ModelCalls:
@@ -22,15 +22,15 @@ class ModelCalls:
         self._asks = asks
         self._observations = observations
 
-    async def models(self) -> b.Models:
-        return b.Models(models=[await self._model(name) for name in sorted(self._present.catalog.config.models)])
+    async def models(self) -> Models:
+        return Models(models=[await self._model(name) for name in sorted(self._present.catalog.config.models)])
 
-    async def _model(self, name: str) -> b.Model:
+    async def _model(self, name: str) -> ModelInfo:
         profile = self._present.catalog.profile(name)
         running = sum(1 for i in self._state.instances.values() if i.ask.profile == name)
         await self._asks.warm(name)
         launch = self._present.catalog.launch(name)
-        view = b.Model(
+        view = ModelInfo(
             model=name,
             aliases=list(profile.aliases),
             ctx=launch.context,
@@ -52,7 +52,7 @@ class ModelCalls:
         problem = f"it failed to load: {failed.failure.message}" if left else None
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
 
-    async def estimate(self, params: es.EstimateParams) -> es.Estimated:
+    async def estimate(self, params: EstimateParams) -> Estimated:
         size = Size(
             ctx=params.ctx,
             slots=params.slots,
@@ -62,5 +62,5 @@ class ModelCalls:
         await self._asks.warm(params.model, size)
         return views.explain(self._present.catalog, params.model, size, self._present.kinds)
 
-    def estimates(self) -> es.Estimates:
+    def estimates(self) -> Estimates:
         return views.estimates(self._observations.learned, self._present.catalog)

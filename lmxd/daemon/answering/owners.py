@@ -12,7 +12,7 @@ from lmxd.devices import processes
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.errors import LmxdError
-from lmxd.rpc import owners as o
+from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
 
 LARGEST = 20
 """Foreign processes that are named."""
@@ -31,20 +31,20 @@ def names(measured: Sequence[Measurement]) -> str:
     return ", ".join(x.id if x.ref == x.id else f"{x.ref} ({x.id})" for x in measured) or "none"
 
 
-def foreign(found: Measurement, ours: Set[int]) -> list[o.Process]:
+def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
     """The largest processes on a device whose pids are not ``ours``. Reads files: not for the loop's thread."""
     if found.kind is Kind.HOST:  # its readings are of our own processes only
         (found,) = HostProbe().measure(processes.pids())
     using = found.processes or {}
     others = sorted(((use.visible, pid) for pid, use in using.items() if use.visible and pid not in ours), reverse=True)
-    return [o.Process(pid=pid, name=processes.name(pid), bytes=size) for size, pid in others[:LARGEST]]
+    return [ProcessInfo(pid=pid, name=processes.name(pid), bytes=size) for size, pid in others[:LARGEST]]
 
 
-def why(state: State, performer: Performer, found: Measurement, foreign: list[o.Process]) -> o.Why:
+def why(state: State, performer: Performer, found: Measurement, foreign: list[ProcessInfo]) -> Why:
     """Instances, foreign processes and what is kept back, on one device."""
     (device,) = views.devices(state, [found])
     account = state.ledger.accounts.get(found.id, Account(device=found.id))
-    return o.Why(
+    return Why(
         device=device,
         instances=sorted(_instances(state, account, performer), key=lambda x: -x.bytes),
         processes=foreign,
@@ -52,11 +52,11 @@ def why(state: State, performer: Performer, found: Measurement, foreign: list[o.
     )
 
 
-def _instances(state: State, account: Account, performer: Performer) -> list[o.Owner]:
+def _instances(state: State, account: Account, performer: Performer) -> list[OwnerInfo]:
     owners = []
     for instance, r in account.reservations.items():
         owners.append(
-            o.Owner(
+            OwnerInfo(
                 instance=instance,
                 bytes=r.charge,
                 promised=r.promised,

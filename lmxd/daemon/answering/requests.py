@@ -16,9 +16,9 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.rules import max_priority
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
-from lmxd.rpc import explanations as x
 from lmxd.rpc import framing
-from lmxd.rpc import messages as m
+from lmxd.rpc.explanations import Explained, Planned, PlanParams
+from lmxd.rpc.messages import Granted, RequestParams, Wish
 from lmxd.rpc.server import Connection
 
 
@@ -41,7 +41,7 @@ class Requests:
         self._admission = admission
         self._journal = journal
 
-    async def request(self, connection: Connection, id: framing.Id, params: m.RequestParams) -> m.Granted:
+    async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
         with audit.refusals(connection.peer, params.model):
             if params.user is not None:
                 self._access.require_proxy(connection.peer, params.user)
@@ -49,22 +49,22 @@ class Requests:
             size = self._size(connection, params)
             ask = await self._asks.prepare(params.model, size)
         granted = await self._leasing.wait(connection, id, params, ask, size, params.deadline, params.user)
-        assert isinstance(granted, m.Granted)
+        assert isinstance(granted, Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
         return granted
 
-    async def plan(self, connection: Connection, params: x.PlanParams) -> x.Planned:
+    async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """What the core would decide, without its doing."""
         size = self._size(connection, params)
         await self._asks.warm(params.model, size)
         ask = self._asks.ask(params.model, size)
         return explaining.plan(self._admission, ask, connection.peer, params.deadline)
 
-    def explain(self, connection: Connection, subject: str) -> x.Explained:
+    def explain(self, connection: Connection, subject: str) -> Explained:
         """What became of a request, a lease or an instance."""
         return explaining.explain(self._journal, self._access, connection.peer, subject)
 
-    def _size(self, connection: Connection, wish: m.Wish) -> Size:
+    def _size(self, connection: Connection, wish: Wish) -> Size:
         """What is asked for, if its class may be asked for."""
         if wish.priority is not None:
             own = self._present.catalog.profile(wish.model).priority
@@ -81,5 +81,5 @@ class Requests:
             priority=wish.priority,
             share=not wish.exclusive,
             cpu_spill=wish.cpu_spill,
-            max_instances=wish.max_instances if isinstance(wish, m.RequestParams) else None,
+            max_instances=wish.max_instances if isinstance(wish, RequestParams) else None,
         )

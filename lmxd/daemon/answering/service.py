@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from lmxd import __version__
-from lmxd.core import events as e
 from lmxd.core.books.state import State
+from lmxd.core.events import ClientLeft, Event
 from lmxd.core.words import Hold
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.administration import Administration
@@ -25,9 +25,9 @@ from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
-from lmxd.rpc import estimates as es
 from lmxd.rpc import framing, methods
-from lmxd.rpc import messages as m
+from lmxd.rpc.estimates import EstimateParams
+from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
@@ -76,12 +76,12 @@ def calls(
     }
 
 
-def _hello(params: m.HelloParams) -> m.Hello:
-    if params.protocol.split(".")[0] != m.PROTOCOL.split(".")[0]:
+def _hello(params: HelloParams) -> Hello:
+    if params.protocol.split(".")[0] != PROTOCOL.split(".")[0]:
         raise LmxdError(
-            "invalid_params", f"protocol is {params.protocol!r}, but lmxd speaks {m.PROTOCOL}", "update the client"
+            "invalid_params", f"protocol is {params.protocol!r}, but lmxd speaks {PROTOCOL}", "update the client"
         )
-    return m.Hello(protocol=m.PROTOCOL, server=f"lmxd {__version__}", capabilities=sorted(methods.METHODS))
+    return Hello(protocol=PROTOCOL, server=f"lmxd {__version__}", capabilities=sorted(methods.METHODS))
 
 
 class Service:
@@ -95,7 +95,7 @@ class Service:
         answers: Answers,
         present: Present,
         outbox: Outbox,
-        report: Callable[[e.Event], None],
+        report: Callable[[Event], None],
     ) -> None:
         self._calls: Calls = {**calls, "watch": lambda c, i, p: self._watch(c)}
         self._state = state
@@ -105,9 +105,9 @@ class Service:
         self._outbox = outbox
         self._report = report
 
-    async def call(self, connection: Connection, id: framing.Id, method: str, params: m.Params) -> BaseModel:
+    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> BaseModel:
         """One call. Raises LmxdError for a refusal."""
-        if isinstance(params, (m.Wish, es.EstimateParams)):
+        if isinstance(params, (Wish, EstimateParams)):
             name = self._present.catalog.config.named(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[method](connection, id, params)
@@ -127,9 +127,9 @@ class Service:
 
     def left(self, connection: Connection) -> None:
         self._answers.watching.pop(connection.id, None)
-        self._report(e.ClientLeft(at=time.monotonic(), connection=connection.id))
+        self._report(ClientLeft(at=time.monotonic(), connection=connection.id))
         hit("client_left")
 
-    def _watch(self, connection: Connection) -> m.Watching:
+    def _watch(self, connection: Connection) -> Watching:
         self._answers.watching[connection.id] = connection
-        return m.Watching()
+        return Watching()

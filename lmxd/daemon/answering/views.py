@@ -23,22 +23,22 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned
-from lmxd.rpc import books as b
-from lmxd.rpc import estimates as es
 from lmxd.rpc import framing
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, TicketInfo
+from lmxd.rpc.estimates import Context, Estimated, Estimates, Observed
+from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
 
 
-def devices(state: State, measured: Sequence[Measurement]) -> list[b.Device]:
+def devices(state: State, measured: Sequence[Measurement]) -> list[Device]:
     """The books of each device beside its last measurement."""
     return [_device(state, found) for found in measured]
 
 
-def _device(state: State, found: Measurement) -> b.Device:
+def _device(state: State, found: Measurement) -> Device:
     account = state.ledger.accounts.get(found.id, Account(device=found.id))
-    return b.Device(
+    return Device(
         id=found.id,
         ref=found.ref,
         kind=found.kind.value,
@@ -57,16 +57,16 @@ def _device(state: State, found: Measurement) -> b.Device:
     )
 
 
-def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[b.Instance]:
+def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
     """All of them, as bytes; the rest only to whom it concerns."""
     return [_instance(state, performer, access, peer, i) for i in state.instances.values()]
 
 
-def _instance(state: State, performer: Performer, access: Access, peer: Peer, i: Instance) -> b.Instance:
+def _instance(state: State, performer: Performer, access: Access, peer: Peer, i: Instance) -> InstanceInfo:
     launched = performer.launched(i.id)
     leases = [_lease(state.now, access, peer, x) for x in i.leases.values()]
     mine = access.is_admin(peer) or any(x.lease for x in leases)
-    return b.Instance(
+    return InstanceInfo(
         instance=i.id,
         model=i.ask.profile,
         phase=i.phase.value,
@@ -99,10 +99,10 @@ def loaded(state: State, i: Instance) -> float | None:
     return sum(parts) / sum(i.demand.values()) if parts else None
 
 
-def _lease(now: float, access: Access, peer: Peer, x: Lease) -> b.LeaseInfo:
+def _lease(now: float, access: Access, peer: Peer, x: Lease) -> LeaseInfo:
     if not access.sees(peer, x.owner.uid):
-        return b.LeaseInfo(bytes=x.size, slots=x.slots)
-    return b.LeaseInfo(
+        return LeaseInfo(bytes=x.size, slots=x.slots)
+    return LeaseInfo(
         bytes=x.size,
         lease=x.id,
         uid=x.owner.uid,
@@ -119,7 +119,7 @@ _Place: TypeAlias = tuple[Ticket, int, float | None, Date]
 """Position, expected time, and the date at which it is served."""
 
 
-def queue(state: State, access: Access, peer: Peer) -> list[b.Ticket]:
+def queue(state: State, access: Access, peer: Peer) -> list[TicketInfo]:
     """Those that start first, then those that wait, in order."""
     found: list[_Place] = [
         (t, 0, starting(state, t), NEVER) for i in state.instances.values() for t in i.tickets.values()
@@ -134,12 +134,12 @@ def queue(state: State, access: Access, peer: Peer) -> list[b.Ticket]:
 
 def _ticket(
     state: State, access: Access, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date
-) -> b.Ticket:
+) -> TicketInfo:
     waited = state.now - t.asked_at
     wants_bytes = position > 0 and (date.option is not None or not date.awaits)
     if not access.sees(peer, t.owner.uid):
-        return b.Ticket(position=position, waited=waited, eta=eta, bytes=t.ask.need)
-    return b.Ticket(
+        return TicketInfo(position=position, waited=waited, eta=eta, bytes=t.ask.need)
+    return TicketInfo(
         ticket=t.id,
         model=t.ask.profile,
         uid=t.owner.uid,
@@ -157,8 +157,8 @@ def _ticket(
     )
 
 
-def progress(decision: ReportProgress, request: framing.Id) -> n.Progress:
-    return n.Progress(
+def progress(decision: ReportProgress, request: framing.Id) -> Progress:
+    return Progress(
         request=request,
         ticket=decision.ticket,
         position=decision.position,
@@ -171,8 +171,8 @@ def progress(decision: ReportProgress, request: framing.Id) -> n.Progress:
     )
 
 
-def loading(state: State, ticket: Ticket, request: framing.Id, part: float) -> n.Progress:
-    return n.Progress(
+def loading(state: State, ticket: Ticket, request: framing.Id, part: float) -> Progress:
+    return Progress(
         request=request,
         ticket=ticket.id,
         position=0,
@@ -201,16 +201,16 @@ def refusal(refusal: Refusal) -> dict[str, object]:
     return data
 
 
-def shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
+def shortfalls(found: Iterable[Shortfall]) -> list[ShortfallInfo]:
     return [
-        m.Shortfall(
+        ShortfallInfo(
             device=s.device,
             need=s.need,
             have=s.have,
             ceiling=s.ceiling,
             capacity=s.capacity,
             holders=[
-                m.Holder(name=h.name, bytes=h.bytes, phase=h.phase, leases=h.leases, since=h.since) for h in s.holders
+                HolderInfo(name=h.name, bytes=h.bytes, phase=h.phase, leases=h.leases, since=h.since) for h in s.holders
             ],
             unavailable=s.unavailable,
         )
@@ -218,30 +218,30 @@ def shortfalls(found: Iterable[Shortfall]) -> list[m.Shortfall]:
     ]
 
 
-def swap(state: State, i: Instance) -> m.Swap | None:
+def swap(state: State, i: Instance) -> SwapInfo | None:
     """For whom an instance is to make way, if anybody waits for its bytes."""
     if i.swap is None:
         return None
     ticket = state.waiting(i.swap.ticket)
     closes_in = 0.0 if ticket is None else max(0.0, serves_until(state, i, ticket) - state.now)
-    return m.Swap(model=i.swap.profile, closes_in=closes_in, price=i.swap.price)
+    return SwapInfo(model=i.swap.profile, closes_in=closes_in, price=i.swap.price)
 
 
-def turns(found: Iterable[Turn]) -> list[m.Turn]:
-    return [m.Turn(instance=t.instance, closes_in=t.closes_in, price=t.price) for t in found]
+def turns(found: Iterable[Turn]) -> list[TurnInfo]:
+    return [TurnInfo(instance=t.instance, closes_in=t.closes_in, price=t.price) for t in found]
 
 
 def sentence(found: Mapping[str, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
 
 
-def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]) -> es.Estimated:
+def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]) -> Estimated:
     """What a model would take, by part, beside what was declared for it."""
     launch, declared = catalog.launch(name, size), catalog.profile(name).estimated_memory_gb
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU and goes_to_gpu(launch, devices)]
     found = [catalog.formula(name, launch, (gpu,)) for gpu in gpus]
     first = found[0] if found else catalog.formula(name, launch, ())
-    return es.Estimated(
+    return Estimated(
         model=name,
         ctx=launch.context,
         slots=launch.slots,
@@ -255,14 +255,14 @@ def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]
     )
 
 
-def estimates(learned: Learned, catalog: Catalog) -> es.Estimates:
+def estimates(learned: Learned, catalog: Catalog) -> Estimates:
     """Contexts of the cards here and of those seen, and every observation."""
     here = set(catalog.cards.values())
     seen = {o.card for o in learned.observations if o.card.name != RAM}
-    return es.Estimates(
+    return Estimates(
         contexts=[_context(learned, card) for card in sorted(here | seen, key=str)],
         observed=[
-            es.Observed(
+            Observed(
                 model=o.model,
                 card=o.card.name,
                 driver=o.card.driver,
@@ -278,7 +278,7 @@ def estimates(learned: Learned, catalog: Catalog) -> es.Estimates:
     )
 
 
-def _context(learned: Learned, card: Card) -> es.Context:
+def _context(learned: Learned, card: Card) -> Context:
     size, error = overhead.context(card, learned)
     count = sum(o.count for o in learned.observations if o.card == card)
-    return es.Context(card=card.name, driver=card.driver, build=card.build, bytes=size, error=error, count=count)
+    return Context(card=card.name, driver=card.driver, build=card.build, bytes=size, error=error, count=count)

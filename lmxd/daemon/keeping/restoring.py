@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from lmxd.core import events as e
+from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import Failure, Hold, Owner, Phase, Yielded
 from lmxd.daemon.keeping.outbox import Outbox
@@ -59,7 +59,7 @@ class Restoring:
         performer: Performer,
         where: Places,
         measure: Callable[[], Coroutine[Any, Any, None]],
-        report: Callable[[e.Event], None],
+        report: Callable[[Event], None],
     ) -> None:
         self._records = records
         self._outbox = outbox
@@ -111,7 +111,7 @@ class Restoring:
                 continue
             if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
                 forget(address)
-            self._report(e.InstanceExited(at=time.monotonic(), instance=row.id, failure=_LOST))
+            self._report(InstanceExited(at=time.monotonic(), instance=row.id, failure=_LOST))
 
 
 def _open(where: Places) -> tuple[Database, Restored]:
@@ -213,9 +213,9 @@ async def _serves(launched: Launched) -> bool:
     return False
 
 
-def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> e.LedgerRestored:
+def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRestored:
     known = {row.id for row in saved.instances}
-    return e.LedgerRestored(
+    return LedgerRestored(
         at=time.monotonic(),
         instances=tuple(_instance(row) for row in saved.instances),
         leases=tuple(_lease(row) for row in saved.leases if row.instance in known),

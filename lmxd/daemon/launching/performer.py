@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Final
 
 from lmxd.config.section import GIB
-from lmxd.core import decisions as d
-from lmxd.core import events as e
 from lmxd.core.books.state import State
+from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, GrantLease, StartInstance, StopInstance
+from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
@@ -41,7 +41,7 @@ class Performer:
     """Whose outcome comes back as events."""
 
     def __init__(
-        self, report: Callable[[e.Event], None], notes: Notes, state: State, present: Present, where: Places
+        self, report: Callable[[Event], None], notes: Notes, state: State, present: Present, where: Places
     ) -> None:
         self._report = report
         self._state = state
@@ -50,7 +50,7 @@ class Performer:
         self.launches = Launches(report, notes, where.logs, Groups.delegated())
         self.holds = Holds(report, notes.note)
 
-    def perform(self, decision: d.Decision) -> None:
+    def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
         try:
             self._perform(decision)
@@ -58,27 +58,27 @@ class Performer:
             if not isinstance(error, LmxdError):  # which says that the file or the profile went away meanwhile
                 log.exception("%s was not carried out", decision)
             loop = asyncio.get_running_loop()
-            if isinstance(decision, d.StopInstance):
+            if isinstance(decision, StopInstance):
                 loop.call_later(_AGAIN, self.perform, decision)
             elif event := outcome(decision, error, time.monotonic()):
                 loop.call_soon(self._report, event)
 
-    def _perform(self, decision: d.Decision) -> None:
+    def _perform(self, decision: Decision) -> None:
         match decision:
-            case d.StartInstance() if decision.ask.external:
+            case StartInstance() if decision.ask.external:
                 self.holds.begin(decision.instance)
-            case d.StartInstance():
+            case StartInstance():
                 self._start(decision)
-            case d.StopInstance() if self.launches.get(decision.instance):
+            case StopInstance() if self.launches.get(decision.instance):
                 hit("stop_performed")
                 self.launches.stop(decision.instance)
-            case d.StopInstance():
+            case StopInstance():
                 self.holds.end(decision.instance)
-            case d.CheckActivity():
+            case CheckActivity():
                 self.launches.check(decision.instance)
-            case d.ForgetInstance():
+            case ForgetInstance():
                 hit("reclaimed")
-            case d.GrantLease():
+            case GrantLease():
                 launched = self.launches.get(decision.instance)
                 if launched is not None and launched.prompts is not None:
                     launched.prompts.used_by(decision.owner.uid)
@@ -101,7 +101,7 @@ class Performer:
         process = self.process(instance)
         return process.pid if process else None
 
-    def _start(self, decision: d.StartInstance) -> None:
+    def _start(self, decision: StartInstance) -> None:
         catalog, ask = self._present.catalog, decision.ask
         capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
         plan = catalog.plan(decision.instance, ask, decision.option, self._where.home, capacity)

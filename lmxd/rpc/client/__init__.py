@@ -8,7 +8,7 @@ ends, the lease does. Every failure is an ``LmxdError`` with the daemon's code a
 """
 
 from lmxd.rpc.client.asynchronous import AsyncClient, AsyncLease
-from lmxd.rpc.client.blocking import Client, Lease
+from lmxd.rpc.client.blocking import BlockingLease, Client
 from lmxd.rpc.client.wire import ConnectionLost, default_socket
 
-__all__ = ["AsyncClient", "AsyncLease", "Client", "ConnectionLost", "Lease", "default_socket"]
+__all__ = ["AsyncClient", "AsyncLease", "BlockingLease", "Client", "ConnectionLost", "default_socket"]

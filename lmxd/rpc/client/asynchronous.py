@@ -13,11 +13,8 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import books as b
 from lmxd.rpc import framing
-from lmxd.rpc import holds as h
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
+from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
 from lmxd.rpc.client.wire import (
     PATIENCE,
     PAUSE,
@@ -32,12 +29,15 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
+from lmxd.rpc.holds import Adopted, Held
+from lmxd.rpc.messages import Cancelled, Granted, Released, Renewed
 from lmxd.rpc.methods import QUEUED
+from lmxd.rpc.notifications import Progress
 
 T = TypeVar("T", bound=BaseModel)
 
 
-class AsyncLease(m.Granted):
+class AsyncLease(Granted):
     """A granted lease of an ``AsyncClient``; leaving its ``async with`` block releases it."""
 
     _client: AsyncClient
@@ -117,7 +117,7 @@ class AsyncClient:
 
     async def _take_up(self, lease: str) -> None:
         try:
-            await self._exchange("renew", m.Renewed, None, lease=lease)
+            await self._exchange("renew", Renewed, None, lease=lease)
         except LmxdError as error:
             ended = ended_meanwhile(lease, error)
             self._held.discard(lease)
@@ -205,7 +205,7 @@ class AsyncClient:
             self._held.discard(params.get("lease"))
         if message["method"] == "lmxd.progress":
             if told := self._progress.get(params.get("request")):
-                told(n.Progress.model_validate(params))
+                told(Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
 
@@ -259,40 +259,40 @@ class AsyncClient:
         hold: str = "connection",
         ttl: float | None = None,
         on_progress: OnProgress | None = None,
-    ) -> h.Held:
+    ) -> Held:
         """A lease of ``size`` bytes on one device, for a process of one's own."""
         held = await self.call(
-            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
+            "hold", Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
         )
         if hold == "connection":
             self._held.add(held.lease)
         return held
 
-    async def adopt(self, lease: str, pid: int) -> h.Adopted:
+    async def adopt(self, lease: str, pid: int) -> Adopted:
         """Say which process uses a hold: its end ends the lease."""
-        return await self.call("adopt", h.Adopted, lease=lease, pid=pid)
+        return await self.call("adopt", Adopted, lease=lease, pid=pid)
 
-    async def release(self, lease: str) -> m.Released:
+    async def release(self, lease: str) -> Released:
         self._held.discard(lease)
-        return await self.call("release", m.Released, lease=lease)
+        return await self.call("release", Released, lease=lease)
 
-    async def renew(self, lease: str, ttl: float | None = None) -> m.Renewed:
-        return await self.call("renew", m.Renewed, lease=lease, ttl=ttl)
+    async def renew(self, lease: str, ttl: float | None = None) -> Renewed:
+        return await self.call("renew", Renewed, lease=lease, ttl=ttl)
 
-    async def cancel(self, ticket: str) -> m.Cancelled:
-        return await self.call("cancel", m.Cancelled, ticket=ticket)
+    async def cancel(self, ticket: str) -> Cancelled:
+        return await self.call("cancel", Cancelled, ticket=ticket)
 
-    async def status(self) -> b.Status:
-        return await self.call("status", b.Status)
+    async def status(self) -> Status:
+        return await self.call("status", Status)
 
-    async def devices(self) -> b.Devices:
-        return await self.call("devices", b.Devices)
+    async def devices(self) -> Devices:
+        return await self.call("devices", Devices)
 
-    async def instances(self) -> b.Instances:
-        return await self.call("instances", b.Instances)
+    async def instances(self) -> Instances:
+        return await self.call("instances", Instances)
 
-    async def queue(self) -> b.Queue:
-        return await self.call("queue", b.Queue)
+    async def queue(self) -> QueueInfo:
+        return await self.call("queue", QueueInfo)
 
-    async def models(self) -> b.Models:
-        return await self.call("models", b.Models)
+    async def models(self) -> Models:
+        return await self.call("models", Models)

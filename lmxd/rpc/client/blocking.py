@@ -13,11 +13,8 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import books as b
 from lmxd.rpc import framing
-from lmxd.rpc import holds as h
-from lmxd.rpc import messages as m
-from lmxd.rpc import notifications as n
+from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
 from lmxd.rpc.client.wire import (
     PATIENCE,
     PAUSE,
@@ -32,7 +29,10 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
+from lmxd.rpc.holds import Adopted, Held
+from lmxd.rpc.messages import Cancelled, Granted, Logs, Released, Renewed
 from lmxd.rpc.methods import QUEUED
+from lmxd.rpc.notifications import Progress
 
 ANSWER_TIMEOUT = 30.0
 """Seconds within which an answer is wanted to everything but a request, which may wait in the queue."""
@@ -40,7 +40,7 @@ ANSWER_TIMEOUT = 30.0
 T = TypeVar("T", bound=BaseModel)
 
 
-class Lease(m.Granted):
+class BlockingLease(Granted):
     """A granted lease of a ``Client``; leaving its ``with`` block releases it."""
 
     _client: Client
@@ -109,7 +109,7 @@ class Client:
     def _take_up(self, lease: str) -> bytes | None:
         """None, or the frame that says that it has ended."""
         try:
-            self._exchange("renew", m.Renewed, None, lease=lease)
+            self._exchange("renew", Renewed, None, lease=lease)
         except LmxdError as error:
             return framing.notification("lmxd.lease_ended", ended_meanwhile(lease, error))
         return None
@@ -181,7 +181,7 @@ class Client:
             self._held.discard(params.get("lease"))
         if message["method"] == "lmxd.progress":
             if on_progress and params.get("request") == id:
-                on_progress(n.Progress.model_validate(params))
+                on_progress(Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
 
@@ -201,11 +201,11 @@ class Client:
         max_instances: int | None = None,
         user: str | None = None,
         on_progress: OnProgress | None = None,
-    ) -> Lease:
+    ) -> BlockingLease:
         """Ask for a lease and wait for the answer. LmxdError says why not, with the figures in ``data``."""
         lease = self.call(
             "request",
-            Lease,
+            BlockingLease,
             on_progress,
             model=model,
             ctx=ctx,
@@ -235,43 +235,41 @@ class Client:
         hold: str = "connection",
         ttl: float | None = None,
         on_progress: OnProgress | None = None,
-    ) -> h.Held:
+    ) -> Held:
         """A lease of ``size`` bytes on one device, for a process of one's own."""
-        held = self.call(
-            "hold", h.Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
-        )
+        held = self.call("hold", Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl)
         if hold == "connection":
             self._held.add(held.lease)
         return held
 
-    def adopt(self, lease: str, pid: int) -> h.Adopted:
+    def adopt(self, lease: str, pid: int) -> Adopted:
         """Say which process uses a hold: its end ends the lease."""
-        return self.call("adopt", h.Adopted, lease=lease, pid=pid)
+        return self.call("adopt", Adopted, lease=lease, pid=pid)
 
-    def release(self, lease: str) -> m.Released:
+    def release(self, lease: str) -> Released:
         self._held.discard(lease)
-        return self.call("release", m.Released, lease=lease)
+        return self.call("release", Released, lease=lease)
 
-    def renew(self, lease: str, ttl: float | None = None) -> m.Renewed:
-        return self.call("renew", m.Renewed, lease=lease, ttl=ttl)
+    def renew(self, lease: str, ttl: float | None = None) -> Renewed:
+        return self.call("renew", Renewed, lease=lease, ttl=ttl)
 
-    def cancel(self, ticket: str) -> m.Cancelled:
-        return self.call("cancel", m.Cancelled, ticket=ticket)
+    def cancel(self, ticket: str) -> Cancelled:
+        return self.call("cancel", Cancelled, ticket=ticket)
 
-    def status(self) -> b.Status:
-        return self.call("status", b.Status)
+    def status(self) -> Status:
+        return self.call("status", Status)
 
-    def devices(self) -> b.Devices:
-        return self.call("devices", b.Devices)
+    def devices(self) -> Devices:
+        return self.call("devices", Devices)
 
-    def instances(self) -> b.Instances:
-        return self.call("instances", b.Instances)
+    def instances(self) -> Instances:
+        return self.call("instances", Instances)
 
-    def queue(self) -> b.Queue:
-        return self.call("queue", b.Queue)
+    def queue(self) -> QueueInfo:
+        return self.call("queue", QueueInfo)
 
-    def models(self) -> b.Models:
-        return self.call("models", b.Models)
+    def models(self) -> Models:
+        return self.call("models", Models)
 
-    def logs(self, instance: str, lines: int = 100) -> m.Logs:
-        return self.call("logs", m.Logs, instance=instance, lines=lines)
+    def logs(self, instance: str, lines: int = 100) -> Logs:
+        return self.call("logs", Logs, instance=instance, lines=lines)

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.rpc import framing
-from lmxd.rpc import notifications as n
 from lmxd.rpc.methods import QUEUED
+from lmxd.rpc.notifications import Progress
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
 PATIENCE: Final = 20.0
 """Seconds for which a client whose connection is lost looks for the daemon's return."""
 PAUSE: Final = 0.1
-OnProgress = Callable[[n.Progress], None]
+OnProgress = Callable[[Progress], None]
 OnNotification = Callable[[str, dict[str, Any]], None]
 
 

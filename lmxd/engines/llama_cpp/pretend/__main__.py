@@ -6,7 +6,7 @@ lmxd/engines/llama_cpp/dry_run.py. BYTES is the size of the model file.
 
 from __future__ import annotations
 
-import ctypes as c
+import ctypes
 import os
 import resource
 import sys
@@ -22,7 +22,7 @@ _SPACE: Final = 96 * 2**30
 _SECONDS: Final = 60
 _NO_NEW_PRIVILEGES, _NEW_USER, _NEW_NETWORK = 38, 0x10000000, 0x40000000
 _UNAVAILABLE: Final = 69
-_P = c.c_void_p
+_P = ctypes.c_void_p
 
 
 def confine(model_bytes: int) -> None:
@@ -34,7 +34,7 @@ def confine(model_bytes: int) -> None:
         (resource.RLIMIT_AS, model_bytes + _SPACE),
     ):
         resource.setrlimit(limit, (value, value))
-    libc = c.CDLL(None)
+    libc = ctypes.CDLL(None)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     if libc.unshare(_NEW_NETWORK) != 0:  # without privileges it takes a user namespace, where they are allowed
         libc.unshare(_NEW_USER | _NEW_NETWORK)
@@ -44,7 +44,7 @@ def main(libraries: str, cards: str, model_bytes: str, *arguments: str) -> int:
     """See the module. Returns what llama-server returns, or EX_UNAVAILABLE if this build cannot be asked."""
     confine(int(model_bytes))
     here = Path(libraries)
-    base, ggml = (c.CDLL(str(here / name), mode=c.RTLD_GLOBAL) for name in ("libggml-base.so", "libggml.so"))
+    base, ggml = (ctypes.CDLL(str(here / name), mode=ctypes.RTLD_GLOBAL) for name in ("libggml-base.so", "libggml.so"))
     ggml.ggml_backend_reg_by_name.restype = _P
     cpu = ggml.ggml_backend_reg_by_name(b"CPU")
     api = i32(cpu) if cpu else 0
@@ -53,9 +53,9 @@ def main(libraries: str, cards: str, model_bytes: str, *arguments: str) -> int:
         return _UNAVAILABLE
     if int(cards):
         pretended = Cards(base, api, int(cards))
-        ggml.ggml_backend_register(_P(c.addressof(pretended.reg)))
-    server = c.CDLL(str(here / "libllama-server-impl.so"), mode=c.RTLD_GLOBAL)
-    argv = (c.c_char_p * (len(arguments) + 2))(b"llama-server", *(os.fsencode(a) for a in arguments), None)
+        ggml.ggml_backend_register(_P(ctypes.addressof(pretended.reg)))
+    server = ctypes.CDLL(str(here / "libllama-server-impl.so"), mode=ctypes.RTLD_GLOBAL)
+    argv = (ctypes.c_char_p * (len(arguments) + 2))(b"llama-server", *(os.fsencode(a) for a in arguments), None)
     status: int = server._Z12llama_serveriPPc(len(arguments) + 1, argv)
     return status
 

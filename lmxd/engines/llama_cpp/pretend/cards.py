@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes as c
+import ctypes
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,19 +22,19 @@ _kept: list[Any] = []
 """Everything that C holds a pointer to."""
 
 
-class _Interface(c.Structure):
-    _fields_ = [("functions", c.c_void_p * 11)]
+class _Interface(ctypes.Structure):
+    _fields_ = [("functions", ctypes.c_void_p * 11)]
 
 
-class _Props(c.Structure):
+class _Props(ctypes.Structure):
     _fields_ = [
-        ("name", c.c_void_p),
-        ("description", c.c_void_p),
-        ("free", c.c_size_t),
-        ("total", c.c_size_t),
-        ("type", c.c_int),
-        ("device_id", c.c_void_p),
-        ("caps", c.c_bool * 5),
+        ("name", ctypes.c_void_p),
+        ("description", ctypes.c_void_p),
+        ("free", ctypes.c_size_t),
+        ("total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_void_p),
+        ("caps", ctypes.c_bool * 5),
     ]
 
 
@@ -47,42 +47,42 @@ def _function(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], in
     """Make a Python function callable from C; its address."""
 
     def made(function: Callable[..., Any]) -> int:
-        return c.cast(_keep(c.CFUNCTYPE(result, *arguments)(function)), c.c_void_p).value or 0
+        return ctypes.cast(_keep(ctypes.CFUNCTYPE(result, *arguments)(function)), ctypes.c_void_p).value or 0
 
     return made
 
 
 def _struct(*words: int | None) -> int:
     """A struct of pointers; its address."""
-    return c.addressof(_keep((c.c_void_p * len(words))(*words)))
+    return ctypes.addressof(_keep((ctypes.c_void_p * len(words))(*words)))
 
 
-_P = c.c_void_p
+_P = ctypes.c_void_p
 _nothing = _function(None, _P)(lambda _: None)
 
 
 class Cards:
     def __init__(self, base: Any, api: int, count: int) -> None:
         self.base = base
-        base.ggml_op_name.restype = c.c_char_p
+        base.ggml_op_name.restype = ctypes.c_char_p
         OPS.update({n: base.ggml_op_name(n).decode() for n in range(_NAMED_OPS)})
-        base.ggml_nbytes.restype = c.c_size_t
-        base.ggml_row_size.restype = c.c_size_t
-        base.ggml_row_size.argtypes = [c.c_int, c.c_int64]
-        base.ggml_is_quantized.restype = c.c_bool
+        base.ggml_nbytes.restype = ctypes.c_size_t
+        base.ggml_row_size.restype = ctypes.c_size_t
+        base.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
+        base.ggml_is_quantized.restype = ctypes.c_bool
         base.ggml_backend_buffer_init.restype = _P
-        base.ggml_backend_buffer_init.argtypes = [_P, _Interface, _P, c.c_size_t]
+        base.ggml_backend_buffer_init.argtypes = [_P, _Interface, _P, ctypes.c_size_t]
         self.api = api
         self.reg = self._words(6)
         self.devices = [self._device(n) for n in range(count)]
-        by_index = _function(_P, _P, c.c_size_t)(lambda _, n: self.devices[n])
-        name = _keep(c.c_char_p(b"CUDA"))
+        by_index = _function(_P, _P, ctypes.c_size_t)(lambda _, n: self.devices[n])
+        name = _keep(ctypes.c_char_p(b"CUDA"))
         fill = (
             api,
-            _function(_P, _P)(lambda _: c.cast(name, _P).value),
-            _function(c.c_size_t, _P)(lambda _: count),
+            _function(_P, _P)(lambda _: ctypes.cast(name, _P).value),
+            _function(ctypes.c_size_t, _P)(lambda _: count),
             by_index,
-            _function(_P, _P, c.c_char_p)(lambda _, __: None),
+            _function(_P, _P, ctypes.c_char_p)(lambda _, __: None),
             None,
         )
         for n, word in enumerate(fill):
@@ -90,30 +90,30 @@ class Cards:
 
     @staticmethod
     def _words(count: int) -> Any:
-        return _keep((c.c_void_p * count)())
+        return _keep((ctypes.c_void_p * count)())
 
     def _buffer(self, buffer_type: int, size: int) -> int | None:
-        null = _function(c.c_bool, _P, _P, _P)(lambda *_: False)
+        null = _function(ctypes.c_bool, _P, _P, _P)(lambda *_: False)
         functions = [
             _nothing,
             _function(_P, _P)(lambda _: _ADDRESS),
             None,
-            _function(None, _P, _P, c.c_uint8, c.c_size_t, c.c_size_t)(lambda *_: None),
-            _function(None, _P, _P, _P, c.c_size_t, c.c_size_t)(lambda *_: None),
-            _function(None, _P, _P, _P, c.c_size_t, c.c_size_t)(lambda *_: None),
+            _function(None, _P, _P, ctypes.c_uint8, ctypes.c_size_t, ctypes.c_size_t)(lambda *_: None),
+            _function(None, _P, _P, _P, ctypes.c_size_t, ctypes.c_size_t)(lambda *_: None),
+            _function(None, _P, _P, _P, ctypes.c_size_t, ctypes.c_size_t)(lambda *_: None),
             None,
             None,
             null,
-            _function(None, _P, c.c_uint8)(lambda *_: None),
+            _function(None, _P, ctypes.c_uint8)(lambda *_: None),
             None,
         ]
-        interface = _Interface((c.c_void_p * 11)(*functions))
+        interface = _Interface((ctypes.c_void_p * 11)(*functions))
         found: int | None = self.base.ggml_backend_buffer_init(buffer_type, interface, None, size)
         return found
 
     def _buffer_type(self, device: int, name: Any) -> int:
         words = self._words(BUFFER_TYPE[self.api] + 2)
-        at = c.addressof(words)
+        at = ctypes.addressof(words)
 
         def alloc_size(_: int, tensor: int) -> int:
             t = TensorPlace(tensor)
@@ -124,10 +124,10 @@ class Cards:
                 size += self.base.ggml_row_size(t.type, ROW - t.ne(0) % ROW)
             return size
 
-        named = _function(_P, _P)(lambda _: c.cast(name, _P).value)
-        alloc = _function(_P, _P, c.c_size_t)(lambda _, size: self._buffer(at, size))
-        alignment = _function(c.c_size_t, _P)(lambda _: ALIGN)
-        sized = _function(c.c_size_t, _P, _P)(alloc_size)
+        named = _function(_P, _P)(lambda _: ctypes.cast(name, _P).value)
+        alloc = _function(_P, _P, ctypes.c_size_t)(lambda _, size: self._buffer(at, size))
+        alignment = _function(ctypes.c_size_t, _P)(lambda _: ALIGN)
+        sized = _function(ctypes.c_size_t, _P, _P)(alloc_size)
         if self.api == 2:
             functions = [named, alloc, alignment, None, sized, None]
         else:
@@ -137,54 +137,54 @@ class Cards:
         return at
 
     def _backend(self, device: int, name: Any) -> int:
-        guid = c.addressof(_keep((c.c_uint8 * 16)(*b"lmxd pretends it")))
+        guid = ctypes.addressof(_keep((ctypes.c_uint8 * 16)(*b"lmxd pretends it")))
         none = _function(None, _P, _P)(lambda *_: None)
-        functions = [_function(_P, _P)(lambda _: c.cast(name, _P).value), _nothing, *[None] * 14]
-        transfer = _function(None, _P, _P, _P, c.c_size_t, c.c_size_t)(lambda *_: None)
+        functions = [_function(_P, _P)(lambda _: ctypes.cast(name, _P).value), _nothing, *[None] * 14]
+        transfer = _function(None, _P, _P, _P, ctypes.c_size_t, ctypes.c_size_t)(lambda *_: None)
         functions[2] = functions[3] = transfer
         functions[7] = _nothing
-        functions[12] = _function(c.c_int, _P, _P)(lambda *_: 0)
+        functions[12] = _function(ctypes.c_int, _P, _P)(lambda *_: 0)
         functions[13] = functions[14] = none
         return _struct(guid, *functions, device, None)
 
     def _device(self, n: int) -> int:
         words = self._words(17)
-        at = c.addressof(words)
-        name = _keep(c.c_char_p(f"CUDA{n}".encode()))
-        identity = _keep(c.c_char_p(f"0000:{n:02x}:00.0".encode()))
+        at = ctypes.addressof(words)
+        name = _keep(ctypes.c_char_p(f"CUDA{n}".encode()))
+        identity = _keep(ctypes.c_char_p(f"0000:{n:02x}:00.0".encode()))
         buffer_type = self._buffer_type(at, name)
         host_type = self._host_type(at)
 
         def props(_: int, out: int) -> None:
             found = _Props.from_address(out)
-            found.name = found.description = c.cast(name, _P)
-            found.device_id = c.cast(identity, _P)
+            found.name = found.description = ctypes.cast(name, _P)
+            found.device_id = ctypes.cast(identity, _P)
             found.free = found.total = _PRETENDED_BYTES
             found.type = 1
-            found.caps = (c.c_bool * 5)(True, True, False, True, True)
+            found.caps = (ctypes.c_bool * 5)(True, True, False, True, True)
 
         def memory(_: int, free: int, total: int) -> None:
-            c.c_size_t.from_address(free).value = c.c_size_t.from_address(total).value = _PRETENDED_BYTES
+            ctypes.c_size_t.from_address(free).value = ctypes.c_size_t.from_address(total).value = _PRETENDED_BYTES
 
         event = _struct(at, None)
         functions = [
-            _function(_P, _P)(lambda _: c.cast(name, _P).value),
-            _function(_P, _P)(lambda _: c.cast(name, _P).value),
+            _function(_P, _P)(lambda _: ctypes.cast(name, _P).value),
+            _function(_P, _P)(lambda _: ctypes.cast(name, _P).value),
             _function(None, _P, _P, _P)(memory),
-            _function(c.c_int, _P)(lambda _: 1),
+            _function(ctypes.c_int, _P)(lambda _: 1),
             _function(None, _P, _P)(props),
-            _function(_P, _P, c.c_char_p)(lambda *_: self._backend(at, name)),
+            _function(_P, _P, ctypes.c_char_p)(lambda *_: self._backend(at, name)),
             _function(_P, _P)(lambda _: buffer_type),
             _function(_P, _P)(lambda _: host_type),
             None,
-            _function(c.c_bool, _P, _P)(lambda _, op: supports(TensorPlace(op))),
-            _function(c.c_bool, _P, _P)(lambda _, kind: kind == buffer_type),
-            _function(c.c_bool, _P, _P)(lambda _, op: offloads(TensorPlace(op))),
+            _function(ctypes.c_bool, _P, _P)(lambda _, op: supports(TensorPlace(op))),
+            _function(ctypes.c_bool, _P, _P)(lambda _, kind: kind == buffer_type),
+            _function(ctypes.c_bool, _P, _P)(lambda _, op: offloads(TensorPlace(op))),
             _function(_P, _P)(lambda _: event),
             _function(None, _P, _P)(lambda *_: None),
             _function(None, _P, _P)(lambda *_: None),
         ]
-        for index, word in enumerate([*functions, c.addressof(self.reg), None]):
+        for index, word in enumerate([*functions, ctypes.addressof(self.reg), None]):
             words[index] = word
         return at
 
@@ -192,11 +192,11 @@ class Cards:
         """Pinned memory: the CPU's own buffer type under another name."""
         self.base.ggml_backend_cpu_buffer_type.restype = _P
         count = BUFFER_TYPE[self.api]
-        cpu = (c.c_void_p * (count + 2)).from_address(self.base.ggml_backend_cpu_buffer_type())
+        cpu = (ctypes.c_void_p * (count + 2)).from_address(self.base.ggml_backend_cpu_buffer_type())
         words = self._words(count + 2)
-        name = _keep(c.c_char_p(b"CUDA_Host"))
+        name = _keep(ctypes.c_char_p(b"CUDA_Host"))
         for n in range(count):
             words[n] = cpu[n]
-        words[0] = _function(_P, _P)(lambda _: c.cast(name, _P).value)
+        words[0] = _function(_P, _P)(lambda _: ctypes.cast(name, _P).value)
         words[count] = device
-        return c.addressof(words)
+        return ctypes.addressof(words)

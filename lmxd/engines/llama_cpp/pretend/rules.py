@@ -6,7 +6,7 @@ what is supported and what is offloaded).
 
 from __future__ import annotations
 
-import ctypes as c
+import ctypes
 from typing import Final
 
 ALIGN: Final = 128
@@ -24,11 +24,11 @@ OPS: dict[int, str] = {}
 
 
 def i32(address: int) -> int:
-    return c.c_int32.from_address(address).value
+    return ctypes.c_int32.from_address(address).value
 
 
 def _i64(address: int) -> int:
-    return c.c_int64.from_address(address).value
+    return ctypes.c_int64.from_address(address).value
 
 
 class TensorPlace:
@@ -69,7 +69,7 @@ def _has_flash_kernel(op: TensorPlace) -> bool:
     assert k is not None
     assert v is not None
     ratio = q.ne(2) // k.ne(2)
-    bias = c.c_float.from_address(op.at + _PARAMS + 4).value
+    bias = ctypes.c_float.from_address(op.at + _PARAMS + 4).value
     grouped = ratio >= 2 and mask is not None and bias == 0 and k.ne(1) % 256 == 0
     key, value = k.ne(0), v.ne(0)
     if key in (40, 64, 72, 80, 96, 112, 128, 256):

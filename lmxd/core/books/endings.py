@@ -1,0 +1,66 @@
+"""What ends is ended here, for facts and for policy: a ticket, a lease, an instance, a yield."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lmxd.core.books.state import State
+from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
+from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.words import DRAINING, STOPPED, Cause, Phase, Refusal
+
+_LEASE_REASONS: Final = {
+    Cause.IDLE: "idle_timeout",
+    Cause.ADMIN: "stopped_by_admin",
+    Cause.DRAIN: "draining",
+    Cause.PRESSURE: "yielded",
+    Cause.PREEMPTED: "preempted",
+}
+"""Why the leases of an instance end, which is ended for a cause while they last."""
+
+
+def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
+    """Answer a ticket with no, and drop it."""
+    state.drop_ticket(ticket)
+    waited = state.now - ticket.asked_at
+    state.outbox.append(
+        RefuseLease(ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=waited)
+    )
+
+
+def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None:
+    """End a lease and tell its holder why."""
+    instance = state.instances[lease.instance]
+    state.drop_lease(lease)
+    if not instance.ask.external:  # a hold has any name that its client gives it: nothing is learned by that
+        state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
+    if instance.vacant and not instance.ask.external:
+        state.expectations.left(instance.ask.profile, state.now)
+        patience = state.expectations.patience(instance.ask.profile, instance.option.size)
+        instance.stays_until = state.now + (0.0 if instance.closed else patience)
+        instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
+    instance.active_at = instance.used_at = max(instance.active_at, state.now)
+    state.touched.instances.add(instance.id)
+    state.outbox.append(
+        EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
+    )
+
+
+def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
+    """End an instance: its leases first, then the process. Its bytes stay charged."""
+    if not instance.live:
+        return
+    assert instance.vacant or cause in _LEASE_REASONS, f"{instance.id} was to be {cause} under its holders"
+    for lease in list(instance.leases.values()):
+        end_lease(state, lease, _LEASE_REASONS[cause], why)
+    for ticket in list(instance.tickets.values()):
+        refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
+    instance.phase, instance.stopped_at = Phase.STOPPING, state.now
+    state.retire(instance)
+    state.outbox.append(StopInstance(instance=instance.id, cause=cause, why=why))
+
+
+def end_yield(state: State, id: str) -> None:
+    for account in state.ledger.accounts.values():
+        if id in account.yields:
+            state.drop_yield(account, id)

@@ -1,0 +1,250 @@
+"""What a running lmxd is made of: each part is given the few others that it uses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lmxd.catalog.catalog import Catalog
+from lmxd.config.file import load
+from lmxd.config.schema import Config
+from lmxd.core.admission import Admission
+from lmxd.core.decisions import Decision
+from lmxd.core.events import (
+    DrainRequested,
+    Event,
+    PolicyChanged,
+    ResidentsChanged,
+)
+from lmxd.core.rules import Resident
+from lmxd.core.words import DeviceReading
+from lmxd.daemon.answering import audit
+from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.administration import Administration
+from lmxd.daemon.answering.answers import Answers
+from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.health import Health
+from lmxd.daemon.answering.holding import Holding
+from lmxd.daemon.answering.inspection import Inspection
+from lmxd.daemon.answering.journal import Journal
+from lmxd.daemon.answering.leasing import Leasing
+from lmxd.daemon.answering.metrics import Metrics
+from lmxd.daemon.answering.models import ModelCalls
+from lmxd.daemon.answering.requests import Requests
+from lmxd.daemon.answering.service import Service, calls
+from lmxd.daemon.keeping.arrivals import Arrivals
+from lmxd.daemon.keeping.means import Means
+from lmxd.daemon.keeping.outbox import Outbox
+from lmxd.daemon.keeping.records import Records
+from lmxd.daemon.keeping.restoring import Restoring
+from lmxd.daemon.launching.performer import Performer
+from lmxd.daemon.launching.read_ahead import ReadAhead
+from lmxd.daemon.learning.observations import Observations
+from lmxd.daemon.learning.observer import Observer
+from lmxd.daemon.learning.peaks import Peaks
+from lmxd.daemon.loop import Loop
+from lmxd.daemon.measuring import Measuring
+from lmxd.daemon.places import Places
+from lmxd.daemon.present import Present
+from lmxd.daemon.readings import open_probes
+from lmxd.daemon.rules import policy_of, unknown_users
+from lmxd.devices.measurement import Kind
+from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
+from lmxd.rpc.estimates import ForgetParams
+from lmxd.rpc.messages import Reloaded
+from lmxd.rpc.server import Listener
+
+log = logging.getLogger(__name__)
+
+_LAST_WRITES = 5.0
+"""Seconds that a slow disk has at the end."""
+_SPLIT_ANEW = 4
+"""For how many of those in front of the queue layers are divided anew by each look at several GPUs."""
+
+
+class Daemon:
+    """Everything of one running lmxd, but its sockets and signals."""
+
+    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any) -> None:
+        self.config_path = config_path
+        self.where = where
+        self._nvml = nvml
+        self.admission = Admission()
+        self.present = Present(Catalog(config), LlamaServer(config.engine.path))
+        self.access = Access(shared=where.shared)
+        self.journal = Journal()
+        self.arrivals = Arrivals()
+        self.peaks = Peaks(where.state / "peaks.json")
+        self.observations = Observations(where.state / "observations.json")
+        self.observer = Observer(self.observations)
+        self.read_ahead = ReadAhead()
+        self.outbox = Outbox(self._perform)
+        self.on_change: Callable[[], None] = lambda: None
+        self._build()
+        self._adopt(config, *open_probes(config.gpu, nvml))
+
+    def _build(self) -> None:
+        """Those who report events, and the loop that takes them in."""
+        state, present = self.admission.state, self.present
+        self.means = Means(state.expectations, self.outbox)
+        self.records = Records(state, self.outbox, self.arrivals, self.means, lambda: self.performer)
+        self.loop = Loop(
+            self.admission, self.outbox, self.records.changes, lambda x: self.answers.decided(x), self._heard
+        )
+        handle = self.loop.handle
+        self.performer = Performer(handle, self.records, state, present, self.where)
+        self.launches = self.performer.launches
+        self.measuring = Measuring(state, present, self.performer.pids, handle, self._seen)
+        self.answers = Answers(state, self.access, present, self.performer, lambda: self.listener.connections)
+        self.health = Health(state, self.outbox, self.where.state, lambda: self.measuring.watcher.hanging)
+        self.asks = Asks(state, present, self.answers.waiting, self.measuring.look, handle)
+        self.listener = Listener(self._service())
+        self.metrics = Metrics(state)
+
+    def _service(self) -> Service:
+        """Who answers calls."""
+        state, access, present, handle = self.admission.state, self.access, self.present, self.loop.handle
+        leasing = Leasing(state, self.answers, self.arrivals, access, handle)
+        table = calls(
+            Requests(leasing, self.asks, present, access, self.health, self.admission, self.journal),
+            leasing,
+            Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look),
+            Administration(state, access, present, handle, self.measuring.look, self.reload, self._forget),
+            Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
+            ModelCalls(state, present, self.asks, self.observations),
+        )
+        return Service(table, state, access, self.answers, present, self.outbox, handle)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Of the configuration in force."""
+        return self.present.catalog
+
+    def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
+        """Make a configuration the one in force."""
+        self.present.catalog = Catalog(config)
+        self.present.engine = LlamaServer(config.engine.path)
+        self.present.warnings = warnings
+        self.measuring.watch(probes)
+        self.catalog.peaks = self.peaks.sizes
+        self.present.warnings += [*config.warnings, *unknown_users(config)]
+        self.loop.handle(PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
+
+    async def begin(self) -> None:
+        """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
+        await asyncio.to_thread(self.present.find_engine, self.observations.learned, self.where.state / "dry-runs")
+        await self.measuring.look()
+        if self.outbox.writer is None:
+            restoring = Restoring(
+                self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
+            )
+            found = await restoring.restore()
+            self.answers.restore(found.saved.leases)
+            self.present.warnings += found.warnings
+        on_gpu = Kind.GPU in self.present.kinds.values()
+        self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
+        await self._tell_residents()
+        for warning in self.present.warnings:
+            log.warning("%s", warning)
+
+    async def _tell_residents(self) -> None:
+        """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
+        if self.outbox.writer is None:
+            return
+        residents = []
+        for name, profile in self.catalog.config.models.items():
+            if profile.keep or profile.preload:
+                await self.asks.warm(name)
+                try:
+                    ask = self.asks.ask(name)
+                except LmxdError:
+                    continue  # it is among the warnings
+                residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
+        self.loop.handle(ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
+
+    def learn(self) -> None:
+        """Let what was observed count from now on."""
+        self.present.learn(self.observations.learned)
+
+    def _forget(self, params: ForgetParams) -> int:
+        """How many observations are forgotten."""
+        count = self.observations.forget(
+            lambda o: params.model in (None, o.model) and params.card in (None, o.card.name)
+        )
+        self.learn()
+        return count
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again. ConfigError leaves everything as it was."""
+        config = await asyncio.to_thread(load, self.config_path)
+        hit("reloading")
+        probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
+        if config.metrics != self.catalog.config.metrics:
+            warnings.append("metrics.listen takes effect when lmxd is restarted")
+        self.access.refresh()
+        self._adopt(config, probes, warnings)
+        await self.begin()
+        self.asks.renew()
+        log.info("configuration reloaded from %s", self.config_path)
+        return Reloaded(path=str(self.config_path), warnings=self.present.warnings)
+
+    def _perform(self, decision: Decision) -> None:
+        self.performer.perform(decision)
+        try:
+            self.answers.tell(decision)
+        finally:
+            asyncio.get_running_loop().call_soon(self._note, decision)  # when those who wait have their answers
+
+    def _note(self, decision: Decision) -> None:
+        audit.decided(decision)
+        self.journal.note(decision)
+        self.metrics.observe(decision)
+
+    def _heard(self, event: Event) -> None:
+        self.means.write_soon()
+        self.measuring.heard(event)
+        self.on_change()
+
+    async def _seen(self, begun: float, readings: Sequence[DeviceReading], changed: bool) -> None:
+        """Who learns from a look at the devices, and who waits for one."""
+        state, launches, catalog = self.admission.state, self.launches, self.present.catalog
+        self.observer.see(begun, readings, launches, catalog)
+        self.peaks.see(readings, launches)
+        launches.loading.see(begun, readings)
+        self.read_ahead.look(state, launches, catalog)
+        self.learn()
+        self.answers.tell_loading()
+        if changed:
+            self.asks.renew()
+            await self._tell_residents()
+        elif len(catalog.cards) > 1:
+            self.asks.renew(_SPLIT_ANEW)
+
+    # the end
+
+    async def drain(self) -> None:
+        """End everything, and return when it has ended."""
+        self.loop.handle(DrainRequested(at=time.monotonic(), now=True))
+        gone = asyncio.get_running_loop().create_task(self.launches.all_gone())
+        while not (await asyncio.wait((gone,), timeout=_LAST_WRITES))[0]:
+            if self.health.unwritable:
+                log.error("the ledger cannot be written: everything ends without it")
+                self.outbox.abandon()
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
+        self.read_ahead.want(())
+        self.means.write()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITES):
+                await self.outbox.settled()
+        if self.outbox.writer is not None:
+            await self.outbox.writer.close()

@@ -1,0 +1,84 @@
+"""Looks at the devices: as often as it matters, told to the core first and then to whoever learns from them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from lmxd.core.books.state import State
+from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequested, MemoryMeasured
+from lmxd.core.policy.residents import is_lacking
+from lmxd.core.words import DeviceReading, InstanceId, Phase
+from lmxd.daemon.present import Present
+from lmxd.daemon.readings import cards, device_readings, kinds
+from lmxd.devices.watcher import Watcher
+
+_RECLAIMING_PERIOD: Final = 0.1
+_WAITING_PERIOD: Final = 0.25
+_BUSY_PERIOD: Final = 1.0
+"""Seconds between two looks: while bytes are awaited of what has ended, while anybody waits, while anything runs."""
+
+
+class Measuring:
+    """``pids``: the processes of each instance. ``seen``: is told of each look, with when it began, what was read,
+    and whether there are other devices than before.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        present: Present,
+        pids: Callable[[], Mapping[InstanceId, set[int]]],
+        report: Callable[[Event], None],
+        seen: Callable[[float, Sequence[DeviceReading], bool], Awaitable[None]],
+    ) -> None:
+        self._state = state
+        self._present = present
+        self._pids = pids
+        self._report = report
+        self._seen = seen
+        self._wake = asyncio.Event()
+        self.watcher = Watcher((), time.monotonic)
+
+    def watch(self, probes: Iterable[Any]) -> None:
+        """Look with these from now on."""
+        self.watcher.close()
+        self.watcher = Watcher(tuple(probes), time.monotonic)
+
+    def heard(self, event: Event) -> None:
+        """Some events make it worth while to look soon."""
+        waits = isinstance(event, LeaseRequested) and event.ticket in self._state.tickets
+        if waits or isinstance(event, (InstanceExited, InstanceReady)):
+            self._wake.set()
+
+    async def keep(self) -> None:
+        """Not at all while nothing runs and nobody waits."""
+        while True:
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.period()):  # not wait_for, which in 3.11 can swallow a cancellation
+                    await self._wake.wait()
+            await self.look()
+
+    def period(self) -> float | None:
+        """Seconds until the next look; None: when something happens."""
+        state = self._state
+        if any(i.phase is Phase.RECLAIMING for i in state.instances.values()):
+            return _RECLAIMING_PERIOD
+        if len(state.queue) or any(i.tickets for i in state.instances.values()):
+            return _WAITING_PERIOD
+        return _BUSY_PERIOD if state.instances or is_lacking(state) else None
+
+    async def look(self) -> None:
+        """Once."""
+        present, pids = self._present, self._pids()
+        look = await self.watcher.look({pid for mine in pids.values() for pid in mine})
+        present.begun, present.measured = look.begun, look.measurements
+        readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
+        before, present.kinds = present.kinds, kinds(look.measurements)
+        present.catalog.cards = cards(look.measurements, present.catalog.build)
+        self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
+        await self._seen(look.begun, readings, before != present.kinds)
