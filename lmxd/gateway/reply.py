@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import Any, Final
 
@@ -18,6 +17,8 @@ from lmxd.gateway.upstream import Exchange
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of an answer that wait for their client, beyond which no more is read."""
+UNREAD_TIMEOUT: Final = 60.0
+"""Seconds within which a client must read what waits for it, some 256 KiB: it holds a slot of its instance."""
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
 )
@@ -102,8 +103,15 @@ class Reply:
 
         async def drain() -> None:
             nonlocal draining
-            with contextlib.suppress(ConnectionError):
-                await self._request.writer.drain()
+            try:
+                async with asyncio.timeout(UNREAD_TIMEOUT):
+                    await self._request.writer.drain()
+            except TimeoutError:
+                transport.abort()  # its client is gone for all that matters, and others wait for the slot
+                exchange.close()
+                return
+            except ConnectionError:
+                pass
             draining = False
             exchange.resume()
 

@@ -48,6 +48,7 @@ class LeaseRow:
     ttl: float | None
     expires_at: float | None
     key: str | None
+    share: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

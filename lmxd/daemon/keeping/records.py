@@ -185,4 +185,5 @@ def _lease(x: Lease) -> LeaseRow:
         ttl=x.ttl,
         expires_at=x.expires_at,
         key=x.key,
+        share=x.share,
     )

@@ -255,6 +255,7 @@ def _lease(row: LeaseRow) -> Lease:
         ttl=row.ttl,
         expires_at=row.expires_at,
         key=row.key,
+        share=bool(row.share),
     )
 
 

@@ -30,6 +30,8 @@ class LoadTurn:
     devices: frozenset[DeviceId]
     alone: bool
     begin: Callable[[], None]
+    still: bool = False
+    """What it takes does not grow any more, though it is not ready."""
 
 
 class Gate:
@@ -50,9 +52,9 @@ class Gate:
         self._admit()
 
     def share(self, instance: InstanceId) -> None:
-        """One that is in needs not be alone any more."""
+        """One that is in has what it takes: it keeps nobody out any more."""
         if instance in self._loading:
-            self._loading[instance] = replace(self._loading[instance], alone=False)
+            self._loading[instance] = replace(self._loading[instance], still=True)
             self._admit()
 
     def leave(self, instance: InstanceId) -> None:
@@ -69,7 +71,7 @@ class Gate:
     @property
     def alone(self) -> dict[InstanceId, frozenset[DeviceId]]:
         """Who keeps others out, and of which devices."""
-        return {instance: turn.devices for instance, turn in self._loading.items() if turn.alone}
+        return {instance: turn.devices for instance, turn in self._loading.items() if turn.alone and not turn.still}
 
     def _admit(self) -> None:
         awaited: set[DeviceId] = set()
@@ -82,9 +84,10 @@ class Gate:
 
     def _has_room(self, device: DeviceId, turn: LoadTurn) -> bool:
         there = [other for other in self._loading.values() if device in other.devices]
-        if turn.alone or any(other.alone for other in there):
-            return not there
-        return len(there) < self.most
+        growing = [other for other in there if not other.still]
+        if turn.alone or any(other.alone for other in growing):
+            return not growing
+        return len(growing) < self.most
 
 
 @dataclass(slots=True)
