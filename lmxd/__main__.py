@@ -40,7 +40,7 @@ def _default_config(user: bool) -> Path:
 
 
 class _Commands(click.Group):
-    """Whose errors are messages and exit statuses. What serves says them in its log instead."""
+    """A group whose errors are messages and exit statuses. Commands that serve write them to their log instead."""
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -54,7 +54,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
 
 
 class LmxdError(Exception):
-    """Something that a person can act on: a stable ``code``, a sentence, a remedy, and figures in ``data``."""
+    """An error that a person can act on: a stable ``code``, a sentence, a remedy, and figures in ``data``."""
 
     def __init__(self, code: str, message: str, remedy: str = "", data: dict[str, Any] | None = None) -> None:
         assert code in EXIT_STATUS, code

@@ -29,7 +29,7 @@ _DELAY: Final = 0.5
 
 
 class Failpoints:
-    """What is to happen where. ``wanted`` is the variable's value; ValueError if it means nothing."""
+    """The faults that are to happen, by place. ``wanted`` is the variable's value; ValueError if it means nothing."""
 
     def __init__(self, wanted: str) -> None:
         self._actions: dict[str, tuple[str, int]] = {}

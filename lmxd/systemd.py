@@ -24,7 +24,7 @@ class Notifier:
 
     @property
     def heard(self) -> bool:
-        """Whether there is a manager to tell anything to."""
+        """Returns whether there is a manager to tell anything to."""
         return bool(self._address)
 
     def ready(self, status: str) -> None:

@@ -29,7 +29,7 @@ from lmxd.rpc.estimates import Estimated
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What of a file is asked. ``cards`` are names of GPUs; ``flags`` llama-server's words."""
+    """The question about a model file. ``cards`` are names of GPUs; ``flags`` llama-server's words."""
 
     ctx: int | None = None
     slots: int | None = None

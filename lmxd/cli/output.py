@@ -1,4 +1,4 @@
-"""How lmxctl shows things: tables for people, JSON for scripts, and errors with their remedy and exit status."""
+"""Tables for people, JSON for scripts, and errors with their remedy and exit status: the output of lmxctl."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> 
 
 
 def doing(instance: InstanceInfo) -> str:
-    """What an instance is at."""
+    """The work of an instance in one word, such as "loading 40%"."""
     if instance.phase == "starting" and instance.loaded is not None:
         return f"loading {instance.loaded:.0%}"
     if instance.phase != "ready":
@@ -133,7 +133,7 @@ def device(d: Device) -> str:
 
 
 def whose(uid: int | None, user: str | None) -> str:
-    """Who asked, and whom for where that is somebody else."""
+    """The uid that asked, and the user it asked for where that is somebody else: "alice/1000"."""
     return "-" if uid is None else f"{user}/{uid}" if user else str(uid)
 
 
@@ -145,7 +145,7 @@ def queued(t: TicketInfo) -> tuple[str, str, str, str, str]:
 
 
 def blocked(s: ShortfallInfo) -> str:
-    """Why not, on one device."""
+    """The reason why a demand does not fit on one device."""
     if s.unavailable:
         return f"{short(s.device)} is unavailable: {s.unavailable}"
     holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)

@@ -1,4 +1,4 @@
-"""Where the daemon keeps things: its socket, its instances' keys and sockets, their logs, and its lock."""
+"""The daemon's directories and files: its socket, its instances' keys and sockets, their logs, and its lock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _BACKLOG = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """``home`` holds keys and sockets of instances, ``state`` what lasts. ``shared``: group lmxd may come in."""
+    """The paths that the daemon uses.
+
+    ``home`` holds keys and sockets of instances, ``state`` what lasts. ``shared``: group lmxd may come in.
+    """
 
     socket: Path
     home: Path

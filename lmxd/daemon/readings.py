@@ -50,7 +50,7 @@ def settled(state: State, device: DeviceId, begun: float) -> set[InstanceId]:
 
 
 def tells_apart(state: State, measured: Sequence[Measurement], device: DeviceId) -> bool:
-    """Whether a device says which bytes are whose, and says so of ours."""
+    """Returns whether a device says which bytes are whose, and says so of ours."""
     account = state.ledger.accounts.get(device)
     if account is None or any(m.id == device and m.processes is None for m in measured):
         return False
@@ -77,7 +77,7 @@ def device_reading(
 
 
 def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
-    """What was said of a device. RAM in the place of a GPU that cannot be had inherits what was said of that."""
+    """The settings of a device. RAM in the place of a GPU that cannot be had inherits those of that GPU."""
     wanted = gpu.wanted() or ()
     named = [device for device in wanted if str(device.device) == found.ref]
     return (*named, *wanted, gpu.complete(DeviceConfig(device=found.ref)))[0]

@@ -42,7 +42,7 @@ def bring_in(path: Path, offset: int, size: int) -> int:
 
 
 def is_cached(file: int, offset: int, size: int) -> bool:
-    """Whether a piece of an open file seems to be in the cache: its first and its last page are."""
+    """Returns whether a piece of an open file seems to be in the cache: its first and its last page are."""
     return all(_is_cached(file, at) for at in (offset, max(offset, offset + size - 1)))
 
 

@@ -59,7 +59,7 @@ class Watcher:
 
     @property
     def hanging(self) -> bool:
-        """Whether a look was not answered in time, and still is not."""
+        """Returns whether a look was not answered in time, and still is not."""
         return self._late and self._pending is not None and not self._pending.done()
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ _MOST = 0.99
 
 
 class CommandEngine:
-    """``health`` is the path that answers 200 once it serves."""
+    """Any other server as an engine. ``health`` is the path that answers 200 once it serves."""
 
     def __init__(self, health: str = "/health") -> None:
         self._health = health
@@ -48,7 +48,7 @@ class CommandEngine:
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        """Who is connected to it may be waiting for an answer; one that is not, cannot be."""
+        """The number of its connections: a client that is connected may be waiting for an answer, no other can be."""
         port = int(endpoint.url.rpartition(":")[2])
         found = connections(port)
         return Activity(busy=found > 0, work=0.0, processing=found)

@@ -78,7 +78,10 @@ _SWITCHES: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arguments:
-    """``context`` 0: as much as the model was trained for. ``cards``: how many devices may be used at most."""
+    """Parsed flags of llama-server.
+
+    ``context`` 0: as much as the model was trained for. ``cards``: how many devices may be used at most.
+    """
 
     launch: Launch
     context: int
@@ -98,7 +101,7 @@ class Arguments:
 
 
 def parse(flags: str, repack: frozenset[str] = frozenset()) -> Arguments:
-    """What the words of ``flags`` ask for. ``repack``: types of weights that the CPU at hand rearranges.
+    """Parse the words of ``flags``. ``repack``: types of weights that the CPU at hand rearranges.
 
     Raises LmxdError ``invalid_params``: a value is missing or impossible.
     """

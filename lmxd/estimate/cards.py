@@ -1,4 +1,4 @@
-"""How much memory GPUs have, by the names that NVML gives them: for asking about one that is not there."""
+"""The memory of GPUs, by the names that NVML gives them: for questions about one that is not there."""
 
 from __future__ import annotations
 

@@ -28,9 +28,10 @@ _UNCOVERED_FETCH: Final = 110 * MIB
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimator:
-    """``second``: asked where the closed form is unsure; with ``patient`` it is waited for, else only what it
+    """Estimates the bytes of launches by the closed form, by observation and by a second source.
 
-    answered before counts. ``always``: it is asked whether the closed form is sure or not.
+    ``second`` is asked where the closed form is unsure. With ``patient`` its answer is waited for; else only an earlier
+    answer counts. ``always``: it is asked whether the closed form is sure or not.
     """
 
     build: Build = LATEST
@@ -40,7 +41,7 @@ class Estimator:
     always: bool = False
 
     def estimate(self, path: Path, launch: Launch, cards: Sequence[Card] = (), extras: Extras = NO_EXTRAS) -> Estimate:
-        """What a llama-server takes for the model in ``path`` on ``cards``; without any: in RAM.
+        """The bytes that a llama-server takes for the model in ``path`` on ``cards``; without any: in RAM.
 
         Raises LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` if it would not start.
         """
@@ -63,7 +64,7 @@ class Estimator:
         return found
 
     def settled(self, path: Path, launch: Launch, cards: Sequence[Card]) -> bool:
-        """Whether patience would change nothing: the closed form is sure, or the second source has answered."""
+        """Returns whether patience would change nothing: the closed form is sure, or the second source has answered."""
         if self.second is None:
             return True
         try:

@@ -35,7 +35,7 @@ def read_model(path: Path) -> Model:
 
 
 def is_read(path: Path) -> bool:
-    """Whether ``read_model`` would answer from memory."""
+    """Returns whether ``read_model`` would answer from memory."""
     return identity(path) in _models
 
 
@@ -91,7 +91,7 @@ def read_file(path: Path) -> Header:
 
 
 def identity(path: Path) -> _Key:
-    """What tells a file from another, and from itself before a change."""
+    """A key that tells a file from another, and from itself before a change."""
     try:
         real = path.resolve(strict=True)
         found = real.stat()
@@ -133,6 +133,6 @@ def first_parts(directory: Path) -> list[Path]:
 
 
 def _is_first(path: Path) -> bool:
-    """Whether a file is a whole model or the first part of one."""
+    """Returns whether a file is a whole model or the first part of one."""
     part = part_number(path.name)
     return part is None or part[0] == 1

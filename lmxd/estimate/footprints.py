@@ -40,7 +40,7 @@ UNVERIFIED: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Bytes by place and part, where they come from, and plus or minus how much.
+    """The bytes of a launch by place and part, where they come from, and plus or minus how much.
 
     ``uncertain`` is the part of the error that is about llama-server's own buffers: what a second
     opinion could settle.
@@ -63,12 +63,12 @@ class Estimate:
 
     @property
     def known(self) -> bool:
-        """Whether it is computed and sure, or the engine itself was asked or observed."""
+        """Returns whether it is computed and sure, or the engine itself was asked or observed."""
         return self.sure or self.basis != CLOSED_FORM
 
     @property
     def sure(self) -> bool:
-        """Whether the buffers are known to 1 % or 64 MiB, whichever is larger."""
+        """Returns whether the buffers are known to 1 % or 64 MiB, whichever is larger."""
         return self.uncertain <= max(_SURE, (self.device or self.host) // _SURE_SHARE)
 
 
@@ -82,7 +82,7 @@ def estimate(
     learned: Learned = NOTHING_LEARNED,
     file: str = "",
 ) -> Estimate:
-    """What a llama-server takes for ``launch`` on ``cards``; without any: in RAM. ``file`` tells files apart.
+    """The bytes that a llama-server takes for ``launch`` on ``cards``; without any: in RAM. ``file`` tells files apart.
 
     Raises LmxdError ``invalid_params`` if it would not start.
     """
@@ -146,7 +146,7 @@ def _notes(model: Model, launch: Launch, build: Build, cards: Sequence[Card], le
 
 
 def inputs(model: Model, launch: Launch) -> dict[str, int | str]:
-    """What goes into the formula, for people who want to check it."""
+    """The inputs of the formula, for people who want to check it."""
     found: dict[str, int | str] = {
         "architecture": model.arch,
         "layers": model.layers,

@@ -15,6 +15,8 @@ _FRESH: Final = 1.0
 
 
 class KnownModels:
+    """The daemon's list of models, asked for at most once a second."""
+
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self._asked: asyncio.Task[Models] | None = None

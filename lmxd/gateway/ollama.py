@@ -29,6 +29,8 @@ Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Ollama:
+    """The routes of ollama's API."""
+
     def __init__(self, client: AsyncClient, models: KnownModels, serving: Serving) -> None:
         self._client = client
         self._models = models

@@ -1,4 +1,4 @@
-"""OpenAI's API and llama-server's own: whom a request is for, and what there is."""
+"""The routes of OpenAI's API, and of llama-server's own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "rer
 
 
 class OpenAi:
+    """The routes of OpenAI's API, and of llama-server's own."""
+
     def __init__(self, models: KnownModels, serving: Serving) -> None:
         self._known = models
         self._serving = serving

@@ -1,4 +1,4 @@
-"""What a client is answered with: an instance's answer as it comes, and while there is none, comments."""
+"""The answer to a client: an instance's answer as it comes, and while there is none, comments."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Sent(web.StreamResponse):
 
 
 class Reply:
-    """``streams``: the client reads an event stream, and may be sent comments while it waits."""
+    """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits."""
 
     def __init__(self, request: web.Request, *, streams: bool) -> None:
         assert request.transport is not None
@@ -58,7 +58,7 @@ class Reply:
         self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._begin) if streams else None
 
     def stands(self, standing: Standing) -> None:
-        """Where its request stands; kept for later as long as no stream is begun."""
+        """Tell the client where its request stands; kept for later as long as no stream is begun."""
         changed, self._standing = str(standing) != str(self._standing), standing
         if self._begun and changed:
             self._comment()
@@ -116,7 +116,7 @@ class Reply:
         return write
 
     async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
-        """What is no stream, as an event of the one that was begun."""
+        """Send an answer that is no stream as an event of the stream that was begun."""
         pieces: list[bytes] = []
         await exchange.body(pieces.append)
         body = b"".join(pieces)

@@ -27,7 +27,10 @@ _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 
 
 class Serving:
-    """``wait``: seconds that a request may wait in a queue, unless it says otherwise."""
+    """Serves requests: leases a model, asks its instance, and relays the answer.
+
+    ``wait``: seconds that a request may wait in a queue, unless it says otherwise.
+    """
 
     def __init__(self, leases: Leases, metrics: GatewayMetrics, wait: float | None) -> None:
         self._leases = leases

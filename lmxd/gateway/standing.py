@@ -1,4 +1,4 @@
-"""Where a request stands until it is answered."""
+"""The standing of a request until it is answered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmxd.rpc.notifications import Progress
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Its place in the queue from 1, seconds until its turn if known, and the instances that it waits for.
+    """The place of a request in the queue from 1, seconds until its turn if known, and the instances that it waits for.
 
     ``asked``: lmxd has not said yet whether it must wait. ``served``: it has its lease.
     """

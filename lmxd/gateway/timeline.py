@@ -14,6 +14,8 @@ LENGTH: Final = 360
 
 
 class Timeline:
+    """Samples of the devices' use over the last hour."""
+
     def __init__(self) -> None:
         self._samples: deque[dict[str, Any]] = deque(maxlen=LENGTH)
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 
 class TensorType(NamedTuple):
+    """A tensor type of ggml: ``block`` elements take ``size`` bytes."""
+
     name: str
     block: int
     size: int

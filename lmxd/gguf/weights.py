@@ -30,9 +30,10 @@ _REPACKED_ROWS: Final = 8
 
 @dataclass(slots=True)
 class Weights:
-    """Bytes in one place. ``device``: with the padding of CUDA; ``plain``: without. ``spans``: of the files,
+    """The bytes of weights in one place.
 
-    what a mapping covers, from the first to the last tensor. ``largest`` is the largest matrix.
+    ``device``: with the padding of CUDA; ``plain``: without. ``spans``: the part of each file that a mapping covers,
+    from the first to the last tensor. ``largest`` is the largest matrix.
     """
 
     device: int = 0
@@ -51,7 +52,7 @@ class Weights:
             self.spans[part] = (min(first, was[0]), max(last, was[1]))
 
     def host(self, *, mmap: bool) -> int:
-        """What it takes on the host."""
+        """The bytes that it takes on the host."""
         mapped = sum(last - first for first, last in self.spans.values())
         return (mapped if mmap else self.plain) + self.repacked
 

@@ -18,7 +18,7 @@ _OWN: Final = "lmxd"
 
 
 class Groups:
-    """``root`` is the delegated group; None where there is none, and then nothing is done."""
+    """Makes control groups of instances. ``root`` is the delegated group; without one, nothing is done."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = root
@@ -74,6 +74,8 @@ class Groups:
 
 
 class Group:
+    """The control group of one instance."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -97,14 +99,14 @@ class Group:
             (self.path / "cgroup.kill").write_text("1")
 
     def oom_kills(self) -> int:
-        """How often the kernel killed something in it for memory."""
+        """The number of times that the kernel killed something in it for memory."""
         with suppress(OSError, ValueError):
             words = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
             return int(words.get("oom_kill", 0))
         return 0
 
     def end(self) -> None:
-        """What is left in it goes, and the group with it, unless something takes its time to die."""
+        """Kill what is left in it, and remove the group, unless something takes its time to die."""
         self.kill()
         with suppress(OSError):
             self.path.rmdir()

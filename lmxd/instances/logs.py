@@ -11,6 +11,8 @@ _MAX_FILES = 64
 
 
 class Log:
+    """The log file of one instance, of at most ``cap`` bytes."""
+
     def __init__(self, directory: Path, instance: str, cap: int) -> None:
         """``cap``: bytes."""
         self.path = directory / f"{instance}.log"

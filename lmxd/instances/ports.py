@@ -1,4 +1,4 @@
-"""On which loopback port a process listens: asked of the kernel, so that no port has to be chosen and raced for."""
+"""The loopback port on which a process listens, asked of the kernel: no port has to be chosen and raced for."""
 
 from __future__ import annotations
 

@@ -24,9 +24,10 @@ _STATUS_POLLS: Final = (0.0, 0.01, 0.05, 0.2, 0.5)
 
 
 class Process:
-    """``exited`` resolves to its status: the exit code, minus the signal that ended it, or None if nobody knows.
+    """One process of ours, a child or an adopted one, watched through its pidfd.
 
-    ``born``: the clock tick of its start, which tells it from any later one of the same pid.
+    ``exited`` resolves to its status: the exit code, minus the signal that ended it, or None if nobody knows. ``born``
+    is the clock tick of its start, which tells it from any later one of the same pid.
     """
 
     def __init__(

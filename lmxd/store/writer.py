@@ -1,6 +1,6 @@
-"""The one thread that writes. What arrives while a commit is under way goes into the next one, together.
+"""The one thread that writes. Rows that arrive while a commit is under way go into the next one, together.
 
-It has the disk keep what was written when nobody waits for it, or before the log grows long.
+It syncs to disk when nobody waits for it, or before the log grows long.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _Order: TypeAlias = tuple[Sequence[Change], asyncio.Future[None]]
 
 
 class Writer:
-    """``everything`` makes all rows anew, for the case that the database is damaged while it is in use.
+    """Writes rows in a thread of its own. ``everything`` makes all rows anew, if the database is damaged while in use.
 
-    What cannot be written is tried again for as long as it takes: whoever waits for it waits.
+    Rows that cannot be written are tried again for as long as it takes: their waiters wait.
     """
 
     def __init__(self, database: Database, everything: Callable[[], Sequence[Change]], idle: float = _IDLE) -> None:

@@ -1,4 +1,4 @@
-"""When those who wait came: a place in the queue outlives the daemon, by the key that its client repeats it with."""
+"""Arrival times of waiting requests: a place in the queue outlives the daemon, by its client's idempotency key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from lmxd.store.rows import ArrivalRow, Change, Gone
 
 
 class Arrivals:
-    """A key stands for its place once: whoever uses it for further requests gains nothing."""
+    """The arrival times of waiting requests, by user and key.
+
+    A key stands for its place once: a client that uses it for further requests gains nothing.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[TicketId, ArrivalRow]] = {}
@@ -24,12 +27,12 @@ class Arrivals:
         self._missing = {row.id: row for row in rows}
 
     def give_up(self) -> list[Change]:
-        """Whoever has not come back by now does not."""
+        """Give up the places of clients that have not come back by now."""
         missing, self._missing = self._missing, {}
         return [Gone(ArrivalRow, id) for id in missing if id not in self._waiting]
 
     def came_first(self, uid: int, key: str) -> float | None:
-        """When the request that this one repeats was made, if it waits, or was waiting at an earlier daemon."""
+        """The time of the request that this one repeats, if that waits, or was waiting at an earlier daemon."""
         name = _name(uid, key)
         if name in self._waiting:
             return self._waiting[name][1].asked_at

@@ -26,7 +26,7 @@ class AdoptedProcess:
 
 
 class Holds:
-    """Which processes use which hold. A hold whose adopted process has ended is over."""
+    """The processes that use holds. A hold whose adopted process has ended is over."""
 
     def __init__(self, report: Callable[[Event], None], note: Callable[[InstanceId], None]) -> None:
         """``note``: who writes down which process uses a hold."""
@@ -39,7 +39,7 @@ class Holds:
         self._later(InstanceReady(at=time.monotonic(), instance=instance))
 
     def end(self, instance: InstanceId) -> None:
-        """What its process still uses is foreign from now on."""
+        """End a hold. Bytes that its process still uses are foreign from now on."""
         if adopted := self._adopted.pop(instance, None):
             self._forget(adopted.pidfd)
         self._later(InstanceExited(at=time.monotonic(), instance=instance))

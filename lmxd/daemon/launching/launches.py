@@ -38,10 +38,10 @@ _UMASK = 0o117
 
 
 class Notes(Protocol):
-    """Who writes down what becomes of instances."""
+    """A writer of what becomes of instances."""
 
     def certificate(self, instance: InstanceId) -> str:
-        """What the process carries in its environment, to be known by."""
+        """The text that a process carries in its environment, to be known by."""
 
     def note(self, instance: InstanceId) -> None:
         """Its process or its address is known by now."""
@@ -99,7 +99,7 @@ class Launches:
             launched.turn.set()
 
     async def _end(self, launched: Launched, process: Process) -> None:
-        """What it has in its prompt cache is kept, if that is wanted, before it is told to go."""
+        """Save the prompt cache, if that is wanted; then tell the process to go."""
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
                 await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
@@ -120,7 +120,7 @@ class Launches:
         return {name: tree(x.process.pid) for name, x in self._launched.items() if x.process is not None}
 
     def waiting(self) -> list[Launched]:
-        """Those whose turn to load has not come, in order."""
+        """The instances whose turn to load has not come, in order."""
         return [self._launched[instance] for instance in self.loading.gate.waiting]
 
     def log_path(self, instance: InstanceId) -> Path:

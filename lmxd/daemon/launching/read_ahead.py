@@ -30,7 +30,7 @@ _FRONT: Final = 16
 
 
 class ReadAhead:
-    """One file after the other, in a thread; of each as much as there is room for.
+    """Reads one model file after the other, in a thread; of each as much as there is room for.
 
     ``room``: bytes of RAM that files may have, those that were read among them.
     """

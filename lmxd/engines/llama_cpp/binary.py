@@ -26,6 +26,8 @@ _INHERITED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Binary:
+    """A llama-server on disk: its version, and the flags that it knows."""
+
     path: Path
     version: str
     flags: frozenset[str]

@@ -20,7 +20,7 @@ _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
 
 
 class LlamaServer:
-    """Speaks to instances over HTTP, with their keys."""
+    """llama-server as an engine. It speaks to instances over HTTP, with their keys."""
 
     def __init__(self, configured: Path | None) -> None:
         self._configured = configured

@@ -62,6 +62,8 @@ _nothing = _function(None, _P)(lambda _: None)
 
 
 class Cards:
+    """Pretended GPUs: a ggml backend that answers as CUDA's does, and allocates nothing."""
+
     def __init__(self, base: Any, api: int, count: int) -> None:
         self.base = base
         base.ggml_op_name.restype = ctypes.c_char_p

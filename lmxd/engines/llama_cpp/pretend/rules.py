@@ -1,4 +1,4 @@
-"""What CUDA's backend would say of an operation, where that decides about memory.
+"""The answers of CUDA's backend about an operation, where they decide about memory.
 
 Source, llama.cpp build 11434: ggml-cuda.cu and fattn.cu (alignment, row padding, f16 copies of flash attention,
 what is supported and what is offloaded).
