@@ -1,4 +1,4 @@
-"""Errors with stable codes. What a code means for a shell script is its exit status, by sysexits(3)."""
+"""Errors with stable codes. Shell scripts see each code as an exit status of sysexits(3)."""
 
 from __future__ import annotations
 

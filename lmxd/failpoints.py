@@ -17,7 +17,7 @@ FALLIBLE: Final = frozenset(
     commit_begin commit_end checkpoint_begin start_performed key_written before_spawn after_spawn while_loading
     """.split()
 )
-"""Where the outside world can refuse, and so an error can be asked for."""
+"""Places at which the outside world can refuse, and so an error can be asked for."""
 PLACES: Final = FALLIBLE | frozenset(
     """
     request_received request_recorded committed checkpointed loaded ready_recorded before_grant grant_answered
@@ -26,6 +26,7 @@ PLACES: Final = FALLIBLE | frozenset(
     """.split()
 )
 _DELAY: Final = 0.5
+"""Seconds that ``:delay`` dawdles."""
 
 
 class Failpoints:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 _FIRST_FD = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
 
 class Notifier:

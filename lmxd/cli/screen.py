@@ -20,6 +20,7 @@ _COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
 _PLAIN_STEPS: Final = " .:-=+*#%"
 HISTORY: Final = 60
+"""Looks that a sparkline shows: a minute, at one a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,7 +69,7 @@ wish_options = _with(
         "--deadline", type=Duration(), metavar="TIME", help="Refuse at once if it cannot be granted within this."
     ),
 )
-"""What is wanted: they go to the daemon as they are."""
+"""Options that go to the daemon as they are."""
 
 wait_options = _with(
     click.option("--wait", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer than this in the queue."),

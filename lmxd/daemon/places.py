@@ -16,6 +16,7 @@ from lmxd.errors import LmxdError
 
 GROUP = "lmxd"
 _MAX_SOCKET_PATH = 107
+"""Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
 _BACKLOG = 512
 
 
@@ -108,7 +109,7 @@ def _lock_or_refuse(lock: int, directory: Path) -> None:
 
 
 def listen(where: Places) -> socket.socket:
-    """A listening socket at the place for it. What a dead daemon left there goes; the lock says that it is dead."""
+    """A listening socket at the place for it. A dead daemon's goes; the lock says that it is dead."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:

@@ -26,7 +26,7 @@ class Present:
     """The engine's path and version."""
     warnings: list[str] = field(default_factory=list)
     begun: float = float("-inf")
-    """When the last look began."""
+    """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
 

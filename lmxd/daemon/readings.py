@@ -17,7 +17,7 @@ from lmxd.estimate.learned import Card
 
 
 def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
-    """The probes for the devices wanted, and warnings. Where NVML finds no GPU, RAM takes their place."""
+    """The probes for the devices wanted, and warnings. RAM takes their place if NVML finds no GPU."""
     wanted = gpu.wanted()
     if wanted is not None and all(d.device == HOST for d in wanted):
         return [HostProbe()], []

@@ -30,8 +30,8 @@ class Measurement:
     """One reading of one device.
 
     ``capacity`` is what processes can have: ``reserved`` (the driver's own) is not in it, nor in ``used``.
-    ``processes`` is by pid, None where the device cannot tell them apart. With ``unavailable`` set (why), the figures mean nothing.
-    ``ref`` is the name it was configured by, ``id`` the one that lasts: a UUID, or "host".
+    ``processes`` is by pid, None where the device cannot tell them apart. With ``unavailable`` set (why), the figures
+    mean nothing. ``ref`` is the name it was configured by, ``id`` the one that lasts: a UUID, or "host".
     """
 
     id: str
@@ -49,8 +49,8 @@ class Measurement:
 def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) -> dict[int, ProcessUse]:
     """Processes as they were seen before and after the device as a whole.
 
-    What came or went in between may not be in the device's figure: it is not ``visible``, so that the growth of one
-    that loads never hides what is not ours.
+    Bytes that came or went in between may not be in the device's figure. They are not ``visible``, so that the growth
+    of an instance that loads never hides foreign bytes.
     """
     return {
         pid: ProcessUse(total=use.total, visible=min(use.visible, before[pid].visible) if pid in before else 0)

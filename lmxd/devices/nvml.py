@@ -16,7 +16,10 @@ from lmxd.devices.measurement import Kind, Measurement, ProcessUse, agreed
 
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
+"""Seconds before NVML is opened again after a fault: doubled each time, up to the second figure."""
 _LOOKS = 3
+"""Tries to read a device while its processes stay the same. After the last, only bytes that were there before and
+after count as theirs."""
 
 
 class NoGpu(Exception):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from lmxd.devices.measurement import Measurement, Probe
 
 DEADLINE = 2.0
+"""Seconds after which a look counts as hanging, and its devices as unavailable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from lmxd.engines.llama_cpp.log import diagnose
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV")
 _ESTABLISHED = "01"
+"""TCP_ESTABLISHED, as /proc/net/tcp writes it."""
 _MOST = 0.99
 """The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
 

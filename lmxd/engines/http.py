@@ -9,6 +9,7 @@ import aiohttp
 from lmxd.engines.engine import Endpoint
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+"""Seconds for a question about health or work, which a server that lives answers at once."""
 
 
 async def get(endpoint: Endpoint, path: str) -> tuple[int, str]:

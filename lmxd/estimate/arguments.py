@@ -21,7 +21,9 @@ _AUTO_SLOTS: Final = 4
 """Without ``-np`` the server has four slots that share one cache."""
 
 _DRAFTED: Final = 3
+"""Tokens drafted ahead: llama-server's default of ``--spec-draft-n-max``."""
 _ALL_LAYERS: Final = 999
+"""``-ngl`` from here on means all layers: no model has so many."""
 _EXPERTS: Final = r"blk\.({})\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _DENSE: Final = r"blk\.({})\.ffn_(up|down|gate)\."
 _ANY: Final = r"\d+"

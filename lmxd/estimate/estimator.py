@@ -22,8 +22,9 @@ from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.launch import Launch
 
 _OBSERVED_ERROR: Final = 16 * MIB
+"""Bytes by which an exact repeat may differ from the first."""
 _UNCOVERED_FETCH: Final = 110 * MIB
-"""What the first prompt adds at most where it is not known what the model computes (H100, 133 launches)."""
+"""The most that the first prompt adds where it is not known what the model computes (H100, 133 launches)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from lmxd.gguf.split import part_names, part_number
 _Key = tuple[str, int, int, int, int]
 _models: dict[_Key, Model] = {}
 _MAX_REMEMBERED = 256
+"""Models whose facts are kept, so that a large directory of files does not fill the memory."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """Opening never waits, whatever the name has come to stand for."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from lmxd.gguf.launch import Launch
 
 _MOST_SLOTS = 256
+"""LLAMA_MAX_SEQ: llama-server has no more."""
 
 
 def largest_context(launch: Launch, fits: Callable[[Launch], bool], most: int, step: int = 256) -> int | None:

@@ -31,6 +31,7 @@ _ERROR: Final = 24 * MIB
 
 _SURE: Final = 64 * MIB
 _SURE_SHARE: Final = 100
+"""A figure is sure within the larger of 64 MiB and a hundredth: the accuracy that docs/accuracy.md shows."""
 UNVERIFIED: Final = frozenset(
     """afmoe bailingmoe3 deepseek2-ocr falcon-h1 graniteswitch jamba jina-bert-v2 laguna minicpm3 minimax-01 nemotron_h
     nemotron_h_moe plamo2 plm rwkv6""".split()

@@ -14,7 +14,7 @@ from lmxd.gateway.keys import Caller, Keys
 CALLER: Final = web.RequestKey("caller", Caller)
 ANYBODY: Final = Caller("anybody", admin=False)
 _OPEN: Final = frozenset(("/", "/health", "/api/version"))
-"""What tells nothing, and may be had without a key."""
+"""Pages that tell nothing, and may be had without a key."""
 _LOCAL: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 
 

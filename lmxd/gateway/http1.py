@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_HEAD: Final = 64 * 1024
+"""Bytes of a response's head: far more than any server sends, and little enough to keep."""
 _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade"))
 """RFC 9110, 7.6.1: about one connection, not about the answer. Transfer-Encoding is passed on, for so is the body."""
 _END: Final = b"\r\n"
 _BODILESS: Final = (204, 304)
+"""Statuses of responses without a body (RFC 9112, 6.3)."""
 
 
 class BadAnswer(ValueError):

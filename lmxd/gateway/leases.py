@@ -43,7 +43,7 @@ class Leases:
         self.client = AsyncClient(socket)
         self._instances = instances
         self._renewed: dict[str, float] = {}
-        """When each was granted, or last renewed."""
+        """The time at which each was granted, or last renewed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 

@@ -12,6 +12,7 @@ from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.client import AsyncClient
 
 _FRESH: Final = 1.0
+"""Seconds for which the list is good: a burst of requests asks but once."""
 
 
 class KnownModels:

@@ -13,7 +13,7 @@ from lmxd.gateway.serving import Serving, model_of, parsed
 from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "reranking", "responses", "messages")
-"""What names its model in the body. The last two are llama-server's, of OpenAI's and Anthropic's make."""
+"""Paths of requests that name their model. The last two are llama-server's, of OpenAI's and Anthropic's make."""
 
 
 class OpenAi:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from lmxd.rpc.books import Device
 
 STEP: Final = 10.0
+"""Seconds from sample to sample."""
 LENGTH: Final = 360
 """Samples: an hour of them."""
 

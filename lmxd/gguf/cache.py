@@ -13,6 +13,7 @@ from lmxd.gguf.model import Model
 from lmxd.gguf.types import CACHE_TYPES, TensorType
 
 _ROW: Final = 512
+"""Elements that CUDA pads a quantized row to (MATRIX_ROW_PADDING)."""
 
 
 def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: bool) -> int:

@@ -13,6 +13,7 @@ from lmxd.gguf.header import Array, Header, HeaderError, Scalar, Tensor
 from lmxd.gguf.model import Model, layer_of
 
 _MAX_LAYERS: Final = 2048
+"""More than any model has: the file is untrusted."""
 
 
 class Unsupported(ValueError):

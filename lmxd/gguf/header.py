@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, TypeAlias
 from lmxd.gguf.types import TENSOR_TYPES, TensorType
 
 MAX_HEADER: Final = 128 * 2**20
+"""Bytes. These limits are far above any real file's: a hostile one is refused before it costs much."""
 MAX_WORK: Final = 1_000_000
 """In strings passed over, a tenth of a microsecond each. The largest real headers have 780,000."""
 
@@ -55,7 +56,7 @@ class Tensor:
     type: TensorType
     offset: int
     part: int = 0
-    """Which file of a split model it is in, counted from 0."""
+    """The file of a split model that it is in, counted from 0."""
 
     @property
     def nbytes(self) -> int:

@@ -8,6 +8,7 @@ from typing import Final
 from lmxd.gguf.types import CACHE_TYPES
 
 _PAD: Final = 256
+"""Cells that llama.cpp rounds a context up to."""
 
 
 @dataclass(frozen=True, slots=True)

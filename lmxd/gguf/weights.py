@@ -18,14 +18,16 @@ from lmxd.gguf.model import Model, layer_of
 from lmxd.gguf.placement import HOST, Place, Placement
 
 INPUTS: Final = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.", "masked_embd_")
-"""What is looked up rather than multiplied always stays on the host."""
+"""Tensors that are looked up rather than multiplied. They always stay on the host."""
 
 _OUTPUT: Final = "output.weight"
 """Multiplied with a few tokens only, so it is never copied to a device for a long prompt."""
 
 _ALIGN: Final = 128
 _HOST_ALIGN: Final = 32
+"""Bytes that tensors are aligned to: in a buffer of CUDA, and on the host."""
 _REPACKED_ROWS: Final = 8
+"""Rows that the CPU's kernels take at once: a matrix of another number of rows is left as it is."""
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 """mask, cgroupid, eleven ids, exit_code: struct pidfd_info, 64 bytes."""
 _GET_INFO: Final = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 _EXIT: Final = 1 << 3
+"""PIDFD_GET_INFO as an ioctl, and PIDFD_INFO_EXIT (linux/pidfd.h)."""
 
 
 def exited(pidfds: Iterable[int], timeout: float = 0.0) -> set[int]:

@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 _TAIL = 64 * 1024
+"""Bytes at the end of a log that its last lines are looked for in."""
 _MAX_FILES = 64
+"""Logs that are kept; the oldest go first."""
 
 
 class Log:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 _LISTEN = "0A"
+"""TCP_LISTEN, as /proc/net/tcp writes it."""
 
 
 def listening_port(pids: Iterable[int]) -> int | None:

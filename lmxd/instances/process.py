@@ -21,6 +21,7 @@ from lmxd.instances.cgroup import Group
 _WHOLE_GROUP: Final = 4
 """PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9: no pid can be anybody else's by then."""
 _STATUS_POLLS: Final = (0.0, 0.01, 0.05, 0.2, 0.5)
+"""Seconds before each question for an exit status, until the process's parent has taken note."""
 
 
 class Process:
@@ -135,7 +136,7 @@ class Process:
     async def end(self, timeout: float) -> None:
         """SIGTERM; the same again half way, since llama-server loses one that comes as it starts to listen; SIGKILL.
 
-        What has left the session goes with its control group, where there is one.
+        Processes that have left the session go with its control group, where there is one.
         """
         for number in (signal.SIGTERM, signal.SIGTERM):
             hit("before_sigterm")

@@ -98,7 +98,7 @@ class MeanRow:
 Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow | ArrivalRow | MeanRow
 ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, MeanRow)
 LASTING: tuple[type[Row], ...] = (CountRow, MeanRow)
-"""What outlives the boot. Everything else is about processes and clocks that end with it."""
+"""The rows that outlive the boot. Everything else is about processes and clocks that end with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="lmxd-store", daemon=True)
         self._thread.start()
         self.failing: str | None = None
-        """Why nothing can be written just now, if that is so."""
+        """The reason why nothing can be written just now, if that is so."""
         self.damaged: str | None = None
-        """Where a database is that was found damaged while it was in use."""
+        """The path of a database that was found damaged while it was in use."""
         self.pending_since: float | None = None
         """Since when something waits to be written, on the monotonic clock."""
         self._pending = 0

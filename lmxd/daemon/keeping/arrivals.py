@@ -21,7 +21,7 @@ class Arrivals:
         self._waiting: dict[str, tuple[TicketId, ArrivalRow]] = {}
         self._names: dict[TicketId, str] = {}
         self._missing: dict[str, ArrivalRow] = {}
-        """Who waited when an earlier daemon ended, and has not come back."""
+        """Requests that waited when an earlier daemon ended, and have not come back."""
 
     def restore(self, rows: Iterable[ArrivalRow]) -> None:
         self._missing = {row.id: row for row in rows}

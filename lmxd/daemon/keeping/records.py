@@ -58,7 +58,7 @@ class Records:
         self._started: dict[InstanceId, tuple[Start, str]] = {}
         """And how it was started."""
         self._counted: dict[str, int] = {}
-        """What was last written of the counts."""
+        """The last written rows of the counts."""
 
     def changes(self, event: Event, touched: Touched, decisions: Sequence[Decision]) -> list[Change]:
         """Rows for what came of an event."""

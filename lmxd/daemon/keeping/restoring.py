@@ -131,7 +131,7 @@ def _open(where: Places) -> tuple[Database, Restored]:
 
 
 def _rebuilt(where: Places, saved: Saved, what: str) -> Restored:
-    """From the processes themselves: each carries its row. Whose leases they served, nobody knows any more."""
+    """Rows made from the processes themselves: each carries its own. Their leases are lost."""
     found: dict[str, InstanceRow] = {}
     for pid, env in orphans(where.home).items():
         try:

@@ -83,9 +83,9 @@ class Launched:
     engine: Engine
     log: Log
     turn: asyncio.Event = field(default_factory=asyncio.Event)
-    """Whether it may load, or need not wait for that any more."""
+    """Set when it may load, or need not wait for that any more."""
     begun_at: float | None = None
-    """When it began to load."""
+    """The time at which it began to load."""
     prompts: PromptCache | None = None
     process: Process | None = None
     key: str = ""

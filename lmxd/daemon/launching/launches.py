@@ -33,6 +33,7 @@ CERTIFICATE: Final = "LMXD_CERTIFICATE"
 _POLLS = (0.02, 0.05, 0.1)
 """Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
 _LAST_WORDS = 20
+"""Lines of the log that a failure carries: about a screen."""
 _UMASK = 0o117
 """Files and sockets of an instance are for the daemon and its group."""
 

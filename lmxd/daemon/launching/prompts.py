@@ -71,7 +71,7 @@ class PromptCache:
         self.path = path
         self._caches = caches
         self.uid = uid
-        """Whose it is; None if it is nobody's to keep."""
+        """The user whose it is; None if it is nobody's to keep."""
 
     def used_by(self, uid: int) -> None:
         """If somebody else was served, too, it is nobody's to keep."""
@@ -79,7 +79,7 @@ class PromptCache:
             self.uid = None
 
     async def save(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
-        """Write what the slots have. What cannot be written whole is not kept."""
+        """Write the caches of all slots. If one cannot be written, none is kept."""
         complete = self.path / _COMPLETE
         complete.unlink(missing_ok=True)
         if self.uid is None or not await engine.save(endpoint, slots):

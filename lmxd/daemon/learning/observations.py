@@ -16,7 +16,9 @@ from lmxd.files import replace_text
 log = logging.getLogger(__name__)
 
 _VERSION = 1
+"""The version of the file's format. A file of another one is set aside."""
 _MOST = 512
+"""Observations that are kept; the oldest go first."""
 
 
 class Observations:

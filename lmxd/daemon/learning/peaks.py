@@ -13,6 +13,7 @@ from lmxd.devices.measurement import HOST
 from lmxd.files import replace_text
 
 _WORTH_NOTING = 16 * 2**20
+"""The least growth that is written down: the file is replaced as a whole each time."""
 
 
 class Peaks:

@@ -14,6 +14,7 @@ from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 
 _SLOT_TIMEOUT: Final = 30.0
+"""Seconds for one slot's cache to be written to disk, or read: it may have gigabytes."""
 _SAMPLE: Final = re.compile(r"^llamacpp:(\w+) ([-+.\deE]+)$", re.MULTILINE)
 _WORK: Final = ("prompt_tokens_total", "prompt_tokens_cached_total", "tokens_predicted_total", "n_decode_total")
 _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")

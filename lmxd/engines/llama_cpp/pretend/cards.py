@@ -9,6 +9,7 @@ from typing import Any, Final
 from lmxd.engines.llama_cpp.pretend.rules import ALIGN, OPS, ROW, TensorPlace, flash_extra, offloads, supports
 
 _ADDRESS: Final = 0x1000
+"""The address of every buffer. It is aligned and not null; nobody reads it."""
 _PRETENDED_BYTES: Final = 2**46
 """Of memory on each card: so much that nothing is ever made smaller to fit."""
 
