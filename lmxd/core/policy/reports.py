@@ -57,7 +57,7 @@ def _tell(state: State, position: int, each: Dated) -> None:
     waits_for = blockers(state, ticket, date)
     if not _is_told(state, ticket, (position, waits_for), each.eta):
         return
-    state.outbox.append(
+    state.step.decisions.append(
         ReportProgress(
             ticket=ticket.id,
             owner=ticket.owner,
@@ -73,7 +73,7 @@ def _tell(state: State, position: int, each: Dated) -> None:
 def _tell_far(state: State, position: int, ticket: Ticket, eta: float | None) -> None:
     """Who stands far behind is not told whom it waits for: that will have changed before its turn."""
     if _is_told(state, ticket, (position, ()), eta):
-        state.outbox.append(ReportProgress(ticket=ticket.id, owner=ticket.owner, position=position, eta=eta))
+        state.step.decisions.append(ReportProgress(ticket=ticket.id, owner=ticket.owner, position=position, eta=eta))
 
 
 def _is_told(state: State, ticket: Ticket, standing: object, eta: float | None) -> bool:

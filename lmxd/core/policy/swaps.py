@@ -93,7 +93,7 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
         ticket = state.waiting(instance.swap.ticket)
-        if (state.ticking or ticket is None or ticket is head) and instance.id not in wanted:
+        if (state.step.time_passed or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
         found = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
@@ -162,9 +162,9 @@ def look_again(state: State) -> None:
     for instance in list(state.swapping.values()):
         if instance.closed and not instance.vacant and _is_unused(state, instance):
             instance.turn_at, instance.idlers = state.now, frozenset(instance.leases)
-            state.stirred = True
+            state.step.serve_again = True
             _take_back(state, instance)
-        elif state.ticking and (instance.closed or (instance.vacant and instance.busy)):
+        elif state.step.time_passed and (instance.closed or (instance.vacant and instance.busy)):
             check(state, instance)
 
 
@@ -174,7 +174,7 @@ def _is_unused(state: State, instance: Instance) -> bool:
 
 def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:
     ticket = state.ticket(swap.ticket)
-    state.outbox.append(
+    state.step.decisions.append(
         ReportSwap(
             instance=instance.id,
             ticket=swap.ticket,

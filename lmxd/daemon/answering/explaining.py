@@ -22,7 +22,7 @@ from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
 from lmxd.errors import LmxdError
-from lmxd.rpc.explanations import Explained, Planned, Step
+from lmxd.rpc.explanations import Explained, HistoryStep, Planned
 from lmxd.rpc.peer import Peer
 
 _TRIAL = "plan"
@@ -113,6 +113,6 @@ def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> Expla
         raise LmxdError("unknown_id", f"nothing is known of {subject}", "name a request, a lease or an instance")
     access.require_owner(peer, history.owners, subject)
     mine = [entry for entry in history.entries if entry.uid is None or access.sees(peer, entry.uid)]
-    steps = [Step(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
+    steps = [HistoryStep(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
     related = {name for entry in mine for name in entry.about} - {subject}
     return Explained(id=subject, steps=steps, related=[name for name in history.related if name in related])
