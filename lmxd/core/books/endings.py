@@ -34,8 +34,8 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
     state.drop_lease(lease)
     if not instance.ask.external:  # a hold has any name that its client gives it: nothing is learned by that
         state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
-    if instance.vacant and not instance.ask.external:
         state.expectations.left(instance.ask.profile, state.now)
+    if instance.vacant and not instance.ask.external:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         instance.stays_until = state.now + (0.0 if instance.closed else patience)
         instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease

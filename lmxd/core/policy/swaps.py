@@ -21,8 +21,6 @@ from lmxd.core.policy.quantum import price
 from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
-_UNUSED: Final = 5.0
-"""Seconds after which a closed instance whose holders do nothing with it is opened again: it would stand idle."""
 _NEWS: Final = 1.0
 """Seconds by which the time of its closing must have moved to be told again."""
 _PART: Final = 0.2
@@ -160,16 +158,12 @@ def look_again(state: State) -> None:
     A closed instance that nobody uses, though somebody has it, does not go by being closed: it is opened again.
     """
     for instance in list(state.swapping.values()):
-        if instance.closed and not instance.vacant and _is_unused(state, instance):
+        if instance.closed and instance.known_idle(state.now) and instance.unused(state.now):
             instance.turn_at, instance.idlers = state.now, frozenset(instance.leases)
             state.step.serve_again = True
             _take_back(state, instance)
         elif state.step.time_passed and (instance.closed or (instance.vacant and instance.busy)):
             check(state, instance)
-
-
-def _is_unused(state: State, instance: Instance) -> bool:
-    return instance.known_idle(state.now) and state.now - instance.used_at > _UNUSED
 
 
 def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:
@@ -182,5 +176,6 @@ def _report(state: State, instance: Instance, swap: Swap, closes_in: float | Non
             owner=None if ticket is None else ticket.owner,
             closes_in=closes_in,
             price=swap.price,
+            unused=instance.unused(state.now),
         )
     )

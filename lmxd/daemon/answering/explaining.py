@@ -72,6 +72,8 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
 
 
 def _no_room(told: ReportProgress) -> str:
+    if not told.shortfalls and told.waits_for:
+        return f"all slots of {', '.join(told.waits_for)} are taken"
     return "there is no room now" + "".join(f"; {turn}" for turn in told.turns)
 
 
@@ -110,7 +112,11 @@ def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> Expla
     """Its history. LmxdError if nothing is known of it, or it is not the caller's business."""
     history = journal.get(subject)
     if history is None:
-        raise LmxdError("unknown_id", f"nothing is known of {subject}", "name a request, a lease or an instance")
+        raise LmxdError(
+            "unknown_id",
+            f"nothing is known of {subject} since lmxd was started",
+            "name a request, a lease or an instance",
+        )
     access.require_owner(peer, history.owners, subject)
     mine = [entry for entry in history.entries if entry.uid is None or access.sees(peer, entry.uid)]
     steps = [HistoryStep(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
