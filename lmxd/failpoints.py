@@ -65,7 +65,7 @@ _active = Failpoints("")
 
 
 def activate(wanted: str) -> None:
-    """For the whole process. ValueError as for ``Failpoints``."""
+    """Activate failpoints for the whole process. ValueError as for ``Failpoints``."""
     global _active
     _active = Failpoints(wanted)
 

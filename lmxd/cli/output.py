@@ -51,7 +51,7 @@ def as_json(value: BaseModel | dict[str, Any]) -> None:
 
 
 def plain(value: BaseModel | Sequence[BaseModel]) -> Any:
-    """As JSON has it."""
+    """The value as JSON has it."""
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else [x.model_dump(mode="json") for x in value]
 
 
@@ -107,7 +107,7 @@ def doing(instance: InstanceInfo) -> str:
 
 
 def swap(s: SwapInfo) -> str:
-    """For whom an instance is to make way, and when."""
+    """The model that an instance is to make way for, and the time."""
     if s.unused:
         return f"unused, makes way for {s.model} within {seconds(s.closes_in)}"
     if s.closes_in > 0:
@@ -116,7 +116,7 @@ def swap(s: SwapInfo) -> str:
 
 
 def turn(t: TurnInfo) -> str:
-    """For how long an instance that a request waits for goes on, and what the swap costs."""
+    """The time for which an instance that a request waits for goes on, and the cost of the swap."""
     if t.unused:
         return f"{t.instance} is leased, but unused: until that lease ends, in {seconds(t.closes_in)} at the latest"
     fair = ", as its users had less lately" if t.fair else ""
@@ -133,7 +133,7 @@ def reason(t: TicketInfo) -> str:
 
 
 def device(d: Device) -> str:
-    """As it is configured, and its UUID where that is something else."""
+    """A device as it is configured, and its UUID where that is something else."""
     return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
 
 

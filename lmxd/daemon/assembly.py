@@ -124,7 +124,7 @@ class Daemon:
 
     @property
     def catalog(self) -> Catalog:
-        """Of the configuration in force."""
+        """The catalog of the configuration in force."""
         return self.present.catalog
 
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:

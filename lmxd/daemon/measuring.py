@@ -57,7 +57,7 @@ class Measuring:
             self._wake.set()
 
     async def keep(self) -> None:
-        """Not at all while nothing runs and nobody waits."""
+        """Look again and again; not at all while nothing runs and nobody waits."""
         while True:
             self._wake.clear()
             with suppress(TimeoutError):

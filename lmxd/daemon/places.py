@@ -35,9 +35,9 @@ class Places:
 
 
 def places(socket_path: Path | None, *, user: bool) -> Places:
-    """As systemd says (RUNTIME_DIRECTORY, LOGS_DIRECTORY), else by convention; a socket named by hand keeps
+    """The paths as systemd says (RUNTIME_DIRECTORY, LOGS_DIRECTORY), else by convention.
 
-    everything beside itself. Raises LmxdError for a path that cannot work.
+    A socket named by hand keeps everything beside itself. Raises LmxdError for a path that cannot work.
     """
     if socket_path is not None:
         path = socket_path.absolute()
@@ -127,7 +127,7 @@ def listen(where: Places) -> socket.socket:
 
 
 def _open_to_group(path: Path, mode: int) -> None:
-    """To the group lmxd where there is one; else only to ourselves."""
+    """Open a path to the group lmxd where there is one; else only to ourselves."""
     try:
         os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
         path.chmod(mode)

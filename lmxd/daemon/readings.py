@@ -84,7 +84,7 @@ def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
 
 
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
-    """As configured; else 2 GiB of a GPU, or of RAM the larger of 1 GiB and 5 %, but no more than a limit leaves."""
+    """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves."""
     if allowed.margin_gb is not None:
         return int(allowed.margin_gb * GIB)
     default = 2 * GIB if found.kind is Kind.GPU else max(GIB, found.capacity // 20)

@@ -107,7 +107,7 @@ class NvmlProbe:
             self._nvml.nvmlShutdown()
 
     def _handle(self, ref: int | str) -> Any | None:
-        """None if there is no such GPU; NVMLError for anything else."""
+        """The handle of a GPU; None if there is no such GPU; NVMLError for anything else."""
         try:
             if isinstance(ref, int):
                 return self._nvml.nvmlDeviceGetHandleByIndex(ref)

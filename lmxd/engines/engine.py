@@ -77,7 +77,7 @@ class Endpoint:
 
     @classmethod
     def at(cls, address: Address, key: str) -> Endpoint | None:
-        """None as long as it is not known where it listens."""
+        """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
             there = address.socket.exists()
             return cls(url="http://localhost", key=key, socket=address.socket) if there else None
@@ -132,7 +132,7 @@ class Engine(Protocol):
         ...
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
-        """After readiness: how its own log contradicts the plan, or None."""
+        """The contradiction between the plan and its own log after readiness, or None."""
         ...
 
     def buffers(self, plan: Plan, log: Sequence[str]) -> float:

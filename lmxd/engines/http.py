@@ -18,7 +18,7 @@ async def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
 
 
 async def post(endpoint: Endpoint, path: str, body: dict[str, Any], seconds: float) -> tuple[int, str]:
-    """The same, with a JSON body and so many seconds to answer."""
+    """POST a JSON body; the server has so many seconds to answer."""
     return await _request(endpoint, "POST", path, body, aiohttp.ClientTimeout(total=seconds))
 
 

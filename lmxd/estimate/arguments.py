@@ -97,7 +97,7 @@ class Arguments:
     ignored: tuple[str, ...]
 
     def resolved(self, trained: int) -> Arguments:
-        """With the context that a model trained for so many tokens gets."""
+        """The arguments with the context that a model trained for so many tokens gets."""
         context = self.context or trained
         return replace(self, launch=_sized(self.launch, context), draft_launch=_sized(self.draft_launch, context))
 

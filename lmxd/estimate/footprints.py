@@ -55,7 +55,7 @@ class Estimate:
 
     @property
     def device(self) -> int:
-        """Of the one device; the most of any if there are several."""
+        """The bytes on the one device; the most of any if there are several."""
         return max((device.total for device in self.parts.devices), default=0)
 
     @property

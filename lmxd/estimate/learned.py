@@ -77,7 +77,7 @@ class Learned:
         return (median_high(seen), _SPREAD) if seen else None
 
     def shortfall(self, card: Card, file: str) -> int:
-        """By how much a model's estimate on ``card`` was once exceeded, with the context as it is known now."""
+        """The bytes by which a model's estimate on ``card`` was once exceeded, with the context as it is known now."""
         context = self.context(card)
         if context is None:
             return 0
@@ -96,7 +96,7 @@ NOTHING_LEARNED: Final = Learned()
 
 
 def kept(observations: Iterable[Observation], new: Observation, most: int) -> tuple[Observation, ...]:
-    """With one more; the oldest go when there are too many."""
+    """The observations with one more; the oldest go when there are too many."""
     old = list(observations)
     same = next((o for o in old if (o.card, o.launch) == (new.card, new.launch)), None)
     if same is not None:

@@ -160,7 +160,7 @@ def _event(name: str, data: object) -> bytes:
 
 
 def _policy(page: str) -> str:
-    """Nothing but the page's own script and style, and requests to where it came from."""
+    """The page's Content-Security-Policy: its own script and style, and requests to where it came from."""
 
     def hashes(tag: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

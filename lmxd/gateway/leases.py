@@ -52,7 +52,7 @@ class Leases:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """With the connection all leases end."""
+        """Close the connection: all leases end with it."""
         for task in self._tasks:
             task.cancel()
         await self.client.__aexit__()
@@ -78,7 +78,7 @@ class Leases:
             self._in_background(lease.release())
 
     async def _keep(self) -> None:
-        """As long as there are any: a gateway that nobody uses sleeps."""
+        """Renew leases as long as there are any: a gateway that nobody uses sleeps."""
         await asyncio.sleep(_LOOK)
         while self._renewed:
             self.renew(time.monotonic())

@@ -133,7 +133,7 @@ class Reply:
         return self._end(json.dumps(failures.body_of(error, status)).encode())
 
     def _end(self, data: bytes) -> Sent:
-        """With one event, the last."""
+        """End the stream with one event, the last."""
         self._write(b"data: " + b" ".join(data.splitlines()) + b"\n\n")
         if self._chunked:
             self._transport.write(LAST_CHUNK)

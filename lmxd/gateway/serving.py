@@ -84,7 +84,7 @@ class Serving:
             raise Unreachable(wish.model, "no instance of it could be reached")
 
     def wish(self, request: web.Request, model: str, ctx: int | None = None) -> LeaseWish:
-        """For whoever it is who asks."""
+        """The lease that a request wants, for the caller of its key."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
         return LeaseWish(model=model, ctx=ctx, user=user, wait=self._patience(request))

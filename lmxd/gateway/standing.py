@@ -29,7 +29,7 @@ class Standing:
         return self.after(0.0)
 
     def after(self, seconds: float) -> str:
-        """The same, so many seconds later."""
+        """The standing in words, as it is so many seconds later."""
         words: list[str] = [self.state]
         words += [f"position={self.position}"] if self.position else []
         words += [] if self.eta is None else [f"eta={max(0.0, self.eta - seconds):.0f}"]

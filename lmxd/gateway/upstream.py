@@ -121,7 +121,7 @@ class UpstreamCall:
     version: str = "1.1"
 
     def to(self, lease: Granted) -> bytes:
-        """As it goes out: with the instance's own key, and to end with its connection."""
+        """The request as it goes out: with the instance's own key, and to end with its connection."""
         lines = [
             f"{self.method} {self.path} HTTP/{self.version}",
             "Host: localhost",

@@ -57,7 +57,7 @@ class Footprint:
 
     @property
     def device(self) -> Parts:
-        """Of the one device there is; nothing without."""
+        """The parts of the one device there is; nothing without."""
         return self.devices[0] if self.devices else Parts()
 
 

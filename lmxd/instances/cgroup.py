@@ -80,12 +80,12 @@ class Group:
         self.path = path
 
     def bound(self, memory_max: int | None) -> None:
-        """To so many bytes of RAM, where memory is ours to bound. Raises OSError."""
+        """Bound the group to so many bytes of RAM, where memory is ours to bound. Raises OSError."""
         if memory_max is not None and (self.path / "memory.max").exists():
             (self.path / "memory.max").write_text(str(memory_max))
 
     def add(self, pid: int) -> None:
-        """It, and what it has forked already; what it forks from here on is born into the group. Raises OSError."""
+        """Add a process with its children; later ones are born into the group. Raises OSError."""
         there: set[int] = set()
         while new := proc.tree(pid) - there:
             for each in sorted(new, key=lambda other: other != pid):

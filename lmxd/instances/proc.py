@@ -32,7 +32,7 @@ def watch(pid: int, born_at: int) -> int | None:
 
 
 def exit_status(pid: int) -> int | None:
-    """Of one that has exited, as long as its parent has not taken note: the code, or minus the signal."""
+    """The exit status of a process, as long as its parent has not taken note: the code, or minus the signal."""
     words = _stat(pid)
     return os.waitstatus_to_exitcode(int(words[49])) if len(words) > 49 and words[0] == "Z" else None
 

@@ -87,7 +87,7 @@ class Process:
             self._ask_status(0)
 
     def _reap(self, child: subprocess.Popen[bytes]) -> None:
-        """It is a zombie: end what is left of its group while its pid cannot be anybody else's, then let it go."""
+        """End the rest of a zombie's group while its pid cannot be anybody else's, then let it go."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)

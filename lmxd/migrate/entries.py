@@ -35,7 +35,7 @@ class FoundModel:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
-        """Under a name that a client may use, and that nobody else has."""
+        """Add an entry under a name that a client may use, and that no other has."""
         name = _UNFIT.sub("-", entry.name).lstrip("-.:@+_")[:128] or "model"
         taken = {e.name for e in self.entries}
         numbered = name

@@ -122,7 +122,7 @@ class Database:
             raise _unusable(self.path, error) from error
 
     def _begin_boot(self) -> None:
-        """Nothing of an earlier boot is left, but that no id is given twice, and what was learned."""
+        """Drop the rows of an earlier boot, but for the counts of ids and what was learned."""
         with self._transaction() as connection:
             for kind in ROWS:
                 if kind not in LASTING:

@@ -97,7 +97,7 @@ class Writer:
         return batch
 
     def _write(self, changes: Sequence[Change]) -> None:
-        """Until it is done. Without changes it is a checkpoint."""
+        """Write until it is done. Without changes it is a checkpoint."""
         pause = _FIRST_PAUSE
         while True:
             try:

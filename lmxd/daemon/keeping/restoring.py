@@ -160,7 +160,7 @@ def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
 
 
 def _running(performer: Performer, row: InstanceRow) -> Launched | None:
-    """It, if its process is still the one that was started."""
+    """The process of an instance, if it is still the one that was started."""
     if row.start is None or row.pid is None or row.born is None:
         return None
     start, key = STARTS.validate_json(row.start), ""

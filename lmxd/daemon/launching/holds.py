@@ -35,7 +35,7 @@ class Holds:
         self._adopted: dict[InstanceId, AdoptedProcess] = {}
 
     def begin(self, instance: InstanceId) -> None:
-        """It has its bytes from the start."""
+        """Begin a hold: it has its bytes from the start."""
         self._later(InstanceReady(at=time.monotonic(), instance=instance))
 
     def end(self, instance: InstanceId) -> None:
@@ -88,5 +88,5 @@ class Holds:
         os.close(pidfd)
 
     def _later(self, event: Event) -> None:
-        """Not on the spot: a decision is being carried out."""
+        """Report an event a little later: a decision is being carried out now."""
         asyncio.get_running_loop().call_soon(self._report, event)

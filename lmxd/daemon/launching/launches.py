@@ -155,7 +155,7 @@ class Launches:
         hit("exit_recorded")
 
     async def _load(self, launched: Launched) -> Failure | None:
-        """From the start to the exit. None when it ended as told."""
+        """Follow a process from its start to its exit. None when it ended as told."""
         await launched.turn.wait()
         launched.begun_at = time.monotonic()
         try:
@@ -173,7 +173,7 @@ class Launches:
         return await self._attend(launched)
 
     async def _attend(self, launched: Launched) -> Failure | None:
-        """From readiness to the exit. None when it ended as told."""
+        """Follow an instance from readiness to its exit. None when it ended as told."""
         assert launched.process is not None
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         status = await launched.process.exited
@@ -274,7 +274,7 @@ class Launches:
         self._report(ActivitySeen(at=time.monotonic(), instance=launched.plan.instance, busy=busy, worked=worked))
 
     def look(self) -> None:
-        """Somebody wants to see how busy they are: ask those that were not asked in the last second."""
+        """Ask the instances how busy they are, for somebody who watches; each at most once a second."""
         for launched in self._launched.values():
             if launched.ready_at is not None and launched.pace.stale(time.monotonic()):
                 self._spawn(self._check(launched))

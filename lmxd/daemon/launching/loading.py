@@ -50,13 +50,13 @@ class Gate:
         self._admit()
 
     def share(self, instance: InstanceId) -> None:
-        """One that is in needs not be alone any more."""
+        """Let others load beside an instance that was alone."""
         if instance in self._loading:
             self._loading[instance] = replace(self._loading[instance], alone=False)
             self._admit()
 
     def leave(self, instance: InstanceId) -> None:
-        """It has loaded, or does not want to any more."""
+        """Take an instance out: it has loaded, or does not want to any more."""
         self._waiting.pop(instance, None)
         self._loading.pop(instance, None)
         self._admit()

@@ -74,7 +74,7 @@ class PromptCache:
         """The user whose it is; None if it is nobody's to keep."""
 
     def used_by(self, uid: int) -> None:
-        """If somebody else was served, too, it is nobody's to keep."""
+        """Note a user who was served. A cache that served two users is nobody's to keep."""
         if uid != self.uid:
             self.uid = None
 

@@ -49,7 +49,7 @@ class ReadAhead:
         self._work: asyncio.Task[None] | None = None
 
     def look(self, state: State, launches: Launches, catalog: Catalog) -> None:
-        """At who waits now."""
+        """Look at who waits now, and read for them."""
         loading = {launched.plan.instance for launched in launches.waiting()}
         self.want(awaited(state, launches, catalog), promised(state, loading))
 
