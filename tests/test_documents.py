@@ -107,7 +107,7 @@ def protocol() -> str:
         f"A call has at most {MAX_FRAME // 2**20} MiB. A user may have {server.MAX_CONNECTIONS_PER_UID} connections,",
         f"all together {server.MAX_CONNECTIONS}. Of a connection {server.MAX_IN_FLIGHT} calls are worked on at once,",
         f"and {server.MAX_ON_THEIR_WAY} requests and holds may be on their way to the queue; the next call is read",
-        "when one of these is answered or waits. Those that wait are bounded by the queue alone. Who leaves",
+        "when one of these is answered or waits. The queue alone bounds how many wait. A client that leaves",
         f"{server.MAX_UNREAD // 1024} KiB of answers unread is not read either,",
         f"and cut off after {server.PATIENCE:.0f} s.",
         "A client that shuts its sending half down still gets its answers; one that closes has left, and with it its",
