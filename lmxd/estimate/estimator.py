@@ -65,7 +65,7 @@ class Estimator:
         return found
 
     def settled(self, path: Path, launch: Launch, cards: Sequence[Card]) -> bool:
-        """Returns whether patience would change nothing: the closed form is sure, or the second source has answered."""
+        """Whether patience would change nothing: the closed form is sure, or the second source has answered."""
         if self.second is None:
             return True
         try:
