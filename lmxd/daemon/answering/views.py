@@ -141,7 +141,6 @@ def _ticket(
     state: State, access: Access, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date
 ) -> TicketInfo:
     waited = state.now - t.asked_at
-    wants_bytes = position > 0 and not date.by_slot
     if not access.sees(peer, t.owner.uid):
         return TicketInfo(position=position, waited=waited, eta=eta, bytes=t.ask.need)
     return TicketInfo(
@@ -157,7 +156,7 @@ def _ticket(
         eta=eta,
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
-        shortfalls=shortfalls(placement.shortfalls(state, t.ask)) if wants_bytes else [],
+        shortfalls=shortfalls(placement.wanting(state, t.ask)) if position else [],
         turns=turns(expected_turns(state, t, date)),
     )
 
