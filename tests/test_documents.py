@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import client_source
 import pytest
 
 from lmxd.cli.main import main
@@ -21,7 +22,8 @@ from lmxd.engines.llama_cpp import flags
 from lmxd.errors import EXIT_STATUS
 from lmxd.rpc import server
 from lmxd.rpc.framing import MAX_FRAME
-from lmxd.rpc.methods import METHODS, NOTIFICATIONS
+from lmxd.rpc.methods import METHODS, Method
+from lmxd.rpc.notifications import NOTIFICATIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -94,6 +96,14 @@ def configuration() -> str:
     return "\n".join(text) + "\n"
 
 
+def _terms(method: Method) -> str:
+    """Who may call it, and when it is answered."""
+    admin = " Only administrators may call it." if method.admin else ""
+    lasting = " It is answered when its effect is written to disk." if method.lasting else ""
+    grants = " It may wait in the queue, and gives a lease." if method.grants else ""
+    return admin + lasting + grants
+
+
 def protocol() -> str:
     text = [
         "# Protocol",
@@ -116,11 +126,11 @@ def protocol() -> str:
         "",
         ", ".join(f"`{code}`" for code in EXIT_STATUS) + ".",
     ]
-    for name, (params, result, about) in METHODS.items():
-        text += ["", f"## lmxd.{name}", "", f"{about[:1].upper()}{about[1:]}."]
-        if rows := _rows(params, defaults=True):
+    for name, method in METHODS.items():
+        text += ["", f"## lmxd.{name}", "", f"{method.sentence}{_terms(method)}"]
+        if rows := _rows(method.params, defaults=True):
             text += ["", "| parameter | default | kind | |", "|---|---|---|---|", *rows]
-        text += ["", f"Result: {', '.join(f'`{field}`' for field in result.model_fields)}"]
+        text += ["", f"Result: {', '.join(f'`{field}`' for field in method.result.model_fields)}"]
     for name, model in NOTIFICATIONS.items():
         about = " ".join((model.__doc__ or "").split())
         text += ["", f"## {name} (notification)", "", about, "", "| field | kind | |", "|---|---|---|"]
@@ -189,6 +199,7 @@ def schema() -> str:
 GENERATED = {
     "docs/configuration.md": configuration,
     "docs/rpc.md": protocol,
+    **client_source.SOURCES,
     "contrib/man/lmxd.yaml.5": manual,
     "contrib/config.schema.json": schema,
 }
