@@ -94,7 +94,7 @@ def _method(method: Method, lease: str, how: str) -> str:
     optional = [name for name in fields if name not in required]
     signature = ["self", *(f"{name}: {_type(annotations[name])}" for name in required)]
     signature += ["*"] if optional else []
-    signature += [f"{name}: {_type(annotations[name])} = {_value(fields[name].default)}" for name in optional]
+    signature += [f"{name}: {_optional(annotations[name], fields[name].default)}" for name in optional]
     result = lease if method.result is Granted else method.result.__name__
     call, given = "_call", [f'"{method.name}"', result]
     if method.grants:
@@ -127,9 +127,13 @@ def _type(annotation: Any) -> str:
     return annotation.__name__
 
 
-def _value(default: object) -> str:
-    """As Python writes it, but with the quotes that the formatter wants."""
-    return json.dumps(default) if isinstance(default, str) else repr(default)
+def _optional(annotation: Any, default: object) -> str:
+    """A list, whose default could be changed, is left to the daemon: None is not sent."""
+    if default is None or isinstance(default, bool | int | float):
+        return f"{_type(annotation)} = {default!r}"
+    if isinstance(default, str):
+        return f"{_type(annotation)} = {json.dumps(default)}"
+    return f"{_type(annotation)} | None = None"
 
 
 def _wrapped(begin: str, items: Sequence[str], end: str, indent: str) -> str:

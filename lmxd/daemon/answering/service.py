@@ -97,7 +97,8 @@ class Service:
         report: Callable[[Event], None],
     ) -> None:
         self._calls: Calls = {**calls, "watch": lambda c, i, p: self._watch(c)}
-        assert set(self._calls) == set(METHODS), "each method has one who answers it"
+        unanswered = set(METHODS) ^ set(self._calls)
+        assert not unanswered, f"a row of METHODS and a row of calls go together: {unanswered}"
         self._state = state
         self._access = access
         self._answers = answers
