@@ -58,7 +58,9 @@ async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_p
         become(ANNA, MEMBERS)
         async with h.client() as anna:
             lease = await anna.request("a", hold="explicit")
-            for method in [method for method in METHODS.values() if method.admin]:
+            governing = [method for method in METHODS.values() if method.admin]
+            assert {method.name for method in governing} >= {*"stop pin drain reload yield unyield forget".split()}
+            for method in governing:
                 fields = [field for field in method.params.model_fields.values() if field.is_required()]
                 params = [1 if field.annotation is int else lease.instance for field in fields]
                 with pytest.raises(LmxdError) as refused:
