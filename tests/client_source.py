@@ -22,7 +22,7 @@ _NAMED: Final = {value: name for name, value in vars(messages).items() if get_or
 """Sets of words that have a name."""
 
 _HEAD: Final = '''\
-"""Every method of the daemon, as {client} has it. Written by tests/client_source.py from lmxd/rpc/methods.py."""
+"""Written by tests/client_source.py from lmxd/rpc/methods.py. docs/rpc.md says what each parameter means."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from typing import Any
 
 
 class {name}(ABC):
-    """docs/rpc.md says what each parameter means. Bytes are ``int`` bytes, times are seconds."""
+    """Every method of the daemon, for ``{client}``. Bytes are ``int`` bytes, times are seconds."""
 
     @abstractmethod
     {how}def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT: ...

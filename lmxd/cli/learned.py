@@ -13,7 +13,7 @@ from lmxd.errors import LmxdError
 @click.command()
 @answers
 def estimates(json_wanted: bool) -> None:
-    """What was learned: the context of each card, and what each launch took."""
+    """Show what was learned: the context of each card, and what each launch took."""
     with connect() as client:
         found = client.estimates()
     if json_wanted:

@@ -44,7 +44,7 @@ from lmxd.rpc.owners import Why, WhyParams
 
 @dataclass(frozen=True)
 class Method:
-    """One call of the daemon. On the wire it is ``lmxd.NAME``; the prefix may be left out.
+    """One method of the protocol. On the wire it is ``lmxd.NAME``; the prefix may be left out.
 
     ``summary`` is what it does. ``admin`` is set if administrators alone may call it: the act as the audit
     log says it, with parameters in braces. A ``lasting`` one is acknowledged only when its effect is written.

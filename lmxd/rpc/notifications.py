@@ -12,7 +12,7 @@ from lmxd.rpc.messages import Result, ShortfallInfo, TurnInfo
 
 
 class Notification(StrEnum):
-    """The name on the wire."""
+    """The names of all notifications, as they are on the wire."""
 
     PROGRESS = "lmxd.progress"
     YIELD = "lmxd.yield"

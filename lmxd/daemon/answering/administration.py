@@ -19,7 +19,7 @@ from lmxd.rpc.messages import Drained, DrainParams, Pinned, PinParams, Reloaded,
 
 
 class Administration:
-    """Whether the caller is an administrator has been checked, by the table of methods.
+    """The acts of administrators. The service has checked that the caller is one, by the table of methods.
 
     ``reload`` reads the configuration again; ``forget`` says how many observations it forgot.
     """

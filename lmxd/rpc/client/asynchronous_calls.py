@@ -1,4 +1,4 @@
-"""Every method of the daemon, as AsyncClient has it. Written by tests/client_source.py from lmxd/rpc/methods.py."""
+"""Written by tests/client_source.py from lmxd/rpc/methods.py. docs/rpc.md says what each parameter means."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lmxd.rpc.owners import Why
 
 
 class AsyncCalls(ABC):
-    """docs/rpc.md says what each parameter means. Bytes are ``int`` bytes, times are seconds."""
+    """Every method of the daemon, for ``AsyncClient``. Bytes are ``int`` bytes, times are seconds."""
 
     @abstractmethod
     async def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT: ...
