@@ -225,10 +225,10 @@ def glossary() -> str:
 
 
 GENERATED = {
+    **client_source.SOURCES,
     "docs/glossary.md": glossary,
     "docs/configuration.md": configuration,
     "docs/rpc.md": protocol,
-    **client_source.SOURCES,
     "contrib/man/lmxd.yaml.5": manual,
     "contrib/config.schema.json": schema,
 }
