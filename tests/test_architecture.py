@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lmxd.rpc.notifications import NOTIFICATIONS, Notification
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lmxd"
 
@@ -247,3 +249,18 @@ def test_a_module_has_no_name_of_a_letter_or_two(path: Path) -> None:
         for alias in node.names
     ]
     assert not [name for name in aliases if name is not None and len(name) < 3]
+
+
+@pytest.mark.parametrize("word", ["lmxd", "tests", "bench", "contrib"])
+def test_no_method_is_called_by_its_name(word: str) -> None:
+    """A client has them all, with their types."""
+    sources = [path for path in (ROOT / word).rglob("*.py") if PACKAGE / "rpc" not in path.parents]
+    assert [path for path in sources if re.search(r"\._?call\(\s*[\"']", path.read_text())] == []
+
+
+def test_a_notification_is_named_in_one_place() -> None:
+    names = "|".join(re.escape(name) for name in Notification)
+    found = [path for path in modules() if re.search(rf"[\"']({names})[\"']", path.read_text())]
+    assert found == [PACKAGE / "rpc/notifications.py"]
+    assert list(NOTIFICATIONS) == list(Notification)
+    assert all((notice.__doc__ or "").startswith(f"``{name}``") for name, notice in NOTIFICATIONS.items())

@@ -116,7 +116,7 @@ class Daemon:
             Requests(leasing, self.asks, present, access, self.health, self.admission, self.journal),
             leasing,
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look),
-            Administration(state, access, present, handle, self.measuring.look, self.reload, self._forget),
+            Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
             ModelCalls(state, present, self.asks, self.observations),
         )

@@ -15,9 +15,8 @@ from house import House, card, http, model
 from lmxd.cli import output
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
-from lmxd.rpc.explanations import Explained, Planned
-from lmxd.rpc.holds import YieldBegun, YieldOver
-from lmxd.rpc.owners import Why
+from lmxd.rpc.explanations import Planned
+from lmxd.rpc.notifications import Notification
 
 GIB = 2**30
 ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
@@ -42,7 +41,7 @@ async def test_a_hold_is_in_the_ledger_and_ends_with_its_process(tmp_path: Path)
         assert (held.devices, held.cuda_visible_devices) == ({"GPU-a": 9 * GIB}, "GPU-a")
         await lmxd.adopt(held.lease, child.pid)
         nvml.cards[0].processes = {child.pid: 11 * GIB}
-        why = await lmxd.call("why", Why, device="GPU-a")
+        why = await lmxd.why("GPU-a")
         assert [(x.instance, x.bytes, x.pid) for x in why.instances] == [("train#1", 11 * GIB, child.pid)]
         assert why.device.foreign == 0
         nvml.cards[0].processes = {}
@@ -77,13 +76,13 @@ async def test_a_yield_makes_room_asks_holders_and_is_taken_back(tmp_path: Path)
     ):
         lease = await lmxd.request("a")
         await (await lmxd.request("b")).release()
-        made = await lmxd.call("yield", YieldBegun, bytes=23 * GIB)
+        made = await lmxd.yield_(23 * GIB)
         await h.until(lambda: "b#1" not in h.phases())
-        await h.until(lambda: any(method == "lmxd.yield" for method, _ in asked))
-        ((_, params),) = [x for x in asked if x[0] == "lmxd.yield"]
+        await h.until(lambda: any(method == Notification.YIELD for method, _ in asked))
+        ((_, params),) = [x for x in asked if x[0] == Notification.YIELD]
         assert params["lease"] == lease.lease
         assert (await lmxd.devices()).devices[0].headroom < 0
-        await lmxd.call("unyield", YieldOver, id=made.id)
+        await lmxd.unyield(made.id)
         await h.until(lambda: asked[-1][1].get("within", 1) is None)
         assert (await lmxd.devices()).devices[0].headroom > 0
 
@@ -105,7 +104,7 @@ async def test_a_plan_says_what_would_happen_and_changes_nothing(tmp_path: Path)
 
         async def plan(name: str, **more: object) -> Planned:
             before = (h.phases(), len(h.state.leases), len(h.state.tickets))
-            found = await lmxd.call("plan", Planned, model=name, **more)
+            found = await lmxd.plan(name, **more)
             assert (h.phases(), len(h.state.leases), len(h.state.tickets)) == before
             return found
 
@@ -134,7 +133,7 @@ async def test_a_plan_behind_many_others_has_a_date_and_says_whom_it_waits_for(t
         await holder.request("b")
         waiting = [asyncio.create_task(crowd.request("c")) for _ in range(10)]
         await h.until(lambda: len(h.state.queue) == 10)
-        far = await lmxd.call("plan", Planned, model="c")
+        far = await lmxd.plan("c")
         assert (far.outcome, far.position) == ("queue", 11)
         assert far.eta is not None
         assert far.waits_for
@@ -148,14 +147,14 @@ async def test_explain_tells_the_history_with_its_reasons(tmp_path: Path) -> Non
         await first.release()
         await lmxd.request("b")
         await lmxd.request("c")
-        told = await lmxd.call("explain", Explained, id="a#1")
+        told = await lmxd.explain("a#1")
         text = "\n".join(step.text for step in told.steps)
         assert "a#1 starts on host" in text
         assert "told to stop (evicted): the cheapest way to make room for" in text
         assert first.lease in told.related
-        assert "granted on a#1" in (await lmxd.call("explain", Explained, id=first.lease)).steps[0].text
+        assert "granted on a#1" in (await lmxd.explain(first.lease)).steps[0].text
         with pytest.raises(LmxdError) as unknown:
-            await lmxd.call("explain", Explained, id="l-nothing")
+            await lmxd.explain("l-nothing")
         assert unknown.value.code == "unknown_id"
 
 
@@ -311,11 +310,11 @@ async def test_what_was_pinned_comes_back_when_the_game_is_over_though_nothing_e
     models = {"a": {"estimated_memory_gb": 8, "pin": True, "preload": True}}
     async with house(tmp_path, nvml, models=models).open() as h, h.client() as lmxd:
         await h.until(lambda: h.phases() == {"a#1": "ready"})
-        made = await lmxd.call("yield", YieldBegun, bytes=20 * GIB)
+        made = await lmxd.yield_(20 * GIB)
         await h.until(lambda: not h.phases())
         nvml.cards[0].processes = {4711: 20 * GIB}
         await lmxd.devices()
-        await lmxd.call("unyield", YieldOver, id=made.id)
+        await lmxd.unyield(made.id)
         assert h.phases() == {}, "the game is still there"
         nvml.cards[0].processes = {}
         await h.until(lambda: h.phases() == {"a#2": "ready"})

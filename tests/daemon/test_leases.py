@@ -11,8 +11,7 @@ import pytest
 from house import House, http, model
 
 from lmxd.errors import LmxdError
-from lmxd.rpc.messages import Reloaded, Stopped
-from lmxd.rpc.notifications import Progress
+from lmxd.rpc.notifications import Notification, Progress
 
 HALF = {"estimated_memory_gb": 0.4}
 ROOM_FOR_TWO = {"gpu": {"device": "host", "max_memory_gb": 1}}
@@ -46,7 +45,7 @@ async def test_a_unix_socket_endpoint(tmp_path: Path) -> None:
         lease = await lmxd.request("a")
         assert lease.socket == str(h.where.home / "a#1.sock")
         assert (await http(lease, "/v1/chat/completions", b"{}")).status == 200
-        await lmxd.call("stop", Stopped, instance="a#1")
+        await lmxd.stop("a#1")
         await h.until(lambda: not h.phases())
         assert not Path(lease.socket).exists()
 
@@ -90,7 +89,7 @@ async def test_a_killed_engine_is_noticed_and_its_bytes_return(tmp_path: Path) -
         await h.until(lambda: not h.phases())
         assert h.state.ledger.accounts["host"].reservations == {}
         ((method, params),) = ended
-        assert method == "lmxd.lease_ended"
+        assert method == Notification.LEASE_ENDED
         assert (params["lease"], params["reason"]) == (lease.lease, "instance_exited")
         assert "killed" in params["detail"]
 
@@ -182,7 +181,7 @@ async def test_cancel_takes_a_request_out_of_the_queue(tmp_path: Path) -> None:
         waiting = asyncio.create_task(lmxd.request("c"))
         await h.until(lambda: len(h.state.queue) == 1)
         (ticket,) = [t.ticket for t in (await lmxd.queue()).tickets]
-        await lmxd.cancel(ticket)
+        await lmxd.cancel(ticket=ticket)
         with pytest.raises(LmxdError) as caught:
             await waiting
         assert caught.value.code == "cancelled"
@@ -236,7 +235,7 @@ async def test_a_stop_that_hangs_is_escalated(tmp_path: Path) -> None:
     model(tmp_path, "a", ignore_sigterm=True)
     async with house(tmp_path, engine={"stop_timeout": 0.4}).open() as h, h.client() as lmxd:
         await lmxd.request("a")
-        await lmxd.call("stop", Stopped, instance="a#1")
+        await lmxd.stop("a#1")
         assert h.phases() == {"a#1": "stopping"}
         await h.until(lambda: not h.phases(), seconds=3)
 
@@ -308,5 +307,5 @@ async def test_a_reload_changes_what_a_request_comes_to(tmp_path: Path) -> None:
         assert (await lmxd.request("a")).ctx == 4096
         await (await lmxd.request("a")).release()
         h.write(models={"a": HALF | {"context_length": 8192}})
-        await lmxd.call("reload", Reloaded)
+        await lmxd.reload()
         assert (await lmxd.request("a", wait=5)).ctx == 8192, "an instance of before is too small"

@@ -147,7 +147,7 @@ async def test_a_deadline_is_not_put_off_by_instances_that_end_as_they_are_grant
 async def test_a_request_that_is_asked_again_has_one_lease_by_its_key(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as one, h.client() as two:
         _end_as_they_are_granted(h, 1)
-        both = [asyncio.create_task(x.call("request", Granted, model="a", idempotency_key="k")) for x in (one, two)]
+        both = [asyncio.create_task(x.request("a", idempotency_key="k")) for x in (one, two)]
         answers = await asyncio.wait_for(asyncio.gather(*both, return_exceptions=True), 15)
         leases = {x.lease for x in answers if isinstance(x, Granted)}
         assert leases == set(h.state.leases)
