@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from lmxd.config.schema import Config
 from lmxd.errors import LmxdError
+from lmxd.estimate.files import find_model
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 
 _Identity: TypeAlias = tuple[int, int]
@@ -27,7 +28,14 @@ class ModelFiles:
         self._known: dict[Path, tuple[Path, list[_Identity | None]]] = {}
         self._allowed = list(_resolved([config.model_dir, *config.model_dirs, *named]))
 
-    def at(self, path: Path) -> Path:
+    def find(self, name: str, path: Path | None) -> Path | LmxdError:
+        """The file of a profile that names ``path``, or is looked up by its name; or why it cannot be used."""
+        try:
+            return self._at(find_model(self._model_dir, name) if path is None else path)
+        except LmxdError as error:
+            return error
+
+    def _at(self, path: Path) -> Path:
         """``path`` below model_dir, or an absolute one; all parts of a split model are looked at.
 
         LmxdError ``model_file_missing`` if there is no such file, ``model_file_forbidden`` if it is

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from lmxd.catalog.sizing import Sizing
 from lmxd.core.words import DeviceId, Option
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.gguf.launch import Launch
@@ -25,18 +26,6 @@ class Room:
 
 
 NO_ROOM: Final = Room(free={}, ceiling={})
-
-
-@dataclass(frozen=True, slots=True)
-class Sizing:
-    """How a model is measured: ``charge`` says the bytes of a launch on each of some GPUs, and in RAM.
-
-    ``layers``: those that can be divided, None if it cannot be; ``split``: whether it may be, over several GPUs.
-    """
-
-    charge: Callable[[Launch, Sequence[DeviceId]], tuple[list[int], int]]
-    layers: Callable[[], int | None]
-    split: bool
 
 
 def goes_to_gpu(launch: Launch, devices: Mapping[str, Kind]) -> bool:
@@ -81,7 +70,7 @@ def _splits(
     for CUDA shows a process only one.
     """
     several = [gpu for gpu in gpus if not gpu.startswith("MIG-")]
-    if not sizing.split or len(several) < 2:
+    if not sizing.splits or len(several) < 2:
         return
     if any(all(need <= room.free.get(d, -1) for d, need in option.demand.items()) for option in singles):
         return

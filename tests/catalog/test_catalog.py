@@ -8,7 +8,8 @@ import pytest
 import synthetic
 from house import model
 
-from lmxd.catalog.catalog import Catalog, Size
+from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.size import Size
 from lmxd.config.file import parse
 from lmxd.devices.measurement import Kind
 from lmxd.errors import LmxdError
@@ -23,7 +24,7 @@ def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
 
 
 def bytes_of(made: Catalog, **size: int) -> int:
-    (option,) = made.ask("m", Size(**size), GPU).options
+    (option,) = made.resolve("m", Size(**size)).ask(GPU).options
     return option.demand["GPU-a"]
 
 
@@ -45,14 +46,14 @@ def test_a_model_known_by_word_alone_is_not_stretched(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"another kind of file")
     assert bytes_of(made) == 2 * GIB
     with pytest.raises(LmxdError, match="known by its estimated_memory_gb alone"):
-        made.ask("m", Size(ctx=8192), GPU)
+        made.resolve("m", Size(ctx=8192)).ask(GPU)
 
 
 def test_a_context_beyond_the_trained_one_needs_scaling(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="trained for 32768"):
-        catalog(tmp_path).ask("m", Size(ctx=32769), GPU)
+        catalog(tmp_path).resolve("m", Size(ctx=32769)).ask(GPU)
     stretched = catalog(tmp_path, "{engine_flags: [--rope-scaling, yarn, --yarn-orig-ctx, 32768]}")
-    assert stretched.ask("m", Size(ctx=65536), GPU).context == 65536
+    assert stretched.resolve("m", Size(ctx=65536)).ask(GPU).context == 65536
 
 
 def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
@@ -73,10 +74,10 @@ def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
 
 def test_a_context_that_is_not_said_is_no_more_than_the_model_was_trained_for(tmp_path: Path) -> None:
     made = catalog(tmp_path)
-    assert made.launch("m").context == 4096
+    assert made.resolve("m").launch.context == 4096
     metadata, tensors = synthetic.decoder(
         "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32, context=2048
     )
     synthetic.write(tmp_path / "m.gguf", metadata, tensors)
-    assert made.launch("m").context == 2048
-    assert made.ask("m", Size(), GPU).context == 2048
+    assert made.resolve("m").launch.context == 2048
+    assert made.resolve("m").ask(GPU).context == 2048

@@ -15,6 +15,7 @@ from house import House, card, http, model
 from lmxd.cli import output
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
+from lmxd.gguf.launch import Launch
 from lmxd.rpc.explanations import Explained, Planned
 from lmxd.rpc.holds import YieldBegun, YieldOver
 from lmxd.rpc.owners import Why
@@ -207,7 +208,7 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
         assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
         found = h.daemon.catalog.estimator.estimate(
             launched.plan.model,
-            h.daemon.catalog.launch("a").__class__(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
+            Launch(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
             [h.daemon.catalog.card("GPU-a"), h.daemon.catalog.card("GPU-b")],
         )
         assert list(lease.devices.values()) == [part.total for part in found.parts.devices]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from lmxd.catalog.catalog import Size
+from lmxd.catalog.size import Size
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress, StartInstance
