@@ -31,6 +31,7 @@ class Catalog:
         self.config = config
         self._files = ModelFiles(config)
         self._variants = {name: profile.variant() for name, profile in config.models.items()}
+        self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.estimator = Estimator(patient=False)
         self.build = ""
         self.peaks: dict[str, int] = {}
@@ -48,20 +49,20 @@ class Catalog:
     def resolve(self, name: str, size: Size = Size()) -> Resolved:
         """A model at a size. LmxdError ``unknown_model``; what is wrong with its file comes up when that is needed."""
         profile = self.profile(name)
-        sizing = self._sizing(name, profile)
+        formula = self._formula(name, profile)
+        sizing = self._sizing(name, profile, formula)
         return Resolved(
             name=name,
-            config=self.config,
             profile=profile,
             variant=self._variants[name],
+            idle_timeout=self._idle_timeouts[name],
             size=size,
-            launch=launch_at(size, profile, sizing.usual_context),
+            launch=launch_at(size, profile, formula.usual_context),
             sizing=sizing,
         )
 
-    def _sizing(self, name: str, profile: Profile) -> Sizing:
-        """Which kind of engine runs a profile: this alone asks."""
-        formula = Formula(
+    def _formula(self, name: str, profile: Profile) -> Formula:
+        return Formula(
             name=name,
             file=self._files.find(name, profile.path),
             stretched=flags.stretches_context(profile.engine_flags),
@@ -69,6 +70,9 @@ class Catalog:
             cards=self.cards,
             unknown=Card(build=self.build),
         )
+
+    def _sizing(self, name: str, profile: Profile, formula: Formula) -> Sizing:
+        """Which kind of engine runs a profile: this alone asks."""
         command = profile.command
         if command is None:
             return LlamaSizing(name=name, profile=profile, formula=formula)
@@ -82,7 +86,8 @@ class Catalog:
 
     def file(self, name: str) -> Path | None:
         """Its model file; None for an engine that has none. LmxdError if it should have one."""
-        return self._sizing(name, self.profile(name)).file()
+        profile = self.profile(name)
+        return self._sizing(name, profile, self._formula(name, profile)).file()
 
     def card(self, device: str) -> Card:
         """What is known of a GPU, for the estimator."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from lmxd.catalog.formula import Formula
 from lmxd.core.words import DeviceId
@@ -21,35 +22,18 @@ class DeclaredSizing:
     the command may be told.
     """
 
+    kind: ClassVar = EngineKind.COMMAND
+    scales: ClassVar = False
     command: tuple[str, ...]
     size: int
     has_file: bool
     formula: Formula
-
-    @property
-    def kind(self) -> EngineKind:
-        return EngineKind.COMMAND
-
-    @property
-    def splits(self) -> bool:
-        return False
-
-    @property
-    def spills(self) -> bool:
-        return False
-
-    @property
-    def shrinks(self) -> bool:
-        return False
 
     def file(self) -> Path | None:
         return self.formula.path if self.has_file else None
 
     def told(self) -> Path | None:
         return self.formula.path if any("{model}" in word for word in self.command) else None
-
-    def usual_context(self) -> int:
-        return self.formula.usual_context()
 
     def layers(self) -> int | None:
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
-from lmxd.estimate.files import is_read, read_model
+from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate, inputs
 from lmxd.estimate.learned import Card
 from lmxd.gguf.launch import Launch
@@ -81,8 +81,7 @@ class Formula:
     def is_warm(self, launch: Launch) -> bool:
         """Whether the header has been read, and the engine asked where it must be: then deciding takes no time."""
         try:
-            path = self.path
-            return is_read(path) and all(self.estimator.settled(path, launch, cards) for cards in self._targets())
+            return all(self.estimator.settled(self.path, launch, cards) for cards in self._targets())
         except LmxdError:
             return True  # there is nothing to read
 

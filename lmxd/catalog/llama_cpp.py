@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from lmxd.catalog.formula import Formula
 from lmxd.catalog.size import Size, launch_at
@@ -22,38 +23,18 @@ from lmxd.gguf.launch import Launch
 class LlamaSizing:
     """The sizing of a profile without a ``command``."""
 
+    kind: ClassVar = EngineKind.LLAMA_CPP
+    command: ClassVar[tuple[str, ...]] = ()
+    scales: ClassVar = True
     name: str
     profile: Profile
     formula: Formula
-
-    @property
-    def kind(self) -> EngineKind:
-        return EngineKind.LLAMA_CPP
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def splits(self) -> bool:
-        return self.profile.split
-
-    @property
-    def spills(self) -> bool:
-        return True
-
-    @property
-    def shrinks(self) -> bool:
-        return True
 
     def file(self) -> Path | None:
         return self.formula.path
 
     def told(self) -> Path | None:
         return self.formula.path
-
-    def usual_context(self) -> int:
-        return self.formula.usual_context()
 
     def layers(self) -> int | None:
         return self.formula.layers()
@@ -89,7 +70,7 @@ class LlamaSizing:
 
     def _usual_launch(self) -> Launch:
         """The launch that the user's word is about."""
-        return launch_at(Size(), self.profile, self.usual_context)
+        return launch_at(Size(), self.profile, self.formula.usual_context)
 
     def _check_declared(self, launch: Launch, error: LmxdError) -> None:
         usual = self._usual_launch()

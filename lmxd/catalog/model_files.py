@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 from lmxd.config.schema import Config
 from lmxd.errors import LmxdError
-from lmxd.estimate.files import find_model
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 
 _Identity: TypeAlias = tuple[int, int]
@@ -66,6 +65,31 @@ class ModelFiles:
         if not real.is_file():
             raise LmxdError("model_file_forbidden", f"{path} is not a regular file", "name a GGUF file")
         return _identity(real)
+
+
+def find_model(model_dir: Path, name: str) -> Path:
+    """The file for a profile without a path: NAME.gguf in ``model_dir``, else the one whose name begins with NAME.
+
+    Raises LmxdError ``model_file_missing`` if there is none, or more than one.
+    """
+    remedy = f"set models.{name}.path"
+    try:
+        files = sorted(p for p in model_dir.iterdir() if p.suffix == ".gguf" and _is_whole(p))
+    except OSError as error:
+        raise LmxdError("model_file_missing", f"model_dir {model_dir}: {error.strerror}", remedy) from error
+    exact = [p for p in files if p.stem.lower() == name.lower()]
+    found = exact or [p for p in files if p.stem.lower().startswith(name.lower())]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LmxdError("model_file_missing", f"there is no {name}.gguf in {model_dir}", f"{remedy}, or put it there")
+    raise LmxdError("model_file_missing", f"{name} could be {', '.join(p.name for p in found)}", remedy)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is a whole model or the first part of one."""
+    part = part_number(path.name)
+    return part is None or part[0] == 1
 
 
 def _identity(path: Path) -> _Identity | None:

@@ -34,7 +34,7 @@ def goes_to_gpu(launch: Launch, devices: Mapping[str, Kind]) -> bool:
 
 
 def options(
-    sizing: Sizing, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, spill: bool
+    sizing: Sizing, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, split: bool, spill: bool
 ) -> tuple[Option, ...]:
     """All ways to place a launch. RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU.
 
@@ -45,7 +45,9 @@ def options(
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU]
     beside = HOST in devices
     singles = [Option(demand=_demand(sizing, launch, (gpu,), beside)) for gpu in gpus]
-    found = [*singles, *_splits(sizing, launch, gpus, room, singles, beside)]
+    found = [*singles]
+    if split and len(gpus) > 1:
+        found += _splits(sizing, launch, gpus, room, singles, beside)
     if spill:
         found += _spilled(sizing, launch, gpus, beside)
     return tuple(found)
@@ -70,7 +72,7 @@ def _splits(
     for CUDA shows a process only one.
     """
     several = [gpu for gpu in gpus if not gpu.startswith("MIG-")]
-    if not sizing.splits or len(several) < 2:
+    if len(several) < 2:
         return
     if any(all(need <= room.free.get(d, -1) for d, need in option.demand.items()) for option in singles):
         return

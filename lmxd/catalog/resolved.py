@@ -10,8 +10,8 @@ from lmxd.catalog.options import NO_ROOM, Room, options
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
-from lmxd.config.schema import Config
-from lmxd.core.words import Ask, Option
+from lmxd.core.decisions import StartInstance
+from lmxd.core.words import Ask
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
@@ -21,15 +21,15 @@ from lmxd.gguf.launch import Launch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A profile of ``config``, its launch at a size, and how its kind of engine is sized.
+    """A profile, its launch at a size, and how its kind of engine is sized.
 
-    ``variant`` is the profile's. It is true of the moment at which it was made: after a wait it is made anew.
+    It is true of the moment at which it was made: after a wait it is made anew.
     """
 
     name: str
-    config: Config
     profile: Profile
     variant: str
+    idle_timeout: float
     size: Size
     launch: Launch
     sizing: Sizing
@@ -46,7 +46,7 @@ class Resolved:
         """What the core is asked for. LmxdError says why it cannot be asked."""
         profile, size, launch = self.profile, self.size, self.launch
         spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
-        if spill and not self.sizing.spills:
+        if spill and not self.sizing.scales:
             raise LmxdError("invalid_params", f"cpu_spill: {self.name} is not run by llama-server", "leave it out")
         return Ask(
             profile=self.name,
@@ -54,32 +54,33 @@ class Resolved:
             context=launch.context,
             slots=size.slots or 1,
             spread=launch.slots,
-            options=options(self.sizing, launch, devices, room, spill=spill),
+            options=options(self.sizing, launch, devices, room, split=profile.split, spill=spill),
             priority=profile.priority if size.priority is None else size.priority,
             pin=profile.pin,
-            idle_timeout=self.config.idle_timeout_of(profile),
+            idle_timeout=self.idle_timeout,
             share=profile.share == "compatible" and size.share,
             max_instances=size.max_instances,
         )
 
     def what_would_fit(self, room: Mapping[str, int], devices: Mapping[str, Kind], *, spill: bool) -> int | None:
         """The largest context up to its own that would fit in ``room``, if any."""
-        if not self.sizing.shrinks:
+        if not self.sizing.scales:
             return None
 
         def fits(launch: Launch) -> bool:
-            found = options(self.sizing, launch, devices, Room(free={}, ceiling=room), spill=spill)
+            empty, split = Room(free={}, ceiling=room), self.profile.split
+            found = options(self.sizing, launch, devices, empty, split=split, spill=spill)
             return any(all(need <= room.get(d, 0) for d, need in option.demand.items()) for option in found)
 
         return largest_context(self.launch, fits, self.launch.context)
 
-    def plan(self, instance: str, ask: Ask, option: Option, home: Path, capacity: Mapping[str, int]) -> Plan:
-        """What the engine is told for an instance that was admitted as ``ask``."""
-        profile = self.profile
+    def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[str, int]) -> Plan:
+        """What the engine is told for an instance that was admitted."""
+        profile, ask, option = self.profile, start.ask, start.option
         gpus = tuple(device for device in option.demand if device != HOST)
         place = gpus[0] if gpus else HOST
         return Plan(
-            instance=instance,
+            instance=start.instance,
             profile=self.name,
             model=self.sizing.told(),
             context=ask.context,
@@ -95,7 +96,7 @@ class Resolved:
             threads=profile.threads,
             flags=profile.engine_flags,
             gpus=gpus,
-            endpoint=self.config.engine.endpoint,
+            endpoint=endpoint,
             home=home,
             command=self.sizing.command,
             env=profile.env,

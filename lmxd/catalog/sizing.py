@@ -20,7 +20,9 @@ class Sizing(Protocol):
     """One model run by one kind of engine. What is wrong with its file is raised by what needs the file."""
 
     @property
-    def kind(self) -> EngineKind: ...
+    def kind(self) -> EngineKind:
+        """Which engine it is."""
+        ...
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -28,18 +30,8 @@ class Sizing(Protocol):
         ...
 
     @property
-    def splits(self) -> bool:
-        """Whether it may run over several GPUs."""
-        ...
-
-    @property
-    def spills(self) -> bool:
-        """Whether layers of it can run in RAM beside a GPU."""
-        ...
-
-    @property
-    def shrinks(self) -> bool:
-        """Whether a smaller context takes fewer bytes."""
+    def scales(self) -> bool:
+        """Whether its bytes follow its launch: a smaller context takes fewer, and some layers can run in RAM."""
         ...
 
     def file(self) -> Path | None:
@@ -48,10 +40,6 @@ class Sizing(Protocol):
 
     def told(self) -> Path | None:
         """The file that its engine is told; None if it is told none. LmxdError as for ``file``."""
-        ...
-
-    def usual_context(self) -> int:
-        """Tokens of a slot where neither the profile nor the request says how many."""
         ...
 
     def layers(self) -> int | None:

@@ -108,7 +108,7 @@ class Performer:
         ask, config = decision.ask, self._present.catalog.config
         resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
-        plan = resolved.plan(decision.instance, ask, decision.option, self._where.home, capacity)
+        plan = resolved.plan(decision, config.engine.endpoint, self._where.home, capacity)
         prompts = self._prompts(plan) if resolved.profile.suspend else None
         start = Start(
             plan=plan if prompts is None else replace(plan, prompts=prompts.path),
