@@ -9,6 +9,7 @@ import synthetic
 from house import model
 
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.options import Room
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
 from lmxd.devices.measurement import Kind
@@ -60,6 +61,44 @@ def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
     (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings(on_gpu=True)
     assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.70" in warning
     assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings(on_gpu=True) == []
+
+
+def test_a_missing_file_is_a_matter_of_whoever_needs_it(tmp_path: Path) -> None:
+    made = Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {{path: gone.gguf}}}}", "test"))
+    found = made.resolve("m")
+    assert found.launch.context == 4096
+    assert found.is_warm()
+    with pytest.raises(LmxdError, match=r"gone\.gguf"):
+        found.ask(GPU)
+    with pytest.raises(LmxdError, match="there is no model 'n'"):
+        made.resolve("n")
+
+
+def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_take(tmp_path: Path) -> None:
+    made = catalog(tmp_path, "{command: [/x/vllm, '{port}'], estimated_memory_gb: 2}")
+    found = made.resolve("m")
+    assert (made.file("m"), found.is_warm(), found.sizing.warnings(found.launch, on_gpu=True)) == (None, True, [])
+    assert bytes_of(made) == bytes_of(made, ctx=32768) == 2 * GIB
+    ask = found.ask(GPU)
+    assert made.what_would_fit(ask, {"GPU-a": GIB}, GPU) is None, "a smaller context takes no less"
+    with pytest.raises(LmxdError, match="m is not run by llama-server"):
+        made.resolve("m", Size(cpu_spill=True)).ask(GPU)
+    two = GPU | {"GPU-b": Kind.GPU}
+    assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two, GIB))).options) == 2, "it is not divided"
+    made.peaks = {ask.variant: 3 * GIB}
+    assert bytes_of(made) == 3 * GIB
+    made.peaks = {ask.variant: GIB}
+    assert bytes_of(made) == 2 * GIB
+
+
+def test_what_would_fit_is_the_largest_context_for_which_there_is_room(tmp_path: Path) -> None:
+    made = catalog(tmp_path)
+    ask, room = made.resolve("m", Size(ctx=32768)).ask(GPU), bytes_of(made, ctx=8192)
+    fits = made.what_would_fit(ask, {"GPU-a": room}, GPU)
+    assert fits is not None
+    assert 8192 <= fits < 32768
+    assert bytes_of(made, ctx=fits) <= room
+    assert made.what_would_fit(ask, {"GPU-a": 0}, GPU) is None
 
 
 def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
