@@ -278,7 +278,7 @@ async def test_a_prompt_cache_is_kept_for_the_same_user_and_settings_within_its_
 
 async def test_a_model_whose_file_is_missing_is_no_matter_for_the_others(tmp_path: Path) -> None:
     models = {"a": HALF | {"path": "gone.gguf", "preload": True}, "b": HALF | {"preload": True}}
-    async with house(tmp_path, gpu=ROOM, models=models).open() as h, h.client() as lmxd:
+    async with house(tmp_path, models=models).open() as h, h.client() as lmxd:
         assert "gone.gguf" in next(warning for warning in h.daemon.present.warnings if "models.a" in warning)
         await h.until(lambda: h.phases() == {"b#1": "ready"})
         missing, there = (await lmxd.models()).models
