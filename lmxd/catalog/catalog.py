@@ -72,7 +72,7 @@ class Catalog:
         )
 
     def _sizing(self, name: str, profile: Profile, formula: Formula) -> Sizing:
-        """Which kind of engine runs a profile: this alone asks."""
+        """The kind of engine that runs a profile. Nothing else asks whether there is a command."""
         command = profile.command
         if command is None:
             return LlamaSizing(name=name, profile=profile, formula=formula)
