@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lmxd.core.books.alarms import Alarms
 from lmxd.core.books.expectations import Expectations
 from lmxd.core.books.ledger import Account, Ledger
-from lmxd.core.books.queue import Queue
+from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
@@ -132,6 +132,12 @@ class State:
             found.ask, self.step.refuse_again = ask, True
             self.queue.add(found)
 
+    def promise(self, ticket: Ticket) -> None:
+        """Instances have ended for a waiting ticket, which is to have their bytes."""
+        if not ticket.promised:
+            ticket.promised = True
+            self.queue.rank_anew(((ticket, rank(ticket, self.policy, 0.0)),))
+
     def attach(self, ticket: Ticket, instance: Instance) -> None:
         """From the queue to an instance: it counts as held from here on."""
         self._unqueue(ticket)
@@ -179,8 +185,8 @@ class State:
 
     def drop_lease(self, lease: Lease) -> None:
         del self.leases[lease.id]
-        if lease.key is not None:
-            self.keys.pop((lease.owner.uid, lease.key), None)
+        if lease.key is not None and self.keys.get((lease.owner.uid, lease.key)) is lease:
+            del self.keys[lease.owner.uid, lease.key]
         self.priorities[lease.priority] -= 1
         if not self.priorities[lease.priority]:
             del self.priorities[lease.priority]

@@ -22,6 +22,7 @@ from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.placement import widest
+from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.sharing import serve_slot, share
 from lmxd.core.policy.starts import attach, start
@@ -61,6 +62,8 @@ class Pass:
         """For how many more of them instances that others use are to make way."""
         self.hopeless = inf
         """Bytes that were not to be had, looking at all devices."""
+        self.promised: Ticket | None = None
+        """The head, if instances end for it."""
         self.extra: dict[DeviceId, int] = {}
         """Of the devices that somebody waits for: the bytes that will not be needed for that."""
         self.swaps: dict[InstanceId, Swap] = {}
@@ -123,6 +126,8 @@ class Scheduler:
         for front in _within_reach(this, islice(fronts, LOOKAHEAD)):
             serve_group(this, front)
         state.head = this.head
+        if this.promised is not None and state.waiting(this.promised.id):
+            state.promise(this.promised)
         share(state, settle(state, this.swaps, this.head))
         return this.head
 
@@ -198,6 +203,9 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         return False  # it waits for a slot of those that there are
     if state.policy.enforce and this.is_hopeless(ask):
         ticket.progressing = False
+    elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
+        ticket.progressing = False  # a start would be too late: only a slot of what runs serves it in time
+        return False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
@@ -248,6 +256,7 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
         this.spend(plan.option.demand)
         if this.head is None:
             this.promise(plan)
+            this.promised = ticket if any(not i.live for i in plan.leaving) else None
 
 
 def _taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
