@@ -17,7 +17,9 @@ from lmxd.gguf.launch import Launch
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """``file``: where it is, or why it cannot be used; only those who need the file fail.
+    """The bytes of launches of one model file, by the estimator.
+
+    ``file``: where it is, or why it cannot be used; only those who need the file fail.
 
     ``stretched``: a flag of the profile has it run beyond the context that it was trained for.
     ``cards``: GPUs by id; one that is not among them is ``unknown``.
