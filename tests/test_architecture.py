@@ -194,6 +194,27 @@ def test_writes_are_found(tmp_path: Path) -> None:
     assert sorted(writes(source)) == ["self.admission.state.head", "state.a[1]", "state.touched"]
 
 
+def reads_of_a_command(path: Path) -> list[str]:
+    """Where a module reads an attribute ``command``; a method of that name is called, not read."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    reads = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "command"]
+    return [ast.unparse(node) for node in reads if id(node) not in called]
+
+
+def test_whether_a_profile_has_a_command_is_asked_in_one_place() -> None:
+    """All else asks for the kind of engine, or has it do what differs."""
+    found = {str(path.relative_to(PACKAGE)): reads_of_a_command(path) for path in modules() if room(path) != "cli"}
+    assert {path: reads for path, reads in found.items() if reads} == {
+        "catalog/catalog.py": ["profile.command"],
+        "catalog/declared.py": ["self.command"],
+        "catalog/resolved.py": ["self.sizing.command"],
+        "config/profile.py": ["self.command"] * 2,
+        "engines/command.py": ["plan.command"],
+        "engines/engine.py": ["self.command"],
+    }
+
+
 def edges() -> dict[str, set[str]]:
     """Module -> the modules of lmxd that it imports, also for its types alone."""
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules()}

@@ -161,9 +161,8 @@ class Daemon:
         residents = []
         for name, profile in self.catalog.config.models.items():
             if profile.keep or profile.preload:
-                await self.asks.warm(name)
                 try:
-                    ask = self.asks.ask(name)
+                    ask = self.asks.ask(await self.asks.warm(name))
                 except LmxdError:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))

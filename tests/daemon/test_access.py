@@ -230,7 +230,7 @@ def models(tmp_path: Path) -> Path:
 
 def refused(found: Catalog, name: str) -> str:
     with pytest.raises(LmxdError) as error:
-        found.path(name)
+        found.file(name)
     assert error.value.code == "model_file_forbidden"
     assert error.value.exit_status == 78
     return str(error.value)
@@ -241,13 +241,13 @@ def test_a_link_out_of_the_directories_is_not_followed(models: Path) -> None:
     message = refused(catalog(models, models={"link": {}}), "link")
     assert f"is {models.parent}/outside.gguf, which is in no directory for models" in message
     assert f"add {models.parent} to model_dirs" in message
-    assert catalog(models, models={"link": {}}, model_dirs=[str(models.parent)]).path("link") == models / "link.gguf"
+    assert catalog(models, models={"link": {}}, model_dirs=[str(models.parent)]).file("link") == models / "link.gguf"
 
 
 def test_a_link_that_is_turned_later_is_not_followed_either(models: Path) -> None:
     (models / "link.gguf").symlink_to("inside.gguf")
     found = catalog(models, models={"link": {}})
-    assert found.path("link") == found.path("link") == models / "link.gguf"
+    assert found.file("link") == found.file("link") == models / "link.gguf"
     (models / "link.gguf").unlink()
     (models / "link.gguf").symlink_to("../outside.gguf")
     refused(found, "link")
@@ -255,7 +255,7 @@ def test_a_link_that_is_turned_later_is_not_followed_either(models: Path) -> Non
 
 def test_a_link_within_them_is(models: Path) -> None:
     (models / "link.gguf").symlink_to("inside.gguf")
-    assert catalog(models, models={"link": {}}).path("link") == models / "link.gguf"
+    assert catalog(models, models={"link": {}}).file("link") == models / "link.gguf"
 
 
 def test_a_path_cannot_climb_out(models: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_path_cannot_climb_out(models: Path) -> None:
     (models / "sub").symlink_to(models.parent)
     refused(catalog(models, models={"m": {"path": "sub/outside.gguf"}}), "m")
     refused(catalog(models, models={"m": {"path": f"{models}/../outside.gguf"}}), "m")
-    assert catalog(models, models={"m": {"path": str(models.parent / "outside.gguf")}}).path("m")
+    assert catalog(models, models={"m": {"path": str(models.parent / "outside.gguf")}}).file("m")
 
 
 def test_a_part_of_a_split_model_is_no_way_out_either(models: Path) -> None:

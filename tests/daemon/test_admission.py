@@ -15,6 +15,7 @@ from house import House, card, http, model
 from lmxd.cli import output
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
+from lmxd.gguf.launch import Launch
 from lmxd.rpc.explanations import Planned
 from lmxd.rpc.notifications import Notification
 
@@ -220,7 +221,7 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
         assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
         found = h.daemon.catalog.estimator.estimate(
             launched.plan.model,
-            h.daemon.catalog.launch("a").__class__(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
+            Launch(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
             [h.daemon.catalog.card("GPU-a"), h.daemon.catalog.card("GPU-b")],
         )
         assert list(lease.devices.values()) == [part.total for part in found.parts.devices]
@@ -286,6 +287,18 @@ async def test_a_prompt_cache_is_kept_for_the_same_user_and_settings_within_its_
             await other.release()
         again = await lmxd.request("a")
         assert "llamacpp:prompt_tokens_total 3" in (await http(again, "/metrics")).text, "it was restored"
+
+
+async def test_a_model_whose_file_is_missing_is_no_matter_for_the_others(tmp_path: Path) -> None:
+    models = {"a": HALF | {"path": "gone.gguf", "preload": True}, "b": HALF | {"preload": True}}
+    async with house(tmp_path, models=models).open() as h, h.client() as lmxd:
+        assert "gone.gguf" in next(warning for warning in h.daemon.present.warnings if "models.a" in warning)
+        await h.until(lambda: h.phases() == {"b#1": "ready"})
+        missing, there = (await lmxd.models()).models
+        assert (missing.ctx, missing.bytes) == (4096, {})
+        assert missing.problem is not None
+        assert "gone.gguf" in missing.problem
+        assert (there.running, there.problem) == (1, None)
 
 
 async def test_kept_and_preloaded_models_run_when_lmxd_has_begun(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def arrivals(h: House) -> dict[str, float]:
 def row(h: House, key: str, asked_at: float, uid: int | None = None) -> ArrivalRow:
     """As it is written down for a request for b."""
     owner = Owner(uid=os.getuid() if uid is None else uid, pid=0, connection=0)
-    return ArrivalRow(id=row_id(owner, key, h.daemon.asks.ask("b")), asked_at=asked_at)
+    return ArrivalRow(id=row_id(owner, key, h.daemon.asks.ask(h.daemon.catalog.resolve("b"))), asked_at=asked_at)
 
 
 async def test_who_waits_is_written_down_until_the_answer(tmp_path: Path) -> None:
