@@ -194,7 +194,7 @@ def test_editors_find_what_lmxd_would_refuse() -> None:
 
 
 def inline() -> list[Any]:
-    found = {}
+    found: dict[str, str] = {}
     for path in DOCUMENTS:
         text = FENCE.sub("", path.read_text())
         for span in re.findall(r"`((?:sudo )?lmx(?:ctl|d) [^`]+)`", text):

@@ -7,6 +7,8 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from core.world import World
 
@@ -39,15 +41,15 @@ class Clients:
     def after(self, seconds: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (self.world.now + seconds, next(self._ids), do))
 
-    def ask(self, client: str, model: str, gib: float, then: Callable[[], None], **more: object) -> None:
+    def ask(self, client: str, model: str, gib: float, then: Callable[[], None], **more: Any) -> None:
         """One request; ``then`` when its answer is complete."""
         asked_at = self.world.now
         ticket = f"t{len(self.world.asked) + 1}"
         self._asked[ticket] = client, asked_at, then
-        assert self.world.ask(model, gib, **more) == ticket  # type: ignore[arg-type]
+        assert self.world.ask(model, gib, **more) == ticket
         self._carry_out()
 
-    def loop(self, client: str, models: list[str], gib: float, *, pause: float = 0.001, **more: object) -> None:
+    def loop(self, client: str, models: list[str], gib: float, *, pause: float = 0.001, **more: Any) -> None:
         """A client that asks one model after the other, each when the last has answered, for ever."""
         turns = itertools.cycle(models)
 
@@ -81,11 +83,11 @@ class Clients:
             match decision:
                 case StartInstance():
                     self.loaded += 1
-                    self.after(self.loads[decision.ask.profile], lambda x=decision: self._ready(x.instance))  # type: ignore[misc]
+                    self.after(self.loads[decision.ask.profile], partial(self._ready, decision.instance))
                 case StopInstance():
-                    self.after(self.going, lambda x=decision: self.world.gone(x.instance))  # type: ignore[misc]
+                    self.after(self.going, partial(self.world.gone, decision.instance))
                 case CheckActivity():
-                    self.after(0.003, lambda x=decision: self._look(x.instance))  # type: ignore[misc]
+                    self.after(0.003, partial(self._look, decision.instance))
                 case GrantLease() if decision.ticket in self._asked:
                     self._granted(decision)
 

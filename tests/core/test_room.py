@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from core.world import GIB, Gpu, World, lease_of
 
@@ -11,9 +13,9 @@ from lmxd.core.rules import Resident
 from lmxd.core.words import Ask, Failure, Option
 
 
-def idle(world: World, name: str, gib: float, **more: float) -> None:
+def idle(world: World, name: str, gib: float, **more: Any) -> None:
     """An instance that nobody has any more."""
-    ticket = world.ask(name, gib, **more)  # type: ignore[arg-type]
+    ticket = world.ask(name, gib, **more)
     world.ready(f"{name}#1")
     world.release(ticket)
     world.seen(f"{name}#1")
@@ -71,12 +73,12 @@ def test_what_ends_is_on_the_right_device() -> None:
     assert world.stopped() == [], "the idle one is on the other device"
 
 
-def resident(name: str, gib: int, **more: int) -> ResidentsChanged:
+def resident(name: str, gib: int, **more: Any) -> ResidentsChanged:
     ask = Ask(
         profile=name, variant="v", context=4096, slots=1, spread=1, options=(Option(demand={"gpu": gib * GIB}),),
         idle_timeout=10,
     )  # fmt: skip
-    return ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))  # type: ignore[arg-type]
+    return ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))
 
 
 def test_what_is_kept_is_started_neither_evicted_nor_reaped_and_replaced() -> None:
@@ -117,7 +119,7 @@ def test_a_launch_that_failed_is_not_tried_again_in_a_loop() -> None:
         early = world.ask("a", 4)
         assert world.refused()[early] == "launch_failed"
         assert len(world.started()) == number, "it is answered without a launch"
-        assert world.last(RefuseLease).refusal.retry_in == pytest.approx(pause, abs=0.01)  # type: ignore[attr-defined]
+        assert world.last(RefuseLease).refusal.retry_in == pytest.approx(pause, abs=0.01)
         world.pass_time(pause)
     world.ask("a", 4)
     world.ready("a#4")
@@ -192,7 +194,7 @@ def test_growing_foreign_memory_ends_idle_instances_then_asks_the_holders() -> N
     world.seen("held#1")
     world.tick(0.1)
     assert world.stopped()[-1] == ("held#1", "pressure")
-    assert world.all(EndLease)[-1].reason == "yielded"  # type: ignore[attr-defined]
+    assert world.all(EndLease)[-1].reason == "yielded"
 
 
 def test_nothing_is_admitted_into_the_margin() -> None:
@@ -290,7 +292,7 @@ def test_a_generation_is_cut_only_if_the_configuration_says_so() -> None:
 def test_the_same_class_is_never_asked_nor_a_pinned_one() -> None:
     for more in ({"priority": 1}, {"pin": True}):
         world = World()
-        world.ask("a", 20, **more)  # type: ignore[arg-type]
+        world.ask("a", 20, **more)
         world.ready("a#1")
         world.ask("b", 20, priority=1)
         assert asked_to_yield(world) == {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from functools import partial
+from typing import Any
 
 import pytest
 from core.clients import Clients
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from lmxd.core.decisions import RefuseLease, ReportSwap
 from lmxd.core.events import LeaseRenewed, PolicyChanged, TicketCancelled
 from lmxd.core.instances import Ticket
-from lmxd.core.policy.forecast import Date, Dated, dated, turns
+from lmxd.core.policy.dates import Date
+from lmxd.core.policy.forecast import Dated, dated, turns
+from lmxd.core.policy.serving import Pass
 from lmxd.core.rules import Policy, Quota
 
 
@@ -74,7 +78,7 @@ def test_long_answers_that_go_on_coming_do_not_put_off_who_waits_for_ever() -> N
     for n in range(2):
         clients.loop(f"short{n}", ["hot"], 16, spread=5, max_instances=1)
     for n in range(3):
-        clients.after(40.0 * n, lambda n=n: _hold_for(clients, f"long{n}", 120.0))  # type: ignore[misc]
+        clients.after(40.0 * n, partial(_hold_for, clients, f"long{n}", 120.0))
     clients.after(7.0, lambda: clients.loop("cold", ["cold"], 16, pause=5.0, max_instances=1))
     clients.run(900)
     assert clients.answers["cold"] >= 4
@@ -86,11 +90,15 @@ def _hold_for(clients: Clients, client: str, seconds: float) -> None:
     world = clients.world
     ticket = world.ask("hot", 16, spread=5, max_instances=1)
 
+    def again() -> None:
+        world.release(ticket)
+        _hold_for(clients, client, seconds)
+
     def look() -> None:
         if ticket not in world.granted():
             clients.after(0.1, look)
         else:
-            clients.after(seconds, lambda: (world.release(ticket), _hold_for(clients, client, seconds)))
+            clients.after(seconds, again)
 
     look()
 
@@ -360,7 +368,7 @@ def test_a_client_that_comes_back_at_once_is_waited_for_a_moment() -> None:
 def test_a_moment_without_anybody_is_not_told_as_the_end_of_a_turn() -> None:
     """A loop of requests: between two of them the instance could go, but while somebody has it its turn goes on."""
     clients = Clients(one_card(), loads={"hot": 5.0, "cold": 5.0}, works={"hot": 0.4, "cold": 0.5})
-    world, told = clients.world, []
+    world, told = clients.world, list[tuple[float, float]]()
     clients.loop("hot", ["hot"], 16, pause=0.01, max_instances=1)
 
     def look() -> None:
@@ -422,7 +430,7 @@ def test_so_many_are_looked_at_for_whom_others_would_make_way_however_many_wait_
     for n in range(20):
         world.ask(f"b{n}", 20)
     world.tick(1.5)
-    assert world.state.look is not None
+    assert isinstance(world.state.look, Pass)
     assert world.state.look.swappers == 0
 
 
@@ -541,17 +549,17 @@ def test_the_same_wanted_of_another_device_does_not_wait_for_this_one() -> None:
     assert world.waiting() == [waiting]
 
 
-def _served(world: World, model: str, **more: object) -> str:
+def _served(world: World, model: str, **more: Any) -> str:
     """A lease on a new instance."""
-    ticket = world.ask(model, 16, **more)  # type: ignore[arg-type]
+    ticket = world.ask(model, 16, **more)
     world.ready(f"{model}#1")
     return ticket
 
 
-def _known(world: World, model: str, **more: object) -> str:
+def _known(world: World, model: str, **more: Any) -> str:
     """The same, after another that lasted for a second: how long they last is known."""
     first = _served(world, model, **more)
     world.pass_time(1.0)
     world.release(first)
     world.pass_time(0.5)
-    return world.ask(model, 16, **more)  # type: ignore[arg-type]
+    return world.ask(model, 16, **more)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from devices.fake_nvml import FakeNvml
+from devices.fake_nvml import Card, FakeNvml
 from house import House, card, model
 
 from lmxd.daemon.launching import loading
@@ -31,7 +32,7 @@ class Shown(FakeNvml):
         self._house = house
         self._tells = tells
 
-    def nvmlDeviceGetComputeRunningProcesses(self, card):  # type: ignore[no-untyped-def]
+    def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
         pids = self._house[0].daemon.launches.pids() if self._house else {}
         mine = {pid: TAKEN[name.split("#")[0]] for name, found in pids.items() for pid in sorted(found)[:1]}
         card.processes = {**mine, 4711: GIB} if self._tells else None

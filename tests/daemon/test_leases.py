@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from house import House, http, model
@@ -15,10 +16,10 @@ from lmxd.rpc.messages import Reloaded, Stopped
 from lmxd.rpc.notifications import Progress
 
 HALF = {"estimated_memory_gb": 0.4}
-ROOM_FOR_TWO = {"gpu": {"device": "host", "max_memory_gb": 1}}
+ROOM_FOR_TWO: dict[str, Any] = {"gpu": {"device": "host", "max_memory_gb": 1}}
 
 
-def house(tmp_path: Path, **sections: object) -> House:
+def house(tmp_path: Path, **sections: Any) -> House:
     return House(tmp_path, **({"models": {"a": HALF, "b": HALF, "c": HALF}} | ROOM_FOR_TWO | sections))
 
 
@@ -182,6 +183,7 @@ async def test_cancel_takes_a_request_out_of_the_queue(tmp_path: Path) -> None:
         waiting = asyncio.create_task(lmxd.request("c"))
         await h.until(lambda: len(h.state.queue) == 1)
         (ticket,) = [t.ticket for t in (await lmxd.queue()).tickets]
+        assert ticket is not None
         await lmxd.cancel(ticket)
         with pytest.raises(LmxdError) as caught:
             await waiting
@@ -208,7 +210,7 @@ async def test_an_explicit_lease_lasts_until_release(tmp_path: Path) -> None:
         assert list(h.state.leases) == []
 
 
-FAILURES = {
+FAILURES: dict[str, dict[str, Any]] = {
     "out_of_memory": {"exit": {"status": 1, "lines": ["0.00.1 E ggml: cudaMalloc failed: out of memory"]}},
     "bad_model": {"exit": {"status": 1, "lines": ["0.00.1 E llama_model_load: error loading model: broken"]}},
     "bad_flag": {"exit": {"status": 1, "lines": ["error: invalid argument: --frob"]}},

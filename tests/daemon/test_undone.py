@@ -63,7 +63,7 @@ def once(failing: Callable[..., Any], when: Callable[..., bool]) -> tuple[Callab
 async def everybody_asks(h: House) -> list[object]:
     """Who holds a, who waits for b meanwhile, and who would not wait for it; what each is answered."""
     async with h.client() as holder, h.client() as waiter, h.client() as hasty:
-        answers: list[object] = await asyncio.gather(holder.request("a"), return_exceptions=True)
+        answers: list[object] = [*await asyncio.gather(holder.request("a"), return_exceptions=True)]
         waits = asyncio.create_task(waiter.request("b"))
         await h.until(lambda: waits.done() or len(h.state.tickets) > 0)
         answers += await asyncio.gather(hasty.request("a", wait=0, ctx=512), return_exceptions=True)
@@ -111,20 +111,26 @@ async def test_what_cannot_be_written_down_once_is_done_even_so(tmp_path: Path) 
         await nothing_is_left(h)
 
 
-async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(tmp_path: Path) -> None:
+async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
         await (await lmxd.request("a")).release()
-        engine = h.daemon.launches.get("a#1").engine  # type: ignore[union-attr]
-        engine.activity, failed = once(engine.activity, lambda *_: True)  # type: ignore[method-assign]
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        asked, failed = once(launched.engine.activity, lambda *_: True)
+        monkeypatch.setattr(launched.engine, "activity", asked)
         assert (await asyncio.wait_for(lmxd.request("b"), 15)).instance == "b#1"
         assert failed
 
 
 @pytest.mark.parametrize("hold", ["connection", "ttl"])
-async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(tmp_path: Path, hold: str) -> None:
+async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: str
+) -> None:
     """Its client, who waited, is told of another and not to ask again."""
     async with house(tmp_path).open() as h, h.client() as lmxd:
-        told, ended = h.daemon.answers.tell, []
+        told, ended = h.daemon.answers.tell, list[str]()
 
         def tell(decision: Decision) -> None:
             if isinstance(decision, GrantLease) and not ended:
@@ -133,7 +139,7 @@ async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(tmp
                 h.daemon.loop.handle(InstanceExited(at=time.monotonic(), instance=decision.instance))
             told(decision)
 
-        h.daemon.answers.tell = tell  # type: ignore[method-assign]
+        monkeypatch.setattr(h.daemon.answers, "tell", tell)
         lease = await asyncio.wait_for(lmxd.request("a", hold=hold), 15)
         assert ended == ["a#1"]
         assert lease.instance == "a#2"

@@ -15,7 +15,10 @@ HALF = {"estimated_memory_gb": 0.4, "slots": 2}
 
 
 def house(tmp_path: Path, **sections: Any) -> House:
-    rooms = {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {"a": HALF, "b": {"estimated_memory_gb": 0.9}}}
+    rooms: dict[str, Any] = {
+        "gpu": {"device": "host", "max_memory_gb": 1},
+        "models": {"a": HALF, "b": {"estimated_memory_gb": 0.9}},
+    }
     return House(tmp_path, **(rooms | sections))
 
 
@@ -58,7 +61,9 @@ async def test_while_it_waits_or_its_model_loads(tmp_path: Path, wanted: str) ->
             assert (await lmxd.request("b")).instance == "b#1", "its place is free again"
 
 
-async def test_a_cold_model_is_read_once_for_all_who_ask_and_one_that_leaves_does_not_stop_it(tmp_path: Path) -> None:
+async def test_a_cold_model_is_read_once_for_all_who_ask_and_one_that_leaves_does_not_stop_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with house(tmp_path, models={"a": {"estimated_memory_gb": 0.1, "slots": 8}}).open() as h, h.client() as lmxd:
         read, count, go = h.daemon.catalog.read, 0, threading.Event()
 
@@ -68,8 +73,8 @@ async def test_a_cold_model_is_read_once_for_all_who_ask_and_one_that_leaves_doe
             go.wait(10)
             read(*given)
 
-        h.daemon.catalog.read = slow  # type: ignore[method-assign]
-        h.daemon.catalog.is_warm = lambda *_: go.is_set()  # type: ignore[method-assign]
+        monkeypatch.setattr(h.daemon.catalog, "read", slow)
+        monkeypatch.setattr(h.daemon.catalog, "is_warm", lambda *_: go.is_set())
         first, *others = [asyncio.create_task(lmxd.request("a")) for _ in range(8)]
         await h.until(lambda: count == 1)
         first.cancel()

@@ -231,7 +231,7 @@ class History:
             assert sum(x.slots for x in instance.leases) <= instance.slots, "no slot is granted twice"
         running = {pid for pid in orphans(self.lmxd.directory / "lmxd.sock.d") if proc.lives(pid)}
         assert running == {i.pid for i in found}, "no server runs that is not in the ledger"
-        self.leases = there
+        self.leases = {name: instance for name, instance in there.items() if name is not None}
         self.doubtful.clear()
 
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ class Crowd:
             body = {"model": wanted, "messages": []}
             headers = {"Authorization": f"Bearer {self._keys[name]}"}
             self.asked[name] = asyncio.create_task(self._front.ask("/v1/chat/completions", body, **headers))
-            await self._front.until(lambda before=before: len(self._front.house.state.tickets) > before)  # type: ignore[misc]
+            await self._front.until(partial(self._more_than, before))
+
+    def _more_than(self, before: int) -> bool:
+        return len(self._front.house.state.tickets) > before
 
     async def statuses(self) -> list[int]:
         return [(await task).status for task in self.asked.values()]
@@ -179,7 +183,7 @@ async def test_a_client_that_goes_while_its_model_loads_leaves_nothing(tmp_path:
         assert (await front.chat("b")).status == 200, "what loads for nobody makes way"
 
 
-async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path) -> None:
+async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its engine may not show that it is busy, and one that does nothing is ended."""
     model(tmp_path, "a", token_seconds=0.05)
     async with opened(house(tmp_path)) as front, front.stream("a", 40) as answer:
@@ -190,7 +194,7 @@ async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path) -> None:
         async def renew(name: str) -> None:
             renewed.append(name)
 
-        front.leases.client.renew = renew  # type: ignore[assignment]
+        monkeypatch.setattr(front.leases.client, "renew", renew)
         begun = time.monotonic()
         for later in (1, 31, 32, 62):
             front.leases.renew(begun + later)
@@ -198,7 +202,7 @@ async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path) -> None:
         assert renewed == [lease, lease]
 
 
-async def test_models_are_asked_for_once_a_moment(tmp_path: Path) -> None:
+async def test_models_are_asked_for_once_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of ollama's requests needs to know a model's usual context."""
     here = House(tmp_path, FakeNvml(card()), models={"a": ONE})
     async with opened(here) as front:
@@ -209,7 +213,7 @@ async def test_models_are_asked_for_once_a_moment(tmp_path: Path) -> None:
             asked += 1
             return await models()
 
-        front.leases.client.models = counted  # type: ignore[method-assign]
+        monkeypatch.setattr(front.leases.client, "models", counted)
         body = {"model": "a", "prompt": "x", "stream": False, "options": {"num_ctx": 512}}
         answers = await asyncio.gather(*(front.ask("/api/generate", body) for _ in range(5)))
         assert [x.status for x in answers] == [200] * 5

@@ -111,7 +111,7 @@ async def test_those_who_want_the_same_model_stand_in_line(tmp_path: Path) -> No
 
         async def one() -> str:
             async with front.stream("a", 5) as answer:
-                return await answer.text()
+                return str(await answer.text())
 
         texts = await asyncio.gather(*(one() for _ in range(6)))
         assert all(text.count('"delta"') == 5 for text in texts)

@@ -153,7 +153,7 @@ class Busy:
         self.most = 0
 
     async def call(self, connection: server.Connection, id: framing.Id, method: str, params: Params) -> Result:
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.calls.append(done)
         self.most = max(self.most, sum(not x.done() for x in self.calls))
         return await done
@@ -224,7 +224,8 @@ async def test_a_request_is_withdrawn_by_the_id_of_its_call(tmp_path: Path) -> N
         assert not h.state.tickets
         again = await raw.ask("cancel", request=7)
         assert again["error"]["data"]["code"] == "unknown_ticket"
-        for neither in ({}, {"request": 7, "ticket": "t"}):
+        unclear: list[dict[str, Any]] = [{}, {"request": 7, "ticket": "t"}]
+        for neither in unclear:
             assert "either" in (await raw.ask("cancel", **neither))["error"]["message"]
 
 
@@ -314,13 +315,14 @@ async def test_what_belongs_to_another_user_is_not_permitted(tmp_path: Path, mon
         assert (await raw.ask("status"))["result"]
         mallory = max(h.daemon.listener.connections.values(), key=lambda c: c.id)
         monkeypatch.setattr(mallory, "peer", mallory.peer.__class__(1, 4711, 4711, frozenset({4711})))
-        for method, params in [
+        calls: list[tuple[str, dict[str, Any]]] = [
             ("release", {"lease": lease.lease}),
             ("renew", {"lease": lease.lease}),
             ("stop", {"instance": lease.instance}),
             ("logs", {"instance": lease.instance}),
             ("reload", {}),
-        ]:
+        ]
+        for method, params in calls:
             assert (await raw.ask(method, **params))["error"]["data"]["code"] == "not_permitted", method
         await owner.release(lease.lease)
 
