@@ -9,7 +9,7 @@ from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core.decisions import AskToYield, EndLease, RefuseLease, StopInstance
 from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded, YieldRequested
-from lmxd.core.rules import Resident
+from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Option
 
 
@@ -71,6 +71,17 @@ def test_what_ends_is_on_the_right_device() -> None:
     world.ready("holder#1")
     world.ask("c", {"x": 12})
     assert world.stopped() == [], "the idle one is on the other device"
+
+
+def test_whose_quota_is_free_again_as_a_start_has_to_make_way_is_served_at_once() -> None:
+    """Found by the random histories."""
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=12 * GIB)}, grace=5, quotas={3: Quota(max_leases=1)})
+    first, second = world.ask("big", 20, uid=3), world.ask("small", 2, uid=3)
+    assert world.waiting() == [second], "that is more than the quota allows"
+    world.happen(YieldRequested(at=world.now, id="y", device="x", size=10 * GIB, lasts=60))
+    world.tick(30)
+    assert world.refused() == {first: "stopped"}
+    assert world.started() == ["big#1", "small#1"]
 
 
 def resident(name: str, gib: int, **more: Any) -> ResidentsChanged:

@@ -45,9 +45,10 @@ def derive(state: State) -> None:
         head = serve(state)
         while _turn_away(state):
             head = serve(state)  # who stood behind those is served in turn
+        before = _taken(state)
         share(state, relieve(state, head))
-        if state.shut & state.queue.kinds:
-            serve(state)  # who waited for a slot of what is to go now may have an instance of its own
+        if state.shut & state.queue.kinds or _taken(state) < before:
+            serve(state)  # who waited for a slot of what is to go, or had as much as a quota allows, may be started now
         keep_up(state)
     elif new is not None and new in state.queue:
         serve_newcomer(state, new)
@@ -57,6 +58,11 @@ def derive(state: State) -> None:
     state.doubtful = False
     _report(state, ticked)
     _schedule(state, ticked)
+
+
+def _taken(state: State) -> int:
+    """How much counts for quotas: a grant makes a lease of a ticket."""
+    return len(state.leases) + len(state.tickets)
 
 
 def next_deadline(state: State) -> float | None:
