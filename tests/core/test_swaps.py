@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from core.clients import Clients
 from core.world import GIB, Gpu, World, lease_of
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +54,7 @@ def test_the_cold_one_waits_40_s_at_most_and_the_hot_one_keeps_70_per_cent(hot: 
     assert both.answers["cold"] >= 8
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 @given(
     load=st.floats(0.2, 12),
     hot=st.integers(1, 6),

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import synthetic
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import DATA, shape
@@ -243,7 +244,7 @@ def test_more_of_anything_never_takes_less(
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_impossible_facts_end_in_an_error_or_in_figures(data: st.DataObject) -> None:
     """Any architecture, any of its keys replaced by anything: an error that names it, or bytes; never a crash."""
     name = data.draw(st.sampled_from(sorted(loads())))

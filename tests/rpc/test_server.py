@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from house import House
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -355,9 +356,7 @@ frames = st.binary(max_size=300) | st.builds(
 
 
 @given(lines=st.lists(frames, max_size=10), cut=st.integers(1, 64))
-@settings(
-    max_examples=int(os.environ.get("LMXD_EXAMPLES", "120")), deadline=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=examples(120), suppress_health_check=list(HealthCheck))
 def test_nothing_that_is_sent_makes_it_fail(loop_and_house: Any, lines: list[bytes], cut: int) -> None:
     """Any bytes in any pieces: the server answers the next one, and nothing is logged as its own failure."""
     loop, house = loop_and_house
