@@ -98,7 +98,8 @@ def _planned(p: Planned) -> Iterator[str]:
     for s in p.shortfalls:
         yield f"  {output.short(s.device)}: needs {size(s.need)}, free {size(max(0, s.have))}"
         for h in s.holders:
-            yield f"    {h.name} has {size(h.bytes)}" + ("" if h.since is None else f" for {output.seconds(h.since)}")
+            had = "has" if h.since is None else f"has had for {output.seconds(h.since)}"
+            yield f"    {h.name} {had} {size(h.bytes)}"
 
 
 @click.command()

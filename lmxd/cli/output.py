@@ -108,6 +108,8 @@ def doing(instance: InstanceInfo) -> str:
 
 def swap(s: SwapInfo) -> str:
     """For whom an instance is to make way, and when."""
+    if s.unused:
+        return f"unused, makes way for {s.model} within {seconds(s.closes_in)}"
     if s.closes_in > 0:
         return f"serves for {seconds(s.closes_in)}, then makes way for {s.model}"
     return f"finishes, then makes way for {s.model}"
@@ -115,7 +117,10 @@ def swap(s: SwapInfo) -> str:
 
 def turn(t: TurnInfo) -> str:
     """For how long an instance that a request waits for goes on, and what the swap costs."""
-    until = f"serves others for {seconds(t.closes_in)} more" if t.closes_in > 0 else "finishes what it does"
+    if t.unused:
+        return f"{t.instance} is leased, but unused: until that lease ends, in {seconds(t.closes_in)} at the latest"
+    fair = ", as its users had less lately" if t.fair else ""
+    until = f"serves others for up to {seconds(t.closes_in)} more{fair}" if t.closes_in > 0 else "finishes what it does"
     return f"{t.instance} {until} (a swap: {t.price:.1f} s of loading)"
 
 
@@ -149,7 +154,8 @@ def blocked(s: ShortfallInfo) -> str:
     if s.unavailable:
         return f"{short(s.device)} is unavailable: {s.unavailable}"
     holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
-    return f"{size(s.need)} on {short(s.device)}, free {size(max(0, s.have))}; held by {holders or 'nobody'}"
+    free = f"free {size(max(0, s.have))} of {size(s.ceiling)}"
+    return f"{size(s.need)} on {short(s.device)}, {free}; held by {holders or 'nobody'}"
 
 
 def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from lmxd.core.books.record import record
 from lmxd.core.books.state import State
-from lmxd.core.books.touched import Touched
+from lmxd.core.books.step import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.policy.derive import derive, next_deadline
+from lmxd.core.policy.serving import Scheduler
 
 
 class Outcome(NamedTuple):
@@ -24,6 +25,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.state = State()
+        self.scheduler = Scheduler()
 
     def handle(self, event: Event) -> Outcome:
         """Take in a fact.
@@ -33,10 +35,8 @@ class Admission:
         """
         state = self.state
         record(state, event)
-        derive(state)
-        outcome = Outcome(state.touched, state.outbox)
-        state.touched, state.outbox = Touched(), []
-        return outcome
+        derive(state, self.scheduler)
+        return Outcome(state.step.touched, state.step.decisions)
 
     def next_deadline(self) -> float | None:
         """When to send ``TimePassed`` if nothing else happens before; None for never."""

@@ -90,7 +90,8 @@ class ReportSwap(Decision):
     """An instance is to make way for a ticket, whose model is ``profile``.
 
     ``closes_in``: seconds for which it still takes new ones; 0: it is closed, and goes when it has done what it
-    does; None: it stays after all. ``price``: seconds that loading both models takes.
+    does; None: it stays after all. ``price``: seconds that loading both models takes. ``unused``: nobody does
+    anything with the leases on it: it is open, and goes when they end.
     """
 
     instance: InstanceId
@@ -99,6 +100,7 @@ class ReportSwap(Decision):
     owner: Owner | None
     closes_in: float | None
     price: float
+    unused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from lmxd.core.words import Ask, Cause, Demand, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
 
+UNUSED_AFTER = 5.0
+"""Seconds without a request after which a lease counts as unused. A program that thinks between two calls is faster."""
 EVIDENCE_MAX_AGE = 0.5
 """Seconds for which an engine's word that it is idle is believed when stopping it is at stake."""
 
@@ -141,6 +144,16 @@ class Instance:
     def idled(self) -> bool:
         """Whether it stays though it is closed, because somebody has it and does nothing with it."""
         return not self.idlers.isdisjoint(self.leases)
+
+    def unused(self, now: float) -> bool:
+        """Whether somebody has a lease on it, and its engine has had nothing to do for a while."""
+        quiet = not self.busy and self.checked_at is not None
+        return quiet and bool(self.leases) and not self.tickets and now - self.used_at > UNUSED_AFTER
+
+    def ends_unused(self, lease: Lease) -> float:
+        """When a lease ends at the latest, if nobody uses the instance any more; infinite if nothing ends it."""
+        idle = inf if self.ask.pin or self.ask.external else self.active_at + self.ask.idle_timeout
+        return idle if lease.expires_at is None else min(idle, lease.expires_at)
 
     def closes_in(self, now: float) -> float:
         """Seconds for which it still takes new ones, if it is to make way."""

@@ -235,18 +235,25 @@ class Shortfall(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """An instance that a request waits for serves those who want it for so many seconds more, 0 if it is closed.
+    """An instance that a request waits for serves those who want it for up to so many seconds more, 0 if it is closed.
 
-    ``price``: seconds that loading both models takes: what a swap costs.
+    ``price``: seconds that loading both models takes: what a swap costs. ``unused``: it has leases with which nobody
+    does anything, and ``closes_in`` is when the last of them ends at the latest. ``fair``: its turn is longer because
+    those who use it had less than those who wait.
     """
 
     instance: InstanceId
     closes_in: float
     price: float
+    unused: bool = False
+    fair: bool = False
 
     def __str__(self) -> str:
-        if self.closes_in > 0:
-            what = f"serves those who want it for {self.closes_in:.0f} s more"
+        if self.unused:
+            what = f"is leased, but unused: it goes when that lease ends, in {self.closes_in:.0f} s at the latest"
+        elif self.closes_in > 0:
+            why = ", for its users had less lately than who waits" if self.fair else ""
+            what = f"serves those who want it for up to {self.closes_in:.0f} s more{why}"
         else:
             what = "takes no new requests and finishes what it does"
         return f"{self.instance} {what} (loading both models takes {self.price:.1f} s)"

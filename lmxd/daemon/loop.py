@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from lmxd.core.admission import Admission
-from lmxd.core.books.touched import Touched
+from lmxd.core.books.step import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event, TimePassed
 from lmxd.daemon.keeping.outbox import Outbox

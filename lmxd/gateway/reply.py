@@ -54,17 +54,19 @@ class Reply:
         self._transport: asyncio.Transport = request.transport
         self._chunked = request.version >= HttpVersion11
         self._begun = False
-        self._standing = Standing()
-        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._begin) if streams else None
+        self._loop = asyncio.get_running_loop()
+        self._standing, self._stood_at = Standing(), self._loop.time()
+        self._timer = self._loop.call_later(_PATIENCE, self._begin) if streams else None
 
     def stands(self, standing: Standing) -> None:
         """Where its request stands; kept for later as long as no stream is begun."""
         changed, self._standing = str(standing) != str(self._standing), standing
+        self._stood_at = self._loop.time()
         if self._begun and changed:
             self._comment()
 
     def _comment(self) -> None:
-        self._write(f": {self._standing}\n\n".encode())
+        self._write(f": {self._standing.after(self._loop.time() - self._stood_at)}\n\n".encode())
 
     def _begin(self) -> None:
         if not self._begun:
@@ -72,7 +74,7 @@ class Reply:
             self._transport.write(_STREAM + framing)
             self._begun = True
         self._comment()
-        self._timer = asyncio.get_running_loop().call_later(_LIFE, self._begin)
+        self._timer = self._loop.call_later(_LIFE, self._begin)
 
     def _write(self, data: bytes) -> None:
         self._transport.write(chunk(data) if self._chunked else data)

@@ -26,8 +26,12 @@ class Standing:
         return cls(state=told.state, position=told.position, eta=told.eta, instances=instances)
 
     def __str__(self) -> str:
+        return self.after(0.0)
+
+    def after(self, seconds: float) -> str:
+        """The same, so many seconds later."""
         words: list[str] = [self.state]
         words += [f"position={self.position}"] if self.position else []
-        words += [] if self.eta is None else [f"eta={self.eta:.0f}"]
+        words += [] if self.eta is None else [f"eta={max(0.0, self.eta - seconds):.0f}"]
         words += [f"instances={','.join(self.instances)}"] if self.instances else []
         return " ".join(words)

@@ -40,7 +40,7 @@ class ExplainParams(Params):
     id: Name = Field(description="of a request, a lease or an instance")
 
 
-class Step(Result):
+class HistoryStep(Result):
     at: float = Field(description="seconds since the epoch")
     event: str
     text: str
@@ -50,5 +50,5 @@ class Explained(Result):
     """The oldest first. ``related``: other ids of which the same can be asked."""
 
     id: str
-    steps: list[Step]
+    steps: list[HistoryStep]
     related: list[str] = Field([])

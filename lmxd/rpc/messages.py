@@ -186,6 +186,10 @@ class TurnInfo(Result):
     instance: str
     closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
     price: float = Field(description="seconds that loading both models takes")
+    unused: bool = Field(
+        False, description="nobody uses the leases on it, of which the last ends in closes_in seconds at the latest"
+    )
+    fair: bool = Field(False, description="its turn is longer, because its users had less than those who wait")
 
 
 class SwapInfo(Result):
@@ -194,6 +198,7 @@ class SwapInfo(Result):
     model: str
     closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
     price: float = Field(description="seconds that loading both models takes")
+    unused: bool = Field(False, description="as of a turn")
 
 
 class Logs(Result):

@@ -13,13 +13,13 @@ from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmxd.core.decisions import RefuseLease, ReportSwap
+from lmxd.core.decisions import RefuseLease, ReportProgress, ReportSwap
 from lmxd.core.events import LeaseRenewed, PolicyChanged, TicketCancelled
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.forecast import Dated, dated, turns
-from lmxd.core.policy.serving import Pass
+from lmxd.core.policy.forecast import SURE_OF, Dated, dated, turns
 from lmxd.core.rules import Policy, Quota
+from lmxd.core.words import Hold
 
 
 def one_card(**rules: object) -> World:
@@ -431,8 +431,8 @@ def test_so_many_are_looked_at_for_whom_others_would_make_way_however_many_wait_
     for n in range(20):
         world.ask(f"b{n}", 20)
     world.tick(1.5)
-    assert isinstance(world.state.look, Pass)
-    assert world.state.look.swappers == 0
+    assert world.admission.scheduler.last is not None
+    assert world.admission.scheduler.last.swappers == 0
 
 
 def test_who_waits_already_keeps_its_place_when_a_higher_class_comes() -> None:
@@ -564,3 +564,76 @@ def _known(world: World, model: str, **more: Any) -> str:
     world.release(first)
     world.pass_time(0.5)
     return world.ask(model, 16, **more)
+
+
+def test_an_unused_lease_is_dated_by_its_end_and_not_by_a_turn() -> None:
+    """Its holder does nothing: neither a turn nor an answer ends it, but its idle timeout does."""
+    world = one_card()
+    world.ask("a", 16, hold=Hold.EXPLICIT)
+    world.ready("a#1")
+    world.seen("a#1")
+    waits = world.ask("b", 20)
+    told = []
+    for _ in range(40):
+        world.tick(1.0)
+        world.seen("a#1")
+        (turn,) = turns(world.state, *_of(dated(world.state, 1)[0]))
+        told.append((turn.unused, world.now + turn.closes_in))
+    assert [unused for unused, _ in told[6:]] == [True] * 34
+    ends = world.state.instances["a#1"].active_at + 300.0
+    assert [at for _, at in told[6:]] == [pytest.approx(ends)] * 34
+    assert "leased, but unused" in str(turn)
+    reports = [x for x in world.all(ReportProgress) if isinstance(x, ReportProgress) and x.ticket == waits]
+    assert len(reports) < 8, "it does not change, and is not told every second"
+
+
+def test_whom_two_loops_keep_busy_is_expected_to_go_on_for_its_turn() -> None:
+    """The instance is never without a client, so that nobody was seen to come back to it when it was empty."""
+    clients = Clients(one_card(), loads={"hot": 5.0, "cold": 5.0}, works={"hot": 0.4, "cold": 0.5})
+    for n in range(2):
+        clients.after(5.5 + 0.2 * n, lambda: clients.loop("hot", ["hot"], 16, pause=0.01, spread=4, max_instances=1))
+    clients.after(20.0, lambda: clients.ask("cold", "cold", 16, lambda: None, max_instances=1))
+    clients.run(20.5)
+    (found,) = [x for x in dated(clients.world.state) if x.ticket.ask.profile == "cold"]
+    (turn,) = turns(clients.world.state, *_of(found))
+    assert turn.closes_in > 5.0
+    assert found.eta is not None
+    assert found.eta >= turn.closes_in + 5.0, "the turn, and then its own load"
+
+
+def test_who_stands_far_behind_and_wants_a_slot_is_told_of_the_slot() -> None:
+    world = one_card()
+    world.ask("a", 16, max_instances=1)
+    world.ready("a#1")
+    for n in range(SURE_OF):
+        world.ask(f"b{n}", 20)
+    far = world.ask("a", 16, max_instances=1)
+    world.tick(2.0)
+    (told,) = [
+        x for x in world.all(ReportProgress)[-SURE_OF - 1 :] if isinstance(x, ReportProgress) and x.ticket == far
+    ]
+    assert told.waits_for == ("a#1",)
+    assert told.shortfalls == ()
+
+
+def test_a_refusal_for_want_of_a_slot_says_so_and_when_to_ask_again() -> None:
+    world = one_card()
+    world.ask("a", 4, max_instances=1)
+    world.ready("a#1")
+    world.ask("a", 4, max_instances=1, wait=0)
+    refusal = world.last(RefuseLease)
+    assert isinstance(refusal, RefuseLease)
+    assert refusal.refusal.message == "all slots of a#1 are taken"
+    assert refusal.refusal.shortfalls == ()
+    assert refusal.refusal.retry_in is not None
+    assert refusal.refusal.retry_in > 0
+
+
+def test_foreign_use_is_not_named_where_the_limit_is_what_is_short() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB, limit=8 * GIB, foreign=2 * GIB)})
+    world.ask("a", 6)
+    world.ready("a#1")
+    world.ask("b", 6)
+    told = world.last(ReportProgress)
+    assert isinstance(told, ReportProgress)
+    assert [holder.name for holder in told.shortfalls[0].holders] == ["a#1"]

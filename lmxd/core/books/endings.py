@@ -23,7 +23,7 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
     """Answer a ticket with no, and drop it."""
     state.drop_ticket(ticket)
     waited = state.now - ticket.asked_at
-    state.outbox.append(
+    state.step.decisions.append(
         RefuseLease(ticket=ticket.id, owner=ticket.owner, ask=ticket.ask, refusal=refusal, waited=waited)
     )
 
@@ -34,14 +34,14 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
     state.drop_lease(lease)
     if not instance.ask.external:  # a hold has any name that its client gives it: nothing is learned by that
         state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
-    if instance.vacant and not instance.ask.external:
         state.expectations.left(instance.ask.profile, state.now)
+    if instance.vacant and not instance.ask.external:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         instance.stays_until = state.now + (0.0 if instance.closed else patience)
         instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
-    state.touched.instances.add(instance.id)
-    state.outbox.append(
+    state.step.touched.instances.add(instance.id)
+    state.step.decisions.append(
         EndLease(lease=lease.id, instance=lease.instance, owner=lease.owner, reason=reason, detail=detail)
     )
 
@@ -57,7 +57,7 @@ def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
         refuse(state, ticket, DRAINING if cause is Cause.DRAIN else STOPPED)
     instance.phase, instance.stopped_at = Phase.STOPPING, state.now
     state.retire(instance)
-    state.outbox.append(StopInstance(instance=instance.id, cause=cause, why=why))
+    state.step.decisions.append(StopInstance(instance=instance.id, cause=cause, why=why))
 
 
 def end_yield(state: State, id: str) -> None:

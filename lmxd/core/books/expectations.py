@@ -38,8 +38,8 @@ class Expectations:
     """Bytes per second."""
     prompt: dict[str, float] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
-    left_at: dict[str, float] = field(default_factory=dict)
-    """When the last lease on a profile ended, if nobody asked for it since."""
+    left_at: dict[str, list[float]] = field(default_factory=dict)
+    """When leases on a profile ended for which nobody has come back yet."""
 
     def means(self) -> dict[str, dict[str, float]]:
         """By name: what outlives a restart, and so all but the dates, ``…_at``."""
@@ -49,13 +49,16 @@ class Expectations:
         if profile in self.asked_at:
             _mix(self.gaps, profile, at - self.asked_at[profile])
         self.asked_at[profile] = at
-        left = self.left_at.pop(profile, None)
-        if left is not None:
-            _mix(self.prompt, profile, 1.0 if at - left <= PROMPT else 0.0)
+        if left := self.left_at.get(profile):
+            _mix(self.prompt, profile, 1.0 if at - left.pop(0) <= PROMPT else 0.0)
 
     def left(self, profile: str, at: float) -> None:
-        """Nobody has or awaits a lease on it any more."""
-        self.left_at[profile] = at
+        """A lease on it ended. Whoever has not come back since an earlier one does not do so at once."""
+        left = self.left_at.setdefault(profile, [])
+        while left and at - left[0] > PROMPT:
+            left.pop(0)
+            _mix(self.prompt, profile, 0.0)
+        left.append(at)
 
     def gone(self, profile: str, seconds: float) -> None:
         """How long it took from the order to stop until its bytes were free."""

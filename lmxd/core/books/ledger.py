@@ -90,6 +90,11 @@ class Account:
         self.headroom = left - self.charged - self.reclaiming
         self.free = self.headroom if self.unavailable is None else -1
 
+    @property
+    def limit_binds(self) -> bool:
+        """Whether the configured limit leaves less than others do: then foreign use takes nothing from lmxd."""
+        return self.limit is not None and self.limit <= self._room
+
     def _foreign(self) -> int:
         """What a dead instance still occupies is held to be its own, not foreign, as far as
 

@@ -12,6 +12,7 @@ from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
 from lmxd.core.books.state import Failed, State
+from lmxd.core.books.step import Step
 from lmxd.core.decisions import ForgetInstance
 from lmxd.core.events import (
     ActivitySeen,
@@ -44,7 +45,7 @@ _LAST_BACK_OFF: Final = 600.0
 """Seconds before what failed to load is tried again: doubled with each failure in a row."""
 
 _CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen)
-"""What in itself lets nobody be served who waits."""
+"""These alone let nobody be served who waits. An ``InstanceReady`` serves its own tickets, for example."""
 
 
 def record(state: State, event: Event) -> None:
@@ -77,7 +78,7 @@ def record(state: State, event: Event) -> None:
         case MemoryMeasured():
             _memory_measured(state, event)
         case PolicyChanged():
-            state.policy, state.doubtful = event.policy, True
+            state.policy, state.step.refuse_again = event.policy, True
             state.failed.clear()
         case ResidentsChanged():
             state.residents = {s.ask.kind: s for s in event.residents}
@@ -93,19 +94,17 @@ def record(state: State, event: Event) -> None:
 
 
 def _begin(state: State, event: Event) -> None:
-    """Nothing is known of the event in hand yet, but its kind."""
+    """The kind of an event is all that is known of it yet."""
     state.now = max(state.now, event.at)
-    state.arrived = None
-    state.shut.clear()
-    state.stirred = not isinstance(event, _CALM)
-    state.ticking = isinstance(event, TimePassed)
+    calm = isinstance(event, _CALM)
+    state.step = Step(time_passed=isinstance(event, TimePassed), serve_again=not calm)
 
 
 def _lease_requested(state: State, event: LeaseRequested) -> None:
     state.counts["asked"] += 1
     if event.instead is not None and (before := state.ticket(event.instead)):
         refuse(state, before, CANCELLED)
-        state.stirred = True
+        state.step.serve_again = True
     if not event.ask.external:
         state.expectations.asked(event.ask.profile, state.now)
     ticket = Ticket(
@@ -129,7 +128,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
     if ticket.deadline_at is not None:
         state.alarms.set(("deadline", ticket.id), ticket.deadline_at)
     state.enqueue(ticket)
-    state.arrived = ticket
+    state.step.arrived = ticket
 
 
 def _lease_renewed(state: State, event: LeaseRenewed) -> None:
@@ -144,8 +143,8 @@ def _lease_renewed(state: State, event: LeaseRenewed) -> None:
     elif event.connection is not None:
         lease.owner = replace(lease.owner, connection=event.connection)
         state.expire(lease, None)
-    state.touched.leases.add(lease.id)
-    state.touched.instances.add(instance.id)
+    state.step.touched.leases.add(lease.id)
+    state.step.touched.instances.add(instance.id)
 
 
 def _ticket_cancelled(state: State, event: TicketCancelled) -> None:
@@ -153,7 +152,7 @@ def _ticket_cancelled(state: State, event: TicketCancelled) -> None:
     if ticket is None:
         return
     matters = ticket in (state.queue.head, state.head) or ticket.progressing or ticket.instance is not None
-    state.stirred = matters or bool(state.swapping)
+    state.step.serve_again = matters or bool(state.swapping)
     refuse(state, ticket, CANCELLED)
 
 
@@ -172,9 +171,9 @@ def _memory_measured(state: State, event: MemoryMeasured) -> None:
         if gone.stopped_at is not None and not gone.ask.external:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
-        state.outbox.append(ForgetInstance(instance=freed))
+        state.step.decisions.append(ForgetInstance(instance=freed))
     state.reach.touch(measured.touched)
-    state.stirred, state.doubtful = measured.moved, measured.resized
+    state.step.serve_again, state.step.refuse_again = measured.moved, measured.resized
 
 
 def _yields_changed(state: State, event: YieldRequested | YieldEnded) -> None:
@@ -193,13 +192,13 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = instance.used_at = state.now
     instance.turn_at = state.now
-    state.touched.instances.add(instance.id)
+    state.step.touched.instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:
         loading = state.now - instance.started_at if event.loading is None else event.loading
         state.expectations.launched(instance.ask.profile, loading, instance.option.size)
-    state.fresh.append(instance)
-    state.stirred = instance.vacant
+    state.step.ready.append(instance)
+    state.step.serve_again = instance.vacant
 
 
 def _instance_exited(state: State, event: InstanceExited) -> None:
@@ -225,7 +224,7 @@ def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
     count = state.failed[launch].count + 1 if launch in state.failed else 1
     until = state.now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))
     state.failed[launch] = Failed(failure=failure, count=count, until=until)
-    state.doubtful = True
+    state.step.refuse_again = True
     if instance.ask.kind in state.residents:
         state.alarms.set(("resident", instance.ask.profile), until)
 
@@ -234,13 +233,13 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is not Phase.READY:
         return
-    state.stirred = instance.checking or instance.busy != event.busy
+    state.step.serve_again = instance.checking or instance.busy != event.busy
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
     state.reach.touch(instance.demand)
     if event.busy or event.worked:
         instance.active_at = instance.used_at = state.now
-        state.touched.instances.add(instance.id)
-    state.seen = instance
+        state.step.touched.instances.add(instance.id)
+    state.step.seen = instance
 
 
 def _administered(state: State, event: StopRequested | PinChanged) -> None:
@@ -252,7 +251,7 @@ def _administered(state: State, event: StopRequested | PinChanged) -> None:
     else:
         instance.ask = replace(instance.ask, pin=event.pin)
         state.reach.touch(instance.demand)
-        state.touched.instances.add(instance.id)
+        state.step.touched.instances.add(instance.id)
 
 
 def _drain_changed(state: State, event: DrainRequested | DrainEnded) -> None:

@@ -11,8 +11,7 @@ from lmxd.core.books.ledger import Account, Ledger
 from lmxd.core.books.queue import Queue
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
-from lmxd.core.books.touched import Touched
-from lmxd.core.decisions import Decision
+from lmxd.core.books.step import Step
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import (
@@ -38,8 +37,10 @@ class Failed:
 
 @dataclass(slots=True)
 class State:
-    """Everything, and ``outbox``: the decisions of the event in hand."""
+    """Everything that the core knows."""
 
+    step: Step = field(default_factory=Step)
+    """The event in hand."""
     now: float = 0.0
     policy: Policy = field(default_factory=Policy)
     draining: bool = False
@@ -82,30 +83,12 @@ class State:
     """Those that were told to stop, or have exited, and whose bytes are not yet seen free."""
     impatient: dict[TicketId, Ticket] = field(default_factory=dict)
     yielding: dict[InstanceId, Instance] = field(default_factory=dict)
-    fresh: list[Instance] = field(default_factory=list)
-    """Ready since the last derivation."""
-    seen: Instance | None = None
-    """Of which its engine has just said what it does."""
-    shut: set[Kind] = field(default_factory=set)
-    """Kinds of which an instance takes no new ones any more, by the event in hand."""
-    stirred: bool = False
-    """Something happened that may let a waiting ticket be served."""
-    doubtful: bool = False
-    """Something happened that may make those who wait hopeless."""
-    ticking: bool = False
-    """The fact is that time passed."""
-    touched: Touched = field(default_factory=Touched)
-    """By the event in hand."""
     tick_at: float | None = None
     """When ranks, dates and reports are brought up to date again; None while nobody waits."""
     told_to: int = 0
     """Position up to which those who wait were told where they stand, the last time."""
-    arrived: Ticket | None = None
     head: Ticket | None = None
     """The first that waited for bytes when the queue was last looked at."""
-    look: object = None
-    """What serving keeps of its last look at the whole queue, and only it understands."""
-    outbox: list[Decision] = field(default_factory=list)
 
     def lease(self, lease: LeaseId) -> Lease | None:
         return self.leases.get(lease)
@@ -146,7 +129,7 @@ class State:
         """What a ticket comes to, if it waits."""
         if found := self.waiting(ticket):
             self.queue.remove(found)
-            found.ask, self.doubtful = ask, True
+            found.ask, self.step.refuse_again = ask, True
             self.queue.add(found)
 
     def attach(self, ticket: Ticket, instance: Instance) -> None:
@@ -184,7 +167,7 @@ class State:
         instance.leases[lease.id] = lease
         self._note_room(instance)
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
-        self.touched.leases.add(lease.id)
+        self.step.touched.leases.add(lease.id)
 
     def expire(self, lease: Lease, at: float | None) -> None:
         """It ends by itself then, unless it is renewed; None: it does not."""
@@ -206,28 +189,28 @@ class State:
         self._note_room(instance)
         self.alarms.clear(("lease", lease.id))
         self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
-        self.touched.leases.add(lease.id)
+        self.step.touched.leases.add(lease.id)
 
     def add_instance(self, instance: Instance) -> None:
         self.instances[instance.id] = instance
         self.kin.setdefault(instance.ask.kind, {})[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
         self._note_room(instance)
-        self.touched.instances.add(instance.id)
+        self.step.touched.instances.add(instance.id)
 
     def add_yield(self, account: Account, id: str, kept: Yielded) -> None:
         account.yields[id] = kept
         account.balance()
         self.reach.touch((account.device,))
         self.alarms.set(("yield", id), kept.until)
-        self.touched.yields.add(id)
+        self.step.touched.yields.add(id)
 
     def drop_yield(self, account: Account, id: str) -> None:
         del account.yields[id]
         account.balance()
         self.reach.touch((account.device,))
         self.alarms.clear(("yield", id))
-        self.touched.yields.add(id)
+        self.step.touched.yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
         """Whoever comes to it or leaves it: keep ``vacant``, ``open`` and ``reach`` true."""
@@ -247,12 +230,12 @@ class State:
         """Nothing of it is left."""
         del self.instances[instance]
         self.reach.touch(self.leaving.pop(instance).demand)
-        self.touched.instances.add(instance)
+        self.step.touched.instances.add(instance)
 
     def retire(self, instance: Instance) -> None:
         """It serves nobody any more."""
         self.leaving[instance.id] = instance
-        self.touched.instances.add(instance.id)
+        self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None
         self.drop_swap(instance)
@@ -268,7 +251,7 @@ class State:
         changed, instance.swap, instance.closed = closed != instance.closed, swap, closed
         self.swapping[instance.id] = instance
         if changed:
-            self.shut.add(instance.ask.kind)
+            self.step.shut.add(instance.ask.kind)
             self._note_room(instance)
 
     def drop_swap(self, instance: Instance) -> None:
@@ -285,7 +268,7 @@ class State:
             self.yielding.pop(instance.id, None)
         else:
             self.yielding[instance.id] = instance
-            self.shut.add(instance.ask.kind)
+            self.step.shut.add(instance.ask.kind)
         self._note_room(instance)
 
     def new_instance_id(self, profile: str) -> InstanceId:

@@ -21,6 +21,11 @@ class Date:
     awaits: tuple[InstanceId, ...] = ()
     extra: dict[DeviceId, int] = field(default_factory=dict)
 
+    @property
+    def by_slot(self) -> bool:
+        """Whether a slot of what runs is awaited, and no bytes."""
+        return self.option is None and bool(self.awaits)
+
 
 NEVER = Date(at=inf)
 

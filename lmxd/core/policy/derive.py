@@ -20,16 +20,16 @@ from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer
 from lmxd.core.policy.residents import keep_up
 from lmxd.core.policy.room import make_room
-from lmxd.core.policy.serving import refused, serve, serve_newcomer
+from lmxd.core.policy.serving import Scheduler, refused
 from lmxd.core.policy.sharing import share
 from lmxd.core.policy.starts import grant
 from lmxd.core.policy.swaps import look_again, open_again
 from lmxd.core.words import Cause, Hold, Phase, Refusal
 
 
-def derive(state: State) -> None:
+def derive(state: State, scheduler: Scheduler) -> None:
     """Bring everything that depends on the facts up to date."""
-    ticked = state.ticking and state.tick_at is not None and state.tick_at <= state.now
+    ticked = state.step.time_passed and state.tick_at is not None and state.tick_at <= state.now
     _expire(state)
     _grant(state)
     _reap(state)
@@ -38,24 +38,23 @@ def derive(state: State) -> None:
         _drain(state)
     if ticked:
         _rank_anew(state)
-    new = state.arrived
+    new = state.step.arrived
     if new is not None and not refused(state, new) and not _refused_late(state, new):
         share(state, (new.ask.kind,))  # mostly that is all
-    if state.stirred or ticked or (new is not None and new is state.queue.head):
-        head = serve(state)
+    if state.step.serve_again or ticked or (new is not None and new is state.queue.head):
+        head = scheduler.serve(state)
         while _turn_away(state):
-            head = serve(state)  # who stood behind those is served in turn
+            head = scheduler.serve(state)  # who stood behind those is served in turn
         before = _taken(state)
         share(state, relieve(state, head))
-        if state.shut & state.queue.kinds or _taken(state) < before:
-            serve(state)  # who waited for a slot of what is to go, or had as much as a quota allows, may be started now
+        if state.step.shut & state.queue.kinds or _taken(state) < before:
+            scheduler.serve(state)  # who waited for a slot of what is to go, or for its user's part, may be started now
         keep_up(state)
     elif new is not None and new in state.queue:
-        serve_newcomer(state, new)
+        scheduler.serve_newcomer(state, new)
         _turn_away(state)
     while opened := open_again(state):  # for whom they were to make way was served by something else
         share(state, opened)
-    state.doubtful = False
     _report(state, ticked)
     _schedule(state, ticked)
 
@@ -74,7 +73,7 @@ def next_deadline(state: State) -> float | None:
 def _expire(state: State) -> None:
     """Act on what is due."""
     for kind, name in state.alarms.due(state.now):
-        state.stirred = True
+        state.step.serve_again = True
         match kind:
             case "wait":
                 ticket = state.tickets[name]
@@ -94,23 +93,22 @@ def _expire(state: State) -> None:
 
 def _grant(state: State) -> None:
     """To those whose instance has become ready."""
-    for instance in state.fresh:
+    for instance in state.step.ready:
         for ticket in list(instance.tickets.values()):
             grant(state, instance, ticket)
-    state.fresh.clear()
 
 
 def _reap(state: State) -> None:
     """End what did nothing for its idle timeout, on fresh evidence only; and holds that nobody holds any more."""
     for hold in list(state.released.values()):
         stop(state, hold, Cause.RELEASED, "its hold was released")
-    instance, state.seen = state.seen, None
+    instance = state.step.seen
     if instance is None or instance.phase is not Phase.READY or instance.ask.pin or instance.ask.external:
         return
     idle = state.now - instance.active_at
     if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
-        state.stirred = True  # whose leases end by that may have less than a quota allows
+        state.step.serve_again = True  # whose leases end by that may have less than a quota allows
 
 
 def _drain(state: State) -> None:
@@ -140,9 +138,9 @@ def _turn_away(state: State) -> bool:
         if ticket.instance is None and not ticket.progressing:
             quota = state.over_quota(ticket)
             refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
-    new = state.arrived
+    new = state.step.arrived
     if new is None:
-        if state.doubtful and len(state.queue) > state.policy.queue_depth:  # it may have been lowered
+        if state.step.refuse_again and len(state.queue) > state.policy.queue_depth:  # it may have been lowered
             _shorten(state)
     elif new.id in state.tickets and (refusal := _no_place(state, new) or _too_late(state, new)):
         refuse(state, new, refusal)
@@ -199,8 +197,8 @@ def _too_late(state: State, ticket: Ticket) -> Refusal | None:
 def _report(state: State, ticked: bool) -> None:
     if ticked:
         report(state)
-    elif state.arrived is not None and state.arrived in state.queue:
-        report_newcomer(state, state.arrived)
+    elif state.step.arrived is not None and state.step.arrived in state.queue:
+        report_newcomer(state, state.step.arrived)
 
 
 def _schedule(state: State, ticked: bool) -> None:

@@ -11,7 +11,7 @@ from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
-from lmxd.core.policy.quantum import Claim, claim, load_seconds, price, serves_until
+from lmxd.core.policy.quantum import Claim, claim, is_fair, load_seconds, price, serves_until
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
 
 SURE_OF = 8
@@ -54,15 +54,16 @@ class Forecast:
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
         """When ``ticket`` is expected to be served, once those dated before it are; ``without`` these devices."""
         ask, best = ticket.ask, NEVER
-        able = [i for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
         for option in () if self._state.has_all_instances(ask) else self._nearest(ask, without):
             found = self._by_option(option, ticket)
             if found.at < best.at:
                 best = found
-        for instance in able:
-            if (found := self._by_sharing(instance, ask)).at < best.at:
-                best = found
-        return best
+        return min(best, self.slot(ask), key=lambda date: date.at)
+
+    def slot(self, ask: Ask) -> Date:
+        """When an instance that runs is expected to have a slot for ``ask``."""
+        able = [i for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
+        return min((self._by_sharing(i, ask) for i in able), key=lambda date: date.at, default=NEVER)
 
     def _nearest(self, ask: Ask, without: Set[DeviceId]) -> Sequence[Option]:
         """Of many options those where most could be had: any of them makes a date that can be kept."""
@@ -164,8 +165,8 @@ class Forecast:
     def _lease_ends(self, instance: Instance, lease: Lease) -> float:
         """After its profile's usual time; one that is older, in as long again; but no later than idleness ends it."""
         state, ask = self._state, instance.ask
-        idle = inf if ask.pin or ask.external else max(instance.active_at + ask.idle_timeout, state.now)
-        if ask.external:
+        idle = max(instance.ends_unused(lease), state.now)
+        if ask.external or instance.unused(state.now):
             return idle
         usual = state.expectations.hold(ask.profile, ask.idle_timeout)
         end = max(lease.granted_at + usual, state.now + (state.now - lease.granted_at - usual))
@@ -234,6 +235,8 @@ def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
             instance=i.id,
             closes_in=serves_until(state, i, ticket) - state.now,
             price=price(state, i, ticket.ask),
+            unused=i.unused(state.now),
+            fair=is_fair(state, i, ticket),
         )
         for i in awaited
         if date.option is not None and i.live and not i.vacant and not i.ask.external
@@ -249,9 +252,9 @@ class Dated:
     eta: float | None
 
 
-def dated(state: State, most: int = SURE_OF) -> list[Dated]:
-    """So many of those in front, one after the other."""
-    forecast, found = Forecast(state), []
+def dated(state: State, most: int = SURE_OF, forecast: Forecast | None = None) -> list[Dated]:
+    """So many of those in front, one after the other. They are put into ``forecast``, where one is given."""
+    forecast, found = forecast or Forecast(state), []
     for ticket in state.queue.some(0, most):
         date = forecast.date(ticket)
         if joined := forecast.join(ticket, date):
@@ -260,6 +263,12 @@ def dated(state: State, most: int = SURE_OF) -> list[Dated]:
             at = inf if date.at == inf else forecast.expect(ticket, date)
         found.append(Dated(ticket, date, None if at == inf else at - state.now))
     return found
+
+
+def dated_by_slot(state: State, forecast: Forecast, ticket: Ticket) -> Dated | None:
+    """The date of one that stands far behind, if what runs has a slot for it before long; it is taken to be served."""
+    date = forecast.slot(ticket.ask)
+    return None if date is NEVER else Dated(ticket, date, forecast.expect(ticket, date) - state.now)
 
 
 def pace(front: Sequence[Dated]) -> float | None:

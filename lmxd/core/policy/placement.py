@@ -54,7 +54,7 @@ def _of_fewest(ask: Ask) -> list[Option]:
 def _shortfall(state: State, account: Account, need: int) -> Shortfall:
     now, having = state.now, [(state.instances[name], r.charge) for name, r in account.reservations.items()]
     holders = [Holder(i.id, size, i.phase.value, len(i.leases), now - i.started_at) for i, size in having]
-    if account.foreign:
+    if account.foreign and not account.limit_binds:
         holders.append(Holder("foreign", account.foreign, "foreign"))
     if account.yielded:
         holders.append(Holder("yielded", account.yielded, "kept free"))

@@ -114,7 +114,7 @@ def _ask(state: State, instance: Instance, asked: Asked | None) -> None:
     if asked is not None:
         state.alarms.set(("grace", instance.id), asked.by)
     for lease in instance.leases.values():
-        state.outbox.append(
+        state.step.decisions.append(
             AskToYield(
                 lease=lease.id,
                 instance=instance.id,

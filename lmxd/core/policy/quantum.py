@@ -43,8 +43,11 @@ class Claim(NamedTuple):
         """
         if self.highest < ticket.ask.priority:
             return max(now, self.since)
-        turn = max(self.shortest, quantum_loads * (self.load + load))
-        return max(now, self.since + turn, ticket.rank + self.ahead)
+        return max(now, self.turn_ends(load, quantum_loads), ticket.rank + self.ahead)
+
+    def turn_ends(self, load: float, quantum_loads: float) -> float:
+        """When its turn is over, whose model takes ``load`` seconds that is to come after it."""
+        return self.since + max(self.shortest, quantum_loads * (self.load + load))
 
 
 def claim(state: State, instance: Instance) -> Claim:
@@ -55,12 +58,13 @@ def claim(state: State, instance: Instance) -> Claim:
     shares, policy, held = state.shares, state.policy, state.expectations.held_for(instance.ask.profile)
     users = [(x.priority, x.owner) for x in instance.leases.values()]
     users += [(t.ask.priority, t.owner) for t in instance.tickets.values()]
+    ahead = [priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users]
     return Claim(
         since=max(state.now, instance.started_at + load) if instance.phase is Phase.STARTING else instance.turn_at,
         load=load,
         shortest=0.0 if policy.quantum_loads == 0 else min(_SHORTEST, _ANSWERS * held),
         highest=max([priority for priority, _ in users]),
-        ahead=max([priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users]),
+        ahead=-inf if instance.unused(state.now) else max(ahead),
     )
 
 
@@ -71,11 +75,25 @@ def closes_at(state: State, instance: Instance, ticket: Ticket) -> float:
 
 
 def serves_until(state: State, instance: Instance, ticket: Ticket) -> float:
-    """The same as it is told: what was decided while nobody had it for a moment does not stand when somebody does."""
+    """The same as it is told; of an instance that nobody uses, when the last lease on it ends at the latest.
+
+    A time that was decided while nobody had it for a moment does not stand when somebody does.
+    """
+    if instance.unused(state.now):
+        return max(state.now, *(instance.ends_unused(lease) for lease in instance.leases.values()))
     if instance.closed:
         return state.now
     until = closes_at(state, instance, ticket)
     return until if instance.swap is None else max(until, instance.swap.closes_at)
+
+
+def is_fair(state: State, instance: Instance, ticket: Ticket) -> bool:
+    """Whether it goes on for longer than its turn lasts, because its users had less than ``ticket``'s."""
+    if instance.closed or instance.vacant:
+        return False
+    mine = claim(state, instance)
+    turn_ends = mine.turn_ends(load_seconds(state, ticket.ask), state.policy.quantum_loads)
+    return mine.highest >= ticket.ask.priority and ticket.rank + mine.ahead > max(state.now, turn_ends)
 
 
 def price(state: State, instance: Instance, ask: Ask) -> float:

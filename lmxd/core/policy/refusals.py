@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import Final
 
 from lmxd.core.books.state import Failed, State
@@ -13,11 +14,13 @@ from lmxd.core.words import Refusal, Turn
 
 _NAMED: Final = 3
 """Of those who fill the queue, so many are named."""
-_SHORTER: Final = "ask again later, or with --wait, or for a smaller context"
+_SHORTER: Final = "ask again later, wait longer (--wait, or Prefer: wait), or ask for a smaller context"
 
 
 def no_capacity(state: State, ticket: Ticket) -> Refusal:
-    return _short(state, ticket, "no_capacity", "there is no room now")
+    date = Forecast(state).date(ticket)
+    message = f"all slots of {', '.join(date.awaits)} are taken" if date.by_slot else "there is no room now"
+    return _short(state, ticket, "no_capacity", message)
 
 
 def wait_expired(state: State, ticket: Ticket) -> Refusal:
@@ -39,7 +42,7 @@ def queue_full(state: State, ticket: Ticket) -> Refusal:
     waiting = Counter(_whose(t) for t in state.queue if t is not ticket and fills_queue(t, ticket))
     most = ", ".join(f"{count} of {who}" for who, count in waiting.most_common(_NAMED))
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
-    message = f"{state.policy.queue_depth} requests of its class or a higher one wait already: {most}{more}"
+    message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {most}{more}"
     return _short(state, ticket, "queue_full", message, "ask again later, or have admission_control.queue_depth raised")
 
 
@@ -52,12 +55,14 @@ def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
 
 
 def _short(state: State, ticket: Ticket, code: str, message: str, remedy: str = _SHORTER) -> Refusal:
+    date = Forecast(state).date(ticket)
     return Refusal(
         code=code,
         message=message,
         remedy=remedy,
-        shortfalls=shortfalls(state, ticket.ask),
-        turns=_turns(state, ticket),
+        shortfalls=() if date.by_slot else shortfalls(state, ticket.ask),
+        turns=turns(state, ticket, date),
+        retry_in=None if date.at == inf else date.at - state.now,
     )
 
 

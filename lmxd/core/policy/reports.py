@@ -10,6 +10,7 @@ from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated, pace, starting, turns
 from lmxd.core.policy.placement import shortfalls
+from lmxd.core.words import Ask, InstanceId
 
 PERIOD: Final = 1.0
 """Seconds between two reports to the same ticket, at least: a queue that moves fast is no reason for a flood."""
@@ -36,7 +37,7 @@ def report(state: State) -> None:
     between, start = pace(front), max(state.told_to, len(front))
     others = state.queue.some(start, _SLICE)
     for position, ticket in enumerate(others, start=start + 1):
-        _tell_far(state, position, ticket, None if between is None else between * position)
+        _tell_far(state, position, ticket, between)
     state.told_to = start + len(others) if len(others) == _SLICE else 0
 
 
@@ -57,23 +58,35 @@ def _tell(state: State, position: int, each: Dated) -> None:
     waits_for = blockers(state, ticket, date)
     if not _is_told(state, ticket, (position, waits_for), each.eta):
         return
-    state.outbox.append(
+    state.step.decisions.append(
         ReportProgress(
             ticket=ticket.id,
             owner=ticket.owner,
             position=position,
             eta=each.eta,
             waits_for=waits_for,
-            shortfalls=shortfalls(state, ticket.ask),
+            shortfalls=() if date.by_slot else shortfalls(state, ticket.ask),
             turns=turns(state, ticket, date),
         )
     )
 
 
-def _tell_far(state: State, position: int, ticket: Ticket, eta: float | None) -> None:
-    """Who stands far behind is not told whom it waits for: that will have changed before its turn."""
-    if _is_told(state, ticket, (position, ()), eta):
-        state.outbox.append(ReportProgress(ticket=ticket.id, owner=ticket.owner, position=position, eta=eta))
+def _tell_far(state: State, position: int, ticket: Ticket, between: float | None) -> None:
+    """Tell one that stands far behind its position and a date by the queue's pace, ``between`` two leases.
+
+    The instances that hold its bytes now will be others by its turn. One that waits for a slot of what runs is told
+    of that, and of no date: those before it may not concern it.
+    """
+    waits_for = serving(state, ticket.ask)
+    eta = None if between is None or waits_for else between * position
+    if _is_told(state, ticket, (position, waits_for), eta):
+        told = ReportProgress(ticket=ticket.id, owner=ticket.owner, position=position, eta=eta, waits_for=waits_for)
+        state.step.decisions.append(told)
+
+
+def serving(state: State, ask: Ask) -> tuple[InstanceId, ...]:
+    """The instances that could serve ``ask`` if they had a slot."""
+    return tuple(i.id for i in state.kin.get(ask.kind, {}).values() if i.could_serve(ask))
 
 
 def _is_told(state: State, ticket: Ticket, standing: object, eta: float | None) -> bool:

@@ -30,4 +30,4 @@ def check(state: State, instance: Instance) -> None:
     """Have its engine asked what it is doing, unless that is under way."""
     if not instance.checking:
         instance.checking = True
-        state.outbox.append(CheckActivity(instance=instance.id))
+        state.step.decisions.append(CheckActivity(instance=instance.id))

@@ -40,11 +40,11 @@ PLANS: Final = 4
 class Pass:
     """One look at the queue: what could be had of the devices, and what the head needs at its date."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, last: Pass | None) -> None:
         self.state = state
         self.head: Ticket | None = None
         """The first that waits for bytes."""
-        self.last = last_look(state)
+        self.last = last
         """The look before this one."""
         self.planner = Planner(state.now)
         if self.last is not None:
@@ -71,7 +71,7 @@ class Pass:
     @property
     def swaps_for_others(self) -> bool:
         """Whether instances may be told to make way for others than the head: once a second, and for few."""
-        return self.state.ticking and self.swappers > 0
+        return self.state.step.time_passed and self.swappers > 0
 
     def is_hopeless(self, ask: Ask) -> bool:
         """Whether no device could have the bytes, or somebody who wanted no more could not have them of any."""
@@ -82,7 +82,7 @@ class Pass:
     def same_head(self, ticket: Ticket) -> Pass | None:
         """The last look, if it was about the same head, and nothing changed where that is to go."""
         last = self.last
-        if self.head is not None or last is None or last.head is not ticket or self.state.ticking:
+        if self.head is not None or last is None or last.head is not ticket or self.state.step.time_passed:
             return None
         if last.date is None or last.date.option is None or self.changed & last.date.option.demand.keys():
             return None
@@ -104,26 +104,40 @@ class Pass:
         self.extra |= {device: self.reach.most(device) for device in plan.option.demand}
 
 
-def last_look(state: State) -> Pass | None:
-    """Newcomers are served by it until something stirs."""
-    return state.look if isinstance(state.look, Pass) else None
+class Scheduler:
+    """Serves the queue, and keeps its last look at it: newcomers are served by that until bytes or slots come free."""
 
+    def __init__(self) -> None:
+        self.last: Pass | None = None
 
-def serve(state: State) -> Ticket | None:
-    """Serve the queue in order. Returns its head, if that could not be served."""
-    open_again(state)
-    share(state, state.open.keys() & state.queue.kinds)
-    this = state.look = Pass(state)
-    fronts = state.queue.fronts()
-    for front in fronts:
-        serve_group(this, front)
-        if this.head is not None:
-            break
-    for front in _within_reach(this, islice(fronts, LOOKAHEAD)):
-        serve_group(this, front)
-    state.head = this.head
-    share(state, settle(state, this.swaps, this.head))
-    return this.head
+    def serve(self, state: State) -> Ticket | None:
+        """Serve the queue in order. Returns its head, if that could not be served."""
+        open_again(state)
+        share(state, state.open.keys() & state.queue.kinds)
+        this = self.last = Pass(state, self.last)
+        fronts = state.queue.fronts()
+        for front in fronts:
+            serve_group(this, front)
+            if this.head is not None:
+                break
+        for front in _within_reach(this, islice(fronts, LOOKAHEAD)):
+            serve_group(this, front)
+        state.head = this.head
+        share(state, settle(state, this.swaps, this.head))
+        return this.head
+
+    def serve_newcomer(self, state: State, ticket: Ticket) -> None:
+        """Serve ``ticket``, where nothing else has changed, and others stand before it.
+
+        The last look at the queue is still good, less what newcomers took since then. Room is made for it, if at
+        all, when its turn to be looked at comes.
+        """
+        this = self.last
+        if this is None or state.over_quota(ticket):
+            return
+        this.plans = 0 if this.head is not None else this.plans
+        _served(this, ticket)
+        state.head = this.head
 
 
 def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
@@ -138,7 +152,7 @@ def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
         if (
             (ask.need > largest or this.is_hopeless(ask))
             and ask.kind not in open
-            and not (state.doubtful or this.swaps_for_others)
+            and not (state.step.refuse_again or this.swaps_for_others)
         ):
             front.progressing = False
             continue
@@ -151,7 +165,7 @@ def serve_group(this: Pass, front: Ticket) -> None:
     state = this.state
     if state.waiting(front.id) is None:
         return  # it has joined an instance that was started for one before it
-    if state.doubtful and refused(state, front):
+    if state.step.refuse_again and refused(state, front):
         for ticket in state.queue.group(front):  # what is true of one is true of all of them
             refused(state, ticket)
         return
@@ -160,20 +174,6 @@ def serve_group(this: Pass, front: Ticket) -> None:
             continue  # who is held up by a quota holds up nobody else
         if not _served(this, ticket):
             return
-
-
-def serve_newcomer(state: State, ticket: Ticket) -> None:
-    """The same, where nothing but ``ticket`` has changed, and others stand before it.
-
-    The last look at the queue is still good, less what newcomers took since then. Room is made for it, if at
-    all, when its turn to be looked at comes.
-    """
-    this = last_look(state)
-    if this is None or state.over_quota(ticket):
-        return
-    this.plans = 0 if this.head is not None else this.plans
-    _served(this, ticket)
-    state.head = this.head
 
 
 def refused(state: State, ticket: Ticket) -> bool:

@@ -22,7 +22,7 @@ def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
         active_at=state.now,
     )
     state.add_instance(instance)
-    state.outbox.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why))
+    state.step.decisions.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why))
     return instance
 
 
@@ -40,7 +40,9 @@ def attach(state: State, ticket: Ticket, instance: Instance, why: str) -> None:
         return
     state.attach(ticket, instance)
     eta = starting(state, ticket)
-    state.outbox.append(ReportProgress(ticket=ticket.id, owner=ticket.owner, position=0, eta=eta, instance=instance.id))
+    state.step.decisions.append(
+        ReportProgress(ticket=ticket.id, owner=ticket.owner, position=0, eta=eta, instance=instance.id)
+    )
 
 
 def grant(state: State, instance: Instance, ticket: Ticket) -> None:
@@ -61,8 +63,8 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
     state.add_lease(lease)
     state.expire(lease, None if ticket.ttl is None else state.now + ticket.ttl)
     instance.active_at = instance.used_at = state.now
-    state.touched.instances.add(instance.id)
-    state.outbox.append(
+    state.step.touched.instances.add(instance.id)
+    state.step.decisions.append(
         GrantLease(
             ticket=ticket.id,
             lease=ticket.lease,

@@ -21,8 +21,6 @@ from lmxd.core.policy.quantum import price
 from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
-_UNUSED: Final = 5.0
-"""Seconds after which a closed instance whose holders do nothing with it is opened again: it would stand idle."""
 _NEWS: Final = 1.0
 """Seconds by which the time of its closing must have moved to be told again."""
 _PART: Final = 0.2
@@ -93,7 +91,7 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
         ticket = state.waiting(instance.swap.ticket)
-        if (state.ticking or ticket is None or ticket is head) and instance.id not in wanted:
+        if (state.step.time_passed or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
         found = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
@@ -160,21 +158,17 @@ def look_again(state: State) -> None:
     A closed instance that nobody uses, though somebody has it, does not go by being closed: it is opened again.
     """
     for instance in list(state.swapping.values()):
-        if instance.closed and not instance.vacant and _is_unused(state, instance):
+        if instance.closed and instance.known_idle(state.now) and instance.unused(state.now):
             instance.turn_at, instance.idlers = state.now, frozenset(instance.leases)
-            state.stirred = True
+            state.step.serve_again = True
             _take_back(state, instance)
-        elif state.ticking and (instance.closed or (instance.vacant and instance.busy)):
+        elif state.step.time_passed and (instance.closed or (instance.vacant and instance.busy)):
             check(state, instance)
-
-
-def _is_unused(state: State, instance: Instance) -> bool:
-    return instance.known_idle(state.now) and state.now - instance.used_at > _UNUSED
 
 
 def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:
     ticket = state.ticket(swap.ticket)
-    state.outbox.append(
+    state.step.decisions.append(
         ReportSwap(
             instance=instance.id,
             ticket=swap.ticket,
@@ -182,5 +176,6 @@ def _report(state: State, instance: Instance, swap: Swap, closes_in: float | Non
             owner=None if ticket is None else ticket.owner,
             closes_in=closes_in,
             price=swap.price,
+            unused=instance.unused(state.now),
         )
     )

@@ -240,7 +240,7 @@ def _why(shortfall: Shortfall) -> str:
 
 
 def _holder(holder: Holder) -> str:
-    since = "" if holder.since is None else f" for {holder.since:.0f} s"
+    since = "" if holder.since is None else f" since {holder.since:.0f} s ago"
     return f"{holder.name} {holder.bytes / GIB:.2f}{since}"
 
 

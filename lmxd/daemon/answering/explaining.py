@@ -22,7 +22,7 @@ from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
 from lmxd.errors import LmxdError
-from lmxd.rpc.explanations import Explained, Planned, Step
+from lmxd.rpc.explanations import Explained, HistoryStep, Planned
 from lmxd.rpc.peer import Peer
 
 _TRIAL = "plan"
@@ -72,6 +72,8 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
 
 
 def _no_room(told: ReportProgress) -> str:
+    if not told.shortfalls and told.waits_for:
+        return f"all slots of {', '.join(told.waits_for)} are taken"
     return "there is no room now" + "".join(f"; {turn}" for turn in told.turns)
 
 
@@ -110,9 +112,13 @@ def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> Expla
     """Its history. LmxdError if nothing is known of it, or it is not the caller's business."""
     history = journal.get(subject)
     if history is None:
-        raise LmxdError("unknown_id", f"nothing is known of {subject}", "name a request, a lease or an instance")
+        raise LmxdError(
+            "unknown_id",
+            f"nothing is known of {subject} since lmxd was started",
+            "name a request, a lease or an instance",
+        )
     access.require_owner(peer, history.owners, subject)
     mine = [entry for entry in history.entries if entry.uid is None or access.sees(peer, entry.uid)]
-    steps = [Step(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
+    steps = [HistoryStep(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
     related = {name for entry in mine for name in entry.about} - {subject}
     return Explained(id=subject, steps=steps, related=[name for name in history.related if name in related])

@@ -103,9 +103,9 @@ def _sentence(decision: Decision) -> str | None:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
             waits = f", waits for {', '.join(decision.waits_for)}" if decision.waits_for else ""
             turns = "".join(f"; {turn}" for turn in decision.turns)
-            return f"number {decision.position} in the queue, {when}{waits}{turns}"
+            return f"{decision.ticket} is number {decision.position} in the queue, {when}{waits}{turns}"
         case ReportProgress():
-            return f"waits for {decision.instance} to be ready"
+            return f"{decision.ticket} waits for {decision.instance} to be ready"
         case ReportSwap():
             return _swap(decision)
         case AskToYield() if decision.within is not None:
@@ -121,10 +121,14 @@ def _sentence(decision: Decision) -> str | None:
 
 def _swap(decision: ReportSwap) -> str:
     waits = f"{decision.ticket} ({decision.profile}) waits for the bytes of {decision.instance}"
+    if decision.unused and decision.closes_in is None:
+        return f"{decision.instance} opens again: nobody uses the leases on it, and closing it frees nothing"
+    if decision.unused:
+        return f"{waits}: it is leased, but unused; it goes when that lease ends"
     if decision.closes_in is None:
         return f"{decision.instance} stays after all: it need not make way for {decision.ticket}"
     if decision.closes_in > 0:
-        turn = f"it serves those who want it for {decision.closes_in:.1f} s more"
+        turn = f"it serves those who want it for up to {decision.closes_in:.1f} s more"
         return f"{waits}: {turn} (loading both models takes {decision.price:.1f} s)"
     return f"{waits}: its turn is over, it takes no new requests, finishes what it does, and goes"
 

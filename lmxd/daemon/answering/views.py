@@ -12,9 +12,10 @@ from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Lease, Ticket
-from lmxd.core.policy import forecast, placement
+from lmxd.core.policy import placement
 from lmxd.core.policy.dates import NEVER, Date
-from lmxd.core.policy.forecast import dated, pace, starting
+from lmxd.core.policy.forecast import Forecast, dated, dated_by_slot, pace, starting
+from lmxd.core.policy.forecast import turns as expected_turns
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
 from lmxd.core.words import Phase, Refusal, Shortfall, Turn
@@ -124,11 +125,15 @@ def queue(state: State, access: Access, peer: Peer) -> list[TicketInfo]:
     found: list[_Place] = [
         (t, 0, starting(state, t), NEVER) for i in state.instances.values() for t in i.tickets.values()
     ]
-    front = dated(state)
+    forecast = Forecast(state)
+    front = dated(state, forecast=forecast)
     between = pace(front)
     found += [(each.ticket, n, each.eta, each.date) for n, each in enumerate(front, start=1)]
     for position, ticket in enumerate(list(state.queue)[len(front) :], start=len(front) + 1):
-        found.append((ticket, position, None if between is None else between * position, NEVER))
+        if slot := dated_by_slot(state, forecast, ticket):
+            found.append((ticket, position, slot.eta, slot.date))
+        else:
+            found.append((ticket, position, None if between is None else between * position, NEVER))
     return [_ticket(state, access, peer, *each) for each in found]
 
 
@@ -136,7 +141,7 @@ def _ticket(
     state: State, access: Access, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date
 ) -> TicketInfo:
     waited = state.now - t.asked_at
-    wants_bytes = position > 0 and (date.option is not None or not date.awaits)
+    wants_bytes = position > 0 and not date.by_slot
     if not access.sees(peer, t.owner.uid):
         return TicketInfo(position=position, waited=waited, eta=eta, bytes=t.ask.need)
     return TicketInfo(
@@ -153,7 +158,7 @@ def _ticket(
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
         shortfalls=shortfalls(placement.shortfalls(state, t.ask)) if wants_bytes else [],
-        turns=turns(forecast.turns(state, t, date)),
+        turns=turns(expected_turns(state, t, date)),
     )
 
 
@@ -224,11 +229,13 @@ def swap(state: State, i: Instance) -> SwapInfo | None:
         return None
     ticket = state.waiting(i.swap.ticket)
     closes_in = 0.0 if ticket is None else max(0.0, serves_until(state, i, ticket) - state.now)
-    return SwapInfo(model=i.swap.profile, closes_in=closes_in, price=i.swap.price)
+    return SwapInfo(model=i.swap.profile, closes_in=closes_in, price=i.swap.price, unused=i.unused(state.now))
 
 
 def turns(found: Iterable[Turn]) -> list[TurnInfo]:
-    return [TurnInfo(instance=t.instance, closes_in=t.closes_in, price=t.price) for t in found]
+    return [
+        TurnInfo(instance=t.instance, closes_in=t.closes_in, price=t.price, unused=t.unused, fair=t.fair) for t in found
+    ]
 
 
 def sentence(found: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from pydantic import TypeAdapter
 
 from lmxd.core.books.state import State
-from lmxd.core.books.touched import Touched
+from lmxd.core.books.step import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease

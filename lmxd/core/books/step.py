@@ -1,0 +1,43 @@
+"""The event in hand: what it says, what it changed, and what follows from it. Each event has a step of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lmxd.core.decisions import Decision
+from lmxd.core.instances import Instance, Ticket
+from lmxd.core.words import InstanceId, Kind, LeaseId
+
+
+@dataclass(slots=True)
+class Touched:
+    """The ids of what an event brought, changed or took away. The daemon writes these down."""
+
+    instances: set[InstanceId] = field(default_factory=set)
+    leases: set[LeaseId] = field(default_factory=set)
+    yields: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.instances or self.leases or self.yields)
+
+
+@dataclass(slots=True)
+class Step:
+    """One event on its way through the core. ``record`` fills in the facts, ``derive`` adds decisions."""
+
+    time_passed: bool = False
+    """The event is ``TimePassed``."""
+    serve_again: bool = False
+    """Somebody who waits may be served now: bytes or slots may have come free."""
+    refuse_again: bool = False
+    """Somebody who waits may have to be refused now: devices, the policy or a model changed."""
+    arrived: Ticket | None = None
+    """The ticket of a new request."""
+    ready: list[Instance] = field(default_factory=list)
+    """Instances that have become ready. Their tickets are to be granted."""
+    seen: Instance | None = None
+    """The instance whose engine has just said what it does."""
+    shut: set[Kind] = field(default_factory=set)
+    """The kinds of which an instance takes no new requests any more."""
+    touched: Touched = field(default_factory=Touched)
+    decisions: list[Decision] = field(default_factory=list)
