@@ -3,8 +3,8 @@
 It speaks as much of llama-server's command line and HTTP as lmxd uses. The file MODEL.json may
 hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load), ``ignore_sigterm``,
 ``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
-(never listens), ``token_seconds`` and ``die_after`` (tokens) of a stream. POST /fake/busy sets the number of requests
-in flight; POST /fake/exit ends it.
+(never listens), ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
+POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it.
 """
 
 from __future__ import annotations
@@ -121,9 +121,10 @@ class Handler(BaseHTTPRequestHandler):
             State.served += 1
 
     def token(self, *, last: bool) -> dict[str, object]:
+        text = "x" * State.play.get("token_bytes", 1)
         if not self.path.startswith("/v1/"):
-            return {"content": "x", "stop": last}
-        return {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop" if last else None}]}
+            return {"content": text, "stop": last}
+        return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop" if last else None}]}
 
     def called(self, tool: dict[str, Any]) -> dict[str, object]:
         function = {"name": tool["function"]["name"], "arguments": '{"city": "Paris"}'}

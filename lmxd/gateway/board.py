@@ -42,7 +42,7 @@ _ACTIONS: Final[Mapping[str, tuple[type[Result], tuple[str, ...]]]] = {
 class Board:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._timeline = Timeline()
+        self.timeline = Timeline()
         self._now: dict[str, Any] = {}
         self._moved = asyncio.Event()
         self._watched = asyncio.Event()
@@ -87,7 +87,7 @@ class Board:
                 if due:
                     sampled = time.monotonic()
                     devices = (await self._client.devices()).devices
-                    self._now = self._now | {"sample": self._timeline.note(time.time(), devices)}
+                    self._now = self._now | {"sample": self.timeline.note(time.time(), devices)}
             except LmxdError as error:
                 self._now = {"error": str(error)}
             except Exception as error:  # it must go on looking
@@ -128,7 +128,7 @@ class Board:
         await stream.prepare(request)
         self._watching += 1
         try:
-            await stream.write(_event("timeline", self._timeline.samples))
+            await stream.write(_event("timeline", self.timeline.samples))
             moved = self._moved
             self._watched.set()
             while await moved.wait() and not self._ending:

@@ -35,7 +35,7 @@ class Clients:
     def __post_init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._ids = itertools.count()
-        self._asked: dict[str, tuple[str, float, Callable[[], None]]] = {}
+        self.asked: dict[str, tuple[str, float, Callable[[], None]]] = {}
         self._seen = len(self.world.log)
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
@@ -45,9 +45,9 @@ class Clients:
         """One request; ``then`` when its answer is complete."""
         asked_at = self.world.now
         ticket = f"t{len(self.world.asked) + 1}"
-        self._asked[ticket] = client, asked_at, then
+        self.asked[ticket] = client, asked_at, then
         assert self.world.ask(model, gib, **more) == ticket
-        self._carry_out()
+        self.carry_out()
 
     def loop(self, client: str, models: list[str], gib: float, *, pause: float = 0.001, **more: Any) -> None:
         """A client that asks one model after the other, each when the last has answered, for ever."""
@@ -70,13 +70,13 @@ class Clients:
                 at, _, do = heapq.heappop(self._heap)
                 self.world.now = max(self.world.now, at)
                 do()
-            self._carry_out()
+            self.carry_out()
 
     def _measure(self) -> None:
         self.world.measure()
         self.after(TICK, self._measure)
 
-    def _carry_out(self) -> None:
+    def carry_out(self) -> None:
         while self._seen < len(self.world.log):
             decision = self.world.log[self._seen]
             self._seen += 1
@@ -88,7 +88,7 @@ class Clients:
                     self.after(self.going, partial(self.world.gone, decision.instance))
                 case CheckActivity():
                     self.after(0.003, partial(self._look, decision.instance))
-                case GrantLease() if decision.ticket in self._asked:
+                case GrantLease() if decision.ticket in self.asked:
                     self._granted(decision)
 
     def _ready(self, instance: str) -> None:
@@ -102,7 +102,7 @@ class Clients:
             self.world.seen(instance, busy=bool(found.leases), worked=bool(found.leases))
 
     def _granted(self, decision: GrantLease) -> None:
-        client, asked_at, then = self._asked.pop(decision.ticket)
+        client, asked_at, then = self.asked.pop(decision.ticket)
         self.waits[client].append(self.world.now - asked_at)
         self.after(self.works[decision.profile], lambda: self._answered(client, decision.lease, then))
 

@@ -46,8 +46,8 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Become:
 def system_wide(h: House) -> None:
     """As if it were the system's daemon, with its two groups."""
     access = h.daemon.access
-    access._shared = True
-    access._members, access._admins = MEMBERS, ADMINS
+    access.shared = True
+    access.members, access.admins = MEMBERS, ADMINS
 
 
 async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_path: Path, become: Become) -> None:
@@ -82,7 +82,7 @@ def test_the_user_that_a_system_daemon_runs_as_is_nobody_special() -> None:
     """Its engines run as that user, too."""
     mine = Peer(1, 4242, 4242, frozenset((4242,)))
     access = Access(shared=True)
-    access._members, access._admins = MEMBERS, ADMINS
+    access.members, access.admins = MEMBERS, ADMINS
     assert not access.admits(mine)
     assert access.admits(Peer(1, 0, 0, frozenset((0,))))
     assert not Access(shared=False).admits(mine)
@@ -151,7 +151,7 @@ async def test_only_the_gateway_and_administrators_say_whom_they_ask_for(tmp_pat
             assert lease.instance == "a#1", "a daemon of one's own"
             await lease.release()
         system_wide(h)
-        h.daemon.access._gateway = GATEWAY
+        h.daemon.access.gateway = GATEWAY
         for uid, group in ((GATEWAY, MEMBERS), (CHIEF, ADMINS), (0, 0)):
             become(uid, group)
             async with h.client() as asking:

@@ -25,6 +25,7 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.events import InstanceExited
 from lmxd.core.invariants import broken
+from lmxd.daemon.answering import views
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncLease
 
@@ -79,31 +80,40 @@ async def nothing_is_left(h: House) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_cannot_be_done_once_leaves_nobody_waiting(tmp_path: Path, kind: type[Decision]) -> None:
+async def test_what_cannot_be_done_once_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Decision]
+) -> None:
     async with house(tmp_path).open() as h:
         performer = h.daemon.performer
-        performer._perform, failed = once(performer._perform, lambda x: isinstance(x, kind))  # type: ignore[method-assign]
+        carry_out, failed = once(performer.carry_out, lambda x: isinstance(x, kind))
+        monkeypatch.setattr(performer, "carry_out", carry_out)
         answers = await everybody_asks(h)
         assert failed, "the story has no such decision"
         assert not any(isinstance(answer, TimeoutError) for answer in answers), answers
         await nothing_is_left(h)
 
 
-@pytest.mark.parametrize(("told", "code"), [("granted", "internal"), ("_error", "no_capacity")])
-async def test_what_cannot_be_told_once_is_answered_as_far_as_it_can(tmp_path: Path, told: str, code: str) -> None:
+@pytest.mark.parametrize(("told", "code"), [("grant", "internal"), ("refusal", "no_capacity")])
+async def test_what_cannot_be_told_once_is_answered_as_far_as_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, code: str
+) -> None:
     async with house(tmp_path).open() as h:
-        wrapped, failed = once(getattr(h.daemon.answers, told), lambda *_: True)
-        setattr(h.daemon.answers, told, wrapped)
+        where, name = (h.daemon.answers, "granted") if told == "grant" else (views, "refusal")
+        wrapped, failed = once(getattr(where, name), lambda *_: True)
+        monkeypatch.setattr(where, name, wrapped)
         answers = await everybody_asks(h)
         assert failed
         assert code in [x.code for x in answers if isinstance(x, LmxdError)], answers
         await nothing_is_left(h)
 
 
-async def test_what_cannot_be_written_down_once_is_done_even_so(tmp_path: Path) -> None:
+async def test_what_cannot_be_written_down_once_is_done_even_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with house(tmp_path).open() as h:
         records = h.daemon.records
-        records._instance, failed = once(records._instance, lambda *_: True)  # type: ignore[method-assign]
+        row, failed = once(records.row, lambda *_: True)
+        monkeypatch.setattr(records, "row", row)
         answers = await everybody_asks(h)
         assert failed
         assert isinstance(answers[0], AsyncLease)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from house import House, model
+from waiting import turns
 
 HALF = {"estimated_memory_gb": 0.4, "slots": 2}
 
@@ -29,8 +30,7 @@ async def test_at_any_moment_of_a_request_that_is_served_at_once(tmp_path: Path)
         answered = 0
         for moment in range(60):
             task = asyncio.create_task(lmxd.request("a"))
-            for _ in range(moment):
-                await asyncio.sleep(0)
+            await turns(moment)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await (await task).release()

@@ -97,7 +97,7 @@ def test_the_idle_clock_goes_on_from_where_it_was(fake: Make) -> None:
     """Not from the start of the instance, nor anew."""
     with fake() as running:
         lease = running.json("request", "m")
-        time.sleep(1.0)
+        running.until(lambda: running.instances()["m#1"].age > 1.0)
         running.lmxctl("release", lease["lease"])
         before = running.instances()["m#1"]
         restart(running)

@@ -42,7 +42,7 @@ def hour(board: Board, card: Card) -> None:
         sizes = {"charged": int(charged * GIB), "foreign": int(foreign * GIB), "reclaiming": 0, "margin": 2 * GIB}
         unused = {"ref": "0", "kind": "gpu", "name": card.name, "capacity": card.total, "reserved": 0, "limit": None}
         device = Device(id=card.uuid, used=0, headroom=0, **sizes, **unused)
-        board._timeline.note(now - (358 - number) * 10, [device])
+        board.timeline.note(now - (358 - number) * 10, [device])
 
 
 async def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
+from waiting import turns
 
 from gateway.front import Front, opened
 from gateway.test_serving import ONE, house
@@ -163,13 +164,12 @@ async def test_at_whatever_moment_a_client_goes_it_leaves_no_ticket_and_no_lease
         for moment in range(0, 120, 2):
             _, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
             writer.write(whole)
-            for _ in range(moment):
-                await asyncio.sleep(0)
+            await turns(moment)
             writer.transport.abort()
         await front.until(lambda: not front.house.state.tickets and not front.house.state.leases)
         await front.until(lambda: not front.leases.client._granting)
         assert not front.leases.client._held
-        assert not front.leases._renewed
+        assert not front.leases.renewed
         assert (await front.chat("a")).status == 200, "its slot is free"
 
 
@@ -188,7 +188,7 @@ async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path, monkeypatc
     model(tmp_path, "a", token_seconds=0.05)
     async with opened(house(tmp_path)) as front, front.stream("a", 40) as answer:
         await answer.content.readline()
-        [lease] = front.leases._renewed
+        [lease] = front.leases.renewed
         renewed: list[str] = []
 
         async def renew(name: str) -> None:

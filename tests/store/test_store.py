@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from lmxd import failpoints
 from lmxd.errors import LmxdError
@@ -233,7 +234,7 @@ async def test_what_was_written_is_checkpointed_when_nobody_waits(
 async def test_a_log_that_grows_is_checkpointed_though_somebody_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmxd.store.writer._MOST", 10)
+    monkeypatch.setattr("lmxd.store.writer.MOST_COMMITS", 10)
     path = tmp_path / "ledger.db"
     database, commits = opened(path), list[int]()
     apply, checkpoint = database.apply, database.checkpoint
@@ -272,7 +273,7 @@ async def test_a_checkpoint_that_fails_is_tried_again_and_holds_up_what_comes_af
     writer = Writer(database, lambda: (), idle=0.01)
     await writer.write([COUNT])
     assert await asyncio.to_thread(failed.wait, 10)
-    await asyncio.sleep(0)
+    await until(lambda: writer.failing is not None)
     assert writer.failing == "disk I/O error"
     await writer.write([YIELD])
     assert writer.failing is None

@@ -17,7 +17,7 @@ from lmxd.daemon.answering.together import Together
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 
-_FRESH: Final = 0.05
+FRESH: Final = 0.05
 """Seconds for which a reading is good enough to decide a request on: a storm of them shares one."""
 _MOST: Final = 1024
 
@@ -59,7 +59,7 @@ class Asks:
 
     async def warm(self, model: str, size: Size = Size()) -> None:
         """Have a fresh reading and all about the model at hand, so that deciding takes microseconds."""
-        if time.monotonic() - self._present.begun > _FRESH:
+        if time.monotonic() - self._present.begun > FRESH:
             await self._together.do("measure", self._measure)
         catalog = self._present.catalog
         if not catalog.is_warm(model, size):
