@@ -40,7 +40,7 @@ def _default_config(user: bool) -> Path:
 
 
 class _Commands(click.Group):
-    """Whose errors are messages and exit statuses. What serves says them in its log instead."""
+    """A group whose errors are messages and exit statuses. Commands that serve write them to their log instead."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -103,7 +103,7 @@ def _gpu_is_meant(config: Config) -> bool:
 
 
 def _log_to_stderr(verbose: bool) -> None:
-    """For journald: no time of our own, and the level as its <N> prefix when it is the journal that listens."""
+    """Log for journald: no time of our own, and the level as its <N> prefix when it is the journal that listens."""
     level = logging.DEBUG if verbose else logging.INFO
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nor are they in a line
     logging._srcfile = None  # nor is the place in the code, which takes longest to find
@@ -213,7 +213,7 @@ async def _reload(daemon: Daemon, notifier: Notifier) -> None:
 
 
 async def _feed_watchdog(daemon: Daemon, notifier: Notifier, period: float) -> None:
-    """From the loop itself, and only while it can do its work: one that hangs, or is blind, is restarted."""
+    """Feed the watchdog from the loop itself while it can work: a daemon that hangs, or is blind, is restarted."""
     while True:
         if daemon.health.fresh:
             notifier.alive()

@@ -1,4 +1,4 @@
-"""Errors with stable codes. What a code means for a shell script is its exit status, by sysexits(3)."""
+"""Errors with stable codes. Shell scripts see each code as an exit status of sysexits(3)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
 
 
 class LmxdError(Exception):
-    """Something that a person can act on: a stable ``code``, a sentence, a remedy, and figures in ``data``."""
+    """An error that a person can act on: a stable ``code``, a sentence, a remedy, and figures in ``data``."""
 
     def __init__(self, code: str, message: str, remedy: str = "", data: dict[str, Any] | None = None) -> None:
         assert code in EXIT_STATUS, code

@@ -17,7 +17,7 @@ FALLIBLE: Final = frozenset(
     commit_begin commit_end checkpoint_begin start_performed key_written before_spawn after_spawn while_loading
     """.split()
 )
-"""Where the outside world can refuse, and so an error can be asked for."""
+"""Places at which the outside world can refuse, and so an error can be asked for."""
 PLACES: Final = FALLIBLE | frozenset(
     """
     request_received request_recorded committed checkpointed loaded ready_recorded before_grant grant_answered
@@ -26,10 +26,11 @@ PLACES: Final = FALLIBLE | frozenset(
     """.split()
 )
 _DELAY: Final = 0.5
+"""Seconds that ``:delay`` dawdles."""
 
 
 class Failpoints:
-    """What is to happen where. ``wanted`` is the variable's value; ValueError if it means nothing."""
+    """The faults that are to happen, by place. ``wanted`` is the variable's value; ValueError if it means nothing."""
 
     def __init__(self, wanted: str) -> None:
         self._actions: dict[str, tuple[str, int]] = {}
@@ -64,7 +65,7 @@ _active = Failpoints("")
 
 
 def activate(wanted: str) -> None:
-    """For the whole process. ValueError as for ``Failpoints``."""
+    """Activate failpoints for the whole process. ValueError as for ``Failpoints``."""
     global _active
     _active = Failpoints(wanted)
 

@@ -1,4 +1,4 @@
-"""Where an HTTP front listens: one address of the configuration, on loopback or a Unix socket."""
+"""The address at which an HTTP server listens: one of the configuration, on loopback or a Unix socket."""
 
 from __future__ import annotations
 

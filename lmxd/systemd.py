@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 _FIRST_FD = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
 
 class Notifier:
@@ -24,7 +25,7 @@ class Notifier:
 
     @property
     def heard(self) -> bool:
-        """Whether there is a manager to tell anything to."""
+        """Returns whether there is a manager to tell anything to."""
         return bool(self._address)
 
     def ready(self, status: str) -> None:

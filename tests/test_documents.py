@@ -5,10 +5,12 @@ python tests/test_documents.py
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,7 @@ def protocol() -> str:
         f"A call has at most {MAX_FRAME // 2**20} MiB. A user may have {server.MAX_CONNECTIONS_PER_UID} connections,",
         f"all together {server.MAX_CONNECTIONS}. Of a connection {server.MAX_IN_FLIGHT} calls are worked on at once,",
         f"and {server.MAX_ON_THEIR_WAY} requests and holds may be on their way to the queue; the next call is read",
-        "when one of these is answered or waits. Those that wait are bounded by the queue alone. Who leaves",
+        "when one of these is answered or waits. The queue alone bounds how many wait. A client that leaves",
         f"{server.MAX_UNREAD // 1024} KiB of answers unread is not read either,",
         f"and cut off after {server.PATIENCE:.0f} s.",
         "A client that shuts its sending half down still gets its answers; one that closes has left, and with it its",
@@ -186,7 +188,34 @@ def schema() -> str:
     return json.dumps(whole, indent=1) + "\n"
 
 
+def classes() -> Iterator[tuple[str, str, str, str]]:
+    """Every public class of lmxd: its room, its file, its name and its docstring."""
+    for path in sorted((ROOT / "lmxd").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield str(path.parent.relative_to(ROOT)), path.name, node.name, ast.get_docstring(node) or ""
+
+
+def _first_sentence(docstring: str) -> str:
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.!?]) ", paragraph)[0].replace("``", "`").replace("|", "\\|")
+
+
+def glossary() -> str:
+    """The words are written by hand, and kept; the classes below them are those of the code, in their own words."""
+    text = [(ROOT / "docs/glossary.md").read_text().partition("## Classes")[0].rstrip(), "", "## Classes", ""]
+    text += ["Each in the first sentence of its docstring. Generated from the code."]
+    shown = ""
+    for room, file, name, docstring in classes():
+        if room != shown:
+            text += ["", f"### {room}", "", "| class | file | |", "|---|---|---|"]
+            shown = room
+        text += [f"| `{name}` | `{file}` | {_first_sentence(docstring)} |"]
+    return "\n".join(text) + "\n"
+
+
 GENERATED = {
+    "docs/glossary.md": glossary,
     "docs/configuration.md": configuration,
     "docs/rpc.md": protocol,
     "contrib/man/lmxd.yaml.5": manual,
@@ -219,6 +248,61 @@ def test_the_map_is_of_this_house() -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
     rooms = {path.name for path in (ROOT / "lmxd").iterdir() if (path / "__init__.py").exists()}
     assert {room for room in rooms if f"`lmxd/{room}/`" not in page} == set()
+
+
+OTHERS = ("lmxd/core", "lmxd/catalog", "lmxd/rpc", "lmxd/daemon/answering")
+"""Rooms whose docstrings are still to be written so. The list only shrinks."""
+
+
+def test_every_class_says_what_it_is() -> None:
+    silent = {name for room, _, name, docstring in classes() if not docstring and not room.startswith(OTHERS)}
+    assert silent == set()
+
+
+def test_the_glossary_is_of_this_code() -> None:
+    """Each public class is in it, and whatever it calls by a class's name is one."""
+    names = {name for _, _, name, _ in classes()}
+    page = (ROOT / "docs/glossary.md").read_text()
+    assert names - set(re.findall(r"`(\w+)`", page)) == set()
+    assert {name for name in re.findall(r"`([A-Z][a-z]+[A-Z]\w*)`", page) if name not in names} == set()
+    listed = re.findall(r"^\| `(\w+)` \| `\w+\.py` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(names)
+
+
+_SUBJECTS = re.compile(r"(What|Whatever|Who|Whoever|Whose|Whom|Those)\b")
+
+
+def half_sentences(source: str) -> list[str]:
+    """Docstrings, those of constants and attributes among them, that begin with a relative pronoun."""
+    return [
+        node.value.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if _SUBJECTS.match(node.value.value)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted((ROOT / "lmxd").rglob("*.py")) if not str(p.parent.relative_to(ROOT)).startswith(OTHERS)],
+    ids=lambda p: str(p.relative_to(ROOT / "lmxd")),
+)
+def test_a_docstring_begins_with_its_subject(path: Path) -> None:
+    assert half_sentences(path.read_text()) == []
+
+
+def test_half_sentences_are_found() -> None:
+    source = '''
+A = 1
+"""What A is."""
+
+def f():
+    """Whoever calls it."""
+
+def g():
+    """Whole sentences are none."""
+'''
+    assert half_sentences(source) == ["What A is.", "Whoever calls it."]
 
 
 def test_the_accuracy_is_that_of_this_estimator() -> None:

@@ -77,8 +77,8 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
 def yield_(size: int | None, device: str | None, lasts: float, ended: str | None, json_wanted: bool) -> None:
     """Keep SIZE of a device (12G) free for others, for a while.
 
-    Idle instances end at once, pinned ones too; holders of leases are asked to release them. What was
-    pinned or kept comes back afterwards.
+    Idle instances end at once, pinned ones too; holders of leases are asked to release them. Models
+    that were pinned or kept come back afterwards.
     """
     if (size is None) == (ended is None):
         raise LmxdError("invalid_params", "give a SIZE, or --end and the id of a yield", "lmxctl yield 12G --for 2h")

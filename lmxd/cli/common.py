@@ -1,4 +1,4 @@
-"""What all commands share: the connection, --json, and errors that end in the right exit status."""
+"""The parts that all commands share: the connection, --json, and errors that end in the right exit status."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Sysexits(click.Group):
 
 
 def _names(kind: str, incomplete: str) -> list[str]:
-    """What the daemon knows of ``kind``, for completion; nothing if it does not answer."""
+    """Names of ``kind`` that the daemon knows, for completion; none if it does not answer."""
     try:
         with Client() as client:
             match kind:

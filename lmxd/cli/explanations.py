@@ -60,7 +60,7 @@ def owner_label(x: OwnerInfo) -> str:
 @wish_options
 @answers
 def plan(model: str, json_wanted: bool, **wish: Any) -> None:
-    """What a request for MODEL would come to now, without making it.
+    """Show what a request for MODEL would come to now, without making it.
 
     Exit status: 0 if it would be granted, at once or after a start or an eviction; 75 if it would wait or be refused.
     """
@@ -106,7 +106,7 @@ def _planned(p: Planned) -> Iterator[str]:
 @click.argument("id")
 @answers
 def explain(id: str, json_wanted: bool) -> None:
-    """What happened to a request, a lease or an instance, and why: ID is as ps, queue and request show it."""
+    """Show what happened to a request, a lease or an instance, and why: ID is as ps, queue and request show it."""
     with connect() as client:
         found = client.call("explain", Explained, id=id)
     if json_wanted:

@@ -29,7 +29,7 @@ from lmxd.rpc.estimates import Estimated
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What of a file is asked. ``cards`` are names of GPUs; ``flags`` llama-server's words."""
+    """The question about a model file. ``cards`` are names of GPUs; ``flags`` llama-server's words."""
 
     ctx: int | None = None
     slots: int | None = None
@@ -65,7 +65,7 @@ class _Machine:
 
 
 def estimates_in(directory: Path, wanted: Wanted) -> list[Estimated | LmxdError]:
-    """Of every model in a directory; an error in the place of each that cannot be used."""
+    """Estimates of every model in a directory; an error in the place of each that cannot be used."""
     found: list[Estimated | LmxdError] = []
     machine = _Machine(wanted)
     for path in first_parts(directory):
@@ -77,7 +77,7 @@ def estimates_in(directory: Path, wanted: Wanted) -> list[Estimated | LmxdError]
 
 
 def of_file(path: Path, wanted: Wanted) -> Estimated:
-    """Of one file, with what would fit.
+    """The estimate of one file, with what would fit.
 
     LmxdError: ``model_file_missing``, ``bad_model_file``, ``invalid_params``.
     """
@@ -85,7 +85,7 @@ def of_file(path: Path, wanted: Wanted) -> Estimated:
 
 
 def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) -> Estimated:
-    """Beside a GPU the CPU rearranges no weights."""
+    """The estimate of one launch. Beside a GPU the CPU rearranges no weights."""
     arguments = parse(_words(wanted), repacked_types())
     places = [] if arguments.in_ram else machine.places
     places = places[:1] if arguments.one_card else places

@@ -14,7 +14,7 @@ from lmxd.rpc.estimates import Estimates, Forgotten
 @click.command()
 @answers
 def estimates(json_wanted: bool) -> None:
-    """What was learned: the context of each card, and what each launch took."""
+    """Show what was learned: the context of each card, and what each launch took."""
     with connect() as client:
         found = client.call("estimates", Estimates)
     if json_wanted:

@@ -1,4 +1,4 @@
-"""How lmxctl shows things: tables for people, JSON for scripts, and errors with their remedy and exit status."""
+"""Tables for people, JSON for scripts, and errors with their remedy and exit status: the output of lmxctl."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def as_json(value: BaseModel | dict[str, Any]) -> None:
 
 
 def plain(value: BaseModel | Sequence[BaseModel]) -> Any:
-    """As JSON has it."""
+    """The value as JSON has it."""
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else [x.model_dump(mode="json") for x in value]
 
 
@@ -89,7 +89,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> 
 
 
 def doing(instance: InstanceInfo) -> str:
-    """What an instance is at."""
+    """The work of an instance in one word, such as "loading 40%"."""
     if instance.phase == "starting" and instance.loaded is not None:
         return f"loading {instance.loaded:.0%}"
     if instance.phase != "ready":
@@ -107,7 +107,7 @@ def doing(instance: InstanceInfo) -> str:
 
 
 def swap(s: SwapInfo) -> str:
-    """For whom an instance is to make way, and when."""
+    """The model that an instance is to make way for, and the time."""
     if s.unused:
         return f"unused, makes way for {s.model} within {seconds(s.closes_in)}"
     if s.closes_in > 0:
@@ -116,7 +116,7 @@ def swap(s: SwapInfo) -> str:
 
 
 def turn(t: TurnInfo) -> str:
-    """For how long an instance that a request waits for goes on, and what the swap costs."""
+    """The time for which an instance that a request waits for goes on, and the cost of the swap."""
     if t.unused:
         return f"{t.instance} is leased, but unused: until that lease ends, in {seconds(t.closes_in)} at the latest"
     fair = ", as its users had less lately" if t.fair else ""
@@ -133,12 +133,12 @@ def reason(t: TicketInfo) -> str:
 
 
 def device(d: Device) -> str:
-    """As it is configured, and its UUID where that is something else."""
+    """A device as it is configured, and its UUID where that is something else."""
     return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
 
 
 def whose(uid: int | None, user: str | None) -> str:
-    """Who asked, and whom for where that is somebody else."""
+    """The uid that asked, and the user it asked for where that is somebody else: "alice/1000"."""
     return "-" if uid is None else f"{user}/{uid}" if user else str(uid)
 
 
@@ -150,7 +150,7 @@ def queued(t: TicketInfo) -> tuple[str, str, str, str, str]:
 
 
 def blocked(s: ShortfallInfo) -> str:
-    """Why not, on one device."""
+    """The reason why a demand does not fit on one device."""
     if s.unavailable:
         return f"{short(s.device)} is unavailable: {s.unavailable}"
     holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)

@@ -140,7 +140,7 @@ def _tell(message: dict[str, Any]) -> None:
 
 
 def _is_back(client: Client) -> bool:
-    """Whether the daemon came back, and the lease could be taken up again."""
+    """Returns whether the daemon came back, and the lease could be taken up again."""
     try:
         client.reconnect()
     except LmxdError as error:

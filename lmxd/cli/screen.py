@@ -20,11 +20,12 @@ _COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
 _PLAIN_STEPS: Final = " .:-=+*#%"
 HISTORY: Final = 60
+"""Looks that a sparkline shows: a minute, at one a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """One look."""
+    """One look at everything that ``lmxctl top`` shows."""
 
     status: Status
     owners: Sequence[Why]
@@ -33,7 +34,7 @@ class Seen:
 
 
 class Samples:
-    """What sparklines are drawn of: the part of each device in use, and all tokens a second."""
+    """The figures that sparklines are drawn of: the part of each device in use, and all tokens a second."""
 
     def __init__(self) -> None:
         self.used: dict[str, deque[float]] = {}

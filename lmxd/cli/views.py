@@ -112,7 +112,7 @@ def lease_label(x: LeaseInfo) -> str:
 
 
 def _bytes(by_device: dict[str, int]) -> str:
-    """By device; what was not measured yet is a dash. The larger of both columns is charged."""
+    """The bytes of an instance by device, a dash if not measured yet. The larger of both columns is charged."""
     return " ".join(f"{short(device)} {size(n) if n else '-'}" for device, n in by_device.items())
 
 

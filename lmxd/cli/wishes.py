@@ -1,4 +1,4 @@
-"""What a request can say, as options, and how it is waited for."""
+"""The options of commands that request a lease, and the bar that shows the wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class SizeWish(click.ParamType[int]):
-    """9G, 500M or plain bytes; units are binary."""
+    """An option that takes 9G, 500M or plain bytes; units are binary."""
 
     name = "size"
 
@@ -36,7 +36,7 @@ class SizeWish(click.ParamType[int]):
 
 
 class Duration(click.ParamType[float]):
-    """2h, 30m, 90s or plain seconds."""
+    """An option that takes 2h, 30m, 90s or plain seconds."""
 
     name = "duration"
 
@@ -69,7 +69,7 @@ wish_options = _with(
         "--deadline", type=Duration(), metavar="TIME", help="Refuse at once if it cannot be granted within this."
     ),
 )
-"""What is wanted: they go to the daemon as they are."""
+"""Options that go to the daemon as they are."""
 
 wait_options = _with(
     click.option("--wait", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer than this in the queue."),
@@ -85,7 +85,7 @@ def waiting_time(wait: float | None, no_wait: bool) -> float | None:
 
 
 class WaitBar:
-    """On a terminal, says where the request stands, with a bar once its instance loads; in a pipe, nothing."""
+    """Shows on a terminal where the request stands, with a bar once its instance loads; shows nothing in a pipe."""
 
     def __init__(self) -> None:
         self._shown: Bars | None = None
@@ -125,7 +125,7 @@ class WaitBar:
 
 
 def standing(progress: Progress) -> str:
-    """Where a request stands, in words."""
+    """The place of a request in the queue, in words."""
     due = "" if progress.eta is None else f", expected in {output.seconds(progress.eta)}"
     if progress.state == "starting":
         return f"{'starting' if progress.loaded is None else 'loading'} {progress.instance}{due}"
@@ -135,7 +135,7 @@ def standing(progress: Progress) -> str:
 
 
 def environment(lease: Granted) -> dict[str, str]:
-    """What a program needs to use a lease."""
+    """The environment that a program needs to use a lease."""
     env = {
         "OPENAI_BASE_URL": lease.base_url,
         "OPENAI_API_KEY": lease.api_key,

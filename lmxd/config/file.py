@@ -16,7 +16,7 @@ from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.errors import ConfigError
 
 _ENTRIES: Final[dict[str, type[BaseModel]]] = {"users": UserConfig, "groups": GroupConfig}
-"""What the sections hold whose keys are names."""
+"""The entries of sections whose keys are names."""
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
 

@@ -17,7 +17,7 @@ from lmxd.gguf.types import CACHE_TYPES
 PLACES: Final = frozenset(
     ("port", "device", "memory_fraction", "memory_mb", "model", "ctx", "slots", "name", "key_file")
 )
-"""What is filled in in the words of ``command``; in ``env`` also {key}, which belongs on no command line."""
+"""Names that are filled in in the words of ``command``; in ``env`` also {key}, which belongs on no command line."""
 
 _POLICY: Final = {
     "aliases",

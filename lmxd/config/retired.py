@@ -14,7 +14,7 @@ RETIRED: Final[Mapping[str, str]] = {
 
 
 def without_retired(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a file says without them, and a warning for each that was there."""
+    """The file's content without retired keys, and a warning for each that was there."""
     kept, warnings = dict(data), []
     for key, instead in RETIRED.items():
         if _take_out(kept, key.split(".")):
@@ -23,7 +23,7 @@ def without_retired(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
 
 
 def _take_out(data: dict[str, Any], path: list[str]) -> bool:
-    """Whether it was there. The sections that it was in are copied, not changed."""
+    """Returns whether it was there. The sections that it was in are copied, not changed."""
     name, *rest = path
     if not rest:
         return data.pop(name, _ABSENT) is not _ABSENT

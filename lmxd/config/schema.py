@@ -1,4 +1,4 @@
-"""What can be configured, with defaults and limits."""
+"""The keys of the configuration, with defaults and limits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DeviceConfig(Section):
 
 
 class GpuConfig(Section):
-    """Which devices to use. Nothing said: all GPUs that NVML finds, or RAM if it finds none."""
+    """The devices to use. Without any: all GPUs that NVML finds, or RAM if it finds none."""
 
     device: DeviceRef | None = Field(None, description="the one device to use")
     devices: tuple[DeviceConfig, ...] | None = Field(None, description="several devices, by name or with own limits")
@@ -83,6 +83,8 @@ class GpuConfig(Section):
 
 
 class AdmissionConfig(Section):
+    """The rules of the queue: its depth, and how places in it follow from waiting, class and use."""
+
     enabled: bool = Field(True, description="off: everything starts at once and only the books are kept")
     queue_depth: int = Field(512, ge=0, le=100_000, description="requests that may wait; the next one is refused")
     aging: Seconds = Field(60, description="seconds of waiting that are worth one class of priority")
@@ -102,7 +104,7 @@ class AdmissionConfig(Section):
 
 
 class UserConfig(Section):
-    """What one user may have at once. Administrators are bound by it as everybody is, but for max_priority."""
+    """The quota of one user. Administrators are bound by it as everybody is, but for max_priority."""
 
     weight: Annotated[float, Field(gt=0, le=1000)] = Field(1, description="share of the machine beside the others")
     max_memory_gb: Gigabytes | None = Field(None, description="the most that the user's leases may take together")
@@ -112,7 +114,7 @@ class UserConfig(Section):
 
 
 class GroupConfig(Section):
-    """What the members of one group may have at once, all together."""
+    """The quota of the members of one group, all together."""
 
     max_memory_gb: Gigabytes | None = Field(None, description="the most that their leases may take together")
     max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
@@ -120,6 +122,8 @@ class GroupConfig(Section):
 
 
 class EngineConfig(Section):
+    """Settings of llama-server: where it is, and how instances of it start and stop."""
+
     path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
     endpoint: Literal["tcp", "unix"] = Field("tcp", description="loopback TCP port or Unix socket per instance")
     load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
@@ -150,11 +154,13 @@ Local = Annotated[str, AfterValidator(_local)]
 
 
 class MetricsConfig(Section):
+    """The address at which the daemon answers Prometheus."""
+
     listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
 
 
 class GatewayConfig(Section):
-    """``lmxd gateway``, a process of its own."""
+    """Settings of ``lmxd gateway``, a process of its own."""
 
     listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
     keys_file: Path | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
@@ -173,6 +179,8 @@ class GatewayConfig(Section):
 
 
 class Config(Section):
+    """The whole configuration file."""
+
     gpu: GpuConfig = Field(GpuConfig(), description="which devices to use, and how much of them")
     admission_control: AdmissionConfig = Field(AdmissionConfig(), description="the queue")
     engine: EngineConfig = Field(EngineConfig(), description="llama-server")
@@ -228,7 +236,7 @@ class Config(Section):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What its file says without effect."""
+        """A sentence for each key of the file that has no effect."""
         return self._warnings
 
     def warned(self, warnings: tuple[str, ...]) -> Config:

@@ -1,4 +1,4 @@
-"""What all parts of the configuration are made of. Gigabytes are GiB (2**30 bytes) here only."""
+"""The base of all parts of the configuration. Gigabytes are GiB (2**30 bytes) here only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
+    """One part of the configuration. Unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

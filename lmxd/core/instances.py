@@ -61,6 +61,8 @@ class Lease:
     key: str | None = None
     """What its client knows the request for it by."""
     expires_at: float | None = None
+    share: bool = True
+    """Whether others may have leases beside it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,13 +78,15 @@ class Asked:
 class Swap:
     """An instance is to make way for a ticket: it takes no new ones from ``closes_at`` on, and goes when it is done.
 
-    ``price``: seconds that the two loads take.
+    ``price``: seconds that the two loads take. ``turn_ends``: when its turn is over, whether or not somebody has it
+    then; from that time on nobody is waited for.
     """
 
     ticket: TicketId
     profile: str
     closes_at: float
     price: float
+    turn_ends: float = inf
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -113,6 +117,8 @@ class Instance:
     """It takes no new ones: its quantum is over, and others wait for its bytes."""
     idlers: frozenset[LeaseId] = frozenset()
     """The leases with which nothing was done when it was last closed: while one is held, closing it serves nobody."""
+    opened_for: TicketId | None = None
+    """The ticket for which it was closed when ``idlers`` were noted."""
     yielding: Asked | None = None
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
@@ -141,6 +147,12 @@ class Instance:
         return not self.tickets and not self.leases
 
     @property
+    def shared(self) -> bool:
+        """Whether everybody who has or awaits a lease on it lets others have one beside it."""
+        mine = self.ask.share and all(x.share for x in self.leases.values())
+        return mine and all(t.ask.share for t in self.tickets.values())
+
+    @property
     def idled(self) -> bool:
         """Whether it stays though it is closed, because somebody has it and does nothing with it."""
         return not self.idlers.isdisjoint(self.leases)
@@ -154,6 +166,10 @@ class Instance:
         """When a lease ends at the latest, if nobody uses the instance any more; infinite if nothing ends it."""
         idle = inf if self.ask.pin or self.ask.external else self.active_at + self.ask.idle_timeout
         return idle if lease.expires_at is None else min(idle, lease.expires_at)
+
+    def turn_over(self, now: float) -> bool:
+        """Whether it need not wait for anybody who may come back: it is to make way, and has had its turn."""
+        return self.closed or (self.swap is not None and now >= self.swap.turn_ends)
 
     def closes_in(self, now: float) -> float:
         """Seconds for which it still takes new ones, if it is to make way."""
@@ -175,8 +191,7 @@ class Instance:
         """Whether a further lease for ``ask`` could be carried now, at no bytes."""
         if not self.could_serve(ask) or self.free_slots < ask.slots:
             return False
-        together = ask.share and all(t.ask.share for t in self.tickets.values()) and self.ask.share
-        return together or self.vacant
+        return self.vacant or (ask.share and self.shared)
 
     def known_idle(self, now: float) -> bool:
         """Whether there is fresh evidence that no request is in flight. One that never was ready has none."""

@@ -92,15 +92,15 @@ def _leases(state: State) -> Iterator[str]:
             yield f"{instance.id} has tickets but is {instance.phase}"
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
-        if len(instance.leases) > 1 and not instance.ask.share:
+        if len(instance.leases) + len(instance.tickets) > 1 and not instance.shared:
             yield f"{instance.id} is shared though it must not be"
 
 
 def _queue(state: State) -> Iterator[str]:
-    classes = Counter(t.ask.priority for t in state.queue if not t.beyond)
-    for priority, waiting in classes.items():
+    classes = Counter((t.ask.priority, t.owner.who) for t in state.queue if not t.beyond)
+    for (priority, who), waiting in classes.items():
         if waiting > state.policy.queue_depth:
-            yield f"{waiting} tickets of class {priority} wait in a queue of {state.policy.queue_depth}"
+            yield f"{waiting} tickets of class {priority} and {who} wait in a queue of {state.policy.queue_depth}"
     both = {t.id for t in state.queue} | {t for i in state.instances.values() for t in i.tickets}
     if both != state.tickets.keys() or any((t in state.queue) != (t.instance is None) for t in state.tickets.values()):
         yield "the tickets and those that wait or start are not the same"

@@ -1,4 +1,4 @@
-"""What a running lmxd is made of: each part is given the few others that it uses."""
+"""Builds a running lmxd: each part is given the few others that it uses."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _SPLIT_ANEW = 4
 
 
 class Daemon:
-    """Everything of one running lmxd, but its sockets and signals."""
+    """All parts of one running lmxd, but its sockets and signals."""
 
     def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any) -> None:
         self.config_path = config_path
@@ -91,7 +91,7 @@ class Daemon:
         self._adopt(config, *open_probes(config.gpu, nvml))
 
     def _build(self) -> None:
-        """Those who report events, and the loop that takes them in."""
+        """Build the parts that report events, and the loop that takes them in."""
         state, present = self.admission.state, self.present
         self.means = Means(state.expectations, self.outbox)
         self.records = Records(state, self.outbox, self.arrivals, self.means, lambda: self.performer)
@@ -109,7 +109,7 @@ class Daemon:
         self.metrics = Metrics(state)
 
     def _service(self) -> Service:
-        """Who answers calls."""
+        """Build the part that answers calls."""
         state, access, present, handle = self.admission.state, self.access, self.present, self.loop.handle
         leasing = Leasing(state, self.answers, self.arrivals, access, handle)
         table = calls(
@@ -124,7 +124,7 @@ class Daemon:
 
     @property
     def catalog(self) -> Catalog:
-        """Of the configuration in force."""
+        """The catalog of the configuration in force."""
         return self.present.catalog
 
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
@@ -174,7 +174,7 @@ class Daemon:
         self.present.learn(self.observations.learned)
 
     def _forget(self, params: ForgetParams) -> int:
-        """How many observations are forgotten."""
+        """Forget observations; returns how many."""
         count = self.observations.forget(
             lambda o: params.model in (None, o.model) and params.card in (None, o.card.name)
         )
@@ -213,7 +213,7 @@ class Daemon:
         self.on_change()
 
     async def _seen(self, begun: float, readings: Sequence[DeviceReading], changed: bool) -> None:
-        """Who learns from a look at the devices, and who waits for one."""
+        """Hand a look at the devices to the parts that learn from it, and to those that wait for one."""
         state, launches, catalog = self.admission.state, self.launches, self.present.catalog
         self.observer.see(begun, readings, launches, catalog)
         self.peaks.see(readings, launches)

@@ -15,8 +15,10 @@ from lmxd.store.rows import Change
 
 
 class Loop:
-    """``changes``: the rows that an event comes to. ``heard``: is told of each event when it has been taken in,
-    ``decided`` of each decision before it is written down.
+    """Hands one event at a time to the core, and its decisions to the outbox.
+
+    ``changes`` makes the rows of an event. ``heard`` is told of each event after it was taken in, ``decided`` of each
+    decision before it is written down.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Loop:
 
     @property
     def asleep(self) -> bool:
-        """Whether nothing will be due if nothing happens."""
+        """Returns whether nothing will be due if nothing happens."""
         return self._timer is None
 
     def _schedule(self) -> None:

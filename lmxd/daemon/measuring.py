@@ -23,8 +23,10 @@ _BUSY_PERIOD: Final = 1.0
 
 
 class Measuring:
-    """``pids``: the processes of each instance. ``seen``: is told of each look, with when it began, what was read,
-    and whether there are other devices than before.
+    """Looks at the devices from time to time, and reports what it read.
+
+    ``pids``: the processes of each instance. ``seen`` is told of each look: when it began, its readings, and whether
+    there are other devices than before.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Measuring:
             self._wake.set()
 
     async def keep(self) -> None:
-        """Not at all while nothing runs and nobody waits."""
+        """Look again and again; not at all while nothing runs and nobody waits."""
         while True:
             self._wake.clear()
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Where the daemon keeps things: its socket, its instances' keys and sockets, their logs, and its lock."""
+"""The daemon's directories and files: its socket, its instances' keys and sockets, their logs, and its lock."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from lmxd.errors import LmxdError
 
 GROUP = "lmxd"
 _MAX_SOCKET_PATH = 107
+"""Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
 _BACKLOG = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """``home`` holds keys and sockets of instances, ``state`` what lasts. ``shared``: group lmxd may come in."""
+    """The paths that the daemon uses.
+
+    ``home`` holds keys and sockets of instances, ``state`` what lasts. ``shared``: group lmxd may come in.
+    """
 
     socket: Path
     home: Path
@@ -31,9 +35,9 @@ class Places:
 
 
 def places(socket_path: Path | None, *, user: bool) -> Places:
-    """As systemd says (RUNTIME_DIRECTORY, LOGS_DIRECTORY), else by convention; a socket named by hand keeps
+    """The paths as systemd says (RUNTIME_DIRECTORY, LOGS_DIRECTORY), else by convention.
 
-    everything beside itself. Raises LmxdError for a path that cannot work.
+    A socket named by hand keeps everything beside itself. Raises LmxdError for a path that cannot work.
     """
     if socket_path is not None:
         path = socket_path.absolute()
@@ -105,7 +109,7 @@ def _lock_or_refuse(lock: int, directory: Path) -> None:
 
 
 def listen(where: Places) -> socket.socket:
-    """A listening socket at the place for it. What a dead daemon left there goes; the lock says that it is dead."""
+    """A listening socket at the place for it. A dead daemon's goes; the lock says that it is dead."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:
@@ -123,7 +127,7 @@ def listen(where: Places) -> socket.socket:
 
 
 def _open_to_group(path: Path, mode: int) -> None:
-    """To the group lmxd where there is one; else only to ourselves."""
+    """Open a path to the group lmxd where there is one; else only to ourselves."""
     try:
         os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
         path.chmod(mode)

@@ -1,4 +1,4 @@
-"""What holds at present: the configuration in force, and the last look at the devices. Only the loop changes it."""
+"""The configuration in force, and the last look at the devices. Only the loop changes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lmxd.gguf.builds import family
 
 @dataclass(slots=True)
 class Present:
-    """``kinds``: of the devices, by id."""
+    """The configuration in force and the last look at the devices. ``kinds``: of the devices, by id."""
 
     catalog: Catalog
     engine: LlamaServer
@@ -26,7 +26,7 @@ class Present:
     """The engine's path and version."""
     warnings: list[str] = field(default_factory=list)
     begun: float = float("-inf")
-    """When the last look began."""
+    """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
 

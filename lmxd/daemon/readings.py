@@ -17,7 +17,7 @@ from lmxd.estimate.learned import Card
 
 
 def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
-    """The probes for the devices wanted, and warnings. Where NVML finds no GPU, RAM takes their place."""
+    """The probes for the devices wanted, and warnings. RAM takes their place if NVML finds no GPU."""
     wanted = gpu.wanted()
     if wanted is not None and all(d.device == HOST for d in wanted):
         return [HostProbe()], []
@@ -50,7 +50,7 @@ def settled(state: State, device: DeviceId, begun: float) -> set[InstanceId]:
 
 
 def tells_apart(state: State, measured: Sequence[Measurement], device: DeviceId) -> bool:
-    """Whether a device says which bytes are whose, and says so of ours."""
+    """Returns whether a device says which bytes are whose, and says so of ours."""
     account = state.ledger.accounts.get(device)
     if account is None or any(m.id == device and m.processes is None for m in measured):
         return False
@@ -77,14 +77,14 @@ def device_reading(
 
 
 def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
-    """What was said of a device. RAM in the place of a GPU that cannot be had inherits what was said of that."""
+    """The settings of a device. RAM in the place of a GPU that cannot be had inherits those of that GPU."""
     wanted = gpu.wanted() or ()
     named = [device for device in wanted if str(device.device) == found.ref]
     return (*named, *wanted, gpu.complete(DeviceConfig(device=found.ref)))[0]
 
 
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
-    """As configured; else 2 GiB of a GPU, or of RAM the larger of 1 GiB and 5 %, but no more than a limit leaves."""
+    """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves."""
     if allowed.margin_gb is not None:
         return int(allowed.margin_gb * GIB)
     default = 2 * GIB if found.kind is Kind.GPU else max(GIB, found.capacity // 20)

@@ -54,7 +54,7 @@ def gid_of(name: str) -> int | None:
 
 
 def _number(name: str, look_up: Callable[[], int]) -> int | None:
-    """Of a user or a group, by name or number; None if there is none of that name."""
+    """The number of a user or a group given by name or number; None if there is none of that name."""
     if name.isdecimal():
         return int(name)
     try:

@@ -12,7 +12,7 @@ from lmxd.devices.measurement import HOST, Kind, Measurement, ProcessUse, agreed
 
 
 class HostProbe:
-    """``used`` is MemTotal - MemAvailable: page cache that the kernel can drop is not in use.
+    """Measures RAM. ``used`` is MemTotal - MemAvailable: page cache that the kernel can drop is not in use.
 
     A mapped model file is such cache, so a process's ``visible`` use leaves it out.
     """

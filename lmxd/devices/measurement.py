@@ -1,4 +1,4 @@
-"""What a probe says of one device at one moment."""
+"""The figures that a probe reads of one device at one moment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ HOST = "host"
 
 
 class Kind(StrEnum):
+    """A kind of device: a GPU, or the host's RAM."""
+
     GPU = "gpu"
     HOST = "host"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessUse:
-    """Bytes of one process. ``visible`` is the part that the device's ``used`` contains."""
+    """The bytes of one process on a device. ``visible`` is the part that the device's ``used`` contains."""
 
     total: int
     visible: int
@@ -25,11 +27,11 @@ class ProcessUse:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """``capacity`` is what processes can have: ``reserved`` (the driver's own) is not in it, nor in ``used``.
+    """One reading of one device.
 
-    ``processes`` is by pid, None where the device cannot tell them apart. With
-    ``unavailable`` set (why), the figures mean nothing. ``ref`` is the name it was
-    configured by, ``id`` the one that lasts: a UUID, or "host".
+    ``capacity`` is what processes can have: ``reserved`` (the driver's own) is not in it, nor in ``used``.
+    ``processes`` is by pid, None where the device cannot tell them apart. With ``unavailable`` set (why), the figures
+    mean nothing. ``ref`` is the name it was configured by, ``id`` the one that lasts: a UUID, or "host".
     """
 
     id: str
@@ -47,8 +49,8 @@ class Measurement:
 def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) -> dict[int, ProcessUse]:
     """Processes as they were seen before and after the device as a whole.
 
-    What came or went in between may not be in the device's figure: it is not ``visible``, so that the growth of one
-    that loads never hides what is not ours.
+    Bytes that came or went in between may not be in the device's figure. They are not ``visible``, so that the growth
+    of an instance that loads never hides foreign bytes.
     """
     return {
         pid: ProcessUse(total=use.total, visible=min(use.visible, before[pid].visible) if pid in before else 0)

@@ -16,7 +16,10 @@ from lmxd.devices.measurement import Kind, Measurement, ProcessUse, agreed
 
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
+"""Seconds before NVML is opened again after a fault: doubled each time, up to the second figure."""
 _LOOKS = 3
+"""Tries to read a device while its processes stay the same. After the last, only bytes that were there before and
+after count as theirs."""
 
 
 class NoGpu(Exception):
@@ -104,7 +107,7 @@ class NvmlProbe:
             self._nvml.nvmlShutdown()
 
     def _handle(self, ref: int | str) -> Any | None:
-        """None if there is no such GPU; NVMLError for anything else."""
+        """The handle of a GPU; None if there is no such GPU; NVMLError for anything else."""
         try:
             if isinstance(ref, int):
                 return self._nvml.nvmlDeviceGetHandleByIndex(ref)

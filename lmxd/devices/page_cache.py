@@ -16,6 +16,7 @@ They are read, not asked for: of what posix_fadvise(WILLNEED) is given at once, 
 disk's read_ahead_kb, and it blocks all the same (bench/read_ahead.py)."""
 _OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _RESERVE: Final = 2**30
+"""Bytes of RAM that files leave free at least, as the margin of RAM does."""
 
 
 def room() -> int:
@@ -42,7 +43,7 @@ def bring_in(path: Path, offset: int, size: int) -> int:
 
 
 def is_cached(file: int, offset: int, size: int) -> bool:
-    """Whether a piece of an open file seems to be in the cache: its first and its last page are."""
+    """Returns whether a piece of an open file seems to be in the cache: its first and its last page are."""
     return all(_is_cached(file, at) for at in (offset, max(offset, offset + size - 1)))
 
 

@@ -14,12 +14,12 @@ def pids() -> set[int]:
 
 
 def cores() -> int:
-    """How many of the machine's this process, and so its children, may use."""
+    """The number of the machine's cores that this process, and so its children, may use."""
     return len(os.sched_getaffinity(0))
 
 
 def name(pid: int) -> str:
-    """What the kernel calls a process; "?" if it is gone, or in a namespace that we do not see."""
+    """The kernel's name of a process; "?" if it is gone, or in a namespace that we do not see."""
     try:
         return (_PROC / str(pid) / "comm").read_text(errors="replace").strip() or "?"
     except OSError:

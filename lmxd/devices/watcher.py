@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from lmxd.devices.measurement import Measurement, Probe
 
 DEADLINE = 2.0
+"""Seconds after which a look counts as hanging, and its devices as unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Watcher:
 
     @property
     def hanging(self) -> bool:
-        """Whether a look was not answered in time, and still is not."""
+        """Returns whether a look was not answered in time, and still is not."""
         return self._late and self._pending is not None and not self._pending.done()
 
     def close(self) -> None:

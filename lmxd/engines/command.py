@@ -14,12 +14,13 @@ from lmxd.engines.llama_cpp.log import diagnose
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV")
 _ESTABLISHED = "01"
+"""TCP_ESTABLISHED, as /proc/net/tcp writes it."""
 _MOST = 0.99
 """The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
 
 
 class CommandEngine:
-    """``health`` is the path that answers 200 once it serves."""
+    """Any other server as an engine. ``health`` is the path that answers 200 once it serves."""
 
     def __init__(self, health: str = "/health") -> None:
         self._health = health
@@ -48,7 +49,7 @@ class CommandEngine:
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        """Who is connected to it may be waiting for an answer; one that is not, cannot be."""
+        """The number of its connections: a client that is connected may be waiting for an answer, no other can be."""
         port = int(endpoint.url.rpartition(":")[2])
         found = connections(port)
         return Activity(busy=found > 0, work=0.0, processing=found)

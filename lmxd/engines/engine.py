@@ -1,4 +1,4 @@
-"""What lmxd needs of an engine, whichever it is."""
+"""The contract of an engine: all that lmxd needs of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What was admitted: the exact size and place that an engine must start with.
+    """The exact size and place that was admitted, and that an engine must start with.
 
     ``context`` is tokens per slot, ``gpu_layers`` None means all. ``gpus`` are UUIDs; empty
     means RAM. ``split`` are the layers on each of them. ``home`` is a directory of the daemon's for
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """Where an instance will listen, and the file with its key.
+    """The address at which an instance will listen, and the file with its key.
 
     Neither ``socket`` nor ``port``: on a loopback port of its own choice, which is not known yet.
     """
@@ -59,7 +59,7 @@ class Address:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """What to execute."""
+    """A command line to execute, with its environment."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -69,7 +69,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """Where an instance answers. ``socket`` set: over a Unix socket, the URL's host means nothing."""
+    """The URL at which an instance answers. ``socket`` set: over a Unix socket, the URL's host means nothing."""
 
     url: str
     key: str
@@ -77,7 +77,7 @@ class Endpoint:
 
     @classmethod
     def at(cls, address: Address, key: str) -> Endpoint | None:
-        """None as long as it is not known where it listens."""
+        """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
             there = address.socket.exists()
             return cls(url="http://localhost", key=key, socket=address.socket) if there else None
@@ -86,10 +86,11 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Activity:
-    """``work`` is a counter that grows with all the engine does; only its changes mean anything.
+    """One answer of an engine about what it does.
 
-    ``prompted`` is how many tokens of prompts it has processed, ``processing`` how many requests it is at, and
-    ``decoded`` a counter of the tokens that each of them got, where it says so.
+    ``work`` is a counter that grows with all the engine does; only its changes mean anything. ``prompted``
+    counts the tokens of prompts that it has processed, ``processing`` the requests that it is at, and ``decoded`` the
+    tokens that each of them got, where it says so.
     """
 
     busy: bool
@@ -101,19 +102,21 @@ class Activity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """Why an instance ended: a stable code and one sentence."""
+    """The reason why an instance ended: a stable code and one sentence."""
 
     code: str
     message: str
 
 
 class Engine(Protocol):
+    """One kind of server: how it is started, asked and understood."""
+
     def command(self, plan: Plan) -> Command:
         """The command line for a plan; writes its key file. LmxdError if the engine cannot be had."""
         ...
 
     async def ready(self, endpoint: Endpoint) -> bool:
-        """Whether it serves requests by now."""
+        """Returns whether it serves requests by now."""
         ...
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
@@ -125,11 +128,11 @@ class Engine(Protocol):
         ...
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        """What it is doing; None if it does not say."""
+        """Its activity at present; None if it does not say."""
         ...
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
-        """After readiness: how its own log contradicts the plan, or None."""
+        """The contradiction between the plan and its own log after readiness, or None."""
         ...
 
     def buffers(self, plan: Plan, log: Sequence[str]) -> float:
@@ -137,5 +140,5 @@ class Engine(Protocol):
         ...
 
     def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
-        """Why it ended with ``status`` (negative: by that signal; None: unknown)."""
+        """The reason why it ended with ``status`` (negative: by that signal; None: unknown)."""
         ...

@@ -9,6 +9,7 @@ import aiohttp
 from lmxd.engines.engine import Endpoint
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+"""Seconds for a question about health or work, which a server that lives answers at once."""
 
 
 async def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
@@ -17,7 +18,7 @@ async def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
 
 
 async def post(endpoint: Endpoint, path: str, body: dict[str, Any], seconds: float) -> tuple[int, str]:
-    """The same, with a JSON body and so many seconds to answer."""
+    """POST a JSON body; the server has so many seconds to answer."""
     return await _request(endpoint, "POST", path, body, aiohttp.ClientTimeout(total=seconds))
 
 

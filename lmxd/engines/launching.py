@@ -1,4 +1,4 @@
-"""What every engine is launched with: its key in a file, and the devices that it may see."""
+"""Parts of every engine's launch: its key in a file, and the devices that it may see."""
 
 from __future__ import annotations
 

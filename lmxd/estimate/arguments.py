@@ -21,7 +21,9 @@ _AUTO_SLOTS: Final = 4
 """Without ``-np`` the server has four slots that share one cache."""
 
 _DRAFTED: Final = 3
+"""Tokens drafted ahead: llama-server's default of ``--spec-draft-n-max``."""
 _ALL_LAYERS: Final = 999
+"""``-ngl`` from here on means all layers: no model has so many."""
 _EXPERTS: Final = r"blk\.({})\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _DENSE: Final = r"blk\.({})\.ffn_(up|down|gate)\."
 _ANY: Final = r"\d+"
@@ -78,7 +80,10 @@ _SWITCHES: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arguments:
-    """``context`` 0: as much as the model was trained for. ``cards``: how many devices may be used at most."""
+    """Parsed flags of llama-server.
+
+    ``context`` 0: as much as the model was trained for. ``cards``: how many devices may be used at most.
+    """
 
     launch: Launch
     context: int
@@ -92,13 +97,13 @@ class Arguments:
     ignored: tuple[str, ...]
 
     def resolved(self, trained: int) -> Arguments:
-        """With the context that a model trained for so many tokens gets."""
+        """The arguments with the context that a model trained for so many tokens gets."""
         context = self.context or trained
         return replace(self, launch=_sized(self.launch, context), draft_launch=_sized(self.draft_launch, context))
 
 
 def parse(flags: str, repack: frozenset[str] = frozenset()) -> Arguments:
-    """What the words of ``flags`` ask for. ``repack``: types of weights that the CPU at hand rearranges.
+    """Parse the words of ``flags``. ``repack``: types of weights that the CPU at hand rearranges.
 
     Raises LmxdError ``invalid_params``: a value is missing or impossible.
     """

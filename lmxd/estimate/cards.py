@@ -1,4 +1,4 @@
-"""How much memory GPUs have, by the names that NVML gives them: for asking about one that is not there."""
+"""The memory of GPUs, by the names that NVML gives them: for questions about one that is not there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 GIB: Final = 2**30
 _RESERVED: Final = 2**29
-"""What the driver keeps for itself (480 MiB on an H100)."""
+"""Bytes that the driver keeps for itself (480 MiB on an H100)."""
 
 _SIZES: Final = {
     "RTX 2060": 6, "RTX 2070": 8, "RTX 2080 TI": 11, "RTX 2080": 8, "RTX 3050": 8, "RTX 3060 TI": 8, "RTX 3060": 12,

@@ -22,15 +22,17 @@ from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.launch import Launch
 
 _OBSERVED_ERROR: Final = 16 * MIB
+"""Bytes by which an exact repeat may differ from the first."""
 _UNCOVERED_FETCH: Final = 110 * MIB
-"""What the first prompt adds at most where it is not known what the model computes (H100, 133 launches)."""
+"""The most that the first prompt adds where it is not known what the model computes (H100, 133 launches)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimator:
-    """``second``: asked where the closed form is unsure; with ``patient`` it is waited for, else only what it
+    """Estimates the bytes of launches by the closed form, by observation and by a second source.
 
-    answered before counts. ``always``: it is asked whether the closed form is sure or not.
+    ``second`` is asked where the closed form is unsure. With ``patient`` its answer is waited for; else only an earlier
+    answer counts. ``always``: it is asked whether the closed form is sure or not.
     """
 
     build: Build = LATEST
@@ -40,7 +42,7 @@ class Estimator:
     always: bool = False
 
     def estimate(self, path: Path, launch: Launch, cards: Sequence[Card] = (), extras: Extras = NO_EXTRAS) -> Estimate:
-        """What a llama-server takes for the model in ``path`` on ``cards``; without any: in RAM.
+        """The bytes that a llama-server takes for the model in ``path`` on ``cards``; without any: in RAM.
 
         Raises LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` if it would not start.
         """

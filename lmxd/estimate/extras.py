@@ -1,4 +1,4 @@
-"""What goes with a model: a projector for images or sound, adapters, a draft model, its own layers for drafting.
+"""Companions of a model: a projector for images or sound, adapters, a draft model, its own layers for drafting.
 
 Sources, llama.cpp build 11434: tools/mtmd (the projector is one device's), src/llama-adapter.cpp (each adapter
 tensor goes where its base is), common/speculative.cpp (a draft has the target's context and slots).
@@ -22,7 +22,7 @@ from lmxd.gguf.weights import cuda_bytes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extras:
-    """Bytes of ``projector`` and what its largest image needs, adapters' tensors, and a draft with its launch."""
+    """The bytes of ``projector`` and of its largest image, adapters' tensors, and a draft with its launch."""
 
     projector: int = 0
     projector_on_device: bool = True

@@ -16,6 +16,7 @@ from lmxd.gguf.split import part_names, part_number
 _Key = tuple[str, int, int, int, int]
 _models: dict[_Key, Model] = {}
 _MAX_REMEMBERED = 256
+"""Models whose facts are kept, so that a large directory of files does not fill the memory."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """Opening never waits, whatever the name has come to stand for."""
 
@@ -35,7 +36,7 @@ def read_model(path: Path) -> Model:
 
 
 def is_read(path: Path) -> bool:
-    """Whether ``read_model`` would answer from memory."""
+    """Returns whether ``read_model`` would answer from memory."""
     return identity(path) in _models
 
 
@@ -91,7 +92,7 @@ def read_file(path: Path) -> Header:
 
 
 def identity(path: Path) -> _Key:
-    """What tells a file from another, and from itself before a change."""
+    """A key that tells a file from another, and from itself before a change."""
     try:
         real = path.resolve(strict=True)
         found = real.stat()
@@ -133,6 +134,6 @@ def first_parts(directory: Path) -> list[Path]:
 
 
 def _is_first(path: Path) -> bool:
-    """Whether a file is a whole model or the first part of one."""
+    """Returns whether a file is a whole model or the first part of one."""
     part = part_number(path.name)
     return part is None or part[0] == 1

@@ -1,4 +1,4 @@
-"""What would fit: the largest context, the most slots, the fewest cards."""
+"""Searches for what would fit: the largest context, the most slots, the fewest cards."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from lmxd.gguf.launch import Launch
 
 _MOST_SLOTS = 256
+"""LLAMA_MAX_SEQ: llama-server has no more."""
 
 
 def largest_context(launch: Launch, fits: Callable[[Launch], bool], most: int, step: int = 256) -> int | None:
@@ -20,12 +21,12 @@ def largest_context(launch: Launch, fits: Callable[[Launch], bool], most: int, s
 
 
 def most_slots(launch: Launch, fits: Callable[[Launch], bool]) -> int | None:
-    """How many slots of the context asked for would fit; None if not one does."""
+    """The most slots of the context asked for that would fit; None if not one does."""
     return _most(_MOST_SLOTS, lambda n: fits(replace(launch, slots=n))) or None
 
 
 def fewest_cards(fits: Callable[[int], bool], most: int = 16) -> int | None:
-    """How many cards alike are needed; None if even ``most`` are not enough."""
+    """The number of equal cards that are needed; None if even ``most`` are not enough."""
     return next((n for n in range(1, most + 1) if fits(n)), None)
 
 

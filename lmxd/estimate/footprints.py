@@ -31,6 +31,7 @@ _ERROR: Final = 24 * MIB
 
 _SURE: Final = 64 * MIB
 _SURE_SHARE: Final = 100
+"""A figure is sure within the larger of 64 MiB and a hundredth: the accuracy that docs/accuracy.md shows."""
 UNVERIFIED: Final = frozenset(
     """afmoe bailingmoe3 deepseek2-ocr falcon-h1 graniteswitch jamba jina-bert-v2 laguna minicpm3 minimax-01 nemotron_h
     nemotron_h_moe plamo2 plm rwkv6""".split()
@@ -40,7 +41,7 @@ UNVERIFIED: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Bytes by place and part, where they come from, and plus or minus how much.
+    """The bytes of a launch by place and part, where they come from, and plus or minus how much.
 
     ``uncertain`` is the part of the error that is about llama-server's own buffers: what a second
     opinion could settle.
@@ -54,7 +55,7 @@ class Estimate:
 
     @property
     def device(self) -> int:
-        """Of the one device; the most of any if there are several."""
+        """The bytes on the one device; the most of any if there are several."""
         return max((device.total for device in self.parts.devices), default=0)
 
     @property
@@ -63,12 +64,12 @@ class Estimate:
 
     @property
     def known(self) -> bool:
-        """Whether it is computed and sure, or the engine itself was asked or observed."""
+        """Returns whether it is computed and sure, or the engine itself was asked or observed."""
         return self.sure or self.basis != CLOSED_FORM
 
     @property
     def sure(self) -> bool:
-        """Whether the buffers are known to 1 % or 64 MiB, whichever is larger."""
+        """Returns whether the buffers are known to 1 % or 64 MiB, whichever is larger."""
         return self.uncertain <= max(_SURE, (self.device or self.host) // _SURE_SHARE)
 
 
@@ -82,7 +83,7 @@ def estimate(
     learned: Learned = NOTHING_LEARNED,
     file: str = "",
 ) -> Estimate:
-    """What a llama-server takes for ``launch`` on ``cards``; without any: in RAM. ``file`` tells files apart.
+    """The bytes that a llama-server takes for ``launch`` on ``cards``; without any: in RAM. ``file`` tells files apart.
 
     Raises LmxdError ``invalid_params`` if it would not start.
     """
@@ -146,7 +147,7 @@ def _notes(model: Model, launch: Launch, build: Build, cards: Sequence[Card], le
 
 
 def inputs(model: Model, launch: Launch) -> dict[str, int | str]:
-    """What goes into the formula, for people who want to check it."""
+    """The inputs of the formula, for people who want to check it."""
     found: dict[str, int | str] = {
         "architecture": model.arch,
         "layers": model.layers,

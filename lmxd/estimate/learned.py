@@ -1,8 +1,8 @@
-"""What was observed of real instances, and what it says of the next: pure, the file is elsewhere.
+"""Observations of real instances, and what they say of the next. This is pure: the file is elsewhere.
 
 An observation belongs to a card, its driver and the engine's build; with another driver or build nothing
-of it counts. A process's context is the same for all models on a card; by how much more a model once took
-than was predicted is added to that model's launches, so that no correction goes below what was measured.
+of it counts. A process's context is the same for all models on a card. If a model once took 200 MiB more
+than was predicted, its launches are charged 200 MiB more: no correction goes below what was measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """Bytes of one launch on one card. ``launch`` tells launches apart, ``file`` model files.
+    """The bytes that one launch took on one card. ``launch`` tells launches apart, ``file`` model files.
 
     ``predicted`` is what the closed form had without the process's context; ``loaded`` what the
     process took when ready, ``prompted`` the most since; ``count`` how many instances agree.
@@ -64,7 +64,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """All observations that count."""
+    """All observations that count for estimates."""
 
     observations: tuple[Observation, ...] = field(default=())
 
@@ -77,7 +77,7 @@ class Learned:
         return (median_high(seen), _SPREAD) if seen else None
 
     def shortfall(self, card: Card, file: str) -> int:
-        """By how much a model's estimate on ``card`` was once exceeded, with the context as it is known now."""
+        """The bytes by which a model's estimate on ``card`` was once exceeded, with the context as it is known now."""
         context = self.context(card)
         if context is None:
             return 0
@@ -85,7 +85,7 @@ class Learned:
         return max([0, *(max(o.prompted, o.loaded) - o.predicted - context[0] for o in mine)])
 
     def same(self, card: Card, launch: str) -> Observation | None:
-        """What an exact repeat of ``launch`` took."""
+        """The observation of an exact repeat of ``launch``."""
         return next((o for o in self._of(card) if o.launch == launch), None)
 
     def _of(self, card: Card) -> Iterable[Observation]:
@@ -96,7 +96,7 @@ NOTHING_LEARNED: Final = Learned()
 
 
 def kept(observations: Iterable[Observation], new: Observation, most: int) -> tuple[Observation, ...]:
-    """With one more; the oldest go when there are too many."""
+    """The observations with one more; the oldest go when there are too many."""
     old = list(observations)
     same = next((o for o in old if (o.card, o.launch) == (new.card, new.launch)), None)
     if same is not None:

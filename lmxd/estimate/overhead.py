@@ -1,4 +1,4 @@
-"""What a process takes beyond llama-server's own buffers: the CUDA context, and what its kernels fetch as they go.
+"""Bytes of a process beyond llama-server's own buffers: the CUDA context, and what its kernels fetch as they go.
 
 Measured on an H100 (driver 580, CUDA builds of 11434; 133 launches of 20 models, bench/data/h100.jsonl): 587 to
 594 MiB when ready. Then the first long prompt fetches the activations in q8_1, once 96 MiB if cuBLAS is
@@ -59,7 +59,7 @@ def context(card: Card, learned: Learned) -> tuple[int, int]:
 
 
 def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool) -> int:
-    """What the first long prompts add on a device."""
+    """The bytes that the first long prompts add on a device."""
     found = _POOL + int(_Q8_1 * launch.tokens * _widest(model)) + (0 if whole else _PARTIAL)
     if not flash and attends(model):
         return found + _CUBLAS_WITHOUT_FLASH + scores(model, launch)
@@ -67,7 +67,7 @@ def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool) -> int:
 
 
 def attends(model: Model) -> bool:
-    """Whether any layer looks at other tokens: all models do, but those that only keep a state."""
+    """Returns whether any layer looks at other tokens: all models do, but those that only keep a state."""
     return any(model.caches) or not any(model.states)
 
 

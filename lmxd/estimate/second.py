@@ -16,7 +16,7 @@ _AGREE: Final = 4 * MIB
 
 
 class Opinion(Protocol):
-    """Bytes in one place, as the second source has them; ``context`` is KV cache and state together."""
+    """The bytes in one place, as the second source has them; ``context`` is KV cache and state together."""
 
     @property
     def weights(self) -> int: ...
@@ -27,6 +27,8 @@ class Opinion(Protocol):
 
 
 class Opinions(Protocol):
+    """The second source's figures for one launch: of each device, and of RAM."""
+
     @property
     def devices(self) -> Sequence[Opinion]: ...
     @property
@@ -34,14 +36,14 @@ class Opinions(Protocol):
 
 
 class Second(Protocol):
-    """Where second opinions come from: llama-server's dry run, in lmxd/engines."""
+    """A source of second opinions: llama-server's dry run, in lmxd/engines."""
 
     def ask(self, model: Path, words: Sequence[str], cards: int) -> Opinions:
         """May take a second. LmxdError if it cannot be had."""
         ...
 
     def known(self, model: Path, words: Sequence[str], cards: int) -> Opinions | None:
-        """What ``ask`` answered before, at once."""
+        """An earlier answer of ``ask``, at once; None if there is none."""
         ...
 
 

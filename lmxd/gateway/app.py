@@ -1,4 +1,4 @@
-"""The gateway put together: what answers where, and how errors leave."""
+"""Builds the gateway: the routes, and how errors leave."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GRACE: Final = 30.0
 
 
 def runner(config: GatewayConfig, leases: Leases, door: Door) -> web.AppRunner:
-    """What listens. A handler is cancelled when its client goes: nobody waits or generates for one that left."""
+    """The server. A handler is cancelled when its client goes: nobody waits or generates for one that left."""
     app = application(config, leases, door)
     return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
 

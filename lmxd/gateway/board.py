@@ -1,4 +1,4 @@
-"""The dashboard: one page, what it shows as server-sent events, and what administrators may do there."""
+"""The dashboard: one page, its content as server-sent events, and the actions of administrators."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ _ACTIONS: Final[Mapping[str, tuple[type[Result], tuple[str, ...]]]] = {
 
 
 class Board:
+    """The dashboard: its page, its stream of events, and its actions."""
+
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self.timeline = Timeline()
@@ -73,7 +75,7 @@ class Board:
             await task
 
     async def end(self, app: web.Application) -> None:
-        """Those who watch would be waited for."""
+        """End the streams of those who watch: the server would wait for them."""
         self._ending = True
         self._moved.set()
 
@@ -158,7 +160,7 @@ def _event(name: str, data: object) -> bytes:
 
 
 def _policy(page: str) -> str:
-    """Nothing but the page's own script and style, and requests to where it came from."""
+    """The page's Content-Security-Policy: its own script and style, and requests to where it came from."""
 
     def hashes(tag: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

@@ -57,7 +57,7 @@ def key(context: click.Context, name: str, admin: bool) -> None:
 
 
 async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
-    """Until SIGTERM or SIGINT. LmxdError if it cannot begin."""
+    """Serve until SIGTERM or SIGINT. LmxdError if it cannot begin."""
     loop, told, notifier, door = asyncio.get_running_loop(), asyncio.Event(), Notifier(), Door(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)

@@ -1,4 +1,4 @@
-"""Who may come in."""
+"""The check of API keys, and of requests without one."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from lmxd.gateway.keys import Caller, Keys
 CALLER: Final = web.RequestKey("caller", Caller)
 ANYBODY: Final = Caller("anybody", admin=False)
 _OPEN: Final = frozenset(("/", "/health", "/api/version"))
-"""What tells nothing, and may be had without a key."""
+"""Pages that tell nothing, and may be had without a key."""
 _LOCAL: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Unknown(LmxdError):
-    """No key, or one that is not known: 401 rather than 403."""
+    """The error for a request without a key, or with one that is not known: 401 rather than 403."""
 
     def __init__(self) -> None:
         super().__init__("not_permitted", "a key is needed", "send Authorization: Bearer KEY; lmxd key NAME makes one")
 
 
 class Door:
+    """Tells who sends a request: the owner of its key, or anybody where no key is needed."""
+
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self.refresh()
@@ -35,7 +37,7 @@ class Door:
         self._keys = None if self._config.keys_file is None else Keys(self._config.keys_file)
 
     def enter(self, request: web.Request) -> Caller:
-        """Who it is. LmxdError ``not_permitted``."""
+        """The caller of a request. LmxdError ``not_permitted``."""
         key = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("X-Api-Key", "")
         if self._keys is not None and (known := self._keys.caller(key.strip())) is not None:
             return known
@@ -49,7 +51,7 @@ class Door:
 
 
 def _require_own_page(request: web.Request) -> None:
-    """What needs no key is not for the pages of other sites that a browser here happens to show."""
+    """Refuse pages of other sites that a browser here happens to show: they need a key."""
     origin, host = request.headers.get("Origin"), urlsplit(f"//{request.host}").hostname
     if host not in _LOCAL or (origin is not None and urlsplit(origin).netloc != request.host):
         raise LmxdError("not_permitted", f"Host is {request.host}, Origin {origin}", "use a key, or localhost")

@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_HEAD: Final = 64 * 1024
+"""Bytes of a response's head: far more than any server sends, and little enough to keep."""
 _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade"))
 """RFC 9110, 7.6.1: about one connection, not about the answer. Transfer-Encoding is passed on, for so is the body."""
 _END: Final = b"\r\n"
 _BODILESS: Final = (204, 304)
+"""Statuses of responses without a body (RFC 9112, 6.3)."""
 
 
 class BadAnswer(ValueError):
-    """What came is no HTTP/1.1 response."""
+    """The error for bytes that are no HTTP/1.1 response."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """``length`` is None without a Content-Length; ``raw`` what a client is sent, ended by an empty line."""
+    """The head of a response.
+
+    ``length`` is None without a Content-Length; ``raw`` are the bytes for the client, ended by an empty line.
+    """
 
     status: int
     length: int | None
@@ -64,7 +69,7 @@ def read_head(data: bytes) -> tuple[Head, bytes] | None:
 
 
 class Body:
-    """Finds the end of a body whose bytes pass by."""
+    """Finds the end of a response's body whose bytes pass by."""
 
     def __init__(self, head: Head, *, bodiless: bool = False) -> None:
         """``bodiless``: it answers a HEAD."""
@@ -73,7 +78,7 @@ class Body:
         self._chunks = Chunks() if head.chunked else None
 
     def feed(self, data: bytes) -> bytes:
-        """What of ``data`` belongs to the body. Raises BadAnswer."""
+        """The bytes of ``data`` that belong to the body. Raises BadAnswer."""
         if self.done:
             return b""
         if self._chunks is not None:
@@ -89,7 +94,10 @@ class Body:
 
 
 class Chunks:
-    """RFC 9112, 7.1: sizes are read, data is stepped over (or given to ``keep``), trailers end with an empty line."""
+    """Finds the end of a chunked body.
+
+    RFC 9112, 7.1: sizes are read, data is stepped over (or given to ``keep``), trailers end with an empty line.
+    """
 
     def __init__(self, keep: Callable[[bytes], None] | None = None) -> None:
         self.done = False
@@ -99,7 +107,7 @@ class Chunks:
         self._trailer = False
 
     def feed(self, data: bytes) -> int:
-        """How many of the bytes belong to the body. Raises BadAnswer."""
+        """The number of the bytes that belong to the body. Raises BadAnswer."""
         at = 0
         while at < len(data) and not self.done:
             if self._skip:

@@ -19,7 +19,7 @@ _LINE: Final = re.compile(rf"({_NAME.pattern})\s+sha256:([0-9a-f]{{64}})(\s+admi
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a key belongs to. ``admin`` may stop, pin and have devices yielded, and sees what belongs to whom."""
+    """The owner of a key. ``admin`` may stop, pin and have devices yielded, and sees what belongs to whom."""
 
     name: str
     admin: bool
@@ -31,7 +31,7 @@ def _hash(key: str) -> str:
 
 
 class Keys:
-    """A table of hashes: how long a look-up takes says nothing of the key."""
+    """The known keys, as a table of hashes: how long a look-up takes says nothing of the key."""
 
     def __init__(self, path: Path) -> None:
         """LmxdError ``config`` if the file cannot be used."""

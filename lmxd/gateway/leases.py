@@ -21,8 +21,10 @@ _RENEW: Final = 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseWish:
-    """What a request is to have. ``ctx``: the context, where the usual one is not enough; ``user``: for whom;
-    ``wait``: the most seconds in the queue, not counting the start of an instance.
+    """The lease that a request wants.
+
+    ``ctx``: the context, where the usual one is not enough; ``user``: for whom; ``wait``: the most seconds in the
+    queue, not counting the start of an instance.
     """
 
     model: str
@@ -32,13 +34,16 @@ class LeaseWish:
 
 
 class Leases:
-    """``socket``: the daemon's. ``instances``: how many of a model may run at once for the requests here."""
+    """The leases of all requests at the gateway, renewed while they are in use.
+
+    ``socket``: the daemon's. ``instances``: how many of a model may run at once for the requests here.
+    """
 
     def __init__(self, socket: Path, *, instances: int) -> None:
         self.client = AsyncClient(socket)
         self._instances = instances
         self.renewed: dict[str, float] = {}
-        """When each was granted, or last renewed."""
+        """The time at which each was granted, or last renewed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -47,7 +52,7 @@ class Leases:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """With the connection all leases end."""
+        """Close the connection: all leases end with it."""
         for task in self._tasks:
             task.cancel()
         await self.client.__aexit__()
@@ -73,14 +78,14 @@ class Leases:
             self._in_background(lease.release())
 
     async def _keep(self) -> None:
-        """As long as there are any: a gateway that nobody uses sleeps."""
+        """Renew leases as long as there are any: a gateway that nobody uses sleeps."""
         await asyncio.sleep(_LOOK)
         while self.renewed:
             self.renew(time.monotonic())
             await asyncio.sleep(_LOOK)
 
     def renew(self, now: float) -> None:
-        """Those that were not for a while."""
+        """Renew the leases that were not renewed for a while."""
         for lease in [lease for lease, last in self.renewed.items() if now - last >= _RENEW]:
             self.renewed[lease] = now
             self._in_background(self.client.renew(lease))
@@ -93,6 +98,6 @@ class Leases:
 
 
 async def _quietly(call: Coroutine[Any, Any, object]) -> None:
-    """What came too late does not matter."""
+    """Await a call whose failure does not matter: it came too late."""
     with contextlib.suppress(LmxdError):
         await call

@@ -1,4 +1,4 @@
-"""Prometheus: what the gateway served, how long its requests waited, what it cost."""
+"""Metrics for Prometheus: requests served, how long they waited, and the gateway's own cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GONE: Final = 499
 
 
 class Served:
-    """One request: when it got its lease, and what it was answered."""
+    """One request as metrics count it: when it got its lease, and the status of its answer."""
 
     def __init__(self, wait: Histogram) -> None:
         self._begun = time.monotonic()
@@ -30,6 +30,8 @@ class Served:
 
 
 class GatewayMetrics:
+    """The gateway's own figures for Prometheus."""
+
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)

@@ -12,9 +12,12 @@ from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.client import AsyncClient
 
 _FRESH: Final = 1.0
+"""Seconds for which the list is good: a burst of requests asks but once."""
 
 
 class KnownModels:
+    """The daemon's list of models, asked for at most once a second."""
+
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self._asked: asyncio.Task[Models] | None = None

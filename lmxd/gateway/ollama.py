@@ -25,10 +25,13 @@ API: Final = "0.12.0"
 """The ollama whose answers these are like. Clients compare it with what they need."""
 _LIST: Final = "/api/tags"
 _FOREVER: Final = 100 * 365 * 86400.0
+"""Seconds until a pinned instance expires: ollama's clients want a date."""
 Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Ollama:
+    """The routes of ollama's API."""
+
     def __init__(self, client: AsyncClient, models: KnownModels, serving: Serving) -> None:
         self._client = client
         self._models = models
@@ -107,7 +110,7 @@ class Ollama:
         return web.json_response({"model": said["model"], "embeddings": [x["embedding"] for x in body["data"]]})
 
     async def _loaded(self, request: web.Request, said: Mapping[str, Any], empty: dict[str, Any]) -> web.Response:
-        """Nothing is asked: the model is to be loaded. What is to be unloaded ends when it is idle, or in the way."""
+        """Load the model of an empty request. A model to be unloaded ends when it is idle, or in the way."""
         unload = said.get("keep_alive") in (0, "0", "0s")
         if not unload:
             await self._serving.load(await self._wish(request, said))

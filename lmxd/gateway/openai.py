@@ -1,4 +1,4 @@
-"""OpenAI's API and llama-server's own: whom a request is for, and what there is."""
+"""The routes of OpenAI's API, and of llama-server's own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from lmxd.gateway.serving import Serving, model_of, parsed
 from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "reranking", "responses", "messages")
-"""What names its model in the body. The last two are llama-server's, of OpenAI's and Anthropic's make."""
+"""Paths of requests that name their model. The last two are llama-server's, of OpenAI's and Anthropic's make."""
 
 
 class OpenAi:
+    """The routes of OpenAI's API, and of llama-server's own."""
+
     def __init__(self, models: KnownModels, serving: Serving) -> None:
         self._known = models
         self._serving = serving

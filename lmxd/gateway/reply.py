@@ -1,9 +1,8 @@
-"""What a client is answered with: an instance's answer as it comes, and while there is none, comments."""
+"""The answer to a client: an instance's answer as it comes, and while there is none, comments."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import Any, Final
 
@@ -18,6 +17,8 @@ from lmxd.gateway.upstream import Exchange
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of an answer that wait for their client, beyond which no more is read."""
+UNREAD_TIMEOUT: Final = 60.0
+"""Seconds within which a client must read what waits for it, some 256 KiB: it holds a slot of its instance."""
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
 )
@@ -46,7 +47,7 @@ class Sent(web.StreamResponse):
 
 
 class Reply:
-    """``streams``: the client reads an event stream, and may be sent comments while it waits."""
+    """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits."""
 
     def __init__(self, request: web.Request, *, streams: bool) -> None:
         assert request.transport is not None
@@ -64,7 +65,7 @@ class Reply:
         return self._transport.get_write_buffer_size()
 
     def stands(self, standing: Standing) -> None:
-        """Where its request stands; kept for later as long as no stream is begun."""
+        """Tell the client where its request stands; kept for later as long as no stream is begun."""
         changed, self._standing = str(standing) != str(self._standing), standing
         self._stood_at = self._loop.time()
         if self._begun and changed:
@@ -107,8 +108,15 @@ class Reply:
 
         async def drain() -> None:
             nonlocal draining
-            with contextlib.suppress(ConnectionError):
-                await self._request.writer.drain()
+            try:
+                async with asyncio.timeout(UNREAD_TIMEOUT):
+                    await self._request.writer.drain()
+            except TimeoutError:
+                self._transport.abort()  # its client is gone for all that matters, and others wait for the slot
+                exchange.close()
+                return
+            except ConnectionError:
+                pass
             draining = False
             exchange.resume()
 
@@ -123,7 +131,7 @@ class Reply:
         return write
 
     async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
-        """What is no stream, as an event of the one that was begun."""
+        """Send an answer that is no stream as an event of the stream that was begun."""
         pieces: list[bytes] = []
         await exchange.body(pieces.append)
         body = b"".join(pieces)
@@ -138,7 +146,7 @@ class Reply:
         return self._end(json.dumps(failures.body_of(error, status)).encode())
 
     def _end(self, data: bytes) -> Sent:
-        """With one event, the last."""
+        """End the stream with one event, the last."""
         self._write(b"data: " + b" ".join(data.splitlines()) + b"\n\n")
         if self._chunked:
             self._transport.write(LAST_CHUNK)

@@ -27,7 +27,10 @@ _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 
 
 class Serving:
-    """``wait``: seconds that a request may wait in a queue, unless it says otherwise."""
+    """Serves requests: leases a model, asks its instance, and relays the answer.
+
+    ``wait``: seconds that a request may wait in a queue, unless it says otherwise.
+    """
 
     def __init__(self, leases: Leases, metrics: GatewayMetrics, wait: float | None) -> None:
         self._leases = leases
@@ -81,7 +84,7 @@ class Serving:
             raise Unreachable(wish.model, "no instance of it could be reached")
 
     def wish(self, request: web.Request, model: str, ctx: int | None = None) -> LeaseWish:
-        """For whoever it is who asks."""
+        """The lease that a request wants, for the caller of its key."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
         return LeaseWish(model=model, ctx=ctx, user=user, wait=self._patience(request))

@@ -1,4 +1,4 @@
-"""What the dashboard shows, as one JSON object: devices by owner and class, instances, the queue. Pure."""
+"""The content of the dashboard as one JSON object: devices by owner and class, instances, the queue. Pure."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _device(why: Why, users: Mapping[str, list[str]], models: Mapping[str, str])
 
 
 def _seen(why: Why) -> list[ProcessInfo]:
-    """Those that are foreign: of RAM, whose processes share pages, as many as its foreign bytes hold."""
+    """The foreign processes; of RAM, whose processes share pages, as many as its foreign bytes hold."""
     found, left = [], why.device.foreign
     for process in why.processes[:_LARGEST]:
         if process.bytes <= left:
@@ -133,7 +133,7 @@ def _ticket(t: TicketInfo, named: Named) -> dict[str, Any]:
 
 
 def _whose(x: LeaseInfo | TicketInfo, named: Named) -> str:
-    """Who has it, and whom for where that is somebody else. Nobody's business: nothing."""
+    """The user that has it, and whom for where that is somebody else; nothing if that is hidden."""
     return "" if x.uid is None else f"{x.user} ({named(x.uid)})" if x.user else named(x.uid)
 
 
@@ -142,7 +142,7 @@ def _why(s: ShortfallInfo) -> dict[str, Any]:
 
 
 def for_all(whole: dict[str, Any]) -> dict[str, Any]:
-    """What anybody with a key may see: bytes and places, but not who it is that has them."""
+    """The part that anybody with a key may see: bytes and places, but not who it is that has them."""
     return whole | {
         "devices": [d | {"parts": [_anonymous(p) for p in d["parts"]]} for d in whole["devices"]],
         "instances": [

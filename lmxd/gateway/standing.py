@@ -1,4 +1,4 @@
-"""Where a request stands until it is answered."""
+"""The standing of a request until it is answered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmxd.rpc.notifications import Progress
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Its place in the queue from 1, seconds until its turn if known, and the instances that it waits for.
+    """The place of a request in the queue from 1, seconds until its turn if known, and the instances that it waits for.
 
     ``asked``: lmxd has not said yet whether it must wait. ``served``: it has its lease.
     """
@@ -29,7 +29,7 @@ class Standing:
         return self.after(0.0)
 
     def after(self, seconds: float) -> str:
-        """The same, so many seconds later."""
+        """The standing in words, as it is so many seconds later."""
         words: list[str] = [self.state]
         words += [f"position={self.position}"] if self.position else []
         words += [] if self.eta is None else [f"eta={max(0.0, self.eta - seconds):.0f}"]

@@ -9,11 +9,14 @@ from typing import Any, Final
 from lmxd.rpc.books import Device
 
 STEP: Final = 10.0
+"""Seconds from sample to sample."""
 LENGTH: Final = 360
 """Samples: an hour of them."""
 
 
 class Timeline:
+    """Samples of the devices' use over the last hour."""
+
     def __init__(self) -> None:
         self._samples: deque[dict[str, Any]] = deque(maxlen=LENGTH)
 

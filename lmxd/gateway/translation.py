@@ -91,7 +91,7 @@ def _content(message: Mapping[str, Any]) -> Any:
 
 
 class Answer:
-    """OpenAI's chunks, one after the other, as ollama's messages; and how it ended."""
+    """One answer: OpenAI's chunks, one after the other, as ollama's messages; and how it ended."""
 
     def __init__(self) -> None:
         self.reason = "stop"

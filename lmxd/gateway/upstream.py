@@ -18,14 +18,14 @@ from lmxd.rpc.messages import Granted
 
 
 class Unreachable(LmxdError):
-    """An instance could not be asked: another may be."""
+    """The error for an instance that could not be asked: another may be."""
 
     def __init__(self, model: str, why: object) -> None:
         super().__init__("stopped", f"{model} does not answer: {why}", "ask again; lmxctl logs may say why")
 
 
 class Exchange(asyncio.Protocol):
-    """``bodiless``: the answer to a HEAD."""
+    """One request to an instance, and its answer. ``bodiless``: the answer to a HEAD."""
 
     def __init__(self, *, bodiless: bool) -> None:
         self._bodiless = bodiless
@@ -112,7 +112,7 @@ class Exchange(asyncio.Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpstreamCall:
-    """What an instance is asked. ``version``: of HTTP."""
+    """The request that an instance is sent. ``version``: of HTTP."""
 
     method: str = "POST"
     path: str
@@ -121,7 +121,7 @@ class UpstreamCall:
     version: str = "1.1"
 
     def to(self, lease: Granted) -> bytes:
-        """As it goes out: with the instance's own key, and to end with its connection."""
+        """The request as it goes out: with the instance's own key, and to end with its connection."""
         lines = [
             f"{self.method} {self.path} HTTP/{self.version}",
             "Host: localhost",

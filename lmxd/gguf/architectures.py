@@ -1,4 +1,4 @@
-"""What llama.cpp knows of each architecture and no file says: which layers slide, keep a state, or keep nothing.
+"""Facts of each architecture that llama.cpp knows and no file says: which layers slide, keep a state, or nothing.
 
 Source: llama.cpp build 11434, src/models/*.cpp (hyper-parameters) and src/llama-model.cpp:create_memory.
 An architecture that is not here is not guessed at.
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Memory(Enum):
-    """What a layer keeps of the tokens before."""
+    """The kind of memory that a layer keeps of the tokens before."""
 
     CACHE = "a KV cache on every layer"
     NOTHING = "no cache: encoders and diffusion models"
@@ -25,11 +25,11 @@ class Memory(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """``period``: every n-th layer attends to everything, the others to a window; the first of each
-    n if ``full_first``. 0: no layer slides, unless the file says which.
+    """The rules of one architecture for what its layers keep.
 
-    ``window`` is the default in tokens; ``fixed`` if the file cannot change it. ``needs_window``: without
-    a window in the file no layer slides.
+    ``period``: every n-th layer attends to everything, the others to a window; the first of each n if ``full_first``.
+    0: no layer slides, unless the file says which. ``window`` is the default in tokens; ``fixed`` if the file cannot
+    change it. ``needs_window``: without a window in the file no layer slides.
     """
 
     memory: Memory = Memory.CACHE

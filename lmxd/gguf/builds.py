@@ -1,4 +1,4 @@
-"""What differs between builds of llama.cpp in the size of the compute buffer."""
+"""Differences between builds of llama.cpp in the size of the compute buffer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A family of builds, named by its first. How often a micro-batch's embeddings are alive beside a block:
+    """A family of llama.cpp's builds, named by its first.
 
-    ``gpu_inputs`` on a card, ``host_inputs`` in RAM; ``pipeline`` on the first of several cards, on the
-    others, and pinned on the host. ``known``: whether it was compared with what it prints.
+    Its figures count the copies of a micro-batch's embeddings that are alive beside a block: ``gpu_inputs`` on a card,
+    ``host_inputs`` in RAM; ``pipeline`` on the first of several cards, on the others, and pinned on the host.
+    ``known``: whether it was compared with what it prints.
     """
 
     first: int

@@ -13,10 +13,11 @@ from lmxd.gguf.model import Model
 from lmxd.gguf.types import CACHE_TYPES, TensorType
 
 _ROW: Final = 512
+"""Elements that CUDA pads a quantized row to (MATRIX_ROW_PADDING)."""
 
 
 def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: bool) -> int:
-    """What a layer caches. Without flash attention V is transposed, and each layer's row as wide as the widest.
+    """The bytes that a layer caches. Without flash attention V is transposed, and each row as wide as the widest.
 
     CUDA pads a quantized cache's last row, as it does with weights.
     """

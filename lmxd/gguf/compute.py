@@ -38,7 +38,7 @@ _PIPELINE_COPIES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Bytes: of each device, and of the host (pinned beside devices)."""
+    """The bytes of the compute buffers: of each device, and of the host (pinned beside devices)."""
 
     devices: tuple[int, ...]
     host: int
@@ -69,14 +69,14 @@ def compute(
 
 
 def flash_attention(model: Model, launch: Launch, *, on_gpu: bool) -> bool:
-    """What ``--flash-attn auto`` comes to: on where the device can, or where a quantized V cache needs it."""
+    """The value of ``--flash-attn auto``: on where the device can, or where a quantized V cache needs it."""
     if launch.flash == "off" or model.arch in _NO_FLASH:
         return False
     return launch.flash == "on" or launch.quantized_v or not on_gpu or has_flash_kernel(model)
 
 
 def has_flash_kernel(model: Model) -> bool:
-    """Whether CUDA has a kernel for every layer that caches; without one the CPU would do it."""
+    """Returns whether CUDA has a kernel for every layer that caches; without one the CPU would do it."""
     return all(
         _has_kernel(model, layer) for layer in range(model.layers) if model.caches[layer] and model.kv_heads[layer]
     )
@@ -92,7 +92,7 @@ def _has_kernel(model: Model, layer: int) -> bool:
 
 
 def mask_bytes(model: Model, launch: Launch, flash: bool) -> int:
-    """Which token sees which: tokens by cells, f16 with flash attention and f32 without."""
+    """The bytes of the mask of which token sees which: tokens by cells, f16 with flash attention and f32 without."""
     if model.attends_cache:
         sliding = cells(model, launch, sliding=True) if any(model.slides) else 0
         width = launch.cells + sliding

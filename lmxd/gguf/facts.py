@@ -13,10 +13,11 @@ from lmxd.gguf.header import Array, Header, HeaderError, Scalar, Tensor
 from lmxd.gguf.model import Model, layer_of
 
 _MAX_LAYERS: Final = 2048
+"""More than any model has: the file is untrusted."""
 
 
 class Unsupported(ValueError):
-    """The closed form does not cover this model. The message names what and how to go on."""
+    """The error for a model that the closed form does not cover. The message names why, and how to go on."""
 
 
 def model_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> Model:
@@ -193,7 +194,7 @@ class _Facts:
 
 
 def vocabulary_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> int:
-    """How many tokens a model knows: of its tokenizer, else of its embeddings; 0 if neither says so."""
+    """The number of tokens that a model knows: of its tokenizer, else of its embeddings; 0 if neither says so."""
     tokens = header.metadata.get("tokenizer.ggml.tokens")
     if isinstance(tokens, Array):
         return tokens.length
@@ -205,7 +206,7 @@ def vocabulary_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> 
 
 
 def _is_beyond(tensor: Tensor, layers: int) -> bool:
-    """Whether a tensor is of a layer after the last that is run: those are for drafting."""
+    """Returns whether a tensor is of a layer after the last that is run: those are for drafting."""
     layer = layer_of(tensor)
     return layer is not None and layer >= layers
 

@@ -21,7 +21,7 @@ PARTS: Final = ("weights", "kv", "state", "compute", "projector", "adapter", "ov
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """Bytes in one place."""
+    """The bytes in one place, by part."""
 
     weights: int = 0
     kv: int = 0
@@ -45,9 +45,10 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Footprint:
-    """``devices`` is empty when everything runs on the host. ``left``: bytes of the largest matrix that stays
+    """The bytes that a llama-server takes, by place and part.
 
-    on the host beside devices; it is what the compute figures are least sure of.
+    ``devices`` is empty when everything runs on the host. ``left``: bytes of the largest matrix that stays on the host
+    beside devices; the compute figures are least sure of it.
     """
 
     devices: tuple[Parts, ...]
@@ -56,12 +57,12 @@ class Footprint:
 
     @property
     def device(self) -> Parts:
-        """Of the one device there is; nothing without."""
+        """The parts of the one device there is; nothing without."""
         return self.devices[0] if self.devices else Parts()
 
 
 class Impossible(ValueError):
-    """llama-server would refuse this launch."""
+    """The error for a launch that llama-server would refuse."""
 
 
 def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST) -> Footprint:

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, TypeAlias
 from lmxd.gguf.types import TENSOR_TYPES, TensorType
 
 MAX_HEADER: Final = 128 * 2**20
+"""Bytes. These limits are far above any real file's: a hostile one is refused before it costs much."""
 MAX_WORK: Final = 1_000_000
 """In strings passed over, a tenth of a microsecond each. The largest real headers have 780,000."""
 
@@ -35,12 +36,12 @@ Scalar: TypeAlias = int | float | bool | str
 
 
 class HeaderError(ValueError):
-    """The file is not a GGUF file that can be used. The message says where, why and what to do."""
+    """The error for a file that is no usable GGUF file. The message says where, why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array: its length, and its values if they are few and numeric (per-layer figures are)."""
+    """An array of the metadata: its length, and its values if they are few and numeric (per-layer figures are)."""
 
     length: int
     values: tuple[int | float | bool, ...] | None
@@ -48,12 +49,14 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
+    """One tensor of a file: its name, shape, type and place."""
+
     name: str
     shape: tuple[int, ...]
     type: TensorType
     offset: int
     part: int = 0
-    """Which file of a split model it is in, counted from 0."""
+    """The file of a split model that it is in, counted from 0."""
 
     @property
     def nbytes(self) -> int:
@@ -66,7 +69,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``size`` is what the file must at least hold: header and all tensor data, in bytes."""
+    """The header of a GGUF file: its metadata and its tensors.
+
+    ``size`` is the least that the file must hold: header and all tensor data, in bytes.
+    """
 
     metadata: Mapping[str, Scalar | Array]
     tensors: tuple[Tensor, ...]
@@ -212,7 +218,7 @@ class _Cursor:
             raise HeaderError(f"too much in one header: given up at byte {self.offset}, after {MAX_WORK} strings or so")
 
     def keeps(self, figures: int) -> bool:
-        """Whether so many more figures may be kept."""
+        """Returns whether so many more figures may be kept."""
         self._kept += figures
         return self._kept <= MAX_KEPT
 

@@ -1,4 +1,4 @@
-"""How llama-server is to be started, as far as it decides about memory."""
+"""The settings of a llama-server that decide about its memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Final
 from lmxd.gguf.types import CACHE_TYPES
 
 _PAD: Final = 256
+"""Cells that llama.cpp rounds a context up to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """``--override-tensor``: tensors whose name contains ``pattern`` go to the host, or to a device by its number."""
+    """One ``--override-tensor``: tensors whose name contains ``pattern`` go to the host, or to a device by number."""
 
     pattern: str
     device: int | None = None
@@ -20,8 +21,9 @@ class Override:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
-    """``context`` is tokens per slot; of all slots together if ``unified``. ``gpu_layers`` None means all.
+    """The settings of a llama-server that decide about its memory.
 
+    ``context`` is tokens per slot; of all slots together if ``unified``. ``gpu_layers`` None means all.
     ``split`` are the shares of several devices, all equal if empty. ``outputs_all``: embedding and
     reranking servers compute an output for every token of a micro-batch. ``drafted``: tokens that
     are proposed ahead by a draft model or by the model's own MTP layers. ``repack``: types of weights

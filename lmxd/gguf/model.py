@@ -15,9 +15,10 @@ _WITH_THE_FIRST: Final = ("per_layer_model_proj.", "per_layer_proj_norm.")
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Per-layer tuples have ``layers`` entries; ``all_layers`` counts MTP layers too. ``window`` is 0 where
+    """The facts of a model that its memory depends on.
 
-    no layer slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot.
+    Per-layer tuples have ``layers`` entries; ``all_layers`` counts MTP layers too. ``window`` is 0 where no layer
+    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot.
     """
 
     arch: str
@@ -59,7 +60,7 @@ class Model:
 
     @property
     def attends_cache(self) -> bool:
-        """Whether tokens look at earlier ones in a cache; llama-embed has one, and looks at the batch only."""
+        """Returns whether tokens look at earlier ones in a cache; llama-embed has one, and looks at the batch only."""
         return any(self.caches) and self.arch != "llama-embed"
 
     @cached_property
@@ -79,7 +80,7 @@ class Model:
 
     @cached_property
     def tied(self) -> bool:
-        """Whether the embeddings serve as the output, of which the device gets a copy."""
+        """Returns whether the embeddings serve as the output, of which the device gets a copy."""
         shared = "output.weight" not in self.shapes and "token_embd.weight" in self.shapes
         return shared and self.arch not in NEVER_TIED
 

@@ -49,7 +49,7 @@ def experts(model: Model) -> int:
 
 @lru_cache(_REMEMBERED)
 def beside(model: Model, *, on_gpu: bool) -> int:
-    """What stays through all layers beside the inputs: gemma3n's and gemma4's embeddings of every layer."""
+    """The floats that stay through all layers beside the inputs: gemma3n's and gemma4's embeddings of every layer."""
     table = model.shapes.get("per_layer_token_embd.weight")
     if table is None:
         return 0

@@ -1,4 +1,4 @@
-"""Which layer goes to which device.
+"""Places the layers of a model on devices.
 
 Source, llama.cpp build 11434: src/llama-model.cpp:load_tensors. The output is the layer after the last;
 ``-ngl N`` counts it first. Split points are computed in 32-bit floats there, and so they are here.
@@ -21,7 +21,7 @@ HOST: Final[Place] = -1
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """``layers[n]`` is the place of layer n; the last entry is that of the output."""
+    """The place of each layer: ``layers[n]`` is that of layer n, the last entry that of the output."""
 
     layers: tuple[Place, ...]
     devices: int
@@ -35,12 +35,12 @@ class Placement:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing was left on the host."""
+        """Returns whether nothing was left on the host."""
         return HOST not in self.layers
 
 
 def placed(model: Model, launch: Launch, devices: int) -> Placement:
-    """Where the layers of a launch go on so many devices; 0 devices: all on the host."""
+    """The places of the layers of a launch on so many devices; 0 devices: all on the host."""
     count = model.all_layers + 1
     asked = count if launch.gpu_layers is None else launch.gpu_layers
     start, active = max(count - asked, 0), min(asked, count) if devices else 0

@@ -6,6 +6,7 @@ import re
 
 _PART = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)
 MAX_PARTS = 1_000
+"""More than any model has. A name is not trusted to ask for more reads."""
 
 
 def part_number(path: str) -> tuple[int, int] | None:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 
 class TensorType(NamedTuple):
+    """A tensor type of ggml: ``block`` elements take ``size`` bytes."""
+
     name: str
     block: int
     size: int
@@ -64,4 +66,4 @@ CACHE_TYPES: dict[str, TensorType] = {
     name: next(t for t in TENSOR_TYPES.values() if t.name == name)
     for name in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 }
-"""What llama-server takes for ``--cache-type-k`` and ``--cache-type-v``."""
+"""The values of llama-server's ``--cache-type-k`` and ``--cache-type-v``."""

@@ -18,21 +18,24 @@ from lmxd.gguf.model import Model, layer_of
 from lmxd.gguf.placement import HOST, Place, Placement
 
 INPUTS: Final = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.", "masked_embd_")
-"""What is looked up rather than multiplied always stays on the host."""
+"""Tensors that are looked up rather than multiplied. They always stay on the host."""
 
 _OUTPUT: Final = "output.weight"
 """Multiplied with a few tokens only, so it is never copied to a device for a long prompt."""
 
 _ALIGN: Final = 128
 _HOST_ALIGN: Final = 32
+"""Bytes that tensors are aligned to: in a buffer of CUDA, and on the host."""
 _REPACKED_ROWS: Final = 8
+"""Rows that the CPU's kernels take at once: a matrix of another number of rows is left as it is."""
 
 
 @dataclass(slots=True)
 class Weights:
-    """Bytes in one place. ``device``: with the padding of CUDA; ``plain``: without. ``spans``: of the files,
+    """The bytes of weights in one place.
 
-    what a mapping covers, from the first to the last tensor. ``largest`` is the largest matrix.
+    ``device``: with the padding of CUDA; ``plain``: without. ``spans``: the part of each file that a mapping covers,
+    from the first to the last tensor. ``largest`` is the largest matrix.
     """
 
     device: int = 0
@@ -51,7 +54,7 @@ class Weights:
             self.spans[part] = (min(first, was[0]), max(last, was[1]))
 
     def host(self, *, mmap: bool) -> int:
-        """What it takes on the host."""
+        """The bytes that it takes on the host."""
         mapped = sum(last - first for first, last in self.spans.values())
         return (mapped if mmap else self.plain) + self.repacked
 

@@ -18,7 +18,7 @@ _OWN: Final = "lmxd"
 
 
 class Groups:
-    """``root`` is the delegated group; None where there is none, and then nothing is done."""
+    """Makes control groups of instances. ``root`` is the delegated group; without one, nothing is done."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = root
@@ -74,16 +74,18 @@ class Groups:
 
 
 class Group:
+    """The control group of one instance."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def bound(self, memory_max: int | None) -> None:
-        """To so many bytes of RAM, where memory is ours to bound. Raises OSError."""
+        """Bound the group to so many bytes of RAM, where memory is ours to bound. Raises OSError."""
         if memory_max is not None and (self.path / "memory.max").exists():
             (self.path / "memory.max").write_text(str(memory_max))
 
     def add(self, pid: int) -> None:
-        """It, and what it has forked already; what it forks from here on is born into the group. Raises OSError."""
+        """Add a process with its children; later ones are born into the group. Raises OSError."""
         there: set[int] = set()
         while new := proc.tree(pid) - there:
             for each in sorted(new, key=lambda other: other != pid):
@@ -97,14 +99,14 @@ class Group:
             (self.path / "cgroup.kill").write_text("1")
 
     def oom_kills(self) -> int:
-        """How often the kernel killed something in it for memory."""
+        """The number of times that the kernel killed something in it for memory."""
         with suppress(OSError, ValueError):
             words = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
             return int(words.get("oom_kill", 0))
         return 0
 
     def end(self) -> None:
-        """What is left in it goes, and the group with it, unless something takes its time to die."""
+        """Kill what is left in it, and remove the group, unless something takes its time to die."""
         self.kill()
         with suppress(OSError):
             self.path.rmdir()

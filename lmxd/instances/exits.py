@@ -1,4 +1,4 @@
-"""What a pidfd says of the end of a process, whoever its parent is."""
+"""Reads from a pidfd how a process ended, whoever its parent is."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 """mask, cgroupid, eleven ids, exit_code: struct pidfd_info, 64 bytes."""
 _GET_INFO: Final = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 _EXIT: Final = 1 << 3
+"""PIDFD_GET_INFO as an ioctl, and PIDFD_INFO_EXIT (linux/pidfd.h)."""
 
 
 def exited(pidfds: Iterable[int], timeout: float = 0.0) -> set[int]:
-    """Those whose process has exited; waits up to ``timeout`` seconds for one. Not select(2), which ends at 1024."""
+    """The pidfds of exited processes; waits up to ``timeout`` seconds for one. Not select(2), which ends at 1024."""
     poller = select.poll()
     for pidfd in pidfds:
         poller.register(pidfd, select.POLLIN)

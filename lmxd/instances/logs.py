@@ -7,10 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 _TAIL = 64 * 1024
+"""Bytes at the end of a log that its last lines are looked for in."""
 _MAX_FILES = 64
+"""Logs that are kept; the oldest go first."""
 
 
 class Log:
+    """The log file of one instance, of at most ``cap`` bytes."""
+
     def __init__(self, directory: Path, instance: str, cap: int) -> None:
         """``cap``: bytes."""
         self.path = directory / f"{instance}.log"

@@ -1,4 +1,4 @@
-"""On which loopback port a process listens: asked of the kernel, so that no port has to be chosen and raced for."""
+"""The loopback port on which a process listens, asked of the kernel: no port has to be chosen and raced for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 _LISTEN = "0A"
+"""TCP_LISTEN, as /proc/net/tcp writes it."""
 
 
 def listening_port(pids: Iterable[int]) -> int | None:

@@ -1,4 +1,4 @@
-"""What /proc says of processes: which boot this is, when each was born, who descends from whom."""
+"""Facts from /proc: which boot this is, when each process was born, who descends from whom."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def watch(pid: int, born_at: int) -> int | None:
 
 
 def exit_status(pid: int) -> int | None:
-    """Of one that has exited, as long as its parent has not taken note: the code, or minus the signal."""
+    """The exit status of a process, as long as its parent has not taken note: the code, or minus the signal."""
     words = _stat(pid)
     return os.waitstatus_to_exitcode(int(words[49])) if len(words) > 49 and words[0] == "Z" else None
 
 
 def expose(pid: int) -> None:
-    """When memory runs out, it is to go before the daemon that started it, whose oom_score_adj it has inherited."""
+    """Let it go before the daemon when memory runs out: it has inherited the daemon's oom_score_adj."""
     with suppress(OSError):
         path = Path(f"/proc/{pid}/oom_score_adj")
         if int(path.read_text()) < 0:
@@ -46,7 +46,7 @@ def expose(pid: int) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Whether there is such a process, and it has not exited."""
+    """Returns whether there is such a process, and it has not exited."""
     words = _stat(pid)
     return bool(words) and words[0] != "Z"
 
@@ -76,7 +76,7 @@ def tree(pid: int) -> set[int]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """What a process was started with; empty if it is gone or another user's."""
+    """The environment that a process was started with; empty if it is gone or another user's."""
     with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
         pairs = (os.fsdecode(word).partition("=") for word in file.read().split(b"\0"))
         return {name: value for name, _, value in pairs}

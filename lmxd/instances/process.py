@@ -21,12 +21,14 @@ from lmxd.instances.cgroup import Group
 _WHOLE_GROUP: Final = 4
 """PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9: no pid can be anybody else's by then."""
 _STATUS_POLLS: Final = (0.0, 0.01, 0.05, 0.2, 0.5)
+"""Seconds before each question for an exit status, until the process's parent has taken note."""
 
 
 class Process:
-    """``exited`` resolves to its status: the exit code, minus the signal that ended it, or None if nobody knows.
+    """One process of ours, a child or an adopted one, watched through its pidfd.
 
-    ``born``: the clock tick of its start, which tells it from any later one of the same pid.
+    ``exited`` resolves to its status: the exit code, minus the signal that ended it, or None if nobody knows. ``born``
+    is the clock tick of its start, which tells it from any later one of the same pid.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Process:
             self._ask_status(0)
 
     def _reap(self, child: subprocess.Popen[bytes]) -> None:
-        """It is a zombie: end what is left of its group while its pid cannot be anybody else's, then let it go."""
+        """End the rest of a zombie's group while its pid cannot be anybody else's, then let it go."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
@@ -134,7 +136,7 @@ class Process:
     async def end(self, timeout: float) -> None:
         """SIGTERM; the same again half way, since llama-server loses one that comes as it starts to listen; SIGKILL.
 
-        What has left the session goes with its control group, where there is one.
+        Processes that have left the session go with its control group, where there is one.
         """
         for number in (signal.SIGTERM, signal.SIGTERM):
             hit("before_sigterm")

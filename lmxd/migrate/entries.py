@@ -18,7 +18,7 @@ _WIDTH: Final = 100
 
 @dataclass(slots=True)
 class Entry:
-    """One profile. ``comment`` is put before it; ``open``: it lacks something, and is written as a comment."""
+    """One profile to be written. ``comment`` is put before it; ``open``: it lacks something, and becomes a comment."""
 
     name: str
     settings: dict[str, Any]
@@ -28,14 +28,14 @@ class Entry:
 
 @dataclass(slots=True)
 class FoundModel:
-    """What was found, what could not be carried over (in sentences), and settings beside ``models``."""
+    """All profiles found, sentences about what could not be carried over, and settings beside ``models``."""
 
     entries: list[Entry] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
-        """Under a name that a client may use, and that nobody else has."""
+        """Add an entry under a name that a client may use, and that no other has."""
         name = _UNFIT.sub("-", entry.name).lstrip("-.:@+_")[:128] or "model"
         taken = {e.name for e in self.entries}
         numbered = name

@@ -98,7 +98,7 @@ def _argv(cmd: str, name: str, whole: Mapping[str, Any], model: Mapping[str, Any
 
 
 def _groups(found: FoundModel, whole: Mapping[str, Any]) -> None:
-    """Who may run beside whom is lmxd's to find out, by bytes; what was to stay, stays."""
+    """Carry over the models that were to stay. lmxd itself finds out by bytes which may run beside which."""
     entries = {e.name: e for e in found.entries}
     for name, group in _keys(whole.get("groups")).items():
         group = _keys(group)
@@ -118,7 +118,7 @@ def _hooks(found: FoundModel, whole: Mapping[str, Any]) -> None:
 
 
 def _keys(value: object) -> dict[str, Any]:
-    """What should be keys and values; nothing if it is something else."""
+    """The value as keys and values; nothing if it is something else."""
     return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else {}
 
 

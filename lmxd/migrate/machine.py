@@ -1,4 +1,4 @@
-"""What there is on this machine: devices, an engine, model files; as the start of a configuration."""
+"""The devices, the engine and the model files of this machine, as the start of a configuration."""
 
 from __future__ import annotations
 

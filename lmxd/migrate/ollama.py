@@ -39,7 +39,7 @@ PLACES: Final = (
 
 
 def store(named: Path | None) -> Path:
-    """Where ollama keeps its models. LmxdError ``config`` if there is none."""
+    """The directory of ollama's models. LmxdError ``config`` if there is none."""
     given = (
         [named] if named is not None else [Path(os.environ["OLLAMA_MODELS"])] if "OLLAMA_MODELS" in os.environ else []
     )

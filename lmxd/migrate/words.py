@@ -11,7 +11,7 @@ _SILENT: Final = frozenset(
     """--host --port --api-key --api-key-file --metrics --slots --no-slots --no-webui --no-ui -a --alias --log-file
     --log-disable -fit --fit -sm --split-mode""".split()
 )
-"""What lmxd sets itself, to the same end: nothing is lost."""
+"""Flags that lmxd sets itself, to the same end: nothing is lost."""
 _NUMBERS: Final = frozenset(("context_length", "slots", "batch_size", "ubatch_size", "threads"))
 
 

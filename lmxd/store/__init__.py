@@ -1,1 +1,1 @@
-"""What survives the daemon: rows in SQLite, and the one thread that writes them."""
+"""Rows in SQLite, which survive the daemon, and the one thread that writes them."""

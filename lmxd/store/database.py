@@ -1,7 +1,7 @@
 """The ledger on disk: one SQLite file, written by one thread, valid for one boot of the machine.
 
-What ``apply`` has returned for survives the death of the process: the kernel has it. What is to outlive the boot
-survives a loss of power, too, once ``checkpoint`` has returned: commits wait for no disk (docs/adr/0012).
+Rows survive the death of the process once ``apply`` has returned: the kernel has them. Rows that are to outlive the
+boot survive a loss of power, too, once ``checkpoint`` has returned: commits wait for no disk (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _PRIMARY = 0xFF
 
 
 class Damaged(Exception):
-    """What is on disk cannot be read any more. The message says how it shows."""
+    """The database cannot be read any more. The message says how it shows."""
 
 
 class Database:
-    """``boot`` names the current boot: rows of another one are about processes that cannot be any more."""
+    """The ledger's file. ``boot`` names the current boot: processes of rows of another one cannot live any more."""
 
     def __init__(self, path: Path, boot: str) -> None:
         """Open it, or make it. Raises Damaged; LmxdError if it is a newer lmxd's, or cannot be opened."""
@@ -103,7 +103,7 @@ class Database:
             schema.migrate(connection)
 
     def load(self) -> Saved:
-        """What is there of this boot. Raises Damaged."""
+        """Load the rows of this boot. Raises Damaged."""
         try:
             known = self._connection.execute("SELECT value FROM meta WHERE id = 'boot'").fetchone()
             if known != (self._boot,):
@@ -122,7 +122,7 @@ class Database:
             raise _unusable(self.path, error) from error
 
     def _begin_boot(self) -> None:
-        """Nothing of an earlier boot is left, but that no id is given twice, and what was learned."""
+        """Drop the rows of an earlier boot, but for the counts of ids and what was learned."""
         with self._transaction() as connection:
             for kind in ROWS:
                 if kind not in LASTING:
@@ -180,7 +180,7 @@ class Database:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether it says that the file is broken, rather than that the disk is full or a lock is held."""
+    """Returns whether it says that the file is broken, rather than that the disk is full or a lock is held."""
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _CORRUPT
 
 

@@ -32,6 +32,8 @@ class InstanceRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRow:
+    """One lease."""
+
     TABLE: ClassVar = "leases"
 
     id: str
@@ -48,6 +50,7 @@ class LeaseRow:
     ttl: float | None
     expires_at: float | None
     key: str | None
+    share: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +68,7 @@ class YieldRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountRow:
-    """How many instances of a profile there were, so that no id is given twice."""
+    """The number of instances that a profile has had, so that no id is given twice."""
 
     TABLE: ClassVar = "counts"
 
@@ -75,7 +78,7 @@ class CountRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrivalRow:
-    """When a request that waits was made first. ``id``: its user's uid and its idempotency key."""
+    """The time at which a waiting request was first made. ``id``: its user's uid and its idempotency key."""
 
     TABLE: ClassVar = "arrivals"
 
@@ -85,7 +88,7 @@ class ArrivalRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeanRow:
-    """What was learned, mostly of times. ``id``: the mean of what, and of which profile."""
+    """A learned mean, mostly of times. ``id``: the mean of what, and of which profile."""
 
     TABLE: ClassVar = "means"
 
@@ -96,12 +99,12 @@ class MeanRow:
 Row: TypeAlias = InstanceRow | LeaseRow | YieldRow | CountRow | ArrivalRow | MeanRow
 ROWS: tuple[type[Row], ...] = (InstanceRow, LeaseRow, YieldRow, CountRow, ArrivalRow, MeanRow)
 LASTING: tuple[type[Row], ...] = (CountRow, MeanRow)
-"""What outlives the boot. Everything else is about processes and clocks that end with it."""
+"""The rows that outlive the boot. Everything else is about processes and clocks that end with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The row of that id is to go, if there is one."""
+    """A row to be removed: that of this id, if there is one."""
 
     kind: type[Row]
     id: str

@@ -34,6 +34,9 @@ MIGRATIONS: Final = (
     CREATE TABLE arrivals (id TEXT PRIMARY KEY, asked_at REAL NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE means (id TEXT PRIMARY KEY, mean REAL NOT NULL) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE leases ADD COLUMN share INTEGER NOT NULL DEFAULT 1;
+    """,
 )
 """By version, from 1: user_version of the database says how many were applied."""
 

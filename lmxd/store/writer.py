@@ -1,6 +1,6 @@
-"""The one thread that writes. What arrives while a commit is under way goes into the next one, together.
+"""The one thread that writes. Rows that arrive while a commit is under way go into the next one, together.
 
-It has the disk keep what was written when nobody waits for it, or before the log grows long.
+It syncs to disk when nobody waits for it, or before the log grows long.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _Order: TypeAlias = tuple[Sequence[Change], asyncio.Future[None]]
 
 
 class Writer:
-    """``everything`` makes all rows anew, for the case that the database is damaged while it is in use.
+    """Writes rows in a thread of its own. ``everything`` makes all rows anew, if the database is damaged while in use.
 
-    What cannot be written is tried again for as long as it takes: whoever waits for it waits.
+    Rows that cannot be written are tried again for as long as it takes: their waiters wait.
     """
 
     def __init__(self, database: Database, everything: Callable[[], Sequence[Change]], idle: float = _IDLE) -> None:
@@ -49,9 +49,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="lmxd-store", daemon=True)
         self._thread.start()
         self.failing: str | None = None
-        """Why nothing can be written just now, if that is so."""
+        """The reason why nothing can be written just now, if that is so."""
         self.damaged: str | None = None
-        """Where a database is that was found damaged while it was in use."""
+        """The path of a database that was found damaged while it was in use."""
         self.pending_since: float | None = None
         """Since when something waits to be written, on the monotonic clock."""
         self._pending = 0
@@ -97,7 +97,7 @@ class Writer:
         return batch
 
     def _write(self, changes: Sequence[Change]) -> None:
-        """Until it is done. Without changes it is a checkpoint."""
+        """Write until it is done. Without changes it is a checkpoint."""
         pause = _FIRST_PAUSE
         while True:
             try:

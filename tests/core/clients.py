@@ -87,7 +87,7 @@ class Clients:
                 case StopInstance():
                     self.after(self.going, partial(self.world.gone, decision.instance))
                 case CheckActivity():
-                    self.after(0.003, partial(self._look, decision.instance))
+                    self.after(0.003, partial(self.look, decision.instance))
                 case GrantLease() if decision.ticket in self.asked:
                     self._granted(decision)
 
@@ -96,7 +96,7 @@ class Clients:
         if found is not None and found.live:
             self.world.ready(instance)
 
-    def _look(self, instance: str) -> None:
+    def look(self, instance: str) -> None:
         found = self.world.state.instances.get(instance)
         if found is not None:
             self.world.seen(instance, busy=bool(found.leases), worked=bool(found.leases))

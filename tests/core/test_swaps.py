@@ -394,7 +394,7 @@ def test_a_full_queue_says_who_fills_it_and_is_not_full_for_a_higher_class() -> 
     for _ in range(2):
         world.ask("b", 20, uid=1)
     world.ask("b", 20, uid=2)
-    low, high = world.ask("b", 20, uid=3), world.ask("b", 20, uid=3, priority=100)
+    low, high = world.ask("b", 20, uid=1), world.ask("b", 20, uid=3, priority=100)
     assert world.refused() == {low: "queue_full"}
     refusal = world.all(RefuseLease)[-1]
     assert isinstance(refusal, RefuseLease)

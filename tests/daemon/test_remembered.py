@@ -8,6 +8,8 @@ from pathlib import Path
 
 from house import House, model
 
+from lmxd.core.words import Owner
+from lmxd.daemon.keeping.arrivals import row_id
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import Progress
@@ -21,7 +23,13 @@ def house(tmp_path: Path) -> House:
 
 
 def arrivals(h: House) -> dict[str, float]:
-    return {row.id.partition(" ")[2]: row.asked_at for row in h.saved().arrivals}
+    return {row.id.split(" ", 2)[2]: row.asked_at for row in h.saved().arrivals}
+
+
+def row(h: House, key: str, asked_at: float, uid: int | None = None) -> ArrivalRow:
+    """As it is written down for a request for b."""
+    owner = Owner(uid=os.getuid() if uid is None else uid, pid=0, connection=0)
+    return ArrivalRow(id=row_id(owner, key, h.daemon.asks.ask("b")), asked_at=asked_at)
 
 
 async def test_who_waits_is_written_down_until_the_answer(tmp_path: Path) -> None:
@@ -60,7 +68,7 @@ async def test_a_key_stands_for_one_place_and_one_lease(tmp_path: Path) -> None:
     """Who asks once more while it waits has the place of before; what it asked first is answered."""
     async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
         lease = await holder.request("a")
-        h.daemon.arrivals.restore([ArrivalRow(id=f"{os.getuid()} k", asked_at=1.0), ArrivalRow(id="7 k", asked_at=2.0)])
+        h.daemon.arrivals.restore([row(h, "k", 1.0), row(h, "k", 2.0, uid=7)])
         asks = [asyncio.create_task(lmxd.call("request", Granted, model="b", idempotency_key="k")) for _ in range(3)]
         await h.until(lambda: sum(ask.done() for ask in asks) == 2)
         [ticket] = h.state.queue
@@ -70,6 +78,22 @@ async def test_a_key_stands_for_one_place_and_one_lease(tmp_path: Path) -> None:
         assert [x.code for x in answers if isinstance(x, LmxdError)] == ["cancelled"] * 2
         assert [x.model for x in answers if isinstance(x, Granted)] == ["b"]
         assert len(h.state.leases) == 1
+
+
+async def test_a_key_keeps_its_place_for_the_same_request_only(tmp_path: Path) -> None:
+    """Else places could be gathered by requests that are never served, and used for others."""
+    async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
+        await holder.request("a")
+        first = asyncio.create_task(lmxd.call("request", Granted, model="b", idempotency_key="k"))
+        await h.until(lambda: len(h.state.queue) == 1)
+        [before] = h.state.queue
+        second = asyncio.create_task(lmxd.call("request", Granted, model="b", ctx=512, idempotency_key="k"))
+        await h.until(first.done)
+        assert isinstance(first.exception(), LmxdError)
+        [ticket] = h.state.queue
+        assert ticket.asked_at > before.asked_at
+        assert arrivals(h) == {"k": ticket.asked_at}
+        second.cancel()
 
 
 async def test_who_asks_again_keeps_its_place_in_a_full_queue(tmp_path: Path) -> None:
@@ -89,7 +113,7 @@ async def test_who_asks_again_keeps_its_place_in_a_full_queue(tmp_path: Path) ->
 async def test_who_does_not_come_back_is_forgotten(tmp_path: Path) -> None:
     h = house(tmp_path)
     async with h.open():
-        h.daemon.outbox.put([ArrivalRow(id=f"{os.getuid()} {key}", asked_at=1.0) for key in ("here", "gone")], ())
+        h.daemon.outbox.put([row(h, key, 1.0) for key in ("here", "gone")], ())
         await h.daemon.outbox.settled()
     async with h.open(), h.client() as holder, h.client() as lmxd:
         await holder.request("a")

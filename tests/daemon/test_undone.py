@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House
+from house import House, model
 
 from lmxd.core.decisions import (
     CheckActivity,
@@ -28,6 +28,7 @@ from lmxd.core.invariants import broken
 from lmxd.daemon.answering import views
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncLease
+from lmxd.rpc.messages import Granted
 
 KINDS: list[type[Decision]] = [
     StartInstance,
@@ -140,18 +141,46 @@ async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(
 ) -> None:
     """Its client, who waited, is told of another and not to ask again."""
     async with house(tmp_path).open() as h, h.client() as lmxd:
-        told, ended = h.daemon.answers.tell, list[str]()
-
-        def tell(decision: Decision) -> None:
-            if isinstance(decision, GrantLease) and not ended:
-                ended.append(decision.instance)
-                h.daemon.performer.launches.stop(decision.instance)
-                h.daemon.loop.handle(InstanceExited(at=time.monotonic(), instance=decision.instance))
-            told(decision)
-
-        monkeypatch.setattr(h.daemon.answers, "tell", tell)
+        ended = _end_as_they_are_granted(h, 1)
         lease = await asyncio.wait_for(lmxd.request("a", hold=hold), 15)
         assert ended == ["a#1"]
         assert lease.instance == "a#2"
         assert [x.id for x in h.state.leases.values()] == [lease.lease]
         assert broken(h.state) == []
+
+
+async def test_a_deadline_is_not_put_off_by_instances_that_end_as_they_are_granted(tmp_path: Path) -> None:
+    model(tmp_path, "a", load_seconds=0.4)
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        ended = _end_as_they_are_granted(h, 3)
+        with pytest.raises(LmxdError) as refused:
+            await asyncio.wait_for(lmxd.request("a", deadline=1.5), 30)
+        assert refused.value.code == "deadline"
+        assert 0 < len(ended) < 4
+        assert not h.state.tickets
+
+
+async def test_a_request_that_is_asked_again_has_one_lease_by_its_key(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as one, h.client() as two:
+        _end_as_they_are_granted(h, 1)
+        both = [asyncio.create_task(x.call("request", Granted, model="a", idempotency_key="k")) for x in (one, two)]
+        answers = await asyncio.wait_for(asyncio.gather(*both, return_exceptions=True), 15)
+        leases = {x.lease for x in answers if isinstance(x, Granted)}
+        assert leases == set(h.state.leases)
+        assert len(leases) == 1
+        assert broken(h.state) == []
+
+
+def _end_as_they_are_granted(h: House, count: int) -> list[str]:
+    """So many instances end between the decision to grant a lease of them and the answer."""
+    told, ended = h.daemon.answers.tell, list[str]()
+
+    def tell(decision: Decision) -> None:
+        if isinstance(decision, GrantLease) and len(ended) < count:
+            ended.append(decision.instance)
+            h.daemon.performer.launches.stop(decision.instance)
+            h.daemon.loop.handle(InstanceExited(at=time.monotonic(), instance=decision.instance))
+        told(decision)
+
+    h.daemon.answers.tell = tell  # type: ignore[method-assign]
+    return ended

@@ -369,6 +369,26 @@ async def test_a_reader_that_is_slow_does_not_fill_the_gateway(tmp_path: Path) -
             assert total > 8 * 2**20
 
 
+async def test_a_client_that_reads_nothing_does_not_keep_its_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its instance could not make way for the other model as long as it has its lease."""
+    monkeypatch.setattr("lmxd.gateway.reply.UNREAD_TIMEOUT", 0.2)
+    model(tmp_path, "a", token_seconds=0)
+    async with opened(house(tmp_path)) as front:
+        port = int(front.url.rpartition(":")[2])
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(deaf, ("127.0.0.1", port))
+            body = b'{"model": "a", "stream": true, "max_tokens": 400000}'
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
+            await loop.sock_sendall(deaf, head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            await front.until(lambda: bool(front.house.state.leases))
+            assert (await asyncio.wait_for(front.chat("b"), 20)).status == 200
+
+
 async def _settled(front: Front) -> int:
     """Bytes that the gateway's connections wait to send, when no more are added."""
     import gc

@@ -55,6 +55,7 @@ LEASE = LeaseRow(
     user="anna",
     hold="ttl",
     slots=1,
+    share=True,
     size=2**40,
     priority=-1,
     granted_at=2.5,

@@ -78,7 +78,7 @@ def record(state: State, event: Event) -> None:
         case MemoryMeasured():
             _memory_measured(state, event)
         case PolicyChanged():
-            state.policy, state.step.refuse_again = event.policy, True
+            state.policy, state.step.refuse_again, state.step.policy_changed = event.policy, True, True
             state.failed.clear()
         case ResidentsChanged():
             state.residents = {s.ask.kind: s for s in event.residents}

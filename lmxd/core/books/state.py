@@ -179,8 +179,8 @@ class State:
 
     def drop_lease(self, lease: Lease) -> None:
         del self.leases[lease.id]
-        if lease.key is not None:
-            self.keys.pop((lease.owner.uid, lease.key), None)
+        if lease.key is not None and self.keys.get((lease.owner.uid, lease.key)) is lease:
+            del self.keys[lease.owner.uid, lease.key]
         self.priorities[lease.priority] -= 1
         if not self.priorities[lease.priority]:
             del self.priorities[lease.priority]

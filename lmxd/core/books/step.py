@@ -31,6 +31,8 @@ class Step:
     """Somebody who waits may be served now: bytes or slots may have come free."""
     refuse_again: bool = False
     """Somebody who waits may have to be refused now: devices, the policy or a model changed."""
+    policy_changed: bool = False
+    """The queue may be longer now than the policy allows."""
     arrived: Ticket | None = None
     """The ticket of a new request."""
     ready: list[Instance] = field(default_factory=list)

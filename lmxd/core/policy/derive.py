@@ -8,6 +8,8 @@ a second while somebody waits.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from math import inf
 
 from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
@@ -15,6 +17,7 @@ from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.eviction import kept
+from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.preemption import relieve
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer
@@ -52,7 +55,8 @@ def derive(state: State, scheduler: Scheduler) -> None:
         keep_up(state)
     elif new is not None and new in state.queue:
         scheduler.serve_newcomer(state, new)
-        _turn_away(state)
+        if _turn_away(state):
+            share(state, (new.ask.kind,))  # what was begun for it serves others
     while opened := open_again(state):  # for whom they were to make way was served by something else
         share(state, opened)
     _report(state, ticked)
@@ -140,7 +144,7 @@ def _turn_away(state: State) -> bool:
             refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.step.arrived
     if new is None:
-        if state.step.refuse_again and len(state.queue) > state.policy.queue_depth:  # it may have been lowered
+        if state.step.policy_changed and len(state.queue) > state.policy.queue_depth:
             _shorten(state)
     elif new.id in state.tickets and (refusal := _no_place(state, new) or _too_late(state, new)):
         refuse(state, new, refusal)
@@ -149,13 +153,12 @@ def _turn_away(state: State) -> bool:
 
 def _shorten(state: State) -> None:
     """Refuse those for whom there is no place: who came before them, and is no lower, has it."""
-    places: Counter[int] = Counter()
+    kept: list[Ticket] = []
     for ticket in sorted((t for t in state.queue if not t.beyond), key=lambda t: t.number):
-        priority = ticket.ask.priority
-        if sum(n for other, n in places.items() if other >= priority) >= state.policy.queue_depth:
-            refuse(state, ticket, refusals.queue_full(state, ticket))
+        if _has_place(state, ticket, kept):
+            kept.append(ticket)
         else:
-            places[priority] += 1
+            refuse(state, ticket, refusals.queue_full(state, ticket))
 
 
 def _no_place(state: State, ticket: Ticket) -> Refusal | None:
@@ -169,9 +172,20 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
             return refusals.over_quota(state.over_quota(ticket) or "")
         if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
-    if len(state.queue) > depth and sum(1 for t in state.queue if refusals.fills_queue(t, ticket)) > depth:
-        return refusals.queue_full(state, ticket)
-    return None
+    if ticket.asked_at < state.now or len(state.queue) <= depth:
+        return None  # it had its place before, or there are enough
+    others = (t for t in state.queue if t is not ticket)
+    return None if _has_place(state, ticket, others) else refusals.queue_full(state, ticket)
+
+
+def _has_place(state: State, ticket: Ticket, others: Iterable[Ticket]) -> bool:
+    """Whether there is a place in the queue beside ``others``: one of ``queue_depth``, or one of its user's part.
+
+    Nobody shuts others out by many requests: of four users that wait, each may have a quarter of the depth.
+    """
+    depth, who = state.policy.queue_depth, ticket.owner.who
+    filling = Counter(t.owner.who for t in others if refusals.fills_queue(state, t, ticket))
+    return filling.total() < depth or filling[who] < depth // len(filling.keys() | {who})
 
 
 def _refused_late(state: State, new: Ticket) -> bool:
@@ -189,6 +203,9 @@ def _too_late(state: State, ticket: Ticket) -> Refusal | None:
     if ticket.deadline_at is None:
         return None
     expected = eta(state, ticket)
+    if state.now + load_seconds(state, ticket.ask) > ticket.deadline_at and ticket.instance is None:
+        slot_at = Forecast(state).slot(ticket.ask).at
+        expected = None if slot_at == inf else slot_at - state.now
     if expected is not None and state.now + expected <= ticket.deadline_at:
         return None
     return refusals.late(state, ticket, expected)

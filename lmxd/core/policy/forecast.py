@@ -143,7 +143,7 @@ class Forecast:
         if not instance.live:
             stopped = instance.stopped_at or state.now
             return Outlook(max(state.now, stopped + going), 0.0)
-        if ask.pin or (instance.vacant and kept(state, instance)):
+        if ask.pin or kept(state, instance):
             return Outlook(inf, going)
         if instance.vacant:
             return Outlook(state.now if evictable(state, instance) else max(state.now, instance.stays_until), going)
@@ -181,7 +181,7 @@ class Forecast:
         """When so many of its slots are free as are wanted."""
         if instance.serves(ask):
             return Date(at=self._state.now)
-        free, together = instance.free_slots, ask.share and instance.ask.share
+        free, together = instance.free_slots, ask.share and instance.shared
         held = [(self._lease_ends(instance, x), x.slots) for x in instance.leases.values()]
         held += [(self._ticket_ends(instance, t), t.ask.slots) for t in instance.tickets.values()]
         held += self._shared.get(instance.id, [])

@@ -68,6 +68,13 @@ def claim(state: State, instance: Instance) -> Claim:
     )
 
 
+def turn_ends(state: State, instance: Instance, ticket: Ticket) -> float:
+    """When its turn is over for ``ticket``, whether or not somebody has it now."""
+    shortest = min(_SHORTEST, _ANSWERS * state.expectations.held_for(instance.ask.profile))
+    loads = state.policy.quantum_loads * price(state, instance, ticket.ask)
+    return instance.turn_at + (max(shortest, loads) if state.policy.quantum_loads else 0.0)
+
+
 def closes_at(state: State, instance: Instance, ticket: Ticket) -> float:
     """When it may be closed for ``ticket``: it takes no new ones from then on. Never before now."""
     load = load_seconds(state, ticket.ask)

@@ -27,11 +27,14 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
     return _short(state, ticket, "wait_expired", "the request waited as long as it would")
 
 
-def fills_queue(ticket: Ticket, newcomer: Ticket) -> bool:
+def fills_queue(state: State, ticket: Ticket, newcomer: Ticket) -> bool:
     """Whether a ticket takes a place that ``newcomer`` could have had: lower classes do not.
 
-    But for the newcomer's own: else who may ask for many low classes would have as many queues.
+    But for the newcomer's own: else who may ask for many low classes would have as many queues. A ticket that its
+    own quota holds up takes only a place of its user's.
     """
+    if ticket.owner.who != newcomer.owner.who and state.over_quota(ticket):
+        return False
     theirs, mine = ticket.owner, newcomer.owner
     own = newcomer.ask.priority <= 0 and (theirs.uid, theirs.user) == (mine.uid, mine.user)
     return not ticket.beyond and (own or ticket.ask.priority >= newcomer.ask.priority)
@@ -39,7 +42,7 @@ def fills_queue(ticket: Ticket, newcomer: Ticket) -> bool:
 
 def queue_full(state: State, ticket: Ticket) -> Refusal:
     """It says who fills the queue: those with the most requests first."""
-    waiting = Counter(_whose(t) for t in state.queue if t is not ticket and fills_queue(t, ticket))
+    waiting = Counter(_whose(t) for t in state.queue if t is not ticket and fills_queue(state, t, ticket))
     most = ", ".join(f"{count} of {who}" for who, count in waiting.most_common(_NAMED))
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {most}{more}"

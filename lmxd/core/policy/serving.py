@@ -22,6 +22,7 @@ from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.placement import widest
+from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.sharing import serve_slot, share
 from lmxd.core.policy.starts import attach, start
@@ -198,6 +199,9 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         return False  # it waits for a slot of those that there are
     if state.policy.enforce and this.is_hopeless(ask):
         ticket.progressing = False
+    elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
+        ticket.progressing = False  # a start would be too late: only a slot of what runs serves it in time
+        return False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"

@@ -59,6 +59,7 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
         granted_at=state.now,
         ttl=ticket.ttl,
         key=ticket.key,
+        share=ticket.ask.share,
     )
     state.add_lease(lease)
     state.expire(lease, None if ticket.ttl is None else state.now + ticket.ttl)

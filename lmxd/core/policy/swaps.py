@@ -17,7 +17,7 @@ from lmxd.core.instances import Instance, Swap, Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import evictable, reload_cost
 from lmxd.core.policy.forecast import Forecast
-from lmxd.core.policy.quantum import price
+from lmxd.core.policy.quantum import price, turn_ends
 from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
@@ -49,6 +49,7 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
                 free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.idled else 0.0,
             ),
             price=price(state, i, ticket.ask),
+            turn_ends=turn_ends(state, i, ticket),
         )
         for i in needed
         if not i.ask.external
@@ -158,12 +159,23 @@ def look_again(state: State) -> None:
     A closed instance that nobody uses, though somebody has it, does not go by being closed: it is opened again.
     """
     for instance in list(state.swapping.values()):
-        if instance.closed and instance.known_idle(state.now) and instance.unused(state.now):
-            instance.turn_at, instance.idlers = state.now, frozenset(instance.leases)
+        if instance.closed and instance.known_idle(state.now) and instance.unused(state.now) and _reopens(instance):
             state.step.serve_again = True
             _take_back(state, instance)
         elif state.step.time_passed and (instance.closed or (instance.vacant and instance.busy)):
             check(state, instance)
+
+
+def _reopens(instance: Instance) -> bool:
+    """Whether a closed instance that nobody uses is opened once more.
+
+    It is for the leases that it has when it first closes for a ticket, as long as one of them lasts. Leases that came
+    later had their chance: else agents that take turns at doing nothing would keep it for ever.
+    """
+    assert instance.swap is not None
+    if instance.opened_for != instance.swap.ticket:
+        instance.opened_for, instance.idlers = instance.swap.ticket, frozenset(instance.leases)
+    return instance.idled
 
 
 def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:

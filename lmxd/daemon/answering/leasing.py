@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from lmxd.catalog.catalog import Size
 from lmxd.core.books.state import State
@@ -25,8 +23,8 @@ from lmxd.rpc.messages import Cancelled, CancelParams, Granted, Released, Renewe
 from lmxd.rpc.server import Connection
 
 DEFAULT_TTL = 60.0
-_REPEATS = 3
-"""How often a request is asked again because its instance ended as it was granted: not for ever, should each end so."""
+_TRIES = 4
+"""How often a request is asked whose instance ends as it is granted: not for ever, should each end so."""
 
 
 class Leasing:
@@ -54,36 +52,42 @@ class Leasing:
         deadline: float | None,
         user: str | None,
     ) -> Granted | Held:
-        """Hand it to the core, and wait for the answer."""
-        peer, key = connection.peer, terms.idempotency_key
-        if key is not None and (had := self._state.keys.get((peer.uid, key))):
-            self._renew(connection, had, None)
-            with contextlib.suppress(InstanceGone):
-                return self._answers.granted(had, waited=0.0)
-        hit("request_received")
-        hold = Hold(terms.hold)
+        """Hand it to the core, and wait for the answer.
+
+        If an instance ends as it is granted, the core is asked again, in the place that the request had.
+        """
+        peer, key, first = connection.peer, terms.idempotency_key, time.monotonic()
+        hold, owner = Hold(terms.hold), owner_of(peer, connection.id, user)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
-        asked = LeaseRequested(
-            at=time.monotonic(),
-            ticket=_new_ticket(),
-            lease=_new_lease(),
-            owner=owner_of(peer, connection.id, user),
-            ask=ask,
-            hold=hold,
-            ttl=(terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None,
-            wait=terms.wait,
-            deadline=deadline,
-            key=key,
-            asked_at=None if key is None else self._arrivals.came_first(peer.uid, key),
-            instead=None if key is None else self._arrivals.waiting(peer.uid, key),
-        )
-        for _ in range(_REPEATS):
+        before = None
+        for _ in range(_TRIES):
             try:
+                if key is not None and (had := self._state.keys.get((peer.uid, key))):
+                    self._renew(connection, had, None)
+                    return self._answers.granted(had, waited=0.0)
+                if key is not None and before is None:
+                    before = self._arrivals.came_first(owner, key, ask)
+                hit("request_received")
+                now = time.monotonic()
+                asked = LeaseRequested(
+                    at=now,
+                    ticket=f"t-{secrets.token_hex(4)}",
+                    lease=f"l-{secrets.token_hex(4)}",
+                    owner=owner,
+                    ask=ask,
+                    hold=hold,
+                    ttl=(terms.ttl or DEFAULT_TTL) if hold is Hold.TTL else None,
+                    wait=terms.wait,
+                    deadline=None if deadline is None else deadline - (now - first),
+                    key=key,
+                    asked_at=before,
+                    instead=None if key is None else self._arrivals.waiting(peer.uid, key),
+                )
                 return await self._answer(connection, id, size, asked)
-            except InstanceGone:
-                asked = _again(asked)
-        return await self._answer(connection, id, size, asked)
+            except InstanceGone as error:
+                gone, before = error, before or first
+        raise gone
 
     async def _answer(
         self, connection: Connection, id: framing.Id, size: Size | None, asked: LeaseRequested
@@ -159,17 +163,3 @@ class Leasing:
         self._access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
         self._report(TicketCancelled(at=time.monotonic(), ticket=ticket))
         return Cancelled(ticket=ticket)
-
-
-def _again(asked: LeaseRequested) -> LeaseRequested:
-    """The same request, in the place that it had."""
-    first = asked.at if asked.asked_at is None else asked.asked_at
-    return replace(asked, at=time.monotonic(), ticket=_new_ticket(), lease=_new_lease(), asked_at=first, instead=None)
-
-
-def _new_ticket() -> str:
-    return f"t-{secrets.token_hex(4)}"
-
-
-def _new_lease() -> str:
-    return f"l-{secrets.token_hex(4)}"

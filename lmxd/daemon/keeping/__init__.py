@@ -1,1 +1,1 @@
-"""What outlives the daemon: rows of the ledger, written before they are acted on, read when it starts."""
+"""The rows that outlive the daemon: they are the ledger, written before they are acted on, read when it starts."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, GrantLease, RefuseLease
 from lmxd.core.events import Event, LeaseRequested
-from lmxd.core.words import TicketId
+from lmxd.core.words import Ask, Owner, TicketId
 from lmxd.store.rows import ArrivalRow, Change, Gone
+
+_Key: TypeAlias = tuple[int, str]
+"""A uid, and the key that its client gave a request."""
 
 
 class Arrivals:
-    """A key stands for its place once: whoever uses it for further requests gains nothing."""
+    """A key stands for its place once, and only for the same request: nobody gathers places to use them for others."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[TicketId, ArrivalRow]] = {}
-        self._names: dict[TicketId, str] = {}
+        self._waiting: dict[_Key, tuple[TicketId, ArrivalRow]] = {}
+        self._keys: dict[TicketId, _Key] = {}
         self._missing: dict[str, ArrivalRow] = {}
-        """Who waited when an earlier daemon ended, and has not come back."""
+        """Those that waited when an earlier daemon ended, and have not come back."""
 
     def restore(self, rows: Iterable[ArrivalRow]) -> None:
         self._missing = {row.id: row for row in rows}
@@ -26,51 +31,58 @@ class Arrivals:
     def give_up(self) -> list[Change]:
         """Whoever has not come back by now does not."""
         missing, self._missing = self._missing, {}
-        return [Gone(ArrivalRow, id) for id in missing if id not in self._waiting]
+        back = {row.id for _, row in self._waiting.values()}
+        return [Gone(ArrivalRow, id) for id in missing if id not in back]
 
-    def came_first(self, uid: int, key: str) -> float | None:
+    def came_first(self, owner: Owner, key: str, ask: Ask) -> float | None:
         """When the request that this one repeats was made, if it waits, or was waiting at an earlier daemon."""
-        name = _name(uid, key)
-        if name in self._waiting:
-            return self._waiting[name][1].asked_at
+        name = row_id(owner, key, ask)
+        waits = self._waiting.get((owner.uid, key))
+        if waits is not None:
+            return waits[1].asked_at if waits[1].id == name else None
         return self._missing[name].asked_at if name in self._missing else None
 
     def waiting(self, uid: int, key: str) -> TicketId | None:
-        """The request that this one repeats, if it waits."""
-        found = self._waiting.get(_name(uid, key))
+        """The request that waits by this key, if there is one: a further one takes its place."""
+        found = self._waiting.get((uid, key))
         return None if found is None else found[0]
 
     def changes(self, state: State, event: Event, decisions: Sequence[Decision]) -> list[Change]:
         """Rows for who waits since an event, and for who does no more."""
         found: list[Change] = []
         if isinstance(event, LeaseRequested) and event.key is not None:
-            found += self._asked(state, event, _name(event.owner.uid, event.key))
+            found += self._asked(state, event, event.key)
         for decision in decisions:
-            if isinstance(decision, (GrantLease, RefuseLease)) and (name := self._names.pop(decision.ticket, None)):
-                found += self._answered(decision.ticket, name)
+            if isinstance(decision, (GrantLease, RefuseLease)) and (key := self._keys.pop(decision.ticket, None)):
+                found += self._answered(decision.ticket, key)
         return found
 
     def rows(self) -> list[ArrivalRow]:
         return [*self._missing.values(), *(row for _, row in self._waiting.values())]
 
-    def _asked(self, state: State, event: LeaseRequested, name: str) -> list[Change]:
+    def _asked(self, state: State, event: LeaseRequested, key: str) -> list[Change]:
+        name, who = row_id(event.owner, key, event.ask), (event.owner.uid, key)
         ticket = state.ticket(event.ticket)
         back = self._missing.pop(name, None)
         if ticket is None:
             return [] if back is None else [Gone(ArrivalRow, name)]
-        row = ArrivalRow(id=name, asked_at=ticket.asked_at)
-        self._names[ticket.id] = name
-        self._waiting[name] = ticket.id, row
-        return [row]
+        row, before = ArrivalRow(id=name, asked_at=ticket.asked_at), self._waiting.get(who)
+        self._keys[ticket.id] = who
+        self._waiting[who] = ticket.id, row
+        other = [] if before is None or before[1].id == name else [Gone(ArrivalRow, before[1].id)]
+        return [*other, row]
 
-    def _answered(self, ticket: TicketId, name: str) -> list[Change]:
+    def _answered(self, ticket: TicketId, key: _Key) -> list[Change]:
         """Unless the same was asked once more meanwhile: then that has the place."""
-        waits = self._waiting.get(name)
+        waits = self._waiting.get(key)
         if waits is None or waits[0] != ticket:
             return []
-        del self._waiting[name]
-        return [Gone(ArrivalRow, name)]
+        del self._waiting[key]
+        return [Gone(ArrivalRow, waits[1].id)]
 
 
-def _name(uid: int, key: str) -> str:
-    return f"{uid} {key}"
+def row_id(owner: Owner, key: str, ask: Ask) -> str:
+    """The same for the same request only, whatever devices there are by now."""
+    wanted = (ask.profile, ask.variant, ask.context, ask.slots, ask.share, ask.priority, ask.external, owner.user)
+    size = ask.size if ask.external else 0
+    return f"{owner.uid} {hashlib.sha256(repr((wanted, size)).encode()).hexdigest()[:16]} {key}"

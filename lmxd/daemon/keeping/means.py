@@ -1,4 +1,4 @@
-"""What was learned, on disk: written a little after it changed, together, so that no request waits for it."""
+"""Learned means on disk: written a little after they changed, together, so that no request waits for it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _PAUSE: Final = 2.0
 
 
 class Means:
+    """The learned means as rows, and the timer until they are written next."""
+
     def __init__(self, learned: Expectations, outbox: Outbox) -> None:
         self._learned = learned
         self._outbox = outbox
@@ -22,7 +24,7 @@ class Means:
         self._timer: asyncio.TimerHandle | None = None
 
     def restore(self, rows: Iterable[MeanRow]) -> Mapping[str, Mapping[str, float]]:
-        """What was learned, as the core knows it: by name and profile."""
+        """The learned means as the core knows them: by name and profile."""
         self._written = {row.id: row.mean for row in rows}
         means: dict[str, dict[str, float]] = {}
         for id, mean in self._written.items():
@@ -44,7 +46,7 @@ class Means:
             self._timer = asyncio.get_running_loop().call_later(_PAUSE, self.write)
 
     def write(self) -> None:
-        """What is not what it was when it was last written."""
+        """Write the means that changed since they were last written."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

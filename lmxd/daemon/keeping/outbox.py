@@ -1,4 +1,4 @@
-"""Decisions on their way: carried out in the order in which they were made, each once what it rests on is written."""
+"""Decisions on their way: carried out in the order in which they were made, each after its rows are written."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class _Batch:
 
 
 class Outbox:
+    """A queue of decisions, each held back until its rows are on disk."""
+
     def __init__(self, perform: Callable[[Decision], None]) -> None:
         self._perform = perform
         self._waiting: deque[_Batch] = deque()
@@ -58,7 +60,7 @@ class Outbox:
         self._flush()
 
     def _carry_out(self, decision: Decision) -> None:
-        """What goes wrong with one must not keep the others from their turn."""
+        """Carry one decision out. A fault in it must not keep the others from their turn."""
         try:
             self._perform(decision)
         except Exception:

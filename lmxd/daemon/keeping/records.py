@@ -33,17 +33,17 @@ INSTANCE_COUNT: Final = "instances "
 
 
 class Processes(Protocol):
-    """What is known of the processes of instances."""
+    """A source of what is known of the processes of instances."""
 
     def launched(self, instance: InstanceId) -> Launched | None:
-        """How it was started, if lmxd started it."""
+        """The launch of an instance, if lmxd started it."""
 
     def process(self, instance: InstanceId) -> Process | AdoptedProcess | None:
         """The one it has, if it has one."""
 
 
 class Records:
-    """What is written of the daemon's own state. A row is what the state says now, whatever it said before."""
+    """Makes rows of the daemon's state. A row is what the state says now, whatever it said before."""
 
     def __init__(
         self, state: State, outbox: Outbox, arrivals: Arrivals, means: Means, processes: Callable[[], Processes]
@@ -58,7 +58,7 @@ class Records:
         self._started: dict[InstanceId, tuple[Start, str]] = {}
         """And how it was started."""
         self._counted: dict[str, int] = {}
-        """What was last written of the counts."""
+        """The last written rows of the counts."""
 
     def changes(self, event: Event, touched: Touched, decisions: Sequence[Decision]) -> list[Change]:
         """Rows for what came of an event."""
@@ -66,12 +66,12 @@ class Records:
         return [*found, *_made("who waits", lambda: self._arrivals.changes(self._state, event, decisions))]
 
     def restore(self, saved: Saved) -> Mapping[str, Mapping[str, float]]:
-        """Who waited at an earlier daemon, and what it had learned: that is returned, by name and profile."""
+        """Take in who waited at an earlier daemon, and return what it had learned, by name and profile."""
         self._arrivals.restore(saved.arrivals)
         return self._means.restore(saved.means)
 
     def give_up(self) -> None:
-        """Whoever waited at an earlier daemon and has not come back by now does not."""
+        """Give up the places of clients of an earlier daemon that have not come back by now."""
         self._outbox.put(self._arrivals.give_up(), ())
 
     def _touched(self, touched: Touched) -> list[Change]:
@@ -185,4 +185,5 @@ def _lease(x: Lease) -> LeaseRow:
         ttl=x.ttl,
         expires_at=x.expires_at,
         key=x.key,
+        share=x.share,
     )

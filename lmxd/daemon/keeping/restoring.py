@@ -1,4 +1,4 @@
-"""Taking over from an earlier daemon: what of its ledger still stands is adopted, the rest is ended and given back."""
+"""Takes over from an earlier daemon: the part of its ledger that stands is adopted, the rest ended and given back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MUTE: Final = Failure(code="lost", message="it did not answer when lmxd was sta
 
 @dataclass(kw_only=True, slots=True)
 class Restored:
-    """What is on disk, and what the owner of the machine should be told."""
+    """The rows found on disk, and the warnings that the owner of the machine should read."""
 
     saved: Saved
     warnings: list[str] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _open(where: Places) -> tuple[Database, Restored]:
 
 
 def _rebuilt(where: Places, saved: Saved, what: str) -> Restored:
-    """From the processes themselves: each carries its row. Whose leases they served, nobody knows any more."""
+    """Rows made from the processes themselves: each carries its own. Their leases are lost."""
     found: dict[str, InstanceRow] = {}
     for pid, env in orphans(where.home).items():
         try:
@@ -160,7 +160,7 @@ def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
 
 
 def _running(performer: Performer, row: InstanceRow) -> Launched | None:
-    """It, if its process is still the one that was started."""
+    """The process of an instance, if it is still the one that was started."""
     if row.start is None or row.pid is None or row.born is None:
         return None
     start, key = STARTS.validate_json(row.start), ""
@@ -175,7 +175,7 @@ def _running(performer: Performer, row: InstanceRow) -> Launched | None:
 
 
 async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
-    """Why it cannot be taken over: only what was ready, and answers, can."""
+    """The reason why an instance cannot be taken over; None if it was ready, and answers."""
     if row.phase != Phase.READY:
         return _HALF
     return None if await _serves(launched) else _MUTE
@@ -229,7 +229,7 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
 
 
 def _instance(row: InstanceRow) -> Instance:
-    """What was not ready is on its way out: whoever waited for it asks again."""
+    """The instance of a row. One that was not ready is on its way out: its clients ask again."""
     return Instance(
         id=row.id,
         ask=ASKS.validate_json(row.ask),
@@ -255,6 +255,7 @@ def _lease(row: LeaseRow) -> Lease:
         ttl=row.ttl,
         expires_at=row.expires_at,
         key=row.key,
+        share=bool(row.share),
     )
 
 

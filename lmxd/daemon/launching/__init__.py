@@ -1,1 +1,1 @@
-"""What the core decides about instances, carried out: processes, holds, and their loads."""
+"""Carries out what the core decides about instances: processes, holds, and their loads."""

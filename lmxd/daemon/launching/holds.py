@@ -26,7 +26,7 @@ class AdoptedProcess:
 
 
 class Holds:
-    """Which processes use which hold. A hold whose adopted process has ended is over."""
+    """The processes that use holds. A hold whose adopted process has ended is over."""
 
     def __init__(self, report: Callable[[Event], None], note: Callable[[InstanceId], None]) -> None:
         """``note``: who writes down which process uses a hold."""
@@ -35,11 +35,11 @@ class Holds:
         self._adopted: dict[InstanceId, AdoptedProcess] = {}
 
     def begin(self, instance: InstanceId) -> None:
-        """It has its bytes from the start."""
+        """Begin a hold: it has its bytes from the start."""
         self._later(InstanceReady(at=time.monotonic(), instance=instance))
 
     def end(self, instance: InstanceId) -> None:
-        """What its process still uses is foreign from now on."""
+        """End a hold. Bytes that its process still uses are foreign from now on."""
         if adopted := self._adopted.pop(instance, None):
             self._forget(adopted.pidfd)
         self._later(InstanceExited(at=time.monotonic(), instance=instance))
@@ -88,5 +88,5 @@ class Holds:
         os.close(pidfd)
 
     def _later(self, event: Event) -> None:
-        """Not on the spot: a decision is being carried out."""
+        """Report an event a little later: a decision is being carried out now."""
         asyncio.get_running_loop().call_soon(self._report, event)

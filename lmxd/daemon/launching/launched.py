@@ -18,7 +18,7 @@ from lmxd.instances.process import Process
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Seconds, and bytes of log and of RAM."""
+    """The limits of one start: seconds, and bytes of log and of RAM."""
 
     load_timeout: float
     stop_timeout: float
@@ -28,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """How an instance was started: with what an earlier daemon's ledger says, all that it takes to adopt it.
+    """The settings that an instance was started with: all that it takes, beside the ledger, to adopt it.
 
     ``poll``: seconds between two looks at what it does. ``prompts_for``: the one uid that its prompt cache is of.
     """
@@ -46,13 +46,13 @@ STARTS: Final = TypeAdapter(Start)
 
 
 def as_json(start: Start) -> str:
-    """What it was given by its environment may be secret, and is not needed any more."""
+    """A start as JSON, without its environment: that may be secret, and is not needed any more."""
     return STARTS.dump_json(start, exclude={"plan": {"env"}}).decode()
 
 
 @dataclass(slots=True)
 class Pace:
-    """How busy an engine is, from one look at it to the next: requests at once, and tokens a second."""
+    """The work of an engine between two looks at it: requests at once, and tokens a second."""
 
     at: float = 0.0
     processing: int = 0
@@ -61,7 +61,7 @@ class Pace:
     asked_at: float = 0.0
 
     def stale(self, now: float) -> bool:
-        """Whether to look again for somebody who watches; if so, it is taken to be done."""
+        """Returns whether to look again for somebody who watches; if so, the look is taken to be done."""
         if now - max(self.at, self.asked_at) < _LIVE:
             return False
         self.asked_at = now
@@ -77,13 +77,15 @@ class Pace:
 
 @dataclass(kw_only=True, slots=True)
 class Launched:
+    """One instance that has, or is about to have, a process: its start, its engine, its log and its endpoint."""
+
     start: Start
     engine: Engine
     log: Log
     turn: asyncio.Event = field(default_factory=asyncio.Event)
-    """Whether it may load, or need not wait for that any more."""
+    """Set when it may load, or need not wait for that any more."""
     begun_at: float | None = None
-    """When it began to load."""
+    """The time at which it began to load."""
     prompts: PromptCache | None = None
     process: Process | None = None
     key: str = ""
@@ -109,7 +111,7 @@ def forget(address: Address) -> None:
 
 
 def launch_of(plan: Plan) -> Launch:
-    """What an engine was told, in the estimator's terms."""
+    """The plan of an engine in the estimator's terms."""
     return Launch(
         context=plan.context,
         slots=plan.slots,

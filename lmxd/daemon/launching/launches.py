@@ -33,15 +33,16 @@ CERTIFICATE: Final = "LMXD_CERTIFICATE"
 _POLLS = (0.02, 0.05, 0.1)
 """Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
 _LAST_WORDS = 20
+"""Lines of the log that a failure carries: about a screen."""
 _UMASK = 0o117
 """Files and sockets of an instance are for the daemon and its group."""
 
 
 class Notes(Protocol):
-    """Who writes down what becomes of instances."""
+    """A writer of what becomes of instances."""
 
     def certificate(self, instance: InstanceId) -> str:
-        """What the process carries in its environment, to be known by."""
+        """The text that a process carries in its environment, to be known by."""
 
     def note(self, instance: InstanceId) -> None:
         """Its process or its address is known by now."""
@@ -99,7 +100,7 @@ class Launches:
             launched.turn.set()
 
     async def _end(self, launched: Launched, process: Process) -> None:
-        """What it has in its prompt cache is kept, if that is wanted, before it is told to go."""
+        """Save the prompt cache, if that is wanted; then tell the process to go."""
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
                 await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
@@ -120,7 +121,7 @@ class Launches:
         return {name: tree(x.process.pid) for name, x in self._launched.items() if x.process is not None}
 
     def waiting(self) -> list[Launched]:
-        """Those whose turn to load has not come, in order."""
+        """The instances whose turn to load has not come, in order."""
         return [self._launched[instance] for instance in self.loading.gate.waiting]
 
     def log_path(self, instance: InstanceId) -> Path:
@@ -154,7 +155,7 @@ class Launches:
         hit("exit_recorded")
 
     async def _load(self, launched: Launched) -> Failure | None:
-        """From the start to the exit. None when it ended as told."""
+        """Follow a process from its start to its exit. None when it ended as told."""
         await launched.turn.wait()
         launched.begun_at = time.monotonic()
         try:
@@ -172,7 +173,7 @@ class Launches:
         return await self._attend(launched)
 
     async def _attend(self, launched: Launched) -> Failure | None:
-        """From readiness to the exit. None when it ended as told."""
+        """Follow an instance from readiness to its exit. None when it ended as told."""
         assert launched.process is not None
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         status = await launched.process.exited
@@ -273,7 +274,7 @@ class Launches:
         self._report(ActivitySeen(at=time.monotonic(), instance=launched.plan.instance, busy=busy, worked=worked))
 
     def look(self) -> None:
-        """Somebody wants to see how busy they are: ask those that were not asked in the last second."""
+        """Ask the instances how busy they are, for somebody who watches; each at most once a second."""
         for launched in self._launched.values():
             if launched.ready_at is not None and launched.pace.stale(time.monotonic()):
                 self._spawn(self._check(launched))

@@ -1,4 +1,4 @@
-"""Whose turn it is to load: several at once on a device where their bytes are known, else one by itself."""
+"""Turns to load: several instances at once on a device where their bytes are known, else one by itself."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ _GROWTH: Final = 2 * 2**20
 
 
 def usual(cores: int) -> int:
-    """How many load on a device at once where nobody says: each has a core to itself, as long as the bus keeps up."""
+    """The default number of loads at once on a device: each has a core to itself, as long as the bus keeps up."""
     return max(1, min(cores, _BUS))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadTurn:
-    """What an instance would load on, and who is told that it may."""
+    """One instance's claim to load: its devices, and the call that tells it to begin."""
 
     devices: frozenset[DeviceId]
     alone: bool
     begin: Callable[[], None]
+    still: bool = False
+    """What it takes does not grow any more, though it is not ready."""
 
 
 class Gate:
-    """Of all devices together. On each, at most ``most`` are in at once, and one that is alone is the only one.
+    """Lets instances load. On each device at most ``most`` load at once; one that is alone is the only one.
 
-    In order of arrival: who waits for a device is overtaken there by nobody. Who wants several devices gets them at
-    once, and holds none while it waits, so that no two wait for each other.
+    Order is that of arrival: nobody overtakes an instance on a device that it waits for. An instance that wants several
+    devices gets them at once, and holds none while it waits, so that no two wait for each other.
     """
 
     def __init__(self, most: int = 1) -> None:
@@ -50,26 +52,26 @@ class Gate:
         self._admit()
 
     def share(self, instance: InstanceId) -> None:
-        """One that is in needs not be alone any more."""
+        """Let others load beside an instance that was alone."""
         if instance in self._loading:
-            self._loading[instance] = replace(self._loading[instance], alone=False)
+            self._loading[instance] = replace(self._loading[instance], still=True)
             self._admit()
 
     def leave(self, instance: InstanceId) -> None:
-        """It has loaded, or does not want to any more."""
+        """Take an instance out: it has loaded, or does not want to any more."""
         self._waiting.pop(instance, None)
         self._loading.pop(instance, None)
         self._admit()
 
     @property
     def waiting(self) -> tuple[InstanceId, ...]:
-        """Who stands in line, in order."""
+        """The instances that stand in line, in order."""
         return tuple(self._waiting)
 
     @property
     def alone(self) -> dict[InstanceId, frozenset[DeviceId]]:
-        """Who keeps others out, and of which devices."""
-        return {instance: turn.devices for instance, turn in self._loading.items() if turn.alone}
+        """The instances that keep others out, with the devices that they keep to themselves."""
+        return {instance: turn.devices for instance, turn in self._loading.items() if turn.alone and not turn.still}
 
     def _admit(self) -> None:
         awaited: set[DeviceId] = set()
@@ -82,27 +84,28 @@ class Gate:
 
     def _has_room(self, device: DeviceId, turn: LoadTurn) -> bool:
         there = [other for other in self._loading.values() if device in other.devices]
-        if turn.alone or any(other.alone for other in there):
-            return not there
-        return len(there) < self.most
+        growing = [other for other in there if not other.still]
+        if turn.alone or any(other.alone for other in growing):
+            return not growing
+        return len(growing) < self.most
 
 
 @dataclass(slots=True)
 class Growth:
-    """Of what one instance takes, from look to look."""
+    """The growth of one instance's bytes from look to look."""
 
     since: float
     size: int = 0
 
     def has_stopped(self, at: float, size: int) -> bool:
-        """Whether it has not grown for a while, now that it takes ``size``."""
+        """Returns whether it has not grown for a while, now that it takes ``size``."""
         if size > self.size + _GROWTH:
             self.since, self.size = at, size
         return at - self.since >= STILL
 
 
 class Loading:
-    """The gate, and an eye on those that keep others out: no longer than what they take grows."""
+    """The gate, and a watch on instances that load alone: they keep others out only while their bytes grow."""
 
     def __init__(self) -> None:
         self.gate = Gate()
@@ -122,7 +125,7 @@ class Loading:
 
 
 def _size(reading: DeviceReading, instance: InstanceId) -> int:
-    """What an instance takes; all that is in use where that cannot be told apart."""
+    """The bytes that an instance takes; all that are in use where a device cannot tell them apart."""
     if reading.taken is None:
         return reading.used
     return reading.taken[instance].total if instance in reading.taken else 0

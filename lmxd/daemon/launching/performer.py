@@ -38,7 +38,7 @@ _AGAIN: Final = 1.0
 
 
 class Performer:
-    """Whose outcome comes back as events."""
+    """Carries out decisions about instances; each outcome comes back as an event."""
 
     def __init__(
         self, report: Callable[[Event], None], notes: Notes, state: State, present: Present, where: Places
@@ -90,7 +90,7 @@ class Performer:
         return self.launches.pids() | self.holds.pids()
 
     def launched(self, instance: InstanceId) -> Launched | None:
-        """How it was started, if lmxd started it."""
+        """The launch of an instance, if lmxd started it."""
         return self.launches.get(instance)
 
     def process(self, instance: InstanceId) -> Process | AdoptedProcess | None:
@@ -118,7 +118,7 @@ class Performer:
         self.launches.start(start, self.engine(plan), devices, prompts, alone=not self._is_known(plan, devices))
 
     def _is_known(self, plan: Plan, devices: Iterable[DeviceId]) -> bool:
-        """Whether what it takes is known, and will be told from what else loads."""
+        """Returns whether its bytes are known, and will be told from those of other loads."""
         catalog, state, measured = self._present.catalog, self._state, self._present.measured
         if plan.model is None or plan.command or not all(tells_apart(state, measured, x) for x in devices):
             return False

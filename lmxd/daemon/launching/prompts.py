@@ -1,4 +1,4 @@
-"""Prompt caches of instances that ended, on disk: what was computed of long prompts is not computed again.
+"""Prompt caches of ended instances, on disk, so that long prompts need not be computed again.
 
 One directory per model file, engine build, settings and user: nobody's prompts are given to somebody else.
 """
@@ -24,14 +24,14 @@ _COMPLETE = "complete"
 
 
 class PromptCaches:
-    """``most`` bytes on disk at most; those that were used longest ago go first."""
+    """All prompt caches on disk: ``most`` bytes at most; those that were used longest ago go first."""
 
     def __init__(self, directory: Path, most: int) -> None:
         self.directory = directory
         self.most = most
 
     def open(self, plan: Plan, build: str, uid: int) -> PromptCache | None:
-        """Where an instance of ``plan`` for ``uid`` keeps its cache; None if it cannot be kept."""
+        """The cache of an instance of ``plan`` for ``uid``; None if it cannot be kept."""
         assert plan.model is not None
         try:
             known = plan.model.stat()
@@ -46,7 +46,7 @@ class PromptCaches:
         return PromptCache(self, path, uid)
 
     def reopen(self, path: Path, uid: int | None) -> PromptCache:
-        """That of an instance which runs already; ``uid`` None: it served several users."""
+        """The cache of an instance that runs already; ``uid`` None: it served several users."""
         return PromptCache(self, path, uid)
 
     def trim(self) -> None:
@@ -65,21 +65,21 @@ class PromptCaches:
 
 
 class PromptCache:
-    """One instance's, in a directory that only the daemon can read."""
+    """The prompt cache of one instance, in a directory that only the daemon can read."""
 
     def __init__(self, caches: PromptCaches, path: Path, uid: int | None) -> None:
         self.path = path
         self._caches = caches
         self.uid = uid
-        """Whose it is; None if it is nobody's to keep."""
+        """The user whose it is; None if it is nobody's to keep."""
 
     def used_by(self, uid: int) -> None:
-        """If somebody else was served, too, it is nobody's to keep."""
+        """Note a user who was served. A cache that served two users is nobody's to keep."""
         if uid != self.uid:
             self.uid = None
 
     async def save(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
-        """Write what the slots have. What cannot be written whole is not kept."""
+        """Write the caches of all slots. If one cannot be written, none is kept."""
         complete = self.path / _COMPLETE
         complete.unlink(missing_ok=True)
         if self.uid is None or not await engine.save(endpoint, slots):

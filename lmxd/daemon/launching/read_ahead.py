@@ -30,7 +30,7 @@ _FRONT: Final = 16
 
 
 class ReadAhead:
-    """One file after the other, in a thread; of each as much as there is room for.
+    """Reads one model file after the other, in a thread; of each as much as there is room for.
 
     ``room``: bytes of RAM that files may have, those that were read among them.
     """
@@ -50,7 +50,7 @@ class ReadAhead:
         """What reads, or the last that did."""
 
     def look(self, state: State, launches: Launches, catalog: Catalog) -> None:
-        """At who waits now."""
+        """Look at who waits now, and read for them."""
         loading = {launched.plan.instance for launched in launches.waiting()}
         self.want(awaited(state, launches, catalog), promised(state, loading))
 

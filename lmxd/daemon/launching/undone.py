@@ -1,4 +1,4 @@
-"""What the core hears of a decision that lmxd failed to carry out, so that nobody waits for it for ever."""
+"""Events for decisions that lmxd failed to carry out, so that nobody waits for them for ever."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What running instances show of their size, kept for the estimates of the next."""
+"""Learns from running instances how large they are, for the estimates of the next."""

@@ -1,4 +1,4 @@
-"""What was observed of real instances, kept in a file: one JSON document, replaced as a whole."""
+"""Observations of real instances, kept in a file: one JSON document, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from lmxd.files import replace_text
 log = logging.getLogger(__name__)
 
 _VERSION = 1
+"""The version of the file's format. A file of another one is set aside."""
 _MOST = 512
+"""Observations that are kept; the oldest go first."""
 
 
 class Observations:
-    """``path`` None: they last as long as the daemon."""
+    """All observations, in the file ``path``; without one they last as long as the daemon."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -47,7 +49,7 @@ class Observations:
 
 
 def _read(path: Path) -> tuple[Observation, ...]:
-    """What a file holds; one that cannot be read is set aside, loudly, and learning starts anew."""
+    """The observations in a file; one that cannot be read is set aside, loudly, and learning starts anew."""
     try:
         document = json.loads(path.read_text())
         if document["version"] != _VERSION:

@@ -1,4 +1,4 @@
-"""Watches what ready instances really take, and notes it for the estimator."""
+"""Watches the bytes that ready instances really take, and notes them for the estimator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORTH_NOTING = 2 * MIB
 
 
 class Observer:
-    """Of each instance, the first look when it is ready, and every new high after its first whole micro-batch.
+    """Notes of each instance the first look when it is ready, and every new high after its first whole micro-batch.
 
     A look may have begun before an instance became ready, with its weights still on their way: it does not count.
     """

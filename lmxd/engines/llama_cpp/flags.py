@@ -1,4 +1,4 @@
-"""Which of llama-server's own flags a profile may add: those that leave alone what admission relies on."""
+"""The flags of llama-server that a profile may add: those that leave alone what admission relies on."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _BREAKS_ADMISSION: Final[dict[str, str]] = {
 
 
 def problems(words: Sequence[str]) -> list[str]:
-    """What is wrong with a profile's extra flags, one sentence each; nothing if they may be passed on."""
+    """The faults of a profile's extra flags, one sentence each; none if they may be passed on."""
     found = []
     rest = list(words)
     while rest:
@@ -104,5 +104,5 @@ def computes_all_outputs(words: Sequence[str]) -> bool:
 
 
 def stretches_context(words: Sequence[str]) -> bool:
-    """Whether the profile scales positions, so that a context beyond the trained one is meant."""
+    """Returns whether the profile scales positions, so that a context beyond the trained one is meant."""
     return any(word.startswith(("--rope-scal", "--yarn-")) for word in words)

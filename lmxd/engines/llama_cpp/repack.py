@@ -1,4 +1,4 @@
-"""Which weights llama.cpp's CPU backend rearranges into a second copy, by what the CPU at hand can do.
+"""The weights that llama.cpp's CPU backend rearranges into a second copy, by what the CPU at hand can do.
 
 Source: ggml/src/ggml-cpu/repack.cpp of build 11434, for x86 and for ARM with dot products.
 """

@@ -14,13 +14,14 @@ from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 
 _SLOT_TIMEOUT: Final = 30.0
+"""Seconds for one slot's cache to be written to disk, or read: it may have gigabytes."""
 _SAMPLE: Final = re.compile(r"^llamacpp:(\w+) ([-+.\deE]+)$", re.MULTILINE)
 _WORK: Final = ("prompt_tokens_total", "prompt_tokens_cached_total", "tokens_predicted_total", "n_decode_total")
 _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
 
 
 class LlamaServer:
-    """Speaks to instances over HTTP, with their keys."""
+    """llama-server as an engine. It speaks to instances over HTTP, with their keys."""
 
     def __init__(self, configured: Path | None) -> None:
         self._configured = configured

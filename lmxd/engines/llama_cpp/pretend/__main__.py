@@ -20,8 +20,11 @@ _SPACE: Final = 96 * 2**30
 """Bytes of address space beside the model file: libraries with GPU kernels reserve a lot, and use little."""
 
 _SECONDS: Final = 60
+"""Seconds of processor time, in case that nobody is left to end it."""
 _NO_NEW_PRIVILEGES, _NEW_USER, _NEW_NETWORK = 38, 0x10000000, 0x40000000
+"""PR_SET_NO_NEW_PRIVS of prctl(2); CLONE_NEWUSER and CLONE_NEWNET of unshare(2)."""
 _UNAVAILABLE: Final = 69
+"""EX_UNAVAILABLE of sysexits(3)."""
 _P = ctypes.c_void_p
 
 

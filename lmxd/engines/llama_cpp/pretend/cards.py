@@ -9,6 +9,7 @@ from typing import Any, Final
 from lmxd.engines.llama_cpp.pretend.rules import ALIGN, OPS, ROW, TensorPlace, flash_extra, offloads, supports
 
 _ADDRESS: Final = 0x1000
+"""The address of every buffer. It is aligned and not null; nobody reads it."""
 _PRETENDED_BYTES: Final = 2**46
 """Of memory on each card: so much that nothing is ever made smaller to fit."""
 
@@ -62,6 +63,8 @@ _nothing = _function(None, _P)(lambda _: None)
 
 
 class Cards:
+    """Pretended GPUs: a ggml backend that answers as CUDA's does, and allocates nothing."""
+
     def __init__(self, base: Any, api: int, count: int) -> None:
         self.base = base
         base.ggml_op_name.restype = ctypes.c_char_p

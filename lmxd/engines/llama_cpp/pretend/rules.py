@@ -1,4 +1,4 @@
-"""What CUDA's backend would say of an operation, where that decides about memory.
+"""The answers of CUDA's backend about an operation, where they decide about memory.
 
 Source, llama.cpp build 11434: ggml-cuda.cu and fattn.cu (alignment, row padding, f16 copies of flash attention,
 what is supported and what is offloaded).
@@ -12,7 +12,9 @@ from typing import Final
 ALIGN: Final = 128
 ROW: Final = 512
 _OFFLOAD_BATCH: Final = 32
+"""Bytes that a buffer is aligned to; elements that a quantized row is padded to; the least batch that is offloaded."""
 _F16: Final = 1
+"""GGML_TYPE_F16."""
 _FLASH_CACHES: Final = frozenset({0, 1, 2, 3, 6, 7, 8, 30})
 """Numbers of enum ggml_type that flash attention takes K and V in."""
 
