@@ -408,7 +408,9 @@ async def _settled(front: Front) -> int:
 async def test_a_steady_stream_to_one_model_starves_no_other(tmp_path: Path) -> None:
     """As long as anybody waits, leases are given back after each request rather than passed on."""
     model(tmp_path, "a", token_seconds=0.01)
-    async with opened(house(tmp_path)) as front:
+    here = house(tmp_path)
+    here.write(admission_control={"quantum_loads": 0.1})  # a turn lasts for some loads: not for this test
+    async with opened(here) as front:
         stop = asyncio.Event()
 
         async def again_and_again() -> None:
