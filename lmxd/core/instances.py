@@ -34,6 +34,8 @@ class Ticket:
     instance: InstanceId | None = None
     progressing: bool = False
     """Idle instances are on their way out for it: it is being served rather than waiting."""
+    promised: bool = False
+    """Instances have ended for it: nobody of its class who comes later takes their bytes, however little he used."""
     beyond: bool = False
     """It takes no place of the queue: when it came, room was being made for it already."""
     why: str = ""

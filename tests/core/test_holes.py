@@ -190,3 +190,19 @@ def test_requests_over_a_quota_take_no_place_of_others() -> None:
     for uid in range(2, 6):
         world.ask("b", 20, uid=uid)
     assert world.refused() == {}
+
+
+@pytest.mark.parametrize(("going", "pause"), [(1.0, 0.5), (0.3, 0.3), (2.0, 1.5)])
+def test_bytes_that_came_free_for_one_are_not_given_to_a_newcomer_who_used_less(going: float, pause: float) -> None:
+    """Else the model that has just been ended is loaded again, and the one for which it was ended waits on."""
+    lone, both = rivals(one_card()), rivals(one_card())
+    for clients in (lone, both):
+        clients.going = going
+        for n in range(2):
+            clients.loop(f"hot{n}", ["hot"], 16, max_instances=1, uid=1)
+    both.after(7.0, lambda: both.loop("cold", ["cold"], 16, pause=pause, max_instances=1, uid=2))
+    lone.run(900)
+    both.run(900)
+    alone = sum(lone.answers[f"hot{n}"] for n in range(2))
+    assert sum(both.answers[f"hot{n}"] for n in range(2)) > 0.64 * alone
+    assert max(both.waits["cold"]) <= 38 + 2 * going

@@ -129,6 +129,20 @@ async def test_a_plan_says_what_would_happen_and_changes_nothing(tmp_path: Path)
         await second.release()
 
 
+async def test_a_plan_behind_many_others_has_a_date_and_says_whom_it_waits_for(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as holder, h.client() as crowd, h.client() as lmxd:
+        await holder.request("a")
+        await holder.request("b")
+        waiting = [asyncio.create_task(crowd.request("c")) for _ in range(10)]
+        await h.until(lambda: len(h.state.queue) == 10)
+        far = await lmxd.call("plan", Planned, model="c")
+        assert (far.outcome, far.position) == ("queue", 11)
+        assert far.eta is not None
+        assert far.waits_for
+        for each in waiting:
+            each.cancel()
+
+
 async def test_explain_tells_the_history_with_its_reasons(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
         first = await lmxd.request("a")

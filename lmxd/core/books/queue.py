@@ -144,8 +144,9 @@ class Queue:
 def rank(ticket: Ticket, policy: Policy, late: float) -> float:
     """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others.
 
-    ``late``: the seconds of the latter.
+    ``late``: the seconds of the latter. It does not count for one that instances have ended for.
     """
+    late = 0.0 if ticket.promised else late
     since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
     return since - ticket.ask.priority * policy.aging + late
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lmxd.core.books.alarms import Alarms
 from lmxd.core.books.expectations import Expectations
 from lmxd.core.books.ledger import Account, Ledger
-from lmxd.core.books.queue import Queue
+from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
@@ -131,6 +131,12 @@ class State:
             self.queue.remove(found)
             found.ask, self.step.refuse_again = ask, True
             self.queue.add(found)
+
+    def promise(self, ticket: Ticket) -> None:
+        """Instances have ended for a waiting ticket, which is to have their bytes."""
+        if not ticket.promised:
+            ticket.promised = True
+            self.queue.rank_anew(((ticket, rank(ticket, self.policy, 0.0)),))
 
     def attach(self, ticket: Ticket, instance: Instance) -> None:
         """From the queue to an instance: it counts as held from here on."""

@@ -62,6 +62,8 @@ class Pass:
         """For how many more of them instances that others use are to make way."""
         self.hopeless = inf
         """Bytes that were not to be had, looking at all devices."""
+        self.promised: Ticket | None = None
+        """The head, if instances end for it."""
         self.extra: dict[DeviceId, int] = {}
         """Of the devices that somebody waits for: the bytes that will not be needed for that."""
         self.swaps: dict[InstanceId, Swap] = {}
@@ -124,6 +126,8 @@ class Scheduler:
         for front in _within_reach(this, islice(fronts, LOOKAHEAD)):
             serve_group(this, front)
         state.head = this.head
+        if this.promised is not None and state.waiting(this.promised.id):
+            state.promise(this.promised)
         share(state, settle(state, this.swaps, this.head))
         return this.head
 
@@ -252,6 +256,7 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
         this.spend(plan.option.demand)
         if this.head is None:
             this.promise(plan)
+            this.promised = ticket if any(not i.live for i in plan.leaving) else None
 
 
 def _taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:

@@ -98,7 +98,7 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
         found = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
         if found is not None and found.live and state.waiting(swap.ticket):
             _announce(state, found, swap)
-    _evict_the_unused(state)
+    _evict_the_unused(state, head)
     return opened
 
 
@@ -138,7 +138,7 @@ def _line_up_again(state: State, kind: Kind) -> None:
     state.queue.rank_anew((t, rank(t, policy, shares.lateness(t.owner, policy))) for t in waiting)
 
 
-def _evict_the_unused(state: State) -> None:
+def _evict_the_unused(state: State, head: Ticket | None) -> None:
     """Those go at once that are closed and done, and with the last that closes those that nobody has."""
     groups: dict[TicketId, list[Instance]] = {}
     for instance in state.swapping.values():
@@ -151,6 +151,8 @@ def _evict_the_unused(state: State) -> None:
         for instance in group:
             if evictable(state, instance) and (instance.closed or all_closed):
                 make_room(state, (instance,), Cause.EVICTED, f"its turn is over, and {ticket} waits for its bytes")
+                if head is not None and head.id == ticket and not instance.live:
+                    state.promise(head)
 
 
 def look_again(state: State) -> None:

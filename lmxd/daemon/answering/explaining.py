@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from lmxd.core.admission import Admission
+from lmxd.core.books.state import State
 from lmxd.core.decisions import (
     CheckActivity,
     Decision,
@@ -17,7 +18,9 @@ from lmxd.core.decisions import (
     StopInstance,
 )
 from lmxd.core.events import ActivitySeen, LeaseRequested
-from lmxd.core.words import Ask, Hold
+from lmxd.core.policy.forecast import SURE_OF, dated, turns
+from lmxd.core.policy.reports import blockers
+from lmxd.core.words import Ask, Hold, Turn
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
@@ -26,6 +29,8 @@ from lmxd.rpc.explanations import Explained, HistoryStep, Planned
 from lmxd.rpc.peer import Peer
 
 _TRIAL = "plan"
+_FURTHEST = 64
+"""The last place in the queue for which a date is found one by one, which takes longer the further it is."""
 
 
 def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> Planned:
@@ -44,7 +49,21 @@ def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> 
     for instance in [c.instance for c in decided if isinstance(c, CheckActivity)]:
         busy = trial.state.instances[instance].busy
         decided += trial.handle(ActivitySeen(at=time.monotonic(), instance=instance, busy=busy, worked=busy)).decisions
-    return _outcome(ask.profile, decided)
+    found = _outcome(ask.profile, decided)
+    return _dated(trial.state, found) if found.outcome == "queue" else found
+
+
+def _dated(state: State, found: Planned) -> Planned:
+    """The same with a date, for a place at which those who wait are told none."""
+    ticket, position = state.waiting(_TRIAL), found.position or 0
+    if ticket is None or not SURE_OF < position <= _FURTHEST:
+        return found
+    each = dated(state, position)[-1]
+    expected, waits_for = turns(state, ticket, each.date), list(blockers(state, ticket, each.date))
+    why = _no_room(expected) if expected else found.why
+    return found.model_copy(
+        update={"why": why, "eta": each.eta, "waits_for": waits_for, "turns": views.turns(expected)}
+    )
 
 
 def _outcome(model: str, decided: list[Decision]) -> Planned:
@@ -61,7 +80,7 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
     return Planned(
         outcome="evict" if evicts else "queue",
         model=model,
-        why=f"{', '.join(evicts)} would be evicted for it" if evicts else _no_room(told),
+        why=f"{', '.join(evicts)} would be evicted for it" if evicts else _why(told),
         evicts=evicts,
         position=told.position,
         eta=told.eta,
@@ -71,10 +90,14 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
     )
 
 
-def _no_room(told: ReportProgress) -> str:
+def _why(told: ReportProgress) -> str:
     if not told.shortfalls and told.waits_for:
         return f"all slots of {', '.join(told.waits_for)} are taken"
-    return "there is no room now" + "".join(f"; {turn}" for turn in told.turns)
+    return _no_room(told.turns)
+
+
+def _no_room(found: Iterable[Turn]) -> str:
+    return "there is no room now" + "".join(f"; {turn}" for turn in found)
 
 
 def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> Planned:

@@ -23,13 +23,13 @@ class Arrivals:
         self._waiting: dict[_Key, tuple[TicketId, ArrivalRow]] = {}
         self._keys: dict[TicketId, _Key] = {}
         self._missing: dict[str, ArrivalRow] = {}
-        """Those that waited when an earlier daemon ended, and have not come back."""
+        """The requests that waited when an earlier daemon ended, and have not come back."""
 
     def restore(self, rows: Iterable[ArrivalRow]) -> None:
         self._missing = {row.id: row for row in rows}
 
     def give_up(self) -> list[Change]:
-        """Whoever has not come back by now does not."""
+        """Forget those that have not come back by now."""
         missing, self._missing = self._missing, {}
         back = {row.id for _, row in self._waiting.values()}
         return [Gone(ArrivalRow, id) for id in missing if id not in back]

@@ -31,7 +31,7 @@ class LoadTurn:
     alone: bool
     begin: Callable[[], None]
     still: bool = False
-    """What it takes does not grow any more, though it is not ready."""
+    """Its bytes do not grow any more, though it is not ready."""
 
 
 class Gate:
