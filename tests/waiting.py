@@ -11,7 +11,7 @@ PAUSE = 0.01
 
 
 def comes_about(holds: Callable[[], Any], seconds: float) -> bool:
-    """Returns as soon as something holds; False if it does not in time."""
+    """Return as soon as something holds; False if it does not in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
