@@ -47,7 +47,7 @@ class ReadAhead:
         self._read: dict[Path, int] = {}
         self._whole: set[Path] = set()
         self.work: asyncio.Task[None] | None = None
-        """What reads, or the last that did."""
+        """The task that reads, or the last that did."""
 
     def look(self, state: State, launches: Launches, catalog: Catalog) -> None:
         """Look at who waits now, and read for them."""
