@@ -3,7 +3,7 @@
 # make test     every check and every test
 # make check    linters and types: seconds
 # make unit     the tests that start no process: half a minute
-# make fuzz     the random tests, for longer
+# make fuzz     the random tests, with other examples at every run, and many of them: for the night
 # make soak     10,000 instances, 100 rounds of 200 rivals, 100 histories of crashes
 # make deb      a package for this Debian or Ubuntu, in build/
 # make install  as root: /opt/lmxd, /usr/local/bin, the systemd unit, /etc/lmxd/config.yaml (never overwritten)
@@ -20,7 +20,6 @@ WORKERS ?= auto
 EXTRAS ?= engine
 PEERS ?= peers
 UNIT = $(addprefix tests/,core gguf estimate config store devices instances test_architecture.py)
-FUZZ = any or nothing_that_is_sent or Histories
 
 UNITS = lmxd.service lmxd.socket lmxd-stop-all.service lmxd-gateway.service
 MANDIR = $(PREFIX)/share/man
@@ -50,8 +49,7 @@ unit:
 
 fuzz:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
-	@LMXD_EXAMPLES=$${LMXD_EXAMPLES:-20000} $(VENV)/bin/python -m pytest -n $(WORKERS) --timeout 0 -k "$(FUZZ)" \
-		tests/config/test_fuzz.py tests/rpc tests/core/test_histories.py tests/gguf
+	@LMXD_EXAMPLES=$${LMXD_EXAMPLES:-20000} $(VENV)/bin/python -m pytest -n $(WORKERS) --timeout 0 -m hypothesis $(PYTEST_ARGS)
 
 soak:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
@@ -66,8 +64,8 @@ bench:
 	@$(VENV)/bin/python bench/storm.py --device host
 	@$(VENV)/bin/python bench/suspend.py
 	@$(VENV)/bin/python bench/read_ahead.py
-	@$(VENV)/bin/python bench/rpc.py
-	@$(VENV)/bin/python bench/gateway.py
+	@$(VENV)/bin/python bench/rpc_round_trips.py
+	@$(VENV)/bin/python bench/gateway_overhead.py
 	@$(VENV)/bin/python bench/estimator.py speed
 	@$(VENV)/bin/python bench/estimator.py recorded
 	@$(VENV)/bin/python bench/estimator.py cpu

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 GIB = 2**30
 EVERY = 0.1
@@ -42,7 +42,7 @@ class Card:
         memory = self._memory()
         self.capacity = int(memory.total - memory.reserved)
 
-    def _memory(self):  # type: ignore[no-untyped-def]  # NVML has no types
+    def _memory(self) -> Any:  # NVML has no types
         return self._nvml.nvmlDeviceGetMemoryInfo(self._handle, version=self._nvml.nvmlMemory_v2)
 
     def used(self) -> int:

@@ -28,6 +28,7 @@ LEASE = LeaseRow(
     user="",
     hold="connection",
     slots=1,
+    share=True,
     size=2**30,
     priority=0,
     granted_at=2.5,

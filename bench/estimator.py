@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,16 +263,14 @@ def speed() -> None:
         Estimator().estimate(path, launch, cards)
         print(f"cold, vocabulary of 262,208: {1e3 * (time.perf_counter() - began):.1f} ms")
         known, rounds = read_model(path), 500
-        for what, run in (
-            ("warm, closed form", lambda n: estimate(known, Launch(context=4096 + 256 * n), cards)),
-            (
-                "warm, with the look at the file",
-                lambda n: Estimator().estimate(path, Launch(context=4096 + 256 * n), cards),
-            ),
-        ):
+        runs: dict[str, Callable[[Launch], object]] = {
+            "warm, closed form": lambda wanted: estimate(known, wanted, cards),
+            "warm, with the look at the file": lambda wanted: Estimator().estimate(path, wanted, cards),
+        }
+        for what, run in runs.items():
             began = time.perf_counter()
             for n in range(rounds):
-                run(n)
+                run(Launch(context=4096 + 256 * n))
             print(f"{what}: {1e6 * (time.perf_counter() - began) / rounds:.0f} us")
 
 

@@ -8,6 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from simulated_world import Job, load_seconds
 
@@ -58,7 +59,7 @@ class Simple:
             if job.chained:
                 self._chains[job.client].append(job)
             else:
-                self._later(job.at, lambda job=job: self._ask(job))  # type: ignore[misc]
+                self._later(job.at, partial(self._ask, job))
 
     def _later(self, at: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (at, next(self._ids), do))

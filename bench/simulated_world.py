@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lmxd.core.admission import Admission
@@ -101,7 +102,7 @@ class World:
             if job.chained:
                 self._chains[job.client].append(job)
             else:
-                self.later(job.at, lambda job=job: self.ask(job))  # type: ignore[misc]
+                self.later(job.at, partial(self.ask, job))
 
     def later(self, at: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (at, next(self._ids), do))

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 
-import hypothesis
 import pytest
+from examples import profile
 
-# In CI the same examples every time: a change is judged by what it changed. At home, new ones at every run.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if "CI" in os.environ:
-    hypothesis.settings.load_profile("ci")
+profile()
 
 
 @pytest.fixture(scope="session")

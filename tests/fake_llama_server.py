@@ -3,8 +3,8 @@
 It speaks as much of llama-server's command line and HTTP as lmxd uses. The file MODEL.json may
 hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load), ``ignore_sigterm``,
 ``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
-(never listens), ``token_seconds`` and ``die_after`` (tokens) of a stream. POST /fake/busy sets the number of requests
-in flight; POST /fake/exit ends it.
+(never listens), ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
+POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 HELP = """usage: llama-server [options]
 -h,    --help, --usage                  print usage and exit
@@ -38,7 +39,7 @@ HELP = """usage: llama-server [options]
 
 class State:
     loaded = False
-    play = None
+    play: ClassVar[dict[str, Any]] = {}
     busy = 0
     served = 0
     decoded = 0
@@ -92,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
             State.served = int(file.read_text())
         self.answer(200, "{}")
 
-    def stream(self, asked: dict) -> None:
+    def stream(self, asked: dict[str, Any]) -> None:
         """A chunk per token; it is busy all the while. A client that has gone is noticed."""
         tokens = asked.get("n_predict") or asked.get("max_tokens") or 16
         self.send_response(200)
@@ -105,11 +106,11 @@ class Handler(BaseHTTPRequestHandler):
                 calls = {"tool_calls": [self.called(asked["tools"][0])]}
                 self.event({"choices": [{"index": 0, "delta": calls, "finish_reason": None}]})
             for number in range(tokens):
-                if number == (State.play or {}).get("die_after"):
+                if number == State.play.get("die_after"):
                     os.kill(os.getpid(), signal.SIGSEGV)
                 State.decoded += 1
                 self.event(self.token(last=number == tokens - 1))
-                time.sleep((State.play or {}).get("token_seconds", 0.005))
+                time.sleep(State.play.get("token_seconds", 0.005))
             if self.path.startswith("/v1/"):
                 self.event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": tokens}})
             self.wfile.write(b"0\r\n\r\n")
@@ -120,11 +121,12 @@ class Handler(BaseHTTPRequestHandler):
             State.served += 1
 
     def token(self, *, last: bool) -> dict[str, object]:
+        text = "x" * State.play.get("token_bytes", 1)
         if not self.path.startswith("/v1/"):
-            return {"content": "x", "stop": last}
-        return {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop" if last else None}]}
+            return {"content": text, "stop": last}
+        return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop" if last else None}]}
 
-    def called(self, tool: dict) -> dict[str, object]:
+    def called(self, tool: dict[str, Any]) -> dict[str, object]:
         function = {"name": tool["function"]["name"], "arguments": '{"city": "Paris"}'}
         return {"id": "call_1", "index": 0, "type": "function", "function": function}
 

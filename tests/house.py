@@ -14,6 +14,7 @@ from typing import Any
 import synthetic
 import yaml
 from devices.fake_nvml import Card, FakeNvml
+from waiting import until
 
 from lmxd.config.file import load
 from lmxd.daemon.assembly import Daemon
@@ -97,10 +98,7 @@ class House:
 
     async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
         """Returns as soon as something holds; fails if it does not in time."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not holds():
-            assert asyncio.get_running_loop().time() < deadline, "it did not come about in time"
-            await asyncio.sleep(0.01)
+        await until(holds, seconds)
 
     @property
     def state(self) -> Any:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import yaml
+from waiting import wait_until
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
@@ -100,11 +100,7 @@ class Lmxd:
     @staticmethod
     def until(holds: Callable[[], Any], seconds: float = 20.0) -> float:
         """Seconds until something held; fails if it does not in time."""
-        begun = time.monotonic()
-        while not holds():
-            assert time.monotonic() - begun < seconds, "it did not come about in time"
-            time.sleep(0.02)
-        return time.monotonic() - begun
+        return wait_until(holds, seconds)
 
 
 def ask(lease: Any, question: str = "What is the capital of France? Answer in one sentence.", tokens: int = 24) -> str:

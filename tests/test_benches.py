@@ -14,8 +14,8 @@ ARENA = f"arena.py --host --traces alternate --swaps 2 --models {SMALL} --rivals
 FORMS = {
     "admission.py --shortest": "p50 us",
     "simulate.py --shortest": "tick p50",
-    "rpc.py --shortest": "request and release of a running instance",
-    "gateway.py --shortest": "CPU us/req",
+    "rpc_round_trips.py --shortest": "request and release of a running instance",
+    "gateway_overhead.py --shortest": "CPU us/req",
     "storm.py --device host --requests 3 --servers 2": "3 requests at once: 0 out of memory",
     "suspend.py --shortest": "suspending",
     # large-model-proxy is not there, and is left out
@@ -42,7 +42,7 @@ PARTS = {
     "simulated_traces.py",
     "simulated_world.py",
 }
-"""Modules that others import, and what gateway.py starts."""
+"""Modules that others import, and what gateway_overhead.py starts."""
 
 
 @pytest.mark.parametrize("form", FORMS)

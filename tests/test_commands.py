@@ -194,7 +194,7 @@ def test_editors_find_what_lmxd_would_refuse() -> None:
 
 
 def inline() -> list[Any]:
-    found = {}
+    found: dict[str, str] = {}
     for path in DOCUMENTS:
         text = FENCE.sub("", path.read_text())
         for span in re.findall(r"`((?:sudo )?lmx(?:ctl|d) [^`]+)`", text):
@@ -211,10 +211,10 @@ def test_commands_in_the_text_are_understood(span: str) -> None:
     try:
         while isinstance(command, click.Group) and words:
             context = click.Context(command, parent=context, info_name=command.name)
-            rest = command.parse_args(context, words)
-            if not rest:
+            if not command.parse_args(context, [*words]):
                 return
-            name, found, words = command.resolve_command(context, [*context._protected_args, *context.args])
+            _, rest, _ = command.make_parser(context).parse_args([*words])
+            name, found, words = command.resolve_command(context, rest)
             assert found is not None, name
             command = found
         command.make_context(command.name, list(words), parent=context)

@@ -35,7 +35,7 @@ def _rows(found: Why) -> list[tuple[str, ...]]:
     d = found.device
     if d.unavailable is not None:
         return [(d.id, "-", f"unavailable: {d.unavailable}")]
-    rows: list[tuple[str, ...]] = [(x.instance, size(x.bytes), _reason(x)) for x in found.instances]
+    rows: list[tuple[str, ...]] = [(x.instance, size(x.bytes), owner_label(x)) for x in found.instances]
     rows.append(("foreign", size(d.foreign), "in use, and not by what lmxd started"))
     rows += [(f"  {x.name} ({x.pid})", size(x.bytes), "") for x in found.processes]
     if d.yielded:
@@ -48,7 +48,7 @@ def _rows(found: Why) -> list[tuple[str, ...]]:
     return rows
 
 
-def _reason(x: OwnerInfo) -> str:
+def owner_label(x: OwnerInfo) -> str:
     figures = f"promised {size(x.promised)}, measured {size(x.measured) if x.measured else '-'}"
     if x.exited:
         return f"{figures}; exited, not shown free yet"

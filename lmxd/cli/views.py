@@ -100,14 +100,14 @@ def _running(client: Client) -> RenderableType:
             _bytes(i.measured),
             _port(i.endpoint),
             "-" if i.phase not in ("ready", "starting") else output.doing(i),
-            " ".join(map(_lease, i.leases)) or "-",
+            " ".join(map(lease_label, i.leases)) or "-",
         )
         for i in client.instances().instances
     ]
     return output.filled(columns, rows, "no instances")
 
 
-def _lease(x: LeaseInfo) -> str:
+def lease_label(x: LeaseInfo) -> str:
     return f"{x.lease} ({output.whose(x.uid, x.user)})" if x.lease else f"{_OTHERS} {size(x.bytes)}"
 
 
@@ -132,11 +132,11 @@ def queue(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
-    rows = [_ticket(t) for t in found.tickets]
+    rows = [ticket_row(t) for t in found.tickets]
     output.table(QUEUE, rows, "nobody waits")
 
 
-def _ticket(t: TicketInfo) -> tuple[str, ...]:
+def ticket_row(t: TicketInfo) -> tuple[str, ...]:
     place, model, user, waited, expected = output.queued(t)
     return t.ticket or _OTHERS, place, model, user, str(t.priority), waited, expected, output.reason(t)
 

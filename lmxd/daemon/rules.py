@@ -59,7 +59,7 @@ def _number(name: str, look_up: Callable[[], int]) -> int | None:
         return int(name)
     try:
         return look_up()
-    except KeyError:
+    except (KeyError, ValueError):  # there is none, or it is no name at all
         return None
 
 

@@ -32,7 +32,7 @@ class Watcher:
     def __init__(self, probes: Sequence[Probe], clock: Callable[[], float], deadline: float = DEADLINE) -> None:
         self._probes = probes
         self._clock = clock
-        self._deadline = deadline
+        self.deadline = deadline
         self._last: tuple[Measurement, ...] = ()
         self._turn = asyncio.Lock()
         self._late = False
@@ -51,7 +51,7 @@ class Watcher:
                 self._thread = threading.Thread(target=self._run, name="lmxd-devices", daemon=True)
                 self._thread.start()
             self._jobs.put((self._pending, pids))
-            await asyncio.wait((self._pending,), timeout=self._deadline)
+            await asyncio.wait((self._pending,), timeout=self.deadline)
             self._late = not self._pending.done()
             if self._late:
                 return self._unanswered(begun)
@@ -68,7 +68,7 @@ class Watcher:
         self._jobs.put(None)
 
     def _unanswered(self, begun: float) -> Look:
-        why = f"no answer for {self._deadline:g} s: the driver hangs"
+        why = f"no answer for {self.deadline:g} s: the driver hangs"
         return Look(begun, tuple(replace(m, unavailable=why) for m in self._last))
 
     def _run(self) -> None:

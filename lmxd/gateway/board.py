@@ -43,7 +43,7 @@ class Board:
             "unyield": client.unyield,
         }
         """The daemon's methods that administrators may call here."""
-        self._timeline = Timeline()
+        self.timeline = Timeline()
         self._now: dict[str, Any] = {}
         self._moved = asyncio.Event()
         self._watched = asyncio.Event()
@@ -88,7 +88,7 @@ class Board:
                 if due:
                     sampled = time.monotonic()
                     devices = (await self._client.devices()).devices
-                    self._now = self._now | {"sample": self._timeline.note(time.time(), devices)}
+                    self._now = self._now | {"sample": self.timeline.note(time.time(), devices)}
             except LmxdError as error:
                 self._now = {"error": str(error)}
             except Exception as error:  # it must go on looking
@@ -129,7 +129,7 @@ class Board:
         await stream.prepare(request)
         self._watching += 1
         try:
-            await stream.write(_event("timeline", self._timeline.samples))
+            await stream.write(_event("timeline", self.timeline.samples))
             moved = self._moved
             self._watched.set()
             while await moved.wait() and not self._ending:

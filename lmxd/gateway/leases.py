@@ -42,7 +42,7 @@ class Leases:
     def __init__(self, socket: Path, *, instances: int) -> None:
         self.client = AsyncClient(socket)
         self._instances = instances
-        self._renewed: dict[str, float] = {}
+        self.renewed: dict[str, float] = {}
         """The time at which each was granted, or last renewed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -70,24 +70,24 @@ class Leases:
         )
         if self._keeper is None or self._keeper.done():
             self._keeper = self._in_background(self._keep())
-        self._renewed[lease.lease] = time.monotonic()
+        self.renewed[lease.lease] = time.monotonic()
         try:
             yield lease
         finally:
-            del self._renewed[lease.lease]
+            del self.renewed[lease.lease]
             self._in_background(lease.release())
 
     async def _keep(self) -> None:
         """Renew leases as long as there are any: a gateway that nobody uses sleeps."""
         await asyncio.sleep(_LOOK)
-        while self._renewed:
+        while self.renewed:
             self.renew(time.monotonic())
             await asyncio.sleep(_LOOK)
 
     def renew(self, now: float) -> None:
         """Renew the leases that were not renewed for a while."""
-        for lease in [lease for lease, last in self._renewed.items() if now - last >= _RENEW]:
-            self._renewed[lease] = now
+        for lease in [lease for lease, last in self.renewed.items() if now - last >= _RENEW]:
+            self.renewed[lease] = now
             self._in_background(self.client.renew(lease))
 
     def _in_background(self, call: Coroutine[Any, Any, object]) -> asyncio.Task[None]:

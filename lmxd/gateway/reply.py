@@ -59,6 +59,11 @@ class Reply:
         self._standing, self._stood_at = Standing(), self._loop.time()
         self._timer = self._loop.call_later(_PATIENCE, self._begin) if streams else None
 
+    @property
+    def unread(self) -> int:
+        """Bytes of it that its client has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
     def stands(self, standing: Standing) -> None:
         """Tell the client where its request stands; kept for later as long as no stream is begun."""
         changed, self._standing = str(standing) != str(self._standing), standing
@@ -99,7 +104,7 @@ class Reply:
         return Sent(head.status, reusable=reusable)
 
     def _sink(self, exchange: Exchange) -> Any:
-        transport, draining = self._transport, False
+        draining = False
 
         async def drain() -> None:
             nonlocal draining
@@ -107,7 +112,7 @@ class Reply:
                 async with asyncio.timeout(UNREAD_TIMEOUT):
                     await self._request.writer.drain()
             except TimeoutError:
-                transport.abort()  # its client is gone for all that matters, and others wait for the slot
+                self._transport.abort()  # its client is gone for all that matters, and others wait for the slot
                 exchange.close()
                 return
             except ConnectionError:
@@ -117,8 +122,8 @@ class Reply:
 
         def write(data: bytes) -> None:
             nonlocal draining
-            transport.write(data)
-            if not draining and transport.get_write_buffer_size() > MAX_UNREAD:
+            self._transport.write(data)
+            if not draining and self.unread > MAX_UNREAD:
                 draining = True
                 exchange.pause()
                 self._draining = asyncio.get_running_loop().create_task(drain())

@@ -60,7 +60,7 @@ class FoundModel:
 
 def rendered(found: FoundModel, source: str) -> str:
     """A configuration, or the part of one, with comments."""
-    text = [f"# from {source}, by lmxd; check it with: lmxd check-config"]
+    text = [f"# {_printable(f'from {source}, by lmxd; check it with: lmxd check-config')}"]
     text += [_yaml(found.settings)] if found.settings else []
     closed = [e for e in found.entries if not e.open]
     text.append("models:" if closed else "models: {}")
@@ -69,10 +69,15 @@ def rendered(found: FoundModel, source: str) -> str:
 
 
 def _entry(entry: Entry) -> str:
-    lines = [f"# {line}" for line in textwrap.wrap(entry.comment, _WIDTH - 4)]
+    lines = [f"# {line}" for line in textwrap.wrap(_printable(entry.comment), _WIDTH - 4)]
     lines += _yaml({entry.name: entry.settings}).splitlines()
     mark = "#" if entry.open else ""
     return "\n".join(f"{mark}  {line}" for line in lines)
+
+
+def _printable(text: str) -> str:
+    """YAML refuses control characters, and some end a comment."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -30,7 +30,7 @@ MAX_UNREAD = 256 * 1024
 """Bytes of answers, beyond which no calls are read."""
 PATIENCE = 5.0
 """Seconds that a client has to read them."""
-_MOST_UNREAD: Final = 64 * MAX_UNREAD
+MOST_UNREAD: Final = 64 * MAX_UNREAD
 _HALF_CLOSED_CHECK = 0.5
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,11 @@ class Connection(asyncio.Protocol):
         """How many of them are worked on: those that are for the queue, and others."""
         self._unread: asyncio.TimerHandle | None = None
         self._half_closed: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Calls that nobody works on yet."""
+        return len(self._lines)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
@@ -211,7 +216,7 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if self._transport.is_closing():
             return
-        if self._unread is not None and self._transport.get_write_buffer_size() > _MOST_UNREAD:
+        if self._unread is not None and self._transport.get_write_buffer_size() > MOST_UNREAD:
             self._cut_off()  # not for what is said now, which may be longer
         else:
             self._transport.write(data)

@@ -26,7 +26,7 @@ _LAST_PAUSE = 2.0
 _IDLE = 0.5
 """Seconds without anything to write after which what is to outlive the boot is checkpointed."""
 _LATEST = 10.0
-_MOST = 1000
+MOST_COMMITS = 1000
 """Seconds since that was written, and commits of any kind, after which it is done though somebody waits."""
 
 _Order: TypeAlias = tuple[Sequence[Change], asyncio.Future[None]]
@@ -79,7 +79,7 @@ class Writer:
     def _next(self) -> list[_Order] | None:
         """All that waits; nothing, if it is time for a checkpoint; None at the end."""
         since = self._lasting_since
-        if self._commits >= _MOST or (since is not None and time.monotonic() - since > _LATEST):
+        if self._commits >= MOST_COMMITS or (since is not None and time.monotonic() - since > _LATEST):
             return []
         try:
             first = self._orders.get(timeout=None if since is None else self._idle)

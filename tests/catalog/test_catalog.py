@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic
@@ -24,7 +25,7 @@ def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
     return Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {profile}}}", "test"))
 
 
-def bytes_of(made: Catalog, **size: int) -> int:
+def bytes_of(made: Catalog, **size: Any) -> int:
     (option,) = made.resolve("m", Size(**size)).ask(GPU).options
     return option.demand["GPU-a"]
 

@@ -28,13 +28,13 @@ def ticket(**more: Any) -> TicketInfo:
 
 
 def test_a_ticket_says_whom_it_is_for() -> None:
-    assert views._ticket(ticket(user="anna"))[:4] == ("t-0123abcd", "1", "m", "anna/990")
-    assert views._ticket(ticket())[3] == "990"
-    assert views._ticket(ticket(ticket=None, model=None, uid=None))[:4] == ("another's", "1", "1024 MiB", "-")
+    assert views.ticket_row(ticket(user="anna"))[:4] == ("t-0123abcd", "1", "m", "anna/990")
+    assert views.ticket_row(ticket())[3] == "990"
+    assert views.ticket_row(ticket(ticket=None, model=None, uid=None))[:4] == ("another's", "1", "1024 MiB", "-")
 
 
 def test_the_queue_fits_the_terminal() -> None:
-    rows = [views._ticket(ticket(model="llama-3.1-8b", user=user, eta=14.0)) for user in ("anna", "x" * 64)]
+    rows = [views.ticket_row(ticket(model="llama-3.1-8b", user=user, eta=14.0)) for user in ("anna", "x" * 64)]
     lines = drawn(output.filled(views.QUEUE, rows, "nobody waits"))
     assert max(map(len, lines)) <= 80
     assert sum("t-0123abcd" in line for line in lines) == 2
@@ -42,12 +42,12 @@ def test_the_queue_fits_the_terminal() -> None:
 
 def test_a_lease_says_whom_it_is_for() -> None:
     lease = LeaseInfo(bytes=GIB, slots=1, lease="l-1", uid=990, user="anna")
-    assert views._lease(lease) == "l-1 (anna/990)"
-    assert views._lease(lease.model_copy(update={"user": None})) == "l-1 (990)"
-    assert views._lease(LeaseInfo(bytes=GIB, slots=1)) == "another's 1024 MiB"
+    assert views.lease_label(lease) == "l-1 (anna/990)"
+    assert views.lease_label(lease.model_copy(update={"user": None})) == "l-1 (990)"
+    assert views.lease_label(LeaseInfo(bytes=GIB, slots=1)) == "another's 1024 MiB"
 
 
 def test_why_says_what_a_swap_costs() -> None:
     swap = SwapInfo(model="b", closes_in=7.0, price=2.6)
     owner = OwnerInfo(instance="a#1", bytes=GIB, promised=GIB, measured=GIB, swap=swap, exited=False)
-    assert explanations._reason(owner).endswith("; serves for 7 s, then makes way for b (a swap: 2.6 s of loading)")
+    assert explanations.owner_label(owner).endswith("; serves for 7 s, then makes way for b (a swap: 2.6 s of loading)")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import yaml
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import parse
 from lmxd.config.profile import Profile
-from lmxd.config.schema import AdmissionConfig, Config, EngineConfig, GpuConfig, UserConfig
+from lmxd.config.schema import AdmissionConfig, Config, EngineConfig, GpuConfig, GroupConfig, UserConfig
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.errors import ConfigError, LmxdError
 
-EXAMPLES = int(os.environ.get("LMXD_EXAMPLES", "150"))
 KEYS = sorted(
     {
         key
@@ -43,8 +42,35 @@ TREES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)), TREES, max_size=6))
-@settings(max_examples=EXAMPLES, deadline=None)
+def section(model: type[BaseModel]) -> st.SearchStrategy[dict[str, object]]:
+    """Its own keys, under which anything stands."""
+    return st.dictionaries(
+        st.sampled_from(sorted(model.model_fields)), SCALARS | st.lists(SCALARS, max_size=2), max_size=2
+    )
+
+
+def named(model: type[BaseModel]) -> st.SearchStrategy[dict[str, object]]:
+    return st.dictionaries(st.sampled_from(["m", "n"]) | st.text(max_size=4), st.none() | section(model), max_size=2)
+
+
+NEARLY_RIGHT = st.fixed_dictionaries(
+    {},
+    optional={
+        "gpu": section(GpuConfig),
+        "admission_control": section(AdmissionConfig),
+        "engine": section(EngineConfig),
+        "users": named(UserConfig),
+        "groups": named(GroupConfig),
+        "models": named(Profile),
+    },
+)
+"""Of random trees hardly one is a configuration."""
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)), TREES, max_size=6) | NEARLY_RIGHT)
+@example({"users": {"\0": None}})
+@example({"groups": {"\0": None}})
+@settings(max_examples=examples(150))
 def test_any_tree(tree: dict[str, object]) -> None:
     text = yaml.safe_dump(tree, allow_unicode=True)
     try:
@@ -64,7 +90,7 @@ def test_any_tree(tree: dict[str, object]) -> None:
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=examples(150))
 def test_any_text(text: str) -> None:
     try:
         parse(text, "fuzz")

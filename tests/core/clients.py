@@ -7,6 +7,8 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from core.world import World
 
@@ -33,21 +35,21 @@ class Clients:
     def __post_init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._ids = itertools.count()
-        self._asked: dict[str, tuple[str, float, Callable[[], None]]] = {}
+        self.asked: dict[str, tuple[str, float, Callable[[], None]]] = {}
         self._seen = len(self.world.log)
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (self.world.now + seconds, next(self._ids), do))
 
-    def ask(self, client: str, model: str, gib: float, then: Callable[[], None], **more: object) -> None:
+    def ask(self, client: str, model: str, gib: float, then: Callable[[], None], **more: Any) -> None:
         """One request; ``then`` when its answer is complete."""
         asked_at = self.world.now
         ticket = f"t{len(self.world.asked) + 1}"
-        self._asked[ticket] = client, asked_at, then
-        assert self.world.ask(model, gib, **more) == ticket  # type: ignore[arg-type]
-        self._carry_out()
+        self.asked[ticket] = client, asked_at, then
+        assert self.world.ask(model, gib, **more) == ticket
+        self.carry_out()
 
-    def loop(self, client: str, models: list[str], gib: float, *, pause: float = 0.001, **more: object) -> None:
+    def loop(self, client: str, models: list[str], gib: float, *, pause: float = 0.001, **more: Any) -> None:
         """A client that asks one model after the other, each when the last has answered, for ever."""
         turns = itertools.cycle(models)
 
@@ -68,25 +70,25 @@ class Clients:
                 at, _, do = heapq.heappop(self._heap)
                 self.world.now = max(self.world.now, at)
                 do()
-            self._carry_out()
+            self.carry_out()
 
     def _measure(self) -> None:
         self.world.measure()
         self.after(TICK, self._measure)
 
-    def _carry_out(self) -> None:
+    def carry_out(self) -> None:
         while self._seen < len(self.world.log):
             decision = self.world.log[self._seen]
             self._seen += 1
             match decision:
                 case StartInstance():
                     self.loaded += 1
-                    self.after(self.loads[decision.ask.profile], lambda x=decision: self._ready(x.instance))  # type: ignore[misc]
+                    self.after(self.loads[decision.ask.profile], partial(self._ready, decision.instance))
                 case StopInstance():
-                    self.after(self.going, lambda x=decision: self.world.gone(x.instance))  # type: ignore[misc]
+                    self.after(self.going, partial(self.world.gone, decision.instance))
                 case CheckActivity():
-                    self.after(0.003, lambda x=decision: self._look(x.instance))  # type: ignore[misc]
-                case GrantLease() if decision.ticket in self._asked:
+                    self.after(0.003, partial(self.look, decision.instance))
+                case GrantLease() if decision.ticket in self.asked:
                     self._granted(decision)
 
     def _ready(self, instance: str) -> None:
@@ -94,13 +96,13 @@ class Clients:
         if found is not None and found.live:
             self.world.ready(instance)
 
-    def _look(self, instance: str) -> None:
+    def look(self, instance: str) -> None:
         found = self.world.state.instances.get(instance)
         if found is not None:
             self.world.seen(instance, busy=bool(found.leases), worked=bool(found.leases))
 
     def _granted(self, decision: GrantLease) -> None:
-        client, asked_at, then = self._asked.pop(decision.ticket)
+        client, asked_at, then = self.asked.pop(decision.ticket)
         self.waits[client].append(self.world.now - asked_at)
         self.after(self.works[decision.profile], lambda: self._answered(client, decision.lease, then))
 

@@ -54,13 +54,13 @@ class Crowd:
                 self.world.measure()
         elif what < 0.6:
             self.come_and_leave(chance.choice([4, 20]), chance.choice([0.1, 30, 60]))
-        self.clients._carry_out()
+        self.clients.carry_out()
         self.clients.after(chance.uniform(1, 20), self.disturb)
 
     def withdraw(self, ticket: str) -> None:
         """And ask again at once."""
-        if ticket in self.clients._asked:
-            *_, then = self.clients._asked.pop(ticket)
+        if ticket in self.clients.asked:
+            *_, then = self.clients.asked.pop(ticket)
             self.world.happen(TicketCancelled(at=self.world.now, ticket=ticket))
             self.clients.after(0.001, then)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from core.world import GIB, Gpu, World
+from examples import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -223,6 +222,5 @@ class Histories(RuleBasedStateMachine):
                 assert not any(i.serves(head.ask) for i in state.instances.values())
 
 
-EXAMPLES = int(os.environ.get("LMXD_EXAMPLES", "300"))
-Histories.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
+Histories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)
 TestHistories = Histories.TestCase

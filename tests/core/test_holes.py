@@ -33,11 +33,15 @@ def test_a_kept_model_is_not_closed_for_whom_it_cannot_make_way() -> None:
     def long() -> None:
         ticket = world.ask("hot", 16, spread=4, max_instances=1)
 
+        def again() -> None:
+            world.release(ticket)
+            long()
+
         def look() -> None:
             if ticket not in world.granted():
                 clients.after(0.1, look)
             else:
-                clients.after(60, lambda: (world.release(ticket), long()))
+                clients.after(60, again)
 
         look()
 
@@ -65,11 +69,13 @@ def test_a_client_that_always_comes_back_at_once_does_not_put_off_the_end_of_a_t
 
 
 @pytest.mark.parametrize(("shortest", "longest"), [(12, 18), (35, 35)])
-def test_agents_that_take_turns_at_doing_nothing_do_not_keep_an_instance(shortest: float, longest: float) -> None:
+def test_agents_that_take_turns_at_doing_nothing_do_not_keep_an_instance(
+    monkeypatch: pytest.MonkeyPatch, shortest: float, longest: float
+) -> None:
     """Each lease is used for a second and then held: the instance is never without one that somebody may use."""
     world, chance = one_card(), random.Random(1)
     clients, granted, busy_until = rivals(world), set[str](), dict[int, float]()
-    look, happen = clients._look, world.happen
+    look, happen = clients.look, world.happen
 
     def busy(instance: str) -> None:
         if instance.startswith("hot") and any(at > world.now for at in busy_until.values()):
@@ -83,7 +89,8 @@ def test_agents_that_take_turns_at_doing_nothing_do_not_keep_an_instance(shortes
         granted.update(x.ticket for x in decisions if isinstance(x, GrantLease))
         return decisions
 
-    clients._look, world.happen = busy, noting  # type: ignore[method-assign]
+    monkeypatch.setattr(clients, "look", busy)
+    monkeypatch.setattr(world, "happen", noting)
 
     def agent(number: int) -> None:
         ticket = world.ask("hot", 16, spread=4, max_instances=1)
@@ -97,17 +104,17 @@ def test_agents_that_take_turns_at_doing_nothing_do_not_keep_an_instance(shortes
 
         def leave() -> None:
             world.release(ticket)
-            clients._carry_out()
+            clients.carry_out()
             clients.after(1.0, lambda: agent(number))
 
-        clients._carry_out()
+        clients.carry_out()
         wait()
 
     def poll() -> None:
         for instance in list(world.state.instances.values()):
             if instance.phase.value == "ready":
                 busy(instance.id)
-        clients._carry_out()
+        clients.carry_out()
         clients.after(0.25, poll)
 
     poll()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core.decisions import AskToYield, EndLease, RefuseLease, StopInstance
 from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded, YieldRequested
-from lmxd.core.rules import Resident
+from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Option
 
 
-def idle(world: World, name: str, gib: float, **more: float) -> None:
+def idle(world: World, name: str, gib: float, **more: Any) -> None:
     """An instance that nobody has any more."""
-    ticket = world.ask(name, gib, **more)  # type: ignore[arg-type]
+    ticket = world.ask(name, gib, **more)
     world.ready(f"{name}#1")
     world.release(ticket)
     world.seen(f"{name}#1")
@@ -71,12 +73,23 @@ def test_what_ends_is_on_the_right_device() -> None:
     assert world.stopped() == [], "the idle one is on the other device"
 
 
-def resident(name: str, gib: int, **more: int) -> ResidentsChanged:
+def test_whose_quota_is_free_again_as_a_start_has_to_make_way_is_served_at_once() -> None:
+    """Found by the random histories."""
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=12 * GIB)}, grace=5, quotas={3: Quota(max_leases=1)})
+    first, second = world.ask("big", 20, uid=3), world.ask("small", 2, uid=3)
+    assert world.waiting() == [second], "that is more than the quota allows"
+    world.happen(YieldRequested(at=world.now, id="y", device="x", size=10 * GIB, lasts=60))
+    world.tick(30)
+    assert world.refused() == {first: "stopped"}
+    assert world.started() == ["big#1", "small#1"]
+
+
+def resident(name: str, gib: int, **more: Any) -> ResidentsChanged:
     ask = Ask(
         profile=name, variant="v", context=4096, slots=1, spread=1, options=(Option(demand={"gpu": gib * GIB}),),
         idle_timeout=10,
     )  # fmt: skip
-    return ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))  # type: ignore[arg-type]
+    return ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))
 
 
 def test_what_is_kept_is_started_neither_evicted_nor_reaped_and_replaced() -> None:
@@ -117,7 +130,7 @@ def test_a_launch_that_failed_is_not_tried_again_in_a_loop() -> None:
         early = world.ask("a", 4)
         assert world.refused()[early] == "launch_failed"
         assert len(world.started()) == number, "it is answered without a launch"
-        assert world.last(RefuseLease).refusal.retry_in == pytest.approx(pause, abs=0.01)  # type: ignore[attr-defined]
+        assert world.last(RefuseLease).refusal.retry_in == pytest.approx(pause, abs=0.01)
         world.pass_time(pause)
     world.ask("a", 4)
     world.ready("a#4")
@@ -192,7 +205,7 @@ def test_growing_foreign_memory_ends_idle_instances_then_asks_the_holders() -> N
     world.seen("held#1")
     world.tick(0.1)
     assert world.stopped()[-1] == ("held#1", "pressure")
-    assert world.all(EndLease)[-1].reason == "yielded"  # type: ignore[attr-defined]
+    assert world.all(EndLease)[-1].reason == "yielded"
 
 
 def test_nothing_is_admitted_into_the_margin() -> None:
@@ -290,7 +303,7 @@ def test_a_generation_is_cut_only_if_the_configuration_says_so() -> None:
 def test_the_same_class_is_never_asked_nor_a_pinned_one() -> None:
     for more in ({"priority": 1}, {"pin": True}):
         world = World()
-        world.ask("a", 20, **more)  # type: ignore[arg-type]
+        world.ask("a", 20, **more)
         world.ready("a#1")
         world.ask("b", 20, priority=1)
         assert asked_to_yield(world) == {}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
+from functools import partial
+from typing import Any
 
 import pytest
 from core.clients import Clients
 from core.world import GIB, Gpu, World, lease_of
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmxd.core.decisions import RefuseLease, ReportProgress, ReportSwap
 from lmxd.core.events import LeaseRenewed, PolicyChanged, TicketCancelled
 from lmxd.core.instances import Ticket
-from lmxd.core.policy.forecast import SURE_OF, Date, Dated, dated, turns
+from lmxd.core.policy.dates import Date
+from lmxd.core.policy.forecast import SURE_OF, Dated, dated, turns
 from lmxd.core.rules import Policy, Quota
 from lmxd.core.words import Hold
 
@@ -50,7 +54,7 @@ def test_the_cold_one_waits_40_s_at_most_and_the_hot_one_keeps_70_per_cent(hot: 
     assert both.answers["cold"] >= 8
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 @given(
     load=st.floats(0.2, 12),
     hot=st.integers(1, 6),
@@ -75,7 +79,7 @@ def test_long_answers_that_go_on_coming_do_not_put_off_who_waits_for_ever() -> N
     for n in range(2):
         clients.loop(f"short{n}", ["hot"], 16, spread=5, max_instances=1)
     for n in range(3):
-        clients.after(40.0 * n, lambda n=n: _hold_for(clients, f"long{n}", 120.0))  # type: ignore[misc]
+        clients.after(40.0 * n, partial(_hold_for, clients, f"long{n}", 120.0))
     clients.after(7.0, lambda: clients.loop("cold", ["cold"], 16, pause=5.0, max_instances=1))
     clients.run(900)
     assert clients.answers["cold"] >= 4
@@ -87,11 +91,15 @@ def _hold_for(clients: Clients, client: str, seconds: float) -> None:
     world = clients.world
     ticket = world.ask("hot", 16, spread=5, max_instances=1)
 
+    def again() -> None:
+        world.release(ticket)
+        _hold_for(clients, client, seconds)
+
     def look() -> None:
         if ticket not in world.granted():
             clients.after(0.1, look)
         else:
-            clients.after(seconds, lambda: (world.release(ticket), _hold_for(clients, client, seconds)))
+            clients.after(seconds, again)
 
     look()
 
@@ -361,7 +369,7 @@ def test_a_client_that_comes_back_at_once_is_waited_for_a_moment() -> None:
 def test_a_moment_without_anybody_is_not_told_as_the_end_of_a_turn() -> None:
     """A loop of requests: between two of them the instance could go, but while somebody has it its turn goes on."""
     clients = Clients(one_card(), loads={"hot": 5.0, "cold": 5.0}, works={"hot": 0.4, "cold": 0.5})
-    world, told = clients.world, []
+    world, told = clients.world, list[tuple[float, float]]()
     clients.loop("hot", ["hot"], 16, pause=0.01, max_instances=1)
 
     def look() -> None:
@@ -542,20 +550,20 @@ def test_the_same_wanted_of_another_device_does_not_wait_for_this_one() -> None:
     assert world.waiting() == [waiting]
 
 
-def _served(world: World, model: str, **more: object) -> str:
+def _served(world: World, model: str, **more: Any) -> str:
     """A lease on a new instance."""
-    ticket = world.ask(model, 16, **more)  # type: ignore[arg-type]
+    ticket = world.ask(model, 16, **more)
     world.ready(f"{model}#1")
     return ticket
 
 
-def _known(world: World, model: str, **more: object) -> str:
+def _known(world: World, model: str, **more: Any) -> str:
     """The same, after another that lasted for a second: how long they last is known."""
     first = _served(world, model, **more)
     world.pass_time(1.0)
     world.release(first)
     world.pass_time(0.5)
-    return world.ask(model, 16, **more)  # type: ignore[arg-type]
+    return world.ask(model, 16, **more)
 
 
 def test_an_unused_lease_is_dated_by_its_end_and_not_by_a_turn() -> None:

@@ -9,7 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from lmxd.core.admission import Admission
 from lmxd.core.decisions import Decision, GrantLease, RefuseLease, StartInstance, StopInstance
@@ -29,6 +29,7 @@ from lmxd.core.rules import Policy
 from lmxd.core.words import Ask, Cause, DeviceReading, Failure, Hold, Option, Owner, Phase, Taken
 
 GIB = 2**30
+D = TypeVar("D", bound=Decision)
 
 
 @dataclass
@@ -214,10 +215,10 @@ class World:
 
     # what came of it
 
-    def last(self, kind: type[Decision]) -> Decision:
+    def last(self, kind: type[D]) -> D:
         return next(x for x in reversed(self.log) if isinstance(x, kind))
 
-    def all(self, kind: type[Decision]) -> list[Decision]:
+    def all(self, kind: type[D]) -> list[D]:
         return [x for x in self.log if isinstance(x, kind)]
 
     def started(self) -> list[str]:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from house import House, model
@@ -26,8 +27,8 @@ MEMBERS, ADMINS, STUDENTS = 3001, 3002, 3003
 Become = Callable[..., None]
 
 
-def house(tmp_path: Path, **sections: object) -> House:
-    rooms = {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {"a": HALF, "b": HALF, "c": HALF}}
+def house(tmp_path: Path, **sections: Any) -> House:
+    rooms: dict[str, Any] = {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {"a": HALF, "b": HALF, "c": HALF}}
     return House(tmp_path, **(rooms | sections))
 
 
@@ -44,8 +45,8 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Become:
 def system_wide(h: House) -> None:
     """As if it were the system's daemon, with its two groups."""
     access = h.daemon.access
-    access._shared = True
-    access._members, access._admins = MEMBERS, ADMINS
+    access.shared = True
+    access.members, access.admins = MEMBERS, ADMINS
 
 
 async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_path: Path, become: Become) -> None:
@@ -77,7 +78,7 @@ def test_the_user_that_a_system_daemon_runs_as_is_nobody_special() -> None:
     """Its engines run as that user, too."""
     mine = Peer(1, 4242, 4242, frozenset((4242,)))
     access = Access(shared=True)
-    access._members, access._admins = MEMBERS, ADMINS
+    access.members, access.admins = MEMBERS, ADMINS
     assert not access.admits(mine)
     assert access.admits(Peer(1, 0, 0, frozenset((0,))))
     assert not Access(shared=False).admits(mine)
@@ -142,9 +143,11 @@ async def test_of_other_users_requests_only_place_and_bytes_are_seen(tmp_path: P
 async def test_only_the_gateway_and_administrators_say_whom_they_ask_for(tmp_path: Path, become: Become) -> None:
     async with house(tmp_path).open() as h:
         async with h.client() as own:
-            assert await (await own.request("a", user="anna")).release() is None, "a daemon of one's own"
+            lease = await own.request("a", user="anna")
+            assert lease.instance == "a#1", "a daemon of one's own"
+            await lease.release()
         system_wide(h)
-        h.daemon.access._gateway = GATEWAY
+        h.daemon.access.gateway = GATEWAY
         for uid, group in ((GATEWAY, MEMBERS), (CHIEF, ADMINS), (0, 0)):
             become(uid, group)
             async with h.client() as asking:
@@ -215,7 +218,7 @@ async def test_every_grant_refusal_and_act_is_in_the_log(
     assert lease.api_key not in "".join(said)
 
 
-def catalog(directory: Path, **sections: object) -> Catalog:
+def catalog(directory: Path, **sections: Any) -> Catalog:
     return Catalog(parse(str({"model_dir": str(directory)} | sections), "test"))
 
 

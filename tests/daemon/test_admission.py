@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from devices.fake_nvml import Card, FakeNvml
@@ -92,7 +93,7 @@ async def test_who_waits_for_a_slot_is_not_said_to_lack_bytes(tmp_path: Path) ->
     async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
         lease = await lmxd.request("a", max_instances=1)
         waiting = asyncio.create_task(other.request("a", max_instances=1))
-        await h.until(lambda: len(h.state.queue))
+        await h.until(lambda: len(h.state.queue) > 0)
         (ticket,) = (await lmxd.queue()).tickets
         assert (ticket.waits_for, ticket.shortfalls) == (["a#1"], [])
         assert output.reason(ticket) == "waits for a#1"
@@ -103,7 +104,7 @@ async def test_who_waits_for_a_slot_is_not_said_to_lack_bytes(tmp_path: Path) ->
 async def test_a_plan_says_what_would_happen_and_changes_nothing(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
 
-        async def plan(name: str, **more: object) -> Planned:
+        async def plan(name: str, **more: Any) -> Planned:
             before = (h.phases(), len(h.state.leases), len(h.state.tickets))
             found = await lmxd.plan(name, **more)
             assert (h.phases(), len(h.state.leases), len(h.state.tickets)) == before
@@ -219,6 +220,7 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
         split = words[words.index("-ts") + 1]
         assert sum(map(int, split.split(","))) == 3, "two layers and the output"
         assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+        assert launched.plan.model is not None
         found = h.daemon.catalog.estimator.estimate(
             launched.plan.model,
             Launch(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
@@ -271,7 +273,7 @@ async def test_mig_slices_are_devices_and_the_divided_gpu_is_none(tmp_path: Path
 
 
 async def test_a_prompt_cache_is_kept_for_the_same_user_and_settings_within_its_bound(tmp_path: Path) -> None:
-    sections = {"models": {"a": HALF | {"suspend": True, "idle_timeout": 300}, "b": HALF, "c": HALF}}
+    sections: dict[str, Any] = {"models": {"a": HALF | {"suspend": True, "idle_timeout": 300}, "b": HALF, "c": HALF}}
     async with house(tmp_path, engine={"prompt_cache_gb": 0.001}, **sections).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
         for _ in range(3):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,16 +22,16 @@ from house import House, http, model
 from lmxd import failpoints
 from lmxd.core.events import TimePassed
 from lmxd.errors import LmxdError
+from lmxd.store.database import Database
 from lmxd.store.rows import Change
 
 SMALL = {"estimated_memory_gb": 0.2}
 Fail = Callable[[str], None]
 
 
-def house(tmp_path: Path, **sections: object) -> House:
-    return House(
-        tmp_path, **({"models": {"a": SMALL, "b": SMALL}, "gpu": {"device": "host", "max_memory_gb": 1}} | sections)
-    )
+def house(tmp_path: Path, **sections: Any) -> House:
+    rooms: dict[str, Any] = {"models": {"a": SMALL, "b": SMALL}, "gpu": {"device": "host", "max_memory_gb": 1}}
+    return House(tmp_path, **(rooms | sections))
 
 
 @pytest.fixture
@@ -75,16 +76,14 @@ async def test_a_disk_that_keeps_nothing_stops_admission_until_it_does(tmp_path:
 async def test_a_disk_that_hangs_holds_up_only_who_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
         lease = await lmxd.request("b", hold="explicit")
-        works, writer = threading.Event(), h.daemon.outbox.writer
-        assert writer is not None
-        apply = writer._database.apply
+        works, apply = threading.Event(), Database.apply
 
-        def hanging(changes: Sequence[Change]) -> None:
+        def hanging(database: Database, changes: Sequence[Change]) -> None:
             works.wait()
-            apply(changes)
+            apply(database, changes)
 
-        monkeypatch.setattr(writer._database, "apply", hanging)
-        monkeypatch.setattr("lmxd.daemon.answering.health._STALE", 0.0)
+        monkeypatch.setattr(Database, "apply", hanging)
+        monkeypatch.setattr("lmxd.daemon.answering.health.STALE", 0.0)
         asked = asyncio.create_task(lmxd.request("a"))
         await h.until(lambda: h.daemon.health.unwritable is not None)
         with pytest.raises(LmxdError, match="nothing was written for"):
@@ -126,23 +125,22 @@ async def test_a_ledger_that_is_damaged_while_it_is_in_use_is_written_anew(
 ) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a", hold="explicit")
-        writer = h.daemon.outbox.writer
-        assert writer is not None
-        apply = writer._database.apply
+        apply = Database.apply
 
-        def damaged(changes: object) -> None:
-            monkeypatch.setattr(writer._database, "apply", apply)
+        def damaged(database: Database, changes: object) -> None:
+            monkeypatch.setattr(Database, "apply", apply)
             error = sqlite3.DatabaseError("database disk image is malformed")
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise error
 
-        monkeypatch.setattr(writer._database, "apply", damaged)
+        monkeypatch.setattr(Database, "apply", damaged)
         await lmxd.renew(lease.lease)
         assert any("was damaged" in w for w in (await lmxd.status()).warnings)
         assert list(h.where.state.glob("ledger.db.damaged-*"))
         saved = h.saved()
         there = h.state.leases.keys() | h.state.instances.keys()
-        assert {row.id for row in (*saved.leases, *saved.instances)} == there, "all that is known is in the new one"
+        kept = {row.id for row in saved.leases} | {row.id for row in saved.instances}
+        assert kept == there, "all that is known is in the new one"
         assert await lmxd.request("b")
 
 
@@ -205,9 +203,8 @@ async def test_the_clock_on_the_wall_means_nothing(
 
 async def test_an_engine_that_dies_while_it_streams(tmp_path: Path) -> None:
     model(tmp_path, "a", die_after=3)
-    async with house(tmp_path).open() as h, h.client() as lmxd:
-        told: list[dict[str, str]] = []
-        lmxd._notified = lambda method, params: told.append(params)
+    told: list[dict[str, str]] = []
+    async with house(tmp_path).open() as h, h.client(on_notification=lambda _, params: told.append(params)) as lmxd:
         lease = await lmxd.request("a")
         with pytest.raises(aiohttp.ClientPayloadError):
             await http(lease, "/completion", b'{"stream": true}')

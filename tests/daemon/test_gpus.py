@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
+from lmxd.daemon.answering.asks import FRESH
 from lmxd.errors import LmxdError
 from lmxd.rpc.notifications import Progress
 
@@ -118,7 +120,7 @@ async def test_a_hung_driver_pauses_admission(tmp_path: Path) -> None:
 
     nvml = FakeNvml(card(24))
     async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
-        h.daemon.measuring.watcher._deadline = 0.1
+        h.daemon.measuring.watcher.deadline = 0.1
         nvml.hang = threading.Event()
         assert "hangs" in str((await lmxd.devices()).devices[0].unavailable)
         with pytest.raises(LmxdError, match="is unavailable"):
@@ -167,7 +169,7 @@ async def test_foreign_memory_taken_a_moment_ago_is_seen(tmp_path: Path) -> None
     async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
         await lmxd.devices()
         nvml.cards[0].processes = {4711: 18 * GIB}
-        await asyncio.sleep(0.06)
+        await h.until(lambda: time.monotonic() - h.daemon.present.begun > FRESH)
         with pytest.raises(LmxdError, match="held by foreign"):
             await lmxd.request("a", wait=0)
 

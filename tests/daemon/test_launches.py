@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from devices.fake_nvml import FakeNvml
+from devices.fake_nvml import Card, FakeNvml
 from house import House, card, model
 
 from lmxd.daemon.launching import loading
@@ -31,7 +33,7 @@ class Shown(FakeNvml):
         self._house = house
         self._tells = tells
 
-    def nvmlDeviceGetComputeRunningProcesses(self, card):  # type: ignore[no-untyped-def]
+    def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
         pids = self._house[0].daemon.launches.pids() if self._house else {}
         mine = {pid: TAKEN[name.split("#")[0]] for name, found in pids.items() for pid in sorted(found)[:1]}
         card.processes = {**mine, 4711: GIB} if self._tells else None
@@ -61,12 +63,15 @@ def slow(tmp_path: Path) -> dict[str, object]:
 async def most_at_once(h: House, *requests: asyncio.Task[Granted]) -> int:
     """How many had a process and were not ready, until all were."""
     most = 0
-    while not all(request.done() for request in requests):
+
+    def all_are_done() -> bool:
+        nonlocal most
         launched = [h.daemon.launches.get(name) for name in h.phases()]
         most = max(most, sum(1 for x in launched if x is not None and x.process is not None and x.ready_at is None))
-        await asyncio.sleep(0.01)
-    for request in requests:
-        await request
+        return all(request.done() for request in requests)
+
+    await h.until(all_are_done, 60)
+    await asyncio.gather(*requests)
     return most
 
 
@@ -97,6 +102,14 @@ async def test_where_processes_are_not_told_apart_one_loads_at_a_time(tmp_path: 
         assert await most_at_once(h, *ask(lmxd, "a", "b")) == 1
 
 
+def all_are_ready(h: House, requests: list[asyncio.Task[Granted]], foreign: set[int]) -> bool:
+    """Until they are, what is foreign is taken down at every look."""
+    if all(request.done() for request in requests):
+        return True
+    foreign |= {a.foreign for a in h.state.ledger.accounts.values()}
+    return False
+
+
 async def test_two_that_load_at_once_are_learned_as_when_each_loads_alone(tmp_path: Path) -> None:
     learned = []
     for most in (1, 2):
@@ -105,9 +118,7 @@ async def test_two_that_load_at_once_are_learned_as_when_each_loads_alone(tmp_pa
         async with house(place, engine={"parallel_loads": most}).open() as h, h.client() as lmxd:
             foreign: set[int] = set()
             requests = ask(lmxd, "a", "b")
-            while not all(request.done() for request in requests):
-                foreign |= {a.foreign for a in h.state.ledger.accounts.values()}
-                await asyncio.sleep(0.01)
+            await h.until(partial(all_are_ready, h, requests, foreign), 60)
             await h.daemon.measuring.look()
             found = h.daemon.observations.learned.observations
             learned.append(sorted((o.model, o.loaded, o.predicted, o.buffers) for o in found))

@@ -6,18 +6,20 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from house import House, http, model
+from waiting import until
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.notifications import Notification, Progress
 
 HALF = {"estimated_memory_gb": 0.4}
-ROOM_FOR_TWO = {"gpu": {"device": "host", "max_memory_gb": 1}}
+ROOM_FOR_TWO: dict[str, Any] = {"gpu": {"device": "host", "max_memory_gb": 1}}
 
 
-def house(tmp_path: Path, **sections: object) -> House:
+def house(tmp_path: Path, **sections: Any) -> House:
     return House(tmp_path, **({"models": {"a": HALF, "b": HALF, "c": HALF}} | ROOM_FOR_TWO | sections))
 
 
@@ -112,21 +114,25 @@ async def test_idle_instances_are_reaped_and_leases_told(tmp_path: Path) -> None
 
 
 async def test_use_of_the_endpoint_and_touch_keep_an_instance(tmp_path: Path) -> None:
-    async with house(tmp_path, idle_timeout=3.0).open() as h, h.client() as lmxd:
-        used, touched = await lmxd.request("a"), await lmxd.request("b")
-        for _ in range(8):
+    small = {name: {"estimated_memory_gb": 0.3} for name in "abc"}
+    async with house(tmp_path, models=small, idle_timeout=1.5).open() as h, h.client() as lmxd:
+        used, touched, _ = await lmxd.request("a"), await lmxd.request("b"), await lmxd.request("c")
+
+        async def only_the_unused_is_gone() -> bool:
             await http(used, "/v1/chat/completions", b"{}")
             await lmxd.renew(touched.lease)
-            await asyncio.sleep(0.5)
-        assert h.phases() == {"a#1": "ready", "b#1": "ready"}, "longer than the timeout, but in use"
+            return h.phases() == {"a#1": "ready", "b#1": "ready"}
+
+        await until(only_the_unused_is_gone)
 
 
 async def test_a_busy_instance_is_not_reaped(tmp_path: Path) -> None:
     async with house(tmp_path, idle_timeout=0.5).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
         await http(lease, "/fake/busy", b"1")
-        await asyncio.sleep(1.5)
-        assert h.phases() == {"a#1": "ready"}
+        await lmxd.request("b")
+        await h.until(lambda: "b#1" not in h.phases())
+        assert h.phases() == {"a#1": "ready"}, "its timeout was over before"
         await http(lease, "/fake/busy", b"0")
         await h.until(lambda: not h.phases())
 
@@ -181,6 +187,7 @@ async def test_cancel_takes_a_request_out_of_the_queue(tmp_path: Path) -> None:
         waiting = asyncio.create_task(lmxd.request("c"))
         await h.until(lambda: len(h.state.queue) == 1)
         (ticket,) = [t.ticket for t in (await lmxd.queue()).tickets]
+        assert ticket is not None
         await lmxd.cancel(ticket=ticket)
         with pytest.raises(LmxdError) as caught:
             await waiting
@@ -207,7 +214,7 @@ async def test_an_explicit_lease_lasts_until_release(tmp_path: Path) -> None:
         assert list(h.state.leases) == []
 
 
-FAILURES = {
+FAILURES: dict[str, dict[str, Any]] = {
     "out_of_memory": {"exit": {"status": 1, "lines": ["0.00.1 E ggml: cudaMalloc failed: out of memory"]}},
     "bad_model": {"exit": {"status": 1, "lines": ["0.00.1 E llama_model_load: error loading model: broken"]}},
     "bad_flag": {"exit": {"status": 1, "lines": ["error: invalid argument: --frob"]}},

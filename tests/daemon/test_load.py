@@ -8,6 +8,7 @@ import resource
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from house import House
@@ -23,10 +24,9 @@ CONNECTIONS = 1000
 SMALL = {"estimated_memory_gb": 0.05}
 
 
-def house(tmp_path: Path, **sections: object) -> House:
-    return House(
-        tmp_path, **({"models": {"a": SMALL, "b": SMALL}, "gpu": {"device": "host", "max_memory_gb": 0.05}} | sections)
-    )
+def house(tmp_path: Path, **sections: Any) -> House:
+    rooms: dict[str, Any] = {"models": {"a": SMALL, "b": SMALL}, "gpu": {"device": "host", "max_memory_gb": 0.05}}
+    return House(tmp_path, **(rooms | sections))
 
 
 def descriptors() -> int:

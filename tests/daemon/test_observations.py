@@ -39,7 +39,7 @@ def test_they_last(tmp_path: Path) -> None:
     (kept,) = Observations(path).learned.observations
     assert (kept.loaded, kept.count) == (710 * MIB, 2)
     assert first.forget(lambda o: o.model == "m") == 1
-    assert first.forget(lambda o: True) == 0
+    assert first.forget(lambda _: True) == 0
     assert Observations(path).learned.observations == ()
 
 
@@ -75,7 +75,7 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
         lease = await client.request("m")
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
-        gpu.processes[pid] = 350 * MIB
+        gpu.processes = {pid: 350 * MIB}
         await house.daemon.measuring.look()
         (seen,) = (await _learned(house)).observed
         assert (seen.model, seen.loaded, seen.count) == ("m", 350 * MIB, 1)
@@ -102,11 +102,15 @@ async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_pa
         observer = Observer(house.daemon.observations)
         taken = {lease.instance: Taken(total=100 * MIB, visible=100 * MIB)}
         reading = DeviceReading(device=gpu.uuid, taken=taken)
-        house.daemon.observations.forget(lambda o: True)
+        house.daemon.observations.forget(lambda _: True)
+
+        def loaded() -> list[int]:
+            return [seen.loaded for seen in house.daemon.observations.learned.observations]
+
         observer.see(launched.ready_at - 0.001, [reading], house.daemon.launches, house.daemon.catalog)
-        assert house.daemon.observations.learned.observations == ()
+        assert loaded() == []
         observer.see(launched.ready_at + 0.001, [reading], house.daemon.launches, house.daemon.catalog)
-        assert [o.loaded for o in house.daemon.observations.learned.observations] == [100 * MIB]
+        assert loaded() == [100 * MIB]
 
 
 async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
         await client.request("m")
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
-        gpu.processes[pid] = 350 * MIB
+        gpu.processes = {pid: 350 * MIB}
         await house.daemon.measuring.look()
         assert (await client.estimate("n")).devices != before.devices
         assert (await client.forget(model="n")).count == 0

@@ -37,8 +37,8 @@ class Disk:
 
     async def rest(self) -> None:
         """Until there is nothing more to read, for now."""
-        if self.ahead._work is not None:
-            await self.ahead._work
+        if self.ahead.work is not None:
+            await self.ahead.work
 
 
 async def test_one_after_the_other_in_order() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,15 +21,15 @@ FAKE = ROOT / "tests" / "fake_servers.py"
 GIB = 2**30
 
 
-def recipes() -> dict[str, dict[str, object]]:
+def recipes() -> dict[str, dict[str, Any]]:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
     found = {name: profile for block in blocks for name, profile in yaml.safe_load(block)["models"].items()}
     return {name: profile for name, profile in found.items() if "command" in profile}
 
 
-def played(tmp_path: Path, profile: dict[str, object]) -> dict[str, object]:
+def played(tmp_path: Path, profile: dict[str, Any]) -> dict[str, Any]:
     """The same profile, with the fake in the place of its program."""
-    words = list(profile["command"])  # type: ignore[call-overload]
+    words: list[str] = profile["command"]
     script = tmp_path / Path(words[0]).name
     script.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} {script.name} "$@"\n')
     script.chmod(0o755)
@@ -50,7 +51,7 @@ async def test_a_recipe_starts_serves_and_is_told_its_share(tmp_path: Path, name
             if flag in seen:
                 assert seen[flag] == pytest.approx(size / (80 * GIB), abs=1e-4)
         for variable in ("VLLM_API_KEY", "API_KEY"):
-            if variable in dict(profile.get("env", {})):  # type: ignore[call-overload]
+            if variable in profile.get("env", {}):
                 assert seen["env"][variable] == lease.api_key
         launched = h.daemon.launches.get(lease.instance)
         assert launched is not None

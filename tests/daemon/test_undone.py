@@ -25,6 +25,7 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.events import InstanceExited
 from lmxd.core.invariants import broken
+from lmxd.daemon.answering import views
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncLease
 from lmxd.rpc.messages import Granted
@@ -64,7 +65,7 @@ def once(failing: Callable[..., Any], when: Callable[..., bool]) -> tuple[Callab
 async def everybody_asks(h: House) -> list[object]:
     """Who holds a, who waits for b meanwhile, and who would not wait for it; what each is answered."""
     async with h.client() as holder, h.client() as waiter, h.client() as hasty:
-        answers: list[object] = await asyncio.gather(holder.request("a"), return_exceptions=True)
+        answers: list[object] = [*await asyncio.gather(holder.request("a"), return_exceptions=True)]
         waits = asyncio.create_task(waiter.request("b"))
         await h.until(lambda: waits.done() or len(h.state.tickets) > 0)
         answers += await asyncio.gather(hasty.request("a", wait=0, ctx=512), return_exceptions=True)
@@ -80,31 +81,40 @@ async def nothing_is_left(h: House) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_cannot_be_done_once_leaves_nobody_waiting(tmp_path: Path, kind: type[Decision]) -> None:
+async def test_what_cannot_be_done_once_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Decision]
+) -> None:
     async with house(tmp_path).open() as h:
         performer = h.daemon.performer
-        performer._perform, failed = once(performer._perform, lambda x: isinstance(x, kind))  # type: ignore[method-assign]
+        carry_out, failed = once(performer.carry_out, lambda x: isinstance(x, kind))
+        monkeypatch.setattr(performer, "carry_out", carry_out)
         answers = await everybody_asks(h)
         assert failed, "the story has no such decision"
         assert not any(isinstance(answer, TimeoutError) for answer in answers), answers
         await nothing_is_left(h)
 
 
-@pytest.mark.parametrize(("told", "code"), [("granted", "internal"), ("_error", "no_capacity")])
-async def test_what_cannot_be_told_once_is_answered_as_far_as_it_can(tmp_path: Path, told: str, code: str) -> None:
+@pytest.mark.parametrize(("told", "code"), [("grant", "internal"), ("refusal", "no_capacity")])
+async def test_what_cannot_be_told_once_is_answered_as_far_as_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, code: str
+) -> None:
     async with house(tmp_path).open() as h:
-        wrapped, failed = once(getattr(h.daemon.answers, told), lambda *_: True)
-        setattr(h.daemon.answers, told, wrapped)
+        where, name = (h.daemon.answers, "granted") if told == "grant" else (views, "refusal")
+        wrapped, failed = once(getattr(where, name), lambda *_: True)
+        monkeypatch.setattr(where, name, wrapped)
         answers = await everybody_asks(h)
         assert failed
         assert code in [x.code for x in answers if isinstance(x, LmxdError)], answers
         await nothing_is_left(h)
 
 
-async def test_what_cannot_be_written_down_once_is_done_even_so(tmp_path: Path) -> None:
+async def test_what_cannot_be_written_down_once_is_done_even_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with house(tmp_path).open() as h:
         records = h.daemon.records
-        records._instance, failed = once(records._instance, lambda *_: True)  # type: ignore[method-assign]
+        row, failed = once(records.row, lambda *_: True)
+        monkeypatch.setattr(records, "row", row)
         answers = await everybody_asks(h)
         assert failed
         assert isinstance(answers[0], AsyncLease)
@@ -112,17 +122,23 @@ async def test_what_cannot_be_written_down_once_is_done_even_so(tmp_path: Path) 
         await nothing_is_left(h)
 
 
-async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(tmp_path: Path) -> None:
+async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
         await (await lmxd.request("a")).release()
-        engine = h.daemon.launches.get("a#1").engine  # type: ignore[union-attr]
-        engine.activity, failed = once(engine.activity, lambda *_: True)  # type: ignore[method-assign]
+        launched = h.daemon.launches.get("a#1")
+        assert launched is not None
+        asked, failed = once(launched.engine.activity, lambda *_: True)
+        monkeypatch.setattr(launched.engine, "activity", asked)
         assert (await asyncio.wait_for(lmxd.request("b"), 15)).instance == "b#1"
         assert failed
 
 
 @pytest.mark.parametrize("hold", ["connection", "ttl"])
-async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(tmp_path: Path, hold: str) -> None:
+async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: str
+) -> None:
     """Its client, who waited, is told of another and not to ask again."""
     async with house(tmp_path).open() as h, h.client() as lmxd:
         ended = _end_as_they_are_granted(h, 1)

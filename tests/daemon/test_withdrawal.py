@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from house import House, model
+from waiting import turns
 
 from lmxd.engines.llama_cpp.dry_run import DryRun, Rehearsed
 from lmxd.gguf.builds import LATEST
@@ -20,7 +21,10 @@ HALF = {"estimated_memory_gb": 0.4, "slots": 2}
 
 
 def house(tmp_path: Path, **sections: Any) -> House:
-    rooms = {"gpu": {"device": "host", "max_memory_gb": 1}, "models": {"a": HALF, "b": {"estimated_memory_gb": 0.9}}}
+    rooms: dict[str, Any] = {
+        "gpu": {"device": "host", "max_memory_gb": 1},
+        "models": {"a": HALF, "b": {"estimated_memory_gb": 0.9}},
+    }
     return House(tmp_path, **(rooms | sections))
 
 
@@ -31,8 +35,7 @@ async def test_at_any_moment_of_a_request_that_is_served_at_once(tmp_path: Path)
         answered = 0
         for moment in range(60):
             task = asyncio.create_task(lmxd.request("a"))
-            for _ in range(moment):
-                await asyncio.sleep(0)
+            await turns(moment)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await (await task).release()

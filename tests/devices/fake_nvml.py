@@ -84,9 +84,9 @@ class FakeNvml:
     def nvmlDeviceGetHandleByPciBusId(self, pci: str) -> Card:
         return self._find(lambda c: c.pci.endswith(pci.lower()))
 
-    def _find(self, matches: object) -> Card:
+    def _find(self, matches: Callable[[Card], bool]) -> Card:
         for card in self.cards:
-            if matches(card):  # type: ignore[operator]
+            if matches(card):
                 return card
         raise NVMLError(6)
 

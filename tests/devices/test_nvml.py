@@ -63,7 +63,8 @@ def test_what_always_grows_is_visible_as_far_as_it_is_certain() -> None:
     card.processes, card.other = {7: GIB}, 10 * GIB
 
     def load(card: Card) -> None:
-        card.processes = {8: GIB} | {pid: (size or 0) + GIB for pid, size in (card.processes or {}).items()}
+        grown = {pid: (size or 0) + GIB for pid, size in (card.processes or {}).items()}
+        card.processes = {8: GIB, **grown}
 
     nvml.meanwhile = load
     found = probe(nvml, 1).measure(set())[0]
@@ -136,7 +137,7 @@ def test_a_lost_gpu_pauses_keeps_its_name_and_recovers() -> None:
     assert looked.measure(set())[0].unavailable is None
 
 
-def test_the_pause_between_attempts_grows_to_a_minute() -> None:
+def test_the_pause_between_attempts_grows_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml, clock = two(), Clock()
     looked = probe(nvml, 0, clock=clock)
     nvml.init_fault, nvml.cards[0].fault = 18, 15
@@ -147,7 +148,7 @@ def test_the_pause_between_attempts_grows_to_a_minute() -> None:
         attempts.append(clock.now)
         real()
 
-    nvml.nvmlInit = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(nvml, "nvmlInit", counted)
     for second in range(400):
         clock.now = float(second)
         looked.measure(set())

@@ -8,6 +8,7 @@ import time
 from collections.abc import Set
 
 from devices.fake_nvml import Card, FakeNvml
+from waiting import until
 
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.devices.nvml import NvmlProbe
@@ -52,11 +53,11 @@ async def test_a_driver_that_hangs_makes_the_device_unavailable_and_recovers() -
         assert found.unavailable is not None
         assert "hangs" in found.unavailable
     nvml.hang.set()
-    for _ in range(1000):
-        if (await watching.look(set())).measurements[0].unavailable is None:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not recover")
+
+    async def recovers() -> bool:
+        return (await watching.look(set())).measurements[0].unavailable is None
+
+    await until(recovers)
 
 
 async def test_a_probe_that_raises_makes_its_devices_unavailable() -> None:

@@ -11,13 +11,13 @@ import random
 import secrets
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from house import fake_engine, model
 from lmxd_process import Lmxd
+from waiting import comes_about, wait_until
 
 from lmxd.errors import LmxdError
 from lmxd.failpoints import PLACES
@@ -32,6 +32,15 @@ STEPS = 60
 
 class Dead(Exception):
     """The daemon is gone."""
+
+
+def wal_header(log: Path) -> bytes:
+    """Another one after each checkpoint."""
+    try:
+        with log.open("rb") as file:
+            return file.read(32)
+    except FileNotFoundError:
+        return b""
 
 
 @contextlib.contextmanager
@@ -80,14 +89,17 @@ class History:
             lmxd.process = subprocess.Popen(
                 lmxd.daemon_command(), stdout=log, stderr=log, env=lmxd.env, start_new_session=True
             )
-        for _ in range(1000):
-            if lmxd.process.poll() is not None:
-                return False
-            with contextlib.suppress(LmxdError), Client(lmxd.socket, patience=0) as client:
-                client.status()
-                return True
-            time.sleep(0.02)
-        raise AssertionError("it hangs")
+        wait_until(lambda: self.is_dead or self.answers())
+        return not self.is_dead
+
+    @property
+    def is_dead(self) -> bool:
+        return self.lmxd.process.poll() is not None
+
+    def answers(self) -> bool:
+        with contextlib.suppress(LmxdError), Client(self.lmxd.socket, patience=0) as client:
+            return client.status().version != ""
+        return False
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Client]:
@@ -164,12 +176,12 @@ class History:
 
     def _wait_until_seen(self, instance: str) -> None:
         """Until then, leases are granted on it: they end with it, as those before."""
-        for _ in range(500):
+
+        def is_seen() -> bool:
             with self.client() as client:
-                if all(i.phase == "reclaiming" for i in client.instances().instances if i.instance == instance):
-                    return
-            time.sleep(0.01)
-        raise AssertionError(f"{instance} is dead, and nobody noticed")
+                return all(i.phase == "reclaiming" for i in client.instances().instances if i.instance == instance)
+
+        assert comes_about(is_seen, 20), f"{instance} is dead, and nobody noticed"
 
     def reload(self) -> None:
         with self.client() as client:
@@ -182,7 +194,9 @@ class History:
 
     def rest(self) -> None:
         """Nobody wants anything: what was written is checkpointed."""
-        time.sleep(1.0)
+        log = self.lmxd.directory / "lmxd.sock.d/state/ledger.db-wal"
+        before = wal_header(log)
+        comes_about(lambda: self.is_dead or wal_header(log) != before, 1.0)
         with self.client() as client:
             client.status()
 
@@ -211,12 +225,8 @@ class History:
                     granted = client.request(name, hold="explicit", wait=0.0, idempotency_key=key)
                     self.leases[granted.lease] = granted.instance
             self.lost.clear()
-            deadline = time.monotonic() + 5
-            while True:
-                found = client.instances().instances
-                if all(i.phase == "ready" for i in found) or time.monotonic() > deadline:
-                    break
-                time.sleep(0.02)
+            comes_about(lambda: all(i.phase == "ready" for i in client.instances().instances), 5)
+            found = client.instances().instances
             status = client.status()
         assert status.broken_invariants == []
         (device,) = status.devices
@@ -228,7 +238,7 @@ class History:
             assert sum(x.slots for x in instance.leases) <= instance.slots, "no slot is granted twice"
         running = {pid for pid in orphans(self.lmxd.directory / "lmxd.sock.d") if proc.lives(pid)}
         assert running == {i.pid for i in found}, "no server runs that is not in the ledger"
-        self.leases = there
+        self.leases = {name: instance for name, instance in there.items() if name is not None}
         self.doubtful.clear()
 
 

@@ -15,6 +15,7 @@ import synthetic
 from lmxd_process import Lmxd, ask, get_over, lease_from, post
 
 from lmxd.errors import LmxdError
+from lmxd.rpc.client import Client
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import Progress
 
@@ -26,8 +27,8 @@ def test_three_agents_on_a_budget_for_two(lmxd: Make) -> None:
     with lmxd() as running, running.client() as one, running.client() as two:
         leases: dict[str, Granted] = {}
 
-        def agent(name: str, client: object) -> None:
-            leases[name] = client.request("smollm2")  # type: ignore[attr-defined]
+        def agent(name: str, client: Client) -> None:
+            leases[name] = client.request("smollm2")
 
         agents = [threading.Thread(target=agent, args=x) for x in (("one", one), ("two", two))]
         for thread in agents:

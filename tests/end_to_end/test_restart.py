@@ -96,7 +96,7 @@ def test_the_idle_clock_goes_on_from_where_it_was(fake: Make) -> None:
     """Not from the start of the instance, nor anew."""
     with fake() as running:
         lease = running.json("request", "m")
-        time.sleep(1.0)
+        running.until(lambda: running.instances()["m#1"].age > 1.0)
         running.lmxctl("release", lease["lease"])
         before = running.instances()["m#1"]
         restart(running)
@@ -108,9 +108,9 @@ def test_a_stream_through_the_gateway_goes_on_and_so_does_its_lease(fake: Make, 
     with fake() as running:
         model(tmp_path, "m", token_seconds=0.05)
         with Gateway(running) as gateway, httpx.Client(base_url=gateway.url, timeout=30) as client:
-            asked = {"json": {"model": "m", "stream": True, "max_tokens": 60}}
+            asked = {"model": "m", "stream": True, "max_tokens": 60}
             headers = {"Authorization": f"Bearer {gateway.key}"}
-            with client.stream("POST", "/v1/chat/completions", headers=headers, **asked) as answer:
+            with client.stream("POST", "/v1/chat/completions", headers=headers, json=asked) as answer:
                 lines = answer.iter_lines()
                 next(lines)
                 restart(running)
@@ -125,7 +125,7 @@ def test_who_waits_at_the_gateway_waits_on_when_the_daemon_is_back(fake: Make, t
         model(tmp_path, "m", token_seconds=0.05)
         with Gateway(running) as gateway, httpx.Client(base_url=gateway.url, timeout=30) as client:
             headers = {"Authorization": f"Bearer {gateway.key}"}
-            asked = {"headers": headers, "json": {"model": "m", "stream": True, "max_tokens": 10_000}}
+            asked = {"model": "m", "stream": True, "max_tokens": 10_000}
             statuses: list[int] = []
 
             def wait() -> None:
@@ -136,7 +136,7 @@ def test_who_waits_at_the_gateway_waits_on_when_the_daemon_is_back(fake: Make, t
                 with running.client() as lmxd:
                     return [t.user for t in lmxd.queue().tickets]
 
-            with client.stream("POST", "/v1/chat/completions", **asked) as answer:
+            with client.stream("POST", "/v1/chat/completions", headers=headers, json=asked) as answer:
                 lines = answer.iter_lines()
                 while not next(lines).startswith("data:"):
                     pass

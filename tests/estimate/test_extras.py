@@ -97,7 +97,7 @@ def test_a_projector_goes_to_the_first_card_unless_told_not_to() -> None:
 
 def lora() -> Header:
     """Rank 64 for every matrix of Llama 3.2 1B: 86 MiB in f16."""
-    pairs = []
+    pairs: list[synthetic.Shape] = []
     for name, dims, _ in shape("llama32-1b-q8_0")[1]:
         if name.startswith("blk.") and len(dims) == 2:
             pairs += [(f"{name}.lora_a", (dims[0], 64), "f16"), (f"{name}.lora_b", (64, dims[1]), "f16")]

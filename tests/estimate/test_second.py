@@ -77,8 +77,7 @@ def test_where_it_is_unsure_the_larger_figure_counts(eight: Path) -> None:
 
 
 def test_more_weights_or_cache_in_the_second_source_count_too(eight: Path) -> None:
-    always = {"always": True}
-    more = Estimator(second=Oracle(opinions(weights=9000, context=3000)), **always)
+    more = Estimator(second=Oracle(opinions(weights=9000, context=3000)), always=True)
     found = more.estimate(eight, Launch(context=8192), (H100,)).parts.device
     assert found.weights == 9000 * MIB
     assert found.kv == 3000 * MIB

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 from devices.fake_nvml import Card, FakeNvml
 from house import House, model
@@ -41,7 +42,7 @@ def hour(board: Board, card: Card) -> None:
         sizes = {"charged": int(charged * GIB), "foreign": int(foreign * GIB), "reclaiming": 0, "margin": 2 * GIB}
         unused = {"ref": "0", "kind": "gpu", "name": card.name, "capacity": card.total, "reserved": 0, "limit": None}
         device = Device(id=card.uuid, used=0, headroom=0, **sizes, **unused)
-        board._timeline.note(now - (358 - number) * 10, [device])
+        board.timeline.note(now - (358 - number) * 10, [device])
 
 
 async def main() -> None:
@@ -73,12 +74,18 @@ async def main() -> None:
     shutil.rmtree(place)
 
 
+PICTURES: tuple[tuple[str, Literal["light", "dark"], int], ...] = (
+    ("dashboard", "light", 1000),
+    ("dashboard-phone", "dark", 390),
+)
+
+
 async def pictures(front: Front) -> None:
     docs = Path(__file__).parent.parent.parent / "docs"
     async with async_playwright() as playwright:
         found = shutil.which("chromium") or shutil.which("google-chrome")
         browser = await playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        for name, scheme, width in (("dashboard", "light", 1000), ("dashboard-phone", "dark", 390)):
+        for name, scheme, width in PICTURES:
             context = await browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
             page = await context.new_page()
             await page.goto(front.url)

@@ -49,7 +49,7 @@ def test_what_makes_no_sense_is_refused(said: dict[str, Any]) -> None:
 
 def test_what_tools_answered_belongs_to_the_calls_in_their_order() -> None:
     call = {"function": {"name": "f", "arguments": {"x": 1}}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "go"},
         {"role": "assistant", "content": "", "tool_calls": [call, call]},
         {"role": "tool", "content": "one"},

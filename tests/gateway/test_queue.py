@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
+from waiting import turns
 
 from gateway.front import Front, opened
 from gateway.test_serving import ONE, house
@@ -39,7 +41,10 @@ class Crowd:
             body = {"model": wanted, "messages": []}
             headers = {"Authorization": f"Bearer {self._keys[name]}"}
             self.asked[name] = asyncio.create_task(self._front.ask("/v1/chat/completions", body, **headers))
-            await self._front.until(lambda before=before: len(self._front.house.state.tickets) > before)  # type: ignore[misc]
+            await self._front.until(partial(self._more_than, before))
+
+    def _more_than(self, before: int) -> bool:
+        return len(self._front.house.state.tickets) > before
 
     async def statuses(self) -> list[int]:
         return [(await task).status for task in self.asked.values()]
@@ -158,13 +163,12 @@ async def test_at_whatever_moment_a_client_goes_it_leaves_no_ticket_and_no_lease
         for moment in range(0, 120, 2):
             _, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
             writer.write(whole)
-            for _ in range(moment):
-                await asyncio.sleep(0)
+            await turns(moment)
             writer.transport.abort()
         await front.until(lambda: not front.house.state.tickets and not front.house.state.leases)
         await front.until(lambda: not front.leases.client._granting)
         assert not front.leases.client._held
-        assert not front.leases._renewed
+        assert not front.leases.renewed
         assert (await front.chat("a")).status == 200, "its slot is free"
 
 
@@ -178,18 +182,18 @@ async def test_a_client_that_goes_while_its_model_loads_leaves_nothing(tmp_path:
         assert (await front.chat("b")).status == 200, "what loads for nobody makes way"
 
 
-async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path) -> None:
+async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its engine may not show that it is busy, and one that does nothing is ended."""
     model(tmp_path, "a", token_seconds=0.05)
     async with opened(house(tmp_path)) as front, front.stream("a", 40) as answer:
         await answer.content.readline()
-        [lease] = front.leases._renewed
+        [lease] = front.leases.renewed
         renewed: list[str] = []
 
         async def renew(name: str) -> None:
             renewed.append(name)
 
-        front.leases.client.renew = renew  # type: ignore[assignment]
+        monkeypatch.setattr(front.leases.client, "renew", renew)
         begun = time.monotonic()
         for later in (1, 31, 32, 62):
             front.leases.renew(begun + later)
@@ -197,7 +201,7 @@ async def test_a_lease_in_use_is_renewed_now_and_then(tmp_path: Path) -> None:
         assert renewed == [lease, lease]
 
 
-async def test_models_are_asked_for_once_a_moment(tmp_path: Path) -> None:
+async def test_models_are_asked_for_once_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of ollama's requests needs to know a model's usual context."""
     here = House(tmp_path, FakeNvml(card()), models={"a": ONE})
     async with opened(here) as front:
@@ -208,7 +212,7 @@ async def test_models_are_asked_for_once_a_moment(tmp_path: Path) -> None:
             asked += 1
             return await models()
 
-        front.leases.client.models = counted  # type: ignore[method-assign]
+        monkeypatch.setattr(front.leases.client, "models", counted)
         body = {"model": "a", "prompt": "x", "stream": False, "options": {"num_ctx": 512}}
         answers = await asyncio.gather(*(front.ask("/api/generate", body) for _ in range(5)))
         assert [x.status for x in answers] == [200] * 5

@@ -11,10 +11,12 @@ import io
 import json
 import lzma
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import synthetic
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import DATA, shape
@@ -186,9 +188,10 @@ def test_tensors_go_where_they_are_told_to() -> None:
 
 
 def test_op_offload_copies_can_be_turned_off() -> None:
-    half = {"context": 4096, "gpu_layers": 10}
     eight = model(synthetic.llama_8b())
-    copied, not_copied = (footprint(eight, Launch(**half, op_offload=on), 1) for on in (True, False))
+    copied, not_copied = (
+        footprint(eight, Launch(context=4096, gpu_layers=10, op_offload=on), 1) for on in (True, False)
+    )
     assert copied.device.compute - not_copied.device.compute == copied.left > 30 * MIB
 
 
@@ -232,22 +235,22 @@ def test_more_of_anything_never_takes_less(
         found = footprint(named(name), launch, cards)
         return sum(part.total for part in (*found.devices, found.host))
 
-    sizes = {"context": context, "slots": slots, "ubatch": ubatch, "gpu_layers": layers}
-    base = total(Launch(**sizes))
+    launch = Launch(context=context, slots=slots, ubatch=ubatch, gpu_layers=layers)
+    base = total(launch)
     assert base > 0
-    assert total(Launch(**sizes | {"context": context + 256})) >= base
-    assert total(Launch(**sizes | {"slots": slots + 1})) >= base
-    assert total(Launch(**sizes | {"ubatch": ubatch + 64})) >= base
+    assert total(replace(launch, context=context + 256)) >= base
+    assert total(replace(launch, slots=slots + 1)) >= base
+    assert total(replace(launch, ubatch=ubatch + 64)) >= base
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_impossible_facts_end_in_an_error_or_in_figures(data: st.DataObject) -> None:
     """Any architecture, any of its keys replaced by anything: an error that names it, or bytes; never a crash."""
     name = data.draw(st.sampled_from(sorted(loads())))
     found = header_of(name)
     metadata = dict(found.metadata)
-    strange = st.sampled_from([0, 1, 2, 3, 7, -1, 2**31, 2**40, True, "x", 0.5])
+    strange: st.SearchStrategy[int | float | str] = st.sampled_from([0, 1, 2, 3, 7, -1, 2**31, 2**40, True, "x", 0.5])
     for key in data.draw(st.lists(st.sampled_from(sorted(metadata)), max_size=4)):
         metadata[key] = data.draw(strange)
     for key in data.draw(st.lists(st.sampled_from(sorted(metadata)), max_size=2)):

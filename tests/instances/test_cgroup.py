@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from lmxd.instances import exits, proc
 from lmxd.instances.cgroup import Groups
@@ -48,12 +48,14 @@ async def test_what_leaves_its_session_does_not_leave_its_group(root: Path) -> N
     script = "trap '' TERM; (trap '' TERM; setsid sleep 60) & wait"
     process = Process.spawn(("sh", "-c", script), os.environ, output, 0o117, group)
     os.close(output)
-    for _ in range(500):
+    runaways: list[int] = []
+
+    def has_run_away() -> bool:
         members = {int(pid) for pid in (group.path / "cgroup.procs").read_text().split()} - {process.pid}
-        runaways = [pid for pid in members if "sleep" in Path(f"/proc/{pid}/comm").read_text()]
-        if runaways:
-            break
-        await asyncio.sleep(0.01)
+        runaways[:] = [pid for pid in members if "sleep" in Path(f"/proc/{pid}/comm").read_text()]
+        return bool(runaways)
+
+    await until(has_run_away)
     (runaway,) = runaways
     watched = os.pidfd_open(runaway)
     assert groups.find("m#1", None) is not None

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from lmxd.instances.logs import Log, head, tail
 from lmxd.instances.orphans import end_orphans, orphans
@@ -42,26 +44,24 @@ async def test_it_ends_when_asked_to() -> None:
 
 
 async def test_it_is_killed_when_it_does_not() -> None:
-    process = spawn("sh", "-c", "trap '' TERM; echo; sleep 60 & wait; sleep 60")
-    await asyncio.sleep(0.2)
+    process = spawn("sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60")
+    await until(lambda: len(tree(process.pid)) == 2)  # its child comes after its trap
     await process.end(0.2)
     assert process.exited.result() == -signal.SIGKILL
 
 
 async def test_a_group_does_not_outlive_its_leader() -> None:
     process = spawn("sh", "-c", "sleep 61 & sleep 62 & wait")
-    while len(tree(process.pid)) < 3:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(tree(process.pid)) == 3)
     children = tree(process.pid) - {process.pid}
     os.kill(process.pid, signal.SIGKILL)
     await asyncio.wait_for(process.exited, 5)
     for child in children:
-        for _ in range(500):
-            if not os.path.exists(f"/proc/{child}") or "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
-                break
-            await asyncio.sleep(0.01)
-        else:
-            raise AssertionError(f"{child} lives on")
+        await until(partial(is_gone, child))
+
+
+def is_gone(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}") or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
 
 
 async def test_ending_one_that_has_ended_does_nothing() -> None:
@@ -104,8 +104,8 @@ async def test_a_child_that_cannot_be_watched_does_not_run(monkeypatch: pytest.M
 
 async def test_the_port_is_asked_of_the_kernel() -> None:
     process = python("import socket, time; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); time.sleep(60)")
-    while (port := listening_port(tree(process.pid))) is None:
-        await asyncio.sleep(0.01)
+    await until(lambda: listening_port(tree(process.pid)) is not None)
+    port = listening_port(tree(process.pid))
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
     await process.end(5)
@@ -120,8 +120,7 @@ async def test_orphans_of_a_home_are_found_and_ended(tmp_path: Path) -> None:
     )
     kept = subprocess.Popen(["sleep", "60"], env=os.environ | {"LMXD_HOME": str(other)})
     try:
-        while left.pid not in orphans(mine):
-            await asyncio.sleep(0.01)
+        await until(lambda: left.pid in orphans(mine))
         assert left.pid in end_orphans(mine, grace=0.2)
         assert left.wait(5) == -signal.SIGKILL
         assert kept.poll() is None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from house import model
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmxd.cli.files import Wanted, estimates_in
@@ -283,6 +283,8 @@ KEYS = ("cmd", "ttl", "aliases", "env", "macros", "name", "filters")
     ),
     rest=st.dictionaries(st.sampled_from(("macros", "groups", "hooks", "peers")), ANYTHING),
 )
+@example(models={"m": {"cmd": "x", "name": "\x1b"}}, rest={})
+@example(models={"m": {"cmd": "x", "name": "a\x85models: 3", "description": "b\u2028gpu: 4"}}, rest={})
 def test_anything_at_all_under_llama_swaps_keys_is_read_or_said(
     tmp_path_factory: pytest.TempPathFactory, models: Any, rest: Any
 ) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from waiting import turns, until
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncClient, Client
@@ -137,7 +140,7 @@ def test_on_the_loop_that_the_gateway_runs_on_a_call_finds_the_daemon_again(tmp_
             await daemon.asked("cancel")
             daemon.writer.transport.abort()
             while not lmxd._writer.transport.is_closing():
-                await asyncio.sleep(0)
+                await turns(1)
             second = asyncio.create_task(lmxd.cancel(ticket="t-2"))
             for _ in range(2):
                 daemon.answer(await daemon.asked("cancel"), ticket="t-1")
@@ -146,13 +149,17 @@ def test_on_the_loop_that_the_gateway_runs_on_a_call_finds_the_daemon_again(tmp_
     uvloop.run(hang_up_and_come_back())
 
 
+def has_lasted(since: float, seconds: float) -> bool:
+    return time.monotonic() - since > seconds
+
+
 async def test_who_waits_long_is_not_lost_to_the_second_restart(tmp_path: Path) -> None:
     """Each time that the daemon is gone counts by itself."""
-    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path, patience=0.5) as lmxd:
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path, patience=0.2) as lmxd:
         task = asyncio.create_task(lmxd.request("a"))
         for _ in range(3):
             await daemon.asked("request")
-            await asyncio.sleep(0.6)
+            await until(partial(has_lasted, time.monotonic(), 0.2))
             daemon.writer.close()
         await daemon.asked("request")
         assert not task.done()

@@ -8,13 +8,16 @@ import os
 import shutil
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from house import House
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import until
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing, server
@@ -36,6 +39,8 @@ class Raw:
 
     async def __aenter__(self) -> Raw:
         self.reader, self.writer = await asyncio.open_unix_connection(self.house.where.socket, limit=2**22)
+        assert isinstance(self.writer.transport, asyncio.Transport)
+        self.transport = self.writer.transport
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -153,7 +158,7 @@ class Busy:
         self.most = 0
 
     async def call(self, connection: server.Connection, id: framing.Id, method: str, params: Params) -> Result:
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.calls.append(done)
         self.most = max(self.most, sum(not x.done() for x in self.calls))
         return await done
@@ -166,6 +171,9 @@ class Busy:
 
     def left(self, connection: server.Connection) -> None:
         pass
+
+    def has(self, count: int) -> bool:
+        return len(self.calls) >= count
 
     def answer(self, number: int) -> None:
         self.calls[number].set_result(Released(lease=str(number)))
@@ -185,8 +193,7 @@ async def test_so_many_calls_are_worked_on_at_once_and_the_others_in_turn(
         writer.write_eof()
         answered = []
         for number in range(count):
-            while len(service.calls) < min(count, most + number):
-                await asyncio.sleep(0)
+            await until(partial(service.has, min(count, most + number)))
             service.answer(number)
             answered.append(json.loads(await reader.readline())["id"])
         assert answered == list(range(count))
@@ -224,7 +231,8 @@ async def test_a_request_is_withdrawn_by_the_id_of_its_call(tmp_path: Path) -> N
         assert not h.state.tickets
         again = await raw.ask("cancel", request=7)
         assert again["error"]["data"]["code"] == "unknown_ticket"
-        for neither in ({}, {"request": 7, "ticket": "t"}):
+        unclear: list[dict[str, Any]] = [{}, {"request": 7, "ticket": "t"}]
+        for neither in unclear:
             assert "either" in (await raw.ask("cancel", **neither))["error"]["message"]
 
 
@@ -243,7 +251,7 @@ async def test_too_many_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def flood(raw: Raw) -> None:
     """Many calls with long answers, of which none is read."""
-    raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    raw.transport.pause_reading()
     for id in range(100):
         raw.send({"jsonrpc": "2.0", "id": id, "method": "describe"})
 
@@ -257,7 +265,7 @@ async def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.
 
 
 async def test_who_leaves_too_much_unread_is_cut_off_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_MOST_UNREAD", server.MAX_UNREAD)
+    monkeypatch.setattr(server, "MOST_UNREAD", server.MAX_UNREAD)
     async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
         assert (await raw.ask("status"))["result"]
         flood(raw)
@@ -266,7 +274,7 @@ async def test_who_leaves_too_much_unread_is_cut_off_at_once(tmp_path: Path, mon
 
 async def test_one_long_answer_is_not_too_much_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue of tens of thousands is longer than what a client may leave unread of earlier answers."""
-    monkeypatch.setattr(server, "_MOST_UNREAD", server.MAX_UNREAD)
+    monkeypatch.setattr(server, "MOST_UNREAD", server.MAX_UNREAD)
     long = Logs(instance="a#1", lines=["x" * 1000] * (8 * server.MAX_UNREAD // 1000))
 
     async def answer(*_: object) -> Logs:
@@ -283,9 +291,8 @@ async def test_who_reads_late_is_answered_all_the_same(tmp_path: Path) -> None:
         assert (await raw.ask("status"))["result"]
         [connection] = h.daemon.listener.connections.values()
         flood(raw)
-        await h.until(lambda: connection._unread is not None and not connection._calls)
-        assert connection._lines
-        raw.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        await h.until(lambda: connection.waiting > 0 and not connection.calls())
+        raw.transport.resume_reading()
         assert [(await raw.receive())["id"] for _ in range(100)] == list(range(100))
 
 
@@ -314,13 +321,14 @@ async def test_what_belongs_to_another_user_is_not_permitted(tmp_path: Path, mon
         assert (await raw.ask("status"))["result"]
         mallory = max(h.daemon.listener.connections.values(), key=lambda c: c.id)
         monkeypatch.setattr(mallory, "peer", mallory.peer.__class__(1, 4711, 4711, frozenset({4711})))
-        for method, params in [
+        calls: list[tuple[str, dict[str, Any]]] = [
             ("release", {"lease": lease.lease}),
             ("renew", {"lease": lease.lease}),
             ("stop", {"instance": lease.instance}),
             ("logs", {"instance": lease.instance}),
             ("reload", {}),
-        ]:
+        ]
+        for method, params in calls:
             assert (await raw.ask(method, **params))["error"]["data"]["code"] == "not_permitted", method
         await owner.release(lease.lease)
 
@@ -353,9 +361,7 @@ frames = st.binary(max_size=300) | st.builds(
 
 
 @given(lines=st.lists(frames, max_size=10), cut=st.integers(1, 64))
-@settings(
-    max_examples=int(os.environ.get("LMXD_EXAMPLES", "120")), deadline=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=examples(120), suppress_health_check=list(HealthCheck))
 def test_nothing_that_is_sent_makes_it_fail(loop_and_house: Any, lines: list[bytes], cut: int) -> None:
     """Any bytes in any pieces: the server answers the next one, and nothing is logged as its own failure."""
     loop, house = loop_and_house

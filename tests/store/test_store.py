@@ -8,9 +8,11 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from lmxd import failpoints
 from lmxd.errors import LmxdError
@@ -53,6 +55,7 @@ LEASE = LeaseRow(
     user="anna",
     hold="ttl",
     slots=1,
+    share=True,
     size=2**40,
     priority=-1,
     granted_at=2.5,
@@ -166,7 +169,7 @@ def test_damage_is_told_from_other_faults(tmp_path: Path, content: bytes) -> Non
     assert not (tmp_path / "victim").exists()
 
 
-async def test_what_waits_is_committed_together_and_in_order(tmp_path: Path) -> None:
+async def test_what_waits_is_committed_together_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database, gate, commits = opened(tmp_path / "ledger.db"), threading.Event(), list[int]()
     apply = database.apply
 
@@ -175,12 +178,16 @@ async def test_what_waits_is_committed_together_and_in_order(tmp_path: Path) -> 
         commits.append(len(changes))
         apply(changes)
 
-    database.apply = slow  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(database, "apply", slow)
     writer = Writer(database, lambda: ())
     order: list[int] = []
+
+    def done(number: int, _: object) -> None:
+        order.append(number)
+
     futures = [writer.write([replace(COUNT, count=number)]) for number in range(50)]
     for number, future in enumerate(futures):
-        future.add_done_callback(lambda _, number=number: order.append(number))  # type: ignore[misc]
+        future.add_done_callback(partial(done, number))
     assert writer.pending_since is not None
     gate.set()
     await asyncio.gather(*futures)
@@ -206,11 +213,18 @@ def on_disk(path: Path, aside: Path) -> Saved:
     return saved(aside)
 
 
-async def test_what_was_written_is_checkpointed_when_nobody_waits(tmp_path: Path) -> None:
+async def test_what_was_written_is_checkpointed_when_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "ledger.db"
     database, kept = opened(path), threading.Event()
     checkpoint = database.checkpoint
-    database.checkpoint = lambda: (checkpoint(), kept.set())  # type: ignore[method-assign, assignment, return-value]
+
+    def keeping() -> None:
+        checkpoint()
+        kept.set()
+
+    monkeypatch.setattr(database, "checkpoint", keeping)
     writer = Writer(database, lambda: (), idle=0.01)
     await writer.write([COUNT, MEAN])
     assert await asyncio.to_thread(kept.wait, 10)
@@ -221,12 +235,21 @@ async def test_what_was_written_is_checkpointed_when_nobody_waits(tmp_path: Path
 async def test_a_log_that_grows_is_checkpointed_though_somebody_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmxd.store.writer._MOST", 10)
+    monkeypatch.setattr("lmxd.store.writer.MOST_COMMITS", 10)
     path = tmp_path / "ledger.db"
     database, commits = opened(path), list[int]()
     apply, checkpoint = database.apply, database.checkpoint
-    database.apply = lambda changes: (apply(changes), commits.append(1))  # type: ignore[method-assign, assignment, return-value]
-    database.checkpoint = lambda: (checkpoint(), commits.append(0))  # type: ignore[method-assign, assignment, return-value]
+
+    def applying(changes: Sequence[Change]) -> None:
+        apply(changes)
+        commits.append(1)
+
+    def keeping() -> None:
+        checkpoint()
+        commits.append(0)
+
+    monkeypatch.setattr(database, "apply", applying)
+    monkeypatch.setattr(database, "checkpoint", keeping)
     writer = Writer(database, lambda: (), idle=1000)
     for number in range(35):
         await writer.write([replace(YIELD, size=number)])
@@ -234,7 +257,9 @@ async def test_a_log_that_grows_is_checkpointed_though_somebody_waits(
     assert commits == [*[*[1] * 10, 0] * 3, *[1] * 5]
 
 
-async def test_a_checkpoint_that_fails_is_tried_again_and_holds_up_what_comes_after(tmp_path: Path) -> None:
+async def test_a_checkpoint_that_fails_is_tried_again_and_holds_up_what_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, faults = opened(tmp_path / "ledger.db"), [sqlite3.OperationalError("disk I/O error")]
     checkpoint = database.checkpoint
 
@@ -245,11 +270,11 @@ async def test_a_checkpoint_that_fails_is_tried_again_and_holds_up_what_comes_af
         checkpoint()
 
     failed = threading.Event()
-    database.checkpoint = failing  # type: ignore[method-assign]
+    monkeypatch.setattr(database, "checkpoint", failing)
     writer = Writer(database, lambda: (), idle=0.01)
     await writer.write([COUNT])
     assert await asyncio.to_thread(failed.wait, 10)
-    await asyncio.sleep(0)
+    await until(lambda: writer.failing is not None)
     assert writer.failing == "disk I/O error"
     await writer.write([YIELD])
     assert writer.failing is None

@@ -48,9 +48,10 @@ def derive(state: State, scheduler: Scheduler) -> None:
         head = scheduler.serve(state)
         while _turn_away(state):
             head = scheduler.serve(state)  # who stood behind those is served in turn
+        before = _taken(state)
         share(state, relieve(state, head))
-        if state.step.shut & state.queue.kinds:
-            scheduler.serve(state)  # who waited for a slot of what is to go now may have an instance of its own
+        if state.step.shut & state.queue.kinds or _taken(state) < before:
+            scheduler.serve(state)  # who waited for a slot of what is to go, or for its user's part, may be started now
         keep_up(state)
     elif new is not None and new in state.queue:
         scheduler.serve_newcomer(state, new)
@@ -60,6 +61,11 @@ def derive(state: State, scheduler: Scheduler) -> None:
         share(state, opened)
     _report(state, ticked)
     _schedule(state, ticked)
+
+
+def _taken(state: State) -> int:
+    """How much counts for quotas: a grant makes a lease of a ticket."""
+    return len(state.leases) + len(state.tickets)
 
 
 def next_deadline(state: State) -> float | None:

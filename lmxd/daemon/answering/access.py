@@ -25,21 +25,21 @@ class Access:
     """``shared``: the daemon is the system's."""
 
     def __init__(self, *, shared: bool) -> None:
-        self._shared = shared
+        self.shared = shared
         self.refresh()
 
     def refresh(self) -> None:
         """Groups may have been made since."""
-        self._members, self._admins, self._gateway = gid_of(GROUP), gid_of(ADMIN_GROUP), uid_of(GATEWAY)
+        self.members, self.admins, self.gateway = gid_of(GROUP), gid_of(ADMIN_GROUP), uid_of(GATEWAY)
 
     def admits(self, peer: Peer) -> bool:
         """Whether a peer may ask for anything at all, whatever the modes of the socket say."""
-        return self.is_admin(peer) or (self._shared and self._members in peer.groups)
+        return self.is_admin(peer) or (self.shared and self.members in peer.groups)
 
     def is_admin(self, peer: Peer) -> bool:
-        if peer.uid == 0 or (peer.uid == os.getuid() and not self._shared):
+        if peer.uid == 0 or (peer.uid == os.getuid() and not self.shared):
             return True
-        return self._shared and self._admins in peer.groups
+        return self.shared and self.admins in peer.groups
 
     def sees(self, peer: Peer, uid: int) -> bool:
         """Whether what is ``uid``'s is the peer's business."""
@@ -54,7 +54,7 @@ class Access:
 
     def require_proxy(self, peer: Peer, user: str) -> None:
         """Whoever says whom it asks for is to be believed."""
-        if not self.is_admin(peer) and not (self._shared and peer.uid == self._gateway):
+        if not self.is_admin(peer) and not (self.shared and peer.uid == self.gateway):
             remedy = f"leave user out; run the gateway as {GATEWAY}, or as a member of {ADMIN_GROUP}"
             raise LmxdError("not_permitted", f"uid {peer.uid} may not ask for {user}", remedy)
 

@@ -19,7 +19,7 @@ from lmxd.daemon.answering.together import Together
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 
-_FRESH: Final = 0.05
+FRESH: Final = 0.05
 """Seconds for which a reading is good enough to decide a request on: a storm of them shares one."""
 _MOST: Final = 1024
 
@@ -63,7 +63,7 @@ class Asks:
 
         LmxdError ``unknown_model``.
         """
-        if time.monotonic() - self._present.begun > _FRESH:
+        if time.monotonic() - self._present.begun > FRESH:
             await self._together.do("measure", self._measure)
         resolved = self._present.catalog.resolve(model, size)
         if resolved.is_warm():

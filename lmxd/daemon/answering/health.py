@@ -12,7 +12,7 @@ from lmxd.core.books.state import State
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.errors import LmxdError
 
-_STALE: Final = 5.0
+STALE: Final = 5.0
 """Seconds after which what waits to be written is held to be stuck."""
 
 
@@ -42,7 +42,7 @@ class Health:
         if writer is None or writer.failing is not None:
             return None if writer is None else writer.failing
         waits = 0.0 if writer.pending_since is None else time.monotonic() - writer.pending_since
-        return f"nothing was written for {waits:.0f} s" if waits > _STALE else None
+        return f"nothing was written for {waits:.0f} s" if waits > STALE else None
 
     def require_ledger(self) -> None:
         """Whoever asked now would wait for a disk, not for room: LmxdError."""

@@ -56,7 +56,7 @@ class Performer:
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
         try:
-            self._perform(decision)
+            self.carry_out(decision)
         except Exception as error:
             if not isinstance(error, LmxdError):  # which says that the file or the profile went away meanwhile
                 log.exception("%s was not carried out", decision)
@@ -66,7 +66,8 @@ class Performer:
             elif event := outcome(decision, error, time.monotonic()):
                 loop.call_soon(self._report, event)
 
-    def _perform(self, decision: Decision) -> None:
+    def carry_out(self, decision: Decision) -> None:
+        """The same, but it may raise."""
         match decision:
             case StartInstance() if decision.ask.external:
                 self.holds.begin(decision.instance)

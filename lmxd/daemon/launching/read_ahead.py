@@ -46,7 +46,8 @@ class ReadAhead:
         self._promised = 0
         self._read: dict[Path, int] = {}
         self._whole: set[Path] = set()
-        self._work: asyncio.Task[None] | None = None
+        self.work: asyncio.Task[None] | None = None
+        """The task that reads, or the last that did."""
 
     def look(self, state: State, launches: Launches, catalog: Catalog) -> None:
         """Look at who waits now, and read for them."""
@@ -58,8 +59,8 @@ class ReadAhead:
         self._wanted, self._promised = tuple(dict.fromkeys(files)), promised
         self._read = {path: self._read.get(path, 0) for path in self._wanted}
         self._whole &= self._read.keys()
-        if self._next() is not None and (self._work is None or self._work.done()):
-            self._work = asyncio.get_running_loop().create_task(self._keep_reading())
+        if self._next() is not None and (self.work is None or self.work.done()):
+            self.work = asyncio.get_running_loop().create_task(self._keep_reading())
 
     def _next(self) -> Path | None:
         return next((path for path in self._wanted if path not in self._whole), None)

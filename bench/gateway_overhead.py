@@ -1,9 +1,9 @@
 """The gateway beside direct access and beside llama-server's own router, all in one run.
 
-bench/gateway.py [--quick | --shortest] [--gguf FILE] [--gpu]: over a server that computes nothing, what the gateway
-itself costs; over a real llama-server with a real model, what a user sees. The router starts none but its own children,
-so it is in the second part only; there /tokenize, which takes the model hardly any time, shows what the fronts cost.
-Clients, front and server share this machine's cores; rounds alternate, and medians are printed.
+bench/gateway_overhead.py [--quick | --shortest] [--gguf FILE] [--gpu]: over a server that computes nothing, what the
+gateway itself costs; over a real llama-server with a real model, what a user sees. The router starts none but its own
+children, so it is in the second part only; there /tokenize, which takes the model hardly any time, shows what the
+fronts cost. Clients, front and server share this machine's cores; rounds alternate, and medians are printed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,7 @@ class Load:
 
     name: str
     path: str
-    body: dict[str, object]
+    body: Mapping[str, object]
     seconds: float
     clients: int = CLIENTS
 
@@ -83,6 +83,7 @@ class Client:
 
     def __init__(self, front: Front) -> None:
         self._front = front
+        self._reader = asyncio.StreamReader()
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, path: str, body: bytes, into: Measured) -> None:

@@ -1,6 +1,6 @@
 """Round trips on the socket, beside the same answer from an aiohttp server on a Unix socket, in one run.
 
-bench/rpc.py [--shortest]: a daemon over the fake engine and an aiohttp server run as processes of their
+bench/rpc_round_trips.py [--shortest]: a daemon over the fake engine and an aiohttp server run as processes of their
 own; both are asked in turn. Prints microseconds per round trip.
 """
 
@@ -52,7 +52,7 @@ def http_complete(answer: bytes) -> bool:
     return bool(body) and len(body) >= int(length.split(b":")[1])
 
 
-def measure(once: Callable[[], None], rounds: int) -> list[float]:
+def measure(once: Callable[[], object], rounds: int) -> list[float]:
     times = []
     for _ in range(rounds):
         begun = time.perf_counter_ns()
@@ -100,7 +100,7 @@ def main() -> None:
                 show(
                     "request and release of a running instance", measure(lambda: client.request("m").release(), others)
                 )
-                show("devices, measured anew each time", measure(lambda: client.devices(), others))
+                show("devices, measured anew each time", measure(client.devices, others))
         finally:
             peer.terminate()
             peer.wait()

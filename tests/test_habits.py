@@ -1,0 +1,83 @@
+"""The habits of these tests: none sleeps, none reaches for what is private. The source is read, not run."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+SLEEPERS = {
+    "fake_llama_server.py",  # loads and answers as slowly as it is told to
+    "end_to_end/test_dashboard.py",  # for pictures of the documents alone
+    "gateway/picture.py",
+    "gpu/ballast.py",  # holds memory until it is ended
+    "waiting.py",  # waits for conditions
+}
+INSIDERS = {
+    "core/test_invariants.py": {"_order", "_groups", "_kinds", "_fronts", "_by_user"},  # breaks the queue on purpose
+    "daemon/test_withdrawal.py": {"_granting"},
+    "fake_llama_server.py": {"_exit"},  # of the operating system
+    "gateway/test_queue.py": {"_granting", "_held"},
+    "rpc/test_client.py": {"_granting", "_held", "_take", "_writer"},
+}
+"""May only become less."""
+
+
+def sources() -> list[Path]:
+    return sorted(TESTS.rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(TESTS))
+
+
+def word(call: ast.Call) -> str:
+    """The last part of what is called."""
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def sleeps(tree: ast.AST) -> list[int]:
+    """The lines that let time pass; ``asyncio.sleep(0)`` only lets others run."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and word(node) in ("sleep", "wait_for_timeout")
+        and ast.unparse(node.args[0]) != "0"
+    ]
+
+
+def reaches(tree: ast.AST) -> set[str]:
+    """Private names of other objects: as attributes, as imports, or as words for setattr and its like."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()"):
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and word(node) in ("getattr", "setattr"):
+            words = [x.value for x in node.args[:2] if isinstance(x, ast.Constant)]
+            found |= {text.rpartition(".")[2] for text in words if isinstance(text, str)}
+    return {name for name in found if name.startswith("_") and not name.endswith("__")}
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_nothing_sleeps(path: Path) -> None:
+    lines = sleeps(ast.parse(path.read_text()))
+    assert bool(lines) == (name(path) in SLEEPERS), f"{path}:{lines}: wait for a condition (tests/waiting.py)"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_what_is_private_is_left_alone(path: Path) -> None:
+    assert reaches(ast.parse(path.read_text())) == INSIDERS.get(name(path), set())
+
+
+def test_both_are_found() -> None:
+    tree = ast.parse(
+        "from a import _b\nself._mine\nx._theirs\nself.x._other\nf()._made\nmonkeypatch.setattr('a.b._SOME', 1)\n"
+        "time.sleep(1)\nawait asyncio.sleep(0)\n"
+    )
+    assert reaches(tree) == {"_b", "_theirs", "_other", "_made", "_SOME"}
+    assert sleeps(tree) == [7]
