@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from house import House, model
@@ -137,7 +137,7 @@ async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(
 
 @pytest.mark.parametrize("hold", ["connection", "ttl"])
 async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Literal[connection, ttl]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Literal["connection", "ttl"]
 ) -> None:
     """Its client, who waited, is told of another and not to ask again."""
     async with house(tmp_path).open() as h, h.client() as lmxd:
