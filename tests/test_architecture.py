@@ -19,11 +19,12 @@ SEES: dict[str, set[str]] = {
     "files": set(),
     "failpoints": set(),
     "listening": {"errors"},
-    "core": set(),
+    "failures": set(),
+    "core": {"failures"},
     "gguf": set(),
     "estimate": {"gguf", "errors"},
     "devices": set(),
-    "engines": {"errors", "files"},
+    "engines": {"errors", "failures", "files"},
     "instances": {"failpoints"},
     "store": {"errors", "failpoints"},
     "config": {"engines", "gguf", "errors"},
@@ -42,6 +43,7 @@ SEES: dict[str, set[str]] = {
         "config",
         "rpc",
         "errors",
+        "failures",
         "files",
         "failpoints",
         "listening",
@@ -285,3 +287,9 @@ def test_a_notification_is_named_in_one_place() -> None:
     assert found == [PACKAGE / "rpc/notifications.py"]
     assert list(NOTIFICATIONS) == list(Notification)
     assert all((notice.__doc__ or "").startswith(f"``{name}``") for name, notice in NOTIFICATIONS.items())
+
+
+def test_a_code_is_named_in_one_place() -> None:
+    """A refusal, a failure and a diagnosis take theirs from the list."""
+    found = [path for path in modules() if re.search(r"\bcode=[\"']|\bend_lease\(.*[\"']\w+[\"']", path.read_text())]
+    assert found == []

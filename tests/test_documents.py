@@ -6,11 +6,14 @@ python tests/test_documents.py
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ import pytest
 from lmxd.cli.main import main
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
+from lmxd.core.books.alarms import AlarmKind
+from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import EXIT_STATUS
+from lmxd.failures import FailureCode
 from lmxd.rpc import server
 from lmxd.rpc.framing import MAX_FRAME
 from lmxd.rpc.methods import METHODS, Method
@@ -106,6 +112,23 @@ def _terms(method: Method) -> str:
     return admin + lasting + grants
 
 
+def members(listed: type[StrEnum]) -> dict[str, str]:
+    """Each value of an enumeration, and the docstring below it."""
+    (enum,) = ast.parse(inspect.getsource(listed)).body
+    assert isinstance(enum, ast.ClassDef)
+    found = {}
+    for node, below in pairwise([*enum.body, ast.Pass()]):
+        if isinstance(node, ast.Assign):
+            said = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
+            found[str(ast.literal_eval(node.value))] = str(said)
+    return found
+
+
+def _listing(title: str, about: str, listed: type[StrEnum]) -> list[str]:
+    rows = [f"| `{value}` | {said} |" for value, said in members(listed).items()]
+    return ["", title, "", about, "", "| | |", "|---|---|", *rows]
+
+
 def protocol() -> str:
     text = [
         "# Protocol",
@@ -137,6 +160,12 @@ def protocol() -> str:
         about = " ".join((model.__doc__ or "").split())
         text += ["", f"## {name} (notification)", "", about, "", "| field | kind | |", "|---|---|---|"]
         text += _rows(model, defaults=False)
+    about = "The `data.code` of a request or a hold that is refused, and the `code` of a plan."
+    text += _listing("## Codes of a refusal", about, RefusalCode)
+    about = "The `reason` in lmxd.lease_ended, and in `data` of the error `lease_ended`."
+    text += _listing("## Reasons of a lease's end", about, EndReason)
+    about = "The `data.failure.code` of the error `launch_failed`. It may be the code of an error, too."
+    text += _listing("## Codes of a failure", about, FailureCode)
     return "\n".join(text) + "\n"
 
 
@@ -221,6 +250,7 @@ def glossary() -> str:
             text += ["", f"### {room}", "", "| class | file | |", "|---|---|---|"]
             shown = room
         text += [f"| `{name}` | `{file}` | {_first_sentence(docstring)} |"]
+    text += _listing("## Alarms", "The core looks at its state again when one of these is due.", AlarmKind)
     return "\n".join(text) + "\n"
 
 
@@ -314,6 +344,28 @@ def g():
     """Whole sentences are none."""
 '''
     assert half_sentences(source) == ["What A is.", "Whoever calls it."]
+
+
+LISTED = {
+    RefusalCode: "docs/rpc.md",
+    EndReason: "docs/rpc.md",
+    FailureCode: "docs/rpc.md",
+    AlarmKind: "docs/glossary.md",
+}
+"""Closed lists of words, and the document that explains each word."""
+
+
+@pytest.mark.parametrize("listed", LISTED, ids=lambda listed: listed.__name__)
+def test_a_listed_word_is_explained(listed: type[StrEnum]) -> None:
+    said = members(listed)
+    assert list(said) == list(listed)
+    assert [word for word, sentence in said.items() if not re.fullmatch(r"\w.* .*\.", sentence)] == []
+    page = (ROOT / LISTED[listed]).read_text()
+    assert [word for word, sentence in said.items() if f"| `{word}` | {sentence} |" not in page] == []
+
+
+def test_a_refusal_is_an_error() -> None:
+    assert set(RefusalCode) <= set(EXIT_STATUS)
 
 
 def test_the_accuracy_is_that_of_this_estimator() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lmxd.core.reasons import EndReason
 from lmxd.core.words import (
     Ask,
     Cause,
@@ -119,7 +120,7 @@ class EndLease(Decision):
     lease: LeaseId
     instance: InstanceId
     owner: Owner
-    reason: str
+    reason: EndReason
     detail: str = ""
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
+from lmxd.core.reasons import RefusalCode
+
 DeviceId: TypeAlias = str
 InstanceId: TypeAlias = str
 LeaseId: TypeAlias = str
@@ -201,7 +203,10 @@ class Yielded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why an instance ended: a stable code, one sentence, and the engine's last words."""
+    """Why an instance ended: a stable code, one sentence, and the engine's last words.
+
+    ``code``: a FailureCode, or the code of the error because of which it could not be started.
+    """
 
     code: str
     message: str
@@ -263,7 +268,7 @@ class Turn:
 class Refusal:
     """A "no" that explains itself: a stable code, a sentence, the figures and a remedy."""
 
-    code: str
+    code: RefusalCode
     message: str
     remedy: str = ""
     shortfalls: tuple[Shortfall, ...] = ()
@@ -273,8 +278,10 @@ class Refusal:
 
 
 DRAINING: Final = Refusal(
-    code="draining", message="lmxd is draining: nothing new is admitted", remedy="ask again later"
+    code=RefusalCode.DRAINING, message="lmxd is draining: nothing new is admitted", remedy="ask again later"
 )
-STOPPED: Final = Refusal(code="stopped", message="the instance was stopped while it was starting", remedy="ask again")
-CANCELLED: Final = Refusal(code="cancelled", message="the request was cancelled")
-CLIENT_LEFT: Final = Refusal(code="client_left", message="the client closed its connection")
+STOPPED: Final = Refusal(
+    code=RefusalCode.STOPPED, message="the instance was stopped while it was starting", remedy="ask again"
+)
+CANCELLED: Final = Refusal(code=RefusalCode.CANCELLED, message="the request was cancelled")
+CLIENT_LEFT: Final = Refusal(code=RefusalCode.CLIENT_LEFT, message="the client closed its connection")

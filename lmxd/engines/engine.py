@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from lmxd.failures import FailureCode
+
 
 class EngineKind(StrEnum):
     """Which engine runs an instance. ``command``: any other, by the command line of its profile."""
@@ -121,7 +123,7 @@ class Activity:
 class Diagnosis:
     """The reason why an instance ended: a stable code and one sentence."""
 
-    code: str
+    code: FailureCode
     message: str
 
 

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import TypeAlias
 
-Key: TypeAlias = tuple[str, str]
+
+class AlarmKind(StrEnum):
+    """The kind of thing that is due."""
+
+    WAIT = "wait"
+    """A request has waited as long as it would."""
+    DEADLINE = "deadline"
+    """The time within which a request must be granted is over."""
+    LEASE = "lease"
+    """A lease ends unless it is renewed, or its holder comes back."""
+    YIELD = "yield"
+    """The bytes of a yield may be used again."""
+    SWAP = "swap"
+    """An instance that is to make way takes no new requests, or has news for those who wait."""
+    SHORT = "short"
+    """A device was short of bytes for so long that something is done about it."""
+    GRACE = "grace"
+    """Holders who were asked to release their leases had their time."""
+    RESIDENT = "resident"
+    """A resident that failed to load may be tried again."""
+
+
+Key: TypeAlias = tuple[AlarmKind, str]
 """What kind of thing is due, and which."""
 
 

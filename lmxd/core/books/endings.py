@@ -7,14 +7,15 @@ from typing import Final
 from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.reasons import EndReason
 from lmxd.core.words import DRAINING, STOPPED, Cause, Phase, Refusal
 
 _LEASE_REASONS: Final = {
-    Cause.IDLE: "idle_timeout",
-    Cause.ADMIN: "stopped_by_admin",
-    Cause.DRAIN: "draining",
-    Cause.PRESSURE: "yielded",
-    Cause.PREEMPTED: "preempted",
+    Cause.IDLE: EndReason.IDLE_TIMEOUT,
+    Cause.ADMIN: EndReason.STOPPED_BY_ADMIN,
+    Cause.DRAIN: EndReason.DRAINING,
+    Cause.PRESSURE: EndReason.YIELDED,
+    Cause.PREEMPTED: EndReason.PREEMPTED,
 }
 """Why the leases of an instance end, which is ended for a cause while they last."""
 
@@ -28,7 +29,7 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
     )
 
 
-def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None:
+def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -> None:
     """End a lease and tell its holder why."""
     instance = state.instances[lease.instance]
     state.drop_lease(lease)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
@@ -38,7 +39,9 @@ from lmxd.core.events import (
     YieldRequested,
 )
 from lmxd.core.instances import Instance, Ticket
+from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, Cause, Failure, Hold, Phase, Refusal, Yielded
+from lmxd.failures import FailureCode
 
 _FIRST_BACK_OFF: Final = 5.0
 _LAST_BACK_OFF: Final = 600.0
@@ -56,7 +59,7 @@ def record(state: State, event: Event) -> None:
             _lease_requested(state, event)
         case LeaseReleased():
             if lease := state.lease(event.lease):
-                end_lease(state, lease, "released")
+                end_lease(state, lease, EndReason.RELEASED)
         case LeaseRenewed():
             _lease_renewed(state, event)
         case AskChanged():
@@ -124,9 +127,9 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
     if not ticket.patient:
         state.impatient[ticket.id] = ticket
     elif event.wait is not None:
-        state.alarms.set(("wait", ticket.id), state.now + event.wait)
+        state.alarms.set((AlarmKind.WAIT, ticket.id), state.now + event.wait)
     if ticket.deadline_at is not None:
-        state.alarms.set(("deadline", ticket.id), ticket.deadline_at)
+        state.alarms.set((AlarmKind.DEADLINE, ticket.id), ticket.deadline_at)
     state.enqueue(ticket)
     state.step.arrived = ticket
 
@@ -161,7 +164,7 @@ def _client_left(state: State, event: ClientLeft) -> None:
         refuse(state, ticket, CLIENT_LEFT)
     held = [x for x in state.leases.values() if x.hold is Hold.CONNECTION]
     for lease in [x for x in held if x.owner.connection == event.connection]:
-        end_lease(state, lease, "connection_closed")
+        end_lease(state, lease, EndReason.CONNECTION_CLOSED)
 
 
 def _memory_measured(state: State, event: MemoryMeasured) -> None:
@@ -205,13 +208,13 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is Phase.RECLAIMING:
         return
-    failure = event.failure or Failure(code="exited", message="the instance ended")
+    failure = event.failure or Failure(code=FailureCode.EXITED, message="the instance ended")
     if instance.phase is Phase.STARTING and event.failure is not None:
         _note_failure(state, instance, failure)
     for lease in list(instance.leases.values()):
-        end_lease(state, lease, "instance_exited", failure.message)
+        end_lease(state, lease, EndReason.INSTANCE_EXITED, failure.message)
     for ticket in list(instance.tickets.values()):
-        refuse(state, ticket, Refusal(code="launch_failed", message=failure.message, failure=failure))
+        refuse(state, ticket, Refusal(code=RefusalCode.LAUNCH_FAILED, message=failure.message, failure=failure))
     instance.phase = Phase.RECLAIMING
     state.retire(instance)
     state.ledger.mark_exited(instance.id, state.now)
@@ -226,7 +229,7 @@ def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
     state.failed[launch] = Failed(failure=failure, count=count, until=until)
     state.step.refuse_again = True
     if instance.ask.kind in state.residents:
-        state.alarms.set(("resident", instance.ask.profile), until)
+        state.alarms.set((AlarmKind.RESIDENT, instance.ask.profile), until)
 
 
 def _activity_seen(state: State, event: ActivitySeen) -> None:

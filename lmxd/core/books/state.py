@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from lmxd.core.books.alarms import Alarms
+from lmxd.core.books.alarms import AlarmKind, Alarms
 from lmxd.core.books.expectations import Expectations
 from lmxd.core.books.ledger import Account, Ledger
 from lmxd.core.books.queue import Queue, rank
@@ -150,7 +150,7 @@ class State:
         """Take a ticket out of wherever it is, and give back what counted as held for it."""
         del self.tickets[ticket.id]
         self.impatient.pop(ticket.id, None)
-        for kind in ("wait", "deadline"):
+        for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE):
             self.alarms.clear((kind, ticket.id))
         if ticket.instance is None:
             self._unqueue(ticket)
@@ -179,9 +179,9 @@ class State:
         """It ends by itself then, unless it is renewed; None: it does not."""
         lease.expires_at = at
         if at is None:
-            self.alarms.clear(("lease", lease.id))
+            self.alarms.clear((AlarmKind.LEASE, lease.id))
         else:
-            self.alarms.set(("lease", lease.id), at)
+            self.alarms.set((AlarmKind.LEASE, lease.id), at)
 
     def drop_lease(self, lease: Lease) -> None:
         del self.leases[lease.id]
@@ -193,7 +193,7 @@ class State:
         instance = self.instances[lease.instance]
         del instance.leases[lease.id]
         self._note_room(instance)
-        self.alarms.clear(("lease", lease.id))
+        self.alarms.clear((AlarmKind.LEASE, lease.id))
         self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
         self.step.touched.leases.add(lease.id)
 
@@ -208,14 +208,14 @@ class State:
         account.yields[id] = kept
         account.balance()
         self.reach.touch((account.device,))
-        self.alarms.set(("yield", id), kept.until)
+        self.alarms.set((AlarmKind.YIELD, id), kept.until)
         self.step.touched.yields.add(id)
 
     def drop_yield(self, account: Account, id: str) -> None:
         del account.yields[id]
         account.balance()
         self.reach.touch((account.device,))
-        self.alarms.clear(("yield", id))
+        self.alarms.clear((AlarmKind.YIELD, id))
         self.step.touched.yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
@@ -264,7 +264,7 @@ class State:
         """It need not make way."""
         instance.swap, instance.closed = None, False
         self.swapping.pop(instance.id, None)
-        self.alarms.clear(("swap", instance.id))
+        self.alarms.clear((AlarmKind.SWAP, instance.id))
         self._note_room(instance)
 
     def note_yielding(self, instance: Instance, asked: Asked | None) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from math import inf
 
+from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.state import State
@@ -27,6 +28,7 @@ from lmxd.core.policy.serving import Scheduler, refused
 from lmxd.core.policy.sharing import share
 from lmxd.core.policy.starts import grant
 from lmxd.core.policy.swaps import look_again, open_again
+from lmxd.core.reasons import EndReason
 from lmxd.core.words import Cause, Hold, Phase, Refusal
 
 
@@ -79,17 +81,18 @@ def _expire(state: State) -> None:
     for kind, name in state.alarms.due(state.now):
         state.step.serve_again = True
         match kind:
-            case "wait":
+            case AlarmKind.WAIT:
                 ticket = state.tickets[name]
                 if ticket.instance is None:  # the time that a model takes to load does not count
                     refuse(state, ticket, refusals.wait_expired(state, ticket))
-            case "deadline":
+            case AlarmKind.DEADLINE:
                 ticket = state.tickets[name]
                 refuse(state, ticket, refusals.late(state, ticket, eta(state, ticket)))
-            case "lease":
+            case AlarmKind.LEASE:
                 lease = state.leases[name]
-                end_lease(state, lease, "ttl_expired" if lease.hold is Hold.TTL else "connection_closed")
-            case "yield":
+                late = lease.hold is Hold.TTL
+                end_lease(state, lease, EndReason.TTL_EXPIRED if late else EndReason.CONNECTION_CLOSED)
+            case AlarmKind.YIELD:
                 end_yield(state, name)
             case _:
                 pass  # time to look again

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import stop
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.reach import Reach
@@ -32,7 +33,7 @@ def relieve(state: State, head: Ticket | None) -> set[Kind]:
     wanted: Wanted = {}
     short = [state.ledger.accounts[device] for device in sorted(state.reach.short)]
     for device in state.short_since.keys() - {a.device for a in short}:
-        state.alarms.clear(("short", device))
+        state.alarms.clear((AlarmKind.SHORT, device))
         del state.short_since[device]
     for account in short:
         _relieve_device(state, account, wanted)
@@ -53,7 +54,7 @@ def relieve(state: State, head: Ticket | None) -> set[Kind]:
 def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:
     since = state.short_since.setdefault(account.device, state.now)
     if not account.yields and state.now - since < _PATIENCE:
-        state.alarms.set(("short", account.device), since + _PATIENCE)
+        state.alarms.set((AlarmKind.SHORT, account.device), since + _PATIENCE)
         return
     why = f"{account.device} is kept free for others" if account.yields else f"others use more of {account.device}"
     mine = [state.instances[name] for name in account.reservations]
@@ -112,7 +113,7 @@ def _is_lower(instance: Instance, head: Ticket) -> bool:
 def _ask(state: State, instance: Instance, asked: Asked | None) -> None:
     state.note_yielding(instance, asked)
     if asked is not None:
-        state.alarms.set(("grace", instance.id), asked.by)
+        state.alarms.set((AlarmKind.GRACE, instance.id), asked.by)
     for lease in instance.leases.values():
         state.step.decisions.append(
             AskToYield(

@@ -10,6 +10,7 @@ from lmxd.core.books.state import Failed, State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.forecast import Forecast, turns
 from lmxd.core.policy.placement import shortfalls, wanting
+from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import Refusal, Turn
 
 _NAMED: Final = 3
@@ -26,11 +27,11 @@ def no_capacity(state: State, ticket: Ticket) -> Refusal:
         message = taken
     else:
         message = f"{taken}, and there is no room for another instance"
-    return _short(state, ticket, "no_capacity", message)
+    return _short(state, ticket, RefusalCode.NO_CAPACITY, message)
 
 
 def wait_expired(state: State, ticket: Ticket) -> Refusal:
-    return _short(state, ticket, "wait_expired", "the request waited as long as it would")
+    return _short(state, ticket, RefusalCode.WAIT_EXPIRED, "the request waited as long as it would")
 
 
 def fills_queue(state: State, ticket: Ticket, newcomer: Ticket) -> bool:
@@ -52,7 +53,8 @@ def queue_full(state: State, ticket: Ticket) -> Refusal:
     most = ", ".join(f"{count} of {who}" for who, count in waiting.most_common(_NAMED))
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {most}{more}"
-    return _short(state, ticket, "queue_full", message, "ask again later, or have admission_control.queue_depth raised")
+    remedy = "ask again later, or have admission_control.queue_depth raised"
+    return _short(state, ticket, RefusalCode.QUEUE_FULL, message, remedy)
 
 
 def _whose(ticket: Ticket) -> str:
@@ -63,7 +65,7 @@ def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
     return turns(state, ticket, Forecast(state).date(ticket))
 
 
-def _short(state: State, ticket: Ticket, code: str, message: str, remedy: str = _SHORTER) -> Refusal:
+def _short(state: State, ticket: Ticket, code: RefusalCode, message: str, remedy: str = _SHORTER) -> Refusal:
     date = Forecast(state).date(ticket)
     return Refusal(
         code=code,
@@ -77,7 +79,7 @@ def _short(state: State, ticket: Ticket, code: str, message: str, remedy: str = 
 
 def never_fits(state: State, ticket: Ticket) -> Refusal:
     return Refusal(
-        code="never_fits",
+        code=RefusalCode.NEVER_FITS,
         message="the request exceeds what the device could ever give it",
         remedy="ask for a smaller context, a smaller model or cache type, or raise max_memory_gb",
         shortfalls=shortfalls(state, ticket.ask),
@@ -85,12 +87,12 @@ def never_fits(state: State, ticket: Ticket) -> Refusal:
 
 
 def over_quota(which: str) -> Refusal:
-    return Refusal(code="over_quota", message=which, remedy="release a lease first, or have users: raised")
+    return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy="release a lease first, or have users: raised")
 
 
 def too_many_waiting(who: str, most: int) -> Refusal:
     return Refusal(
-        code="too_many_waiting",
+        code=RefusalCode.TOO_MANY_WAITING,
         message=f"{who} has {most} requests waiting already, which is the most it may have",
         remedy="cancel one, or ask again later",
     )
@@ -102,7 +104,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
     left = ticket.deadline_at - state.now
     if left <= 0:
         return Refusal(
-            code="deadline",
+            code=RefusalCode.DEADLINE,
             message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
             remedy="allow a later deadline, or ask for less",
             shortfalls=() if ticket.instance else shortfalls(state, ticket.ask),
@@ -110,7 +112,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
         )
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
     return Refusal(
-        code="deadline",
+        code=RefusalCode.DEADLINE,
         message=f"the lease cannot be granted within {left:.1f} s: {could}",
         remedy="allow a later deadline, or ask for less",
         shortfalls=shortfalls(state, ticket.ask),
@@ -123,7 +125,7 @@ def failed_lately(state: State, failed: Failed) -> Refusal:
     left = failed.until - state.now
     times = "once" if failed.count == 1 else f"{failed.count} times in a row"
     return Refusal(
-        code="launch_failed",
+        code=RefusalCode.LAUNCH_FAILED,
         message=f"it failed to load {times}, and is not tried again for {left:.1f} s: {failed.failure.message}",
         remedy="mend what its log says (lmxctl logs), then wait, or lmxctl reload",
         failure=failed.failure,

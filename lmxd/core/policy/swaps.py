@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.queue import rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
@@ -118,7 +119,7 @@ def _announce(state: State, instance: Instance, swap: Swap) -> None:
     if closed and not was_closed:
         _line_up_again(state, instance.ask.kind)
     if not closed:
-        state.alarms.set(("swap", instance.id), state.now + _NEWS if over else swap.closes_at)
+        state.alarms.set((AlarmKind.SWAP, instance.id), state.now + _NEWS if over else swap.closes_at)
     news = old is None or old.ticket != swap.ticket or closed != was_closed
     told = instance.swap_told
     moved = abs(told - swap.closes_at) > max(_NEWS, _PART * (told - state.now))

@@ -15,6 +15,7 @@ from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress, StartInstance
 from lmxd.core.instances import Lease
+from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Holder, Owner, Refusal, Shortfall
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access
@@ -75,7 +76,7 @@ class Answers:
         self.connections = connections
         self.waiting: dict[str, Waiting] = {}
         self.watching: dict[int, Connection] = {}
-        self.ended: OrderedDict[str, str] = OrderedDict()
+        self.ended: OrderedDict[str, EndReason] = OrderedDict()
         """Why leases ended, the last few thousand."""
         self._loaded: dict[str, int] = {}
         """Per cent, of starting instances."""
@@ -193,7 +194,7 @@ class Answers:
 
     def _error(self, ask: Ask, refusal: Refusal) -> LmxdError:
         message, remedy, data = refusal.message, refusal.remedy, {"model": ask.profile, **views.refusal(refusal)}
-        if refusal.code == "never_fits":
+        if refusal.code is RefusalCode.NEVER_FITS:
             room = {device: a.ceiling for device, a in self._state.ledger.accounts.items()}
             demand = ask.options[0].demand
             most = views.sentence({device: room.get(device, 0) for device in demand})
@@ -211,7 +212,7 @@ class Answers:
         return LmxdError(refusal.code, message, remedy, data)
 
     def _lease_ended(self, decision: EndLease) -> None:
-        if decision.reason != "released":
+        if decision.reason is not EndReason.RELEASED:
             ended = LeaseEnded(
                 lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=decision.detail
             )

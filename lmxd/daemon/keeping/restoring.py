@@ -22,6 +22,7 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.places import Places
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
+from lmxd.failures import FailureCode
 from lmxd.instances import proc
 from lmxd.instances.orphans import end_orphans, orphans
 from lmxd.instances.ports import listening_port
@@ -36,9 +37,9 @@ GRACE: Final = 30.0
 """Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
 _HEALTH: Final = 3.0
 """Seconds within which an instance must answer to be adopted."""
-_LOST: Final = Failure(code="lost", message="it was gone when lmxd was started again")
-_HALF: Final = Failure(code="lost", message="it was half started, or half ended, when lmxd was started again")
-_MUTE: Final = Failure(code="lost", message="it did not answer when lmxd was started again")
+_LOST: Final = Failure(code=FailureCode.LOST, message="it was gone when lmxd was started again")
+_HALF: Final = Failure(code=FailureCode.LOST, message="it was half started, or half ended, when lmxd was started again")
+_MUTE: Final = Failure(code=FailureCode.LOST, message="it did not answer when lmxd was started again")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Endpoint, Engine
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
+from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
 from lmxd.instances.logs import Log, head, tail
 from lmxd.instances.ports import listening_port
@@ -143,7 +144,7 @@ class Launches:
             failure = await life
         except Exception as error:
             log.exception("%s", launched.plan.instance)
-            failure = Failure(code="internal", message=f"lmxd failed at this instance: {error!r}")
+            failure = Failure(code=FailureCode.INTERNAL, message=f"lmxd failed at this instance: {error!r}")
         try:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
@@ -190,7 +191,7 @@ class Launches:
         except LmxdError as error:
             return Failure(code=error.code, message=str(error))
         except OSError as error:
-            return Failure(code="spawn_failed", message=f"the engine could not be started: {error}")
+            return Failure(code=FailureCode.SPAWN_FAILED, message=f"the engine could not be started: {error}")
         self._notes.note(launched.plan.instance)
         hit("while_loading")
         if launched.stopping:
@@ -200,13 +201,13 @@ class Launches:
                 await self._until_ready(launched, launched.process)
         except TimeoutError:
             message = f"the engine was not ready within {limits.load_timeout:g} s"
-            return Failure(code="load_timeout", message=message, log=self._last_words(launched))
+            return Failure(code=FailureCode.LOAD_TIMEOUT, message=message, log=self._last_words(launched))
         if launched.stopping:
             return None
         if launched.process.exited.done():
             return self._failure(launched, launched.process.exited.result())
         if wrong := launched.engine.misplaced(launched.plan, head(launched.log.path)):
-            return Failure(code="misplaced", message=wrong, log=self._last_words(launched))
+            return Failure(code=FailureCode.MISPLACED, message=wrong, log=self._last_words(launched))
         if launched.prompts is not None and launched.endpoint is not None:
             await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
         return None
@@ -235,9 +236,7 @@ class Launches:
             if process.exited.done():
                 asking.cancel()
                 return
-            if asking.result():
-                return
-            if await process.exits_within(poll):
+            if asking.result() or await process.exits_within(poll):
                 return
 
     async def _is_ready(self, launched: Launched, process: Process) -> bool:
@@ -282,7 +281,7 @@ class Launches:
     def _failure(self, launched: Launched, status: int | None) -> Failure:
         if launched.process is not None and launched.process.out_of_memory:
             message = "the kernel ended it: it took more RAM than memory_max_gb allows"
-            return Failure(code="oom_killed", message=message, log=self._last_words(launched))
+            return Failure(code=FailureCode.OOM_KILLED, message=message, log=self._last_words(launched))
         lines = head(launched.log.path) if launched.endpoint is None else tail(launched.log.path, 200)
         found = launched.engine.diagnose(status, lines)
         return Failure(code=found.code, message=found.message, log=self._last_words(launched))

@@ -6,6 +6,7 @@ from lmxd.core.decisions import CheckActivity, Decision, StartInstance
 from lmxd.core.events import ActivitySeen, Event, InstanceExited
 from lmxd.core.words import Failure
 from lmxd.errors import LmxdError
+from lmxd.failures import FailureCode
 
 
 def outcome(decision: Decision, error: Exception, at: float) -> Event | None:
@@ -15,7 +16,7 @@ def outcome(decision: Decision, error: Exception, at: float) -> Event | None:
     """
     match decision:
         case StartInstance():
-            failure = Failure(code="internal", message=f"lmxd failed to start it: {error!r}")
+            failure = Failure(code=FailureCode.INTERNAL, message=f"lmxd failed to start it: {error!r}")
             if isinstance(error, LmxdError):
                 failure = Failure(code=error.code, message=str(error))
             return InstanceExited(at=at, instance=decision.instance, failure=failure)

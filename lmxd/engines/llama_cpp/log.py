@@ -11,14 +11,15 @@ import signal
 from collections.abc import Sequence
 
 from lmxd.engines.engine import Diagnosis
+from lmxd.failures import FailureCode
 
 _BUFFER = re.compile(r"(\S+) +(?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 
-_REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
+_REASONS: tuple[tuple[FailureCode, re.Pattern[str]], ...] = (
     (
-        "out_of_memory",
+        FailureCode.OUT_OF_MEMORY,
         re.compile(
             r"out of memory|failed to allocate|unable to allocate|cannot allocate memory|bad_alloc"
             r"|ErrorOutOfDeviceMemory|failed to reserve compute",
@@ -26,26 +27,26 @@ _REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     (
-        "bad_flag",
+        FailureCode.BAD_FLAG,
         re.compile(r"^error: |invalid argument: |error while handling argument|unknown argument", re.MULTILINE),
     ),
     (
-        "bad_model",
+        FailureCode.BAD_MODEL,
         re.compile(
             r"error loading model|failed to load model|unknown model architecture|invalid magic|is not within the file"
             r"|failed to read|gguf_init|wrong number of tensors|missing tensor",
             re.IGNORECASE,
         ),
     ),
-    ("endpoint_in_use", re.compile(r"couldn't bind|could not bind|address already in use", re.IGNORECASE)),
-    ("bad_context", re.compile(r"failed to create.context|failed to initialize the context", re.IGNORECASE)),
+    (FailureCode.ENDPOINT_IN_USE, re.compile(r"couldn't bind|could not bind|address already in use", re.IGNORECASE)),
+    (FailureCode.BAD_CONTEXT, re.compile(r"failed to create.context|failed to initialize the context", re.IGNORECASE)),
 )
 _SENTENCES = {
-    "out_of_memory": "the engine ran out of memory",
-    "bad_flag": "the engine did not understand its command line",
-    "bad_model": "the engine could not load the model file",
-    "endpoint_in_use": "the engine could not listen on its endpoint",
-    "bad_context": "the engine could not set up the context",
+    FailureCode.OUT_OF_MEMORY: "the engine ran out of memory",
+    FailureCode.BAD_FLAG: "the engine did not understand its command line",
+    FailureCode.BAD_MODEL: "the engine could not load the model file",
+    FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",
+    FailureCode.BAD_CONTEXT: "the engine could not set up the context",
 }
 _PREFIX = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
 
@@ -75,13 +76,12 @@ def diagnose(status: int | None, log: Sequence[str]) -> Diagnosis:
             return Diagnosis(code=code, message=f"{_SENTENCES[code]}: {text.splitlines()[line].strip()}")
     if status == -signal.SIGKILL:
         return Diagnosis(
-            code="killed", message="the engine was killed, by the kernel for want of memory or by somebody"
+            code=FailureCode.KILLED, message="the engine was killed, by the kernel for want of memory or by somebody"
         )
     if status == -signal.SIGILL:
-        return Diagnosis(
-            code="crashed", message="the engine has instructions that this processor lacks (SIGILL): take another build"
-        )
+        message = "the engine has instructions that this processor lacks (SIGILL): take another build"
+        return Diagnosis(code=FailureCode.CRASHED, message=message)
     if status is not None and status < 0:
-        return Diagnosis(code="crashed", message=f"the engine crashed ({signal.Signals(-status).name})")
+        return Diagnosis(code=FailureCode.CRASHED, message=f"the engine crashed ({signal.Signals(-status).name})")
     said = errors[-1].strip() if errors else "its log does not say why"
-    return Diagnosis(code="exited", message=f"the engine exited with status {status}: {said}")
+    return Diagnosis(code=FailureCode.EXITED, message=f"the engine exited with status {status}: {said}")
