@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from core.world import GIB, Gpu, World
 
 from lmxd.core.events import LeaseRequested, TicketCancelled
-from lmxd.core.words import Ask, Hold, Option, Owner
+from lmxd.core.words import Ask, ConnectionId, DeviceId, Hold, LeaseId, Option, Owner, TicketId
 
 
 def crowded(instances: int) -> World:
@@ -31,11 +31,16 @@ def crowded(instances: int) -> World:
 
 
 def request(world: World, number: int, gib: int) -> LeaseRequested:
-    option = Option(demand={"gpu": gib * GIB})
+    option = Option(demand={DeviceId("gpu"): gib * GIB})
     ask = Ask(profile="x", variant="v", context=4096, slots=1, spread=1, options=(option,))
-    owner = Owner(uid=1000, pid=1, connection=1)
+    owner = Owner(uid=1000, pid=1, connection=ConnectionId(1))
     return LeaseRequested(
-        at=world.now, ticket=f"b{number}", lease=f"b{number}", owner=owner, ask=ask, hold=Hold.CONNECTION
+        at=world.now,
+        ticket=TicketId(f"b{number}"),
+        lease=LeaseId(f"b{number}"),
+        owner=owner,
+        ask=ask,
+        hold=Hold.CONNECTION,
     )
 
 
@@ -46,7 +51,7 @@ def measure(world: World, gib: int, rounds: int) -> list[float]:
         begun = time.perf_counter_ns()
         world.admission.handle(event)
         times.append((time.perf_counter_ns() - begun) / 1000)
-        world.admission.handle(TicketCancelled(at=world.now, ticket=f"b{number}"))
+        world.admission.handle(TicketCancelled(at=world.now, ticket=event.ticket))
     return sorted(times)
 
 

@@ -26,7 +26,20 @@ from lmxd.core.events import (
 )
 from lmxd.core.invariants import broken
 from lmxd.core.rules import Policy
-from lmxd.core.words import Ask, DeviceReading, Hold, Option, Owner, Phase, Taken
+from lmxd.core.words import (
+    Ask,
+    ConnectionId,
+    DeviceId,
+    DeviceReading,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Option,
+    Owner,
+    Phase,
+    Taken,
+    TicketId,
+)
 
 GIB = 2**30
 LOOK = 0.002
@@ -83,7 +96,8 @@ class World:
     def __init__(
         self, devices: dict[str, int], jobs: list[Job], *, idle: float = 60.0, check: bool = True, **rules: Any
     ):
-        self.capacity, self.idle, self.check = devices, idle, check
+        self.capacity = {DeviceId(name): size for name, size in devices.items()}
+        self.idle, self.check = idle, check
         self.foreign = dict.fromkeys(devices, 0)
         self.lags = False
         self.admission = Admission()
@@ -91,10 +105,10 @@ class World:
         self.now, self._ids = 0.0, itertools.count(1)
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self.result = Result()
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[TicketId, Job] = {}
         self._chains: dict[str, list[Job]] = defaultdict(list)
         self._options: dict[int, tuple[Option, ...]] = {}
-        self.has: dict[str, dict[str, int]] = {}
+        self.has: dict[InstanceId, dict[DeviceId, int]] = {}
         self.policy = Policy(queue_depth=1_000_000, **rules)
         self.handle(PolicyChanged(at=0.0, policy=self.policy))
         self.measure()
@@ -195,12 +209,12 @@ class World:
         if not isinstance(event, InstanceReady) or event.instance in self.has:
             self.handle(event)
 
-    def _exited(self, instance: str) -> None:
+    def _exited(self, instance: InstanceId) -> None:
         self.has.pop(instance, None)
         self.handle(InstanceExited(at=self.now, instance=instance))
         self.later(self.now + 0.05, self.measure)
 
-    def _over(self, job: Job, lease: str) -> None:
+    def _over(self, job: Job, lease: LeaseId) -> None:
         self.result.answers.append((self.now, job.client))
         instance = self.state.leases[lease].instance if lease in self.state.leases else None
         self.handle(LeaseReleased(at=self.now, lease=lease))
@@ -208,7 +222,7 @@ class World:
             self.later(self.now + self.idle + 0.1, lambda: self._poll(instance))
         self._next(job)
 
-    def _poll(self, instance: str) -> None:
+    def _poll(self, instance: InstanceId) -> None:
         self.handle(ActivitySeen(at=self.now, instance=instance, busy=False, worked=False))
 
     def _next(self, job: Job) -> None:
@@ -217,7 +231,7 @@ class World:
             self.later(self.now + following.at, lambda: self.ask(following))
 
     def ask(self, job: Job) -> None:
-        name = f"t{next(self._ids)}"
+        name = TicketId(f"t{next(self._ids)}")
         self._jobs[name] = job
         if job.size not in self._options:
             self._options[job.size] = tuple(Option(demand={device: job.size}) for device in self.capacity)
@@ -231,9 +245,11 @@ class World:
             priority=job.priority,
             idle_timeout=self.idle,
         )
-        owner = Owner(uid=job.uid, pid=1, connection=1)
+        owner = Owner(uid=job.uid, pid=1, connection=ConnectionId(1))
         self.handle(
-            LeaseRequested(at=self.now, ticket=name, lease=f"l-{name}", owner=owner, ask=ask, hold=Hold.EXPLICIT)
+            LeaseRequested(
+                at=self.now, ticket=name, lease=LeaseId(f"l-{name}"), owner=owner, ask=ask, hold=Hold.EXPLICIT
+            )
         )
 
     def measure(self) -> None:

@@ -17,7 +17,9 @@ from devices.fake_nvml import Card, FakeNvml
 from waiting import until
 
 from lmxd.config.file import load
+from lmxd.core.words import InstanceId
 from lmxd.daemon.assembly import Daemon
+from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.places import listen, occupy, places
 from lmxd.instances import proc
 from lmxd.rpc.client import AsyncClient
@@ -103,6 +105,9 @@ class House:
     @property
     def state(self) -> Any:
         return self.daemon.admission.state
+
+    def launched(self, instance: str) -> Launched | None:
+        return self.daemon.launches.get(InstanceId(instance))
 
     def argv(self, launched: Any) -> list[str]:
         """What its process was really started with."""

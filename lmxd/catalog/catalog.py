@@ -15,7 +15,7 @@ from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
-from lmxd.core.words import Ask
+from lmxd.core.words import Ask, DeviceId
 from lmxd.devices.measurement import Kind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
@@ -36,7 +36,7 @@ class Catalog:
         self.build = ""
         self.peaks: dict[str, int] = {}
         """The most that each variant of another engine was seen to take."""
-        self.cards: dict[str, Card] = {}
+        self.cards: dict[DeviceId, Card] = {}
         """GPUs by id; the daemon fills it in when it has looked."""
 
     def profile(self, name: str) -> Profile:
@@ -89,7 +89,7 @@ class Catalog:
         profile = self.profile(name)
         return self._sizing(name, profile, self._formula(name, profile)).file()
 
-    def card(self, device: str) -> Card:
+    def card(self, device: DeviceId) -> Card:
         """What is known of a GPU, for the estimator."""
         return self.cards.get(device, Card(build=self.build))
 
@@ -98,7 +98,7 @@ class Catalog:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
-    def what_would_fit(self, ask: Ask, room: Mapping[str, int], devices: Mapping[str, Kind]) -> int | None:
+    def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, Kind]) -> int | None:
         """For a request that exceeds every device: the largest context that would fit in ``room``, if any."""
         if ask.profile not in self.config.models:
             return None

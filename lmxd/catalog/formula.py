@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from lmxd.core.words import DeviceId
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import read_model
@@ -29,7 +30,7 @@ class Formula:
     file: Path | LmxdError
     stretched: bool
     estimator: Estimator
-    cards: Mapping[str, Card]
+    cards: Mapping[DeviceId, Card]
     unknown: Card
 
     @property
@@ -58,7 +59,7 @@ class Formula:
         except LmxdError:
             return None
 
-    def estimate(self, launch: Launch, gpus: Sequence[str]) -> Estimate:
+    def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         """The bytes of a launch on ``gpus``; without any: in RAM.
 
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a context that the model was

@@ -96,7 +96,7 @@ class LlamaSizing:
 
     def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
         try:
-            found = self.formula.estimate(launch, ("a GPU",) if on_gpu else ())
+            found = self.formula.estimate(launch, (DeviceId("a GPU"),) if on_gpu else ())
         except LmxdError as error:
             return [f"models.{self.name}: {error}"]
         need = found.device if on_gpu else found.host

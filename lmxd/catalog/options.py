@@ -25,25 +25,27 @@ class Room:
     ceiling: Mapping[DeviceId, int]
 
 
+RAM_ID: Final = DeviceId(HOST)
+"""The id of RAM in the core's terms."""
 NO_ROOM: Final = Room(free={}, ceiling={})
 
 
-def goes_to_gpu(launch: Launch, devices: Mapping[str, Kind]) -> bool:
+def goes_to_gpu(launch: Launch, devices: Mapping[DeviceId, Kind]) -> bool:
     """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
-    return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and HOST in devices)
+    return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and RAM_ID in devices)
 
 
 def options(
-    sizing: Sizing, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, split: bool, spill: bool
+    sizing: Sizing, launch: Launch, devices: Mapping[DeviceId, Kind], room: Room = NO_ROOM, *, split: bool, spill: bool
 ) -> tuple[Option, ...]:
     """All ways to place a launch. RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU.
 
     A GPU launch's share of RAM counts where RAM is one of the devices.
     """
     if not goes_to_gpu(launch, devices):
-        return (Option(demand={HOST: sizing.charge(launch, ())[1]}),)
+        return (Option(demand={RAM_ID: sizing.charge(launch, ())[1]}),)
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU]
-    beside = HOST in devices
+    beside = RAM_ID in devices
     singles = [Option(demand=_demand(sizing, launch, (gpu,), beside)) for gpu in gpus]
     found = [*singles]
     if split and len(gpus) > 1:
@@ -55,7 +57,7 @@ def options(
 
 def _demand(sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], beside: bool) -> dict[DeviceId, int]:
     on_devices, in_ram = sizing.charge(launch, gpus)
-    return dict(zip(gpus, on_devices, strict=True)) | ({HOST: in_ram} if beside else {})
+    return dict(zip(gpus, on_devices, strict=True)) | ({RAM_ID: in_ram} if beside else {})
 
 
 def _splits(

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmxd.catalog.options import NO_ROOM, Room, options
+from lmxd.catalog.options import NO_ROOM, RAM_ID, Room, options
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Ask
-from lmxd.devices.measurement import HOST, Kind
+from lmxd.core.words import Ask, DeviceId
+from lmxd.devices.measurement import Kind
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
@@ -42,7 +42,7 @@ class Resolved:
         """Have it at hand, which may take a while."""
         self.sizing.read(self.launch)
 
-    def ask(self, devices: Mapping[str, Kind], room: Room = NO_ROOM) -> Ask:
+    def ask(self, devices: Mapping[DeviceId, Kind], room: Room = NO_ROOM) -> Ask:
         """What the core is asked for. LmxdError says why it cannot be asked."""
         profile, size, launch = self.profile, self.size, self.launch
         spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
@@ -62,7 +62,9 @@ class Resolved:
             max_instances=size.max_instances,
         )
 
-    def what_would_fit(self, room: Mapping[str, int], devices: Mapping[str, Kind], *, spill: bool) -> int | None:
+    def what_would_fit(
+        self, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, Kind], *, spill: bool
+    ) -> int | None:
         """The largest context up to its own that would fit in ``room``, if any."""
         if not self.sizing.scales:
             return None
@@ -74,11 +76,11 @@ class Resolved:
 
         return largest_context(self.launch, fits, self.launch.context)
 
-    def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[str, int]) -> Plan:
+    def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
         """What the engine is told for an instance that was admitted."""
         profile, ask, option = self.profile, start.ask, start.option
-        gpus = tuple(device for device in option.demand if device != HOST)
-        place = gpus[0] if gpus else HOST
+        gpus = tuple(device for device in option.demand if device != RAM_ID)
+        place = gpus[0] if gpus else RAM_ID
         return Plan(
             instance=start.instance,
             profile=self.name,

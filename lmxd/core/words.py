@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, NewType, TypeAlias
 
 from lmxd.core.reasons import RefusalCode
 
-DeviceId: TypeAlias = str
-InstanceId: TypeAlias = str
-LeaseId: TypeAlias = str
-TicketId: TypeAlias = str
-ConnectionId: TypeAlias = int
+DeviceId = NewType("DeviceId", str)
+InstanceId = NewType("InstanceId", str)
+LeaseId = NewType("LeaseId", str)
+TicketId = NewType("TicketId", str)
+ConnectionId = NewType("ConnectionId", int)
+NO_CONNECTION: Final = ConnectionId(0)
+"""The connection of an owner that has none: a real one is counted from 1."""
 Kind: TypeAlias = tuple[str, str]
 """Profile and variant: what instances must have in common to be interchangeable, but for their size."""
 Group: TypeAlias = tuple[object, ...]

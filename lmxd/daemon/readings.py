@@ -37,7 +37,12 @@ def device_readings(
     look: Look, gpu: GpuConfig, pids: Mapping[InstanceId, Set[int]], state: State
 ) -> tuple[DeviceReading, ...]:
     """One look at all devices in the core's terms."""
-    return tuple(device_reading(x, gpu, pids, settled(state, x.id, look.begun)) for x in look.measurements)
+    return tuple(device_reading(x, gpu, pids, settled(state, device_id(x), look.begun)) for x in look.measurements)
+
+
+def device_id(found: Measurement) -> DeviceId:
+    """The id of a measured device in the core's terms."""
+    return DeviceId(found.id)
 
 
 def settled(state: State, device: DeviceId, begun: float) -> set[InstanceId]:
@@ -62,11 +67,11 @@ def device_reading(
 ) -> DeviceReading:
     """One device's measurement in the core's terms."""
     if found.unavailable is not None:
-        return DeviceReading(device=found.id, unavailable=found.unavailable)
+        return DeviceReading(device=device_id(found), unavailable=found.unavailable)
     allowed = _config_of(found, gpu)
     limit = None if allowed.max_memory_gb is None else int(allowed.max_memory_gb * GIB)
     return DeviceReading(
-        device=found.id,
+        device=device_id(found),
         capacity=found.capacity,
         used=found.used,
         margin=_margin(found, allowed, limit),
@@ -110,11 +115,11 @@ def _taken(
     return taken
 
 
-def kinds(measurements: Sequence[Measurement]) -> dict[str, Kind]:
-    return {m.id: m.kind for m in measurements}
+def kinds(measurements: Sequence[Measurement]) -> dict[DeviceId, Kind]:
+    return {device_id(m): m.kind for m in measurements}
 
 
-def cards(measurements: Sequence[Measurement], build: str) -> dict[str, Card]:
+def cards(measurements: Sequence[Measurement], build: str) -> dict[DeviceId, Card]:
     """The GPUs, as the estimator knows them."""
     gpus = (m for m in measurements if m.kind is Kind.GPU)
-    return {m.id: Card(name=m.name, driver=m.driver, build=build) for m in gpus}
+    return {device_id(m): Card(name=m.name, driver=m.driver, build=build) for m in gpus}

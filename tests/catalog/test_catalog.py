@@ -13,11 +13,13 @@ from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.options import Room
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
+from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import Kind
 from lmxd.errors import LmxdError
 
 GIB = 2**30
-GPU = {"GPU-a": Kind.GPU}
+CARD = DeviceId("GPU-a")
+GPU = {CARD: Kind.GPU}
 
 
 def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
@@ -27,7 +29,7 @@ def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
 
 def bytes_of(made: Catalog, **size: Any) -> int:
     (option,) = made.resolve("m", Size(**size)).ask(GPU).options
-    return option.demand["GPU-a"]
+    return option.demand[CARD]
 
 
 def test_the_users_word_counts_for_the_profile_as_it_stands(tmp_path: Path) -> None:
@@ -81,10 +83,10 @@ def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_ta
     assert (made.file("m"), found.is_warm(), found.sizing.warnings(found.launch, on_gpu=True)) == (None, True, [])
     assert bytes_of(made) == bytes_of(made, ctx=32768) == 2 * GIB
     ask = found.ask(GPU)
-    assert made.what_would_fit(ask, {"GPU-a": GIB}, GPU) is None, "a smaller context takes no less"
+    assert made.what_would_fit(ask, {CARD: GIB}, GPU) is None, "a smaller context takes no less"
     with pytest.raises(LmxdError, match="m is not run by llama-server"):
         made.resolve("m", Size(cpu_spill=True)).ask(GPU)
-    two = GPU | {"GPU-b": Kind.GPU}
+    two = GPU | {DeviceId("GPU-b"): Kind.GPU}
     assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two, GIB))).options) == 2, "it is not divided"
     made.peaks = {ask.variant: 3 * GIB}
     assert bytes_of(made) == 3 * GIB
@@ -95,11 +97,11 @@ def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_ta
 def test_what_would_fit_is_the_largest_context_for_which_there_is_room(tmp_path: Path) -> None:
     made = catalog(tmp_path)
     ask, room = made.resolve("m", Size(ctx=32768)).ask(GPU), bytes_of(made, ctx=8192)
-    fits = made.what_would_fit(ask, {"GPU-a": room}, GPU)
+    fits = made.what_would_fit(ask, {CARD: room}, GPU)
     assert fits is not None
     assert 8192 <= fits < 32768
     assert bytes_of(made, ctx=fits) <= room
-    assert made.what_would_fit(ask, {"GPU-a": 0}, GPU) is None
+    assert made.what_would_fit(ask, {CARD: 0}, GPU) is None
 
 
 def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:

@@ -14,6 +14,7 @@ from core.world import World
 
 from lmxd.core.decisions import CheckActivity, GrantLease, StartInstance, StopInstance
 from lmxd.core.events import LeaseReleased, TimePassed
+from lmxd.core.words import InstanceId, LeaseId
 
 TICK = 0.25
 """Seconds between two readings of the devices while anybody waits, as the daemon takes them."""
@@ -91,12 +92,12 @@ class Clients:
                 case GrantLease() if decision.ticket in self.asked:
                     self._granted(decision)
 
-    def _ready(self, instance: str) -> None:
+    def _ready(self, instance: InstanceId) -> None:
         found = self.world.state.instances.get(instance)
         if found is not None and found.live:
             self.world.ready(instance)
 
-    def look(self, instance: str) -> None:
+    def look(self, instance: InstanceId) -> None:
         found = self.world.state.instances.get(instance)
         if found is not None:
             self.world.seen(instance, busy=bool(found.leases), worked=bool(found.leases))
@@ -106,7 +107,7 @@ class Clients:
         self.waits[client].append(self.world.now - asked_at)
         self.after(self.works[decision.profile], lambda: self._answered(client, decision.lease, then))
 
-    def _answered(self, client: str, lease: str, then: Callable[[], None]) -> None:
+    def _answered(self, client: str, lease: LeaseId, then: Callable[[], None]) -> None:
         self.answers[client] += 1
         self.world.happen(LeaseReleased(at=self.world.now, lease=lease))
         then()

@@ -8,7 +8,6 @@ import pytest
 from core.clients import Clients
 from core.world import GIB, Gpu, World
 
-from lmxd.core.events import ClientLeft, TicketCancelled
 from lmxd.core.words import Failure, Phase
 
 _DIED = Failure(code="exited", message="it died")
@@ -61,7 +60,7 @@ class Crowd:
         """And ask again at once."""
         if ticket in self.clients.asked:
             *_, then = self.clients.asked.pop(ticket)
-            self.world.happen(TicketCancelled(at=self.world.now, ticket=ticket))
+            self.world.cancel(ticket)
             self.clients.after(0.001, then)
 
     def come_and_leave(self, gib: float, seconds: float) -> None:
@@ -69,7 +68,7 @@ class Crowd:
         self.world.ask("z", gib, connection=connection)
 
         def leave() -> None:
-            self.world.happen(ClientLeft(at=self.world.now, connection=connection))
+            self.world.leave(connection)
 
         self.clients.after(seconds, leave)
 

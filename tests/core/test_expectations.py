@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 from core.test_fairness import told
-from core.world import GIB, Gpu, World
+from core.world import GIB, Gpu, World, placed
 
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Option
 
 
 def test_a_lease_of_a_profile_that_is_not_known_is_expected_to_last_as_long_as_others() -> None:
@@ -65,7 +64,7 @@ def test_who_asks_for_ever_higher_classes_has_one_queue() -> None:
 
 def test_a_part_of_no_bytes_is_forgotten_with_the_rest() -> None:
     world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)})
-    both = (Option(demand={"x": 8 * GIB, "y": 0}, split=(1, 1)),)
+    both = (placed({"x": 8 * GIB, "y": 0}, split=(1, 1)),)
     world.release(world.ask("m", options=both))
     world.seen("m#1")
     world.exited("m#1")

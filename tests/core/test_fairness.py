@@ -6,7 +6,7 @@ import pytest
 from core.world import GIB, Gpu, World, lease_of
 
 from lmxd.core.decisions import RefuseLease, ReportProgress
-from lmxd.core.events import ClientLeft, LeaseReleased
+from lmxd.core.events import LeaseReleased
 from lmxd.core.rules import Quota
 
 
@@ -103,7 +103,7 @@ def test_who_has_waited_and_left_is_forgotten() -> None:
     world.ask("a", 20, uid=1, user="anna")
     world.ask("b", 20, uid=1, user="ben", connection=9)
     assert (1, "ben") in world.state.shares.by_user
-    world.happen(ClientLeft(at=world.now, connection=9))
+    world.leave(9)
     world.state.shares.settle(world.now, world.state.policy)
     assert set(world.state.shares.by_user) == {(1, "anna")}
 
@@ -270,7 +270,7 @@ def test_on_another_device_everybody_may_go_first() -> None:
     world.ready("a#1")
     world.ask("b", {"x": 20})
     world.ask("c", {"x": 8, "y": 8})
-    assert world.state.instances["c#1"].demand == {"y": 8 * GIB}
+    assert world.instance("c#1").demand == {"y": 8 * GIB}
 
 
 def test_a_head_that_waits_for_others_than_us_holds_up_nobody() -> None:
@@ -284,7 +284,7 @@ def test_a_client_that_dies_leaves_nothing_of_its_request() -> None:
     world = World(quotas={1: Quota(max_waiting=1)})
     world.ask("a", 20)
     world.ask("b", 20, uid=1, connection=9, deadline=900, wait=800)
-    world.happen(ClientLeft(at=world.now, connection=9))
+    world.leave(9)
     assert world.waiting() == []
     assert world.state.shares.by_uid[1].waiting == 0
     assert world.ask("c", 20, uid=1) in world.waiting()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from core.world import GIB, Gpu, World
+from core.world import GIB, Gpu, World, placed
 from examples import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core.events import (
-    ClientLeft,
     LeaseReleased,
     LeaseRenewed,
     PinChanged,
     ResidentsChanged,
-    StopRequested,
-    TicketCancelled,
     YieldEnded,
-    YieldRequested,
 )
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Failure, Hold, Option, Phase
+from lmxd.core.words import Ask, Failure, Hold, InstanceId, Phase
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
 SIZES = {"a": 2.0, "b": 5.0, "c": 11.0, "d": 20.0}
@@ -40,7 +36,7 @@ class Histories(RuleBasedStateMachine):
             group_quotas={100: Quota(max_leases=3, max_bytes=30 * GIB)},
         )
 
-    def _instance(self, data: st.DataObject, *phases: Phase) -> str | None:
+    def _instance(self, data: st.DataObject, *phases: Phase) -> InstanceId | None:
         names = sorted(i.id for i in self.world.state.instances.values() if i.phase in phases)
         return data.draw(st.sampled_from(names)) if names else None
 
@@ -76,8 +72,8 @@ class Histories(RuleBasedStateMachine):
         max_instances: int | None,
     ) -> None:
         size = int(SIZES[model] * GIB)
-        singles = tuple(Option(demand={name: size}) for name in self.world.devices)
-        both = Option(demand=dict.fromkeys(self.world.devices, size // 2 + GIB), split=(1, 1))
+        singles = tuple(placed({name: size}) for name in self.world.devices)
+        both = placed(dict.fromkeys(self.world.devices, size // 2 + GIB), split=(1, 1))
         self.world.ask(
             model if kind != "hold" else "hold",
             SIZES[model],
@@ -103,7 +99,7 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data(), more=st.sampled_from([1.0, 1.0, 1.2]))
     def become_ready(self, data: st.DataObject, more: float) -> None:
         if name := self._instance(data, Phase.STARTING):
-            need = max(self.world.state.instances[name].demand.values())
+            need = max(self.world.instance(name).demand.values())
             self.world.ready(name, takes=need / GIB * more)
 
     @rule(data=st.data(), lingers=st.booleans(), fails=st.booleans())
@@ -128,11 +124,11 @@ class Histories(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         if self.world.asked:
             ticket = data.draw(st.sampled_from(self.world.asked))
-            self.world.happen(TicketCancelled(at=self.world.now, ticket=ticket))
+            self.world.cancel(ticket)
 
     @rule(connection=st.integers(1, 4))
     def leave(self, connection: int) -> None:
-        self.world.happen(ClientLeft(at=self.world.now, connection=connection))
+        self.world.leave(connection)
 
     @rule(data=st.data(), busy=st.booleans(), worked=st.booleans())
     def see(self, data: st.DataObject, busy: bool, worked: bool) -> None:
@@ -142,7 +138,7 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
         if name := self._instance(data, *Phase):
-            self.world.happen(StopRequested(at=self.world.now, instance=name))
+            self.world.stop(name)
 
     @rule(data=st.data(), pin=st.booleans())
     def pin(self, data: st.DataObject, pin: bool) -> None:
@@ -164,9 +160,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(["x", "y"]), size=st.sampled_from([4, 30]), lasts=st.sampled_from([3.0, 60.0]))
     def give_way(self, device: str, size: int, lasts: float) -> None:
-        self.world.happen(
-            YieldRequested(at=self.world.now, id=f"y{lasts}", device=device, size=size * GIB, lasts=lasts)
-        )
+        self.world.give_way(size * GIB, lasts, device=device, id=f"y{lasts}")
 
     @rule()
     def take_back(self) -> None:
@@ -180,7 +174,7 @@ class Histories(RuleBasedStateMachine):
             context=1,
             slots=1,
             spread=1,
-            options=(Option(demand={"x": 3 * GIB}),),
+            options=(placed({"x": 3 * GIB}),),
             idle_timeout=15.0,
         )
         residents = (Resident(ask=ask, keep=keep, preload=preload),)
@@ -201,7 +195,7 @@ class Histories(RuleBasedStateMachine):
     def headroom_is_never_above_the_truth(self) -> None:
         """What could be promised, plus what is promised, never exceeds what the device physically has for us."""
         for name, gpu in self.world.devices.items():
-            account = self.world.state.ledger.accounts[name]
+            account = self.world.account(name)
             if account.unavailable is None and account.headroom > 0:
                 used = gpu.foreign + gpu.lingering
                 ours = sum(r.charge for r in account.reservations.values() if r.exited_at is None)

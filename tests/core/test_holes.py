@@ -6,13 +6,13 @@ import random
 
 import pytest
 from core.clients import Clients
-from core.world import GIB, Gpu, World
+from core.world import GIB, Gpu, World, placed
 
 from lmxd.core.decisions import Decision, GrantLease
-from lmxd.core.events import Event, ResidentsChanged, TicketCancelled
+from lmxd.core.events import Event, ResidentsChanged
 from lmxd.core.invariants import broken
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Option
+from lmxd.core.words import Ask, InstanceId
 
 
 def one_card() -> World:
@@ -26,7 +26,7 @@ def rivals(world: World, work: float = 1.0) -> Clients:
 def test_a_kept_model_is_not_closed_for_whom_it_cannot_make_way() -> None:
     world = one_card()
     clients = rivals(world)
-    options = (Option(demand={"gpu": 16 * GIB}),)
+    options = (placed({"gpu": 16 * GIB}),)
     ask = Ask(profile="hot", variant="v", context=4096, slots=1, spread=4, options=options)
     world.happen(ResidentsChanged(at=world.now, residents=(Resident(ask=ask, keep=1),)))
 
@@ -77,7 +77,7 @@ def test_agents_that_take_turns_at_doing_nothing_do_not_keep_an_instance(
     clients, granted, busy_until = rivals(world), set[str](), dict[int, float]()
     look, happen = clients.look, world.happen
 
-    def busy(instance: str) -> None:
+    def busy(instance: InstanceId) -> None:
         if instance.startswith("hot") and any(at > world.now for at in busy_until.values()):
             if instance in world.state.instances:
                 world.seen(instance, busy=True, worked=True)
@@ -135,16 +135,16 @@ def test_who_asks_for_an_instance_of_his_own_shares_none() -> None:
     alone = world.ask("a", 8, spread=4, share=False)
     assert alone in world.granted()
     world.ask("a", 8, spread=4)
-    assert len(world.state.instances["a#1"].leases) == 1
+    assert len(world.instance("a#1").leases) == 1
     world.release(alone)
-    assert len(world.state.instances["a#1"].leases) <= 1
+    assert len(world.instance("a#1").leases) <= 1
 
 
 def test_who_waits_is_served_when_one_that_shares_nothing_is_granted() -> None:
     world = World()
     first = world.ask("a", 16, spread=4)
     world.ask("a", 16, spread=4, share=False)
-    world.happen(TicketCancelled(at=world.now, ticket=first))
+    world.cancel(first)
     world.ask("a", 16, spread=4, max_instances=1)
     world.ready("a#1")
     assert broken(world.state) == []

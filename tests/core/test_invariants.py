@@ -10,8 +10,8 @@ import pytest
 from core.world import GIB, World
 
 from lmxd.core.books.state import State
-from lmxd.core.events import StopRequested
 from lmxd.core.invariants import broken
+from lmxd.core.words import DeviceId
 
 
 def busy() -> State:
@@ -25,14 +25,14 @@ def busy() -> State:
     world.ask("starts", 4)
     world.ask("a", 24, wait=60)
     world.ask("b", 24)
-    world.happen(StopRequested(at=world.now, instance="gone#1"))
+    world.stop("gone#1")
     assert broken(world.state) == []
     assert held in world.granted()
     return world.state
 
 
 def account(state: State) -> Any:
-    return state.ledger.accounts["gpu"]
+    return state.ledger.accounts[DeviceId("gpu")]
 
 
 FAULTS: dict[str, Callable[[State], object]] = {
@@ -78,6 +78,6 @@ def test_a_check_changes_nothing() -> None:
     before = pickle.dumps(state)
     assert broken(state) == []
     assert pickle.dumps(state) == before
-    state.ledger.accounts["gpu"].charged = 1
+    account(state).charged = 1
     broken(state)
-    assert state.ledger.accounts["gpu"].charged == 1
+    assert account(state).charged == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from core.world import GIB, Gpu, World
 
-from lmxd.core.events import YieldRequested
-
 
 def test_who_wants_one_at_most_waits_for_a_slot_of_it() -> None:
     world = World({"gpu": Gpu(capacity=80 * GIB)})
@@ -60,8 +58,8 @@ def test_what_is_asked_to_yield_does_not_count_any_more() -> None:
     world.ready("b#1")
     waits = world.ask("b", 8, max_instances=1)
     assert world.waiting() == [waits]
-    (device,) = world.state.instances["b#1"].demand
-    world.happen(YieldRequested(at=world.now, id="y-1", device=device, size=9 * GIB, lasts=60.0))
-    assert world.state.instances["b#1"].yielding
+    (device,) = world.instance("b#1").demand
+    world.give_way(9 * GIB, 60.0, device=device, id="y-1")
+    assert world.instance("b#1").yielding
     assert world.waiting() == []
     assert world.started() == ["b#1", "b#2"]

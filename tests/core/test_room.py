@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.world import GIB, Gpu, World, lease_of
+from core.world import GIB, Gpu, World, lease_of, placed
 
 from lmxd.core.decisions import AskToYield, EndLease, RefuseLease, StopInstance
-from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded, YieldRequested
+from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Failure, Option
+from lmxd.core.words import Ask, Failure
 
 
 def idle(world: World, name: str, gib: float, **more: Any) -> None:
@@ -43,7 +43,7 @@ def test_one_that_is_often_wanted_is_dearer_than_one_that_is_not() -> None:
         idle(world, name, 10, idle_timeout=1e6)
         world.state.expectations.launches[name] = 5.0
     world.state.expectations.gaps |= {"often": 1000.0, "seldom": 1000.0}
-    world.state.instances["seldom#1"].active_at -= 5000
+    world.instance("seldom#1").active_at -= 5000
     world.seen("often#1")
     world.seen("seldom#1")
     world.ask("c", 12)
@@ -78,7 +78,7 @@ def test_whose_quota_is_free_again_as_a_start_has_to_make_way_is_served_at_once(
     world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=12 * GIB)}, grace=5, quotas={3: Quota(max_leases=1)})
     first, second = world.ask("big", 20, uid=3), world.ask("small", 2, uid=3)
     assert world.waiting() == [second], "that is more than the quota allows"
-    world.happen(YieldRequested(at=world.now, id="y", device="x", size=10 * GIB, lasts=60))
+    world.give_way(10 * GIB, 60, device="x")
     world.tick(30)
     assert world.refused() == {first: "stopped"}
     assert world.started() == ["big#1", "small#1"]
@@ -86,7 +86,7 @@ def test_whose_quota_is_free_again_as_a_start_has_to_make_way_is_served_at_once(
 
 def resident(name: str, gib: int, **more: Any) -> ResidentsChanged:
     ask = Ask(
-        profile=name, variant="v", context=4096, slots=1, spread=1, options=(Option(demand={"gpu": gib * GIB}),),
+        profile=name, variant="v", context=4096, slots=1, spread=1, options=(placed({"gpu": gib * GIB}),),
         idle_timeout=10,
     )  # fmt: skip
     return ResidentsChanged(at=0.0, residents=(Resident(ask=ask, **more),))
@@ -247,7 +247,7 @@ def test_a_yield_makes_room_and_gives_back_what_was_pinned() -> None:
     held = world.ask("held", 10)
     world.ready("held#1")
     world.seen("pinned#1")
-    world.happen(YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
+    world.give_way(12 * GIB, 100.0)
     assert world.stopped() == [("pinned#1", "pressure")], "for a yield a pinned one goes, too"
     world.gone("pinned#1")
     assert asked_to_yield(world) == {}, "12 are free"
@@ -266,7 +266,7 @@ def test_a_yield_that_idle_instances_cannot_serve_asks_the_holders() -> None:
     world = World(grace=10.0)
     held = world.ask("held", 20)
     world.ready("held#1")
-    world.happen(YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
+    world.give_way(12 * GIB, 100.0)
     assert asked_to_yield(world) == {lease_of(held): 10.0}
     world.happen(YieldEnded(at=world.now, id="y"))
     assert asked_to_yield(world) == {lease_of(held): None}
@@ -295,7 +295,7 @@ def test_a_generation_is_cut_only_if_the_configuration_says_so() -> None:
     world.ready("low#1")
     world.ask("high", 20, priority=1)
     world.devices["gpu"].processes["low#1"] = 20 * GIB
-    world.state.instances["low#1"].busy = True
+    world.instance("low#1").busy = True
     decided = world.admission.handle(TimePassed(at=world.now + 11)).decisions
     assert [x.cause.value for x in decided if isinstance(x, StopInstance)] == ["preempted"]
 
@@ -319,23 +319,23 @@ def test_preemption_can_be_switched_off() -> None:
 
 def test_one_device_is_preferred_to_two_and_a_gpu_to_ram() -> None:
     world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)})
-    single = Option(demand={"x": 20 * GIB})
-    split = Option(demand={"x": 8 * GIB, "y": 13 * GIB}, split=(10, 16))
-    spilled = Option(demand={"x": 4 * GIB}, gpu_layers=4, spills=True)
+    single = placed({"x": 20 * GIB})
+    split = placed({"x": 8 * GIB, "y": 13 * GIB}, split=(10, 16))
+    spilled = placed({"x": 4 * GIB}, gpu_layers=4, spills=True)
     for _ in range(3):
         world.ask("a", options=(spilled, split, single))
-    chosen = [world.state.instances[name].option for name in world.started()]
+    chosen = [world.instance(name).option for name in world.started()]
     assert chosen == [single, spilled]
     other = World({"x": Gpu(capacity=12 * GIB), "y": Gpu(capacity=24 * GIB)})
     other.ask("a", options=(spilled, split, single))
-    assert other.state.instances["a#1"].option == split, "no single device has room"
+    assert other.instance("a#1").option == split, "no single device has room"
 
 
 def test_a_hold_is_asked_but_never_ended() -> None:
     world = World(grace=5.0)
     held = world.ask("hold", 20, external=True)
     world.ready("hold#1")
-    world.happen(YieldRequested(at=world.now, id="y", device="gpu", size=12 * GIB, lasts=100.0))
+    world.give_way(12 * GIB, 100.0)
     assert asked_to_yield(world) == {lease_of(held): 5.0}
     world.tick(20)
     world.seen("hold#1")

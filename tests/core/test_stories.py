@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from core.world import GIB, Gpu, World, lease_of
+from core.world import GIB, Gpu, World, lease_of, placed
 
 from lmxd.core.decisions import CheckActivity, EndLease, RefuseLease, ReportProgress
 from lmxd.core.events import (
     ActivitySeen,
     AskChanged,
-    ClientLeft,
     DrainEnded,
     DrainRequested,
     InstanceExited,
@@ -22,7 +21,7 @@ from lmxd.core.events import (
     StopRequested,
     TicketCancelled,
 )
-from lmxd.core.words import Failure, Hold, Option, Phase
+from lmxd.core.words import Failure, Hold, InstanceId, LeaseId, Phase, TicketId
 
 
 def test_bytes_are_reserved_before_the_start() -> None:
@@ -101,7 +100,7 @@ def test_use_of_our_own_is_not_foreign() -> None:
     world = World()
     world.ask(gib=8)
     world.ready("m#1", takes=8)
-    assert world.state.ledger.accounts["gpu"].foreign == 0
+    assert world.account().foreign == 0
     assert world.headroom() == 16
 
 
@@ -110,14 +109,14 @@ def test_an_instance_that_takes_more_than_promised_is_charged_it_at_once() -> No
     world.ask(gib=8)
     world.ready("m#1", takes=10)
     assert world.headroom() == 14
-    assert world.state.ledger.charge("m#1") == {"gpu": 10 * GIB}
+    assert world.state.ledger.charge(InstanceId("m#1")) == {"gpu": 10 * GIB}
 
 
 def test_without_figures_by_process_use_is_attributed_by_promise() -> None:
     world = World({"gpu": Gpu(capacity=24 * GIB, foreign=2 * GIB, attributes=False)})
     world.ask(gib=8)
     world.ready("m#1", takes=8)
-    assert world.state.ledger.accounts["gpu"].foreign == 2 * GIB
+    assert world.account().foreign == 2 * GIB
     assert world.headroom() == 14
 
 
@@ -135,7 +134,7 @@ def test_bytes_come_back_only_when_the_device_shows_them() -> None:
     world.exited("a#1", lingers=True)
     world.measure()
     assert world.waiting() == [second], "the process is gone, its bytes are not"
-    assert world.state.instances["a#1"].phase is Phase.RECLAIMING
+    assert world.instance("a#1").phase is Phase.RECLAIMING
     world.devices["gpu"].lingering = 0
     world.measure()
     assert world.started() == ["a#1", "b#1"]
@@ -171,8 +170,8 @@ def test_bytes_that_never_come_back_are_foreign_in_the_end() -> None:
     world.exited("a#1", lingers=True)
     world.pass_time(6)
     world.measure()
-    assert world.state.ledger.accounts["gpu"].reclaiming == 0
-    assert world.state.ledger.accounts["gpu"].foreign == 16 * GIB
+    assert world.account().reclaiming == 0
+    assert world.account().foreign == 16 * GIB
     assert world.headroom() == 8, "not credited, whoever has them"
 
 
@@ -321,7 +320,7 @@ def test_a_starting_instance_that_nobody_wants_any_more_makes_way() -> None:
     world = World()
     world.ask("a", 16, connection=7)
     waiting = world.ask("b", 16)
-    world.happen(ClientLeft(at=world.now, connection=7))
+    world.leave(7)
     assert world.stopped() == [("a#1", "unwanted")]
     world.gone("a#1")
     world.ready("b#1")
@@ -354,7 +353,7 @@ def test_no_wait_is_worth_an_eviction() -> None:
 def test_who_would_not_wait_is_refused_when_the_room_made_for_it_is_lost_and_holds_up_nobody() -> None:
     world = World()
     world.ask("a", 20, connection=1)
-    world.happen(ClientLeft(at=world.now, connection=1))
+    world.leave(1)
     would_not_wait = world.ask("b", 16, wait=0)
     behind = world.ask("b", 12)
     assert world.stopped() == [("a#1", "unwanted")]
@@ -389,7 +388,7 @@ def test_a_dead_clients_request_leaves_the_queue() -> None:
     holder = world.ask("a", 16)
     world.ready("a#1")
     dead, alive = world.ask("b", 16, connection=7), world.ask("c", 8, connection=8)
-    world.happen(ClientLeft(at=world.now, connection=7))
+    world.leave(7)
     assert world.refused() == {dead: "client_left"}
     assert world.started()[-1] == "c#1", "who stood behind it is served"
     assert alive not in world.waiting()
@@ -400,7 +399,7 @@ def test_a_cancelled_request_leaves_the_queue() -> None:
     world = World()
     world.ask("a", 16)
     ticket = world.ask("b", 16)
-    world.happen(TicketCancelled(at=world.now, ticket=ticket))
+    world.cancel(ticket)
     assert world.refused() == {ticket: "cancelled"}
 
 
@@ -409,8 +408,8 @@ def test_a_lease_held_by_the_connection_ends_with_it(hold: Hold, ends: bool) -> 
     world = World()
     world.ask(connection=7, hold=hold, ttl=60 if hold is Hold.TTL else None)
     world.ready("m#1")
-    world.happen(ClientLeft(at=world.now, connection=7))
-    assert bool(world.state.instances["m#1"].leases) is not ends
+    world.leave(7)
+    assert bool(world.instance("m#1").leases) is not ends
 
 
 def test_a_ttl_ends_a_lease_unless_it_is_renewed() -> None:
@@ -507,14 +506,15 @@ def test_a_late_report_of_a_dead_instance_changes_nothing() -> None:
     world.ask()
     world.ready("m#1")
     world.gone("m#1")
+    instance, lease, ticket = InstanceId("m#1"), LeaseId("l1"), TicketId("t1")
     for event in (
-        InstanceReady(at=world.now, instance="m#1"),
-        InstanceExited(at=world.now, instance="m#1"),
-        ActivitySeen(at=world.now, instance="m#1", busy=True, worked=True),
-        StopRequested(at=world.now, instance="m#1"),
-        LeaseReleased(at=world.now, lease="l1"),
-        LeaseRenewed(at=world.now, lease="l1"),
-        TicketCancelled(at=world.now, ticket="t1"),
+        InstanceReady(at=world.now, instance=instance),
+        InstanceExited(at=world.now, instance=instance),
+        ActivitySeen(at=world.now, instance=instance, busy=True, worked=True),
+        StopRequested(at=world.now, instance=instance),
+        LeaseReleased(at=world.now, lease=lease),
+        LeaseRenewed(at=world.now, lease=lease),
+        TicketCancelled(at=world.now, ticket=ticket),
     ):
         assert world.happen(event) == []
 
@@ -524,7 +524,7 @@ def test_an_administrator_stops_an_instance_whatever_it_does() -> None:
     ticket = world.ask()
     world.ready("m#1")
     world.seen("m#1", busy=True)
-    world.happen(StopRequested(at=world.now, instance="m#1"))
+    world.stop("m#1")
     assert world.stopped() == [("m#1", "admin")]
     assert world.last(EndLease).lease == lease_of(ticket)
 
@@ -610,15 +610,15 @@ def test_a_device_that_is_no_longer_configured_keeps_what_runs_and_takes_nothing
 def test_the_device_that_is_filled_best_is_chosen() -> None:
     world = World({"big": Gpu(capacity=80 * GIB), "small": Gpu(capacity=24 * GIB)})
     world.ask(gib=20)
-    assert world.state.instances["m#1"].demand == {"small": 20 * GIB}
+    assert world.instance("m#1").demand == {"small": 20 * GIB}
     world.ask("n", gib=20)
-    assert world.state.instances["n#1"].demand == {"big": 20 * GIB}
+    assert world.instance("n#1").demand == {"big": 20 * GIB}
 
 
 def test_a_busy_device_does_not_keep_a_request_from_a_free_one() -> None:
     world = World({"one": Gpu(capacity=24 * GIB, foreign=20 * GIB), "two": Gpu(capacity=24 * GIB)})
     world.ask(gib=20)
-    assert world.state.instances["m#1"].demand == {"two": 20 * GIB}
+    assert world.instance("m#1").demand == {"two": 20 * GIB}
 
 
 def test_without_enforcement_everything_starts_and_the_books_are_kept() -> None:
@@ -636,8 +636,6 @@ def test_who_waits_is_asked_anew_when_devices_change() -> None:
     world.devices["GPU-1"] = Gpu(capacity=24 * GIB)
     world.measure()
     ask = world.state.tickets[ticket].ask
-    world.happen(
-        AskChanged(at=world.now, ticket=ticket, ask=replace(ask, options=(Option(demand={"GPU-1": 8 * GIB}),)))
-    )
+    world.happen(AskChanged(at=world.now, ticket=ticket, ask=replace(ask, options=(placed({"GPU-1": 8 * GIB}),))))
     assert world.started() == ["m#1"]
     assert "0" not in world.state.ledger.accounts

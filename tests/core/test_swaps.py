@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmxd.core.decisions import RefuseLease, ReportProgress, ReportSwap
-from lmxd.core.events import LeaseRenewed, PolicyChanged, TicketCancelled
+from lmxd.core.events import LeaseRenewed, PolicyChanged
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated, turns
@@ -191,7 +191,7 @@ def test_an_instance_closes_when_its_turn_is_over_finishes_and_goes() -> None:
     assert told.closes_in is not None
     assert 0 < told.closes_in <= turn
     next_one = world.ask("a", 16)
-    while not world.state.instances["a#1"].closed:
+    while not world.instance("a#1").closed:
         world.release(holding)
         assert next_one in world.granted(), "it goes on with those who want it"
         holding, next_one = next_one, world.ask("a", 16)
@@ -222,9 +222,9 @@ def test_a_swap_is_taken_back_when_nobody_waits_for_it_any_more() -> None:
     head = world.ask("b", 20)
     world.tick(1.1)
     following = world.ask("a", 16)
-    assert world.state.instances["a#1"].closed
-    world.happen(TicketCancelled(at=world.now, ticket=head))
-    assert not world.state.instances["a#1"].closed
+    assert world.instance("a#1").closed
+    world.cancel(head)
+    assert not world.instance("a#1").closed
     told = world.last(ReportSwap)
     assert isinstance(told, ReportSwap)
     assert told.closes_in is None
@@ -241,7 +241,7 @@ def test_a_swap_is_taken_back_when_what_it_was_for_is_had_elsewhere() -> None:
     head = world.ask("b", 4)
     world.tick(1.1)
     following = world.ask("a", 16, spread=2)
-    assert world.state.instances["a#1"].closed
+    assert world.instance("a#1").closed
     world.devices["gpu"].foreign = 0
     world.measure()
     assert world.started()[-1] == "b#1"
@@ -256,13 +256,13 @@ def test_what_was_to_make_way_for_who_is_served_makes_way_for_the_next() -> None
     world.measure()
     world.ask("b", 4)
     world.tick(1.1)
-    assert world.state.instances["a#1"].closed
+    assert world.instance("a#1").closed
     after = world.ask("c", 20)
     world.release(holding)  # whether its engine has anything in flight is asked by now
     world.devices["gpu"].foreign = 0
     world.measure()
     assert world.started()[-1] == "b#1"
-    swap = world.state.instances["a#1"].swap
+    swap = world.instance("a#1").swap
     assert swap is None or swap.ticket == after
 
 
@@ -284,7 +284,7 @@ def test_a_closed_instance_whose_holder_does_nothing_opens_again() -> None:
     world.seen("a#1", busy=True)
     world.ask("b", 20)
     world.tick(2.0)
-    assert world.state.instances["a#1"].closed
+    assert world.instance("a#1").closed
     wanted = world.ask("a", 16, spread=2)
     for _ in range(7):
         world.seen("a#1")
@@ -332,7 +332,7 @@ def test_a_higher_class_does_not_wait_for_the_turn_of_a_lower_one() -> None:
     world = one_card(preempt=False)
     holding = _known(world, "a")
     world.ask("b", 20, priority=1)
-    assert world.state.instances["a#1"].closed or world.state.instances["a#1"].vacant
+    assert world.instance("a#1").closed or world.instance("a#1").vacant
     assert holding in world.granted()
 
 
@@ -341,7 +341,7 @@ def test_a_lower_class_waits_for_what_a_class_is_worth() -> None:
     holding = _known(world, "a", priority=1)
     world.ask("b", 20)
     asked_at = world.now
-    while not world.state.instances["a#1"].closed:
+    while not world.instance("a#1").closed:
         world.tick(1.0)
         world.release(holding)
         holding = world.ask("a", 16, priority=1)
@@ -374,7 +374,7 @@ def test_a_moment_without_anybody_is_not_told_as_the_end_of_a_turn() -> None:
 
     def look() -> None:
         clients.after(0.1, look)
-        if "hot#1" in world.state.instances and not world.state.instances["hot#1"].vacant:
+        if "hot#1" in world.state.instances and not world.instance("hot#1").vacant:
             told.extend((world.now, t.closes_in) for x in dated(world.state, 1) for t in turns(world.state, *_of(x)))
 
     clients.after(10.0, lambda: clients.ask("cold", "cold", 16, lambda: None, max_instances=1))
@@ -417,7 +417,7 @@ def test_who_stands_behind_a_head_that_leaves_is_served_at_once() -> None:
     head = world.ask("b", 20)
     world.ask("c", 8)
     assert "c#1" not in world.started(), "it would put off the head"
-    world.happen(TicketCancelled(at=world.now, ticket=head))
+    world.cancel(head)
     assert "c#1" in world.started()
 
 
@@ -472,7 +472,7 @@ def test_a_turn_is_told_again_when_it_moved_by_a_part_of_what_is_left() -> None:
     world.ready("a#1")
     world.ask("b", 16, uid=1)
     seconds = 0
-    while not world.state.instances["a#1"].closed:
+    while not world.instance("a#1").closed:
         world.tick(1.0)
         world.release(holding)
         holding = world.ask("a", 16, uid=2)
@@ -580,7 +580,7 @@ def test_an_unused_lease_is_dated_by_its_end_and_not_by_a_turn() -> None:
         (turn,) = turns(world.state, *_of(dated(world.state, 1)[0]))
         told.append((turn.unused, world.now + turn.closes_in))
     assert [unused for unused, _ in told[6:]] == [True] * 34
-    ends = world.state.instances["a#1"].active_at + 300.0
+    ends = world.instance("a#1").active_at + 300.0
     assert [at for _, at in told[6:]] == [pytest.approx(ends)] * 34
     assert "leased, but unused" in str(turn)
     reports = [x for x in world.all(ReportProgress) if isinstance(x, ReportProgress) and x.ticket == waits]

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lmxd.core.admission import Admission
+from lmxd.core.books.ledger import Account
 from lmxd.core.decisions import Decision, GrantLease, RefuseLease, StartInstance, StopInstance
 from lmxd.core.events import (
     ActivitySeen,
+    ClientLeft,
     Event,
     InstanceExited,
     InstanceReady,
@@ -22,11 +24,30 @@ from lmxd.core.events import (
     LeaseRequested,
     MemoryMeasured,
     PolicyChanged,
+    StopRequested,
+    TicketCancelled,
     TimePassed,
+    YieldRequested,
 )
+from lmxd.core.instances import Instance
 from lmxd.core.invariants import broken
 from lmxd.core.rules import Policy
-from lmxd.core.words import Ask, Cause, DeviceReading, Failure, Hold, Option, Owner, Phase, Taken
+from lmxd.core.words import (
+    Ask,
+    Cause,
+    ConnectionId,
+    DeviceId,
+    DeviceReading,
+    Failure,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Option,
+    Owner,
+    Phase,
+    Taken,
+    TicketId,
+)
 
 GIB = 2**30
 D = TypeVar("D", bound=Decision)
@@ -49,10 +70,10 @@ class Gpu:
 
     def reading(self, name: str) -> DeviceReading:
         if self.unavailable:
-            return DeviceReading(device=name, unavailable=self.unavailable)
-        taken = {i: Taken(total=n, visible=n) for i, n in self.processes.items()}
+            return DeviceReading(device=DeviceId(name), unavailable=self.unavailable)
+        taken = {InstanceId(i): Taken(total=n, visible=n) for i, n in self.processes.items()}
         return DeviceReading(
-            device=name,
+            device=DeviceId(name),
             capacity=self.capacity,
             margin=self.margin,
             limit=self.limit,
@@ -70,8 +91,8 @@ class World:
         self.now = 0.0
         self.log: list[Decision] = []
         self.answered: Counter[str] = Counter()
-        self.asked: list[str] = []
-        self._unanswered: set[str] = set()
+        self.asked: list[TicketId] = []
+        self._unanswered: set[TicketId] = set()
         self.forced: set[str] = set()
         self._ids = itertools.count(1)
         self.happen(PolicyChanged(at=0.0, policy=Policy(**rules)))
@@ -149,22 +170,26 @@ class World:
         max_instances: int | None = None,
         deadline: float | None = None,
         options: tuple[Option, ...] | None = None,
-        instead: str | None = None,
-    ) -> str:
+        instead: TicketId | None = None,
+    ) -> TicketId:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
-        ticket = f"t{number}"
+        ticket = TicketId(f"t{number}")
         sizes = dict.fromkeys(self.devices, gib) if isinstance(gib, (int, float)) else gib
-        singles = tuple(Option(demand={name: int(size * GIB)}) for name, size in sizes.items())
+        singles = tuple(placed({name: int(size * GIB)}) for name, size in sizes.items())
         self.asked.append(ticket)
         self._unanswered.add(ticket)
         self.happen(
             LeaseRequested(
                 at=self.now,
                 ticket=ticket,
-                lease=f"l{number}",
+                lease=lease_of(ticket),
                 owner=Owner(
-                    uid=uid, pid=number, connection=number if connection is None else connection, gids=gids, user=user
+                    uid=uid,
+                    pid=number,
+                    connection=ConnectionId(number if connection is None else connection),
+                    gids=gids,
+                    user=user,
                 ),
                 ask=Ask(
                     profile=model,
@@ -191,16 +216,16 @@ class World:
 
     def ready(self, instance: str, takes: float | None = None) -> None:
         """It loaded, and takes what was promised, or ``takes`` GiB."""
-        for device, need in self.state.instances[instance].demand.items():
+        for device, need in self.instance(instance).demand.items():
             self.devices[device].processes[instance] = need if takes is None else int(takes * GIB)
         self.measure()
-        self.happen(InstanceReady(at=self.now, instance=instance))
+        self.happen(InstanceReady(at=self.now, instance=InstanceId(instance)))
 
     def exited(self, instance: str, failure: Failure | None = None, *, lingers: bool = False) -> None:
         for gpu in self.devices.values():
             left = gpu.processes.pop(instance, 0)
             gpu.lingering += left if lingers else 0
-        self.happen(InstanceExited(at=self.now, instance=instance, failure=failure))
+        self.happen(InstanceExited(at=self.now, instance=InstanceId(instance), failure=failure))
 
     def gone(self, instance: str) -> None:
         """It exited and the device shows it."""
@@ -211,9 +236,29 @@ class World:
         self.happen(LeaseReleased(at=self.now, lease=lease_of(ticket)))
 
     def seen(self, instance: str, *, busy: bool = False, worked: bool = False) -> None:
-        self.happen(ActivitySeen(at=self.now, instance=instance, busy=busy, worked=worked))
+        self.happen(ActivitySeen(at=self.now, instance=InstanceId(instance), busy=busy, worked=worked))
+
+    def stop(self, instance: str) -> None:
+        """An administrator stops it."""
+        self.happen(StopRequested(at=self.now, instance=InstanceId(instance)))
+
+    def cancel(self, ticket: str) -> None:
+        self.happen(TicketCancelled(at=self.now, ticket=TicketId(ticket)))
+
+    def leave(self, connection: int) -> None:
+        self.happen(ClientLeft(at=self.now, connection=ConnectionId(connection)))
+
+    def give_way(self, size: int, lasts: float, device: str = "gpu", id: str = "y") -> None:
+        """An administrator wants so many bytes kept free for others."""
+        self.happen(YieldRequested(at=self.now, id=id, device=DeviceId(device), size=size, lasts=lasts))
 
     # what came of it
+
+    def instance(self, name: str) -> Instance:
+        return self.state.instances[InstanceId(name)]
+
+    def account(self, device: str = "gpu") -> Account:
+        return self.state.ledger.accounts[DeviceId(device)]
 
     def last(self, kind: type[D]) -> D:
         return next(x for x in reversed(self.log) if isinstance(x, kind))
@@ -237,8 +282,13 @@ class World:
         return [ticket.id for ticket in self.state.queue]
 
     def headroom(self, device: str = "gpu") -> float:
-        return self.state.ledger.accounts[device].headroom / GIB
+        return self.account(device).headroom / GIB
 
 
-def lease_of(ticket: str) -> str:
-    return f"l{ticket[1:]}"
+def lease_of(ticket: str) -> LeaseId:
+    return LeaseId(f"l{ticket[1:]}")
+
+
+def placed(demand: Mapping[str, int], **how: Any) -> Option:
+    """An option that takes so many bytes of each device."""
+    return Option(demand={DeviceId(device): need for device, need in demand.items()}, **how)

@@ -308,7 +308,7 @@ async def test_an_engine_knows_nothing_of_the_daemons_surroundings(
         monkeypatch.setenv(name, "x")
     async with house(tmp_path).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
-        env = h.env(h.daemon.launches.get(lease.instance))
+        env = h.env(h.launched(lease.instance))
         assert not env.keys() & {
             "AWS_SECRET_ACCESS_KEY",
             "LLAMA_ARG_CTX_SIZE",

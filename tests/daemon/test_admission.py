@@ -14,6 +14,7 @@ from devices.fake_nvml import Card, FakeNvml
 from house import House, card, http, model
 
 from lmxd.cli import output
+from lmxd.core.words import DeviceId
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
 from lmxd.gguf.launch import Launch
@@ -214,7 +215,7 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
     async with house(tmp_path, nvml, models={"a": LONG}, gpu=NO_MARGIN).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
         assert list(lease.devices) == ["GPU-a", "GPU-b"]
-        launched = h.daemon.launches.get("a#1")
+        launched = h.launched("a#1")
         assert launched is not None
         words = h.argv(launched)
         split = words[words.index("-ts") + 1]
@@ -224,7 +225,7 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
         found = h.daemon.catalog.estimator.estimate(
             launched.plan.model,
             Launch(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
-            [h.daemon.catalog.card("GPU-a"), h.daemon.catalog.card("GPU-b")],
+            [h.daemon.catalog.card(DeviceId(gpu)) for gpu in ("GPU-a", "GPU-b")],
         )
         assert list(lease.devices.values()) == [part.total for part in found.parts.devices]
 
@@ -246,7 +247,7 @@ async def test_layers_go_to_ram_only_if_that_was_asked_for(tmp_path: Path) -> No
         with pytest.raises(LmxdError):
             await lmxd.request("a", wait=0)
         lease = await lmxd.request("a", cpu_spill=True)
-        launched = h.daemon.launches.get(lease.instance)
+        launched = h.launched(lease.instance)
         assert launched is not None
         assert h.argv(launched)[h.argv(launched).index("-ngl") + 1] in ("1", "2")
 
@@ -267,7 +268,7 @@ async def test_mig_slices_are_devices_and_the_divided_gpu_is_none(tmp_path: Path
     async with house(tmp_path, nvml, models={"a": {"estimated_memory_gb": 7}}).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
         assert lease.devices == {"MIG-2": 7 * GIB}, "the best fit is the smallest slice"
-        launched = h.daemon.launches.get("a#1")
+        launched = h.launched("a#1")
         assert launched is not None
         assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "MIG-2"
 

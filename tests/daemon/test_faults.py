@@ -46,7 +46,7 @@ async def test_a_disk_that_fails_stops_admission_until_it_works_again(tmp_path: 
         fail("commit_begin:error")
         asked = asyncio.create_task(lmxd.request("a"))
         await h.until(lambda: h.daemon.health.unwritable is not None)
-        assert h.daemon.launches.get("a#1") is None, "nothing is started that is not written down"
+        assert h.launched("a#1") is None, "nothing is started that is not written down"
         with pytest.raises(LmxdError, match="the ledger cannot be written") as refused:
             await other.request("a")
         assert (refused.value.code, refused.value.exit_status) == ("ledger_unwritable", 75)
@@ -90,7 +90,7 @@ async def test_a_disk_that_hangs_holds_up_only_who_needs_it(tmp_path: Path, monk
             await other.request("a")
         assert (await other.status()).leases == 1, "whoever asks gets an answer"
         assert (await http(lease, "/slots")).status == 200, "what runs, runs on"
-        assert h.daemon.launches.get("a#1") is None, "nothing is started that is not written down"
+        assert h.launched("a#1") is None, "nothing is started that is not written down"
         works.set()
         assert (await asyncio.wait_for(asked, 10)).instance == "a#1"
 
@@ -219,7 +219,7 @@ async def test_an_engine_that_is_stopped_by_a_signal_counts_as_busy(tmp_path: Pa
     """Nobody is cut off on a guess; an administrator may end it."""
     async with house(tmp_path).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
-        launched = h.daemon.launches.get("a#1")
+        launched = h.launched("a#1")
         assert launched is not None
         assert launched.process is not None
         os.kill(launched.process.pid, signal.SIGSTOP)

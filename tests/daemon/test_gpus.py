@@ -11,6 +11,7 @@ import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
+from lmxd.core.words import InstanceId
 from lmxd.daemon.answering.asks import FRESH
 from lmxd.errors import LmxdError
 from lmxd.rpc.notifications import Progress
@@ -48,7 +49,7 @@ async def test_the_gpu_is_named_by_uuid_to_the_engine(tmp_path: Path) -> None:
     async with house(tmp_path, nvml, gpu={"device": 1}).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
         assert lease.devices == {"GPU-b": 8 * GIB}
-        launched = h.daemon.launches.get("a#1")
+        launched = h.launched("a#1")
         assert launched is not None
         assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "GPU-b"
         assert h.env(launched)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
@@ -72,7 +73,7 @@ async def test_what_nvml_attributes_to_our_process_is_charged(tmp_path: Path) ->
     nvml = FakeNvml(card(24))
     async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
         await lmxd.request("a")
-        (pid,) = h.daemon.launches.pids()["a#1"]
+        (pid,) = h.daemon.launches.pids()[InstanceId("a#1")]
         nvml.cards[0].processes = {pid: 9 * GIB, 4711: GIB}
         (device,) = (await lmxd.devices()).devices
         assert (device.charged, device.foreign) == (9 * GIB, GIB)
@@ -159,7 +160,7 @@ async def test_a_model_without_gpu_layers_goes_to_ram_where_that_is_a_device(tmp
         in_ram, on_gpu = await lmxd.request("a"), await lmxd.request("b")
         assert set(in_ram.devices) == {"host"}
         assert set(on_gpu.devices) == {"GPU-a", "host"}, "its share of RAM is booked too"
-        launched = h.daemon.launches.get("a#1")
+        launched = h.launched("a#1")
         assert launched is not None
         assert ("--device", "none") in zip(h.argv(launched), h.argv(launched)[1:], strict=False)
 
@@ -179,7 +180,7 @@ async def test_every_byte_of_a_device_has_an_owner(tmp_path: Path) -> None:
     nvml.cards[0].processes = {os.getpid(): 3 * GIB, 2**22 + 1: GIB}  # the second is more than pid_max
     async with house(tmp_path, nvml, gpu={"max_memory_gb": 18}).open() as h, h.client() as lmxd:
         await lmxd.request("a")
-        launched = h.daemon.launches.get("a#1")
+        launched = h.launched("a#1")
         assert launched is not None
         assert launched.process is not None
         nvml.cards[0].processes[launched.process.pid] = 9 * GIB

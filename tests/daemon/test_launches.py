@@ -12,6 +12,7 @@ import pytest
 from devices.fake_nvml import Card, FakeNvml
 from house import House, card, model
 
+from lmxd.core.words import DeviceId
 from lmxd.daemon.launching import loading
 from lmxd.daemon.readings import settled
 from lmxd.errors import LmxdError
@@ -66,7 +67,7 @@ async def most_at_once(h: House, *requests: asyncio.Task[Granted]) -> int:
 
     def all_are_done() -> bool:
         nonlocal most
-        launched = [h.daemon.launches.get(name) for name in h.phases()]
+        launched = [h.launched(name) for name in h.phases()]
         most = max(most, sum(1 for x in launched if x is not None and x.process is not None and x.ready_at is None))
         return all(request.done() for request in requests)
 
@@ -176,5 +177,5 @@ async def test_one_that_became_ready_during_a_look_need_not_be_in_it(tmp_path: P
     async with house(tmp_path).open() as h, h.client() as lmxd:
         await lmxd.request("a")
         (instance,) = h.state.instances.values()
-        assert settled(h.state, "GPU-a", instance.ready_at - 0.001) == set()
-        assert settled(h.state, "GPU-a", instance.ready_at + 0.001) == {"a#1"}
+        assert settled(h.state, DeviceId("GPU-a"), instance.ready_at - 0.001) == set()
+        assert settled(h.state, DeviceId("GPU-a"), instance.ready_at + 0.001) == {"a#1"}

@@ -12,6 +12,7 @@ import pytest
 from house import House, http, model
 from waiting import until
 
+from lmxd.core.words import InstanceId
 from lmxd.errors import LmxdError
 from lmxd.rpc.notifications import Notification, Progress
 
@@ -36,7 +37,7 @@ async def test_an_endpoint_is_closed_to_who_has_no_key(tmp_path: Path) -> None:
         lease = await lmxd.request("a")
         stranger = lease.model_copy(update={"api_key": "guess"})
         assert (await http(stranger, "/v1/chat/completions", b"{}")).status == 401
-        launched = h.daemon.launches.get(lease.instance)
+        launched = h.launched(lease.instance)
         assert launched is not None
         assert lease.api_key not in " ".join(h.argv(launched))
         assert (h.where.home / f"{lease.instance}.key").stat().st_mode & 0o777 == 0o600
@@ -86,7 +87,7 @@ async def test_a_killed_engine_is_noticed_and_its_bytes_return(tmp_path: Path) -
     ended: list[tuple[str, dict[str, str]]] = []
     async with house(tmp_path).open() as h, h.client(on_notification=lambda n, p: ended.append((n, p))) as lmxd:
         lease = await lmxd.request("a")
-        (pid,) = h.daemon.launches.pids()["a#1"]
+        (pid,) = h.daemon.launches.pids()[InstanceId("a#1")]
         os.kill(pid, signal.SIGKILL)
         await h.until(lambda: not h.phases())
         assert h.state.ledger.accounts["host"].reservations == {}
@@ -258,7 +259,7 @@ async def test_a_log_that_floods_is_cut(tmp_path: Path) -> None:
     model(tmp_path, "a", flood_mb=3)
     async with house(tmp_path, engine={"log_max_mb": 1}, idle_timeout=5).open() as h, h.client() as lmxd:
         await lmxd.request("a")
-        path = h.daemon.launches.log_path("a#1")
+        path = h.daemon.launches.log_path(InstanceId("a#1"))
         await h.until(lambda: path.stat().st_size < 2**20)
         assert "cut by lmxd" in path.read_text()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lmxd.core.words import DeviceReading, Taken
+from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Taken
 from lmxd.daemon.launching.loading import STILL, Gate, Loading, LoadTurn, usual
 
 MIB = 2**20
@@ -23,8 +23,14 @@ class Line:
         self.begun: list[str] = []
 
     def enter(self, name: str, devices: str = "x", *, alone: bool = False) -> None:
-        turn = LoadTurn(devices=frozenset(devices), alone=alone, begin=lambda: self.begun.append(name))
-        self.gate.enter(name, turn)
+        turn = LoadTurn(devices=frozenset(map(DeviceId, devices)), alone=alone, begin=lambda: self.begun.append(name))
+        self.gate.enter(InstanceId(name), turn)
+
+    def leave(self, name: str) -> None:
+        self.gate.leave(InstanceId(name))
+
+    def share(self, name: str) -> None:
+        self.gate.share(InstanceId(name))
 
 
 def test_as_many_as_may_load_at_once_and_the_next_when_one_has_loaded() -> None:
@@ -32,7 +38,7 @@ def test_as_many_as_may_load_at_once_and_the_next_when_one_has_loaded() -> None:
     for name in "abcd":
         line.enter(name)
     assert (line.begun, line.gate.waiting) == (["a", "b"], ("c", "d"))
-    line.gate.leave("b")
+    line.leave("b")
     assert (line.begun, line.gate.waiting) == (["a", "b", "c"], ("d",))
 
 
@@ -43,9 +49,9 @@ def test_one_whose_bytes_are_not_known_is_alone_on_its_devices_and_not_on_others
     line.enter("b")
     line.enter("elsewhere", "y")
     assert line.begun == ["a", "elsewhere"]
-    line.gate.leave("a")
+    line.leave("a")
     assert line.begun == ["a", "elsewhere", "slow"]
-    line.gate.leave("slow")
+    line.leave("slow")
     assert line.begun == ["a", "elsewhere", "slow", "b"]
 
 
@@ -54,7 +60,7 @@ def test_it_lets_others_in_as_soon_as_its_bytes_are_known() -> None:
     line.enter("slow", alone=True)
     line.enter("a")
     line.enter("b")
-    line.gate.share("slow")
+    line.share("slow")
     assert line.begun == ["slow", "a", "b"], "it loads nothing any more, and takes no place of theirs"
 
 
@@ -63,9 +69,9 @@ def test_a_small_model_does_not_wait_for_the_whole_start_of_two_slow_engines() -
     line = Line(most=1)
     for name, alone in (("slow", True), ("slower", True), ("small", False)):
         line.enter(name, alone=alone)
-    line.gate.share("slow")
+    line.share("slow")
     assert line.begun == ["slow", "slower"]
-    line.gate.share("slower")
+    line.share("slower")
     assert line.begun == ["slow", "slower", "small"]
 
 
@@ -76,9 +82,9 @@ def test_who_wants_several_devices_gets_them_at_once_and_holds_none_meanwhile() 
     assert line.begun == ["a"]
     line.enter("b", "y")
     assert line.begun == ["a"], "b came later and wants what split waits for"
-    line.gate.leave("a")
+    line.leave("a")
     assert line.begun == ["a", "split"]
-    line.gate.leave("split")
+    line.leave("split")
     assert line.begun == ["a", "split", "b"]
 
 
@@ -87,9 +93,9 @@ def test_who_leaves_the_line_keeps_nobody() -> None:
     line.enter("a")
     line.enter("slow", alone=True)
     line.enter("b")
-    line.gate.leave("slow")
+    line.leave("slow")
     assert line.begun == ["a", "b"]
-    line.gate.leave("slow")
+    line.leave("slow")
     assert line.gate.waiting == ()
 
 
@@ -98,10 +104,10 @@ def test_a_lower_limit_ends_no_load_and_a_higher_one_counts_from_the_next_step()
     for name in "abcd":
         line.enter(name)
     line.gate.most = 1
-    line.gate.leave("a")
+    line.leave("a")
     assert line.begun == ["a", "b", "c"]
     line.gate.most = 3
-    line.gate.leave("b")
+    line.leave("b")
     assert line.begun == ["a", "b", "c", "d"]
 
 
@@ -124,9 +130,11 @@ class Alone:
         self.loading.see(
             at,
             [
-                DeviceReading(device=device, unavailable="lost")
+                DeviceReading(device=DeviceId(device), unavailable="lost")
                 if mib is None
-                else DeviceReading(device=device, taken={"slow": Taken(total=mib * MIB, visible=mib * MIB)})
+                else DeviceReading(
+                    device=DeviceId(device), taken={InstanceId("slow"): Taken(total=mib * MIB, visible=mib * MIB)}
+                )
                 for device, mib in readings.items()
             ],
         )
@@ -165,16 +173,16 @@ def test_growth_on_any_of_its_devices_counts() -> None:
 def test_where_nothing_is_told_apart_all_that_is_in_use_counts() -> None:
     alone = Alone()
     for at, used, may in ((10.0, 0, False), (12.0, 900, False), (13.0, 900, False), (14.0, 900, True)):
-        alone.loading.see(at, [DeviceReading(device="x", used=used * MIB)])
+        alone.loading.see(at, [DeviceReading(device=DeviceId("x"), used=used * MIB)])
         assert ("a" in alone.line.begun) == may
 
 
 def test_a_second_one_is_watched_from_its_own_turn_on() -> None:
     alone = Alone()
-    alone.loading.gate.leave("a")
+    alone.line.leave("a")
     alone.line.enter("next", alone=True)
     assert not alone.look(10.0, x=0)
-    alone.loading.gate.leave("slow")
+    alone.line.leave("slow")
     assert "next" in alone.line.begun
     assert alone.loading.gate.alone.keys() == {"next"}
     alone.look(10.0 + STILL, x=0)
@@ -203,7 +211,7 @@ class Histories(RuleBasedStateMachine):
         if self.here:
             name = data.draw(st.sampled_from(self.here))
             self.here.remove(name)
-            self.line.gate.leave(name)
+            self.line.leave(name)
 
     @rule(data=st.data())
     def share(self, data: st.DataObject) -> None:
@@ -211,7 +219,7 @@ class Histories(RuleBasedStateMachine):
         if inside:
             name = data.draw(st.sampled_from(inside))
             self.still.add(name)
-            self.line.gate.share(name)
+            self.line.share(name)
 
     def _inside(self) -> list[str]:
         return [name for name in self.here if name in self.line.begun]

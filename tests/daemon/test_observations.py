@@ -9,7 +9,7 @@ import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card
 
-from lmxd.core.words import DeviceReading, Taken
+from lmxd.core.words import DeviceId, DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
 from lmxd.estimate.learned import Card, Observation
@@ -95,13 +95,13 @@ async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_pa
     house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}})
     async with house.open(), house.client() as client:
         lease = await client.request("m")
-        launched = house.daemon.launches.get(lease.instance)
+        launched = house.launched(lease.instance)
         assert launched is not None
         assert launched.process is not None
         assert launched.ready_at is not None
         observer = Observer(house.daemon.observations)
-        taken = {lease.instance: Taken(total=100 * MIB, visible=100 * MIB)}
-        reading = DeviceReading(device=gpu.uuid, taken=taken)
+        taken = {launched.instance: Taken(total=100 * MIB, visible=100 * MIB)}
+        reading = DeviceReading(device=DeviceId(gpu.uuid), taken=taken)
         house.daemon.observations.forget(lambda _: True)
 
         def loaded() -> list[int]:

@@ -74,7 +74,7 @@ async def test_how_busy_an_instance_is(tmp_path: Path) -> None:
     house = House(tmp_path, FakeNvml(card()), models={"a": HALF})
     async with house.open(), house.client() as lmxd:
         lease = await lmxd.request("a")
-        launched = house.daemon.launches.get(lease.instance)
+        launched = house.launched(lease.instance)
         assert launched is not None
         from house import http
 

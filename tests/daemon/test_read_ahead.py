@@ -10,6 +10,7 @@ from cached import drop, pages, pages_in_cache
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
+from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.read_ahead import STEP, ReadAhead, promised
 
 ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
@@ -178,4 +179,4 @@ async def test_ram_that_is_promised_and_not_yet_taken_is_nobodys(tmp_path: Path)
         (reservation,) = account.reservations.values()
         assert reservation.visible > 0
         assert promised(h.state, set()) == int(0.4 * 2**30) - reservation.visible
-        assert promised(h.state, {"a#1"}) == 0, "whose file it is that is read"
+        assert promised(h.state, {InstanceId("a#1")}) == 0, "whose file it is that is read"

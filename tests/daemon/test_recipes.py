@@ -14,6 +14,7 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, http, model
 
 from lmxd.config.file import parse
+from lmxd.core.words import InstanceId
 from lmxd.errors import ConfigError, LmxdError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +54,7 @@ async def test_a_recipe_starts_serves_and_is_told_its_share(tmp_path: Path, name
         for variable in ("VLLM_API_KEY", "API_KEY"):
             if variable in profile.get("env", {}):
                 assert seen["env"][variable] == lease.api_key
-        launched = h.daemon.launches.get(lease.instance)
+        launched = h.launched(lease.instance)
         assert launched is not None
         assert lease.api_key not in " ".join(h.argv(launched))
 
@@ -63,7 +64,7 @@ async def test_what_it_was_seen_to_take_is_promised_the_next_time(tmp_path: Path
     profile = played(tmp_path, recipes()["comfyui"])
     async with House(tmp_path, nvml, models={"c": profile}).open() as h, h.client() as lmxd:
         lease = await lmxd.request("c")
-        nvml.cards[0].processes = {h.daemon.performer.pid(lease.instance) or 0: 15 * GIB}
+        nvml.cards[0].processes = {h.daemon.performer.pid(InstanceId(lease.instance)) or 0: 15 * GIB}
         await h.daemon.measuring.look()
         nvml.cards[0].processes = {}
         assert (await lmxd.models()).models[0].bytes == {"GPU-a": 15 * GIB}

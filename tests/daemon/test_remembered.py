@@ -8,7 +8,7 @@ from pathlib import Path
 
 from house import House, model
 
-from lmxd.core.words import Owner
+from lmxd.core.words import NO_CONNECTION, Owner
 from lmxd.daemon.keeping.arrivals import row_id
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
@@ -28,7 +28,7 @@ def arrivals(h: House) -> dict[str, float]:
 
 def row(h: House, key: str, asked_at: float, uid: int | None = None) -> ArrivalRow:
     """As it is written down for a request for b."""
-    owner = Owner(uid=os.getuid() if uid is None else uid, pid=0, connection=0)
+    owner = Owner(uid=os.getuid() if uid is None else uid, pid=0, connection=NO_CONNECTION)
     return ArrivalRow(id=row_id(owner, key, h.daemon.asks.ask(h.daemon.catalog.resolve("b"))), asked_at=asked_at)
 
 

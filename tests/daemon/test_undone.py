@@ -127,7 +127,7 @@ async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(
 ) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
         await (await lmxd.request("a")).release()
-        launched = h.daemon.launches.get("a#1")
+        launched = h.launched("a#1")
         assert launched is not None
         asked, failed = once(launched.engine.activity, lambda *_: True)
         monkeypatch.setattr(launched.engine, "activity", asked)

@@ -63,7 +63,7 @@ async def test_a_stream_is_relayed_as_it_comes(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front, front.stream("a", 5) as answer:
         assert answer.headers["Content-Type"] == "text/event-stream"
         await read_until(answer, "data:")
-        assert front.house.daemon.launches.get("a#1") is not None
+        assert front.house.launched("a#1") is not None
         rest = await answer.text()
         assert rest.count('"delta"') == 4
 

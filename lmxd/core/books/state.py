@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lmxd.core.books.alarms import AlarmKind, Alarms
@@ -119,6 +120,10 @@ class State:
         """The failure because of which such a launch is not tried now, if there is one."""
         failed = self.failed.get(ask.launch)
         return failed if failed is not None and self.now < failed.until else None
+
+    def among(self, names: Iterable[str]) -> list[Instance]:
+        """The instances that there are of these names."""
+        return [i for name in names if (i := self.instances.get(InstanceId(name))) is not None]
 
     def enqueue(self, ticket: Ticket) -> None:
         self.tickets[ticket.id] = ticket
@@ -279,7 +284,7 @@ class State:
 
     def new_instance_id(self, profile: str) -> InstanceId:
         self.counts[f"instances {profile}"] += 1
-        return f"{profile}#{self.counts[f'instances {profile}']}"
+        return InstanceId(f"{profile}#{self.counts[f'instances {profile}']}")
 
 
 def _put(index: dict[InstanceId, Instance], instance: Instance, belongs: bool) -> None:

@@ -18,7 +18,7 @@ class Date:
 
     at: float
     option: Option | None = None
-    awaits: tuple[InstanceId, ...] = ()
+    awaits: tuple[InstanceId | TicketId, ...] = ()
     extra: dict[DeviceId, int] = field(default_factory=dict)
 
     @property

@@ -29,7 +29,7 @@ from lmxd.core.policy.sharing import share
 from lmxd.core.policy.starts import grant
 from lmxd.core.policy.swaps import look_again, open_again
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import Cause, Hold, Phase, Refusal
+from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId
 
 
 def derive(state: State, scheduler: Scheduler) -> None:
@@ -82,14 +82,14 @@ def _expire(state: State) -> None:
         state.step.serve_again = True
         match kind:
             case AlarmKind.WAIT:
-                ticket = state.tickets[name]
+                ticket = state.tickets[TicketId(name)]
                 if ticket.instance is None:  # the time that a model takes to load does not count
                     refuse(state, ticket, refusals.wait_expired(state, ticket))
             case AlarmKind.DEADLINE:
-                ticket = state.tickets[name]
+                ticket = state.tickets[TicketId(name)]
                 refuse(state, ticket, refusals.late(state, ticket, eta(state, ticket)))
             case AlarmKind.LEASE:
-                lease = state.leases[name]
+                lease = state.leases[LeaseId(name)]
                 late = lease.hold is Hold.TTL
                 end_lease(state, lease, EndReason.TTL_EXPIRED if late else EndReason.CONNECTION_CLOSED)
             case AlarmKind.YIELD:

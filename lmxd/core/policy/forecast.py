@@ -12,7 +12,7 @@ from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
 from lmxd.core.policy.quantum import Claim, claim, is_fair, load_seconds, price, serves_until
-from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, Turn
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
 
 SURE_OF = 8
 """How many of those in front are dated one by one; who stands behind them is dated by their pace."""
@@ -44,7 +44,7 @@ class Forecast:
     def __init__(self, state: State) -> None:
         self._state = state
         self._outlooks: dict[InstanceId, Outlook] = {}
-        self._taken: dict[DeviceId, list[tuple[float, int, InstanceId]]] = {}
+        self._taken: dict[DeviceId, list[tuple[float, int, InstanceId | TicketId]]] = {}
         """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
         self._shared: dict[InstanceId, list[tuple[float, int]]] = {}
         """Likewise of the slots of instances."""
@@ -80,8 +80,8 @@ class Forecast:
         ask, expectations = ticket.ask, self._state.expectations
         if date.option is None:
             ends = date.at + expectations.hold(ask.profile, ask.idle_timeout)
-            for name in date.awaits:
-                self._shared.setdefault(name, []).extend([(date.at, -ask.slots), (ends, ask.slots)])
+            for instance in self._state.among(date.awaits):
+                self._shared.setdefault(instance.id, []).extend([(date.at, -ask.slots), (ends, ask.slots)])
             return date.at
         granted = date.at + expectations.launch(ask.profile, date.option.size)
         ends = granted + expectations.hold(ask.profile, ask.idle_timeout)
@@ -203,7 +203,7 @@ class Forecast:
             awaits += ended
         return Date(at=at, option=option, awaits=tuple(dict.fromkeys(awaits)), extra=extra)
 
-    def _enough(self, device: DeviceId, need: int, ticket: Ticket) -> tuple[float, int, list[InstanceId]]:
+    def _enough(self, device: DeviceId, need: int, ticket: Ticket) -> tuple[float, int, list[InstanceId | TicketId]]:
         """(when, bytes that are free then, the instances that ended by then): one by one, as they are expected to."""
         account = self._state.ledger.accounts.get(device)
         if account is None or account.unavailable is not None:
@@ -216,7 +216,7 @@ class Forecast:
             ended.append(name)
         return at, free, ended
 
-    def _coming(self, device: DeviceId, ticket: Ticket) -> list[tuple[float, int, InstanceId]]:
+    def _coming(self, device: DeviceId, ticket: Ticket) -> list[tuple[float, int, InstanceId | TicketId]]:
         """What each instance, and each ticket dated before, gives or takes on a device, in order of time."""
         account = self._state.ledger.accounts[device]
         instances, coming = self._state.instances, []
@@ -229,7 +229,6 @@ class Forecast:
 
 def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
     """Of the instances that a date awaits those that others use, and for how long they go on."""
-    awaited = [state.instances[name] for name in date.awaits if name in state.instances]
     return tuple(
         Turn(
             instance=i.id,
@@ -238,7 +237,7 @@ def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
             unused=i.unused(state.now),
             fair=is_fair(state, i, ticket),
         )
-        for i in awaited
+        for i in state.among(date.awaits)
         if date.option is not None and i.live and not i.vacant and not i.ask.external
     )
 
@@ -279,7 +278,8 @@ def pace(front: Sequence[Dated]) -> float | None:
 
 def starting(state: State, ticket: Ticket) -> float | None:
     """Seconds until the instance that a ticket is attached to is expected to be ready."""
-    instance = state.instances[ticket.instance or ""]
+    assert ticket.instance is not None
+    instance = state.instances[ticket.instance]
     if instance.ready_at is not None:
         return 0.0
     seconds = state.expectations.launch(instance.ask.profile, instance.option.size)

@@ -281,9 +281,7 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
         this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
         return
     date = this.forecast.date(ticket, without=this.extra.keys())
-    if (date.option is None and date.at < inf) or any(
-        name in state.instances and state.instances[name].could_serve(ask) for name in date.awaits
-    ):
+    if (date.option is None and date.at < inf) or any(i.could_serve(ask) for i in state.among(date.awaits)):
         this.sharing.add(ask.group)
         return
     this.swappers -= 1

@@ -34,8 +34,7 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
     None of them closes long before the last one can be gone, which closes when its turn is over.
     """
     assert date.option is not None
-    awaited = [state.instances[name] for name in date.awaits if name in state.instances]
-    needed = _needed(state, reach, date.option, [i for i in awaited if i.live])
+    needed = _needed(state, reach, date.option, [i for i in state.among(date.awaits) if i.live])
     if not needed:
         return {}
     free_at = {i.id: forecast.free_at(i, ticket) for i in needed}

@@ -9,8 +9,11 @@ from typing import Any
 
 from lmxd.core.books.state import State
 from lmxd.core.events import DrainEnded, DrainRequested, Event, PinChanged, StopRequested, YieldEnded, YieldRequested
+from lmxd.core.instances import Instance
+from lmxd.core.words import InstanceId
 from lmxd.daemon.answering import owners
 from lmxd.daemon.present import Present
+from lmxd.daemon.readings import device_id
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc.estimates import ForgetParams, Forgotten
@@ -41,21 +44,22 @@ class Administration:
         self._forgotten = forget
 
     def stop(self, instance: str) -> Stopped:
-        self._require_instance(instance)
-        self._report(StopRequested(at=time.monotonic(), instance=instance))
+        found = self._instance(instance)
+        self._report(StopRequested(at=time.monotonic(), instance=found.id))
         return Stopped(instance=instance)
 
     def pin(self, params: PinParams) -> Pinned:
-        instance = params.instance
-        self._require_instance(instance)
-        if self._state.instances[instance].ask.external:
-            raise LmxdError("invalid_params", f"{instance} is a hold", "it lasts as long as its lease")
-        self._report(PinChanged(at=time.monotonic(), instance=instance, pin=params.pin))
-        return Pinned(instance=instance, pin=params.pin)
+        found = self._instance(params.instance)
+        if found.ask.external:
+            raise LmxdError("invalid_params", f"{found.id} is a hold", "it lasts as long as its lease")
+        self._report(PinChanged(at=time.monotonic(), instance=found.id, pin=params.pin))
+        return Pinned(instance=found.id, pin=params.pin)
 
-    def _require_instance(self, instance: str) -> None:
-        if instance not in self._state.instances:
-            raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
+    def _instance(self, name: str) -> Instance:
+        found = self._state.instances.get(InstanceId(name))
+        if found is None:
+            raise LmxdError("unknown_instance", f"there is no instance {name}", "lmxctl ps lists them")
+        return found
 
     def drain(self, params: DrainParams) -> Drained:
         hit("draining")
@@ -69,7 +73,7 @@ class Administration:
         measured = self._present.measured
         if params.device is None and len(measured) > 1:
             raise LmxdError("invalid_params", "device: there are several", f"name one of {owners.names(measured)}")
-        device = owners.find(measured, params.device or measured[0].id).id
+        device = device_id(owners.find(measured, params.device or measured[0].id))
         id = f"y-{secrets.token_hex(4)}"
         self._report(YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
         account = self._state.ledger.accounts[device]

@@ -16,7 +16,7 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress, StartInstance
 from lmxd.core.instances import Lease
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Ask, Holder, Owner, Refusal, Shortfall
+from lmxd.core.words import Ask, Holder, InstanceId, LeaseId, Owner, Refusal, Shortfall, TicketId
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.launching.performer import Performer
@@ -35,6 +35,7 @@ _REMEMBERED = 4096
 _TOLD = "ticket lease instance reason detail cause position waited why within eta closes_in price profile".split()
 """What watchers are told of a decision, where it says it."""
 _TOLD_OF_OTHERS = ("instance", "position")
+K = TypeVar("K", bound=str)
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,11 @@ class Answers:
         self._present = present
         self._performer = performer
         self.connections = connections
-        self.waiting: dict[str, Waiting] = {}
+        self.waiting: dict[TicketId, Waiting] = {}
         self.watching: dict[int, Connection] = {}
-        self.ended: OrderedDict[str, EndReason] = OrderedDict()
+        self.ended: OrderedDict[LeaseId, EndReason] = OrderedDict()
         """Why leases ended, the last few thousand."""
-        self._loaded: dict[str, int] = {}
+        self._loaded: dict[InstanceId, int] = {}
         """Per cent, of starting instances."""
         self.users: OrderedDict[str, set[int]] = OrderedDict()
         """Whom instances served, the last few thousand."""
@@ -223,7 +224,7 @@ class Answers:
             connection.notify(notice)
 
 
-def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
+def _remember(memory: OrderedDict[K, T], key: K, value: T) -> None:
     memory[key] = value
     while len(memory) > _REMEMBERED:
         memory.popitem(last=False)

@@ -13,7 +13,7 @@ from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
-from lmxd.core.words import Ask, Phase
+from lmxd.core.words import Ask, Phase, TicketId
 from lmxd.daemon.answering.answers import Waiting
 from lmxd.daemon.answering.together import Together
 from lmxd.daemon.present import Present
@@ -31,7 +31,7 @@ class Asks:
         self,
         state: State,
         present: Present,
-        waiting: Mapping[str, Waiting],
+        waiting: Mapping[TicketId, Waiting],
         measure: Callable[[], Coroutine[Any, Any, None]],
         report: Callable[[Event], None],
     ) -> None:

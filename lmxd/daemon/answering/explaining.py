@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
+from typing import Final
 
 from lmxd.core.admission import Admission
 from lmxd.core.books.state import State
@@ -20,7 +21,7 @@ from lmxd.core.decisions import (
 from lmxd.core.events import ActivitySeen, LeaseRequested
 from lmxd.core.policy.forecast import SURE_OF, dated, turns
 from lmxd.core.policy.reports import blockers
-from lmxd.core.words import Ask, Hold, Turn
+from lmxd.core.words import NO_CONNECTION, Ask, Hold, LeaseId, TicketId, Turn
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
@@ -28,7 +29,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.explanations import Explained, HistoryStep, Planned
 from lmxd.rpc.peer import Peer
 
-_TRIAL = "plan"
+_TRIAL: Final = TicketId("plan")
 _FURTHEST = 64
 """The last place in the queue for which a date is found one by one, which takes longer the further it is."""
 
@@ -39,8 +40,8 @@ def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> 
     asked = LeaseRequested(
         at=time.monotonic(),
         ticket=_TRIAL,
-        lease=_TRIAL,
-        owner=owner_of(peer, 0),
+        lease=LeaseId(_TRIAL),
+        owner=owner_of(peer, NO_CONNECTION),
         ask=ask,
         hold=Hold.EXPLICIT,
         deadline=deadline,

@@ -12,6 +12,7 @@ from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.launching.holds import Holds
 from lmxd.daemon.present import Present
+from lmxd.daemon.readings import device_id
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams
@@ -39,8 +40,8 @@ class Holding:
         with audit.refusals(connection.peer, params.name):
             self._health.require_ledger()
             await self._measure()
-            wanted = None if params.device is None else owners.find(self._present.measured, params.device).id
-        devices = [x.id for x in self._present.measured if wanted in (None, x.id)]
+            wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
+        devices = [device for device in map(device_id, self._present.measured) if wanted in (None, device)]
         ask = Ask(
             profile=params.name,
             variant="hold",

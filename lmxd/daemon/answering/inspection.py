@@ -10,6 +10,7 @@ from typing import Any
 from lmxd import __version__
 from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
+from lmxd.core.words import InstanceId
 from lmxd.daemon.answering import owners, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.answers import Answers
@@ -45,7 +46,7 @@ class Inspection:
         self._started = time.monotonic()
 
     def logs(self, connection: Connection, params: LogsParams) -> Logs:
-        path = self._performer.launches.log_path(params.instance)
+        path = self._performer.launches.log_path(InstanceId(params.instance))
         known = params.instance in self._state.instances or params.instance in self._answers.users
         if not known and not (self._access.is_admin(connection.peer) and "/" not in params.instance and path.exists()):
             raise LmxdError("unknown_instance", f"there is no instance {params.instance}", "lmxctl ps lists them")

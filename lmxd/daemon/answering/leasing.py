@@ -11,7 +11,7 @@ from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
 from lmxd.core.instances import Lease
-from lmxd.core.words import Ask, Hold
+from lmxd.core.words import Ask, ConnectionId, Hold, LeaseId, TicketId
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.answers import Answers, InstanceGone, Waiting
 from lmxd.daemon.keeping.arrivals import Arrivals
@@ -57,7 +57,7 @@ class Leasing:
         If an instance ends as it is granted, the core is asked again, in the place that the request had.
         """
         peer, key, first = connection.peer, terms.idempotency_key, time.monotonic()
-        hold, owner = Hold(terms.hold), owner_of(peer, connection.id, user)
+        hold, owner = Hold(terms.hold), owner_of(peer, ConnectionId(connection.id), user)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
         before = None
@@ -72,8 +72,8 @@ class Leasing:
                 now = time.monotonic()
                 asked = LeaseRequested(
                     at=now,
-                    ticket=f"t-{secrets.token_hex(4)}",
-                    lease=f"l-{secrets.token_hex(4)}",
+                    ticket=TicketId(f"t-{secrets.token_hex(4)}"),
+                    lease=LeaseId(f"l-{secrets.token_hex(4)}"),
                     owner=owner,
                     ask=ask,
                     hold=hold,
@@ -118,18 +118,17 @@ class Leasing:
 
     def lease(self, connection: Connection, lease: str) -> Lease:
         """A lease that the caller may do something about."""
-        found = self._state.lease(lease)
+        found = self._state.lease(LeaseId(lease))
         if found is None:
-            if lease in self._answers.ended:
-                why = self._answers.ended[lease]
+            if why := self._answers.ended.get(LeaseId(lease)):
                 raise LmxdError("lease_ended", f"lease {lease} has ended: {why}", "make a new request", {"reason": why})
             raise LmxdError("unknown_lease", f"there is no lease {lease}", "lmxctl ps lists them")
         self._access.require_owner(connection.peer, {found.owner.uid}, f"lease {lease}")
         return found
 
     def release(self, connection: Connection, lease: str) -> Released:
-        self.lease(connection, lease)
-        self._report(LeaseReleased(at=time.monotonic(), lease=lease))
+        found = self.lease(connection, lease)
+        self._report(LeaseReleased(at=time.monotonic(), lease=found.id))
         hit("released")
         return Released(lease=lease)
 
@@ -144,7 +143,7 @@ class Leasing:
     def _renew(self, connection: Connection, lease: Lease, ttl: float | None) -> None:
         """Whoever lost the connection that held a lease, and is back, holds it by this one."""
         lost = lease.owner.connection not in self._answers.connections()
-        back = connection.id if lost and lease.owner.pid == connection.peer.pid else None
+        back = ConnectionId(connection.id) if lost and lease.owner.pid == connection.peer.pid else None
         self._report(LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))
         hit("renewed")
 
@@ -157,9 +156,9 @@ class Leasing:
         raise LmxdError("unknown_ticket", f"no call {params.request} waits here", "it has been answered")
 
     def _cancel(self, connection: Connection, ticket: str) -> Cancelled:
-        found = self._state.ticket(ticket)
+        found = self._state.ticket(TicketId(ticket))
         if found is None:
             raise LmxdError("unknown_ticket", f"there is no request {ticket} waiting", "lmxctl queue lists them")
         self._access.require_owner(connection.peer, {found.owner.uid}, f"request {ticket}")
-        self._report(TicketCancelled(at=time.monotonic(), ticket=ticket))
+        self._report(TicketCancelled(at=time.monotonic(), ticket=found.id))
         return Cancelled(ticket=ticket)

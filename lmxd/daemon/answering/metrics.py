@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, EndLease, ForgetInstance, GrantLease, RefuseLease, StopInstance
-from lmxd.core.words import Phase
+from lmxd.core.words import InstanceId, Phase
 from lmxd.listening import listen
 
 _SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -67,7 +67,7 @@ class Metrics:
         self._decisions.labels(model, result).inc()
         self._wait.labels("granted" if result == "granted" else "refused").observe(waited)
 
-    def _observe_launch(self, name: str) -> None:
+    def _observe_launch(self, name: InstanceId) -> None:
         """Its first grant is when an instance becomes ready for somebody."""
         instance = self._state.instances.get(name)
         if instance is None:

@@ -8,6 +8,7 @@ from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
 from lmxd.daemon.answering import views
 from lmxd.daemon.launching.performer import Performer
+from lmxd.daemon.readings import device_id
 from lmxd.devices import processes
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import Kind, Measurement
@@ -43,7 +44,7 @@ def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
 def why(state: State, performer: Performer, found: Measurement, foreign: list[ProcessInfo]) -> Why:
     """Instances, foreign processes and what is kept back, on one device."""
     (device,) = views.devices(state, [found])
-    account = state.ledger.accounts.get(found.id, Account(device=found.id))
+    account = state.ledger.accounts.get(device_id(found), Account(device=device_id(found)))
     return Why(
         device=device,
         instances=sorted(_instances(state, account, performer), key=lambda x: -x.bytes),

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from lmxd import __version__
 from lmxd.core.books.state import State
 from lmxd.core.events import ClientLeft, Event
-from lmxd.core.words import Hold
+from lmxd.core.words import ConnectionId, Hold
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.administration import Administration
 from lmxd.daemon.answering.answers import Answers
@@ -131,7 +131,7 @@ class Service:
 
     def left(self, connection: Connection) -> None:
         self._answers.watching.pop(connection.id, None)
-        self._report(ClientLeft(at=time.monotonic(), connection=connection.id))
+        self._report(ClientLeft(at=time.monotonic(), connection=ConnectionId(connection.id)))
         hit("client_left")
 
     def _watch(self, connection: Connection) -> Watching:

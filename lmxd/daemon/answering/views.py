@@ -18,9 +18,10 @@ from lmxd.core.policy.forecast import Forecast, dated, dated_by_slot, pace, star
 from lmxd.core.policy.forecast import turns as expected_turns
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
-from lmxd.core.words import Phase, Refusal, Shortfall, Turn
+from lmxd.core.words import DeviceId, Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.launching.performer import Performer
+from lmxd.daemon.readings import device_id
 from lmxd.devices.measurement import Kind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned
@@ -38,7 +39,7 @@ def devices(state: State, measured: Sequence[Measurement]) -> list[Device]:
 
 
 def _device(state: State, found: Measurement) -> Device:
-    account = state.ledger.accounts.get(found.id, Account(device=found.id))
+    account = state.ledger.accounts.get(device_id(found), Account(device=device_id(found)))
     return Device(
         id=found.id,
         ref=found.ref,
@@ -237,11 +238,11 @@ def turns(found: Iterable[Turn]) -> list[TurnInfo]:
     ]
 
 
-def sentence(found: Mapping[str, int]) -> str:
+def sentence(found: Mapping[DeviceId, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
 
 
-def explain(resolved: Resolved, devices: Mapping[str, Kind]) -> Estimated:
+def explain(resolved: Resolved, devices: Mapping[DeviceId, Kind]) -> Estimated:
     """What a model would take, by part, beside what was declared for it."""
     launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU and goes_to_gpu(launch, devices)]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import Failure, Hold, Owner, Phase, Yielded
+from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
 from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
@@ -112,7 +112,7 @@ class Restoring:
                 continue
             if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
                 forget(address)
-            self._report(InstanceExited(at=time.monotonic(), instance=row.id, failure=_LOST))
+            self._report(InstanceExited(at=time.monotonic(), instance=InstanceId(row.id), failure=_LOST))
 
 
 def _open(where: Places) -> tuple[Database, Restored]:
@@ -221,7 +221,8 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
         instances=tuple(_instance(row) for row in saved.instances),
         leases=tuple(_lease(row) for row in saved.leases if row.instance in known),
         yields=tuple(
-            (y.device, y.id, Yielded(size=y.size, foreign_before=y.foreign_before, until=y.until)) for y in saved.yields
+            (DeviceId(y.device), y.id, Yielded(size=y.size, foreign_before=y.foreign_before, until=y.until))
+            for y in saved.yields
         ),
         counts={row.id: row.count for row in saved.counts},
         grace=GRACE,
@@ -232,7 +233,7 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
 def _instance(row: InstanceRow) -> Instance:
     """The instance of a row. One that was not ready is on its way out: its clients ask again."""
     return Instance(
-        id=row.id,
+        id=InstanceId(row.id),
         ask=ASKS.validate_json(row.ask),
         option=OPTIONS.validate_json(row.option),
         phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
@@ -245,9 +246,11 @@ def _instance(row: InstanceRow) -> Instance:
 
 def _lease(row: LeaseRow) -> Lease:
     return Lease(
-        id=row.id,
-        instance=row.instance,
-        owner=Owner(uid=row.uid, pid=row.pid, connection=0, gids=tuple(json.loads(row.gids)), user=row.user),
+        id=LeaseId(row.id),
+        instance=InstanceId(row.instance),
+        owner=Owner(
+            uid=row.uid, pid=row.pid, connection=NO_CONNECTION, gids=tuple(json.loads(row.gids)), user=row.user
+        ),
         hold=Hold(row.hold),
         slots=row.slots,
         size=row.size,
@@ -261,7 +264,7 @@ def _lease(row: LeaseRow) -> Lease:
 
 
 def _restore_holds(performer: Performer, saved: Saved) -> None:
-    leases = {row.instance: row.id for row in saved.leases}
+    leases = {row.instance: LeaseId(row.id) for row in saved.leases}
     for row in saved.instances:
         if row.start is None and row.pid is not None and row.born is not None and row.id in leases:
-            performer.holds.restore(row.id, leases[row.id], row.pid, row.born)
+            performer.holds.restore(InstanceId(row.id), leases[row.id], row.pid, row.born)

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
 from lmxd.engines.llama_cpp import flags
@@ -38,6 +39,11 @@ class Start:
     poll: float
     address: Address | None = None
     prompts_for: int | None = None
+
+    @property
+    def instance(self) -> InstanceId:
+        """The id of the instance in the core's terms."""
+        return InstanceId(self.plan.instance)
 
 
 _LIVE: Final = 1.0
@@ -101,6 +107,10 @@ class Launched:
     @property
     def plan(self) -> Plan:
         return self.start.plan
+
+    @property
+    def instance(self) -> InstanceId:
+        return self.start.instance
 
 
 def forget(address: Address) -> None:

@@ -75,18 +75,18 @@ class Launches:
         ``alone``: what it takes is not known, so nothing else loads on its devices while that grows.
         """
         launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts)
-        self._launched[start.plan.instance] = launched
+        self._launched[start.instance] = launched
         turn = LoadTurn(devices=frozenset(devices), alone=alone, begin=launched.turn.set)
-        self.loading.gate.enter(start.plan.instance, turn)
+        self.loading.gate.enter(start.instance, turn)
         self._spawn(self._live(launched, self._load(launched)))
 
     def adopt(self, launched: Launched, wrong: Failure | None = None) -> None:
         """Go on with one that an earlier daemon started; or end it, if something is wrong with it."""
-        self._launched[launched.plan.instance] = launched
+        self._launched[launched.instance] = launched
         self._spawn(self._live(launched, self._attend(launched) if wrong is None else _failed(wrong)))
 
     def log_of(self, start: Start) -> Log:
-        return Log(self._log_dir, start.plan.instance, start.limits.log_cap)
+        return Log(self._log_dir, start.instance, start.limits.log_cap)
 
     def stop(self, instance: InstanceId) -> None:
         """End an instance; its exit is then not a failure."""
@@ -106,7 +106,7 @@ class Launches:
             try:
                 await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
             except Exception:
-                log.exception("the prompt cache of %s was not saved", launched.plan.instance)
+                log.exception("the prompt cache of %s was not saved", launched.instance)
         await process.end(launched.start.limits.stop_timeout)
 
     def check(self, instance: InstanceId) -> None:
@@ -143,16 +143,16 @@ class Launches:
         try:
             failure = await life
         except Exception as error:
-            log.exception("%s", launched.plan.instance)
+            log.exception("%s", launched.instance)
             failure = Failure(code=FailureCode.INTERNAL, message=f"lmxd failed at this instance: {error!r}")
         try:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
         except Exception:
-            log.exception("%s left something behind", launched.plan.instance)
+            log.exception("%s left something behind", launched.instance)
         self._forget(launched)
         hit("exited")
-        self._report(InstanceExited(at=time.monotonic(), instance=launched.plan.instance, failure=failure))
+        self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
         hit("exit_recorded")
 
     async def _load(self, launched: Launched) -> Failure | None:
@@ -162,14 +162,14 @@ class Launches:
         try:
             failure = await self._bring_up(launched)
         finally:
-            self.loading.gate.leave(launched.plan.instance)
+            self.loading.gate.leave(launched.instance)
         if failure is not None or launched.process is None:
             return failure  # without a process, it was told to stop before its turn to load came
         if not launched.stopping:
             hit("loaded")
             launched.ready_at = time.monotonic()
             seconds = launched.ready_at - launched.begun_at
-            self._report(InstanceReady(at=launched.ready_at, instance=launched.plan.instance, loading=seconds))
+            self._report(InstanceReady(at=launched.ready_at, instance=launched.instance, loading=seconds))
             hit("ready_recorded")
         return await self._attend(launched)
 
@@ -192,7 +192,7 @@ class Launches:
             return Failure(code=error.code, message=str(error))
         except OSError as error:
             return Failure(code=FailureCode.SPAWN_FAILED, message=f"the engine could not be started: {error}")
-        self._notes.note(launched.plan.instance)
+        self._notes.note(launched.instance)
         hit("while_loading")
         if launched.stopping:
             await launched.process.end(limits.stop_timeout)
@@ -215,7 +215,7 @@ class Launches:
     def _fork(self, launched: Launched) -> Process:
         """Raises LmxdError and OSError."""
         hit("start_performed")
-        name, command = launched.plan.instance, launched.engine.command(launched.plan)
+        name, command = launched.instance, launched.engine.command(launched.plan)
         launched.start, launched.key = replace(launched.start, address=command.address), command.key
         hit("key_written")
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
@@ -263,14 +263,14 @@ class Launches:
         try:
             activity = await launched.engine.activity(launched.endpoint)
         except Exception:
-            log.exception("%s could not be asked what it does", launched.plan.instance)
+            log.exception("%s could not be asked what it does", launched.instance)
             activity = None
         worked = activity is not None and activity.work != launched.work
         if activity is not None:
             launched.work, launched.prompted = activity.work, activity.prompted
             launched.pace.see(time.monotonic(), activity)
         busy = activity is None or activity.busy
-        self._report(ActivitySeen(at=time.monotonic(), instance=launched.plan.instance, busy=busy, worked=worked))
+        self._report(ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked))
 
     def look(self) -> None:
         """Ask the instances how busy they are, for somebody who watches; each at most once a second."""
@@ -290,7 +290,7 @@ class Launches:
         return tuple(tail(launched.log.path, _LAST_WORDS))
 
     def _forget(self, launched: Launched) -> None:
-        self._launched.pop(launched.plan.instance, None)
+        self._launched.pop(launched.instance, None)
         if address := launched.start.address:
             forget(address)
 

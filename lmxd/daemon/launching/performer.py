@@ -110,7 +110,7 @@ class Performer:
         resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
         plan = resolved.plan(decision, config.engine.endpoint, self._where.home, capacity)
-        prompts = self._prompts(plan) if resolved.profile.suspend else None
+        prompts = self._prompts(decision.instance, plan) if resolved.profile.suspend else None
         start = Start(
             plan=plan if prompts is None else replace(plan, prompts=prompts.path),
             limits=_limits(config, resolved.profile),
@@ -127,8 +127,9 @@ class Performer:
         file = plan.estimated
         if file is None or not all(tells_apart(state, measured, x) for x in devices):
             return False
+        cards = [catalog.card(DeviceId(gpu)) for gpu in plan.gpus]
         try:
-            return catalog.estimator.estimate(file, launch_of(plan), [catalog.card(x) for x in plan.gpus]).known
+            return catalog.estimator.estimate(file, launch_of(plan), cards).known
         except LmxdError:
             return False  # only its user knows
 
@@ -139,9 +140,9 @@ class Performer:
         most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)
         return PromptCaches(self._where.state / "prompts", most)
 
-    def _prompts(self, plan: Plan) -> PromptCache | None:
+    def _prompts(self, instance: InstanceId, plan: Plan) -> PromptCache | None:
         """Its prompt cache, if there is any and it is started for somebody."""
-        caches, tickets = self.prompt_caches(), self._state.instances[plan.instance].tickets
+        caches, tickets = self.prompt_caches(), self._state.instances[instance].tickets
         if not caches.most or not tickets:
             return None
         return caches.open(plan, self._present.catalog.build, next(iter(tickets.values())).owner.uid)

@@ -14,11 +14,11 @@ from typing import Final
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.model_files import parts
+from lmxd.catalog.options import RAM_ID
 from lmxd.core.books.state import State
 from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.launches import Launches
 from lmxd.devices import page_cache
-from lmxd.devices.measurement import HOST
 from lmxd.errors import LmxdError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class ReadAhead:
 
     def look(self, state: State, launches: Launches, catalog: Catalog) -> None:
         """Look at who waits now, and read for them."""
-        loading = {launched.plan.instance for launched in launches.waiting()}
+        loading = {launched.instance for launched in launches.waiting()}
         self.want(awaited(state, launches, catalog), promised(state, loading))
 
     def want(self, files: Sequence[Path], promised: int = 0) -> None:
@@ -107,6 +107,6 @@ def promised(state: State, waiting: Set[InstanceId]) -> int:
 
     Of those ``waiting`` for their turn to load, it is their files that are read.
     """
-    account = state.ledger.accounts.get(HOST)
+    account = state.ledger.accounts.get(RAM_ID)
     others = [] if account is None else [r for name, r in account.reservations.items() if name not in waiting]
     return sum(max(0, r.charge - (r.visible or 0)) for r in others)

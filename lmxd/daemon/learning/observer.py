@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lmxd.catalog.catalog import Catalog
-from lmxd.core.words import DeviceReading, InstanceId
+from lmxd.core.words import DeviceId, DeviceReading, InstanceId
 from lmxd.daemon.launching.launched import Launched, launch_of
 from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.learning.observations import Observations
@@ -48,7 +48,7 @@ class Observer:
         for gone in self._seen.keys() - present:
             del self._seen[gone]
 
-    def _see(self, instance: InstanceId, launched: Launched, device: str, total: int, catalog: Catalog) -> None:
+    def _see(self, instance: InstanceId, launched: Launched, device: DeviceId, total: int, catalog: Catalog) -> None:
         seen = self._seen.get(instance)
         if seen is None:
             seen = self._first(launched, device, total, catalog)
@@ -60,7 +60,7 @@ class Observer:
             self._seen[instance] = seen = replace(seen, prompted=total)
             self.observations.note(replace(seen, count=0))
 
-    def _first(self, launched: Launched, device: str, total: int, catalog: Catalog) -> Observation | None:
+    def _first(self, launched: Launched, device: DeviceId, total: int, catalog: Catalog) -> Observation | None:
         plan, file, card = launched.plan, launched.plan.estimated, catalog.card(device)
         assert file is not None
         launch = launch_of(plan)
