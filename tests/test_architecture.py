@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lmxd.rpc.notifications import NOTIFICATIONS, Notification
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lmxd"
 
@@ -192,6 +194,27 @@ def test_writes_are_found(tmp_path: Path) -> None:
     assert sorted(writes(source)) == ["self.admission.state.head", "state.a[1]", "state.touched"]
 
 
+def reads_of_a_command(path: Path) -> list[str]:
+    """Where a module reads an attribute ``command``; a method of that name is called, not read."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    reads = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "command"]
+    return [ast.unparse(node) for node in reads if id(node) not in called]
+
+
+def test_whether_a_profile_has_a_command_is_asked_in_one_place() -> None:
+    """All else asks for the kind of engine, or has it do what differs."""
+    found = {str(path.relative_to(PACKAGE)): reads_of_a_command(path) for path in modules() if room(path) != "cli"}
+    assert {path: reads for path, reads in found.items() if reads} == {
+        "catalog/catalog.py": ["profile.command"],
+        "catalog/declared.py": ["self.command"],
+        "catalog/resolved.py": ["self.sizing.command"],
+        "config/profile.py": ["self.command"] * 2,
+        "engines/command.py": ["plan.command"],
+        "engines/engine.py": ["self.command"],
+    }
+
+
 def edges() -> dict[str, set[str]]:
     """Module -> the modules of lmxd that it imports, also for its types alone."""
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules()}
@@ -247,3 +270,18 @@ def test_a_module_has_no_name_of_a_letter_or_two(path: Path) -> None:
         for alias in node.names
     ]
     assert not [name for name in aliases if name is not None and len(name) < 3]
+
+
+@pytest.mark.parametrize("word", ["lmxd", "tests", "bench", "contrib"])
+def test_no_method_is_called_by_its_name(word: str) -> None:
+    """A client has them all, with their types."""
+    sources = [path for path in (ROOT / word).rglob("*.py") if PACKAGE / "rpc" not in path.parents]
+    assert [path for path in sources if re.search(r"\._?call\(\s*[\"']", path.read_text())] == []
+
+
+def test_a_notification_is_named_in_one_place() -> None:
+    names = "|".join(re.escape(name) for name in Notification)
+    found = [path for path in modules() if re.search(rf"[\"']({names})[\"']", path.read_text())]
+    assert found == [PACKAGE / "rpc/notifications.py"]
+    assert list(NOTIFICATIONS) == list(Notification)
+    assert all((notice.__doc__ or "").startswith(f"``{name}``") for name, notice in NOTIFICATIONS.items())

@@ -20,6 +20,7 @@ FORMS = {
     "suspend.py --shortest": "suspending",
     # large-model-proxy is not there, and is left out
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
+    "walk.py": "from StartInstance to the argv",
     "commits.py --rounds 20": "on it, and onto the disk",
     "read_ahead.py --mib 4": "read, as lmxd does",
     "estimator.py speed": "warm, closed form",

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import client_source
 import pytest
 
 from lmxd.cli.main import main
@@ -23,7 +24,8 @@ from lmxd.engines.llama_cpp import flags
 from lmxd.errors import EXIT_STATUS
 from lmxd.rpc import server
 from lmxd.rpc.framing import MAX_FRAME
-from lmxd.rpc.methods import METHODS, NOTIFICATIONS
+from lmxd.rpc.methods import METHODS, Method
+from lmxd.rpc.notifications import NOTIFICATIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,6 +98,14 @@ def configuration() -> str:
     return "\n".join(text) + "\n"
 
 
+def _terms(method: Method) -> str:
+    """Who may call it, and when it is answered."""
+    admin = " Only administrators may call it." if method.admin else ""
+    lasting = " It is answered when its effect is written to disk." if method.lasting else ""
+    grants = " It may wait in the queue, and gives a lease." if method.grants else ""
+    return admin + lasting + grants
+
+
 def protocol() -> str:
     text = [
         "# Protocol",
@@ -118,11 +128,11 @@ def protocol() -> str:
         "",
         ", ".join(f"`{code}`" for code in EXIT_STATUS) + ".",
     ]
-    for name, (params, result, about) in METHODS.items():
-        text += ["", f"## lmxd.{name}", "", f"{about[:1].upper()}{about[1:]}."]
-        if rows := _rows(params, defaults=True):
+    for name, method in METHODS.items():
+        text += ["", f"## lmxd.{name}", "", f"{method.sentence}{_terms(method)}"]
+        if rows := _rows(method.params, defaults=True):
             text += ["", "| parameter | default | kind | |", "|---|---|---|---|", *rows]
-        text += ["", f"Result: {', '.join(f'`{field}`' for field in result.model_fields)}"]
+        text += ["", f"Result: {', '.join(f'`{field}`' for field in method.result.model_fields)}"]
     for name, model in NOTIFICATIONS.items():
         about = " ".join((model.__doc__ or "").split())
         text += ["", f"## {name} (notification)", "", about, "", "| field | kind | |", "|---|---|---|"]
@@ -215,6 +225,7 @@ def glossary() -> str:
 
 
 GENERATED = {
+    **client_source.SOURCES,
     "docs/glossary.md": glossary,
     "docs/configuration.md": configuration,
     "docs/rpc.md": protocol,

@@ -27,7 +27,14 @@ class ModelFiles:
         self._known: dict[Path, tuple[Path, list[_Identity | None]]] = {}
         self._allowed = list(_resolved([config.model_dir, *config.model_dirs, *named]))
 
-    def at(self, path: Path) -> Path:
+    def find(self, name: str, path: Path | None) -> Path | LmxdError:
+        """The file of a profile that names ``path``, or is looked up by its name; or why it cannot be used."""
+        try:
+            return self._at(find_model(self._model_dir, name) if path is None else path)
+        except LmxdError as error:
+            return error
+
+    def _at(self, path: Path) -> Path:
         """``path`` below model_dir, or an absolute one; all parts of a split model are looked at.
 
         LmxdError ``model_file_missing`` if there is no such file, ``model_file_forbidden`` if it is
@@ -58,6 +65,31 @@ class ModelFiles:
         if not real.is_file():
             raise LmxdError("model_file_forbidden", f"{path} is not a regular file", "name a GGUF file")
         return _identity(real)
+
+
+def find_model(model_dir: Path, name: str) -> Path:
+    """The file for a profile without a path: NAME.gguf in ``model_dir``, else the one whose name begins with NAME.
+
+    Raises LmxdError ``model_file_missing`` if there is none, or more than one.
+    """
+    remedy = f"set models.{name}.path"
+    try:
+        files = sorted(p for p in model_dir.iterdir() if p.suffix == ".gguf" and _is_whole(p))
+    except OSError as error:
+        raise LmxdError("model_file_missing", f"model_dir {model_dir}: {error.strerror}", remedy) from error
+    exact = [p for p in files if p.stem.lower() == name.lower()]
+    found = exact or [p for p in files if p.stem.lower().startswith(name.lower())]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LmxdError("model_file_missing", f"there is no {name}.gguf in {model_dir}", f"{remedy}, or put it there")
+    raise LmxdError("model_file_missing", f"{name} could be {', '.join(p.name for p in found)}", remedy)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is a whole model or the first part of one."""
+    part = part_number(path.name)
+    return part is None or part[0] == 1
 
 
 def _identity(path: Path) -> _Identity | None:

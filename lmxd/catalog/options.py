@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from lmxd.catalog.sizing import Sizing
 from lmxd.core.words import DeviceId, Option
 from lmxd.devices.measurement import HOST, Kind
 from lmxd.gguf.launch import Launch
@@ -27,25 +28,13 @@ class Room:
 NO_ROOM: Final = Room(free={}, ceiling={})
 
 
-@dataclass(frozen=True, slots=True)
-class Sizing:
-    """How a model is measured: ``charge`` says the bytes of a launch on each of some GPUs, and in RAM.
-
-    ``layers``: those that can be divided, None if it cannot be; ``split``: whether it may be, over several GPUs.
-    """
-
-    charge: Callable[[Launch, Sequence[DeviceId]], tuple[list[int], int]]
-    layers: Callable[[], int | None]
-    split: bool
-
-
 def goes_to_gpu(launch: Launch, devices: Mapping[str, Kind]) -> bool:
     """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
     return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and HOST in devices)
 
 
 def options(
-    sizing: Sizing, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, spill: bool
+    sizing: Sizing, launch: Launch, devices: Mapping[str, Kind], room: Room = NO_ROOM, *, split: bool, spill: bool
 ) -> tuple[Option, ...]:
     """All ways to place a launch. RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU.
 
@@ -56,7 +45,9 @@ def options(
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU]
     beside = HOST in devices
     singles = [Option(demand=_demand(sizing, launch, (gpu,), beside)) for gpu in gpus]
-    found = [*singles, *_splits(sizing, launch, gpus, room, singles, beside)]
+    found = [*singles]
+    if split and len(gpus) > 1:
+        found += _splits(sizing, launch, gpus, room, singles, beside)
     if spill:
         found += _spilled(sizing, launch, gpus, beside)
     return tuple(found)
@@ -81,7 +72,7 @@ def _splits(
     for CUDA shows a process only one.
     """
     several = [gpu for gpu in gpus if not gpu.startswith("MIG-")]
-    if not sizing.split or len(several) < 2:
+    if len(several) < 2:
         return
     if any(all(need <= room.free.get(d, -1) for d, need in option.demand.items()) for option in singles):
         return

@@ -13,8 +13,7 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
-from lmxd.rpc.holds import YieldBegun, YieldOver
-from lmxd.rpc.messages import Drained, Pinned, Reloaded, Stopped
+from lmxd.rpc.messages import Drained
 
 _LOOK: Final = 0.2
 """Seconds between two looks at what still runs."""
@@ -26,7 +25,7 @@ _LOOK: Final = 0.2
 def stop(instance: str, json_wanted: bool) -> None:
     """End INSTANCE at once, with its leases and whatever it is doing."""
     with connect() as client:
-        done = client.call("stop", Stopped, instance=instance)
+        done = client.stop(instance)
     if json_wanted:
         output.as_json(done)
 
@@ -38,7 +37,7 @@ def stop(instance: str, json_wanted: bool) -> None:
 def pin(instance: str, off: bool, json_wanted: bool) -> None:
     """Have INSTANCE neither evicted nor reaped, for as long as it runs."""
     with connect() as client:
-        done = client.call("pin", Pinned, instance=instance, pin=not off)
+        done = client.pin(instance, pin=not off)
     if json_wanted:
         output.as_json(done)
 
@@ -53,7 +52,7 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
     if end and (now or no_wait):
         raise LmxdError("invalid_params", "--end goes with none of the others", "lmxctl drain --end")
     with connect() as client:
-        done = client.call("drain", Drained, now=now or None, end=end or None)
+        done = client.drain(now=now, end=end)
         while done.instances and not (no_wait or end):
             time.sleep(_LOOK)
             found = client.status()
@@ -84,10 +83,11 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
         raise LmxdError("invalid_params", "give a SIZE, or --end and the id of a yield", "lmxctl yield 12G --for 2h")
     with connect() as client:
         if ended is not None:
-            done: BaseModel = client.call("unyield", YieldOver, id=ended)
+            done: BaseModel = client.unyield(ended)
             text = f"{ended} is over"
         else:
-            made = client.call("yield", YieldBegun, bytes=size, device=device, lasts=lasts)
+            assert size is not None
+            made = client.yield_(size, device=device, lasts=lasts)
             done, much = made, output.size(made.bytes)
             text = f"{made.id}: {much} of {output.short(made.device)} for {output.seconds(made.lasts)}"
             text += "" if made.free >= made.bytes else f"; {output.size(made.free)} are free, the rest is asked for"
@@ -102,7 +102,7 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
 def reload(json_wanted: bool) -> None:
     """Have the daemon read its configuration again. A bad file changes nothing."""
     with connect() as client:
-        done = client.call("reload", Reloaded)
+        done = client.reload()
     if json_wanted:
         output.as_json(done)
         return

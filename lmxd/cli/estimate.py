@@ -14,6 +14,7 @@ from lmxd.errors import LmxdError
 from lmxd.gguf.footprint import PARTS
 from lmxd.gguf.types import CACHE_TYPES
 from lmxd.rpc.estimates import Estimated
+from lmxd.rpc.messages import CacheType
 
 CACHE = click.Choice(list(CACHE_TYPES))
 
@@ -41,9 +42,9 @@ def estimate(
     model: str,
     ctx: int | None,
     slots: int | None,
-    cache_type: str | None,
-    cache_type_k: str | None,
-    cache_type_v: str | None,
+    cache_type: CacheType | None,
+    cache_type_k: CacheType | None,
+    cache_type_v: CacheType | None,
     cards: tuple[str, ...],
     flags: str | None,
     engine: Path | None,
@@ -63,9 +64,7 @@ def estimate(
                 "invalid_params", f"{model} is a model of the daemon's", "name a file to use --as-gpu, --flags"
             )
         with connect() as client:
-            asked = client.call(
-                "estimate", Estimated, model=model, ctx=ctx, slots=slots, cache_type_k=k, cache_type_v=v
-            )
+            asked = client.estimate(model, ctx=ctx, slots=slots, cache_type_k=k, cache_type_v=v)
         _show(asked, json_wanted)
         return
     if flags is not None and any((ctx, slots, k, v)):

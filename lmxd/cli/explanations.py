@@ -14,7 +14,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.output import size
 from lmxd.cli.wishes import wish_options
 from lmxd.errors import EX_OK, EX_TEMPFAIL
-from lmxd.rpc.explanations import Explained, Planned
+from lmxd.rpc.explanations import Planned
 from lmxd.rpc.owners import OwnerInfo, Why
 
 
@@ -24,7 +24,7 @@ from lmxd.rpc.owners import OwnerInfo, Why
 def why(device: str, json_wanted: bool) -> None:
     """Bytes of DEVICE by owner: instances, foreign processes, what is kept back, what is free."""
     with connect() as client:
-        found = client.call("why", Why, device=device)
+        found = client.why(device)
     if json_wanted:
         output.as_json(found)
     else:
@@ -65,7 +65,7 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
     Exit status: 0 if it would be granted, at once or after a start or an eviction; 75 if it would wait or be refused.
     """
     with connect() as client:
-        found = client.call("plan", Planned, model=model, **wish)
+        found = client.plan(model, **wish)
     if json_wanted:
         output.as_json(found)
     else:
@@ -108,7 +108,7 @@ def _planned(p: Planned) -> Iterator[str]:
 def explain(id: str, json_wanted: bool) -> None:
     """Show what happened to a request, a lease or an instance, and why: ID is as ps, queue and request show it."""
     with connect() as client:
-        found = client.call("explain", Explained, id=id)
+        found = client.explain(id)
     if json_wanted:
         output.as_json(found)
         return

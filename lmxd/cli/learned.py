@@ -8,7 +8,6 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.output import MIB
 from lmxd.errors import LmxdError
-from lmxd.rpc.estimates import Estimates, Forgotten
 
 
 @click.command()
@@ -16,7 +15,7 @@ from lmxd.rpc.estimates import Estimates, Forgotten
 def estimates(json_wanted: bool) -> None:
     """Show what was learned: the context of each card, and what each launch took."""
     with connect() as client:
-        found = client.call("estimates", Estimates)
+        found = client.estimates()
     if json_wanted:
         output.as_json(found)
         return
@@ -48,7 +47,7 @@ def forget(model: str | None, card: str | None, everything: bool, json_wanted: b
     if everything == bool(model or card):
         raise LmxdError("invalid_params", "say what to forget", "name a model or --card, or give --all")
     with connect() as client:
-        done = client.call("forget", Forgotten, model=model, card=card)
+        done = client.forget(model=model, card=card)
     if json_wanted:
         output.as_json(done)
     else:

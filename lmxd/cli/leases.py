@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -13,7 +13,8 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, ConnectionLost
-from lmxd.rpc.messages import Granted
+from lmxd.rpc.messages import Granted, KeptBy
+from lmxd.rpc.notifications import Notification
 
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
 
@@ -24,7 +25,7 @@ LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("l
 @wait_options
 @click.option(
     "--hold",
-    type=click.Choice(["connection", "ttl", "explicit"]),
+    type=click.Choice(get_args(KeptBy)),
     default="explicit",
     show_default=True,
     help="What keeps the lease: this command while it runs, a TTL with touch, or nothing but release.",
@@ -36,7 +37,7 @@ def request(
     model: str,
     wait: float | None,
     no_wait: bool,
-    hold: str,
+    hold: KeptBy,
     ttl: float | None,
     shell: bool,
     json_wanted: bool,
@@ -78,8 +79,8 @@ def _hold(client: Client, lease: Granted) -> None:
     """Keep the connection, and with it the lease, until it ends or we are interrupted."""
     sys.stdout.flush()
     try:
-        while (message := _next(client)).get("method") != "lmxd.lease_ended":
-            if message.get("method") == "lmxd.yield":
+        while (message := _next(client)).get("method") != Notification.LEASE_ENDED:
+            if message.get("method") == Notification.YIELD:
                 click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
         reason = message["params"]["reason"]
         raise LmxdError("lease_ended", f"{lease.lease} ended: {reason}", "make a new request")
@@ -114,7 +115,7 @@ def release(lease: str, json_wanted: bool) -> None:
 def touch(lease: str, ttl: float | None, json_wanted: bool) -> None:
     """Keep LEASE alive: restart its TTL and its instance's idle clock."""
     with connect() as client:
-        renewed = client.renew(lease, ttl)
+        renewed = client.renew(lease, ttl=ttl)
     if json_wanted:
         output.as_json(renewed)
 
@@ -125,7 +126,7 @@ def touch(lease: str, ttl: float | None, json_wanted: bool) -> None:
 def cancel(ticket: str, json_wanted: bool) -> None:
     """Take a waiting request out of the queue (lmxctl queue lists them)."""
     with connect() as client:
-        done = client.cancel(ticket)
+        done = client.cancel(ticket=ticket)
     if json_wanted:
         output.as_json(done)
 

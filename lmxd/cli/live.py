@@ -13,7 +13,6 @@ import click
 from lmxd.cli import output
 from lmxd.cli.common import answers, connect
 from lmxd.rpc.client import Client
-from lmxd.rpc.owners import Why
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -81,7 +80,7 @@ def look(client: Client) -> Seen:
     status = client.status()
     return Seen(
         status=status,
-        owners=[client.call("why", Why, device=d.id) for d in status.devices],
+        owners=[client.why(d.id) for d in status.devices],
         instances=client.instances().instances,
         tickets=client.queue().tickets,
     )

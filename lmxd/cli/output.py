@@ -129,6 +129,8 @@ def reason(t: TicketInfo) -> str:
     if t.instance:
         return t.instance
     awaited = ", ".join(t.waits_for)
+    if any(name.rpartition("#")[0] == t.model for name in t.waits_for):
+        return f"waits for {awaited} to have a slot"
     return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or (f"waits for {awaited}" if awaited else "-")
 
 

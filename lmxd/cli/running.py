@@ -16,6 +16,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import SizeWish, WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
+from lmxd.rpc.notifications import Notification
 
 COMMAND = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 
@@ -133,9 +134,9 @@ def _until_exit(client: Client, child: subprocess.Popen[bytes]) -> None:
 
 
 def _tell(message: dict[str, Any]) -> None:
-    if message.get("method") == "lmxd.yield":
+    if message.get("method") == Notification.YIELD:
         click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
-    if message.get("method") == "lmxd.lease_ended":
+    if message.get("method") == Notification.LEASE_ENDED:
         click.echo(f"lmxctl: the lease ended: {message['params']['reason']}", err=True)
 
 

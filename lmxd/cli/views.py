@@ -14,7 +14,7 @@ from lmxd.cli.output import short, size
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
-from lmxd.rpc.messages import PROTOCOL, Hello
+from lmxd.rpc.messages import PROTOCOL
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -178,7 +178,7 @@ def _problem(model: ModelInfo) -> str:
 def logs(instance: str, lines: int, json_wanted: bool) -> None:
     """The last lines of INSTANCE's log; also when it is gone."""
     with connect() as client:
-        found = client.logs(instance, lines)
+        found = client.logs(instance, lines=lines)
     if json_wanted:
         output.as_json(found)
     else:
@@ -192,7 +192,7 @@ def version(json_wanted: bool) -> None:
     """Versions of lmxctl and of the daemon."""
     try:
         with connect() as client:
-            server = client.call("hello", Hello).server
+            server = client.hello().server
     except LmxdError:
         server = "not running"
     if json_wanted:

@@ -116,7 +116,7 @@ class Daemon:
             Requests(leasing, self.asks, present, access, self.health, self.admission, self.journal),
             leasing,
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look),
-            Administration(state, access, present, handle, self.measuring.look, self.reload, self._forget),
+            Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
             ModelCalls(state, present, self.asks, self.observations),
         )
@@ -161,9 +161,8 @@ class Daemon:
         residents = []
         for name, profile in self.catalog.config.models.items():
             if profile.keep or profile.preload:
-                await self.asks.warm(name)
                 try:
-                    ask = self.asks.ask(name)
+                    ask = self.asks.ask(await self.asks.warm(name))
                 except LmxdError:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.devices.measurement import Kind, Measurement
+from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
@@ -29,6 +30,11 @@ class Present:
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+
+    def require(self, kind: EngineKind) -> None:
+        """LmxdError ``engine_missing`` if there is no engine of this kind here. A command is found when it starts."""
+        if kind is EngineKind.LLAMA_CPP:
+            self.engine.binary()
 
     def find_engine(self, learned: Learned, dry_runs: Path) -> None:
         """Look for the engine, and have estimates be those of its build. ``dry_runs``: where its answers are kept."""

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+
+class EngineKind(StrEnum):
+    """Which engine runs an instance. ``command``: any other, by the command line of its profile."""
+
+    LLAMA_CPP = "llama.cpp"
+    COMMAND = "command"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +51,15 @@ class Plan:
     size: int = 0
     capacity: int = 1
     prompts: Path | None = None
+
+    @property
+    def kind(self) -> EngineKind:
+        return EngineKind.COMMAND if self.command else EngineKind.LLAMA_CPP
+
+    @property
+    def estimated(self) -> Path | None:
+        """The file that the estimator's formula is about; None for an engine that only its user knows."""
+        return self.model if self.kind is EngineKind.LLAMA_CPP else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from lmxd.errors import LmxdError
 from lmxd.estimate import overhead
 from lmxd.estimate.arguments import words
 from lmxd.estimate.extras import NO_EXTRAS, Extras
-from lmxd.estimate.files import identity, read_model
+from lmxd.estimate.files import identity, is_read, read_model
 from lmxd.estimate.footprints import OBSERVED, Estimate, estimate
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
@@ -65,7 +65,13 @@ class Estimator:
         return found
 
     def settled(self, path: Path, launch: Launch, cards: Sequence[Card]) -> bool:
-        """Whether patience would change nothing: the closed form is sure, or the second source has answered."""
+        """Whether an answer takes no time, and patience would change nothing of it.
+
+        The header has been read, and the closed form is sure or the second source has answered. LmxdError
+        ``model_file_missing``.
+        """
+        if not is_read(path):
+            return False
         if self.second is None:
             return True
         try:

@@ -106,25 +106,6 @@ def identity(path: Path) -> _Key:
     return (str(real), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def find_model(model_dir: Path, name: str) -> Path:
-    """The file for a profile without a path: NAME.gguf in ``model_dir``, else the one whose name begins with NAME.
-
-    Raises LmxdError ``model_file_missing`` if there is none, or more than one.
-    """
-    remedy = f"set models.{name}.path"
-    try:
-        files = sorted(p for p in model_dir.iterdir() if p.suffix == ".gguf" and _is_first(p))
-    except OSError as error:
-        raise LmxdError("model_file_missing", f"model_dir {model_dir}: {error.strerror}", remedy) from error
-    exact = [p for p in files if p.stem.lower() == name.lower()]
-    found = exact or [p for p in files if p.stem.lower().startswith(name.lower())]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise LmxdError("model_file_missing", f"there is no {name}.gguf in {model_dir}", f"{remedy}, or put it there")
-    raise LmxdError("model_file_missing", f"{name} could be {', '.join(p.name for p in found)}", remedy)
-
-
 def first_parts(directory: Path) -> list[Path]:
     """The models in a directory: whole files, and the first part of split ones. LmxdError if it cannot be read."""
     try:

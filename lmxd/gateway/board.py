@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,21 +22,13 @@ from lmxd.gateway.serving import parsed
 from lmxd.gateway.snapshot import for_all, snapshot
 from lmxd.gateway.timeline import STEP, Timeline
 from lmxd.rpc.client import AsyncClient
-from lmxd.rpc.holds import YieldBegun, YieldOver
-from lmxd.rpc.messages import Pinned, Result, Stopped
-from lmxd.rpc.owners import Why
+from lmxd.rpc.messages import Result
+from lmxd.rpc.methods import METHODS
 
 log = logging.getLogger(__name__)
 PAGE: Final = Path(__file__).parent / "page/index.html"
 _LIVE: Final = 1.0
 """Seconds between two looks while somebody watches."""
-_ACTIONS: Final[Mapping[str, tuple[type[Result], tuple[str, ...]]]] = {
-    "stop": (Stopped, ("instance",)),
-    "pin": (Pinned, ("instance", "pin")),
-    "yield": (YieldBegun, ("bytes", "device", "lasts")),
-    "unyield": (YieldOver, ("id",)),
-}
-"""The daemon's methods that administrators may call here: what they return, and the parameters handed on."""
 
 
 class Board:
@@ -44,6 +36,13 @@ class Board:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+        self._actions: Mapping[str, Callable[..., Awaitable[Result]]] = {
+            "stop": client.stop,
+            "pin": client.pin,
+            "yield": client.yield_,
+            "unyield": client.unyield,
+        }
+        """The daemon's methods that administrators may call here."""
         self.timeline = Timeline()
         self._now: dict[str, Any] = {}
         self._moved = asyncio.Event()
@@ -108,7 +107,7 @@ class Board:
     async def _look(self) -> dict[str, Any]:
         client = self._client
         status = await client.status()
-        owners = [await client.call("why", Why, device=d.id) for d in status.devices]
+        owners = [await client.why(d.id) for d in status.devices]
         instances, queue = (await client.instances()).instances, (await client.queue()).tickets
         return snapshot(status, owners, instances, queue)
 
@@ -143,15 +142,14 @@ class Board:
     async def _act(self, request: web.Request) -> web.Response:
         """An administrator's. LmxdError ``not_permitted`` for others, and where the gateway itself is none."""
         name, caller = request.match_info["action"], request[CALLER]
-        if name not in _ACTIONS:
-            raise LmxdError("invalid_params", f"there is no action {name!r}", f"known: {', '.join(_ACTIONS)}")
+        if name not in self._actions:
+            raise LmxdError("invalid_params", f"there is no action {name!r}", f"known: {', '.join(self._actions)}")
         if not caller.admin:
             raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", "lmxd key NAME --admin")
-        result, known = _ACTIONS[name]
         said = parsed(await request.read())
-        params = {key: value for key, value in said.items() if key in known}
+        params = {key: said.get(key) for key in METHODS[name].params.model_fields}  # None is as if left out
         log.info("%s: %s %s", caller.name, name, params)
-        done = await self._client.call(name, result, **params)
+        done = await self._actions[name](**params)
         return web.json_response(done.model_dump(mode="json"))
 
 

@@ -47,13 +47,16 @@ class Wish(SizeParams):
     )
 
 
+KeptBy = Literal["connection", "ttl", "explicit"]
+
+
 class Terms(Params):
     """How long to wait for a lease, and what keeps it."""
 
     wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"
     )
-    hold: Literal["connection", "ttl", "explicit"] = Field("connection", description="what keeps the lease alive")
+    hold: KeptBy = Field("connection", description="what keeps the lease alive")
     ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds that a lease held by ttl lives without renew; 60 by default"
     )

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from lmxd.rpc.messages import Result, ShortfallInfo, TurnInfo
 
 
-class Progress(Result):
+class Notification(StrEnum):
+    """The names of all notifications, as they are on the wire."""
+
+    PROGRESS = "lmxd.progress"
+    YIELD = "lmxd.yield"
+    LEASE_ENDED = "lmxd.lease_ended"
+    EVENT = "lmxd.event"
+
+
+class Notice(Result):
+    """The parameters of one notification."""
+
+    notification: ClassVar[Notification]
+
+
+class Progress(Notice):
     """``lmxd.progress``: where a waiting request stands."""
 
+    notification = Notification.PROGRESS
     request: str | int | float | None
     ticket: str
     position: int
@@ -24,27 +42,35 @@ class Progress(Result):
     turns: list[TurnInfo] = Field([], description="of what it waits for, what others use")
 
 
-class LeaseEnded(Result):
+class LeaseEnded(Notice):
     """``lmxd.lease_ended``: a lease of this connection ended, other than by its release."""
 
+    notification = Notification.LEASE_ENDED
     lease: str
     instance: str
     reason: str
     detail: str = ""
 
 
-class YieldAsked(Result):
+class YieldAsked(Notice):
     """``lmxd.yield``: a lease should be released ``within`` seconds; null: it may be kept after all."""
 
+    notification = Notification.YIELD
     lease: str
     instance: str
     within: float | None = None
     why: str
 
 
-class Happened(Result):
+class Happened(Notice):
     """``lmxd.event``, to those who watch: one decision of the daemon."""
 
+    notification = Notification.EVENT
     event: str
     at: float = Field(description="seconds since the epoch")
     model_config = ConfigDict(extra="allow", frozen=True)
+
+
+NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
+    notice.notification: notice for notice in (Progress, YieldAsked, LeaseEnded, Happened)
+}

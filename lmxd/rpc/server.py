@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.messages import Params
-from lmxd.rpc.methods import METHODS, QUEUED
+from lmxd.rpc.methods import METHODS, grants
+from lmxd.rpc.notifications import Notice
 from lmxd.rpc.peer import Peer, peer_of
 
 MAX_CONNECTIONS = 4096
@@ -150,7 +151,7 @@ class Connection(asyncio.Protocol):
             return
         task = asyncio.get_running_loop().create_task(self._answer(frame))
         self._calls[task] = frame
-        self._busy[frame.name in QUEUED] += 1
+        self._busy[grants(frame.name)] += 1
         task.add_done_callback(self._answered)
 
     async def _answer(self, call: framing.Call) -> None:
@@ -163,7 +164,7 @@ class Connection(asyncio.Protocol):
                     {"code": "unknown_method"},
                 )
             else:
-                params = METHODS[call.name][0].model_validate(call.params)
+                params = METHODS[call.name].params.model_validate(call.params)
                 value = await self._listener.service.call(self, call.id, call.name, params)
                 answer = framing.result(call.id, value.model_dump(mode="json"))
         except ValidationError as error:
@@ -182,7 +183,7 @@ class Connection(asyncio.Protocol):
             self.send(answer)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
-        self._busy[self._calls.pop(task).name in QUEUED] -= 1
+        self._busy[grants(self._calls.pop(task).name)] -= 1
         self._advance()
         if self._half_closed and not self._calls and not self._listener.service.keeps(self):
             self._transport.close()
@@ -203,7 +204,7 @@ class Connection(asyncio.Protocol):
 
     def withdraw(self, id: framing.Id) -> list[asyncio.Task[None]]:
         """Cancel a request or hold that has not been answered, by the id of its call."""
-        found = [task for task, call in self._calls.items() if call.id == id and call.name in QUEUED]
+        found = [task for task, call in self._calls.items() if call.id == id and grants(call.name)]
         for task in found:
             task.cancel()
         return found
@@ -220,8 +221,8 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(data)
 
-    def notify(self, method: str, params: BaseModel) -> None:
-        self.send(framing.notification(method, params.model_dump(mode="json")))
+    def notify(self, notice: Notice) -> None:
+        self.send(framing.notification(notice.notification, notice.model_dump(mode="json")))
 
     def pause_writing(self) -> None:
         self._unread = asyncio.get_running_loop().call_later(PATIENCE, self._cut_off)

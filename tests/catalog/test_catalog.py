@@ -9,7 +9,9 @@ import pytest
 import synthetic
 from house import model
 
-from lmxd.catalog.catalog import Catalog, Size
+from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.options import Room
+from lmxd.catalog.size import Size
 from lmxd.config.file import parse
 from lmxd.devices.measurement import Kind
 from lmxd.errors import LmxdError
@@ -24,7 +26,7 @@ def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
 
 
 def bytes_of(made: Catalog, **size: Any) -> int:
-    (option,) = made.ask("m", Size(**size), GPU).options
+    (option,) = made.resolve("m", Size(**size)).ask(GPU).options
     return option.demand["GPU-a"]
 
 
@@ -46,20 +48,58 @@ def test_a_model_known_by_word_alone_is_not_stretched(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"another kind of file")
     assert bytes_of(made) == 2 * GIB
     with pytest.raises(LmxdError, match="known by its estimated_memory_gb alone"):
-        made.ask("m", Size(ctx=8192), GPU)
+        made.resolve("m", Size(ctx=8192)).ask(GPU)
 
 
 def test_a_context_beyond_the_trained_one_needs_scaling(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="trained for 32768"):
-        catalog(tmp_path).ask("m", Size(ctx=32769), GPU)
+        catalog(tmp_path).resolve("m", Size(ctx=32769)).ask(GPU)
     stretched = catalog(tmp_path, "{engine_flags: [--rope-scaling, yarn, --yarn-orig-ctx, 32768]}")
-    assert stretched.ask("m", Size(ctx=65536), GPU).context == 65536
+    assert stretched.resolve("m", Size(ctx=65536)).ask(GPU).context == 65536
 
 
 def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
     (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings(on_gpu=True)
     assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.70" in warning
     assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings(on_gpu=True) == []
+
+
+def test_a_missing_file_is_a_matter_of_whoever_needs_it(tmp_path: Path) -> None:
+    made = Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {{path: gone.gguf}}}}", "test"))
+    found = made.resolve("m")
+    assert found.launch.context == 4096
+    assert found.is_warm()
+    with pytest.raises(LmxdError, match=r"gone\.gguf"):
+        found.ask(GPU)
+    with pytest.raises(LmxdError, match="there is no model 'n'"):
+        made.resolve("n")
+
+
+def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_take(tmp_path: Path) -> None:
+    made = catalog(tmp_path, "{command: [/x/vllm, '{port}'], estimated_memory_gb: 2}")
+    found = made.resolve("m")
+    assert (made.file("m"), found.is_warm(), found.sizing.warnings(found.launch, on_gpu=True)) == (None, True, [])
+    assert bytes_of(made) == bytes_of(made, ctx=32768) == 2 * GIB
+    ask = found.ask(GPU)
+    assert made.what_would_fit(ask, {"GPU-a": GIB}, GPU) is None, "a smaller context takes no less"
+    with pytest.raises(LmxdError, match="m is not run by llama-server"):
+        made.resolve("m", Size(cpu_spill=True)).ask(GPU)
+    two = GPU | {"GPU-b": Kind.GPU}
+    assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two, GIB))).options) == 2, "it is not divided"
+    made.peaks = {ask.variant: 3 * GIB}
+    assert bytes_of(made) == 3 * GIB
+    made.peaks = {ask.variant: GIB}
+    assert bytes_of(made) == 2 * GIB
+
+
+def test_what_would_fit_is_the_largest_context_for_which_there_is_room(tmp_path: Path) -> None:
+    made = catalog(tmp_path)
+    ask, room = made.resolve("m", Size(ctx=32768)).ask(GPU), bytes_of(made, ctx=8192)
+    fits = made.what_would_fit(ask, {"GPU-a": room}, GPU)
+    assert fits is not None
+    assert 8192 <= fits < 32768
+    assert bytes_of(made, ctx=fits) <= room
+    assert made.what_would_fit(ask, {"GPU-a": 0}, GPU) is None
 
 
 def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
@@ -74,10 +114,10 @@ def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
 
 def test_a_context_that_is_not_said_is_no_more_than_the_model_was_trained_for(tmp_path: Path) -> None:
     made = catalog(tmp_path)
-    assert made.launch("m").context == 4096
+    assert made.resolve("m").launch.context == 4096
     metadata, tensors = synthetic.decoder(
         "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32, context=2048
     )
     synthetic.write(tmp_path / "m.gguf", metadata, tensors)
-    assert made.launch("m").context == 2048
-    assert made.ask("m", Size(), GPU).context == 2048
+    assert made.resolve("m").launch.context == 2048
+    assert made.resolve("m").ask(GPU).context == 2048

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from lmxd.catalog.catalog import Catalog, Size
+from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import parse
 from lmxd.config.profile import Profile
 from lmxd.config.schema import AdmissionConfig, Config, EngineConfig, GpuConfig, GroupConfig, UserConfig
@@ -84,7 +84,7 @@ def test_any_tree(tree: dict[str, object]) -> None:
     catalog = Catalog(config)
     for name in config.models:
         try:
-            catalog.ask(name, Size(), {})
+            catalog.resolve(name).ask({})
         except LmxdError as error:
             assert error.code != "internal"
 

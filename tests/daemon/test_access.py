@@ -18,8 +18,7 @@ from lmxd.daemon.answering.access import Access
 from lmxd.errors import LmxdError
 from lmxd.rpc import server
 from lmxd.rpc.books import LeaseInfo
-from lmxd.rpc.explanations import Explained
-from lmxd.rpc.messages import Drained, Nothing, Released, Stopped, Watching
+from lmxd.rpc.methods import METHODS
 from lmxd.rpc.peer import Peer
 
 HALF = {"estimated_memory_gb": 0.4, "slots": 2}
@@ -60,22 +59,19 @@ async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_p
         become(ANNA, MEMBERS)
         async with h.client() as anna:
             lease = await anna.request("a", hold="explicit")
-            for method, params in (
-                ("stop", {"instance": lease.instance}),
-                ("drain", {}),
-                ("reload", {}),
-                ("yield", {"bytes": 1}),
-                ("unyield", {"id": "y"}),
-                ("forget", {}),
-            ):
+            governing = [method for method in METHODS.values() if method.admin]
+            assert {method.name for method in governing} >= {*"stop pin drain reload yield unyield forget".split()}
+            for method in governing:
+                fields = [field for field in method.params.model_fields.values() if field.is_required()]
+                params = [1 if field.annotation is int else lease.instance for field in fields]
                 with pytest.raises(LmxdError) as refused:
-                    await anna.call(method, Nothing, **params)
+                    await getattr(anna, method.attribute)(*params)
                 assert (refused.value.code, refused.value.exit_status) == ("not_permitted", 77), method
         become(CHIEF, ADMINS)
         async with h.client() as chief:
-            assert (await chief.call("drain", Drained)).leases == 1
-            assert not (await chief.call("drain", Drained, end=True)).draining
-            assert (await chief.call("stop", Stopped, instance=lease.instance)).instance == lease.instance
+            assert (await chief.drain()).leases == 1
+            assert not (await chief.drain(end=True)).draining
+            assert (await chief.stop(lease.instance)).instance == lease.instance
 
 
 def test_the_user_that_a_system_daemon_runs_as_is_nobody_special() -> None:
@@ -99,7 +95,7 @@ async def test_of_other_users_leases_only_the_bytes_are_seen(tmp_path: Path, bec
             become(BEN, MEMBERS)
             seen: list[dict[str, object]] = []
             async with h.client(on_notification=lambda _, params: seen.append(params)) as ben:
-                await ben.call("watch", Watching)
+                await ben.watch()
                 his = await ben.request("a")
                 assert his.instance == hers.instance
                 found = {i.instance: i for i in (await ben.instances()).instances}
@@ -110,12 +106,12 @@ async def test_of_other_users_leases_only_the_bytes_are_seen(tmp_path: Path, bec
                 assert (other.pid, other.endpoint) == (None, None)
                 assert other.charged == {"host": int(0.4 * 2**30)}
                 for lease in (hers.lease, alone.lease):
-                    for method in ("release", "renew"):
+                    for act in (ben.release, ben.renew):
                         with pytest.raises(LmxdError, match="belongs to another user"):
-                            await ben.call(method, Released, lease=lease)
+                            await act(lease)
                 with pytest.raises(LmxdError, match="belongs to another user"):
-                    await ben.call("explain", Explained, id=hers.lease)
-                steps = (await ben.call("explain", Explained, id=his.instance)).steps
+                    await ben.explain(hers.lease)
+                steps = (await ben.explain(his.instance)).steps
                 assert any(his.lease in step.text for step in steps)
                 assert not any(hers.lease in step.text for step in steps)
                 seen.clear()
@@ -140,7 +136,7 @@ async def test_of_other_users_requests_only_place_and_bytes_are_seen(tmp_path: P
                 assert (ticket.position, ticket.bytes) == (1, int(0.4 * 2**30))
                 (name,) = h.state.tickets
                 with pytest.raises(LmxdError, match="belongs to another user"):
-                    await ben.cancel(name)
+                    await ben.cancel(ticket=name)
             third.cancel()
 
 
@@ -206,10 +202,10 @@ async def test_every_grant_refusal_and_act_is_in_the_log(
             with pytest.raises(LmxdError):
                 await anna.request("none\nsuch")
             with pytest.raises(LmxdError):
-                await anna.call("drain", Drained)
+                await anna.drain()
             become(0)
             async with h.client() as root:
-                await root.call("stop", Stopped, instance=lease.instance)
+                await root.stop(lease.instance)
                 other = await root.request("b", user="ben")
     said = [r.getMessage() for r in caplog.records if r.name == "lmxd.audit"]
     pid = os.getpid()
@@ -237,7 +233,7 @@ def models(tmp_path: Path) -> Path:
 
 def refused(found: Catalog, name: str) -> str:
     with pytest.raises(LmxdError) as error:
-        found.path(name)
+        found.file(name)
     assert error.value.code == "model_file_forbidden"
     assert error.value.exit_status == 78
     return str(error.value)
@@ -248,13 +244,13 @@ def test_a_link_out_of_the_directories_is_not_followed(models: Path) -> None:
     message = refused(catalog(models, models={"link": {}}), "link")
     assert f"is {models.parent}/outside.gguf, which is in no directory for models" in message
     assert f"add {models.parent} to model_dirs" in message
-    assert catalog(models, models={"link": {}}, model_dirs=[str(models.parent)]).path("link") == models / "link.gguf"
+    assert catalog(models, models={"link": {}}, model_dirs=[str(models.parent)]).file("link") == models / "link.gguf"
 
 
 def test_a_link_that_is_turned_later_is_not_followed_either(models: Path) -> None:
     (models / "link.gguf").symlink_to("inside.gguf")
     found = catalog(models, models={"link": {}})
-    assert found.path("link") == found.path("link") == models / "link.gguf"
+    assert found.file("link") == found.file("link") == models / "link.gguf"
     (models / "link.gguf").unlink()
     (models / "link.gguf").symlink_to("../outside.gguf")
     refused(found, "link")
@@ -262,7 +258,7 @@ def test_a_link_that_is_turned_later_is_not_followed_either(models: Path) -> Non
 
 def test_a_link_within_them_is(models: Path) -> None:
     (models / "link.gguf").symlink_to("inside.gguf")
-    assert catalog(models, models={"link": {}}).path("link") == models / "link.gguf"
+    assert catalog(models, models={"link": {}}).file("link") == models / "link.gguf"
 
 
 def test_a_path_cannot_climb_out(models: Path) -> None:
@@ -270,7 +266,7 @@ def test_a_path_cannot_climb_out(models: Path) -> None:
     (models / "sub").symlink_to(models.parent)
     refused(catalog(models, models={"m": {"path": "sub/outside.gguf"}}), "m")
     refused(catalog(models, models={"m": {"path": f"{models}/../outside.gguf"}}), "m")
-    assert catalog(models, models={"m": {"path": str(models.parent / "outside.gguf")}}).path("m")
+    assert catalog(models, models={"m": {"path": str(models.parent / "outside.gguf")}}).file("m")
 
 
 def test_a_part_of_a_split_model_is_no_way_out_either(models: Path) -> None:

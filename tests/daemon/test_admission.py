@@ -16,9 +16,9 @@ from house import House, card, http, model
 from lmxd.cli import output
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
-from lmxd.rpc.explanations import Explained, Planned
-from lmxd.rpc.holds import YieldBegun, YieldOver
-from lmxd.rpc.owners import Why
+from lmxd.gguf.launch import Launch
+from lmxd.rpc.explanations import Planned
+from lmxd.rpc.notifications import Notification
 
 GIB = 2**30
 ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
@@ -43,7 +43,7 @@ async def test_a_hold_is_in_the_ledger_and_ends_with_its_process(tmp_path: Path)
         assert (held.devices, held.cuda_visible_devices) == ({"GPU-a": 9 * GIB}, "GPU-a")
         await lmxd.adopt(held.lease, child.pid)
         nvml.cards[0].processes = {child.pid: 11 * GIB}
-        why = await lmxd.call("why", Why, device="GPU-a")
+        why = await lmxd.why("GPU-a")
         assert [(x.instance, x.bytes, x.pid) for x in why.instances] == [("train#1", 11 * GIB, child.pid)]
         assert why.device.foreign == 0
         nvml.cards[0].processes = {}
@@ -78,13 +78,13 @@ async def test_a_yield_makes_room_asks_holders_and_is_taken_back(tmp_path: Path)
     ):
         lease = await lmxd.request("a")
         await (await lmxd.request("b")).release()
-        made = await lmxd.call("yield", YieldBegun, bytes=23 * GIB)
+        made = await lmxd.yield_(23 * GIB)
         await h.until(lambda: "b#1" not in h.phases())
-        await h.until(lambda: any(method == "lmxd.yield" for method, _ in asked))
-        ((_, params),) = [x for x in asked if x[0] == "lmxd.yield"]
+        await h.until(lambda: any(method == Notification.YIELD for method, _ in asked))
+        ((_, params),) = [x for x in asked if x[0] == Notification.YIELD]
         assert params["lease"] == lease.lease
         assert (await lmxd.devices()).devices[0].headroom < 0
-        await lmxd.call("unyield", YieldOver, id=made.id)
+        await lmxd.unyield(made.id)
         await h.until(lambda: asked[-1][1].get("within", 1) is None)
         assert (await lmxd.devices()).devices[0].headroom > 0
 
@@ -106,7 +106,7 @@ async def test_a_plan_says_what_would_happen_and_changes_nothing(tmp_path: Path)
 
         async def plan(name: str, **more: Any) -> Planned:
             before = (h.phases(), len(h.state.leases), len(h.state.tickets))
-            found = await lmxd.call("plan", Planned, model=name, **more)
+            found = await lmxd.plan(name, **more)
             assert (h.phases(), len(h.state.leases), len(h.state.tickets)) == before
             return found
 
@@ -135,7 +135,7 @@ async def test_a_plan_behind_many_others_has_a_date_and_says_whom_it_waits_for(t
         await holder.request("b")
         waiting = [asyncio.create_task(crowd.request("c")) for _ in range(10)]
         await h.until(lambda: len(h.state.queue) == 10)
-        far = await lmxd.call("plan", Planned, model="c")
+        far = await lmxd.plan("c")
         assert (far.outcome, far.position) == ("queue", 11)
         assert far.eta is not None
         assert far.waits_for
@@ -149,14 +149,14 @@ async def test_explain_tells_the_history_with_its_reasons(tmp_path: Path) -> Non
         await first.release()
         await lmxd.request("b")
         await lmxd.request("c")
-        told = await lmxd.call("explain", Explained, id="a#1")
+        told = await lmxd.explain("a#1")
         text = "\n".join(step.text for step in told.steps)
         assert "a#1 starts on host" in text
         assert "told to stop (evicted): the cheapest way to make room for" in text
         assert first.lease in told.related
-        assert "granted on a#1" in (await lmxd.call("explain", Explained, id=first.lease)).steps[0].text
+        assert "granted on a#1" in (await lmxd.explain(first.lease)).steps[0].text
         with pytest.raises(LmxdError) as unknown:
-            await lmxd.call("explain", Explained, id="l-nothing")
+            await lmxd.explain("l-nothing")
         assert unknown.value.code == "unknown_id"
 
 
@@ -223,7 +223,7 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
         assert launched.plan.model is not None
         found = h.daemon.catalog.estimator.estimate(
             launched.plan.model,
-            h.daemon.catalog.launch("a").__class__(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
+            Launch(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
             [h.daemon.catalog.card("GPU-a"), h.daemon.catalog.card("GPU-b")],
         )
         assert list(lease.devices.values()) == [part.total for part in found.parts.devices]
@@ -291,6 +291,18 @@ async def test_a_prompt_cache_is_kept_for_the_same_user_and_settings_within_its_
         assert "llamacpp:prompt_tokens_total 3" in (await http(again, "/metrics")).text, "it was restored"
 
 
+async def test_a_model_whose_file_is_missing_is_no_matter_for_the_others(tmp_path: Path) -> None:
+    models = {"a": HALF | {"path": "gone.gguf", "preload": True}, "b": HALF | {"preload": True}}
+    async with house(tmp_path, models=models).open() as h, h.client() as lmxd:
+        assert "gone.gguf" in next(warning for warning in h.daemon.present.warnings if "models.a" in warning)
+        await h.until(lambda: h.phases() == {"b#1": "ready"})
+        missing, there = (await lmxd.models()).models
+        assert (missing.ctx, missing.bytes) == (4096, {})
+        assert missing.problem is not None
+        assert "gone.gguf" in missing.problem
+        assert (there.running, there.problem) == (1, None)
+
+
 async def test_kept_and_preloaded_models_run_when_lmxd_has_begun(tmp_path: Path) -> None:
     models = {"a": HALF | {"keep": 1}, "b": HALF | {"preload": True}, "c": HALF}
     async with house(tmp_path, models=models).open() as h, h.client() as lmxd:
@@ -313,11 +325,11 @@ async def test_what_was_pinned_comes_back_when_the_game_is_over_though_nothing_e
     models = {"a": {"estimated_memory_gb": 8, "pin": True, "preload": True}}
     async with house(tmp_path, nvml, models=models).open() as h, h.client() as lmxd:
         await h.until(lambda: h.phases() == {"a#1": "ready"})
-        made = await lmxd.call("yield", YieldBegun, bytes=20 * GIB)
+        made = await lmxd.yield_(20 * GIB)
         await h.until(lambda: not h.phases())
         nvml.cards[0].processes = {4711: 20 * GIB}
         await lmxd.devices()
-        await lmxd.call("unyield", YieldOver, id=made.id)
+        await lmxd.unyield(made.id)
         assert h.phases() == {}, "the game is still there"
         nvml.cards[0].processes = {}
         await h.until(lambda: h.phases() == {"a#2": "ready"})

@@ -22,7 +22,6 @@ from house import House, http, model
 from lmxd import failpoints
 from lmxd.core.events import TimePassed
 from lmxd.errors import LmxdError
-from lmxd.rpc.messages import Stopped
 from lmxd.store.database import Database
 from lmxd.store.rows import Change
 
@@ -226,5 +225,5 @@ async def test_an_engine_that_is_stopped_by_a_signal_counts_as_busy(tmp_path: Pa
         os.kill(launched.process.pid, signal.SIGSTOP)
         await lease.release()
         assert h.phases() == {"a#1": "ready"}
-        await lmxd.call("stop", Stopped, instance="a#1")
+        await lmxd.stop("a#1")
         await h.until(lambda: h.phases() == {})

@@ -14,7 +14,6 @@ from house import House, card, model
 from lmxd.daemon.answering.asks import FRESH
 from lmxd.errors import LmxdError
 from lmxd.rpc.notifications import Progress
-from lmxd.rpc.owners import Why
 
 GIB = 2**30
 ON_GPU = ["load_tensors:      CUDA0 model buffer size =  4155.99 MiB"]
@@ -184,7 +183,7 @@ async def test_every_byte_of_a_device_has_an_owner(tmp_path: Path) -> None:
         assert launched is not None
         assert launched.process is not None
         nvml.cards[0].processes[launched.process.pid] = 9 * GIB
-        found = await lmxd.call("why", Why, device="0")
+        found = await lmxd.why("0")
         assert [(x.instance, x.bytes, x.promised, x.measured, x.exited) for x in found.instances] == [
             ("a#1", 9 * GIB, 8 * GIB, 9 * GIB, False)
         ]
@@ -193,7 +192,7 @@ async def test_every_byte_of_a_device_has_an_owner(tmp_path: Path) -> None:
         d = found.device
         assert (d.foreign, d.margin, found.withheld, d.headroom) == (4 * GIB, 2 * GIB, 0, 9 * GIB)
         nvml.cards[0].processes = {launched.process.pid: 9 * GIB}
-        found = await lmxd.call("why", Why, device=found.device.id[:5])
+        found = await lmxd.why(found.device.id[:5])
         d = found.device
         assert (found.processes, d.foreign, found.withheld) == ([], 0, 4 * GIB)
         assert d.capacity == sum(x.bytes for x in found.instances) + d.margin + found.withheld + d.headroom
@@ -202,9 +201,9 @@ async def test_every_byte_of_a_device_has_an_owner(tmp_path: Path) -> None:
 async def test_why_names_the_devices_there_are(tmp_path: Path) -> None:
     nvml = FakeNvml(card(24, "GPU-aa"), card(24, "GPU-ab"))
     async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
-        assert (await lmxd.call("why", Why, device="GPU-ab")).device.ref == "1"
+        assert (await lmxd.why("GPU-ab")).device.ref == "1"
         for wanted, said in (("7", "there is none"), ("GPU-a", "begins the names of 0 ")):
             with pytest.raises(LmxdError, match=said) as caught:
-                await lmxd.call("why", Why, device=wanted)
+                await lmxd.why(wanted)
             assert caught.value.code == "invalid_params"
             assert "1 (GPU-ab)" in caught.value.remedy

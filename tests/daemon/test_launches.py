@@ -16,7 +16,7 @@ from lmxd.daemon.launching import loading
 from lmxd.daemon.readings import settled
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncClient
-from lmxd.rpc.messages import Granted, Stopped
+from lmxd.rpc.messages import Granted
 
 GIB = 2**30
 MIB = 2**20
@@ -153,7 +153,7 @@ async def test_who_is_told_to_stop_while_it_waits_for_its_turn_goes_at_once(tmp_
         await h.until(lambda: "slow#1" in h.daemon.launches.pids())
         (second,) = ask(two, "a")
         await h.until(lambda: bool(h.daemon.launches.waiting()))
-        await lmxd.call("stop", Stopped, instance="a#1")
+        await lmxd.stop("a#1")
         with pytest.raises(LmxdError, match="stopped"):
             await second
         await h.until(lambda: h.phases() == {"slow#1": "starting"})

@@ -13,8 +13,7 @@ from house import House, http, model
 from waiting import until
 
 from lmxd.errors import LmxdError
-from lmxd.rpc.messages import Reloaded, Stopped
-from lmxd.rpc.notifications import Progress
+from lmxd.rpc.notifications import Notification, Progress
 
 HALF = {"estimated_memory_gb": 0.4}
 ROOM_FOR_TWO: dict[str, Any] = {"gpu": {"device": "host", "max_memory_gb": 1}}
@@ -48,7 +47,7 @@ async def test_a_unix_socket_endpoint(tmp_path: Path) -> None:
         lease = await lmxd.request("a")
         assert lease.socket == str(h.where.home / "a#1.sock")
         assert (await http(lease, "/v1/chat/completions", b"{}")).status == 200
-        await lmxd.call("stop", Stopped, instance="a#1")
+        await lmxd.stop("a#1")
         await h.until(lambda: not h.phases())
         assert not Path(lease.socket).exists()
 
@@ -92,7 +91,7 @@ async def test_a_killed_engine_is_noticed_and_its_bytes_return(tmp_path: Path) -
         await h.until(lambda: not h.phases())
         assert h.state.ledger.accounts["host"].reservations == {}
         ((method, params),) = ended
-        assert method == "lmxd.lease_ended"
+        assert method == Notification.LEASE_ENDED
         assert (params["lease"], params["reason"]) == (lease.lease, "instance_exited")
         assert "killed" in params["detail"]
 
@@ -189,7 +188,7 @@ async def test_cancel_takes_a_request_out_of_the_queue(tmp_path: Path) -> None:
         await h.until(lambda: len(h.state.queue) == 1)
         (ticket,) = [t.ticket for t in (await lmxd.queue()).tickets]
         assert ticket is not None
-        await lmxd.cancel(ticket)
+        await lmxd.cancel(ticket=ticket)
         with pytest.raises(LmxdError) as caught:
             await waiting
         assert caught.value.code == "cancelled"
@@ -243,7 +242,7 @@ async def test_a_stop_that_hangs_is_escalated(tmp_path: Path) -> None:
     model(tmp_path, "a", ignore_sigterm=True)
     async with house(tmp_path, engine={"stop_timeout": 0.4}).open() as h, h.client() as lmxd:
         await lmxd.request("a")
-        await lmxd.call("stop", Stopped, instance="a#1")
+        await lmxd.stop("a#1")
         assert h.phases() == {"a#1": "stopping"}
         await h.until(lambda: not h.phases(), seconds=3)
 
@@ -315,5 +314,5 @@ async def test_a_reload_changes_what_a_request_comes_to(tmp_path: Path) -> None:
         assert (await lmxd.request("a")).ctx == 4096
         await (await lmxd.request("a")).release()
         h.write(models={"a": HALF | {"context_length": 8192}})
-        await lmxd.call("reload", Reloaded)
+        await lmxd.reload()
         assert (await lmxd.request("a", wait=5)).ctx == 8192, "an instance of before is too small"

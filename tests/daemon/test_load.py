@@ -14,7 +14,6 @@ import pytest
 from house import House
 
 from lmxd.instances import proc
-from lmxd.rpc.messages import Stopped
 
 ROUNDS = int(os.environ.get("LMXD_ROUNDS", "3"))
 """Of 200 rivals for one slot; make soak takes 100."""
@@ -59,7 +58,7 @@ async def test_a_thousand_connections(tmp_path: Path, many_files: None) -> None:
             found = await asyncio.gather(*(client.queue() for client in clients))
             assert len(found) == CONNECTIONS
             assert (await clients[0].request("a")).instance == "a#1", "an instance is started, watched and asked, too"
-            await clients[0].call("stop", Stopped, instance="a#1")
+            await clients[0].stop("a#1")
         await h.until(lambda: not h.daemon.listener.connections and not h.phases())
         await h.until(lambda: descriptors() <= before)
 
@@ -121,7 +120,7 @@ async def test_instances_come_and_go_and_leave_nothing(tmp_path: Path) -> None:
         sizes: list[tuple[int, int]] = []
         lease = await lmxd.request("a")
         for cycle in range(CYCLES):
-            await lmxd.call("stop", Stopped, instance=lease.instance)
+            await lmxd.stop(lease.instance)
             lease = await lmxd.request("ab"[cycle % 2])
             if cycle in (CYCLES // 3, CYCLES - 1):
                 await h.until(lambda: len(h.phases()) == 1)

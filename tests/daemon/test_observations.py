@@ -13,7 +13,7 @@ from lmxd.core.words import DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
 from lmxd.estimate.learned import Card, Observation
-from lmxd.rpc.estimates import Estimated, Estimates, Forgotten
+from lmxd.rpc.estimates import Estimates
 
 MIB = 2**20
 
@@ -63,7 +63,7 @@ def test_a_directory_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path
 
 async def _learned(house: House) -> Estimates:
     async with house.client() as client:
-        return await client.call("estimates", Estimates)
+        return await client.estimates()
 
 
 async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
     gpu = card(24)
     house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}})
     async with house.open(), house.client() as client:
-        before = await client.call("estimate", Estimated, model="m")
+        before = await client.estimate("m")
         lease = await client.request("m")
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
@@ -81,7 +81,7 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
         assert (seen.model, seen.loaded, seen.count) == ("m", 350 * MIB, 1)
         (context,) = (await _learned(house)).contexts
         assert context.bytes == seen.loaded - seen.buffers
-        after = await client.call("estimate", Estimated, model="m", ctx=4096)
+        after = await client.estimate("m", ctx=4096)
         assert after.error < before.error
         assert after.devices[0]["overhead"] < before.devices[0]["overhead"]
         await client.release(lease.lease)
@@ -117,13 +117,13 @@ async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
     gpu = card(24)
     house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}, "n": {"context_length": 2048}})
     async with house.open(), house.client() as client:
-        before = await client.call("estimate", Estimated, model="n")
+        before = await client.estimate("n")
         await client.request("m")
         pid = next(i.pid for i in (await client.instances()).instances)
         assert pid is not None
         gpu.processes = {pid: 350 * MIB}
         await house.daemon.measuring.look()
-        assert (await client.call("estimate", Estimated, model="n")).devices != before.devices
-        assert (await client.call("forget", Forgotten, model="n")).count == 0
-        assert (await client.call("forget", Forgotten, model="m")).count == 1
-        assert (await client.call("estimate", Estimated, model="n")).devices == before.devices
+        assert (await client.estimate("n")).devices != before.devices
+        assert (await client.forget(model="n")).count == 0
+        assert (await client.forget(model="m")).count == 1
+        assert (await client.estimate("n")).devices == before.devices

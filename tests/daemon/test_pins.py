@@ -10,7 +10,6 @@ from devices.fake_nvml import FakeNvml
 from house import House, card, model
 
 from lmxd.errors import LmxdError
-from lmxd.rpc.messages import Pinned
 from lmxd.rpc.notifications import Progress
 
 HALF = {"estimated_memory_gb": 12}
@@ -20,14 +19,14 @@ async def test_what_is_pinned_is_not_evicted_until_it_is_let_go(tmp_path: Path) 
     house = House(tmp_path, FakeNvml(card()), models={"a": HALF, "b": HALF})
     async with house.open(), house.client() as lmxd:
         await (await lmxd.request("a")).release()
-        assert (await lmxd.call("pin", Pinned, instance="a#1")).pin
+        assert (await lmxd.pin("a#1")).pin
         [shown] = (await lmxd.instances()).instances
         assert shown.idle_timeout is None
         with pytest.raises(LmxdError, match="no room"):
             await lmxd.request("b", wait=0)
         waiting = asyncio.create_task(lmxd.request("b"))
         await house.until(lambda: len(house.state.queue) == 1)
-        assert not (await lmxd.call("pin", Pinned, instance="a#1", pin=False)).pin
+        assert not (await lmxd.pin("a#1", pin=False)).pin
         assert (await waiting).model == "b"
 
 
@@ -35,7 +34,7 @@ async def test_a_pin_outlives_the_daemon(tmp_path: Path) -> None:
     house = House(tmp_path, FakeNvml(card()), models={"a": HALF})
     async with house.open(), house.client() as lmxd:
         await lmxd.request("a", hold="explicit")
-        await lmxd.call("pin", Pinned, instance="a#1")
+        await lmxd.pin("a#1")
         [row] = house.saved().instances
         assert '"pin":true' in row.ask
 
@@ -44,7 +43,7 @@ async def test_a_pinned_instance_is_not_reaped(tmp_path: Path) -> None:
     house = House(tmp_path, FakeNvml(card()), models={"a": HALF, "b": {"estimated_memory_gb": 2}}, idle_timeout=0.2)
     async with house.open(), house.client() as lmxd:
         await (await lmxd.request("a")).release()
-        await lmxd.call("pin", Pinned, instance="a#1")
+        await lmxd.pin("a#1")
         await (await lmxd.request("b")).release()
         await house.until(lambda: "b#1" not in house.phases())
         assert house.phases() == {"a#1": "ready"}
@@ -55,9 +54,9 @@ async def test_a_hold_cannot_be_pinned(tmp_path: Path) -> None:
     async with house.open(), house.client() as lmxd:
         held = await lmxd.hold(2**30)
         with pytest.raises(LmxdError, match="is a hold"):
-            await lmxd.call("pin", Pinned, instance=held.instance)
+            await lmxd.pin(held.instance)
         with pytest.raises(LmxdError, match="no instance"):
-            await lmxd.call("pin", Pinned, instance="none#1")
+            await lmxd.pin("none#1")
 
 
 async def test_who_waits_for_a_start_is_told_how_far_it_is(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def arrivals(h: House) -> dict[str, float]:
 def row(h: House, key: str, asked_at: float, uid: int | None = None) -> ArrivalRow:
     """As it is written down for a request for b."""
     owner = Owner(uid=os.getuid() if uid is None else uid, pid=0, connection=0)
-    return ArrivalRow(id=row_id(owner, key, h.daemon.asks.ask("b")), asked_at=asked_at)
+    return ArrivalRow(id=row_id(owner, key, h.daemon.asks.ask(h.daemon.catalog.resolve("b"))), asked_at=asked_at)
 
 
 async def test_who_waits_is_written_down_until_the_answer(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ async def test_who_waits_is_written_down_until_the_answer(tmp_path: Path) -> Non
         lease = await holder.request("a")
         assert arrivals(h) == {}, "an answered request needs no place"
         told: list[Progress] = []
-        waits = asyncio.create_task(lmxd.call("request", Granted, told.append, model="b", idempotency_key="k"))
+        waits = asyncio.create_task(lmxd.request("b", on_progress=told.append, idempotency_key="k"))
         await h.until(lambda: bool(told))
         (ticket,) = h.state.queue
         assert arrivals(h) == {"k": ticket.asked_at}
@@ -51,12 +51,12 @@ async def test_who_waits_no_more_is_not_written_down(tmp_path: Path) -> None:
         await holder.request("a")
         told: list[Progress] = []
         for key in ("cancelled", "left"):
-            asked = lmxd.call("request", Granted, told.append, model="b", idempotency_key=key)
+            asked = lmxd.request("b", on_progress=told.append, idempotency_key=key)
             waits = asyncio.create_task(asked)
             await h.until(lambda: bool(told))
             assert list(arrivals(h)) == [key]
             if key == "cancelled":
-                await holder.cancel(told.pop().ticket)
+                await holder.cancel(ticket=told.pop().ticket)
                 assert isinstance((await asyncio.gather(waits, return_exceptions=True))[0], LmxdError)
             else:
                 await lmxd.__aexit__()
@@ -69,7 +69,7 @@ async def test_a_key_stands_for_one_place_and_one_lease(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
         lease = await holder.request("a")
         h.daemon.arrivals.restore([row(h, "k", 1.0), row(h, "k", 2.0, uid=7)])
-        asks = [asyncio.create_task(lmxd.call("request", Granted, model="b", idempotency_key="k")) for _ in range(3)]
+        asks = [asyncio.create_task(lmxd.request("b", idempotency_key="k")) for _ in range(3)]
         await h.until(lambda: sum(ask.done() for ask in asks) == 2)
         [ticket] = h.state.queue
         assert ticket.asked_at == 1.0
@@ -84,10 +84,10 @@ async def test_a_key_keeps_its_place_for_the_same_request_only(tmp_path: Path) -
     """Else places could be gathered by requests that are never served, and used for others."""
     async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
         await holder.request("a")
-        first = asyncio.create_task(lmxd.call("request", Granted, model="b", idempotency_key="k"))
+        first = asyncio.create_task(lmxd.request("b", idempotency_key="k"))
         await h.until(lambda: len(h.state.queue) == 1)
         [before] = h.state.queue
-        second = asyncio.create_task(lmxd.call("request", Granted, model="b", ctx=512, idempotency_key="k"))
+        second = asyncio.create_task(lmxd.request("b", ctx=512, idempotency_key="k"))
         await h.until(first.done)
         assert isinstance(first.exception(), LmxdError)
         [ticket] = h.state.queue
@@ -102,12 +102,12 @@ async def test_who_asks_again_keeps_its_place_in_a_full_queue(tmp_path: Path) ->
     full.write(admission_control={"queue_depth": 1})
     async with full.open() as h, h.client() as holder, h.client() as lmxd:
         lease = await holder.request("a")
-        asks = [asyncio.create_task(lmxd.call("request", Granted, model="b", idempotency_key="k")) for _ in range(2)]
+        asks = [asyncio.create_task(lmxd.request("b", idempotency_key="k")) for _ in range(2)]
         await h.until(lambda: any(ask.done() for ask in asks))
         assert len(h.state.queue) == 1
         await lease.release()
         answers = await asyncio.gather(*asks, return_exceptions=True)
-        assert sorted(type(x).__name__ for x in answers) == ["Granted", "LmxdError"]
+        assert sorted(type(x).__name__ for x in answers) == ["AsyncLease", "LmxdError"]
 
 
 async def test_who_does_not_come_back_is_forgotten(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_who_does_not_come_back_is_forgotten(tmp_path: Path) -> None:
         await h.daemon.outbox.settled()
     async with h.open(), h.client() as holder, h.client() as lmxd:
         await holder.request("a")
-        waits = asyncio.create_task(lmxd.call("request", Granted, model="b", idempotency_key="here"))
+        waits = asyncio.create_task(lmxd.request("b", idempotency_key="here"))
         await h.until(lambda: len(h.state.queue) == 1)
         assert arrivals(h) == {"here": 1.0, "gone": 1.0}
         h.daemon.outbox.put(h.daemon.arrivals.give_up(), ())

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from house import House, model
@@ -137,7 +137,7 @@ async def test_an_engine_that_cannot_be_asked_is_taken_to_be_busy(
 
 @pytest.mark.parametrize("hold", ["connection", "ttl"])
 async def test_an_instance_that_ends_as_it_is_granted_is_asked_for_once_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Literal["connection", "ttl"]
 ) -> None:
     """Its client, who waited, is told of another and not to ask again."""
     async with house(tmp_path).open() as h, h.client() as lmxd:
@@ -163,7 +163,7 @@ async def test_a_deadline_is_not_put_off_by_instances_that_end_as_they_are_grant
 async def test_a_request_that_is_asked_again_has_one_lease_by_its_key(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as one, h.client() as two:
         _end_as_they_are_granted(h, 1)
-        both = [asyncio.create_task(x.call("request", Granted, model="a", idempotency_key="k")) for x in (one, two)]
+        both = [asyncio.create_task(x.request("a", idempotency_key="k")) for x in (one, two)]
         answers = await asyncio.wait_for(asyncio.gather(*both, return_exceptions=True), 15)
         leases = {x.lease for x in answers if isinstance(x, Granted)}
         assert leases == set(h.state.leases)

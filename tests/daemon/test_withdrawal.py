@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from house import House, model
 from waiting import turns
+
+from lmxd.engines.llama_cpp.dry_run import DryRun, Rehearsed
+from lmxd.gguf.builds import LATEST
 
 HALF = {"estimated_memory_gb": 0.4, "slots": 2}
 
@@ -61,28 +66,35 @@ async def test_while_it_waits_or_its_model_loads(tmp_path: Path, wanted: str) ->
             assert (await lmxd.request("b")).instance == "b#1", "its place is free again"
 
 
-async def test_a_cold_model_is_read_once_for_all_who_ask_and_one_that_leaves_does_not_stop_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class SlowDryRun:
+    """An engine that says what a model takes as soon as it is let ``go``. ``count``: how often it was asked."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.count = 0
+
+    def ask(self, model: Path, words: Sequence[str], cards: int) -> DryRun:
+        self.count += 1
+        self.go.wait(10)
+        return DryRun(devices=(), host=Rehearsed(weights=0, context=0, compute=0))
+
+    def known(self, model: Path, words: Sequence[str], cards: int) -> DryRun | None:
+        return DryRun(devices=(), host=Rehearsed(weights=0, context=0, compute=0)) if self.go.is_set() else None
+
+
+async def test_a_cold_model_is_read_once_for_all_who_ask_and_one_that_leaves_does_not_stop_it(tmp_path: Path) -> None:
     async with house(tmp_path, models={"a": {"estimated_memory_gb": 0.1, "slots": 8}}).open() as h, h.client() as lmxd:
-        read, count, go = h.daemon.catalog.read, 0, threading.Event()
-
-        def slow(*given: Any) -> None:
-            nonlocal count
-            count += 1
-            go.wait(10)
-            read(*given)
-
-        monkeypatch.setattr(h.daemon.catalog, "read", slow)
-        monkeypatch.setattr(h.daemon.catalog, "is_warm", lambda *_: go.is_set())
+        engine = SlowDryRun()
+        unknown = replace(LATEST, known=False)
+        h.daemon.catalog.estimator = replace(h.daemon.catalog.estimator, build=unknown, second=engine)
         first, *others = [asyncio.create_task(lmxd.request("a")) for _ in range(8)]
-        await h.until(lambda: count == 1)
+        await h.until(lambda: engine.count == 1)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
         await lmxd.queue()
-        go.set()
+        engine.go.set()
         leases = await asyncio.gather(*others)
         assert {x.instance for x in leases} == {"a#1"}
-        assert count == 1
+        assert engine.count == 1
         assert len(h.state.leases) == 7

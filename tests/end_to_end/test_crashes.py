@@ -24,7 +24,6 @@ from lmxd.failpoints import PLACES
 from lmxd.instances import proc
 from lmxd.instances.orphans import orphans
 from lmxd.rpc.client import Client
-from lmxd.rpc.messages import Drained, Granted, Reloaded, Stopped
 
 SEEDS = int(os.environ.get("LMXD_SEEDS", "5"))
 PARTS = 2
@@ -120,7 +119,7 @@ class History:
         self.lost[key] = name
         try:
             with self.client() as client:
-                granted = client.call("request", Granted, model=name, hold="explicit", wait=wait, idempotency_key=key)
+                granted = client.request(name, hold="explicit", wait=wait, idempotency_key=key)
                 self.leases[granted.lease] = granted.instance
         except LmxdError as error:
             if error.code not in ("no_capacity", "wait_expired", "launch_failed", "stopped", "draining"):
@@ -161,7 +160,7 @@ class History:
                 name = self.random.choice(running)
                 self._ends(name)
                 with refusable():
-                    client.call("stop", Stopped, instance=name)
+                    client.stop(name)
 
     def crash(self) -> None:
         """An engine dies."""
@@ -186,12 +185,12 @@ class History:
 
     def reload(self) -> None:
         with self.client() as client:
-            client.call("reload", Reloaded)
+            client.reload()
 
     def drain(self) -> None:
         with self.client() as client:
-            client.call("drain", Drained)
-            client.call("drain", Drained, end=True)
+            client.drain()
+            client.drain(end=True)
 
     def rest(self) -> None:
         """Nobody wants anything: what was written is checkpointed."""
@@ -223,9 +222,7 @@ class History:
         with self.client() as client:
             for key, name in self.lost.items():  # the answer is asked for again: once more is not twice
                 with refusable():
-                    granted = client.call(
-                        "request", Granted, model=name, hold="explicit", wait=0.0, idempotency_key=key
-                    )
+                    granted = client.request(name, hold="explicit", wait=0.0, idempotency_key=key)
                     self.leases[granted.lease] = granted.instance
             self.lost.clear()
             comes_about(lambda: all(i.phase == "ready" for i in client.instances().instances), 5)

@@ -26,7 +26,6 @@ from lmxd.errors import LmxdError
 from lmxd.instances import proc
 from lmxd.instances.orphans import orphans
 from lmxd.rpc.client import Client
-from lmxd.rpc.messages import Granted, Watching
 from lmxd.store import schema
 
 Make = Callable[..., Lmxd]
@@ -290,11 +289,11 @@ def test_lmxctl_run_keeps_its_lease_over_a_restart(running: Lmxd) -> None:
 def test_a_repeated_request_gets_the_lease_that_was_granted(running: Lmxd) -> None:
     """As if the answer had been lost with the daemon that gave it."""
     with running.client() as client:
-        first = client.call("request", Granted, model="m", hold="explicit", idempotency_key="k")
+        first = client.request("m", hold="explicit", idempotency_key="k")
         restart(running)
-        again = client.call("request", Granted, model="m", hold="explicit", idempotency_key="k")
+        again = client.request("m", hold="explicit", idempotency_key="k")
         assert (again.lease, again.api_key) == (first.lease, first.api_key)
-        assert client.call("request", Granted, model="m", hold="explicit", idempotency_key="j").lease != first.lease
+        assert client.request("m", hold="explicit", idempotency_key="j").lease != first.lease
 
 
 class Rival:
@@ -309,8 +308,8 @@ class Rival:
 
     def _ask(self) -> None:
         with suppress(LmxdError), Client(self._running.socket, patience=0) as client:
-            granted = client.call(
-                "request", Granted, lambda _: self.told.set(), model="m", hold="explicit", idempotency_key=self._key
+            granted = client.request(
+                "m", hold="explicit", idempotency_key=self._key, on_progress=lambda _: self.told.set()
             )
             self._served.append(self._key)
             client.release(granted.lease)
@@ -346,7 +345,7 @@ def test_the_time_that_a_start_takes_is_known_after_a_restart(fake: Make, tmp_pa
         running.start()
         expected: list[float | None] = []
         with running.client() as client:
-            client.call("request", Granted, lambda told: expected.append(told.eta), model="m")
+            client.request("m", on_progress=lambda told: expected.append(told.eta))
         assert expected[0] is not None
         assert expected[0] > 3, "by its size alone it would be one second"
 
@@ -355,7 +354,7 @@ def test_the_exit_status_of_an_adopted_process_is_known(running: Lmxd) -> None:
     lease = running.json("request", "m")
     restart(running)
     with running.client() as client:
-        client.call("watch", Watching)
+        client.watch()
         request = urllib.request.Request(
             lease["endpoint"] + "/fake/exit", b"7", {"Authorization": f"Bearer {lease['api_key']}"}
         )

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import synthetic
 
+from lmxd.catalog.model_files import find_model
 from lmxd.errors import LmxdError
-from lmxd.estimate.files import find_model, is_read, read_model
+from lmxd.estimate.files import is_read, read_model
 from lmxd.gguf.footprint import footprint
 from lmxd.gguf.launch import Launch
 

@@ -20,7 +20,6 @@ from gateway.front import Front, opened
 from gateway.test_serving import ONE, house
 from lmxd.gateway import keys
 from lmxd.rpc.client import AsyncLease
-from lmxd.rpc.messages import Watching
 
 ASKED = b'{"model": "a", "messages": []}'
 
@@ -93,7 +92,7 @@ async def test_a_model_is_had_in_order_of_arrival_at_any_number_of_slots(tmp_pat
         front = Front(here)
         crowd = Crowd(front, **{f"client{number}": "a" for number in range(10)})
         async with front.open(), here.client(on_notification=seen) as watching:
-            await watching.call("watch", Watching)
+            await watching.watch()
             await crowd.ask()
             order = [t.ticket for t in (await watching.queue()).tickets]
             assert [here.state.tickets[t].owner.user for t in order] == list(crowd.asked)
@@ -137,7 +136,7 @@ async def test_a_request_that_is_taken_out_of_the_queue_may_be_made_again(tmp_pa
         asked = asyncio.create_task(front.chat("a"))
         await front.until(lambda: len(here.state.queue) == 1)
         [ticket] = (await lmxd.queue()).tickets
-        await lmxd.cancel(ticket.ticket or "")
+        await lmxd.cancel(ticket=ticket.ticket or "")
         answer = await asked
         assert (answer.status, json.loads(answer.text)["error"]["code"]) == (503, "cancelled")
         assert answer.headers["Retry-After"]

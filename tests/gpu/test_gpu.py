@@ -29,7 +29,6 @@ from lmxd.estimate.arguments import parse, words
 from lmxd.estimate.files import read_model
 from lmxd.gguf.footprint import footprint
 from lmxd.rpc.client import Client
-from lmxd.rpc.estimates import Estimated, Estimates
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import Progress
 
@@ -298,19 +297,19 @@ def test_real_use_stays_within_the_promise(lmxd: Make) -> None:
 def test_what_was_observed_is_used_for_an_exact_repeat(lmxd: Make) -> None:
     models = {"llama8b": {"context_length": 4096}, "qwen4b": {"context_length": 4096}}
     with lmxd(models, idle_timeout=5) as running, running.client() as client:
-        prior = client.call("estimate", Estimated, model="qwen4b")
+        prior = client.estimate("qwen4b")
         with client.request("llama8b") as lease:
             post(lease, "/completion", {"prompt": "the cat " * 280, "n_predict": 4})
-            running.until(lambda: any(o.prompted for o in client.call("estimates", Estimates).observed), 30)
+            running.until(lambda: any(o.prompted for o in client.estimates().observed), 30)
             took = of_process(running.instances()[lease.instance].pid)
-        learned = client.call("estimates", Estimates)
+        learned = client.estimates()
         (seen,), (context,) = learned.observed, learned.contexts
         print(*(f"{n / MIB:.0f} MiB" for n in (context.bytes, seen.loaded, seen.prompted)))
         assert abs(context.bytes - 590 * MIB) < 16 * MIB, "of an H100"
-        repeat = client.call("estimate", Estimated, model="llama8b")
+        repeat = client.estimate("llama8b")
         assert repeat.basis == "observed"
         assert abs(repeat.devices[0]["total"] - took) <= 4 * MIB
-        assert client.call("estimate", Estimated, model="qwen4b").error <= prior.error
+        assert client.estimate("qwen4b").error <= prior.error
 
 
 def test_a_dry_run_leaves_the_gpu_alone(shapes: Path) -> None:

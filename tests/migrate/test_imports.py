@@ -215,7 +215,7 @@ def test_ollamas_files_can_be_leased_from_where_they_are(store: Store) -> None:
     from lmxd.catalog.catalog import Catalog
 
     catalog = Catalog(config(ollama.read(store.root)))
-    assert "blobs" in str(catalog.path("llama3.1:8b"))
+    assert "blobs" in str(catalog.file("llama3.1:8b"))
 
 
 def test_a_store_that_is_damaged(store: Store) -> None:

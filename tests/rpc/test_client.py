@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 from functools import partial
@@ -15,7 +16,7 @@ from waiting import turns, until
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncClient, Client
-from lmxd.rpc.messages import Cancelled
+from lmxd.rpc.methods import METHODS, Method
 
 
 class Scripted:
@@ -39,7 +40,7 @@ class Scripted:
             self.seen.put_nowait(json.loads(line))
         writer.close()
 
-    async def call(self, method: str) -> Any:
+    async def asked(self, method: str) -> Any:
         """The id of the next call, which is to be of that method."""
         found = await asyncio.wait_for(self.seen.get(), 10)
         assert found["method"] == f"lmxd.{method}", found
@@ -55,28 +56,28 @@ async def test_answers_may_be_longer_than_calls(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon:
         async with AsyncClient(daemon.path) as lmxd:
             asked = asyncio.create_task(lmxd.queue())
-            daemon.answer(await daemon.call("queue"), depth=512, tickets=[ticket] * 700)
+            daemon.answer(await daemon.asked("queue"), depth=512, tickets=[ticket] * 700)
             assert len((await asked).tickets) == 700
         with Client(daemon.path) as blocking:
             waiting = asyncio.create_task(asyncio.to_thread(blocking.queue))
-            daemon.answer(await daemon.call("queue"), depth=512, tickets=[ticket] * 700)
+            daemon.answer(await daemon.asked("queue"), depth=512, tickets=[ticket] * 700)
             assert len((await waiting).tickets) == 700
 
 
 async def test_leases_are_taken_up_again_though_who_noticed_the_loss_is_cancelled(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
         lmxd._held.add("l-1")
-        first = asyncio.create_task(lmxd.call("cancel", Cancelled, ticket="t-1"))
-        second = asyncio.create_task(lmxd.call("cancel", Cancelled, ticket="t-2"))
-        await daemon.call("cancel")
-        await daemon.call("cancel")
+        first = asyncio.create_task(lmxd.cancel(ticket="t-1"))
+        second = asyncio.create_task(lmxd.cancel(ticket="t-2"))
+        await daemon.asked("cancel")
+        await daemon.asked("cancel")
         daemon.writer.close()
-        renewing = await daemon.call("renew")
+        renewing = await daemon.asked("renew")
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
         daemon.answer(renewing, lease="l-1")
-        again = await daemon.call("cancel")
+        again = await daemon.asked("cancel")
         daemon.answer(again, ticket="t-2")
         assert (await second).ticket == "t-2"
 
@@ -85,13 +86,13 @@ async def test_a_lease_that_comes_too_late_is_given_back(tmp_path: Path) -> None
     """It was on its way as the request was withdrawn."""
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
         task = asyncio.create_task(lmxd.request("a"))
-        asked = await daemon.call("request")
+        asked = await daemon.asked("request")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await daemon.call("cancel")
+        await daemon.asked("cancel")
         daemon.answer(asked, lease="l-1")
-        await daemon.call("release")
+        await daemon.asked("release")
         assert not lmxd._granting
 
 
@@ -100,7 +101,7 @@ async def test_a_lease_that_comes_in_the_moment_of_the_withdrawal_is_given_back(
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
         for answered_first in (True, False):
             task = asyncio.create_task(lmxd.request("a"))
-            answer = {"id": await daemon.call("request"), "result": {"lease": "l-1"}}
+            answer = {"id": await daemon.asked("request"), "result": {"lease": "l-1"}}
             if answered_first:
                 lmxd._take(answer)
                 task.cancel()
@@ -109,7 +110,7 @@ async def test_a_lease_that_comes_in_the_moment_of_the_withdrawal_is_given_back(
                 lmxd._take(answer)
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await daemon.call("release")
+            await daemon.asked("release")
             assert daemon.seen.empty()
             assert not lmxd._granting
 
@@ -118,15 +119,15 @@ async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
         lmxd._held.add("l-1")
         task = asyncio.create_task(lmxd.request("a"))
-        await daemon.call("request")
+        await daemon.asked("request")
         daemon.writer.close()
-        renewing = await daemon.call("renew")
+        renewing = await daemon.asked("renew")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         daemon.answer(renewing, lease="l-1")
-        other = asyncio.create_task(lmxd.cancel("t-1"))
-        daemon.answer(await daemon.call("cancel"), ticket="t-1")
+        other = asyncio.create_task(lmxd.cancel(ticket="t-1"))
+        daemon.answer(await daemon.asked("cancel"), ticket="t-1")
         assert (await other).ticket == "t-1"
 
 
@@ -135,14 +136,14 @@ def test_on_the_loop_that_the_gateway_runs_on_a_call_finds_the_daemon_again(tmp_
 
     async def hang_up_and_come_back() -> None:
         async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
-            first = asyncio.create_task(lmxd.cancel("t-1"))
-            await daemon.call("cancel")
+            first = asyncio.create_task(lmxd.cancel(ticket="t-1"))
+            await daemon.asked("cancel")
             daemon.writer.transport.abort()
             while not lmxd._writer.transport.is_closing():
                 await turns(1)
-            second = asyncio.create_task(lmxd.cancel("t-2"))
+            second = asyncio.create_task(lmxd.cancel(ticket="t-2"))
             for _ in range(2):
-                daemon.answer(await daemon.call("cancel"), ticket="t-1")
+                daemon.answer(await daemon.asked("cancel"), ticket="t-1")
             assert (await first).ticket == (await second).ticket == "t-1"
 
     uvloop.run(hang_up_and_come_back())
@@ -157,20 +158,32 @@ async def test_who_waits_long_is_not_lost_to_the_second_restart(tmp_path: Path) 
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path, patience=0.2) as lmxd:
         task = asyncio.create_task(lmxd.request("a"))
         for _ in range(3):
-            await daemon.call("request")
+            await daemon.asked("request")
             await until(partial(has_lasted, time.monotonic(), 0.2))
             daemon.writer.close()
-        await daemon.call("request")
+        await daemon.asked("request")
         assert not task.done()
         task.cancel()
 
 
 async def test_a_daemon_that_hangs_up_on_every_call_is_not_asked_for_ever(tmp_path: Path) -> None:
     async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path, patience=0.5) as lmxd:
-        task = asyncio.create_task(lmxd.cancel("t-1"))
+        task = asyncio.create_task(lmxd.cancel(ticket="t-1"))
         while not task.done():
             await asyncio.wait((task, asking := asyncio.create_task(daemon.seen.get())), return_when="FIRST_COMPLETED")
             asking.cancel()
             daemon.writer.close()
         with pytest.raises(LmxdError, match="closed the connection"):
             await task
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_both_clients_have_every_method_with_the_same_signature(method: Method) -> None:
+    blocking, asynchronous = getattr(Client, method.attribute), getattr(AsyncClient, method.attribute)
+    one, other = inspect.signature(blocking), inspect.signature(asynchronous)
+    assert one.parameters == other.parameters
+    assert one.return_annotation == other.return_annotation.replace("AsyncLease", "BlockingLease")
+    assert inspect.iscoroutinefunction(asynchronous)
+    assert not inspect.iscoroutinefunction(blocking)
+    more = {"self", "on_progress"} if method.grants else {"self"}
+    assert set(one.parameters) == set(method.params.model_fields) | more

@@ -282,7 +282,7 @@ async def test_one_long_answer_is_not_too_much_unread(tmp_path: Path, monkeypatc
 
     async with House(tmp_path, **SECTIONS).open() as h, h.client() as lmxd:
         monkeypatch.setattr(h.daemon.listener.service, "call", answer)
-        assert await lmxd.call("logs", Logs, instance="a#1") == long
+        assert await lmxd.logs("a#1") == long
 
 
 async def test_who_reads_late_is_answered_all_the_same(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
     return tuple(_shortfall(state, account, need) for _, need, account in nearest)
 
 
+def wanting(state: State, ask: Ask) -> tuple[Shortfall, ...]:
+    """The same, unless no further instance may be started for it: then bytes would not help."""
+    return () if state.has_all_instances(ask) else shortfalls(state, ask)
+
+
 def _of_fewest(ask: Ask) -> list[Option]:
     fewest = min((len(o.demand) for o in ask.options), default=0)
     return [o for o in ask.options if len(o.demand) == fewest and not o.spills]

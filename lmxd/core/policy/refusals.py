@@ -9,7 +9,7 @@ from typing import Final
 from lmxd.core.books.state import Failed, State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.forecast import Forecast, turns
-from lmxd.core.policy.placement import shortfalls
+from lmxd.core.policy.placement import shortfalls, wanting
 from lmxd.core.words import Refusal, Turn
 
 _NAMED: Final = 3
@@ -19,7 +19,13 @@ _SHORTER: Final = "ask again later, wait longer (--wait, or Prefer: wait), or as
 
 def no_capacity(state: State, ticket: Ticket) -> Refusal:
     date = Forecast(state).date(ticket)
-    message = f"all slots of {', '.join(date.awaits)} are taken" if date.by_slot else "there is no room now"
+    taken = f"all slots of {', '.join(date.awaits)} are taken"
+    if not date.by_slot:
+        message = "there is no room now"
+    elif state.has_all_instances(ticket.ask):
+        message = taken
+    else:
+        message = f"{taken}, and there is no room for another instance"
     return _short(state, ticket, "no_capacity", message)
 
 
@@ -63,7 +69,7 @@ def _short(state: State, ticket: Ticket, code: str, message: str, remedy: str = 
         code=code,
         message=message,
         remedy=remedy,
-        shortfalls=() if date.by_slot else shortfalls(state, ticket.ask),
+        shortfalls=wanting(state, ticket.ask),
         turns=turns(state, ticket, date),
         retry_in=None if date.at == inf else date.at - state.now,
     )

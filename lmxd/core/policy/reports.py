@@ -9,7 +9,7 @@ from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated, pace, starting, turns
-from lmxd.core.policy.placement import shortfalls
+from lmxd.core.policy.placement import shortfalls, wanting
 from lmxd.core.words import Ask, InstanceId
 
 PERIOD: Final = 1.0
@@ -65,7 +65,7 @@ def _tell(state: State, position: int, each: Dated) -> None:
             position=position,
             eta=each.eta,
             waits_for=waits_for,
-            shortfalls=() if date.by_slot else shortfalls(state, ticket.ask),
+            shortfalls=wanting(state, ticket.ask),
             turns=turns(state, ticket, date),
         )
     )

@@ -10,23 +10,23 @@ from typing import Any
 from lmxd.core.books.state import State
 from lmxd.core.events import DrainEnded, DrainRequested, Event, PinChanged, StopRequested, YieldEnded, YieldRequested
 from lmxd.daemon.answering import owners
-from lmxd.daemon.answering.access import Access
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc.estimates import ForgetParams, Forgotten
 from lmxd.rpc.holds import YieldBegun, YieldOver, YieldParams
 from lmxd.rpc.messages import Drained, DrainParams, Pinned, PinParams, Reloaded, Stopped
-from lmxd.rpc.server import Connection
 
 
 class Administration:
-    """``reload`` reads the configuration again; ``forget`` says how many observations it forgot."""
+    """The acts of administrators. The service has checked that the caller is one, by the table of methods.
+
+    ``reload`` reads the configuration again; ``forget`` says how many observations it forgot.
+    """
 
     def __init__(
         self,
         state: State,
-        access: Access,
         present: Present,
         report: Callable[[Event], None],
         measure: Callable[[], Coroutine[Any, Any, None]],
@@ -34,41 +34,37 @@ class Administration:
         forget: Callable[[ForgetParams], int],
     ) -> None:
         self._state = state
-        self._access = access
         self._present = present
         self._report = report
         self._measure = measure
         self._reloaded = reload
         self._forgotten = forget
 
-    def stop(self, connection: Connection, instance: str) -> Stopped:
-        self._require_instance(connection, instance, f"stop {instance}")
+    def stop(self, instance: str) -> Stopped:
+        self._require_instance(instance)
         self._report(StopRequested(at=time.monotonic(), instance=instance))
         return Stopped(instance=instance)
 
-    def pin(self, connection: Connection, params: PinParams) -> Pinned:
+    def pin(self, params: PinParams) -> Pinned:
         instance = params.instance
-        self._require_instance(connection, instance, f"{'pin' if params.pin else 'unpin'} {instance}")
+        self._require_instance(instance)
         if self._state.instances[instance].ask.external:
             raise LmxdError("invalid_params", f"{instance} is a hold", "it lasts as long as its lease")
         self._report(PinChanged(at=time.monotonic(), instance=instance, pin=params.pin))
         return Pinned(instance=instance, pin=params.pin)
 
-    def _require_instance(self, connection: Connection, instance: str, what: str) -> None:
-        self._access.require_admin(connection.peer, what)
+    def _require_instance(self, instance: str) -> None:
         if instance not in self._state.instances:
             raise LmxdError("unknown_instance", f"there is no instance {instance}", "lmxctl ps lists them")
 
-    def drain(self, connection: Connection, params: DrainParams) -> Drained:
-        self._access.require_admin(connection.peer, "drain lmxd")
+    def drain(self, params: DrainParams) -> Drained:
         hit("draining")
         at = time.monotonic()
         self._report(DrainEnded(at=at) if params.end else DrainRequested(at=at, now=params.now))
         state = self._state
         return Drained(draining=state.draining, instances=len(state.instances), leases=len(state.leases))
 
-    async def yield_(self, connection: Connection, params: YieldParams) -> YieldBegun:
-        self._access.require_admin(connection.peer, "have a device yielded")
+    async def yield_(self, params: YieldParams) -> YieldBegun:
         await self._measure()
         measured = self._present.measured
         if params.device is None and len(measured) > 1:
@@ -80,17 +76,14 @@ class Administration:
         free = account.yielded + min(0, account.headroom)
         return YieldBegun(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
 
-    def unyield(self, connection: Connection, id: str) -> YieldOver:
-        self._access.require_admin(connection.peer, "end a yield")
+    def unyield(self, id: str) -> YieldOver:
         if not any(id in a.yields for a in self._state.ledger.accounts.values()):
             raise LmxdError("unknown_id", f"there is no yield {id}", "it may be over already")
         self._report(YieldEnded(at=time.monotonic(), id=id))
         return YieldOver(id=id)
 
-    async def reload(self, connection: Connection) -> Reloaded:
-        self._access.require_admin(connection.peer, "reload the configuration")
+    async def reload(self) -> Reloaded:
         return await self._reloaded()
 
-    def forget(self, connection: Connection, params: ForgetParams) -> Forgotten:
-        self._access.require_admin(connection.peer, "forget what was learned")
+    def forget(self, params: ForgetParams) -> Forgotten:
         return Forgotten(count=self._forgotten(params))

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pydantic import BaseModel
-
-from lmxd.catalog.catalog import Size
+from lmxd.catalog.size import Size
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress, StartInstance
@@ -28,7 +26,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import Happened, LeaseEnded, YieldAsked
+from lmxd.rpc.notifications import Happened, LeaseEnded, Notice, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
@@ -106,18 +104,18 @@ class Answers:
                 self._refused(decision)
             case ReportProgress():
                 if waiting := self.waiting.get(decision.ticket):
-                    waiting.connection.notify("lmxd.progress", views.progress(decision, waiting.request))
+                    waiting.connection.notify(views.progress(decision, waiting.request))
             case EndLease():
                 self._lease_ended(decision)
             case AskToYield():
                 asked = YieldAsked(
                     lease=decision.lease, instance=decision.instance, within=decision.within, why=decision.why
                 )
-                self._notify(decision.owner, "lmxd.yield", asked)
+                self._notify(decision.owner, asked)
         owner = getattr(decision, "owner", None)
         for connection in list(self.watching.values()):
             known = owner is None or self._access.sees(connection.peer, owner.uid)
-            connection.notify("lmxd.event", _happened(decision, _TOLD if known else _TOLD_OF_OTHERS))
+            connection.notify(_happened(decision, _TOLD if known else _TOLD_OF_OTHERS))
 
     def tell_loading(self) -> None:
         """Those whose instance is starting, how far it is, if it is further than when they were last told."""
@@ -129,8 +127,7 @@ class Answers:
             self._loaded[instance.id] = int(part * 100)
             for ticket in instance.tickets.values():
                 if waiting := self.waiting.get(ticket.id):
-                    told = views.loading(state, ticket, waiting.request, part)
-                    waiting.connection.notify("lmxd.progress", told)
+                    waiting.connection.notify(views.loading(state, ticket, waiting.request, part))
         self._loaded = {name: part for name, part in self._loaded.items() if name in state.instances}
 
     def _granted(self, decision: GrantLease) -> None:
@@ -218,11 +215,11 @@ class Answers:
             ended = LeaseEnded(
                 lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=decision.detail
             )
-            self._notify(decision.owner, "lmxd.lease_ended", ended)
+            self._notify(decision.owner, ended)
 
-    def _notify(self, owner: Owner, method: str, what: BaseModel) -> None:
+    def _notify(self, owner: Owner, notice: Notice) -> None:
         if connection := self.connections().get(owner.connection):
-            connection.notify(method, what)
+            connection.notify(notice)
 
 
 def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:

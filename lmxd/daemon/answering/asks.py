@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from lmxd.catalog.catalog import Catalog, Size
+from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.options import Room
+from lmxd.catalog.resolved import Resolved
+from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
 from lmxd.core.words import Ask, Phase
@@ -51,28 +53,32 @@ class Asks:
             self._catalog = catalog
         ask = self._made.get((model, size))
         if ask is None or not self._is_served(ask):
-            await self.warm(model, size)
-            if self._present.catalog.profile(model).command is None:
-                self._present.engine.binary()  # if it is missing, say so before anything is reserved
-            ask = self._made[model, size] = self.ask(model, size)
+            resolved = await self.warm(model, size)
+            self._present.require(resolved.sizing.kind)  # if it is missing, say so before anything is reserved
+            ask = self._made[model, size] = self.ask(resolved)
         return ask
 
-    async def warm(self, model: str, size: Size = Size()) -> None:
-        """Have a fresh reading and all about the model at hand, so that deciding takes microseconds."""
+    async def warm(self, model: str, size: Size = Size()) -> Resolved:
+        """Have a fresh reading and all about the model at hand, so that deciding takes microseconds.
+
+        LmxdError ``unknown_model``.
+        """
         if time.monotonic() - self._present.begun > FRESH:
             await self._together.do("measure", self._measure)
-        catalog = self._present.catalog
-        if not catalog.is_warm(model, size):
-            await self._together.do((model, size), lambda: asyncio.to_thread(catalog.read, model, size))
+        resolved = self._present.catalog.resolve(model, size)
+        if resolved.is_warm():
+            return resolved
+        await self._together.do((model, size), lambda: asyncio.to_thread(resolved.read))
+        return self._present.catalog.resolve(model, size)  # it may be another catalog by now
 
-    def ask(self, name: str, size: Size = Size()) -> Ask:
+    def ask(self, resolved: Resolved) -> Ask:
         """What the core is asked for by a request. LmxdError says what is wrong with it."""
         accounts = self._state.ledger.accounts
         room = Room(
             free={device: a.free for device, a in accounts.items()},
             ceiling={device: a.ceiling for device, a in accounts.items()},
         )
-        return self._present.catalog.ask(name, size, self._present.kinds, room)
+        return resolved.ask(self._present.kinds, room)
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it: then it has that, whoever else waits."""
@@ -89,7 +95,7 @@ class Asks:
             if waiting.size is None:
                 continue  # a hold stays what it is
             try:
-                ask = self.ask(waiting.ask.profile, waiting.size)
+                ask = self.ask(self._present.catalog.resolve(waiting.ask.profile, waiting.size))
             except LmxdError:
                 continue  # its start will fail and say why
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from lmxd.catalog.catalog import Size
+from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
 from lmxd.core.instances import Lease

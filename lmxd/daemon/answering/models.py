@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from lmxd.catalog.catalog import Size
+from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.asks import Asks
@@ -26,23 +26,22 @@ class ModelCalls:
         return Models(models=[await self._model(name) for name in sorted(self._present.catalog.config.models)])
 
     async def _model(self, name: str) -> ModelInfo:
-        profile = self._present.catalog.profile(name)
         running = sum(1 for i in self._state.instances.values() if i.ask.profile == name)
-        await self._asks.warm(name)
-        launch = self._present.catalog.launch(name)
+        resolved = await self._asks.warm(name)
         view = ModelInfo(
             model=name,
-            aliases=list(profile.aliases),
-            ctx=launch.context,
-            slots=profile.slots,
+            aliases=list(resolved.profile.aliases),
+            ctx=resolved.launch.context,
+            slots=resolved.profile.slots,
             bytes={},
             running=running,
         )
         try:
-            ask = self._asks.ask(name)
+            ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.demand.items()}
-            path, basis = self._present.catalog.place(name), self._present.catalog.basis(name)
-            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": path})
+            path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
+            shown = None if path is None else str(path)
+            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown})
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
         failed = self._state.failed.get(ask.launch)
@@ -59,8 +58,7 @@ class ModelCalls:
             cache_type_k=params.cache_type_k,
             cache_type_v=params.cache_type_v,
         )
-        await self._asks.warm(params.model, size)
-        return views.explain(self._present.catalog, params.model, size, self._present.kinds)
+        return views.explain(await self._asks.warm(params.model, size), self._present.kinds)
 
     def estimates(self) -> Estimates:
-        return views.estimates(self._observations.learned, self._present.catalog)
+        return views.estimates(self._observations.learned, self._present.catalog.cards.values())

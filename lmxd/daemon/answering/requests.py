@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from lmxd.catalog.catalog import Size
+from lmxd.catalog.size import Size
 from lmxd.core.admission import Admission
 from lmxd.daemon.answering import audit, explaining
 from lmxd.daemon.answering.access import Access
@@ -56,8 +56,7 @@ class Requests:
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """What the core would decide, without its doing."""
         size = self._size(connection, params)
-        await self._asks.warm(params.model, size)
-        ask = self._asks.ask(params.model, size)
+        ask = self._asks.ask(await self._asks.warm(params.model, size))
         return explaining.plan(self._admission, ask, connection.peer, params.deadline)
 
     def explain(self, connection: Connection, subject: str) -> Explained:

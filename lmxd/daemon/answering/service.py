@@ -25,14 +25,13 @@ from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
-from lmxd.rpc import framing, methods
+from lmxd.rpc import framing
 from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
+from lmxd.rpc.methods import METHODS, describe
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
-_LASTING = frozenset(("release", "renew", "cancel", "adopt", "yield", "unyield", "stop", "pin", "drain"))
-"""What is acknowledged only when it is written. Leases and holds are granted no sooner, either."""
 Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[BaseModel] | BaseModel]]
 """Method -> who answers it: connection, id and parameters in, a message out."""
 
@@ -48,15 +47,15 @@ def calls(
     """Of all methods but those that the service itself answers."""
     return {
         "hello": lambda c, i, p: _hello(p),
-        "describe": lambda c, i, p: methods.describe(),
+        "describe": lambda c, i, p: describe(),
         "request": requests.request,
         "release": lambda c, i, p: leasing.release(c, p.lease),
         "renew": lambda c, i, p: leasing.renew(c, p),
         "cancel": lambda c, i, p: leasing.cancel(c, p),
         "hold": holding.hold,
         "adopt": lambda c, i, p: holding.adopt(c, p),
-        "yield": lambda c, i, p: administration.yield_(c, p),
-        "unyield": lambda c, i, p: administration.unyield(c, p.id),
+        "yield": lambda c, i, p: administration.yield_(p),
+        "unyield": lambda c, i, p: administration.unyield(p.id),
         "plan": lambda c, i, p: requests.plan(c, p),
         "explain": lambda c, i, p: requests.explain(c, p.id),
         "status": lambda c, i, p: inspection.status(),
@@ -67,12 +66,12 @@ def calls(
         "models": lambda c, i, p: models.models(),
         "estimate": lambda c, i, p: models.estimate(p),
         "estimates": lambda c, i, p: models.estimates(),
-        "forget": lambda c, i, p: administration.forget(c, p),
+        "forget": lambda c, i, p: administration.forget(p),
         "logs": lambda c, i, p: inspection.logs(c, p),
-        "stop": lambda c, i, p: administration.stop(c, p.instance),
-        "pin": lambda c, i, p: administration.pin(c, p),
-        "drain": lambda c, i, p: administration.drain(c, p),
-        "reload": lambda c, i, p: administration.reload(c),
+        "stop": lambda c, i, p: administration.stop(p.instance),
+        "pin": lambda c, i, p: administration.pin(p),
+        "drain": lambda c, i, p: administration.drain(p),
+        "reload": lambda c, i, p: administration.reload(),
     }
 
 
@@ -81,7 +80,7 @@ def _hello(params: HelloParams) -> Hello:
         raise LmxdError(
             "invalid_params", f"protocol is {params.protocol!r}, but lmxd speaks {PROTOCOL}", "update the client"
         )
-    return Hello(protocol=PROTOCOL, server=f"lmxd {__version__}", capabilities=sorted(methods.METHODS))
+    return Hello(protocol=PROTOCOL, server=f"lmxd {__version__}", capabilities=sorted(METHODS))
 
 
 class Service:
@@ -98,6 +97,8 @@ class Service:
         report: Callable[[Event], None],
     ) -> None:
         self._calls: Calls = {**calls, "watch": lambda c, i, p: self._watch(c)}
+        unanswered = set(METHODS) ^ set(self._calls)
+        assert not unanswered, f"a row of METHODS and a row of calls go together: {unanswered}"
         self._state = state
         self._access = access
         self._answers = answers
@@ -107,12 +108,15 @@ class Service:
 
     async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> BaseModel:
         """One call. Raises LmxdError for a refusal."""
+        called = METHODS[method]
+        if called.admin:
+            self._access.require_admin(connection.peer, called.admin.format_map(dict(params)))
         if isinstance(params, (Wish, EstimateParams)):
             name = self._present.catalog.config.named(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[method](connection, id, params)
         found: BaseModel = await answer if inspect.isawaitable(answer) else answer
-        if method in _LASTING:
+        if called.lasting:
             await self._outbox.settled()
         return found
 

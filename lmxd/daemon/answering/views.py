@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from lmxd.catalog.catalog import Catalog, Size
 from lmxd.catalog.options import goes_to_gpu
+from lmxd.catalog.resolved import Resolved
 from lmxd.config.section import GIB
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
@@ -141,7 +141,6 @@ def _ticket(
     state: State, access: Access, peer: Peer, t: Ticket, position: int, eta: float | None, date: Date
 ) -> TicketInfo:
     waited = state.now - t.asked_at
-    wants_bytes = position > 0 and not date.by_slot
     if not access.sees(peer, t.owner.uid):
         return TicketInfo(position=position, waited=waited, eta=eta, bytes=t.ask.need)
     return TicketInfo(
@@ -157,7 +156,7 @@ def _ticket(
         eta=eta,
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
-        shortfalls=shortfalls(placement.shortfalls(state, t.ask)) if wants_bytes else [],
+        shortfalls=shortfalls(placement.wanting(state, t.ask)) if position else [],
         turns=turns(expected_turns(state, t, date)),
     )
 
@@ -242,14 +241,14 @@ def sentence(found: Mapping[str, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
 
 
-def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]) -> Estimated:
+def explain(resolved: Resolved, devices: Mapping[str, Kind]) -> Estimated:
     """What a model would take, by part, beside what was declared for it."""
-    launch, declared = catalog.launch(name, size), catalog.profile(name).estimated_memory_gb
+    launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU and goes_to_gpu(launch, devices)]
-    found = [catalog.formula(name, launch, (gpu,)) for gpu in gpus]
-    first = found[0] if found else catalog.formula(name, launch, ())
+    found = [sizing.estimate(launch, (gpu,)) for gpu in gpus]
+    first = found[0] if found else sizing.estimate(launch, ())
     return Estimated(
-        model=name,
+        model=resolved.name,
         ctx=launch.context,
         slots=launch.slots,
         basis=first.basis,
@@ -257,14 +256,14 @@ def explain(catalog: Catalog, name: str, size: Size, devices: Mapping[str, Kind]
         devices=[{"device": gpu, **e.parts.device.as_dict()} for gpu, e in zip(gpus, found, strict=True)],
         host=first.parts.host.as_dict(),
         declared=None if declared is None else int(declared * GIB),
-        inputs=catalog.inputs(name, launch),
+        inputs=sizing.inputs(launch),
         notes=list(first.notes),
     )
 
 
-def estimates(learned: Learned, catalog: Catalog) -> Estimates:
+def estimates(learned: Learned, cards: Iterable[Card]) -> Estimates:
     """Contexts of the cards here and of those seen, and every observation."""
-    here = set(catalog.cards.values())
+    here = set(cards)
     seen = {o.card for o in learned.observations if o.card.name != RAM}
     return Estimates(
         contexts=[_context(learned, card) for card in sorted(here | seen, key=str)],

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from lmxd.catalog.size import Size
+from lmxd.config.profile import Profile
+from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, GrantLease, StartInstance, StopInstance
@@ -25,7 +28,7 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.readings import tells_apart
 from lmxd.devices.processes import cores
 from lmxd.engines.command import CommandEngine
-from lmxd.engines.engine import Engine, Plan
+from lmxd.engines.engine import Engine, EngineKind, Plan
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.instances.cgroup import Groups
@@ -103,51 +106,52 @@ class Performer:
         return process.pid if process else None
 
     def _start(self, decision: StartInstance) -> None:
-        catalog, ask = self._present.catalog, decision.ask
+        ask, config = decision.ask, self._present.catalog.config
+        resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
-        plan = catalog.plan(decision.instance, ask, decision.option, self._where.home, capacity)
-        prompts = self._prompts(decision.instance, plan)
+        plan = resolved.plan(decision, config.engine.endpoint, self._where.home, capacity)
+        prompts = self._prompts(plan) if resolved.profile.suspend else None
         start = Start(
             plan=plan if prompts is None else replace(plan, prompts=prompts.path),
-            limits=self._limits(plan),
+            limits=_limits(config, resolved.profile),
             poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
             prompts_for=None if prompts is None else prompts.uid,
         )
-        self.launches.loading.gate.most = catalog.config.engine.parallel_loads or usual(cores())
+        self.launches.loading.gate.most = config.engine.parallel_loads or usual(cores())
         devices = decision.option.demand
         self.launches.start(start, self.engine(plan), devices, prompts, alone=not self._is_known(plan, devices))
 
     def _is_known(self, plan: Plan, devices: Iterable[DeviceId]) -> bool:
         """Returns whether its bytes are known, and will be told from those of other loads."""
         catalog, state, measured = self._present.catalog, self._state, self._present.measured
-        if plan.model is None or plan.command or not all(tells_apart(state, measured, x) for x in devices):
+        file = plan.estimated
+        if file is None or not all(tells_apart(state, measured, x) for x in devices):
             return False
         try:
-            return catalog.estimator.estimate(plan.model, launch_of(plan), [catalog.card(x) for x in plan.gpus]).known
+            return catalog.estimator.estimate(file, launch_of(plan), [catalog.card(x) for x in plan.gpus]).known
         except LmxdError:
             return False  # only its user knows
 
     def engine(self, plan: Plan) -> Engine:
-        return CommandEngine(plan.health) if plan.command else self._present.engine
-
-    def _limits(self, plan: Plan) -> Limits:
-        config = self._present.catalog.config
-        memory = config.models[plan.profile].memory_max_gb
-        return Limits(
-            load_timeout=config.engine.load_timeout,
-            stop_timeout=config.engine.stop_timeout,
-            log_cap=int(config.engine.log_max_mb * 2**20),
-            memory_max=None if memory is None else int(memory * GIB),
-        )
+        return CommandEngine(plan.health) if plan.kind is EngineKind.COMMAND else self._present.engine
 
     def prompt_caches(self) -> PromptCaches:
         most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)
         return PromptCaches(self._where.state / "prompts", most)
 
-    def _prompts(self, instance: InstanceId, plan: Plan) -> PromptCache | None:
-        """Its prompt cache, if its profile suspends and it is started for somebody."""
-        catalog, caches = self._present.catalog, self.prompt_caches()
-        tickets = self._state.instances[instance].tickets
-        if not caches.most or not tickets or not catalog.profile(plan.profile).suspend:
+    def _prompts(self, plan: Plan) -> PromptCache | None:
+        """Its prompt cache, if there is any and it is started for somebody."""
+        caches, tickets = self.prompt_caches(), self._state.instances[plan.instance].tickets
+        if not caches.most or not tickets:
             return None
-        return caches.open(plan, catalog.build, next(iter(tickets.values())).owner.uid)
+        return caches.open(plan, self._present.catalog.build, next(iter(tickets.values())).owner.uid)
+
+
+def _limits(config: Config, profile: Profile) -> Limits:
+    memory = profile.memory_max_gb
+    return Limits(
+        load_timeout=config.engine.load_timeout,
+        stop_timeout=config.engine.stop_timeout,
+        log_cap=int(config.engine.log_max_mb * 2**20),
+        memory_max=None if memory is None else int(memory * GIB),
+    )

@@ -90,8 +90,8 @@ def awaited(state: State, launches: Launches, catalog: Catalog) -> list[Path]:
     files: list[Path] = []
     for profile in dict.fromkeys(_profiles(state, launches)) if catalog.config.engine.read_ahead else ():
         with suppress(LmxdError):  # it is not there; its start will say so
-            place = catalog.place(profile)
-            files += [] if place is None else parts(Path(place))
+            file = catalog.file(profile)
+            files += [] if file is None else parts(file)
     return files
 
 

@@ -40,7 +40,7 @@ class Observer:
                 launched = launches.get(instance)
                 if launched is None or launched.ready_at is None or launched.ready_at > begun or launched.adopted:
                     continue
-                if len(launched.plan.gpus) > 1 or launched.plan.model is None or launched.plan.command:
+                if len(launched.plan.gpus) > 1 or launched.plan.estimated is None:
                     continue  # its parts are not told apart, or no formula is about it
                 if bool(launched.plan.gpus) != (reading.device != HOST):
                     continue  # its share of RAM beside a GPU
@@ -61,20 +61,20 @@ class Observer:
             self.observations.note(replace(seen, count=0))
 
     def _first(self, launched: Launched, device: str, total: int, catalog: Catalog) -> Observation | None:
-        plan, card = launched.plan, catalog.card(device)
-        assert plan.model is not None
+        plan, file, card = launched.plan, launched.plan.estimated, catalog.card(device)
+        assert file is not None
         launch = launch_of(plan)
         try:
             prior = replace(catalog.estimator, learned=NOTHING_LEARNED)
-            found = prior.estimate(plan.model, launch, (card,) if device != HOST else ())
+            found = prior.estimate(file, launch, (card,) if device != HOST else ())
         except LmxdError:
             return None  # the file is gone, or only its user knows what it takes
         place = found.parts.device if device != HOST else found.parts.host
         context = prior.context(card) if device != HOST else place.overhead
         return Observation(
             card=card if device != HOST else Card(name=RAM, build=card.build),
-            launch=fingerprint(plan.model, launch),
-            file=file_key(plan.model),
+            launch=fingerprint(file, launch),
+            file=file_key(file),
             model=plan.profile,
             buffers=int(launched.engine.buffers(plan, head(launched.log.path)) * MIB) or place.total - place.overhead,
             predicted=place.total - context,

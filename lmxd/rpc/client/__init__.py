@@ -7,8 +7,9 @@ A lease is held by the connection unless said otherwise: when the client ends, h
 ends, the lease does. Every failure is an ``LmxdError`` with the daemon's code and remedy.
 """
 
-from lmxd.rpc.client.asynchronous import AsyncClient, AsyncLease
-from lmxd.rpc.client.blocking import BlockingLease, Client
+from lmxd.rpc.client.asynchronous import AsyncClient
+from lmxd.rpc.client.blocking import Client
+from lmxd.rpc.client.leases import AsyncLease, BlockingLease
 from lmxd.rpc.client.wire import ConnectionLost, default_socket
 
 __all__ = ["AsyncClient", "AsyncLease", "BlockingLease", "Client", "ConnectionLost", "default_socket"]

@@ -8,19 +8,20 @@ import json
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-from pydantic import BaseModel
+from typing import Any, Self
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
-from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
+from lmxd.rpc.client.asynchronous_calls import AsyncCalls
+from lmxd.rpc.client.leases import AsyncLease
 from lmxd.rpc.client.wire import (
     PATIENCE,
     PAUSE,
     ConnectionLost,
+    LeaseT,
     OnNotification,
     OnProgress,
+    ResultT,
     default_socket,
     ended_meanwhile,
     failure,
@@ -29,31 +30,12 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
-from lmxd.rpc.holds import Adopted, Held
-from lmxd.rpc.messages import Cancelled, Granted, Released, Renewed
-from lmxd.rpc.methods import QUEUED
-from lmxd.rpc.notifications import Progress
-
-T = TypeVar("T", bound=BaseModel)
+from lmxd.rpc.messages import Renewed
+from lmxd.rpc.methods import grants
+from lmxd.rpc.notifications import Notification, Progress
 
 
-class AsyncLease(Granted):
-    """A granted lease of an ``AsyncClient``; leaving its ``async with`` block releases it."""
-
-    _client: AsyncClient
-
-    async def release(self) -> None:
-        await self._client.release(self.lease)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        with suppress(LmxdError):
-            await self.release()
-
-
-class AsyncClient:
+class AsyncClient(AsyncCalls):
     """As ``Client`` for asyncio: ``async with AsyncClient() as lmxd``. Calls may overlap."""
 
     def __init__(
@@ -117,31 +99,49 @@ class AsyncClient:
 
     async def _take_up(self, lease: str) -> None:
         try:
-            await self._exchange("renew", Renewed, None, lease=lease)
+            await self._exchange("renew", Renewed, {"lease": lease})
         except LmxdError as error:
             ended = ended_meanwhile(lease, error)
             self._held.discard(lease)
             if self._notified:
-                self._notified("lmxd.lease_ended", ended)
+                self._notified(Notification.LEASE_ENDED, ended)
 
-    async def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
-        """One call; see ``Client.call``. A request whose task is cancelled is withdrawn: no lease of it is left."""
-        params = repeatable(method, params)
+    async def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
+        if method == "release":  # it is not to be taken up again, whatever becomes of the call
+            self._held.discard(params["lease"])
+        return await self._ask(method, result, params)
+
+    async def _grant(
+        self, method: str, result: type[LeaseT], on_progress: OnProgress | None, /, **params: Any
+    ) -> LeaseT:
+        lease = await self._ask(method, result, repeatable(params), on_progress)
+        if isinstance(lease, AsyncLease):
+            lease._release = self.release
+        if lease.hold == "connection":
+            self._held.add(lease.lease)
+        return lease
+
+    async def _ask(
+        self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
+    ) -> ResultT:
+        """As ``Client._ask``. A request whose task is cancelled is withdrawn: no lease of it is left."""
         lost_at: float | None = None
         while True:
             connection, begun = self._connections, time.monotonic()
             try:
-                return await self._exchange(method, result, on_progress, **params)
+                return await self._exchange(method, result, params, on_progress)
             except ConnectionLost:
                 lost_at = lost(lost_at, begun, self._patience)
             await asyncio.shield(self._return(connection))
 
-    async def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
+    async def _exchange(
+        self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
+    ) -> ResultT:
         id = next(self._ids)
         future = self._waiting[id] = asyncio.get_running_loop().create_future()
         if on_progress:
             self._progress[id] = on_progress
-        if method in QUEUED:
+        if grants(method):
             self._granting.add(id)
         try:
             if not self._say(id, method, params) or self._task.done():
@@ -169,7 +169,7 @@ class AsyncClient:
         """Its caller wants it no longer. With its connection, if that is lost, it has ended already."""
         if id in self._granting:
             self._say(next(self._ids), "cancel", {"request": id})
-        elif method in QUEUED and future.done() and not future.cancelled() and future.exception() is None:
+        elif grants(method) and future.done() and not future.cancelled() and future.exception() is None:
             self._give_back(future.result())
 
     def _give_back(self, message: dict[str, Any]) -> None:
@@ -201,98 +201,10 @@ class AsyncClient:
             self._granting.discard(id)
             return
         params = message.get("params", {})
-        if message["method"] == "lmxd.lease_ended":
+        if message["method"] == Notification.LEASE_ENDED:
             self._held.discard(params.get("lease"))
-        if message["method"] == "lmxd.progress":
+        if message["method"] == Notification.PROGRESS:
             if told := self._progress.get(params.get("request")):
                 told(Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
-
-    async def request(
-        self,
-        model: str,
-        *,
-        ctx: int | None = None,
-        slots: int | None = None,
-        wait: float | None = None,
-        hold: str = "connection",
-        ttl: float | None = None,
-        priority: int | None = None,
-        exclusive: bool = False,
-        cpu_spill: bool | None = None,
-        deadline: float | None = None,
-        max_instances: int | None = None,
-        user: str | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> AsyncLease:
-        """Ask for a lease and wait for the answer; see ``Client.request``."""
-        lease = await self.call(
-            "request",
-            AsyncLease,
-            on_progress,
-            model=model,
-            ctx=ctx,
-            slots=slots,
-            wait=wait,
-            hold=hold,
-            ttl=ttl,
-            priority=priority,
-            exclusive=exclusive or None,
-            cpu_spill=cpu_spill,
-            deadline=deadline,
-            max_instances=max_instances,
-            user=user,
-        )
-        lease._client = self
-        if hold == "connection":
-            self._held.add(lease.lease)
-        return lease
-
-    async def hold(
-        self,
-        size: int,
-        *,
-        device: str | None = None,
-        name: str = "hold",
-        wait: float | None = None,
-        hold: str = "connection",
-        ttl: float | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Held:
-        """A lease of ``size`` bytes on one device, for a process of one's own."""
-        held = await self.call(
-            "hold", Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl
-        )
-        if hold == "connection":
-            self._held.add(held.lease)
-        return held
-
-    async def adopt(self, lease: str, pid: int) -> Adopted:
-        """Say which process uses a hold: its end ends the lease."""
-        return await self.call("adopt", Adopted, lease=lease, pid=pid)
-
-    async def release(self, lease: str) -> Released:
-        self._held.discard(lease)
-        return await self.call("release", Released, lease=lease)
-
-    async def renew(self, lease: str, ttl: float | None = None) -> Renewed:
-        return await self.call("renew", Renewed, lease=lease, ttl=ttl)
-
-    async def cancel(self, ticket: str) -> Cancelled:
-        return await self.call("cancel", Cancelled, ticket=ticket)
-
-    async def status(self) -> Status:
-        return await self.call("status", Status)
-
-    async def devices(self) -> Devices:
-        return await self.call("devices", Devices)
-
-    async def instances(self) -> Instances:
-        return await self.call("instances", Instances)
-
-    async def queue(self) -> QueueInfo:
-        return await self.call("queue", QueueInfo)
-
-    async def models(self) -> Models:
-        return await self.call("models", Models)

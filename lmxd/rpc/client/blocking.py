@@ -6,21 +6,21 @@ import itertools
 import json
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-from pydantic import BaseModel
+from typing import Any, Self
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
-from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
+from lmxd.rpc.client.blocking_calls import BlockingCalls
+from lmxd.rpc.client.leases import BlockingLease
 from lmxd.rpc.client.wire import (
     PATIENCE,
     PAUSE,
     ConnectionLost,
+    LeaseT,
     OnNotification,
     OnProgress,
+    ResultT,
     default_socket,
     ended_meanwhile,
     failure,
@@ -29,34 +29,15 @@ from lmxd.rpc.client.wire import (
     repeatable,
     unavailable,
 )
-from lmxd.rpc.holds import Adopted, Held
-from lmxd.rpc.messages import Cancelled, Granted, Logs, Released, Renewed
-from lmxd.rpc.methods import QUEUED
-from lmxd.rpc.notifications import Progress
+from lmxd.rpc.messages import Renewed
+from lmxd.rpc.methods import grants
+from lmxd.rpc.notifications import Notification, Progress
 
 ANSWER_TIMEOUT = 30.0
 """Seconds within which an answer is wanted to everything but a request, which may wait in the queue."""
 
-T = TypeVar("T", bound=BaseModel)
 
-
-class BlockingLease(Granted):
-    """A granted lease of a ``Client``; leaving its ``with`` block releases it."""
-
-    _client: Client
-
-    def release(self) -> None:
-        self._client.release(self.lease)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(LmxdError):  # it may have ended by itself
-            self.release()
-
-
-class Client:
+class Client(BlockingCalls):
     """A blocking connection. Not to be shared between threads.
 
     If the daemon is restarted, a call finds it again within ``patience`` seconds, and renews the leases
@@ -109,9 +90,9 @@ class Client:
     def _take_up(self, lease: str) -> bytes | None:
         """None, or the frame that says that it has ended."""
         try:
-            self._exchange("renew", Renewed, None, lease=lease)
+            self._exchange("renew", Renewed, {"lease": lease})
         except LmxdError as error:
-            return framing.notification("lmxd.lease_ended", ended_meanwhile(lease, error))
+            return framing.notification(Notification.LEASE_ENDED, ended_meanwhile(lease, error))
         return None
 
     def close(self) -> None:
@@ -132,21 +113,37 @@ class Client:
         """Whether ``receive`` would answer from what has come already."""
         return bool(self._lines)
 
-    def call(self, method: str, result: type[T], on_progress: OnProgress | None = None, **params: Any) -> T:
-        """One call. ``on_progress`` is told where a waiting request stands; it is made again if the daemon restarts."""
-        params = repeatable(method, params)
+    def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
+        if method == "release":  # it is not to be taken up again, whatever becomes of the call
+            self._held.discard(params["lease"])
+        return self._ask(method, result, params)
+
+    def _grant(self, method: str, result: type[LeaseT], on_progress: OnProgress | None, /, **params: Any) -> LeaseT:
+        lease = self._ask(method, result, repeatable(params), on_progress)
+        if isinstance(lease, BlockingLease):
+            lease._release = self.release
+        if lease.hold == "connection":
+            self._held.add(lease.lease)
+        return lease
+
+    def _ask(
+        self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
+    ) -> ResultT:
+        """Exchange, again if the daemon is restarted meanwhile. ``on_progress`` is told where the request stands."""
         lost_at: float | None = None
         while True:
             begun = time.monotonic()
             try:
-                return self._exchange(method, result, on_progress, **params)
+                return self._exchange(method, result, params, on_progress)
             except ConnectionLost:  # perhaps more than once: a dying daemon may still have taken the new connection
                 lost_at = lost(lost_at, begun, self._patience)
             self.reconnect()
 
-    def _exchange(self, method: str, result: type[T], on_progress: OnProgress | None, **params: Any) -> T:
+    def _exchange(
+        self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
+    ) -> ResultT:
         id = next(self._ids)
-        self._socket.settimeout(None if method in QUEUED else ANSWER_TIMEOUT)
+        self._socket.settimeout(None if grants(method) else ANSWER_TIMEOUT)
         try:
             self._socket.sendall(frame(id, method, params))
         except OSError as error:
@@ -177,99 +174,10 @@ class Client:
 
     def _notify(self, message: dict[str, Any], id: int, on_progress: OnProgress | None) -> None:
         params = message.get("params", {})
-        if message["method"] == "lmxd.lease_ended":
+        if message["method"] == Notification.LEASE_ENDED:
             self._held.discard(params.get("lease"))
-        if message["method"] == "lmxd.progress":
+        if message["method"] == Notification.PROGRESS:
             if on_progress and params.get("request") == id:
                 on_progress(Progress.model_validate(params))
         elif self._notified:
             self._notified(message["method"], params)
-
-    def request(
-        self,
-        model: str,
-        *,
-        ctx: int | None = None,
-        slots: int | None = None,
-        wait: float | None = None,
-        hold: str = "connection",
-        ttl: float | None = None,
-        priority: int | None = None,
-        exclusive: bool = False,
-        cpu_spill: bool | None = None,
-        deadline: float | None = None,
-        max_instances: int | None = None,
-        user: str | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> BlockingLease:
-        """Ask for a lease and wait for the answer. LmxdError says why not, with the figures in ``data``."""
-        lease = self.call(
-            "request",
-            BlockingLease,
-            on_progress,
-            model=model,
-            ctx=ctx,
-            slots=slots,
-            wait=wait,
-            hold=hold,
-            ttl=ttl,
-            priority=priority,
-            exclusive=exclusive or None,
-            cpu_spill=cpu_spill,
-            deadline=deadline,
-            max_instances=max_instances,
-            user=user,
-        )
-        lease._client = self
-        if hold == "connection":
-            self._held.add(lease.lease)
-        return lease
-
-    def hold(
-        self,
-        size: int,
-        *,
-        device: str | None = None,
-        name: str = "hold",
-        wait: float | None = None,
-        hold: str = "connection",
-        ttl: float | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Held:
-        """A lease of ``size`` bytes on one device, for a process of one's own."""
-        held = self.call("hold", Held, on_progress, bytes=size, device=device, name=name, wait=wait, hold=hold, ttl=ttl)
-        if hold == "connection":
-            self._held.add(held.lease)
-        return held
-
-    def adopt(self, lease: str, pid: int) -> Adopted:
-        """Say which process uses a hold: its end ends the lease."""
-        return self.call("adopt", Adopted, lease=lease, pid=pid)
-
-    def release(self, lease: str) -> Released:
-        self._held.discard(lease)
-        return self.call("release", Released, lease=lease)
-
-    def renew(self, lease: str, ttl: float | None = None) -> Renewed:
-        return self.call("renew", Renewed, lease=lease, ttl=ttl)
-
-    def cancel(self, ticket: str) -> Cancelled:
-        return self.call("cancel", Cancelled, ticket=ticket)
-
-    def status(self) -> Status:
-        return self.call("status", Status)
-
-    def devices(self) -> Devices:
-        return self.call("devices", Devices)
-
-    def instances(self) -> Instances:
-        return self.call("instances", Instances)
-
-    def queue(self) -> QueueInfo:
-        return self.call("queue", QueueInfo)
-
-    def models(self) -> Models:
-        return self.call("models", Models)
-
-    def logs(self, instance: str, lines: int = 100) -> Logs:
-        return self.call("logs", Logs, instance=instance, lines=lines)

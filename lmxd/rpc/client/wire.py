@@ -7,11 +7,12 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lmxd.errors import EXIT_STATUS, LmxdError
 from lmxd.rpc import framing
-from lmxd.rpc.methods import QUEUED
+from lmxd.rpc.holds import Held
+from lmxd.rpc.messages import Granted, Result
 from lmxd.rpc.notifications import Progress
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
@@ -20,6 +21,8 @@ PATIENCE: Final = 20.0
 PAUSE: Final = 0.1
 OnProgress = Callable[[Progress], None]
 OnNotification = Callable[[str, dict[str, Any]], None]
+ResultT = TypeVar("ResultT", bound=Result)
+LeaseT = TypeVar("LeaseT", bound=Granted | Held)
 
 
 def default_socket() -> Path:
@@ -39,9 +42,9 @@ def unavailable(path: Path, error: OSError) -> LmxdError:
     return LmxdError("daemon_unavailable", f"lmxd does not answer on {path}: {error.strerror or error}", remedy)
 
 
-def repeatable(method: str, params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a call that may have to be made again: what is granted is not granted twice."""
-    return {"idempotency_key": secrets.token_hex(8)} | params if method in QUEUED else params
+def repeatable(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a request that may have to be made again: what is granted is not granted twice."""
+    return params if params["idempotency_key"] is not None else params | {"idempotency_key": secrets.token_hex(8)}
 
 
 class ConnectionLost(LmxdError):

@@ -1,0 +1,57 @@
+"""Any other engine: its bytes are the user's word, and no less than it was seen to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from lmxd.catalog.formula import Formula
+from lmxd.core.words import DeviceId
+from lmxd.engines.engine import EngineKind
+from lmxd.estimate.footprints import Estimate
+from lmxd.gguf.launch import Launch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeclaredSizing:
+    """The sizing of a profile with a ``command``.
+
+    ``size``: bytes where it runs. ``has_file``: whether the profile names a model file. ``formula``: of the file that
+    the command may be told.
+    """
+
+    kind: ClassVar = EngineKind.COMMAND
+    scales: ClassVar = False
+    command: tuple[str, ...]
+    size: int
+    has_file: bool
+    formula: Formula
+
+    def file(self) -> Path | None:
+        return self.formula.path if self.has_file else None
+
+    def told(self) -> Path | None:
+        return self.formula.path if any("{model}" in word for word in self.command) else None
+
+    def layers(self) -> int | None:
+        return None
+
+    def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
+        return ([self.size], 0) if gpus else ([], self.size)
+
+    def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
+        return self.formula.estimate(launch, gpus)
+
+    def inputs(self, launch: Launch) -> dict[str, int | str]:
+        return self.formula.inputs(launch)
+
+    def is_warm(self, launch: Launch) -> bool:
+        return True
+
+    def read(self, launch: Launch) -> None:
+        """There is nothing to read."""
+
+    def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
+        return []

@@ -1,0 +1,109 @@
+"""llama-server: its bytes are the user's word if there is one, else the estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from lmxd.catalog.formula import Formula
+from lmxd.catalog.size import Size, launch_at
+from lmxd.config.profile import Profile
+from lmxd.config.section import GIB
+from lmxd.core.words import DeviceId
+from lmxd.engines.engine import EngineKind
+from lmxd.errors import LmxdError
+from lmxd.estimate.footprints import Estimate
+from lmxd.gguf.launch import Launch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LlamaSizing:
+    """The sizing of a profile without a ``command``."""
+
+    kind: ClassVar = EngineKind.LLAMA_CPP
+    command: ClassVar[tuple[str, ...]] = ()
+    scales: ClassVar = True
+    name: str
+    profile: Profile
+    formula: Formula
+
+    def file(self) -> Path | None:
+        return self.formula.path
+
+    def told(self) -> Path | None:
+        return self.formula.path
+
+    def layers(self) -> int | None:
+        return self.formula.layers()
+
+    def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
+        """The word is about where the model runs, and about the profile as it stands.
+
+        What is asked beyond the profile is added by the formula. Over several devices the word is divided as the
+        formula is.
+        """
+        declared = self._declared()
+        try:
+            found = self.formula.estimate(launch, gpus)
+        except LmxdError as error:
+            if declared is None or error.code != "bad_model_file" or len(gpus) > 1:
+                raise
+            self._check_declared(launch, error)
+            return ([declared], 0) if gpus else ([], declared)
+        sizes = [part.total for part in found.parts.devices]
+        if declared is None:
+            return sizes, found.host
+        usual = self._usual_launch()
+        if not gpus:
+            return [], declared + max(0, found.host - self.formula.estimate(usual, ()).host)
+        base = self.formula.estimate(usual, gpus[:1]).device
+        if launch.split or launch.gpu_layers != usual.gpu_layers:
+            return [declared * size // max(1, base) for size in sizes], found.host
+        return [declared + max(0, sizes[0] - base)], found.host
+
+    def _declared(self) -> int | None:
+        said = self.profile.estimated_memory_gb
+        return None if said is None else int(said * GIB)
+
+    def _usual_launch(self) -> Launch:
+        """The launch that the user's word is about."""
+        return launch_at(Size(), self.profile, self.formula.usual_context)
+
+    def _check_declared(self, launch: Launch, error: LmxdError) -> None:
+        usual = self._usual_launch()
+        if launch.context * launch.slots > usual.context * usual.slots:
+            raise LmxdError(
+                "invalid_params",
+                f"{self.name} is known by its estimated_memory_gb alone, which is for {usual.context} tokens",
+                f"ask for at most {usual.context}",
+            ) from error
+
+    def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
+        return self.formula.estimate(launch, gpus)
+
+    def inputs(self, launch: Launch) -> dict[str, int | str]:
+        return self.formula.inputs(launch)
+
+    def is_warm(self, launch: Launch) -> bool:
+        return self.formula.is_warm(launch)
+
+    def read(self, launch: Launch) -> None:
+        with suppress(LmxdError):
+            self.formula.read(launch)
+
+    def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
+        try:
+            found = self.formula.estimate(launch, ("a GPU",) if on_gpu else ())
+        except LmxdError as error:
+            return [f"models.{self.name}: {error}"]
+        need = found.device if on_gpu else found.host
+        declared = self.profile.estimated_memory_gb
+        if declared is None or declared * GIB >= need:
+            return []
+        return [
+            f"models.{self.name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
+            " a launch may run out of memory"
+        ]

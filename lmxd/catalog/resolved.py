@@ -1,0 +1,106 @@
+"""One model at one size, looked up once: all that is asked of it afterwards is asked of this value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmxd.catalog.options import NO_ROOM, Room, options
+from lmxd.catalog.size import Size
+from lmxd.catalog.sizing import Sizing
+from lmxd.config.profile import Profile
+from lmxd.core.decisions import StartInstance
+from lmxd.core.words import Ask
+from lmxd.devices.measurement import HOST, Kind
+from lmxd.engines.engine import Plan
+from lmxd.errors import LmxdError
+from lmxd.estimate.fits import largest_context
+from lmxd.gguf.launch import Launch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """A profile, its launch at a size, and how its kind of engine is sized.
+
+    It is true of the moment at which it was made: after a wait it is made anew.
+    """
+
+    name: str
+    profile: Profile
+    variant: str
+    idle_timeout: float
+    size: Size
+    launch: Launch
+    sizing: Sizing
+
+    def is_warm(self) -> bool:
+        """Whether all that decides about it is at hand."""
+        return self.sizing.is_warm(self.launch)
+
+    def read(self) -> None:
+        """Have it at hand, which may take a while."""
+        self.sizing.read(self.launch)
+
+    def ask(self, devices: Mapping[str, Kind], room: Room = NO_ROOM) -> Ask:
+        """What the core is asked for. LmxdError says why it cannot be asked."""
+        profile, size, launch = self.profile, self.size, self.launch
+        spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
+        if spill and not self.sizing.scales:
+            raise LmxdError("invalid_params", f"cpu_spill: {self.name} is not run by llama-server", "leave it out")
+        return Ask(
+            profile=self.name,
+            variant=self.variant,
+            context=launch.context,
+            slots=size.slots or 1,
+            spread=launch.slots,
+            options=options(self.sizing, launch, devices, room, split=profile.split, spill=spill),
+            priority=profile.priority if size.priority is None else size.priority,
+            pin=profile.pin,
+            idle_timeout=self.idle_timeout,
+            share=profile.share == "compatible" and size.share,
+            max_instances=size.max_instances,
+        )
+
+    def what_would_fit(self, room: Mapping[str, int], devices: Mapping[str, Kind], *, spill: bool) -> int | None:
+        """The largest context up to its own that would fit in ``room``, if any."""
+        if not self.sizing.scales:
+            return None
+
+        def fits(launch: Launch) -> bool:
+            empty, split = Room(free={}, ceiling=room), self.profile.split
+            found = options(self.sizing, launch, devices, empty, split=split, spill=spill)
+            return any(all(need <= room.get(d, 0) for d, need in option.demand.items()) for option in found)
+
+        return largest_context(self.launch, fits, self.launch.context)
+
+    def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[str, int]) -> Plan:
+        """What the engine is told for an instance that was admitted."""
+        profile, ask, option = self.profile, start.ask, start.option
+        gpus = tuple(device for device in option.demand if device != HOST)
+        place = gpus[0] if gpus else HOST
+        return Plan(
+            instance=start.instance,
+            profile=self.name,
+            model=self.sizing.told(),
+            context=ask.context,
+            slots=ask.spread,
+            batch=profile.batch_size,
+            ubatch=profile.ubatch_size,
+            cache_type_k=profile.cache_type_k,
+            cache_type_v=profile.cache_type_v,
+            flash=profile.flash_attention,
+            gpu_layers=profile.gpu_layers if option.gpu_layers is None else option.gpu_layers,
+            split=option.split,
+            variant=ask.variant,
+            threads=profile.threads,
+            flags=profile.engine_flags,
+            gpus=gpus,
+            endpoint=endpoint,
+            home=home,
+            command=self.sizing.command,
+            env=profile.env,
+            health=profile.health,
+            size=option.demand[place],
+            capacity=max(1, capacity.get(place, 1)),
+        )

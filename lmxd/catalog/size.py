@@ -1,0 +1,39 @@
+"""The size at which a model is wanted, and the launch that it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lmxd.config.profile import Profile
+from lmxd.engines.llama_cpp import flags
+from lmxd.gguf.launch import Launch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """What a request may choose; None is the profile's."""
+
+    ctx: int | None = None
+    slots: int | None = None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    priority: int | None = None
+    share: bool = True
+    cpu_spill: bool | None = None
+    max_instances: int | None = None
+
+
+def launch_at(size: Size, profile: Profile, usual_context: Callable[[], int]) -> Launch:
+    """What an instance of a profile would be started with. ``usual_context`` is asked where nobody says how much."""
+    return Launch(
+        context=size.ctx or profile.context_length or usual_context(),
+        slots=max(profile.slots, size.slots or 1),
+        ubatch=profile.ubatch_size,
+        batch=profile.batch_size,
+        cache_type_k=size.cache_type_k or profile.cache_type_k,
+        cache_type_v=size.cache_type_v or profile.cache_type_v,
+        flash=profile.flash_attention,
+        gpu_layers=profile.gpu_layers,
+        outputs_all=flags.computes_all_outputs(profile.engine_flags),
+    )

@@ -1,0 +1,248 @@
+"""Written by tests/client_source.py from lmxd/rpc/methods.py. docs/rpc.md says what each parameter means."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
+from lmxd.rpc.client.leases import AsyncLease
+from lmxd.rpc.client.wire import LeaseT, OnProgress, ResultT
+from lmxd.rpc.estimates import Estimated, Estimates, Forgotten
+from lmxd.rpc.explanations import Explained, Planned
+from lmxd.rpc.holds import Adopted, Held, YieldBegun, YieldOver
+from lmxd.rpc.messages import (
+    CacheType,
+    Cancelled,
+    Described,
+    Drained,
+    Hello,
+    KeptBy,
+    Logs,
+    Pinned,
+    Released,
+    Reloaded,
+    Renewed,
+    Stopped,
+    Watching,
+)
+from lmxd.rpc.owners import Why
+
+
+class AsyncCalls(ABC):
+    """Every method of the daemon, for ``AsyncClient``. Bytes are ``int`` bytes, times are seconds."""
+
+    @abstractmethod
+    async def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT: ...
+
+    @abstractmethod
+    async def _grant(
+        self,
+        method: str,
+        result: type[LeaseT],
+        on_progress: OnProgress | None,
+        /,
+        **params: Any,
+    ) -> LeaseT: ...
+
+    async def hello(self, *, protocol: str = "1.0") -> Hello:
+        """Negotiate the protocol."""
+        return await self._call("hello", Hello, protocol=protocol)
+
+    async def describe(self) -> Described:
+        """JSON Schema of every method and notification."""
+        return await self._call("describe", Described)
+
+    async def request(
+        self,
+        model: str,
+        *,
+        wait: float | None = None,
+        hold: KeptBy = "connection",
+        ttl: float | None = None,
+        idempotency_key: str | None = None,
+        ctx: int | None = None,
+        slots: int | None = None,
+        priority: int | None = None,
+        exclusive: bool = False,
+        cpu_spill: bool | None = None,
+        deadline: float | None = None,
+        max_instances: int | None = None,
+        user: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncLease:
+        """Ask for a lease; answered when it is granted or refused."""
+        return await self._grant(
+            "request",
+            AsyncLease,
+            on_progress,
+            model=model,
+            wait=wait,
+            hold=hold,
+            ttl=ttl,
+            idempotency_key=idempotency_key,
+            ctx=ctx,
+            slots=slots,
+            priority=priority,
+            exclusive=exclusive,
+            cpu_spill=cpu_spill,
+            deadline=deadline,
+            max_instances=max_instances,
+            user=user,
+        )
+
+    async def release(self, lease: str) -> Released:
+        """End a lease."""
+        return await self._call("release", Released, lease=lease)
+
+    async def renew(self, lease: str, *, ttl: float | None = None) -> Renewed:
+        """Keep a lease alive: restarts its TTL and its instance's idle clock."""
+        return await self._call("renew", Renewed, lease=lease, ttl=ttl)
+
+    async def cancel(self, *, ticket: str | None = None, request: int | str | None = None) -> Cancelled:
+        """Take a waiting request out of the queue, by its ticket or by its call."""
+        return await self._call("cancel", Cancelled, ticket=ticket, request=request)
+
+    async def status(self) -> Status:
+        """The daemon and its devices at a glance."""
+        return await self._call("status", Status)
+
+    async def devices(self) -> Devices:
+        """Bytes by device, measured now."""
+        return await self._call("devices", Devices)
+
+    async def hold(
+        self,
+        bytes: int,
+        *,
+        wait: float | None = None,
+        hold: KeptBy = "connection",
+        ttl: float | None = None,
+        idempotency_key: str | None = None,
+        device: str | None = None,
+        name: str = "hold",
+        pid: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Held:
+        """Ask for bytes for a process of one's own; answered as a request is."""
+        return await self._grant(
+            "hold",
+            Held,
+            on_progress,
+            bytes=bytes,
+            wait=wait,
+            hold=hold,
+            ttl=ttl,
+            idempotency_key=idempotency_key,
+            device=device,
+            name=name,
+            pid=pid,
+        )
+
+    async def adopt(self, lease: str, pid: int) -> Adopted:
+        """Say which process uses a hold."""
+        return await self._call("adopt", Adopted, lease=lease, pid=pid)
+
+    async def yield_(self, bytes: int, *, device: str | None = None, lasts: float = 3600) -> YieldBegun:
+        """Keep bytes of a device free for others. Only administrators may call it."""
+        return await self._call("yield", YieldBegun, bytes=bytes, device=device, lasts=lasts)
+
+    async def unyield(self, id: str) -> YieldOver:
+        """Use the bytes of a yield again, before its time is over. Only administrators may call it."""
+        return await self._call("unyield", YieldOver, id=id)
+
+    async def plan(
+        self,
+        model: str,
+        *,
+        ctx: int | None = None,
+        slots: int | None = None,
+        priority: int | None = None,
+        exclusive: bool = False,
+        cpu_spill: bool | None = None,
+        deadline: float | None = None,
+    ) -> Planned:
+        """What a request would come to now, without any effect."""
+        return await self._call(
+            "plan",
+            Planned,
+            model=model,
+            ctx=ctx,
+            slots=slots,
+            priority=priority,
+            exclusive=exclusive,
+            cpu_spill=cpu_spill,
+            deadline=deadline,
+        )
+
+    async def explain(self, id: str) -> Explained:
+        """What happened to a request, a lease or an instance, and why."""
+        return await self._call("explain", Explained, id=id)
+
+    async def why(self, device: str) -> Why:
+        """To whom the bytes of a device belong, measured now."""
+        return await self._call("why", Why, device=device)
+
+    async def instances(self) -> Instances:
+        """Instances and their leases."""
+        return await self._call("instances", Instances)
+
+    async def queue(self) -> QueueInfo:
+        """Requests that wait or start, in order."""
+        return await self._call("queue", QueueInfo)
+
+    async def models(self) -> Models:
+        """The profiles that can be requested."""
+        return await self._call("models", Models)
+
+    async def estimate(
+        self,
+        model: str,
+        *,
+        ctx: int | None = None,
+        slots: int | None = None,
+        cache_type_k: CacheType | None = None,
+        cache_type_v: CacheType | None = None,
+    ) -> Estimated:
+        """Bytes that a model would take, by part."""
+        return await self._call(
+            "estimate",
+            Estimated,
+            model=model,
+            ctx=ctx,
+            slots=slots,
+            cache_type_k=cache_type_k,
+            cache_type_v=cache_type_v,
+        )
+
+    async def estimates(self) -> Estimates:
+        """What was learned from instances that ran."""
+        return await self._call("estimates", Estimates)
+
+    async def forget(self, *, model: str | None = None, card: str | None = None) -> Forgotten:
+        """Drop what was learned. Only administrators may call it."""
+        return await self._call("forget", Forgotten, model=model, card=card)
+
+    async def logs(self, instance: str, *, lines: int = 100) -> Logs:
+        """The last lines of an instance's log."""
+        return await self._call("logs", Logs, instance=instance, lines=lines)
+
+    async def stop(self, instance: str) -> Stopped:
+        """End an instance, whatever it is doing. Only administrators may call it."""
+        return await self._call("stop", Stopped, instance=instance)
+
+    async def pin(self, instance: str, *, pin: bool = True) -> Pinned:
+        """Have an instance neither evicted nor reaped, or as others again. Only administrators may call it."""
+        return await self._call("pin", Pinned, instance=instance, pin=pin)
+
+    async def drain(self, *, now: bool = False, end: bool = False) -> Drained:
+        """Admit nothing new, and end what nobody has a lease on. Only administrators may call it."""
+        return await self._call("drain", Drained, now=now, end=end)
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again. Only administrators may call it."""
+        return await self._call("reload", Reloaded)
+
+    async def watch(self) -> Watching:
+        """From now on, notify of everything that is decided."""
+        return await self._call("watch", Watching)

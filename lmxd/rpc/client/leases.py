@@ -1,0 +1,42 @@
+"""Leases as the clients give them: a block that is left releases its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Self
+
+from lmxd.errors import LmxdError
+from lmxd.rpc.messages import Granted
+
+
+class BlockingLease(Granted):
+    """A granted lease of a ``Client``; leaving its ``with`` block releases it."""
+
+    _release: Callable[[str], object]
+
+    def release(self) -> None:
+        self._release(self.lease)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(LmxdError):  # it may have ended by itself
+            self.release()
+
+
+class AsyncLease(Granted):
+    """A granted lease of an ``AsyncClient``; leaving its ``async with`` block releases it."""
+
+    _release: Callable[[str], Awaitable[object]]
+
+    async def release(self) -> None:
+        await self._release(self.lease)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(LmxdError):
+            await self.release()
