@@ -15,10 +15,7 @@ from dataclasses import dataclass, field, replace
 from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken, Yielded
 
 RECLAIM_DEADLINE = 5.0
-"""Seconds after an exit. Bytes that stay in use longer count as foreign, and are never credited.
-
-A GPU shows most exits within about a second; bytes that it still shows after five may stay in use for good.
-"""
+"""Seconds after an exit. Bytes still in use then count as foreign: a GPU shows most exits within one second."""
 RETIRED = "no longer configured"
 
 
