@@ -106,6 +106,20 @@ class InstanceReady(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoadPostponed(Event):
+    """An instance stands in line to load: others load on its devices."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadBegun(Event):
+    """An instance that stood in line loads now."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceExited(Event):
     """An instance's process has ended, or could not be started. ``failure`` is None when it ended as ordered."""
 

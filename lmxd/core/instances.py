@@ -101,6 +101,10 @@ class Instance:
     option: Option
     phase: Phase
     started_at: float
+    postponed: bool = False
+    """It stands in line to load, for nobody knows how long."""
+    load_at: float | None = None
+    """When its load began, if that was later than its start."""
     ready_at: float | None = None
     active_at: float
     used_at: float = 0.0
@@ -129,6 +133,11 @@ class Instance:
     @property
     def demand(self) -> Demand:
         return self.option.demand
+
+    def loaded_at(self, seconds: float, now: float) -> float:
+        """When it is ready at the earliest, if its load takes so many seconds."""
+        begun = self.started_at if self.load_at is None else self.load_at
+        return now + seconds if self.postponed else begun + seconds
 
     @property
     def live(self) -> bool:

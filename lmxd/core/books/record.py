@@ -27,6 +27,8 @@ from lmxd.core.events import (
     LeaseRenewed,
     LeaseRequested,
     LedgerRestored,
+    LoadBegun,
+    LoadPostponed,
     MemoryMeasured,
     PinChanged,
     PolicyChanged,
@@ -45,8 +47,8 @@ _FIRST_BACK_OFF: Final = 5.0
 _LAST_BACK_OFF: Final = 600.0
 """The most seconds before a failed launch is tried again. They double with each failure in a row: 5, 10, 20 … 600."""
 
-_CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen)
-"""Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
+_CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
+"""These alone let nobody be served who waits. An ``InstanceReady`` serves its own tickets, for example."""
 
 
 def record(state: State, event: Event) -> None:
@@ -68,6 +70,8 @@ def record(state: State, event: Event) -> None:
             _client_left(state, event)
         case InstanceReady():
             _instance_ready(state, event)
+        case LoadPostponed() | LoadBegun():
+            _load_postponed(state, event)
         case InstanceExited():
             _instance_exited(state, event)
         case ActivitySeen():
@@ -200,6 +204,15 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
         state.expectations.launched(instance.ask.profile, loading, instance.option.size)
     state.step.ready.append(instance)
     state.step.serve_again = instance.vacant
+
+
+def _load_postponed(state: State, event: LoadPostponed | LoadBegun) -> None:
+    instance = state.instances.get(event.instance)
+    if instance is None or instance.phase is not Phase.STARTING:
+        return
+    instance.postponed = isinstance(event, LoadPostponed)
+    instance.load_at = None if instance.postponed else state.now
+    state.step.load_moved = instance
 
 
 def _instance_exited(state: State, event: InstanceExited) -> None:

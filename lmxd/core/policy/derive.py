@@ -20,7 +20,7 @@ from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.preemption import relieve
 from lmxd.core.policy.quantum import load_seconds
-from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer
+from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer, report_start
 from lmxd.core.policy.residents import keep_up
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.serving import Scheduler, refused
@@ -210,6 +210,8 @@ def _too_late(state: State, ticket: Ticket) -> Refusal | None:
 
 
 def _report(state: State, ticked: bool) -> None:
+    if state.step.load_moved is not None:
+        report_start(state, state.step.load_moved)
     if ticked:
         report(state)
     elif state.step.arrived is not None and state.step.arrived in state.queue:

@@ -181,7 +181,7 @@ class Forecast:
 
     def _ticket_ends(self, instance: Instance, ticket: Ticket) -> float:
         expectations, ask = self._state.expectations, ticket.ask
-        ready = instance.started_at + expectations.launch(ask.profile, instance.option.size)
+        ready = instance.loaded_at(expectations.launch(ask.profile, instance.option.size), self._state.now)
         return max(ready, self._state.now) + expectations.hold(ask.profile, ask.idle_timeout)
 
     def _by_sharing(self, instance: Instance, ask: Ask) -> Date:
@@ -285,9 +285,12 @@ def pace(front: Sequence[Dated]) -> float | None:
 
 
 def starting(state: State, ticket: Ticket) -> float | None:
-    """Seconds until the instance of a ticket is expected to be ready."""
+    """Seconds until the instance that a ticket is attached to is expected to be ready.
+
+    None while it stands in line to load: the core does not know how long others load.
+    """
     instance = state.instances[ticket.instance or ""]
     if instance.ready_at is not None:
         return 0.0
     seconds = state.expectations.launch(instance.ask.profile, instance.option.size)
-    return max(0.0, instance.started_at + seconds - state.now)
+    return None if instance.postponed else max(0.0, instance.loaded_at(seconds, state.now) - state.now)

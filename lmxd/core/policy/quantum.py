@@ -57,24 +57,35 @@ def claim(state: State, instance: Instance) -> Claim:
     load = load_seconds(state, instance.ask)
     if instance.vacant:
         return Claim(instance.stays_until, load, 0.0, -inf, -inf)
-    shares, policy, held = state.shares, state.policy, state.expectations.held_for(instance.ask.profile)
+    shares, policy = state.shares, state.policy
     users = [(x.priority, x.owner) for x in instance.leases.values()]
     users += [(t.ask.priority, t.owner) for t in instance.tickets.values()]
     ahead = [priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users]
     return Claim(
-        since=max(state.now, instance.started_at + load) if instance.phase is Phase.STARTING else instance.turn_at,
+        since=_turn_begins(state, instance, load),
         load=load,
-        shortest=0.0 if policy.quantum_loads == 0 else min(_SHORTEST, _ANSWERS * held),
+        shortest=_shortest(state, instance),
         highest=max([priority for priority, _ in users]),
         ahead=-inf if instance.unused(state.now) else max(ahead),
     )
 
 
 def turn_ends(state: State, instance: Instance, ticket: Ticket) -> float:
-    """The end of an instance's turn for ``ticket``, whether or not it is in use now."""
-    shortest = min(_SHORTEST, _ANSWERS * state.expectations.held_for(instance.ask.profile))
+    """When its turn is over for ``ticket``, whether or not somebody has it now."""
     loads = state.policy.quantum_loads * price(state, instance, ticket.ask)
-    return instance.turn_at + (max(shortest, loads) if state.policy.quantum_loads else 0.0)
+    return instance.turn_at + max(_shortest(state, instance), loads)
+
+
+def _turn_begins(state: State, instance: Instance, load: float) -> float:
+    if instance.phase is Phase.STARTING:
+        return max(state.now, instance.loaded_at(load, state.now))
+    return instance.turn_at
+
+
+def _shortest(state: State, instance: Instance) -> float:
+    """Seconds that its turn lasts in any case."""
+    held = state.expectations.held_for(instance.ask.profile)
+    return min(_SHORTEST, _ANSWERS * held) if state.policy.quantum_loads else 0.0
 
 
 def closes_at(state: State, instance: Instance, ticket: Ticket) -> float:

@@ -10,7 +10,7 @@ from typing import Final
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.instances import Ticket
+from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated, pace, starting, turns
 from lmxd.core.policy.placement import shortfalls, wanting
@@ -43,6 +43,14 @@ def report(state: State) -> None:
     for position, ticket in enumerate(others, start=start + 1):
         _tell_far(state, position, ticket, between)
     state.told_to = start + len(others) if len(others) == _SLICE else 0
+
+
+def report_start(state: State, instance: Instance) -> None:
+    """Tell those whose instance is starting that its load was put off, or has begun after that."""
+    for ticket in instance.tickets.values():
+        expected = starting(state, ticket)
+        told = ReportProgress(ticket=ticket.id, owner=ticket.owner, position=0, eta=expected, instance=instance.id)
+        state.step.decisions.append(told)
 
 
 def eta(state: State, ticket: Ticket) -> float | None:

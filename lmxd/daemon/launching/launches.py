@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Final, Protocol
 
-from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
+from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching.launched import Launched, Start, forget
 from lmxd.daemon.launching.loading import Loading, LoadTurn
@@ -89,8 +89,7 @@ class Launches:
 
     def stop(self, instance: InstanceId) -> None:
         """End an instance; its exit is then not a failure."""
-        launched = self._launched.get(instance)
-        if launched is None or launched.stopping:
+        if not (launched := self._launched.get(instance)) or launched.stopping:
             return
         launched.stopping = True
         if launched.process is not None:
@@ -156,7 +155,10 @@ class Launches:
 
     async def _load(self, launched: Launched) -> Failure | None:
         """Follow a process from its start to its exit. None when it ended as told."""
-        await launched.turn.wait()
+        if not launched.turn.is_set():
+            self._report(LoadPostponed(at=time.monotonic(), instance=launched.plan.instance))
+            await launched.turn.wait()
+            self._report(LoadBegun(at=time.monotonic(), instance=launched.plan.instance))
         launched.begun_at = time.monotonic()
         try:
             failure = await self._bring_up(launched)
@@ -235,9 +237,7 @@ class Launches:
             if process.exited.done():
                 asking.cancel()
                 return
-            if asking.result():
-                return
-            if await process.exits_within(poll):
+            if asking.result() or await process.exits_within(poll):
                 return
 
     async def _is_ready(self, launched: Launched, process: Process) -> bool:
