@@ -107,14 +107,14 @@ class InstanceReady(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadPostponed(Event):
-    """An instance stands in line to load: others load on its devices."""
+    """An instance waits to load: other instances load on its devices."""
 
     instance: InstanceId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadBegun(Event):
-    """An instance that stood in line loads now."""
+    """An instance that had waited to load loads now."""
 
     instance: InstanceId
 

@@ -102,9 +102,9 @@ class Instance:
     phase: Phase
     started_at: float
     postponed: bool = False
-    """It stands in line to load, for nobody knows how long."""
+    """It waits to load, until other loads on its devices end. How long that takes is unknown."""
     load_at: float | None = None
-    """When its load began, if that was later than its start."""
+    """The time at which its load began, if it had waited."""
     ready_at: float | None = None
     active_at: float
     used_at: float = 0.0
@@ -135,7 +135,7 @@ class Instance:
         return self.option.demand
 
     def loaded_at(self, seconds: float, now: float) -> float:
-        """When it is ready at the earliest, if its load takes so many seconds."""
+        """The earliest time at which it is ready, if its load takes ``seconds``."""
         begun = self.started_at if self.load_at is None else self.load_at
         return now + seconds if self.postponed else begun + seconds
 

@@ -48,7 +48,7 @@ _LAST_BACK_OFF: Final = 600.0
 """The most seconds before a failed launch is tried again. They double with each failure in a row: 5, 10, 20 … 600."""
 
 _CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
-"""These alone let nobody be served who waits. An ``InstanceReady`` serves its own tickets, for example."""
+"""Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
 
 
 def record(state: State, event: Event) -> None:

@@ -38,9 +38,9 @@ class Step:
     ready: list[Instance] = field(default_factory=list)
     """Instances that have become ready. Their tickets are to be granted."""
     seen: Instance | None = None
-    """The instance whose engine has just said what it does."""
+    """The instance whose engine has just said whether it is busy."""
     load_moved: Instance | None = None
-    """The instance whose load was put off, or has begun after that. Those who wait for it are told."""
+    """The instance whose load was postponed, or has begun after that. Its clients get a report."""
     shut: set[Kind] = field(default_factory=set)
     """The kinds of which an instance stopped accepting requests."""
     touched: Touched = field(default_factory=Touched)

@@ -285,10 +285,7 @@ def pace(front: Sequence[Dated]) -> float | None:
 
 
 def starting(state: State, ticket: Ticket) -> float | None:
-    """Seconds until the instance that a ticket is attached to is expected to be ready.
-
-    None while it stands in line to load: the core does not know how long others load.
-    """
+    """Seconds until the instance of a ticket is expected to be ready; None if it waits for other loads to end."""
     instance = state.instances[ticket.instance or ""]
     if instance.ready_at is not None:
         return 0.0

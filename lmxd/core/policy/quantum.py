@@ -71,7 +71,7 @@ def claim(state: State, instance: Instance) -> Claim:
 
 
 def turn_ends(state: State, instance: Instance, ticket: Ticket) -> float:
-    """When its turn is over for ``ticket``, whether or not somebody has it now."""
+    """The end of an instance's turn for ``ticket``, whether or not it is in use now."""
     loads = state.policy.quantum_loads * price(state, instance, ticket.ask)
     return instance.turn_at + max(_shortest(state, instance), loads)
 
@@ -83,7 +83,7 @@ def _turn_begins(state: State, instance: Instance, load: float) -> float:
 
 
 def _shortest(state: State, instance: Instance) -> float:
-    """Seconds that its turn lasts in any case."""
+    """Seconds that its turn lasts at least: those of a few answers, or 10 s if these take longer."""
     held = state.expectations.held_for(instance.ask.profile)
     return min(_SHORTEST, _ANSWERS * held) if state.policy.quantum_loads else 0.0
 

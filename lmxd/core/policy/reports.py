@@ -46,7 +46,7 @@ def report(state: State) -> None:
 
 
 def report_start(state: State, instance: Instance) -> None:
-    """Tell those whose instance is starting that its load was put off, or has begun after that."""
+    """Report to the clients of a starting instance that its load was postponed, or has begun after that."""
     for ticket in instance.tickets.values():
         expected = starting(state, ticket)
         told = ReportProgress(ticket=ticket.id, owner=ticket.owner, position=0, eta=expected, instance=instance.id)
