@@ -43,7 +43,7 @@ class Formula:
         try:
             return read_model(self.path).context
         except LmxdError:
-            return None  # what is wrong comes up when its bytes are asked for
+            return None  # ``estimate`` raises the error
 
     def usual_context(self) -> int:
         """The context of a launch that names none: enough for most prompts, and at most the trained one."""

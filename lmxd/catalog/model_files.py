@@ -49,7 +49,7 @@ class ModelFiles:
         try:
             found = named.parent.resolve(strict=True) / named.name
         except (OSError, RuntimeError):
-            return named  # whoever opens it says what is wrong
+            return named  # opening it will raise the error
         looked_at = [self._check(part, found) for part in parts(found)]
         self._known[named] = found, looked_at
         return found

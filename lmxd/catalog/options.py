@@ -81,7 +81,7 @@ def _splits(
         for count in range(2, len(order) + 1):
             if option := _split(sizing, launch, tuple(order[:count]), have, beside):
                 yield option
-                break  # more devices would cost more, and serve nobody
+                break  # more devices would only cost more
 
 
 def _split(

@@ -35,7 +35,7 @@ class StartInstance(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopInstance(Decision):
-    """Stop an instance. Its leases have ended, and its bytes stay charged until a reading shows them free."""
+    """Stop an instance, whose leases have ended. Its bytes stay charged until a reading shows them free."""
 
     instance: InstanceId
     cause: Cause

@@ -24,7 +24,7 @@ from lmxd.core.words import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """One fact, and the time ``at`` which it happened."""
+    """One fact, with the time ``at`` which it happened."""
 
     at: float
 

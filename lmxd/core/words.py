@@ -143,7 +143,7 @@ class Ask:
             ("spills", any(o.spills for o in self.options)),
             ("kind", (self.profile, self.variant)),
         ):
-            object.__setattr__(self, name, value)  # frozen, and asked for far more often than made
+            object.__setattr__(self, name, value)  # computed once, for asks are read far more often than made
         object.__setattr__(self, "group", self._group())
 
     def _group(self) -> Group:

@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if self._unread is not None and self._transport.get_write_buffer_size() > MOST_UNREAD:
-            self._cut_off()  # not for what is said now, which may be longer
+            self._cut_off()  # the limit is checked before: one long answer may exceed it
         else:
             self._transport.write(data)
 

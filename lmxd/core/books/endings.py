@@ -32,13 +32,13 @@ def end_lease(state: State, lease: Lease, reason: str, detail: str = "") -> None
     """End a lease, and tell its holder why."""
     instance = state.instances[lease.instance]
     state.drop_lease(lease)
-    if not instance.ask.external:  # a hold has any name that its client gives it: nothing is learned by that
+    if not instance.ask.external:  # a hold's name is the client's choice, and no profile
         state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
         state.expectations.left(instance.ask.profile, state.now)
     if instance.vacant and not instance.ask.external:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         instance.stays_until = state.now + (0.0 if instance.turn_over(state.now) else patience)
-        instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
+        instance.busy, instance.checked_at = False, None  # it was busy perhaps only for that lease
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.step.touched.instances.add(instance.id)
     state.step.decisions.append(

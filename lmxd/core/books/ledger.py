@@ -208,7 +208,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Ledger:
-    """All accounts. Only ``reserve`` adds bytes, and only ``measure`` gives them back."""
+    """The accounts of all devices. Only ``reserve`` adds bytes, and only ``measure`` gives them back."""
 
     accounts: dict[DeviceId, Account] = field(default_factory=dict)
     places: dict[InstanceId, tuple[DeviceId, ...]] = field(default_factory=dict)

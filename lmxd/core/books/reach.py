@@ -77,7 +77,7 @@ class Reach:
                 more += reservation.charge
                 movable.append(instance)
             elif instance.vacant:
-                self._stale.add(account.device)  # it may be idle by the next look, though nothing happens
+                self._stale.add(account.device)  # it may be idle at the next look without an event
         if account.free <= 0 and not coming and not more:
             return None
         sure = account.headroom + coming

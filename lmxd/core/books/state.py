@@ -252,7 +252,7 @@ class State:
         kin = self.kin.get(instance.ask.kind, {})
         kin.pop(instance.id, None)
         for other in kin.values():
-            self.reach.touch(other.demand)  # it may be the one that is kept now
+            self.reach.touch(other.demand)  # it may be kept (``keep``) now
         if not kin:
             self.kin.pop(instance.ask.kind, None)
 

@@ -43,21 +43,21 @@ def derive(state: State, scheduler: Scheduler) -> None:
         _rank_anew(state)
     new = state.step.arrived
     if new is not None and not refused(state, new) and not _refused_late(state, new):
-        share(state, (new.ask.kind,))  # mostly that is all
+        share(state, (new.ask.kind,))  # a slot serves most new requests
     if state.step.serve_again or ticked or (new is not None and new is state.queue.head):
         head = scheduler.serve(state)
         while _turn_away(state):
-            head = scheduler.serve(state)  # who stood behind those is served in turn
+            head = scheduler.serve(state)  # tickets behind the refused ones may be served
         before = _taken(state)
         share(state, relieve(state, head))
         if state.step.shut & state.queue.kinds or _taken(state) < before:
-            scheduler.serve(state)  # who waited for a slot of what is to go, or for its user's part, may be started now
+            scheduler.serve(state)  # tickets that waited for a slot there, or for a quota
         keep_up(state)
     elif new is not None and new in state.queue:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
-            share(state, (new.ask.kind,))  # what was begun for it serves others
-    while opened := open_again(state):  # for whom they were to make way was served by something else
+            share(state, (new.ask.kind,))  # the instance that was started for it
+    while opened := open_again(state):  # their tickets were served otherwise
         share(state, opened)
     _report(state, ticked)
     _schedule(state, ticked)
@@ -81,7 +81,7 @@ def _expire(state: State) -> None:
         match kind:
             case "wait":
                 ticket = state.tickets[name]
-                if ticket.instance is None:  # the time that a model takes to load does not count
+                if ticket.instance is None:  # the time of loading does not count
                     refuse(state, ticket, refusals.wait_expired(state, ticket))
             case "deadline":
                 ticket = state.tickets[name]
@@ -92,7 +92,7 @@ def _expire(state: State) -> None:
             case "yield":
                 end_yield(state, name)
             case _:
-                pass  # time to look again
+                pass  # the queue is served again, and no more
 
 
 def _grant(state: State) -> None:
@@ -112,7 +112,7 @@ def _reap(state: State) -> None:
     idle = state.now - instance.active_at
     if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
-        state.step.serve_again = True  # whose leases end by that may have less than a quota allows
+        state.step.serve_again = True  # the leases that end count for quotas no more
 
 
 def _drain(state: State) -> None:
@@ -122,7 +122,7 @@ def _drain(state: State) -> None:
 
 
 def _rank_anew(state: State) -> None:
-    """Rank the tickets of users anew whose recent use has changed."""
+    """Rank the tickets of users again whose recent use has changed."""
     state.shares.settle(state.now, state.policy)
     if len(state.shares.by_user) > 1 and (moved := state.shares.moved(state.policy)):
         state.queue.rank_anew(
@@ -170,7 +170,7 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
         if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
     if ticket.asked_at < state.now or len(state.queue) <= depth:
-        return None  # it had its place before, or there are enough
+        return None  # it had its place before, or there is one
     others = (t for t in state.queue if t is not ticket)
     return None if _has_place(state, ticket, others) else refusals.queue_full(state, ticket)
 

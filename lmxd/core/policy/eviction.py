@@ -53,7 +53,7 @@ class EvictionPlan(NamedTuple):
 
 
 def reload_cost(state: State, instance: Instance) -> float:
-    """The seconds that an eviction is expected to cost: those of a reload, times the likelihood that it comes.
+    """The expected cost of an eviction: the seconds of a reload, times the likelihood that the model is wanted again.
 
     A load of 5 s that is wanted again with likelihood 1/2 costs 2.5 s.
     """
@@ -82,7 +82,7 @@ def kept(state: State, instance: Instance) -> bool:
 
 
 def candidate(state: State, instance: Instance, *, rank: int | None = None) -> Candidate:
-    """``rank``: the class of those who hold leases on it; None for an idle instance, which has its profile's class."""
+    """``rank``: the highest class of its holders; None for an idle instance, which has its profile's class."""
     return Candidate(
         instance=instance,
         rank=instance.ask.priority if rank is None else rank,
@@ -139,7 +139,7 @@ def cheapest(candidates: Iterable[Candidate], lacking: Demand) -> list[Candidate
     helpful = list(candidates)
     if not _covers(helpful, lacking):
         return None
-    for rank in sorted({c.rank for c in helpful}):  # no dearer class than needed
+    for rank in sorted({c.rank for c in helpful}):  # no higher class than needed
         allowed = [c for c in helpful if c.rank <= rank]
         if _covers(allowed, lacking):
             return _search(sorted(allowed, key=lambda c: (c.cost, -sum(c.frees.values()))), lacking)

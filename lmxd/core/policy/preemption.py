@@ -65,7 +65,7 @@ def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:
     gone = [candidate(state, i) for i in mine if evictable(state, i, pinned=bool(account.yields))]
     leaving = cheapest(gone, lacking)
     held: list[Candidate] = []
-    if leaving is None:  # they do not suffice: all of them, and whose holders release their leases
+    if leaving is None:  # they do not suffice: all of them, and some in use
         leaving = gone
         lacking[account.device] -= sum(c.frees[account.device] for c in gone)
         held = [_held(state, i) for i in mine if i.live and not i.vacant and not i.ask.pin]

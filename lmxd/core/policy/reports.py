@@ -86,8 +86,8 @@ def _tell(state: State, position: int, each: Dated) -> None:
 def _tell_far(state: State, position: int, ticket: Ticket, between: float | None) -> None:
     """Report to a ticket far behind: its position, and a time by the pace of the queue (``between`` two leases).
 
-    The instances that have its bytes now will be others by its turn, so that they are not named. A ticket that waits
-    for a slot of a running instance is told the instance, but no time: the tickets before it may not concern it.
+    The instances that have its bytes now will be others by its turn, so that they are not named. If it waits for a slot
+    of a running instance, that is named, but no time: the tickets before it may not concern it.
     """
     waits_for = serving(state, ticket.ask)
     eta = None if between is None or waits_for else between * position

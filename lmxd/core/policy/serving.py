@@ -169,14 +169,14 @@ def serve_group(this: Pass, front: Ticket) -> None:
     """Serve the tickets of a group in order, until one cannot be served: then the others cannot either."""
     state = this.state
     if state.waiting(front.id) is None:
-        return  # it has joined an instance that was started for one before it
+        return  # it shares an instance that was started for an earlier ticket
     if state.step.refuse_again and refused(state, front):
-        for ticket in state.queue.group(front):  # what is true of one is true of all of them
+        for ticket in state.queue.group(front):  # the group asks for the same: all are refused
             refused(state, ticket)
         return
     for ticket in state.queue.group(front):
         if ticket.instance is not None or state.over_quota(ticket):
-            continue  # who is held up by a quota holds up nobody else
+            continue  # its own quota does not delay other users
         if not _served(this, ticket):
             return
 
@@ -200,11 +200,11 @@ def _served(this: Pass, ticket: Ticket) -> bool:
     if serve_slot(state, ticket):
         return True
     if state.has_all_instances(ask):
-        return False  # it waits for a slot of those that there are
+        return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
         ticket.progressing = False
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
-        ticket.progressing = False  # a start would be too late: only a slot of what runs serves it in time
+        ticket.progressing = False  # a load would take too long: it needs a slot
         return False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
@@ -234,7 +234,7 @@ def _place(this: Pass, ask: Ask) -> Option | None:
     """The option at which an instance is started now; None if it fits nowhere."""
     if not this.state.policy.enforce:
         return widest(this.state, ask.options)
-    fits = this.state.ledger.fits  # the look may be of a moment ago
+    fits = this.state.ledger.fits  # this look may be out of date
     return next((o for o in this.reach.fitting(ask) if this.spares(o.demand) and fits(o.demand)), None)
 
 
@@ -290,7 +290,7 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
     if this.head is None:
         this.head, this.date = ticket, date
     if date.option is None:
-        return  # it waits for others than us, or for what somebody before it waits for
+        return  # foreign memory or earlier tickets block it
     this.extra |= date.extra
     this.forecast.expect(ticket, date)
     this.swaps |= swaps(state, this.reach, this.forecast, ticket, date)

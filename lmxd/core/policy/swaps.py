@@ -47,7 +47,7 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
             profile=ticket.ask.profile,
             closes_at=max(
                 forecast.closes_at(i, ticket),
-                # for the last itself, what is in flight on it would put that off again and again
+                # for the last one, each request in flight would postpone its own closing
                 free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.idled else 0.0,
             ),
             price=price(state, i, ticket.ask),
@@ -98,7 +98,7 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
         if (state.step.time_passed or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
-        found = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
+        found = state.instances.get(name)  # it may have ended, or its ticket been served
         if found is not None and found.live and state.waiting(swap.ticket):
             _announce(state, found, swap)
     _evict_the_unused(state, head)

@@ -142,7 +142,7 @@ class Answers:
                 raise InstanceGone
             hit("before_grant")
             waiting.answer.set_result(self.granted(lease, decision.waited))
-        except Exception as error:  # whoever waits is answered, whatever went wrong
+        except Exception as error:  # every error becomes the answer: a call never hangs
             waiting.answer.set_exception(error)
 
     def granted(self, lease: Lease, waited: float) -> Granted | Held:
@@ -187,7 +187,7 @@ class Answers:
             return
         try:
             waiting.answer.set_exception(self._error(decision.ask, decision.refusal))
-        except Exception:  # the figures are missing then, not the answer
+        except Exception:  # the answer then lacks figures
             log.exception("%s could not be put into words", decision)
             refusal = decision.refusal
             waiting.answer.set_exception(LmxdError(refusal.code, refusal.message, refusal.remedy))

@@ -54,7 +54,7 @@ class Asks:
         ask = self._made.get((model, size))
         if ask is None or not self._is_served(ask):
             resolved = await self.warm(model, size)
-            self._present.require(resolved.sizing.kind)  # if it is missing, say so before anything is reserved
+            self._present.require(resolved.sizing.kind)  # a missing engine is an error before bytes are reserved
             ask = self._made[model, size] = self.ask(resolved)
         return ask
 
@@ -69,7 +69,7 @@ class Asks:
         if resolved.is_warm():
             return resolved
         await self._together.do((model, size), lambda: asyncio.to_thread(resolved.read))
-        return self._present.catalog.resolve(model, size)  # it may be another catalog by now
+        return self._present.catalog.resolve(model, size)  # a reload may have replaced the catalog
 
     def ask(self, resolved: Resolved) -> Ask:
         """The ask of a resolved model on the devices as they are. LmxdError if the model cannot be run so."""
@@ -93,9 +93,9 @@ class Asks:
         for ticket in queue.some(0, len(queue) if most is None else most):
             waiting = self._waiting[ticket.id]
             if waiting.size is None:
-                continue  # a hold stays what it is
+                continue  # the ask of a hold does not change
             try:
                 ask = self.ask(self._present.catalog.resolve(waiting.ask.profile, waiting.size))
             except LmxdError:
-                continue  # its start will fail and say why
+                continue  # its start will fail with this error
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

@@ -104,12 +104,12 @@ class Leasing:
             with connection.queued():
                 return await waiting.answer
         except asyncio.CancelledError:
-            if connection.open:  # the client is there, but wants it no longer; else all of its connection ends
+            if connection.open:  # the client cancelled; if it left, ``ClientLeft`` ends all
                 self._withdrawn(asked)
             raise
         except LmxdError:
             raise
-        except Exception:  # its client hears of a fault of ours, and so has no lease
+        except Exception:  # the client gets an internal error, and so no lease
             self._withdrawn(asked)
             raise
 

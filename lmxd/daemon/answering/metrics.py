@@ -71,7 +71,7 @@ class Metrics:
         """Note the load time of an instance at its first grant."""
         instance = self._state.instances.get(name)
         if instance is None:
-            return  # it is gone again
+            return  # it has ended already
         if name not in self._measured and instance.ready_at is not None:
             self._measured.add(name)
             self._launch.labels(instance.ask.profile).observe(instance.ready_at - instance.started_at)

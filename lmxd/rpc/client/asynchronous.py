@@ -107,7 +107,7 @@ class AsyncClient(AsyncCalls):
                 self._notified(Notification.LEASE_ENDED, ended)
 
     async def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
-        if method == "release":  # it is not to be taken up again, whatever becomes of the call
+        if method == "release":  # a reconnect shall not renew it, even if this call fails
             self._held.discard(params["lease"])
         return await self._ask(method, result, params)
 
@@ -161,7 +161,7 @@ class AsyncClient(AsyncCalls):
         """Send a call. Returns False if the connection is closed."""
         try:
             self._writer.write(frame(id, method, params))
-        except RuntimeError:  # uvloop's word for it; asyncio says nothing
+        except RuntimeError:  # from uvloop; asyncio raises nothing
             return False
         return True
 
@@ -182,13 +182,13 @@ class AsyncClient(AsyncCalls):
             with suppress(OSError, ValueError):
                 while line := await self._reader.readline():
                     self._take(json.loads(line))
-        finally:  # whichever end closed it, nobody waits any longer
+        finally:  # the connection is closed, by either end: all calls fail
             self._granting.clear()
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(ConnectionLost())
             if self._held and self._patience:
-                self._return(connection)  # nobody calls just now, but there are leases to be kept
+                self._return(connection)  # no call is in flight, but leases are to be renewed
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:

@@ -114,7 +114,7 @@ class Client(BlockingCalls):
         return bool(self._lines)
 
     def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
-        if method == "release":  # it is not to be taken up again, whatever becomes of the call
+        if method == "release":  # a reconnect shall not renew it, even if this call fails
             self._held.discard(params["lease"])
         return self._ask(method, result, params)
 
