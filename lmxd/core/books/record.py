@@ -1,6 +1,6 @@
-"""The first half of ``handle``: take one fact into the state. What follows from it is policy's business.
+"""The first half of ``handle``: change the state as one event says. Policy derives what follows from it.
 
-A fact about an id that is not known is a late report and changes nothing.
+An event about an unknown id is a late report, and changes nothing.
 """
 
 from __future__ import annotations
@@ -43,15 +43,16 @@ from lmxd.core.instances import Instance, Ticket
 from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, Cause, Failure, Hold, Phase, Refusal, Yielded
 
 _FIRST_BACK_OFF: Final = 5.0
+"""Seconds before a launch that failed once is tried again, so that a broken model does not load in a loop."""
 _LAST_BACK_OFF: Final = 600.0
-"""Seconds before what failed to load is tried again: doubled with each failure in a row."""
+"""The most seconds before a failed launch is tried again. They double with each failure in a row: 5, 10, 20 … 600."""
 
 _CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
-"""These alone let nobody be served who waits. An ``InstanceReady`` serves its own tickets, for example."""
+"""Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
 
 
 def record(state: State, event: Event) -> None:
-    """Dispatch on the kind of fact."""
+    """Dispatch on the kind of event."""
     _begin(state, event)
     match event:
         case LeaseRequested():
@@ -98,7 +99,7 @@ def record(state: State, event: Event) -> None:
 
 
 def _begin(state: State, event: Event) -> None:
-    """The kind of an event is all that is known of it yet."""
+    """Begin a step. Only the kind of the event is looked at here."""
     state.now = max(state.now, event.at)
     calm = isinstance(event, _CALM)
     state.step = Step(time_passed=isinstance(event, TimePassed), serve_again=not calm)
@@ -232,7 +233,7 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
 
 
 def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
-    """It is not to be tried again in a loop."""
+    """Note a failed launch, so that it is not repeated in a loop."""
     launch = instance.ask.launch
     count = state.failed[launch].count + 1 if launch in state.failed else 1
     until = state.now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))
