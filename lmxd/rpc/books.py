@@ -97,7 +97,7 @@ class TicketInfo(Result):
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
     shortfalls: list[ShortfallInfo] = Field([])
-    turns: list[TurnInfo] = Field([], description="of what it waits for, what others use")
+    turns: list[TurnInfo] = Field([], description="the instances that it waits for and others use: how long they go on")
 
 
 class QueueInfo(Result):

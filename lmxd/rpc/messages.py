@@ -237,7 +237,9 @@ class SwapInfo(Result):
     model: str
     closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
     price: float = Field(description="seconds that loading both models takes")
-    unused: bool = Field(False, description="as of a turn")
+    unused: bool = Field(
+        False, description="nobody uses the leases on it, of which the last ends in closes_in seconds at the latest"
+    )
 
 
 class Logs(Result):

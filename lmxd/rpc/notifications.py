@@ -39,7 +39,7 @@ class Progress(Notice):
     instance: str | None = None
     loaded: float | None = Field(None, description="the part of its bytes that the starting instance has taken")
     shortfalls: list[ShortfallInfo] = Field([])
-    turns: list[TurnInfo] = Field([], description="of what it waits for, what others use")
+    turns: list[TurnInfo] = Field([], description="the instances that it waits for and others use: how long they go on")
 
 
 class LeaseEnded(Notice):
