@@ -47,7 +47,7 @@ class Scale:
 
 FULL = Scale(24, 3600, 400, ((1, 60), (10, 400), (100, 3000), (1000, 12000)))
 QUICK = Scale(4, 1200, 400, ((1, 60), (10, 400), (100, 3000)))
-SHORTEST = Scale(1, 600, 60, ((1, 60), (10, 400)))
+SHORTEST = Scale(1, 600, 400, ((1, 60), (10, 400)))
 
 
 def compare(title: str, devices: dict[str, int], jobs: list[Job], client: str) -> Result:

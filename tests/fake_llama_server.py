@@ -19,7 +19,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+
+TYPE_CHECKING = False  # an import of typing takes as much memory as some of the tests give to the whole process
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 HELP = """usage: llama-server [options]
 -h,    --help, --usage                  print usage and exit

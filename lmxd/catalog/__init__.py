@@ -1,1 +1,1 @@
-"""Names of models and what is wished of them, turned into bytes and places for the core and words for an engine."""
+"""The catalog: a model's name and a size become bytes and places for the core, and a plan for the engine."""

@@ -25,7 +25,7 @@ from lmxd.estimate.learned import Card
 
 
 class Catalog:
-    """One configuration's profiles. A reload makes a new one; profiles of running instances stay theirs."""
+    """The profiles of one configuration. A reload makes a new catalog; running instances keep their old profiles."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -35,19 +35,19 @@ class Catalog:
         self.estimator = Estimator(patient=False)
         self.build = ""
         self.peaks: dict[str, int] = {}
-        """The most that each variant of another engine was seen to take."""
+        """The most bytes that each variant of a declared engine was seen to take."""
         self.cards: dict[DeviceId, Card] = {}
-        """GPUs by id; the daemon fills it in when it has looked."""
+        """GPUs by id. The daemon adds them when it has measured the devices."""
 
     def profile(self, name: str) -> Profile:
-        """LmxdError ``unknown_model`` for a name that is not configured."""
+        """The profile of a name. LmxdError ``unknown_model`` if it is not configured."""
         if name not in self.config.models:
             known = ", ".join(sorted(self.config.models)) or "none"
             raise LmxdError("unknown_model", f"there is no model {name!r}", f"configured: {known}")
         return self.config.models[name]
 
     def resolve(self, name: str, size: Size = Size()) -> Resolved:
-        """A model at a size. LmxdError ``unknown_model``; what is wrong with its file comes up when that is needed."""
+        """A model at a size. LmxdError ``unknown_model``. A fault of its file is raised when the file is needed."""
         profile = self.profile(name)
         formula = self._formula(name, profile)
         sizing = self._sizing(name, profile, formula)
@@ -72,7 +72,7 @@ class Catalog:
         )
 
     def _sizing(self, name: str, profile: Profile, formula: Formula) -> Sizing:
-        """The kind of engine that runs a profile. Nothing else asks whether there is a command."""
+        """The sizing of the engine that runs a profile. No other place asks whether a profile has a command."""
         command = profile.command
         if command is None:
             return LlamaSizing(name=name, profile=profile, formula=formula)
@@ -85,28 +85,28 @@ class Catalog:
         )
 
     def file(self, name: str) -> Path | None:
-        """Its model file; None for an engine that has none. LmxdError if it should have one."""
+        """The model file of a profile; None for an engine without one. LmxdError if the file is missing."""
         profile = self.profile(name)
         return self._sizing(name, profile, self._formula(name, profile)).file()
 
     def card(self, device: DeviceId) -> Card:
-        """What is known of a GPU, for the estimator."""
+        """The card of a GPU, for the estimator: its name and driver, and the engine's build."""
         return self.cards.get(device, Card(build=self.build))
 
     def basis(self, name: str) -> str:
-        """How its bytes are known. A profile that is gone says nothing of them."""
+        """The basis of a profile's bytes: declared, or closed form. A removed profile counts as the latter."""
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
     def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, Kind]) -> int | None:
-        """For a request that exceeds every device: the largest context that would fit in ``room``, if any."""
+        """The largest context that would fit in ``room``, for a request that exceeds every device; None if none."""
         if ask.profile not in self.config.models:
             return None
         resolved = self.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         return resolved.what_would_fit(room, devices, spill=ask.spills)
 
     def warnings(self, *, on_gpu: bool) -> list[str]:
-        """What works, but hardly as meant: missing files, and words that the formula contradicts."""
+        """Warnings about profiles that may not work: a missing file, or a declared size against the estimate."""
         found = []
         for name in self.config.models:
             resolved = self.resolve(name)

@@ -1,4 +1,4 @@
-"""Any other engine: its bytes are the user's word, and no less than it was seen to take."""
+"""The sizing of any other engine: its bytes are those that the configuration declares, or more if it took more."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lmxd.gguf.launch import Launch
 class DeclaredSizing:
     """The sizing of a profile with a ``command``.
 
-    ``size``: bytes where it runs. ``has_file``: whether the profile names a model file. ``formula``: of the file that
-    the command may be told.
+    ``size``: its bytes, on a GPU or in RAM. ``has_file``: whether the profile names a model file. ``formula``: the
+    estimate of that file, which the command may be given.
     """
 
     kind: ClassVar = EngineKind.COMMAND
@@ -51,7 +51,7 @@ class DeclaredSizing:
         return True
 
     def read(self, launch: Launch) -> None:
-        """There is nothing to read."""
+        """Nothing needs to be read."""
 
     def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
         return []

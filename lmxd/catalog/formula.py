@@ -1,4 +1,4 @@
-"""One model file, and the estimator's formula for it on the GPUs that are here."""
+"""The estimator's formula for one model file, on the GPUs of this machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from lmxd.gguf.launch import Launch
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """The bytes of launches of one model file, by the estimator.
+    """Computes the bytes of launches of one model file, by the estimator.
 
-    ``file``: where it is, or why it cannot be used; only those who need the file fail.
-
-    ``stretched``: a flag of the profile has it run beyond the context that it was trained for.
-    ``cards``: GPUs by id; one that is not among them is ``unknown``.
+    ``file``: its path, or the error that is raised when the file is needed. ``stretched``: a flag of the profile allows
+    contexts beyond the trained one. ``cards``: GPUs by id; a GPU that is not among them counts as ``unknown``.
     """
 
     name: str
@@ -35,35 +33,35 @@ class Formula:
 
     @property
     def path(self) -> Path:
-        """LmxdError ``model_file_missing`` if it cannot be found, ``model_file_forbidden`` if it may not be opened."""
+        """The path. LmxdError ``model_file_missing`` or, if it may not be opened, ``model_file_forbidden``."""
         if isinstance(self.file, LmxdError):
             raise self.file
         return self.file
 
     @cached_property
     def trained(self) -> int | None:
-        """The context that it was trained for; None if its file does not say."""
+        """The context for which the model was trained; None if its file does not say."""
         try:
             return read_model(self.path).context
         except LmxdError:
-            return None  # what is wrong comes up when its bytes are asked for
+            return None  # ``estimate`` raises the error
 
     def usual_context(self) -> int:
-        """As much as most prompts need, but no more than the model was trained for."""
+        """The context of a launch that names none: enough for most prompts, and at most the trained one."""
         return DEFAULT_CONTEXT if self.trained is None else min(DEFAULT_CONTEXT, self.trained)
 
     def layers(self) -> int | None:
-        """With the output; None for a model that only its user knows of, which cannot be divided."""
+        """The number of layers with the output; None if the file cannot be read: then it cannot be divided."""
         try:
             return read_model(self.path).all_layers + 1
         except LmxdError:
             return None
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
-        """The bytes of a launch on ``gpus``; without any: in RAM.
+        """The bytes of a launch on ``gpus``; in RAM if there are none.
 
-        LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a context that the model was
-        not trained for or settings that exclude each other.
+        LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a context beyond the trained
+        one or for settings that exclude each other.
         """
         path = self.path
         if self.trained is not None and launch.context > self.trained and not self.stretched:
@@ -75,25 +73,25 @@ class Formula:
         return self.estimator.estimate(path, launch, [self.cards.get(gpu, self.unknown) for gpu in gpus])
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
-        """What goes into the closed form; nothing for a model that it does not cover."""
+        """The figures that go into the closed form; empty for a model that it does not cover."""
         try:
             return inputs(read_model(self.path), launch)
         except LmxdError:
             return {}
 
     def is_warm(self, launch: Launch) -> bool:
-        """Whether the header has been read, and the engine asked where it must be: then deciding takes no time."""
+        """Whether ``estimate`` takes no time: the header is read, and a dry run is made where one is needed."""
         try:
             return all(self.estimator.settled(self.path, launch, cards) for cards in self._targets())
         except LmxdError:
             return True  # there is nothing to read
 
     def read(self, launch: Launch) -> None:
-        """Read the header, and have the engine itself asked where the closed form is unsure. May take a while."""
+        """Read the header, and make a dry run where the closed form is unsure. It may take a while."""
         patient = replace(self.estimator, patient=True)
         for cards in self._targets():
             patient.estimate(self.path, launch, cards)
 
     def _targets(self) -> list[tuple[Card, ...]]:
-        """What a launch is estimated for: each kind of GPU here, or RAM."""
+        """The places for which a launch is estimated: each kind of GPU on this machine, or RAM."""
         return [(card,) for card in dict.fromkeys(self.cards.values())] or [()]

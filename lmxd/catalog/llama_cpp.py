@@ -1,4 +1,4 @@
-"""llama-server: its bytes are the user's word if there is one, else the estimate."""
+"""The sizing of llama-server: its bytes are those that the configuration declares, else the estimate."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ class LlamaSizing:
         return self.formula.layers()
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
-        """The word is about where the model runs, and about the profile as it stands.
+        """Bytes on each GPU, and bytes in RAM.
 
-        What is asked beyond the profile is added by the formula. Over several devices the word is divided as the
-        formula is.
+        A declared size is for the profile as configured, on one device. A request for more than the profile adds the
+        difference of two estimates: 6 GiB declared, and a larger context that is estimated at 1 GiB more, are 7 GiB.
+        Over several devices the declared size is divided as the estimate is.
         """
         declared = self._declared()
         try:
@@ -69,7 +70,7 @@ class LlamaSizing:
         return None if said is None else int(said * GIB)
 
     def _usual_launch(self) -> Launch:
-        """The launch that the user's word is about."""
+        """The launch that the declared size is for."""
         return launch_at(Size(), self.profile, self.formula.usual_context)
 
     def _check_declared(self, launch: Launch, error: LmxdError) -> None:

@@ -1,7 +1,7 @@
-"""Which files the daemon opens as models: regular ones, in directories that the configuration names.
+"""The files that the daemon opens as models: regular files in directories that the configuration names.
 
-A directory is named by ``model_dir``, ``model_dirs``, or an absolute ``path`` of a profile. Links are followed only to
-where those lead, so that whoever can write into one of them gains nothing outside.
+``model_dir``, ``model_dirs``, or an absolute ``path`` of a profile name a directory. Links are followed only into these
+directories. A user who can write into one of them can make lmxd open no file elsewhere.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _Identity: TypeAlias = tuple[int, int]
 
 
 class ModelFiles:
+    """Finds the model files of one configuration, in its directories only."""
+
     def __init__(self, config: Config) -> None:
         paths = [p.path.expanduser() for p in config.models.values() if p.path is not None]
         named = [path.parent for path in paths if path.is_absolute() and ".." not in path.parts]
@@ -28,17 +30,17 @@ class ModelFiles:
         self._allowed = list(_resolved([config.model_dir, *config.model_dirs, *named]))
 
     def find(self, name: str, path: Path | None) -> Path | LmxdError:
-        """The file of a profile that names ``path``, or is looked up by its name; or why it cannot be used."""
+        """The file of a profile: at ``path``, or by the profile's name; or the error why it cannot be used."""
         try:
             return self._at(find_model(self._model_dir, name) if path is None else path)
         except LmxdError as error:
             return error
 
     def _at(self, path: Path) -> Path:
-        """``path`` below model_dir, or an absolute one; all parts of a split model are looked at.
+        """The file at ``path``, absolute or below model_dir. All parts of a split model are checked.
 
-        LmxdError ``model_file_missing`` if there is no such file, ``model_file_forbidden`` if it is
-        somewhere else, or not a file.
+        LmxdError ``model_file_missing`` if there is none, ``model_file_forbidden`` if it is elsewhere or no regular
+        file.
         """
         named = self._model_dir / path.expanduser()
         known = self._known.get(named)
@@ -47,13 +49,13 @@ class ModelFiles:
         try:
             found = named.parent.resolve(strict=True) / named.name
         except (OSError, RuntimeError):
-            return named  # whoever opens it says what is wrong
+            return named  # opening it will raise the error
         looked_at = [self._check(part, found) for part in parts(found)]
         self._known[named] = found, looked_at
         return found
 
     def _check(self, part: Path, path: Path) -> _Identity | None:
-        """Which file it is; None if there is none."""
+        """The identity of a file; None if there is none."""
         try:
             real = part.resolve(strict=True)
         except (OSError, RuntimeError):
@@ -101,12 +103,12 @@ def _identity(path: Path) -> _Identity | None:
 
 
 def _identities(path: Path) -> list[_Identity | None]:
-    """What its names stand for now: what was looked at once need not be looked at again."""
+    """The present identity of each part of a model. Files that have not changed are not checked again."""
     return [_identity(part) for part in parts(path)]
 
 
 def parts(path: Path) -> list[Path]:
-    """The files that a model is in: itself, or all parts of a split one."""
+    """The files of a model: itself, or all parts of a split one."""
     part = part_number(path.name)
     if part is None or not 1 <= part[1] <= MAX_PARTS:
         return [path]

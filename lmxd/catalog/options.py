@@ -1,4 +1,4 @@
-"""The ways in which a launch could be placed: on one device, over several, or partly in RAM where that is allowed."""
+"""Options: the ways to place a launch on one device, over several, or partly in RAM."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lmxd.devices.measurement import HOST, Kind
 from lmxd.gguf.launch import Launch
 
 _TRIES: Final = 6
-"""How often layers are moved to the device that has more room, before a split is given up."""
+"""The most attempts at a split, each of which needs an estimate. Then it is given up."""
 _SPILLS: Final = (0.75, 0.5, 0.25)
-"""Parts of the layers that stay on the GPU when some may run in RAM."""
+"""The parts of the layers that stay on the GPU when the rest may run in RAM. Each is one option for each GPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Bytes of each device that are free now, and that there could ever be."""
+    """Bytes of each device: those that are ``free`` now, and the most that there could ever be (``ceiling``)."""
 
     free: Mapping[DeviceId, int]
     ceiling: Mapping[DeviceId, int]
@@ -31,16 +31,17 @@ NO_ROOM: Final = Room(free={}, ceiling={})
 
 
 def goes_to_gpu(launch: Launch, devices: Mapping[DeviceId, Kind]) -> bool:
-    """Whether a launch takes GPU memory: always where there is a GPU, unless it may and shall run in RAM."""
+    """Whether a launch takes GPU memory: always if there is a GPU, unless ``gpu_layers`` is 0 and RAM is configured."""
     return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and RAM_ID in devices)
 
 
 def options(
     sizing: Sizing, launch: Launch, devices: Mapping[DeviceId, Kind], room: Room = NO_ROOM, *, split: bool, spill: bool
 ) -> tuple[Option, ...]:
-    """All ways to place a launch. RAM is where a model with gpu_layers 0 goes, and every model where there is no GPU.
+    """All ways to place a launch.
 
-    A GPU launch's share of RAM counts where RAM is one of the devices.
+    A model goes to RAM if its ``gpu_layers`` is 0, or if there is no GPU. The RAM of a launch on a GPU is counted if
+    RAM is one of the devices.
     """
     if not goes_to_gpu(launch, devices):
         return (Option(demand={RAM_ID: sizing.charge(launch, ())[1]}),)
@@ -68,10 +69,9 @@ def _splits(
     singles: list[Option],
     beside: bool,
 ) -> Iterator[Option]:
-    """Over the roomiest two, three … devices: as they are now, and as they would be if all of ours ended.
+    """Splits over the two, three … devices with the most room: as they are now, and as if all instances had ended.
 
-    Nothing where one device has room now: then a split is not wanted. A MIG slice is used alone,
-    for CUDA shows a process only one.
+    There is none where one device has room now. A MIG slice is used alone, for CUDA shows a process only one.
     """
     several = [gpu for gpu in gpus if not gpu.startswith("MIG-")]
     if len(several) < 2:
@@ -83,13 +83,13 @@ def _splits(
         for count in range(2, len(order) + 1):
             if option := _split(sizing, launch, tuple(order[:count]), have, beside):
                 yield option
-                break  # more devices would cost more, and serve nobody
+                break  # more devices would only cost more
 
 
 def _split(
     sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], have: Mapping[DeviceId, int], beside: bool
 ) -> Option | None:
-    """Layers in proportion to the room; then from where they are too many to where there is room left."""
+    """A split by layers in proportion to the room; then layers move from devices that are too full to others."""
     layers = sizing.layers()
     total = sum(max(0, have.get(gpu, 0)) for gpu in gpus)
     if layers is None or not total or len(gpus) > layers:

@@ -1,4 +1,4 @@
-"""One model at one size, looked up once: all that is asked of it afterwards is asked of this value."""
+"""One model at one size, looked up once. All later questions about it go to this value."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from lmxd.gguf.launch import Launch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A profile, its launch at a size, and how its kind of engine is sized.
+    """A profile, its launch at a size, and the sizing of its kind of engine.
 
-    It is true of the moment at which it was made: after a wait it is made anew.
+    It holds for the configuration and the devices of the moment at which it was made: after a wait it is made again.
     """
 
     name: str
@@ -35,15 +35,15 @@ class Resolved:
     sizing: Sizing
 
     def is_warm(self) -> bool:
-        """Whether all that decides about it is at hand."""
+        """Whether its bytes are known without reading files or asking an engine."""
         return self.sizing.is_warm(self.launch)
 
     def read(self) -> None:
-        """Have it at hand, which may take a while."""
+        """Read its file, and make the dry run that it needs. It may take a while."""
         self.sizing.read(self.launch)
 
     def ask(self, devices: Mapping[DeviceId, Kind], room: Room = NO_ROOM) -> Ask:
-        """What the core is asked for. LmxdError says why it cannot be asked."""
+        """The ask for the core. LmxdError if the model cannot be run so."""
         profile, size, launch = self.profile, self.size, self.launch
         spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
         if spill and not self.sizing.scales:
@@ -65,7 +65,7 @@ class Resolved:
     def what_would_fit(
         self, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, Kind], *, spill: bool
     ) -> int | None:
-        """The largest context up to its own that would fit in ``room``, if any."""
+        """The largest context, up to its own, that would fit in ``room``; None if none would."""
         if not self.sizing.scales:
             return None
 
@@ -77,7 +77,7 @@ class Resolved:
         return largest_context(self.launch, fits, self.launch.context)
 
     def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
-        """What the engine is told for an instance that was admitted."""
+        """The plan for the engine of an instance that was admitted."""
         profile, ask, option = self.profile, start.ask, start.option
         gpus = tuple(device for device in option.demand if device != RAM_ID)
         place = gpus[0] if gpus else RAM_ID

@@ -1,4 +1,4 @@
-"""The size at which a model is wanted, and the launch that it comes to."""
+"""The size of a request, and the launch that it leads to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmxd.gguf.launch import Launch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """What a request may choose; None is the profile's."""
+    """The settings that a request may choose. None stands for the profile's value."""
 
     ctx: int | None = None
     slots: int | None = None
@@ -25,7 +25,7 @@ class Size:
 
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[], int]) -> Launch:
-    """What an instance of a profile would be started with. ``usual_context`` is asked where nobody says how much."""
+    """The launch of a profile at a size. ``usual_context`` is called if neither names a context."""
     return Launch(
         context=size.ctx or profile.context_length or usual_context(),
         slots=max(profile.slots, size.slots or 1),

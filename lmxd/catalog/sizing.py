@@ -1,6 +1,6 @@
-"""The contract of a kind of engine: how its bytes are known, and what of a profile only that kind has.
+"""The contract of a kind of engine: how its bytes are known, and which parts of a profile only that kind has.
 
-``llama_cpp.py`` and ``declared.py`` are the kinds that there are; the next is one more module, and a line in
+``llama_cpp.py`` and ``declared.py`` are the present kinds. A further kind is one more module, and a line in
 ``catalog.py``.
 """
 
@@ -17,48 +17,48 @@ from lmxd.gguf.launch import Launch
 
 
 class Sizing(Protocol):
-    """One model run by one kind of engine. What is wrong with its file is raised by what needs the file."""
+    """The bytes of one model run by one kind of engine. A fault of its file is raised by methods that need it."""
 
     @property
     def kind(self) -> EngineKind:
-        """Which engine it is."""
+        """The kind of engine."""
         ...
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The words of its command line that the profile says; empty where the engine's module has them."""
+        """The words of the command line that the profile gives; empty if the engine's module makes them."""
         ...
 
     @property
     def scales(self) -> bool:
-        """Whether its bytes follow its launch: a smaller context takes fewer, and some layers can run in RAM."""
+        """Whether its bytes depend on the launch: a smaller context takes fewer, and some layers can run in RAM."""
         ...
 
     def file(self) -> Path | None:
-        """Its model file; None for an engine that has none. LmxdError if it should have one."""
+        """The model file; None for an engine without one. LmxdError if the file is missing."""
         ...
 
     def told(self) -> Path | None:
-        """The file that its engine is told; None if it is told none. LmxdError as for ``file``."""
+        """The file that the engine is given; None if it is given none. LmxdError as for ``file``."""
         ...
 
     def layers(self) -> int | None:
-        """Those that can be divided over devices; None if it cannot be divided."""
+        """The number of layers that can be divided over devices; None if the model cannot be divided."""
         ...
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
-        """(bytes on each GPU, bytes in RAM) to promise. Without ``gpus`` it runs in RAM.
+        """The bytes to promise: a list of those on each GPU, and those in RAM. Without ``gpus`` it runs in RAM.
 
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a launch that cannot be.
         """
         ...
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
-        """Bytes by part, whatever was declared. LmxdError as for ``charge``."""
+        """The estimate by part, without regard to a declared size. LmxdError as for ``charge``."""
         ...
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
-        """What the estimate is computed from."""
+        """The figures from which the estimate is computed."""
         ...
 
     def is_warm(self, launch: Launch) -> bool:
@@ -66,9 +66,9 @@ class Sizing(Protocol):
         ...
 
     def read(self, launch: Launch) -> None:
-        """Make it warm, which may take a while. What is wrong comes up when it is charged."""
+        """Make ``charge`` take no time, which may take a while. ``charge`` raises the errors."""
         ...
 
     def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
-        """What works, but hardly as meant: missing files, and words that the estimate contradicts."""
+        """Warnings about a launch that may not work: a missing file, or a declared size against the estimate."""
         ...

@@ -1,4 +1,4 @@
-"""``Admission.handle``: one event in, decisions out. The daemon's only door to the core."""
+"""``Admission.handle`` is the daemon's only door to the core: one event in, one ``Outcome`` out."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from lmxd.core.policy.serving import Scheduler
 
 
 class Outcome(NamedTuple):
-    """Of one event: what it touched, which is to be written down, and what is to be done then, in this order."""
+    """The outcome of one event: the ids that it changed, and the decisions that follow.
+
+    The daemon writes the rows of ``touched`` first. Then it carries out ``decisions``, in this order.
+    """
 
     touched: Touched
     decisions: list[Decision]
 
 
 class Admission:
-    """Records one fact, then derives what follows from it."""
+    """The core as the daemon sees it: it records one fact, then derives what follows from it."""
 
     def __init__(self) -> None:
         self.state = State()
         self.scheduler = Scheduler()
 
     def handle(self, event: Event) -> Outcome:
-        """Take in a fact.
+        """Record one event, and derive decisions from it.
 
-        Events come in the order in which they happened; one that is late in time is
-        taken as of now.
+        Events come in the order in which they happened. If ``event.at`` is earlier than the event before it, the
+        earlier event's time counts.
         """
         state = self.state
         record(state, event)
@@ -39,5 +42,5 @@ class Admission:
         return Outcome(state.step.touched, state.step.decisions)
 
     def next_deadline(self) -> float | None:
-        """When to send ``TimePassed`` if nothing else happens before; None for never."""
+        """The time at which to send ``TimePassed`` if no event comes before; None if never."""
         return next_deadline(self.state)

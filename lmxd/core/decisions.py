@@ -1,4 +1,4 @@
-"""Imperatives: all that the core ever orders. The outcome of each comes back as an event."""
+"""Decisions, in the imperative: all orders that the core gives. The outcome of each comes back as an event."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from lmxd.core.words import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    pass
+    """One order of the core to the daemon, such as ``StartInstance``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartInstance(Decision):
+    """Start an instance at ``option``, whose bytes are reserved already. ``why`` is for the log and the journal."""
+
     instance: InstanceId
     ask: Ask
     option: Option
@@ -34,6 +36,8 @@ class StartInstance(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopInstance(Decision):
+    """Stop an instance, whose leases have ended. Its bytes stay charged until a reading shows them free."""
+
     instance: InstanceId
     cause: Cause
     why: str
@@ -41,14 +45,18 @@ class StopInstance(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckActivity(Decision):
-    """Ask the engine now: an eviction waits for the answer."""
+    """Ask the engine now whether it is busy, for an idle instance is about to be stopped."""
 
     instance: InstanceId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GrantLease(Decision):
-    """``waited``: seconds from the ask to this answer. ``why``: what made it possible."""
+    """Grant a lease on an instance that is ready.
+
+    ``waited``: seconds from the request to this answer. ``why``: the reason why it was possible now, such as a free
+    slot.
+    """
 
     ticket: TicketId
     lease: LeaseId
@@ -61,6 +69,8 @@ class GrantLease(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefuseLease(Decision):
+    """Answer a request with a refusal. ``waited``: seconds from the request to this answer."""
+
     ticket: TicketId
     owner: Owner
     ask: Ask
@@ -70,10 +80,11 @@ class RefuseLease(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportProgress(Decision):
-    """``position`` counts from 1 in the queue and is 0 once the instance is starting.
+    """Tell a client where its request stands.
 
-    ``eta``: seconds until the lease is expected, None where nothing can be said. ``waits_for``:
-    the instances that must end, and the quota that is used up, if any; ``turns``: those of them that others use.
+    ``position`` counts from 1 in the queue, and is 0 once the instance is starting. ``eta``: seconds until the lease is
+    expected, None if unknown. ``waits_for``: the instances that must end, or the quota that is used up. ``turns``: the
+    instances among them that other clients use.
     """
 
     ticket: TicketId
@@ -88,11 +99,11 @@ class ReportProgress(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportSwap(Decision):
-    """An instance is to make way for a ticket, whose model is ``profile``.
+    """Tell that an instance is to make way for a ticket, whose model is ``profile``.
 
-    ``closes_in``: seconds for which it still takes new ones; 0: it is closed, and goes when it has done what it
-    does; None: it stays after all. ``price``: seconds that loading both models takes. ``unused``: nobody does
-    anything with the leases on it: it is open, and goes when they end.
+    ``closes_in``: seconds for which it accepts new requests; 0: it is closed, and ends when its requests are finished;
+    None: the swap is cancelled, and it stays. ``price``: seconds that loading both models takes. ``unused``: its leases
+    are idle; it stays open, and ends when they end.
     """
 
     instance: InstanceId
@@ -106,7 +117,7 @@ class ReportSwap(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskToYield(Decision):
-    """A holder is asked to release its lease within so many seconds; None: it may keep it after all."""
+    """Ask a holder to release its lease within so many seconds; None: the holder may keep it after all."""
 
     lease: LeaseId
     instance: InstanceId
@@ -117,6 +128,8 @@ class AskToYield(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndLease(Decision):
+    """Tell a holder that its lease has ended, and why: it was released, it expired, or its instance ended."""
+
     lease: LeaseId
     instance: InstanceId
     owner: Owner
@@ -126,6 +139,6 @@ class EndLease(Decision):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForgetInstance(Decision):
-    """The device shows the instance's bytes free: nothing of it is left."""
+    """Delete the records of an instance: the device shows its bytes free."""
 
     instance: InstanceId

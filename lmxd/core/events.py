@@ -1,4 +1,4 @@
-"""Facts, in the past tense: all that the core ever learns. Time is ``at``, seconds on a monotonic clock."""
+"""Events, in the past tense: all facts that the core learns. ``at`` is in seconds on a monotonic clock."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ from lmxd.core.words import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
+    """One fact, with the time ``at`` which it happened."""
+
     at: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRequested(Event):
-    """``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes.
+    """A client asked for a lease.
 
-    ``deadline``: seconds within which the lease must be granted, the loading of the model included.
-    ``key``: what its client knows the request by, should it have to repeat it. ``asked_at``: when it was asked
-    first, if this repeats it. ``instead``: the request that this one takes the place of, if it is not answered yet.
+    ``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes. ``deadline``: seconds within
+    which the lease must be granted, the loading of the model included. ``key``: the client's idempotency key.
+    ``asked_at``: the time of the first request, if this repeats one. ``instead``: the unanswered request that this one
+    replaces.
     """
 
     ticket: TicketId
@@ -51,14 +54,17 @@ class LeaseRequested(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseReleased(Event):
+    """A holder released its lease."""
+
     lease: LeaseId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRenewed(Event):
-    """The holder is alive: restarts the lease's TTL (``ttl`` replaces it if given) and the idle clock.
+    """A holder renewed its lease, which restarts the TTL and the instance's idle clock.
 
-    ``connection``: the one that holds it from now on, if its holder lost the one that did.
+    ``ttl`` replaces the TTL, if given. ``connection``: the connection that holds the lease from now on, if its holder
+    had lost the one before.
     """
 
     lease: LeaseId
@@ -68,7 +74,7 @@ class LeaseRenewed(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskChanged(Event):
-    """What a waiting request comes to is different by now: devices or profiles changed."""
+    """The ask of a waiting request was made again, because devices or profiles changed."""
 
     ticket: TicketId
     ask: Ask
@@ -76,25 +82,46 @@ class AskChanged(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TicketCancelled(Event):
+    """A client withdrew its request."""
+
     ticket: TicketId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientLeft(Event):
+    """A client closed its connection, which ends the requests and leases held by it."""
+
     connection: ConnectionId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceReady(Event):
-    """``loading``: seconds that its load itself took; without it, all since its start was decided."""
+    """An instance answers requests now.
+
+    ``loading``: seconds that the load itself took; None: all seconds since ``StartInstance`` count.
+    """
 
     instance: InstanceId
     loading: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoadPostponed(Event):
+    """An instance waits to load: other instances load on its devices."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadBegun(Event):
+    """An instance that had waited to load loads now."""
+
+    instance: InstanceId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceExited(Event):
-    """The process is gone, or never came to be. ``failure`` is None when it ended as told."""
+    """An instance's process has ended, or could not be started. ``failure`` is None when it ended as ordered."""
 
     instance: InstanceId
     failure: Failure | None = None
@@ -102,7 +129,7 @@ class InstanceExited(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivitySeen(Event):
-    """What the engine says of itself. ``worked``: it did something since it was last asked."""
+    """An engine said whether it is busy. ``worked``: it answered requests since it was last asked."""
 
     instance: InstanceId
     busy: bool
@@ -111,14 +138,14 @@ class ActivitySeen(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopRequested(Event):
-    """An administrator ends an instance, whatever it is doing."""
+    """An administrator stops an instance, whatever it is doing."""
 
     instance: InstanceId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PinChanged(Event):
-    """An administrator has an instance neither evicted nor reaped from now on, or as others again."""
+    """An administrator pins an instance, so that it is neither evicted nor reaped, or unpins it."""
 
     instance: InstanceId
     pin: bool
@@ -126,19 +153,19 @@ class PinChanged(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrainRequested(Event):
-    """Nothing new is admitted from here on, and everything ends: when its leases do, or ``now``."""
+    """An administrator drains lmxd: no request is admitted, and instances end with their leases (``now``: at once)."""
 
     now: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrainEnded(Event):
-    """Requests are admitted again."""
+    """An administrator ended the drain: requests are admitted again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryMeasured(Event):
-    """A reading of all devices, begun at ``begun``. A device that is missing is no longer ours to use."""
+    """All devices were read, from ``begun`` on. A device without a reading here is no longer configured."""
 
     begun: float
     readings: tuple[DeviceReading, ...]
@@ -146,21 +173,21 @@ class MemoryMeasured(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyChanged(Event):
-    """The rules are these from here on. What failed to load may be tried again."""
+    """The configuration of admission changed. Launches that failed may be tried again."""
 
     policy: Policy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidentsChanged(Event):
-    """What should run whether somebody asks or not. Device figures may have changed the asks."""
+    """The list of residents (``keep``, ``preload``) changed, or the bytes of their asks did."""
 
     residents: tuple[Resident, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YieldRequested(Event):
-    """An administrator wants ``size`` bytes of a device free for others, for so many seconds."""
+    """An administrator wants ``size`` bytes of a device free for others, for ``lasts`` seconds."""
 
     id: str
     device: DeviceId
@@ -170,18 +197,18 @@ class YieldRequested(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YieldEnded(Event):
-    """It may be used again, before its time."""
+    """An administrator ended a yield before its time: its bytes may be promised again."""
 
     id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerRestored(Event):
-    """What an earlier daemon had promised, which still stands. Nobody is connected for any of it.
+    """The daemon was started, and read from disk the promises that an earlier daemon made.
 
-    Instances that are not ready are on their way out: nobody waits for them any more. ``grace``: seconds
-    that holders have to come back. ``counts``: of instances by profile, so that no id is given twice.
-    ``means``: what was learned, as ``Expectations.means`` says it.
+    Nobody is connected for any of them: holders have ``grace`` seconds to come back. Instances that were not ready are
+    being stopped, since their clients are gone. ``counts``: instances by profile, so that no id is given twice.
+    ``means``: the learned times, as ``Expectations.means`` gives them.
     """
 
     instances: tuple[Instance, ...]
@@ -194,4 +221,4 @@ class LedgerRestored(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimePassed(Event):
-    """Nothing happened but time."""
+    """A deadline passed that ``Admission.next_deadline`` named."""

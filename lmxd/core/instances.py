@@ -1,4 +1,4 @@
-"""Tickets, the leases that become of them, and the instances that carry both."""
+"""Tickets, leases and instances: a request, the right that it is granted, and the process that serves it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from math import inf
 from lmxd.core.words import Ask, Cause, Demand, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
 
 UNUSED_AFTER = 5.0
-"""Seconds without a request after which a lease counts as unused. A program that thinks between two calls is faster."""
+"""Seconds without a request after which a lease counts as unused. An agent's pause between two calls is shorter."""
 EVIDENCE_MAX_AGE = 0.5
-"""Seconds for which an engine's word that it is idle is believed when stopping it is at stake."""
+"""Seconds for which an engine's answer that it is idle is believed when it is to be stopped (docs/adr/0002)."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Ticket:
-    """One request that has not been answered. ``number`` counts requests; ``instance`` is set once it starts."""
+    """One request that has not been answered. ``number`` counts requests; ``instance`` is set when it starts."""
 
     id: TicketId
     number: int
@@ -30,17 +30,18 @@ class Ticket:
     key: str | None = None
     rank: float = 0.0
     queued_at: float | None = None
-    """Since when it stands in line, if that is later than its ask: what served its kind has had its turn."""
+    """The time from which it is ranked, if later than ``asked_at``: instances of its kind have just had their turn."""
     instance: InstanceId | None = None
     progressing: bool = False
-    """Idle instances are on their way out for it: it is being served rather than waiting."""
+    """Idle instances are being stopped for it, so that it counts as being served."""
     promised: bool = False
-    """Instances have ended for it: nobody of its class who comes later takes their bytes, however little he used."""
+    """Instances have ended for it. Later requests of its class do not get their bytes, however little their users used.
+    """
     beyond: bool = False
-    """It takes no place of the queue: when it came, room was being made for it already."""
+    """It does not count for ``queue_depth``: when it came, instances were being stopped for it already."""
     why: str = ""
     told: tuple[object, float | None] | None = None
-    """Where it was last said to stand, and when its lease was expected."""
+    """The last report to its client: the position with its blockers, and the expected time of the lease."""
 
     @property
     def patient(self) -> bool:
@@ -49,7 +50,7 @@ class Ticket:
 
 @dataclass(kw_only=True, slots=True)
 class Lease:
-    """A client's right to use an instance. ``size`` is the part of its bytes that the holder accounts for."""
+    """A client's right to use an instance. ``size``: the part of the instance's bytes that is charged to the holder."""
 
     id: LeaseId
     instance: InstanceId
@@ -61,15 +62,15 @@ class Lease:
     granted_at: float
     ttl: float | None
     key: str | None = None
-    """What its client knows the request for it by."""
+    """The client's idempotency key."""
     expires_at: float | None = None
     share: bool = True
-    """Whether others may have leases beside it."""
+    """Whether other leases on the same instance are allowed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """The holders of an instance were asked to yield it, by a time, for a reason."""
+    """A request to the holders of an instance to yield it: until when, and why."""
 
     by: float
     cause: Cause
@@ -78,10 +79,10 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Swap:
-    """An instance is to make way for a ticket: it takes no new ones from ``closes_at`` on, and goes when it is done.
+    """A plan to end an instance for a ticket: from ``closes_at`` on it accepts no new requests, and ends when idle.
 
-    ``price``: seconds that the two loads take. ``turn_ends``: when its turn is over, whether or not somebody has it
-    then; from that time on nobody is waited for.
+    ``price``: seconds that the two loads take. ``turn_ends``: the time at which its turn is over. From then on it ends
+    as soon as it is idle, without a pause for clients that usually come back.
     """
 
     ticket: TicketId
@@ -100,25 +101,29 @@ class Instance:
     option: Option
     phase: Phase
     started_at: float
+    postponed: bool = False
+    """It waits to load, until other loads on its devices end. How long that takes is unknown."""
+    load_at: float | None = None
+    """The time at which its load began, if it had waited."""
     ready_at: float | None = None
     active_at: float
     used_at: float = 0.0
-    """When it was last seen to do something, or a lease on it began or ended; that a holder renews one is no use."""
+    """The time at which it last did something, or a lease on it began or ended. A renewed lease does not count."""
     busy: bool = False
     checked_at: float | None = None
     checking: bool = False
     turn_at: float = 0.0
-    """When its turn began: its quantum counts from then."""
+    """The start of its turn: its quantum counts from here."""
     stays_until: float = 0.0
-    """Nobody has it, but whoever had it usually comes back at once: before that time."""
+    """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
     swap: Swap | None = None
     swap_told: float = 0.0
-    """When it was last said to close."""
+    """The closing time that was last reported to clients."""
     closed: bool = False
-    """It takes no new ones: its quantum is over, and others wait for its bytes."""
+    """It accepts no new requests: its quantum is over, and others wait for its bytes."""
     idlers: frozenset[LeaseId] = frozenset()
-    """The leases with which nothing was done when it was last closed: while one is held, closing it serves nobody."""
+    """The leases that were idle when it was last closed. While one of them is held, closing it frees no bytes."""
     opened_for: TicketId | None = None
     """The ticket for which it was closed when ``idlers`` were noted."""
     yielding: Asked | None = None
@@ -129,13 +134,18 @@ class Instance:
     def demand(self) -> Demand:
         return self.option.demand
 
+    def loaded_at(self, seconds: float, now: float) -> float:
+        """The earliest time at which it is ready, if its load takes ``seconds``."""
+        begun = self.started_at if self.load_at is None else self.load_at
+        return now + seconds if self.postponed else begun + seconds
+
     @property
     def live(self) -> bool:
         return self.phase is Phase.READY or self.phase is Phase.STARTING
 
     @property
     def accepts(self) -> bool:
-        """Whether it takes new ones at all: it is not on its way out, nor told to go."""
+        """Whether it accepts new leases: it is live, not closed, and its holders were not asked to yield."""
         return self.live and self.yielding is None and not self.closed
 
     @property
@@ -145,40 +155,40 @@ class Instance:
 
     @property
     def vacant(self) -> bool:
-        """Nobody has or awaits a lease on it."""
+        """Whether it has neither leases nor tickets."""
         return not self.tickets and not self.leases
 
     @property
     def shared(self) -> bool:
-        """Whether everybody who has or awaits a lease on it lets others have one beside it."""
+        """Whether all its leases and tickets allow others beside them."""
         mine = self.ask.share and all(x.share for x in self.leases.values())
         return mine and all(t.ask.share for t in self.tickets.values())
 
     @property
     def idled(self) -> bool:
-        """Whether it stays though it is closed, because somebody has it and does nothing with it."""
+        """Whether it cannot end though it is closed, because a holder keeps an idle lease on it."""
         return not self.idlers.isdisjoint(self.leases)
 
     def unused(self, now: float) -> bool:
-        """Whether somebody has a lease on it, and its engine has had nothing to do for a while."""
+        """Whether it has leases, and its engine has had nothing to do for ``UNUSED_AFTER`` seconds."""
         quiet = not self.busy and self.checked_at is not None
         return quiet and bool(self.leases) and not self.tickets and now - self.used_at > UNUSED_AFTER
 
     def ends_unused(self, lease: Lease) -> float:
-        """When a lease ends at the latest, if nobody uses the instance any more; infinite if nothing ends it."""
+        """The latest time at which a lease ends if the instance is not used any more; infinite if nothing ends it."""
         idle = inf if self.ask.pin or self.ask.external else self.active_at + self.ask.idle_timeout
         return idle if lease.expires_at is None else min(idle, lease.expires_at)
 
     def turn_over(self, now: float) -> bool:
-        """Whether it need not wait for anybody who may come back: it is to make way, and has had its turn."""
+        """Whether it ends as soon as it is idle, without a pause for clients that may come back: its turn is over."""
         return self.closed or (self.swap is not None and now >= self.swap.turn_ends)
 
     def closes_in(self, now: float) -> float:
-        """Seconds for which it still takes new ones, if it is to make way."""
+        """Seconds for which it accepts new requests, if it is to make way."""
         return 0.0 if self.closed or self.swap is None else max(0.0, self.swap.closes_at - now)
 
     def could_serve(self, ask: Ask) -> bool:
-        """Whether it is as ``ask`` wants it, leaving aside who has it now."""
+        """Whether it could serve ``ask`` if all its slots were free: same kind, enough context, enough slots."""
         mine = self.ask
         return (
             self.accepts
@@ -190,13 +200,13 @@ class Instance:
         )
 
     def serves(self, ask: Ask) -> bool:
-        """Whether a further lease for ``ask`` could be carried now, at no bytes."""
+        """Whether a lease for ``ask`` can be granted on it now, without further bytes."""
         if not self.could_serve(ask) or self.free_slots < ask.slots:
             return False
         return self.vacant or (ask.share and self.shared)
 
     def known_idle(self, now: float) -> bool:
-        """Whether there is fresh evidence that no request is in flight. One that never was ready has none."""
+        """Whether its engine said just now that no request is in flight. A starting instance has none."""
         if self.phase is Phase.STARTING:
             return True
         return not self.busy and self.checked_at is not None and now - self.checked_at <= EVIDENCE_MAX_AGE

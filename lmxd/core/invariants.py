@@ -1,4 +1,4 @@
-"""What must hold after every event. Checked by tests after each step and by ``lmxctl status`` on demand."""
+"""Invariants that hold after every event. Tests check them after each step, and ``lmxctl status`` on demand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lmxd.core.words import InstanceId, Kind, Phase
 
 
 def broken(state: State) -> list[str]:
-    """One sentence for each invariant that does not hold. Changes nothing."""
+    """One sentence for each invariant that does not hold. It changes nothing."""
     checks = (_promises, _sums, _indexes, _reservations, _leases, _queue, _idleness, _shares)
     return [sentence for check in checks for sentence in check(state)]
 
@@ -34,7 +34,7 @@ def _sums(state: State) -> Iterator[str]:
 
 
 def _indexes(state: State) -> Iterator[str]:
-    """Each index says what one that is built anew would say."""
+    """Each index equals one that is rebuilt from the instances, leases and tickets."""
     live = [i for i in state.instances.values() if i.live]
     opened = [i for i in live if i.accepts and not i.ask.external and i.free_slots > 0]
     unused = [i for i in live if i.vacant]
@@ -107,7 +107,10 @@ def _queue(state: State) -> Iterator[str]:
 
 
 def _idleness(state: State) -> Iterator[str]:
-    """No ready instance with a free slot stands by while somebody waits whom it could serve, unless it is to go."""
+    """No instance with a free slot is passed over by a ticket that it could serve.
+
+    A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle.
+    """
     for ticket in state.queue:
         if state.over_quota(ticket):
             continue

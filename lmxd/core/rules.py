@@ -1,4 +1,4 @@
-"""The rules of admission as they are configured, and what should run whether somebody asks or not."""
+"""The rules of admission as they are configured, and the models that run without a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from lmxd.core.words import Ask
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quota:
-    """What one uid may have at once, or the members of a group together; ``weight``: how much a uid counts."""
+    """The most that one uid, or the members of a group together, may have at once.
+
+    ``weight``: the use of a uid with weight 2 counts half.
+    """
 
     weight: float = 1.0
     max_bytes: int | None = None
@@ -20,14 +23,13 @@ class Quota:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """``enforce`` False starts everything at once and only keeps the books.
+    """The configured rules of admission.
 
-    ``aging``: seconds of waiting that are worth one class of priority. ``fairness``: seconds by which who used all
-    stands behind who used nothing; ``half_life``: seconds after which use counts half.
-    ``quantum_loads``: for how many times what the two loads take an instance goes on serving though others
-    wait for its bytes.
-    ``grace``: seconds that a holder has who was asked to yield; ``preempt``: whether a higher
-    class may ask a lower one; ``cut``: whether that ends what is being generated.
+    ``enforce``: False starts every request at once and only keeps the ledger. ``aging``: seconds of waiting that are
+    worth one class of priority. ``fairness``: seconds by which a user with all recent use stands behind one with none.
+    ``half_life``: seconds after which use counts half. ``quantum_loads``: the length of a turn, in loads of both models
+    (2.65: docs/adr/0015). ``grace``: seconds within which a holder should yield. ``preempt``: whether a higher class
+    may ask a lower one to yield. ``cut``: whether a generation is cut when the grace is over.
     """
 
     queue_depth: int = 5
@@ -49,7 +51,10 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resident:
-    """``keep`` instances of a profile always run; ``preload``: one is started when lmxd is, and then is like any."""
+    """A model that runs without a request: always (``keep`` instances of it), or from the start (``preload``).
+
+    ``preload`` starts one instance when lmxd starts, which may be evicted like any other.
+    """
 
     ask: Ask
     keep: int = 0

@@ -17,20 +17,20 @@ ConnectionId = NewType("ConnectionId", int)
 NO_CONNECTION: Final = ConnectionId(0)
 """The connection of an owner that has none: a real one is counted from 1."""
 Kind: TypeAlias = tuple[str, str]
-"""Profile and variant: what instances must have in common to be interchangeable, but for their size."""
+"""Profile and variant: instances of one kind can replace each other, if they are large enough."""
 Group: TypeAlias = tuple[object, ...]
 User: TypeAlias = tuple[int, str]
-"""A uid, and whom it asks for."""
+"""A uid, and the name of the user for whom it asks (empty: itself)."""
 Demand: TypeAlias = Mapping[DeviceId, int]
-"""Bytes that one way of placing an instance takes, per device."""
+"""Bytes on each device that one way of placing an instance takes."""
 
 
 _FEW = 4
-"""Options that are told apart one by one: a hold may be wanted of one device or of another."""
+"""Up to so many options a group names each device: a hold may be for one device or for any of up to four."""
 
 
 class Hold(StrEnum):
-    """What keeps a lease alive."""
+    """The way in which a lease is kept alive: by its connection, by renewals within a TTL, or until its release."""
 
     CONNECTION = "connection"
     TTL = "ttl"
@@ -38,7 +38,7 @@ class Hold(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where an instance stands. ``reclaiming``: the process is gone, its bytes are not yet seen free."""
+    """The state of an instance. ``reclaiming``: the process is gone, and a reading does not show its bytes free yet."""
 
     STARTING = "starting"
     READY = "ready"
@@ -47,7 +47,7 @@ class Phase(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an instance was told to stop."""
+    """The reason why an instance is stopped."""
 
     IDLE = "idle"
     EVICTED = "evicted"
@@ -61,9 +61,9 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """Who asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
+    """The user and process that asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
 
-    ``user``: whom it asks for, where one process asks for several, as the gateway does.
+    ``user``: the name of the user for whom it asks, where one process asks for several, as the gateway does.
     """
 
     uid: int
@@ -74,16 +74,16 @@ class Owner:
 
     @property
     def who(self) -> User:
-        """One of those between whom use is shared fairly."""
+        """The user whose recent use is compared with that of others, for a fair order."""
         return self.uid, self.user
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """One way to place an instance. The rest tells the engine how: the core hands it back as it is.
+    """One way to place an instance. The core passes all but ``demand`` and ``spills`` to the engine unread.
 
-    ``split``: layers on each device of ``demand``, in its order. ``gpu_layers`` None: all.
-    ``spills``: part of it would run in RAM though it belongs on a GPU.
+    ``split``: layers on each device of ``demand``, in its order. ``gpu_layers`` None: all. ``spills``: a part of it
+    would run in RAM though it belongs on a GPU.
     """
 
     demand: Demand
@@ -99,14 +99,12 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """What a client wants: a profile at a size, and the ways it could be placed.
+    """A client's wish in bytes: a profile at a size, and the ways in which it could be placed.
 
-    ``variant`` names everything else that two launches must have in common to be
-    interchangeable (the profile's engine settings); the core only compares it.
-    ``context`` is tokens per slot; ``slots`` is what this lease needs, ``spread`` what a
-    new instance would be started with. ``share``: beside other leases, if there are slots.
-    ``max_instances``: no further instance is started for it while so many of its kind run.
-    ``external``: a hold; the process that takes the bytes is not ours to start or stop.
+    ``variant``: all engine settings that two launches must share to be interchangeable; the core only compares it.
+    ``context``: tokens per slot. ``slots``: the slots of this lease. ``spread``: the slots of a new instance.
+    ``share``: the instance may have other leases. ``max_instances``: no new instance is started while so many of its
+    kind run. ``external``: it is a hold, whose process lmxd neither starts nor stops.
     """
 
     profile: str
@@ -122,19 +120,20 @@ class Ask:
     external: bool = False
     max_instances: int | None = None
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
-    """The options on one device, by device: what is looked at for every ticket whenever bytes come free."""
+    """The options on one device, by device. They are read for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)
+    """All other options: over several devices, or partly in RAM."""
     need: int = field(init=False)
-    """The fewest bytes that an instance for it takes on any one device."""
+    """The fewest bytes that an instance takes on its fullest device. For 6 + 4 GiB over two devices: 6 GiB."""
     size: int = field(init=False)
-    """The fewest bytes that an instance for it takes on all devices together."""
+    """The fewest bytes that an instance takes on all devices together."""
     portion: int = field(init=False)
-    """The bytes of an instance that its holder accounts for: by slots, or all if it keeps the others out."""
+    """The bytes that are charged to the holder's quota: by slots, or all if the instance is not shared."""
     spills: bool = field(init=False)
     """Whether a part of it may run in RAM."""
     kind: Kind = field(init=False, repr=False)
     group: Group = field(init=False, repr=False)
-    """The same for asks that say the same: whatever serves one of them would serve the other."""
+    """Equal for asks that the same instances can serve: if one of them cannot be served, the others cannot either."""
 
     def __post_init__(self) -> None:
         singles = {d: o for o in self.options if len(o.demand) == 1 and not o.spills for d in o.demand}
@@ -148,11 +147,11 @@ class Ask:
             ("spills", any(o.spills for o in self.options)),
             ("kind", (self.profile, self.variant)),
         ):
-            object.__setattr__(self, name, value)  # frozen, and asked for far more often than made
+            object.__setattr__(self, name, value)  # computed once, for asks are read far more often than made
         object.__setattr__(self, "group", self._group())
 
     def _group(self) -> Group:
-        """Short, for it is looked up at every turn: of many options their number and their least size."""
+        """A short tuple, for it is hashed at every look at the queue: many options count by number and least size."""
         few = len(self.options) <= _FEW
         where = tuple(device for o in self.options for device in o.demand) if few else len(self.options)
         size = (self.context, self.slots, self.spread, self.need, self.size, where)
@@ -160,15 +159,15 @@ class Ask:
 
     @property
     def launch(self) -> tuple[str, str, int]:
-        """What a failure to load is remembered of."""
+        """The key under which a failed launch is remembered."""
         return self.profile, self.variant, self.context
 
 
 class Taken(NamedTuple):
-    """What one reading says of one instance on one device. A tuple: readings are compared more often than anything.
+    """The bytes of one instance on one device, by one reading.
 
-    ``total`` is charged. ``visible`` is the part of it that the device's ``used`` contains:
-    all of it on a GPU, all but file-backed pages in RAM.
+    ``total`` is charged. ``visible`` is the part of it that the device's ``used`` contains: all of it on a GPU, all but
+    file-backed pages in RAM. It is a tuple because readings are compared more often than anything else.
     """
 
     total: int
@@ -176,12 +175,11 @@ class Taken(NamedTuple):
 
 
 class DeviceReading(NamedTuple):
-    """One look at one device.
+    """One reading of one device.
 
-    ``taken`` is None where the device cannot tell processes apart: use is then attributed
-    to instances by their promises. ``lags``: bytes of a dead process may still be in use for
-    a while, as a GPU's are; RAM is free before an exit is reported. ``unavailable`` says why
-    there are no figures.
+    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes.
+    ``lags``: bytes of a dead process may stay in use for a while, as on a GPU; RAM is free before an exit is reported.
+    ``unavailable``: the reason why there are no figures.
     """
 
     device: DeviceId
@@ -196,7 +194,7 @@ class DeviceReading(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Yielded:
-    """Bytes kept free for others, for a while. Those that others came to use since then are theirs, not kept twice."""
+    """Bytes kept free for others, for a while. Bytes that others took since then are subtracted."""
 
     size: int
     foreign_before: int
@@ -205,7 +203,7 @@ class Yielded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why an instance ended: a stable code, one sentence, and the engine's last words.
+    """The reason why an instance ended: a stable code, one sentence, and the last lines of its log.
 
     ``code``: a FailureCode, or the code of the error because of which it could not be started.
     """
@@ -216,7 +214,10 @@ class Failure:
 
 
 class Holder(NamedTuple):
-    """Somebody who has bytes on a device, for so many seconds: an instance, or ``foreign`` for processes not ours."""
+    """An owner of bytes on a device: an instance, or ``foreign`` for all processes that are not lmxd's.
+
+    ``since``: seconds for which it has had them.
+    """
 
     name: str
     bytes: int
@@ -226,9 +227,9 @@ class Holder(NamedTuple):
 
 
 class Shortfall(NamedTuple):
-    """Why a demand does not fit on a device now: ``need`` against ``have``, and who has the rest.
+    """The reason why a demand does not fit on a device now: ``need`` bytes, of which ``have`` are free.
 
-    ``ceiling`` is the most that there could ever be for us of the device's ``capacity``.
+    ``ceiling`` is the most that lmxd could ever promise of the device's ``capacity``. ``holders`` have the rest.
     """
 
     device: DeviceId
@@ -242,11 +243,11 @@ class Shortfall(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """An instance that a request waits for serves those who want it for up to so many seconds more, 0 if it is closed.
+    """An instance that a request waits for, while others use it for up to ``closes_in`` seconds more (0: it is closed).
 
-    ``price``: seconds that loading both models takes: what a swap costs. ``unused``: it has leases with which nobody
-    does anything, and ``closes_in`` is when the last of them ends at the latest. ``fair``: its turn is longer because
-    those who use it had less than those who wait.
+    ``price``: seconds that loading both models takes, which is the cost of a swap. ``unused``: its leases are idle, and
+    ``closes_in`` is the latest end of the last one. ``fair``: its turn is longer because its users had less than those
+    who wait.
     """
 
     instance: InstanceId

@@ -1,1 +1,1 @@
-"""JSON-RPC 2.0, one JSON object a line, over a Unix socket: messages, framing, server and client."""
+"""JSON-RPC 2.0 over a Unix socket, one JSON object a line: messages, framing, server and client."""

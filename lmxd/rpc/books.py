@@ -1,4 +1,4 @@
-"""What the daemon shows of its books: devices, instances, the queue, models. Bytes are ``int`` bytes, times seconds."""
+"""Messages about the ledger: devices, instances, the queue, models. Bytes are ``int`` bytes, times are seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from lmxd.rpc.messages import Result, ShortfallInfo, SwapInfo, TurnInfo
 
 
 class Device(Result):
-    """headroom = min(limit, capacity - margin - foreign - yielded) - charged - reclaiming."""
+    """The bytes of one device.
+
+    headroom = min(limit, capacity - margin - foreign - yielded) - charged - reclaiming.
+    """
 
     id: str
     ref: str
@@ -28,11 +31,13 @@ class Device(Result):
 
 
 class Devices(Result):
+    """The bytes of all devices, measured now."""
+
     devices: list[Device]
 
 
 class LeaseInfo(Result):
-    """Of another user's lease only the bytes and the slots are said."""
+    """One lease. Of another user's, only the bytes and the slots are shown."""
 
     bytes: int = Field(description="the part of the instance that its holder accounts for")
     slots: int
@@ -46,6 +51,8 @@ class LeaseInfo(Result):
 
 
 class InstanceInfo(Result):
+    """One instance: its size, its activity and its leases."""
+
     instance: str
     model: str
     phase: str
@@ -69,11 +76,13 @@ class InstanceInfo(Result):
 
 
 class Instances(Result):
+    """All instances."""
+
     instances: list[InstanceInfo]
 
 
 class TicketInfo(Result):
-    """Of another user's request only its place, its bytes and its times are said."""
+    """One waiting request. Of another user's, only its place, its bytes and its times are shown."""
 
     ticket: str | None = None
     model: str | None = None
@@ -88,15 +97,19 @@ class TicketInfo(Result):
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
     shortfalls: list[ShortfallInfo] = Field([])
-    turns: list[TurnInfo] = Field([], description="of what it waits for, what others use")
+    turns: list[TurnInfo] = Field([], description="the instances that it waits for and others use: how long they go on")
 
 
 class QueueInfo(Result):
+    """All requests that wait or start, in order, and the depth of the queue."""
+
     depth: int
     tickets: list[TicketInfo]
 
 
 class ModelInfo(Result):
+    """One profile of the configuration, with the bytes that a new instance of it would be charged."""
+
     model: str
     aliases: list[str] = Field([], description="other names that it may be asked for by")
     ctx: int
@@ -111,10 +124,14 @@ class ModelInfo(Result):
 
 
 class Models(Result):
+    """All profiles of the configuration."""
+
     models: list[ModelInfo]
 
 
 class Status(Result):
+    """The state of the daemon at a glance."""
+
     version: str
     uptime: float
     engine: str

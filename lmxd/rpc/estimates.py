@@ -1,4 +1,4 @@
-"""Messages of the estimator: what a model would take, and what was learned from those that ran."""
+"""Messages of the estimator: the bytes that a model would take, and the observations that were learned."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from lmxd.rpc.messages import CacheType, Name, Params, Result, SizeParams
 
 
 class EstimateParams(SizeParams):
+    """A model at a size, to be estimated."""
+
     model: Name
     cache_type_k: CacheType | None = None
     cache_type_v: CacheType | None = None
 
 
 class Estimated(Result):
-    """Bytes by part, of each device and of the host. ``error``: plus or minus so many bytes."""
+    """The estimated bytes of each device and of the host, by part. ``error``: plus or minus so many bytes."""
 
     model: str
     ctx: int
@@ -32,9 +34,10 @@ class Estimated(Result):
 
 
 class Observed(Result):
-    """What instances of one launch took: ``loaded`` when ready, ``prompted`` the most since (0: no long prompt yet).
+    """The bytes that instances of one launch took.
 
-    ``predicted`` is what the estimator had without the process's context.
+    ``loaded``: when they were ready. ``prompted``: the most since then; 0: no long prompt yet. ``predicted``: the
+    estimate without the process's context.
     """
 
     model: str
@@ -49,7 +52,7 @@ class Observed(Result):
 
 
 class Context(Result):
-    """What a process's own context takes on a card, learned from ``count`` launches or from ``prior``."""
+    """The bytes of a process's own CUDA context on a card, learned from ``count`` launches, or from ``prior``."""
 
     card: str
     driver: str
@@ -60,14 +63,20 @@ class Context(Result):
 
 
 class Estimates(Result):
+    """All that was learned: contexts of cards, and observations of launches."""
+
     contexts: list[Context]
     observed: list[Observed]
 
 
 class ForgetParams(Params):
+    """The observations to forget; all of them by default."""
+
     model: Name | None = Field(None, description="only what was learned from this model")
     card: Name | None = Field(None, description="only what was learned on GPUs of this name, or in RAM")
 
 
 class Forgotten(Result):
+    """The number of observations that were forgotten."""
+
     count: int

@@ -1,4 +1,4 @@
-"""Messages of ``plan`` and ``explain``: what would happen, and what happened."""
+"""Messages of ``plan`` and ``explain``: the answer that a request would get, and the history of an id."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from lmxd.rpc.messages import Name, Params, Result, ShortfallInfo, TurnInfo, Wis
 
 
 class PlanParams(Wish):
-    """As for ``request``, without any effect."""
+    """The request to try, as for ``request``. It has no effect."""
 
 
 class Planned(Result):
-    """``share``: a running instance serves it at once; ``start``: there is room for a new one; ``evict``: there
+    """The answer that a request would get now.
 
-    will be, once idle instances have ended; ``queue``: it would wait; ``refuse``: the answer would be no.
+    ``share``: a running instance serves it at once. ``start``: there is room for a new instance. ``evict``: there will
+    be room, once idle instances have ended. ``queue``: it would wait. ``refuse``: it would be refused.
     """
 
     outcome: Literal["share", "start", "evict", "queue", "refuse"]
@@ -37,17 +38,21 @@ class Planned(Result):
 
 
 class ExplainParams(Params):
+    """The id whose history is asked for."""
+
     id: Name = Field(description="of a request, a lease or an instance")
 
 
 class HistoryStep(Result):
+    """One step of a history: an event, its time, and a sentence."""
+
     at: float = Field(description="seconds since the epoch")
     event: str
     text: str
 
 
 class Explained(Result):
-    """The oldest first. ``related``: other ids of which the same can be asked."""
+    """The history of a request, a lease or an instance, oldest step first. ``related``: other ids with a history."""
 
     id: str
     steps: list[HistoryStep]

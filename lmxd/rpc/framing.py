@@ -1,4 +1,4 @@
-"""Bytes to lines and lines to JSON-RPC, without I/O. What cannot be understood becomes a JSON-RPC error."""
+"""Bytes to lines, and lines to JSON-RPC, without I/O. A line that is no valid call becomes a JSON-RPC error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_FRAME: Final = 1024 * 1024
-"""Bytes of what a client sends."""
+"""The most bytes of one call. A valid one is far shorter, for every parameter has a bound."""
 MAX_ANSWER: Final = 64 * MAX_FRAME
-"""Of what it is answered: a queue of hundreds, before many devices, is long."""
+"""The most bytes of one answer: a queue of hundreds of requests, each with many devices, is long."""
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -17,13 +17,13 @@ METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
 REFUSED: Final = -32000
-"""lmxd's own errors; their stable code is in ``data.code``."""
+"""lmxd's own errors. Their stable code is in ``data.code``."""
 
 Id = str | int | float | None
 
 
 class FrameTooLong(Exception):
-    """A line is too long; what follows cannot be told apart from it."""
+    """The error for a line that is too long: the next one cannot be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Call:
 
     @property
     def name(self) -> str:
-        """Of the method, without the prefix that may be left out."""
+        """The name of the method, without the prefix ``lmxd.``, which may be left out."""
         return self.method.removeprefix("lmxd.")
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A frame that gets an error: ``id`` as far as it could be read."""
+    """A frame that is answered with an error. ``id`` is None if it could not be read."""
 
     id: Id
     code: int
@@ -51,7 +51,7 @@ class Malformed:
 
 
 class Framer:
-    """Collects bytes and hands out whole lines, of ``most`` bytes."""
+    """Collects bytes, and returns whole lines of at most ``most`` bytes."""
 
     def __init__(self, most: int = MAX_FRAME) -> None:
         self._most = most
@@ -68,7 +68,7 @@ class Framer:
 
 
 def understand(line: bytes) -> Call | Malformed:
-    """One frame of a client."""
+    """Parse one frame of a client."""
     try:
         message = _DECODER.decode(line.decode())
     except (ValueError, RecursionError) as error:
@@ -96,7 +96,7 @@ def _refuse_constant(name: str) -> float:
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
-"""Made once: to make them takes as long as a message."""
+"""Made once, for making one takes as long as encoding a message."""
 
 
 def encode(message: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Messages about bytes for others: holds for any process, and devices that are kept free. Bytes are ``int`` bytes."""
+"""Messages about bytes for others: holds for any process, and yields of devices. Bytes are ``int`` bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Bytes = Annotated[int, Field(gt=0, le=2**60)]
 
 
 class HoldParams(Terms):
-    """A lease of bytes on one device, for a process that is not lmxd's."""
+    """A request for bytes on one device, for a process that is not lmxd's."""
 
     bytes: Bytes
     device: Name | None = Field(None, description="a device as for why; by default the one that it fits best")
@@ -22,7 +22,10 @@ class HoldParams(Terms):
 
 
 class Held(Result):
-    """``cuda_visible_devices`` is for the environment of the process: the device's UUID, or empty for RAM."""
+    """A granted hold.
+
+    ``cuda_visible_devices``: the value for the environment of the process: the device's UUID, or empty for RAM.
+    """
 
     lease: str
     instance: str
@@ -34,23 +37,29 @@ class Held(Result):
 
 
 class AdoptParams(Params):
+    """The process that uses a hold."""
+
     lease: Name
     pid: int = Field(ge=2, description="what it and its children take is charged to the hold; its end ends the lease")
 
 
 class Adopted(Result):
+    """The process that is charged to the hold from now on."""
+
     lease: str
     pid: int
 
 
 class YieldParams(Params):
+    """The bytes of a device to keep free for others."""
+
     bytes: Bytes
     device: Name | None = Field(None, description="as for why; may be left out where there is only one")
     lasts: Seconds = Field(3600, description="seconds after which the bytes may be used again")
 
 
 class YieldBegun(Result):
-    """``free``: bytes of the device that are free now; what is missing is on its way, or has been asked for."""
+    """A yield that has begun. ``free``: bytes that are free now; instances were asked to end for the rest."""
 
     id: str
     device: str
@@ -60,8 +69,12 @@ class YieldBegun(Result):
 
 
 class UnyieldParams(Params):
+    """The yield to end."""
+
     id: Name
 
 
 class YieldOver(Result):
+    """The yield that has ended."""
+
     id: str

@@ -1,4 +1,4 @@
-"""Every message of the protocol. Bytes are ``int`` bytes, times are seconds. Unknown parameters are refused."""
+"""The messages of the protocol. Bytes are ``int`` bytes, times are seconds. Unknown parameters are refused."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ PROTOCOL = "1.0"
 
 
 class Params(BaseModel):
+    """The parameters of a method. Unknown ones are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Result(BaseModel):
-    """Results may grow: a client ignores what it does not know."""
+    """The result of a method. It may get further fields in later versions: clients ignore unknown ones."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
@@ -23,21 +25,25 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Nothing(Params):
-    """A method without parameters."""
+    """The parameters of a method that has none."""
 
 
 class HelloParams(Params):
+    """The version of the protocol that the client speaks."""
+
     protocol: str = Field(PROTOCOL, max_length=32, description="the version that the client speaks")
 
 
 class SizeParams(Params):
-    """How large; what is left out is taken from the model's profile."""
+    """The size of an instance. The model's profile has the values that are left out."""
 
     ctx: int | None = Field(None, ge=1, le=2**27, description="tokens that a slot must hold")
     slots: int | None = Field(None, ge=1, le=256, description="concurrent generations")
 
 
 class Wish(SizeParams):
+    """A model at a size, and the terms of its instance."""
+
     model: Name = Field(description="a profile of the configuration")
     priority: int | None = Field(None, ge=-100, le=100, description="class in the queue; by default the profile's")
     exclusive: bool = Field(False, description="an instance that nobody else has a lease on")
@@ -51,7 +57,7 @@ KeptBy = Literal["connection", "ttl", "explicit"]
 
 
 class Terms(Params):
-    """How long to wait for a lease, and what keeps it."""
+    """The seconds to wait for a lease, and the way in which it is kept alive."""
 
     wait: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds to wait in the queue; 0 for not at all; null for as long as it takes"
@@ -70,6 +76,8 @@ class Terms(Params):
 
 
 class RequestParams(Wish, Terms):
+    """A request for a lease on a model."""
+
     max_instances: int | None = Field(
         None, ge=1, le=1024, description="start another instance only while fewer of the model run; by default always"
     )
@@ -81,15 +89,19 @@ class RequestParams(Wish, Terms):
 
 
 class LeaseParams(Params):
+    """The lease that a call is about."""
+
     lease: Name
 
 
 class RenewParams(LeaseParams):
+    """The lease to renew. ``ttl`` replaces its TTL, if given."""
+
     ttl: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = None
 
 
 class CancelParams(Params):
-    """Either."""
+    """The request to withdraw, by its ticket or by its call."""
 
     ticket: Name | None = Field(None, description="the request's, as lmxd.progress says it")
     request: int | str | None = Field(
@@ -104,19 +116,27 @@ class CancelParams(Params):
 
 
 class InstanceParams(Params):
+    """The instance that a call is about."""
+
     instance: Name
 
 
 class PinParams(InstanceParams):
+    """The instance to pin or unpin."""
+
     pin: bool = Field(True, description="false: as others again")
 
 
 class DrainParams(Params):
+    """The drain to begin or to end."""
+
     now: bool = Field(False, description="end everything at once, with its leases and whatever it is doing")
     end: bool = Field(False, description="instead: admit requests again")
 
 
 class LogsParams(InstanceParams):
+    """The instance whose log is asked for, and the number of lines."""
+
     lines: int = Field(100, ge=1, le=10_000)
 
 
@@ -124,13 +144,18 @@ CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"
 
 
 class Hello(Result):
+    """The version of the protocol and of the daemon, and the methods that it has."""
+
     protocol: str
     server: str
     capabilities: list[str]
 
 
 class Granted(Result):
-    """A lease. ``base_url`` and ``api_key`` are what an OpenAI client wants; ``socket`` is set for a Unix endpoint."""
+    """A granted lease.
+
+    ``base_url`` and ``api_key`` are for an OpenAI client; ``socket`` is set for an endpoint on a Unix socket.
+    """
 
     lease: str
     instance: str
@@ -150,20 +175,28 @@ class Granted(Result):
 
 
 class Released(Result):
+    """The lease that was released."""
+
     lease: str
 
 
 class Renewed(Result):
+    """The renewed lease, and the seconds that it lasts."""
+
     lease: str
     expires_in: float | None = None
 
 
 class Cancelled(Result):
+    """The request that was withdrawn."""
+
     ticket: str | None = None
     request: int | str | None = None
 
 
 class HolderInfo(Result):
+    """An owner of bytes on a device: an instance, or ``foreign`` for all processes that are not lmxd's."""
+
     name: str
     bytes: int
     phase: str
@@ -172,7 +205,10 @@ class HolderInfo(Result):
 
 
 class ShortfallInfo(Result):
-    """Why not, on one device: ``need`` bytes against ``have``; ``ceiling`` is the most there could ever be."""
+    """The reason why a request does not fit on a device: ``need`` bytes, of which ``have`` are free.
+
+    ``ceiling`` is the most that lmxd could ever promise there.
+    """
 
     device: str
     need: int
@@ -184,7 +220,7 @@ class ShortfallInfo(Result):
 
 
 class TurnInfo(Result):
-    """An instance that a request waits for goes on serving those who want it: for how long, and what a swap costs."""
+    """An instance that a request waits for while others use it: for how long, and the cost of a swap."""
 
     instance: str
     closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
@@ -196,44 +232,60 @@ class TurnInfo(Result):
 
 
 class SwapInfo(Result):
-    """An instance is to make way for ``model``, which waits for its bytes."""
+    """A swap: the instance is to make way for ``model``, which waits for its bytes."""
 
     model: str
     closes_in: float = Field(description="seconds for which it takes new requests; 0: it finishes what it does")
     price: float = Field(description="seconds that loading both models takes")
-    unused: bool = Field(False, description="as of a turn")
+    unused: bool = Field(
+        False, description="nobody uses the leases on it, of which the last ends in closes_in seconds at the latest"
+    )
 
 
 class Logs(Result):
+    """The last lines of an instance's log."""
+
     instance: str
     lines: list[str]
 
 
 class Stopped(Result):
+    """The instance that is being stopped."""
+
     instance: str
 
 
 class Pinned(Result):
+    """The instance, and whether it is pinned."""
+
     instance: str
     pin: bool
 
 
 class Drained(Result):
+    """The state of a drain: the number of instances and leases that are left."""
+
     draining: bool
     instances: int = Field(description="what still runs")
     leases: int
 
 
 class Reloaded(Result):
+    """The file of the configuration that was read, and warnings about it."""
+
     path: str
     warnings: list[str] = []
 
 
 class Watching(Result):
+    """The confirmation that notifications of events follow."""
+
     watching: bool = True
 
 
 class Described(Result):
+    """The protocol as JSON Schema: its version, methods and notifications."""
+
     protocol: str
     methods: dict[str, Any]
     notifications: dict[str, Any]

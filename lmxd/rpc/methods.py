@@ -1,4 +1,4 @@
-"""Every method there is, as one table, and the protocol as JSON Schema."""
+"""The table of all methods, and the protocol as JSON Schema."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ from lmxd.rpc.owners import Why, WhyParams
 class Method:
     """One method of the protocol. On the wire it is ``lmxd.NAME``; the prefix may be left out.
 
-    ``summary`` is what it does. ``admin`` is set if administrators alone may call it: the act as the audit
-    log says it, with parameters in braces. A ``lasting`` one is acknowledged only when its effect is written.
-    One that ``grants`` may wait in the queue and gives a lease; it is granted no sooner than it is written.
+    ``summary``: what it does. ``admin``: the act as the audit log has it, with parameters in braces, if only
+    administrators may call it; else empty. ``lasting``: it is answered when its effect is written to disk. ``grants``:
+    it may wait in the queue, and gives a lease, which is written to disk first.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Method:
 
     @property
     def sentence(self) -> str:
-        """The summary, as one."""
+        """The summary as a sentence."""
         return f"{self.summary[0].upper()}{self.summary[1:]}."
 
     @property
     def attribute(self) -> str:
-        """Its name on a client: Python has a keyword ``yield``."""
+        """The name of its method on a client: ``yield_``, for ``yield`` is a keyword of Python."""
         return f"{self.name}_" if keyword.iskeyword(self.name) else self.name
 
 
@@ -98,7 +98,7 @@ METHODS: Final[Mapping[str, Method]] = {
         Method(
             "hold", HoldParams, Held, "ask for bytes for a process of one's own; answered as a request is", grants=True
         ),
-        Method("adopt", AdoptParams, Adopted, "say which process uses a hold", lasting=True),
+        Method("adopt", AdoptParams, Adopted, "name the process that uses a hold", lasting=True),
         Method(
             "yield",
             YieldParams,
@@ -115,15 +115,26 @@ METHODS: Final[Mapping[str, Method]] = {
             admin="end a yield",
             lasting=True,
         ),
-        Method("plan", PlanParams, Planned, "what a request would come to now, without any effect"),
-        Method("explain", ExplainParams, Explained, "what happened to a request, a lease or an instance, and why"),
-        Method("why", WhyParams, Why, "to whom the bytes of a device belong, measured now"),
+        Method("plan", PlanParams, Planned, "the answer that a request would get now, without any effect"),
+        Method(
+            "explain",
+            ExplainParams,
+            Explained,
+            "the history of a request, a lease or an instance, each step with its reason",
+        ),
+        Method("why", WhyParams, Why, "the owners of the bytes of a device, measured now"),
         Method("instances", Nothing, Instances, "instances and their leases"),
         Method("queue", Nothing, QueueInfo, "requests that wait or start, in order"),
         Method("models", Nothing, Models, "the profiles that can be requested"),
         Method("estimate", EstimateParams, Estimated, "bytes that a model would take, by part"),
-        Method("estimates", Nothing, Estimates, "what was learned from instances that ran"),
-        Method("forget", ForgetParams, Forgotten, "drop what was learned", admin="forget what was learned"),
+        Method("estimates", Nothing, Estimates, "the bytes that instances took, as they were learned"),
+        Method(
+            "forget",
+            ForgetParams,
+            Forgotten,
+            "forget learned bytes, of a model or a card",
+            admin="forget what was learned",
+        ),
         Method("logs", LogsParams, Logs, "the last lines of an instance's log"),
         Method(
             "stop",
@@ -137,7 +148,7 @@ METHODS: Final[Mapping[str, Method]] = {
             "pin",
             PinParams,
             Pinned,
-            "have an instance neither evicted nor reaped, or as others again",
+            "pin an instance, so that it is neither evicted nor reaped, or unpin it",
             admin="set pin of {instance} to {pin}",
             lasting=True,
         ),
@@ -145,18 +156,18 @@ METHODS: Final[Mapping[str, Method]] = {
             "drain",
             DrainParams,
             Drained,
-            "admit nothing new, and end what nobody has a lease on",
+            "admit no requests, and end instances without leases",
             admin="drain lmxd",
             lasting=True,
         ),
         Method("reload", Nothing, Reloaded, "read the configuration again", admin="reload the configuration"),
-        Method("watch", Nothing, Watching, "from now on, notify of everything that is decided"),
+        Method("watch", Nothing, Watching, "send a notification for every decision from now on"),
     )
 }
 
 
 def grants(name: str) -> bool:
-    """Whether a call of that name, which there may not be, gives a lease."""
+    """Whether a call of that name gives a lease. An unknown name gives none."""
     return name in METHODS and METHODS[name].grants
 
 

@@ -1,4 +1,4 @@
-"""What the daemon says without being asked. Times are seconds."""
+"""Messages that the daemon sends without a call. Times are seconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Notice(Result):
 
 
 class Progress(Notice):
-    """``lmxd.progress``: where a waiting request stands."""
+    """``lmxd.progress`` reports the place of a waiting request, when it has changed."""
 
     notification = Notification.PROGRESS
     request: str | int | float | None
@@ -39,11 +39,11 @@ class Progress(Notice):
     instance: str | None = None
     loaded: float | None = Field(None, description="the part of its bytes that the starting instance has taken")
     shortfalls: list[ShortfallInfo] = Field([])
-    turns: list[TurnInfo] = Field([], description="of what it waits for, what others use")
+    turns: list[TurnInfo] = Field([], description="the instances that it waits for and others use: how long they go on")
 
 
 class LeaseEnded(Notice):
-    """``lmxd.lease_ended``: a lease of this connection ended, other than by its release."""
+    """``lmxd.lease_ended`` reports the end of a lease of this connection, unless its holder released it."""
 
     notification = Notification.LEASE_ENDED
     lease: str
@@ -53,7 +53,7 @@ class LeaseEnded(Notice):
 
 
 class YieldAsked(Notice):
-    """``lmxd.yield``: a lease should be released ``within`` seconds; null: it may be kept after all."""
+    """``lmxd.yield`` asks a holder to release its lease ``within`` seconds; null: it may be kept after all."""
 
     notification = Notification.YIELD
     lease: str
@@ -63,7 +63,7 @@ class YieldAsked(Notice):
 
 
 class Happened(Notice):
-    """``lmxd.event``, to those who watch: one decision of the daemon."""
+    """``lmxd.event`` reports one decision of the daemon to clients that called ``lmxd.watch``."""
 
     notification = Notification.EVENT
     event: str

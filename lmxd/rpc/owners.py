@@ -1,4 +1,4 @@
-"""Messages of ``why``: to whom each byte of a device belongs. Bytes are ``int`` bytes."""
+"""Messages of ``why``: the owner of each byte of a device. Bytes are ``int`` bytes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from lmxd.rpc.messages import Name, Params, Result, SwapInfo
 
 
 class WhyParams(Params):
+    """The device that is asked about."""
+
     device: Name = Field(description="a device as it is configured, its UUID, the beginning of that, or host")
 
 
 class OwnerInfo(Result):
-    """An instance of ours; ``bytes`` is what it is charged, the larger of what was promised and what is measured."""
+    """An instance of lmxd's. ``bytes`` is its charge, the larger of the bytes promised and measured."""
 
     instance: str
     bytes: int
@@ -25,7 +27,7 @@ class OwnerInfo(Result):
 
 
 class ProcessInfo(Result):
-    """A process that is not ours. The name is the kernel's, at most 15 characters."""
+    """A process that is not lmxd's. Its name is the kernel's, at most 15 characters."""
 
     pid: int
     name: str
@@ -33,7 +35,10 @@ class ProcessInfo(Result):
 
 
 class Why(Result):
-    """capacity = instances + device.foreign + device.margin + withheld + device.headroom."""
+    """The owners of all bytes of a device.
+
+    capacity = instances + device.foreign + device.margin + withheld + device.headroom.
+    """
 
     device: Device
     instances: list[OwnerInfo]

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, as the kernel says. Nothing a client sends counts for its identity."""
+"""The identity of a client: the credentials that the kernel has of its process. The client cannot choose them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _MAX_OPTION = 1024
 
 @dataclass(frozen=True, slots=True)
 class Peer:
+    """The process at the other end of a Unix socket: its pid, user and groups."""
+
     pid: int
     uid: int
     gid: int
@@ -20,7 +22,7 @@ class Peer:
 
 
 def peer_of(sock: Any) -> Peer:
-    """The credentials of the process that connected, at the time it did."""
+    """The credentials of the process that connected, at the time at which it did."""
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_OPTION)

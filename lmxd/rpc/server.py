@@ -1,4 +1,4 @@
-"""The server's side of a connection: frames in, calls to the service, answers and notifications out."""
+"""The server's side of a connection: it reads calls, and sends answers and notifications."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lmxd.rpc.peer import Peer, peer_of
 MAX_CONNECTIONS = 4096
 MAX_CONNECTIONS_PER_UID = 2048
 MAX_IN_FLIGHT = 32
-"""Calls of a connection that are worked on at once. Those beyond are not read before one of these is answered."""
+"""The most calls of a connection that are worked on at once. The next is read when one of these is answered."""
 MAX_ON_THEIR_WAY = 256
-"""The same for requests and holds on their way to the queue; those that wait in it are bounded by it."""
+"""The same for requests and holds before they are in the queue. The queue itself bounds how many wait in it."""
 MAX_UNREAD = 256 * 1024
-"""Bytes of answers, beyond which no calls are read."""
+"""Bytes of answers that a client has not read, beyond which no more of its calls are read."""
 PATIENCE = 5.0
-"""Seconds that a client has to read them."""
+"""Seconds that a client has to read them, before it is disconnected."""
 MOST_UNREAD: Final = 64 * MAX_UNREAD
 _HALF_CLOSED_CHECK = 0.5
 
@@ -37,23 +37,23 @@ log = logging.getLogger(__name__)
 
 
 class Handler(Protocol):
-    """What the daemon does about calls. Raising LmxdError answers with an error."""
+    """The daemon as the server sees it: it answers calls. A raised LmxdError becomes an error answer."""
 
     def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[BaseModel]: ...
 
     def admits(self, peer: Peer) -> bool:
-        """Whether a peer may ask for anything at all."""
+        """Whether a peer may call any method."""
         ...
 
     def keeps(self, connection: Connection) -> bool:
-        """Whether the connection still has something to wait for when no call is in flight."""
+        """Whether the connection waits for notifications, or holds leases, when no call is in flight."""
         ...
 
     def left(self, connection: Connection) -> None: ...
 
 
 class Listener:
-    """Counts connections and makes a ``Connection`` of each."""
+    """Counts connections, and makes a ``Connection`` of each."""
 
     def __init__(self, service: Handler) -> None:
         self.service = service
@@ -65,7 +65,7 @@ class Listener:
         return Connection(self, next(self._ids))
 
     def admit(self, connection: Connection) -> LmxdError | None:
-        """Count a connection in, or say why not."""
+        """Count a connection, or return the error that refuses it."""
         uid = connection.peer.uid
         if not self.service.admits(connection.peer):
             return LmxdError("not_permitted", f"uid {uid} may not use lmxd", "join the group lmxd")
@@ -78,7 +78,7 @@ class Listener:
         return None
 
     async def close(self, grace: float = 2.0) -> None:
-        """Close all connections, once the calls in flight on them are answered, or after ``grace`` seconds."""
+        """Close all connections, once their calls are answered, or after ``grace`` seconds."""
         calls = [task for connection in self.connections.values() for task in connection.calls()]
         if calls:
             await asyncio.wait(calls, timeout=grace)
@@ -92,7 +92,10 @@ class Listener:
 
 
 class Connection(asyncio.Protocol):
-    """One client. It has left when its socket is closed at its end; shutting down its sending half is not leaving."""
+    """The connection of one client.
+
+    A client that closes its socket has left. One that only shuts down its sending half still gets its answers.
+    """
 
     peer: Peer
     _transport: asyncio.Transport
@@ -103,17 +106,17 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._framer = framing.Framer()
         self._lines: deque[bytes] = deque()
-        """Frames that nobody works on yet; while there are any, no more are read."""
+        """Frames that are read but not worked on. While there are any, no more are read."""
         self._paused = False
         self._calls: dict[asyncio.Task[None], framing.Call] = {}
         self._busy: Counter[bool] = Counter()
-        """How many of them are worked on: those that are for the queue, and others."""
+        """The number of calls that are worked on: requests and holds (True), and all others."""
         self._unread: asyncio.TimerHandle | None = None
         self._half_closed: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
-        """Calls that nobody works on yet."""
+        """The number of calls that are not worked on yet."""
         return len(self._lines)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -134,7 +137,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        """Take what was sent, as long as there are hands for it; read on when all of it is taken."""
+        """Work on the frames that were read, within the limits; read more when none is left."""
         while self.open and self._lines and self._has_hands:
             self._take(framing.understand(self._lines.popleft()))
         if bool(self._lines) != self._paused and not self._transport.is_closing():
@@ -189,12 +192,12 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def calls(self) -> list[asyncio.Task[None]]:
-        """Those in flight."""
+        """The calls in flight."""
         return list(self._calls)
 
     @contextmanager
     def queued(self) -> Iterator[None]:
-        """While a call waits in the queue, nobody works on it."""
+        """While a call waits in the queue, it does not count as worked on."""
         self._busy[True] -= 1
         self._advance()
         try:
@@ -203,21 +206,21 @@ class Connection(asyncio.Protocol):
             self._busy[True] += 1
 
     def withdraw(self, id: framing.Id) -> list[asyncio.Task[None]]:
-        """Cancel a request or hold that has not been answered, by the id of its call."""
+        """Cancel an unanswered request or hold, by the id of its call."""
         found = [task for task, call in self._calls.items() if call.id == id and grants(call.name)]
         for task in found:
             task.cancel()
         return found
 
     def close(self) -> None:
-        """What was written to it still goes out."""
+        """Close the connection after all answers are sent."""
         self._transport.close()
 
     def send(self, data: bytes) -> None:
         if self._transport.is_closing():
             return
         if self._unread is not None and self._transport.get_write_buffer_size() > MOST_UNREAD:
-            self._cut_off()  # not for what is said now, which may be longer
+            self._cut_off()  # the limit is checked before: one long answer may exceed it
         else:
             self._transport.write(data)
 
@@ -234,12 +237,12 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _cut_off(self) -> None:
-        """A client that does not read, rather than tell it half of what happens."""
+        """Disconnect a client that does not read, rather than leave out a part of its notifications."""
         log.warning("uid %d pid %d does not read its answers: cut off", self.peer.uid, self.peer.pid)
         self._transport.abort()
 
     def eof_received(self) -> bool:
-        """The client will send nothing more, like socat at the end of its input; it may still read."""
+        """The client will send nothing more, as socat does at the end of its input. It may still read."""
         if self._half_closed is None:
             self._check_half_closed()
         return True

@@ -6,7 +6,10 @@ import pytest
 from core.test_fairness import told
 from core.world import GIB, Gpu, World, placed
 
-from lmxd.core.decisions import StartInstance
+from lmxd.core.decisions import ReportProgress, StartInstance
+from lmxd.core.events import LoadBegun, LoadPostponed
+from lmxd.core.policy.forecast import starting
+from lmxd.core.words import InstanceId
 
 
 def test_a_lease_of_a_profile_that_is_not_known_is_expected_to_last_as_long_as_others() -> None:
@@ -70,3 +73,25 @@ def test_a_part_of_no_bytes_is_forgotten_with_the_rest() -> None:
     world.exited("m#1")
     world.measure()
     assert not world.state.instances
+
+
+def test_who_waits_for_an_instance_in_line_to_load_is_told_no_time_until_it_loads() -> None:
+    """The load has not begun, so that its usual time says nothing of when it ends."""
+    world = World()
+    ticket = world.ask("a", 4)
+    world.pass_time(0.5)
+    world.happen(LoadPostponed(at=world.now, instance=InstanceId("a#1")))
+    told = world.last(ReportProgress)
+    assert isinstance(told, ReportProgress)
+    assert (told.ticket, told.position, told.eta) == (ticket, 0, None)
+    world.pass_time(30.0)
+    world.happen(LoadBegun(at=world.now, instance=InstanceId("a#1")))
+    told = world.last(ReportProgress)
+    assert isinstance(told, ReportProgress)
+    load = world.state.expectations.launch("a", 4 * GIB)
+    assert told.eta == pytest.approx(load)
+    world.tick(0.5)
+    assert starting(world.state, world.state.tickets[ticket]) == pytest.approx(load - 0.5)
+    world.ready("a#1")
+    world.happen(LoadBegun(at=world.now, instance=InstanceId("a#1")))
+    assert world.last(ReportProgress) is told, "a late report"

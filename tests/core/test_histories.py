@@ -11,10 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from lmxd.core.events import (
     LeaseReleased,
     LeaseRenewed,
+    LoadBegun,
+    LoadPostponed,
     PinChanged,
     ResidentsChanged,
     YieldEnded,
 )
+from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Hold, InstanceId, Phase
 
@@ -102,6 +105,11 @@ class Histories(RuleBasedStateMachine):
             need = max(self.world.instance(name).demand.values())
             self.world.ready(name, takes=need / GIB * more)
 
+    @rule(data=st.data(), kind=st.sampled_from([LoadPostponed, LoadBegun]))
+    def put_off(self, data: st.DataObject, kind: type[LoadPostponed | LoadBegun]) -> None:
+        if name := self._instance(data, Phase.STARTING):
+            self.world.happen(kind(at=self.world.now, instance=name))
+
     @rule(data=st.data(), lingers=st.booleans(), fails=st.booleans())
     def exit(self, data: st.DataObject, lingers: bool, fails: bool) -> None:
         if name := self._instance(data, Phase.STARTING, Phase.READY, Phase.STOPPING):
@@ -166,15 +174,15 @@ class Histories(RuleBasedStateMachine):
     def take_back(self) -> None:
         self.world.happen(YieldEnded(at=self.world.now, id="y60.0"))
 
-    @rule(keep=st.integers(0, 1), preload=st.booleans())
-    def keep(self, keep: int, preload: bool) -> None:
+    @rule(model=st.sampled_from(["b", "c"]), keep=st.integers(0, 1), preload=st.booleans())
+    def keep(self, model: str, keep: int, preload: bool) -> None:
         ask = Ask(
-            profile="k",
-            variant="v",
-            context=1,
+            profile=model,
+            variant="single",
+            context=4096,
             slots=1,
-            spread=1,
-            options=(placed({"x": 3 * GIB}),),
+            spread=2,
+            options=tuple(placed({name: int(SIZES[model] * GIB)}) for name in self.world.devices),
             idle_timeout=15.0,
         )
         residents = (Resident(ask=ask, keep=keep, preload=preload),)
@@ -211,6 +219,9 @@ class Histories(RuleBasedStateMachine):
             assert head is not None
             if state.shares.within(head.owner, head.ask.portion, state.policy) is None:
                 kin = [i for i in state.kin.get(head.ask.kind, {}).values() if i.could_serve(head.ask)]
+                load = load_seconds(state, head.ask)
+                if head.deadline_at is not None and state.now + load > head.deadline_at:
+                    return  # a start would be too late for it
                 has_all = head.ask.max_instances is not None and len(kin) >= head.ask.max_instances
                 assert has_all or not any(state.ledger.fits(option.demand) for option in head.ask.options)
                 assert not any(i.serves(head.ask) for i in state.instances.values())

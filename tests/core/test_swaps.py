@@ -54,19 +54,29 @@ def test_the_cold_one_waits_40_s_at_most_and_the_hot_one_keeps_70_per_cent(hot: 
     assert both.answers["cold"] >= 8
 
 
-@settings(max_examples=examples(15))
+@settings(max_examples=examples(25))
 @given(
     load=st.floats(0.2, 12),
     hot=st.integers(1, 6),
     slots=st.integers(1, 4),
     pause=st.floats(0.3, 90),
+    work=st.floats(0.002, 2),
+    breath=st.floats(0.001, 0.3),
+    going=st.floats(0.05, 2),
 )
-def test_the_bound_of_a_wait_follows_from_the_loads(load: float, hot: int, slots: int, pause: float) -> None:
-    both = rivals(one_card(), load=load, hot=hot, slots=slots, pause=pause)
+def test_the_bound_of_a_wait_follows_from_the_loads(
+    load: float, hot: int, slots: int, pause: float, work: float, breath: float, going: float
+) -> None:
+    """``breath``: seconds between two requests of a busy client; ``going``: seconds of an end."""
+    both = Clients(one_card(), loads={"hot": load, "cold": load}, works={"hot": work, "cold": 0.5}, going=going)
+    for n in range(hot):
+        both.loop(f"hot{n}", ["hot"], 16, spread=slots, pause=breath, max_instances=1)
+    both.after(7.0, lambda: both.loop("cold", ["cold"], 16, pause=pause, max_instances=1))
     both.run(60 + 5 * (3 * load + pause))
     guess = 1 + 16 / 4  # what is expected of a load that was never seen
-    turn = both.world.state.policy.quantum_loads * (load + max(load, guess))
-    assert max(both.waits["cold"]) <= load + turn + 1.0 + 0.6 + load + 1.0, (
+    answers = 5 * work * max(1, hot / slots)
+    turn = max(both.world.state.policy.quantum_loads * (load + max(load, guess)), min(10.0, answers))
+    assert max(both.waits["cold"]) <= load + turn + work + 2 * going + load + 1.0, (
         "what is left of a load, a turn, the answers in flight, an end, its own load, and a second"
     )
     assert both.answers["cold"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 from collections import deque
@@ -243,9 +244,19 @@ async def test_a_stream_whose_instance_dies_breaks_off(tmp_path: Path) -> None:
 async def test_an_instance_that_has_died_is_not_asked_again(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         await front.chat("a")
+        launched = front.house.launched("a#1")
+        assert launched is not None
+        assert launched.endpoint is not None
+        port = int(launched.endpoint.url.rpartition(":")[2])
         await front.ask("/upstream/a/fake/exit", b"1")
+        await front.until(lambda: _refuses(port))  # lmxd may not have noticed yet
         assert (await front.chat("a")).status == 200
         assert "a#2" in front.house.phases()
+
+
+def _refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 async def test_a_launch_that_fails_is_said_with_its_log(tmp_path: Path) -> None:

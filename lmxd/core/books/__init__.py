@@ -1,1 +1,1 @@
-"""What is remembered, and how a fact is taken in. No policy."""
+"""The books of the core: its state, and how one event changes it. No policy."""

@@ -1,4 +1,4 @@
-"""When something is due: the next time in O(1), set and cleared in O(log n)."""
+"""Times at which something is due: the next one in O(1), set and cleared in O(log n)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class AlarmKind(StrEnum):
 
 
 Key: TypeAlias = tuple[AlarmKind, str]
-"""What kind of thing is due, and which."""
+"""The kind of thing that is due, and its id."""
 
 
 class Alarms:
-    """A heap in which what was cleared or moved stays until it comes up."""
+    """A heap of times by key. Cleared and moved entries stay in the heap until they come up."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, Key]] = []
@@ -56,7 +56,7 @@ class Alarms:
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> Iterator[Key]:
-        """Takes out what is due, earliest first; what is cleared meanwhile does not come up any more."""
+        """Take out the keys that are due, earliest first. A key that is cleared meanwhile does not come up."""
         while (at := self.next()) is not None and at <= now:
             _, key = heapq.heappop(self._heap)
             del self._times[key]

@@ -1,4 +1,4 @@
-"""What ends is ended here, for facts and for policy: a ticket, a lease, an instance, a yield."""
+"""Endings: a ticket is refused, a lease or a yield ends, an instance is stopped. Facts and policy use the same."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LEASE_REASONS: Final = {
     Cause.PRESSURE: EndReason.YIELDED,
     Cause.PREEMPTED: EndReason.PREEMPTED,
 }
-"""Why the leases of an instance end, which is ended for a cause while they last."""
+"""The reason that the holders are given when an instance is stopped for a cause. Other causes need it to be vacant."""
 
 
 def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
-    """Answer a ticket with no, and drop it."""
+    """Refuse a ticket, and remove it."""
     state.drop_ticket(ticket)
     waited = state.now - ticket.asked_at
     state.step.decisions.append(
@@ -30,16 +30,16 @@ def refuse(state: State, ticket: Ticket, refusal: Refusal) -> None:
 
 
 def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -> None:
-    """End a lease and tell its holder why."""
+    """End a lease, and tell its holder why."""
     instance = state.instances[lease.instance]
     state.drop_lease(lease)
-    if not instance.ask.external:  # a hold has any name that its client gives it: nothing is learned by that
+    if not instance.ask.external:  # a hold's name is the client's choice, and no profile
         state.expectations.held(instance.ask.profile, state.now - lease.granted_at)
         state.expectations.left(instance.ask.profile, state.now)
     if instance.vacant and not instance.ask.external:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         instance.stays_until = state.now + (0.0 if instance.turn_over(state.now) else patience)
-        instance.busy, instance.checked_at = False, None  # what it was seen to do, it may have done for that lease
+        instance.busy, instance.checked_at = False, None  # it was busy perhaps only for that lease
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.step.touched.instances.add(instance.id)
     state.step.decisions.append(
@@ -48,7 +48,7 @@ def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -
 
 
 def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
-    """End an instance: its leases first, then the process. Its bytes stay charged."""
+    """Stop an instance: its leases end first, then the process is told to stop. Its bytes stay charged."""
     if not instance.live:
         return
     assert instance.vacant or cause in _LEASE_REASONS, f"{instance.id} was to be {cause} under its holders"

@@ -1,4 +1,4 @@
-"""What is to be expected, learned from what happened: how long models load, are held, and stay unasked for."""
+"""Learned times: how long models load, how long leases are held, how soon clients come back."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from dataclasses import dataclass, field, fields
 from typing import Final
 
 _NEWEST: Final = 0.3
-"""How much of a mean the newest observation makes up."""
+"""Weight of the newest observation in a mean: after three, two thirds of the mean are of these three."""
 _USUAL_HOLD: Final = 10.0
-"""Seconds that a lease lasts, until any has ended: between a request of the gateway and an agent's."""
+"""Seconds that a lease is expected to last before any has ended: between a gateway's request and an agent's session."""
 _USUAL_GAP: Final = 300.0
+"""Seconds between two requests for a model, until a second one was made: the default ``idle_timeout``."""
 _PATIENCE: Final = 0.05
-"""The part of a load that may be spent on waiting for a prompt client rather than loading its model again."""
+"""The part of a load that may be spent on waiting for a client: 5 s of loading are worth 0.25 s."""
 _LOAD_BEGUN: Final = 1.0
 """Seconds that a load takes whatever its size, until a profile's own launches are known."""
 _LOAD_RATE: Final = 4 * 2**30
-"""Bytes per second from a page cache, until a large model was loaded."""
+"""Bytes per second from the page cache, until a large model was loaded here."""
 _LARGE: Final = 2 * 2**30
-"""Bytes from which a load says how fast this machine loads."""
+"""Bytes from which a load tells the rate of this machine. Below, the start of the process is most of the time."""
 _ANY: Final = ""
-"""No profile: of all of them."""
+"""Key of the mean over all profiles."""
 _GOING: Final = 1.0
-"""Seconds from the order to stop until a device shows the bytes free, until a profile's own ends are known."""
+"""Seconds from the order to stop until the device shows the bytes free, until a profile's own ends are known."""
 PROMPT: Final = 0.25
-"""Seconds within which a client that goes on with the same model comes back: a loop of requests, not a person."""
+"""Seconds within which a client counts as coming back at once. A loop of requests does, a person does not."""
 
 
 @dataclass(slots=True)
 class Expectations:
-    """Moving means by profile, in seconds; ``prompt`` is the part of the times that somebody came back at once."""
+    """Moving means by profile, in seconds; ``prompt`` is the part of the leases whose client came back at once."""
 
     launches: dict[str, float] = field(default_factory=dict)
     holds: dict[str, float] = field(default_factory=dict)
@@ -39,10 +40,10 @@ class Expectations:
     prompt: dict[str, float] = field(default_factory=dict)
     asked_at: dict[str, float] = field(default_factory=dict)
     left_at: dict[str, list[float]] = field(default_factory=dict)
-    """When leases on a profile ended for which nobody has come back yet."""
+    """The times at which leases ended, for which no request has come yet."""
 
     def means(self) -> dict[str, dict[str, float]]:
-        """By name: what outlives a restart, and so all but the dates, ``…_at``."""
+        """The means by name, as they are written to disk: all fields but the times of single events, ``…_at``."""
         return {mean.name: getattr(self, mean.name) for mean in fields(self) if not mean.name.endswith("_at")}
 
     def asked(self, profile: str, at: float) -> None:
@@ -53,7 +54,7 @@ class Expectations:
             _mix(self.prompt, profile, 1.0 if at - left.pop(0) <= PROMPT else 0.0)
 
     def left(self, profile: str, at: float) -> None:
-        """A lease on it ended. Whoever has not come back since an earlier one does not do so at once."""
+        """Note the end of a lease. An earlier one without a request within ``PROMPT`` counts as not coming back."""
         left = self.left_at.setdefault(profile, [])
         while left and at - left[0] > PROMPT:
             left.pop(0)
@@ -61,32 +62,32 @@ class Expectations:
         left.append(at)
 
     def gone(self, profile: str, seconds: float) -> None:
-        """How long it took from the order to stop until its bytes were free."""
+        """Note the seconds from the order to stop until the bytes were free."""
         _mix(self.goings, profile, seconds)
 
     def hold(self, profile: str, most: float) -> float:
-        """Seconds that a lease on it is expected to last; of one that is not known yet, as long as others."""
+        """Seconds that a lease is expected to last: the profile's mean, else that of all profiles, at most ``most``."""
         return self.holds.get(profile, min(self.holds.get(_ANY, _USUAL_HOLD), most))
 
     def held_for(self, profile: str) -> float:
-        """Seconds that a lease on it usually lasts; none while that is not known."""
+        """Seconds that a lease usually lasts; 0 while that is not known."""
         return self.holds.get(profile, 0.0)
 
     def going(self, profile: str) -> float:
         return self.goings.get(profile, _GOING)
 
     def is_prompt(self, profile: str) -> bool:
-        """Whether whoever had it mostly comes back at once."""
+        """Whether clients of the profile mostly come back at once."""
         return self.prompt.get(profile, 0.0) >= 0.5
 
     def patience(self, profile: str, size: int) -> float:
-        """Seconds that it pays to wait for whoever had the last lease: a small part of a load, if they are prompt."""
+        """Seconds to wait for the last client before an eviction: 5 % of a load, at most ``PROMPT``."""
         if not self.is_prompt(profile):
             return 0.0
         return min(PROMPT, _PATIENCE * self.launch(profile, size))
 
     def launched(self, profile: str, seconds: float, size: int) -> None:
-        """An instance of so many bytes took so long to load: that says something of others, too, if it was large."""
+        """Note the seconds of a load. A large model's load also tells how fast others will load."""
         _mix(self.launches, profile, seconds)
         if size >= _LARGE and seconds > 2 * _LOAD_BEGUN:
             _mix(self.rates, _ANY, size / (seconds - _LOAD_BEGUN))
@@ -96,12 +97,15 @@ class Expectations:
         _mix(self.holds, _ANY, seconds)
 
     def launch(self, profile: str, size: int) -> float:
-        """Seconds that an instance of so many bytes takes to load."""
+        """Seconds that an instance of ``size`` bytes is expected to take to load."""
         known = self.launches.get(profile)
         return _LOAD_BEGUN + size / self.rates.get(_ANY, _LOAD_RATE) if known is None else known
 
     def reuse(self, profile: str, idle: float) -> float:
-        """How likely it is, in (0, 1], that who asked for a profile at its usual pace still comes back for it."""
+        """The likelihood, in (0, 1], that the profile is wanted again after ``idle`` seconds.
+
+        With a usual gap of 300 s it is 1 at once, 1/2 after 300 s and 1/4 after 900 s.
+        """
         gap = self.gaps.get(profile, _USUAL_GAP)
         return 1.0 / (1.0 + idle / max(gap, 1.0))
 

@@ -1,10 +1,10 @@
-"""Bytes by device: promised, measured, reclaiming, foreign; and the one definition of headroom.
+"""The ledger: bytes of each device that are promised, measured, reclaiming and foreign.
 
     headroom = min(limit, capacity - margin - foreign - yielded) - sum(charges)
 
-``limit`` bounds what is ours whatever the device has; ``margin`` is never promised;
-``foreign`` is measured use that is not ours; ``yielded`` is kept free for others on request;
-a charge is max(promised, measured).
+``limit`` bounds lmxd's own bytes. ``margin`` is never promised. ``foreign`` is measured use that is not lmxd's.
+``yielded`` is kept free for others on request. A charge is max(promised, measured). For example, on a card of 80 GiB
+with a margin of 2, 10 foreign and a charge of 40, 28 GiB may be promised.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken, Yielded
 
 RECLAIM_DEADLINE = 5.0
-"""Seconds after an exit from which bytes that stay in use count as foreign instead."""
+"""Seconds after an exit. Bytes still in use then count as foreign: a GPU shows most exits within one second."""
 RETIRED = "no longer configured"
 
 
@@ -36,12 +36,12 @@ class Reservation:
 
 @dataclass(kw_only=True, slots=True)
 class Account:
-    """The books of one device. The sums are brought up to date by every change, for they are read far more often.
+    """The account of one device: reservations, the last reading, and the sums over both.
 
-    ``ceiling`` is the most that promises may ever add up to. ``foreign`` is measured use that no
-    reservation of ours explains. ``headroom`` is what can be promised now, and may be negative;
-    ``free`` is the same as far as it can be used: -1 while the device does not answer. ``exited``: some of it is of
-    instances that are gone.
+    ``ceiling``: the most that promises may ever add up to. ``foreign``: measured use that no reservation explains.
+    ``headroom``: the bytes that may be promised now; it may be negative. ``free``: the same, but -1 while the device
+    does not answer. ``exited``: some reservations are of instances that have exited. Every change brings the sums up to
+    date, for they are read far more often.
     """
 
     device: DeviceId
@@ -62,11 +62,11 @@ class Account:
     headroom: int = 0
     free: int = -1
     reading: DeviceReading | None = None
-    """The last one, if nothing happened here since it was taken over."""
+    """The last reading, if nothing has changed since: the same reading again need not be taken in."""
 
     @property
     def balanced(self) -> bool:
-        """Whether the sums are those of what they are sums of."""
+        """Whether the sums equal those that are computed from the reservations."""
         anew = replace(self)
         anew.balance()
         return anew._sums == self._sums
@@ -77,7 +77,7 @@ class Account:
         return *had, self.yielded, self.headroom, self.free
 
     def balance(self) -> None:
-        """Bring the sums up to date."""
+        """Compute the sums."""
         self.reading = None
         room = max(0, self.capacity - self.margin)
         self.ceiling = room if self.limit is None else min(self.limit, room)
@@ -92,13 +92,14 @@ class Account:
 
     @property
     def limit_binds(self) -> bool:
-        """Whether the configured limit leaves less than others do: then foreign use takes nothing from lmxd."""
+        """Whether the limit leaves less than other processes do. Then foreign use takes nothing from lmxd."""
         return self.limit is not None and self.limit <= self._room
 
     def _foreign(self) -> int:
-        """What a dead instance still occupies is held to be its own, not foreign, as far as
+        """Use that no reservation explains.
 
-        use exceeds what was foreign when it exited.
+        An exited instance is still credited with its bytes as far as use exceeds the foreign bytes at its exit.
+        Example: 3 GiB were foreign, it had 5 and exits, 6 are in use: 3 are its own, and 3 are foreign.
         """
         rest = self._unexplained_by_the_living()
         for r in self.reservations.values():
@@ -114,12 +115,12 @@ class Account:
 
     @property
     def withheld(self) -> int:
-        """What of the device stays free because of the limit alone."""
+        """Bytes that stay free because of the limit alone."""
         return 0 if self.limit is None else max(0, self._room - self.limit)
 
     @property
     def _room(self) -> int:
-        """What the others, the margin and what is kept for others leave."""
+        """Bytes that foreign use, the margin and yields leave."""
         return self.capacity - self.margin - self.foreign - self.yielded
 
     def _unexplained_by_the_living(self) -> int:
@@ -133,7 +134,7 @@ class Account:
         self.balance()
 
     def measure(self, reading: DeviceReading) -> bool:
-        """Take over one reading; whether it says anything new. An unavailable device keeps its last figures."""
+        """Take in one reading. Returns whether it says anything new. An unavailable device keeps its last figures."""
         if reading == self.reading:
             return False
         self.unavailable = reading.unavailable
@@ -154,7 +155,7 @@ class Account:
         self.balance()
 
     def collect(self, taken: Mapping[InstanceId, Taken] | None, begun: float) -> list[InstanceId]:
-        """Drop and name the exited reservations whose bytes a reading begun at ``begun`` shows free."""
+        """Remove and name the exited reservations whose bytes a reading begun at ``begun`` shows free."""
         free = [i for i, r in self.reservations.items() if self._is_free(i, r, taken, begun)]
         for instance in free:
             del self.reservations[instance]
@@ -163,7 +164,7 @@ class Account:
         return free
 
     def retire(self) -> list[InstanceId]:
-        """The device is no longer ours to use: nothing new goes there, and what exits is gone at once."""
+        """The device is no longer configured: it takes no new instances, and exited ones are removed at once."""
         self.unavailable = RETIRED
         exited = [i for i, r in self.reservations.items() if r.exited_at is not None]
         for instance in exited:
@@ -193,9 +194,10 @@ def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instanc
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """``gone``: the instances whose last bytes came free. ``touched``: the devices of which something is new.
+    """The changes that one reading of all devices brought.
 
-    ``moved``: there is more or less to be had than before; ``resized``: or ever.
+    ``gone``: instances whose last bytes came free. ``touched``: devices of which something changed. ``moved``: the
+    bytes that are free changed somewhere. ``resized``: the bytes that could ever be free did.
     """
 
     gone: list[InstanceId]
@@ -206,14 +208,14 @@ class Measured:
 
 @dataclass(slots=True)
 class Ledger:
-    """All accounts. Only ``reserve`` adds bytes and only ``measure`` gives them back."""
+    """The accounts of all devices. Only ``reserve`` adds bytes, and only ``measure`` gives them back."""
 
     accounts: dict[DeviceId, Account] = field(default_factory=dict)
     places: dict[InstanceId, tuple[DeviceId, ...]] = field(default_factory=dict)
-    """Where each instance was promised bytes."""
+    """The devices on which each instance was promised bytes."""
 
     def measure(self, readings: tuple[DeviceReading, ...], begun: float) -> Measured:
-        """Take over a reading of all devices."""
+        """Take in a reading of all devices, begun at ``begun``."""
         accounts, touched, freed, moved, resized = self.accounts, set(), [], False, False
         known = len(accounts)
         for reading in readings:
@@ -264,15 +266,15 @@ class Ledger:
         return (a for a in accounts if a is not None and instance in a.reservations)
 
     def charge(self, instance: InstanceId) -> dict[DeviceId, int]:
-        """Bytes charged to an instance, per device."""
+        """Bytes that an instance is charged, by device."""
         return {a.device: a.reservations[instance].charge for a in self.of(instance)}
 
     def measured(self, instance: InstanceId) -> dict[DeviceId, int]:
-        """What the last look at each device said of an instance."""
+        """Bytes that the last readings say of an instance, by device."""
         return {a.device: a.reservations[instance].measured for a in self.of(instance)}
 
     def fits(self, demand: Demand) -> bool:
-        """Whether ``demand`` fits what is free now, on devices that answer."""
+        """Whether ``demand`` fits the bytes that are free now, on devices that answer."""
         for device, need in demand.items():
             account = self.accounts.get(device)
             if account is None or account.free < need:
@@ -280,7 +282,7 @@ class Ledger:
         return True
 
     def could_ever_fit(self, demand: Demand) -> bool:
-        """Whether ``demand`` fits an otherwise empty machine. A device without figures may still answer."""
+        """Whether ``demand`` would fit an empty machine. A device without figures counts as large enough."""
         for device, need in demand.items():
             account = self.accounts.get(device)
             if account is not None and account.capacity and need > account.ceiling:

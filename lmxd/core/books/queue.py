@@ -1,4 +1,4 @@
-"""The waiting tickets in their order, kept sorted: all of them, and the first of each group that wants the same."""
+"""The waiting tickets in order of rank: all of them, and the first of each group that asks for the same."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from lmxd.core.rules import Policy
 from lmxd.core.words import Group, Kind, User
 
 _FEW: Final = 32
-"""Less than one in so many are few: then each is moved by itself."""
+"""If less than one ticket in so many is ranked anew, each is moved by itself. For more, one sort is faster."""
 Entry: TypeAlias = tuple[float, int, Ticket]
-"""Rank, number, ticket: the numbers differ, so that tickets are never compared."""
+"""Rank, number, ticket. The numbers differ, so that two tickets are never compared."""
 
 
 class Queue:
-    """By rank, and of the same rank by arrival. A rank is a time: the lower stands before the higher.
+    """Tickets by rank, and of the same rank by arrival. A rank is a time: the lower stands before the higher.
 
-    Tickets whose asks say the same (``Ask.group``) stand in one group: where the first of them cannot be
-    served, none of them can.
+    Tickets whose asks are equal (``Ask.group``) form a group: if the first of them cannot be served, the others cannot
+    either.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Queue:
         return len(self._order)
 
     def __iter__(self) -> Iterator[Ticket]:
-        """In order, as it is now: it may be changed meanwhile."""
+        """A copy in order of rank: the queue may change during the loop."""
         return (ticket for _, _, ticket in self._order.copy())
 
     def __contains__(self, ticket: Ticket) -> bool:
@@ -47,25 +47,25 @@ class Queue:
 
     @property
     def kinds(self) -> KeysView[Kind]:
-        """What those who wait want."""
+        """The kinds that tickets wait for."""
         return self._kinds.keys()
 
     def of(self, *kinds: Kind) -> Iterator[Ticket]:
-        """Those who wait for any of them, in order, as it is now."""
+        """A copy of the tickets that wait for any of ``kinds``, in order."""
         groups = [group for kind in kinds for group in self._kinds.get(kind, ())]
         entries = [entry for group in groups for entry in self._groups[group]]
         return (ticket for _, _, ticket in (sorted(entries) if len(groups) > 1 else entries))
 
     def fronts(self) -> Iterator[Ticket]:
-        """The first of each group, in order, as it is now."""
+        """A copy of the first tickets of all groups, in order."""
         return (ticket for _, _, ticket in self._fronts.copy())
 
     def group(self, ticket: Ticket) -> Iterator[Ticket]:
-        """All who want the same as ``ticket``, in order, as it is now."""
+        """A copy of the tickets in the group of ``ticket``, in order."""
         return (each for _, _, each in self._groups.get(ticket.ask.group, []).copy())
 
     def by(self, user: User) -> Iterator[Ticket]:
-        """Those who wait for one user, in any order."""
+        """The tickets of one user, in any order."""
         return iter(self._by_user.get(user, {}).values())
 
     def add(self, ticket: Ticket) -> None:
@@ -103,11 +103,11 @@ class Queue:
                 del self._kinds[ticket.ask.kind]
 
     def position(self, ticket: Ticket) -> int:
-        """From 1."""
+        """The place of a ticket, from 1."""
         return bisect_left(self._order, (ticket.rank, ticket.number)) + 1
 
     def rank_anew(self, ranks: Iterable[tuple[Ticket, float]]) -> None:
-        """Put tickets where they stand by now: one by one if they are few, else all at once."""
+        """Move tickets to new ranks: one by one if they are few, else all with one sort."""
         anew = list(ranks)
         if len(anew) * _FEW < len(self._order):
             for ticket, at in anew:
@@ -128,7 +128,7 @@ class Queue:
         self._fronts = _moved(self._fronts, [self._groups[name][0] for name in groups], fronts)
 
     def broken(self) -> Iterator[str]:
-        """What is not in order, or not as it would be if all who wait were put in anew."""
+        """One sentence for each index that differs from one that is rebuilt from the tickets."""
         anew = Queue()
         for _, _, ticket in self._order:
             anew.add(ticket)
@@ -137,14 +137,15 @@ class Queue:
                 yield f"the queue's {name.strip('_')} are not those of the tickets in it"
 
     def some(self, start: int, count: int) -> list[Ticket]:
-        """Those at so many positions from ``start`` on, counted from 0."""
+        """``count`` tickets from position ``start`` on, counted from 0."""
         return [ticket for _, _, ticket in self._order[start : start + count]]
 
 
 def rank(ticket: Ticket, policy: Policy, late: float) -> float:
-    """As if it had asked so much earlier as its class is higher, and so much later as its user had more than others.
+    """The rank of a ticket: the time of its request, earlier for a higher class, later for a user with more recent use.
 
-    ``late``: the seconds of the latter. It does not count for one that instances have ended for.
+    ``late``: seconds for the user's recent use; they do not count for a ticket for which instances have ended. Example:
+    asked at 100 s, class 1, ``aging`` 60 s, 20 s late: 100 - 60 + 20 = 60 s.
     """
     late = 0.0 if ticket.promised else late
     since = ticket.asked_at if ticket.queued_at is None else max(ticket.asked_at, ticket.queued_at)
@@ -152,7 +153,7 @@ def rank(ticket: Ticket, policy: Policy, late: float) -> float:
 
 
 def _moved(entries: list[Entry], moved: list[Entry], left: Collection[int] | None = None) -> list[Entry]:
-    """``entries`` in order, with ``moved`` instead of those of the same numbers, or of the numbers ``left``."""
+    """``entries`` in order, with ``moved`` in place of those with the same numbers, or the numbers ``left``."""
     numbers = {number for _, number, _ in moved} if left is None else left
     return sorted([entry for entry in entries if entry[1] not in numbers] + moved)
 

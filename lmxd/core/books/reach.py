@@ -1,4 +1,7 @@
-"""What could be had of each device: kept up to date device by device, for of many few change between two looks."""
+"""The bytes that could be had of each device, by ending idle instances too.
+
+They are kept up to date device by device, for of many devices few change between two looks.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option
 
 
 class Extent(NamedTuple):
-    """Of one device: ``free`` at once; ``sure`` with what is coming free anyway; ``most`` with what idle ones have.
+    """The bytes that could be had of one device.
 
-    ``movable``: those instances.
+    ``free``: at once. ``sure``: with those of instances that are ending. ``most``: with those of idle instances, which
+    are ``movable``.
     """
 
     free: int
@@ -26,17 +30,20 @@ class Extent(NamedTuple):
 
 @dataclass(slots=True)
 class Reach:
-    """What is committed to somebody in a look lasts until the next one, which starts with the devices as they are."""
+    """The bytes that could be had of all devices, less those that were committed to a ticket in this look at the queue.
+
+    The next look starts with the devices as they are.
+    """
 
     _extents: dict[DeviceId, Extent] = field(default_factory=dict)
     _by_free: list[tuple[int, DeviceId]] = field(default_factory=list)
     _by_most: list[tuple[int, DeviceId]] = field(default_factory=list)
     _stale: set[DeviceId] = field(default_factory=set)
     short: set[DeviceId] = field(default_factory=set)
-    """The devices on which less than nothing is free."""
+    """The devices with a negative headroom."""
 
     def touch(self, devices: Iterable[DeviceId]) -> None:
-        """Something about them changed."""
+        """Mark devices whose extents are to be computed again."""
         self._stale.update(devices)
 
     def refresh(
@@ -45,7 +52,7 @@ class Reach:
         instances: Mapping[InstanceId, Instance],
         is_idle: Callable[[Instance], bool],
     ) -> set[DeviceId]:
-        """Look anew at the devices of which something changed; which they are."""
+        """Compute the extents of the marked devices, and return these."""
         stale, self._stale = self._stale, set()
         for device in stale:
             account = accounts.get(device)
@@ -70,7 +77,7 @@ class Reach:
                 more += reservation.charge
                 movable.append(instance)
             elif instance.vacant:
-                self._stale.add(account.device)  # it may be idle by the next look, though nothing happens
+                self._stale.add(account.device)  # it may be idle at the next look without an event
         if account.free <= 0 and not coming and not more:
             return None
         sure = account.headroom + coming
@@ -88,15 +95,15 @@ class Reach:
 
     @property
     def largest(self) -> int:
-        """The most that could be had of any one device."""
+        """The most bytes that could be had of any one device."""
         return self._by_most[-1][0] if self._by_most else -1
 
     def roomiest(self, most: int) -> list[DeviceId]:
-        """So many devices of which most could be had."""
+        """The ``most`` devices of which the most bytes could be had."""
         return [device for _, device in reversed(self._by_most[-most:])]
 
     def extent(self, device: DeviceId) -> Extent | None:
-        """A new one whenever something changed; None where nothing is to be had."""
+        """The extent of a device, a new object whenever it changed; None where nothing could be had."""
         return self._extents.get(device)
 
     def sure(self, device: DeviceId) -> int:
@@ -108,12 +115,12 @@ class Reach:
         return -1 if extent is None else extent.most
 
     def movable(self, device: DeviceId) -> tuple[Instance, ...]:
-        """The idle instances that could leave it."""
+        """The idle instances on a device that could be evicted."""
         extent = self._extents.get(device)
         return () if extent is None else extent.movable
 
     def commit(self, demand: Demand) -> None:
-        """These bytes are somebody's, from here on."""
+        """Subtract bytes that a ticket gets, or will get."""
         for device, need in demand.items():
             old = self._extents.get(device)
             if old is not None:
@@ -122,7 +129,7 @@ class Reach:
                 self._stale.add(device)
 
     def keep(self, instance: Instance, charge: Demand) -> None:
-        """It was idle, and is not any more."""
+        """Note that an instance is not idle any more."""
         for device, size in charge.items():
             old = self._extents.get(device)
             if old is not None and instance in old.movable:
@@ -131,18 +138,18 @@ class Reach:
                 self._stale.add(device)
 
     def fitting(self, ask: Ask) -> Iterator[Option]:
-        """The options that fit at once: rather on a GPU than in RAM, on the fewest devices, leaving the least over."""
+        """The options that fit at once, best first: on a GPU, on few devices, with little left over."""
         yield from self._singles(self._by_free, ask)
         several = [o for o in ask.others if all(n <= self._free(d) for d, n in o.demand.items())]
         yield from sorted(several, key=lambda o: (o.spills, len(o.demand), self._left_over(o)))
 
     def options(self, ask: Ask) -> Iterator[Option]:
-        """Those that would fit if idle instances ended."""
+        """The options that would fit if idle instances ended."""
         yield from self._singles(self._by_most, ask)
         yield from (o for o in ask.others if all(n <= self.most(d) for d, n in o.demand.items()))
 
     def _singles(self, by_size: list[tuple[int, DeviceId]], ask: Ask) -> Iterator[Option]:
-        """On one device, the one with the least that is enough first; by that, the earlier of equals."""
+        """Options on one device: the device with the least bytes that are enough comes first."""
         for size, device in by_size[bisect_left(by_size, (ask.need, "")) :]:
             option = ask.singles.get(device)
             if option is not None and option.demand[device] <= size:

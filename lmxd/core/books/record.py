@@ -1,6 +1,6 @@
-"""The first half of ``handle``: take one fact into the state. What follows from it is policy's business.
+"""The first half of ``handle``: change the state as one event says. Policy derives what follows from it.
 
-A fact about an id that is not known is a late report and changes nothing.
+An event about an unknown id is a late report, and changes nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from lmxd.core.events import (
     LeaseRenewed,
     LeaseRequested,
     LedgerRestored,
+    LoadBegun,
+    LoadPostponed,
     MemoryMeasured,
     PinChanged,
     PolicyChanged,
@@ -44,15 +46,16 @@ from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, Cause, Failure, Ho
 from lmxd.failures import FailureCode
 
 _FIRST_BACK_OFF: Final = 5.0
+"""Seconds before a launch that failed once is tried again, so that a broken model does not load in a loop."""
 _LAST_BACK_OFF: Final = 600.0
-"""Seconds before what failed to load is tried again: doubled with each failure in a row."""
+"""The most seconds before a failed launch is tried again. They double with each failure in a row: 5, 10, 20 … 600."""
 
-_CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen)
-"""These alone let nobody be served who waits. An ``InstanceReady`` serves its own tickets, for example."""
+_CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
+"""Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
 
 
 def record(state: State, event: Event) -> None:
-    """Dispatch on the kind of fact."""
+    """Dispatch on the kind of event."""
     _begin(state, event)
     match event:
         case LeaseRequested():
@@ -70,6 +73,8 @@ def record(state: State, event: Event) -> None:
             _client_left(state, event)
         case InstanceReady():
             _instance_ready(state, event)
+        case LoadPostponed() | LoadBegun():
+            _load_postponed(state, event)
         case InstanceExited():
             _instance_exited(state, event)
         case ActivitySeen():
@@ -97,7 +102,7 @@ def record(state: State, event: Event) -> None:
 
 
 def _begin(state: State, event: Event) -> None:
-    """The kind of an event is all that is known of it yet."""
+    """Begin a step. Only the kind of the event is looked at here."""
     state.now = max(state.now, event.at)
     calm = isinstance(event, _CALM)
     state.step = Step(time_passed=isinstance(event, TimePassed), serve_again=not calm)
@@ -204,6 +209,15 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
     state.step.serve_again = instance.vacant
 
 
+def _load_postponed(state: State, event: LoadPostponed | LoadBegun) -> None:
+    instance = state.instances.get(event.instance)
+    if instance is None or instance.phase is not Phase.STARTING:
+        return
+    instance.postponed = isinstance(event, LoadPostponed)
+    instance.load_at = None if instance.postponed else state.now
+    state.step.load_moved = instance
+
+
 def _instance_exited(state: State, event: InstanceExited) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is Phase.RECLAIMING:
@@ -222,7 +236,7 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
 
 
 def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
-    """It is not to be tried again in a loop."""
+    """Note a failed launch, so that it is not repeated in a loop."""
     launch = instance.ask.launch
     count = state.failed[launch].count + 1 if launch in state.failed else 1
     until = state.now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))

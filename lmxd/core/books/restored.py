@@ -1,4 +1,4 @@
-"""Taking over what an earlier daemon had promised: the ledger is the same again, to the byte."""
+"""Taking over the promises of an earlier daemon: the ledger is the same again, to the byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmxd.core.words import DeviceId, Hold
 
 
 def restored(state: State, event: LedgerRestored) -> None:
-    """Leases whose holders must come back have ``grace`` seconds for it."""
+    """Take over instances, leases and yields. Holders have ``grace`` seconds to come back."""
     state.counts.update(event.counts)
     for name, known in state.expectations.means().items():
         known.update(event.means.get(name, {}))
@@ -28,7 +28,7 @@ def restored(state: State, event: LedgerRestored) -> None:
 
 
 def _account(state: State, device: DeviceId) -> Account:
-    """A device that does not answer just now keeps what was promised on it."""
+    """The account of a device. One that does not answer just now keeps the promises on it."""
     return state.ledger.accounts.setdefault(device, Account(device=device))
 
 

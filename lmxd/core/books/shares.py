@@ -1,7 +1,7 @@
-"""What each uid and group has, for quotas; and what each user had, for a fair order between them.
+"""The leases and bytes of each uid and group, for quotas; and the recent use of each user, for a fair order.
 
-A user is a uid, or one of those for whom a uid asks. Use is byte-seconds, halved every ``half_life`` seconds; its
-integral over a constant holding of B bytes for t seconds is B * h/ln 2 * (1 - 2**(-t/h)).
+A user is a uid, or a name for which a uid asks. Use is byte-seconds, halved every ``half_life`` h; holding B bytes for
+t seconds adds B * h/ln 2 * (1 - 2**(-t/h)).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from lmxd.core.words import Owner, User
 
 _LN2: Final = log(2)
 _WORTH_RANKING: Final = 0.5
-"""Seconds by which a user must be later, or less late, for who waits to be ranked anew."""
+"""Seconds by which a user's lateness must change before the user's tickets are ranked anew, for moving them takes time.
+"""
 
 
 @dataclass(kw_only=True, slots=True)
 class Share:
-    """``leases`` counts those being started, too."""
+    """The leases, bytes and requests of one uid or group. ``leases`` includes those that are being started."""
 
     bytes: int = 0
     leases: int = 0
@@ -30,7 +31,10 @@ class Share:
 
 @dataclass(kw_only=True, slots=True)
 class UserShare:
-    """``use`` is byte-seconds as of ``at``, ``bytes`` what is held from then on, ``waiting`` counts requests."""
+    """The recent use of one user.
+
+    ``use``: byte-seconds up to ``at``. ``bytes``: the bytes held since then. ``waiting``: the number of requests.
+    """
 
     at: float
     bytes: int = 0
@@ -38,7 +42,7 @@ class UserShare:
     use: float = 0.0
 
     def hold(self, size: int, now: float, half_life: float) -> None:
-        """So many more bytes from ``now`` on, or less."""
+        """Add ``size`` bytes (negative: subtract) from ``now`` on."""
         self.settle(now, half_life)
         self.bytes += size
 
@@ -51,14 +55,14 @@ class UserShare:
 
 @dataclass(slots=True)
 class Shares:
-    """By uid, by gid of all groups of each, and by user. ``total``: the use of all, by weight, when last settled."""
+    """The shares of all uids, groups and users. ``total``: the use of all users by weight, when last settled."""
 
     by_uid: dict[int, Share] = field(default_factory=dict)
     by_gid: dict[int, Share] = field(default_factory=dict)
     by_user: dict[User, UserShare] = field(default_factory=dict)
     total: float = 0.0
     ranked: dict[User, float] = field(default_factory=dict)
-    """By how much each user was last held to be late, where tickets are ranked by it."""
+    """The lateness by which each user's tickets were last ranked."""
 
     def _all_of(self, owner: Owner) -> Iterator[Share]:
         yield self.by_uid.setdefault(owner.uid, Share())
@@ -81,13 +85,13 @@ class Shares:
         self._use_of(owner, now).hold(-size, now, policy.half_life)
 
     def wait(self, owner: Owner, now: float, one: int) -> None:
-        """One more waits, or one (-1) less."""
+        """Count one more (1) or one less (-1) waiting request."""
         for share in self._all_of(owner):
             share.waiting += one
         self._use_of(owner, now).waiting += one
 
     def settle(self, now: float, policy: Policy) -> None:
-        """Bring all up to ``now``, and forget who has nothing and used next to nothing."""
+        """Bring all use up to ``now``, and forget users who have nothing and used next to nothing."""
         for shares in (self.by_uid, self.by_gid):
             for id in [id for id, share in shares.items() if not share.leases and not share.waiting]:
                 del shares[id]
@@ -98,7 +102,10 @@ class Shares:
         self.total = sum(had.use / policy.quota(uid).weight for (uid, _), had in self.by_user.items())
 
     def lateness(self, owner: Owner, policy: Policy) -> float:
-        """Seconds by which ``owner`` stands behind one who used nothing: its part of all use, by its weight."""
+        """Seconds by which ``owner`` stands behind a user without recent use.
+
+        It is ``fairness`` times the owner's part of all use, each by its weight: 30 of 60 s for half of it.
+        """
         return self._lateness(owner.who, policy)
 
     def _lateness(self, user: User, policy: Policy) -> float:
@@ -108,21 +115,21 @@ class Shares:
         return policy.fairness * min(1.0, had.use / policy.quota(user[0]).weight / self.total)
 
     def moved(self, policy: Policy) -> dict[User, float]:
-        """Of the users who are later, or less late, than they were last ranked by: how late; taken to be done."""
+        """The new lateness of users whose lateness changed since they were last ranked; it counts as applied."""
         found = {user: self._lateness(user, policy) for user in self.by_user}
         moved = {user: late for user, late in found.items() if abs(late - self.ranked.get(user, 0.0)) >= _WORTH_RANKING}
         self.ranked = {user: moved.get(user, self.ranked.get(user, 0.0)) for user in found}
         return moved
 
     def bounds(self, owner: Owner, policy: Policy) -> Iterator[tuple[str, Share, Quota]]:
-        """Every quota that binds ``owner``: whose it is, and what is had of it."""
+        """Every quota that binds ``owner``: its name, what is used of it, and its size."""
         yield f"uid {owner.uid}", self.by_uid.get(owner.uid, _NOTHING), policy.quota(owner.uid)
         for gid in owner.gids:
             if gid in policy.group_quotas:
                 yield f"group {gid}", self.by_gid.get(gid, _NOTHING), policy.group_quotas[gid]
 
     def within(self, owner: Owner, size: int, policy: Policy) -> str | None:
-        """Which quota one more lease of ``size`` bytes would exceed now, in words; None if none."""
+        """The quota that one more lease of ``size`` bytes would exceed now, as a sentence; None if none."""
         for who, share, quota in self.bounds(owner, policy):
             if quota.max_leases is not None and share.leases + 1 > quota.max_leases:
                 return f"{who} has {share.leases} of at most {quota.max_leases} leases"

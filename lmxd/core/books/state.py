@@ -1,4 +1,4 @@
-"""What the core remembers: instances, leases, tickets and the ledger, each found by its id. No policy."""
+"""The state of the core: instances, leases, tickets and the ledger, with their indexes. No policy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lmxd.core.words import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    """A launch that did not come up, so many times in a row, and is not tried again before ``until``."""
+    """A launch that failed ``count`` times in a row, and is not tried again before ``until``."""
 
     failure: Failure
     count: int
@@ -38,7 +38,7 @@ class Failed:
 
 @dataclass(slots=True)
 class State:
-    """Everything that the core knows."""
+    """All that the core remembers between two events."""
 
     step: Step = field(default_factory=Step)
     """The event in hand."""
@@ -48,48 +48,51 @@ class State:
     ledger: Ledger = field(default_factory=Ledger)
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     kin: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
-    """The same by what makes them interchangeable; those that are gone or going are not in here."""
+    """Live instances by kind."""
     open: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
-    """Those of them that have free slots."""
+    """Live instances by kind that accept new leases and have a free slot."""
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
     keys: dict[tuple[int, str], Lease] = field(default_factory=dict)
-    """Those by uid and the key that their client gave the request."""
+    """Leases by uid and idempotency key."""
     priorities: dict[int, int] = field(default_factory=dict)
-    """How many leases are of each class."""
+    """The number of leases of each class."""
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
-    """All that are not answered, whether they wait or start."""
+    """All requests that are not answered, whether they wait in the queue or for an instance that starts."""
     queue: Queue = field(default_factory=Queue)
     shares: Shares = field(default_factory=Shares)
     alarms: Alarms = field(default_factory=Alarms)
     reach: Reach = field(default_factory=Reach)
     expectations: Expectations = field(default_factory=Expectations)
     failed: dict[tuple[str, str, int], Failed] = field(default_factory=dict)
-    """By ``Ask.launch``."""
+    """Launches that failed, by ``Ask.launch``."""
     residents: dict[Kind, Resident] = field(default_factory=dict)
     preloaded: set[str] = field(default_factory=set)
     short_since: dict[DeviceId, float] = field(default_factory=dict)
-    """Devices on which less than nothing is free."""
+    """Devices with a negative headroom, and since when."""
     displaced: list[Ask] = field(default_factory=list)
-    """Pinned instances that made way for a yield, to be given back after it."""
+    """Asks of pinned instances that were stopped for a yield, to be started again after it."""
     evicted_at: dict[Kind, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    """Since the start: ``instances`` by profile for their ids, ``thrash``, ``backfilled`` …"""
+    """Counters since the start: ``instances …`` by profile for their ids, ``thrash``, ``backfilled``."""
     swapping: dict[InstanceId, Instance] = field(default_factory=dict)
-    """Those that are to make way for somebody who waits."""
+    """Instances with a swap: they are to make way for a ticket."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
-    """Live instances that nobody has or awaits a lease on."""
+    """Live instances without leases and tickets."""
     released: dict[InstanceId, Instance] = field(default_factory=dict)
-    """Those of them that are holds."""
+    """Holds among the vacant: their lease is over."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
-    """Those that were told to stop, or have exited, and whose bytes are not yet seen free."""
+    """Instances that are stopping or reclaiming: their bytes are not seen free yet."""
     impatient: dict[TicketId, Ticket] = field(default_factory=dict)
+    """Tickets that do not wait: they are refused if they cannot be served at once."""
     yielding: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Instances whose holders were asked to yield."""
     tick_at: float | None = None
-    """When ranks, dates and reports are brought up to date again; None while nobody waits."""
+    """The time of the next tick, at which ranks, dates and reports are brought up to date; None while no request waits.
+    """
     told_to: int = 0
-    """Position up to which those who wait were told where they stand, the last time."""
+    """The position up to which the last tick reported to clients far behind in the queue."""
     head: Ticket | None = None
-    """The first that waited for bytes when the queue was last looked at."""
+    """The first ticket that waited for bytes when the queue was last looked at."""
 
     def lease(self, lease: LeaseId) -> Lease | None:
         return self.leases.get(lease)
@@ -99,17 +102,18 @@ class State:
         return self.tickets.get(ticket)
 
     def waiting(self, ticket: TicketId) -> Ticket | None:
+        """A ticket in the queue; None if it is unknown, or its instance is starting."""
         found = self.tickets.get(ticket)
         return found if found is not None and found.instance is None else None
 
     def over_quota(self, ticket: Ticket) -> str | None:
-        """Which quota its lease would exceed now, in words; None if none."""
+        """The quota that a lease for the ticket would exceed now, as a sentence; None if none."""
         return self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
 
     def has_all_instances(self, ask: Ask) -> bool:
-        """Whether as many run as it may have of those that could serve it.
+        """Whether as many instances that could serve ``ask`` run as its ``max_instances`` allows.
 
-        One of too small a context could not, nor one that somebody keeps to himself.
+        An instance with too small a context does not count, nor one that its holder does not share.
         """
         if ask.max_instances is None:
             return False
@@ -117,7 +121,7 @@ class State:
         return sum(i.could_serve(ask) and (i.ask.share or not ask.share) for i in kin) >= ask.max_instances
 
     def backing_off(self, ask: Ask) -> Failed | None:
-        """The failure because of which such a launch is not tried now, if there is one."""
+        """The failure because of which such a launch is not tried now, if any."""
         failed = self.failed.get(ask.launch)
         return failed if failed is not None and self.now < failed.until else None
 
@@ -131,20 +135,20 @@ class State:
         self.shares.wait(ticket.owner, self.now, 1)
 
     def change_ask(self, ticket: TicketId, ask: Ask) -> None:
-        """What a ticket comes to, if it waits."""
+        """Give a waiting ticket a new ask."""
         if found := self.waiting(ticket):
             self.queue.remove(found)
             found.ask, self.step.refuse_again = ask, True
             self.queue.add(found)
 
     def promise(self, ticket: Ticket) -> None:
-        """Instances have ended for a waiting ticket, which is to have their bytes."""
+        """Note that instances have ended for a waiting ticket, which is to have their bytes."""
         if not ticket.promised:
             ticket.promised = True
             self.queue.rank_anew(((ticket, rank(ticket, self.policy, 0.0)),))
 
     def attach(self, ticket: Ticket, instance: Instance) -> None:
-        """From the queue to an instance: it counts as held from here on."""
+        """Move a ticket from the queue to an instance. It counts for quotas as a lease from here on."""
         self._unqueue(ticket)
         ticket.instance = instance.id
         instance.tickets[ticket.id] = ticket
@@ -152,7 +156,7 @@ class State:
         self.shares.take(ticket.owner, ticket.ask.portion, self.now, self.policy)
 
     def drop_ticket(self, ticket: Ticket) -> None:
-        """Take a ticket out of wherever it is, and give back what counted as held for it."""
+        """Remove a ticket from the queue or from its instance, with all that counts for it."""
         del self.tickets[ticket.id]
         self.impatient.pop(ticket.id, None)
         for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE):
@@ -181,7 +185,7 @@ class State:
         self.step.touched.leases.add(lease.id)
 
     def expire(self, lease: Lease, at: float | None) -> None:
-        """It ends by itself then, unless it is renewed; None: it does not."""
+        """Let a lease end at ``at`` unless it is renewed; None: it does not end by itself."""
         lease.expires_at = at
         if at is None:
             self.alarms.clear((AlarmKind.LEASE, lease.id))
@@ -224,7 +228,7 @@ class State:
         self.step.touched.yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
-        """Whoever comes to it or leaves it: keep ``vacant``, ``open`` and ``reach`` true."""
+        """Bring ``vacant``, ``released``, ``open`` and ``reach`` up to date after an instance changed."""
         self.reach.touch(instance.demand)
         unused = instance.vacant and instance.live
         _put(self.vacant, instance, unused)
@@ -238,13 +242,13 @@ class State:
             del self.open[kind]
 
     def forget(self, instance: InstanceId) -> None:
-        """Nothing of it is left."""
+        """Remove an instance whose bytes are free."""
         del self.instances[instance]
         self.reach.touch(self.leaving.pop(instance).demand)
         self.step.touched.instances.add(instance)
 
     def retire(self, instance: Instance) -> None:
-        """It serves nobody any more."""
+        """Remove an instance from all indexes of live ones."""
         self.leaving[instance.id] = instance
         self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
@@ -253,12 +257,12 @@ class State:
         kin = self.kin.get(instance.ask.kind, {})
         kin.pop(instance.id, None)
         for other in kin.values():
-            self.reach.touch(other.demand)  # it may be the one that is kept now
+            self.reach.touch(other.demand)  # it may be kept (``keep``) now
         if not kin:
             self.kin.pop(instance.ask.kind, None)
 
     def put_swap(self, instance: Instance, swap: Swap, *, closed: bool) -> None:
-        """It is to make way; ``closed``: it takes no new ones."""
+        """Let an instance make way for a ticket; ``closed``: it accepts no new requests."""
         changed, instance.swap, instance.closed = closed != instance.closed, swap, closed
         self.swapping[instance.id] = instance
         if changed:
@@ -266,14 +270,14 @@ class State:
             self._note_room(instance)
 
     def drop_swap(self, instance: Instance) -> None:
-        """It need not make way."""
+        """Cancel a swap: the instance stays, and accepts new requests."""
         instance.swap, instance.closed = None, False
         self.swapping.pop(instance.id, None)
         self.alarms.clear((AlarmKind.SWAP, instance.id))
         self._note_room(instance)
 
     def note_yielding(self, instance: Instance, asked: Asked | None) -> None:
-        """Its holders were asked to yield it, or may keep it after all."""
+        """Note that the holders of an instance were asked to yield it, or (None) may keep it."""
         instance.yielding = asked
         if asked is None:
             self.yielding.pop(instance.id, None)

@@ -1,4 +1,4 @@
-"""The event in hand: what it says, what it changed, and what follows from it. Each event has a step of its own."""
+"""The event in hand: the facts that it brought, the rows that it changed, and the decisions that follow from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmxd.core.words import InstanceId, Kind, LeaseId
 
 @dataclass(slots=True)
 class Touched:
-    """The ids of what an event brought, changed or took away. The daemon writes these down."""
+    """The ids of all that one event added, changed or removed. The daemon writes their rows to disk."""
 
     instances: set[InstanceId] = field(default_factory=set)
     leases: set[LeaseId] = field(default_factory=set)
@@ -28,9 +28,9 @@ class Step:
     time_passed: bool = False
     """The event is ``TimePassed``."""
     serve_again: bool = False
-    """Somebody who waits may be served now: bytes or slots may have come free."""
+    """A waiting ticket may be served now: bytes or slots may have come free."""
     refuse_again: bool = False
-    """Somebody who waits may have to be refused now: devices, the policy or a model changed."""
+    """A waiting ticket may have to be refused now: devices, the policy or a model changed."""
     policy_changed: bool = False
     """The queue may be longer now than the policy allows."""
     arrived: Ticket | None = None
@@ -38,8 +38,10 @@ class Step:
     ready: list[Instance] = field(default_factory=list)
     """Instances that have become ready. Their tickets are to be granted."""
     seen: Instance | None = None
-    """The instance whose engine has just said what it does."""
+    """The instance whose engine has just said whether it is busy."""
+    load_moved: Instance | None = None
+    """The instance whose load was postponed, or has begun after that. Its clients get a report."""
     shut: set[Kind] = field(default_factory=set)
-    """The kinds of which an instance takes no new requests any more."""
+    """The kinds of which an instance stopped accepting requests."""
     touched: Touched = field(default_factory=Touched)
     decisions: list[Decision] = field(default_factory=list)

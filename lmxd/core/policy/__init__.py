@@ -1,1 +1,1 @@
-"""What follows from the books: who is served, who waits, who goes, and what each is told."""
+"""The policy of the core: it reads the books, and decides who is served, who waits, who is refused, and what ends."""

@@ -1,4 +1,4 @@
-"""Dates of those who wait, and of what is to be started for them."""
+"""Dates: the times at which waiting tickets, and the instances started for them, are expected to be served."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lmxd.core.words import Ask, DeviceId, InstanceId, Option, TicketId
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Date:
-    """When a ticket is expected to be served, and how: at ``option``, or by slots that come free.
+    """The time at which a ticket is expected to be served: at ``option``, or by a slot of a running instance.
 
-    ``awaits``: the instances that must end or have a slot by then. ``extra``: bytes of each device
-    that will not be needed for it even so.
+    ``awaits``: the instances that must end, or have a free slot, by then. ``extra``: bytes of each device that will be
+    free then beyond what the ticket needs; tickets behind it may use these.
     """
 
     at: float
@@ -23,7 +23,7 @@ class Date:
 
     @property
     def by_slot(self) -> bool:
-        """Whether a slot of what runs is awaited, and no bytes."""
+        """Whether the ticket waits for a slot of running instances, and not for bytes."""
         return self.option is None and bool(self.awaits)
 
 
@@ -32,9 +32,9 @@ NEVER = Date(at=inf)
 
 @dataclass(slots=True)
 class ExpectedStart:
-    """An instance that is expected to be started for a ticket dated before, at ``date``; ready ``at``.
+    """An instance that is expected to be started for an earlier ticket, at ``date``, and to be ready ``at``.
 
-    ``ends``: when the last of those is done who have it by then. ``held``: when its slots are taken, and given back.
+    ``ends``: the expected end of the last lease on it. ``held``: when its slots are taken (negative) and given back.
     """
 
     ask: Ask
@@ -45,7 +45,7 @@ class ExpectedStart:
     held: list[tuple[float, int]]
 
     def slot_at(self, slots: int) -> float:
-        """When so many slots of it are free."""
+        """The time at which ``slots`` of its slots are free."""
         at, free = self.at, self.ask.spread
         for when, change in sorted(self.held):
             if free >= slots and when > at:

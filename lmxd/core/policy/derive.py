@@ -1,8 +1,8 @@
-"""The second half of ``handle``: what follows from the state, step by step.
+"""The second half of ``handle``: derive decisions from the changed books, step by step.
 
-What is new costs what it concerns: a newcomer is served or queued by itself; only what may free
-something has the queue looked at again, and ranks, dates and reports are brought up to date once
-a second while somebody waits.
+In: the state, and the step of this event. Out: decisions in ``state.step``. The rule: work only as much as the event
+may change. A new request is served or queued by itself. The whole queue is served again only after an event that may
+free bytes or slots. Ranks, dates and reports are brought up to date once a second, while requests wait.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.preemption import relieve
 from lmxd.core.policy.quantum import load_seconds
-from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer
+from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer, report_start
 from lmxd.core.policy.residents import keep_up
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.serving import Scheduler, refused
@@ -33,7 +33,7 @@ from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId
 
 
 def derive(state: State, scheduler: Scheduler) -> None:
-    """Bring everything that depends on the facts up to date."""
+    """Bring all that depends on the facts up to date."""
     ticked = state.step.time_passed and state.tick_at is not None and state.tick_at <= state.now
     _expire(state)
     _grant(state)
@@ -45,45 +45,45 @@ def derive(state: State, scheduler: Scheduler) -> None:
         _rank_anew(state)
     new = state.step.arrived
     if new is not None and not refused(state, new) and not _refused_late(state, new):
-        share(state, (new.ask.kind,))  # mostly that is all
+        share(state, (new.ask.kind,))  # a slot serves most new requests
     if state.step.serve_again or ticked or (new is not None and new is state.queue.head):
         head = scheduler.serve(state)
         while _turn_away(state):
-            head = scheduler.serve(state)  # who stood behind those is served in turn
+            head = scheduler.serve(state)  # tickets behind the refused ones may be served
         before = _taken(state)
         share(state, relieve(state, head))
         if state.step.shut & state.queue.kinds or _taken(state) < before:
-            scheduler.serve(state)  # who waited for a slot of what is to go, or for its user's part, may be started now
+            scheduler.serve(state)  # tickets that waited for a slot there, or for a quota
         keep_up(state)
     elif new is not None and new in state.queue:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
-            share(state, (new.ask.kind,))  # what was begun for it serves others
-    while opened := open_again(state):  # for whom they were to make way was served by something else
+            share(state, (new.ask.kind,))  # the instance that was started for it
+    while opened := open_again(state):  # their tickets were served otherwise
         share(state, opened)
     _report(state, ticked)
     _schedule(state, ticked)
 
 
 def _taken(state: State) -> int:
-    """How much counts for quotas: a grant makes a lease of a ticket."""
+    """The number of tickets and leases that count for quotas. A grant does not change it."""
     return len(state.leases) + len(state.tickets)
 
 
 def next_deadline(state: State) -> float | None:
-    """When ``derive`` will next have something to do, if nothing happens before."""
+    """The time at which ``derive`` has something to do if no event comes before; None if never."""
     times = (state.alarms.next(), state.tick_at)
     return min((at for at in times if at is not None), default=None)
 
 
 def _expire(state: State) -> None:
-    """Act on what is due."""
+    """Act on each time that is over: a wait, a deadline, a lease, a yield."""
     for kind, name in state.alarms.due(state.now):
         state.step.serve_again = True
         match kind:
             case AlarmKind.WAIT:
                 ticket = state.tickets[TicketId(name)]
-                if ticket.instance is None:  # the time that a model takes to load does not count
+                if ticket.instance is None:  # the time of loading does not count
                     refuse(state, ticket, refusals.wait_expired(state, ticket))
             case AlarmKind.DEADLINE:
                 ticket = state.tickets[TicketId(name)]
@@ -95,18 +95,18 @@ def _expire(state: State) -> None:
             case AlarmKind.YIELD:
                 end_yield(state, name)
             case _:
-                pass  # time to look again
+                pass  # the queue is served again, and no more
 
 
 def _grant(state: State) -> None:
-    """To those whose instance has become ready."""
+    """Grant leases to the tickets of instances that have become ready."""
     for instance in state.step.ready:
         for ticket in list(instance.tickets.values()):
             grant(state, instance, ticket)
 
 
 def _reap(state: State) -> None:
-    """End what did nothing for its idle timeout, on fresh evidence only; and holds that nobody holds any more."""
+    """End instances that were idle for their ``idle_timeout``, on fresh evidence only, and holds without a lease."""
     for hold in list(state.released.values()):
         stop(state, hold, Cause.RELEASED, "its hold was released")
     instance = state.step.seen
@@ -115,17 +115,17 @@ def _reap(state: State) -> None:
     idle = state.now - instance.active_at
     if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
-        state.step.serve_again = True  # whose leases end by that may have less than a quota allows
+        state.step.serve_again = True  # the leases that end count for quotas no more
 
 
 def _drain(state: State) -> None:
-    """What nobody has a lease on ends, as soon as it is known to be idle."""
+    """End instances without leases, each as soon as it is known to be idle."""
     for instance in list(state.vacant.values()):
         make_room(state, (instance,), Cause.DRAIN, "lmxd is draining")
 
 
 def _rank_anew(state: State) -> None:
-    """Who used more by now stands further behind."""
+    """Rank the tickets of users again whose recent use has changed."""
     state.shares.settle(state.now, state.policy)
     if len(state.shares.by_user) > 1 and (moved := state.shares.moved(state.policy)):
         state.queue.rank_anew(
@@ -136,10 +136,7 @@ def _rank_anew(state: State) -> None:
 
 
 def _turn_away(state: State) -> bool:
-    """Refuse those who would not wait, those who would be too late, and those for whom there is no place.
-
-    True if anybody was.
-    """
+    """Refuse tickets that would not wait, would be too late, or find the queue full. Returns whether any was."""
     before = len(state.tickets)
     for ticket in list(state.impatient.values()):
         if ticket.instance is None and not ticket.progressing:
@@ -155,7 +152,7 @@ def _turn_away(state: State) -> bool:
 
 
 def _shorten(state: State) -> None:
-    """Refuse those for whom there is no place: who came before them, and is no lower, has it."""
+    """Refuse tickets beyond a ``queue_depth`` that was made smaller. Older ones of the same or a higher class stay."""
     kept: list[Ticket] = []
     for ticket in sorted((t for t in state.queue if not t.beyond), key=lambda t: t.number):
         if _has_place(state, ticket, kept):
@@ -165,7 +162,7 @@ def _shorten(state: State) -> None:
 
 
 def _no_place(state: State, ticket: Ticket) -> Refusal | None:
-    """Why a newcomer that is not served may not wait, if it may not."""
+    """The reason why a new ticket that is not served may not wait; None if it may."""
     ticket.beyond = ticket.progressing
     if ticket.instance is not None or ticket.beyond:
         return None
@@ -176,15 +173,15 @@ def _no_place(state: State, ticket: Ticket) -> Refusal | None:
         if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
     if ticket.asked_at < state.now or len(state.queue) <= depth:
-        return None  # it had its place before, or there are enough
+        return None  # it had its place before, or there is one
     others = (t for t in state.queue if t is not ticket)
     return None if _has_place(state, ticket, others) else refusals.queue_full(state, ticket)
 
 
 def _has_place(state: State, ticket: Ticket, others: Iterable[Ticket]) -> bool:
-    """Whether there is a place in the queue beside ``others``: one of ``queue_depth``, or one of its user's part.
+    """Whether ``ticket`` may wait beside ``others``: in one of ``queue_depth`` places, or in its user's part of them.
 
-    Nobody shuts others out by many requests: of four users that wait, each may have a quarter of the depth.
+    No user can shut others out by many requests: of four users that wait, each may have a quarter of the depth.
     """
     depth, who = state.policy.queue_depth, ticket.owner.who
     filling = Counter(t.owner.who for t in others if refusals.fills_queue(state, t, ticket))
@@ -192,7 +189,7 @@ def _has_place(state: State, ticket: Ticket, others: Iterable[Ticket]) -> bool:
 
 
 def _refused_late(state: State, new: Ticket) -> bool:
-    """Whose model takes longer to load than it would wait: nothing is started for it, and nothing ends."""
+    """Refuse a ticket whose model takes longer to load than its deadline allows. Nothing is started or ended for it."""
     if new.deadline_at is None or any(i.could_serve(new.ask) for i in state.kin.get(new.ask.kind, {}).values()):
         return False
     load = load_seconds(state, new.ask)
@@ -203,6 +200,7 @@ def _refused_late(state: State, new: Ticket) -> bool:
 
 
 def _too_late(state: State, ticket: Ticket) -> Refusal | None:
+    """The refusal of a ticket that is expected to be served after its deadline; None if it is in time."""
     if ticket.deadline_at is None:
         return None
     expected = eta(state, ticket)
@@ -215,6 +213,8 @@ def _too_late(state: State, ticket: Ticket) -> Refusal | None:
 
 
 def _report(state: State, ticked: bool) -> None:
+    if state.step.load_moved is not None:
+        report_start(state, state.step.load_moved)
     if ticked:
         report(state)
     elif state.step.arrived is not None and state.step.arrived in state.queue:
@@ -222,7 +222,7 @@ def _report(state: State, ticked: bool) -> None:
 
 
 def _schedule(state: State, ticked: bool) -> None:
-    """Look again in a second, as long as somebody waits, was asked to yield, a device is short, or something drains."""
+    """Set the next tick in a second, while tickets wait, holders should yield, a device is short or a drain goes on."""
     if not (len(state.queue) or state.yielding or state.short_since or (state.draining and state.vacant)):
         state.tick_at = None
     elif ticked or state.tick_at is None:

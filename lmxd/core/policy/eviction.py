@@ -1,4 +1,9 @@
-"""Which idle instances would have to leave so that something fits: the cheapest set that suffices, or none."""
+"""Eviction: which idle instances to end so that an option fits.
+
+In: the state, the bytes in reach, and the options of a ticket. Out: an ``EvictionPlan``, or None. The rule: end the
+cheapest set that frees enough, and nothing if no set does. A set costs the time to load it again, weighted by how
+likely that is.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +16,18 @@ from lmxd.core.instances import Instance
 from lmxd.core.words import Demand, DeviceId, Option
 
 THRASH_WINDOW: Final = 60.0
-"""Seconds within which a kind that is wanted again should not have been evicted."""
+"""Seconds. A kind that is requested again sooner after its eviction is counted as thrash; nothing else depends on it.
+"""
 _NOBODY: Final = -1000
+"""The rank of a plan that evicts nothing: below every class, which is -100 or higher."""
 _STEADY: Final = 1.0
-"""Seconds for which what instances cost is taken to stay the same."""
+"""Seconds for which a found plan is used again. With a usual gap of 300 s a cost changes by 0.3 % in that time."""
 _STEPS: Final = 512
-"""How many sets are looked at; beyond that the best found so far is taken. Up to nine candidates: all."""
+"""The most sets that are compared; then the best so far is taken. 512 are all sets of nine candidates."""
 
 
 class Candidate(NamedTuple):
-    """An instance that may leave, what that costs, and what it frees. ``rank``: of a set the highest counts first."""
+    """An instance that could be ended: its class (``rank``), the cost in seconds, and the bytes that it frees."""
 
     instance: Instance
     rank: int
@@ -29,7 +36,10 @@ class Candidate(NamedTuple):
 
 
 class EvictionPlan(NamedTuple):
-    """Instances that leave so that ``option`` fits. None of them: those already on their way out suffice."""
+    """Instances to end so that ``option`` fits. If there are none, the instances that are ending already suffice.
+
+    ``rank``: the highest class among them. ``cost``: expected seconds of loading them again.
+    """
 
     option: Option
     leaving: tuple[Instance, ...]
@@ -38,26 +48,32 @@ class EvictionPlan(NamedTuple):
 
     @property
     def price(self) -> tuple[bool, int, float, int]:
-        """The lower, the better."""
+        """Plans are compared by this: the lowest is taken."""
         return self.option.spills, self.rank, self.cost, len(self.leaving)
 
 
 def reload_cost(state: State, instance: Instance) -> float:
-    """Seconds that its end is expected to cost: those of a reload, as likely as it is wanted again."""
+    """The expected cost of an eviction: the seconds of a reload, times the likelihood that the model is wanted again.
+
+    A load of 5 s that is wanted again with likelihood 1/2 costs 2.5 s.
+    """
     profile = instance.ask.profile
     seconds = state.expectations.launch(profile, instance.option.size)
     return seconds * state.expectations.reuse(profile, state.now - instance.active_at)
 
 
 def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool:
-    """Whether it may leave for somebody else: nobody has it, nor is about to come back. ``pinned``: even so."""
+    """Whether an instance may be ended for a ticket: it is idle, without leases, not pinned and not kept.
+
+    ``pinned``: whether pinned and kept instances count as well, as for a yield.
+    """
     if not instance.live or not instance.vacant or instance.busy or instance.ask.external:
         return False
     return pinned or not (instance.ask.pin or instance.stays_until > state.now or kept(state, instance))
 
 
 def kept(state: State, instance: Instance) -> bool:
-    """Of ``keep`` instances of a kind those that were used last stay."""
+    """Whether an instance is one of the ``keep`` of its kind: those that were used last are kept."""
     resident = state.residents.get(instance.ask.kind) if state.residents else None
     if resident is None or not resident.keep:
         return False
@@ -66,6 +82,7 @@ def kept(state: State, instance: Instance) -> bool:
 
 
 def candidate(state: State, instance: Instance, *, rank: int | None = None) -> Candidate:
+    """``rank``: the highest class of its holders; None for an idle instance, which has its profile's class."""
     return Candidate(
         instance=instance,
         rank=instance.ask.priority if rank is None else rank,
@@ -75,22 +92,19 @@ def candidate(state: State, instance: Instance, *, rank: int | None = None) -> C
 
 
 class Planner:
-    """Finds what would have to leave, and remembers it while nothing changes on the device."""
+    """Finds eviction plans, and remembers them while the bytes in reach of their device do not change."""
 
     def __init__(self, now: float) -> None:
         self._since = now
         self._found: dict[tuple[DeviceId, int], tuple[Extent, EvictionPlan | None]] = {}
-        """By device and bytes: for which extent, and what was found."""
+        """By device and bytes: the extent that the plan was made for, and the plan."""
 
     def is_good(self, now: float) -> bool:
-        """Whether what it remembers still holds: what instances cost moves slowly, but it moves."""
+        """Whether the remembered plans may be used: their costs change slowly."""
         return now - self._since < _STEADY
 
     def best(self, state: State, reach: Reach, options: Iterable[Option]) -> EvictionPlan | None:
-        """The cheapest set of the instances within reach whose end lets one of the options fit.
-
-        None if no set suffices: then nothing is to be evicted.
-        """
+        """The cheapest plan that lets one of ``options`` fit; None if no set of instances suffices."""
         plans = (self._plan(state, reach, option) for option in options)
         return min((plan for plan in plans if plan is not None), key=lambda plan: plan.price, default=None)
 
@@ -118,14 +132,14 @@ def _plan(state: State, reach: Reach, option: Option) -> EvictionPlan | None:
 
 
 def cheapest(candidates: Iterable[Candidate], lacking: Demand) -> list[Candidate] | None:
-    """The set that frees at least ``lacking``: of the lowest highest rank, then of the least cost, then the smallest.
+    """The set that frees at least ``lacking``: of the lowest class, then of the least cost, then the smallest.
 
-    None if even all of them do not suffice.
+    None if even all candidates do not suffice.
     """
     helpful = list(candidates)
     if not _covers(helpful, lacking):
         return None
-    for rank in sorted({c.rank for c in helpful}):  # no dearer class than needed
+    for rank in sorted({c.rank for c in helpful}):  # no higher class than needed
         allowed = [c for c in helpful if c.rank <= rank]
         if _covers(allowed, lacking):
             return _search(sorted(allowed, key=lambda c: (c.cost, -sum(c.frees.values()))), lacking)
@@ -137,7 +151,7 @@ def _covers(candidates: list[Candidate], lacking: Demand) -> bool:
 
 
 def _search(candidates: list[Candidate], lacking: Demand) -> list[Candidate]:
-    """Branch and bound from the greedy set, which leaves out, dearest first, whom nobody needs."""
+    """Branch and bound. It begins with the greedy set: all candidates, less the dearest that are not needed."""
     best = list(candidates)
     for c in reversed(candidates):
         fewer = [x for x in best if x is not c]

@@ -1,4 +1,8 @@
-"""When bytes and slots are expected to come free: dates for those who wait."""
+"""Forecast: when bytes and slots are expected to come free, and so when each waiting ticket is served.
+
+In: the state, and the learned times of loads and leases. Out: a ``Date`` for each ticket. The rule: tickets are dated
+in order of the queue, and each date counts on the bytes that earlier tickets will take and give back.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,22 @@ from lmxd.core.policy.quantum import Claim, claim, is_fair, load_seconds, price,
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
 
 SURE_OF = 8
-"""How many of those in front are dated one by one; who stands behind them is dated by their pace."""
+"""The tickets in front that are dated one by one. The errors add up: those behind are dated by the mean pace."""
 
 _ALL_DATED = 4
-"""Up to so many options of a ticket all are dated."""
+"""The most options of a ticket that are all dated. A date of each of 1,000 devices would make a tick too long."""
 _DATED = 2
-"""Of more, so many are."""
+"""The number of options that are dated if a ticket has more."""
 _ROOMIEST = 16
-"""Among so many devices, where most could be had, they are looked for."""
+"""The number of devices, those with the most bytes in reach, among which these options are chosen."""
 
 
 class Outlook(NamedTuple):
-    """What is expected of one instance, whoever wants its bytes.
+    """The expectations about one instance, without regard to who waits for its bytes.
 
-    ``done``: when those are done who have it now. ``going``: seconds from then until its bytes are free. ``claim``:
-    what keeps it from making way, None if nobody else comes. ``hold``: seconds that a lease on it usually lasts.
+    ``done``: the expected end of its present leases. ``going``: seconds from then until its bytes are free. ``claim``:
+    its right to go on serving, None if no further requests are expected. ``hold``: seconds that a lease on it usually
+    lasts.
     """
 
     done: float
@@ -39,20 +44,20 @@ class Outlook(NamedTuple):
 
 
 class Forecast:
-    """What is expected of the instances there are, and of the tickets dated so far."""
+    """The expectations about all instances, and about the tickets dated so far."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._outlooks: dict[InstanceId, Outlook] = {}
         self._taken: dict[DeviceId, list[tuple[float, int, InstanceId | TicketId]]] = {}
-        """Of the tickets dated so far: when each takes bytes (negative), and gives them back."""
+        """For the tickets dated so far: when each takes bytes of a device (negative), and when it gives them back."""
         self._shared: dict[InstanceId, list[tuple[float, int]]] = {}
-        """Likewise of the slots of instances."""
+        """The same for slots of instances."""
         self._starts: dict[Kind, list[ExpectedStart]] = {}
         self._roomiest: list[DeviceId] | None = None
 
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
-        """When ``ticket`` is expected to be served, once those dated before it are; ``without`` these devices."""
+        """The date of ``ticket``, after those dated before it. Options on the devices ``without`` are left out."""
         ask, best = ticket.ask, NEVER
         for option in () if self._state.has_all_instances(ask) else self._nearest(ask, without):
             found = self._by_option(option, ticket)
@@ -61,12 +66,12 @@ class Forecast:
         return min(best, self.slot(ask), key=lambda date: date.at)
 
     def slot(self, ask: Ask) -> Date:
-        """When an instance that runs is expected to have a slot for ``ask``."""
+        """The date at which a running instance has a slot for ``ask``."""
         able = [i for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
         return min((self._by_sharing(i, ask) for i in able), key=lambda date: date.at, default=NEVER)
 
     def _nearest(self, ask: Ask, without: Set[DeviceId]) -> Sequence[Option]:
-        """Of many options those where most could be had: any of them makes a date that can be kept."""
+        """The options to date. Of many, only some on the devices with the most bytes in reach: they are the soonest."""
         if len(ask.options) <= _ALL_DATED:
             return [o for o in ask.options if not without & o.demand.keys()] if without else ask.options
         if self._roomiest is None:
@@ -76,7 +81,7 @@ class Forecast:
         return [*(near or [o for d, o in ask.singles.items() if d not in without])[:_DATED], *several]
 
     def expect(self, ticket: Ticket, date: Date) -> float:
-        """Take note that ``ticket`` is served at its date; returns when its lease is expected."""
+        """Count on ``ticket`` being served at ``date``. Returns the time at which its lease is expected."""
         ask, expectations = ticket.ask, self._state.expectations
         if date.option is None:
             ends = date.at + expectations.hold(ask.profile, ask.idle_timeout)
@@ -93,9 +98,9 @@ class Forecast:
         return granted
 
     def join(self, ticket: Ticket, date: Date) -> tuple[Date, float] | None:
-        """The date of an instance that is to be started for somebody before it, and when it has a slot of that.
+        """The date of an instance that will be started for an earlier ticket, and the time at which it has a slot.
 
-        None if there is none, or ``date``, which it would have by itself, is sooner.
+        None if there is none, or if the ticket's own ``date`` is sooner.
         """
         ask, expectations = ticket.ask, self._state.expectations
         starts = self._starts.get(ask.kind, [])
@@ -117,14 +122,14 @@ class Forecast:
         return start.date, at
 
     def free_at(self, instance: Instance, ticket: Ticket) -> float:
-        """When nobody is expected to have it any more, if ``ticket`` wants its bytes."""
+        """The time at which an instance is expected to be without leases, if ``ticket`` waits for its bytes."""
         outlook = self._outlook(instance)
         if outlook.claim is None:
             return outlook.done
         return max(outlook.done, self._closes_at(outlook.claim, ticket) + outlook.hold)
 
     def closes_at(self, instance: Instance, ticket: Ticket) -> float:
-        """When it may be closed for ``ticket``, whether or not somebody else is expected to come for it."""
+        """The time at which an instance may be closed for ``ticket``, even if no more requests for it are expected."""
         return self._closes_at(self._outlook(instance).claim or claim(self._state, instance), ticket)
 
     def _closes_at(self, claim: Claim, ticket: Ticket) -> float:
@@ -156,14 +161,16 @@ class Forecast:
         return Outlook(max(ends), going, claim(state, instance), state.expectations.held_for(ask.profile))
 
     def _goes_on(self, instance: Instance) -> bool:
-        """Whether more is to come for it than those that have it now."""
+        """Whether more requests for the instance are expected than those that have it now."""
         if instance.closed or instance.ask.external:
             return False
         state = self._state
         return instance.ask.kind in state.queue.kinds or state.expectations.is_prompt(instance.ask.profile)
 
     def _lease_ends(self, instance: Instance, lease: Lease) -> float:
-        """After its profile's usual time; one that is older, in as long again; but no later than idleness ends it."""
+        """The expected end: after the usual time; an older lease lasts as much longer as it is older, unless idleness
+        ends it.
+        """
         state, ask = self._state, instance.ask
         idle = max(instance.ends_unused(lease), state.now)
         if ask.external or instance.unused(state.now):
@@ -174,11 +181,11 @@ class Forecast:
 
     def _ticket_ends(self, instance: Instance, ticket: Ticket) -> float:
         expectations, ask = self._state.expectations, ticket.ask
-        ready = instance.started_at + expectations.launch(ask.profile, instance.option.size)
+        ready = instance.loaded_at(expectations.launch(ask.profile, instance.option.size), self._state.now)
         return max(ready, self._state.now) + expectations.hold(ask.profile, ask.idle_timeout)
 
     def _by_sharing(self, instance: Instance, ask: Ask) -> Date:
-        """When so many of its slots are free as are wanted."""
+        """The date at which enough slots of an instance are free."""
         if instance.serves(ask):
             return Date(at=self._state.now)
         free, together = instance.free_slots, ask.share and instance.shared
@@ -193,7 +200,7 @@ class Forecast:
         return NEVER
 
     def _by_option(self, option: Option, ticket: Ticket) -> Date:
-        """When enough bytes are free on all devices of an option."""
+        """The date at which enough bytes are free on all devices of an option."""
         at, awaits, extra = self._state.now, [], {}
         for device, need in option.demand.items():
             when, free, ended = self._enough(device, need, ticket)
@@ -204,7 +211,7 @@ class Forecast:
         return Date(at=at, option=option, awaits=tuple(dict.fromkeys(awaits)), extra=extra)
 
     def _enough(self, device: DeviceId, need: int, ticket: Ticket) -> tuple[float, int, list[InstanceId | TicketId]]:
-        """(when, bytes that are free then, the instances that ended by then): one by one, as they are expected to."""
+        """When ``need`` bytes are free on a device, how many are free then, and which instances have ended by then."""
         account = self._state.ledger.accounts.get(device)
         if account is None or account.unavailable is not None:
             return inf, -1, []
@@ -217,7 +224,7 @@ class Forecast:
         return at, free, ended
 
     def _coming(self, device: DeviceId, ticket: Ticket) -> list[tuple[float, int, InstanceId | TicketId]]:
-        """What each instance, and each ticket dated before, gives or takes on a device, in order of time."""
+        """The bytes that come free on a device, or are taken (negative), with time and name, in order of time."""
         account = self._state.ledger.accounts[device]
         instances, coming = self._state.instances, []
         for name, reservation in account.reservations.items():
@@ -228,7 +235,7 @@ class Forecast:
 
 
 def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
-    """Of the instances that a date awaits those that others use, and for how long they go on."""
+    """The turns of the instances that a date waits for, as far as others use them."""
     return tuple(
         Turn(
             instance=i.id,
@@ -244,7 +251,7 @@ def turns(state: State, ticket: Ticket, date: Date) -> tuple[Turn, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """A waiting ticket, its date, and the seconds from now until its lease is expected, None if nothing can be said."""
+    """A waiting ticket, its date, and the seconds until its lease is expected (None: unknown)."""
 
     ticket: Ticket
     date: Date
@@ -252,7 +259,7 @@ class Dated:
 
 
 def dated(state: State, most: int = SURE_OF, forecast: Forecast | None = None) -> list[Dated]:
-    """So many of those in front, one after the other. They are put into ``forecast``, where one is given."""
+    """The first ``most`` tickets of the queue with their dates, in order. ``forecast`` counts on them afterwards."""
     forecast, found = forecast or Forecast(state), []
     for ticket in state.queue.some(0, most):
         date = forecast.date(ticket)
@@ -265,22 +272,22 @@ def dated(state: State, most: int = SURE_OF, forecast: Forecast | None = None) -
 
 
 def dated_by_slot(state: State, forecast: Forecast, ticket: Ticket) -> Dated | None:
-    """The date of one that stands far behind, if what runs has a slot for it before long; it is taken to be served."""
+    """The date of a ticket far behind, if a running instance will have a slot; ``forecast`` counts on it afterwards."""
     date = forecast.slot(ticket.ask)
     return None if date is NEVER else Dated(ticket, date, forecast.expect(ticket, date) - state.now)
 
 
 def pace(front: Sequence[Dated]) -> float | None:
-    """Seconds from one lease to the next, as those in front have them: for those who stand behind."""
+    """Seconds from one lease to the next among the tickets in front: the estimate for those behind them."""
     known = [each.eta for each in front if each.eta is not None]
     return max(known) / len(known) if known else None
 
 
 def starting(state: State, ticket: Ticket) -> float | None:
-    """Seconds until the instance that a ticket is attached to is expected to be ready."""
+    """Seconds until the instance of a ticket is expected to be ready; None if it waits for other loads to end."""
     assert ticket.instance is not None
     instance = state.instances[ticket.instance]
     if instance.ready_at is not None:
         return 0.0
     seconds = state.expectations.launch(instance.ask.profile, instance.option.size)
-    return max(0.0, instance.started_at + seconds - state.now)
+    return None if instance.postponed else max(0.0, instance.loaded_at(seconds, state.now) - state.now)

@@ -1,4 +1,8 @@
-"""Where a demand goes, and why it goes nowhere."""
+"""Placement: on which devices an instance goes, and why it fits on none.
+
+In: the ledger and the options of an ask. Out: an option, or the shortfall of each device. The rule is best fit: on a
+GPU rather than in RAM, on the fewest devices, and on those that have the least left over.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,17 @@ from lmxd.core.books.state import State
 from lmxd.core.words import Ask, Holder, Option, Shortfall
 
 _NEAREST: Final = 4
-"""Of many devices, those that lack least are named."""
+"""The number of devices that a refusal names: of many, those that lack the least."""
 
 
 def best_fit(state: State, options: Iterable[Option]) -> Option | None:
-    """The option that fits now: on a GPU rather than in RAM, on the fewest devices, leaving the least behind.
-
-    The earlier one on a tie.
-    """
+    """The option that fits best now; the earlier one on a tie; None if none fits."""
     fitting = [option for option in options if state.ledger.fits(option.demand)]
     return min(fitting, key=lambda o: (o.spills, len(o.demand), _left_over(state, o)), default=None)
 
 
 def widest(state: State, options: Iterable[Option]) -> Option | None:
-    """The option with the most room, fitting or not: for a ledger that only keeps the books."""
+    """The option with the most room, whether it fits or not: for ``enforce: false``, which starts everything."""
     known = [o for o in options if all(state.ledger.usable(device) for device in o.demand)]
     return max(known, key=lambda o: (not o.spills, -len(o.demand), _left_over(state, o)), default=None)
 
@@ -35,7 +36,7 @@ def _left_over(state: State, option: Option) -> int:
 
 
 def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
-    """Per device, why no option of the fewest devices fits now: the least lacking first."""
+    """The reason why no option on the fewest devices fits now, by device: the least lacking first."""
     lacking = {}
     for option in ask.singles.values() or _of_fewest(ask):
         for device, need in option.demand.items():
@@ -47,7 +48,7 @@ def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
 
 
 def wanting(state: State, ask: Ask) -> tuple[Shortfall, ...]:
-    """The same, unless no further instance may be started for it: then bytes would not help."""
+    """The shortfalls of an ask; none if ``max_instances`` allows no further instance, since bytes would not help."""
     return () if state.has_all_instances(ask) else shortfalls(state, ask)
 
 

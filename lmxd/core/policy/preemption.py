@@ -1,7 +1,8 @@
-"""Memory that others want more: of a device that is short, and of a lower class for a higher one.
+"""Preemption: bytes are taken back from instances, for a device that is short or for a ticket of a higher class.
 
-First idle instances go. Then holders are asked to release their leases by a time. After it an
-instance ends as soon as nothing is being generated, or at once if the configuration says so.
+In: the devices with a negative headroom, and the head of the queue. Out: ``AskToYield`` and ``StopInstance``. The rule:
+idle instances end first. Then the holders of others are asked to release their leases within ``grace``. After that an
+instance ends as soon as its engine is idle, or at once if ``cut_generations`` says so.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Phase
 
 _PATIENCE: Final = 2.0
-"""Seconds for which a device must be short before anything is done about it: a spike passes."""
+"""Seconds for which a device must be short before instances are ended for it. Short peaks of other processes pass."""
 Wanted: TypeAlias = dict[InstanceId, tuple[Cause, str]]
-"""The instances whose holders should yield, and why."""
+"""The instances whose holders should yield, with the cause and a sentence."""
 
 
 def relieve(state: State, head: Ticket | None) -> set[Kind]:
-    """See to it that what should yield is asked, what need not is told so, and what was asked long enough goes.
+    """Ask holders to yield, tell those that may stay, and end the instances whose grace is over.
 
-    Returns the kinds of which instances need not yield any more: they serve again.
+    Returns the kinds of the instances that may stay: they accept requests again.
     """
     wanted: Wanted = {}
     short = [state.ledger.accounts[device] for device in sorted(state.reach.short)]
@@ -65,7 +66,7 @@ def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:
     gone = [candidate(state, i) for i in mine if evictable(state, i, pinned=bool(account.yields))]
     leaving = cheapest(gone, lacking)
     held: list[Candidate] = []
-    if leaving is None:  # they do not suffice: all of them, and whose holders release their leases
+    if leaving is None:  # they do not suffice: all of them, and some in use
         leaving = gone
         lacking[account.device] -= sum(c.frees[account.device] for c in gone)
         held = [_held(state, i) for i in mine if i.live and not i.vacant and not i.ask.pin]
@@ -75,7 +76,7 @@ def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:
 
 
 def _evict(state: State, leaving: list[Candidate], account: Account, why: str) -> None:
-    """Each by itself: whatever goes is a relief."""
+    """End each instance by itself: each one helps, even if the others turn out to be busy."""
     for c in leaving:
         if (c.instance.ask.pin and account.yields) and c.instance.known_idle(state.now):
             state.displaced.append(c.instance.ask)
@@ -83,14 +84,14 @@ def _evict(state: State, leaving: list[Candidate], account: Account, why: str) -
 
 
 def _held(state: State, instance: Instance) -> Candidate:
-    """Whom to ask: the lowest class, and those that were asked already rather than others."""
+    """An instance in use as a candidate: lower classes first. One that was asked already costs nothing."""
     priorities = [x.priority for x in instance.leases.values()] + [t.ask.priority for t in instance.tickets.values()]
     found = candidate(state, instance, rank=max(priorities, default=0))
     return found if instance.yielding is None else found._replace(cost=0.0)
 
 
 def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
-    """Ask the cheapest set of holders of a lower class whose end would let the head be served."""
+    """Ask the holders of the cheapest set of lower-class instances that would let the head be served."""
     if not any(priority < head.ask.priority for priority in state.priorities):
         return
     reach = Reach()
@@ -127,7 +128,7 @@ def _ask(state: State, instance: Instance, asked: Asked | None) -> None:
 
 
 def _enforce(state: State, instance: Instance, asked: Asked) -> None:
-    """Its time is over. A hold's process is not ours to end: its holder was asked, and that is all."""
+    """End an instance whose grace is over. A hold's process is not lmxd's: its holder is only asked."""
     if instance.ask.external:
         return
     if state.policy.cut or instance.known_idle(state.now):

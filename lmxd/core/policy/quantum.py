@@ -1,9 +1,11 @@
-"""What a swap costs, and for how long an instance goes on serving though others wait for its bytes.
+"""The quantum: for how long an instance goes on serving though others wait for its bytes.
 
-A swap there and back costs two loads, during which the bytes serve nobody. An instance whose turn lasts
-``quantum_loads`` times that long loses at most 1 / (1 + quantum_loads) of the time to loading, however many want
-its bytes. It also has to fill its caches anew: a turn is no shorter than a few of its answers, within limits. A turn
-begins when the instance becomes ready; who comes when it is over need not wait for another.
+In: an instance and a waiting ticket. Out: the time at which the instance may be closed for the ticket. The rule: a turn
+lasts ``quantum_loads`` times what loading both models takes, from when the instance became ready.
+
+A swap there and back costs two loads, in which the bytes serve nobody. So at most 1 / (1 + quantum_loads) of the time
+is lost: with 2.65 and two models of 5 s each, a turn lasts 26.5 s, and 27 % is lost. The instance must also fill its
+prompt caches again, so that a turn lasts at least a few answers.
 """
 
 from __future__ import annotations
@@ -16,17 +18,17 @@ from lmxd.core.instances import Instance, Ticket
 from lmxd.core.words import Ask, Phase
 
 _ANSWERS: Final = 5
-"""So many answers, one after the other, fit into the shortest turn: the first ones find no prompt in the cache."""
+"""The number of answers that fit into the shortest turn: the first ones find no prompt in the cache."""
 _SHORTEST: Final = 10.0
-"""Seconds that the shortest turn lasts at most: some leases are held for hours."""
+"""Seconds that the shortest turn lasts at most, for the leases of some models last for hours."""
 
 
 class Claim(NamedTuple):
-    """What an instance has to say against making way, whoever waits for its bytes.
+    """The right of an instance to go on serving while tickets wait for its bytes.
 
-    ``since``: when its turn began. ``load``: seconds to load it again. ``shortest``: seconds that its turn lasts in any
-    case. ``highest``: the highest class that uses it. ``ahead``: seconds by which those who use it would stand before
-    others who ask at the same time.
+    ``since``: the start of its turn. ``load``: seconds to load it again. ``shortest``: the shortest length of its turn.
+    ``highest``: the highest class that uses it. ``ahead``: seconds by which its users would stand before others who ask
+    at the same time.
     """
 
     since: float
@@ -36,55 +38,66 @@ class Claim(NamedTuple):
     ahead: float
 
     def lasts(self, now: float, ticket: Ticket, load: float, quantum_loads: float) -> float:
-        """Until when it holds against ``ticket``, whose model takes ``load`` seconds; never before now.
+        """The time until which the claim holds against ``ticket``, whose model takes ``load`` seconds.
 
-        Until its turn is over, unless only lower classes use it; and as long as those who want it would stand
-        before ``ticket`` even if they asked only now.
+        It is never before now. The claim holds until the turn is over, unless all its users are of lower classes. It
+        also holds as long as its users would stand before ``ticket`` even if they asked only now.
         """
         if self.highest < ticket.ask.priority:
             return max(now, self.since)
         return max(now, self.turn_ends(load, quantum_loads), ticket.rank + self.ahead)
 
     def turn_ends(self, load: float, quantum_loads: float) -> float:
-        """When its turn is over, whose model takes ``load`` seconds that is to come after it."""
+        """The end of its turn, if the next model takes ``load`` seconds to load."""
         return self.since + max(self.shortest, quantum_loads * (self.load + load))
 
 
 def claim(state: State, instance: Instance) -> Claim:
-    """Of one that nobody has: that somebody is about to come back."""
+    """The claim of an instance. A vacant one has it only while its last client is expected back."""
     load = load_seconds(state, instance.ask)
     if instance.vacant:
         return Claim(instance.stays_until, load, 0.0, -inf, -inf)
-    shares, policy, held = state.shares, state.policy, state.expectations.held_for(instance.ask.profile)
+    shares, policy = state.shares, state.policy
     users = [(x.priority, x.owner) for x in instance.leases.values()]
     users += [(t.ask.priority, t.owner) for t in instance.tickets.values()]
     ahead = [priority * policy.aging - shares.lateness(owner, policy) for priority, owner in users]
     return Claim(
-        since=max(state.now, instance.started_at + load) if instance.phase is Phase.STARTING else instance.turn_at,
+        since=_turn_begins(state, instance, load),
         load=load,
-        shortest=0.0 if policy.quantum_loads == 0 else min(_SHORTEST, _ANSWERS * held),
+        shortest=_shortest(state, instance),
         highest=max([priority for priority, _ in users]),
         ahead=-inf if instance.unused(state.now) else max(ahead),
     )
 
 
 def turn_ends(state: State, instance: Instance, ticket: Ticket) -> float:
-    """When its turn is over for ``ticket``, whether or not somebody has it now."""
-    shortest = min(_SHORTEST, _ANSWERS * state.expectations.held_for(instance.ask.profile))
+    """The end of an instance's turn for ``ticket``, whether or not it is in use now."""
     loads = state.policy.quantum_loads * price(state, instance, ticket.ask)
-    return instance.turn_at + (max(shortest, loads) if state.policy.quantum_loads else 0.0)
+    return instance.turn_at + max(_shortest(state, instance), loads)
+
+
+def _turn_begins(state: State, instance: Instance, load: float) -> float:
+    if instance.phase is Phase.STARTING:
+        return max(state.now, instance.loaded_at(load, state.now))
+    return instance.turn_at
+
+
+def _shortest(state: State, instance: Instance) -> float:
+    """Seconds that its turn lasts at least: those of a few answers, or 10 s if these take longer."""
+    held = state.expectations.held_for(instance.ask.profile)
+    return min(_SHORTEST, _ANSWERS * held) if state.policy.quantum_loads else 0.0
 
 
 def closes_at(state: State, instance: Instance, ticket: Ticket) -> float:
-    """When it may be closed for ``ticket``: it takes no new ones from then on. Never before now."""
+    """The time at which an instance may be closed for ``ticket``; never before now."""
     load = load_seconds(state, ticket.ask)
     return claim(state, instance).lasts(state.now, ticket, load, state.policy.quantum_loads)
 
 
 def serves_until(state: State, instance: Instance, ticket: Ticket) -> float:
-    """The same as it is told; of an instance that nobody uses, when the last lease on it ends at the latest.
+    """The closing time as clients see it; for an unused instance, the latest end of its last lease.
 
-    A time that was decided while nobody had it for a moment does not stand when somebody does.
+    A swap may have been decided while the instance was vacant for a moment. If it is in use again, its claim counts.
     """
     if instance.unused(state.now):
         return max(state.now, *(instance.ends_unused(lease) for lease in instance.leases.values()))
@@ -95,7 +108,7 @@ def serves_until(state: State, instance: Instance, ticket: Ticket) -> float:
 
 
 def is_fair(state: State, instance: Instance, ticket: Ticket) -> bool:
-    """Whether it goes on for longer than its turn lasts, because its users had less than ``ticket``'s."""
+    """Whether an instance serves for longer than its turn, because its users had less than the ticket's user."""
     if instance.closed or instance.vacant:
         return False
     mine = claim(state, instance)
@@ -104,10 +117,10 @@ def is_fair(state: State, instance: Instance, ticket: Ticket) -> bool:
 
 
 def price(state: State, instance: Instance, ask: Ask) -> float:
-    """Seconds that it takes to load what ``ask`` wants and, later, what the instance serves now."""
+    """Seconds to load the model of ``ask`` now, and the instance's own model again later."""
     return load_seconds(state, instance.ask) + load_seconds(state, ask)
 
 
 def load_seconds(state: State, ask: Ask) -> float:
-    """Seconds that an instance for it is expected to take to load."""
+    """Seconds that an instance for ``ask`` is expected to take to load."""
     return state.expectations.launch(ask.profile, ask.size)

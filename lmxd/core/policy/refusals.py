@@ -1,4 +1,4 @@
-"""Every "no" that admission says: its code, its sentence, its figures and its remedy."""
+"""Refusals: the code, sentence, figures and remedy of every "no" that admission gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import Refusal, Turn
 
 _NAMED: Final = 3
-"""Of those who fill the queue, so many are named."""
+"""The number of users that ``queue_full`` names: those with the most requests."""
 _SHORTER: Final = "ask again later, wait longer (--wait, or Prefer: wait), or ask for a smaller context"
 
 
@@ -35,10 +35,10 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
 
 
 def fills_queue(state: State, ticket: Ticket, newcomer: Ticket) -> bool:
-    """Whether a ticket takes a place that ``newcomer`` could have had: lower classes do not.
+    """Whether ``ticket`` takes a place in the queue that ``newcomer`` could have had. Lower classes do not.
 
-    But for the newcomer's own: else who may ask for many low classes would have as many queues. A ticket that its
-    own quota holds up takes only a place of its user's.
+    The newcomer's own tickets always do, or a user could have a queue for each of many low classes. A ticket that waits
+    for its own user's quota takes a place only from that user.
     """
     if ticket.owner.who != newcomer.owner.who and state.over_quota(ticket):
         return False
@@ -48,7 +48,7 @@ def fills_queue(state: State, ticket: Ticket, newcomer: Ticket) -> bool:
 
 
 def queue_full(state: State, ticket: Ticket) -> Refusal:
-    """It says who fills the queue: those with the most requests first."""
+    """The refusal for a full queue. It names the users with the most requests."""
     waiting = Counter(_whose(t) for t in state.queue if t is not ticket and fills_queue(state, t, ticket))
     most = ", ".join(f"{count} of {who}" for who, count in waiting.most_common(_NAMED))
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
@@ -99,7 +99,7 @@ def too_many_waiting(who: str, most: int) -> Refusal:
 
 
 def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
-    """``eta``: seconds from now until it could be granted, None if nothing can be said."""
+    """``eta``: seconds from now until the lease could be granted, None if unknown."""
     assert ticket.deadline_at is not None
     left = ticket.deadline_at - state.now
     if left <= 0:

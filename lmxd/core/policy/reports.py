@@ -1,4 +1,8 @@
-"""Telling those who wait where they stand: position, expected time, and whom they wait for."""
+"""Reports: tell waiting clients their position, their expected time, and the instances that they wait for.
+
+In: the queue and the forecast. Out: ``ReportProgress``. The rule: report at once to a new request, then at most once a
+second, and only if something changed.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,22 @@ from typing import Final
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
-from lmxd.core.instances import Ticket
+from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated, pace, starting, turns
 from lmxd.core.policy.placement import shortfalls, wanting
 from lmxd.core.words import Ask, InstanceId
 
 PERIOD: Final = 1.0
-"""Seconds between two reports to the same ticket, at least: a queue that moves fast is no reason for a flood."""
+"""Seconds between two reports to the same client, at least: a queue that moves fast shall not flood it."""
 _SLICE: Final = 64
-"""How many of those who stand far behind are looked at each time: of a long queue nobody hears every second."""
+"""The number of tickets far behind that are looked at each second: 1,000 waiting clients hear every 16 s."""
 _NEWS: Final = 0.2
-"""The part of an expected time by which it must have changed to be told again."""
+"""The part of an expected time by which it must change to be reported: 10 s to more than 12, or less than 8."""
 
 
 def report_newcomer(state: State, ticket: Ticket) -> None:
-    """At once; without a date for one that stands far behind, until the next report."""
+    """Report at once to a new request; without a time if it stands far behind, until the next report."""
     position = state.queue.position(ticket)
     if position <= SURE_OF:
         _tell(state, position, dated(state, position)[-1])
@@ -30,7 +34,7 @@ def report_newcomer(state: State, ticket: Ticket) -> None:
 
 
 def report(state: State) -> None:
-    """Tell those in front, and some of the others, if their position, their blockers, or their date has changed."""
+    """Report to tickets in front, and to a slice of the others, whose position, blockers or time have changed."""
     front = dated(state)
     for position, each in enumerate(front, start=1):
         _tell(state, position, each)
@@ -41,8 +45,16 @@ def report(state: State) -> None:
     state.told_to = start + len(others) if len(others) == _SLICE else 0
 
 
+def report_start(state: State, instance: Instance) -> None:
+    """Report to the clients of a starting instance that its load was postponed, or has begun after that."""
+    for ticket in instance.tickets.values():
+        expected = starting(state, ticket)
+        told = ReportProgress(ticket=ticket.id, owner=ticket.owner, position=0, eta=expected, instance=instance.id)
+        state.step.decisions.append(told)
+
+
 def eta(state: State, ticket: Ticket) -> float | None:
-    """Seconds until a ticket's lease is expected; None where nothing can be said."""
+    """Seconds until the lease of a ticket is expected; None if unknown."""
     if ticket.instance is not None:
         return starting(state, ticket)
     position = state.queue.position(ticket)
@@ -72,10 +84,10 @@ def _tell(state: State, position: int, each: Dated) -> None:
 
 
 def _tell_far(state: State, position: int, ticket: Ticket, between: float | None) -> None:
-    """Tell one that stands far behind its position and a date by the queue's pace, ``between`` two leases.
+    """Report to a ticket far behind: its position, and a time by the pace of the queue (``between`` two leases).
 
-    The instances that hold its bytes now will be others by its turn. One that waits for a slot of what runs is told
-    of that, and of no date: those before it may not concern it.
+    The instances that have its bytes now will be others by its turn, so that they are not named. If it waits for a slot
+    of a running instance, that is named, but no time: the tickets before it may not concern it.
     """
     waits_for = serving(state, ticket.ask)
     eta = None if between is None or waits_for else between * position
@@ -85,12 +97,12 @@ def _tell_far(state: State, position: int, ticket: Ticket, between: float | None
 
 
 def serving(state: State, ask: Ask) -> tuple[InstanceId, ...]:
-    """The instances that could serve ``ask`` if they had a slot."""
+    """The running instances that could serve ``ask`` if they had a free slot."""
     return tuple(i.id for i in state.kin.get(ask.kind, {}).values() if i.could_serve(ask))
 
 
 def _is_told(state: State, ticket: Ticket, standing: object, eta: float | None) -> bool:
-    """Whether it stands elsewhere than when it was last told; taken to be told now."""
+    """Whether a ticket's place has changed since its last report. It counts as reported now."""
     due = None if eta is None else state.now + eta
     if ticket.told is not None and ticket.told[0] == standing and not _is_news(state, ticket.told[1], due):
         return False
@@ -105,7 +117,7 @@ def _is_news(state: State, old: float | None, new: float | None) -> bool:
 
 
 def blockers(state: State, ticket: Ticket, date: Date) -> tuple[str, ...]:
-    """Its quota, or the instances that must end or have a slot; or the devices that nobody of ours can free."""
+    """The quota that a ticket exceeds; or the instances that it waits for; or the holders of the bytes it lacks."""
     if quota := state.over_quota(ticket):
         return (quota,)
     if date.awaits:

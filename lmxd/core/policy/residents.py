@@ -1,4 +1,8 @@
-"""Instances that run whether somebody asks or not: kept, preloaded, and given back after a yield."""
+"""Residents: models that run without a request, because they are kept, preloaded, or started again after a yield.
+
+In: the configured residents and the free bytes. Out: ``StartInstance``. The rule: they start only while no request
+waits, and evict nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from lmxd.core.words import Ask
 
 
 def keep_up(state: State) -> None:
-    """Start what is missing, if there is room and nobody waits for it."""
+    """Start the residents that are missing, if there is room and no request waits."""
     if len(state.queue) or state.draining or not (state.residents or state.displaced):
         return
     for resident in state.residents.values():
@@ -22,7 +26,7 @@ def keep_up(state: State) -> None:
 
 
 def is_lacking(state: State) -> bool:
-    """Whether something is to be started as soon as there is room, which only a new reading can show."""
+    """Whether residents are missing, so that devices must be measured to see when there is room."""
     return bool(state.displaced) or any(_missing(state, resident) for resident in state.residents.values())
 
 

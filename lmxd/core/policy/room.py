@@ -1,4 +1,4 @@
-"""Ending instances that nobody has: all together, and only on fresh evidence that they are idle."""
+"""Making room: end idle instances together, and only on fresh evidence that they are idle (docs/adr/0002)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmxd.core.words import Cause, Phase
 
 
 def make_room(state: State, leaving: Collection[Instance], cause: Cause, why: str) -> None:
-    """End instances together, once every one of them is known to be idle."""
+    """End instances together, once all of them are known to be idle. Until then their engines are asked."""
     unsure = [i for i in leaving if not i.known_idle(state.now)]
     for instance in unsure:
         check(state, instance)
@@ -27,7 +27,7 @@ def make_room(state: State, leaving: Collection[Instance], cause: Cause, why: st
 
 
 def check(state: State, instance: Instance) -> None:
-    """Have its engine asked what it is doing, unless that is under way."""
+    """Ask an instance's engine whether it is busy, unless it is being asked already."""
     if not instance.checking:
         instance.checking = True
         state.step.decisions.append(CheckActivity(instance=instance.id))

@@ -1,9 +1,9 @@
-"""Who is served, in order of the queue, and who may go before somebody that cannot be served yet.
+"""Scheduling: serve the tickets in order of the queue, with backfill behind the first that cannot be served.
 
-First whoever can be served by what runs, whoever stands before: that costs no bytes, so that no instance with a
-free slot stands by while somebody waits for it. Then those who need bytes. The first of them that cannot have them
-is the head: it has a date, when enough is expected to be free for it. Those behind it are served before that
-(backfill) only with what will not be needed at that date.
+In: the queue, and the bytes in reach. Out: grants, starts, evictions and swaps, and the head of the queue. The rule:
+slots first, then bytes. A ticket that a running instance can serve is served, whatever its place, for that takes no
+bytes from others. Then tickets get bytes in order. The first that cannot have them is the head, and gets a date.
+Tickets behind it are served only with bytes that the head will not need at its date (backfill).
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from lmxd.core.policy.swaps import open_again, settle, swaps
 from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
 
 LOOKAHEAD: Final = 64
-"""How many groups behind the head are looked at again whenever something comes free. A newcomer always is."""
+"""The groups behind the head that are looked at when bytes come free, to bound the time. A new request always is."""
 
 WEIGHED: Final = 8
-"""Of how many ways to make room for one of them the cheapest is taken."""
+"""The number of options for which an eviction is planned, to bound the time; the cheapest plan is taken."""
 PLANS: Final = 4
-"""For how many of them room is planned to be made at a time."""
+"""The number of tickets for which evictions are planned in one look at the queue, to bound the time."""
 
 
 class Pass:
-    """One look at the queue: what could be had of the devices, and what the head needs at its date."""
+    """One look at the queue: the bytes in reach, and the bytes that the head needs at its date."""
 
     def __init__(self, state: State, last: Pass | None) -> None:
         self.state = state
         self.head: Ticket | None = None
-        """The first that waits for bytes."""
+        """The first ticket that waits for bytes."""
         self.last = last
         """The look before this one."""
         self.planner = Planner(state.now)
@@ -55,35 +55,35 @@ class Pass:
         self.reach = state.reach
         self.changed = self.reach.refresh(state.ledger.accounts, state.instances, lambda i: evictable(state, i))
         self.date: Date | None = None
-        """Of the head, if it waits for instances that others use."""
+        """The date of the head, if it waits for instances that others use."""
         self.forecast = Forecast(state)
         self.plans = PLANS
         self.swappers = PLANS
-        """For how many more of them instances that others use are to make way."""
+        """The number of tickets for which swaps may still be planned in this look."""
         self.hopeless = inf
-        """Bytes that were not to be had, looking at all devices."""
+        """The fewest bytes that an ask could not have on any device. An ask for as many is not tried again."""
         self.promised: Ticket | None = None
-        """The head, if instances end for it."""
+        """The head, if instances are ending for it."""
         self.extra: dict[DeviceId, int] = {}
-        """Of the devices that somebody waits for: the bytes that will not be needed for that."""
+        """By device that a ticket waits for: the bytes that it will not need at its date."""
         self.swaps: dict[InstanceId, Swap] = {}
-        """The instances that are to make way, and for whom."""
+        """The instances that are to make way, and for which tickets."""
         self.sharing: set[Group] = set()
-        """Who will have a slot of what runs sooner than bytes."""
+        """Groups that will have a slot of a running instance sooner than bytes."""
 
     @property
     def swaps_for_others(self) -> bool:
-        """Whether instances may be told to make way for others than the head: once a second, and for few."""
+        """Whether swaps may be planned for tickets behind the head: once a second, and for few."""
         return self.state.step.time_passed and self.swappers > 0
 
     def is_hopeless(self, ask: Ask) -> bool:
-        """Whether no device could have the bytes, or somebody who wanted no more could not have them of any."""
+        """Whether no device could give the bytes, or an ask for no more has just failed on all devices."""
         if ask.need > self.reach.largest:
             return True
         return ask.need >= self.hopeless and _goes_anywhere(self.state, ask)
 
     def same_head(self, ticket: Ticket) -> Pass | None:
-        """The last look, if it was about the same head, and nothing changed where that is to go."""
+        """The last look, if it had the same head, and nothing has changed on the devices of the head's date."""
         last = self.last
         if self.head is not None or last is None or last.head is not ticket or self.state.step.time_passed:
             return None
@@ -92,29 +92,29 @@ class Pass:
         return last
 
     def spares(self, demand: Demand) -> bool:
-        """Whether nobody before needs these bytes at its date."""
+        """Whether these bytes are not needed by an earlier ticket at its date."""
         extra = self.extra
         return not extra or all(need <= extra[device] for device, need in demand.items() if device in extra)
 
     def spend(self, demand: Demand) -> None:
-        """They are promised to somebody, or meant for somebody."""
+        """Subtract bytes that a ticket gets now, or will get."""
         self.reach.commit(demand)
         for device in self.extra.keys() & demand.keys():
             self.extra[device] -= demand[device]
 
     def promise(self, plan: EvictionPlan) -> None:
-        """The head is served when the instances of a plan are gone: what is over by then is what ``reach`` says."""
+        """Keep the bytes of an eviction plan for the head. The rest in ``reach`` may be used for backfill."""
         self.extra |= {device: self.reach.most(device) for device in plan.option.demand}
 
 
 class Scheduler:
-    """Serves the queue, and keeps its last look at it: newcomers are served by that until bytes or slots come free."""
+    """Serves the queue, and keeps the last look at it: new requests use that until bytes or slots come free."""
 
     def __init__(self) -> None:
         self.last: Pass | None = None
 
     def serve(self, state: State) -> Ticket | None:
-        """Serve the queue in order. Returns its head, if that could not be served."""
+        """Serve the queue in order. Returns the head, which could not be served; None if all were."""
         open_again(state)
         share(state, state.open.keys() & state.queue.kinds)
         this = self.last = Pass(state, self.last)
@@ -132,10 +132,10 @@ class Scheduler:
         return this.head
 
     def serve_newcomer(self, state: State, ticket: Ticket) -> None:
-        """Serve ``ticket``, where nothing else has changed, and others stand before it.
+        """Serve a new ticket, where nothing else has changed and others stand before it.
 
-        The last look at the queue is still good, less what newcomers took since then. Room is made for it, if at
-        all, when its turn to be looked at comes.
+        The last look at the queue is still true, less the bytes that new tickets took since. If others wait for bytes,
+        no eviction is planned for it now: that is done when the queue is next looked at.
         """
         this = self.last
         if this is None or state.over_quota(ticket):
@@ -146,9 +146,9 @@ class Scheduler:
 
 
 def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
-    """Those behind the head for whom something might be done: most want neither a slot nor bytes that could be had.
+    """The groups behind the head that are worth a look: most find neither a slot nor enough bytes.
 
-    ``is_hopeless`` would compare with ``largest``, too: it is asked for so many that a call each would be felt.
+    ``largest`` is compared here and in ``is_hopeless``, for a call for each of so many would take too long.
     """
     state = this.state
     largest, open = this.reach.largest, state.open
@@ -166,23 +166,23 @@ def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
 
 
 def serve_group(this: Pass, front: Ticket) -> None:
-    """One after the other, until one of them cannot be served: then none of the rest can."""
+    """Serve the tickets of a group in order, until one cannot be served: then the others cannot either."""
     state = this.state
     if state.waiting(front.id) is None:
-        return  # it has joined an instance that was started for one before it
+        return  # it shares an instance that was started for an earlier ticket
     if state.step.refuse_again and refused(state, front):
-        for ticket in state.queue.group(front):  # what is true of one is true of all of them
+        for ticket in state.queue.group(front):  # the group asks for the same: all are refused
             refused(state, ticket)
         return
     for ticket in state.queue.group(front):
         if ticket.instance is not None or state.over_quota(ticket):
-            continue  # who is held up by a quota holds up nobody else
+            continue  # its own quota does not delay other users
         if not _served(this, ticket):
             return
 
 
 def refused(state: State, ticket: Ticket) -> bool:
-    """Whether there is an answer, and it is no."""
+    """Refuse a ticket that cannot be served at all: lmxd drains, it never fits, or its model failed to load lately."""
     if state.draining:
         refuse(state, ticket, DRAINING)
     elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
@@ -195,16 +195,16 @@ def refused(state: State, ticket: Ticket) -> bool:
 
 
 def _served(this: Pass, ticket: Ticket) -> bool:
-    """By what runs, by what is free, or not yet: then room is made if that helps."""
+    """Serve a ticket by a slot, or by free bytes. If there are none, make room, or plan a swap."""
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
         return True
     if state.has_all_instances(ask):
-        return False  # it waits for a slot of those that there are
+        return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
         ticket.progressing = False
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
-        ticket.progressing = False  # a start would be too late: only a slot of what runs serves it in time
+        ticket.progressing = False  # a load would take too long: it needs a slot
         return False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
@@ -231,15 +231,15 @@ def _goes_anywhere(state: State, ask: Ask) -> bool:
 
 
 def _place(this: Pass, ask: Ask) -> Option | None:
-    """Where it is started now."""
+    """The option at which an instance is started now; None if it fits nowhere."""
     if not this.state.policy.enforce:
         return widest(this.state, ask.options)
-    fits = this.state.ledger.fits  # the look may be of a moment ago
+    fits = this.state.ledger.fits  # this look may be out of date
     return next((o for o in this.reach.fitting(ask) if this.spares(o.demand) and fits(o.demand)), None)
 
 
 def _make_room_for(this: Pass, ticket: Ticket) -> None:
-    """Have idle instances end, if that helps; what comes free by that is then meant for this ticket."""
+    """Evict idle instances for a ticket, if that suffices. The bytes that come free are kept for it."""
     ticket.progressing = False
     if not this.plans:
         return
@@ -260,16 +260,16 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
 
 
 def _taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
-    """What makes way for somebody who does not wait any more makes way for ``ticket``."""
+    """A swap whose ticket waits no longer, as a swap for ``ticket``."""
     if state.waiting(swap.ticket) is not None:
         return swap
     return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
 
 
 def _swap_for(this: Pass, ticket: Ticket) -> None:
-    """Have instances that others use make way, each when its turn is over: for the head, and once a second for others.
+    """Plan swaps for a ticket: for the head at every look, for others once a second.
 
-    Who will have a slot of what runs sooner than bytes waits for that, and holds up nobody.
+    A ticket that will have a slot sooner than bytes waits for that, and is no head.
     """
     state, ask = this.state, ticket.ask
     if not ticket.patient:
@@ -288,7 +288,7 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
     if this.head is None:
         this.head, this.date = ticket, date
     if date.option is None:
-        return  # it waits for others than us, or for what somebody before it waits for
+        return  # foreign memory or earlier tickets block it
     this.extra |= date.extra
     this.forecast.expect(ticket, date)
     this.swaps |= swaps(state, this.reach, this.forecast, ticket, date)

@@ -1,4 +1,4 @@
-"""Slots of what runs: given to whoever can have one, in order of the queue, at no bytes."""
+"""Sharing: give the free slots of running instances to waiting tickets, in order of the queue. It takes no bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmxd.core.words import Kind, Phase
 
 
 def share(state: State, kinds: Collection[Kind]) -> None:
-    """Serve whoever can be served by what runs, at no bytes, in order."""
+    """Serve tickets of ``kinds`` by free slots, in order."""
     left = {kind for kind in kinds if kind in state.open}
     for ticket in state.queue.of(*left):
         if ticket.ask.kind in left and not state.over_quota(ticket):
@@ -23,7 +23,10 @@ def share(state: State, kinds: Collection[Kind]) -> None:
 
 
 def serve_slot(state: State, ticket: Ticket) -> Instance | None:
-    """Give it a slot of a running instance, if one serves it: ready before starting, the snuggest first."""
+    """Give a ticket a slot of an instance that serves it, if there is one.
+
+    A ready instance comes before a starting one, then the one with the smallest context, then the fullest.
+    """
     kin = state.open.get(ticket.ask.kind)
     serving = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
     if not serving:

@@ -1,4 +1,4 @@
-"""Starting an instance and giving it to tickets: the bytes first, the grant when it is ready."""
+"""Starts: reserve the bytes, start an instance, and grant its tickets leases when it is ready."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmxd.core.words import Ask, Option, Phase
 
 
 def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
-    """Reserve the bytes and order the launch."""
+    """Reserve the bytes, and order the launch."""
     _note_thrash(state, ask)
     instance = Instance(
         id=state.new_instance_id(ask.profile),
@@ -27,13 +27,13 @@ def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
 
 
 def _note_thrash(state: State, ask: Ask) -> None:
-    """A kind that comes back soon after its eviction: the count says how often, the quantum bounds what it costs."""
+    """Count a kind that is started again soon after its eviction. The quantum bounds what that costs."""
     if state.now - state.evicted_at.get(ask.kind, -THRASH_WINDOW) < THRASH_WINDOW:
         state.counts["thrash"] += 1
 
 
 def attach(state: State, ticket: Ticket, instance: Instance, why: str) -> None:
-    """Give a ticket to an instance: at once if it is ready, else when it is."""
+    """Give a ticket to an instance: its lease is granted at once if the instance is ready, else when it is."""
     ticket.why = why
     if instance.phase is Phase.READY:
         grant(state, instance, ticket)
@@ -46,6 +46,7 @@ def attach(state: State, ticket: Ticket, instance: Instance, why: str) -> None:
 
 
 def grant(state: State, instance: Instance, ticket: Ticket) -> None:
+    """Make a lease of a ticket."""
     state.drop_ticket(ticket)
     ticket.instance = instance.id
     lease = Lease(

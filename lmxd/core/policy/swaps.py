@@ -1,7 +1,8 @@
-"""Instances that make way for somebody who waits for their bytes: announced, closed when their turn is over, gone.
+"""Swaps: instances in use make way for a ticket that waits for their bytes.
 
-Between the announcement and its end an instance goes on serving all who want it. When it is closed it takes no new
-ones, finishes what it does, and is evicted as soon as nobody has it.
+In: the head's date, and the instances that it waits for. Out: ``ReportSwap`` and, at last, ``StopInstance``. The rule:
+a swap is announced, and the instance goes on serving. When its turn is over it is closed: it accepts no new requests,
+finishes those that it has, and is evicted as soon as it has no lease.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from lmxd.core.policy.room import check, make_room
 from lmxd.core.words import Cause, InstanceId, Kind, Option, Phase, TicketId
 
 _NEWS: Final = 1.0
-"""Seconds by which the time of its closing must have moved to be told again."""
+"""Seconds by which a closing time must change to be reported again."""
 _PART: Final = 0.2
-"""The part of the time until then by which it must have moved, too: it moves with what each user has used by now."""
+"""The part of the time left by which it must change as well, for it varies a little with each user's recent use."""
 
 
 def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: Date) -> dict[InstanceId, Swap]:
-    """Which of the instances that a date awaits make way for it, and when: no more of them than are needed.
+    """The swaps for a ticket: which of the instances that its date waits for make way, and when.
 
-    None of them closes long before the last one can be gone, which closes when its turn is over.
+    There are no more than are needed. The instance that is free last closes when its turn is over. The others close
+    only shortly before that, for their bytes alone would not suffice.
     """
     assert date.option is not None
     needed = _needed(state, reach, date.option, [i for i in state.among(date.awaits) if i.live])
@@ -45,7 +47,7 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
             profile=ticket.ask.profile,
             closes_at=max(
                 forecast.closes_at(i, ticket),
-                # for the last itself, what is in flight on it would put that off again and again
+                # for the last one, each request in flight would postpone its own closing
                 free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.idled else 0.0,
             ),
             price=price(state, i, ticket.ask),
@@ -57,7 +59,7 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
 
 
 def _needed(state: State, reach: Reach, option: Option, awaited: list[Instance]) -> list[Instance]:
-    """Those without which it would not fit: who costs most to load again is spared first."""
+    """The instances without which the option would not fit. The dearest to load again are spared first."""
     needed = list(awaited)
     for instance in sorted(awaited, key=lambda i: (i.swap is None, reload_cost(state, i)), reverse=True):
         fewer = [i for i in needed if i is not instance]
@@ -74,7 +76,7 @@ def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Inst
 
 
 def open_again(state: State) -> set[Kind]:
-    """Those that were to make way for somebody who does not wait any more need not. Returns the kinds of which."""
+    """Cancel swaps whose ticket waits no longer. Returns the kinds of the instances that accept requests again."""
     opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
         assert instance.swap is not None
@@ -84,9 +86,10 @@ def open_again(state: State) -> set[Kind]:
 
 
 def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
-    """Announce, close, and take back. Returns the kinds of which instances are open again.
+    """Announce new swaps, close instances, and cancel swaps that are not wanted any more.
 
-    Swaps for others than the head are decided once a second, and stand until then if those still wait.
+    Returns the kinds of the instances that accept requests again. Swaps for tickets behind the head are decided once a
+    second, and stand until then if these still wait.
     """
     opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
@@ -95,7 +98,7 @@ def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None)
         if (state.step.time_passed or ticket is None or ticket is head) and instance.id not in wanted:
             opened |= _take_back(state, instance)
     for name, swap in wanted.items():
-        found = state.instances.get(name)  # it may have been ended for another since, or its ticket been served
+        found = state.instances.get(name)  # it may have ended, or its ticket been served
         if found is not None and found.live and state.waiting(swap.ticket):
             _announce(state, found, swap)
     _evict_the_unused(state, head)
@@ -128,7 +131,10 @@ def _announce(state: State, instance: Instance, swap: Swap) -> None:
 
 
 def _line_up_again(state: State, kind: Kind) -> None:
-    """Its turn is over: who still waits for it stands behind those who waited for theirs meanwhile."""
+    """Rank the tickets of a closed kind as if they had asked now, behind those that waited during its turn.
+
+    Else the older of them would get the bytes back at once (docs/adr/0015).
+    """
     if any(i.accepts for i in state.kin[kind].values()):
         return
     waiting = list(state.queue.of(kind))
@@ -139,7 +145,7 @@ def _line_up_again(state: State, kind: Kind) -> None:
 
 
 def _evict_the_unused(state: State, head: Ticket | None) -> None:
-    """Those go at once that are closed and done, and with the last that closes those that nobody has."""
+    """Evict closed instances that have no lease; vacant ones as well, once all others of the same swap are closed."""
     groups: dict[TicketId, list[Instance]] = {}
     for instance in state.swapping.values():
         assert instance.swap is not None
@@ -156,9 +162,9 @@ def _evict_the_unused(state: State, head: Ticket | None) -> None:
 
 
 def look_again(state: State) -> None:
-    """Once a second: whether what is to make way is still at something.
+    """Once a second: ask the engines of closed instances whether they are still busy.
 
-    A closed instance that nobody uses, though somebody has it, does not go by being closed: it is opened again.
+    A closed instance whose leases are idle is opened again, for closing it does not end these leases.
     """
     for instance in list(state.swapping.values()):
         if instance.closed and instance.known_idle(state.now) and instance.unused(state.now) and _reopens(instance):
@@ -169,10 +175,10 @@ def look_again(state: State) -> None:
 
 
 def _reopens(instance: Instance) -> bool:
-    """Whether a closed instance that nobody uses is opened once more.
+    """Whether a closed instance with idle leases is opened again.
 
-    It is for the leases that it has when it first closes for a ticket, as long as one of them lasts. Leases that came
-    later had their chance: else agents that take turns at doing nothing would keep it for ever.
+    It is, while one of the leases lasts that it had when it first closed for this ticket. Later leases do not count:
+    else clients that hold idle leases in turn would keep it for ever.
     """
     assert instance.swap is not None
     if instance.opened_for != instance.swap.ticket:

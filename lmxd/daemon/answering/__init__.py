@@ -1,1 +1,1 @@
-"""Calls, and what they are answered: who asks, what the core makes of it, how it is told."""
+"""Answers to calls: who may call, which event a call becomes, and how the core's decision is answered."""

@@ -1,7 +1,7 @@
-"""Who may do what: members everything about their own, administrators everything.
+"""Access: members may do everything about their own leases, administrators everything.
 
-A daemon of one user's is that user's and root's. One of the system's is for the members of two groups; the user that
-it runs as is no member: its engines run as it, too, and they serve requests from anywhere.
+A user's own daemon (``lmxd --user``) is for that user and root. The system's is for the members of two groups. The user
+that it runs as is no member, for its engines run as that user too, and they serve requests from anywhere.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from lmxd.rpc.peer import Peer
 
 ADMIN_GROUP = "lmxd-admin"
 GATEWAY = "lmxd-gateway"
-"""The user that the system's gateway runs as."""
+"""The user that the system's gateway runs as. It may ask for other users."""
 
 
 class Access:
-    """``shared``: the daemon is the system's."""
+    """Decides what a peer may do. ``shared``: the daemon is the system's, rather than one user's own."""
 
     def __init__(self, *, shared: bool) -> None:
         self.shared = shared
         self.refresh()
 
     def refresh(self) -> None:
-        """Groups may have been made since."""
+        """Look up the groups again, for they may have been created since."""
         self.members, self.admins, self.gateway = gid_of(GROUP), gid_of(ADMIN_GROUP), uid_of(GATEWAY)
 
     def admits(self, peer: Peer) -> bool:
-        """Whether a peer may ask for anything at all, whatever the modes of the socket say."""
+        """Whether a peer may call any method, whatever the modes of the socket file allow."""
         return self.is_admin(peer) or (self.shared and self.members in peer.groups)
 
     def is_admin(self, peer: Peer) -> bool:
@@ -42,7 +42,7 @@ class Access:
         return self.shared and self.admins in peer.groups
 
     def sees(self, peer: Peer, uid: int) -> bool:
-        """Whether what is ``uid``'s is the peer's business."""
+        """Whether a peer may see what belongs to ``uid``."""
         return peer.uid == uid or self.is_admin(peer)
 
     def require_admin(self, peer: Peer, what: str) -> None:
@@ -53,7 +53,7 @@ class Access:
             raise LmxdError("not_permitted", f"uid {peer.uid} may not {what}", remedy)
 
     def require_proxy(self, peer: Peer, user: str) -> None:
-        """Whoever says whom it asks for is to be believed."""
+        """Check that a peer may ask for other users. LmxdError ``not_permitted``."""
         if not self.is_admin(peer) and not (self.shared and peer.uid == self.gateway):
             remedy = f"leave user out; run the gateway as {GATEWAY}, or as a member of {ADMIN_GROUP}"
             raise LmxdError("not_permitted", f"uid {peer.uid} may not ask for {user}", remedy)
@@ -67,6 +67,6 @@ class Access:
 
 
 def owner_of(peer: Peer, connection: ConnectionId, user: str | None = None) -> Owner:
-    """Who is at the other end, in the core's terms, and whom it asks for."""
+    """The owner of a call: the peer, and the user for whom it asks."""
     gids = tuple(sorted(peer.groups))
     return Owner(uid=peer.uid, pid=peer.pid, connection=connection, gids=gids, user=user or "")

@@ -1,4 +1,4 @@
-"""What administrators have done: instances stopped and pinned, devices yielded, lmxd drained and reloaded."""
+"""The acts of administrators: stop, pin, yield, drain, reload, forget."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from lmxd.rpc.messages import Drained, DrainParams, Pinned, PinParams, Reloaded,
 
 
 class Administration:
-    """The acts of administrators. The service has checked that the caller is one, by the table of methods.
+    """Answers the calls of administrators. The service has checked that the caller is one, by the table of methods.
 
-    ``reload`` reads the configuration again; ``forget`` says how many observations it forgot.
+    ``reload`` reads the configuration again. ``forget`` returns the number of observations that it removed.
     """
 
     def __init__(

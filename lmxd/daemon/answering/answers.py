@@ -1,4 +1,4 @@
-"""Decisions become answers: each waiting request gets its one, and those concerned are notified."""
+"""Decisions become answers: each waiting call gets one answer, and other clients get notifications."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from lmxd.store.rows import LeaseRow
 
 _REMEMBERED = 4096
 _TOLD = "ticket lease instance reason detail cause position waited why within eta closes_in price profile".split()
-"""What watchers are told of a decision, where it says it."""
+"""Fields of a decision that a watcher gets, if the decision has them."""
 _TOLD_OF_OTHERS = ("instance", "position")
+"""The fields that a watcher gets of another user's decision."""
 K = TypeVar("K", bound=str)
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class InstanceGone(LmxdError):
-    """An instance ended between the decision to grant a lease of it and the answer."""
+    """The error for an instance that ended between the decision to grant a lease and the answer."""
 
     def __init__(self) -> None:
         super().__init__("stopped", "the instance ended as it was granted", "ask again")
@@ -54,13 +55,13 @@ class Waiting:
     connection: Connection
     request: framing.Id
     size: Size | None
-    """None: it is a hold."""
+    """The requested size; None for a hold."""
     ask: Ask
     answer: asyncio.Future[Granted | Held]
 
 
 class Answers:
-    """Who waits for what, who watches, and what recently ended."""
+    """The waiting calls and the watchers, to whom it sends answers and notifications."""
 
     def __init__(
         self,
@@ -78,14 +79,14 @@ class Answers:
         self.waiting: dict[TicketId, Waiting] = {}
         self.watching: dict[int, Connection] = {}
         self.ended: OrderedDict[LeaseId, EndReason] = OrderedDict()
-        """Why leases ended, the last few thousand."""
+        """The reasons why the last few thousand leases ended."""
         self._loaded: dict[InstanceId, int] = {}
-        """Per cent, of starting instances."""
+        """Per cent of the bytes that each starting instance had loaded when it was last reported."""
         self.users: OrderedDict[str, set[int]] = OrderedDict()
-        """Whom instances served, the last few thousand."""
+        """The uids that the last few thousand instances served."""
 
     def restore(self, leases: Iterable[LeaseRow]) -> None:
-        """Who had leases when an earlier daemon ended may see the logs of their instances."""
+        """Let holders of an earlier daemon's leases see the logs of their instances."""
         for row in leases:
             self._used_by(row.instance, row.uid)
 
@@ -93,12 +94,12 @@ class Answers:
         _remember(self.users, instance, self.users.get(instance, set()) | {uid})
 
     def decided(self, decision: Decision) -> None:
-        """What is so from now on, though nobody is told of it before it is written."""
+        """Note a decision as soon as it is made, before it is written and answered."""
         if isinstance(decision, EndLease):
             _remember(self.ended, decision.lease, decision.reason)
 
     def tell(self, decision: Decision) -> None:
-        """Answer and notify those whom a decision concerns."""
+        """Answer and notify the clients that a decision concerns."""
         match decision:
             case GrantLease():
                 self._granted(decision)
@@ -120,7 +121,7 @@ class Answers:
             connection.notify(_happened(decision, _TOLD if known else _TOLD_OF_OTHERS))
 
     def tell_loading(self) -> None:
-        """Those whose instance is starting, how far it is, if it is further than when they were last told."""
+        """Notify the clients of starting instances, if a further per cent has been loaded."""
         state = self._state
         for instance in state.instances.values():
             part = views.loaded(state, instance)
@@ -143,11 +144,11 @@ class Answers:
                 raise InstanceGone
             hit("before_grant")
             waiting.answer.set_result(self.granted(lease, decision.waited))
-        except Exception as error:  # whoever waits is answered, whatever went wrong
+        except Exception as error:  # every error becomes the answer: a call never hangs
             waiting.answer.set_exception(error)
 
     def granted(self, lease: Lease, waited: float) -> Granted | Held:
-        """What its holder is told of a lease. InstanceGone if there is nothing to use any more."""
+        """The answer to a granted request. InstanceGone if its instance has ended."""
         instance = self._state.instances[lease.instance]
         devices = self._state.ledger.charge(lease.instance)
         if instance.ask.external:
@@ -188,7 +189,7 @@ class Answers:
             return
         try:
             waiting.answer.set_exception(self._error(decision.ask, decision.refusal))
-        except Exception:  # the figures are missing then, not the answer
+        except Exception:  # the answer then lacks figures
             log.exception("%s could not be put into words", decision)
             refusal = decision.refusal
             waiting.answer.set_exception(LmxdError(refusal.code, refusal.message, refusal.remedy))
@@ -244,7 +245,7 @@ def _holder(holder: Holder) -> str:
 
 
 def _happened(decision: Decision, told: Sequence[str]) -> Happened:
-    """A decision as watchers see it: its name, and whom and what it is about; never an endpoint's key."""
+    """A decision as a watcher sees it: its name, and its fields in ``told``. It never has an endpoint's key."""
     about = {key: value for key in told if (value := getattr(decision, key, None)) is not None}
     if isinstance(decision, RefuseLease) and told is _TOLD:
         about |= {"code": decision.refusal.code, "message": decision.refusal.message}

@@ -1,4 +1,4 @@
-"""What requests come to in the core's terms. What a ready instance serves promises no bytes: nothing is measured."""
+"""Requests become asks for the core. An ask that a ready instance serves needs no reading, for it takes no bytes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 
 FRESH: Final = 0.05
-"""Seconds for which a reading is good enough to decide a request on: a storm of them shares one."""
+"""Seconds for which a reading is used for decisions: 40 requests at once need one reading, not 40."""
 _MOST: Final = 1024
 
 
 class Asks:
-    """Remembers what it made, for as long as the configuration is the same. Whoever needs bytes is looked at anew."""
+    """Makes asks, and keeps them while the configuration is the same. One that needs bytes is made each time."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Asks:
         self._report = report
         self._catalog: Catalog | None = None
         self._made: dict[tuple[str, Size], Ask] = {}
-        """By what ``_catalog`` says."""
+        """Asks by model and size, as ``_catalog`` has them."""
         self._together = Together()
 
     async def prepare(self, model: str, size: Size) -> Ask:
-        """What the core is to be asked, with all at hand to decide on it. LmxdError says what is wrong with it."""
+        """The ask of a request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
         catalog = self._present.catalog
         if self._catalog is not catalog or len(self._made) >= _MOST:
             self._made.clear()
@@ -54,12 +54,12 @@ class Asks:
         ask = self._made.get((model, size))
         if ask is None or not self._is_served(ask):
             resolved = await self.warm(model, size)
-            self._present.require(resolved.sizing.kind)  # if it is missing, say so before anything is reserved
+            self._present.require(resolved.sizing.kind)  # a missing engine is an error before bytes are reserved
             ask = self._made[model, size] = self.ask(resolved)
         return ask
 
     async def warm(self, model: str, size: Size = Size()) -> Resolved:
-        """Have a fresh reading and all about the model at hand, so that deciding takes microseconds.
+        """A model at a size, with a fresh reading and its file read, so that a decision on it takes microseconds.
 
         LmxdError ``unknown_model``.
         """
@@ -69,10 +69,10 @@ class Asks:
         if resolved.is_warm():
             return resolved
         await self._together.do((model, size), lambda: asyncio.to_thread(resolved.read))
-        return self._present.catalog.resolve(model, size)  # it may be another catalog by now
+        return self._present.catalog.resolve(model, size)  # a reload may have replaced the catalog
 
     def ask(self, resolved: Resolved) -> Ask:
-        """What the core is asked for by a request. LmxdError says what is wrong with it."""
+        """The ask of a resolved model on the devices as they are. LmxdError if the model cannot be run so."""
         accounts = self._state.ledger.accounts
         room = Room(
             free={device: a.free for device, a in accounts.items()},
@@ -81,21 +81,21 @@ class Asks:
         return resolved.ask(self._present.kinds, room)
 
     def _is_served(self, ask: Ask) -> bool:
-        """Whether a ready instance has a slot for it: then it has that, whoever else waits."""
+        """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""
         return any(i.phase is Phase.READY and i.serves(ask) for i in self._state.open.get(ask.kind, {}).values())
 
     def renew(self, most: int | None = None) -> None:
-        """Devices or profiles changed, or how layers would be split: say again where what is waited for could go.
+        """Make the asks of waiting requests again, because devices, profiles or possible splits have changed.
 
-        ``most``: for so many of those in front.
+        ``most``: only for so many in front.
         """
         queue = self._state.queue
         for ticket in queue.some(0, len(queue) if most is None else most):
             waiting = self._waiting[ticket.id]
             if waiting.size is None:
-                continue  # a hold stays what it is
+                continue  # the ask of a hold does not change
             try:
                 ask = self.ask(self._present.catalog.resolve(waiting.ask.profile, waiting.size))
             except LmxdError:
-                continue  # its start will fail and say why
+                continue  # its start will fail with this error
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

@@ -1,4 +1,4 @@
-"""One line in the log for every grant, refusal, start, stop and end, and for every act of an administrator."""
+"""The audit log: a line for every grant, refusal, start, stop and end, and for every act of an administrator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("lmxd.audit")
 
 
 def decided(decision: Decision) -> None:
-    """What was decided, about whom."""
+    """Log a decision."""
     match decision:
         case StartInstance():
             log.info("start %s: %s, %s", decision.instance, dict(decision.option.demand), decision.why)
@@ -33,13 +33,13 @@ def decided(decision: Decision) -> None:
 
 
 def _who(owner: Owner) -> str:
-    """``user`` is a plain name: the protocol allows no other."""
+    """``user`` needs no quotes: the protocol allows no other characters than those of names."""
     return f"uid {owner.uid} pid {owner.pid}" + (f" for {owner.user}" if owner.user else "")
 
 
 @contextmanager
 def refusals(peer: Peer, what: str) -> Iterator[None]:
-    """Those that come before the core is asked: a model that there is not, a class that may not be asked for."""
+    """Log a refusal that comes before the core is asked, such as ``unknown_model`` or a class that is not permitted."""
     try:
         yield
     except LmxdError as error:
@@ -48,6 +48,6 @@ def refusals(peer: Peer, what: str) -> Iterator[None]:
 
 
 def act(peer: Peer, what: str, *, permitted: bool) -> None:
-    """Somebody did, or tried, what only administrators may."""
+    """Log an act that only administrators may do, and whether it was permitted."""
     verdict = "may" if permitted else "may not"
     log.log(logging.INFO if permitted else logging.WARNING, "uid %d pid %d %s %s", peer.uid, peer.pid, verdict, what)

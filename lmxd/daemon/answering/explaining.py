@@ -1,4 +1,4 @@
-"""What a request would come to, and what became of others."""
+"""Explaining: the answer that a request would get now, and the history of requests, leases and instances."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from lmxd.rpc.peer import Peer
 
 _TRIAL: Final = TicketId("plan")
 _FURTHEST = 64
-"""The last place in the queue for which a date is found one by one, which takes longer the further it is."""
+"""The last position whose date is forecast for a plan: each position takes longer than the one before."""
 
 
 def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> Planned:
-    """Put the request to a copy of the core, which has the same state and policy, and see what it decides."""
+    """The answer that a request would get. A copy of the core decides on it, with the same state and policy."""
     trial = copy.deepcopy(admission)
     asked = LeaseRequested(
         at=time.monotonic(),
@@ -55,7 +55,7 @@ def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> 
 
 
 def _dated(state: State, found: Planned) -> Planned:
-    """The same with a date, for a place at which those who wait are told none."""
+    """The same plan with a date, at positions for which waiting clients get none."""
     ticket, position = state.waiting(_TRIAL), found.position or 0
     if ticket is None or not SURE_OF < position <= _FURTHEST:
         return found
@@ -133,7 +133,7 @@ def _refused(model: str, decision: RefuseLease) -> Planned:
 
 
 def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> Explained:
-    """Its history. LmxdError if nothing is known of it, or it is not the caller's business."""
+    """The history of ``subject``. LmxdError if it is unknown, or belongs to another user."""
     history = journal.get(subject)
     if history is None:
         raise LmxdError(

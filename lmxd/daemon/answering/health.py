@@ -1,4 +1,4 @@
-"""Whether the daemon can do its work: the ledger is written, the devices answer."""
+"""Health: whether the ledger is being written, and whether the devices answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.errors import LmxdError
 
 STALE: Final = 5.0
-"""Seconds after which what waits to be written is held to be stuck."""
+"""Seconds without a write, while rows wait for it, after which the disk counts as stuck. A commit takes milliseconds.
+"""
 
 
 class Health:
-    """``place``: the directory of the ledger. ``hanging``: whether a look at the devices has not come back."""
+    """Tells whether the daemon can do its work.
+
+    ``place``: the directory of the ledger. ``hanging``: whether a look at the devices has not come back.
+    """
 
     def __init__(self, state: State, outbox: Outbox, place: Path, hanging: Callable[[], bool]) -> None:
         self._state = state
@@ -26,7 +30,7 @@ class Health:
         self._hanging = hanging
 
     def faults(self) -> Iterator[str]:
-        """What is wrong just now, in sentences. Because of it, nothing new may be promised."""
+        """One sentence for each present fault. While there is one, nothing new may be promised."""
         writer = self._outbox.writer
         if self.unwritable is not None:
             yield f"the ledger cannot be written: {self.unwritable}"
@@ -37,7 +41,7 @@ class Health:
 
     @property
     def unwritable(self) -> str | None:
-        """Why nothing gets onto the disk, if that is so."""
+        """The reason why nothing is written to disk; None if writing works."""
         writer = self._outbox.writer
         if writer is None or writer.failing is not None:
             return None if writer is None else writer.failing
@@ -45,14 +49,14 @@ class Health:
         return f"nothing was written for {waits:.0f} s" if waits > STALE else None
 
     def require_ledger(self) -> None:
-        """Whoever asked now would wait for a disk, not for room: LmxdError."""
+        """LmxdError ``ledger_unwritable`` if nothing is written to disk: a grant would wait for the disk."""
         if why := self.unwritable:
             remedy = f"make room in {self._place}, or mend the disk"
             raise LmxdError("ledger_unwritable", f"the ledger cannot be written: {why}", remedy)
 
     @property
     def fresh(self) -> bool:
-        """Whether devices are measured and the ledger is written as they should be."""
+        """Whether devices are measured, and the ledger is written."""
         return self.unwritable is None and not self._hanging()
 
     def summary(self) -> str:

@@ -20,6 +20,8 @@ from lmxd.rpc.server import Connection
 
 
 class Holding:
+    """Answers the calls ``hold`` and ``adopt``."""
+
     def __init__(
         self,
         state: State,

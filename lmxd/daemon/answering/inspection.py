@@ -1,4 +1,4 @@
-"""What can be looked at: the state of lmxd, its devices, instances, queue and logs."""
+"""The state of lmxd as clients see it: its devices, instances, queue and logs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from lmxd.rpc.server import Connection
 
 
 class Inspection:
+    """Answers the calls that show the state: ``status``, ``devices``, ``instances``, ``queue``, ``why``, ``logs``."""
+
     def __init__(
         self,
         state: State,

@@ -1,4 +1,4 @@
-"""What was decided about each ticket, lease and instance, and why: the last few thousand of them."""
+"""The journal: the history of the last few thousand tickets, leases and instances, for ``lmxctl explain``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from lmxd.core.words import Demand, Shortfall
 
 _SUBJECTS = 4096
 _ENTRIES = 64
-"""Of one subject, the first half and the last half are kept."""
+"""The most entries of one subject: beyond it, those in the middle are dropped, for its start and its end matter most.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JournalEntry:
-    """One thing that happened, ``about`` some subjects, at seconds since the epoch. ``uid``: whose business it is."""
+    """One entry: a decision, its time in seconds since the epoch, its subjects (``about``), and its owner's uid."""
 
     at: float
     event: str
@@ -39,16 +40,16 @@ class JournalEntry:
 
 @dataclass(slots=True)
 class History:
-    """``owners``: the uids that it concerns."""
+    """The entries about one subject, and the uids (``owners``) that they concern."""
 
     owners: set[int] = field(default_factory=set)
     entries: list[JournalEntry] = field(default_factory=list)
     related: dict[str, None] = field(default_factory=dict)
-    """Other subjects of which the same was told: the ticket of a lease, the instance of both."""
+    """Other subjects of the same entries: the ticket of a lease, the instance of both."""
 
 
 class Journal:
-    """By the id of the ticket, lease or instance."""
+    """The histories by the id of the ticket, lease or instance."""
 
     def __init__(self) -> None:
         self._histories: OrderedDict[str, History] = OrderedDict()
@@ -57,7 +58,7 @@ class Journal:
         return self._histories.get(subject)
 
     def note(self, decision: Decision) -> None:
-        """Write a decision down for all whom it concerns."""
+        """Add a decision to the history of each of its subjects."""
         text = _sentence(decision)
         if text is None:
             return

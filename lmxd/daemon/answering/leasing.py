@@ -1,4 +1,4 @@
-"""Leases and those who wait for one: calls become events, and wait for the core's answer."""
+"""Leases and requests for them: calls become events, and wait for the core's answer."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from lmxd.rpc.server import Connection
 
 DEFAULT_TTL = 60.0
 _TRIES = 4
-"""How often a request is asked whose instance ends as it is granted: not for ever, should each end so."""
+"""The most attempts at one request, if each time its instance ends at the moment of the grant."""
 
 
 class Leasing:
+    """Answers the calls ``request``, ``release``, ``renew`` and ``cancel``, and waits for leases of holds."""
+
     def __init__(
         self,
         state: State,
@@ -52,9 +54,9 @@ class Leasing:
         deadline: float | None,
         user: str | None,
     ) -> Granted | Held:
-        """Hand it to the core, and wait for the answer.
+        """Send a request to the core, and wait for the answer.
 
-        If an instance ends as it is granted, the core is asked again, in the place that the request had.
+        If the instance ends at the moment of the grant, the request is sent again, with its first time.
         """
         peer, key, first = connection.peer, terms.idempotency_key, time.monotonic()
         hold, owner = Hold(terms.hold), owner_of(peer, ConnectionId(connection.id), user)
@@ -92,7 +94,7 @@ class Leasing:
     async def _answer(
         self, connection: Connection, id: framing.Id, size: Size | None, asked: LeaseRequested
     ) -> Granted | Held:
-        """InstanceGone if it ends before its client hears of the lease."""
+        """Wait for the answer to one request. InstanceGone if its instance ended before the client got the lease."""
         answer = asyncio.get_running_loop().create_future()
         waiting = Waiting(connection=connection, request=id, size=size, ask=asked.ask, answer=answer)
         self._answers.waiting[asked.ticket] = waiting
@@ -102,22 +104,22 @@ class Leasing:
             with connection.queued():
                 return await waiting.answer
         except asyncio.CancelledError:
-            if connection.open:  # the client is there, but wants it no longer; else all of its connection ends
+            if connection.open:  # the client cancelled; if it left, ``ClientLeft`` ends all
                 self._withdrawn(asked)
             raise
         except LmxdError:
             raise
-        except Exception:  # its client hears of a fault of ours, and so has no lease
+        except Exception:  # the client gets an internal error, and so no lease
             self._withdrawn(asked)
             raise
 
     def _withdrawn(self, asked: LeaseRequested) -> None:
-        """It may have been granted already, though its client was not told."""
+        """Cancel a request, and release its lease, which may have been granted already."""
         self._report(TicketCancelled(at=time.monotonic(), ticket=asked.ticket))
         self._report(LeaseReleased(at=time.monotonic(), lease=asked.lease))
 
     def lease(self, connection: Connection, lease: str) -> Lease:
-        """A lease that the caller may do something about."""
+        """The lease of that id, if the caller may release or renew it. LmxdError if not."""
         found = self._state.lease(LeaseId(lease))
         if found is None:
             if why := self._answers.ended.get(LeaseId(lease)):
@@ -141,7 +143,7 @@ class Leasing:
         return Renewed(lease=params.lease, expires_in=expires_in)
 
     def _renew(self, connection: Connection, lease: Lease, ttl: float | None) -> None:
-        """Whoever lost the connection that held a lease, and is back, holds it by this one."""
+        """Renew a lease. If its connection was lost, and the caller is the same process, this one holds it now."""
         lost = lease.owner.connection not in self._answers.connections()
         back = ConnectionId(connection.id) if lost and lease.owner.pid == connection.peer.pid else None
         self._report(LeaseRenewed(at=time.monotonic(), lease=lease.id, ttl=ttl, connection=back))

@@ -1,4 +1,4 @@
-"""Prometheus: the books by device and class, instances, leases, the queue, and what was decided how fast."""
+"""Metrics for Prometheus: bytes by device, instances, leases, the queue, and decisions with their times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
 class Metrics:
-    """Counts decisions as they are made; reads everything else from the state when asked."""
+    """Counts decisions as they are carried out. All other figures are read from the state at each scrape."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -49,7 +49,7 @@ class Metrics:
         self._measured: set[str] = set()
 
     def observe(self, decision: Decision) -> None:
-        """Count one decision, as it is carried out."""
+        """Count one decision."""
         match decision:
             case GrantLease():
                 self._answered(decision.profile, "granted", decision.waited)
@@ -68,16 +68,16 @@ class Metrics:
         self._wait.labels("granted" if result == "granted" else "refused").observe(waited)
 
     def _observe_launch(self, name: InstanceId) -> None:
-        """Its first grant is when an instance becomes ready for somebody."""
+        """Note the load time of an instance at its first grant."""
         instance = self._state.instances.get(name)
         if instance is None:
-            return  # it is gone again
+            return  # it has ended already
         if name not in self._measured and instance.ready_at is not None:
             self._measured.add(name)
             self._launch.labels(instance.ask.profile).observe(instance.ready_at - instance.started_at)
 
     async def serve(self, address: str) -> web.AppRunner:
-        """Answer GET /metrics there. LmxdError ``config`` if that cannot be had."""
+        """Answer GET /metrics on ``address``. LmxdError ``config`` if that is taken."""
         app = web.Application()
         app.router.add_get("/metrics", self._get)
         runner = web.AppRunner(app, access_log=None)
@@ -90,7 +90,7 @@ class Metrics:
 
 
 class _Books(Collector):
-    """Gauges, read from the state at the moment of the scrape."""
+    """Gauges, read from the state at each scrape."""
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -1,4 +1,4 @@
-"""The models that are configured, and what each would take."""
+"""The configured models, and the bytes that each would take."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 
 
 class ModelCalls:
+    """Answers the calls ``models``, ``estimate`` and ``estimates``."""
+
     def __init__(self, state: State, present: Present, asks: Asks, observations: Observations) -> None:
         self._state = state
         self._present = present

@@ -1,4 +1,4 @@
-"""To whom the bytes of a device belong."""
+"""The owners of a device's bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
 
 LARGEST = 20
-"""Foreign processes that are named."""
+"""The most foreign processes that are named, the largest first: a screenful."""
 
 
 def find(measured: Sequence[Measurement], wanted: str) -> Measurement:
@@ -33,7 +33,7 @@ def names(measured: Sequence[Measurement]) -> str:
 
 
 def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
-    """The largest processes on a device whose pids are not ``ours``. Reads files: not for the loop's thread."""
+    """The largest processes on a device whose pids are not ``ours``. It reads files: not for the loop's thread."""
     if found.kind is Kind.HOST:  # its readings are of our own processes only
         (found,) = HostProbe().measure(processes.pids())
     using = found.processes or {}
@@ -42,7 +42,7 @@ def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
 
 
 def why(state: State, performer: Performer, found: Measurement, foreign: list[ProcessInfo]) -> Why:
-    """Instances, foreign processes and what is kept back, on one device."""
+    """Instances, foreign processes and bytes that are kept back, on one device."""
     (device,) = views.devices(state, [found])
     account = state.ledger.accounts.get(device_id(found), Account(device=device_id(found)))
     return Why(

@@ -1,4 +1,4 @@
-"""Requests for models: asked, tried, and explained."""
+"""Requests for models: ``request``, ``plan`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from lmxd.rpc.server import Connection
 
 
 class Requests:
+    """Answers the calls ``request``, ``plan`` and ``explain``."""
+
     def __init__(
         self,
         leasing: Leasing,
@@ -54,17 +56,17 @@ class Requests:
         return granted
 
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
-        """What the core would decide, without its doing."""
+        """The answer that a request would get now, without any effect."""
         size = self._size(connection, params)
         ask = self._asks.ask(await self._asks.warm(params.model, size))
         return explaining.plan(self._admission, ask, connection.peer, params.deadline)
 
     def explain(self, connection: Connection, subject: str) -> Explained:
-        """What became of a request, a lease or an instance."""
+        """The history of a request, a lease or an instance."""
         return explaining.explain(self._journal, self._access, connection.peer, subject)
 
     def _size(self, connection: Connection, wish: Wish) -> Size:
-        """What is asked for, if its class may be asked for."""
+        """The size of a request. LmxdError ``not_permitted`` if its class is higher than the caller may ask for."""
         if wish.priority is not None:
             own = self._present.catalog.profile(wish.model).priority
             most = max(own, max_priority(self._present.catalog.config, connection.peer.uid))

@@ -1,4 +1,4 @@
-"""The RPC methods: which call is answered by whom."""
+"""The service: it hands each call to the object that answers it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
 Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[BaseModel] | BaseModel]]
-"""Method -> who answers it: connection, id and parameters in, a message out."""
+"""By method: the function that answers it, from connection, id and parameters."""
 
 
 def calls(
@@ -44,7 +44,7 @@ def calls(
     inspection: Inspection,
     models: ModelCalls,
 ) -> Calls:
-    """Of all methods but those that the service itself answers."""
+    """The table of all methods but ``watch``, which the service answers itself."""
     return {
         "hello": lambda c, i, p: _hello(p),
         "describe": lambda c, i, p: describe(),
@@ -84,7 +84,7 @@ def _hello(params: HelloParams) -> Hello:
 
 
 class Service:
-    """What clients can ask of the daemon."""
+    """The handler of all calls: it checks who calls, hands the call on, and waits until a lasting effect is written."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Service:
         self._report = report
 
     async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> BaseModel:
-        """One call. Raises LmxdError for a refusal."""
+        """Answer one call. Raises LmxdError for a refusal."""
         called = METHODS[method]
         if called.admin:
             self._access.require_admin(connection.peer, called.admin.format_map(dict(params)))

@@ -1,4 +1,4 @@
-"""Work that several want at the same time is done once."""
+"""Work that several callers want at the same time is done once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class Together:
-    """Who waits no longer leaves the work to the others; it is never cut short."""
+    """Shares running work among its callers. A caller that is cancelled does not stop it."""
 
     def __init__(self) -> None:
         self._running: dict[Hashable, asyncio.Task[None]] = {}
 
     async def do(self, what: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Returns when it is done, by whoever began it."""
+        """Do ``work``, or wait for the same work if it is running."""
         task = self._running.get(what)
         if task is None:
             task = self._running[what] = asyncio.get_running_loop().create_task(work())

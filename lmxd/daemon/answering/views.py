@@ -1,4 +1,4 @@
-"""The core's state as messages: what ps, queue, devices and status show."""
+"""The core's state as messages, for ps, queue, devices and status."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lmxd.rpc.peer import Peer
 
 
 def devices(state: State, measured: Sequence[Measurement]) -> list[Device]:
-    """The books of each device beside its last measurement."""
+    """The account of each device, with its last measurement."""
     return [_device(state, found) for found in measured]
 
 
@@ -60,7 +60,7 @@ def _device(state: State, found: Measurement) -> Device:
 
 
 def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
-    """All of them, as bytes; the rest only to whom it concerns."""
+    """All instances. Pid, endpoint and the holders of leases are shown only to peers that may see them."""
     return [_instance(state, performer, access, peer, i) for i in state.instances.values()]
 
 
@@ -93,7 +93,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
 
 
 def loaded(state: State, i: Instance) -> float | None:
-    """How much of what was promised to a starting instance it has taken by now; None where that cannot be seen."""
+    """The part of its promised bytes that a starting instance has taken; None where that cannot be measured."""
     if i.phase is not Phase.STARTING:
         return None
     taken = state.ledger.measured(i.id)
@@ -118,11 +118,11 @@ def _lease(now: float, access: Access, peer: Peer, x: Lease) -> LeaseInfo:
 
 
 _Place: TypeAlias = tuple[Ticket, int, float | None, Date]
-"""Position, expected time, and the date at which it is served."""
+"""A ticket, its position, its expected time, and its date."""
 
 
 def queue(state: State, access: Access, peer: Peer) -> list[TicketInfo]:
-    """Those that start first, then those that wait, in order."""
+    """The tickets of starting instances, then those in the queue, in order."""
     found: list[_Place] = [
         (t, 0, starting(state, t), NEVER) for i in state.instances.values() for t in i.tickets.values()
     ]
@@ -189,7 +189,7 @@ def loading(state: State, ticket: Ticket, request: framing.Id, part: float) -> P
 
 
 def refusal(refusal: Refusal) -> dict[str, object]:
-    """The figures of a "no", for ``data`` of the error."""
+    """The figures of a refusal, for ``data`` of the error."""
     data: dict[str, object] = {}
     if refusal.shortfalls:
         data["shortfalls"] = [s.model_dump(mode="json") for s in shortfalls(refusal.shortfalls)]
@@ -224,7 +224,7 @@ def shortfalls(found: Iterable[Shortfall]) -> list[ShortfallInfo]:
 
 
 def swap(state: State, i: Instance) -> SwapInfo | None:
-    """For whom an instance is to make way, if anybody waits for its bytes."""
+    """The swap of an instance, if it is to make way for a request."""
     if i.swap is None:
         return None
     ticket = state.waiting(i.swap.ticket)
@@ -243,7 +243,7 @@ def sentence(found: Mapping[DeviceId, int]) -> str:
 
 
 def explain(resolved: Resolved, devices: Mapping[DeviceId, Kind]) -> Estimated:
-    """What a model would take, by part, beside what was declared for it."""
+    """The bytes that a model would take, by part, and those declared for it."""
     launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
     gpus = [device for device, kind in devices.items() if kind is Kind.GPU and goes_to_gpu(launch, devices)]
     found = [sizing.estimate(launch, (gpu,)) for gpu in gpus]
@@ -263,7 +263,7 @@ def explain(resolved: Resolved, devices: Mapping[DeviceId, Kind]) -> Estimated:
 
 
 def estimates(learned: Learned, cards: Iterable[Card]) -> Estimates:
-    """Contexts of the cards here and of those seen, and every observation."""
+    """The contexts of present and earlier cards, and every observation."""
     here = set(cards)
     seen = {o.card for o in learned.observations if o.card.name != RAM}
     return Estimates(

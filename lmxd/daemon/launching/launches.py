@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Final, Protocol
 
-from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady
+from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching.launched import Launched, Start, forget
 from lmxd.daemon.launching.loading import Loading, LoadTurn
@@ -83,15 +83,14 @@ class Launches:
     def adopt(self, launched: Launched, wrong: Failure | None = None) -> None:
         """Go on with one that an earlier daemon started; or end it, if something is wrong with it."""
         self._launched[launched.instance] = launched
-        self._spawn(self._live(launched, self._attend(launched) if wrong is None else _failed(wrong)))
+        self._spawn(self._live(launched, self._attend(launched, wrong)))
 
     def log_of(self, start: Start) -> Log:
         return Log(self._log_dir, start.instance, start.limits.log_cap)
 
     def stop(self, instance: InstanceId) -> None:
         """End an instance; its exit is then not a failure."""
-        launched = self._launched.get(instance)
-        if launched is None or launched.stopping:
+        if not (launched := self._launched.get(instance)) or launched.stopping:
             return
         launched.stopping = True
         if launched.process is not None:
@@ -157,7 +156,10 @@ class Launches:
 
     async def _load(self, launched: Launched) -> Failure | None:
         """Follow a process from its start to its exit. None when it ended as told."""
-        await launched.turn.wait()
+        if not launched.turn.is_set():
+            self._report(LoadPostponed(at=time.monotonic(), instance=launched.instance))
+            await launched.turn.wait()
+            self._report(LoadBegun(at=time.monotonic(), instance=launched.instance))
         launched.begun_at = time.monotonic()
         try:
             failure = await self._bring_up(launched)
@@ -173,8 +175,10 @@ class Launches:
             hit("ready_recorded")
         return await self._attend(launched)
 
-    async def _attend(self, launched: Launched) -> Failure | None:
-        """Follow an instance from readiness to its exit. None when it ended as told."""
+    async def _attend(self, launched: Launched, wrong: Failure | None = None) -> Failure | None:
+        """Follow an instance from readiness to its exit. None when it ended as told; ``wrong`` at once, if given."""
+        if wrong is not None:
+            return wrong
         assert launched.process is not None
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         status = await launched.process.exited
@@ -293,7 +297,3 @@ class Launches:
         self._launched.pop(launched.instance, None)
         if address := launched.start.address:
             forget(address)
-
-
-async def _failed(wrong: Failure) -> Failure:
-    return wrong

@@ -3,8 +3,8 @@
     with Client() as lmxd, lmxd.request("llama-3.1-8b") as lease:
         openai = OpenAI(base_url=lease.base_url, api_key=lease.api_key)
 
-A lease is held by the connection unless said otherwise: when the client ends, however it
-ends, the lease does. Every failure is an ``LmxdError`` with the daemon's code and remedy.
+The connection holds the lease, unless another ``hold`` is given: the lease ends when the client ends, in whatever way.
+Every failure is an ``LmxdError`` with the daemon's code and remedy.
 """
 
 from lmxd.rpc.client.asynchronous import AsyncClient

@@ -36,7 +36,7 @@ from lmxd.rpc.notifications import Notification, Progress
 
 
 class AsyncClient(AsyncCalls):
-    """As ``Client`` for asyncio: ``async with AsyncClient() as lmxd``. Calls may overlap."""
+    """A connection for asyncio, else as ``Client``: ``async with AsyncClient() as lmxd``. Calls may overlap."""
 
     def __init__(
         self, path: Path | str | None = None, on_notification: OnNotification | None = None, patience: float = PATIENCE
@@ -51,7 +51,7 @@ class AsyncClient(AsyncCalls):
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._progress: dict[int, OnProgress] = {}
         self._granting: set[int] = set()
-        """Calls for leases that the daemon has not answered yet, whether or not anybody waits for it still."""
+        """Calls for leases that the daemon has not answered, even if their callers have been cancelled."""
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -74,14 +74,14 @@ class AsyncClient(AsyncCalls):
             await self._writer.wait_closed()
 
     def _return(self, number: int) -> asyncio.Task[None]:
-        """Find the daemon again, once for all whose connection is lost; it goes on whoever of them is cancelled."""
+        """Reconnect, once for all calls that lost the connection. A cancelled caller does not stop it."""
         if self._returning is None or self._returning.done():
             self._returning = asyncio.create_task(self._reconnect(number))
             self._returning.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._returning
 
     async def _reconnect(self, number: int) -> None:
-        """Leases that the connection of that number held are taken up again."""
+        """Connect again after connection ``number`` was lost, and renew the leases that it held."""
         if self._connections != number:
             return
         deadline = time.monotonic() + self._patience
@@ -107,7 +107,7 @@ class AsyncClient(AsyncCalls):
                 self._notified(Notification.LEASE_ENDED, ended)
 
     async def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
-        if method == "release":  # it is not to be taken up again, whatever becomes of the call
+        if method == "release":  # a reconnect shall not renew it, even if this call fails
             self._held.discard(params["lease"])
         return await self._ask(method, result, params)
 
@@ -124,7 +124,7 @@ class AsyncClient(AsyncCalls):
     async def _ask(
         self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
     ) -> ResultT:
-        """As ``Client._ask``. A request whose task is cancelled is withdrawn: no lease of it is left."""
+        """As ``Client._ask``. If the task of a request is cancelled, the request is withdrawn, and no lease is left."""
         lost_at: float | None = None
         while True:
             connection, begun = self._connections, time.monotonic()
@@ -158,22 +158,22 @@ class AsyncClient(AsyncCalls):
         return result.model_validate(message["result"])
 
     def _say(self, id: int, method: str, params: dict[str, Any]) -> bool:
-        """Send a call; False if the connection is closed."""
+        """Send a call. Returns False if the connection is closed."""
         try:
             self._writer.write(frame(id, method, params))
-        except RuntimeError:  # uvloop's word for it; asyncio says nothing
+        except RuntimeError:  # from uvloop; asyncio raises nothing
             return False
         return True
 
     def _withdraw(self, id: int, method: str, future: asyncio.Future[dict[str, Any]]) -> None:
-        """Its caller wants it no longer. With its connection, if that is lost, it has ended already."""
+        """Cancel a call whose caller was cancelled. If its connection was lost, the call has ended already."""
         if id in self._granting:
             self._say(next(self._ids), "cancel", {"request": id})
         elif grants(method) and future.done() and not future.cancelled() and future.exception() is None:
             self._give_back(future.result())
 
     def _give_back(self, message: dict[str, Any]) -> None:
-        """What was granted to somebody who does not wait for it any more."""
+        """Release a lease that was granted to a cancelled caller."""
         if lease := message.get("result", {}).get("lease"):
             self._say(next(self._ids), "release", {"lease": lease})
 
@@ -182,13 +182,13 @@ class AsyncClient(AsyncCalls):
             with suppress(OSError, ValueError):
                 while line := await self._reader.readline():
                     self._take(json.loads(line))
-        finally:  # whichever end closed it, nobody waits any longer
+        finally:  # the connection is closed, by either end: all calls fail
             self._granting.clear()
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(ConnectionLost())
             if self._held and self._patience:
-                self._return(connection)  # nobody calls just now, but there are leases to be kept
+                self._return(connection)  # no call is in flight, but leases are to be renewed
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:

@@ -140,7 +140,7 @@ class AsyncCalls(ABC):
         )
 
     async def adopt(self, lease: str, pid: int) -> Adopted:
-        """Say which process uses a hold."""
+        """Name the process that uses a hold."""
         return await self._call("adopt", Adopted, lease=lease, pid=pid)
 
     async def yield_(self, bytes: int, *, device: str | None = None, lasts: float = 3600) -> YieldBegun:
@@ -162,7 +162,7 @@ class AsyncCalls(ABC):
         cpu_spill: bool | None = None,
         deadline: float | None = None,
     ) -> Planned:
-        """What a request would come to now, without any effect."""
+        """The answer that a request would get now, without any effect."""
         return await self._call(
             "plan",
             Planned,
@@ -176,11 +176,11 @@ class AsyncCalls(ABC):
         )
 
     async def explain(self, id: str) -> Explained:
-        """What happened to a request, a lease or an instance, and why."""
+        """The history of a request, a lease or an instance, each step with its reason."""
         return await self._call("explain", Explained, id=id)
 
     async def why(self, device: str) -> Why:
-        """To whom the bytes of a device belong, measured now."""
+        """The owners of the bytes of a device, measured now."""
         return await self._call("why", Why, device=device)
 
     async def instances(self) -> Instances:
@@ -216,11 +216,11 @@ class AsyncCalls(ABC):
         )
 
     async def estimates(self) -> Estimates:
-        """What was learned from instances that ran."""
+        """The bytes that instances took, as they were learned."""
         return await self._call("estimates", Estimates)
 
     async def forget(self, *, model: str | None = None, card: str | None = None) -> Forgotten:
-        """Drop what was learned. Only administrators may call it."""
+        """Forget learned bytes, of a model or a card. Only administrators may call it."""
         return await self._call("forget", Forgotten, model=model, card=card)
 
     async def logs(self, instance: str, *, lines: int = 100) -> Logs:
@@ -232,11 +232,11 @@ class AsyncCalls(ABC):
         return await self._call("stop", Stopped, instance=instance)
 
     async def pin(self, instance: str, *, pin: bool = True) -> Pinned:
-        """Have an instance neither evicted nor reaped, or as others again. Only administrators may call it."""
+        """Pin an instance, so that it is neither evicted nor reaped, or unpin it. Only administrators may call it."""
         return await self._call("pin", Pinned, instance=instance, pin=pin)
 
     async def drain(self, *, now: bool = False, end: bool = False) -> Drained:
-        """Admit nothing new, and end what nobody has a lease on. Only administrators may call it."""
+        """Admit no requests, and end instances without leases. Only administrators may call it."""
         return await self._call("drain", Drained, now=now, end=end)
 
     async def reload(self) -> Reloaded:
@@ -244,5 +244,5 @@ class AsyncCalls(ABC):
         return await self._call("reload", Reloaded)
 
     async def watch(self) -> Watching:
-        """From now on, notify of everything that is decided."""
+        """Send a notification for every decision from now on."""
         return await self._call("watch", Watching)

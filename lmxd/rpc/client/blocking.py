@@ -34,14 +34,14 @@ from lmxd.rpc.methods import grants
 from lmxd.rpc.notifications import Notification, Progress
 
 ANSWER_TIMEOUT = 30.0
-"""Seconds within which an answer is wanted to everything but a request, which may wait in the queue."""
+"""Seconds to wait for an answer. Requests and holds have no timeout, for they may wait in the queue."""
 
 
 class Client(BlockingCalls):
-    """A blocking connection. Not to be shared between threads.
+    """A blocking connection, for one thread.
 
-    If the daemon is restarted, a call finds it again within ``patience`` seconds, and renews the leases
-    that the connection held before anything else.
+    If the daemon is restarted, a call reconnects within ``patience`` seconds. The leases that the connection held are
+    renewed first.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Client(BlockingCalls):
             raise unavailable(self.path, error) from error
 
     def reconnect(self) -> None:
-        """Wait for the daemon to be back, and take up the leases that the connection held.
+        """Wait until the daemon is back, and renew the leases that the connection held.
 
-        LmxdError ``daemon_unavailable`` if it is not back in time. A lease that has ended is told
-        of as a notification, as ever.
+        LmxdError ``daemon_unavailable`` if it is not back in time. If a lease has ended, a notification follows, as
+        usual.
         """
         self.close()
         deadline = time.monotonic() + self._patience
@@ -88,7 +88,7 @@ class Client(BlockingCalls):
             time.sleep(PAUSE)
 
     def _take_up(self, lease: str) -> bytes | None:
-        """None, or the frame that says that it has ended."""
+        """Renew a lease. Returns None, or the notification that it has ended."""
         try:
             self._exchange("renew", Renewed, {"lease": lease})
         except LmxdError as error:
@@ -105,16 +105,16 @@ class Client(BlockingCalls):
         self.close()
 
     def fileno(self) -> int:
-        """For select: readable when something came, or when the daemon is gone."""
+        """For select: it is readable when a message has come, or when the daemon is gone."""
         return self._socket.fileno()
 
     @property
     def has_message(self) -> bool:
-        """Whether ``receive`` would answer from what has come already."""
+        """Whether ``receive`` returns at once, because a message has been read already."""
         return bool(self._lines)
 
     def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
-        if method == "release":  # it is not to be taken up again, whatever becomes of the call
+        if method == "release":  # a reconnect shall not renew it, even if this call fails
             self._held.discard(params["lease"])
         return self._ask(method, result, params)
 
@@ -129,7 +129,7 @@ class Client(BlockingCalls):
     def _ask(
         self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
     ) -> ResultT:
-        """Exchange, again if the daemon is restarted meanwhile. ``on_progress`` is told where the request stands."""
+        """Send a call and return its answer, again if the daemon is restarted. ``on_progress`` gets the reports."""
         lost_at: float | None = None
         while True:
             begun = time.monotonic()

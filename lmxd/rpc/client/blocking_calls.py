@@ -133,7 +133,7 @@ class BlockingCalls(ABC):
         )
 
     def adopt(self, lease: str, pid: int) -> Adopted:
-        """Say which process uses a hold."""
+        """Name the process that uses a hold."""
         return self._call("adopt", Adopted, lease=lease, pid=pid)
 
     def yield_(self, bytes: int, *, device: str | None = None, lasts: float = 3600) -> YieldBegun:
@@ -155,7 +155,7 @@ class BlockingCalls(ABC):
         cpu_spill: bool | None = None,
         deadline: float | None = None,
     ) -> Planned:
-        """What a request would come to now, without any effect."""
+        """The answer that a request would get now, without any effect."""
         return self._call(
             "plan",
             Planned,
@@ -169,11 +169,11 @@ class BlockingCalls(ABC):
         )
 
     def explain(self, id: str) -> Explained:
-        """What happened to a request, a lease or an instance, and why."""
+        """The history of a request, a lease or an instance, each step with its reason."""
         return self._call("explain", Explained, id=id)
 
     def why(self, device: str) -> Why:
-        """To whom the bytes of a device belong, measured now."""
+        """The owners of the bytes of a device, measured now."""
         return self._call("why", Why, device=device)
 
     def instances(self) -> Instances:
@@ -209,11 +209,11 @@ class BlockingCalls(ABC):
         )
 
     def estimates(self) -> Estimates:
-        """What was learned from instances that ran."""
+        """The bytes that instances took, as they were learned."""
         return self._call("estimates", Estimates)
 
     def forget(self, *, model: str | None = None, card: str | None = None) -> Forgotten:
-        """Drop what was learned. Only administrators may call it."""
+        """Forget learned bytes, of a model or a card. Only administrators may call it."""
         return self._call("forget", Forgotten, model=model, card=card)
 
     def logs(self, instance: str, *, lines: int = 100) -> Logs:
@@ -225,11 +225,11 @@ class BlockingCalls(ABC):
         return self._call("stop", Stopped, instance=instance)
 
     def pin(self, instance: str, *, pin: bool = True) -> Pinned:
-        """Have an instance neither evicted nor reaped, or as others again. Only administrators may call it."""
+        """Pin an instance, so that it is neither evicted nor reaped, or unpin it. Only administrators may call it."""
         return self._call("pin", Pinned, instance=instance, pin=pin)
 
     def drain(self, *, now: bool = False, end: bool = False) -> Drained:
-        """Admit nothing new, and end what nobody has a lease on. Only administrators may call it."""
+        """Admit no requests, and end instances without leases. Only administrators may call it."""
         return self._call("drain", Drained, now=now, end=end)
 
     def reload(self) -> Reloaded:
@@ -237,5 +237,5 @@ class BlockingCalls(ABC):
         return self._call("reload", Reloaded)
 
     def watch(self) -> Watching:
-        """From now on, notify of everything that is decided."""
+        """Send a notification for every decision from now on."""
         return self._call("watch", Watching)

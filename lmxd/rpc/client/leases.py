@@ -1,4 +1,4 @@
-"""Leases as the clients give them: a block that is left releases its lease."""
+"""Leases as the clients return them: the end of a ``with`` block releases the lease."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmxd.rpc.messages import Granted
 
 
 class BlockingLease(Granted):
-    """A granted lease of a ``Client``; leaving its ``with`` block releases it."""
+    """A granted lease of a ``Client``. The end of its ``with`` block releases it."""
 
     _release: Callable[[str], object]
 
@@ -27,7 +27,7 @@ class BlockingLease(Granted):
 
 
 class AsyncLease(Granted):
-    """A granted lease of an ``AsyncClient``; leaving its ``async with`` block releases it."""
+    """A granted lease of an ``AsyncClient``. The end of its ``async with`` block releases it."""
 
     _release: Callable[[str], Awaitable[object]]
 

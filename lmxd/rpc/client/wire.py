@@ -1,4 +1,4 @@
-"""What both clients share: where the daemon is, frames out, errors in."""
+"""The parts that both clients share: the path of the socket, frames, and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lmxd.rpc.notifications import Progress
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
 PATIENCE: Final = 20.0
-"""Seconds for which a client whose connection is lost looks for the daemon's return."""
+"""Seconds for which a client tries to reconnect: less than the 30 s for which a new daemon keeps its leases."""
 PAUSE: Final = 0.1
 OnProgress = Callable[[Progress], None]
 OnNotification = Callable[[str, dict[str, Any]], None]
@@ -26,7 +26,7 @@ LeaseT = TypeVar("LeaseT", bound=Granted | Held)
 
 
 def default_socket() -> Path:
-    """LMXD_SOCKET, else the socket of a daemon of one's own if there is one, else the system's."""
+    """The path in LMXD_SOCKET, else the socket of the user's own daemon if there is one, else the system's."""
     if named := os.environ.get("LMXD_SOCKET"):
         return Path(named)
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -43,21 +43,22 @@ def unavailable(path: Path, error: OSError) -> LmxdError:
 
 
 def repeatable(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a request that may have to be made again: what is granted is not granted twice."""
+    """The parameters of a request with an idempotency key: if it is sent again, it is not granted twice."""
     return params if params["idempotency_key"] is not None else params | {"idempotency_key": secrets.token_hex(8)}
 
 
 class ConnectionLost(LmxdError):
-    """``daemon_unavailable``: the daemon was there, and is gone. It may come back."""
+    """The error ``daemon_unavailable``: the daemon closed the connection. It may come back."""
 
     def __init__(self) -> None:
         super().__init__("daemon_unavailable", "lmxd closed the connection", "see its log")
 
 
 def lost(since: float | None, begun: float, patience: float) -> float:
-    """Since when the daemon is sought, now that a call is lost that was made at ``begun``; ConnectionLost if too long.
+    """The time since which the daemon is gone. A call that was sent at ``begun`` has just been lost.
 
-    A call that waited for longer than that was not lost to the same end of the daemon as the one before.
+    Raises ConnectionLost if that is ``patience`` seconds ago. A call that had waited for longer than ``patience`` was
+    not lost to the same end of the daemon as the one before: the time starts again.
     """
     now = time.monotonic()
     if since is None or now - begun > patience:
@@ -68,7 +69,7 @@ def lost(since: float | None, begun: float, patience: float) -> float:
 
 
 def ended_meanwhile(lease: str, error: LmxdError) -> dict[str, Any]:
-    """The notification that a client missed. Raises ``error`` if that is not what it says."""
+    """The notification that a client missed while it was not connected. Raises ``error`` if it has another cause."""
     if error.code not in ("lease_ended", "unknown_lease"):
         raise error
     return {"lease": lease, "instance": "", "reason": str(error.data.get("reason", error.code)), "detail": ""}
