@@ -130,7 +130,7 @@ def reason(t: TicketInfo) -> str:
         return t.instance
     awaited = ", ".join(t.waits_for)
     if any(name.rpartition("#")[0] == t.model for name in t.waits_for):
-        return f"waits for {awaited} to have a slot"
+        return f"waits for {awaited}"
     return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or (f"waits for {awaited}" if awaited else "-")
 
 
