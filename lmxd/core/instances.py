@@ -32,12 +32,12 @@ class Ticket:
     queued_at: float | None = None
     """The time from which it is ranked, if later than ``asked_at``: instances of its kind have just had their turn."""
     instance: InstanceId | None = None
-    progressing: bool = False
+    room_being_made: bool = False
     """Idle instances are being stopped for it, so that it counts as being served."""
     promised: bool = False
     """Instances have ended for it. Later requests of its class do not get their bytes, however little their users used.
     """
-    beyond: bool = False
+    outside_depth: bool = False
     """It does not count for ``queue_depth``: when it came, instances were being stopped for it already."""
     why: str = ""
     told: tuple[object, float | None] | None = None
@@ -114,7 +114,7 @@ class Instance:
     checking: bool = False
     turn_at: float = 0.0
     """The start of its turn: its quantum counts from here."""
-    stays_until: float = 0.0
+    evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
     swap: Swap | None = None
@@ -122,10 +122,10 @@ class Instance:
     """The closing time that was last reported to clients."""
     closed: bool = False
     """It accepts no new requests: its quantum is over, and others wait for its bytes."""
-    idlers: frozenset[LeaseId] = frozenset()
+    idle_leases: frozenset[LeaseId] = frozenset()
     """The leases that were idle when it was last closed. While one of them is held, closing it frees no bytes."""
-    opened_for: TicketId | None = None
-    """The ticket for which it was closed when ``idlers`` were noted."""
+    reopened_for: TicketId | None = None
+    """The ticket for which it was closed when ``idle_leases`` were noted."""
     yielding: Asked | None = None
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
@@ -165,9 +165,9 @@ class Instance:
         return mine and all(t.ask.share for t in self.tickets.values())
 
     @property
-    def idled(self) -> bool:
+    def held_idle(self) -> bool:
         """Whether it cannot end though it is closed, because a holder keeps an idle lease on it."""
-        return not self.idlers.isdisjoint(self.leases)
+        return not self.idle_leases.isdisjoint(self.leases)
 
     def unused(self, now: float) -> bool:
         """Whether it has leases, and its engine has had nothing to do for ``UNUSED_AFTER`` seconds."""

@@ -39,10 +39,10 @@ def _indexes(state: State) -> Iterator[str]:
     opened = [i for i in live if i.accepts and not i.ask.external and i.free_slots > 0]
     unused = [i for i in live if i.vacant]
     indexes: Iterable[tuple[str, Mapping[Any, Any], Mapping[Any, Any]]] = (
-        ("kin", state.kin, _by_kind(live)),
-        ("open", state.open, _by_kind(opened)),
+        ("live_by_kind", state.live_by_kind, _by_kind(live)),
+        ("with_free_slots", state.with_free_slots, _by_kind(opened)),
         ("vacant", state.vacant, _by_id(unused)),
-        ("released", state.released, _by_id(i for i in unused if i.ask.external)),
+        ("released_holds", state.released_holds, _by_id(i for i in unused if i.ask.external)),
         ("leaving", state.leaving, _by_id(i for i in state.instances.values() if not i.live)),
         ("swapping", state.swapping, _by_id(i for i in live if i.swap is not None)),
         ("yielding", state.yielding, _by_id(i for i in live if i.yielding is not None)),
@@ -97,7 +97,7 @@ def _leases(state: State) -> Iterator[str]:
 
 
 def _queue(state: State) -> Iterator[str]:
-    classes = Counter((t.ask.priority, t.owner.who) for t in state.queue if not t.beyond)
+    classes = Counter((t.ask.priority, t.owner.who) for t in state.queue if not t.outside_depth)
     for (priority, who), waiting in classes.items():
         if waiting > state.policy.queue_depth:
             yield f"{waiting} tickets of class {priority} and {who} wait in a queue of {state.policy.queue_depth}"
@@ -114,7 +114,7 @@ def _idleness(state: State) -> Iterator[str]:
     for ticket in state.queue:
         if state.over_quota(ticket):
             continue
-        for instance in state.kin.get(ticket.ask.kind, {}).values():
+        for instance in state.live_by_kind.get(ticket.ask.kind, {}).values():
             if instance.serves(ticket.ask):
                 yield f"{instance.id} is {instance.phase} and has a free slot, and {ticket.id} waits"
     for instance in state.instances.values():

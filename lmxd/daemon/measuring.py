@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lmxd.core.books.state import State
 from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequested, MemoryMeasured
-from lmxd.core.policy.residents import is_lacking
+from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import cards, device_readings, kinds
@@ -72,7 +72,7 @@ class Measuring:
             return _RECLAIMING_PERIOD
         if len(state.queue) or any(i.tickets for i in state.instances.values()):
             return _WAITING_PERIOD
-        return _BUSY_PERIOD if state.instances or is_lacking(state) else None
+        return _BUSY_PERIOD if state.instances or any_missing(state) else None
 
     async def look(self) -> None:
         """Once."""

@@ -218,7 +218,7 @@ class Histories(RuleBasedStateMachine):
             head = state.queue.head
             assert head is not None
             if state.shares.within(head.owner, head.ask.portion, state.policy) is None:
-                kin = [i for i in state.kin.get(head.ask.kind, {}).values() if i.could_serve(head.ask)]
+                kin = [i for i in state.live_by_kind.get(head.ask.kind, {}).values() if i.could_serve(head.ask)]
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it

@@ -442,7 +442,7 @@ def test_so_many_are_looked_at_for_whom_others_would_make_way_however_many_wait_
         world.ask(f"b{n}", 20)
     world.tick(1.5)
     assert world.admission.scheduler.last is not None
-    assert world.admission.scheduler.last.swappers == 0
+    assert world.admission.scheduler.last.swap_budget == 0
 
 
 def test_who_waits_already_keeps_its_place_when_a_higher_class_comes() -> None:

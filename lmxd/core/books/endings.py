@@ -38,7 +38,7 @@ def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -
         state.expectations.left(instance.ask.profile, state.now)
     if instance.vacant and not instance.ask.external:
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
-        instance.stays_until = state.now + (0.0 if instance.turn_over(state.now) else patience)
+        instance.evictable_from = state.now + (0.0 if instance.turn_over(state.now) else patience)
         instance.busy, instance.checked_at = False, None  # it was busy perhaps only for that lease
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.step.touched.instances.add(instance.id)

@@ -159,7 +159,7 @@ def _ticket_cancelled(state: State, event: TicketCancelled) -> None:
     ticket = state.ticket(event.ticket)
     if ticket is None:
         return
-    matters = ticket in (state.queue.head, state.head) or ticket.progressing or ticket.instance is not None
+    matters = ticket in (state.queue.head, state.head) or ticket.room_being_made or ticket.instance is not None
     state.step.serve_again = matters or bool(state.swapping)
     refuse(state, ticket, CANCELLED)
 

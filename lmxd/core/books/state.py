@@ -47,9 +47,9 @@ class State:
     draining: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
-    kin: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
+    live_by_kind: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
     """Live instances by kind."""
-    open: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
+    with_free_slots: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
     """Live instances by kind that accept new leases and have a free slot."""
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
     keys: dict[tuple[int, str], Lease] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class State:
     """Launches that failed, by ``Ask.launch``."""
     residents: dict[Kind, Resident] = field(default_factory=dict)
     preloaded: set[str] = field(default_factory=set)
-    short_since: dict[DeviceId, float] = field(default_factory=dict)
+    overcommitted_since: dict[DeviceId, float] = field(default_factory=dict)
     """Devices with a negative headroom, and since when."""
     displaced: list[Ask] = field(default_factory=list)
     """Asks of pinned instances that were stopped for a yield, to be started again after it."""
@@ -78,7 +78,7 @@ class State:
     """Instances with a swap: they are to make way for a ticket."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
     """Live instances without leases and tickets."""
-    released: dict[InstanceId, Instance] = field(default_factory=dict)
+    released_holds: dict[InstanceId, Instance] = field(default_factory=dict)
     """Holds among the vacant: their lease is over."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
     """Instances that are stopping or reclaiming: their bytes are not seen free yet."""
@@ -117,7 +117,7 @@ class State:
         """
         if ask.max_instances is None:
             return False
-        kin = self.kin.get(ask.kind, {}).values()
+        kin = self.live_by_kind.get(ask.kind, {}).values()
         return sum(i.could_serve(ask) and (i.ask.share or not ask.share) for i in kin) >= ask.max_instances
 
     def backing_off(self, ask: Ask) -> Failed | None:
@@ -208,7 +208,7 @@ class State:
 
     def add_instance(self, instance: Instance) -> None:
         self.instances[instance.id] = instance
-        self.kin.setdefault(instance.ask.kind, {})[instance.id] = instance
+        self.live_by_kind.setdefault(instance.ask.kind, {})[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
         self._note_room(instance)
         self.step.touched.instances.add(instance.id)
@@ -228,18 +228,18 @@ class State:
         self.step.touched.yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
-        """Bring ``vacant``, ``released``, ``open`` and ``reach`` up to date after an instance changed."""
+        """Bring ``vacant``, ``released``, ``with_free_slots`` and ``reach`` up to date after an instance changed."""
         self.reach.touch(instance.demand)
         unused = instance.vacant and instance.live
         _put(self.vacant, instance, unused)
         if instance.ask.external:
-            _put(self.released, instance, unused)
+            _put(self.released_holds, instance, unused)
             return
         kind = instance.ask.kind
-        kin = self.open.setdefault(kind, {})
+        kin = self.with_free_slots.setdefault(kind, {})
         _put(kin, instance, instance.free_slots > 0 and instance.accepts)
         if not kin:
-            del self.open[kind]
+            del self.with_free_slots[kind]
 
     def forget(self, instance: InstanceId) -> None:
         """Remove an instance whose bytes are free."""
@@ -254,19 +254,19 @@ class State:
         self.yielding.pop(instance.id, None)
         instance.yielding = None
         self.drop_swap(instance)
-        kin = self.kin.get(instance.ask.kind, {})
+        kin = self.live_by_kind.get(instance.ask.kind, {})
         kin.pop(instance.id, None)
         for other in kin.values():
             self.reach.touch(other.demand)  # it may be kept (``keep``) now
         if not kin:
-            self.kin.pop(instance.ask.kind, None)
+            self.live_by_kind.pop(instance.ask.kind, None)
 
     def put_swap(self, instance: Instance, swap: Swap, *, closed: bool) -> None:
         """Let an instance make way for a ticket; ``closed``: it accepts no new requests."""
         changed, instance.swap, instance.closed = closed != instance.closed, swap, closed
         self.swapping[instance.id] = instance
         if changed:
-            self.step.shut.add(instance.ask.kind)
+            self.step.closed_kinds.add(instance.ask.kind)
             self._note_room(instance)
 
     def drop_swap(self, instance: Instance) -> None:
@@ -283,7 +283,7 @@ class State:
             self.yielding.pop(instance.id, None)
         else:
             self.yielding[instance.id] = instance
-            self.step.shut.add(instance.ask.kind)
+            self.step.closed_kinds.add(instance.ask.kind)
         self._note_room(instance)
 
     def new_instance_id(self, profile: str) -> InstanceId:

@@ -41,7 +41,7 @@ class Step:
     """The instance whose engine has just said whether it is busy."""
     load_moved: Instance | None = None
     """The instance whose load was postponed, or has begun after that. Its clients get a report."""
-    shut: set[Kind] = field(default_factory=set)
+    closed_kinds: set[Kind] = field(default_factory=set)
     """The kinds of which an instance stopped accepting requests."""
     touched: Touched = field(default_factory=Touched)
     decisions: list[Decision] = field(default_factory=list)

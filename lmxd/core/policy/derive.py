@@ -19,15 +19,15 @@ from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.forecast import Forecast
-from lmxd.core.policy.preemption import relieve
+from lmxd.core.policy.preemption import ask_for_room
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer, report_start
-from lmxd.core.policy.residents import keep_up
+from lmxd.core.policy.residents import start_missing
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.serving import Scheduler, refused
 from lmxd.core.policy.sharing import share
 from lmxd.core.policy.starts import grant
-from lmxd.core.policy.swaps import look_again, open_again
+from lmxd.core.policy.swaps import cancel_stale, reopen_the_unused
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId
 
@@ -38,7 +38,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
     _expire(state)
     _grant(state)
     _reap(state)
-    look_again(state)
+    reopen_the_unused(state)
     if state.draining:
         _drain(state)
     if ticked:
@@ -51,15 +51,15 @@ def derive(state: State, scheduler: Scheduler) -> None:
         while _turn_away(state):
             head = scheduler.serve(state)  # tickets behind the refused ones may be served
         before = _taken(state)
-        share(state, relieve(state, head))
-        if state.step.shut & state.queue.kinds or _taken(state) < before:
+        share(state, ask_for_room(state, head))
+        if state.step.closed_kinds & state.queue.kinds or _taken(state) < before:
             scheduler.serve(state)  # tickets that waited for a slot there, or for a quota
-        keep_up(state)
+        start_missing(state)
     elif new is not None and new in state.queue:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
             share(state, (new.ask.kind,))  # the instance that was started for it
-    while opened := open_again(state):  # their tickets were served otherwise
+    while opened := cancel_stale(state):  # their tickets were served otherwise
         share(state, opened)
     _report(state, ticked)
     _schedule(state, ticked)
@@ -107,7 +107,7 @@ def _grant(state: State) -> None:
 
 def _reap(state: State) -> None:
     """End instances that were idle for their ``idle_timeout``, on fresh evidence only, and holds without a lease."""
-    for hold in list(state.released.values()):
+    for hold in list(state.released_holds.values()):
         stop(state, hold, Cause.RELEASED, "its hold was released")
     instance = state.step.seen
     if instance is None or instance.phase is not Phase.READY or instance.ask.pin or instance.ask.external:
@@ -139,7 +139,7 @@ def _turn_away(state: State) -> bool:
     """Refuse tickets that would not wait, would be too late, or find the queue full. Returns whether any was."""
     before = len(state.tickets)
     for ticket in list(state.impatient.values()):
-        if ticket.instance is None and not ticket.progressing:
+        if ticket.instance is None and not ticket.room_being_made:
             quota = state.over_quota(ticket)
             refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.step.arrived
@@ -154,7 +154,7 @@ def _turn_away(state: State) -> bool:
 def _shorten(state: State) -> None:
     """Refuse tickets beyond a ``queue_depth`` that was made smaller. Older ones of the same or a higher class stay."""
     kept: list[Ticket] = []
-    for ticket in sorted((t for t in state.queue if not t.beyond), key=lambda t: t.number):
+    for ticket in sorted((t for t in state.queue if not t.outside_depth), key=lambda t: t.number):
         if _has_place(state, ticket, kept):
             kept.append(ticket)
         else:
@@ -163,8 +163,8 @@ def _shorten(state: State) -> None:
 
 def _no_place(state: State, ticket: Ticket) -> Refusal | None:
     """The reason why a new ticket that is not served may not wait; None if it may."""
-    ticket.beyond = ticket.progressing
-    if ticket.instance is not None or ticket.beyond:
+    ticket.outside_depth = ticket.room_being_made
+    if ticket.instance is not None or ticket.outside_depth:
         return None
     portion, depth = ticket.ask.portion, state.policy.queue_depth
     for who, had, quota in state.shares.bounds(ticket.owner, state.policy):
@@ -190,7 +190,9 @@ def _has_place(state: State, ticket: Ticket, others: Iterable[Ticket]) -> bool:
 
 def _refused_late(state: State, new: Ticket) -> bool:
     """Refuse a ticket whose model takes longer to load than its deadline allows. Nothing is started or ended for it."""
-    if new.deadline_at is None or any(i.could_serve(new.ask) for i in state.kin.get(new.ask.kind, {}).values()):
+    if new.deadline_at is None or any(
+        i.could_serve(new.ask) for i in state.live_by_kind.get(new.ask.kind, {}).values()
+    ):
         return False
     load = load_seconds(state, new.ask)
     if state.now + load <= new.deadline_at:
@@ -223,7 +225,7 @@ def _report(state: State, ticked: bool) -> None:
 
 def _schedule(state: State, ticked: bool) -> None:
     """Set the next tick in a second, while tickets wait, holders should yield, a device is short or a drain goes on."""
-    if not (len(state.queue) or state.yielding or state.short_since or (state.draining and state.vacant)):
+    if not (len(state.queue) or state.yielding or state.overcommitted_since or (state.draining and state.vacant)):
         state.tick_at = None
     elif ticked or state.tick_at is None:
         state.tick_at = state.now + PERIOD

@@ -69,7 +69,7 @@ def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool
     """
     if not instance.live or not instance.vacant or instance.busy or instance.ask.external:
         return False
-    return pinned or not (instance.ask.pin or instance.stays_until > state.now or kept(state, instance))
+    return pinned or not (instance.ask.pin or instance.evictable_from > state.now or kept(state, instance))
 
 
 def kept(state: State, instance: Instance) -> bool:
@@ -77,7 +77,7 @@ def kept(state: State, instance: Instance) -> bool:
     resident = state.residents.get(instance.ask.kind) if state.residents else None
     if resident is None or not resident.keep:
         return False
-    newest = sorted(state.kin[instance.ask.kind].values(), key=lambda i: -i.active_at)
+    newest = sorted(state.live_by_kind[instance.ask.kind].values(), key=lambda i: -i.active_at)
     return instance in newest[: resident.keep]
 
 

@@ -67,7 +67,7 @@ class Forecast:
 
     def slot(self, ask: Ask) -> Date:
         """The date at which a running instance has a slot for ``ask``."""
-        able = [i for i in self._state.kin.get(ask.kind, {}).values() if i.could_serve(ask)]
+        able = [i for i in self._state.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask)]
         return min((self._by_sharing(i, ask) for i in able), key=lambda date: date.at, default=NEVER)
 
     def _nearest(self, ask: Ask, without: Set[DeviceId]) -> Sequence[Option]:
@@ -151,7 +151,7 @@ class Forecast:
         if ask.pin or kept(state, instance):
             return Outlook(inf, going)
         if instance.vacant:
-            return Outlook(state.now if evictable(state, instance) else max(state.now, instance.stays_until), going)
+            return Outlook(state.now if evictable(state, instance) else max(state.now, instance.evictable_from), going)
         ends = [self._lease_ends(instance, lease) for lease in instance.leases.values()]
         ends += [self._ticket_ends(instance, each) for each in instance.tickets.values()]
         if instance.yielding is not None:

@@ -26,19 +26,19 @@ Wanted: TypeAlias = dict[InstanceId, tuple[Cause, str]]
 """The instances whose holders should yield, with the cause and a sentence."""
 
 
-def relieve(state: State, head: Ticket | None) -> set[Kind]:
+def ask_for_room(state: State, head: Ticket | None) -> set[Kind]:
     """Ask holders to yield, tell those that may stay, and end the instances whose grace is over.
 
     Returns the kinds of the instances that may stay: they accept requests again.
     """
     wanted: Wanted = {}
     short = [state.ledger.accounts[device] for device in sorted(state.reach.short)]
-    for device in state.short_since.keys() - {a.device for a in short}:
+    for device in state.overcommitted_since.keys() - {a.device for a in short}:
         state.alarms.clear((AlarmKind.SHORT, device))
-        del state.short_since[device]
+        del state.overcommitted_since[device]
     for account in short:
         _relieve_device(state, account, wanted)
-    if head is not None and state.policy.preempt and state.policy.enforce and not head.progressing:
+    if head is not None and state.policy.preempt and state.policy.enforce and not head.room_being_made:
         _preempt(state, head, wanted)
     kept = [i for i in state.yielding.values() if i.id not in wanted and not (i.vacant and i.checking)]
     for instance in kept:
@@ -53,7 +53,7 @@ def relieve(state: State, head: Ticket | None) -> set[Kind]:
 
 
 def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:
-    since = state.short_since.setdefault(account.device, state.now)
+    since = state.overcommitted_since.setdefault(account.device, state.now)
     if not account.yields and state.now - since < _PATIENCE:
         state.alarms.set((AlarmKind.SHORT, account.device), since + _PATIENCE)
         return

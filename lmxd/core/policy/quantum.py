@@ -56,7 +56,7 @@ def claim(state: State, instance: Instance) -> Claim:
     """The claim of an instance. A vacant one has it only while its last client is expected back."""
     load = load_seconds(state, instance.ask)
     if instance.vacant:
-        return Claim(instance.stays_until, load, 0.0, -inf, -inf)
+        return Claim(instance.evictable_from, load, 0.0, -inf, -inf)
     shares, policy = state.shares, state.policy
     users = [(x.priority, x.owner) for x in instance.leases.values()]
     users += [(t.ask.priority, t.owner) for t in instance.tickets.values()]

@@ -44,7 +44,7 @@ def fills_queue(state: State, ticket: Ticket, newcomer: Ticket) -> bool:
         return False
     theirs, mine = ticket.owner, newcomer.owner
     own = newcomer.ask.priority <= 0 and (theirs.uid, theirs.user) == (mine.uid, mine.user)
-    return not ticket.beyond and (own or ticket.ask.priority >= newcomer.ask.priority)
+    return not ticket.outside_depth and (own or ticket.ask.priority >= newcomer.ask.priority)
 
 
 def queue_full(state: State, ticket: Ticket) -> Refusal:

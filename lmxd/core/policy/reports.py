@@ -98,7 +98,7 @@ def _tell_far(state: State, position: int, ticket: Ticket, between: float | None
 
 def serving(state: State, ask: Ask) -> tuple[InstanceId, ...]:
     """The running instances that could serve ``ask`` if they had a free slot."""
-    return tuple(i.id for i in state.kin.get(ask.kind, {}).values() if i.could_serve(ask))
+    return tuple(i.id for i in state.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask))
 
 
 def _is_told(state: State, ticket: Ticket, standing: object, eta: float | None) -> bool:

@@ -13,7 +13,7 @@ from lmxd.core.rules import Resident
 from lmxd.core.words import Ask
 
 
-def keep_up(state: State) -> None:
+def start_missing(state: State) -> None:
     """Start the residents that are missing, if there is room and no request waits."""
     if len(state.queue) or state.draining or not (state.residents or state.displaced):
         return
@@ -25,13 +25,13 @@ def keep_up(state: State) -> None:
         state.displaced = [ask for ask in state.displaced if not _start(state, ask, "it is given back after a yield")]
 
 
-def is_lacking(state: State) -> bool:
+def any_missing(state: State) -> bool:
     """Whether residents are missing, so that devices must be measured to see when there is room."""
     return bool(state.displaced) or any(_missing(state, resident) for resident in state.residents.values())
 
 
 def _missing(state: State, resident: Resident) -> int:
-    live = len(state.kin.get(resident.ask.kind, {}))
+    live = len(state.live_by_kind.get(resident.ask.kind, {}))
     first = resident.preload and resident.ask.profile not in state.preloaded
     return max(resident.keep - live, int(first and not live))
 

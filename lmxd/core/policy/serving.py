@@ -26,7 +26,7 @@ from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.sharing import serve_slot, share
 from lmxd.core.policy.starts import attach, start
-from lmxd.core.policy.swaps import open_again, settle, swaps
+from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps
 from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
 
 LOOKAHEAD: Final = 64
@@ -38,10 +38,10 @@ PLANS: Final = 4
 """The number of tickets for which evictions are planned in one look at the queue, to bound the time."""
 
 
-class Pass:
+class SchedulingPass:
     """One look at the queue: the bytes in reach, and the bytes that the head needs at its date."""
 
-    def __init__(self, state: State, last: Pass | None) -> None:
+    def __init__(self, state: State, last: SchedulingPass | None) -> None:
         self.state = state
         self.head: Ticket | None = None
         """The first ticket that waits for bytes."""
@@ -58,9 +58,9 @@ class Pass:
         """The date of the head, if it waits for instances that others use."""
         self.forecast = Forecast(state)
         self.plans = PLANS
-        self.swappers = PLANS
+        self.swap_budget = PLANS
         """The number of tickets for which swaps may still be planned in this look."""
-        self.hopeless = inf
+        self.too_large = inf
         """The fewest bytes that an ask could not have on any device. An ask for as many is not tried again."""
         self.promised: Ticket | None = None
         """The head, if instances are ending for it."""
@@ -74,15 +74,15 @@ class Pass:
     @property
     def swaps_for_others(self) -> bool:
         """Whether swaps may be planned for tickets behind the head: once a second, and for few."""
-        return self.state.step.time_passed and self.swappers > 0
+        return self.state.step.time_passed and self.swap_budget > 0
 
     def is_hopeless(self, ask: Ask) -> bool:
         """Whether no device could give the bytes, or an ask for no more has just failed on all devices."""
         if ask.need > self.reach.largest:
             return True
-        return ask.need >= self.hopeless and _goes_anywhere(self.state, ask)
+        return ask.need >= self.too_large and _goes_anywhere(self.state, ask)
 
-    def same_head(self, ticket: Ticket) -> Pass | None:
+    def same_head(self, ticket: Ticket) -> SchedulingPass | None:
         """The last look, if it had the same head, and nothing has changed on the devices of the head's date."""
         last = self.last
         if self.head is not None or last is None or last.head is not ticket or self.state.step.time_passed:
@@ -111,13 +111,13 @@ class Scheduler:
     """Serves the queue, and keeps the last look at it: new requests use that until bytes or slots come free."""
 
     def __init__(self) -> None:
-        self.last: Pass | None = None
+        self.last: SchedulingPass | None = None
 
     def serve(self, state: State) -> Ticket | None:
         """Serve the queue in order. Returns the head, which could not be served; None if all were."""
-        open_again(state)
-        share(state, state.open.keys() & state.queue.kinds)
-        this = self.last = Pass(state, self.last)
+        cancel_stale(state)
+        share(state, state.with_free_slots.keys() & state.queue.kinds)
+        this = self.last = SchedulingPass(state, self.last)
         fronts = state.queue.fronts()
         for front in fronts:
             serve_group(this, front)
@@ -128,7 +128,7 @@ class Scheduler:
         state.head = this.head
         if this.promised is not None and state.waiting(this.promised.id):
             state.promise(this.promised)
-        share(state, settle(state, this.swaps, this.head))
+        share(state, apply_swaps(state, this.swaps, this.head))
         return this.head
 
     def serve_newcomer(self, state: State, ticket: Ticket) -> None:
@@ -145,13 +145,13 @@ class Scheduler:
         state.head = this.head
 
 
-def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
+def _within_reach(this: SchedulingPass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
     """The groups behind the head that are worth a look: most find neither a slot nor enough bytes.
 
     ``largest`` is compared here and in ``is_hopeless``, for a call for each of so many would take too long.
     """
     state = this.state
-    largest, open = this.reach.largest, state.open
+    largest, open = this.reach.largest, state.with_free_slots
     for front in behind:
         ask = front.ask
         if (
@@ -159,13 +159,13 @@ def _within_reach(this: Pass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
             and ask.kind not in open
             and not (state.step.refuse_again or this.swaps_for_others)
         ):
-            front.progressing = False
+            front.room_being_made = False
             continue
         yield front
         largest = this.reach.largest
 
 
-def serve_group(this: Pass, front: Ticket) -> None:
+def serve_group(this: SchedulingPass, front: Ticket) -> None:
     """Serve the tickets of a group in order, until one cannot be served: then the others cannot either."""
     state = this.state
     if state.waiting(front.id) is None:
@@ -194,7 +194,7 @@ def refused(state: State, ticket: Ticket) -> bool:
     return True
 
 
-def _served(this: Pass, ticket: Ticket) -> bool:
+def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     """Serve a ticket by a slot, or by free bytes. If there are none, make room, or plan a swap."""
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
@@ -202,9 +202,9 @@ def _served(this: Pass, ticket: Ticket) -> bool:
     if state.has_all_instances(ask):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
-        ticket.progressing = False
+        ticket.room_being_made = False
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
-        ticket.progressing = False  # a load would take too long: it needs a slot
+        ticket.room_being_made = False  # a load would take too long: it needs a slot
         return False
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
@@ -212,14 +212,14 @@ def _served(this: Pass, ticket: Ticket) -> bool:
         why = f"it fits what is free on {where}{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
         this.spend(option.demand)
-        share(state, ({ask.kind} | open_again(state)) & state.queue.kinds)
+        share(state, ({ask.kind} | cancel_stale(state)) & state.queue.kinds)
         state.counts["backfilled"] += this.head is not None
         return True
     else:
         _make_room_for(this, ticket)
-        if not ticket.progressing and _goes_anywhere(state, ask):
-            this.hopeless = min(this.hopeless, ask.need)
-    if not ticket.progressing:
+        if not ticket.room_being_made and _goes_anywhere(state, ask):
+            this.too_large = min(this.too_large, ask.need)
+    if not ticket.room_being_made:
         _swap_for(this, ticket)
     elif this.head is None:
         this.head = ticket
@@ -230,7 +230,7 @@ def _goes_anywhere(state: State, ask: Ask) -> bool:
     return len(ask.singles) == len(state.ledger.accounts)
 
 
-def _place(this: Pass, ask: Ask) -> Option | None:
+def _place(this: SchedulingPass, ask: Ask) -> Option | None:
     """The option at which an instance is started now; None if it fits nowhere."""
     if not this.state.policy.enforce:
         return widest(this.state, ask.options)
@@ -238,9 +238,9 @@ def _place(this: Pass, ask: Ask) -> Option | None:
     return next((o for o in this.reach.fitting(ask) if this.spares(o.demand) and fits(o.demand)), None)
 
 
-def _make_room_for(this: Pass, ticket: Ticket) -> None:
+def _make_room_for(this: SchedulingPass, ticket: Ticket) -> None:
     """Evict idle instances for a ticket, if that suffices. The bytes that come free are kept for it."""
-    ticket.progressing = False
+    ticket.room_being_made = False
     if not this.plans:
         return
     within = (option for option in this.reach.options(ticket.ask) if this.spares(option.demand))
@@ -249,7 +249,7 @@ def _make_room_for(this: Pass, ticket: Ticket) -> None:
         return
     this.plans -= 1
     if plan := this.planner.best(this.state, this.reach, options):
-        ticket.progressing = True
+        ticket.room_being_made = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         make_room(this.state, plan.leaving, Cause.EVICTED, why)
         this.swaps |= {i.id: _taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
@@ -266,7 +266,7 @@ def _taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
     return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
 
 
-def _swap_for(this: Pass, ticket: Ticket) -> None:
+def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
     """Plan swaps for a ticket: for the head at every look, for others once a second.
 
     A ticket that will have a slot sooner than bytes waits for that, and is no head.
@@ -284,7 +284,7 @@ def _swap_for(this: Pass, ticket: Ticket) -> None:
     if (date.option is None and date.at < inf) or any(i.could_serve(ask) for i in state.among(date.awaits)):
         this.sharing.add(ask.group)
         return
-    this.swappers -= 1
+    this.swap_budget -= 1
     if this.head is None:
         this.head, this.date = ticket, date
     if date.option is None:

@@ -12,11 +12,11 @@ from lmxd.core.words import Kind, Phase
 
 def share(state: State, kinds: Collection[Kind]) -> None:
     """Serve tickets of ``kinds`` by free slots, in order."""
-    left = {kind for kind in kinds if kind in state.open}
+    left = {kind for kind in kinds if kind in state.with_free_slots}
     for ticket in state.queue.of(*left):
         if ticket.ask.kind in left and not state.over_quota(ticket):
             serve_slot(state, ticket)
-            if ticket.ask.kind not in state.open:
+            if ticket.ask.kind not in state.with_free_slots:
                 left.discard(ticket.ask.kind)
                 if not left:
                     break
@@ -27,7 +27,7 @@ def serve_slot(state: State, ticket: Ticket) -> Instance | None:
 
     A ready instance comes before a starting one, then the one with the smallest context, then the fullest.
     """
-    kin = state.open.get(ticket.ask.kind)
+    kin = state.with_free_slots.get(ticket.ask.kind)
     serving = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
     if not serving:
         return None

@@ -48,7 +48,7 @@ def swaps(state: State, reach: Reach, forecast: Forecast, ticket: Ticket, date: 
             closes_at=max(
                 forecast.closes_at(i, ticket),
                 # for the last one, each request in flight would postpone its own closing
-                free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.idled else 0.0,
+                free_at[last.id] - state.expectations.held_for(i.ask.profile) if i is not last or i.held_idle else 0.0,
             ),
             price=price(state, i, ticket.ask),
             turn_ends=turn_ends(state, i, ticket),
@@ -75,7 +75,7 @@ def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Inst
     )
 
 
-def open_again(state: State) -> set[Kind]:
+def cancel_stale(state: State) -> set[Kind]:
     """Cancel swaps whose ticket waits no longer. Returns the kinds of the instances that accept requests again."""
     opened: set[Kind] = set()
     for instance in list(state.swapping.values()):
@@ -85,7 +85,7 @@ def open_again(state: State) -> set[Kind]:
     return opened
 
 
-def settle(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
+def apply_swaps(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | None) -> set[Kind]:
     """Announce new swaps, close instances, and cancel swaps that are not wanted any more.
 
     Returns the kinds of the instances that accept requests again. Swaps for tickets behind the head are decided once a
@@ -119,7 +119,7 @@ def _announce(state: State, instance: Instance, swap: Swap) -> None:
     closed = was_closed or (over and instance.phase is Phase.READY and not instance.vacant)
     state.put_swap(instance, swap, closed=closed)
     if closed and not was_closed:
-        _line_up_again(state, instance.ask.kind)
+        _requeue(state, instance.ask.kind)
     if not closed:
         state.alarms.set((AlarmKind.SWAP, instance.id), state.now + _NEWS if over else swap.closes_at)
     news = old is None or old.ticket != swap.ticket or closed != was_closed
@@ -130,12 +130,12 @@ def _announce(state: State, instance: Instance, swap: Swap) -> None:
         _report(state, instance, swap, instance.closes_in(state.now))
 
 
-def _line_up_again(state: State, kind: Kind) -> None:
+def _requeue(state: State, kind: Kind) -> None:
     """Rank the tickets of a closed kind as if they had asked now, behind those that waited during its turn.
 
     Else the older of them would get the bytes back at once (docs/adr/0015).
     """
-    if any(i.accepts for i in state.kin[kind].values()):
+    if any(i.accepts for i in state.live_by_kind[kind].values()):
         return
     waiting = list(state.queue.of(kind))
     for ticket in waiting:
@@ -161,7 +161,7 @@ def _evict_the_unused(state: State, head: Ticket | None) -> None:
                     state.promise(head)
 
 
-def look_again(state: State) -> None:
+def reopen_the_unused(state: State) -> None:
     """Once a second: ask the engines of closed instances whether they are still busy.
 
     A closed instance whose leases are idle is opened again, for closing it does not end these leases.
@@ -181,9 +181,9 @@ def _reopens(instance: Instance) -> bool:
     else clients that hold idle leases in turn would keep it for ever.
     """
     assert instance.swap is not None
-    if instance.opened_for != instance.swap.ticket:
-        instance.opened_for, instance.idlers = instance.swap.ticket, frozenset(instance.leases)
-    return instance.idled
+    if instance.reopened_for != instance.swap.ticket:
+        instance.reopened_for, instance.idle_leases = instance.swap.ticket, frozenset(instance.leases)
+    return instance.held_idle
 
 
 def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:

@@ -82,7 +82,9 @@ class Asks:
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""
-        return any(i.phase is Phase.READY and i.serves(ask) for i in self._state.open.get(ask.kind, {}).values())
+        return any(
+            i.phase is Phase.READY and i.serves(ask) for i in self._state.with_free_slots.get(ask.kind, {}).values()
+        )
 
     def renew(self, most: int | None = None) -> None:
         """Make the asks of waiting requests again, because devices, profiles or possible splits have changed.

@@ -98,7 +98,9 @@ def awaited(state: State, launches: Launches, catalog: Catalog) -> list[Path]:
 def _profiles(state: State, launches: Launches) -> Iterator[str]:
     yield from (launched.plan.profile for launched in launches.waiting())
     for ticket in state.queue.some(0, _FRONT):
-        if not ticket.ask.external and ticket.ask.kind not in state.kin:  # else it waits for a slot, and was read
+        if (
+            not ticket.ask.external and ticket.ask.kind not in state.live_by_kind
+        ):  # else it waits for a slot, and was read
             yield ticket.ask.profile
 
 
