@@ -1,4 +1,4 @@
-"""``Admission.handle`` is the daemon's only door to the core: one event in, one ``Outcome`` out."""
+"""``Admission.handle`` is the daemon's only entry to the core: one event in, one ``Outcome`` out."""
 
 from __future__ import annotations
 

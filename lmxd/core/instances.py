@@ -112,8 +112,6 @@ class Instance:
     busy: bool = False
     checked_at: float | None = None
     checking: bool = False
-    turn_at: float = 0.0
-    """The start of its turn: its quantum counts from here."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
@@ -123,7 +121,9 @@ class Instance:
     closed: bool = False
     """It accepts no new requests: its quantum is over, and others wait for its bytes."""
     idle_leases: frozenset[LeaseId] = frozenset()
-    """The leases that were idle when it was last closed. While one of them is held, closing it frees no bytes."""
+    """The leases that it had when it first closed for ``reopened_for``. While one of them is held, closing it frees no
+    bytes.
+    """
     reopened_for: TicketId | None = None
     """The ticket for which it was closed when ``idle_leases`` were noted."""
     yielding: Asked | None = None
@@ -166,7 +166,7 @@ class Instance:
 
     @property
     def held_idle(self) -> bool:
-        """Whether it cannot end though it is closed, because a holder keeps an idle lease on it."""
+        """Whether one of ``idle_leases`` is still held, so that closing it frees no bytes. It may be in use again."""
         return not self.idle_leases.isdisjoint(self.leases)
 
     def unused(self, now: float) -> bool:

@@ -68,8 +68,9 @@ class NvmlProbe:
                 return self._all_unavailable(self._fault)
         assert self._handles is not None
         measured = [self._one(ref, handle) for ref, handle in self._handles.items()]
-        if any(m.unavailable for m in measured if self._handles[m.ref] is not None):
-            self._close(next(m.unavailable for m in measured if m.unavailable) or "")
+        faults = [m.unavailable for m in measured if m.unavailable and self._handles[m.ref] is not None]
+        if faults:
+            self._close(faults[0])
         else:
             self._retry_after = _FIRST_RETRY
         return measured

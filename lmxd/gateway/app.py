@@ -12,8 +12,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
+from lmxd.gateway.authentication import CALLER, Authentication, Unknown
 from lmxd.gateway.board import Board
-from lmxd.gateway.door import CALLER, Door, Unknown
 from lmxd.gateway.leases import Leases
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels
@@ -28,14 +28,14 @@ _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
 
 
-def runner(config: GatewayConfig, leases: Leases, door: Door) -> web.AppRunner:
+def runner(config: GatewayConfig, leases: Leases, authentication: Authentication) -> web.AppRunner:
     """The server. A handler is cancelled when its client goes: nobody waits or generates for one that left."""
-    app = application(config, leases, door)
+    app = application(config, leases, authentication)
     return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
 
 
-def application(config: GatewayConfig, leases: Leases, door: Door) -> web.Application:
-    """All routes, behind the door."""
+def application(config: GatewayConfig, leases: Leases, authentication: Authentication) -> web.Application:
+    """All routes, behind the authentication."""
     metrics = GatewayMetrics()
     serving = Serving(leases, metrics, config.wait)
     client, models = leases.client, KnownModels(leases.client)
@@ -43,7 +43,7 @@ def application(config: GatewayConfig, leases: Leases, door: Door) -> web.Applic
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            request[CALLER] = door.enter(request)
+            request[CALLER] = authentication.enter(request)
             return await handler(request)
         except LmxdError as error:
             return _failed(request, error)

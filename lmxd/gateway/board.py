@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.door import CALLER
+from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.serving import parsed
 from lmxd.gateway.snapshot import for_all, snapshot
 from lmxd.gateway.timeline import STEP, Timeline

@@ -15,7 +15,7 @@ from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import keys
 from lmxd.gateway.app import runner
-from lmxd.gateway.door import Door
+from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
 from lmxd.listening import listen
 from lmxd.rpc.client import default_socket
@@ -58,12 +58,13 @@ def key(context: click.Context, name: str, admin: bool) -> None:
 
 async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
     """Serve until SIGTERM or SIGINT. LmxdError if it cannot begin."""
-    loop, told, notifier, door = asyncio.get_running_loop(), asyncio.Event(), Notifier(), Door(config)
+    loop, told, notifier = asyncio.get_running_loop(), asyncio.Event(), Notifier()
+    authentication = Authentication(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    loop.add_signal_handler(signal.SIGHUP, _refresh, door)
+    loop.add_signal_handler(signal.SIGHUP, _refresh, authentication)
     async with Leases(daemon, instances=config.instances) as leases:
-        running = runner(config, leases, door)
+        running = runner(config, leases, authentication)
         await running.setup()
         try:
             await listen(running, "gateway.listen", address, mode=0o660)
@@ -75,9 +76,9 @@ async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
             await running.cleanup()
 
 
-def _refresh(door: Door) -> None:
+def _refresh(authentication: Authentication) -> None:
     """SIGHUP: the keys anew. A bad file changes nothing."""
     try:
-        door.refresh()
+        authentication.refresh()
     except LmxdError as error:
         log.error("the keys in force stay: %s", error)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.standing import Standing
+from lmxd.gateway.progress import RequestProgress
 from lmxd.rpc.client import AsyncClient, AsyncLease
 
 _LOOK: Final = 5.0
@@ -58,7 +58,7 @@ class Leases:
         await self.client.__aexit__()
 
     @contextlib.asynccontextmanager
-    async def lease(self, wish: LeaseWish, told: Callable[[Standing], None]) -> AsyncIterator[AsyncLease]:
+    async def lease(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
         """One lease, or an LmxdError of the daemon's. If its task is cancelled, it leaves the queue."""
         lease = await self.client.request(
             wish.model,
@@ -66,7 +66,7 @@ class Leases:
             wait=wish.wait,
             max_instances=self._instances,
             user=wish.user,
-            on_progress=lambda progress: told(Standing.of(progress)),
+            on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
         if self._keeper is None or self._keeper.done():
             self._keeper = self._in_background(self._keep())

@@ -12,7 +12,7 @@ from aiohttp.http import HttpVersion11
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
 from lmxd.gateway.http1 import LAST_CHUNK, Head, chunk, unchunked
-from lmxd.gateway.standing import Standing
+from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.upstream import Exchange
 
 MAX_UNREAD: Final = 256 * 1024
@@ -56,7 +56,7 @@ class Reply:
         self._chunked = request.version >= HttpVersion11
         self._begun = False
         self._loop = asyncio.get_running_loop()
-        self._standing, self._stood_at = Standing(), self._loop.time()
+        self._standing, self._stood_at = RequestProgress(), self._loop.time()
         self._timer = self._loop.call_later(_PATIENCE, self._begin) if streams else None
 
     @property
@@ -64,7 +64,7 @@ class Reply:
         """Bytes of it that its client has not taken yet."""
         return self._transport.get_write_buffer_size()
 
-    def stands(self, standing: Standing) -> None:
+    def progress(self, standing: RequestProgress) -> None:
         """Tell the client where its request stands; kept for later as long as no stream is begun."""
         changed, self._standing = str(standing) != str(self._standing), standing
         self._stood_at = self._loop.time()
@@ -85,20 +85,21 @@ class Reply:
     def _write(self, data: bytes) -> None:
         self._transport.write(chunk(data) if self._chunked else data)
 
-    def settled(self) -> None:
+    def stop_comments(self) -> None:
         """There is an answer: no comment any more."""
         if self._timer is not None:
             self._timer.cancel()
 
     async def relay(self, exchange: Exchange, head: Head) -> Sent:
         """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
-        self.settled()
+        self.stop_comments()
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
         if not self._begun:
             self._transport.write(head.raw)
         whole = await exchange.body(self._sink(exchange))
-        reusable = whole and not head.until_closed and self._request.keep_alive
+        closing = self._begun and not self._chunked  # the head of the stream said ``Connection: close``
+        reusable = whole and not (head.until_closed or closing) and self._request.keep_alive
         if not reusable:
             self._transport.close()
         return Sent(head.status, reusable=reusable)
@@ -139,7 +140,7 @@ class Reply:
 
     def fail(self, error: LmxdError) -> web.StreamResponse:
         """Instead of an answer; an event, if a stream was begun."""
-        self.settled()
+        self.stop_comments()
         status = failures.status_of(error)
         if not self._begun:
             return failures.response(error, status)

@@ -12,12 +12,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.door import ANYBODY, CALLER
+from lmxd.gateway.authentication import ANYBODY, CALLER
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
 from lmxd.gateway.metrics import GatewayMetrics
+from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
-from lmxd.gateway.standing import Standing
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
@@ -50,16 +50,16 @@ class Serving:
         )
         reply = Reply(request, streams=streams)
         try:
-            async with self.asked(wish, call, reply.stands) as (answer, head):
+            async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
         except LmxdError as error:
             return reply.fail(error)
         finally:
-            reply.settled()
+            reply.stop_comments()
 
     @contextlib.asynccontextmanager
     async def asked(
-        self, wish: LeaseWish, call: UpstreamCall, told: Callable[[Standing], None] = lambda _: None
+        self, wish: LeaseWish, call: UpstreamCall, told: Callable[[RequestProgress], None] = lambda _: None
     ) -> AsyncIterator[tuple[Exchange, Head]]:
         """An instance's answer, of which the head has come; its lease lasts as long as the block.
 
@@ -71,7 +71,7 @@ class Serving:
                     await asyncio.sleep(pause)
                 async with self._leases.lease(wish, told) as lease:
                     served.leased()
-                    told(Standing(state="served", instances=(lease.instance,)))
+                    told(RequestProgress(state="served", instances=(lease.instance,)))
                     try:
                         answer = await exchange(lease, call)
                     except Unreachable:

@@ -8,11 +8,11 @@ import pytest
 from core.clients import Clients
 from core.world import GIB, Gpu, World, placed
 
-from lmxd.core.decisions import Decision, GrantLease
+from lmxd.core.decisions import Decision, GrantLease, ReportSwap
 from lmxd.core.events import Event, ResidentsChanged
 from lmxd.core.invariants import broken
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, InstanceId
+from lmxd.core.words import Ask, Hold, InstanceId, TicketId
 
 
 def one_card() -> World:
@@ -206,3 +206,118 @@ def test_bytes_that_came_free_for_one_are_not_given_to_a_newcomer_who_used_less(
     alone = sum(lone.answers[f"hot{n}"] for n in range(2))
     assert sum(both.answers[f"hot{n}"] for n in range(2)) > 0.64 * alone
     assert max(both.waits["cold"]) <= 38 + 2 * going
+
+
+def test_a_swap_that_was_planned_while_an_instance_started_leaves_it_its_turn() -> None:
+    """Its clients come back at once: it is kept for them, for its turn has just begun."""
+    world = one_card()
+    expected = world.state.expectations
+    expected.prompt["a"], expected.holds["a"] = 1.0, 0.2
+    expected.launches |= {"a": 5.0, "b": 5.0}
+    world.pass_time(100.0)
+    world.measure()
+    ticket = world.ask("a", 16, max_instances=1)
+    world.ask("b", 16, max_instances=1)
+    for _ in range(4):
+        world.tick(1.0)
+    world.pass_time(0.9)
+    world.ready("a#1")
+    world.pass_time(0.05)
+    world.release(ticket)
+    world.seen("a#1")
+    assert world.stopped() == []
+
+
+def test_a_deadline_far_behind_is_judged_by_the_slot_that_it_waits_for() -> None:
+    world = one_card()
+    expected = world.state.expectations
+    expected.holds |= {"y": 3.0, "z": 60.0}
+    world.ask("y", 4, max_instances=1)
+    world.ready("y#1")
+    world.ask("z", 18, share=False)
+    world.ready("z#1")
+    for _ in range(9):
+        world.ask("z", 18, share=False)
+    world.ask("y", 4, max_instances=1, deadline=60.0)
+    assert world.refused() == {}, "its slot is 3 s away"
+
+
+def test_an_unused_instance_is_not_closed_and_opened_every_second() -> None:
+    world = one_card()
+    world.state.expectations.holds["a"] = 3600.0
+    world.ask("a", 16, max_instances=1, spread=4, hold=Hold.EXPLICIT)
+    world.ready("a#1")
+    world.ask("b", 16)
+    for _ in range(60):
+        world.tick(1.0)
+        world.seen("a#1")
+    assert len(world.all(ReportSwap)) < 8
+
+
+def test_one_that_would_not_wait_does_not_wait_for_room_that_another_took() -> None:
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)}, queue_depth=50)
+    for name, device in (("p", "x"), ("q", "y")):
+        lease = world.ask(name, {device: 16})
+        world.ready(f"{name}#1")
+        world.release(lease)
+    world.pass_time(1.0)
+    hasty = world.ask("k", 16, max_instances=1, wait=0)
+    for _ in range(2):
+        world.seen("p#1")
+        world.seen("q#1")
+        world.ask("k", 16, max_instances=1, priority=1)
+    for gone, _ in world.stopped():
+        world.gone(gone)
+    if "k#1" in world.started():
+        world.ready("k#1")
+    for _ in range(5):
+        world.tick(1.0)
+    assert hasty not in world.waiting()
+
+
+def test_bytes_that_come_free_for_a_newcomer_behind_no_head_are_promised_to_it() -> None:
+    world = one_card()
+    idle = world.ask("x", 16)
+    world.ready("x#1")
+    world.release(idle)
+    world.pass_time(1.0)
+    world.ask("y", 4, max_instances=1)
+    world.ready("y#1")
+    world.ask("y", 4, max_instances=1)
+    world.seen("x#1")
+    newcomer = world.ask("z", 16)
+    assert world.stopped() == [("x#1", "evicted")]
+    assert world.state.tickets[TicketId(newcomer)].promised
+
+
+def test_the_first_of_the_queue_has_the_swap_of_an_instance_on_two_devices() -> None:
+    world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)}, queue_depth=50)
+    expected = world.state.expectations
+    for name in "abc":
+        expected.launches[name], expected.holds[name], expected.prompt[name] = 5.0, 2.0, 1.0
+    world.ask("a", options=(placed({"x": 16 * GIB, "y": 16 * GIB}),), max_instances=1)
+    world.ready("a#1")
+    world.seen("a#1", busy=True)
+    first = world.ask("b", {"x": 16}, max_instances=1)
+    world.ask("c", {"y": 16}, max_instances=1)
+    for n in range(5):
+        world.tick(1.0)
+        swap = world.instance("a#1").swap
+        assert swap is not None
+        assert swap.ticket == first
+        world.seen("a#1", busy=n % 2 == 0)
+
+
+def test_a_swap_that_is_cancelled_while_its_instance_is_unused_is_told_as_cancelled() -> None:
+    world = one_card()
+    world.ask("a", 16, hold=Hold.EXPLICIT)
+    world.ready("a#1")
+    world.seen("a#1")
+    waits = world.ask("b", 20)
+    for _ in range(8):
+        world.tick(1.0)
+        world.seen("a#1")
+    world.cancel(waits)
+    told = world.last(ReportSwap)
+    assert isinstance(told, ReportSwap)
+    assert (told.closes_in, told.unused) == (None, False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Taken
-from lmxd.daemon.launching.loading import STILL, Gate, Loading, LoadTurn, usual
+from lmxd.daemon.launching.loading import STILL, Gate, Loading, PendingLoad, usual
 
 MIB = 2**20
 
@@ -23,7 +23,9 @@ class Line:
         self.begun: list[str] = []
 
     def enter(self, name: str, devices: str = "x", *, alone: bool = False) -> None:
-        turn = LoadTurn(devices=frozenset(map(DeviceId, devices)), alone=alone, begin=lambda: self.begun.append(name))
+        turn = PendingLoad(
+            devices=frozenset(map(DeviceId, devices)), alone=alone, begin=lambda: self.begun.append(name)
+        )
         self.gate.enter(InstanceId(name), turn)
 
     def leave(self, name: str) -> None:

@@ -165,3 +165,16 @@ def test_one_missing_card_does_not_pause_the_other() -> None:
         assert good.unavailable is None
         assert missing.unavailable is not None
     assert nvml.opened == 1
+
+
+def test_a_lost_card_is_not_taken_for_one_that_was_never_there() -> None:
+    """Its own fault is told, not that of the card before it in the configuration."""
+    now, card = [0.0], Card("GPU-a", 100)
+    probe = NvmlProbe(FakeNvml(card), ("GPU-missing", "GPU-a"), lambda: now[0])
+    probe.look()
+    probe.measure(set())
+    card.fault = 15
+    probe.measure(set())
+    now[0] = 0.5
+    told = {m.ref: m.unavailable or "" for m in probe.measure(set())}
+    assert "lost" in told["GPU-a"]

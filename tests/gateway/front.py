@@ -16,7 +16,7 @@ from house import House
 from lmxd.config.schema import GatewayConfig
 from lmxd.gateway import keys
 from lmxd.gateway.app import BOARD, runner
-from lmxd.gateway.door import Door
+from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
 
 
@@ -33,7 +33,7 @@ class Front:
     async def open(self) -> AsyncIterator[Front]:
         config = self.config
         async with Leases(self.house.where.socket, instances=config.instances) as self.leases:
-            running = runner(config, self.leases, Door(config))
+            running = runner(config, self.leases, Authentication(config))
             await running.setup()
             site = web.TCPSite(running, "127.0.0.1", 0)
             await site.start()

@@ -199,7 +199,6 @@ def _instance_ready(state: State, event: InstanceReady) -> None:
         return
     instance.phase = Phase.READY
     instance.ready_at = instance.active_at = instance.used_at = state.now
-    instance.turn_at = state.now
     state.step.touched.instances.add(instance.id)
     state.failed.pop(instance.ask.launch, None)
     if not instance.ask.external:

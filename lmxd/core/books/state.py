@@ -228,7 +228,7 @@ class State:
         self.step.touched.yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
-        """Bring ``vacant``, ``released``, ``with_free_slots`` and ``reach`` up to date after an instance changed."""
+        """Bring ``vacant``, ``released_holds``, ``with_free_slots`` and ``reach`` up to date with an instance."""
         self.reach.touch(instance.demand)
         unused = instance.vacant and instance.live
         _put(self.vacant, instance, unused)

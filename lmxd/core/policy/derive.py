@@ -7,8 +7,6 @@ free bytes or slots. Ranks, dates and reports are brought up to date once a seco
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from math import inf
 
 from lmxd.core.books.alarms import AlarmKind
@@ -17,6 +15,7 @@ from lmxd.core.books.queue import rank
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
+from lmxd.core.policy.depth import no_place, shorten
 from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.preemption import ask_for_room
@@ -145,47 +144,10 @@ def _turn_away(state: State) -> bool:
     new = state.step.arrived
     if new is None:
         if state.step.policy_changed and len(state.queue) > state.policy.queue_depth:
-            _shorten(state)
-    elif new.id in state.tickets and (refusal := _no_place(state, new) or _too_late(state, new)):
+            shorten(state)
+    elif new.id in state.tickets and (refusal := no_place(state, new) or _too_late(state, new)):
         refuse(state, new, refusal)
     return len(state.tickets) < before
-
-
-def _shorten(state: State) -> None:
-    """Refuse tickets beyond a ``queue_depth`` that was made smaller. Older ones of the same or a higher class stay."""
-    kept: list[Ticket] = []
-    for ticket in sorted((t for t in state.queue if not t.outside_depth), key=lambda t: t.number):
-        if _has_place(state, ticket, kept):
-            kept.append(ticket)
-        else:
-            refuse(state, ticket, refusals.queue_full(state, ticket))
-
-
-def _no_place(state: State, ticket: Ticket) -> Refusal | None:
-    """The reason why a new ticket that is not served may not wait; None if it may."""
-    ticket.outside_depth = ticket.room_being_made
-    if ticket.instance is not None or ticket.outside_depth:
-        return None
-    portion, depth = ticket.ask.portion, state.policy.queue_depth
-    for who, had, quota in state.shares.bounds(ticket.owner, state.policy):
-        if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
-            return refusals.over_quota(state.over_quota(ticket) or "")
-        if quota.max_waiting is not None and had.waiting > quota.max_waiting:
-            return refusals.too_many_waiting(who, quota.max_waiting)
-    if ticket.asked_at < state.now or len(state.queue) <= depth:
-        return None  # it had its place before, or there is one
-    others = (t for t in state.queue if t is not ticket)
-    return None if _has_place(state, ticket, others) else refusals.queue_full(state, ticket)
-
-
-def _has_place(state: State, ticket: Ticket, others: Iterable[Ticket]) -> bool:
-    """Whether ``ticket`` may wait beside ``others``: in one of ``queue_depth`` places, or in its user's part of them.
-
-    No user can shut others out by many requests: of four users that wait, each may have a quarter of the depth.
-    """
-    depth, who = state.policy.queue_depth, ticket.owner.who
-    filling = Counter(t.owner.who for t in others if refusals.fills_queue(state, t, ticket))
-    return filling.total() < depth or filling[who] < depth // len(filling.keys() | {who})
 
 
 def _refused_late(state: State, new: Ticket) -> bool:

@@ -15,7 +15,7 @@ from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
-from lmxd.core.policy.quantum import Claim, claim, is_fair, load_seconds, price, serves_until
+from lmxd.core.policy.quantum import Claim, claim, closes_at, is_fair, price, serves_until
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
 
 SURE_OF = 8
@@ -126,15 +126,11 @@ class Forecast:
         outlook = self._outlook(instance)
         if outlook.claim is None:
             return outlook.done
-        return max(outlook.done, self._closes_at(outlook.claim, ticket) + outlook.hold)
+        return max(outlook.done, closes_at(self._state, outlook.claim, ticket) + outlook.hold)
 
     def closes_at(self, instance: Instance, ticket: Ticket) -> float:
         """The time at which an instance may be closed for ``ticket``, even if no more requests for it are expected."""
-        return self._closes_at(self._outlook(instance).claim or claim(self._state, instance), ticket)
-
-    def _closes_at(self, claim: Claim, ticket: Ticket) -> float:
-        state = self._state
-        return claim.lasts(state.now, ticket, load_seconds(state, ticket.ask), state.policy.quantum_loads)
+        return closes_at(self._state, self._outlook(instance).claim or claim(self._state, instance), ticket)
 
     def _outlook(self, instance: Instance) -> Outlook:
         found = self._outlooks.get(instance.id)
@@ -274,7 +270,7 @@ def dated(state: State, most: int = SURE_OF, forecast: Forecast | None = None) -
 def dated_by_slot(state: State, forecast: Forecast, ticket: Ticket) -> Dated | None:
     """The date of a ticket far behind, if a running instance will have a slot; ``forecast`` counts on it afterwards."""
     date = forecast.slot(ticket.ask)
-    return None if date is NEVER else Dated(ticket, date, forecast.expect(ticket, date) - state.now)
+    return None if date.at == inf else Dated(ticket, date, forecast.expect(ticket, date) - state.now)
 
 
 def pace(front: Sequence[Dated]) -> float | None:

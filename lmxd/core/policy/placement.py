@@ -47,7 +47,7 @@ def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
     return tuple(_shortfall(state, account, need) for _, need, account in nearest)
 
 
-def wanting(state: State, ask: Ask) -> tuple[Shortfall, ...]:
+def useful_shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
     """The shortfalls of an ask; none if ``max_instances`` allows no further instance, since bytes would not help."""
     return () if state.has_all_instances(ask) else shortfalls(state, ask)
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
-from lmxd.core.words import Ask, Phase
+from lmxd.core.words import Ask
 
 _ANSWERS: Final = 5
 """The number of answers that fit into the shortest turn: the first ones find no prompt in the cache."""
@@ -73,13 +73,15 @@ def claim(state: State, instance: Instance) -> Claim:
 def turn_ends(state: State, instance: Instance, ticket: Ticket) -> float:
     """The end of an instance's turn for ``ticket``, whether or not it is in use now."""
     loads = state.policy.quantum_loads * price(state, instance, ticket.ask)
-    return instance.turn_at + max(_shortest(state, instance), loads)
+    begins = _turn_begins(state, instance, load_seconds(state, instance.ask))
+    return begins + max(_shortest(state, instance), loads)
 
 
 def _turn_begins(state: State, instance: Instance, load: float) -> float:
-    if instance.phase is Phase.STARTING:
+    """The time at which it becomes ready, or has become."""
+    if instance.ready_at is None:
         return max(state.now, instance.loaded_at(load, state.now))
-    return instance.turn_at
+    return instance.ready_at
 
 
 def _shortest(state: State, instance: Instance) -> float:
@@ -88,10 +90,9 @@ def _shortest(state: State, instance: Instance) -> float:
     return min(_SHORTEST, _ANSWERS * held) if state.policy.quantum_loads else 0.0
 
 
-def closes_at(state: State, instance: Instance, ticket: Ticket) -> float:
-    """The time at which an instance may be closed for ``ticket``; never before now."""
-    load = load_seconds(state, ticket.ask)
-    return claim(state, instance).lasts(state.now, ticket, load, state.policy.quantum_loads)
+def closes_at(state: State, mine: Claim, ticket: Ticket) -> float:
+    """The time until which a claim holds against ``ticket``; never before now."""
+    return mine.lasts(state.now, ticket, load_seconds(state, ticket.ask), state.policy.quantum_loads)
 
 
 def serves_until(state: State, instance: Instance, ticket: Ticket) -> float:
@@ -103,7 +104,7 @@ def serves_until(state: State, instance: Instance, ticket: Ticket) -> float:
         return max(state.now, *(instance.ends_unused(lease) for lease in instance.leases.values()))
     if instance.closed:
         return state.now
-    until = closes_at(state, instance, ticket)
+    until = closes_at(state, claim(state, instance), ticket)
     return until if instance.swap is None else max(until, instance.swap.closes_at)
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from lmxd.core.books.state import Failed, State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.forecast import Forecast, turns
-from lmxd.core.policy.placement import shortfalls, wanting
+from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import Refusal, Turn
+from lmxd.core.words import Refusal, Turn, User
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
@@ -34,31 +34,17 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
     return _short(state, ticket, RefusalCode.WAIT_EXPIRED, "the request waited as long as it would")
 
 
-def fills_queue(state: State, ticket: Ticket, newcomer: Ticket) -> bool:
-    """Whether ``ticket`` takes a place in the queue that ``newcomer`` could have had. Lower classes do not.
-
-    The newcomer's own tickets always do, or a user could have a queue for each of many low classes. A ticket that waits
-    for its own user's quota takes a place only from that user.
-    """
-    if ticket.owner.who != newcomer.owner.who and state.over_quota(ticket):
-        return False
-    theirs, mine = ticket.owner, newcomer.owner
-    own = newcomer.ask.priority <= 0 and (theirs.uid, theirs.user) == (mine.uid, mine.user)
-    return not ticket.outside_depth and (own or ticket.ask.priority >= newcomer.ask.priority)
-
-
-def queue_full(state: State, ticket: Ticket) -> Refusal:
-    """The refusal for a full queue. It names the users with the most requests."""
-    waiting = Counter(_whose(t) for t in state.queue if t is not ticket and fills_queue(state, t, ticket))
-    most = ", ".join(f"{count} of {who}" for who, count in waiting.most_common(_NAMED))
+def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
+    """The queue has no place for a ticket. It names the users with the most requests in it."""
+    most = ", ".join(f"{count} of {_named(*who)}" for who, count in waiting.most_common(_NAMED))
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {most}{more}"
     remedy = "ask again later, or have admission_control.queue_depth raised"
     return _short(state, ticket, RefusalCode.QUEUE_FULL, message, remedy)
 
 
-def _whose(ticket: Ticket) -> str:
-    return f"user {ticket.owner.user!r}" if ticket.owner.user else f"uid {ticket.owner.uid}"
+def _named(uid: int, user: str) -> str:
+    return f"user {user!r}" if user else f"uid {uid}"
 
 
 def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
@@ -71,7 +57,7 @@ def _short(state: State, ticket: Ticket, code: RefusalCode, message: str, remedy
         code=code,
         message=message,
         remedy=remedy,
-        shortfalls=wanting(state, ticket.ask),
+        shortfalls=useful_shortfalls(state, ticket.ask),
         turns=turns(state, ticket, date),
         retry_in=None if date.at == inf else date.at - state.now,
     )
@@ -107,7 +93,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
             code=RefusalCode.DEADLINE,
             message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
             remedy="allow a later deadline, or ask for less",
-            shortfalls=() if ticket.instance else shortfalls(state, ticket.ask),
+            shortfalls=() if ticket.instance else useful_shortfalls(state, ticket.ask),
             turns=() if ticket.instance else _turns(state, ticket),
         )
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
@@ -115,7 +101,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
         code=RefusalCode.DEADLINE,
         message=f"the lease cannot be granted within {left:.1f} s: {could}",
         remedy="allow a later deadline, or ask for less",
-        shortfalls=shortfalls(state, ticket.ask),
+        shortfalls=useful_shortfalls(state, ticket.ask),
         turns=_turns(state, ticket),
         retry_in=eta,
     )

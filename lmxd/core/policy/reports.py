@@ -12,8 +12,8 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.forecast import SURE_OF, Dated, dated, pace, starting, turns
-from lmxd.core.policy.placement import shortfalls, wanting
+from lmxd.core.policy.forecast import SURE_OF, Dated, Forecast, dated, dated_by_slot, pace, starting, turns
+from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.words import Ask, InstanceId
 
 PERIOD: Final = 1.0
@@ -58,9 +58,12 @@ def eta(state: State, ticket: Ticket) -> float | None:
     if ticket.instance is not None:
         return starting(state, ticket)
     position = state.queue.position(ticket)
-    front = dated(state, min(position, SURE_OF))
+    forecast = Forecast(state)
+    front = dated(state, min(position, SURE_OF), forecast)
     if position <= len(front):
         return front[-1].eta
+    if slot := dated_by_slot(state, forecast, ticket):
+        return slot.eta
     between = pace(front)
     return None if between is None else between * position
 
@@ -77,7 +80,7 @@ def _tell(state: State, position: int, each: Dated) -> None:
             position=position,
             eta=each.eta,
             waits_for=waits_for,
-            shortfalls=wanting(state, ticket.ask),
+            shortfalls=useful_shortfalls(state, ticket.ask),
             turns=turns(state, ticket, date),
         )
     )

@@ -126,8 +126,7 @@ class Scheduler:
         for front in _within_reach(this, islice(fronts, LOOKAHEAD)):
             serve_group(this, front)
         state.head = this.head
-        if this.promised is not None and state.waiting(this.promised.id):
-            state.promise(this.promised)
+        _keep_promise(this)
         share(state, apply_swaps(state, this.swaps, this.head))
         return this.head
 
@@ -143,6 +142,13 @@ class Scheduler:
         this.plans = 0 if this.head is not None else this.plans
         _served(this, ticket)
         state.head = this.head
+        _keep_promise(this)
+
+
+def _keep_promise(this: SchedulingPass) -> None:
+    """Note for the head that instances are ending for it."""
+    if this.promised is not None and this.state.waiting(this.promised.id):
+        this.state.promise(this.promised)
 
 
 def _within_reach(this: SchedulingPass, behind: Iterable[Ticket]) -> Iterator[Ticket]:
@@ -199,13 +205,13 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
         return True
+    ticket.room_being_made = False
     if state.has_all_instances(ask):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
-        ticket.room_being_made = False
+        pass  # only a swap can help
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
-        ticket.room_being_made = False  # a load would take too long: it needs a slot
-        return False
+        return False  # a load would take too long: it needs a slot
     elif option := _place(this, ask):
         where = " and ".join(option.demand)
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
@@ -240,7 +246,6 @@ def _place(this: SchedulingPass, ask: Ask) -> Option | None:
 
 def _make_room_for(this: SchedulingPass, ticket: Ticket) -> None:
     """Evict idle instances for a ticket, if that suffices. The bytes that come free are kept for it."""
-    ticket.room_being_made = False
     if not this.plans:
         return
     within = (option for option in this.reach.options(ticket.ask) if this.spares(option.demand))
@@ -291,4 +296,4 @@ def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
         return  # foreign memory or earlier tickets block it
     this.extra |= date.extra
     this.forecast.expect(ticket, date)
-    this.swaps |= swaps(state, this.reach, this.forecast, ticket, date)
+    this.swaps = swaps(state, this.reach, this.forecast, ticket, date) | this.swaps  # earlier tickets come first

@@ -105,18 +105,21 @@ def apply_swaps(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | 
     return opened
 
 
-def _take_back(state: State, instance: Instance) -> set[Kind]:
+def _take_back(state: State, instance: Instance, *, unused: bool = False) -> set[Kind]:
+    """Cancel a swap. ``unused``: it would free no bytes, because the leases are idle."""
     swap, was_closed = instance.swap, instance.closed
     assert swap is not None
     state.drop_swap(instance)
-    _report(state, instance, swap, None)
+    _report(state, instance, swap, None, unused=unused)
     return {instance.ask.kind} if was_closed else set()
 
 
 def _announce(state: State, instance: Instance, swap: Swap) -> None:
     old, was_closed = instance.swap, instance.closed
     over = swap.closes_at <= state.now
-    closed = was_closed or (over and instance.phase is Phase.READY and not instance.vacant)
+    opens_at_once = instance.held_idle and instance.unused(state.now)
+    closes = over and instance.phase is Phase.READY and not instance.vacant and not opens_at_once
+    closed = was_closed or closes
     state.put_swap(instance, swap, closed=closed)
     if closed and not was_closed:
         _requeue(state, instance.ask.kind)
@@ -125,9 +128,10 @@ def _announce(state: State, instance: Instance, swap: Swap) -> None:
     news = old is None or old.ticket != swap.ticket or closed != was_closed
     told = instance.swap_told
     moved = abs(told - swap.closes_at) > max(_NEWS, _PART * (told - state.now))
-    if news or (moved and not closed and not instance.vacant):
+    if news or (moved and not over and not closed and not instance.vacant):
         instance.swap_told = swap.closes_at
-        _report(state, instance, swap, instance.closes_in(state.now))
+        closes_in, unused = instance.closes_in(state.now), instance.unused(state.now)
+        _report(state, instance, swap, closes_in, unused=unused)
 
 
 def _requeue(state: State, kind: Kind) -> None:
@@ -162,14 +166,14 @@ def _evict_the_unused(state: State, head: Ticket | None) -> None:
 
 
 def reopen_the_unused(state: State) -> None:
-    """Once a second: ask the engines of closed instances whether they are still busy.
+    """Open closed instances again whose leases are idle, for closing them does not end these leases.
 
-    A closed instance whose leases are idle is opened again, for closing it does not end these leases.
+    When time passes, ask the engines of the others whether they are still busy.
     """
     for instance in list(state.swapping.values()):
         if instance.closed and instance.known_idle(state.now) and instance.unused(state.now) and _reopens(instance):
             state.step.serve_again = True
-            _take_back(state, instance)
+            _take_back(state, instance, unused=True)
         elif state.step.time_passed and (instance.closed or (instance.vacant and instance.busy)):
             check(state, instance)
 
@@ -186,7 +190,7 @@ def _reopens(instance: Instance) -> bool:
     return instance.held_idle
 
 
-def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None) -> None:
+def _report(state: State, instance: Instance, swap: Swap, closes_in: float | None, *, unused: bool) -> None:
     ticket = state.ticket(swap.ticket)
     state.step.decisions.append(
         ReportSwap(
@@ -196,6 +200,6 @@ def _report(state: State, instance: Instance, swap: Swap, closes_in: float | Non
             owner=None if ticket is None else ticket.owner,
             closes_in=closes_in,
             price=swap.price,
-            unused=instance.unused(state.now),
+            unused=unused,
         )
     )

@@ -32,6 +32,7 @@ from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
 _REMEMBERED = 4096
+"""The most ended leases, and instances with their users, that are remembered. A client asks soon, or never."""
 _TOLD = "ticket lease instance reason detail cause position waited why within eta closes_in price profile".split()
 """Fields of a decision that a watcher gets, if the decision has them."""
 _TOLD_OF_OTHERS = ("instance", "position")

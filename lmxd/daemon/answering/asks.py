@@ -22,6 +22,7 @@ from lmxd.errors import LmxdError
 FRESH: Final = 0.05
 """Seconds for which a reading is used for decisions: 40 requests at once need one reading, not 40."""
 _MOST: Final = 1024
+"""The most asks that are remembered: more sizes of models than any configuration has clients for."""
 
 
 class Asks:

@@ -22,6 +22,7 @@ from lmxd.core.decisions import (
 from lmxd.core.words import Demand, Shortfall
 
 _SUBJECTS = 4096
+"""The most subjects that are remembered, to bound the memory; the oldest are dropped."""
 _ENTRIES = 64
 """The most entries of one subject: beyond it, those in the middle are dropped, for its start and its end matter most.
 """

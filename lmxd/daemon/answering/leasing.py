@@ -23,6 +23,7 @@ from lmxd.rpc.messages import Cancelled, CancelParams, Granted, Released, Renewe
 from lmxd.rpc.server import Connection
 
 DEFAULT_TTL = 60.0
+"""Seconds that a lease held by its TTL lasts, unless its client says otherwise: two missed renewals of 30 s."""
 _TRIES = 4
 """The most attempts at one request, if each time its instance ends at the moment of the grant."""
 
@@ -56,7 +57,8 @@ class Leasing:
     ) -> Granted | Held:
         """Send a request to the core, and wait for the answer.
 
-        If the instance ends at the moment of the grant, the request is sent again, with its first time.
+        If the instance ends at the moment of the grant, the request is sent again, with its first time. Each attempt
+        may wait for all of ``terms.wait``, since loading does not count; the deadline is that of the first.
         """
         peer, key, first = connection.peer, terms.idempotency_key, time.monotonic()
         hold, owner = Hold(terms.hold), owner_of(peer, ConnectionId(connection.id), user)

@@ -1,4 +1,4 @@
-"""When those who wait came: a place in the queue outlives the daemon, by the key that its client repeats it with."""
+"""Arrivals: the times of requests that wait, kept on disk by idempotency key: a repeated request keeps its place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Key: TypeAlias = tuple[int, str]
 
 
 class Arrivals:
-    """A key stands for its place once, and only for the same request: nobody gathers places to use them for others."""
+    """The requests that wait, by uid and key. A key keeps the place of one request, and only for that same request."""
 
     def __init__(self) -> None:
         self._waiting: dict[_Key, tuple[TicketId, ArrivalRow]] = {}
@@ -35,7 +35,7 @@ class Arrivals:
         return [Gone(ArrivalRow, id) for id in missing if id not in back]
 
     def came_first(self, owner: Owner, key: str, ask: Ask) -> float | None:
-        """When the request that this one repeats was made, if it waits, or was waiting at an earlier daemon."""
+        """The time of the request that this one repeats, if that waits, or waited at an earlier daemon."""
         name = row_id(owner, key, ask)
         waits = self._waiting.get((owner.uid, key))
         if waits is not None:
@@ -48,7 +48,7 @@ class Arrivals:
         return None if found is None else found[0]
 
     def changes(self, state: State, event: Event, decisions: Sequence[Decision]) -> list[Change]:
-        """Rows for who waits since an event, and for who does no more."""
+        """Rows for requests that wait since an event, and for those that do no more."""
         found: list[Change] = []
         if isinstance(event, LeaseRequested) and event.key is not None:
             found += self._asked(state, event, event.key)
@@ -73,7 +73,7 @@ class Arrivals:
         return [*other, row]
 
     def _answered(self, ticket: TicketId, key: _Key) -> list[Change]:
-        """Unless the same was asked once more meanwhile: then that has the place."""
+        """Drop the row, unless the same was asked once more meanwhile: then that has the place."""
         waits = self._waiting.get(key)
         if waits is None or waits[0] != ticket:
             return []
@@ -82,7 +82,7 @@ class Arrivals:
 
 
 def row_id(owner: Owner, key: str, ask: Ask) -> str:
-    """The same for the same request only, whatever devices there are by now."""
+    """The id of a request's row: equal for the same request, whatever devices there are by now."""
     wanted = (ask.profile, ask.variant, ask.context, ask.slots, ask.share, ask.priority, ask.external, owner.user)
     size = ask.size if ask.external else 0
     return f"{owner.uid} {hashlib.sha256(repr((wanted, size)).encode()).hexdigest()[:16]} {key}"

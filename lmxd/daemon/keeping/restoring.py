@@ -239,7 +239,6 @@ def _instance(row: InstanceRow) -> Instance:
         phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
         started_at=row.started_at,
         ready_at=row.ready_at,
-        turn_at=row.ready_at or row.started_at,
         active_at=row.active_at,
     )
 

@@ -88,7 +88,7 @@ class Launched:
     start: Start
     engine: Engine
     log: Log
-    turn: asyncio.Event = field(default_factory=asyncio.Event)
+    may_load: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it may load, or need not wait for that any more."""
     begun_at: float | None = None
     """The time at which it began to load."""

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching.launched import Launched, Start, forget
-from lmxd.daemon.launching.loading import Loading, LoadTurn
+from lmxd.daemon.launching.loading import Loading, PendingLoad
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Endpoint, Engine
 from lmxd.errors import LmxdError
@@ -76,7 +76,7 @@ class Launches:
         """
         launched = Launched(start=start, engine=engine, log=self.log_of(start), prompts=prompts)
         self._launched[start.instance] = launched
-        turn = LoadTurn(devices=frozenset(devices), alone=alone, begin=launched.turn.set)
+        turn = PendingLoad(devices=frozenset(devices), alone=alone, begin=launched.may_load.set)
         self.loading.gate.enter(start.instance, turn)
         self._spawn(self._live(launched, self._load(launched)))
 
@@ -97,7 +97,7 @@ class Launches:
             self._spawn(self._end(launched, launched.process))
         else:
             self.loading.gate.leave(instance)
-            launched.turn.set()
+            launched.may_load.set()
 
     async def _end(self, launched: Launched, process: Process) -> None:
         """Save the prompt cache, if that is wanted; then tell the process to go."""
@@ -156,9 +156,9 @@ class Launches:
 
     async def _load(self, launched: Launched) -> Failure | None:
         """Follow a process from its start to its exit. None when it ended as told."""
-        if not launched.turn.is_set():
+        if not launched.may_load.is_set():
             self._report(LoadPostponed(at=time.monotonic(), instance=launched.instance))
-            await launched.turn.wait()
+            await launched.may_load.wait()
             self._report(LoadBegun(at=time.monotonic(), instance=launched.instance))
         launched.begun_at = time.monotonic()
         try:

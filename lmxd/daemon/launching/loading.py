@@ -1,4 +1,4 @@
-"""Turns to load: several instances at once on a device where their bytes are known, else one by itself."""
+"""Loads: several instances at once on a device where their bytes are known, else one by itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def usual(cores: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoadTurn:
+class PendingLoad:
     """One instance's claim to load: its devices, and the call that tells it to begin."""
 
     devices: frozenset[DeviceId]
@@ -35,18 +35,19 @@ class LoadTurn:
 
 
 class Gate:
-    """Lets instances load. On each device at most ``most`` load at once; one that is alone is the only one.
+    """Lets instances load: on each device at most ``most`` at once.
 
+    An instance that loads alone keeps others out while its bytes grow. Once it is still, it counts no more.
     Order is that of arrival: nobody overtakes an instance on a device that it waits for. An instance that wants several
     devices gets them at once, and holds none while it waits, so that no two wait for each other.
     """
 
     def __init__(self, most: int = 1) -> None:
         self.most = most
-        self._waiting: dict[InstanceId, LoadTurn] = {}
-        self._loading: dict[InstanceId, LoadTurn] = {}
+        self._waiting: dict[InstanceId, PendingLoad] = {}
+        self._loading: dict[InstanceId, PendingLoad] = {}
 
-    def enter(self, instance: InstanceId, turn: LoadTurn) -> None:
+    def enter(self, instance: InstanceId, turn: PendingLoad) -> None:
         """Stand in line; ``turn.begin`` is called when it may load, if need be at once."""
         self._waiting[instance] = turn
         self._admit()
@@ -82,7 +83,7 @@ class Gate:
             else:
                 awaited |= turn.devices
 
-    def _has_room(self, device: DeviceId, turn: LoadTurn) -> bool:
+    def _has_room(self, device: DeviceId, turn: PendingLoad) -> bool:
         there = [other for other in self._loading.values() if device in other.devices]
         growing = [other for other in there if not other.still]
         if turn.alone or any(other.alone for other in growing):

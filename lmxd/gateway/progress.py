@@ -9,7 +9,7 @@ from lmxd.rpc.notifications import Progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class RequestProgress:
     """The place of a request in the queue from 1, seconds until its turn if known, and the instances that it waits for.
 
     ``asked``: lmxd has not said yet whether it must wait. ``served``: it has its lease.
@@ -21,7 +21,7 @@ class Standing:
     instances: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, told: Progress) -> Standing:
+    def of(cls, told: Progress) -> RequestProgress:
         instances = (told.instance,) if told.instance else tuple(told.waits_for)
         return cls(state=told.state, position=told.position, eta=told.eta, instances=instances)
 

@@ -25,7 +25,7 @@ class Unknown(LmxdError):
         super().__init__("not_permitted", "a key is needed", "send Authorization: Bearer KEY; lmxd key NAME makes one")
 
 
-class Door:
+class Authentication:
     """Tells who sends a request: the owner of its key, or anybody where no key is needed."""
 
     def __init__(self, config: GatewayConfig) -> None:
