@@ -16,7 +16,7 @@ SYSUSERSDIR ?= /usr/lib/sysusers.d
 TMPFILESDIR ?= /usr/lib/tmpfiles.d
 ETCDIR ?= /etc/lmxd
 VENV ?= .venv
-WORKERS ?= auto
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 EXTRAS ?= engine
 PEERS ?= peers
 UNIT = $(addprefix tests/,core gguf estimate config store devices instances test_architecture.py)
@@ -44,8 +44,8 @@ check:
 	@$(VENV)/bin/mypy
 
 unit:
-	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
-	@$(VENV)/bin/python -m pytest -n $(WORKERS) -k "not crowd and not History" $(UNIT) $(PYTEST_ARGS)
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) -k "not crowd and not Histories and not bound_of_a_wait" $(UNIT) $(PYTEST_ARGS)
 
 fuzz:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test,model

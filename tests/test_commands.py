@@ -29,7 +29,9 @@ from lmxd_process import Lmxd
 from lmxd.__main__ import main as lmxd_main
 from lmxd.cli.main import main as lmxctl_main
 from lmxd.config.file import parse
+from lmxd.core.reasons import RefusalCode
 from lmxd.errors import EXIT_STATUS, LmxdError
+from lmxd.gateway.failures import status_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -227,6 +229,18 @@ def test_commands_in_the_text_are_understood(span: str) -> None:
 def test_every_error_code_has_its_place() -> None:
     headings = re.findall(r"^## (\w+)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     assert sorted(headings) == sorted(EXIT_STATUS)
+
+
+def test_the_table_of_errors_is_what_lmxctl_and_the_gateway_do() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \| (\d+) \| (\d+) \|$", text, flags=re.M)
+    told = {code: (int(exits), int(status)) for code, exits, status in rows}
+    assert told == {code: (exits, status_of(LmxdError(code, ""))) for code, exits in EXIT_STATUS.items()}
+
+
+def test_a_refusal_has_a_status_of_its_own() -> None:
+    """Not 500, which clients take for a fault of the server's."""
+    assert {code for code in RefusalCode if status_of(LmxdError(code, "")) == 500} == set()
 
 
 def test_what_the_stand_ins_check(sandbox: Sandbox) -> None:

@@ -314,7 +314,7 @@ def test_the_glossary_is_of_this_code() -> None:
     assert sorted(listed) == sorted(names)
 
 
-_SUBJECTS = re.compile(r"(What|Whatever|Who|Whoever|Whose|Whom|Those)\b")
+_SUBJECTS = re.compile(r"(What|Whatever|Which|Whichever|Who|Whoever|Whose|Whom|Those)\b")
 
 
 def half_sentences(source: str) -> list[str]:

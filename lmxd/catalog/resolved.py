@@ -100,6 +100,7 @@ class Resolved:
             gpus=gpus,
             endpoint=endpoint,
             home=home,
+            kind=self.sizing.kind,
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from lmxd.core.books.alarms import AlarmKind, Key
 from lmxd.core.books.shares import Share
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
@@ -14,7 +15,7 @@ from lmxd.core.words import InstanceId, Kind, Phase
 
 def broken(state: State) -> list[str]:
     """One sentence for each invariant that does not hold. It changes nothing."""
-    checks = (_promises, _sums, _indexes, _reservations, _leases, _queue, _idleness, _shares)
+    checks = (_promises, _sums, _indexes, _reservations, _leases, _queue, _idleness, _shares, _alarms)
     return [sentence for check in checks for sentence in check(state)]
 
 
@@ -129,10 +130,14 @@ def _idleness(state: State) -> Iterator[str]:
 def _shares(state: State) -> Iterator[str]:
     asks = [(t.owner, t.ask.portion if t.instance is not None else None) for t in state.tickets.values()]
     all_had = [(x.owner, x.size) for x in state.leases.values()] + asks
-    for uid, share in state.shares.by_uid.items():
+    for uid in state.shares.by_uid.keys() | {owner.uid for owner, _ in all_had}:
+        share = state.shares.by_uid.get(uid, Share())
         yield from _share(f"uid {uid}", share, [size for owner, size in all_had if owner.uid == uid])
-    for gid, share in state.shares.by_gid.items():
+    for gid in state.shares.by_gid.keys() | {gid for owner, _ in all_had for gid in owner.gids}:
+        share = state.shares.by_gid.get(gid, Share())
         yield from _share(f"group {gid}", share, [size for owner, size in all_had if gid in owner.gids])
+    for user in {owner.who for owner, _ in all_had} - state.shares.by_user.keys():
+        yield f"{user} has something, and no share"
     for user, use in state.shares.by_user.items():
         had = [size for owner, size in all_had if owner.who == user]
         if (use.bytes, use.waiting) != (sum(size or 0 for size in had), had.count(None)):
@@ -144,3 +149,14 @@ def _share(who: str, share: Share, had: list[int | None]) -> Iterator[str]:
     held = [size for size in had if size is not None]
     if (share.bytes, share.leases, share.waiting) != (sum(held), len(held), len(had) - len(held)):
         yield f"{who} is held to have {share}, but has {had}"
+
+
+def _alarms(state: State) -> Iterator[str]:
+    """A lease, a yield, a deadline or a wait that ends at a time has an alarm."""
+    ends: set[Key] = {(AlarmKind.LEASE, x.id) for x in state.leases.values() if x.expires_at is not None}
+    ends |= {(AlarmKind.YIELD, id) for account in state.ledger.accounts.values() for id in account.yields}
+    ends |= {(AlarmKind.DEADLINE, t.id) for t in state.tickets.values() if t.deadline_at is not None}
+    ends |= {(AlarmKind.WAIT, t.id) for t in state.queue if t.wait}
+    for key in sorted(ends):
+        if key not in state.alarms:
+            yield f"{key[1]} has no alarm for its {key[0]}"

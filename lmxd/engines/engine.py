@@ -12,7 +12,7 @@ from lmxd.failures import FailureCode
 
 
 class EngineKind(StrEnum):
-    """Which engine runs an instance. ``command``: any other, by the command line of its profile."""
+    """The engine that runs an instance. ``command``: any other, by the command line of its profile."""
 
     LLAMA_CPP = "llama.cpp"
     COMMAND = "command"
@@ -47,16 +47,13 @@ class Plan:
     home: Path
     split: tuple[int, ...] = ()
     variant: str = ""
+    kind: EngineKind = EngineKind.LLAMA_CPP
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
     size: int = 0
     capacity: int = 1
     prompts: Path | None = None
-
-    @property
-    def kind(self) -> EngineKind:
-        return EngineKind.COMMAND if self.command else EngineKind.LLAMA_CPP
 
     @property
     def estimated(self) -> Path | None:

@@ -29,6 +29,7 @@ _STATUS: Final[dict[str, int]] = {
     "draining": 503,
     "stopped": 503,
     "cancelled": 503,
+    "client_left": 503,
     "daemon_unavailable": 503,
     "launch_failed": 502,
 }

@@ -168,11 +168,11 @@ class Histories(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(["x", "y"]), size=st.sampled_from([4, 30]), lasts=st.sampled_from([3.0, 60.0]))
     def give_way(self, device: str, size: int, lasts: float) -> None:
-        self.world.give_way(size * GIB, lasts, device=device, id=f"y{lasts}")
+        self.world.give_way(size * GIB, lasts, device=device, id=f"y{device}{lasts}")
 
-    @rule()
-    def take_back(self) -> None:
-        self.world.happen(YieldEnded(at=self.world.now, id="y60.0"))
+    @rule(device=st.sampled_from(["x", "y"]))
+    def take_back(self, device: str) -> None:
+        self.world.happen(YieldEnded(at=self.world.now, id=f"y{device}60.0"))
 
     @rule(model=st.sampled_from(["b", "c"]), keep=st.integers(0, 1), preload=st.booleans())
     def keep(self, model: str, keep: int, preload: bool) -> None:

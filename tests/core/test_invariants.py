@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from core.world import GIB, World
 
+from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
 from lmxd.core.words import DeviceId
@@ -35,6 +36,11 @@ def account(state: State) -> Any:
     return state.ledger.accounts[DeviceId("gpu")]
 
 
+def _silence(state: State) -> None:
+    for name in state.tickets:
+        state.alarms.clear((AlarmKind.WAIT, name))
+
+
 FAULTS: dict[str, Callable[[State], object]] = {
     "charged": lambda s: setattr(account(s), "charged", 1),
     "foreign": lambda s: setattr(account(s), "foreign", GIB),
@@ -43,6 +49,9 @@ FAULTS: dict[str, Callable[[State], object]] = {
     "ceiling": lambda s: setattr(account(s), "ceiling", 99 * GIB),
     "yielded": lambda s: setattr(account(s), "yielded", 1),
     "live_by_kind": lambda s: s.live_by_kind.popitem(),
+    "shares of uids": lambda s: s.shares.by_uid.clear(),
+    "shares of users": lambda s: s.shares.by_user.clear(),
+    "alarms": _silence,
     "with_free_slots": lambda s: s.with_free_slots.clear(),
     "vacant": lambda s: s.vacant.clear(),
     "released_holds": lambda s: s.released_holds.update(s.instances),

@@ -54,7 +54,7 @@ def test_the_cold_one_waits_40_s_at_most_and_the_hot_one_keeps_70_per_cent(hot: 
     assert both.answers["cold"] >= 8
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(12))
 @given(
     load=st.floats(0.2, 12),
     hot=st.integers(1, 6),

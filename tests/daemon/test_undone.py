@@ -12,6 +12,7 @@ import pytest
 from house import House, model
 
 from lmxd.core.decisions import (
+    AskToYield,
     CheckActivity,
     Decision,
     EndLease,
@@ -31,6 +32,7 @@ from lmxd.rpc.client import AsyncLease
 from lmxd.rpc.messages import Granted
 
 KINDS: list[type[Decision]] = [
+    AskToYield,
     StartInstance,
     StopInstance,
     CheckActivity,
@@ -66,7 +68,7 @@ async def everybody_asks(h: House) -> list[object]:
     """Who holds a, who waits for b meanwhile, and who would not wait for it; what each is answered."""
     async with h.client() as holder, h.client() as waiter, h.client() as hasty:
         answers: list[object] = [*await asyncio.gather(holder.request("a"), return_exceptions=True)]
-        waits = asyncio.create_task(waiter.request("b"))
+        waits = asyncio.create_task(waiter.request("b", priority=1))
         await h.until(lambda: waits.done() or len(h.state.tickets) > 0)
         answers += await asyncio.gather(hasty.request("a", wait=0, ctx=512), return_exceptions=True)
         if isinstance(answers[0], AsyncLease):
