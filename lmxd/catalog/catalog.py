@@ -16,7 +16,7 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId
-from lmxd.devices.measurement import Kind
+from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
@@ -98,7 +98,9 @@ class Catalog:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
-    def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, Kind]) -> int | None:
+    def what_would_fit(
+        self, ask: Ask, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, DeviceKind]
+    ) -> int | None:
         """The largest context that would fit in ``room``, for a request that exceeds every device; None if none."""
         if ask.profile not in self.config.models:
             return None

@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.catalog.sizing import Sizing
 from lmxd.core.words import DeviceId, Option
-from lmxd.devices.measurement import HOST, Kind
+from lmxd.devices.measurement import HOST, DeviceKind
 from lmxd.gguf.launch import Launch
 
 _TRIES: Final = 6
@@ -30,13 +30,19 @@ RAM_ID: Final = DeviceId(HOST)
 NO_ROOM: Final = Room(free={}, ceiling={})
 
 
-def goes_to_gpu(launch: Launch, devices: Mapping[DeviceId, Kind]) -> bool:
+def goes_to_gpu(launch: Launch, devices: Mapping[DeviceId, DeviceKind]) -> bool:
     """Whether a launch takes GPU memory: always if there is a GPU, unless ``gpu_layers`` is 0 and RAM is configured."""
-    return Kind.GPU in devices.values() and not (launch.gpu_layers == 0 and RAM_ID in devices)
+    return DeviceKind.GPU in devices.values() and not (launch.gpu_layers == 0 and RAM_ID in devices)
 
 
 def options(
-    sizing: Sizing, launch: Launch, devices: Mapping[DeviceId, Kind], room: Room = NO_ROOM, *, split: bool, spill: bool
+    sizing: Sizing,
+    launch: Launch,
+    devices: Mapping[DeviceId, DeviceKind],
+    room: Room = NO_ROOM,
+    *,
+    split: bool,
+    spill: bool,
 ) -> tuple[Option, ...]:
     """All ways to place a launch.
 
@@ -45,7 +51,7 @@ def options(
     """
     if not goes_to_gpu(launch, devices):
         return (Option(demand={RAM_ID: sizing.charge(launch, ())[1]}),)
-    gpus = [device for device, kind in devices.items() if kind is Kind.GPU]
+    gpus = [device for device, kind in devices.items() if kind is DeviceKind.GPU]
     beside = RAM_ID in devices
     singles = [Option(demand=_demand(sizing, launch, (gpu,), beside)) for gpu in gpus]
     found = [*singles]

@@ -12,7 +12,7 @@ from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId
-from lmxd.devices.measurement import Kind
+from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
@@ -42,7 +42,7 @@ class Resolved:
         """Read its file, and make the dry run that it needs. It may take a while."""
         self.sizing.read(self.launch)
 
-    def ask(self, devices: Mapping[DeviceId, Kind], room: Room = NO_ROOM) -> Ask:
+    def ask(self, devices: Mapping[DeviceId, DeviceKind], room: Room = NO_ROOM) -> Ask:
         """The ask for the core. LmxdError if the model cannot be run so."""
         profile, size, launch = self.profile, self.size, self.launch
         spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
@@ -63,7 +63,7 @@ class Resolved:
         )
 
     def what_would_fit(
-        self, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, Kind], *, spill: bool
+        self, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, DeviceKind], *, spill: bool
     ) -> int | None:
         """The largest context, up to its own, that would fit in ``room``; None if none would."""
         if not self.sizing.scales:

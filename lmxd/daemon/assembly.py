@@ -53,7 +53,7 @@ from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
-from lmxd.devices.measurement import Kind
+from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -148,7 +148,7 @@ class Daemon:
             found = await restoring.restore()
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
-        on_gpu = Kind.GPU in self.present.kinds.values()
+        on_gpu = DeviceKind.GPU in self.present.kinds.values()
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
         for warning in self.present.warnings:

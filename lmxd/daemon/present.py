@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.core.words import DeviceId
-from lmxd.devices.measurement import Kind, Measurement
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
@@ -30,7 +30,7 @@ class Present:
     begun: float = float("-inf")
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
-    kinds: Mapping[DeviceId, Kind] = field(default_factory=dict)
+    kinds: Mapping[DeviceId, DeviceKind] = field(default_factory=dict)
 
     def require(self, kind: EngineKind) -> None:
         """LmxdError ``engine_missing`` if there is no engine of this kind here. A command is found when it starts."""

@@ -10,7 +10,7 @@ from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase, Taken
 from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import HOST, Kind, Measurement, Probe
+from lmxd.devices.measurement import HOST, DeviceKind, Measurement, Probe
 from lmxd.devices.nvml import NoGpu, NvmlProbe
 from lmxd.devices.watcher import Look
 from lmxd.estimate.learned import Card
@@ -76,7 +76,7 @@ def device_reading(
         used=found.used,
         margin=_margin(found, allowed, limit),
         limit=limit,
-        lags=found.kind is Kind.GPU,
+        lags=found.kind is DeviceKind.GPU,
         taken=_taken(found, pids, ready),
     )
 
@@ -92,7 +92,7 @@ def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int
     """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves."""
     if allowed.margin_gb is not None:
         return int(allowed.margin_gb * GIB)
-    default = 2 * GIB if found.kind is Kind.GPU else max(GIB, found.capacity // 20)
+    default = 2 * GIB if found.kind is DeviceKind.GPU else max(GIB, found.capacity // 20)
     return default if limit is None else min(default, max(0, found.capacity - limit))
 
 
@@ -110,16 +110,16 @@ def _taken(
         uses = [found.processes[pid] for pid in mine if pid in found.processes]
         if uses:
             taken[instance] = Taken(total=sum(u.total for u in uses), visible=sum(u.visible for u in uses))
-    if found.kind is Kind.GPU and any(instance not in taken for instance in ready):
+    if found.kind is DeviceKind.GPU and any(instance not in taken for instance in ready):
         return None
     return taken
 
 
-def kinds(measurements: Sequence[Measurement]) -> dict[DeviceId, Kind]:
+def kinds(measurements: Sequence[Measurement]) -> dict[DeviceId, DeviceKind]:
     return {device_id(m): m.kind for m in measurements}
 
 
 def cards(measurements: Sequence[Measurement], build: str) -> dict[DeviceId, Card]:
     """The GPUs, as the estimator knows them."""
-    gpus = (m for m in measurements if m.kind is Kind.GPU)
+    gpus = (m for m in measurements if m.kind is DeviceKind.GPU)
     return {device_id(m): Card(name=m.name, driver=m.driver, build=build) for m in gpus}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Set
 from pathlib import Path
 
-from lmxd.devices.measurement import HOST, Kind, Measurement, ProcessUse, agreed
+from lmxd.devices.measurement import HOST, DeviceKind, Measurement, ProcessUse, agreed
 
 
 class HostProbe:
@@ -27,7 +27,9 @@ class HostProbe:
             memory = _kilobytes((self._proc / "meminfo").read_text())
             total, used = memory["MemTotal"], memory["MemTotal"] - memory["MemAvailable"]
         except (OSError, KeyError, ValueError) as error:
-            return [Measurement(id=HOST, ref=HOST, kind=Kind.HOST, name="RAM", unavailable=f"/proc/meminfo: {error}")]
+            return [
+                Measurement(id=HOST, ref=HOST, kind=DeviceKind.HOST, name="RAM", unavailable=f"/proc/meminfo: {error}")
+            ]
         limited = self._limited()
         if limited is not None and limited[0] < total:
             total, used = limited
@@ -35,7 +37,7 @@ class HostProbe:
             Measurement(
                 id=HOST,
                 ref=HOST,
-                kind=Kind.HOST,
+                kind=DeviceKind.HOST,
                 name="RAM",
                 capacity=total,
                 used=used,

@@ -10,7 +10,7 @@ from typing import Protocol
 HOST = "host"
 
 
-class Kind(StrEnum):
+class DeviceKind(StrEnum):
     """A kind of device: a GPU, or the host's RAM."""
 
     GPU = "gpu"
@@ -36,7 +36,7 @@ class Measurement:
 
     id: str
     ref: str
-    kind: Kind
+    kind: DeviceKind
     name: str
     driver: str = ""
     capacity: int = 0

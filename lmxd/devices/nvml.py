@@ -12,7 +12,7 @@ from collections.abc import Callable, Set
 from contextlib import suppress
 from typing import Any
 
-from lmxd.devices.measurement import Kind, Measurement, ProcessUse, agreed
+from lmxd.devices.measurement import DeviceKind, Measurement, ProcessUse, agreed
 
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
@@ -130,7 +130,7 @@ class NvmlProbe:
             measurement = Measurement(
                 id=known.id if known else self._nvml.nvmlDeviceGetUUID(handle),
                 ref=ref,
-                kind=Kind.GPU,
+                kind=DeviceKind.GPU,
                 name=known.name if known else self._nvml.nvmlDeviceGetName(handle),
                 driver=self._driver,
                 capacity=memory.total - memory.reserved,
@@ -178,7 +178,7 @@ class NvmlProbe:
         return Measurement(
             id=known.id if known else ref,
             ref=ref,
-            kind=Kind.GPU,
+            kind=DeviceKind.GPU,
             name=known.name if known else "GPU",
             unavailable=why,
         )

@@ -13,7 +13,7 @@ from lmxd.gguf.cache import kv_bytes, state_bytes
 from lmxd.gguf.compute import compute, flash_attention
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
-from lmxd.gguf.placement import HOST, Place, placed
+from lmxd.gguf.placement import HOST, PlaceNumber, placed
 from lmxd.gguf.weights import weights
 
 PARTS: Final = ("weights", "kv", "state", "compute", "projector", "adapter", "overhead")
@@ -95,11 +95,11 @@ def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST)
 
 
 def _memory(
-    model: Model, launch: Launch, layers: tuple[Place, ...], flash: bool
-) -> tuple[dict[Place, int], dict[Place, int]]:
+    model: Model, launch: Launch, layers: tuple[PlaceNumber, ...], flash: bool
+) -> tuple[dict[PlaceNumber, int], dict[PlaceNumber, int]]:
     """(cache, state) by place; both go with their layer, unless they are kept on the host."""
-    kv: dict[Place, int] = {}
-    state: dict[Place, int] = {}
+    kv: dict[PlaceNumber, int] = {}
+    state: dict[PlaceNumber, int] = {}
     for layer in range(model.layers):
         place = layers[layer] if launch.cache_on_device else HOST
         kv[place] = kv.get(place, 0) + kv_bytes(model, launch, layer, flash=flash, on_gpu=place != HOST)

@@ -14,8 +14,8 @@ from typing import Final, TypeAlias
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 
-Place: TypeAlias = int
-HOST: Final[Place] = -1
+PlaceNumber: TypeAlias = int
+HOST: Final[PlaceNumber] = -1
 """Devices are numbered from 0."""
 
 
@@ -23,14 +23,14 @@ HOST: Final[Place] = -1
 class Placement:
     """The place of each layer: ``layers[n]`` is that of layer n, the last entry that of the output."""
 
-    layers: tuple[Place, ...]
+    layers: tuple[PlaceNumber, ...]
     devices: int
 
     @property
-    def output(self) -> Place:
+    def output(self) -> PlaceNumber:
         return self.layers[-1]
 
-    def of(self, layer: int | None) -> Place:
+    def of(self, layer: int | None) -> PlaceNumber:
         return self.output if layer is None else self.layers[layer]
 
     @property
@@ -46,7 +46,7 @@ def placed(model: Model, launch: Launch, devices: int) -> Placement:
     start, active = max(count - asked, 0), min(asked, count) if devices else 0
     points = _split_points(launch.split, devices)
 
-    def place(layer: int) -> Place:
+    def place(layer: int) -> PlaceNumber:
         if layer < start or layer - start >= active:
             return HOST
         return bisect_right(points, _f32((layer - start) / active))

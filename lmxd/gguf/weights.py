@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from lmxd.gguf.header import Tensor
 from lmxd.gguf.launch import Launch, padded
 from lmxd.gguf.model import Model, layer_of
-from lmxd.gguf.placement import HOST, Place, Placement
+from lmxd.gguf.placement import HOST, Placement, PlaceNumber
 
 INPUTS: Final = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.", "masked_embd_")
 """Tensors that are looked up rather than multiplied. They always stay on the host."""
@@ -74,7 +74,7 @@ def weights(model: Model, launch: Launch, placement: Placement) -> tuple[list[We
     return devices, host
 
 
-def _groups(model: Model, launch: Launch) -> Iterable[tuple[int | None, Place | None, Weights]]:
+def _groups(model: Model, launch: Launch) -> Iterable[tuple[int | None, PlaceNumber | None, Weights]]:
     """(layer, place if it is not that of the layer, bytes)."""
     if not launch.overrides:
         for (layer, is_input), group in _by_layer(model, launch.repack, launch.mtp).items():

@@ -47,20 +47,20 @@ class Groups:
             return cls(None)
         return cls(root)
 
-    def make(self, instance: str, memory_max: int | None) -> Group | None:
+    def make(self, instance: str, memory_max: int | None) -> ControlGroup | None:
         """One for an instance, bounded to so many bytes of RAM. Raises OSError if the bound cannot be set."""
         if self.root is None:
             return None
-        group = Group(self.root / f"i-{instance}")
+        group = ControlGroup(self.root / f"i-{instance}")
         group.path.mkdir(exist_ok=True)
         group.bound(memory_max)
         return group
 
-    def find(self, instance: str, memory_max: int | None) -> Group | None:
+    def find(self, instance: str, memory_max: int | None) -> ControlGroup | None:
         """The one that an earlier daemon made; its bound is lost when the daemon's own group is made whole."""
         if self.root is None or not (path := self.root / f"i-{instance}").is_dir():
             return None
-        group = Group(path)
+        group = ControlGroup(path)
         with suppress(OSError):
             group.bound(memory_max)
         return group
@@ -70,10 +70,10 @@ class Groups:
         if self.root is not None:
             for path in self.root.glob("i-*"):
                 if path.name.removeprefix("i-") not in kept:
-                    Group(path).end()
+                    ControlGroup(path).end()
 
 
-class Group:
+class ControlGroup:
     """The control group of one instance."""
 
     def __init__(self, path: Path) -> None:

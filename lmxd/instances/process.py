@@ -16,7 +16,7 @@ from typing import Final
 
 from lmxd.failpoints import hit
 from lmxd.instances import exits, proc
-from lmxd.instances.cgroup import Group
+from lmxd.instances.cgroup import ControlGroup
 
 _WHOLE_GROUP: Final = 4
 """PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9: no pid can be anybody else's by then."""
@@ -32,7 +32,7 @@ class Process:
     """
 
     def __init__(
-        self, pid: int, pidfd: int, born: int, group: Group | None, child: subprocess.Popen[bytes] | None = None
+        self, pid: int, pidfd: int, born: int, group: ControlGroup | None, child: subprocess.Popen[bytes] | None = None
     ) -> None:
         self.pid = pid
         self.born = born
@@ -47,7 +47,7 @@ class Process:
 
     @classmethod
     def spawn(
-        cls, argv: Sequence[str], env: Mapping[str, str], output: int, umask: int, group: Group | None = None
+        cls, argv: Sequence[str], env: Mapping[str, str], output: int, umask: int, group: ControlGroup | None = None
     ) -> Process:
         """A new child, standard output and error going to the descriptor ``output``. Raises OSError."""
         hit("before_spawn")
@@ -74,7 +74,7 @@ class Process:
         return cls(child.pid, pidfd, proc.born(child.pid) or 0, group, child)
 
     @classmethod
-    def adopt(cls, pid: int, born: int, group: Group | None = None) -> Process | None:
+    def adopt(cls, pid: int, born: int, group: ControlGroup | None = None) -> Process | None:
         """One that an earlier daemon had started; None if it is not there any more."""
         pidfd = proc.watch(pid, born)
         return None if pidfd is None else cls(pid, pidfd, born, group)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lmxd.rpc.messages import Name, Params, Result, Terms
 
-Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+YieldTime = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0, le=2**60)]
 
 
@@ -55,7 +55,7 @@ class YieldParams(Params):
 
     bytes: Bytes
     device: Name | None = Field(None, description="as for why; may be left out where there is only one")
-    lasts: Seconds = Field(3600, description="seconds after which the bytes may be used again")
+    lasts: YieldTime = Field(3600, description="seconds after which the bytes may be used again")
 
 
 class YieldBegun(Result):

@@ -14,12 +14,12 @@ from lmxd.catalog.options import Room
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
 from lmxd.core.words import DeviceId
-from lmxd.devices.measurement import Kind
+from lmxd.devices.measurement import DeviceKind
 from lmxd.errors import LmxdError
 
 GIB = 2**30
 CARD = DeviceId("GPU-a")
-GPU = {CARD: Kind.GPU}
+GPU = {CARD: DeviceKind.GPU}
 
 
 def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
@@ -86,7 +86,7 @@ def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_ta
     assert made.what_would_fit(ask, {CARD: GIB}, GPU) is None, "a smaller context takes no less"
     with pytest.raises(LmxdError, match="m is not run by llama-server"):
         made.resolve("m", Size(cpu_spill=True)).ask(GPU)
-    two = GPU | {DeviceId("GPU-b"): Kind.GPU}
+    two = GPU | {DeviceId("GPU-b"): DeviceKind.GPU}
     assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two, GIB))).options) == 2, "it is not divided"
     made.peaks = {ask.variant: 3 * GIB}
     assert bytes_of(made) == 3 * GIB
@@ -109,7 +109,7 @@ def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
     from lmxd.devices.measurement import Measurement
 
     gpu = parse("gpu: {devices: [{device: 0, max_memory_gb: 3, margin_gb: 1}]}", "test").gpu
-    ram = Measurement(id="host", ref="host", kind=Kind.HOST, name="RAM", capacity=64 * GIB)
+    ram = Measurement(id="host", ref="host", kind=DeviceKind.HOST, name="RAM", capacity=64 * GIB)
     reading = device_reading(ram, gpu, {}, set())
     assert (reading.limit, reading.margin) == (3 * GIB, GIB)
 

@@ -10,7 +10,7 @@ from collections.abc import Set
 from devices.fake_nvml import Card, FakeNvml
 from waiting import until
 
-from lmxd.devices.measurement import Kind, Measurement
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.devices.watcher import Watcher
 
@@ -68,7 +68,7 @@ async def test_a_probe_that_raises_makes_its_devices_unavailable() -> None:
             self.calls += 1
             if self.calls == 2:
                 raise ValueError("oops")
-            return [Measurement(id="x", ref="x", kind=Kind.GPU, name="x")]
+            return [Measurement(id="x", ref="x", kind=DeviceKind.GPU, name="x")]
 
     watching = Watcher([Broken()], time.monotonic)
     await watching.look(set())

@@ -12,7 +12,7 @@ from lmxd.core.words import Group, Kind, User
 
 _FEW: Final = 32
 """If less than one ticket in so many is ranked anew, each is moved by itself. For more, one sort is faster."""
-Entry: TypeAlias = tuple[float, int, Ticket]
+QueueEntry: TypeAlias = tuple[float, int, Ticket]
 """Rank, number, ticket. The numbers differ, so that two tickets are never compared."""
 
 
@@ -24,10 +24,10 @@ class Queue:
     """
 
     def __init__(self) -> None:
-        self._order: list[Entry] = []
-        self._groups: dict[Group, list[Entry]] = {}
+        self._order: list[QueueEntry] = []
+        self._groups: dict[Group, list[QueueEntry]] = {}
         self._kinds: dict[Kind, dict[Group, None]] = {}
-        self._fronts: list[Entry] = []
+        self._fronts: list[QueueEntry] = []
         self._by_user: dict[User, dict[int, Ticket]] = {}
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class Queue:
         for ticket, at in anew:
             ticket.rank = at
         self._order = _moved(self._order, moved)
-        groups: dict[Group, list[Entry]] = {}
+        groups: dict[Group, list[QueueEntry]] = {}
         for entry in moved:
             groups.setdefault(entry[2].ask.group, []).append(entry)
         fronts = {self._groups[name][0][1] for name in groups}
@@ -152,13 +152,13 @@ def rank(ticket: Ticket, policy: Policy, late: float) -> float:
     return since - ticket.ask.priority * policy.aging + late
 
 
-def _moved(entries: list[Entry], moved: list[Entry], left: Collection[int] | None = None) -> list[Entry]:
+def _moved(entries: list[QueueEntry], moved: list[QueueEntry], left: Collection[int] | None = None) -> list[QueueEntry]:
     """``entries`` in order, with ``moved`` in place of those with the same numbers, or the numbers ``left``."""
     numbers = {number for _, number, _ in moved} if left is None else left
     return sorted([entry for entry in entries if entry[1] not in numbers] + moved)
 
 
-def _take_out(entries: list[Entry], entry: Entry) -> None:
+def _take_out(entries: list[QueueEntry], entry: QueueEntry) -> None:
     place = bisect_left(entries, (entry[0], entry[1]))
     assert entries[place][2] is entry[2], "a ticket was ranked anew behind the queue's back"
     del entries[place]

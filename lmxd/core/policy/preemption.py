@@ -22,7 +22,7 @@ from lmxd.core.words import Cause, InstanceId, Kind, Phase
 
 _PATIENCE: Final = 2.0
 """Seconds for which a device must be short before instances are ended for it. Short peaks of other processes pass."""
-Wanted: TypeAlias = dict[InstanceId, tuple[Cause, str]]
+YieldReasons: TypeAlias = dict[InstanceId, tuple[Cause, str]]
 """The instances whose holders should yield, with the cause and a sentence."""
 
 
@@ -31,7 +31,7 @@ def ask_for_room(state: State, head: Ticket | None) -> set[Kind]:
 
     Returns the kinds of the instances that may stay: they accept requests again.
     """
-    wanted: Wanted = {}
+    wanted: YieldReasons = {}
     short = [state.ledger.accounts[device] for device in sorted(state.reach.short)]
     for device in state.overcommitted_since.keys() - {a.device for a in short}:
         state.alarms.clear((AlarmKind.SHORT, device))
@@ -52,7 +52,7 @@ def ask_for_room(state: State, head: Ticket | None) -> set[Kind]:
     return {instance.ask.kind for instance in kept}
 
 
-def _relieve_device(state: State, account: Account, wanted: Wanted) -> None:
+def _relieve_device(state: State, account: Account, wanted: YieldReasons) -> None:
     since = state.overcommitted_since.setdefault(account.device, state.now)
     if not account.yields and state.now - since < _PATIENCE:
         state.alarms.set((AlarmKind.SHORT, account.device), since + _PATIENCE)
@@ -90,7 +90,7 @@ def _held(state: State, instance: Instance) -> Candidate:
     return found if instance.yielding is None else found._replace(cost=0.0)
 
 
-def _preempt(state: State, head: Ticket, wanted: Wanted) -> None:
+def _preempt(state: State, head: Ticket, wanted: YieldReasons) -> None:
     """Ask the holders of the cheapest set of lower-class instances that would let the head be served."""
     if not any(priority < head.ask.priority for priority in state.priorities):
         return

@@ -11,7 +11,7 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.readings import device_id
 from lmxd.devices import processes
 from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import Kind, Measurement
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.errors import LmxdError
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
 
@@ -34,7 +34,7 @@ def names(measured: Sequence[Measurement]) -> str:
 
 def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
     """The largest processes on a device whose pids are not ``ours``. It reads files: not for the loop's thread."""
-    if found.kind is Kind.HOST:  # its readings are of our own processes only
+    if found.kind is DeviceKind.HOST:  # its readings are of our own processes only
         (found,) = HostProbe().measure(processes.pids())
     using = found.processes or {}
     others = sorted(((use.visible, pid) for pid, use in using.items() if use.visible and pid not in ours), reverse=True)

@@ -22,7 +22,7 @@ from lmxd.core.words import DeviceId, Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.readings import device_id
-from lmxd.devices.measurement import Kind, Measurement
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.estimate import overhead
 from lmxd.estimate.learned import RAM, Card, Learned
 from lmxd.rpc import framing
@@ -242,10 +242,10 @@ def sentence(found: Mapping[DeviceId, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
 
 
-def explain(resolved: Resolved, devices: Mapping[DeviceId, Kind]) -> Estimated:
+def explain(resolved: Resolved, devices: Mapping[DeviceId, DeviceKind]) -> Estimated:
     """The bytes that a model would take, by part, and those declared for it."""
     launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
-    gpus = [device for device, kind in devices.items() if kind is Kind.GPU and goes_to_gpu(launch, devices)]
+    gpus = [device for device, kind in devices.items() if kind is DeviceKind.GPU and goes_to_gpu(launch, devices)]
     found = [sizing.estimate(launch, (gpu,)) for gpu in gpus]
     first = found[0] if found else sizing.estimate(launch, ())
     return Estimated(
