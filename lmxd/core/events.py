@@ -19,6 +19,7 @@ from lmxd.core.words import (
     Owner,
     TicketId,
     Yielded,
+    YieldId,
 )
 
 
@@ -189,7 +190,7 @@ class ResidentsChanged(Event):
 class YieldRequested(Event):
     """An administrator wants ``size`` bytes of a device free for others, for ``lasts`` seconds."""
 
-    id: str
+    id: YieldId
     device: DeviceId
     size: int
     lasts: float
@@ -199,7 +200,7 @@ class YieldRequested(Event):
 class YieldEnded(Event):
     """An administrator ended a yield before its time: its bytes may be promised again."""
 
-    id: str
+    id: YieldId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,7 +214,7 @@ class LedgerRestored(Event):
 
     instances: tuple[Instance, ...]
     leases: tuple[Lease, ...]
-    yields: tuple[tuple[DeviceId, str, Yielded], ...]
+    yields: tuple[tuple[DeviceId, YieldId, Yielded], ...]
     counts: Mapping[str, int]
     grace: float
     means: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

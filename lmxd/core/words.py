@@ -13,6 +13,7 @@ DeviceId = NewType("DeviceId", str)
 InstanceId = NewType("InstanceId", str)
 LeaseId = NewType("LeaseId", str)
 TicketId = NewType("TicketId", str)
+YieldId = NewType("YieldId", str)
 ConnectionId = NewType("ConnectionId", int)
 NO_CONNECTION: Final = ConnectionId(0)
 """The connection of an owner that has none: a real one is counted from 1."""

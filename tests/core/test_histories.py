@@ -19,7 +19,7 @@ from lmxd.core.events import (
 )
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Failure, Hold, InstanceId, Phase
+from lmxd.core.words import Ask, Failure, Hold, InstanceId, Phase, YieldId
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
 SIZES = {"a": 2.0, "b": 5.0, "c": 11.0, "d": 20.0}
@@ -172,7 +172,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(["x", "y"]))
     def take_back(self, device: str) -> None:
-        self.world.happen(YieldEnded(at=self.world.now, id=f"y{device}60.0"))
+        self.world.happen(YieldEnded(at=self.world.now, id=YieldId(f"y{device}60.0")))
 
     @rule(model=st.sampled_from(["b", "c"]), keep=st.integers(0, 1), preload=st.booleans())
     def keep(self, model: str, keep: int, preload: bool) -> None:

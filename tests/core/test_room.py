@@ -10,7 +10,7 @@ from core.world import GIB, Gpu, World, lease_of, placed
 from lmxd.core.decisions import AskToYield, EndLease, RefuseLease, StopInstance
 from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Failure
+from lmxd.core.words import Ask, Failure, YieldId
 
 
 def idle(world: World, name: str, gib: float, **more: Any) -> None:
@@ -268,7 +268,7 @@ def test_a_yield_that_idle_instances_cannot_serve_asks_the_holders() -> None:
     world.ready("held#1")
     world.give_way(12 * GIB, 100.0)
     assert asked_to_yield(world) == {lease_of(held): 10.0}
-    world.happen(YieldEnded(at=world.now, id="y"))
+    world.happen(YieldEnded(at=world.now, id=YieldId("y")))
     assert asked_to_yield(world) == {lease_of(held): None}
 
 

@@ -47,6 +47,7 @@ from lmxd.core.words import (
     Phase,
     Taken,
     TicketId,
+    YieldId,
 )
 
 GIB = 2**30
@@ -250,7 +251,7 @@ class World:
 
     def give_way(self, size: int, lasts: float, device: str = "gpu", id: str = "y") -> None:
         """An administrator wants so many bytes kept free for others."""
-        self.happen(YieldRequested(at=self.now, id=id, device=DeviceId(device), size=size, lasts=lasts))
+        self.happen(YieldRequested(at=self.now, id=YieldId(id), device=DeviceId(device), size=size, lasts=lasts))
 
     # what came of it
 

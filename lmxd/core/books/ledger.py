@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken, Yielded
+from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken, Yielded, YieldId
 
 RECLAIM_DEADLINE = 5.0
 """Seconds after an exit. Bytes still in use then count as foreign: a GPU shows most exits within one second."""
@@ -52,7 +52,7 @@ class Account:
     lags: bool = True
     unavailable: str | None = "not measured yet"
     reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
-    yields: dict[str, Yielded] = field(default_factory=dict)
+    yields: dict[YieldId, Yielded] = field(default_factory=dict)
     ceiling: int = 0
     foreign: int = 0
     charged: int = 0

@@ -15,16 +15,7 @@ from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.rules import Policy, Resident
-from lmxd.core.words import (
-    Ask,
-    DeviceId,
-    Failure,
-    InstanceId,
-    Kind,
-    LeaseId,
-    TicketId,
-    Yielded,
-)
+from lmxd.core.words import Ask, DeviceId, Failure, InstanceId, Kind, LeaseId, TicketId, Yielded, YieldId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,14 +204,14 @@ class State:
         self._note_room(instance)
         self.step.touched.instances.add(instance.id)
 
-    def add_yield(self, account: Account, id: str, kept: Yielded) -> None:
+    def add_yield(self, account: Account, id: YieldId, kept: Yielded) -> None:
         account.yields[id] = kept
         account.balance()
         self.reach.touch((account.device,))
         self.alarms.set((AlarmKind.YIELD, id), kept.until)
         self.step.touched.yields.add(id)
 
-    def drop_yield(self, account: Account, id: str) -> None:
+    def drop_yield(self, account: Account, id: YieldId) -> None:
         del account.yields[id]
         account.balance()
         self.reach.touch((account.device,))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lmxd.core.decisions import Decision
 from lmxd.core.instances import Instance, Ticket
-from lmxd.core.words import InstanceId, Kind, LeaseId
+from lmxd.core.words import InstanceId, Kind, LeaseId, YieldId
 
 
 @dataclass(slots=True)
@@ -15,7 +15,7 @@ class Touched:
 
     instances: set[InstanceId] = field(default_factory=set)
     leases: set[LeaseId] = field(default_factory=set)
-    yields: set[str] = field(default_factory=set)
+    yields: set[YieldId] = field(default_factory=set)
 
     def __bool__(self) -> bool:
         return bool(self.instances or self.leases or self.yields)

@@ -28,7 +28,7 @@ from lmxd.core.policy.sharing import share
 from lmxd.core.policy.starts import grant
 from lmxd.core.policy.swaps import cancel_stale, reopen_the_unused
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId
+from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId, YieldId
 
 
 def derive(state: State, scheduler: Scheduler) -> None:
@@ -92,7 +92,7 @@ def _expire(state: State) -> None:
                 late = lease.hold is Hold.TTL
                 end_lease(state, lease, EndReason.TTL_EXPIRED if late else EndReason.CONNECTION_CLOSED)
             case AlarmKind.YIELD:
-                end_yield(state, name)
+                end_yield(state, YieldId(name))
             case _:
                 pass  # the queue is served again, and no more
 

@@ -10,7 +10,7 @@ from typing import Any
 from lmxd.core.books.state import State
 from lmxd.core.events import DrainEnded, DrainRequested, Event, PinChanged, StopRequested, YieldEnded, YieldRequested
 from lmxd.core.instances import Instance
-from lmxd.core.words import InstanceId
+from lmxd.core.words import InstanceId, YieldId
 from lmxd.daemon.answering import owners
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import device_id
@@ -74,7 +74,7 @@ class Administration:
         if params.device is None and len(measured) > 1:
             raise LmxdError("invalid_params", "device: there are several", f"name one of {owners.names(measured)}")
         device = device_id(owners.find(measured, params.device or measured[0].id))
-        id = f"y-{secrets.token_hex(4)}"
+        id = YieldId(f"y-{secrets.token_hex(4)}")
         self._report(YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
         account = self._state.ledger.accounts[device]
         free = account.yielded + min(0, account.headroom)
@@ -83,7 +83,7 @@ class Administration:
     def unyield(self, id: str) -> YieldOver:
         if not any(id in a.yields for a in self._state.ledger.accounts.values()):
             raise LmxdError("unknown_id", f"there is no yield {id}", "it may be over already")
-        self._report(YieldEnded(at=time.monotonic(), id=id))
+        self._report(YieldEnded(at=time.monotonic(), id=YieldId(id)))
         return YieldOver(id=id)
 
     async def reload(self) -> Reloaded:

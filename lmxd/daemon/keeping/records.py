@@ -15,7 +15,7 @@ from lmxd.core.books.step import Touched
 from lmxd.core.decisions import Decision
 from lmxd.core.events import Event
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import Ask, DeviceId, InstanceId, LeaseId, Option
+from lmxd.core.words import Ask, DeviceId, InstanceId, LeaseId, Option, YieldId
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.daemon.keeping.means import Means
 from lmxd.daemon.keeping.outbox import Outbox
@@ -88,7 +88,7 @@ class Records:
         lease = self._state.leases.get(name)
         return Gone(LeaseRow, name) if lease is None else _lease(lease)
 
-    def _changed_yields(self, names: set[str]) -> Iterator[Change]:
+    def _changed_yields(self, names: set[YieldId]) -> Iterator[Change]:
         kept = dict(self._yields())
         return (kept.get(id) or Gone(YieldRow, id) for id in names)
 
@@ -150,12 +150,12 @@ class Records:
         if instance in self._state.instances:
             self._outbox.put(list(self._instance(instance)), ())
 
-    def _yields(self) -> Iterator[tuple[str, YieldRow]]:
+    def _yields(self) -> Iterator[tuple[YieldId, YieldRow]]:
         for account in self._state.ledger.accounts.values():
             for id in account.yields:
                 yield id, self._yield(account.device, id)
 
-    def _yield(self, device: DeviceId, id: str) -> YieldRow:
+    def _yield(self, device: DeviceId, id: YieldId) -> YieldRow:
         kept = self._state.ledger.accounts[device].yields[id]
         return YieldRow(id=id, device=device, size=kept.size, foreign_before=kept.foreign_before, until=kept.until)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded
+from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded, YieldId
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
 from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
@@ -221,7 +221,7 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
         instances=tuple(_instance(row) for row in saved.instances),
         leases=tuple(_lease(row) for row in saved.leases if row.instance in known),
         yields=tuple(
-            (DeviceId(y.device), y.id, Yielded(size=y.size, foreign_before=y.foreign_before, until=y.until))
+            (DeviceId(y.device), YieldId(y.id), Yielded(size=y.size, foreign_before=y.foreign_before, until=y.until))
             for y in saved.yields
         ),
         counts={row.id: row.count for row in saved.counts},
