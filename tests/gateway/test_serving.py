@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import socket
 from collections import deque
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -358,24 +360,31 @@ async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path) -> Non
         assert answer.count(b"delta") == 2
 
 
+@contextlib.asynccontextmanager
+async def unread(front: Front, tokens: int) -> AsyncIterator[socket.socket]:
+    """A client that has asked for so many tokens of a, and does not read them by itself."""
+    loop, port = asyncio.get_running_loop(), int(front.url.rpartition(":")[2])
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        body = json.dumps({"model": "a", "stream": True, "max_tokens": tokens}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
+        await loop.sock_sendall(client, head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        yield client
+
+
 async def test_a_reader_that_is_slow_does_not_fill_the_gateway(tmp_path: Path) -> None:
     """What waits for it stays with the engine."""
     model(tmp_path, "a", token_seconds=0, token_bytes=1000)
     async with opened(house(tmp_path)) as front:
         await front.chat("a")
-        port = int(front.url.rpartition(":")[2])
-        with socket.socket() as slow:
-            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            slow.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(slow, ("127.0.0.1", port))
-            body = b'{"model": "a", "stream": true, "max_tokens": 10000}'
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
-            await loop.sock_sendall(slow, head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        async with unread(front, tokens=10000) as slow:
             held = await _settled(front)
             assert held < 2 * 2**20
             total = 0
-            while not (data := await asyncio.wait_for(loop.sock_recv(slow, 2**20), 10)).endswith(b"0\r\n\r\n"):
+            receive = asyncio.get_running_loop().sock_recv
+            while not (data := await asyncio.wait_for(receive(slow, 2**20), 10)).endswith(b"0\r\n\r\n"):
                 total += len(data)
             assert total > 8 * 2**20
 
@@ -386,18 +395,9 @@ async def test_a_client_that_reads_nothing_does_not_keep_its_slot(
     """Its instance could not make way for the other model as long as it has its lease."""
     monkeypatch.setattr("lmxd.gateway.reply.UNREAD_TIMEOUT", 0.2)
     model(tmp_path, "a", token_seconds=0)
-    async with opened(house(tmp_path)) as front:
-        port = int(front.url.rpartition(":")[2])
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(deaf, ("127.0.0.1", port))
-            body = b'{"model": "a", "stream": true, "max_tokens": 400000}'
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
-            await loop.sock_sendall(deaf, head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-            await front.until(lambda: bool(front.house.state.leases))
-            assert (await asyncio.wait_for(front.chat("b"), 20)).status == 200
+    async with opened(house(tmp_path)) as front, unread(front, tokens=400000):
+        await front.until(lambda: bool(front.house.state.leases))
+        assert (await asyncio.wait_for(front.chat("b"), 20)).status == 200
 
 
 async def _settled(front: Front) -> int:
