@@ -130,7 +130,7 @@ class Daemon:
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
         """Make a configuration the one in force."""
         self.present.catalog = Catalog(config)
-        self.present.engine = LlamaServer(config.engine.path)
+        self.present.llama = LlamaServer(config.engine.path)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes

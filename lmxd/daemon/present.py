@@ -9,7 +9,8 @@ from pathlib import Path
 from lmxd.catalog.catalog import Catalog
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind, Measurement
-from lmxd.engines.engine import EngineKind
+from lmxd.engines.command import CommandEngine
+from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
@@ -23,7 +24,7 @@ class Present:
     """The configuration in force and the last look at the devices. ``kinds``: of the devices, by id."""
 
     catalog: Catalog
-    engine: LlamaServer
+    llama: LlamaServer
     engine_name: str = "none"
     """The engine's path and version."""
     warnings: list[str] = field(default_factory=list)
@@ -32,15 +33,15 @@ class Present:
     measured: Sequence[Measurement] = ()
     kinds: Mapping[DeviceId, DeviceKind] = field(default_factory=dict)
 
-    def require(self, kind: EngineKind) -> None:
-        """LmxdError ``engine_missing`` if there is no engine of this kind here. A command is found when it starts."""
-        if kind is EngineKind.LLAMA_CPP:
-            self.engine.binary()
+    def engine(self, kind: EngineKind) -> Engine:
+        """The engine of a kind: the one place where a kind finds it."""
+        engines: dict[EngineKind, Engine] = {EngineKind.LLAMA_CPP: self.llama, EngineKind.COMMAND: CommandEngine()}
+        return engines[kind]
 
     def find_engine(self, learned: Learned, dry_runs: Path) -> None:
         """Look for the engine, and have estimates be those of its build. ``dry_runs``: where its answers are kept."""
         try:
-            binary = self.engine.binary()
+            binary = self.llama.binary()
         except LmxdError as error:
             self.warnings.append(str(error))
             self.engine_name = "none"

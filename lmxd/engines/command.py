@@ -20,10 +20,10 @@ _MOST = 0.99
 
 
 class CommandEngine:
-    """Any other server as an engine. ``health`` is the path that answers 200 once it serves."""
+    """Any other server as an engine."""
 
-    def __init__(self, health: str = "/health") -> None:
-        self._health = health
+    def require(self) -> None:
+        """Its program is found when it starts: only its user knows of it."""
 
     def command(self, plan: Plan) -> Command:
         key, key_file = new_key(plan)
@@ -42,10 +42,11 @@ class CommandEngine:
         own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         env = own | {name: word.format(key=key, **values) for name, word in plan.env.items()} | placed(plan)
         argv = tuple(word.format(**values) for word in plan.command)
-        return Command(argv=argv, env=env, key=key, address=Address(key_file=key_file, port=port))
+        address = Address(key_file=key_file, port=port, health=plan.health)
+        return Command(argv=argv, env=env, key=key, address=address)
 
     async def ready(self, endpoint: Endpoint) -> bool:
-        status, _ = await get(endpoint, self._health)
+        status, _ = await get(endpoint, endpoint.health)
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:

@@ -65,12 +65,14 @@ class Plan:
 class Address:
     """The address at which an instance will listen, and the file with its key.
 
-    Neither ``socket`` nor ``port``: on a loopback port of its own choice, which is not known yet.
+    Neither ``socket`` nor ``port``: on a loopback port of its own choice, which is not known yet. ``health``: the path
+    that answers 200 once it serves.
     """
 
     key_file: Path
     socket: Path | None = None
     port: int | None = None
+    health: str = "/health"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,14 +92,18 @@ class Endpoint:
     url: str
     key: str
     socket: Path | None = None
+    health: str = "/health"
 
     @classmethod
     def at(cls, address: Address, key: str) -> Endpoint | None:
         """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
             there = address.socket.exists()
-            return cls(url="http://localhost", key=key, socket=address.socket) if there else None
-        return None if address.port is None else cls(url=f"http://127.0.0.1:{address.port}", key=key)
+            url, health = "http://localhost", address.health
+            return cls(url=url, key=key, socket=address.socket, health=health) if there else None
+        if address.port is None:
+            return None
+        return cls(url=f"http://127.0.0.1:{address.port}", key=key, health=address.health)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +132,10 @@ class Diagnosis:
 
 class Engine(Protocol):
     """One kind of server: how it is started, asked and understood."""
+
+    def require(self) -> None:
+        """LmxdError ``engine_missing`` if it cannot be started here, as far as that is known before."""
+        ...
 
     def command(self, plan: Plan) -> Command:
         """The command line for a plan; writes its key file. LmxdError if the engine cannot be had."""

@@ -55,7 +55,7 @@ class Asks:
         ask = self._made.get((model, size))
         if ask is None or not self._is_served(ask):
             resolved = await self.warm(model, size)
-            self._present.require(resolved.sizing.kind)  # a missing engine is an error before bytes are reserved
+            self._present.engine(resolved.sizing.kind).require()  # before bytes are reserved
             ask = self._made[model, size] = self.ask(resolved)
         return ask
 

@@ -27,8 +27,7 @@ from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import tells_apart
 from lmxd.devices.processes import cores
-from lmxd.engines.command import CommandEngine
-from lmxd.engines.engine import Engine, EngineKind, Plan
+from lmxd.engines.engine import Engine, Plan
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.instances.cgroup import Groups
@@ -134,7 +133,8 @@ class Performer:
             return False  # only its user knows
 
     def engine(self, plan: Plan) -> Engine:
-        return CommandEngine(plan.health) if plan.kind is EngineKind.COMMAND else self._present.engine
+        """The engine that a plan is for."""
+        return self._present.engine(plan.kind)
 
     def prompt_caches(self) -> PromptCaches:
         most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)

@@ -30,6 +30,9 @@ class LlamaServer:
         """LmxdError ``engine_missing`` if there is none that runs."""
         return probe(find(self._configured))
 
+    def require(self) -> None:
+        self.binary()
+
     def command(self, plan: Plan) -> Command:
         return command(self.binary(), plan)
 
