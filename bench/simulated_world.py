@@ -192,10 +192,9 @@ class World:
                 self.result.evictions += decision.cause.value == "evicted"
                 self.later(self.now + 0.1, lambda: self._exited(decision.instance))
             case CheckActivity():
-                idle = ActivitySeen
                 self.later(
                     self.now + LOOK,
-                    lambda: self._report(idle(at=self.now, instance=decision.instance, busy=False, worked=False)),
+                    lambda: self._report(self._seen(decision.instance)),
                 )
             case GrantLease():
                 job = self._jobs.pop(decision.ticket)
@@ -204,6 +203,12 @@ class World:
             case RefuseLease():
                 self.result.refused += 1
                 self._next(self._jobs.pop(decision.ticket))
+
+    def _seen(self, instance: InstanceId) -> ActivitySeen:
+        """An engine works for whoever has a lease: a job does nothing else with it."""
+        found = self.state.instances.get(instance)
+        busy = found is not None and bool(found.leases)
+        return ActivitySeen(at=self.now, instance=instance, busy=busy, worked=busy)
 
     def _report(self, event: Event) -> None:
         if not isinstance(event, InstanceReady) or event.instance in self.has:
@@ -223,7 +228,7 @@ class World:
         self._next(job)
 
     def _poll(self, instance: InstanceId) -> None:
-        self.handle(ActivitySeen(at=self.now, instance=instance, busy=False, worked=False))
+        self.handle(self._seen(instance))
 
     def _next(self, job: Job) -> None:
         if self._chains[job.client]:
