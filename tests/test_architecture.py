@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from sources import parsed
 
 from lmxd.rpc.notifications import NOTIFICATIONS, Notification
 
@@ -103,7 +104,7 @@ def room(path: Path) -> str:
 
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -157,7 +158,7 @@ def test_no_function_outgrows_a_screen() -> None:
     long = {
         f"{path.relative_to(ROOT)}:{node.name}": lines
         for path in modules()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and (lines := (node.end_lineno or 0) - node.body[0].lineno + 1) > 45
     }
@@ -171,7 +172,7 @@ _OF_THE_CORE = re.compile(r"(^|\.)_?state\.\w")
 def writes(path: Path) -> list[str]:
     """Where a module assigns to something of a ``state``, or has it changed in place."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         targets: list[ast.expr] = []
         if isinstance(node, ast.Assign | ast.Delete):
             targets = node.targets
@@ -198,7 +199,7 @@ def test_writes_are_found(tmp_path: Path) -> None:
 
 def reads_of_a_command(path: Path) -> list[str]:
     """Where a module reads an attribute ``command``; a method of that name is called, not read."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
+    nodes = list(ast.walk(parsed(path)))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     reads = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "command"]
     return [ast.unparse(node) for node in reads if id(node) not in called]
@@ -254,7 +255,7 @@ def test_only_the_entry_imports_the_assembly(path: Path) -> None:
 def named_types(path: Path) -> list[str]:
     """The public classes, type aliases, NewTypes and annotated types of a module."""
     found = []
-    for node in ast.parse(path.read_text()).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.ClassDef):
             found.append(node.name)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -275,7 +276,7 @@ def test_a_module_has_no_name_of_a_letter_or_two(path: Path) -> None:
     """Whoever reads a line should not have to look up at the imports."""
     aliases = [
         alias.asname
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for alias in node.names
     ]

@@ -19,6 +19,7 @@ from typing import Any
 
 import client_source
 import pytest
+from sources import parsed
 
 from lmxd.cli.main import main
 from lmxd.config.profile import Profile
@@ -230,7 +231,7 @@ def schema() -> str:
 def classes() -> Iterator[tuple[str, str, str, str]]:
     """Every public class of lmxd: its room, its file, its name and its docstring."""
     for path in sorted((ROOT / "lmxd").rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 yield str(path.parent.relative_to(ROOT)), path.name, node.name, ast.get_docstring(node) or ""
 

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from sources import parsed
 
 TESTS = Path(__file__).parent
 SLEEPERS = {
@@ -65,13 +66,13 @@ def reaches(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", sources(), ids=name)
 def test_nothing_sleeps(path: Path) -> None:
-    lines = sleeps(ast.parse(path.read_text()))
+    lines = sleeps(parsed(path))
     assert bool(lines) == (name(path) in SLEEPERS), f"{path}:{lines}: wait for a condition (tests/waiting.py)"
 
 
 @pytest.mark.parametrize("path", sources(), ids=name)
 def test_what_is_private_is_left_alone(path: Path) -> None:
-    assert reaches(ast.parse(path.read_text())) == INSIDERS.get(name(path), set())
+    assert reaches(parsed(path)) == INSIDERS.get(name(path), set())
 
 
 def test_both_are_found() -> None:
