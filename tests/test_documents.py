@@ -19,7 +19,7 @@ from typing import Any
 
 import client_source
 import pytest
-from sources import parsed
+from sources import parse, parsed
 
 from lmxd.cli.main import main
 from lmxd.config.profile import Profile
@@ -115,7 +115,7 @@ def _terms(method: Method) -> str:
 
 def members(listed: type[StrEnum]) -> dict[str, str]:
     """Each value of an enumeration, and the docstring below it."""
-    (enum,) = ast.parse(inspect.getsource(listed)).body
+    (enum,) = parse(inspect.getsource(listed)).body
     assert isinstance(enum, ast.ClassDef)
     found = {}
     for node, below in pairwise([*enum.body, ast.Pass()]):
@@ -322,7 +322,7 @@ def half_sentences(source: str) -> list[str]:
     """Docstrings, those of constants and attributes among them, that begin with a relative pronoun."""
     return [
         node.value.value
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parse(source))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         if _SUBJECTS.match(node.value.value)
     ]
