@@ -18,10 +18,8 @@ SLEEPERS = {
 }
 INSIDERS = {
     "core/test_invariants.py": {"_order", "_groups", "_kinds", "_fronts", "_by_user"},  # breaks the queue on purpose
-    "daemon/test_withdrawal.py": {"_granting"},
     "fake_llama_server.py": {"_exit"},  # of the operating system
-    "gateway/test_queue.py": {"_granting", "_held"},
-    "rpc/test_client.py": {"_granting", "_held", "_take", "_writer"},
+    "rpc/test_client.py": {"_held", "_take", "_writer"},
 }
 """May only become less."""
 

@@ -166,8 +166,8 @@ async def test_at_whatever_moment_a_client_goes_it_leaves_no_ticket_and_no_lease
             await turns(moment)
             writer.transport.abort()
         await front.until(lambda: not front.house.state.tickets and not front.house.state.leases)
-        await front.until(lambda: not front.leases.client._granting)
-        assert not front.leases.client._held
+        await front.until(lambda: not front.leases.client.granting)
+        assert not front.leases.client.held
         assert not front.leases.renewed
         assert (await front.chat("a")).status == 200, "its slot is free"
 

@@ -93,7 +93,7 @@ async def test_a_lease_that_comes_too_late_is_given_back(tmp_path: Path) -> None
         await daemon.asked("cancel")
         daemon.answer(asked, lease="l-1")
         await daemon.asked("release")
-        assert not lmxd._granting
+        assert not lmxd.granting
 
 
 async def test_a_lease_that_comes_in_the_moment_of_the_withdrawal_is_given_back(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_a_lease_that_comes_in_the_moment_of_the_withdrawal_is_given_back(
                 await task
             await daemon.asked("release")
             assert daemon.seen.empty()
-            assert not lmxd._granting
+            assert not lmxd.granting
 
 
 async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_again(tmp_path: Path) -> None:

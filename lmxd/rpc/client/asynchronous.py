@@ -53,6 +53,16 @@ class AsyncClient(AsyncCalls):
         self._granting: set[int] = set()
         """Calls for leases that the daemon has not answered, even if their callers have been cancelled."""
 
+    @property
+    def held(self) -> frozenset[str]:
+        """The leases that end with this connection."""
+        return frozenset(self._held)
+
+    @property
+    def granting(self) -> frozenset[int]:
+        """The ids of calls that may still be granted a lease, withdrawn ones too."""
+        return frozenset(self._granting)
+
     async def __aenter__(self) -> Self:
         await self._connect()
         return self
