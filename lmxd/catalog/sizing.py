@@ -1,7 +1,7 @@
 """The contract of a kind of engine: how its bytes are known, and which parts of a profile only that kind has.
 
-``llama_cpp.py`` and ``declared.py`` are the present kinds. A further kind is one more module, and a line in
-``catalog.py``.
+``llama_cpp.py`` and ``declared.py`` are the present kinds. The sizing of a further kind is one more module,
+and a line in ``catalog.py``.
 """
 
 from __future__ import annotations

@@ -108,8 +108,11 @@ class State:
         """
         if ask.max_instances is None:
             return False
-        kin = self.live_by_kind.get(ask.kind, {}).values()
-        return sum(i.could_serve(ask) and (i.ask.share or not ask.share) for i in kin) >= ask.max_instances
+        return sum(i.ask.share or not ask.share for i in self.able(ask)) >= ask.max_instances
+
+    def able(self, ask: Ask) -> list[Instance]:
+        """The live instances that could serve ``ask``, whether or not they have a slot for it now."""
+        return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask)]
 
     def backing_off(self, ask: Ask) -> Failed | None:
         """The failure because of which such a launch is not tried now, if any."""

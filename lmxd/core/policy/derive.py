@@ -152,9 +152,7 @@ def _turn_away(state: State) -> bool:
 
 def _refused_late(state: State, new: Ticket) -> bool:
     """Refuse a ticket whose model takes longer to load than its deadline allows. Nothing is started or ended for it."""
-    if new.deadline_at is None or any(
-        i.could_serve(new.ask) for i in state.live_by_kind.get(new.ask.kind, {}).values()
-    ):
+    if new.deadline_at is None or state.able(new.ask):
         return False
     load = load_seconds(state, new.ask)
     if state.now + load <= new.deadline_at:
@@ -167,10 +165,11 @@ def _too_late(state: State, ticket: Ticket) -> Refusal | None:
     """The refusal of a ticket that is expected to be served after its deadline; None if it is in time."""
     if ticket.deadline_at is None:
         return None
-    expected = eta(state, ticket)
     if state.now + load_seconds(state, ticket.ask) > ticket.deadline_at and ticket.instance is None:
         slot_at = Forecast(state).slot(ticket.ask).at
         expected = None if slot_at == inf else slot_at - state.now
+    else:
+        expected = eta(state, ticket)
     if expected is not None and state.now + expected <= ticket.deadline_at:
         return None
     return refusals.late(state, ticket, expected)

@@ -67,8 +67,7 @@ class Forecast:
 
     def slot(self, ask: Ask) -> Date:
         """The date at which a running instance has a slot for ``ask``."""
-        able = [i for i in self._state.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask)]
-        return min((self._by_sharing(i, ask) for i in able), key=lambda date: date.at, default=NEVER)
+        return min((self._by_sharing(i, ask) for i in self._state.able(ask)), key=lambda date: date.at, default=NEVER)
 
     def _nearest(self, ask: Ask, without: Set[DeviceId]) -> Sequence[Option]:
         """The options to date. Of many, only some on the devices with the most bytes in reach: they are the soonest."""
@@ -267,10 +266,15 @@ def dated(state: State, most: int = SURE_OF, forecast: Forecast | None = None) -
     return found
 
 
-def dated_by_slot(state: State, forecast: Forecast, ticket: Ticket) -> Dated | None:
-    """The date of a ticket far behind, if a running instance will have a slot; ``forecast`` counts on it afterwards."""
+def dated_far(state: State, forecast: Forecast, ticket: Ticket, position: int, between: float | None) -> Dated:
+    """The date of a ticket behind the first few: that of a slot which a running instance will have for it.
+
+    ``forecast`` counts on it afterwards. If there is none, the time follows from the pace, ``between`` two leases.
+    """
     date = forecast.slot(ticket.ask)
-    return None if date.at == inf else Dated(ticket, date, forecast.expect(ticket, date) - state.now)
+    if date.at == inf:
+        return Dated(ticket, NEVER, None if between is None else between * position)
+    return Dated(ticket, date, forecast.expect(ticket, date) - state.now)
 
 
 def pace(front: Sequence[Dated]) -> float | None:

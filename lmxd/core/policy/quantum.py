@@ -45,11 +45,8 @@ class Claim(NamedTuple):
         """
         if self.highest < ticket.ask.priority:
             return max(now, self.since)
-        return max(now, self.turn_ends(load, quantum_loads), ticket.rank + self.ahead)
-
-    def turn_ends(self, load: float, quantum_loads: float) -> float:
-        """The end of its turn, if the next model takes ``load`` seconds to load."""
-        return self.since + max(self.shortest, quantum_loads * (self.load + load))
+        turn = max(self.shortest, quantum_loads * (self.load + load))
+        return max(now, self.since + turn, ticket.rank + self.ahead)
 
 
 def claim(state: State, instance: Instance) -> Claim:
@@ -112,9 +109,8 @@ def is_fair(state: State, instance: Instance, ticket: Ticket) -> bool:
     """Whether an instance serves for longer than its turn, because its users had less than the ticket's user."""
     if instance.closed or instance.vacant:
         return False
-    mine = claim(state, instance)
-    turn_ends = mine.turn_ends(load_seconds(state, ticket.ask), state.policy.quantum_loads)
-    return mine.highest >= ticket.ask.priority and ticket.rank + mine.ahead > max(state.now, turn_ends)
+    mine, ends = claim(state, instance), max(state.now, turn_ends(state, instance, ticket))
+    return mine.highest >= ticket.ask.priority and ticket.rank + mine.ahead > ends
 
 
 def price(state: State, instance: Instance, ask: Ask) -> float:

@@ -8,6 +8,7 @@ from typing import Final
 
 from lmxd.core.books.state import Failed, State
 from lmxd.core.instances import Ticket
+from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import Forecast, turns
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
@@ -27,11 +28,12 @@ def no_capacity(state: State, ticket: Ticket) -> Refusal:
         message = taken
     else:
         message = f"{taken}, and there is no room for another instance"
-    return _short(state, ticket, RefusalCode.NO_CAPACITY, message)
+    return _short(state, ticket, date, RefusalCode.NO_CAPACITY, message)
 
 
 def wait_expired(state: State, ticket: Ticket) -> Refusal:
-    return _short(state, ticket, RefusalCode.WAIT_EXPIRED, "the request waited as long as it would")
+    date = Forecast(state).date(ticket)
+    return _short(state, ticket, date, RefusalCode.WAIT_EXPIRED, "the request waited as long as it would")
 
 
 def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
@@ -40,7 +42,7 @@ def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {most}{more}"
     remedy = "ask again later, or have admission_control.queue_depth raised"
-    return _short(state, ticket, RefusalCode.QUEUE_FULL, message, remedy)
+    return _short(state, ticket, Forecast(state).date(ticket), RefusalCode.QUEUE_FULL, message, remedy)
 
 
 def _named(uid: int, user: str) -> str:
@@ -51,8 +53,9 @@ def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
     return turns(state, ticket, Forecast(state).date(ticket))
 
 
-def _short(state: State, ticket: Ticket, code: RefusalCode, message: str, remedy: str = _SHORTER) -> Refusal:
-    date = Forecast(state).date(ticket)
+def _short(
+    state: State, ticket: Ticket, date: Date, code: RefusalCode, message: str, remedy: str = _SHORTER
+) -> Refusal:
     return Refusal(
         code=code,
         message=message,

@@ -12,7 +12,7 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.dates import Date
-from lmxd.core.policy.forecast import SURE_OF, Dated, Forecast, dated, dated_by_slot, pace, starting, turns
+from lmxd.core.policy.forecast import SURE_OF, Dated, Forecast, dated, dated_far, pace, starting, turns
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.words import Ask, InstanceId
 
@@ -62,10 +62,7 @@ def eta(state: State, ticket: Ticket) -> float | None:
     front = dated(state, min(position, SURE_OF), forecast)
     if position <= len(front):
         return front[-1].eta
-    if slot := dated_by_slot(state, forecast, ticket):
-        return slot.eta
-    between = pace(front)
-    return None if between is None else between * position
+    return dated_far(state, forecast, ticket, position, pace(front)).eta
 
 
 def _tell(state: State, position: int, each: Dated) -> None:
@@ -101,7 +98,7 @@ def _tell_far(state: State, position: int, ticket: Ticket, between: float | None
 
 def serving(state: State, ask: Ask) -> tuple[InstanceId, ...]:
     """The running instances that could serve ``ask`` if they had a free slot."""
-    return tuple(i.id for i in state.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask))
+    return tuple(i.id for i in state.able(ask))
 
 
 def _is_told(state: State, ticket: Ticket, standing: object, eta: float | None) -> bool:

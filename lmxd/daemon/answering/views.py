@@ -14,7 +14,7 @@ from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy import placement
 from lmxd.core.policy.dates import NEVER, Date
-from lmxd.core.policy.forecast import Forecast, dated, dated_by_slot, pace, starting
+from lmxd.core.policy.forecast import Forecast, dated, dated_far, pace, starting
 from lmxd.core.policy.forecast import turns as expected_turns
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
@@ -131,10 +131,8 @@ def queue(state: State, access: Access, peer: Peer) -> list[TicketInfo]:
     between = pace(front)
     found += [(each.ticket, n, each.eta, each.date) for n, each in enumerate(front, start=1)]
     for position, ticket in enumerate(list(state.queue)[len(front) :], start=len(front) + 1):
-        if slot := dated_by_slot(state, forecast, ticket):
-            found.append((ticket, position, slot.eta, slot.date))
-        else:
-            found.append((ticket, position, None if between is None else between * position, NEVER))
+        each = dated_far(state, forecast, ticket, position, between)
+        found.append((ticket, position, each.eta, each.date))
     return [_ticket(state, access, peer, *each) for each in found]
 
 
