@@ -28,6 +28,8 @@ class Ticket:
     wait: float | None
     deadline_at: float | None
     key: str | None = None
+    digest: str | None = None
+    """A digest of what was asked under ``key``."""
     rank: float = 0.0
     queued_at: float | None = None
     """The time from which it is ranked, if later than ``asked_at``: instances of its kind have just had their turn."""
@@ -63,6 +65,8 @@ class Lease:
     ttl: float | None
     key: str | None = None
     """The client's idempotency key."""
+    digest: str | None = None
+    """A digest of what was asked under ``key``; None where an earlier lmxd granted it."""
     expires_at: float | None = None
     share: bool = True
     """Whether other leases on the same instance are allowed."""

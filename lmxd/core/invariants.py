@@ -49,6 +49,7 @@ def _indexes(state: State) -> Iterator[str]:
         ("yielding", state.yielding, _by_id(i for i in live if i.yielding is not None)),
         ("leases", state.leases, {name: x for i in state.instances.values() for name, x in i.leases.items()}),
         ("keys", state.keys, {(x.owner.uid, x.key): x for x in state.leases.values() if x.key is not None}),
+        ("asked", state.asked, {(t.owner.uid, t.key): t for t in state.tickets.values() if t.key is not None}),
         ("priorities", state.priorities, dict(Counter(x.priority for x in state.leases.values()))),
         ("impatient", state.impatient, {t.id: t for t in state.tickets.values() if not t.patient}),
     )
@@ -56,6 +57,8 @@ def _indexes(state: State) -> Iterator[str]:
         if is_so != anew:
             yield f"the index {name!r} is of {_names(is_so)}, and built anew of {_names(anew)}"
     yield from state.queue.broken()
+    for uid, key in state.asked.keys() & state.keys.keys():
+        yield f"the key {key!r} of uid {uid} has a lease, and a request waits under it"
 
 
 def _names(index: Mapping[Any, Any]) -> list[str]:

@@ -47,6 +47,7 @@ from lmxd.core.words import (
     Phase,
     Taken,
     TicketId,
+    User,
     YieldId,
 )
 
@@ -171,7 +172,8 @@ class World:
         max_instances: int | None = None,
         deadline: float | None = None,
         options: tuple[Option, ...] | None = None,
-        instead: TicketId | None = None,
+        key: str | None = None,
+        private_to: User | None = None,
     ) -> TicketId:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
@@ -205,12 +207,13 @@ class World:
                     share=share,
                     max_instances=max_instances,
                     external=external,
+                    private_to=private_to,
                 ),
                 hold=hold,
                 ttl=ttl,
                 wait=wait,
                 deadline=deadline,
-                instead=instead,
+                key=key,
             )
         )
         return ticket

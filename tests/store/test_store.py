@@ -62,6 +62,7 @@ LEASE = LeaseRow(
     ttl=60.0,
     expires_at=62.5,
     key="k",
+    digest="d",
 )
 YIELD = YieldRow(id="y-1", device="GPU-a", size=2**33, foreign_before=2**30, until=99.0)
 COUNT = CountRow(id="instances m", count=1)

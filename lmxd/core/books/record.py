@@ -42,7 +42,18 @@ from lmxd.core.events import (
 )
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, Cause, Failure, Hold, Phase, Refusal, Yielded
+from lmxd.core.words import (
+    CANCELLED,
+    CLIENT_LEFT,
+    DRAINING,
+    HAS_LEASE,
+    Cause,
+    Failure,
+    Hold,
+    Phase,
+    Refusal,
+    Yielded,
+)
 from lmxd.failures import FailureCode
 
 _FIRST_BACK_OFF: Final = 5.0
@@ -110,7 +121,7 @@ def _begin(state: State, event: Event) -> None:
 
 def _lease_requested(state: State, event: LeaseRequested) -> None:
     state.counts["asked"] += 1
-    if event.instead is not None and (before := state.ticket(event.instead)):
+    if event.key is not None and (before := state.asked.get((event.owner.uid, event.key))):
         refuse(state, before, CANCELLED)
         state.step.serve_again = True
     if not event.ask.external:
@@ -127,6 +138,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         wait=event.wait,
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         key=event.key,
+        digest=event.digest,
     )
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     if not ticket.patient:
@@ -136,7 +148,10 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
     if ticket.deadline_at is not None:
         state.alarms.set((AlarmKind.DEADLINE, ticket.id), ticket.deadline_at)
     state.enqueue(ticket)
-    state.step.arrived = ticket
+    if event.key is not None and (event.owner.uid, event.key) in state.keys:
+        refuse(state, ticket, HAS_LEASE)
+    else:
+        state.step.arrived = ticket
 
 
 def _lease_renewed(state: State, event: LeaseRenewed) -> None:

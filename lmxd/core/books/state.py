@@ -15,7 +15,7 @@ from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.rules import Policy, Resident
-from lmxd.core.words import Ask, DeviceId, Failure, InstanceId, Kind, LeaseId, TicketId, Yielded, YieldId
+from lmxd.core.words import Ask, DeviceId, Failure, InstanceId, Kind, LeaseId, RequestKey, TicketId, Yielded, YieldId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +43,10 @@ class State:
     with_free_slots: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
     """Live instances by kind that accept new leases and have a free slot."""
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
-    keys: dict[tuple[int, str], Lease] = field(default_factory=dict)
+    keys: dict[RequestKey, Lease] = field(default_factory=dict)
     """Leases by uid and idempotency key."""
+    asked: dict[RequestKey, Ticket] = field(default_factory=dict)
+    """Tickets by the same: one at most."""
     priorities: dict[int, int] = field(default_factory=dict)
     """The number of leases of each class."""
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
@@ -125,6 +127,8 @@ class State:
 
     def enqueue(self, ticket: Ticket) -> None:
         self.tickets[ticket.id] = ticket
+        if ticket.key is not None:
+            self.asked[ticket.owner.uid, ticket.key] = ticket
         self.queue.add(ticket)
         self.shares.wait(ticket.owner, self.now, 1)
 
@@ -152,6 +156,8 @@ class State:
     def drop_ticket(self, ticket: Ticket) -> None:
         """Remove a ticket from the queue or from its instance, with all that counts for it."""
         del self.tickets[ticket.id]
+        if ticket.key is not None and self.asked.get((ticket.owner.uid, ticket.key)) is ticket:
+            del self.asked[ticket.owner.uid, ticket.key]
         self.impatient.pop(ticket.id, None)
         for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE):
             self.alarms.clear((kind, ticket.id))

@@ -60,6 +60,7 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
         granted_at=state.now,
         ttl=ticket.ttl,
         key=ticket.key,
+        digest=ticket.digest,
         share=ticket.ask.share,
     )
     state.add_lease(lease)

@@ -13,7 +13,19 @@ from typing import Any, Final
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded, YieldId
+from lmxd.core.words import (
+    HOLD,
+    NO_CONNECTION,
+    DeviceId,
+    Failure,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Owner,
+    Phase,
+    Yielded,
+    YieldId,
+)
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
 from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
@@ -232,9 +244,12 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
 
 def _instance(row: InstanceRow) -> Instance:
     """The instance of a row. One that was not ready is on its way out: its clients ask again."""
+    ask = ASKS.validate_json(row.ask)
+    if ask.external and ask.profile != HOLD:  # an earlier lmxd had the name of a hold there
+        ask = replace(ask, profile=HOLD, name=ask.profile)
     return Instance(
         id=InstanceId(row.id),
-        ask=ASKS.validate_json(row.ask),
+        ask=ask,
         option=OPTIONS.validate_json(row.option),
         phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
         started_at=row.started_at,
@@ -258,6 +273,7 @@ def _lease(row: LeaseRow) -> Lease:
         ttl=row.ttl,
         expires_at=row.expires_at,
         key=row.key,
+        digest=row.digest,
         share=bool(row.share),
     )
 
