@@ -30,7 +30,7 @@ async def test_a_hold_named_as_a_model_takes_nothing_of_the_models(tmp_path: Pat
         assert held.instance == "hold#1"
         with pytest.raises(LmxdError):
             await lmxd.hold(2**50, name="a")
-        await held.release()
+        await lmxd.release(held.lease)
         await h.until(lambda: not h.phases())
         learned = h.state.expectations
         assert all("a" not in means for means in learned.means().values())
@@ -55,12 +55,12 @@ async def test_a_hold_is_shown_by_its_name(tmp_path: Path) -> None:
 
 async def test_three_thousand_names_leave_nothing_behind(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
-        await (await lmxd.hold(1000, name="first")).release()
+        await lmxd.release((await lmxd.hold(1000, name="first")).lease)
         await h.until(lambda: not h.phases())
         before = scraped(h).count("\n"), len(h.saved().counts), len(h.saved().means)
         for start in range(0, 3000, 100):
             held = await asyncio.gather(*(lmxd.hold(1000, name=f"n{start + i}") for i in range(100)))
-            await asyncio.gather(*(x.release() for x in held))
+            await asyncio.gather(*(lmxd.release(x.lease) for x in held))
         await h.until(lambda: not h.phases())
         await h.daemon.outbox.settled()
         assert (scraped(h).count("\n"), len(h.saved().counts), len(h.saved().means)) == before

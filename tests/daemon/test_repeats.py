@@ -13,7 +13,6 @@ import pytest
 from house import House, model
 
 from lmxd.errors import LmxdError
-from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted
 
 SMALL = {"estimated_memory_gb": 0.2}
@@ -74,19 +73,6 @@ async def test_a_key_of_a_hold_is_for_the_same_hold_only(tmp_path: Path) -> None
         assert list(h.state.leases) == [held.lease]
 
 
-async def test_a_key_means_the_same_after_a_restart(tmp_path: Path) -> None:
-    h = house(tmp_path)
-    async with h.open(), h.client() as lmxd:
-        held = await lmxd.hold(1000, hold="explicit", idempotency_key="k")
-        assert isinstance(held, Held)
-        await h.daemon.outbox.settled()
-        (row,) = h.saved().leases
-    async with h.open(), h.client() as lmxd:
-        h.daemon.outbox.put([row], ())
-    async with h.open(), h.client() as lmxd:
-        assert row.digest, "it is in the ledger"
-
-
 async def test_a_hold_for_a_process_that_cannot_be_adopted_is_no_hold(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
         for pid in (2**22 - 1, 2**31 - 1, 2**31, 2**63):
@@ -103,7 +89,7 @@ async def test_a_hold_whose_process_ends_before_it_is_granted_is_released(
         waits = asyncio.create_task(lmxd.hold(2**29, pid=child.pid))
         await h.until(lambda: len(h.state.queue) == 1)
         child.communicate(b"\n")
-        await full.release()
+        await one.release(full.lease)
         assert (await refused(waits)).code == "invalid_params"
         await h.until(lambda: not h.phases())
         assert list(h.state.leases) == []

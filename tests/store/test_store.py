@@ -134,7 +134,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
         old.execute("INSERT INTO counts VALUES ('instances m', 1)")
     assert saved(path) == Saved(
         instances=[replace(INSTANCE, work=0.0, prompted=0.0)],
-        leases=[replace(LEASE, gids="[]", user="", key=None)],
+        leases=[replace(LEASE, gids="[]", user="", key=None, digest=None)],
         yields=[YIELD],
         counts=[COUNT],
     )
