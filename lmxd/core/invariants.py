@@ -43,6 +43,11 @@ def _indexes(state: State) -> Iterator[str]:
         ("live_by_kind", state.live_by_kind, _by_kind(live)),
         ("with_free_slots", state.with_free_slots, _by_kind(opened)),
         ("vacant", state.vacant, _by_id(unused)),
+        (
+            "lingering",
+            state.lingering,
+            {n: i for n, i in state.lingering.items() if i.vacant and i.live and i.last_use},
+        ),
         ("released_holds", state.released_holds, _by_id(i for i in unused if i.ask.external)),
         ("leaving", state.leaving, _by_id(i for i in state.instances.values() if not i.live)),
         ("swapping", state.swapping, _by_id(i for i in live if i.swap is not None)),
@@ -96,6 +101,9 @@ def _leases(state: State) -> Iterator[str]:
             yield f"{instance.id} has tickets but is {instance.phase}"
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
+        owners = [x.owner for x in instance.leases.values()] + [t.owner for t in instance.tickets.values()]
+        if instance.ask.private_to is not None and any(owner.who != instance.ask.private_to for owner in owners):
+            yield f"{instance.id} serves others than {instance.ask.private_to}, to whom it is private"
         if len(instance.leases) + len(instance.tickets) > 1 and not instance.shared:
             yield f"{instance.id} is shared though it must not be"
 
@@ -119,7 +127,7 @@ def _idleness(state: State) -> Iterator[str]:
         if state.over_quota(ticket):
             continue
         for instance in state.live_by_kind.get(ticket.ask.kind, {}).values():
-            if instance.serves(ticket.ask):
+            if instance.serves(ticket.ask) and instance.is_handed_over(ticket.owner.uid, state.now):
                 yield f"{instance.id} is {instance.phase} and has a free slot, and {ticket.id} waits"
     for instance in state.instances.values():
         if not instance.closed:
@@ -133,6 +141,7 @@ def _idleness(state: State) -> Iterator[str]:
 def _shares(state: State) -> Iterator[str]:
     asks = [(t.owner, t.ask.portion if t.instance is not None else None) for t in state.tickets.values()]
     all_had = [(x.owner, x.size) for x in state.leases.values()] + asks
+    all_had += [(i.last_use.owner, i.last_use.size) for i in state.lingering.values() if i.last_use is not None]
     for uid in state.shares.by_uid.keys() | {owner.uid for owner, _ in all_had}:
         share = state.shares.by_uid.get(uid, Share())
         yield from _share(f"uid {uid}", share, [size for owner, size in all_had if owner.uid == uid])

@@ -122,7 +122,9 @@ class World:
             case RefuseLease():
                 self._answer(decision.ticket)
             case StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
-                assert not self.state.instances[decision.instance].busy, "evicted with a request in flight"
+                stopped = self.state.instances[decision.instance]
+                left = self.now - stopped.vacant_since >= self.state.policy.grace and not stopped.leases
+                assert not stopped.busy or left, "evicted with a request in flight"
             case StopInstance(cause=Cause.IDLE):
                 assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
             case StartInstance():

@@ -12,7 +12,7 @@ from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
-from lmxd.core.books.state import Failed, State
+from lmxd.core.books.state import State
 from lmxd.core.books.step import Step
 from lmxd.core.decisions import ForgetInstance
 from lmxd.core.events import (
@@ -55,11 +55,6 @@ from lmxd.core.words import (
     Yielded,
 )
 from lmxd.failures import FailureCode
-
-_FIRST_BACK_OFF: Final = 5.0
-"""Seconds before a launch that failed once is tried again, so that a broken model does not load in a loop."""
-_LAST_BACK_OFF: Final = 600.0
-"""The most seconds before a failed launch is tried again. They double with each failure in a row: 5, 10, 20 … 600."""
 
 _CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
 """Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
@@ -251,10 +246,7 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
 
 def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
     """Note a failed launch, so that it is not repeated in a loop."""
-    launch = instance.ask.launch
-    count = state.failed[launch].count + 1 if launch in state.failed else 1
-    until = state.now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))
-    state.failed[launch] = Failed(failure=failure, count=count, until=until)
+    until = state.failed.note(instance.ask.launch, failure, state.now).until
     state.step.refuse_again = True
     if instance.ask.kind in state.residents:
         state.alarms.set((AlarmKind.RESIDENT, instance.ask.profile), until)
@@ -267,6 +259,10 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     state.step.serve_again = instance.checking or instance.busy != event.busy
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
     state.reach.touch(instance.demand)
+    if not event.busy:
+        state.linger(instance, on=False)
+    elif instance.vacant:
+        state.linger(instance, on=True)
     if event.busy or event.worked:
         instance.active_at = instance.used_at = state.now
         state.step.touched.instances.add(instance.id)

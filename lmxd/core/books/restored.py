@@ -17,6 +17,7 @@ def restored(state: State, event: LedgerRestored) -> None:
     for instance in event.instances:
         for device in instance.demand:
             _account(state, device)
+        instance.vacant_since = state.now
         state.add_instance(instance)
         if not instance.live:
             state.retire(instance)

@@ -8,23 +8,16 @@ from dataclasses import dataclass, field
 
 from lmxd.core.books.alarms import AlarmKind, Alarms
 from lmxd.core.books.expectations import Expectations
+from lmxd.core.books.failed import Failed, FailedLaunches
 from lmxd.core.books.ledger import Account, Ledger
+from lmxd.core.books.lingering import Lingering
 from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.rules import Policy, Resident
-from lmxd.core.words import Ask, DeviceId, Failure, InstanceId, Kind, LeaseId, RequestKey, TicketId, Yielded, YieldId
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
-    """A launch that failed ``count`` times in a row, and is not tried again before ``until``."""
-
-    failure: Failure
-    count: int
-    until: float
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, RequestKey, TicketId, Yielded, YieldId
 
 
 @dataclass(slots=True)
@@ -56,8 +49,7 @@ class State:
     alarms: Alarms = field(default_factory=Alarms)
     reach: Reach = field(default_factory=Reach)
     expectations: Expectations = field(default_factory=Expectations)
-    failed: dict[tuple[str, str, int], Failed] = field(default_factory=dict)
-    """Launches that failed, by ``Ask.launch``."""
+    failed: FailedLaunches = field(default_factory=FailedLaunches)
     residents: dict[Kind, Resident] = field(default_factory=dict)
     preloaded: set[str] = field(default_factory=set)
     overcommitted_since: dict[DeviceId, float] = field(default_factory=dict)
@@ -71,6 +63,7 @@ class State:
     """Instances with a swap: they are to make way for a ticket."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
     """Live instances without leases and tickets."""
+    lingering: Lingering = field(default_factory=Lingering)
     released_holds: dict[InstanceId, Instance] = field(default_factory=dict)
     """Holds among the vacant: their lease is over."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -100,8 +93,26 @@ class State:
         return found if found is not None and found.instance is None else None
 
     def over_quota(self, ticket: Ticket) -> str | None:
-        """The quota that a lease for the ticket would exceed now, as a sentence; None if none."""
-        return self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
+        """The quota that a lease for the ticket would exceed now, as a sentence; None if none.
+
+        The ticket may take the place of a lease of the same user that still lingers on an instance that serves it.
+        """
+        found = self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
+        if found is None or not self.lingering:
+            return found
+        mine = [i for i in self.lingering.values() if self.lingering.is_of(i, ticket.owner) and i.serves(ticket.ask)]
+        sizes = [i.last_use.size for i in mine if i.last_use is not None]
+        return self.shares.within(ticket.owner, ticket.ask.portion, self.policy, sizes[0]) if sizes else found
+
+    def linger(self, instance: Instance, *, on: bool) -> None:
+        """Let the last lease of an instance go on counting, or no more."""
+        change = self.lingering.begin if on else self.lingering.end
+        change(instance, self.shares, self.now, self.policy)
+
+    def _take_over(self, instance: Instance) -> None:
+        """Note that somebody has an instance from now on, or nobody any more."""
+        self.linger(instance, on=False)
+        instance.last_use = None
 
     def has_all_instances(self, ask: Ask) -> bool:
         """Whether as many instances that could serve ``ask`` run as its ``max_instances`` allows.
@@ -113,8 +124,8 @@ class State:
         return sum(i.ask.share or not ask.share for i in self.able(ask)) >= ask.max_instances
 
     def able(self, ask: Ask) -> list[Instance]:
-        """The live instances that could serve ``ask``, whether or not they have a slot for it now."""
-        return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask)]
+        """The live instances that could serve ``ask``, if they have or will have a slot for it. A stray may never."""
+        return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask) and not i.strays]
 
     def backing_off(self, ask: Ask) -> Failed | None:
         """The failure because of which such a launch is not tried now, if any."""
@@ -149,6 +160,7 @@ class State:
         """Move a ticket from the queue to an instance. It counts for quotas as a lease from here on."""
         self._unqueue(ticket)
         ticket.instance = instance.id
+        self._take_over(instance)
         instance.tickets[ticket.id] = ticket
         self._note_room(instance)
         self.shares.take(ticket.owner, ticket.ask.portion, self.now, self.policy)
@@ -179,6 +191,7 @@ class State:
             self.keys[lease.owner.uid, lease.key] = lease
         self.priorities[lease.priority] = self.priorities.get(lease.priority, 0) + 1
         instance = self.instances[lease.instance]
+        self._take_over(instance)
         instance.leases[lease.id] = lease
         self._note_room(instance)
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
@@ -253,6 +266,7 @@ class State:
         self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None
+        self._take_over(instance)
         self.drop_swap(instance)
         kin = self.live_by_kind.get(instance.ask.kind, {})
         kin.pop(instance.id, None)

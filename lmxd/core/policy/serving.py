@@ -24,7 +24,7 @@ from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.room import make_room
-from lmxd.core.policy.sharing import serve_slot, share
+from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.starts import attach, start
 from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps
 from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
@@ -205,8 +205,8 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
         return True
-    ticket.room_being_made = False
-    if state.has_all_instances(ask):
+    ticket.room_being_made = is_being_asked(state, ticket)
+    if ticket.room_being_made or state.has_all_instances(ask):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
         pass  # only a swap can help
@@ -286,7 +286,7 @@ def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
         this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
         return
     date = this.forecast.date(ticket, without=this.extra.keys())
-    if (date.option is None and date.at < inf) or any(i.could_serve(ask) for i in state.among(date.awaits)):
+    if (date.option is None and date.at < inf) or any(i in state.able(ask) for i in state.among(date.awaits)):
         this.sharing.add(ask.group)
         return
     this.swap_budget -= 1

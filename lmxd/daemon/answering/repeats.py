@@ -1,4 +1,4 @@
-"""Repeated requests: an idempotency key stands for one request, and for no other as long as that waits or has a lease."""
+"""Repeated requests: an idempotency key stands for one request as long as that waits or has a lease."""
 
 from __future__ import annotations
 

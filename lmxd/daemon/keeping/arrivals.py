@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, GrantLease, RefuseLease
 from lmxd.core.events import Event, LeaseRequested
