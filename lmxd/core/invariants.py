@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lmxd.core.books.alarms import AlarmKind, Key
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.shares import Share
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
@@ -124,7 +125,7 @@ def _idleness(state: State) -> Iterator[str]:
     A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle.
     """
     for ticket in state.queue:
-        if state.over_quota(ticket):
+        if over_quota(state, ticket):
             continue
         for instance in state.live_by_kind.get(ticket.ask.kind, {}).values():
             if instance.serves(ticket.ask) and instance.is_handed_over(ticket.owner.uid, state.now):

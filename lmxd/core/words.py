@@ -299,6 +299,3 @@ STOPPED: Final = Refusal(
 )
 CANCELLED: Final = Refusal(code=RefusalCode.CANCELLED, message="the request was cancelled")
 CLIENT_LEFT: Final = Refusal(code=RefusalCode.CLIENT_LEFT, message="the client closed its connection")
-HAS_LEASE: Final = Refusal(
-    code=RefusalCode.CANCELLED, message="this idempotency key has a lease already", remedy="use that, or another key"
-)

@@ -13,7 +13,7 @@ _LAST_BACK_OFF: Final = 600.0
 """The most seconds before a failed launch is tried again. They double with each failure in a row: 5, 10, 20 … 600."""
 _MOST: Final = 1024
 """The most failed launches that are remembered: a client may ask for each context that there is."""
-Launch: TypeAlias = tuple[str, str, int]
+LaunchKey: TypeAlias = tuple[str, str, int]
 """An ``Ask.launch``."""
 
 
@@ -26,10 +26,10 @@ class Failed:
     until: float
 
 
-class FailedLaunches(dict[Launch, Failed]):
+class FailedLaunches(dict[LaunchKey, Failed]):
     """The launches that failed lately. Beyond a bound, those that may be tried again first are forgotten."""
 
-    def note(self, launch: Launch, failure: Failure, now: float) -> Failed:
+    def note(self, launch: LaunchKey, failure: Failure, now: float) -> Failed:
         """Note a failure."""
         count = self[launch].count + 1 if launch in self else 1
         until = now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))

@@ -46,7 +46,6 @@ from lmxd.core.words import (
     CANCELLED,
     CLIENT_LEFT,
     DRAINING,
-    HAS_LEASE,
     Cause,
     Failure,
     Hold,
@@ -144,7 +143,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         state.alarms.set((AlarmKind.DEADLINE, ticket.id), ticket.deadline_at)
     state.enqueue(ticket)
     if event.key is not None and (event.owner.uid, event.key) in state.keys:
-        refuse(state, ticket, HAS_LEASE)
+        refuse(state, ticket, CANCELLED)
     else:
         state.step.arrived = ticket
 

@@ -92,18 +92,6 @@ class State:
         found = self.tickets.get(ticket)
         return found if found is not None and found.instance is None else None
 
-    def over_quota(self, ticket: Ticket) -> str | None:
-        """The quota that a lease for the ticket would exceed now, as a sentence; None if none.
-
-        The ticket may take the place of a lease of the same user that still lingers on an instance that serves it.
-        """
-        found = self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
-        if found is None or not self.lingering:
-            return found
-        mine = [i for i in self.lingering.values() if self.lingering.is_of(i, ticket.owner) and i.serves(ticket.ask)]
-        sizes = [i.last_use.size for i in mine if i.last_use is not None]
-        return self.shares.within(ticket.owner, ticket.ask.portion, self.policy, sizes[0]) if sizes else found
-
     def linger(self, instance: Instance, *, on: bool) -> None:
         """Let the last lease of an instance go on counting, or no more."""
         change = self.lingering.begin if on else self.lingering.end

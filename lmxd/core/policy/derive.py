@@ -12,6 +12,7 @@ from math import inf
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
 from lmxd.core.books.queue import rank
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
@@ -142,7 +143,7 @@ def _turn_away(state: State) -> bool:
     before = len(state.tickets)
     for ticket in list(state.impatient.values()):
         if ticket.instance is None and not ticket.room_being_made and not is_looked_into(state, ticket):
-            quota = state.over_quota(ticket)
+            quota = over_quota(state, ticket)
             refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.step.arrived
     if new is None:

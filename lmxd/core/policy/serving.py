@@ -15,6 +15,7 @@ from math import inf
 from typing import Final
 
 from lmxd.core.books.endings import refuse
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy import refusals
@@ -137,7 +138,7 @@ class Scheduler:
         no eviction is planned for it now: that is done when the queue is next looked at.
         """
         this = self.last
-        if this is None or state.over_quota(ticket):
+        if this is None or over_quota(state, ticket):
             return
         this.plans = 0 if this.head is not None else this.plans
         _served(this, ticket)
@@ -181,7 +182,7 @@ def serve_group(this: SchedulingPass, front: Ticket) -> None:
             refused(state, ticket)
         return
     for ticket in state.queue.group(front):
-        if ticket.instance is not None or state.over_quota(ticket):
+        if ticket.instance is not None or over_quota(state, ticket):
             continue  # its own quota does not delay other users
         if not _served(this, ticket):
             return

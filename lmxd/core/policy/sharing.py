@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.room import check
@@ -15,7 +16,7 @@ def share(state: State, kinds: Collection[Kind]) -> None:
     """Serve tickets of ``kinds`` by free slots, in order."""
     left = {kind for kind in kinds if kind in state.with_free_slots}
     for ticket in state.queue.of(*left):
-        if ticket.ask.kind in left and not state.over_quota(ticket):
+        if ticket.ask.kind in left and not over_quota(state, ticket):
             serve_slot(state, ticket)
             if ticket.ask.kind not in state.with_free_slots:
                 left.discard(ticket.ask.kind)

@@ -7,6 +7,7 @@ it is: for bytes by ``eviction``, for a quota here.
 
 from __future__ import annotations
 
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.room import check, make_room
@@ -29,7 +30,7 @@ def end_overstaying(state: State) -> None:
     """End the strays that have had their grace, if a request waits because the quota is used up by them."""
     grace = state.policy.grace
     for instance in [i for i in state.lingering.values() if i.overstays(state.now, grace)]:
-        waits = (t for t in state.queue if _bears_on(state, instance, t) and state.over_quota(t))
+        waits = (t for t in state.queue if _bears_on(state, instance, t) and over_quota(state, t))
         if not instance.ask.pin and (ticket := next(waits, None)) is not None:
             why = f"nobody has a lease on it, and it counts for the quota that {ticket.id} waits for"
             make_room(state, (instance,), Cause.EVICTED, why)
