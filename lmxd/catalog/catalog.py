@@ -61,6 +61,19 @@ class Catalog:
             sizing=sizing,
         )
 
+    def private_to(self, name: str, size: Size, user: User) -> User | None:
+        """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.
+
+        One that keeps prompts is for one user, or name that a uid asks for. One that is not shared is for one uid: who
+        once had a lease on it has its key. One that runs without a request is everybody's. LmxdError ``unknown_model``.
+        """
+        profile = self.profile(name)
+        if profile.keep or profile.preload:
+            return None
+        if self.config.suspends(profile):
+            return user
+        return None if size.share and profile.share == "compatible" else (user[0], "")
+
     def _formula(self, name: str, profile: Profile) -> Formula:
         return Formula(
             name=name,

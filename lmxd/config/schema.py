@@ -253,5 +253,9 @@ class Config(Section):
             return name
         return next((own for own, profile in self.models.items() if name in profile.aliases), name)
 
+    def suspends(self, profile: Profile) -> bool:
+        """Whether instances of a profile keep their prompt caches. Those that run for nobody are everybody's."""
+        return profile.suspend and self.engine.prompt_cache_gb > 0 and not (profile.keep or profile.preload)
+
     def idle_timeout_of(self, profile: Profile) -> float:
         return self.idle_timeout if profile.idle_timeout is None else profile.idle_timeout

@@ -103,7 +103,9 @@ def _leases(state: State) -> Iterator[str]:
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
         owners = [x.owner for x in instance.leases.values()] + [t.owner for t in instance.tickets.values()]
-        if instance.ask.private_to is not None and any(owner.who != instance.ask.private_to for owner in owners):
+        if instance.ask.private_to is not None and any(
+            instance.ask.private_to not in (owner.who, (owner.uid, "")) for owner in owners
+        ):
             yield f"{instance.id} serves others than {instance.ask.private_to}, to whom it is private"
         if len(instance.leases) + len(instance.tickets) > 1 and not instance.shared:
             yield f"{instance.id} is shared though it must not be"

@@ -21,9 +21,7 @@ Group: TypeAlias = tuple[object, ...]
 User: TypeAlias = tuple[int, str]
 """A uid, and the name of the user for whom it asks (empty: itself)."""
 Kind: TypeAlias = tuple[str, str, User | None]
-"""Profile, variant, and the one user of a private instance: instances of one kind can replace each other, if they are
-large enough.
-"""
+"""Profile, variant, and the user of a private instance: instances of a kind can replace each other, if large enough."""
 RequestKey: TypeAlias = tuple[int, str]
 """A uid, and the idempotency key that its client gave a request."""
 Demand: TypeAlias = Mapping[DeviceId, int]

@@ -103,7 +103,7 @@ class Launches:
         """Save the prompt cache, if that is wanted; then tell the process to go."""
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
-                await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
+                await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots, process.pid)
             except Exception:
                 log.exception("the prompt cache of %s was not saved", launched.instance)
         await process.end(launched.start.limits.stop_timeout)
@@ -150,6 +150,8 @@ class Launches:
         except Exception:
             log.exception("%s left something behind", launched.instance)
         self._forget(launched)
+        if launched.prompts is not None:
+            await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
         hit("exit_recorded")
