@@ -15,7 +15,7 @@ from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
-from lmxd.core.words import Ask, DeviceId
+from lmxd.core.words import Ask, DeviceId, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
@@ -126,4 +126,7 @@ class Catalog:
         for name in self.config.models:
             resolved = self.resolve(name)
             found += resolved.sizing.warnings(resolved.launch, on_gpu=on_gpu)
+            if resolved.profile.suspend and not self.config.suspends(resolved.profile):
+                why = "prompt_cache_gb is 0" if not self.config.engine.prompt_cache_gb else "keep or preload is set"
+                found.append(f"models.{name}.suspend has no effect: {why}")
         return found

@@ -53,8 +53,7 @@ class Launches:
     """All instances that have, or are about to have, a process."""
 
     def __init__(self, report: Callable[[Event], None], notes: Notes, log_dir: Path, groups: Groups) -> None:
-        self._report = report
-        self._notes = notes
+        self._report, self._notes = report, notes
         self._log_dir = log_dir
         self.groups = groups
         self._launched: dict[InstanceId, Launched] = {}
@@ -147,11 +146,11 @@ class Launches:
         try:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
+            if launched.prompts is not None:
+                await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
         except Exception:
             log.exception("%s left something behind", launched.instance)
         self._forget(launched)
-        if launched.prompts is not None:
-            await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
         hit("exit_recorded")

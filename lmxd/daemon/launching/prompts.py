@@ -135,13 +135,13 @@ class PromptCache:
         activity = await engine.activity(endpoint)
         if activity is None or activity.busy:
             return  # its slots would be saved when they are done, and others wait
+        most = max(self._caches.most, _LOG)
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))  # it ends by a signal, if it writes more than that
         self._open()
         for name in map(slot_file, range(slots)):
             (self.door / name).touch(0o600, exist_ok=False)
         self.door.chmod(0o500)
-        most = max(self._caches.most, _LOG)
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))  # it ends by a signal, if it writes more than that
         loop = asyncio.get_running_loop()
         saving, until = loop.create_task(engine.save(endpoint, slots)), loop.time() + _LONGEST
         try:
