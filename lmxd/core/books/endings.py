@@ -8,7 +8,7 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import DRAINING, STOPPED, Cause, Phase, Refusal, YieldId
+from lmxd.core.words import DRAINING, STOPPED, Cause, Phase, Refusal
 
 _LEASE_REASONS: Final = {
     Cause.IDLE: EndReason.IDLE_TIMEOUT,
@@ -62,9 +62,3 @@ def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
     instance.phase, instance.stopped_at = Phase.STOPPING, state.now
     state.retire(instance)
     state.step.decisions.append(StopInstance(instance=instance.id, cause=cause, why=why))
-
-
-def end_yield(state: State, id: YieldId) -> None:
-    for account in state.ledger.accounts.values():
-        if id in account.yields:
-            state.drop_yield(account, id)

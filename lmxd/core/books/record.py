@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from lmxd.core.books.alarms import AlarmKind
-from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
+from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
 from lmxd.core.books.state import State
 from lmxd.core.books.step import Step
+from lmxd.core.books.yields import begin_yield, end_yield
 from lmxd.core.decisions import ForgetInstance
 from lmxd.core.events import (
     ActivitySeen,
@@ -197,7 +198,7 @@ def _yields_changed(state: State, event: YieldRequested | YieldEnded) -> None:
     if isinstance(event, YieldRequested):
         account = state.ledger.accounts[event.device]
         until = state.now + event.lasts
-        state.add_yield(account, event.id, Yielded(size=event.size, foreign_before=account.foreign, until=until))
+        begin_yield(state, account, event.id, Yielded(size=event.size, foreign_before=account.foreign, until=until))
     else:
         end_yield(state, event.id)
 

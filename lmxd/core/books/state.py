@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lmxd.core.books.alarms import AlarmKind, Alarms
 from lmxd.core.books.expectations import Expectations
 from lmxd.core.books.failed import Failed, FailedLaunches
-from lmxd.core.books.ledger import Account, Ledger
+from lmxd.core.books.ledger import Ledger
 from lmxd.core.books.lingering import Lingering
 from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
@@ -17,7 +17,7 @@ from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.rules import Policy, Resident
-from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, RequestKey, TicketId, Yielded, YieldId
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, RequestKey, TicketId
 
 
 @dataclass(slots=True)
@@ -213,20 +213,6 @@ class State:
         self.ledger.reserve(instance.id, instance.demand)
         self._note_room(instance)
         self.step.touched.instances.add(instance.id)
-
-    def add_yield(self, account: Account, id: YieldId, kept: Yielded) -> None:
-        account.yields[id] = kept
-        account.balance()
-        self.reach.touch((account.device,))
-        self.alarms.set((AlarmKind.YIELD, id), kept.until)
-        self.step.touched.yields.add(id)
-
-    def drop_yield(self, account: Account, id: YieldId) -> None:
-        del account.yields[id]
-        account.balance()
-        self.reach.touch((account.device,))
-        self.alarms.clear((AlarmKind.YIELD, id))
-        self.step.touched.yields.add(id)
 
     def _note_room(self, instance: Instance) -> None:
         """Bring ``vacant``, ``released_holds``, ``with_free_slots`` and ``reach`` up to date with an instance."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 from math import inf
 
 from lmxd.core.books.alarms import AlarmKind
-from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
+from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
+from lmxd.core.books.yields import end_yield
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.depth import no_place, shorten
