@@ -1,4 +1,4 @@
-"""A CUDA llama-server under the restrictions of lmxd.service. By hand where there is a GPU, as tests/gpu/test_gpu.py."""
+"""A CUDA llama-server under the restrictions of lmxd.service. By hand, where there is a GPU."""
 
 from __future__ import annotations
 
