@@ -152,6 +152,25 @@ def test_a_quota_used_up_by_strays_is_free_after_the_grace() -> None:
     assert world.started()[-1] == "b#1"
 
 
+def test_who_comes_back_with_old_keys_has_no_more_than_the_quota() -> None:
+    """Instances that were seen idle count no more, until their last user has them work again."""
+    world = World({"gpu": Gpu(capacity=80 * GIB)}, quotas={1: Quota(max_leases=2)}, grace=60.0)
+    for model in "abc":
+        leave(world, model, busy=False)
+    for name in ("a#1", "b#1"):
+        world.seen(name, busy=True)
+    assert world.stopped() == [], "as many as it may have leases"
+    world.seen("c#1", busy=True)
+    assert world.stopped() == [("c#1", "evicted")], "the third is ended as it is"
+    world.seen("a#1")
+    held = world.ask("d", 8, uid=1)
+    world.ready("d#1")
+    assert held in world.granted()
+    world.seen("a#1", busy=True)
+    assert world.stopped()[-1] == ("a#1", "evicted")
+    assert world.state.shares.by_uid[1].leases == 2
+
+
 def test_another_user_gets_it_only_when_nothing_was_left_behind() -> None:
     world = World({"gpu": Gpu(capacity=8 * GIB)}, grace=60.0)
     first = world.ask("a", 8, uid=1)

@@ -124,7 +124,8 @@ class World:
             case StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
                 stopped = self.state.instances[decision.instance]
                 left = self.now - stopped.vacant_since >= self.state.policy.grace and not stopped.leases
-                assert not stopped.busy or left, "evicted with a request in flight"
+                beyond = not stopped.leases and "beyond a quota" in decision.why
+                assert not stopped.busy or left or beyond, "evicted with a request in flight"
             case StopInstance(cause=Cause.IDLE):
                 assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
             case StartInstance():

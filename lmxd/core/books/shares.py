@@ -132,6 +132,10 @@ class Shares:
         """Whether any quota binds what ``owner`` has."""
         return any(q.max_leases is not None or q.max_bytes is not None for _, _, q in self.bounds(owner, policy))
 
+    def exceeded(self, owner: Owner, policy: Policy) -> str | None:
+        """The quota of which ``owner`` has more than all of it, as a sentence; None if none."""
+        return self.within(owner, 0, policy, instead=0)
+
     def within(self, owner: Owner, size: int, policy: Policy, instead: int | None = None) -> str | None:
         """The quota that one more lease of ``size`` bytes would exceed now, as a sentence; None if none.
 
