@@ -67,7 +67,7 @@ class CommandEngine:
     def buffers(self, plan: Plan, log: Sequence[str]) -> float:
         return 0.0
 
-    def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
+    def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         return diagnose(status, log)
 
 

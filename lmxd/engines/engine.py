@@ -165,6 +165,6 @@ class Engine(Protocol):
         """MiB of the buffers that its log says it has where it was to run; 0 if it does not say."""
         ...
 
-    def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
+    def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         """The reason why it ended with ``status`` (negative: by that signal; None: unknown)."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from house import House, card
 from lmxd.core.words import DeviceId, DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
-from lmxd.estimate.learned import Card, Observation
+from lmxd.estimate.learned import Card, Learned, Observation
+from lmxd.gguf.footprint import Parts
 from lmxd.rpc.estimates import Estimates
 
 MIB = 2**20
@@ -52,6 +54,33 @@ def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, content: str) -
     assert (tmp_path / "observations.json.unusable").read_text() == content
     found.note(observation())
     assert len(json.loads(path.read_text())["observations"]) == 1
+
+
+@pytest.mark.parametrize(
+    "absurd", [{"buffers": 99999}, {"loaded": 10**6}, {"prompted": 10**6}, {"predicted": 10**6}, {"loaded": 0}]
+)
+def test_what_cannot_be_is_not_learned_and_forgotten_if_it_was(tmp_path: Path, absurd: dict[str, int]) -> None:
+    """Model text once made it 99,999 MiB of buffers; the estimate of another model became -198,908 MiB."""
+    path = tmp_path / "observations.json"
+    first = Observations(path)
+    sizes = {"buffers": 9000, "predicted": 9000, "loaded": 9600, "prompted": 9700}
+    good = replace(observation(), **{name: size * MIB for name, size in sizes.items()})
+    bad = replace(good, launch="bad", **{name: size * MIB for name, size in absurd.items()})
+    first.note(good)
+    before = first.learned
+    first.note(bad)
+    assert first.learned == before
+    with pytest.raises(AssertionError):
+        Learned((bad,))
+    document = json.loads(path.read_text())
+    document["observations"].append(asdict(bad))
+    path.write_text(json.dumps(document))
+    assert Observations(path).learned == before, "an old file's absurd row is forgotten, the others stay"
+
+
+def test_no_estimate_has_negative_parts() -> None:
+    with pytest.raises(AssertionError, match="negative"):
+        Parts(weights=5, overhead=-1)
 
 
 def test_a_directory_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path: Path) -> None:

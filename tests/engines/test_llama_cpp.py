@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from house import fake_engine
+from house import fake_engine, model
 
 from lmxd.engines.engine import Plan
 from lmxd.engines.llama_cpp import log
@@ -168,8 +168,8 @@ def test_buffers_are_summed_by_place() -> None:
     assert log.buffers(split) == {"CUDA0": 480.0}
 
 
-def test_buffers_in_ram_contradict_a_plan_for_a_gpu(plan: Plan) -> None:
-    server = LlamaServer(None)
+def test_buffers_in_ram_contradict_a_plan_for_a_gpu(plan: Plan, tmp_path: Path) -> None:
+    plan, server = replace(plan, model=model(tmp_path, "m")), LlamaServer(None)
     assert "CPU_Mapped" in str(server.misplaced(plan, lines("loaded_cpu.log")))
     assert server.misplaced(replace(plan, gpus=()), lines("loaded_cpu.log")) is None
     assert (

@@ -97,6 +97,8 @@ class Launched:
     key: str = ""
     endpoint: Endpoint | None = None
     ready_at: float | None = None
+    buffers: float = 0.0
+    """MiB of them, as its log said when it was ready. Later its log has words of clients, too."""
     adopted: bool = False
     """An earlier daemon started it: what it took when it was ready is not known."""
     stopping: bool = False

@@ -16,13 +16,14 @@ from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady,
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching.launched import Launched, Start, forget
 from lmxd.daemon.launching.loading import Loading, PendingLoad
+from lmxd.daemon.launching.postmortem import last_words, postmortem
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Endpoint, Engine
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
-from lmxd.instances.logs import Log, head, tail
+from lmxd.instances.logs import Log, head
 from lmxd.instances.ports import listening_port
 from lmxd.instances.proc import tree
 from lmxd.instances.process import Process
@@ -33,8 +34,6 @@ CERTIFICATE: Final = "LMXD_CERTIFICATE"
 """In the environment of every process of ours: its row of the ledger, as JSON."""
 _POLLS = (0.02, 0.05, 0.1)
 """Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
-_LAST_WORDS = 20
-"""Lines of the log that a failure carries: about a screen."""
 _UMASK = 0o117
 """Files and sockets of an instance are for the daemon and its group."""
 
@@ -183,7 +182,7 @@ class Launches:
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         status = await launched.process.exited
         watch.cancel()
-        return None if launched.stopping else self._failure(launched, status)
+        return None if launched.stopping else await postmortem(launched, status)
 
     async def _bring_up(self, launched: Launched) -> Failure | None:
         """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
@@ -205,13 +204,15 @@ class Launches:
                 await self._until_ready(launched, launched.process)
         except TimeoutError:
             message = f"the engine was not ready within {limits.load_timeout:g} s"
-            return Failure(code=FailureCode.LOAD_TIMEOUT, message=message, log=self._last_words(launched))
+            return Failure(code=FailureCode.LOAD_TIMEOUT, message=message, log=last_words(launched))
         if launched.stopping:
             return None
         if launched.process.exited.done():
-            return self._failure(launched, launched.process.exited.result())
-        if wrong := launched.engine.misplaced(launched.plan, head(launched.log.path)):
-            return Failure(code=FailureCode.MISPLACED, message=wrong, log=self._last_words(launched))
+            return await postmortem(launched, launched.process.exited.result())
+        lines, engine = head(launched.log.path), launched.engine
+        launched.buffers = await asyncio.to_thread(engine.buffers, launched.plan, lines)
+        if wrong := await asyncio.to_thread(engine.misplaced, launched.plan, lines):
+            return Failure(code=FailureCode.MISPLACED, message=wrong, log=last_words(launched))
         if launched.prompts is not None and launched.endpoint is not None:
             await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
         return None
@@ -281,17 +282,6 @@ class Launches:
         for launched in self._launched.values():
             if launched.ready_at is not None and launched.pace.stale(time.monotonic()):
                 self._spawn(self._check(launched))
-
-    def _failure(self, launched: Launched, status: int | None) -> Failure:
-        if launched.process is not None and launched.process.out_of_memory:
-            message = "the kernel ended it: it took more RAM than memory_max_gb allows"
-            return Failure(code=FailureCode.OOM_KILLED, message=message, log=self._last_words(launched))
-        lines = head(launched.log.path) if launched.endpoint is None else tail(launched.log.path, 200)
-        found = launched.engine.diagnose(status, lines)
-        return Failure(code=found.code, message=found.message, log=self._last_words(launched))
-
-    def _last_words(self, launched: Launched) -> tuple[str, ...]:
-        return tuple(tail(launched.log.path, _LAST_WORDS))
 
     def _forget(self, launched: Launched) -> None:
         self._launched.pop(launched.instance, None)

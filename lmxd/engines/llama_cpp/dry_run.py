@@ -23,18 +23,24 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.engines.llama_cpp.binary import Binary, environment
-from lmxd.engines.llama_cpp.log import diagnose
+from lmxd.engines.llama_cpp.log import STAMP, diagnose
+from lmxd.engines.llama_cpp.model_text import said
 from lmxd.errors import LmxdError
+from lmxd.files import replace_text
 
 TIMEOUT: Final = 20.0
 _MOST: Final = 1024
 _PRETEND: Final = "lmxd.engines.llama_cpp.pretend"
 _PACKAGES: Final = Path(__file__).parents[3]
 _MIB: Final = 2**20
-_COMPUTE: Final = re.compile(r"sched_reserve: +(\S+) compute buffer size = +([\d.]+) MiB")
-_DEVICE: Final = re.compile(r"- CUDA(\d+) .*\( *\d+ = +(\d+) \+ +(\d+) \+ +(\d+)\)")
-_HOST: Final = re.compile(r"- (Host|CPU\w*) +\| +\d+ = +(\d+) \+ +(\d+) \+ +(\d+)")
-_END: Final = "projected to use"
+_COMPUTE: Final = re.compile(STAMP + r"sched_reserve: +(\w+) compute buffer size = +(\d{1,9}(?:\.\d+)?) MiB$")
+_TABLE: Final = STAMP + r"common_memory_breakdown_print: \| +- "
+_SUM: Final = r" *\d+ = +(\d{1,9}) \+ +(\d{1,9}) \+ +(\d{1,9})"
+_DEVICE: Final = re.compile(_TABLE + r"CUDA(\d{1,3}) .*\(" + _SUM + r"\)")
+_HOST: Final = re.compile(_TABLE + r"(Host|CPU\w*) +\|" + _SUM)
+_END: Final = re.compile(STAMP + r"common_(?:params_)?fit\w*: projected to use ")
+_FIGURES: Final = ("compute buffer size", "_breakdown_print", "projected to use")
+"""Phrases of these lines. A file that says one of them imitates them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +101,10 @@ class DryRunner:
 
     def _run(self, key: str, model: Path, words: Sequence[str], cards: int) -> DryRun | LmxdError:
         try:
-            found = _parsed(_output(self._binary, model, words, cards, self._timeout), cards)
+            if said(model, _FIGURES):
+                problem = f"{model}: its metadata imitate llama-server's own lines"
+                raise LmxdError("bad_model_file", problem, "do not use this file: it was made to deceive")
+            found = _parsed(_output(self._binary, model, words, cards, self._timeout), cards, model)
         except LmxdError as error:
             return error
         self._write(key, found)
@@ -123,10 +132,7 @@ class DryRunner:
         if self._cache is None:
             return
         with suppress(OSError):  # it is only a cache
-            self._cache.mkdir(parents=True, exist_ok=True)
-            fresh = self._cache / f".{key}.{os.getpid()}"
-            fresh.write_text(json.dumps(asdict(found)))
-            fresh.replace(self._cache / f"{key}.json")
+            replace_text(self._cache / f"{key}.json", json.dumps(asdict(found)))
             for old in sorted(self._cache.iterdir(), key=lambda p: p.stat().st_mtime)[:-_MOST]:
                 old.unlink()
 
@@ -177,28 +183,28 @@ def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
         for line in lines:
             text = line.decode(errors="replace")
             yield text
-            if _END in text:
+            if _END.match(text):
                 return
     raise LmxdError("engine_missing", f"the dry run took more than {timeout:g} s", "ask without it: --dry-run never")
 
 
-def _parsed(lines: Sequence[str], cards: int) -> DryRun:
+def _parsed(lines: Sequence[str], cards: int, model: Path) -> DryRun:
     computes: dict[str, float] = {}
     devices: dict[int, Rehearsed] = {}
     nothing = Rehearsed(weights=0, context=0, compute=0)
     host: Rehearsed | None = None
     for line in lines:
-        if match := _COMPUTE.search(line):
+        if match := _COMPUTE.match(line):
             computes[match[1]] = float(match[2])
-        if match := _DEVICE.search(line):
+        if match := _DEVICE.match(line):
             number = int(match[1])
             found = _rehearsed(match[2], match[3], match[4], computes.get(f"CUDA{number}"))
             devices[number] = devices.get(number, nothing) + found
-        if match := _HOST.search(line):
+        if match := _HOST.match(line):
             exact = computes.get("CUDA_Host" if cards else "CPU") if match[1] == "Host" else None
             host = (host or nothing) + _rehearsed(match[2], match[3], match[4], exact)
     if host is None or len(devices) < min(cards, 1):
-        why = diagnose(None, lines).message
+        why = diagnose(None, lines, model).message
         raise LmxdError("bad_model_file", f"llama-server's dry run failed: {why}", "look at what it says")
     return DryRun(devices=tuple(devices.get(n, nothing) for n in range(cards)), host=host)
 
