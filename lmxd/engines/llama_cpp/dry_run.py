@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from lmxd.engines.llama_cpp.binary import Binary, environment
 from lmxd.engines.llama_cpp.log import STAMP, diagnose
 from lmxd.engines.llama_cpp.model_text import said
 from lmxd.errors import LmxdError
+from lmxd.estimate.files import headers
 from lmxd.files import replace_text
 
 TIMEOUT: Final = 20.0
@@ -147,8 +149,10 @@ def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeo
     """The text that it prints, up to the end of the pass; it is killed then."""
     libraries = _libraries(binary.path)
     with tempfile.TemporaryDirectory(prefix="lmxd-dry-run-") as home:
-        command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), str(model.stat().st_size)]
-        command += ["-m", str(model.resolve()), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
+        real = model.resolve()
+        files = [str(real), *(str(path.resolve()) for path in headers(real))]
+        command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), json.dumps(files), home]
+        command += ["-m", str(real), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
         command += ["--device", "none"] if not cards else []
         path = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
         env = environment() | {
@@ -164,7 +168,7 @@ def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeo
         try:
             return list(_lines(process, timeout))
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
             process.wait()
 
 
