@@ -126,6 +126,11 @@ class EngineConfig(Section):
 
     path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
     endpoint: Literal["tcp", "unix"] = Field("tcp", description="loopback TCP port or Unix socket per instance")
+    user: str | None = Field(
+        None,
+        min_length=1,
+        description="user that engines run as where lmxd is root; by default lmxd or nobody in system mode, else root",
+    )
     load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
     stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")
     parallel_loads: int | None = Field(

@@ -84,4 +84,3 @@ def _call(number: int, *arguments: int | bytes | ctypes.c_size_t) -> int:
     if found < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return found
-

@@ -102,7 +102,9 @@ def _if(number: int, body: list[bytes]) -> Iterator[bytes]:
 
 
 def _one_of(argument: int, values: list[int]) -> list[bytes]:
-    tests = [_step(_EQUAL, value, len(values) - n - 1, 0 if n < len(values) - 1 else 1) for n, value in enumerate(values)]
+    tests = [
+        _step(_EQUAL, value, len(values) - n - 1, 0 if n < len(values) - 1 else 1) for n, value in enumerate(values)
+    ]
     return [_argument(argument), *tests, _step(_RETURN, _ALLOW)]
 
 

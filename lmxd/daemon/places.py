@@ -76,8 +76,10 @@ def occupy(where: Places) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            for directory in (where.socket.parent, where.home, where.logs, where.state):
+            where.socket.parent.mkdir(mode=0o755 if where.shared else 0o750, parents=True, exist_ok=True)
+            for directory in (where.home, where.logs, where.state):
                 directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+                _require_ours(directory)
             for directory in (where.home, where.state):
                 held.enter_context(_lock(directory))
         except OSError as error:
@@ -87,11 +89,21 @@ def occupy(where: Places) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    mine = directory.stat()
+def _require_ours(directory: Path) -> None:
+    """LmxdError if others can write there, or have put a link or a directory of theirs in its place."""
+    mine, above = directory.lstat(), directory.parent.stat()
+    if not stat.S_ISDIR(mine.st_mode):
+        raise LmxdError("config", f"{directory} is not a directory itself", "remove it, or choose another --socket")
     if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:
         raise LmxdError("config", f"{directory} can be written by others", "remove it, or choose another --socket")
+    theirs = above.st_uid not in (0, os.getuid()) or stat.S_IMODE(above.st_mode) & 0o022
+    if theirs and not above.st_mode & stat.S_ISVTX:
+        problem = f"{directory.parent} can be written by others: they could put another directory in the place of {directory.name}"
+        raise LmxdError("config", problem, "change its mode or its owner, or choose another --socket")
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _lock_or_refuse(lock, directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -98,12 +99,20 @@ class Endpoint:
     def at(cls, address: Address, key: str) -> Endpoint | None:
         """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
-            there = address.socket.exists()
+            there = _is_socket(address.socket)
             url, health = "http://localhost", address.health
             return cls(url=url, key=key, socket=address.socket, health=health) if there else None
         if address.port is None:
             return None
         return cls(url=f"http://127.0.0.1:{address.port}", key=key, health=address.health)
+
+
+def _is_socket(path: Path) -> bool:
+    """Returns whether it is one itself: who may write beside it could have a link lead elsewhere."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

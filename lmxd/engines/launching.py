@@ -22,6 +22,20 @@ def new_key(plan: Plan) -> tuple[str, Path]:
     return key, path
 
 
+def new_socket(plan: Plan) -> Path:
+    """The place for an instance's socket, in a directory of its own: who runs it need not write into ours.
+
+    LmxdError if the directory cannot be made.
+    """
+    directory = plan.home / plan.instance
+    try:
+        directory.mkdir(mode=0o750, exist_ok=True)
+        (directory / "sock").unlink(missing_ok=True)  # llama-server never removes its socket, nor binds over one
+    except OSError as error:
+        raise LmxdError("internal", f"{directory}: {error.strerror}", "check the runtime directory") from error
+    return directory / "sock"
+
+
 def placed(plan: Plan) -> dict[str, str]:
     """Environment: the devices by UUID, none for RAM; and whose child it is, for an lmxd that finds it left behind."""
     return {

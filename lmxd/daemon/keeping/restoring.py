@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded, YieldId
+from lmxd.daemon.keeping import certificates
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
-from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
-from lmxd.daemon.launching.launches import CERTIFICATE
+from lmxd.daemon.launching.launched import Launched, Start, forget
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.places import Places
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
+from lmxd.files import open_regular
 from lmxd.instances import proc
-from lmxd.instances.orphans import end_orphans, orphans
-from lmxd.instances.ports import listening_port
+from lmxd.instances.orphans import end_orphans
 from lmxd.instances.process import Process
 from lmxd.store.database import Damaged, Database, set_aside
 from lmxd.store.rows import CountRow, InstanceRow, LeaseRow, Saved
@@ -37,6 +39,8 @@ GRACE: Final = 30.0
 """Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
 _HEALTH: Final = 3.0
 """Seconds within which an instance must answer to be adopted."""
+_KEY: Final = 1024
+"""Characters of a key's file that are read: it has 44."""
 _LOST: Final = Failure(code=FailureCode.LOST, message="it was gone when lmxd was started again")
 _HALF: Final = Failure(code=FailureCode.LOST, message="it was half started, or half ended, when lmxd was started again")
 _MUTE: Final = Failure(code=FailureCode.LOST, message="it did not answer when lmxd was started again")
@@ -66,6 +70,7 @@ class Restoring:
         self._outbox = outbox
         self._performer = performer
         self._where = where
+        self._engines = performer.launches.uids
         self._measure = measure
         self._report = report
 
@@ -76,8 +81,8 @@ class Restoring:
         """
         hit("restore_begin")
         begun = time.monotonic()
-        database, found = await asyncio.to_thread(_open, self._where)
-        running = [(row, x) for row in found.saved.instances if (x := _running(self._performer, row)) is not None]
+        database, found = await asyncio.to_thread(_open, self._where, self._engines)
+        running = [(row, x) for row in found.saved.instances if (x := self._running(row)) is not None]
         wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
         self._report(_event(found.saved, self._records.restore(found.saved)))
         if found.saved.arrivals:  # who waited has as long to come back as who has a lease
@@ -100,22 +105,26 @@ class Restoring:
             )
         return found
 
+    def _running(self, row: InstanceRow) -> Launched | None:
+        return _running(self._performer, row, self._where, self._engines)
+
     async def _sweep(self, found: Restored, known: set[str]) -> None:
         """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
         hit("restore_sweeping")
-        for pid in await asyncio.to_thread(end_orphans, self._where.home, known):
+        for pid in await asyncio.to_thread(end_orphans, self._where.home, known, engines=self._engines):
             log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
         await asyncio.to_thread(self._performer.launches.groups.sweep, known)
         for row in found.saved.instances:
             is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
             if row.id in known or is_hold:
                 continue
-            if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
-                forget(address)
+            with suppress(ValueError):  # of a row that is none of ours, no path is touched
+                if row.start is not None and (address := certificates.start_of(row, self._where).address) is not None:
+                    forget(address)
             self._report(InstanceExited(at=time.monotonic(), instance=InstanceId(row.id), failure=_LOST))
 
 
-def _open(where: Places) -> tuple[Database, Restored]:
+def _open(where: Places, engines: Set[int]) -> tuple[Database, Restored]:
     """The database and what it holds. A damaged one is set aside, and what there is, is looked for."""
     path, boot = where.state / "ledger.db", proc.boot()
     try:
@@ -125,31 +134,18 @@ def _open(where: Places) -> tuple[Database, Restored]:
         aside = set_aside(path)
         database = Database(path, boot)
         saved = database.load()
-        return database, _rebuilt(where, saved, f"the ledger was damaged ({damage}) and is now {aside}")
-    if database.fresh and any(CERTIFICATE in env for env in orphans(where.home).values()):
-        return database, _rebuilt(where, saved, f"the ledger {path} was gone")
+        what = f"the ledger was damaged ({damage}) and is now {aside}"
+        return database, _rebuilt(saved, certificates.found(where, engines), what)
+    if database.fresh and (found := certificates.found(where, engines)):
+        return database, _rebuilt(saved, found, f"the ledger {path} was gone")
     return database, Restored(saved=saved)
 
 
-def _rebuilt(where: Places, saved: Saved, what: str) -> Restored:
+def _rebuilt(saved: Saved, found: list[InstanceRow], what: str) -> Restored:
     """Rows made from the processes themselves: each carries its own. Their leases are lost."""
-    found: dict[str, InstanceRow] = {}
-    for pid, env in orphans(where.home).items():
-        try:
-            row = InstanceRow(**json.loads(env[CERTIFICATE]))
-            start = STARTS.validate_json(row.start or "")
-            port = listening_port(proc.tree(pid)) if start.address and start.address.socket is None else None
-        except (KeyError, TypeError, ValueError):  # a child of an engine, or not ours to understand
-            continue
-        if start.address is not None and port is not None and start.address.port is None:
-            start = replace(start, address=replace(start.address, port=port))
-        lives = replace(
-            row, pid=pid, born=proc.born(pid), phase=Phase.READY, ready_at=row.started_at, start=as_json(start)
-        )
-        found.setdefault(row.id, lives)
-    saved.instances = list(found.values())
-    saved.counts = list(_counts(saved.instances))
-    message = f"{what}: {len(saved.instances)} running instances were found, their leases are lost"
+    saved.instances = found
+    saved.counts = list(_counts(found))
+    message = f"{what}: {len(found)} running instances were found, their leases are lost"
     log.critical("%s", message)
     return Restored(saved=saved, warnings=[message])
 
@@ -160,19 +156,33 @@ def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
         yield CountRow(id=INSTANCE_COUNT + profile, count=int(number))
 
 
-def _running(performer: Performer, row: InstanceRow) -> Launched | None:
-    """The process of an instance, if it is still the one that was started."""
+def _running(performer: Performer, row: InstanceRow, where: Places, engines: Set[int]) -> Launched | None:
+    """The process of an instance, if it is still the one that was started, and a row of ours says so."""
     if row.start is None or row.pid is None or row.born is None:
         return None
-    start, key = STARTS.validate_json(row.start), ""
+    try:
+        start, key = certificates.start_of(row, where), ""
+    except ValueError as error:
+        log.warning("the row of %a is not taken: %.200a", row.id, str(error))
+        return None
     process = Process.adopt(row.pid, row.born, performer.launches.groups.find(row.id, start.limits.memory_max))
     if process is None:
         return None
+    if not proc.uids(row.pid) <= {os.geteuid(), *engines}:
+        log.warning("pid %d is not taken over as %s: it is another user's", row.pid, row.id)
+        process.let_go()
+        return None
     if start.address is not None:
         with suppress(OSError):  # without its key it will not answer
-            key = start.address.key_file.read_text().strip()
+            key = _key(start.address.key_file)
     endpoint = None if start.address is None else Endpoint.at(start.address, key)
     return _launched(performer, row, start, key, endpoint, process)
+
+
+def _key(path: Path) -> str:
+    """Raises OSError, also for a file that is none of ours."""
+    with open(open_regular(path, os.O_RDONLY), errors="replace") as file:
+        return file.read(_KEY).strip()
 
 
 async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -120,6 +121,8 @@ def forget(address: Address) -> None:
     address.key_file.unlink(missing_ok=True)
     if address.socket is not None:
         address.socket.unlink(missing_ok=True)
+        if address.socket.parent != address.key_file.parent:  # it is the instance's own
+            shutil.rmtree(address.socket.parent, ignore_errors=True)
 
 
 def launch_of(plan: Plan) -> Launch:

@@ -12,10 +12,12 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Final, Protocol
 
+from lmxd.accounts import Account
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching.launched import Launched, Start, forget
 from lmxd.daemon.launching.loading import Loading, PendingLoad
+from lmxd.daemon.launching.ownership import hand_over
 from lmxd.daemon.launching.postmortem import last_words, postmortem
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Endpoint, Engine
@@ -59,6 +61,13 @@ class Launches:
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.loading = Loading()
+        self.account: Account | None = None
+        """The user that engines run as; None for ours."""
+
+    @property
+    def uids(self) -> frozenset[int]:
+        """The users that processes of ours may run as, beside our own."""
+        return frozenset() if self.account is None else frozenset({self.account.uid})
 
     def start(
         self,
@@ -224,10 +233,13 @@ class Launches:
         launched.start, launched.key = replace(launched.start, address=command.address), command.key
         hit("key_written")
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
+        if self.account is not None:
+            hand_over(launched.start, self.account)
+            env["HOME"] = self.account.home
         group = self.groups.make(name, launched.start.limits.memory_max)
         output = launched.log.open()
         try:
-            process = Process.spawn(command.argv, env, output, _UMASK, group)
+            process = Process.spawn(command.argv, env, output, _UMASK, group, self.account)
         finally:
             os.close(output)
         log.info("%s: pid %d: %s", name, process.pid, " ".join(command.argv))

@@ -23,12 +23,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from lmxd.accounts import Account
 from lmxd.engines.llama_cpp.binary import Binary, environment
 from lmxd.engines.llama_cpp.log import STAMP, diagnose
 from lmxd.engines.llama_cpp.model_text import said
 from lmxd.errors import LmxdError
-from lmxd.estimate.files import headers
 from lmxd.files import replace_text
+from lmxd.gguf.split import part_names, part_number
 
 TIMEOUT: Final = 20.0
 _MOST: Final = 1024
@@ -72,13 +73,17 @@ class DryRun:
 class DryRunner:
     """Makes dry runs of one binary, one at a time: clients cannot have many run at once.
 
-    ``cache`` is a directory for answers that last; None: only here.
+    ``cache`` is a directory for answers that last; None: only here. ``account``: the user that they run as; None for
+    ours.
     """
 
-    def __init__(self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT, account: Account | None = None
+    ) -> None:
         self._binary = binary
         self._cache = cache
         self._timeout = timeout
+        self._account = account
         self._answers: dict[str, DryRun | LmxdError] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -106,7 +111,7 @@ class DryRunner:
             if said(model, _FIGURES):
                 problem = f"{model}: its metadata imitate llama-server's own lines"
                 raise LmxdError("bad_model_file", problem, "do not use this file: it was made to deceive")
-            found = _parsed(_output(self._binary, model, words, cards, self._timeout), cards, model)
+            found = _parsed(_output(self._binary, model, words, cards, self._timeout, self._account), cards, model)
         except LmxdError as error:
             return error
         self._write(key, found)
@@ -145,13 +150,16 @@ def _answer(found: DryRun | LmxdError) -> DryRun:
     return found
 
 
-def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float) -> list[str]:
+def _output(
+    binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float, account: Account | None
+) -> list[str]:
     """The text that it prints, up to the end of the pass; it is killed then."""
     libraries = _libraries(binary.path)
     with tempfile.TemporaryDirectory(prefix="lmxd-dry-run-") as home:
         real = model.resolve()
-        files = [str(real), *(str(path.resolve()) for path in headers(real))]
-        command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), json.dumps(files), home]
+        if account is not None:
+            os.chown(home, account.uid, account.gid)
+        command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), json.dumps(_parts(real)), home]
         command += ["-m", str(real), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
         command += ["--device", "none"] if not cards else []
         path = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
@@ -163,13 +171,22 @@ def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeo
         }
         process = subprocess.Popen(  # noqa: S603 (the binary that root configured)
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=env, cwd="/", start_new_session=True,
+            env=env, cwd="/", start_new_session=True, **({} if account is None else account.spawning()),
         )  # fmt: skip
         try:
             return list(_lines(process, timeout))
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
             process.wait()
+
+
+def _parts(model: Path) -> list[str]:
+    """The files of a model, which may be split."""
+    part = part_number(str(model))
+    try:
+        return [str(model)] if part is None else part_names(str(model), part[1])
+    except ValueError:
+        return [str(model)]
 
 
 def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
