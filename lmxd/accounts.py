@@ -64,13 +64,13 @@ def account_warnings(account: Account | None) -> Iterator[str]:
         return
     if account is None:
         yield (
-            "lmxd runs as root, and so do its engines: a model file or a request that takes over an engine has the whole"
-            " machine; run lmxd as a user of its own, or set engine.user"
+            "lmxd runs as root, and so do its engines: a model file or a request that takes over an engine has the"
+            " whole machine; run lmxd as a user of its own, or set engine.user"
         )
     else:
         yield (
-            f"lmxd runs as root, its engines as {account.name}: a fault of lmxd is one of root's; run it as a user of its"
-            " own, as its systemd unit does"
+            f"lmxd runs as root, its engines as {account.name}: a fault of lmxd is one of root's; run it as a user of"
+            " its own, as its systemd unit does"
         )
 
 

@@ -42,8 +42,8 @@ def gaps() -> Iterator[str]:
     """One sentence for each thing that cannot be held here."""
     if not landlock.version():
         yield (
-            "this kernel has no Landlock (5.13, lsm=landlock): a model file that takes over a dry run could read the keys"
-            " of instances and change lmxd's files"
+            "this kernel has no Landlock (5.13, lsm=landlock): a model file that takes over a dry run could read the"
+            " keys of instances and change lmxd's files"
         )
     if not seccomp.available():
         yield (

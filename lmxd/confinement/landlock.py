@@ -47,7 +47,7 @@ def version() -> int:
 
 
 def restrict(allowed: Mapping[Path, Right]) -> bool:
-    """Refuse this process all of every file but what is ``allowed`` beneath these paths; also TCP, and signals to others.
+    """Refuse this process every use of files but what is ``allowed`` beneath these paths; also TCP and signals.
 
     Paths that are not there are left out. False if the kernel cannot. Call it before any thread is started.
     """

@@ -27,8 +27,10 @@ _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _PLAIN: Final = """
 read 0 63,write 1 64,open 2 -,close 3 57,stat 4 -,fstat 5 80,lstat 6 -,poll 7 -,lseek 8 62,mmap 9 222,mprotect 10 226,
 munmap 11 215,brk 12 214,rt_sigaction 13 134,rt_sigprocmask 14 135,rt_sigreturn 15 139,pread64 17 67,pwrite64 18 68,
-readv 19 65,writev 20 66,access 21 -,pipe 22 -,select 23 -,sched_yield 24 124,mremap 25 216,msync 26 227,mincore 27 232,
-madvise 28 233,dup 32 23,dup2 33 -,nanosleep 35 101,getpid 39 172,accept 43 202,shutdown 48 210,bind 49 200,listen 50 201,
+readv 19 65,writev 20 66,access 21 -,pipe 22 -,select 23 -,sched_yield 24 124,mremap 25 216,msync 26 227,
+mincore 27 232,
+madvise 28 233,dup 32 23,dup2 33 -,nanosleep 35 101,getpid 39 172,accept 43 202,shutdown 48 210,bind 49 200,
+listen 50 201,
 getsockname 51 204,getpeername 52 205,setsockopt 54 208,getsockopt 55 209,exit 60 93,uname 63 160,getdents 78 -,
 getcwd 79 17,readlink 89 -,umask 95 166,gettimeofday 96 169,getrlimit 97 163,getrusage 98 165,sysinfo 99 179,
 times 100 153,getuid 102 174,getgid 104 176,geteuid 107 175,getegid 108 177,getppid 110 173,getpgrp 111 -,
@@ -42,12 +44,13 @@ statx 332 291,rseq 334 293,faccessat2 439 439
 """
 """Name, number on x86_64, number on aarch64 (- where there is none)."""
 _IF_ARGUMENT: Final = """
-ioctl 16 29 1 0x5401 0x541b 0x5421 0x5451,fcntl 72 25 1 0 1 2 3 4 1030,socket 41 198 0 1,prctl 157 167 0 15 16 0x53564d41,
+ioctl 16 29 1 0x5401 0x541b 0x5421 0x5451,fcntl 72 25 1 0 1 2 3 4 1030,socket 41 198 0 1,
+prctl 157 167 0 15 16 0x53564d41,
 prlimit64 302 261 0 0
 """
 """Name, two numbers, which argument, and what it may be: TCGETS, FIONREAD, FIONBIO and FIOCLEX; F_DUPFD to F_SETFL and
 F_DUPFD_CLOEXEC; AF_UNIX; PR_SET_NAME, PR_GET_NAME and PR_SET_VMA; the process itself."""
-_SOCKET, _CLONE, _CLONE3, _TGKILL = (41, 198), (56, 220), (435, 435), (234, 131)
+_SOCKET, _CLONE, _TGKILL = (41, 198), (56, 220), (234, 131)
 _STREAM: Final = 1
 """SOCK_STREAM: a datagram can be sent to any socket without connecting to it."""
 _TYPE_MASK: Final = 0xF
@@ -80,8 +83,8 @@ def _program(machine: str, pid: int) -> Iterator[bytes]:
     yield from (_step(_LOAD, _ARCH_AT), _step(_EQUAL, _ARCHITECTURES[machine], 1, 0), _step(_RETURN, _KILL))
     yield _step(_LOAD, _NR_AT)
     for entry in _PLAIN.split(","):
-        if (number := entry.split()[1 + column]) != "-":
-            yield from (_step(_EQUAL, int(number), 0, 1), _step(_RETURN, _ALLOW))
+        if (plain := entry.split()[1 + column]) != "-":
+            yield from (_step(_EQUAL, int(plain), 0, 1), _step(_RETURN, _ALLOW))
     for entry in _IF_ARGUMENT.split(","):
         words = entry.split()
         number, argument, values = int(words[1 + column]), int(words[3]), [int(word, 0) for word in words[4:]]

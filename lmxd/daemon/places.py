@@ -96,9 +96,11 @@ def _require_ours(directory: Path) -> None:
         raise LmxdError("config", f"{directory} is not a directory itself", "remove it, or choose another --socket")
     if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:
         raise LmxdError("config", f"{directory} can be written by others", "remove it, or choose another --socket")
-    theirs = above.st_uid not in (0, os.getuid()) or stat.S_IMODE(above.st_mode) & 0o022
+    theirs = above.st_uid not in (0, os.getuid()) or stat.S_IMODE(above.st_mode) & 0o002
     if theirs and not above.st_mode & stat.S_ISVTX:
-        problem = f"{directory.parent} can be written by others: they could put another directory in the place of {directory.name}"
+        problem = (
+            f"{directory.parent} can be written by others, who could put something in the place of {directory.name}"
+        )
         raise LmxdError("config", problem, "change its mode or its owner, or choose another --socket")
 
 

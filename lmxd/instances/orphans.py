@@ -42,9 +42,11 @@ def end_orphans(
     """
     fds: dict[int, int] = {}
     for pid, env in orphans(home, engines).items():
-        if env.get("LMXD_INSTANCE") not in kept and (at := proc.born(pid)) is not None:
-            if (fd := proc.watch(pid, at)) is not None:
-                fds[pid] = fd
+        if env.get("LMXD_INSTANCE") not in kept:
+            with suppress(OSError):
+                fds[pid] = os.pidfd_open(pid)
+                if not proc.uids(pid) <= {os.geteuid(), *engines}:  # the pid is another's by now
+                    os.close(fds.pop(pid))
     try:
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
             living = set(fds.values()) - exited(fds.values())

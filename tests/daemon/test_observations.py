@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from devices.fake_nvml import FakeNvml
@@ -31,6 +33,12 @@ def observation(model: str = "m", loaded: int = 700) -> Observation:
         loaded=loaded * MIB,
         prompted=0,
     )
+
+
+def resized(seen: Observation, sizes: Mapping[str, int]) -> Observation:
+    """The same with other figures, in MiB."""
+    changed: dict[str, Any] = {name: size * MIB for name, size in sizes.items()}
+    return replace(seen, **changed)
 
 
 def test_they_last(tmp_path: Path) -> None:
@@ -64,8 +72,8 @@ def test_what_cannot_be_is_not_learned_and_forgotten_if_it_was(tmp_path: Path, a
     path = tmp_path / "observations.json"
     first = Observations(path)
     sizes = {"buffers": 9000, "predicted": 9000, "loaded": 9600, "prompted": 9700}
-    good = replace(observation(), **{name: size * MIB for name, size in sizes.items()})
-    bad = replace(good, launch="bad", **{name: size * MIB for name, size in absurd.items()})
+    good = resized(observation(), sizes)
+    bad = resized(replace(good, launch="bad"), absurd)
     first.note(good)
     before = first.learned
     first.note(bad)

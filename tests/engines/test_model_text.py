@@ -37,7 +37,7 @@ TEXTS = st.lists(st.sampled_from(FORGED) | st.text(max_size=20), min_size=1, max
 
 def file(directory: Path, name: str, metadata: Mapping[str, object]) -> Path:
     head, tensors = shape("llama32-1b-q8_0")
-    return synthetic.write(directory / name, head | {"tokenizer.ggml.model": "none"} | metadata, tensors)
+    return synthetic.write(directory / name, {**head, "tokenizer.ggml.model": "none", **metadata}, tensors)
 
 
 def printed(text: str) -> str:

@@ -70,7 +70,9 @@ class Restoring:
         self._outbox = outbox
         self._performer = performer
         self._where = where
-        self._engines = performer.launches.uids
+        account = performer.launches.account
+        self._engines = frozenset[int]() if account is None else frozenset({account.uid})
+        """The users that processes of ours may run as, beside our own."""
         self._measure = measure
         self._report = report
 

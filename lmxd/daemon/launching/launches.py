@@ -64,11 +64,6 @@ class Launches:
         self.account: Account | None = None
         """The user that engines run as; None for ours."""
 
-    @property
-    def uids(self) -> frozenset[int]:
-        """The users that processes of ours may run as, beside our own."""
-        return frozenset() if self.account is None else frozenset({self.account.uid})
-
     def start(
         self,
         start: Start,

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -169,15 +169,24 @@ def _output(
             "LD_LIBRARY_PATH": path,
             "PYTHONPATH": str(_PACKAGES),
         }
-        process = subprocess.Popen(  # noqa: S603 (the binary that root configured)
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=env, cwd="/", start_new_session=True, **({} if account is None else account.spawning()),
-        )  # fmt: skip
+        process = _spawned(command, env, account)
         try:
             return list(_lines(process, timeout))
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
             process.wait()
+
+
+def _spawned(command: Sequence[str], env: Mapping[str, str], account: Account | None) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 (the binary that root configured)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/",
+            start_new_session=True, **({} if account is None else account.spawning()),
+        )  # fmt: skip
+    except OSError as error:
+        name = "lmxd" if account is None else account.name
+        remedy = f"let {name} read and run {sys.executable}"
+        raise LmxdError("engine_missing", f"the dry run does not start: {error}", remedy) from error
 
 
 def _parts(model: Path) -> list[str]:
