@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
+
+SOCKET: Final = "s.sock"
+"""The name of an instance's socket in its directory. llama-server takes a host for a socket by how it ends."""
 
 
 def new_key(plan: Plan) -> tuple[str, Path]:
@@ -30,10 +34,10 @@ def new_socket(plan: Plan) -> Path:
     directory = plan.home / plan.instance
     try:
         directory.mkdir(mode=0o750, exist_ok=True)
-        (directory / "sock").unlink(missing_ok=True)  # llama-server never removes its socket, nor binds over one
+        (directory / SOCKET).unlink(missing_ok=True)  # llama-server never removes its socket, nor binds over one
     except OSError as error:
         raise LmxdError("internal", f"{directory}: {error.strerror}", "check the runtime directory") from error
-    return directory / "sock"
+    return directory / SOCKET
 
 
 def placed(plan: Plan) -> dict[str, str]:

@@ -154,7 +154,8 @@ int llama_server(int argc, char **argv) {
     int read_key = open(key, O_RDONLY), removed = unlink(key);
     int connected = connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&to, sizeof to), child = fork();
     if (!child) for (;;) pause();
-    printf("error: invalid argument: key %d, removed %d, connected %d, child %d\n", read_key, removed, connected, child);
+    const char *said = "error: invalid argument: key %d, removed %d, connected %d, child %d\n";
+    printf(said, read_key, removed, connected, child);
     return 1;
 }
 """

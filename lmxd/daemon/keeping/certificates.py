@@ -21,6 +21,7 @@ from lmxd.daemon.keeping.records import ASKS, OPTIONS
 from lmxd.daemon.launching.launched import STARTS, Start, as_json
 from lmxd.daemon.launching.launches import CERTIFICATE
 from lmxd.daemon.places import Places
+from lmxd.engines.launching import SOCKET
 from lmxd.instances import proc
 from lmxd.instances.orphans import impostors, orphans
 from lmxd.instances.ports import listening_port
@@ -54,7 +55,7 @@ def start_of(row: InstanceRow, where: Places) -> Start:
     if address is not None:
         if not _is_in(address.key_file, where.home, f"{row.id}.key"):
             raise ValueError("its key is not in our directory")
-        sockets = (where.home / row.id / "sock", where.home / f"{row.id}.sock")  # the second as lmxd once made it
+        sockets = (where.home / row.id / SOCKET, where.home / f"{row.id}.sock")  # the second as lmxd once made it
         if address.socket is not None and address.socket not in sockets:
             raise ValueError("its socket is not in our directory")
         if not (address.health.startswith("/") and address.health.isprintable() and address.health.isascii()):
@@ -89,21 +90,27 @@ def found(where: Places, engines: Set[int]) -> list[InstanceRow]:
         if CERTIFICATE not in env or len(rows) >= _MOST:
             continue
         try:
-            row = _row(pid, env[CERTIFICATE], where)
+            row = row_of(pid, env[CERTIFICATE], where)
         except (TypeError, ValueError) as error:
-            refused.append((pid, "it is none that lmxd writes" if isinstance(error, ValidationError) else str(error)))
+            refused.append((pid, reason(error)))
             continue
         rows.setdefault(row.id, row)  # the oldest: its children carry the same
     refused += [(pid, "it is another user's process") for pid in impostors(where.home, engines)]
     for pid, why in refused[:_TOLD]:
-        log.warning("pid %d has a certificate that is not taken: %.200s", pid, ascii(why)[1:-1])
+        log.warning("pid %d has a certificate that is not taken: %s", pid, why)
     if len(refused) > _TOLD:
         log.warning("%d more have certificates that are not taken", len(refused) - _TOLD)
     return list(rows.values())
 
 
-def _row(pid: int, certificate: str, where: Places) -> InstanceRow:
-    """ValueError and TypeError if it is none."""
+def reason(error: Exception) -> str:
+    """The reason why something is not taken, with nothing in it of what somebody else wrote."""
+    foreign = isinstance(error, ValidationError | json.JSONDecodeError | TypeError)
+    return "it is none that lmxd writes" if foreign else ascii(str(error))[1:-1]
+
+
+def row_of(pid: int, certificate: str, where: Places) -> InstanceRow:
+    """The row that a process carries, with its pid as it is now. ValueError and TypeError if it carries none."""
     if len(certificate) > _LONGEST:
         raise ValueError("it is too long")
     fresh: dict[str, Any] = json.loads(certificate)

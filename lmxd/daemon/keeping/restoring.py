@@ -165,13 +165,13 @@ def _running(performer: Performer, row: InstanceRow, where: Places, engines: Set
     try:
         start, key = certificates.start_of(row, where), ""
     except ValueError as error:
-        log.warning("the row of %a is not taken: %.200a", row.id, str(error))
+        log.warning("the row of %a is not taken: %s", row.id, certificates.reason(error))
         return None
     process = Process.adopt(row.pid, row.born, performer.launches.groups.find(row.id, start.limits.memory_max))
     if process is None:
         return None
     if not proc.uids(row.pid) <= {os.geteuid(), *engines}:
-        log.warning("pid %d is not taken over as %s: it is another user's", row.pid, row.id)
+        log.warning("pid %d is not taken over as %a: it is another user's", row.pid, row.id)
         process.let_go()
         return None
     if start.address is not None:

@@ -23,6 +23,9 @@ def hand_over(start: Start, account: Account) -> None:
     if address.socket is not None:
         os.chown(address.socket.parent, account.uid, home.stat().st_gid, follow_symlinks=False)
         address.socket.parent.chmod(_SHARED)
+    passed = [home]
     if start.plan.prompts is not None:
         os.chown(start.plan.prompts, account.uid, -1, follow_symlinks=False)
-    home.chmod(home.stat().st_mode | 0o001)  # to pass through, not to look around
+        passed += start.plan.prompts.parents[:2]
+    for directory in passed:  # to pass through, not to look around
+        directory.chmod(directory.stat().st_mode | 0o001)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmxd.engines.engine import Endpoint, Engine, Plan
+from lmxd.files import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,8 @@ class PromptCache:
             return
         with suppress(OSError):
             for file in self.path.iterdir():
-                file.chmod(0o600)
-            complete.touch(0o600)
+                _close_to_others(file)
+            os.close(open_regular(complete, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             os.utime(self.path)
         await asyncio.to_thread(self._caches.trim)
 
@@ -96,6 +97,15 @@ class PromptCache:
         if (self.path / _COMPLETE).exists():
             restored = await engine.restore(endpoint, slots)
             log.info("%s: prompt cache %s", self.path.name, "restored" if restored else "could not be restored")
+
+
+def _close_to_others(path: Path) -> None:
+    """Raises OSError, also for a link: an engine may have left one."""
+    file = open_regular(path, os.O_RDONLY)
+    try:
+        os.fchmod(file, 0o600)
+    finally:
+        os.close(file)
 
 
 def _size(directory: Path) -> int:
