@@ -19,7 +19,7 @@ _DEVICES: Final = ("video", "render")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Account:
+class SystemUser:
     """A user that processes are started as, with its groups and its home directory."""
 
     name: str
@@ -33,7 +33,7 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
 
-def engine_account(user: str | None, *, shared: bool) -> Account | None:
+def engine_account(user: str | None, *, shared: bool) -> SystemUser | None:
     """The user that engines run as; None for the daemon's own. ``user``: the key engine.user. ``shared``: the system's.
 
     Raises LmxdError ``config`` if there is no such user, or only root could start a process as it.
@@ -48,7 +48,9 @@ def engine_account(user: str | None, *, shared: bool) -> Account | None:
     return (
         None
         if found.pw_uid == 0
-        else Account(name=found.pw_name, uid=found.pw_uid, gid=found.pw_gid, groups=tuple(_groups()), home=found.pw_dir)
+        else SystemUser(
+            name=found.pw_name, uid=found.pw_uid, gid=found.pw_gid, groups=tuple(_groups()), home=found.pw_dir
+        )
     )
 
 
@@ -58,7 +60,7 @@ def engine_uids(user: str | None, *, shared: bool) -> frozenset[int]:
     return frozenset({os.geteuid() if account is None else account.uid})
 
 
-def account_warnings(account: Account | None) -> Iterator[str]:
+def account_warnings(account: SystemUser | None) -> Iterator[str]:
     """A sentence for each danger of running as root."""
     if os.geteuid() != 0:
         return

@@ -21,7 +21,7 @@ _SCOPE_ALL: Final = 3
 
 
 class Right(IntFlag):
-    """What may be done with files: LANDLOCK_ACCESS_FS of linux/landlock.h."""
+    """A use of files: LANDLOCK_ACCESS_FS of linux/landlock.h."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1

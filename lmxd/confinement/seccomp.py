@@ -98,7 +98,7 @@ def _program(machine: str, pid: int) -> Iterator[bytes]:
 
 
 def _if(number: int, body: list[bytes]) -> Iterator[bytes]:
-    """What is done for one call: the body, which may allow it, and else a refusal."""
+    """The answer to one call: the body, which may allow it, and else a refusal."""
     yield _step(_EQUAL, number, 0, len(body) + 1)
     yield from body
     yield _step(_RETURN, _REFUSE | _EPERM)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lmxd.accounts import Account
+from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind, Measurement
@@ -39,7 +39,7 @@ class Present:
         engines: dict[EngineKind, Engine] = {EngineKind.LLAMA_CPP: self.llama, EngineKind.COMMAND: CommandEngine()}
         return engines[kind]
 
-    def find_engine(self, learned: Learned, dry_runs: Path, account: Account | None) -> None:
+    def find_engine(self, learned: Learned, dry_runs: Path, account: SystemUser | None) -> None:
         """Look for the engine, and have estimates be those of its build.
 
         ``dry_runs``: where its answers are kept. ``account``: the user that it runs as; None for ours.

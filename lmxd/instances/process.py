@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from lmxd.accounts import Account
+from lmxd.accounts import SystemUser
 from lmxd.failpoints import hit
 from lmxd.instances import exits, proc
 from lmxd.instances.cgroup import ControlGroup
@@ -54,7 +54,7 @@ class Process:
         output: int,
         umask: int,
         group: ControlGroup | None = None,
-        account: Account | None = None,
+        account: SystemUser | None = None,
     ) -> Process:
         """A new child, standard output and error going to the descriptor ``output``. Raises OSError.
 

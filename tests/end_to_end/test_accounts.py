@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from lmxd_process import Lmxd, get_over
 
-from lmxd.accounts import Account, account_warnings, engine_account, engine_uids
+from lmxd.accounts import SystemUser, account_warnings, engine_account, engine_uids
 from lmxd.errors import LmxdError
 from lmxd.instances import proc
 
@@ -116,7 +116,7 @@ def test_links_that_an_engine_leaves_are_not_followed(system: SystemLmxd) -> Non
 @as_root
 def test_the_user_that_engines_run_as() -> None:
     nobody = engine_account("nobody", shared=False)
-    assert isinstance(nobody, Account)
+    assert isinstance(nobody, SystemUser)
     assert nobody.uid == pwd.getpwnam("nobody").pw_uid
     assert engine_account(str(nobody.uid), shared=True) == nobody
     assert engine_account(None, shared=False) is None, "one's own lmxd keeps one's own user"

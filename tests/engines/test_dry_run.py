@@ -14,7 +14,7 @@ import pytest
 import synthetic
 from recorded import shape
 
-from lmxd.accounts import Account
+from lmxd.accounts import SystemUser
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.errors import LmxdError
@@ -185,6 +185,6 @@ def test_a_llama_server_that_was_taken_over_reaches_nothing(tmp_path: Path) -> N
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as somebody else")
 def test_a_user_who_cannot_run_it_is_an_error_and_no_crash(binary: Binary, tmp_path: Path) -> None:
     """As when python, lmxd or the model is in root's own directory."""
-    nobody = Account(name="nobody", uid=65534, gid=65534, groups=(), home="/")
+    nobody = SystemUser(name="nobody", uid=65534, gid=65534, groups=(), home="/")
     with pytest.raises(LmxdError, match="dry run"):
         DryRunner(binary, account=nobody).ask(file(tmp_path, "llama32-1b-q8_0"), ["-c", "512"], 1)

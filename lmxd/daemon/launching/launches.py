@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Final, Protocol
 
-from lmxd.accounts import Account
+from lmxd.accounts import SystemUser
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
 from lmxd.daemon.launching.launched import Launched, Start, forget
@@ -61,7 +61,7 @@ class Launches:
         self._launched: dict[InstanceId, Launched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.loading = Loading()
-        self.account: Account | None = None
+        self.account: SystemUser | None = None
         """The user that engines run as; None for ours."""
 
     def start(

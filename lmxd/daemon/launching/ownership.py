@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from lmxd.accounts import Account
+from lmxd.accounts import SystemUser
 from lmxd.daemon.launching.launched import Start
 
 _SHARED: Final = 0o2750
 """For the engine to write, and for the group of the home to enter: sockets made there are of that group, too."""
 
 
-def hand_over(start: Start, account: Account) -> None:
+def hand_over(start: Start, account: SystemUser) -> None:
     """Have ``account`` own the key, the socket's directory and the prompt cache of an instance. Raises OSError.
 
     The home stays ours, so that nobody can put a link where these are. Only for root.

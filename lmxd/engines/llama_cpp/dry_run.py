@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from lmxd.accounts import Account
+from lmxd.accounts import SystemUser
 from lmxd.engines.llama_cpp.binary import Binary, environment
 from lmxd.engines.llama_cpp.log import STAMP, diagnose
 from lmxd.engines.llama_cpp.model_text import said
@@ -78,7 +78,7 @@ class DryRunner:
     """
 
     def __init__(
-        self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT, account: Account | None = None
+        self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT, account: SystemUser | None = None
     ) -> None:
         self._binary = binary
         self._cache = cache
@@ -151,7 +151,7 @@ def _answer(found: DryRun | LmxdError) -> DryRun:
 
 
 def _output(
-    binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float, account: Account | None
+    binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float, account: SystemUser | None
 ) -> list[str]:
     """The text that it prints, up to the end of the pass; it is killed then."""
     libraries = _libraries(binary.path)
@@ -177,7 +177,7 @@ def _output(
             process.wait()
 
 
-def _spawned(command: Sequence[str], env: Mapping[str, str], account: Account | None) -> subprocess.Popen[bytes]:
+def _spawned(command: Sequence[str], env: Mapping[str, str], account: SystemUser | None) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603 (the binary that root configured)
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/",
