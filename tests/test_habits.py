@@ -10,7 +10,6 @@ from sources import parsed
 
 TESTS = Path(__file__).parent
 SLEEPERS = {
-    "confinement/attempts.py": {"_exit"},  # of the operating system
     "fake_llama_server.py",  # loads and answers as slowly as it is told to
     "end_to_end/test_dashboard.py",  # for pictures of the documents alone
     "gateway/picture.py",
