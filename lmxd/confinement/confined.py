@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import resource
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from lmxd.confinement.landlock import Right
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 """CLONE_NEWUSER and CLONE_NEWNET of unshare(2)."""
+_DATA: Final = 16 * 2**30
+"""Bytes of memory of its own: twenty times what the largest vocabulary takes."""
 _SYSTEM: Final = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/sys/devices/system", "/proc/cpuinfo", "/proc/meminfo")
 """Everybody may read them: libraries, and facts about the machine."""
 
@@ -24,8 +27,11 @@ def confine(allowed: Mapping[Path, Right], *, memory: int, seconds: int) -> None
     of processor time, and threads. It writes no file, starts no process, connects to nothing and gains no privilege.
     What this kernel cannot hold is left out: ``gaps`` says it.
     """
+    with suppress(OSError):  # it is the first to go when memory runs out
+        Path("/proc/self/oom_score_adj").write_text("1000")
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_DATA, _DATA),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, memory),

@@ -103,3 +103,17 @@ def test_without_it_the_attempts_succeed(place: Path) -> None:
 
 def test_a_kernel_that_can_has_no_gaps() -> None:
     assert list(gaps()) == []
+
+
+def test_a_kernel_that_cannot_is_named_and_work_goes_on() -> None:
+    """For such a kernel stands a filter that refuses the calls of Landlock and of filters."""
+    code = (
+        "from lmxd.confinement import seccomp, confined; seccomp.restrict(); print(*confined.gaps(), sep='\\n');"
+        "confined.confine({}, memory=2**36, seconds=10); print(open('/etc/passwd').read()[:5])"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=env)
+    first, second, work = done.stdout.splitlines()
+    assert "no Landlock" in first
+    assert "no system call filters" in second
+    assert work == "root:"

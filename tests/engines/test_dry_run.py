@@ -182,6 +182,22 @@ def test_a_llama_server_that_was_taken_over_reaches_nothing(tmp_path: Path) -> N
     assert key.read_text() == "secret"
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_dry_run_that_never_stops_talking_is_ended(tmp_path: Path) -> None:
+    source, directory = tmp_path / "evil.c", tmp_path / "bin"
+    source.write_text(
+        "#include <stdio.h>\nint api = 2;\nvoid *ggml_backend_reg_by_name(const char *name) { return &api; }\n"
+        'int _Z12llama_serveriPPc(int argc, char **argv) { for (;;) printf("%01000d", 1); }\n'
+    )
+    directory.mkdir()
+    for name in ("libggml-base.so", "libggml.so", "libllama-server-impl.so"):
+        subprocess.run(["cc", "-w", "-shared", "-fPIC", "-o", directory / name, source], check=True, timeout=60)
+    (directory / "llama-server").touch()
+    runner = DryRunner(Binary(directory / "llama-server", "11434", frozenset()), timeout=120)
+    with pytest.raises(LmxdError, match="says too much"):
+        runner.ask(file(tmp_path, "llama32-1b-q8_0"), [], 0)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as somebody else")
 def test_a_user_who_cannot_run_it_is_an_error_and_no_crash(binary: Binary, tmp_path: Path) -> None:
     """As when python, lmxd or the model is in root's own directory."""

@@ -36,6 +36,10 @@ _MOST: Final = 1024
 _PRETEND: Final = "lmxd.engines.llama_cpp.pretend"
 _PACKAGES: Final = Path(__file__).parents[3]
 _MIB: Final = 2**20
+_LONGEST_LINE: Final = 65536
+"""Bytes of a line that are looked at."""
+_MOST_OUTPUT: Final = 64 * _MIB
+"""Bytes that a dry run may print. One of a small model prints 85 KB."""
 _COMPUTE: Final = re.compile(STAMP + r"sched_reserve: +(\w+) compute buffer size = +(\d{1,9}(?:\.\d+)?) MiB$")
 _TABLE: Final = STAMP + r"common_memory_breakdown_print: \| +- "
 _SUM: Final = r" *\d+ = +(\d{1,9}) \+ +(\d{1,9}) \+ +(\d{1,9})"
@@ -201,7 +205,7 @@ def _parts(model: Path) -> list[str]:
 def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
-    until, rest = time.monotonic() + timeout, b""
+    until, rest, read = time.monotonic() + timeout, b"", 0
     while (left := until - time.monotonic()) > 0:
         if not select.select([process.stdout], [], [], left)[0]:
             continue
@@ -209,7 +213,10 @@ def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
         if not chunk:
             yield rest.decode(errors="replace")
             return
-        *lines, rest = (rest + chunk).split(b"\n")
+        read += len(chunk)
+        if read > _MOST_OUTPUT:
+            raise LmxdError("bad_model_file", "llama-server's dry run says too much", "ask without it: --dry-run never")
+        *lines, rest = (rest[:_LONGEST_LINE] + chunk).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
             yield text
