@@ -263,6 +263,20 @@ def test_a_forged_row_of_the_ledger_touches_no_file(running: Lmxd, tmp_path: Pat
     assert orphans(running.directory / "lmxd.sock.d") == {}, "its process was ours, and is ended"
 
 
+@pytest.mark.parametrize("what", ["nothing", "a link"])
+def test_who_has_no_key_of_ours_is_nobody_to_talk_to(running: Lmxd, tmp_path: Path, what: str) -> None:
+    """It may be anybody that answers, and prompts would be sent to it."""
+    running.json("request", "m")
+    key = running.directory / "lmxd.sock.d/m#1.key"
+    kill(running)
+    key.rename(tmp_path / "away")
+    if what == "a link":
+        key.symlink_to(tmp_path / "away")
+    running.start()
+    assert running.instances() == {}
+    assert (tmp_path / "away").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts processes as another user")
 def test_a_row_that_names_another_users_process_is_not_adopted(running: Lmxd) -> None:
     """Nor is that process ended."""

@@ -163,27 +163,28 @@ def _running(performer: Performer, row: InstanceRow, where: Places, engines: Set
     if row.start is None or row.pid is None or row.born is None:
         return None
     try:
-        start, key = certificates.start_of(row, where), ""
+        start = certificates.start_of(row, where)
     except ValueError as error:
         log.warning("the row of %a is not taken: %s", row.id, certificates.reason(error))
         return None
     process = Process.adopt(row.pid, row.born, performer.launches.groups.find(row.id, start.limits.memory_max))
     if process is None:
         return None
-    if not proc.uids(row.pid) <= {os.geteuid(), *engines}:
-        log.warning("pid %d is not taken over as %a: it is another user's", row.pid, row.id)
+    try:
+        if not proc.uids(row.pid) <= {os.geteuid(), *engines}:
+            raise ValueError("it is another user's")
+        key = "" if start.address is None else _key(start.address.key_file)
+    except (OSError, ValueError) as error:  # who has no key file of ours may be anybody that answers
+        log.warning("pid %d is not taken over as %a: %s", row.pid, row.id, certificates.reason(error))
         process.let_go()
         return None
-    if start.address is not None:
-        with suppress(OSError):  # without its key it will not answer
-            key = _key(start.address.key_file)
     endpoint = None if start.address is None else Endpoint.at(start.address, key)
     return _launched(performer, row, start, key, endpoint, process)
 
 
 def _key(path: Path) -> str:
-    """Raises OSError, also for a file that is none of ours."""
-    with open(open_regular(path, os.O_RDONLY), errors="replace") as file:
+    """The key in a file of ours. Raises OSError and ValueError, also for a file that is none of ours."""
+    with open(open_regular(path, os.O_RDONLY), encoding="ascii") as file:
         return file.read(_KEY).strip()
 
 
