@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from lmxd.failures import FailureCode
 
@@ -85,6 +85,11 @@ class Command:
     address: Address
 
 
+NOWHERE: Final = "http://lmxd.invalid"
+"""The URL of an endpoint on a Unix socket. No such host ever resolves (RFC 6761): a client that overlooks the socket
+tells the key to nobody, while localhost would be whoever listens on port 80."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
     """The URL at which an instance answers. ``socket`` set: over a Unix socket, the URL's host means nothing."""
@@ -98,9 +103,8 @@ class Endpoint:
     def at(cls, address: Address, key: str) -> Endpoint | None:
         """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
-            there = address.socket.exists()
-            url, health = "http://localhost", address.health
-            return cls(url=url, key=key, socket=address.socket, health=health) if there else None
+            there = address.socket.is_socket()
+            return cls(url=NOWHERE, key=key, socket=address.socket, health=address.health) if there else None
         if address.port is None:
             return None
         return cls(url=f"http://127.0.0.1:{address.port}", key=key, health=address.health)

@@ -1,13 +1,34 @@
-"""Parts of every engine's launch: its key in a file, and the devices that it may see."""
+"""Parts of every engine's launch: its key in a file, its socket's path, and the devices that it may see."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
+
+SOCKET_PATH_MAX: Final = 107
+"""Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
+SOCKET_NAME_MAX: Final = 21
+"""Bytes that a home must leave for the name of any instance's socket: one that is too long has a digest for its own."""
+
+
+def free_socket(plan: Plan) -> Path:
+    """The path of an instance's Unix socket, with nothing there. LmxdError if it cannot be had."""
+    path = plan.home / f"{plan.instance}.sock"
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        path = plan.home / f"{hashlib.sha256(plan.instance.encode()).hexdigest()[:16]}.sock"
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise LmxdError("config", f"socket {path} is longer than {SOCKET_PATH_MAX} bytes", "choose a shorter --socket")
+    try:
+        path.unlink(missing_ok=True)  # no engine binds over one that is there
+    except OSError as error:
+        raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
+    return path
 
 
 def new_key(plan: Plan) -> tuple[str, Path]:

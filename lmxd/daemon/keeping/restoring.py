@@ -16,9 +16,10 @@ from lmxd.core.instances import Instance, Lease
 from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded, YieldId
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
+from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
-from lmxd.daemon.launching.launches import CERTIFICATE
 from lmxd.daemon.launching.performer import Performer
+from lmxd.daemon.launching.startup import CERTIFICATE
 from lmxd.daemon.places import Places
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
@@ -179,7 +180,7 @@ async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
     """The reason why an instance cannot be taken over; None if it was ready, and answers."""
     if row.phase != Phase.READY:
         return _HALF
-    return None if await _serves(launched) else _MUTE
+    return (await door(launched)).intruder or (None if await _serves(launched) else _MUTE)
 
 
 def _launched(
@@ -207,7 +208,7 @@ async def _serves(launched: Launched) -> bool:
     while launched.endpoint is not None and time.monotonic() < deadline:
         with suppress(TimeoutError):
             async with asyncio.timeout(_HEALTH):
-                if await launched.engine.ready(launched.endpoint):
+                if (await door(launched)).own and await launched.engine.ready(launched.endpoint):
                     return True
         if await launched.process.exits_within(0.1):
             return False

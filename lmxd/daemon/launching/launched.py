@@ -8,12 +8,13 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from lmxd.core.words import InstanceId
+from lmxd.core.words import Failure, InstanceId
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
 from lmxd.engines.llama_cpp import flags
+from lmxd.failures import FailureCode
 from lmxd.gguf.launch import Launch
-from lmxd.instances.logs import Log
+from lmxd.instances.logs import Log, head, tail
 from lmxd.instances.process import Process
 
 
@@ -46,6 +47,8 @@ class Start:
         return InstanceId(self.plan.instance)
 
 
+_LAST_WORDS: Final = 20
+"""Lines of the log that a failure carries: about a screen."""
 _LIVE: Final = 1.0
 """Seconds for which a look is as good as a new one."""
 STARTS: Final = TypeAdapter(Start)
@@ -100,6 +103,8 @@ class Launched:
     adopted: bool = False
     """An earlier daemon started it: what it took when it was ready is not known."""
     stopping: bool = False
+    intruder: Failure | None = None
+    """Somebody else listens where it is to, which is the end of it."""
     work: float = 0.0
     prompted: float = 0.0
     pace: Pace = field(default_factory=Pace)
@@ -111,6 +116,21 @@ class Launched:
     @property
     def instance(self) -> InstanceId:
         return self.start.instance
+
+
+def last_words(launched: Launched) -> tuple[str, ...]:
+    """The end of its log, for people."""
+    return tuple(tail(launched.log.path, _LAST_WORDS))
+
+
+def failure_of(launched: Launched, status: int | None) -> Failure:
+    """The reason why its process ended by itself."""
+    if launched.process is not None and launched.process.out_of_memory:
+        message = "the kernel ended it: it took more RAM than memory_max_gb allows"
+        return Failure(code=FailureCode.OOM_KILLED, message=message, log=last_words(launched))
+    lines = head(launched.log.path) if launched.endpoint is None else tail(launched.log.path, 200)
+    found = launched.engine.diagnose(status, lines)
+    return Failure(code=found.code, message=found.message, log=last_words(launched))
 
 
 def forget(address: Address) -> None:

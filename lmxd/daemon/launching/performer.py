@@ -19,9 +19,10 @@ from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
-from lmxd.daemon.launching.launches import Launches, Notes
+from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.launching.loading import usual
 from lmxd.daemon.launching.prompts import PromptCache, PromptCaches
+from lmxd.daemon.launching.startup import Notes, Startup
 from lmxd.daemon.launching.undone import outcome
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
@@ -49,7 +50,8 @@ class Performer:
         self._state = state
         self._present = present
         self._where = where
-        self.launches = Launches(report, notes, where.logs, Groups.delegated())
+        groups = Groups.delegated()
+        self.launches = Launches(report, Startup(notes, groups, shared=where.shared), where.logs, groups)
         self.holds = Holds(report, notes.note)
 
     def perform(self, decision: Decision) -> None:

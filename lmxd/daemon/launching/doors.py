@@ -1,0 +1,70 @@
+"""Endpoints of instances: nobody is spoken to there but the instance itself, and nobody comes in who may not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lmxd.core.words import Failure
+from lmxd.daemon.launching.launched import Launched
+from lmxd.failures import FailureCode
+from lmxd.instances.ports import TcpListener, at_port, strangers
+from lmxd.instances.proc import tree
+
+_SURE: Final = 0.1
+"""Seconds until a second look: a process that is about to exit has lost its sockets before it is gone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Door:
+    """The listener at an instance's endpoint. ``own``: it is the instance. ``intruder``: it is somebody else.
+
+    Neither is the case while nobody listens there.
+    """
+
+    own: bool
+    intruder: Failure | None = None
+
+
+async def door(launched: Launched) -> Door:
+    """Who would be spoken to at an instance's endpoint: its key and its clients' prompts are for nobody else."""
+    address, process = launched.start.address, launched.process
+    if address is None or process is None:
+        return Door(own=False)
+    if address.port is None:
+        return Door(own=True)  # a socket in a directory where nobody else may make one, or a port found in its tree
+    for sure in (False, True):
+        found, others = await asyncio.to_thread(_look, address.port, process.pid)
+        if not others:
+            return Door(own=bool(found))
+        if not sure and not process.exited.done() and await process.exits_within(_SURE):
+            return Door(own=False)
+    message = f"{await asyncio.to_thread(str, others[0])}, where {launched.instance} is to be"
+    return Door(own=False, intruder=Failure(code=FailureCode.ENDPOINT_TAKEN, message=message))
+
+
+def _look(port: int, pid: int) -> tuple[list[TcpListener], list[TcpListener]]:
+    """All listeners there, and those that are not the process or its children."""
+    found = at_port(port)
+    return found, strangers(found, tree(pid))
+
+
+def admit(path: Path, *, group: bool) -> None:
+    """Open an instance's socket to ourselves, and to the group of its directory if wished; not to all others.
+
+    Servers make theirs for everybody. Raises OSError if it is no socket: a link is not followed.
+    """
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
+            raise OSError(f"{path} is no socket")
+        this = f"/proc/self/fd/{handle}"
+        if group:
+            os.chown(this, -1, path.parent.stat().st_gid)
+        os.chmod(this, 0o660 if group else 0o600)
+    finally:
+        os.close(handle)
