@@ -196,9 +196,9 @@ def test_an_openai_client_speaks_to_a_lease_itself(lmxd: Make) -> None:
 def test_a_client_that_overlooks_the_socket_tells_its_key_to_nobody(lmxd: Make) -> None:
     """Its URL names no host that there could be, and not whoever listens on port 80."""
     with lmxd() as running, running.client() as client, client.request("smollm2") as lease:
-        with openai.OpenAI(base_url=lease.base_url, api_key=lease.api_key, max_retries=0) as spoken:
-            with pytest.raises(openai.APIConnectionError):
-                spoken.models.list()
+        spoken = openai.OpenAI(base_url=lease.base_url, api_key=lease.api_key, max_retries=0)
+        with spoken, pytest.raises(openai.APIConnectionError):
+            spoken.models.list()
 
 
 def test_three_agents_on_one_model_take_the_weights_once(lmxd: Make) -> None:

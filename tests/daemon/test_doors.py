@@ -1,0 +1,232 @@
+"""Attacks on instances' endpoints: somebody else listens there, or keeps them busy by doing nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import House, http
+from waiting import until
+
+from lmxd.core.words import InstanceId
+from lmxd.daemon.launching.doors import admit
+from lmxd.errors import LmxdError
+from lmxd.rpc.messages import Granted
+
+ENGINE = Path(__file__).parent.parent / "fake_open_engine.py"
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root makes processes and files of others")
+
+
+def house(place: Path, address: str = "127.0.0.1", run: str = "exec {}", **sections: Any) -> House:
+    """An lmxd with one model, run by an engine without a key on a port. ``run``: how its script starts it."""
+    script = place / "engine"
+    script.write_text("#!/bin/sh\n" + run.format(f'{sys.executable} -S {ENGINE} {address} "$1" {place}') + "\n")
+    script.chmod(0o755)
+    model = {"command": [str(script), "{port}"], "open": True, "estimated_memory_gb": 0.1}
+    return House(place, gpu={"device": "host", "max_memory_gb": 1}, models={"m": model}, **sections)
+
+
+def ports(place: Path) -> list[int]:
+    """The ports that engines were told, in order."""
+    return [int(line) for line in (place / "ports").read_text().split()] if (place / "ports").exists() else []
+
+
+@contextlib.contextmanager
+def intruder(port: int, address: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """Somebody who listens on a port, as an instance would."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address, port))
+        listening.listen()
+        listening.setblocking(False)
+        yield listening
+
+
+def was_spoken_to(listening: socket.socket) -> bool:
+    try:
+        listening.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def pid_of(h: House, lease: Granted) -> int:
+    pid = h.daemon.performer.pid(InstanceId(lease.instance))
+    assert pid is not None
+    return pid
+
+
+async def test_a_port_that_somebody_took_first_is_left_to_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is sent there, not even a question for its health, and the launch takes another port."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        asked = asyncio.create_task(lmxd.request("m"))
+        await until(lambda: ports(tmp_path))
+        with caplog.at_level(logging.WARNING), intruder(ports(tmp_path)[0]) as listening:
+            (tmp_path / "go").touch()
+            lease = await asked
+            assert not was_spoken_to(listening)
+        assert lease.endpoint == f"http://127.0.0.1:{ports(tmp_path)[-1]}"
+        assert ports(tmp_path)[-1] != ports(tmp_path)[0]
+        assert (await http(lease, "/health")).text == "ok"
+        assert (
+            f"pid {os.getpid()} of uid {os.getuid()} listens on port {ports(tmp_path)[0]} of 127.0.0.1" in caplog.text
+        )
+
+
+@contextlib.contextmanager
+def another_user() -> Iterator[subprocess.Popen[str]]:
+    """A process of nobody's that listens on every port that it is told, and answers whoever asks."""
+    script = f"""
+import os, sys, threading
+from http.server import HTTPServer, BaseHTTPRequestHandler
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        print("was asked", flush=True)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+for line in sys.stdin:
+    threading.Thread(target=HTTPServer(("127.0.0.1", int(line)), Handler).serve_forever, daemon=True).start()
+    print("took", flush=True)
+"""
+    words = [sys.executable, "-S", "-c", script]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@as_root
+async def test_another_user_who_takes_every_port_is_named_and_told_nothing(tmp_path: Path) -> None:
+    """It answers as an engine would: today it was sent the key, and then the prompts of the holders."""
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        asked = asyncio.create_task(lmxd.request("m"))
+        with another_user() as stranger:
+            assert stranger.stdin is not None
+            for number in range(3):
+                await until(lambda number=number: len(ports(tmp_path)) > number)
+                print(ports(tmp_path)[number], file=stranger.stdin, flush=True)
+            with pytest.raises(LmxdError) as refused:
+                await asked
+            stranger.stdin.close()
+            assert stranger.stdout is not None
+            assert stranger.stdout.read().split("\n") == ["took", "took", "took", ""]
+        assert refused.value.code == "launch_failed"
+        assert refused.value.data["failure"]["code"] == "endpoint_taken"
+        assert f"pid {stranger.pid} of uid {NOBODY} listens on port {ports(tmp_path)[2]}" in refused.value.message
+        assert len(ports(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("engine", ["llama.cpp", "command"])
+async def test_an_instance_whose_port_became_anothers_is_ended_and_never_spoken_to(tmp_path: Path, engine: str) -> None:
+    """It lives and no longer listens: its port is anybody's, and its key would be theirs."""
+    (tmp_path / "go").touch()
+    here = house(tmp_path, idle_timeout=5)
+    if engine == "llama.cpp":
+        here.write(models={"m": {"endpoint": "tcp", "estimated_memory_gb": 0.1, "path": "a.gguf"}})
+        (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
+    ended: list[dict[str, Any]] = []
+    async with here.open() as h, h.client(on_notification=lambda _, params: ended.append(params)) as lmxd:
+        lease = await lmxd.request("m")
+        os.kill(pid_of(h, lease), signal.SIGUSR1)
+        port = int(lease.endpoint.rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            await until(lambda: _refused(port))
+            listening = stack.enter_context(intruder(port))
+            await h.until(lambda: ended)
+            assert not was_spoken_to(listening)
+        assert f"of uid {os.getuid()} listens on port {port}" in ended[0]["detail"]
+        await h.until(lambda: not h.phases())
+
+
+def _refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("address", ["::1", "127.0.0.2"])
+async def test_who_listens_elsewhere_on_the_port_ends_nothing(tmp_path: Path, address: str) -> None:
+    """Nobody who asks 127.0.0.1 reaches them: else every user could end every instance."""
+    (tmp_path / "go").touch()
+    async with house(tmp_path, idle_timeout=5).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        with intruder(int(lease.endpoint.rpartition(":")[2]), address):
+            looked = h.state.instances[lease.instance]
+            h.daemon.launches.check(InstanceId(lease.instance))
+            assert (await http(lease, "/health")).text == "ok"
+            await lmxd.release(lease.lease)
+            await h.until(lambda: looked.id not in h.phases(), 20)  # by its idle timeout: it was asked what it does
+        assert "endpoint_taken" not in (h.where.logs / "m#1.log").read_text()
+        assert not h.state.failed
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "127.0.0.1"])
+@pytest.mark.parametrize("run", ["exec {}", "{} & wait"])
+async def test_a_child_of_the_instance_may_listen_on_any_address(tmp_path: Path, address: str, run: str) -> None:
+    (tmp_path / "go").touch()
+    async with house(tmp_path, address, run).open() as h, h.client() as lmxd:
+        assert (await http(await lmxd.request("m"), "/health")).text == "ok"
+
+
+async def test_a_connection_that_asks_for_nothing_keeps_nothing_busy(tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    async with house(tmp_path, idle_timeout=0.5).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        with socket.create_connection(("127.0.0.1", int(lease.endpoint.rpartition(":")[2]))):
+            await lmxd.release(lease.lease)
+            await h.until(lambda: not h.phases())
+
+
+async def test_a_question_that_waits_for_its_answer_is_work(tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    async with house(tmp_path, idle_timeout=0.5).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        instance = h.state.instances[lease.instance]
+        with socket.create_connection(("127.0.0.1", int(lease.endpoint.rpartition(":")[2]))) as asking:
+            asking.sendall(b"GET /x HTTP/1.1\r\n")
+            await h.until(lambda: instance.busy)
+        await h.until(lambda: not instance.busy)
+
+
+def test_a_socket_is_opened_to_us_alone_or_to_the_group(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        for group, mode in ((False, 0o600), (True, 0o660)):
+            path.chmod(0o666)
+            admit(path, group=group)
+            assert path.stat().st_mode & 0o777 == mode
+
+
+@as_root
+def test_the_group_is_that_of_the_directory(tmp_path: Path) -> None:
+    os.chown(tmp_path, -1, NOBODY)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        admit(tmp_path / "s", group=True)
+        assert (tmp_path / "s").stat().st_gid == NOBODY
+
+
+def test_nothing_is_opened_but_a_socket(tmp_path: Path) -> None:
+    """An engine may put anything there: a link to a file of ours does not open that."""
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    (tmp_path / "link").symlink_to(secret)
+    for name in ("secret", "link"):
+        with pytest.raises(OSError, match="is no socket"):
+            admit(tmp_path / name, group=True)
+    assert secret.stat().st_mode & 0o777 == 0o600
