@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,8 @@ async def test_a_port_that_somebody_took_first_is_left_to_them(
         assert lease.endpoint == f"http://127.0.0.1:{ports(tmp_path)[-1]}"
         assert ports(tmp_path)[-1] != ports(tmp_path)[0]
         assert (await http(lease, "/health")).text == "ok"
-        assert (
-            f"pid {os.getpid()} of uid {os.getuid()} listens on port {ports(tmp_path)[0]} of 127.0.0.1" in caplog.text
-        )
+        found = f"pid {os.getpid()} of uid {os.getuid()} listens on port {ports(tmp_path)[0]} of 127.0.0.1"
+        assert found in caplog.text
 
 
 @contextlib.contextmanager
@@ -99,6 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *_):
         pass
+"".encode("idna")  # of the library that nobody cannot read
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 for line in sys.stdin:
     threading.Thread(target=HTTPServer(("127.0.0.1", int(line)), Handler).serve_forever, daemon=True).start()
@@ -118,7 +119,7 @@ async def test_another_user_who_takes_every_port_is_named_and_told_nothing(tmp_p
         with another_user() as stranger:
             assert stranger.stdin is not None
             for number in range(3):
-                await until(lambda number=number: len(ports(tmp_path)) > number)
+                await until(partial(_has_started, tmp_path, number))
                 print(ports(tmp_path)[number], file=stranger.stdin, flush=True)
             with pytest.raises(LmxdError) as refused:
                 await asked
@@ -129,6 +130,10 @@ async def test_another_user_who_takes_every_port_is_named_and_told_nothing(tmp_p
         assert refused.value.data["failure"]["code"] == "endpoint_taken"
         assert f"pid {stranger.pid} of uid {NOBODY} listens on port {ports(tmp_path)[2]}" in refused.value.message
         assert len(ports(tmp_path)) == 3
+
+
+def _has_started(place: Path, number: int) -> bool:
+    return len(ports(place)) > number
 
 
 @pytest.mark.parametrize("engine", ["llama.cpp", "command"])
@@ -147,7 +152,7 @@ async def test_an_instance_whose_port_became_anothers_is_ended_and_never_spoken_
         with contextlib.ExitStack() as stack:
             await until(lambda: _refused(port))
             listening = stack.enter_context(intruder(port))
-            await h.until(lambda: ended)
+            await until(lambda: ended)
             assert not was_spoken_to(listening)
         assert f"of uid {os.getuid()} listens on port {port}" in ended[0]["detail"]
         await h.until(lambda: not h.phases())
