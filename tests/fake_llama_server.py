@@ -199,7 +199,7 @@ def main() -> None:
     else:
         server = ThreadingHTTPServer((given.host, int(given.port)), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    signal.signal(signal.SIGUSR1, lambda *_: server.server_close())
+    signal.signal(signal.SIGUSR1, lambda *_: server.socket.shutdown(socket.SHUT_RDWR))
     memory = bytearray(play.get("allocate_mb", 0) * 2**20)
     memory[::4096] = b"x" * len(memory[::4096])
     time.sleep(play.get("load_seconds", 0))

@@ -40,7 +40,7 @@ def main() -> None:
         time.sleep(0.01)
     server = (V6Server if ":" in address else ThreadingHTTPServer)((address, port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    signal.signal(signal.SIGUSR1, lambda *_: server.server_close())
+    signal.signal(signal.SIGUSR1, lambda *_: server.socket.shutdown(socket.SHUT_RDWR))
     threading.Event().wait()
 
 

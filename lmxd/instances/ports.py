@@ -1,4 +1,4 @@
-"""Who listens on a local TCP port, asked of the kernel: before anybody speaks to an instance there, it must be it."""
+"""Listeners on local TCP ports, by the kernel's word: before anybody speaks to an instance there, it must be it."""
 
 from __future__ import annotations
 

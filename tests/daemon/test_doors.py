@@ -150,18 +150,13 @@ async def test_an_instance_whose_port_became_anothers_is_ended_and_never_spoken_
         os.kill(pid_of(h, lease), signal.SIGUSR1)
         port = int(lease.endpoint.rpartition(":")[2])
         with contextlib.ExitStack() as stack:
-            await until(lambda: _refused(port))
+            await until(lambda: not at_port(port))
             listening = stack.enter_context(intruder(port))
             h.daemon.launches.check(InstanceId(lease.instance))
             await until(lambda: ended)
             assert not was_spoken_to(listening)
         assert f"of uid {os.getuid()} listens on port {port}" in ended[0]["detail"]
         await h.until(lambda: not h.phases())
-
-
-def _refused(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.mark.parametrize("address", ["::1", "127.0.0.2"])

@@ -31,7 +31,7 @@ class Door:
 
 
 async def door(launched: Launched) -> Door:
-    """Who would be spoken to at an instance's endpoint: its key and its clients' prompts are for nobody else."""
+    """Look who would be spoken to at an instance's endpoint: its key and its clients' prompts are for nobody else."""
     address, process = launched.start.address, launched.process
     if address is None or process is None:
         return Door(own=False)
