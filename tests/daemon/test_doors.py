@@ -22,6 +22,7 @@ from waiting import until
 from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.doors import admit
 from lmxd.errors import LmxdError
+from lmxd.instances.ports import at_port
 from lmxd.rpc.messages import Granted
 
 ENGINE = Path(__file__).parent.parent / "fake_open_engine.py"
