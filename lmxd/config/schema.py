@@ -126,7 +126,7 @@ class EngineConfig(Section):
 
     path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
     endpoint: Literal["unix", "tcp"] = Field(
-        "unix", description="Unix socket per instance, for the group lmxd; or loopback TCP port, for every user"
+        "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
     )
     load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
     stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import grp
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from waiting import until
 
 from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.doors import admit
+from lmxd.daemon.places import GROUP
 from lmxd.errors import LmxdError
 from lmxd.instances.ports import at_port
 from lmxd.rpc.messages import Granted
@@ -203,23 +206,80 @@ async def test_a_question_that_waits_for_its_answer_is_work(tmp_path: Path) -> N
         await h.until(lambda: not instance.busy)
 
 
-def test_a_socket_is_opened_to_us_alone_or_to_the_group(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        for group, mode in ((False, 0o600), (True, 0o660)):
-            path.chmod(0o666)
-            admit(path, group=group)
-            assert path.stat().st_mode & 0o777 == mode
+def connects_as(uid: int, path: Path) -> bool:
+    """Whether a process of a user's can connect, from inside of the directory, in whatever group that is."""
+    script = f"""
+import os, socket, sys
+os.setgroups([{path.parent.stat().st_gid}]); os.setgid(os.stat(".").st_gid); os.setuid({uid})
+try:
+    socket.socket(socket.AF_UNIX).connect("{path.name}")
+except PermissionError:
+    sys.exit(13)
+"""
+    status = subprocess.run([sys.executable, "-S", "-c", script], cwd=path.parent).returncode
+    assert status in (0, 13)
+    return status == 0
 
 
 @as_root
-def test_the_group_is_that_of_the_directory(tmp_path: Path) -> None:
+def test_a_socket_is_for_holders_alone(tmp_path: Path) -> None:
+    """A member of the group without a lease could hold everybody up with half a request each."""
+    path, holder, member = tmp_path / "s", NOBODY, NOBODY - 1
     os.chown(tmp_path, -1, NOBODY)
+    tmp_path.chmod(0o750)
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "s"))
-        admit(tmp_path / "s", group=True)
-        assert (tmp_path / "s").stat().st_gid == NOBODY
+        listening.bind(str(path))
+        listening.listen()
+        path.chmod(0o666)  # as uvicorn does
+        admit(path)
+        assert not connects_as(holder, path)
+        admit(path, [holder, 4])
+        assert connects_as(holder, path)
+        assert not connects_as(member, path)
+        admit(path, [4])
+        assert not connects_as(holder, path)
+
+
+MEMBER = """
+import json, os, pwd, socket, sys
+user = pwd.getpwnam("daemon")
+os.setgroups([int(sys.argv[1])]); os.setgid(user.pw_gid); os.setuid(user.pw_uid)
+lmxd = socket.socket(socket.AF_UNIX)
+lmxd.connect("s")
+def call(method, **params):
+    lmxd.sendall(json.dumps({"jsonrpc": "2.0", "id": method, "method": method, "params": params}).encode() + b"\\n")
+    for line in lmxd.makefile():
+        if "result" in (answer := json.loads(line)):
+            return answer["result"]
+def connects():
+    try:
+        socket.socket(socket.AF_UNIX).connect("s.d/m#1.sock")
+    except PermissionError:
+        return "refused"
+    return "connected"
+print(connects())
+lease = call("lmxd.request", model="m")
+print(connects())
+call("lmxd.release", lease=lease["lease"])
+print(connects())
+"""
+
+
+@as_root
+@pytest.mark.skipif(GROUP not in {group.gr_name for group in grp.getgrall()}, reason="there is no group lmxd")
+async def test_a_lease_opens_the_socket_and_its_end_closes_it(tmp_path: Path) -> None:
+    """Also the key that a released lease had is of no use then."""
+    here = House(tmp_path, gpu={"device": "host"}, models={"m": {"slots": 2}})
+    here.where = replace(here.where, shared=True)
+    tmp_path.chmod(0o755)
+    async with here.open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        assert lease.socket is not None
+        words = [sys.executable, "-S", "-c", MEMBER, str(grp.getgrnam(GROUP).gr_gid)]
+        member = await asyncio.create_subprocess_exec(*words, cwd=tmp_path, stdout=subprocess.PIPE)
+        said, _ = await member.communicate()
+        assert said.decode().split() == ["refused", "connected", "refused"]
+        assert (await http(lease, "/health")).status == 200
 
 
 def test_nothing_is_opened_but_a_socket(tmp_path: Path) -> None:
@@ -229,5 +289,5 @@ def test_nothing_is_opened_but_a_socket(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(secret)
     for name in ("secret", "link"):
         with pytest.raises(OSError, match="is no socket"):
-            admit(tmp_path / name, group=True)
+            admit(tmp_path / name, [NOBODY])
     assert secret.stat().st_mode & 0o777 == 0o600

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +20,11 @@ from lmxd.instances.proc import tree
 
 _SURE: Final = 0.1
 """Seconds until a second look: a process that is about to exit has lost its sockets before it is gone."""
+_ACL: Final = "system.posix_acl_access"
+_VERSION: Final = 2
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+_READ_WRITE: Final = 6
+_NO_ID: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +44,7 @@ async def door(launched: Launched) -> Door:
     if address is None or process is None:
         return Door(own=False)
     if address.port is None:
-        return Door(own=True)  # a socket in a directory where nobody else may make one, or a port found in its tree
+        return Door(own=True)  # a socket in a directory where nobody else may make one
     for sure in (False, True):
         found, others = await asyncio.to_thread(_look, address.port, process.pid)
         if not others:
@@ -53,18 +61,32 @@ def _look(port: int, pid: int) -> tuple[list[TcpListener], list[TcpListener]]:
     return found, strangers(found, tree(pid))
 
 
-def admit(path: Path, *, group: bool) -> None:
-    """Open an instance's socket to ourselves, and to the group of its directory if wished; not to all others.
+def admit(path: Path, holders: Iterable[int] = ()) -> None:
+    """Open an instance's socket to its owner and to the uids of its holders: to no other, not even of the group.
 
-    Servers make theirs for everybody. Raises OSError if it is no socket: a link is not followed.
+    Servers make theirs for everybody. Where the file system knows no access lists, it is for the group of its directory
+    as soon as there are holders. Raises OSError if it is no socket: a link is not followed.
     """
     handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISSOCK(found.st_mode):
             raise OSError(f"{path} is no socket")
-        this = f"/proc/self/fd/{handle}"
-        if group:
+        this, uids = f"/proc/self/fd/{handle}", sorted(set(holders) - {found.st_uid, 0})
+        try:
+            os.setxattr(this, _ACL, _access_list(uids))
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
             os.chown(this, -1, path.parent.stat().st_gid)
-        os.chmod(this, 0o660 if group else 0o600)
+            os.chmod(this, 0o660 if uids else 0o600)
     finally:
         os.close(handle)
+
+
+def _access_list(uids: Sequence[int]) -> bytes:
+    """An access control list as the kernel takes it (linux/posix_acl_xattr.h): reading and writing for some users."""
+    users = [(_USER, _READ_WRITE, uid) for uid in uids]
+    mask = [(_MASK, _READ_WRITE, _NO_ID)] if users else []  # without both, it is a mere mode
+    entries = [(_OWNER, _READ_WRITE, _NO_ID), *users, (_GROUP, 0, _NO_ID), *mask, (_OTHER, 0, _NO_ID)]
+    return struct.pack("<I", _VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)

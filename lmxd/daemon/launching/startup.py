@@ -30,6 +30,8 @@ _POLLS = (0.02, 0.05, 0.1)
 """Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
 _PORTS: Final = 3
 """Ports that a launch tries: somebody may have taken the first by accident, who takes three does it on purpose."""
+_UMASK: Final = 0o177
+"""Files and sockets of an instance are the daemon's; holders of leases are let in one by one."""
 _TAKEN: Final = (FailureCode.ENDPOINT_TAKEN, FailureCode.ENDPOINT_IN_USE)
 
 
@@ -44,12 +46,11 @@ class Notes(Protocol):
 
 
 class Startup:
-    """Starts the processes of instances. ``shared``: their sockets are for a group, too."""
+    """Starts the processes of instances."""
 
-    def __init__(self, notes: Notes, groups: Groups, *, shared: bool) -> None:
+    def __init__(self, notes: Notes, groups: Groups) -> None:
         self._notes = notes
         self._groups = groups
-        self._shared = shared
 
     async def bring_up(self, launched: Launched) -> Failure | None:
         """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
@@ -95,7 +96,7 @@ class Startup:
             return Failure(code=FailureCode.MISPLACED, message=wrong, log=last_words(launched))
         assert launched.endpoint is not None
         if launched.endpoint.socket is not None:
-            admit(launched.endpoint.socket, group=self._shared)
+            admit(launched.endpoint.socket)
         if launched.prompts is not None:
             await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
         return None
@@ -109,9 +110,8 @@ class Startup:
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
         group = self._groups.make(name, launched.start.limits.memory_max)
         output = launched.log.open()
-        umask = 0o117 if self._shared else 0o177  # also its socket's
         try:
-            process = Process.spawn(command.argv, env, output, umask, group)
+            process = Process.spawn(command.argv, env, output, _UMASK, group)
         finally:
             os.close(output)
         log.info("%s: pid %d: %s", name, process.pid, " ".join(command.argv))
