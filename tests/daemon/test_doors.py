@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from house import House, http
+from intruders import intruder, was_spoken_to
 from waiting import until
 
 from lmxd.core.words import InstanceId
@@ -45,25 +46,6 @@ def house(place: Path, address: str = "127.0.0.1", run: str = "exec {}", **secti
 def ports(place: Path) -> list[int]:
     """The ports that engines were told, in order."""
     return [int(line) for line in (place / "ports").read_text().split()] if (place / "ports").exists() else []
-
-
-@contextlib.contextmanager
-def intruder(port: int, address: str = "127.0.0.1") -> Iterator[socket.socket]:
-    """Somebody who listens on a port, as an instance would."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((address, port))
-        listening.listen()
-        listening.setblocking(False)
-        yield listening
-
-
-def was_spoken_to(listening: socket.socket) -> bool:
-    try:
-        listening.accept()[0].close()
-    except BlockingIOError:
-        return False
-    return True
 
 
 def pid_of(h: House, lease: Granted) -> int:

@@ -18,11 +18,13 @@ import httpx
 import pytest
 from gateway_process import Gateway
 from house import model
+from intruders import intruder, was_spoken_to
 from lmxd_process import Lmxd, ask, lease_from, opened
 
 from lmxd.errors import LmxdError
 from lmxd.instances import proc
 from lmxd.instances.orphans import orphans
+from lmxd.instances.ports import at_port
 from lmxd.rpc.client import Client
 from lmxd.store import schema
 
@@ -358,6 +360,22 @@ def test_the_exit_status_of_an_adopted_process_is_known(running: Lmxd) -> None:
         while (event := client.receive()["params"]).get("reason") != "instance_exited":
             pass
     assert "status 7" in event["detail"]
+
+
+def test_an_instance_whose_port_became_anothers_meanwhile_is_not_spoken_to(fake: Make) -> None:
+    with fake(models={"m": {"estimated_memory_gb": 0.3, "endpoint": "tcp"}}) as running:
+        lease = running.json("request", "m")
+        port, pid = int(lease["endpoint"].rpartition(":")[2]), running.instances()[lease["instance"]].pid
+        running.process.kill()
+        running.process.wait(10)
+        os.kill(pid, signal.SIGUSR1)
+        running.until(lambda: not at_port(port))
+        with intruder(port) as listening:
+            running.start()
+            running.until(lambda: not running.instances())
+            assert not was_spoken_to(listening)
+        assert f"pid {os.getpid()} of uid {os.getuid()} listens on port {port}" in running.log.read_text()
+        assert not proc.lives(pid)
 
 
 def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
