@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -85,6 +86,14 @@ class Command:
     address: Address
 
 
+def _is_socket(path: Path) -> bool:
+    """Whether there is a socket, and not a link to one: an engine might have us speak to another's."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 NOWHERE: Final = "http://lmxd.invalid"
 """The URL of an endpoint on a Unix socket. No such host ever resolves (RFC 6761): a client that overlooks the socket
 tells the key to nobody, while localhost would be whoever listens on port 80."""
@@ -103,7 +112,7 @@ class Endpoint:
     def at(cls, address: Address, key: str) -> Endpoint | None:
         """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
-            there = address.socket.is_socket()
+            there = _is_socket(address.socket)
             return cls(url=NOWHERE, key=key, socket=address.socket, health=address.health) if there else None
         if address.port is None:
             return None

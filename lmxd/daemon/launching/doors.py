@@ -6,12 +6,12 @@ import asyncio
 import errno
 import os
 import stat
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lmxd.acl import open_to_users
 from lmxd.core.words import Failure
 from lmxd.daemon.launching.launched import Launched
 from lmxd.failures import FailureCode
@@ -20,11 +20,6 @@ from lmxd.instances.proc import tree
 
 _SURE: Final = 0.1
 """Seconds until a second look: a process that is about to exit has lost its sockets before it is gone."""
-_ACL: Final = "system.posix_acl_access"
-_VERSION: Final = 2
-_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
-_READ_WRITE: Final = 6
-_NO_ID: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,24 +64,15 @@ def admit(path: Path, holders: Iterable[int] = ()) -> None:
     """
     handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISSOCK(found.st_mode):
+        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
             raise OSError(f"{path} is no socket")
-        this, uids = f"/proc/self/fd/{handle}", sorted(set(holders) - {found.st_uid, 0})
+        this, uids = Path(f"/proc/self/fd/{handle}"), set(holders)
         try:
-            os.setxattr(this, _ACL, _access_list(uids))
+            open_to_users(this, uids)
         except OSError as error:
             if error.errno != errno.ENOTSUP:
                 raise
             os.chown(this, -1, path.parent.stat().st_gid)
-            os.chmod(this, 0o660 if uids else 0o600)
+            this.chmod(0o660 if uids else 0o600)
     finally:
         os.close(handle)
-
-
-def _access_list(uids: Sequence[int]) -> bytes:
-    """An access control list as the kernel takes it (linux/posix_acl_xattr.h): reading and writing for some users."""
-    users = [(_USER, _READ_WRITE, uid) for uid in uids]
-    mask = [(_MASK, _READ_WRITE, _NO_ID)] if users else []  # without both, it is a mere mode
-    entries = [(_OWNER, _READ_WRITE, _NO_ID), *users, (_GROUP, 0, _NO_ID), *mask, (_OTHER, 0, _NO_ID)]
-    return struct.pack("<I", _VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
