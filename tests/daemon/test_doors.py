@@ -257,7 +257,10 @@ async def test_a_lease_opens_the_socket_and_its_end_closes_it(tmp_path: Path) ->
     async with here.open() as h, h.client() as lmxd:
         lease = await lmxd.request("m")
         assert lease.socket is not None
-        words = [sys.executable, "-S", "-c", MEMBER, str(grp.getgrnam(GROUP).gr_gid)]
+        members = grp.getgrnam(GROUP).gr_gid
+        os.chown(h.where.socket, -1, members)
+        h.where.socket.chmod(0o660)
+        words = [sys.executable, "-S", "-c", MEMBER, str(members)]
         member = await asyncio.create_subprocess_exec(*words, cwd=tmp_path, stdout=subprocess.PIPE)
         said, _ = await member.communicate()
         assert said.decode().split() == ["refused", "connected", "refused"]
