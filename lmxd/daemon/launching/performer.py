@@ -108,6 +108,8 @@ class Performer:
             return
         try:
             admit(launched.endpoint.socket, {lease.owner.uid for lease in now.leases.values()})
+        except FileNotFoundError:
+            pass  # its server is ending
         except OSError as error:
             log.warning("%s: its socket cannot be opened to its holders: %s", instance, error)
 
