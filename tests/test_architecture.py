@@ -219,7 +219,7 @@ def test_whether_a_profile_has_a_command_is_asked_in_one_place() -> None:
         "catalog/declared.py": ["self.command"],
         "catalog/resolved.py": ["self.sizing.command"],
         "config/profile.py": ["self.command"] * 2,
-        "engines/command.py": ["plan.command"],
+        "engines/command.py": ["plan.command"] * 2,
     }
 
 

@@ -131,20 +131,22 @@ class Daemon:
 
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
         """Make a configuration the one in force. LmxdError, and nothing is changed, if its engine.user cannot be."""
-        self.launches.account = engine_account(config.engine.user, shared=self.where.shared)
+        self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         self.present.catalog = Catalog(config)
         self.present.llama = LlamaServer(config.engine.path)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
         self.present.warnings += [*config.warnings, *unknown_users(config)]
-        self.present.warnings += [*account_warnings(self.launches.account), *gaps()]
+        self.present.warnings += [*account_warnings(self.performer.startup.account), *gaps()]
         self.loop.handle(PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
         dry_runs = self.where.state / "dry-runs"
-        await asyncio.to_thread(self.present.find_engine, self.observations.learned, dry_runs, self.launches.account)
+        await asyncio.to_thread(
+            self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
+        )
         await self.measuring.look()
         if self.outbox.writer is None:
             restoring = Restoring(

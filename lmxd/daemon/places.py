@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmxd.acl import open_to
+from lmxd.engines.launching import SOCKET_NAME_MAX, SOCKET_PATH_MAX
 from lmxd.errors import LmxdError
 
 log = logging.getLogger(__name__)
 
 GROUP = "lmxd"
 ADMIN_GROUP = "lmxd-admin"
-_MAX_SOCKET_PATH = 107
-"""Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
 _BACKLOG = 512
 
 
@@ -59,10 +58,12 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
         logs = Path(os.environ.get("LOGS_DIRECTORY", "/var/log/lmxd").split(":")[0])
         state_dir = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/lmxd/state").split(":")[0])
         found = Places(socket=runtime / "lmxd.sock", home=runtime / "i", logs=logs, state=state_dir, shared=True)
-    if len(os.fsencode(found.socket)) > _MAX_SOCKET_PATH:
-        raise LmxdError(
-            "config", f"socket {found.socket} is longer than {_MAX_SOCKET_PATH} bytes", "choose a shorter --socket"
-        )
+    of_instances = found.home / ("x" * SOCKET_NAME_MAX)
+    for path, what in ((found.socket, found.socket), (of_instances, f"of an instance in {found.home}")):
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+            raise LmxdError(
+                "config", f"socket {what} is longer than {SOCKET_PATH_MAX} bytes", "choose a shorter --socket"
+            )
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from lmxd.failures import FailureCode
 
@@ -86,6 +86,19 @@ class Command:
     address: Address
 
 
+def _is_socket(path: Path) -> bool:
+    """Whether there is a socket, and not a link to one: an engine might have us speak to another's."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+NOWHERE: Final = "http://lmxd.invalid"
+"""The URL of an endpoint on a Unix socket. No such host ever resolves (RFC 6761): a client that overlooks the socket
+tells the key to nobody, while localhost would be whoever listens on port 80."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
     """The URL at which an instance answers. ``socket`` set: over a Unix socket, the URL's host means nothing."""
@@ -100,19 +113,10 @@ class Endpoint:
         """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
             there = _is_socket(address.socket)
-            url, health = "http://localhost", address.health
-            return cls(url=url, key=key, socket=address.socket, health=health) if there else None
+            return cls(url=NOWHERE, key=key, socket=address.socket, health=address.health) if there else None
         if address.port is None:
             return None
         return cls(url=f"http://127.0.0.1:{address.port}", key=key, health=address.health)
-
-
-def _is_socket(path: Path) -> bool:
-    """Returns whether it is one itself: who may write beside it could have a link lead elsewhere."""
-    try:
-        return stat.S_ISSOCK(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import sqlite3
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,16 +18,18 @@ import httpx
 import pytest
 from gateway_process import Gateway
 from house import model
-from lmxd_process import Lmxd, ask
+from intruders import intruder, was_spoken_to
+from lmxd_process import Lmxd, ask, lease_from, opened
 
 from lmxd.errors import LmxdError
 from lmxd.instances import proc
 from lmxd.instances.orphans import orphans
+from lmxd.instances.ports import at_port
 from lmxd.rpc.client import Client
 from lmxd.store import schema
 
 Make = Callable[..., Lmxd]
-KEPT = ("instance", "phase", "pid", "endpoint", "promised", "charged")
+KEPT = ("instance", "phase", "pid", "endpoint", "socket", "promised", "charged")
 
 
 def kill(running: Lmxd) -> None:
@@ -400,14 +400,27 @@ def test_the_exit_status_of_an_adopted_process_is_known(running: Lmxd) -> None:
     restart(running)
     with running.client() as client:
         client.watch()
-        request = urllib.request.Request(
-            lease["endpoint"] + "/fake/exit", b"7", {"Authorization": f"Bearer {lease['api_key']}"}
-        )
-        with pytest.raises(http.client.HTTPException):
-            urllib.request.urlopen(request, timeout=5)
+        with pytest.raises(http.client.HTTPException), opened(lease_from(lease), "/fake/exit", b"7", 5):
+            pass
         while (event := client.receive()["params"]).get("reason") != "instance_exited":
             pass
     assert "status 7" in event["detail"]
+
+
+def test_an_instance_whose_port_became_anothers_meanwhile_is_not_spoken_to(fake: Make) -> None:
+    with fake(models={"m": {"estimated_memory_gb": 0.3, "endpoint": "tcp"}}) as running:
+        lease = running.json("request", "m")
+        port, pid = int(lease["endpoint"].rpartition(":")[2]), running.instances()[lease["instance"]].pid
+        running.process.kill()
+        running.process.wait(10)
+        os.kill(pid, signal.SIGUSR1)
+        running.until(lambda: not at_port(port))
+        with intruder(port) as listening:
+            running.start()
+            running.until(lambda: not running.instances())
+            assert not was_spoken_to(listening)
+        assert f"pid {os.getpid()} of uid {os.getuid()} listens on port {port}" in running.log.read_text()
+        assert not proc.lives(pid)
 
 
 def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
@@ -438,13 +451,8 @@ def test_a_stream_goes_on_while_the_daemon_dies_and_comes_back(lmxd: Make) -> No
     with lmxd() as running:
         lease = running.json("request", "smollm2")
         body = {"prompt": "Once upon a time", "n_predict": 200, "stream": True, "ignore_eos": True, "temperature": 0}
-        request = urllib.request.Request(
-            lease["endpoint"] + "/completion",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {lease['api_key']}"},
-        )
         chunks: list[str] = []
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with opened(lease_from(lease), "/completion", body, 60) as answer:
             chunks += [answer.readline().decode() for _ in range(8)]
             before = books(running)[1]
             reading = threading.Thread(target=lambda: chunks.extend(line.decode() for line in answer))
@@ -454,11 +462,7 @@ def test_a_stream_goes_on_while_the_daemon_dies_and_comes_back(lmxd: Make) -> No
         assert sum(c.startswith("data: ") for c in chunks) >= 200
         assert '"stop":true' in "".join(chunks)
         assert books(running)[1] == before
-
-        class Lease:
-            endpoint, api_key = lease["endpoint"], lease["api_key"]
-
-        assert "Paris" in ask(Lease)
+        assert "Paris" in ask(lease_from(lease))
 
 
 def test_fifty_instances_are_taken_over_in_time(fake: Make, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from lmxd.core.words import Phase
 from lmxd.daemon.keeping.records import ASKS, OPTIONS
 from lmxd.daemon.launching.launched import STARTS, Start, as_json
-from lmxd.daemon.launching.launches import CERTIFICATE
+from lmxd.daemon.launching.startup import CERTIFICATE
 from lmxd.daemon.places import Places
-from lmxd.engines.launching import SOCKET
+from lmxd.engines.launching import socket_path
 from lmxd.instances import proc
 from lmxd.instances.orphans import impostors, orphans
 from lmxd.instances.ports import listening_port
@@ -55,7 +55,7 @@ def start_of(row: InstanceRow, where: Places) -> Start:
     if address is not None:
         if not _is_in(address.key_file, where.home, f"{row.id}.key"):
             raise ValueError("its key is not in our directory")
-        sockets = (where.home / row.id / SOCKET, where.home / f"{row.id}.sock")  # the second as lmxd once made it
+        sockets = (socket_path(where.home, row.id), where.home / f"{row.id}.sock")  # the second as lmxd once made it
         if address.socket is not None and address.socket not in sockets:
             raise ValueError("its socket is not in our directory")
         if not (address.health.startswith("/") and address.health.isprintable() and address.health.isascii()):

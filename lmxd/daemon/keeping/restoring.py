@@ -19,6 +19,7 @@ from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, 
 from lmxd.daemon.keeping import certificates
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
+from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.launched import Launched, Start, forget
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.places import Places
@@ -70,7 +71,7 @@ class Restoring:
         self._outbox = outbox
         self._performer = performer
         self._where = where
-        account = performer.launches.account
+        account = performer.startup.account
         self._engines = frozenset[int]() if account is None else frozenset({account.uid})
         """The users that processes of ours may run as, beside our own."""
         self._measure = measure
@@ -192,7 +193,7 @@ async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
     """The reason why an instance cannot be taken over; None if it was ready, and answers."""
     if row.phase != Phase.READY:
         return _HALF
-    return None if await _serves(launched) else _MUTE
+    return (await door(launched)).intruder or (None if await _serves(launched) else _MUTE)
 
 
 def _launched(
@@ -220,7 +221,7 @@ async def _serves(launched: Launched) -> bool:
     while launched.endpoint is not None and time.monotonic() < deadline:
         with suppress(TimeoutError):
             async with asyncio.timeout(_HEALTH):
-                if await launched.engine.ready(launched.endpoint):
+                if (await door(launched)).own and await launched.engine.ready(launched.endpoint):
                     return True
         if await launched.process.exits_within(0.1):
             return False

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from lmxd.core.words import InstanceId
+from lmxd.core.words import Failure, InstanceId
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
 from lmxd.engines.llama_cpp import flags
@@ -103,6 +103,8 @@ class Launched:
     adopted: bool = False
     """An earlier daemon started it: what it took when it was ready is not known."""
     stopping: bool = False
+    intruder: Failure | None = None
+    """Somebody else listens where it is to, which is the end of it."""
     work: float = 0.0
     prompted: float = 0.0
     pace: Pace = field(default_factory=Pace)

@@ -14,14 +14,24 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
-from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, GrantLease, StartInstance, StopInstance
+from lmxd.core.decisions import (
+    CheckActivity,
+    Decision,
+    EndLease,
+    ForgetInstance,
+    GrantLease,
+    StartInstance,
+    StopInstance,
+)
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId
+from lmxd.daemon.launching.doors import admit
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
-from lmxd.daemon.launching.launches import Launches, Notes
+from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.launching.loading import usual
 from lmxd.daemon.launching.prompts import PromptCache, PromptCaches
+from lmxd.daemon.launching.startup import Notes, Startup
 from lmxd.daemon.launching.undone import outcome
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
@@ -49,7 +59,9 @@ class Performer:
         self._state = state
         self._present = present
         self._where = where
-        self.launches = Launches(report, notes, where.logs, Groups.delegated())
+        groups = Groups.delegated()
+        self.startup = Startup(notes, groups)
+        self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note)
 
     def perform(self, decision: Decision) -> None:
@@ -81,11 +93,26 @@ class Performer:
                 self.launches.check(decision.instance)
             case ForgetInstance():
                 hit("reclaimed")
+            case EndLease():
+                self._admit_holders(decision.instance)
             case GrantLease():
+                self._admit_holders(decision.instance)
                 launched = self.launches.get(decision.instance)
                 if launched is not None and launched.prompts is not None:
                     launched.prompts.used_by(decision.owner.uid)
                     launched.start = replace(launched.start, prompts_for=launched.prompts.uid)
+
+    def _admit_holders(self, instance: InstanceId) -> None:
+        """Let those connect who have a lease now, and no longer who had one."""
+        launched, now = self.launches.get(instance), self._state.instances.get(instance)
+        if launched is None or launched.endpoint is None or launched.endpoint.socket is None or now is None:
+            return
+        try:
+            admit(launched.endpoint.socket, {lease.owner.uid for lease in now.leases.values()})
+        except FileNotFoundError:
+            pass  # its server is ending
+        except OSError as error:
+            log.warning("%s: its socket cannot be opened to its holders: %s", instance, error)
 
     def pids(self) -> dict[InstanceId, set[int]]:
         """The processes of each instance and hold that has any."""

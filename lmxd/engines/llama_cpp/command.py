@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmxd.engines.engine import Address, Command, Plan
-from lmxd.engines.launching import new_key, new_socket, placed
+from lmxd.engines.launching import free_socket, new_key, placed
 from lmxd.engines.llama_cpp.binary import Binary, environment
 
 
 def command(binary: Binary, plan: Plan) -> Command:
     """Everything that decides about memory is said explicitly; ``--fit`` is off, so that nothing is changed."""
     key, key_file = new_key(plan)
-    socket = new_socket(plan) if plan.endpoint == "unix" else None
+    socket = free_socket(plan) if plan.endpoint == "unix" else None
     argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_service(binary, plan, key_file, socket)]
     address = Address(key_file=key_file, socket=socket)
     return Command(argv=(*argv, *plan.flags), env=environment() | placed(plan), key=key, address=address)
