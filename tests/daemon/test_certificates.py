@@ -62,6 +62,7 @@ async def test_nothing_is_taken_but_what_lmxd_writes(tmp_path: Path) -> None:
     bad += [
         changed(good, "start", "plan", "prompts", value=path) for path in [*elsewhere, str(where.state / "prompts")]
     ]
+    bad += [changed(good, "start", "kept", value=path) for path in [*elsewhere, str(where.state / "prompts")]]
     bad += [changed(good, "start", "plan", "home", value="/"), changed(good, "start", "plan", "instance", value="n#1")]
     bad += [changed(good, "start", "address", "port", value=port) for port in (0, -1, 65536)]
     bad += [changed(good, "start", "address", "health", value=path) for path in ("x", "/\r\nX: y", "/\x1b")]

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from lmxd.core.words import Phase
 from lmxd.daemon.keeping.records import ASKS, OPTIONS
 from lmxd.daemon.launching.launched import STARTS, Start, as_json
+from lmxd.daemon.launching.prompts import PromptCaches
 from lmxd.daemon.launching.startup import CERTIFICATE
 from lmxd.daemon.places import Places
 from lmxd.engines.launching import socket_path
@@ -62,8 +63,12 @@ def start_of(row: InstanceRow, where: Places) -> Start:
             raise ValueError("its health path is none")
         if address.port is not None and not 0 < address.port < 2**16:
             raise ValueError("its port is none")
-    cache = start.plan.prompts
-    if cache is not None and not (_CACHE.fullmatch(cache.name) and _is_in(cache, where.state / "prompts", cache.name)):
+    caches, kept = where.state / "prompts", start.kept
+    if start.plan.prompts is not None and not _is_in(
+        start.plan.prompts, caches, PromptCaches(caches, 0).door(row.id).name
+    ):
+        raise ValueError("its prompts are not in our directory")
+    if kept is not None and not (_CACHE.fullmatch(kept.name) and _is_in(kept, caches, kept.name)):
         raise ValueError("its prompt cache is not in our directory")
     _require_figures(row, [*option.demand.values(), *(x for o in ask.options for x in o.demand.values())])
     return start

@@ -5,31 +5,38 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded, YieldId
+from lmxd.core.words import (
+    HOLD,
+    NO_CONNECTION,
+    DeviceId,
+    Failure,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Owner,
+    Phase,
+    Yielded,
+    YieldId,
+)
 from lmxd.daemon.keeping import certificates
+from lmxd.daemon.keeping.adoption import running, wrong
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
-from lmxd.daemon.launching.doors import door
-from lmxd.daemon.launching.launched import Launched, Start, forget
+from lmxd.daemon.launching.launched import Launched, forget
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.places import Places
-from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
-from lmxd.files import open_regular
 from lmxd.instances import proc
 from lmxd.instances.orphans import end_orphans
-from lmxd.instances.process import Process
 from lmxd.store.database import Damaged, Database, set_aside
 from lmxd.store.rows import CountRow, InstanceRow, LeaseRow, Saved
 from lmxd.store.writer import Writer
@@ -38,13 +45,7 @@ log = logging.getLogger(__name__)
 
 GRACE: Final = 30.0
 """Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
-_HEALTH: Final = 3.0
-"""Seconds within which an instance must answer to be adopted."""
-_KEY: Final = 1024
-"""Characters of a key's file that are read: it has 44."""
 _LOST: Final = Failure(code=FailureCode.LOST, message="it was gone when lmxd was started again")
-_HALF: Final = Failure(code=FailureCode.LOST, message="it was half started, or half ended, when lmxd was started again")
-_MUTE: Final = Failure(code=FailureCode.LOST, message="it did not answer when lmxd was started again")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,31 +86,31 @@ class Restoring:
         hit("restore_begin")
         begun = time.monotonic()
         database, found = await asyncio.to_thread(_open, self._where, self._engines)
-        running = [(row, x) for row in found.saved.instances if (x := self._running(row)) is not None]
-        wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
+        adopted = [(row, x) for row in found.saved.instances if (x := self._adopted(row)) is not None]
+        failures = await asyncio.gather(*(wrong(row, launched) for row, launched in adopted))
         self._report(_event(found.saved, self._records.restore(found.saved)))
         if found.saved.arrivals:  # who waited has as long to come back as who has a lease
             asyncio.get_running_loop().call_later(GRACE, self._records.give_up)
         self._outbox.writer = Writer(database, self._records.everything)
-        for (_, launched), failure in zip(running, wrong, strict=True):
+        for (_, launched), failure in zip(adopted, failures, strict=True):
             self._performer.launches.adopt(launched, failure)
             hit("restore_adopting")
         _restore_holds(self._performer, found.saved)
         hit("restored")
         await self._measure()  # who lives is seen now, before the dead are given back
-        await self._sweep(found, {row.id for row, _ in running})
+        await self._sweep(found, {row.id for row, _ in adopted})
         self._outbox.put(self._records.everything(), ())
         if found.saved.instances:
             log.info(
                 "restored in %.2f s: %d of %d instances adopted",
                 time.monotonic() - begun,
-                wrong.count(None),
+                failures.count(None),
                 sum(1 for row in found.saved.instances if row.start is not None),
             )
         return found
 
-    def _running(self, row: InstanceRow) -> Launched | None:
-        return _running(self._performer, row, self._where, self._engines)
+    def _adopted(self, row: InstanceRow) -> Launched | None:
+        return running(self._performer, row, self._where, self._engines)
 
     async def _sweep(self, found: Restored, known: set[str]) -> None:
         """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
@@ -117,6 +118,7 @@ class Restoring:
         for pid in await asyncio.to_thread(end_orphans, self._where.home, known, engines=self._engines):
             log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
         await asyncio.to_thread(self._performer.launches.groups.sweep, known)
+        await asyncio.to_thread(self._performer.prompt_caches().sweep)
         for row in found.saved.instances:
             is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
             if row.id in known or is_hold:
@@ -159,75 +161,6 @@ def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
         yield CountRow(id=INSTANCE_COUNT + profile, count=int(number))
 
 
-def _running(performer: Performer, row: InstanceRow, where: Places, engines: Set[int]) -> Launched | None:
-    """The process of an instance, if it is still the one that was started, and a row of ours says so."""
-    if row.start is None or row.pid is None or row.born is None:
-        return None
-    try:
-        start = certificates.start_of(row, where)
-    except ValueError as error:
-        log.warning("the row of %a is not taken: %s", row.id, certificates.reason(error))
-        return None
-    process = Process.adopt(row.pid, row.born, performer.launches.groups.find(row.id, start.limits.memory_max))
-    if process is None:
-        return None
-    try:
-        if not proc.uids(row.pid) <= {os.geteuid(), *engines}:
-            raise ValueError("it is another user's")
-        key = "" if start.address is None else _key(start.address.key_file)
-    except (OSError, ValueError) as error:  # who has no key file of ours may be anybody that answers
-        log.warning("pid %d is not taken over as %a: %s", row.pid, row.id, certificates.reason(error))
-        process.let_go()
-        return None
-    endpoint = None if start.address is None else Endpoint.at(start.address, key)
-    return _launched(performer, row, start, key, endpoint, process)
-
-
-def _key(path: Path) -> str:
-    """The key in a file of ours. Raises OSError and ValueError, also for a file that is none of ours."""
-    with open(open_regular(path, os.O_RDONLY), encoding="ascii") as file:
-        return file.read(_KEY).strip()
-
-
-async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
-    """The reason why an instance cannot be taken over; None if it was ready, and answers."""
-    if row.phase != Phase.READY:
-        return _HALF
-    return (await door(launched)).intruder or (None if await _serves(launched) else _MUTE)
-
-
-def _launched(
-    performer: Performer, row: InstanceRow, start: Start, key: str, endpoint: Endpoint | None, process: Process
-) -> Launched:
-    cached = start.plan.prompts
-    return Launched(
-        start=start,
-        engine=performer.engine(start.plan),
-        log=performer.launches.log_of(start),
-        prompts=None if cached is None else performer.prompt_caches().reopen(cached, start.prompts_for),
-        process=process,
-        key=key,
-        endpoint=endpoint,
-        ready_at=row.ready_at,
-        adopted=True,
-        work=row.work,
-        prompted=row.prompted,
-    )
-
-
-async def _serves(launched: Launched) -> bool:
-    deadline = time.monotonic() + _HEALTH
-    assert launched.process is not None
-    while launched.endpoint is not None and time.monotonic() < deadline:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_HEALTH):
-                if (await door(launched)).own and await launched.engine.ready(launched.endpoint):
-                    return True
-        if await launched.process.exits_within(0.1):
-            return False
-    return False
-
-
 def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRestored:
     known = {row.id for row in saved.instances}
     return LedgerRestored(
@@ -246,9 +179,12 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
 
 def _instance(row: InstanceRow) -> Instance:
     """The instance of a row. One that was not ready is on its way out: its clients ask again."""
+    ask = ASKS.validate_json(row.ask)
+    if ask.external and ask.profile != HOLD:  # an earlier lmxd had the name of a hold there
+        ask = replace(ask, profile=HOLD, name=ask.profile)
     return Instance(
         id=InstanceId(row.id),
-        ask=ASKS.validate_json(row.ask),
+        ask=ask,
         option=OPTIONS.validate_json(row.option),
         phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
         started_at=row.started_at,
@@ -272,6 +208,7 @@ def _lease(row: LeaseRow) -> Lease:
         ttl=row.ttl,
         expires_at=row.expires_at,
         key=row.key,
+        digest=row.digest,
         share=bool(row.share),
     )
 

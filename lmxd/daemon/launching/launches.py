@@ -82,7 +82,7 @@ class Launches:
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
                 if (await door(launched)).own:
-                    await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
+                    await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots, process.pid)
             except Exception:
                 log.exception("the prompt cache of %s was not saved", launched.instance)
         await process.end(launched.start.limits.stop_timeout)
@@ -126,6 +126,8 @@ class Launches:
         try:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
+            if launched.prompts is not None:
+                await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
         except Exception:
             log.exception("%s left something behind", launched.instance)
         self._forget(launched)
