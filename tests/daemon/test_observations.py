@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic
 from devices.fake_nvml import FakeNvml
 from house import House, card
 
@@ -148,6 +149,37 @@ async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_pa
         assert loaded() == []
         observer.see(launched.ready_at + 0.001, [reading], house.daemon.launches, house.daemon.catalog)
         assert loaded() == [100 * MIB]
+
+
+@pytest.mark.parametrize(
+    "name", ["C model buffer size = 99999 MiB", "x\nload_tensors: CUDA0 model buffer size = 9.00 MiB"]
+)
+async def test_a_models_own_text_changes_no_others_estimate(tmp_path: Path, name: str) -> None:
+    """llama-server prints the name as it is; an innocent model's estimate once became -198,908 MiB by it."""
+    found: list[tuple[int, int]] = []
+    for directory, text in ((tmp_path / "honest", "a name"), (tmp_path / "evil", name)):
+        directory.mkdir()
+        printed = f"0.00.007.141 I print_info: general.name = {text}".split("\n")
+        metadata, tensors = synthetic.decoder(
+            "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32,
+            context=32768,
+        )  # fmt: skip
+        path = synthetic.write(directory / "m.gguf", metadata | {"general.name": text}, tensors)
+        path.with_suffix(".json").write_text(json.dumps({"buffers": printed}))
+        gpu = card(24)
+        models = {"m": {"context_length": 2048}, "n": {"context_length": 2048}}
+        house = House(directory, FakeNvml(gpu), models=models)
+        async with house.open(), house.client() as client:
+            await client.request("m")
+            pid = next(i.pid for i in (await client.instances()).instances)
+            assert pid is not None
+            gpu.processes = {pid: 350 * MIB}
+            await house.daemon.measuring.look()
+            (seen,) = (await _learned(house)).observed
+            innocent = await client.estimate("n")
+            found.append((seen.buffers, innocent.devices[0]["total"]))
+            assert innocent.devices[0]["total"] > 0
+    assert found[0] == found[1]
 
 
 async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:
