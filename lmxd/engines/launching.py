@@ -13,7 +13,7 @@ from lmxd.errors import LmxdError
 
 SOCKET_PATH_MAX: Final = 107
 """Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
-SOCKET_NAME_MAX: Final = 23
+SOCKET_NAME_MAX: Final = 21
 """Bytes that a home must leave for any instance's socket: one whose name is too long has a digest for its own."""
 _SOCKET: Final = "s.sock"
 """The name of a socket in its instance's directory. llama-server takes a host for a socket by how it ends."""
@@ -23,7 +23,7 @@ def socket_path(home: Path, instance: str) -> Path:
     """The path of an instance's Unix socket, in a directory of its own: who runs it need not write into ours."""
     path = home / instance / _SOCKET
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
-        path = home / hashlib.sha256(instance.encode()).hexdigest()[:16] / _SOCKET
+        path = home / hashlib.sha256(instance.encode()).hexdigest()[:14] / _SOCKET
     return path
 
 
