@@ -16,7 +16,12 @@ PACKAGE = ROOT / "lmxd"
 
 SEES: dict[str, set[str]] = {
     "errors": set(),
-    "systemd": set(),
+    "text": set(),
+    "tracebacks": {"text"},
+    "throttle": set(),
+    "log_lines": {"text", "throttle", "tracebacks"},
+    "terminal": {"errors", "text", "tracebacks"},
+    "systemd": {"text"},
     "files": set(),
     "failpoints": set(),
     "listening": {"errors"},
@@ -30,8 +35,8 @@ SEES: dict[str, set[str]] = {
     "store": {"errors", "failpoints"},
     "config": {"engines", "gguf", "errors"},
     "rpc": {"errors"},
-    "gateway": {"rpc", "config", "errors", "listening", "systemd"},
-    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors"},
+    "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "throttle"},
+    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors", "terminal", "text"},
     "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors"},
     "daemon": {
         "catalog",
@@ -49,9 +54,21 @@ SEES: dict[str, set[str]] = {
         "failpoints",
         "listening",
         "store",
+        "throttle",
     },
-    "migrate": {"cli", "config", "devices", "engines", "errors", "rpc"},
-    "__main__": {"catalog", "daemon", "gateway", "migrate", "config", "errors", "failpoints", "systemd"},
+    "migrate": {"cli", "config", "devices", "engines", "errors", "rpc", "terminal", "text"},
+    "__main__": {
+        "catalog",
+        "daemon",
+        "gateway",
+        "migrate",
+        "config",
+        "errors",
+        "failpoints",
+        "log_lines",
+        "systemd",
+        "terminal",
+    },
 }
 """Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon;
 ``migrate`` has them read there."""

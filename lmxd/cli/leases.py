@@ -15,6 +15,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, ConnectionLost
 from lmxd.rpc.messages import Granted, KeptBy
 from lmxd.rpc.notifications import Notification
+from lmxd.terminal import say
 
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
 
@@ -65,14 +66,14 @@ def request(
 
 def _print_exports(lease: Granted) -> None:
     for name, value in environment(lease).items():
-        click.echo(f"export {name}={shlex.quote(value)}")
+        say(f"export {name}={shlex.quote(value)}")
 
 
 def _print_lease(lease: Granted) -> None:
-    click.echo(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
-    click.echo(f"  base URL  {lease.base_url}" + (f"  over {lease.socket}" if lease.socket else ""))
-    click.echo(f"  API key   {lease.api_key}")
-    click.echo(f"  context   {lease.ctx} tokens")
+    say(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
+    say(f"  base URL  {lease.base_url}" + (f"  over {lease.socket}" if lease.socket else ""))
+    say(f"  API key   {lease.api_key}")
+    say(f"  context   {lease.ctx} tokens")
 
 
 def _hold(client: Client, lease: Granted) -> None:
@@ -81,7 +82,7 @@ def _hold(client: Client, lease: Granted) -> None:
     try:
         while (message := _next(client)).get("method") != Notification.LEASE_ENDED:
             if message.get("method") == Notification.YIELD:
-                click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
+                say(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
         reason = message["params"]["reason"]
         raise LmxdError("lease_ended", f"{lease.lease} ended: {reason}", "make a new request")
     except KeyboardInterrupt:
