@@ -17,6 +17,7 @@ PACKAGE = ROOT / "lmxd"
 SEES: dict[str, set[str]] = {
     "errors": set(),
     "text": set(),
+    "acts": {"errors", "throttle"},
     "tracebacks": {"text"},
     "throttle": set(),
     "log_lines": {"text", "throttle", "tracebacks"},
@@ -35,7 +36,7 @@ SEES: dict[str, set[str]] = {
     "store": {"errors", "failpoints"},
     "config": {"engines", "gguf", "errors"},
     "rpc": {"errors"},
-    "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "throttle"},
+    "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "acts"},
     "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors", "terminal", "text"},
     "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors"},
     "daemon": {
@@ -54,7 +55,7 @@ SEES: dict[str, set[str]] = {
         "failpoints",
         "listening",
         "store",
-        "throttle",
+        "acts",
     },
     "migrate": {"cli", "config", "devices", "engines", "errors", "rpc", "terminal", "text"},
     "__main__": {
