@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from lmxd.acts import Actor
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.keys import Caller, Keys
@@ -25,6 +26,13 @@ class Unknown(LmxdError):
 
     def __init__(self) -> None:
         super().__init__("not_permitted", "a key is needed", "send Authorization: Bearer KEY; lmxd key NAME makes one")
+
+
+def actor(request: web.Request) -> Actor:
+    """The sender of a request as the log names it: the owner of its key, or its address."""
+    if (caller := request.get(CALLER)) is not None and caller is not ANYBODY:
+        return Actor(f"key {caller.name}", f"key {caller.name}")
+    return Actor(f"{request.remote or 'somebody'} without a key", request.remote or "somebody")
 
 
 class Authentication:
