@@ -61,7 +61,7 @@ def bar(why: Why, width: int, *, plain: bool) -> Text:
     parts = [(x.bytes, "." if x.exited else "#", _colour(x.instance)) for x in why.instances]
     kept = d.margin + why.withheld + d.yielded
     parts += [(d.foreign, "%", "bright_black"), (kept, "-", "dim"), (max(0, d.headroom), " ", "")]
-    drawn_bar, drawn, total = Text("["), 0, 0
+    drawn_bar, drawn, total = text("["), 0, 0
     for bytes_, mark, style in parts:
         total += bytes_
         end = round(width * min(total, d.capacity) / d.capacity) if d.capacity else 0
@@ -81,7 +81,7 @@ def rendered(seen: Seen, history: Samples, console: Console) -> RenderableType:
     parts: list[RenderableType] = [_head(seen)]
     for why in seen.owners:
         parts += _device(why, history, console.width, plain=plain)
-    parts += [Text(), _instances(seen.instances, history.speed, plain=plain), Text(), _queue(seen)]
+    parts += [text(""), _instances(seen.instances, history.speed, plain=plain), text(""), _queue(seen)]
     parts += [text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
     return Group(*parts)
 
@@ -98,10 +98,10 @@ def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[Rend
     d = why.device
     name = output.device(d)
     if d.unavailable is not None:
-        return [Text(), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red")]
+        return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red")]
     title = f"{name} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
     past = sparkline(history.used.get(d.id, ()), 1.0, plain=plain)
-    legend = Text("  ")
+    legend = text("  ")
     for x in why.instances:
         mark = "reclaiming " if x.exited else ""
         legend.append_text(text(f"{mark}{x.instance} {size(x.bytes)}  ", _colour(x.instance)))
@@ -109,7 +109,7 @@ def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[Rend
         if bytes_:
             legend.append(f"{label} {size(bytes_)}  ", "dim")
     legend.append(f"free {size(max(0, d.headroom))}")
-    return [Text(), text(f"{title}  {past}"), bar(why, max(20, width - 2), plain=plain), legend]
+    return [text(""), text(f"{title}  {past}"), bar(why, max(20, width - 2), plain=plain), legend]
 
 
 def _instances(found: Sequence[InstanceInfo], speed: Sequence[float], *, plain: bool) -> RenderableType:
