@@ -1,13 +1,31 @@
-"""Small files of our own that are replaced as a whole, so that no reader ever sees half of one."""
+"""Small files: read within a bound; and those of our own replaced as a whole, so that no reader sees half of one."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+
+def read_text(path: Path, most: int, *, regular: bool = False) -> str:
+    """The UTF-8 text of a file of up to ``most`` bytes. OSError, UnicodeDecodeError.
+
+    ``regular``: whatever else has that name, such as a pipe, which could be waited for, is refused.
+    """
+    with open(
+        os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (os.O_NONBLOCK if regular else 0)), "rb"
+    ) as file:
+        if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most >> 10} KiB", str(path))
+    return data.decode()
 
 
 def replace_text(path: Path, text: str) -> bool:

@@ -34,7 +34,7 @@ SEES: dict[str, set[str]] = {
     "engines": {"errors", "failures", "files"},
     "instances": {"failpoints"},
     "store": {"errors", "failpoints"},
-    "config": {"engines", "gguf", "errors"},
+    "config": {"engines", "files", "gguf", "errors", "text"},
     "rpc": {"errors"},
     "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "acts"},
     "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors", "terminal", "text"},
@@ -57,7 +57,7 @@ SEES: dict[str, set[str]] = {
         "store",
         "acts",
     },
-    "migrate": {"cli", "config", "devices", "engines", "errors", "rpc", "terminal", "text"},
+    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
     "__main__": {
         "catalog",
         "daemon",
