@@ -65,8 +65,9 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mappin
     comment = " ".join(str(model[key]) for key in ("name", "description") if model.get(key))
     if "llama-server" in Path(argv[0]).name:
         settings = words.settings(argv[1:], left)
-        if argv[0] != "llama-server":
-            found.settings.setdefault("engine", {"path": argv[0]})
+        if argv[0] != "llama-server" and "engine" not in found.settings:
+            found.settings["engine"] = {"path": argv[0]}
+            found.say(f"engine.path: every model is started with {argv[0]}: take it out unless you trust that program")
         entry = Entry(name, settings, comment)
     else:
         command = [word.replace("${PORT}", "{port}") for word in argv]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from house import House
 
-from lmxd.daemon.answering.service import Service
 from lmxd.errors import LmxdError
 from lmxd.log_lines import LineFormatter
 from lmxd.rpc import server
@@ -133,9 +132,6 @@ async def test_a_flood_of_refusals_is_counted_and_others_are_still_seen(
             become(monkeypatch, BEN, MEMBERS)
             async with h.client() as ben:
                 await refused(ben.drain())
-    service = h.daemon.listener.service
-    assert isinstance(service, Service)
-    service.acts.end()
     found = lines()
     assert len([line for line in found if f"uid {ANNA} pid {PID} refused" in line]) == MOST
     assert [line for line in found if f"uid {BEN} pid {PID} refused (not_permitted): drain" in line]
