@@ -33,6 +33,8 @@ class Commands(click.Group):
             say(f"{self.name}: {error}", err=True)
             raise SystemExit(error.exit_status) from error
         except Exception as error:
+            if sys.excepthook is not sys.__excepthook__:
+                raise  # this process has a log, which takes it
             for line in tracebacks.lines(error):
                 say(line, err=True)
             say("this was not foreseen: report it", err=True)
