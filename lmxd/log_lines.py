@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
 
@@ -48,27 +49,39 @@ class _Value:
         self._value = value
 
     def __str__(self) -> str:
-        return escaped(shortened(str(self._value), _LONGEST))
+        return _harmless(str(self._value))
 
     def __repr__(self) -> str:
-        return escaped(shortened(repr(self._value), _LONGEST))
+        return _harmless(repr(self._value))
 
 
 def _value(value: object) -> object:
+    if type(value) is str:
+        return _harmless(value)
     return value if isinstance(value, int | float) else _Value(value)
+
+
+def _harmless(words: str) -> str:
+    return escaped(shortened(words, _LONGEST))
+
+
+@lru_cache(maxsize=256)
+def _template(words: str) -> str:
+    """The fixed words of a call."""
+    return _harmless(words)
 
 
 def _message(record: logging.LogRecord) -> str:
     """The words of a record. A mistake in how it is written still leaves a line."""
     try:
-        words = escaped(shortened(str(record.msg), _LONGEST))
+        words = _template(record.msg) if isinstance(record.msg, str) else _harmless(str(record.msg))
         if isinstance(record.args, Mapping):
             words %= {key: _value(value) for key, value in record.args.items()}
         elif record.args:
             words %= tuple(map(_value, record.args))
     except Exception as error:  # of the values, or of the places for them
         about = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-        words = escaped(shortened(f"{type(error).__name__} as this was written: {about}", _LONGEST))
+        words = _harmless(f"{type(error).__name__} as this was written: {about}")
     return words if words.isprintable() else escaped(words)
 
 

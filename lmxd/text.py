@@ -18,7 +18,7 @@ def visible(text: str) -> str:
 
 def escaped(text: str) -> str:
     """The same, with the backslash escaped, too: no two texts become the same one."""
-    return visible(text.replace("\\", "\\\\"))
+    return visible(text.replace("\\", "\\\\") if "\\" in text else text)
 
 
 def shortened(text: str, most: int) -> str:
