@@ -22,7 +22,9 @@ from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
+from lmxd.log_lines import log_to_stderr
 from lmxd.migrate import commands as migrate
+from lmxd.terminal import Commands, say
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
@@ -39,18 +41,9 @@ def _default_config(user: bool) -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lmxd/config.yaml"
 
 
-class _Commands(click.Group):
-    """A group whose errors are messages and exit statuses. Commands that serve write them to their log instead."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except LmxdError as error:
-            click.echo(f"lmxd: {error}", err=True)
-            sys.exit(error.exit_status)
-
-
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "lmxd", cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option(
     "--socket", "socket_path", type=click.Path(path_type=Path), help="Listen here; keep everything beside it."
@@ -62,7 +55,7 @@ class _Commands(click.Group):
 def main(context: click.Context, config_path: Path | None, socket_path: Path | None, user: bool, verbose: bool) -> None:
     """Admission control for GPU memory: leases llama-server instances over a Unix socket."""
     context.obj = config_path or _default_config(user)
-    _log_to_stderr(verbose)
+    log_to_stderr(verbose=verbose)
     if context.invoked_subcommand is not None:
         return
     try:
@@ -83,11 +76,11 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
         config = load(path)
     except ConfigError as error:
         for problem in error.problems:
-            click.echo(f"{path}: error: {problem}", err=True)
+            say(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
     for warning in (*config.warnings, *Catalog(config).warnings(on_gpu=_gpu_is_meant(config))):
-        click.echo(f"{path}: warning: {warning}", err=True)
-    click.echo(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
+        say(f"{path}: warning: {warning}", err=True)
+    say(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
 
 
 main.add_command(gateway)
@@ -100,19 +93,6 @@ def _gpu_is_meant(config: Config) -> bool:
     """Without starting anything: RAM only if it is all that is asked for."""
     wanted = config.gpu.wanted()
     return wanted is None or any(d.device != "host" for d in wanted)
-
-
-def _log_to_stderr(verbose: bool) -> None:
-    """Log for journald: no time of our own, and the level as its <N> prefix when it is the journal that listens."""
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nor are they in a line
-    logging._srcfile = None  # nor is the place in the code, which takes longest to find
-    if "JOURNAL_STREAM" in os.environ:
-        for number, name in ((7, "DEBUG"), (6, "INFO"), (4, "WARNING"), (3, "ERROR"), (2, "CRITICAL")):
-            logging.addLevelName(getattr(logging, name), f"<{number}>")
-        logging.basicConfig(level=level, format="%(levelname)s%(name)s: %(message)s")
-    else:
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def _activate_failpoints() -> None:

@@ -1,4 +1,4 @@
-"""Small files of our own: replaced as a whole, so that no reader ever sees half of one, and never through a link."""
+"""Small files: read within a bound; those of our own replaced as a whole, and never written through a link."""
 
 from __future__ import annotations
 
@@ -20,6 +20,22 @@ def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EPERM, "not a regular file with one name", str(path))
+
+
+def read_text(path: Path, most: int, *, regular: bool = False) -> str:
+    """The UTF-8 text of a file of up to ``most`` bytes. OSError, UnicodeDecodeError.
+
+    ``regular``: whatever else has that name, such as a pipe, which could be waited for, is refused.
+    """
+    with open(
+        os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (os.O_NONBLOCK if regular else 0)), "rb"
+    ) as file:
+        if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most >> 10} KiB", str(path))
+    return data.decode()
 
 
 def replace_text(path: Path, text: str) -> bool:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from lmxd.text import visible
+
 _FIRST_FD = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
@@ -29,13 +31,13 @@ class Notifier:
         return bool(self._address)
 
     def ready(self, status: str) -> None:
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={visible(status)}")
 
     def status(self, status: str) -> None:
         """One line for people; sent only when it is another one."""
         if status != self._said:
             self._said = status
-            self._send(f"STATUS={status}")
+            self._send(f"STATUS={visible(status)}")
 
     def reloading(self) -> None:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")

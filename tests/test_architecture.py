@@ -16,7 +16,13 @@ PACKAGE = ROOT / "lmxd"
 
 SEES: dict[str, set[str]] = {
     "errors": set(),
-    "systemd": set(),
+    "text": set(),
+    "acts": {"errors", "throttle"},
+    "tracebacks": {"text"},
+    "throttle": set(),
+    "log_lines": {"text", "throttle", "tracebacks"},
+    "terminal": {"errors", "text", "tracebacks"},
+    "systemd": {"text"},
     "files": set(),
     "acl": set(),
     "failpoints": set(),
@@ -31,10 +37,10 @@ SEES: dict[str, set[str]] = {
     "engines": {"accounts", "confinement", "errors", "failures", "files", "estimate", "gguf"},
     "instances": {"accounts", "failpoints", "files"},
     "store": {"errors", "failpoints"},
-    "config": {"engines", "gguf", "errors"},
+    "config": {"engines", "files", "gguf", "errors", "text"},
     "rpc": {"errors"},
-    "gateway": {"rpc", "config", "errors", "listening", "systemd"},
-    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors"},
+    "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "acts"},
+    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors", "terminal", "text"},
     "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors"},
     "daemon": {
         "accounts",
@@ -55,9 +61,21 @@ SEES: dict[str, set[str]] = {
         "failpoints",
         "listening",
         "store",
+        "acts",
     },
-    "migrate": {"cli", "config", "devices", "engines", "errors", "rpc"},
-    "__main__": {"catalog", "daemon", "gateway", "migrate", "config", "errors", "failpoints", "systemd"},
+    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
+    "__main__": {
+        "catalog",
+        "daemon",
+        "gateway",
+        "migrate",
+        "config",
+        "errors",
+        "failpoints",
+        "log_lines",
+        "systemd",
+        "terminal",
+    },
 }
 """Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon;
 ``migrate`` has them read there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def test_a_watchdog_for_another_process_is_not_ours() -> None:
     assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog is None
     assert Notifier({"WATCHDOG_USEC": "1000000"}).watchdog == 1.0
     assert Notifier({"WATCHDOG_USEC": "soon"}).watchdog is None
+
+
+def test_a_status_is_a_line_and_says_nothing_else_to_the_manager(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "n")})
+        notifier.status("a\nMAINPID=1\x1b\udcff")
+        notifier.ready("b\nSTOPPING=1")
+        assert manager.recv(100) == b"STATUS=a\\nMAINPID=1\\x1b\\udcff"
+        assert manager.recv(100) == b"READY=1\nSTATUS=b\\nSTOPPING=1"

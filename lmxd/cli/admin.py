@@ -14,6 +14,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Drained
+from lmxd.terminal import say
 
 _LOOK: Final = 0.2
 """Seconds between two looks at what still runs."""
@@ -60,9 +61,9 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(done)
     elif end:
-        click.echo("requests are admitted again")
+        say("requests are admitted again")
     else:
-        click.echo(f"draining: {done.instances} instances run, {done.leases} leases stand")
+        say(f"draining: {done.instances} instances run, {done.leases} leases stand")
 
 
 @click.command("yield")
@@ -94,7 +95,7 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
     if json_wanted:
         output.as_json(done)
     else:
-        click.echo(text)
+        say(text)
 
 
 @click.command()
@@ -106,9 +107,9 @@ def reload(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(done)
         return
-    click.echo(f"reloaded {done.path}")
+    say(f"reloaded {done.path}")
     for warning in done.warnings:
-        click.echo(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 @click.command()
@@ -118,7 +119,7 @@ def completion(context: click.Context, shell: str) -> None:
     """Print the completion script for SHELL, to be sourced: source <(lmxctl completion bash)."""
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
+    say(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
 
 
 COMMANDS = (stop, pin, drain, yield_, reload, completion)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from lmxd.cli import output
-from lmxd.errors import EX_USAGE, LmxdError
+from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, default_socket
 
 F = TypeVar("F", bound=Callable[..., Any])
+_COMPLETED: Final = re.compile(r"[\w.:@+#/-]+", re.ASCII)
+"""Names that a shell takes as they are: it would run others, or have the terminal do so."""
 
 
 def connect() -> Client:
@@ -35,19 +38,6 @@ def answers(command: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-class Sysexits(click.Group):
-    """A group whose usage errors exit with EX_USAGE (64) rather than click's 2."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().main(*args, **{**kwargs, "standalone_mode": False})
-        except click.exceptions.Abort:
-            raise SystemExit(130) from None
-        except click.ClickException as error:
-            error.show()
-            raise SystemExit(EX_USAGE) from error
-
-
 def _names(kind: str, incomplete: str) -> list[str]:
     """Names of ``kind`` that the daemon knows, for completion; none if it does not answer."""
     try:
@@ -65,7 +55,7 @@ def _names(kind: str, incomplete: str) -> list[str]:
                     names = [x.lease for i in client.instances().instances for x in i.leases if x.lease]
     except LmxdError:
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in names if name.startswith(incomplete) and _COMPLETED.fullmatch(name)]
 
 
 def completes(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

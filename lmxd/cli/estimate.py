@@ -15,6 +15,7 @@ from lmxd.gguf.footprint import PARTS
 from lmxd.gguf.types import CACHE_TYPES
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
+from lmxd.terminal import say
 
 CACHE = click.Choice(list(CACHE_TYPES))
 
@@ -84,7 +85,7 @@ def _show(e: Estimated, json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(e)
         return
-    click.echo(f"{e.model}: {e.ctx} tokens in each of {e.slots} slot{'s' if e.slots > 1 else ''}, {e.basis}")
+    say(f"{e.model}: {e.ctx} tokens in each of {e.slots} slot{'s' if e.slots > 1 else ''}, {e.basis}")
     places = [(short(d["device"]), d) for d in e.devices] + [("host", e.host)]
     rows = [
         (part, *(f"{parts[part] / MIB:,.1f}" for _, parts in places))
@@ -92,15 +93,15 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         if part == "total" or any(parts[part] for _, parts in places)
     ]
     output.table(("PART", *(f">{place} MiB" for place, _ in places)), rows, "")
-    click.echo(f"plus or minus {e.error / MIB:,.0f} MiB")
+    say(f"plus or minus {e.error / MIB:,.0f} MiB")
     if e.declared is not None:
-        click.echo(f"declared in the configuration: {e.declared / GIB:g} GiB; that is what is promised")
+        say(f"declared in the configuration: {e.declared / GIB:g} GiB; that is what is promised")
     for note in e.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     for what, value in e.fits.items():
-        click.echo(f"fits: {what.replace('_', ' ')} {value if value is not None else 'none'}")
+        say(f"fits: {what.replace('_', ' ')} {value if value is not None else 'none'}")
     if e.inputs:
-        click.echo("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
+        say("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
 
 
 def _show_all(found: list[Estimated | LmxdError], json_wanted: bool) -> None:

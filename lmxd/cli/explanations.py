@@ -16,6 +16,7 @@ from lmxd.cli.wishes import wish_options
 from lmxd.errors import EX_OK, EX_TEMPFAIL
 from lmxd.rpc.explanations import Planned
 from lmxd.rpc.owners import OwnerInfo, Why
+from lmxd.terminal import say
 
 
 @click.command()
@@ -70,7 +71,7 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
         output.as_json(found)
     else:
         for line in _planned(found):
-            click.echo(line)
+            say(line)
     sys.exit(EX_TEMPFAIL if found.outcome in ("queue", "refuse") else EX_OK)
 
 
@@ -115,7 +116,7 @@ def explain(id: str, json_wanted: bool) -> None:
     rows = [(datetime.fromtimestamp(s.at).strftime("%H:%M:%S.%f")[:-3], s.text) for s in found.steps]
     output.table(("TIME", "WHAT HAPPENED"), rows, "nothing yet")
     if found.related:
-        click.echo(f"see also: {' '.join(found.related)}")
+        say(f"see also: {' '.join(found.related)}")
 
 
 COMMANDS = (why, plan, explain)

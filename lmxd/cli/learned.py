@@ -8,6 +8,7 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.output import MIB
 from lmxd.errors import LmxdError
+from lmxd.terminal import say
 
 
 @click.command()
@@ -51,7 +52,7 @@ def forget(model: str | None, card: str | None, everything: bool, json_wanted: b
     if json_wanted:
         output.as_json(done)
     else:
-        click.echo(f"forgot {done.count} observation{'s' if done.count != 1 else ''}")
+        say(f"forgot {done.count} observation{'s' if done.count != 1 else ''}")
 
 
 def _mib(n: int) -> str:

@@ -23,6 +23,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, ConnectionLost
 from lmxd.rpc.messages import Granted, KeptBy
 from lmxd.rpc.notifications import Notification
+from lmxd.terminal import say
 
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
 
@@ -73,18 +74,18 @@ def request(
 
 def _print_exports(lease: Granted) -> None:
     for name, value in environment(lease).items():
-        click.echo(f"export {name}={shlex.quote(value)}")
+        say(f"export {name}={shlex.quote(value)}")
     if lease.socket is None:
-        click.echo(f"unset {ENDPOINT_SOCKET}")
+        say(f"unset {ENDPOINT_SOCKET}")
 
 
 def _print_lease(lease: Granted) -> None:
-    click.echo(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
-    click.echo(f"  base URL  {lease.base_url}")
+    say(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
+    say(f"  base URL  {lease.base_url}")
     if lease.socket:
-        click.echo(f"  over      curl --unix-socket {shlex.quote(lease.socket)}")
-    click.echo(f"  API key   {lease.api_key}")
-    click.echo(f"  context   {lease.ctx} tokens")
+        say(f"  over      curl --unix-socket {shlex.quote(lease.socket)}")
+    say(f"  API key   {lease.api_key}")
+    say(f"  context   {lease.ctx} tokens")
 
 
 def _hold(client: Client, lease: Granted) -> None:
@@ -93,7 +94,7 @@ def _hold(client: Client, lease: Granted) -> None:
     try:
         while (message := _next(client)).get("method") != Notification.LEASE_ENDED:
             if message.get("method") == Notification.YIELD:
-                click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
+                say(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
         reason = message["params"]["reason"]
         raise LmxdError("lease_ended", f"{lease.lease} ended: {reason}", "make a new request")
     except KeyboardInterrupt:

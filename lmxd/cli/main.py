@@ -8,10 +8,10 @@ import click
 
 from lmxd import __version__
 from lmxd.cli import admin, estimate, explanations, learned, leases, live, running, views
-from lmxd.cli.common import Sysexits
+from lmxd.terminal import Commands
 
 
-@click.group(cls=Sysexits, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("lmxctl", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--socket", "socket_path", type=click.Path(path_type=Path), help="The daemon's socket; LMXD_SOCKET by default."
 )

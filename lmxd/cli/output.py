@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, TicketInfo
 from lmxd.rpc.messages import ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.terminal import say
+from lmxd.text import visible
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
     from rich.console import Console
@@ -45,14 +46,23 @@ def seconds(s: float) -> str:
     return f"{s // 3600:.0f} h {s % 3600 // 60:.0f} min"
 
 
-def as_json(value: BaseModel | dict[str, Any]) -> None:
-    """Machine-readable, one object."""
-    click.echo(json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, indent=2))
+def as_json(value: BaseModel | dict[str, Any], *, err: bool = False) -> None:
+    """Machine-readable, one object, in ASCII: JSON's own escapes stand for all else."""
+    shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    for line in json.dumps(shown, indent=2).replace("\x7f", "\\u007f").split("\n"):
+        say(line, err=err)
 
 
 def plain(value: BaseModel | Sequence[BaseModel]) -> Any:
     """The value as JSON has it."""
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else [x.model_dump(mode="json") for x in value]
+
+
+def text(words: str, style: str = "") -> Text:
+    """Words for a table or a screen: every character is visible, and none is markup."""
+    from rich.text import Text
+
+    return Text(visible(words), style)
 
 
 def grid(columns: Sequence[str]) -> Table:
@@ -62,18 +72,16 @@ def grid(columns: Sequence[str]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.startswith(">")
-        shown.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")
+        shown.add_column(text(column.lstrip(">")), justify="right" if right else "left", overflow="fold")
     return shown
 
 
 def filled(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> Table | Text:
     """A table of text, or what is said in its place where there are no rows."""
-    from rich.text import Text
-
     shown, lines = grid(columns), list(rows)
     for line in lines:
-        shown.add_row(*map(Text, line))
-    return shown if lines else Text(empty)
+        shown.add_row(*map(text, line))
+    return shown if lines else text(empty)
 
 
 def console() -> Console:
@@ -164,13 +172,13 @@ def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:
     """Say what is wrong and what would help, and exit by sysexits."""
     if json_wanted:
         shown = {"error": {"code": error.code, "message": error.message, "remedy": error.remedy, **error.data}}
-        click.echo(json.dumps(shown, indent=2))
+        as_json(shown)
     else:
-        click.echo(f"lmxctl: {error.message}", err=True)
+        say(f"lmxctl: {error.message}", err=True)
         for line in _figures(error):
-            click.echo(f"  {line}", err=True)
+            say(f"  {line}", err=True)
         if error.remedy:
-            click.echo(f"  remedy: {error.remedy}", err=True)
+            say(f"  remedy: {error.remedy}", err=True)
     sys.exit(error.exit_status)
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import click
 
+from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import SizeWish, WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client
 from lmxd.rpc.notifications import Notification
+from lmxd.terminal import say
 
 COMMAND = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 
@@ -46,7 +48,7 @@ def run(
         with WaitBar() as progress:
             lease = client.request(model, wait=waiting_time(wait, no_wait), on_progress=progress.show, **wish)
         if json_wanted:
-            click.echo(lease.model_dump_json(), err=True)
+            output.as_json(lease, err=True)
         sys.exit(_run(client, command, environment(lease)))
 
 
@@ -77,7 +79,7 @@ def hold(
                 size, device=device, name=name, wait=waiting_time(wait, no_wait), on_progress=progress.show
             )
         if json_wanted:
-            click.echo(held.model_dump_json(), err=True)
+            output.as_json(held, err=True)
         env = {
             "CUDA_VISIBLE_DEVICES": held.cuda_visible_devices,
             "LMXD_HOLD_BYTES": str(size),
@@ -137,9 +139,9 @@ def _until_exit(client: Client, child: subprocess.Popen[bytes]) -> None:
 
 def _tell(message: dict[str, Any]) -> None:
     if message.get("method") == Notification.YIELD:
-        click.echo(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
+        say(f"lmxctl: {asked_to_yield(message['params'])}", err=True)
     if message.get("method") == Notification.LEASE_ENDED:
-        click.echo(f"lmxctl: the lease ended: {message['params']['reason']}", err=True)
+        say(f"lmxctl: the lease ended: {message['params']['reason']}", err=True)
 
 
 def _is_back(client: Client) -> bool:
@@ -147,7 +149,7 @@ def _is_back(client: Client) -> bool:
     try:
         client.reconnect()
     except LmxdError as error:
-        click.echo(f"lmxctl: {error.message}: the lease is gone", err=True)
+        say(f"lmxctl: {error.message}: the lease is gone", err=True)
         return False
     return True
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmxd.cli import output
-from lmxd.cli.output import size
+from lmxd.cli.output import size, text
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.owners import Why
 
@@ -61,14 +61,14 @@ def bar(why: Why, width: int, *, plain: bool) -> Text:
     parts = [(x.bytes, "." if x.exited else "#", _colour(x.instance)) for x in why.instances]
     kept = d.margin + why.withheld + d.yielded
     parts += [(d.foreign, "%", "bright_black"), (kept, "-", "dim"), (max(0, d.headroom), " ", "")]
-    text, drawn, total = Text("["), 0, 0
+    drawn_bar, drawn, total = text("["), 0, 0
     for bytes_, mark, style in parts:
         total += bytes_
         end = round(width * min(total, d.capacity) / d.capacity) if d.capacity else 0
         shown = mark if plain or mark in " ." else {"#": "█", "%": "▓", "-": "░"}[mark]
-        text.append(shown * max(0, end - drawn), style)
+        drawn_bar.append(shown * max(0, end - drawn), style)
         drawn = max(drawn, end)
-    return text.append(" " * (width - drawn)).append("]")
+    return drawn_bar.append(" " * (width - drawn)).append("]")
 
 
 def _colour(instance: str) -> str:
@@ -81,8 +81,8 @@ def rendered(seen: Seen, history: Samples, console: Console) -> RenderableType:
     parts: list[RenderableType] = [_head(seen)]
     for why in seen.owners:
         parts += _device(why, history, console.width, plain=plain)
-    parts += [Text(), _instances(seen.instances, history.speed, plain=plain), Text(), _queue(seen)]
-    parts += [Text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
+    parts += [text(""), _instances(seen.instances, history.speed, plain=plain), text(""), _queue(seen)]
+    parts += [text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
     return Group(*parts)
 
 
@@ -90,36 +90,36 @@ def _head(seen: Seen) -> Text:
     s = seen.status
     state = "draining" if s.draining else "up"
     off = "" if s.admission else ", admission is OFF"
-    text = f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {s.instances} instances, {s.leases} leases, "
-    return Text(f"{text}{s.waiting} of {s.queue_depth} places in the queue taken{off}", "bold")
+    said = f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {s.instances} instances, {s.leases} leases, "
+    return text(f"{said}{s.waiting} of {s.queue_depth} places in the queue taken{off}", "bold")
 
 
 def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[RenderableType]:
     d = why.device
     name = output.device(d)
     if d.unavailable is not None:
-        return [Text(f"\n{name} {d.name}: unavailable: {d.unavailable}", "red")]
-    title = f"\n{name} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
+        return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red")]
+    title = f"{name} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
     past = sparkline(history.used.get(d.id, ()), 1.0, plain=plain)
-    legend = Text("  ")
+    legend = text("  ")
     for x in why.instances:
         mark = "reclaiming " if x.exited else ""
-        legend.append(f"{mark}{x.instance} {size(x.bytes)}  ", _colour(x.instance))
+        legend.append_text(text(f"{mark}{x.instance} {size(x.bytes)}  ", _colour(x.instance)))
     for label, bytes_ in (("foreign", d.foreign), ("margin", d.margin), ("kept", why.withheld + d.yielded)):
         if bytes_:
             legend.append(f"{label} {size(bytes_)}  ", "dim")
     legend.append(f"free {size(max(0, d.headroom))}")
-    return [Text(f"{title}  {past}"), bar(why, max(20, width - 2), plain=plain), legend]
+    return [text(""), text(f"{title}  {past}"), bar(why, max(20, width - 2), plain=plain), legend]
 
 
 def _instances(found: Sequence[InstanceInfo], speed: Sequence[float], *, plain: bool) -> RenderableType:
     if not found:
-        return Text("no instances")
+        return text("no instances")
     table = output.grid(("INSTANCE", "STATE", ">SLOTS", ">TOKENS/S", ">CTX", ">BYTES", ">LEASES"))
     for i in found:
         table.add_row(
-            Text(i.instance, _colour(i.instance)),
-            output.doing(i),
+            text(i.instance, _colour(i.instance)),
+            text(output.doing(i)),
             f"{i.processing}/{i.slots}" if i.ctx else "-",
             f"{i.speed:.0f}" if i.phase == "ready" and i.ctx else "-",
             str(i.ctx) if i.ctx else "-",
@@ -127,13 +127,13 @@ def _instances(found: Sequence[InstanceInfo], speed: Sequence[float], *, plain: 
             str(len(i.leases)),
         )
     past = sparkline(speed, max(speed, default=0.0), plain=plain)
-    return Group(table, Text(f"{sum(i.speed for i in found):.0f} tokens/s  {past}"))
+    return Group(table, text(f"{sum(i.speed for i in found):.0f} tokens/s  {past}"))
 
 
 def _queue(seen: Seen) -> RenderableType:
     if not seen.tickets:
-        return Text("nobody waits")
+        return text("nobody waits")
     table: Table = output.grid((">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"))
     for t in seen.tickets:
-        table.add_row(*map(Text, (*output.queued(t), output.reason(t))))
+        table.add_row(*map(text, (*output.queued(t), output.reason(t))))
     return table

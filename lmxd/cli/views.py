@@ -15,6 +15,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
+from lmxd.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,14 +34,14 @@ def status(json_wanted: bool) -> None:
         output.as_json(found)
         return
     state = "draining" if found.draining else "up"
-    click.echo(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}, engine {found.engine}")
-    click.echo(
+    say(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}, engine {found.engine}")
+    say(
         f"{found.instances} instances, {found.leases} leases, {found.waiting} of {found.queue_depth} places in the"
         f" queue taken{'' if found.admission else ', admission is OFF'}"
     )
     _print_devices(found.devices)
     for warning in found.warnings + found.broken_invariants:
-        click.echo(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 @click.command()
@@ -183,7 +184,7 @@ def logs(instance: str, lines: int, json_wanted: bool) -> None:
         output.as_json(found)
     else:
         for line in found.lines:
-            click.echo(line)
+            say(line.expandtabs())
 
 
 @click.command()
@@ -198,7 +199,7 @@ def version(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json({"lmxctl": __version__, "daemon": server, "protocol": PROTOCOL})
     else:
-        click.echo(f"lmxctl {__version__}, daemon: {server}")
+        say(f"lmxctl {__version__}, daemon: {server}")
 
 
 COMMANDS = (status, ps, queue, devices, models, logs, version)

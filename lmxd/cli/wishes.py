@@ -13,6 +13,7 @@ from lmxd.cli import output
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import Progress
+from lmxd.text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -100,7 +101,7 @@ class WaitBar:
 
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.fields[part]}"),
             )
@@ -119,7 +120,7 @@ class WaitBar:
         part = progress.loaded
         self._shown.update(
             self._task,
-            description=standing(progress),
+            description=visible(standing(progress)),
             total=None if part is None else 1.0,
             completed=part or 0.0,
             part="" if part is None else f"{part:.0%}",

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from lmxd.config import yaml_text
 from lmxd.config.profile import Profile
 from lmxd.config.retired import without_retired
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.errors import ConfigError
+from lmxd.files import read_text
+from lmxd.text import shortened
 
 _ENTRIES: Final[dict[str, type[BaseModel]]] = {"users": UserConfig, "groups": GroupConfig}
 """The entries of sections whose keys are names."""
+_MOST_PROBLEMS: Final = 50
+_LONGEST: Final = 200
+"""Characters of a value that is shown."""
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
 
 def load(path: Path) -> Config:
     """Read and check a configuration file. Raises ConfigError with every problem found."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, yaml_text.LARGEST)
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
@@ -34,11 +38,13 @@ def load(path: Path) -> Config:
 def parse(text: str, source: str) -> Config:
     """Check configuration text. Raises ConfigError with every problem found."""
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(source, [_yaml_problem(error)]) from error
-    except RecursionError as error:
-        raise ConfigError(source, ["is nested too deeply"]) from error
+        return checked(yaml_text.load(text), source)
+    except yaml_text.BadYaml as error:
+        raise ConfigError(source, [str(error)]) from error
+
+
+def checked(data: Any, source: str) -> Config:
+    """The configuration of a value. Raises ConfigError with every problem found, but no more than can be read."""
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -47,31 +53,15 @@ def parse(text: str, source: str) -> Config:
     try:
         return Config.model_validate(data).warned(warnings)
     except ValidationError as error:
-        raise ConfigError(source, [_problem(e) for e in error.errors()]) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """A key given twice is an error instead of a silent override."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
-    return " ".join(str(error).split())
+        found = error.errors(include_url=False)
+        problems = [_problem(e) for e in found[:_MOST_PROBLEMS]]
+        more = len(found) - len(problems)
+        raise ConfigError(source, [*problems, f"and {more} more problems"] if more else problems) from error
 
 
 def _problem(error: Any) -> str:
     """One pydantic error as a sentence: key, value, remedy."""
-    where = [str(part) for part in error["loc"]]
+    where = [shortened(str(part), _LONGEST) for part in error["loc"]]
     key = ".".join(where) or "the file"
     if error["type"] == "extra_forbidden":
         known = _known_keys(where[:-1])
@@ -80,8 +70,8 @@ def _problem(error: Any) -> str:
         return f"{key}: unknown key; {hint}"
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
-    shown = "" if isinstance(value, (dict, BaseModel)) else f" is {value!r}"
-    return f"{key}{shown}: {message[:1].lower()}{message[1:]}"
+    shown = "" if isinstance(value, (dict, BaseModel)) else f" is {shortened(repr(value), _LONGEST)}"
+    return f"{key}{shown}: {message[:1].lower()}{shortened(message[1:], 2 * _LONGEST)}"
 
 
 def _known_keys(where: list[str]) -> list[str]:

@@ -107,7 +107,8 @@ class Daemon:
         self.answers = Answers(state, self.access, present, self.performer, lambda: self.listener.connections)
         self.health = Health(state, self.outbox, self.where.state, lambda: self.measuring.watcher.hanging)
         self.asks = Asks(state, present, self.answers.waiting, self.measuring.look, handle)
-        self.listener = Listener(self._service())
+        self.service = self._service()
+        self.listener = Listener(self.service)
         self.metrics = Metrics(state)
 
     def _service(self) -> Service:
@@ -249,6 +250,7 @@ class Daemon:
         """Stop looking after what runs; it goes on, and whoever starts lmxd again finds it as it is."""
         self.read_ahead.want(())
         self.means.write()
+        self.service.acts.end()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
                 await self.outbox.settled()

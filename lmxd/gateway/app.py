@@ -9,11 +9,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from lmxd.acts import Acts
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
-from lmxd.gateway.authentication import CALLER, Authentication, Unknown
-from lmxd.gateway.board import Board
+from lmxd.gateway.authentication import CALLER, Authentication, Unknown, actor
+from lmxd.gateway.board import ACTIONS, Board
 from lmxd.gateway.leases import Leases
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels
@@ -36,7 +37,7 @@ def runner(config: GatewayConfig, leases: Leases, authentication: Authentication
 
 def application(config: GatewayConfig, leases: Leases, authentication: Authentication) -> web.Application:
     """All routes, behind the authentication."""
-    metrics = GatewayMetrics()
+    metrics, acts = GatewayMetrics(), Acts(logging.getLogger("lmxd.gateway.audit"))
     serving = Serving(leases, metrics, config.wait)
     client, models = leases.client, KnownModels(leases.client)
 
@@ -46,6 +47,8 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
             request[CALLER] = authentication.enter(request)
             return await handler(request)
         except LmxdError as error:
+            if error.code == "not_permitted" or request.path.startswith(ACTIONS):
+                acts.refused(actor(request), f"{request.method} {request.path}: {error.message}", error.code)
             return _failed(request, error)
         except web.HTTPRequestEntityTooLarge:
             most = f"{config.max_body_mb:g} MiB is the most"

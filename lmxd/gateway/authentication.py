@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from lmxd.acts import Actor
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.keys import Caller, Keys
 
+log = logging.getLogger(__name__)
 CALLER: Final = web.RequestKey("caller", Caller)
 ANYBODY: Final = Caller("anybody", admin=False)
 _OPEN: Final = frozenset(("/", "/health", "/api/version"))
@@ -25,6 +28,13 @@ class Unknown(LmxdError):
         super().__init__("not_permitted", "a key is needed", "send Authorization: Bearer KEY; lmxd key NAME makes one")
 
 
+def actor(request: web.Request) -> Actor:
+    """The sender of a request as the log names it: the owner of its key, or its address."""
+    if (caller := request.get(CALLER)) is not None and caller is not ANYBODY:
+        return Actor(f"key {caller.name}", f"key {caller.name}")
+    return Actor(f"{request.remote or 'somebody'} without a key", request.remote or "somebody")
+
+
 class Authentication:
     """Tells who sends a request: the owner of its key, or anybody where no key is needed."""
 
@@ -33,13 +43,21 @@ class Authentication:
         self.refresh()
 
     def refresh(self) -> None:
-        """Keys may have been added. LmxdError ``config`` if the file cannot be used."""
-        self._keys = None if self._config.keys_file is None else Keys(self._config.keys_file)
+        """Keys may have been added or removed. LmxdError ``config``, and no key counts, if the file cannot be used."""
+        self._keys: Keys | None = None
+        if self._config.keys_file is not None:
+            self._keys = Keys(self._config.keys_file)
+            for problem in self._keys.problems:
+                log.error("%s: it lets nobody in", problem)
+
+    def known(self, key: str) -> Caller | None:
+        """The owner of a key that is in force."""
+        return None if self._keys is None else self._keys.caller(key)
 
     def enter(self, request: web.Request) -> Caller:
         """The caller of a request. LmxdError ``not_permitted``."""
         key = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("X-Api-Key", "")
-        if self._keys is not None and (known := self._keys.caller(key.strip())) is not None:
+        if (known := self.known(key.strip())) is not None:
             return known
         if request.path in _OPEN:
             return ANYBODY

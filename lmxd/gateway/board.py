@@ -25,7 +25,9 @@ from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import Result
 from lmxd.rpc.methods import METHODS
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("lmxd.gateway.audit")
+ACTIONS: Final = "/lmxd/"
+"""The beginning of the paths of the dashboard's data and actions."""
 PAGE: Final = Path(__file__).parent / "page/index.html"
 _LIVE: Final = 1.0
 """Seconds between two looks while somebody watches."""
@@ -148,8 +150,8 @@ class Board:
             raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", "lmxd key NAME --admin")
         said = parsed(await request.read())
         params = {key: said.get(key) for key in METHODS[name].params.model_fields}  # None is as if left out
-        log.info("%s: %s %s", caller.name, name, params)
         done = await self._actions[name](**params)
+        log.info("key %s done: %s %s", caller.name, name, params)
         return web.json_response(done.model_dump(mode="json"))
 
 

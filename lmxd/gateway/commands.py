@@ -20,6 +20,7 @@ from lmxd.gateway.leases import Leases
 from lmxd.listening import listen
 from lmxd.rpc.client import default_socket
 from lmxd.systemd import Notifier
+from lmxd.terminal import say
 
 log = logging.getLogger("lmxd.gateway")
 
@@ -53,7 +54,7 @@ def key(context: click.Context, name: str, admin: bool) -> None:
     path = load(context.obj).gateway.keys_file
     if path is None:
         raise LmxdError("config", f"{context.obj}: gateway.keys_file is not set", "say where keys are kept")
-    click.echo(keys.add(path, name, admin=admin))
+    say(keys.add(path, name, admin=admin))
 
 
 async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
@@ -77,8 +78,8 @@ async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
 
 
 def _refresh(authentication: Authentication) -> None:
-    """SIGHUP: the keys anew. A bad file changes nothing."""
+    """SIGHUP: the keys anew. A file that cannot be used has none: a revocation always takes effect."""
     try:
         authentication.refresh()
     except LmxdError as error:
-        log.error("the keys in force stay: %s", error)
+        log.error("no key is in force: %s", error)

@@ -9,6 +9,7 @@ import click
 from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, machine, ollama
 from lmxd.migrate.entries import FoundModel, rendered
+from lmxd.terminal import say
 
 PATH = click.Path(path_type=Path)
 OUTPUT = click.option(
@@ -18,7 +19,8 @@ OUTPUT = click.option(
 
 def _write(text: str, output: Path | None) -> None:
     if output is None:
-        click.echo(text, nl=False)
+        for line in text.removesuffix("\n").split("\n"):
+            say(line)
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -30,14 +32,14 @@ def _write(text: str, output: Path | None) -> None:
 
 def _say(left: list[str], headline: str) -> None:
     if left:
-        click.echo(headline, err=True)
+        say(headline, err=True)
     for sentence in left:
-        click.echo(f"  {sentence}", err=True)
+        say(f"  {sentence}", err=True)
 
 
 def _done(found: FoundModel, source: str, output: Path | None) -> None:
     _write(rendered(found, source), output)
-    click.echo(f"{sum(not e.open for e in found.entries)} models from {source}", err=True)
+    say(f"{sum(not e.open for e in found.entries)} models from {source}", err=True)
     _say(found.left, "not carried over as it was:")
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import yaml
-
-from lmxd.config.file import parse
+from lmxd.config import yaml_text
+from lmxd.config.file import checked
 from lmxd.errors import ConfigError
+from lmxd.migrate.document import Document
+from lmxd.text import shortened
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9._:@+-]+")
-_WIDTH: Final = 100
+MOST: Final = 2000
+"""Profiles at once: as many as a configuration can hold."""
+_MOST_SAID: Final = 500
+"""Sentences about what was not carried over."""
+_LONGEST: Final = 500
+"""Characters of one."""
 
 
 @dataclass(slots=True)
@@ -33,63 +38,69 @@ class FoundModel:
     entries: list[Entry] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    _taken: dict[str, int] = field(default_factory=dict)
+    """By name: the number of entries that wanted it."""
+
+    def say(self, sentence: str) -> None:
+        """Note what could not be carried over, within bounds: a file may be made of such things."""
+        if len(self.left) < _MOST_SAID:
+            self.left.append(shortened(sentence, _LONGEST))
+        elif len(self.left) == _MOST_SAID:
+            self.left.append("and more")
+
+    @property
+    def full(self) -> bool:
+        """Whether no more are taken."""
+        return len(self.entries) >= MOST
 
     def add(self, entry: Entry) -> None:
         """Add an entry under a name that a client may use, and that no other has."""
-        name = _UNFIT.sub("-", entry.name).lstrip("-.:@+_")[:128] or "model"
-        taken = {e.name for e in self.entries}
-        numbered = name
-        while numbered in taken:
-            numbered = f"{name[:120]}-{1 + sum(t.startswith(name) for t in taken)}"
-        if numbered != entry.name:
-            self.left.append(f"{entry.name}: is called {numbered} here")
-        entry.name = numbered
+        if self.full:
+            self.say(f"{entry.name}: is left out, as there are {MOST} models already")
+            return
+        wanted = _UNFIT.sub("-", entry.name[:1024]).lstrip("-.:@+_")[:128] or "model"
+        name = wanted
+        while name in self._taken:
+            self._taken[wanted] += 1
+            name = f"{wanted[:120]}-{self._taken[wanted]}"
+        self._taken[name] = 1
+        if name != entry.name:
+            self.say(f"{entry.name}: is called {name} here")
+        entry.name = name
         self.entries.append(entry)
 
     def checked(self) -> FoundModel:
-        """Entries that lmxd would refuse become comments, and why is said."""
+        """Entries that lmxd would refuse become comments, what cannot be written is left out, and why is said."""
+        writable, room = [], yaml_text.LARGEST
         for entry in self.entries:
             try:
-                parse(yaml.safe_dump({"models": {entry.name: entry.settings}}), entry.name)
+                room -= len(yaml_text.dump({entry.name: entry.settings}))
+            except yaml_text.BadYaml as error:
+                self.say(f"{entry.name}: {error}")
+                continue
+            if room < 0:
+                self.say(f"{entry.name}: is left out, as the configuration would be too large")
+                break
+            writable.append(entry)
+            try:
+                checked({"models": {entry.name: entry.settings}}, entry.name)
             except ConfigError as error:
                 if not entry.open:
-                    self.left.append(f"{entry.name}: {'; '.join(error.problems)}")
+                    self.say(f"{entry.name}: {'; '.join(error.problems)}")
                 entry.open = True
+        self.entries = writable
         return self
+
+    def write(self, document: Document, source: str) -> None:
+        """Put all of it into a document."""
+        document.comment(f"from {source}, by lmxd; check it with: lmxd check-config")
+        if self.settings:
+            document.put(self.settings)
+        document.models([({e.name: e.settings}, e.comment, e.open) for e in self.entries])
 
 
 def rendered(found: FoundModel, source: str) -> str:
-    """A configuration, or the part of one, with comments."""
-    text = [f"# {_printable(f'from {source}, by lmxd; check it with: lmxd check-config')}"]
-    text += [_yaml(found.settings)] if found.settings else []
-    closed = [e for e in found.entries if not e.open]
-    text.append("models:" if closed else "models: {}")
-    text += [_entry(e) for e in found.entries]
-    return "\n".join(text) + "\n"
-
-
-def _entry(entry: Entry) -> str:
-    lines = [f"# {line}" for line in textwrap.wrap(_printable(entry.comment), _WIDTH - 4)]
-    lines += _yaml({entry.name: entry.settings}).splitlines()
-    mark = "#" if entry.open else ""
-    return "\n".join(f"{mark}  {line}" for line in lines)
-
-
-def _printable(text: str) -> str:
-    """YAML refuses control characters, and some end a comment."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-class _Dumper(yaml.SafeDumper):
-    """A key a line; lists on one."""
-
-
-def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
-
-
-_Dumper.add_representer(list, _list)
-
-
-def _yaml(value: object) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=_WIDTH, allow_unicode=True).rstrip()
+    """A configuration, or the part of one, with comments. LmxdError ``config`` if it cannot be written."""
+    document = Document()
+    found.write(document, source)
+    return document.text()

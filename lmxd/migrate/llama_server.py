@@ -8,28 +8,39 @@ from typing import Final
 
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
+from lmxd.files import read_text
 from lmxd.migrate import words
-from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.entries import MOST, Entry, FoundModel
+from lmxd.text import shortened
 
 _ALL: Final = "*"
 _ABOUT_ROUTER: Final = frozenset(("stop-timeout", "alias", "tags"))
 _TRUE: Final = frozenset(("true", "on", "1", "yes", "enabled"))
 _FALSE: Final = frozenset(("false", "off", "0", "no", "disabled"))
 _NONE: Final = "version"
+_LARGEST: Final = 512 * 2**10
+"""Bytes of a file."""
+_LINES: Final = 20_000
+_MOST: Final = 20_000
+"""Options of all models together. Those of [*] are in each."""
 
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is no such file."""
-    found, common = FoundModel(), {}
+    found, common, room = FoundModel(), {}, _MOST
     sections = _sections(path)
     if _ALL in sections:
         common = sections.pop(_ALL)
     for name, own in sections.items():
 
         def left(what: str, name: str = name) -> None:
-            found.left.append(f"{name}: {what}")
+            found.say(f"{name}: {what}")
 
         options = common | own
+        room -= len(options)
+        if found.full or room < 0:
+            left(f"and what follows is left out: {MOST} models, or {_MOST} options, are the most")
+            break
         preload = options.pop("load-on-startup", "").lower() in _TRUE
         settings = words.settings(_argv(options), left)
         if "path" not in settings:
@@ -46,10 +57,12 @@ def _sections(path: Path) -> dict[str, dict[str, str]]:
     )
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, _LARGEST)
+        if text.count("\n") > _LINES:
+            raise LmxdError("config", f"{path}: has more than {_LINES} lines", "import a part of it")
         parser.read_string(f"[{_NONE}]\n{text}")  # version stands before all sections
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        why = getattr(error, "strerror", None) or shortened(" ".join(str(error).split()), 200)
         raise LmxdError("config", f"{path}: {why}", "name the file given as --models-preset") from error
     return {name: dict(parser[name]) for name in parser.sections() if name != _NONE}
 

@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from lmxd.config import yaml_text
 from lmxd.errors import LmxdError
+from lmxd.files import read_text
 from lmxd.migrate import words
 from lmxd.migrate.entries import Entry, FoundModel
 
 _MACRO: Final = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
+_DEEPEST: Final = 10
+"""Levels of macros in macros."""
+_LONGEST: Final = 32 * 2**10
+"""Characters of a command line."""
 _OURS: Final = frozenset(("cmd", "ttl", "name", "description", "useModelName", "unlisted", "proxy", "concurrencyLimit"))
 """Of a model, what is carried over or has no meaning here."""
 _TOP: Final = {
@@ -31,18 +35,19 @@ def read(path: Path) -> FoundModel:
         if isinstance(model, Mapping):
             _model(found, str(name), model, whole)
         else:
-            found.left.append(f"models.{name} is a {type(model).__name__}, not keys and values")
+            found.say(f"models.{name} is a {type(model).__name__}, not keys and values")
     _groups(found, whole)
     _hooks(found, whole)
-    found.left += [f"{key}: has no counterpart here" for key in whole.keys() - _TOP]
+    for key in whole.keys() - _TOP:
+        found.say(f"{key}: has no counterpart here")
     return found.checked()
 
 
 def _whole(path: Path) -> dict[str, Any]:
     try:
-        whole = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        whole = yaml_text.load(read_text(path, yaml_text.LARGEST))
+    except (OSError, UnicodeDecodeError, yaml_text.BadYaml) as error:
+        why = getattr(error, "strerror", None) or str(error)
         raise LmxdError("config", f"{path}: {why}", "name llama-swap's config.yaml") from error
     if not isinstance(whole, dict) or not isinstance(whole.get("models"), dict):
         raise LmxdError("config", f"{path}: has no models", "name llama-swap's config.yaml")
@@ -51,7 +56,7 @@ def _whole(path: Path) -> dict[str, Any]:
 
 def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     def left(what: str) -> None:
-        found.left.append(f"{name}: {what}")
+        found.say(f"{name}: {what}")
 
     argv = _argv(str(model.get("cmd", "")), name, whole, model, left)
     if not argv:
@@ -60,8 +65,9 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mappin
     comment = " ".join(str(model[key]) for key in ("name", "description") if model.get(key))
     if "llama-server" in Path(argv[0]).name:
         settings = words.settings(argv[1:], left)
-        if argv[0] != "llama-server":
-            found.settings.setdefault("engine", {"path": argv[0]})
+        if argv[0] != "llama-server" and "engine" not in found.settings:
+            found.settings["engine"] = {"path": argv[0]}
+            found.say(f"engine.path: every model is started with {argv[0]}: take it out unless you trust that program")
         entry = Entry(name, settings, comment)
     else:
         command = [word.replace("${PORT}", "{port}") for word in argv]
@@ -85,12 +91,8 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mappin
 def _argv(cmd: str, name: str, whole: Mapping[str, Any], model: Mapping[str, Any], left: Any) -> list[str]:
     """The command line with its macros filled in. The port stays a place."""
     macros = {"MODEL_ID": name, **_keys(whole.get("macros")), **_keys(model.get("macros"))}
-    for _ in range(10):  # macros may hold macros
-        filled = _MACRO.sub(lambda m: str(macros.get(m[1], m[0])), cmd)
-        if filled == cmd:
-            break
-        cmd = filled
     try:
+        cmd = _filled(cmd, macros)
         argv = shlex.split(cmd.replace("\\\n", " "), comments=True)
     except ValueError as error:
         left(f"cmd: {error}")
@@ -98,6 +100,28 @@ def _argv(cmd: str, name: str, whole: Mapping[str, Any], model: Mapping[str, Any
     for macro in set(_MACRO.findall(" ".join(argv))) - {"PORT"}:
         left(f"the macro {macro} is not defined")
     return argv
+
+
+def _filled(cmd: str, macros: Mapping[str, Any]) -> str:
+    """A command line with its macros, which may hold macros. ValueError if it grows too long: they multiply."""
+    for _ in range(_DEEPEST):
+        room = _LONGEST - len(cmd)
+
+        def value(macro: re.Match[str]) -> str:
+            nonlocal room
+            found = str(macros.get(macro[1], macro[0]))
+            room -= len(found)
+            if room < 0:
+                raise ValueError(f"with its macros it has more than {_LONGEST} characters")
+            return found
+
+        filled = _MACRO.sub(value, cmd)
+        if len(filled) > _LONGEST:
+            raise ValueError(f"it has more than {_LONGEST} characters")
+        if filled == cmd:
+            break
+        cmd = filled
+    return cmd
 
 
 def _groups(found: FoundModel, whole: Mapping[str, Any]) -> None:
@@ -109,7 +133,7 @@ def _groups(found: FoundModel, whole: Mapping[str, Any]) -> None:
         if group.get("persistent"):
             for member in members:
                 entries[member].settings["pin"] = True
-        found.left.append(f"groups.{name}: what fits runs together, by its bytes; there are no groups")
+        found.say(f"groups.{name}: what fits runs together, by its bytes; there are no groups")
 
 
 def _hooks(found: FoundModel, whole: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from lmxd.devices.measurement import Measurement
 from lmxd.devices.nvml import NoGpu, NvmlProbe
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
-from lmxd.migrate.entries import Entry, FoundModel, rendered
+from lmxd.migrate.document import Document
+from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.rpc.estimates import Estimated
 
 _GIB: Final = 2**30
@@ -27,7 +28,7 @@ def scan(directory: Path) -> FoundModel:
     found = FoundModel()
     for estimated in estimates_in(directory, Wanted()):
         if isinstance(estimated, LmxdError):
-            found.left.append(f"{estimated.data.get('file', directory)}: {estimated}")
+            found.say(f"{estimated.data.get('file', directory)}: {estimated}")
             continue
         path = Path(estimated.model).absolute()
         found.add(Entry(_name(path), {"path": str(path), "context_length": estimated.ctx}, _needs(estimated)))
@@ -57,37 +58,36 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
         found.left += more.left
         for entry in more.entries:
             found.add(entry)
-    text = ["# lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.", ""]
-    text += [*_gpus(), "", *_engine(found.left), ""]
-    text += [
-        "admission_control:",
-        "  queue_depth: 512      # requests that may wait; the next one is refused",
-        "",
-        "# OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway",
-        "#gateway:",
-        "#  listen: 127.0.0.1:8080",
-        "#  keys_file: /etc/lmxd/gateway.keys",
-        "",
-        "idle_timeout: 300       # seconds without a request after which an instance ends",
-        f"model_dir: {next(iter(directories), _MODEL_DIR).absolute()}",
-        "",
-    ]
-    return "\n".join(text) + rendered(found, "the model files found"), found.left
+    document = Document()
+    document.comment("lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.")
+    document.space()
+    _gpus(document)
+    document.space()
+    _engine(document, found)
+    document.space()
+    document.put({"admission_control": {"queue_depth": 512}}, "requests that may wait; the next one is refused")
+    document.space()
+    document.comment("OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway")
+    document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
+    document.space()
+    document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
+    document.put({"model_dir": str(next(iter(directories), _MODEL_DIR).absolute())})
+    document.space()
+    found.checked().write(document, "the model files found")
+    return document.text(), found.left
 
 
-def _gpus() -> list[str]:
+def _gpus(document: Document) -> None:
     devices = _measured()
-    lines = [
-        f"# {d.ref}: {d.name}, {d.capacity / _GIB:.1f} GiB" + ("" if d.ref == d.id else f" ({d.id})") for d in devices
-    ]
     if all(d.id == "host" for d in devices):
-        lines.insert(0, "# No NVIDIA GPU was found: models run in RAM.")
-    return [
-        *lines,
-        "gpu: {}                 # all of them",
-        "#  device: 0            # or one of them, or several: devices: [0, 1]",
-        "#  max_memory_gb: 20    # the most that lmxd may use of each",
-    ]
+        document.comment("No NVIDIA GPU was found: models run in RAM.")
+    for d in devices:
+        known_as = "" if d.ref == d.id else f" ({d.id})"
+        document.comment(f"{d.ref}: {d.name}, {d.capacity / _GIB:.1f} GiB{known_as}")
+    document.put({"gpu": {}}, "all of them")
+    document.comment(
+        "device: 0 for one of them, devices: [0, 1] for several; max_memory_gb: 20 for no more of each", "  "
+    )
 
 
 def _measured() -> list[Measurement]:
@@ -101,13 +101,14 @@ def _measured() -> list[Measurement]:
     return list(probe.measure(set()))
 
 
-def _engine(left: list[str]) -> list[str]:
+def _engine(document: Document, found: FoundModel) -> None:
     try:
         binary = probe(find(None))
     except LmxdError as error:
-        left.append(str(error))
-        return [
-            "engine: {}              # no llama-server was found: install one, or name it here",
-            "#  path: /usr/local/bin/llama-server",
-        ]
-    return [f"# llama-server {binary.version} was found: {binary.path}", "engine: {}", f"#  path: {binary.path}"]
+        found.say(str(error))
+        document.put({"engine": {}}, "no llama-server was found: install one, or name it here")
+        document.suggest({"engine": {"path": "/usr/local/bin/llama-server"}})
+        return
+    document.comment(f"llama-server {binary.version} was found: {binary.path}")
+    document.put({"engine": {}})
+    document.suggest({"engine": {"path": str(binary.path)}})

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
+from lmxd.files import read_text
 from lmxd.migrate.entries import Entry, FoundModel
 
+_DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")
+_LARGEST: Final = 256 * 2**10
+"""Bytes of a manifest, or of parameters: they have hundreds."""
+_MOST: Final = 10_000
+"""Files of a directory that are looked at."""
+_DEEPEST: Final = 8
+"""Levels of directories. Names have four at most."""
 _KIND: Final = "application/vnd.ollama.image."
 _FLAGS: Final = {
     "temperature": "--temp",
@@ -51,27 +60,63 @@ def store(named: Path | None) -> Path:
 
 
 def read(root: Path) -> FoundModel:
-    found = FoundModel()
-    for path in sorted(p for p in (root / "manifests").rglob("*") if p.is_file()):
+    """The models of a store. Links in it are not followed, and nothing outside of it is looked at."""
+    found, root = FoundModel(), Path(os.path.realpath(root))
+    for path in sorted(_files(root / "manifests", _DEEPEST, found)):
         _manifest(found, root, path)
     return found.checked()
 
 
+def _files(directory: Path, levels: int, found: FoundModel) -> Iterator[Path]:
+    """The regular files below a directory, as many as are looked at."""
+    try:
+        with os.scandir(directory) as entries:
+            for number, entry in enumerate(entries):
+                if number == _MOST:
+                    found.say(f"{directory}: only {_MOST} of its files are looked at")
+                    return
+                if entry.is_file(follow_symlinks=False):
+                    yield Path(entry)
+                elif levels and entry.is_dir(follow_symlinks=False):
+                    yield from _files(Path(entry), levels - 1, found)
+    except OSError as error:
+        found.say(f"{directory}: {error.strerror}")
+
+
 def _manifest(found: FoundModel, root: Path, path: Path) -> None:
-    name = _name(path.relative_to(root / "manifests").parts)
+    parts = path.relative_to(root / "manifests").parts
+    if len(parts) < 2 or found.full:
+        found.say(f"{'/'.join(parts)}: is left out")
+        return
+    name = _name(parts)
     layers = dict(_layers(found, name, path))
     if "model" not in layers:
-        found.left.append(f"{name}: its manifest names no model file")
+        found.say(f"{name}: its manifest names no model file")
         return
-    blob = root / "blobs" / layers["model"].replace(":", "-")
-    if not blob.is_file():
-        found.left.append(f"{name}: {blob.name} is missing")
+    if (blob := _blob(found, name, root, layers["model"])) is None:
         return
     settings: dict[str, Any] = {"path": str(blob)}
-    if "params" in layers:
-        settings |= _parameters(found, name, root / "blobs" / layers["params"].replace(":", "-"))
-    found.left += [f"{name}: {why}" for kind, why in _LOST.items() if kind in layers]
+    if "params" in layers and (params := _blob(found, name, root, layers["params"])) is not None:
+        settings |= _parameters(found, name, params)
+    for kind, why in _LOST.items():
+        if kind in layers:
+            found.say(f"{name}: {why}")
     found.add(Entry(name, settings))
+
+
+def _blob(found: FoundModel, name: str, root: Path, digest: str) -> Path | None:
+    """The file of a digest: a regular one in the store, and no link to elsewhere."""
+    if (match := _DIGEST.fullmatch(digest)) is None:
+        found.say(f"{name}: {digest!r} is no digest")
+        return None
+    blob = root / "blobs" / f"sha256-{match[1]}"
+    if os.path.realpath(blob) != str(blob):
+        found.say(f"{name}: {blob.name} is a link to elsewhere")
+    elif not blob.is_file():
+        found.say(f"{name}: {blob.name} is missing")
+    else:
+        return blob
+    return None
 
 
 def _name(parts: tuple[str, ...]) -> str:
@@ -82,23 +127,23 @@ def _name(parts: tuple[str, ...]) -> str:
 
 
 def _layers(found: FoundModel, name: str, path: Path) -> Iterator[tuple[str, str]]:
-    """Kind -> digest."""
+    """Kind -> digest, as the manifest has them."""
     try:
-        layers = json.loads(path.read_text(encoding="utf-8"))["layers"]
+        layers = json.loads(read_text(path, _LARGEST, regular=True))["layers"]
         for layer in layers:
             yield str(layer["mediaType"]).removeprefix(_KIND), str(layer["digest"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        found.left.append(f"{name}: {path} is no manifest: {error!r}")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        found.say(f"{name}: {path} is no manifest: {type(error).__name__}")
 
 
 def _parameters(found: FoundModel, name: str, path: Path) -> dict[str, Any]:
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        found.left.append(f"{name}: its parameters cannot be read: {error}")
+        given = json.loads(read_text(path, _LARGEST, regular=True))
+    except (OSError, ValueError, RecursionError) as error:
+        found.say(f"{name}: its parameters cannot be read: {error}")
         return {}
     if not isinstance(given, Mapping):
-        found.left.append(f"{name}: its parameters are a {type(given).__name__}")
+        found.say(f"{name}: its parameters are a {type(given).__name__}")
         return {}
     settings: dict[str, Any] = {}
     flags: list[str] = []
@@ -111,5 +156,5 @@ def _parameters(found: FoundModel, name: str, path: Path) -> dict[str, Any]:
         elif key in _FLAGS:
             flags += [_FLAGS[key], str(value)]
         else:
-            found.left.append(f"{name}: {key} = {value}: has no counterpart here")
+            found.say(f"{name}: {key} = {value}: has no counterpart here")
     return settings | ({"engine_flags": flags} if flags else {})

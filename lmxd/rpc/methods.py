@@ -46,16 +46,17 @@ from lmxd.rpc.owners import Why, WhyParams
 class Method:
     """One method of the protocol. On the wire it is ``lmxd.NAME``; the prefix may be left out.
 
-    ``summary``: what it does. ``admin``: the act as the audit log has it, with parameters in braces, if only
-    administrators may call it; else empty. ``lasting``: it is answered when its effect is written to disk. ``grants``:
-    it may wait in the queue, and gives a lease, which is written to disk first.
+    ``summary``: what it does. ``act``: the same as the audit log has it, with parameters in braces; empty if nothing
+    changes by it. ``admin``: only administrators may call it. ``lasting``: it is answered when its effect is written to
+    disk. ``grants``: it may wait in the queue, and gives a lease, which is written to disk first.
     """
 
     name: str
     params: type[Params]
     result: type[Result]
     summary: str
-    admin: str = ""
+    act: str = ""
+    admin: bool = False
     lasting: bool = False
     grants: bool = False
 
@@ -63,6 +64,15 @@ class Method:
     def sentence(self) -> str:
         """The summary as a sentence."""
         return f"{self.summary[0].upper()}{self.summary[1:]}."
+
+    @property
+    def quiet(self) -> bool:
+        """Whether its success needs no line in the audit log: a grant has one, and a renewal comes again and again."""
+        return self.grants or self.name == "renew"
+
+    def told(self, params: Params) -> str:
+        """The act, with its parameters."""
+        return self.act.format_map({key: "" if value is None else value for key, value in dict(params).items()})
 
     @property
     def attribute(self) -> str:
@@ -76,14 +86,20 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("hello", HelloParams, Hello, "negotiate the protocol"),
         Method("describe", Nothing, Described, "JSON Schema of every method and notification"),
         Method(
-            "request", RequestParams, Granted, "ask for a lease; answered when it is granted or refused", grants=True
+            "request",
+            RequestParams,
+            Granted,
+            "ask for a lease; answered when it is granted or refused",
+            act="lease {model}",
+            grants=True,
         ),
-        Method("release", LeaseParams, Released, "end a lease", lasting=True),
+        Method("release", LeaseParams, Released, "end a lease", act="release {lease}", lasting=True),
         Method(
             "renew",
             RenewParams,
             Renewed,
             "keep a lease alive: restarts its TTL and its instance's idle clock",
+            act="renew {lease}",
             lasting=True,
         ),
         Method(
@@ -91,20 +107,34 @@ METHODS: Final[Mapping[str, Method]] = {
             CancelParams,
             Cancelled,
             "take a waiting request out of the queue, by its ticket or by its call",
+            act="cancel {ticket}{request}",
             lasting=True,
         ),
         Method("status", Nothing, Status, "the daemon and its devices at a glance"),
         Method("devices", Nothing, Devices, "bytes by device, measured now"),
         Method(
-            "hold", HoldParams, Held, "ask for bytes for a process of one's own; answered as a request is", grants=True
+            "hold",
+            HoldParams,
+            Held,
+            "ask for bytes for a process of one's own; answered as a request is",
+            act="hold {bytes} bytes as {name}",
+            grants=True,
         ),
-        Method("adopt", AdoptParams, Adopted, "name the process that uses a hold", lasting=True),
+        Method(
+            "adopt",
+            AdoptParams,
+            Adopted,
+            "name the process that uses a hold",
+            act="have {lease} adopt pid {pid}",
+            lasting=True,
+        ),
         Method(
             "yield",
             YieldParams,
             YieldBegun,
             "keep bytes of a device free for others",
-            admin="have a device yielded",
+            act="have {bytes} bytes of device {device} yielded",
+            admin=True,
             lasting=True,
         ),
         Method(
@@ -112,7 +142,8 @@ METHODS: Final[Mapping[str, Method]] = {
             UnyieldParams,
             YieldOver,
             "use the bytes of a yield again, before its time is over",
-            admin="end a yield",
+            act="end the yield {id}",
+            admin=True,
             lasting=True,
         ),
         Method("plan", PlanParams, Planned, "the answer that a request would get now, without any effect"),
@@ -133,7 +164,8 @@ METHODS: Final[Mapping[str, Method]] = {
             ForgetParams,
             Forgotten,
             "forget learned bytes, of a model or a card",
-            admin="forget what was learned",
+            act="forget what was learned, model: {model}, card: {card}",
+            admin=True,
         ),
         Method("logs", LogsParams, Logs, "the last lines of an instance's log"),
         Method(
@@ -141,7 +173,8 @@ METHODS: Final[Mapping[str, Method]] = {
             InstanceParams,
             Stopped,
             "end an instance, whatever it is doing",
-            admin="stop {instance}",
+            act="stop {instance}",
+            admin=True,
             lasting=True,
         ),
         Method(
@@ -149,7 +182,8 @@ METHODS: Final[Mapping[str, Method]] = {
             PinParams,
             Pinned,
             "pin an instance, so that it is neither evicted nor reaped, or unpin it",
-            admin="set pin of {instance} to {pin}",
+            act="set pin of {instance} to {pin}",
+            admin=True,
             lasting=True,
         ),
         Method(
@@ -157,10 +191,11 @@ METHODS: Final[Mapping[str, Method]] = {
             DrainParams,
             Drained,
             "admit no requests, and end instances without leases",
-            admin="drain lmxd",
+            act="drain lmxd, now: {now}, end: {end}",
+            admin=True,
             lasting=True,
         ),
-        Method("reload", Nothing, Reloaded, "read the configuration again", admin="reload the configuration"),
+        Method("reload", Nothing, Reloaded, "read the configuration again", act="reload the configuration", admin=True),
         Method("watch", Nothing, Watching, "send a notification for every decision from now on"),
     )
 }
@@ -183,7 +218,7 @@ def describe() -> Described:
 def _described(method: Method) -> dict[str, Any]:
     return {
         "description": method.summary,
-        "admin": bool(method.admin),
+        "admin": method.admin,
         "lasting": method.lasting,
         "grants": method.grants,
         "params": method.params.model_json_schema(),

@@ -210,11 +210,12 @@ async def test_every_grant_refusal_and_act_is_in_the_log(
     said = [r.getMessage() for r in caplog.records if r.name == "lmxd.audit"]
     pid = os.getpid()
     assert f"grant {lease.lease} on a#1 to uid {ANNA} pid {pid}" in said
-    assert any(line.startswith(f"refuse a to uid {ANNA} pid {pid}: never_fits: ") for line in said)
-    assert any(line.startswith(f"refuse 'none\\nsuch' to uid {ANNA} pid {pid}: unknown_model: ") for line in said)
-    assert f"uid {ANNA} pid {pid} may not drain lmxd" in said
+    hers = f"uid {ANNA} pid {pid}"
+    assert any(line.startswith(f"{hers} refused (never_fits): lease a: ") for line in said)
+    assert any(line.startswith(f"{hers} refused (unknown_model): lease none\nsuch: ") for line in said)
+    assert any(line.startswith(f"{hers} refused (not_permitted): drain lmxd") for line in said)
     assert f"grant {other.lease} on b#1 to uid 0 pid {pid} for ben" in said
-    assert f"uid 0 pid {pid} may stop {lease.instance}" in said
+    assert f"uid 0 pid {pid} done: stop {lease.instance}" in said
     assert lease.api_key not in "".join(said)
 
 

@@ -92,7 +92,7 @@ def answers(client: httpx.Client) -> bool:
         return False
 
 
-def test_keys_that_are_added_count_after_sighup_and_a_bad_file_changes_nothing(lmxd: Lmxd) -> None:
+def test_keys_that_are_added_or_removed_count_after_sighup_whatever_else_is_in_the_file(lmxd: Lmxd) -> None:
     with Gateway(lmxd) as gateway, httpx.Client(base_url=gateway.url) as client:
 
         def status(key: str) -> int:
@@ -102,10 +102,15 @@ def test_keys_that_are_added_count_after_sighup_and_a_bad_file_changes_nothing(l
         assert status(new) == 401
         gateway.process.send_signal(signal.SIGHUP)
         lmxd.until(lambda: status(new) == 200)
-        (lmxd.directory / "keys").write_text("nonsense\n")
+        keys = lmxd.directory / "keys"
+        keys.write_text("nonsense\n" + "".join(x for x in keys.read_text().splitlines(True) if "new" not in x))
         gateway.process.send_signal(signal.SIGHUP)
-        lmxd.until(lambda: "the keys in force stay" in gateway.log.read_text())
-        assert status(new) == 200
+        lmxd.until(lambda: "line 1 is no key: nonsense" in gateway.log.read_text())
+        assert (status(new), status(gateway.key)) == (401, 200)
+        keys.unlink()
+        gateway.process.send_signal(signal.SIGHUP)
+        lmxd.until(lambda: "no key is in force" in gateway.log.read_text())
+        assert status(gateway.key) == 401
 
 
 def test_it_lets_streams_end_before_it_does(lmxd: Lmxd) -> None:

@@ -128,7 +128,7 @@ check "a member may not stop" bash -c 'setpriv --reuid member --regid member --i
 check "a stranger may not connect" bash -c 'setpriv --reuid stranger --regid stranger --init-groups lmxctl status; [ $? = 77 ]'
 check "an administrator who is no member may drain" as chief lmxctl drain --no-wait
 check "and end that" as chief lmxctl drain --end
-check "the audit log has it" bash -c 'journalctl -u lmxd | grep -q "may drain lmxd"'
+check "the audit log has it" bash -c 'journalctl -u lmxd | grep -q "done: drain lmxd"'
 
 server=$(servers)
 check "an upgrade installs" dpkg -i --force-confold lmxd_0.1.1_amd64.deb

@@ -105,6 +105,7 @@ def test_llama_swap(tmp_path: Path) -> None:
     for word in (
         "vision: --mmproj is refused: it loads something that was not admitted (it was /models/mmproj.gguf)",
         "vision: env",
+        "engine.path: every model is started with /opt/llama.cpp/llama-server",
         "vllm: is no llama-server: say its estimated_memory_gb",
         "vllm: cmdStop",
         "org/with spaces:Q4: is called org-with-spaces:Q4 here",

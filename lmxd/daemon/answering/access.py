@@ -10,7 +10,6 @@ import os
 from collections.abc import Set
 
 from lmxd.core.words import ConnectionId, Owner
-from lmxd.daemon.answering import audit
 from lmxd.daemon.places import ADMIN_GROUP, GROUP
 from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
@@ -45,9 +44,8 @@ class Access:
         return peer.uid == uid or self.is_admin(peer)
 
     def require_admin(self, peer: Peer, what: str) -> None:
-        permitted = self.is_admin(peer)
-        audit.act(peer, what, permitted=permitted)
-        if not permitted:
+        """LmxdError ``not_permitted`` for all others."""
+        if not self.is_admin(peer):
             remedy = f"join the group {ADMIN_GROUP}, or ask root"
             raise LmxdError("not_permitted", f"uid {peer.uid} may not {what}", remedy)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmxd.core.books.state import State
 from lmxd.core.words import HOLD, Ask, Option
-from lmxd.daemon.answering import audit, owners
+from lmxd.daemon.answering import owners
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.launching.holds import Holds
@@ -39,12 +39,11 @@ class Holding:
         self._measure = measure
 
     async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
-        with audit.refusals(connection.peer, params.name):
-            self._health.require_ledger()
-            if params.pid is not None:
-                self._holds.require(params.pid, connection.peer.uid)
-            await self._measure()
-            wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
+        self._health.require_ledger()
+        if params.pid is not None:
+            self._holds.require(params.pid, connection.peer.uid)
+        await self._measure()
+        wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
         devices = [device for device in map(device_id, self._present.measured) if wanted in (None, device)]
         ask = Ask(
             profile=HOLD,

@@ -6,7 +6,7 @@ import asyncio
 
 from lmxd.catalog.size import Size
 from lmxd.core.admission import Admission
-from lmxd.daemon.answering import audit, explaining
+from lmxd.daemon.answering import explaining
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.health import Health
@@ -44,12 +44,11 @@ class Requests:
         self._journal = journal
 
     async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
-        with audit.refusals(connection.peer, params.model):
-            if params.user is not None:
-                self._access.require_proxy(connection.peer, params.user)
-            self._health.require_ledger()
-            size = self._size(connection, params)
-            ask = await self._asks.prepare(params.model, size, (connection.peer.uid, params.user or ""))
+        if params.user is not None:
+            self._access.require_proxy(connection.peer, params.user)
+        self._health.require_ledger()
+        size = self._size(connection, params)
+        ask = await self._asks.prepare(params.model, size, (connection.peer.uid, params.user or ""))
         granted = await self._leasing.wait(connection, id, params, ask, size, params.deadline, params.user)
         assert isinstance(granted, Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")

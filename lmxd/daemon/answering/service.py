@@ -10,9 +10,11 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from lmxd import __version__
+from lmxd.acts import Acts
 from lmxd.core.books.state import State
 from lmxd.core.events import ClientLeft, Event
 from lmxd.core.words import ConnectionId, Hold
+from lmxd.daemon.answering import audit
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.administration import Administration
 from lmxd.daemon.answering.answers import Answers
@@ -28,7 +30,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
-from lmxd.rpc.methods import METHODS, describe
+from lmxd.rpc.methods import METHODS, Method, describe
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
@@ -84,7 +86,7 @@ def _hello(params: HelloParams) -> Hello:
 
 
 class Service:
-    """The handler of all calls: it checks who calls, hands the call on, and waits until a lasting effect is written."""
+    """The handler of all calls: it checks and logs who does what, and waits until a lasting effect is written."""
 
     def __init__(
         self,
@@ -105,23 +107,34 @@ class Service:
         self._present = present
         self._outbox = outbox
         self._report = report
+        self.acts = Acts(audit.log)
 
     async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> BaseModel:
         """Answer one call. Raises LmxdError for a refusal."""
         called = METHODS[method]
-        if called.admin:
-            self._access.require_admin(connection.peer, called.admin.format_map(dict(params)))
+        if not called.act:
+            return await self._answered(connection, id, called, params)
+        act = called.told(params)
+        with self.acts.act(audit.actor(connection.peer), act, quiet=called.quiet):
+            if called.admin:
+                self._access.require_admin(connection.peer, act)
+            return await self._answered(connection, id, called, params)
+
+    async def _answered(self, connection: Connection, id: framing.Id, called: Method, params: Params) -> BaseModel:
         if isinstance(params, (Wish, EstimateParams)):
             name = self._present.catalog.config.named(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
-        answer = self._calls[method](connection, id, params)
+        answer = self._calls[called.name](connection, id, params)
         found: BaseModel = await answer if inspect.isawaitable(answer) else answer
         if called.lasting:
             await self._outbox.settled()
         return found
 
     def admits(self, peer: Peer) -> bool:
-        return self._access.admits(peer)
+        admitted = self._access.admits(peer)
+        if not admitted:
+            self.acts.refused(audit.actor(peer), "connect", "not_permitted")
+        return admitted
 
     def keeps(self, connection: Connection) -> bool:
         if connection.id in self._answers.watching:

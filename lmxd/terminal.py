@@ -1,0 +1,55 @@
+"""Text for a terminal: nothing of it moves the cursor, changes a title, or looks like another line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from lmxd import tracebacks
+from lmxd.errors import EX_SOFTWARE, EX_USAGE, LmxdError
+from lmxd.text import visible
+
+
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print one line. What the terminal cannot show is escaped, so that it always can be printed."""
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    click.echo(visible(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
+class Commands(click.Group):
+    """A group of commands whose errors are said as all else is. Usage errors exit with EX_USAGE, not click's 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.Abort:
+            raise SystemExit(130) from None
+        except click.ClickException as error:
+            _say_usage(error)
+            raise SystemExit(EX_USAGE) from error
+        except LmxdError as error:
+            say(f"{self.name}: {error}", err=True)
+            raise SystemExit(error.exit_status) from error
+        except Exception as error:
+            if sys.excepthook is not sys.__excepthook__:
+                raise  # this process has a log, which takes it
+            for line in tracebacks.lines(error):
+                say(line, err=True)
+            say("this was not foreseen: report it", err=True)
+            raise SystemExit(EX_SOFTWARE) from error
+
+
+def _say_usage(error: click.ClickException) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        for line in error.format_message().splitlines():
+            say(line, err=True)
+        return
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        for line in context.get_usage().splitlines():
+            say(line, err=True)
+        say(f"Try '{context.command_path} {context.help_option_names[0]}' for help.", err=True)
+        say(err=True)
+    say(f"Error: {error.format_message()}", err=True)

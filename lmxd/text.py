@@ -1,0 +1,35 @@
+"""Text from outside, made harmless: each character is seen as itself or as an escape, on one line, within a length."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def visible(text: str) -> str:
+    """The text with escapes for the characters that are not seen as themselves.
+
+    Those are all that ``str.isprintable`` denies: control characters, every kind of line end, marks that reverse the
+    direction of writing, unpaired surrogates (bytes that are not UTF-8), and spaces that are not the usual one.
+    """
+    return text if text.isprintable() else "".join(map(_seen, text))
+
+
+def escaped(text: str) -> str:
+    """The same, with the backslash escaped, too: no two texts become the same one."""
+    return visible(text.replace("\\", "\\\\") if "\\" in text else text)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its first ``most`` characters and how many were left out."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most} characters more)"
+
+
+def _seen(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    number = ord(letter)
+    if number < 0x100:
+        return _SHORT.get(letter) or f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
