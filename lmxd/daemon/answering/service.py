@@ -13,6 +13,7 @@ from lmxd import __version__
 from lmxd.core.books.state import State
 from lmxd.core.events import ClientLeft, Event
 from lmxd.core.words import ConnectionId, Hold
+from lmxd.daemon.answering import audit
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.administration import Administration
 from lmxd.daemon.answering.answers import Answers
@@ -28,11 +29,12 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
-from lmxd.rpc.methods import METHODS, describe
+from lmxd.rpc.methods import METHODS, described
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
-Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[BaseModel] | BaseModel]]
+Answer: TypeAlias = BaseModel | framing.Encoded
+Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[Answer] | Answer]]
 """By method: the function that answers it, from connection, id and parameters."""
 
 
@@ -47,7 +49,7 @@ def calls(
     """The table of all methods but ``watch``, which the service answers itself."""
     return {
         "hello": lambda c, i, p: _hello(p),
-        "describe": lambda c, i, p: describe(),
+        "describe": lambda c, i, p: described(),
         "request": requests.request,
         "release": lambda c, i, p: leasing.release(c, p.lease),
         "renew": lambda c, i, p: leasing.renew(c, p),
@@ -106,7 +108,7 @@ class Service:
         self._outbox = outbox
         self._report = report
 
-    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> BaseModel:
+    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Answer:
         """Answer one call. Raises LmxdError for a refusal."""
         called = METHODS[method]
         if called.admin:
@@ -115,13 +117,19 @@ class Service:
             name = self._present.catalog.config.named(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[method](connection, id, params)
-        found: BaseModel = await answer if inspect.isawaitable(answer) else answer
+        found: Answer = await answer if inspect.isawaitable(answer) else answer
         if called.lasting:
             await self._outbox.settled()
         return found
 
-    def admits(self, peer: Peer) -> bool:
-        return self._access.admits(peer)
+    async def identify(self, peer: Peer) -> Peer:
+        found = await self._access.identify(peer)
+        if found.subordinate is not None:
+            audit.log.info("uid %d pid %d connects with subordinate uid %d", found.uid, found.pid, found.subordinate)
+        return found
+
+    def is_privileged(self, peer: Peer) -> bool:
+        return self._access.is_admin(peer)
 
     def keeps(self, connection: Connection) -> bool:
         if connection.id in self._answers.watching:
