@@ -164,7 +164,10 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
     if notifier.heard:
         daemon.on_change = lambda: notifier.status(daemon.health.summary())
-    background: list[asyncio.Future[Any]] = [loop.create_task(daemon.measuring.keep())]
+    background: list[asyncio.Future[Any]] = [
+        loop.create_task(daemon.measuring.keep()),
+        loop.create_task(daemon.pulse.keep()),
+    ]
     if notifier.watchdog is not None:
         background.append(loop.create_task(_feed_watchdog(daemon, notifier, notifier.watchdog / 4)))
     notifier.ready(daemon.health.summary())
@@ -213,10 +216,16 @@ async def _reload(daemon: Daemon, notifier: Notifier) -> None:
 
 
 async def _feed_watchdog(daemon: Daemon, notifier: Notifier, period: float) -> None:
-    """Feed the watchdog from the loop itself while it can work: a daemon that hangs, or is blind, is restarted."""
+    """Feed the watchdog from the loop itself while it can work: a daemon that is stalled, or is blind, is restarted.
+
+    A loop that was busy for seconds since the last time is not fed: it comes late to everybody, as to this.
+    """
+    loop = asyncio.get_running_loop()
+    since = loop.time()
     while True:
-        if daemon.health.fresh:
+        if daemon.health.fresh and daemon.pulse.steady_since(since):
             notifier.alive()
+        since = loop.time()
         await asyncio.sleep(period)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from lmxd.core.books.state import State
@@ -10,12 +12,14 @@ from lmxd.core.words import Ask, Option
 from lmxd.daemon.answering import audit, owners
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
+from lmxd.daemon.answering.users import Users
 from lmxd.daemon.launching.holds import Holds
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import device_id
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams
+from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
 
@@ -30,6 +34,7 @@ class Holding:
         present: Present,
         health: Health,
         measure: Callable[[], Coroutine[Any, Any, None]],
+        users: Users,
     ) -> None:
         self._state = state
         self._leasing = leasing
@@ -37,6 +42,7 @@ class Holding:
         self._present = present
         self._health = health
         self._measure = measure
+        self._users = users
 
     async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
         with audit.refusals(connection.peer, params.name):
@@ -57,12 +63,21 @@ class Holding:
         held = await self._leasing.wait(connection, id, params, ask, None, None, None)
         assert isinstance(held, Held)
         if params.pid is not None:
-            self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
+            await self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
         return held
 
-    def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:
+    async def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:
+        uid = await self._uid(params.pid, connection.peer)
         found = self._leasing.lease(connection, params.lease)
         if not self._state.instances[found.instance].ask.external:
             raise LmxdError("invalid_params", f"lease {params.lease} is not a hold", "only a hold adopts a process")
-        self._holds.adopt(found.instance, found.id, params.pid, connection.peer.uid)
+        self._holds.adopt(found.instance, found.id, params.pid, uid)
         return Adopted(lease=params.lease, pid=params.pid)
+
+    async def _uid(self, pid: int, peer: Peer) -> int:
+        """The uid as which a peer may name a process: that of the process, if it is the peer's subordinate uid."""
+        with suppress(OSError, LmxdError):
+            uid = os.stat(f"/proc/{pid}").st_uid
+            if uid not in (0, peer.uid) and peer.uid != 0 and await self._users.owner(uid) == peer.uid:
+                return uid
+        return peer.uid

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
+from lmxd.rpc.framing import Encoded, encoded
 
 
 class ModelCalls:
@@ -23,9 +26,19 @@ class ModelCalls:
         self._present = present
         self._asks = asks
         self._observations = observations
+        self._models = SharedAnswer(self._all)
 
-    async def models(self) -> Models:
-        return Models(models=[await self._model(name) for name in sorted(self._present.catalog.config.models)])
+    async def models(self) -> Encoded:
+        running = tuple(i.ask.profile for i in self._state.instances.values())
+        failed = tuple((launch, failure.until) for launch, failure in self._state.failed.items())
+        return await self._models.get((self._present.catalog, tuple(self._present.kinds.items()), running, failed))
+
+    async def _all(self) -> Encoded:
+        found = []
+        for name in sorted(self._present.catalog.config.models):
+            found.append(await self._model(name))
+            await asyncio.sleep(0)  # each takes milliseconds: others go on in between
+        return encoded(Models(models=found).model_dump(mode="json"))
 
     async def _model(self, name: str) -> ModelInfo:
         running = sum(1 for i in self._state.instances.values() if i.ask.profile == name)

@@ -42,6 +42,8 @@ class Requests:
         self._health = health
         self._admission = admission
         self._journal = journal
+        self._planning = asyncio.Lock()
+        """Each plan copies the core, which takes milliseconds: one at a time, and others go on in between."""
 
     async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
         with audit.refusals(connection.peer, params.model):
@@ -58,8 +60,10 @@ class Requests:
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""
         size = self._size(connection, params)
-        ask = self._asks.ask(await self._asks.warm(params.model, size))
-        return explaining.plan(self._admission, ask, connection.peer, params.deadline)
+        resolved = await self._asks.warm(params.model, size)
+        async with self._planning:
+            await asyncio.sleep(0)
+            return explaining.plan(self._admission, self._asks.ask(resolved), connection.peer, params.deadline)
 
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""

@@ -132,16 +132,16 @@ class Service:
         return self._access.is_admin(peer)
 
     def keeps(self, connection: Connection) -> bool:
-        if connection.id in self._answers.watching:
+        if connection in self._answers.watchers:
             return True
         held = self._state.leases.values()
         return any(lease.hold is Hold.CONNECTION and lease.owner.connection == connection.id for lease in held)
 
     def left(self, connection: Connection) -> None:
-        self._answers.watching.pop(connection.id, None)
+        self._answers.watchers.forget(connection)
         self._report(ClientLeft(at=time.monotonic(), connection=ConnectionId(connection.id)))
         hit("client_left")
 
     def _watch(self, connection: Connection) -> Watching:
-        self._answers.watching[connection.id] = connection
+        self._answers.watchers.add(connection)
         return Watching()

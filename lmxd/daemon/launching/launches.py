@@ -116,9 +116,9 @@ class Launches:
     def get(self, instance: InstanceId) -> Launched | None:
         return self._launched.get(instance)
 
-    def pids(self) -> dict[InstanceId, set[int]]:
-        """The processes of each instance that has any."""
-        return {name: tree(x.process.pid) for name, x in self._launched.items() if x.process is not None}
+    def pids(self) -> dict[InstanceId, int]:
+        """The process of each instance that has one."""
+        return {name: x.process.pid for name, x in self._launched.items() if x.process is not None}
 
     def waiting(self) -> list[Launched]:
         """The instances whose turn to load has not come, in order."""

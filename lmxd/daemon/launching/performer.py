@@ -17,6 +17,7 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, GrantLease, StartInstance, StopInstance
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId
+from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
 from lmxd.daemon.launching.launches import Launches, Notes
@@ -51,6 +52,7 @@ class Performer:
         self._where = where
         self.launches = Launches(report, notes, where.logs, Groups.delegated())
         self.holds = Holds(report, notes.note)
+        self._descendants = Descendants()
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
@@ -87,9 +89,9 @@ class Performer:
                     launched.prompts.used_by(decision.owner.uid)
                     launched.start = replace(launched.start, prompts_for=launched.prompts.uid)
 
-    def pids(self) -> dict[InstanceId, set[int]]:
-        """The processes of each instance and hold that has any."""
-        return self.launches.pids() | self.holds.pids()
+    async def pids(self) -> dict[InstanceId, set[int]]:
+        """The processes of each instance and hold that has any, with their children."""
+        return await self._descendants.of(self.launches.pids() | self.holds.pids())
 
     def launched(self, instance: InstanceId) -> Launched | None:
         """The launch of an instance, if lmxd started it."""
