@@ -24,7 +24,7 @@ MAX_UNREAD_OF_USER: Final = 16 * 2**20
 """Bytes of answers that a user has not read, beyond which no more of its calls are worked on."""
 
 
-class Client(Protocol):
+class Claimant(Protocol):
     """A connection as its user's budget sees it."""
 
     def take_turn(self) -> None:
@@ -46,11 +46,11 @@ class Budget:
     def __init__(self, uid: int, *, privileged: bool) -> None:
         self.uid = uid
         self.privileged = privileged
-        self.clients: set[Client] = set()
+        self.clients: set[Claimant] = set()
         self.buffered = 0
         self.busy: Counter[bool] = Counter()
         """The calls that are worked on: requests and holds (True), and all others."""
-        self._ready: OrderedDict[Client, None] = OrderedDict()
+        self._ready: OrderedDict[Claimant, None] = OrderedDict()
         self._unread = 0
 
     @property
@@ -63,11 +63,11 @@ class Budget:
         free = self.busy[False] < MAX_IN_FLIGHT_OF_USER and self.busy[True] < MAX_ON_THEIR_WAY_OF_USER
         return free and not self.unread_too_much()
 
-    def wait(self, client: Client) -> None:
+    def wait(self, client: Claimant) -> None:
         """Let a client have its turn, after the others of the same user that wait."""
         self._ready[client] = None
 
-    def withdraw(self, client: Client) -> None:
+    def withdraw(self, client: Claimant) -> None:
         self._ready.pop(client, None)
 
     def take_turn(self) -> None:
@@ -94,7 +94,7 @@ class Budgets:
         self._connections = 0
         self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
-    def admit(self, client: Client, uid: int, *, privileged: bool) -> Budget:
+    def admit(self, client: Claimant, uid: int, *, privileged: bool) -> Budget:
         """Count a connection. LmxdError ``too_many`` if it is one too many."""
         budget = self._budgets.get((uid, privileged)) or Budget(uid, privileged=privileged)
         had, free = len(budget.clients), self._most - self._connections
@@ -107,7 +107,7 @@ class Budgets:
         budget.clients.add(client)
         return budget
 
-    def forget(self, client: Client, budget: Budget) -> None:
+    def forget(self, client: Claimant, budget: Budget) -> None:
         self._connections -= 1
         budget.clients.remove(client)
         budget.withdraw(client)

@@ -87,7 +87,7 @@ class Framer:
         end = self._rest.find(b"\n", self._searched)
         self._searched = len(self._rest) if end < 0 else end
         if self._searched > self._most:
-            raise FrameTooLong
+            raise FrameTooLong(f"a frame is longer than {self._most} bytes")
         return end
 
 

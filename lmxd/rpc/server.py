@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, cast
 
 from pydantic import BaseModel
@@ -30,8 +30,6 @@ MAX_ON_THEIR_WAY = 256
 MAX_MALFORMED: Final = 100
 """Frames of a connection that are no calls, after which it is closed: it will not say anything sensible."""
 _HALF_CLOSED_CHECK = 0.5
-_READ: Final = framing.MAX_FRAME
-"""Bytes that are read from a connection at once."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +63,7 @@ class Listener:
         self.service = service
         self.connections: dict[int, Connection] = {}
         self.turns = Turns()
-        self.buffer = bytearray(_READ)
+        self.buffer = bytearray(framing.MAX_FRAME)
         """The bytes that were read last, by whichever connection."""
         self._budgets = Budgets()
         self._ids = itertools.count(1)
@@ -166,8 +164,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         try:
             waiting = self._framer.has_line
-        except framing.FrameTooLong:
-            self._too_long()
+        except framing.FrameTooLong as error:
+            self._refuse_and_close(framing.INVALID_REQUEST, str(error))
             return
         if self.open:
             self._count(waiting)
@@ -193,13 +191,9 @@ class Connection(asyncio.BufferedProtocol):
     def take_turn(self) -> None:
         if self._transport.is_closing() or not self._has_hands:
             return
-        try:
-            line = self._framer.take()
-        except framing.FrameTooLong:
-            self._too_long()
-            return
-        if line is not None:
-            self._take(framing.understand(line))
+        with suppress(framing.FrameTooLong):  # so the next says, too
+            if line := self._framer.take():
+                self._take(framing.understand(line))
         self._advance()
 
     def _take(self, frame: framing.Call | framing.Malformed) -> None:
@@ -228,11 +222,14 @@ class Connection(asyncio.BufferedProtocol):
         self._work(grants(self._calls.pop(task).name), -1)
         self._listener.turns.wait(self._budget)
         self._advance()
-        if self._half_closed and not self._calls and not self._listener.service.keeps(self):
+        if self._half_closed and self._is_idle:
             self._transport.close()
 
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._calls or self.waiting or self._listener.service.keeps(self))
+
     def calls(self) -> list[asyncio.Task[None]]:
-        """The calls in flight."""
         return list(self._calls)
 
     @contextmanager
@@ -254,8 +251,7 @@ class Connection(asyncio.BufferedProtocol):
         return found
 
     def close(self) -> None:
-        """Close the connection after all answers are sent."""
-        self._transport.close()
+        self._transport.close()  # after all answers are sent
 
     def send(self, data: bytes) -> None:
         self._outgoing.send(data)
@@ -282,11 +278,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         gone = is_gone(self._transport.get_extra_info("socket"))
-        if gone or not (self._calls or self.waiting or self._listener.service.keeps(self)):
+        if gone or self._is_idle:
             self._transport.close()
             return
-        loop = asyncio.get_running_loop()
-        self._half_closed = loop.call_later(_HALF_CLOSED_CHECK, self._check_half_closed)
+        self._half_closed = asyncio.get_running_loop().call_later(_HALF_CLOSED_CHECK, self._check_half_closed)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.open = False
@@ -298,9 +293,6 @@ class Connection(asyncio.BufferedProtocol):
             self._listener.forget(self, self._budget)
         for task in list(self._calls):
             task.cancel()
-
-    def _too_long(self) -> None:
-        self._refuse_and_close(framing.INVALID_REQUEST, f"a frame is longer than {framing.MAX_FRAME} bytes")
 
     def _refuse_and_close(self, code: int, message: str, data: dict[str, Any] | None = None) -> None:
         self.open = False

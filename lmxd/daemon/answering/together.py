@@ -38,7 +38,7 @@ class SharedAnswer:
         self._clock = clock
         self._together = Together()
         self._made: tuple[Hashable, float, Encoded] | None = None
-        """What the last one depended on, when its making began, and the answer."""
+        """The last one, after what it depended on and the time at which its making began."""
 
     async def get(self, depends_on: Hashable) -> Encoded:
         """The answer for things as they are: ``depends_on`` is equal as long as they are the same."""

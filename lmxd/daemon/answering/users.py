@@ -1,4 +1,4 @@
-"""Whom a uid belongs to: a user of the system, or the user whose subordinate uid it is (subuid(5))."""
+"""The owners of uids: a uid is a user's of the system, or one of its subordinate uids (subuid(5))."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _FRESH: Final = 60.0
 """Seconds for which an owner that was found is known. One who is given another uid waits for so long."""
 _MOST: Final = 4096
 """The most uids that are remembered: as many as there are connections."""
+_MOST_PENDING: Final = 256
+"""The most questions that wait for the system's answer; whoever is known does not wait."""
 _NUMBER: Final = re.compile("[0-9]{1,10}")
 _REMEDY: Final = "run it as a user of the system, or give its uid to one in /etc/subuid"
 
@@ -55,6 +57,7 @@ class Users:
         self._clock = clock
         self._known: dict[int, tuple[int, float]] = {}
         """By uid: its owner, and when that was found."""
+        self._pending = 0
         self._thread = ThreadPoolExecutor(1, "lmxd-users")
 
     def forget(self) -> None:
@@ -68,7 +71,13 @@ class Users:
         owner, found = self._known.get(uid, (uid, -_FRESH))
         if self._clock() - found < _FRESH:
             return owner
-        owner = await asyncio.get_running_loop().run_in_executor(self._thread, self._look_up, uid)
+        if self._pending >= _MOST_PENDING:
+            raise LmxdError("too_many", "the system's directory of users is slow to answer", "try again")
+        self._pending += 1
+        try:
+            owner = await asyncio.get_running_loop().run_in_executor(self._thread, self._look_up, uid)
+        finally:
+            self._pending -= 1
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[uid] = owner, self._clock()
