@@ -16,6 +16,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 from lmxd.rpc.framing import Encoded, encoded
+from lmxd.rpc.server import Connection
 
 
 class ModelCalls:
@@ -66,14 +67,15 @@ class ModelCalls:
         problem = f"it failed to load: {failed.failure.message}" if left else None
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
 
-    async def estimate(self, params: EstimateParams) -> Estimated:
+    async def estimate(self, connection: Connection, params: EstimateParams) -> Estimated:
         size = Size(
             ctx=params.ctx,
             slots=params.slots,
             cache_type_k=params.cache_type_k,
             cache_type_v=params.cache_type_v,
         )
-        return views.explain(await self._asks.warm(params.model, size), self._present.kinds)
+        resolved = await self._asks.warm(params.model, size, connection.peer.uid)
+        return views.explain(resolved, self._present.kinds)
 
     def estimates(self) -> Estimates:
         return views.estimates(self._observations.learned, self._present.catalog.cards.values())

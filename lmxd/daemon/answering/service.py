@@ -66,7 +66,7 @@ def calls(
         "instances": lambda c, i, p: inspection.instances(c),
         "queue": lambda c, i, p: inspection.queue(c),
         "models": lambda c, i, p: models.models(),
-        "estimate": lambda c, i, p: models.estimate(p),
+        "estimate": lambda c, i, p: models.estimate(c, p),
         "estimates": lambda c, i, p: models.estimates(),
         "forget": lambda c, i, p: administration.forget(p),
         "logs": lambda c, i, p: inspection.logs(c, p),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from lmxd.core.words import InstanceId
@@ -22,6 +23,8 @@ class Descendants:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "lmxd-processes")
+        """A thread of its own: every look at the devices waits for it, and for nobody's model files."""
         self._turn = asyncio.Lock()
         self._looked = -_FRESH
         self._children: Mapping[int, list[int]] = {}
@@ -33,5 +36,5 @@ class Descendants:
         async with self._turn:
             if self._clock() - self._looked >= _FRESH:
                 self._looked = self._clock()
-                self._children = await asyncio.to_thread(proc.children)
+                self._children = await asyncio.get_running_loop().run_in_executor(self._thread, proc.children)
         return {instance: proc.below(pid, self._children) for instance, pid in roots.items()}
