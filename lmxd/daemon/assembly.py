@@ -117,7 +117,7 @@ class Daemon:
         table = calls(
             Requests(leasing, self.asks, present, access, self.health, self.admission, self.journal),
             leasing,
-            Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access.users),
+            Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
             ModelCalls(state, present, self.asks, self.observations),

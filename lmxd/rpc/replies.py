@@ -21,7 +21,8 @@ _SHOWN: Final = 100
 
 log = logging.getLogger(__name__)
 
-Handle: TypeAlias = Callable[[framing.Call, Params], Awaitable[BaseModel | framing.Encoded]]
+Reply: TypeAlias = BaseModel | framing.Encoded
+Handle: TypeAlias = Callable[[framing.Call, Params], Awaitable[Reply]]
 
 
 async def reply(call: framing.Call, handle: Handle) -> bytes:

@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, cast
 
-from pydantic import BaseModel
-
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.budgets import MAX_BUFFERED_OF_USER, Budget, Budgets
@@ -20,7 +18,7 @@ from lmxd.rpc.methods import grants
 from lmxd.rpc.notifications import Notice
 from lmxd.rpc.outgoing import Outgoing
 from lmxd.rpc.peer import Peer, is_gone, peer_of
-from lmxd.rpc.replies import reply
+from lmxd.rpc.replies import Reply, reply
 from lmxd.rpc.turns import Turns
 
 MAX_IN_FLIGHT = 32
@@ -37,9 +35,7 @@ log = logging.getLogger(__name__)
 class Handler(Protocol):
     """The daemon as the server sees it: it answers calls. A raised LmxdError becomes an error answer."""
 
-    def call(
-        self, connection: Connection, id: framing.Id, method: str, params: Params
-    ) -> Awaitable[BaseModel | framing.Encoded]: ...
+    def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[Reply]: ...
 
     async def identify(self, peer: Peer) -> Peer:
         """The peer as it is treated. LmxdError ``not_permitted`` if it may not call any method."""

@@ -14,7 +14,7 @@ from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
 from lmxd.core.words import Ask, Phase, TicketId
 from lmxd.daemon.answering.answers import Waiting
-from lmxd.daemon.answering.reading import Reading
+from lmxd.daemon.answering.reading import FileReading
 from lmxd.daemon.answering.together import Together
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
@@ -45,7 +45,7 @@ class Asks:
         self._made: dict[tuple[str, Size], Ask] = {}
         """Asks by model and size, as ``_catalog`` has them."""
         self._together = Together()
-        self._reading = Reading()
+        self._reading = FileReading()
 
     async def prepare(self, model: str, size: Size, uid: int) -> Ask:
         """The ask of a user's request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""

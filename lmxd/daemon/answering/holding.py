@@ -10,9 +10,9 @@ from typing import Any
 from lmxd.core.books.state import State
 from lmxd.core.words import Ask, Option
 from lmxd.daemon.answering import audit, owners
+from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
-from lmxd.daemon.answering.users import Users
 from lmxd.daemon.launching.holds import Holds
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import device_id
@@ -34,7 +34,7 @@ class Holding:
         present: Present,
         health: Health,
         measure: Callable[[], Coroutine[Any, Any, None]],
-        users: Users,
+        access: Access,
     ) -> None:
         self._state = state
         self._leasing = leasing
@@ -42,7 +42,7 @@ class Holding:
         self._present = present
         self._health = health
         self._measure = measure
-        self._users = users
+        self._access = access
 
     async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
         with audit.refusals(connection.peer, params.name):
@@ -78,6 +78,6 @@ class Holding:
         """The uid as which a peer may name a process: that of the process, if it is the peer's subordinate uid."""
         with suppress(OSError, LmxdError):
             uid = os.stat(f"/proc/{pid}").st_uid
-            if uid not in (0, peer.uid) and peer.uid != 0 and await self._users.owner(uid) == peer.uid:
+            if uid not in (0, peer.uid) and peer.uid != 0 and await self._access.users.owner(uid) == peer.uid:
                 return uid
         return peer.uid

@@ -24,7 +24,7 @@ class Lane:
     count: int = 0
 
 
-class Reading:
+class FileReading:
     """Does the long work that a user's call needs. It goes on if the call is withdrawn, and still counts."""
 
     def __init__(self) -> None:

@@ -7,8 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel
-
 from lmxd import __version__
 from lmxd.core.books.state import State
 from lmxd.core.events import ClientLeft, Event
@@ -31,10 +29,10 @@ from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
 from lmxd.rpc.methods import METHODS, described
 from lmxd.rpc.peer import Peer
+from lmxd.rpc.replies import Reply
 from lmxd.rpc.server import Connection
 
-Answer: TypeAlias = BaseModel | framing.Encoded
-Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[Answer] | Answer]]
+Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[Reply] | Reply]]
 """By method: the function that answers it, from connection, id and parameters."""
 
 
@@ -108,7 +106,7 @@ class Service:
         self._outbox = outbox
         self._report = report
 
-    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Answer:
+    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Reply:
         """Answer one call. Raises LmxdError for a refusal."""
         called = METHODS[method]
         if called.admin:
@@ -117,7 +115,7 @@ class Service:
             name = self._present.catalog.config.named(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[method](connection, id, params)
-        found: Answer = await answer if inspect.isawaitable(answer) else answer
+        found: Reply = await answer if inspect.isawaitable(answer) else answer
         if called.lasting:
             await self._outbox.settled()
         return found
