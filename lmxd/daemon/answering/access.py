@@ -14,12 +14,11 @@ from dataclasses import replace
 from lmxd.core.words import ConnectionId, Owner
 from lmxd.daemon.answering import audit
 from lmxd.daemon.answering.users import Users
-from lmxd.daemon.places import GROUP
+from lmxd.daemon.places import ADMIN_GROUP, GROUP
 from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
-ADMIN_GROUP = "lmxd-admin"
 GATEWAY = "lmxd-gateway"
 """The user that the system's gateway runs as. It may ask for other users."""
 
@@ -34,6 +33,7 @@ class Access:
         self.shared = shared
         self.users = Users()
         self.engines = {os.getuid(), *engines}
+        """They only become more: an instance that was started as another user is still that user's."""
         self.refresh()
 
     def refresh(self) -> None:
