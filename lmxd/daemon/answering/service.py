@@ -121,7 +121,11 @@ class Service:
         return found
 
     async def identify(self, peer: Peer) -> Peer:
-        found = await self._access.identify(peer)
+        try:
+            found = await self._access.identify(peer)
+        except LmxdError as error:
+            audit.log.warning("uid %d pid %d may not connect: %s", peer.uid, peer.pid, error.message)
+            raise
         if found.subordinate is not None:
             audit.log.info("uid %d pid %d connects with subordinate uid %d", found.uid, found.pid, found.subordinate)
         return found
