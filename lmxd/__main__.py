@@ -190,6 +190,14 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
         task.cancel()
 
 
+def _background(daemon: Daemon, notifier: Notifier) -> list[asyncio.Future[Any]]:
+    """The parts that go on for as long as the daemon runs."""
+    lasting = [daemon.measuring.keep(), daemon.pulse.keep()]
+    if notifier.watchdog is not None:
+        lasting.append(_feed_watchdog(daemon, notifier, notifier.watchdog / 4))
+    return [asyncio.get_running_loop().create_task(each) for each in lasting]
+
+
 async def _end(daemon: Daemon, *, drain: bool) -> None:
     """SIGINT is a person who wants all to end. After SIGTERM, what runs goes on, for the next lmxd to take over."""
     if drain:

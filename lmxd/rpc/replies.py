@@ -21,8 +21,8 @@ _SHOWN: Final = 100
 
 log = logging.getLogger(__name__)
 
-Reply: TypeAlias = BaseModel | framing.Encoded
-Handle: TypeAlias = Callable[[framing.Call, Params], Awaitable[Reply]]
+Handled: TypeAlias = BaseModel | framing.Encoded
+Handle: TypeAlias = Callable[[framing.Call, Params], Awaitable[Handled]]
 
 
 async def reply(call: framing.Call, handle: Handle) -> bytes:

@@ -18,7 +18,7 @@ from lmxd.rpc.methods import grants
 from lmxd.rpc.notifications import Notice
 from lmxd.rpc.outgoing import Outgoing
 from lmxd.rpc.peer import Peer, is_gone, peer_of
-from lmxd.rpc.replies import Reply, reply
+from lmxd.rpc.replies import Handled, reply
 from lmxd.rpc.turns import Turns
 
 MAX_IN_FLIGHT = 32
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Handler(Protocol):
     """The daemon as the server sees it: it answers calls. A raised LmxdError becomes an error answer."""
 
-    def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[Reply]: ...
+    def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[Handled]: ...
 
     async def identify(self, peer: Peer) -> Peer:
         """The peer as it is treated. LmxdError ``not_permitted`` if it may not call any method."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ async def test_who_withdraws_again_and_again_is_refused_at_last() -> None:
 async def test_the_children_of_all_roots_are_found_by_one_pass_that_holds_for_a_while() -> None:
     now = [1000.0]
     found = Descendants(lambda: now[0])
-    parent = await asyncio.create_subprocess_shell("cat & cat & wait", stdin=asyncio.subprocess.PIPE)
+    script = "import subprocess, sys; [subprocess.Popen(['cat'], stdin=-1) for _ in 'ab']; sys.stdin.read()"
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdin=asyncio.subprocess.PIPE)
     other = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)
     roots = {InstanceId("a"): parent.pid, InstanceId("b"): other.pid}
 
@@ -169,7 +171,7 @@ async def test_a_process_with_many_threads_is_one_process(tmp_path: Path) -> Non
             "sys.stdin.read(); child.stdin.close(); child.wait()"
         )
         process = await asyncio.create_subprocess_exec(
-            "python3", "-c", script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
         assert process.stdin is not None

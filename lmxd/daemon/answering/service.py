@@ -29,10 +29,10 @@ from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
 from lmxd.rpc.methods import METHODS, described
 from lmxd.rpc.peer import Peer
-from lmxd.rpc.replies import Reply
+from lmxd.rpc.replies import Handled
 from lmxd.rpc.server import Connection
 
-Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[Reply] | Reply]]
+Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[Handled] | Handled]]
 """By method: the function that answers it, from connection, id and parameters."""
 
 
@@ -106,7 +106,7 @@ class Service:
         self._outbox = outbox
         self._report = report
 
-    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Reply:
+    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Handled:
         """Answer one call. Raises LmxdError for a refusal."""
         called = METHODS[method]
         if called.admin:
@@ -115,7 +115,7 @@ class Service:
             name = self._present.catalog.config.named(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[method](connection, id, params)
-        found: Reply = await answer if inspect.isawaitable(answer) else answer
+        found: Handled = await answer if inspect.isawaitable(answer) else answer
         if called.lasting:
             await self._outbox.settled()
         return found
