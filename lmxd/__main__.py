@@ -167,12 +167,7 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
     if notifier.heard:
         daemon.on_change = lambda: notifier.status(daemon.health.summary())
-    background: list[asyncio.Future[Any]] = [
-        loop.create_task(daemon.measuring.keep()),
-        loop.create_task(daemon.pulse.keep()),
-    ]
-    if notifier.watchdog is not None:
-        background.append(loop.create_task(_feed_watchdog(daemon, notifier, notifier.watchdog / 4)))
+    background = _background(daemon, notifier)
     notifier.ready(daemon.health.summary())
     log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.health.summary())
     await asyncio.wait([told, *background], return_when=asyncio.FIRST_COMPLETED)
