@@ -86,14 +86,16 @@ class Profile(Section):
         0, ge=-100, le=100, description="class of requests, unless they say one; the lower is evicted first"
     )
     share: Literal["compatible", "never"] = Field(
-        "compatible", description="whether leases share an instance's slots, or have it alone one after the other"
+        "compatible", description="whether leases share an instance's slots, or each user's have one alone in turn"
     )
     split: bool = Field(True, description="over several GPUs, if it fits no single one")
     cpu_spill: bool = Field(False, description="layers may run in RAM if the GPU has no room for all")
     pin: bool = Field(False, description="once started, neither evicted nor reaped")
     keep: int = Field(0, ge=0, le=64, description="instances that always run, as long as there is room")
     preload: bool = Field(False, description="one instance is started with lmxd")
-    suspend: bool = Field(False, description="an ended instance's prompt cache is kept on disk for its next start")
+    suspend: bool = Field(
+        False, description="each user has an instance alone, whose prompt cache is kept on disk for the user's next one"
+    )
     command: tuple[str, ...] | None = Field(
         None, description="another engine's command line, with {port} {device} {memory_fraction} and more filled in"
     )

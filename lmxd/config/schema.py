@@ -19,6 +19,8 @@ from lmxd.config.profile import Profile
 from lmxd.config.section import Gigabytes, Seconds, Section
 
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+_HOLDS = "hold"
+"""The name under which holds have their ids and figures."""
 
 
 def _device_ref(value: object) -> int | str:
@@ -220,6 +222,8 @@ class Config(Section):
         for name in value:
             if not isinstance(name, str) or not _PROFILE.fullmatch(name):
                 raise ValueError(f"{name!r} is no model name: letters, digits and . _ : @ + - (quote numbers)")
+            if name == _HOLDS:
+                raise ValueError(f"{name!r} is the name of holds: call the model otherwise, and this an alias of it")
         return {name: {} if entry is None else entry for name, entry in value.items()}
 
     @model_validator(mode="after")
@@ -248,6 +252,10 @@ class Config(Section):
         if name in self.models:
             return name
         return next((own for own, profile in self.models.items() if name in profile.aliases), name)
+
+    def suspends(self, profile: Profile) -> bool:
+        """Whether instances of a profile keep their prompt caches. Those that run for nobody are everybody's."""
+        return profile.suspend and self.engine.prompt_cache_gb > 0 and not (profile.keep or profile.preload)
 
     def idle_timeout_of(self, profile: Profile) -> float:
         return self.idle_timeout if profile.idle_timeout is None else profile.idle_timeout

@@ -11,6 +11,11 @@ from typing import Protocol
 from lmxd.failures import FailureCode
 
 
+def slot_file(slot: int) -> str:
+    """The name of the file with the prompt cache of a slot, in the plan's directory for them."""
+    return f"slot-{slot}.bin"
+
+
 class EngineKind(StrEnum):
     """The engine that runs an instance. ``command``: any other, by the command line of its profile."""
 
@@ -26,7 +31,7 @@ class Plan:
     means RAM. ``split`` are the layers on each of them. ``home`` is a directory of the daemon's for
     key and socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours;
     ``size`` of ``capacity`` bytes of the (first) device is what it may take. ``prompts``: a directory
-    for its prompt cache.
+    for its prompt cache, which is there when it starts and when it is to save.
     """
 
     instance: str

@@ -10,6 +10,7 @@ from aiohttp import web
 from lmxd.errors import LmxdError
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.serving import Serving, model_of, parsed
+from lmxd.gateway.shut import require_open
 from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "reranking", "responses", "messages")
@@ -41,6 +42,7 @@ class OpenAi:
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
         """Everything of one model's llama-server."""
         _, _, path = request.raw_path.removeprefix("/upstream/").partition("/")
+        require_open(request.method, path)
         body = await request.read()
         wish = self._serving.wish(request, request.match_info["model"])
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))

@@ -55,6 +55,7 @@ class InstanceInfo(Result):
 
     instance: str
     model: str
+    name: str | None = Field(None, description="of a hold: how its client calls it")
     phase: str
     pid: int | None = None
     endpoint: str | None = None
@@ -86,6 +87,7 @@ class TicketInfo(Result):
 
     ticket: str | None = None
     model: str | None = None
+    name: str | None = Field(None, description="of a request for a hold: how its client calls it")
     uid: int | None = None
     pid: int | None = None
     user: str | None = Field(None, description="whom it is for, where one process asks for several users")

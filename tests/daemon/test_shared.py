@@ -104,10 +104,10 @@ class Slow:
 
 async def test_the_files_of_one_user_do_not_keep_those_of_another() -> None:
     reading, hers, his = FileReading(), Slow(), Slow()
-    asked = [asyncio.create_task(reading.do(1, ("a", n), hers)) for n in range(40)]
+    asked = [asyncio.create_task(reading.do((1, ""), ("a", n), hers)) for n in range(40)]
     await until(lambda: hers.begun == 2)
     his.open.set()
-    await asyncio.wait_for(reading.do(2, ("a", 0), his), 20)
+    await asyncio.wait_for(reading.do((2, ""), ("a", 0), his), 20)
     assert (his.done, hers.begun) == (1, 2)
     hers.open.set()
     await asyncio.gather(*asked)
@@ -119,7 +119,7 @@ async def test_who_withdraws_again_and_again_is_refused_at_last() -> None:
     reading, work = FileReading(), Slow()
     refused: list[LmxdError] = []
     for n in range(80):
-        asked = asyncio.create_task(reading.do(1, n, work))
+        asked = asyncio.create_task(reading.do((1, ""), n, work))
         await turns(5)
         if asked.done() and isinstance(error := asked.exception(), LmxdError):
             refused.append(error)
@@ -128,7 +128,7 @@ async def test_who_withdraws_again_and_again_is_refused_at_last() -> None:
     work.open.set()
     await until(lambda: work.done == 64)
     await turns(20)
-    await reading.do(1, "again", work)
+    await reading.do((1, ""), "again", work)
     assert work.done == 65
 
 

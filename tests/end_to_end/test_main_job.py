@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,6 +215,30 @@ def test_a_prompt_outlives_a_swap(lmxd: Make, smollm2: Path) -> None:
         assert processed[1] <= 2
         explained = running.lmxctl("explain", "kept#1").stdout
         assert "evicted" in explained
+
+
+def test_clients_of_a_real_server_can_do_nothing_with_slots(lmxd: Make, smollm2: Path) -> None:
+    """Neither write files by its save, nor read others' prompts by its restore, whatever they still have in memory."""
+    one = {"path": str(smollm2), "context_length": 2048, "estimated_memory_gb": 0.4, "slots": 2}
+    sections = {"models": {"kept": one | {"suspend": True}, "other": one}, "engine": {"prompt_cache_gb": 1}}
+    with lmxd(**sections) as running, running.client() as client:
+        there = running.socket.with_name(running.socket.name + ".d") / "state" / "prompts"
+        for life in range(2):
+            lease = client.request("kept")
+            before = sorted(there.rglob("*"))
+            post(lease, "/completion", {"prompt": "word " * 200, "n_predict": 1, "cache_prompt": True})
+            for path in ("/slots/0", "/%73lots/0", "/slots/%30", "/slots/0/", "/slots/1"):
+                for action in ("save", "restore"):
+                    for name in ("slot-0.bin", "slot-1.bin", "x" * 100):
+                        with pytest.raises(urllib.error.HTTPError):
+                            post(lease, f"{path}?action={action}", {"filename": name})
+            assert sorted(there.rglob("*")) == before, "not a byte more"
+            assert bool(before) is bool(life)
+            lease.release()
+            client.request("other").release()
+            running.until(lambda: "kept#" not in str(running.instances()), 20)
+        kept = {path.name for path in there.rglob("*") if path.is_file()}
+        assert kept == {"complete", "slot-0.bin", "slot-1.bin"}
 
 
 def test_holds_plans_and_yields_from_the_shell(lmxd: Make) -> None:

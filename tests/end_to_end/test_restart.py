@@ -293,6 +293,8 @@ def test_a_repeated_request_gets_the_lease_that_was_granted(running: Lmxd) -> No
         restart(running)
         again = client.request("m", hold="explicit", idempotency_key="k")
         assert (again.lease, again.api_key) == (first.lease, first.api_key)
+        with pytest.raises(LmxdError, match="of another request"):
+            client.request("m", ctx=512, hold="explicit", idempotency_key="k")
         assert client.request("m", hold="explicit", idempotency_key="j").lease != first.lease
 
 

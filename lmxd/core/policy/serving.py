@@ -9,12 +9,12 @@ Tickets behind it are served only with bytes that the head will not need at its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
 from math import inf
 from typing import Final
 
 from lmxd.core.books.endings import refuse
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy import refusals
@@ -24,9 +24,9 @@ from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.room import make_room
-from lmxd.core.policy.sharing import serve_slot, share
+from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.starts import attach, start
-from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps
+from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps, taken_over
 from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
 
 LOOKAHEAD: Final = 64
@@ -137,7 +137,7 @@ class Scheduler:
         no eviction is planned for it now: that is done when the queue is next looked at.
         """
         this = self.last
-        if this is None or state.over_quota(ticket):
+        if this is None or over_quota(state, ticket):
             return
         this.plans = 0 if this.head is not None else this.plans
         _served(this, ticket)
@@ -181,7 +181,7 @@ def serve_group(this: SchedulingPass, front: Ticket) -> None:
             refused(state, ticket)
         return
     for ticket in state.queue.group(front):
-        if ticket.instance is not None or state.over_quota(ticket):
+        if ticket.instance is not None or over_quota(state, ticket):
             continue  # its own quota does not delay other users
         if not _served(this, ticket):
             return
@@ -205,8 +205,8 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
         return True
-    ticket.room_being_made = False
-    if state.has_all_instances(ask):
+    ticket.room_being_made = is_being_asked(state, ticket)
+    if ticket.room_being_made or state.has_all_instances(ask):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
         pass  # only a swap can help
@@ -257,18 +257,11 @@ def _make_room_for(this: SchedulingPass, ticket: Ticket) -> None:
         ticket.room_being_made = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         make_room(this.state, plan.leaving, Cause.EVICTED, why)
-        this.swaps |= {i.id: _taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
+        this.swaps |= {i.id: taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
         this.spend(plan.option.demand)
         if this.head is None:
             this.promise(plan)
             this.promised = ticket if any(not i.live for i in plan.leaving) else None
-
-
-def _taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
-    """A swap whose ticket waits no longer, as a swap for ``ticket``."""
-    if state.waiting(swap.ticket) is not None:
-        return swap
-    return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
 
 
 def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
@@ -286,7 +279,7 @@ def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
         this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
         return
     date = this.forecast.date(ticket, without=this.extra.keys())
-    if (date.option is None and date.at < inf) or any(i.could_serve(ask) for i in state.among(date.awaits)):
+    if (date.option is None and date.at < inf) or any(i in state.able(ask) for i in state.among(date.awaits)):
         this.sharing.add(ask.group)
         return
     this.swap_budget -= 1

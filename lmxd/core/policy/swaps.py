@@ -8,6 +8,7 @@ finishes those that it has, and is evicted as soon as it has no lease.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from lmxd.core.books.alarms import AlarmKind
@@ -73,6 +74,13 @@ def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Inst
     return all(
         reach.sure(device) + sum(c.get(device, 0) for c in charges) >= need for device, need in option.demand.items()
     )
+
+
+def taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
+    """A swap whose ticket waits no longer, as a swap for ``ticket``."""
+    if state.waiting(swap.ticket) is not None:
+        return swap
+    return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
 
 
 def cancel_stale(state: State) -> set[Kind]:

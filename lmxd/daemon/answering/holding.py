@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from lmxd.core.books.state import State
-from lmxd.core.words import Ask, Option
+from lmxd.core.words import HOLD, Ask, Option
 from lmxd.daemon.answering import audit, owners
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.health import Health
@@ -47,11 +48,14 @@ class Holding:
     async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
         with audit.refusals(connection.peer, params.name):
             self._health.require_ledger()
+            if params.pid is not None:
+                self._holds.require(params.pid, await self._uid(params.pid, connection.peer))
             await self._measure()
             wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
         devices = [device for device in map(device_id, self._present.measured) if wanted in (None, device)]
         ask = Ask(
-            profile=params.name,
+            profile=HOLD,
+            name=params.name,
             variant="hold",
             context=0,
             slots=1,
@@ -63,7 +67,12 @@ class Holding:
         held = await self._leasing.wait(connection, id, params, ask, None, None, None)
         assert isinstance(held, Held)
         if params.pid is not None:
-            await self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
+            try:
+                await self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
+            except (LmxdError, asyncio.CancelledError):  # it ended, or was withdrawn: who is told so has no lease
+                with suppress(LmxdError):
+                    self._leasing.release(connection, held.lease)
+                raise
         return held
 
     async def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:

@@ -74,7 +74,7 @@ class ModelCalls:
             cache_type_k=params.cache_type_k,
             cache_type_v=params.cache_type_v,
         )
-        resolved = await self._asks.warm(params.model, size, connection.peer.uid)
+        resolved = await self._asks.warm(params.model, size, (connection.peer.uid, ""))
         return views.explain(resolved, self._present.kinds)
 
     def estimates(self) -> Estimates:

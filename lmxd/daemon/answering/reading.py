@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
+from lmxd.core.words import User
 from lmxd.daemon.answering.together import Together
 from lmxd.errors import LmxdError
 
@@ -29,19 +30,19 @@ class FileReading:
 
     def __init__(self) -> None:
         self._together = Together()
-        self._lanes: dict[int | None, Lane] = {}
+        self._lanes: dict[User | None, Lane] = {}
 
-    async def do(self, uid: int | None, what: Hashable, work: Callable[[], None]) -> None:
+    async def do(self, user: User | None, what: Hashable, work: Callable[[], None]) -> None:
         """Do ``work`` in a thread, once for all calls of a user that want the same. LmxdError ``too_many``.
 
-        ``uid``: the user; None for the daemon itself.
+        ``user``: None for the daemon itself.
         """
-        await self._together.do((uid, what), lambda: self._in_turn(uid, work))
+        await self._together.do((user, what), lambda: self._in_turn(user, work))
 
-    async def _in_turn(self, uid: int | None, work: Callable[[], None]) -> None:
-        lane = self._lanes.setdefault(uid, Lane())
+    async def _in_turn(self, user: User | None, work: Callable[[], None]) -> None:
+        lane = self._lanes.setdefault(user, Lane())
         if lane.count >= _MOST:
-            message = f"uid {uid} waits for {_MOST} sizes of models to be looked up already"
+            message = f"{_MOST} sizes of models are being looked up for this user already"
             raise LmxdError("too_many", message, "wait for one of them")
         lane.count += 1
         try:
@@ -50,4 +51,4 @@ class FileReading:
         finally:
             lane.count -= 1
             if not lane.count:
-                del self._lanes[uid]
+                del self._lanes[user]

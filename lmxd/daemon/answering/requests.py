@@ -51,7 +51,7 @@ class Requests:
                 self._access.require_proxy(connection.peer, params.user)
             self._health.require_ledger()
             size = self._size(connection, params)
-            ask = await self._asks.prepare(params.model, size, connection.peer.uid)
+            ask = await self._asks.prepare(params.model, size, (connection.peer.uid, params.user or ""))
         granted = await self._leasing.wait(connection, id, params, ask, size, params.deadline, params.user)
         assert isinstance(granted, Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
@@ -60,10 +60,12 @@ class Requests:
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""
         size = self._size(connection, params)
-        resolved = await self._asks.warm(params.model, size, connection.peer.uid)
+        user = connection.peer.uid, ""
+        resolved = await self._asks.warm(params.model, size, user)
         async with self._planning:
             await asyncio.sleep(0)
-            return explaining.plan(self._admission, self._asks.ask(resolved), connection.peer, params.deadline)
+            ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
+            return explaining.plan(self._admission, ask, connection.peer, params.deadline)
 
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""

@@ -71,6 +71,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
     return InstanceInfo(
         instance=i.id,
         model=i.ask.profile,
+        name=i.ask.name or None,
         phase=i.phase.value,
         pid=performer.pid(i.id) if mine else None,
         endpoint=launched.endpoint.url if mine and launched and launched.endpoint else None,
@@ -145,6 +146,7 @@ def _ticket(
     return TicketInfo(
         ticket=t.id,
         model=t.ask.profile,
+        name=t.ask.name or None,
         uid=t.owner.uid,
         pid=t.owner.pid,
         user=t.owner.user or None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -13,12 +14,25 @@ from typing import Any, Final
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded, YieldId
+from lmxd.core.words import (
+    HOLD,
+    NO_CONNECTION,
+    DeviceId,
+    Failure,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Owner,
+    Phase,
+    Yielded,
+    YieldId,
+)
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
 from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
 from lmxd.daemon.launching.launches import CERTIFICATE
 from lmxd.daemon.launching.performer import Performer
+from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.places import Places
 from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
@@ -106,6 +120,7 @@ class Restoring:
         for pid in await asyncio.to_thread(end_orphans, self._where.home, known):
             log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
         await asyncio.to_thread(self._performer.launches.groups.sweep, known)
+        await asyncio.to_thread(self._performer.prompt_caches().sweep)
         for row in found.saved.instances:
             is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
             if row.id in known or is_hold:
@@ -185,12 +200,11 @@ async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
 def _launched(
     performer: Performer, row: InstanceRow, start: Start, key: str, endpoint: Endpoint | None, process: Process
 ) -> Launched:
-    cached = start.plan.prompts
     return Launched(
         start=start,
         engine=performer.engine(start.plan),
         log=performer.launches.log_of(start),
-        prompts=None if cached is None else performer.prompt_caches().reopen(cached, start.prompts_for),
+        prompts=_prompts(performer, start),
         process=process,
         key=key,
         endpoint=endpoint,
@@ -199,6 +213,16 @@ def _launched(
         work=row.work,
         prompted=row.prompted,
     )
+
+
+def _prompts(performer: Performer, start: Start) -> PromptCache | None:
+    """The prompt cache of an instance. The directory that an earlier lmxd left open to it is removed."""
+    if start.plan.prompts is None:
+        return None
+    if start.kept is None:
+        shutil.rmtree(start.plan.prompts, ignore_errors=True)
+        return None
+    return performer.prompt_caches().reopen(start.kept, start.plan.prompts)
 
 
 async def _serves(launched: Launched) -> bool:
@@ -232,9 +256,12 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
 
 def _instance(row: InstanceRow) -> Instance:
     """The instance of a row. One that was not ready is on its way out: its clients ask again."""
+    ask = ASKS.validate_json(row.ask)
+    if ask.external and ask.profile != HOLD:  # an earlier lmxd had the name of a hold there
+        ask = replace(ask, profile=HOLD, name=ask.profile)
     return Instance(
         id=InstanceId(row.id),
-        ask=ASKS.validate_json(row.ask),
+        ask=ask,
         option=OPTIONS.validate_json(row.option),
         phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
         started_at=row.started_at,
@@ -258,6 +285,7 @@ def _lease(row: LeaseRow) -> Lease:
         ttl=row.ttl,
         expires_at=row.expires_at,
         key=row.key,
+        digest=row.digest,
         share=bool(row.share),
     )
 

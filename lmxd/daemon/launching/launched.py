@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -31,14 +32,14 @@ class Limits:
 class Start:
     """The settings that an instance was started with: all that it takes, beside the ledger, to adopt it.
 
-    ``poll``: seconds between two looks at what it does. ``prompts_for``: the one uid that its prompt cache is of.
+    ``poll``: seconds between two looks at what it does. ``kept``: where its prompt cache is kept when it has ended.
     """
 
     plan: Plan
     limits: Limits
     poll: float
     address: Address | None = None
-    prompts_for: int | None = None
+    kept: Path | None = None
 
     @property
     def instance(self) -> InstanceId:

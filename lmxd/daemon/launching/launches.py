@@ -53,8 +53,7 @@ class Launches:
     """All instances that have, or are about to have, a process."""
 
     def __init__(self, report: Callable[[Event], None], notes: Notes, log_dir: Path, groups: Groups) -> None:
-        self._report = report
-        self._notes = notes
+        self._report, self._notes = report, notes
         self._log_dir = log_dir
         self.groups = groups
         self._launched: dict[InstanceId, Launched] = {}
@@ -103,7 +102,7 @@ class Launches:
         """Save the prompt cache, if that is wanted; then tell the process to go."""
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
-                await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
+                await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots, process.pid)
             except Exception:
                 log.exception("the prompt cache of %s was not saved", launched.instance)
         await process.end(launched.start.limits.stop_timeout)
@@ -147,6 +146,8 @@ class Launches:
         try:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
+            if launched.prompts is not None:
+                await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
         except Exception:
             log.exception("%s left something behind", launched.instance)
         self._forget(launched)

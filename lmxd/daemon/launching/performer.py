@@ -14,9 +14,9 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
-from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, GrantLease, StartInstance, StopInstance
+from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, StartInstance, StopInstance
 from lmxd.core.events import Event
-from lmxd.core.words import DeviceId, InstanceId
+from lmxd.core.words import DeviceId, InstanceId, User
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
@@ -83,11 +83,6 @@ class Performer:
                 self.launches.check(decision.instance)
             case ForgetInstance():
                 hit("reclaimed")
-            case GrantLease():
-                launched = self.launches.get(decision.instance)
-                if launched is not None and launched.prompts is not None:
-                    launched.prompts.used_by(decision.owner.uid)
-                    launched.start = replace(launched.start, prompts_for=launched.prompts.uid)
 
     async def pids(self) -> dict[InstanceId, set[int]]:
         """The processes of each instance and hold that has any, with their children."""
@@ -111,12 +106,12 @@ class Performer:
         resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
         plan = resolved.plan(decision, config.engine.endpoint, self._where.home, capacity)
-        prompts = self._prompts(decision.instance, plan) if resolved.profile.suspend else None
+        prompts = self._prompts(plan, ask.private_to) if config.suspends(resolved.profile) else None
         start = Start(
-            plan=plan if prompts is None else replace(plan, prompts=prompts.path),
+            plan=plan if prompts is None else replace(plan, prompts=prompts.door),
             limits=_limits(config, resolved.profile),
             poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
-            prompts_for=None if prompts is None else prompts.uid,
+            kept=None if prompts is None else prompts.path,
         )
         self.launches.loading.gate.most = config.engine.parallel_loads or usual(cores())
         devices = decision.option.demand
@@ -142,12 +137,9 @@ class Performer:
         most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)
         return PromptCaches(self._where.state / "prompts", most)
 
-    def _prompts(self, instance: InstanceId, plan: Plan) -> PromptCache | None:
-        """Its prompt cache, if there is any and it is started for somebody."""
-        caches, tickets = self.prompt_caches(), self._state.instances[instance].tickets
-        if not caches.most or not tickets:
-            return None
-        return caches.open(plan, self._present.catalog.build, next(iter(tickets.values())).owner.uid)
+    def _prompts(self, plan: Plan, user: User | None) -> PromptCache | None:
+        """The prompt cache of an instance, if it serves one user from its start to its end."""
+        return None if user is None else self.prompt_caches().open(plan, self._present.catalog.build, user)
 
 
 def _limits(config: Config, profile: Profile) -> Limits:

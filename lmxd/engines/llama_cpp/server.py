@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
+from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
 from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
@@ -83,7 +83,7 @@ async def _all_slots(endpoint: Endpoint, slots: int, action: str) -> bool:
     """Save or restore what each slot has of its last prompt."""
     done = True
     for slot in range(slots):
-        file = {"filename": f"slot-{slot}.bin"}
+        file = {"filename": slot_file(slot)}
         status, _ = await post(endpoint, f"/slots/{slot}?action={action}", file, _SLOT_TIMEOUT)
         done = done and status == 200
     return done
