@@ -5,7 +5,7 @@ hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load
 ``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
 (never listens), ``slot_bytes`` (of a saved slot) and ``slot_names`` (further files that a save leaves behind),
 ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
-POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it.
+POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
 """
 
 from __future__ import annotations
@@ -206,6 +206,7 @@ def main() -> None:
     else:
         server = ThreadingHTTPServer((given.host, int(given.port)), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    signal.signal(signal.SIGUSR1, lambda *_: server.socket.shutdown(socket.SHUT_RDWR))
     memory = bytearray(play.get("allocate_mb", 0) * 2**20)
     memory[::4096] = b"x" * len(memory[::4096])
     time.sleep(play.get("load_seconds", 0))

@@ -99,7 +99,7 @@ class Resolved:
             threads=profile.threads,
             flags=profile.engine_flags,
             gpus=gpus,
-            endpoint=endpoint,
+            endpoint=profile.endpoint or endpoint,
             home=home,
             kind=self.sizing.kind,
             command=self.sizing.command,

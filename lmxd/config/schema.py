@@ -127,7 +127,14 @@ class EngineConfig(Section):
     """Settings of llama-server: where it is, and how instances of it start and stop."""
 
     path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
-    endpoint: Literal["tcp", "unix"] = Field("tcp", description="loopback TCP port or Unix socket per instance")
+    endpoint: Literal["unix", "tcp"] = Field(
+        "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
+    )
+    user: str | None = Field(
+        None,
+        min_length=1,
+        description="user that engines run as where lmxd is root; by default lmxd or nobody in system mode, else root",
+    )
     load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
     stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")
     parallel_loads: int | None = Field(
@@ -178,6 +185,10 @@ class GatewayConfig(Section):
         if self.listen is not None and self.keys_file is None and not self.anonymous:
             raise ValueError("listen: give a keys_file (lmxd key NAME adds keys to it), or say anonymous: true")
         return self
+
+
+def _open(name: str) -> str:
+    return f"models.{name} is open: every user of this machine can use its port without a key, and see what it answers"
 
 
 class Config(Section):
@@ -240,8 +251,8 @@ class Config(Section):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each key of the file that has no effect."""
-        return self._warnings
+        """A sentence for each key of the file that has no effect, and for each model that is open to everybody."""
+        return (*self._warnings, *(_open(name) for name, profile in self.models.items() if profile.open))
 
     def warned(self, warnings: tuple[str, ...]) -> Config:
         self._warnings = warnings

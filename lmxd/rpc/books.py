@@ -59,6 +59,7 @@ class InstanceInfo(Result):
     phase: str
     pid: int | None = None
     endpoint: str | None = None
+    socket: str | None = Field(None, description="of an endpoint on a Unix socket")
     ctx: int
     slots: int
     busy: bool

@@ -14,15 +14,25 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
-from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, StartInstance, StopInstance
+from lmxd.core.decisions import (
+    CheckActivity,
+    Decision,
+    EndLease,
+    ForgetInstance,
+    GrantLease,
+    StartInstance,
+    StopInstance,
+)
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId, User
 from lmxd.daemon.launching.descendants import Descendants
+from lmxd.daemon.launching.doors import admit
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
-from lmxd.daemon.launching.launches import Launches, Notes
+from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.launching.loading import usual
 from lmxd.daemon.launching.prompts import PromptCache, PromptCaches
+from lmxd.daemon.launching.startup import Notes, Startup
 from lmxd.daemon.launching.undone import outcome
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
@@ -50,7 +60,9 @@ class Performer:
         self._state = state
         self._present = present
         self._where = where
-        self.launches = Launches(report, notes, where.logs, Groups.delegated())
+        groups = Groups.delegated()
+        self.startup = Startup(notes, groups)
+        self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note)
         self._descendants = Descendants()
 
@@ -83,6 +95,20 @@ class Performer:
                 self.launches.check(decision.instance)
             case ForgetInstance():
                 hit("reclaimed")
+            case EndLease() | GrantLease():
+                self._admit_holders(decision.instance)
+
+    def _admit_holders(self, instance: InstanceId) -> None:
+        """Let those connect who have a lease now, and no longer who had one."""
+        launched, now = self.launches.get(instance), self._state.instances.get(instance)
+        if launched is None or launched.endpoint is None or launched.endpoint.socket is None or now is None:
+            return
+        try:
+            admit(launched.endpoint.socket, {lease.owner.uid for lease in now.leases.values()})
+        except FileNotFoundError:
+            pass  # its server is ending
+        except OSError as error:
+            log.warning("%s: its socket cannot be opened to its holders: %s", instance, error)
 
     async def pids(self) -> dict[InstanceId, set[int]]:
         """The processes of each instance and hold that has any, with their children."""
@@ -135,7 +161,7 @@ class Performer:
 
     def prompt_caches(self) -> PromptCaches:
         most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)
-        return PromptCaches(self._where.state / "prompts", most)
+        return PromptCaches(self._where.state / "prompts", most, self.startup.account)
 
     def _prompts(self, plan: Plan, user: User | None) -> PromptCache | None:
         """The prompt cache of an instance, if it serves one user from its start to its end."""

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from lmxd.accounts import SystemUser
 from lmxd.core.words import User
 from lmxd.engines.engine import Endpoint, Engine, Plan, slot_file
 
@@ -43,9 +44,11 @@ _LOG: Final = 16 * 2**20
 class PromptCaches:
     """All prompt caches on disk: ``most`` bytes at most; those that were used longest ago go first."""
 
-    def __init__(self, directory: Path, most: int) -> None:
+    def __init__(self, directory: Path, most: int, account: SystemUser | None = None) -> None:
+        """``account``: the user that engines run as; None for ours."""
         self.directory = directory
         self.most = most
+        self.account = account
 
     def door(self, instance: str) -> Path:
         return self.directory / f"{instance}{_DOOR}"
@@ -141,7 +144,9 @@ class PromptCache:
         self._open()
         for name in map(slot_file, range(slots)):
             (self.door / name).touch(0o600, exist_ok=False)
+            self._hand_over(self.door / name)
         self.door.chmod(0o500)
+        self._hand_over(self.door)
         loop = asyncio.get_running_loop()
         saving, until = loop.create_task(engine.save(endpoint, slots)), loop.time() + _LONGEST
         try:
@@ -158,6 +163,8 @@ class PromptCache:
         wanted = {slot_file(slot) for slot in range(slots)}
         _remove(self.door)
         with suppress(OSError):
+            if self._caches.account is not None:  # nobody puts a link there any more
+                os.chown(self._saved, os.geteuid(), -1, follow_symlinks=False)
             self._saved.chmod(0o700)
             for file in self._saved.iterdir():
                 if file.name not in wanted or not stat.S_ISREG(file.lstat().st_mode):
@@ -173,6 +180,10 @@ class PromptCache:
         _remove(self.door)
         if self.door.exists():
             raise OSError(f"{self.door} cannot be removed")
+
+    def _hand_over(self, path: Path) -> None:
+        if (account := self._caches.account) is not None:
+            os.chown(path, account.uid, -1, follow_symlinks=False)
 
     def _open(self) -> None:
         self.shut()
