@@ -147,9 +147,7 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(daemon, notifier)))
     if notifier.heard:
         daemon.on_change = lambda: notifier.status(daemon.health.summary())
-    background: list[asyncio.Future[Any]] = [loop.create_task(daemon.measuring.keep())]
-    if notifier.watchdog is not None:
-        background.append(loop.create_task(_feed_watchdog(daemon, notifier, notifier.watchdog / 4)))
+    background = _background(daemon, notifier)
     notifier.ready(daemon.health.summary())
     log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.health.summary())
     await asyncio.wait([told, *background], return_when=asyncio.FIRST_COMPLETED)
@@ -165,6 +163,14 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
         if task.done():
             raise LmxdError("internal", f"a part of lmxd failed: {task.exception()!r}", "report this")
         task.cancel()
+
+
+def _background(daemon: Daemon, notifier: Notifier) -> list[asyncio.Future[Any]]:
+    """The parts that go on for as long as the daemon runs."""
+    lasting = [daemon.measuring.keep(), daemon.pulse.keep()]
+    if notifier.watchdog is not None:
+        lasting.append(_feed_watchdog(daemon, notifier, notifier.watchdog / 4))
+    return [asyncio.get_running_loop().create_task(each) for each in lasting]
 
 
 async def _end(daemon: Daemon, *, drain: bool) -> None:
@@ -196,10 +202,16 @@ async def _reload(daemon: Daemon, notifier: Notifier) -> None:
 
 
 async def _feed_watchdog(daemon: Daemon, notifier: Notifier, period: float) -> None:
-    """Feed the watchdog from the loop itself while it can work: a daemon that hangs, or is blind, is restarted."""
+    """Feed the watchdog from the loop itself while it can work: a daemon that is stalled, or is blind, is restarted.
+
+    A loop that was busy for seconds since the last time is not fed: it comes late to everybody, as to this.
+    """
+    loop = asyncio.get_running_loop()
+    since = loop.time()
     while True:
-        if daemon.health.fresh:
+        if daemon.health.fresh and daemon.pulse.steady_since(since):
             notifier.alive()
+        since = loop.time()
         await asyncio.sleep(period)
 
 

@@ -29,7 +29,7 @@ from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import EXIT_STATUS
 from lmxd.failures import FailureCode
-from lmxd.rpc import server
+from lmxd.rpc import budgets, outgoing, server
 from lmxd.rpc.framing import MAX_FRAME
 from lmxd.rpc.methods import METHODS, Method
 from lmxd.rpc.notifications import NOTIFICATIONS
@@ -138,12 +138,17 @@ def protocol() -> str:
         "be left out. `lmxd.describe` returns all of this as JSON Schema. Identity is SO_PEERCRED. Bytes are",
         "integers, times are seconds. Generated from `lmxd/rpc`.",
         "",
-        f"A call has at most {MAX_FRAME // 2**20} MiB. A user may have {server.MAX_CONNECTIONS_PER_UID} connections,",
-        f"all together {server.MAX_CONNECTIONS}. Of a connection {server.MAX_IN_FLIGHT} calls are worked on at once,",
-        f"and {server.MAX_ON_THEIR_WAY} requests and holds may be on their way to the queue; the next call is read",
-        "when one of these is answered or waits. The queue alone bounds how many wait. A client that leaves",
-        f"{server.MAX_UNREAD // 1024} KiB of answers unread is not read either,",
-        f"and cut off after {server.PATIENCE:.0f} s.",
+        f"A call has at most {MAX_FRAME // 1024} KiB. lmxd has {budgets.MAX_CONNECTIONS} connections, of which",
+        f"{budgets.RESERVED_CONNECTIONS} are for administrators. A user may have {budgets.MAX_CONNECTIONS_PER_UID},",
+        f"and one for {budgets.PART_OF_FREE} that are free. Users begin their calls by turns. Of a connection",
+        f"{server.MAX_IN_FLIGHT} calls are worked on at once, of a user {budgets.MAX_IN_FLIGHT_OF_USER};",
+        f"{server.MAX_ON_THEIR_WAY} requests and holds of a connection may be on their way to the queue, and",
+        f"{budgets.MAX_ON_THEIR_WAY_OF_USER} of a user. The next call is read when one of these is answered or waits.",
+        "The queue alone bounds how many wait. A connection is closed after",
+        f"{server.MAX_MALFORMED} frames that are no calls, or when its user has sent",
+        f"{budgets.MAX_BUFFERED_OF_USER // 2**20} MiB of calls that are not finished. While more than",
+        f"{outgoing.MAX_UNREAD // 1024} KiB of answers wait in lmxd for a client, none of its calls are begun, and it",
+        f"is cut off after {outgoing.PATIENCE:.0f} s; of a user, {budgets.MAX_UNREAD_OF_USER // 2**20} MiB may wait.",
         "A client that shuts its sending half down still gets its answers; one that closes has left, and with it its",
         "waiting requests and the leases held by the connection.",
         "",

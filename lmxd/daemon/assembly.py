@@ -53,6 +53,7 @@ from lmxd.daemon.loop import Loop
 from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
+from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.devices.measurement import DeviceKind
@@ -87,6 +88,7 @@ class Daemon:
         self.observations = Observations(where.state / "observations.json")
         self.observer = Observer(self.observations)
         self.read_ahead = ReadAhead()
+        self.pulse = Pulse()
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
         self._build()
@@ -105,7 +107,7 @@ class Daemon:
         self.launches = self.performer.launches
         self.measuring = Measuring(state, present, self.performer.pids, handle, self._seen)
         self.answers = Answers(state, self.access, present, self.performer, lambda: self.listener.connections)
-        self.health = Health(state, self.outbox, self.where.state, lambda: self.measuring.watcher.hanging)
+        self.health = Health(state, self.outbox, self.where.state, lambda: self.measuring.watcher.hanging, self.pulse)
         self.asks = Asks(state, present, self.answers.waiting, self.measuring.look, handle)
         self.service = self._service()
         self.listener = Listener(self.service)
@@ -118,7 +120,7 @@ class Daemon:
         table = calls(
             Requests(leasing, self.asks, present, access, self.health, self.admission, self.journal),
             leasing,
-            Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look),
+            Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
             ModelCalls(state, present, self.asks, self.observations),

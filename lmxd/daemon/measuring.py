@@ -33,7 +33,7 @@ class Measuring:
         self,
         state: State,
         present: Present,
-        pids: Callable[[], Mapping[InstanceId, set[int]]],
+        pids: Callable[[], Awaitable[Mapping[InstanceId, set[int]]]],
         report: Callable[[Event], None],
         seen: Callable[[float, Sequence[DeviceReading], bool], Awaitable[None]],
     ) -> None:
@@ -76,7 +76,7 @@ class Measuring:
 
     async def look(self) -> None:
         """Once."""
-        present, pids = self._present, self._pids()
+        present, pids = self._present, await self._pids()
         look = await self.watcher.look({pid for mine in pids.values() for pid in mine})
         present.begun, present.measured = look.begun, look.measurements
         readings = device_readings(look, present.catalog.config.gpu, pids, self._state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -66,16 +66,25 @@ def session(leader: int) -> Iterator[int]:
 
 def tree(pid: int) -> set[int]:
     """A process and all its living descendants."""
-    found, rest = set(), [pid]
+    return below(pid, children())
+
+
+def children() -> dict[int, list[int]]:
+    """The children of every process that has any, from one pass: it costs the same for whatever threads they have."""
+    found: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and (words := _stat(int(name))):
+            found.setdefault(int(words[1]), []).append(int(name))
+    return found
+
+
+def below(pid: int, children: Mapping[int, Iterable[int]]) -> set[int]:
+    """A process, and all that descend from it by ``children``."""
+    found, rest = {pid}, [pid]
     while rest:
-        pid = rest.pop()
-        if pid in found:
-            continue
-        found.add(pid)
-        with suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
-                    rest += [int(child) for child in file.read().split()]
+        new = set(children.get(rest.pop(), ())) - found
+        found |= new
+        rest += new
     return found
 
 

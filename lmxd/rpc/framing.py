@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-MAX_FRAME: Final = 1024 * 1024
-"""The most bytes of one call. A valid one is far shorter, for every parameter has a bound."""
-MAX_ANSWER: Final = 64 * MAX_FRAME
+MAX_FRAME: Final = 16 * 1024
+"""The most bytes of one call. A valid one has at most half as many, for every parameter has a bound."""
+MAX_ANSWER: Final = 64 * 1024 * 1024
 """The most bytes of one answer: a queue of hundreds of requests, each with many devices, is long."""
 
 PARSE_ERROR: Final = -32700
@@ -51,20 +51,44 @@ class Malformed:
 
 
 class Framer:
-    """Collects bytes, and returns whole lines of at most ``most`` bytes."""
+    """Collects bytes, and gives back whole lines of at most ``most`` bytes, one at a time."""
 
     def __init__(self, most: int = MAX_FRAME) -> None:
         self._most = most
         self._rest = bytearray()
+        self._searched = 0
+        """So many bytes at the beginning have no end of a line."""
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The lines that ``data`` completes, without blank ones. Raises FrameTooLong."""
+    @property
+    def size(self) -> int:
+        """The bytes that were fed and not taken."""
+        return len(self._rest)
+
+    def feed(self, data: bytes | memoryview) -> None:
         self._rest += data
-        *lines, rest = self._rest.split(b"\n")
-        self._rest = rest
-        if len(rest) > self._most or any(len(line) > self._most for line in lines):
-            raise FrameTooLong
-        return [bytes(line) for line in lines if line.strip()]
+
+    @property
+    def has_line(self) -> bool:
+        """Whether the end of a line was fed. Raises FrameTooLong."""
+        return self._end() >= 0
+
+    def take(self) -> bytes | None:
+        """The next line that is not blank; None until its end is fed. Raises FrameTooLong."""
+        while (end := self._end()) >= 0:
+            line = bytes(self._rest[:end])
+            del self._rest[: end + 1]
+            self._searched = 0
+            if line.strip():
+                return line
+            del self._rest[: len(self._rest) - len(self._rest.lstrip(b"\n"))]  # thousands of them at once
+        return None
+
+    def _end(self) -> int:
+        end = self._rest.find(b"\n", self._searched)
+        self._searched = len(self._rest) if end < 0 else end
+        if self._searched > self._most:
+            raise FrameTooLong(f"a frame is longer than {self._most} bytes")
+        return end
 
 
 def understand(line: bytes) -> Call | Malformed:
@@ -103,7 +127,20 @@ def encode(message: dict[str, Any]) -> bytes:
     return _ENCODER.encode({"jsonrpc": "2.0", **message}).encode() + b"\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A result that is JSON already: encoded once for all who ask."""
+
+    json: bytes
+
+
+def encoded(value: Any) -> Encoded:
+    return Encoded(_ENCODER.encode(value).encode())
+
+
 def result(id: Id, value: Any) -> bytes:
+    if isinstance(value, Encoded):
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (_ENCODER.encode(id).encode(), value.json)
     return encode({"id": id, "result": value})
 
 

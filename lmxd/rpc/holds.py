@@ -9,6 +9,8 @@ from pydantic import Field
 from lmxd.rpc.messages import Name, Params, Result, Terms
 
 YieldTime = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+Pid = Annotated[int, Field(ge=2, le=2**22)]
+"""The kernel's own bound: PID_MAX_LIMIT of linux/threads.h."""
 Bytes = Annotated[int, Field(gt=0, le=2**60)]
 
 
@@ -18,7 +20,7 @@ class HoldParams(Terms):
     bytes: Bytes
     device: Name | None = Field(None, description="a device as for why; by default the one that it fits best")
     name: str = Field("hold", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$", description="what it is called in ps")
-    pid: int | None = Field(None, ge=2, description="as for adopt, at once")
+    pid: Pid | None = Field(None, description="as for adopt, at once")
 
 
 class Held(Result):
@@ -40,7 +42,7 @@ class AdoptParams(Params):
     """The process that uses a hold."""
 
     lease: Name
-    pid: int = Field(ge=2, description="what it and its children take is charged to the hold; its end ends the lease")
+    pid: Pid = Field(description="what it and its children take is charged to the hold; its end ends the lease")
 
 
 class Adopted(Result):

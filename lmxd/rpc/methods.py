@@ -5,11 +5,13 @@ from __future__ import annotations
 import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from lmxd.rpc.books import Devices, Instances, Models, QueueInfo, Status
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates, ForgetParams, Forgotten
 from lmxd.rpc.explanations import Explained, ExplainParams, Planned, PlanParams
+from lmxd.rpc.framing import Encoded, encoded
 from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams, UnyieldParams, YieldBegun, YieldOver, YieldParams
 from lmxd.rpc.messages import (
     PROTOCOL,
@@ -206,13 +208,15 @@ def grants(name: str) -> bool:
     return name in METHODS and METHODS[name].grants
 
 
-def describe() -> Described:
-    """The protocol as JSON Schema."""
-    return Described(
+@cache
+def described() -> Encoded:
+    """The protocol as JSON Schema, as ``describe`` answers it: it never changes."""
+    found = Described(
         protocol=PROTOCOL,
         methods={f"lmxd.{name}": _described(method) for name, method in METHODS.items()},
         notifications={name: notice.model_json_schema() for name, notice in NOTIFICATIONS.items()},
     )
+    return encoded(found.model_dump(mode="json"))
 
 
 def _described(method: Method) -> dict[str, Any]:

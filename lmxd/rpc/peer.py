@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -13,20 +14,31 @@ _MAX_OPTION = 1024
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The process at the other end of a Unix socket: its pid, user and groups."""
+    """The process at the other end of a Unix socket: its pid, user and groups.
+
+    ``subordinate``: the uid that it connected with, if that is one of the subordinate uids of ``uid``.
+    """
 
     pid: int
     uid: int
     gid: int
     groups: frozenset[int]
+    subordinate: int | None = None
 
 
 def peer_of(sock: Any) -> Peer:
     """The credentials of the process that connected, at the time at which it did."""
-    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_OPTION)
     except OSError:
         raw = b""  # more groups than Python's getsockopt can take: only the primary one counts
     groups = struct.unpack(f"{len(raw) // 4}I", raw)
     return Peer(pid, uid, gid, frozenset((gid, *groups)))
+
+
+def is_gone(sock: Any) -> bool:
+    """Whether the other end is closed, rather than only its sending half."""
+    poller = select.poll()
+    poller.register(sock.fileno(), 0)
+    return any(event & select.POLLHUP for _, event in poller.poll(0))

@@ -5,32 +5,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import select
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, cast
-
-from pydantic import BaseModel, ValidationError
 
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
+from lmxd.rpc.budgets import MAX_BUFFERED_OF_USER, Budget, Budgets
 from lmxd.rpc.messages import Params
-from lmxd.rpc.methods import METHODS, grants
+from lmxd.rpc.methods import grants
 from lmxd.rpc.notifications import Notice
-from lmxd.rpc.peer import Peer, peer_of
+from lmxd.rpc.outgoing import Outgoing
+from lmxd.rpc.peer import Peer, is_gone, peer_of
+from lmxd.rpc.replies import Handled, reply
+from lmxd.rpc.turns import Turns
 
-MAX_CONNECTIONS = 4096
-MAX_CONNECTIONS_PER_UID = 2048
 MAX_IN_FLIGHT = 32
 """The most calls of a connection that are worked on at once. The next is read when one of these is answered."""
 MAX_ON_THEIR_WAY = 256
 """The same for requests and holds before they are in the queue. The queue itself bounds how many wait in it."""
-MAX_UNREAD = 256 * 1024
-"""Bytes of answers that a client has not read, beyond which no more of its calls are read."""
-PATIENCE = 5.0
-"""Seconds that a client has to read them, before it is disconnected."""
-MOST_UNREAD: Final = 64 * MAX_UNREAD
+MAX_MALFORMED: Final = 100
+"""Frames of a connection that are no calls, after which it is closed: it will not say anything sensible."""
 _HALF_CLOSED_CHECK = 0.5
 
 log = logging.getLogger(__name__)
@@ -39,10 +35,14 @@ log = logging.getLogger(__name__)
 class Handler(Protocol):
     """The daemon as the server sees it: it answers calls. A raised LmxdError becomes an error answer."""
 
-    def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[BaseModel]: ...
+    def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[Handled]: ...
 
-    def admits(self, peer: Peer) -> bool:
-        """Whether a peer may call any method."""
+    async def identify(self, peer: Peer) -> Peer:
+        """The peer as it is treated. LmxdError ``not_permitted`` if it may not call any method."""
+        ...
+
+    def is_privileged(self, peer: Peer) -> bool:
+        """Whether a peer's calls go before those of others."""
         ...
 
     def keeps(self, connection: Connection) -> bool:
@@ -53,29 +53,26 @@ class Handler(Protocol):
 
 
 class Listener:
-    """Counts connections, and makes a ``Connection`` of each."""
+    """Makes a ``Connection`` of each client that connects, and counts those of each user."""
 
     def __init__(self, service: Handler) -> None:
         self.service = service
         self.connections: dict[int, Connection] = {}
-        self._per_uid: Counter[int] = Counter()
+        self.turns = Turns()
+        self.buffer = bytearray(framing.MAX_FRAME)
+        """The bytes that were read last, by whichever connection."""
+        self._budgets = Budgets()
         self._ids = itertools.count(1)
 
     def __call__(self) -> Connection:
         return Connection(self, next(self._ids))
 
-    def admit(self, connection: Connection) -> LmxdError | None:
-        """Count a connection, or return the error that refuses it."""
-        uid = connection.peer.uid
-        if not self.service.admits(connection.peer):
-            return LmxdError("not_permitted", f"uid {uid} may not use lmxd", "join the group lmxd")
-        if len(self.connections) >= MAX_CONNECTIONS:
-            return LmxdError("too_many", f"lmxd has {MAX_CONNECTIONS} connections already", "close some")
-        if self._per_uid[uid] >= MAX_CONNECTIONS_PER_UID:
-            return LmxdError("too_many", f"uid {uid} has {MAX_CONNECTIONS_PER_UID} connections already", "close some")
-        self._per_uid[connection.peer.uid] += 1
+    def admit(self, connection: Connection) -> Budget:
+        """Count a connection. LmxdError ``too_many`` if it is one too many."""
+        privileged = self.service.is_privileged(connection.peer)
+        budget = self._budgets.admit(connection, connection.peer.uid, privileged=privileged)
         self.connections[connection.id] = connection
-        return None
+        return budget
 
     async def close(self, grace: float = 2.0) -> None:
         """Close all connections, once their calls are answered, or after ``grace`` seconds."""
@@ -85,13 +82,14 @@ class Listener:
         for connection in list(self.connections.values()):
             connection.close()
 
-    def forget(self, connection: Connection) -> None:
-        if self.connections.pop(connection.id, None):
-            self._per_uid[connection.peer.uid] -= 1
-            self.service.left(connection)
+    def forget(self, connection: Connection, budget: Budget) -> None:
+        del self.connections[connection.id]
+        self._budgets.forget(connection, budget)
+        self.turns.wait(budget)
+        self.service.left(connection)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The connection of one client.
 
     A client that closes its socket has left. One that only shuts down its sending half still gets its answers.
@@ -99,111 +97,147 @@ class Connection(asyncio.Protocol):
 
     peer: Peer
     _transport: asyncio.Transport
+    _outgoing: Outgoing
+    _budget: Budget
 
     def __init__(self, listener: Listener, id: int) -> None:
         self.id = id
         self.open = False
+        """Whether it is known who it is, and its calls are answered."""
         self._listener = listener
         self._framer = framing.Framer()
-        self._lines: deque[bytes] = deque()
-        """Frames that are read but not worked on. While there are any, no more are read."""
+        self._buffered = 0
+        """The bytes of frames that its user's budget has."""
+        self._malformed = 0
         self._paused = False
         self._calls: dict[asyncio.Task[None], framing.Call] = {}
         self._busy: Counter[bool] = Counter()
         """The number of calls that are worked on: requests and holds (True), and all others."""
-        self._unread: asyncio.TimerHandle | None = None
         self._half_closed: asyncio.TimerHandle | None = None
+        self._arrival: asyncio.Task[None] | None = None
 
     @property
-    def waiting(self) -> int:
-        """The number of calls that are not worked on yet."""
-        return len(self._lines)
+    def waiting(self) -> bool:
+        """Whether a call is not worked on yet. While one is, no more are read."""
+        return self._framer.has_line
+
+    @property
+    def unread(self) -> int:
+        return self._outgoing.size
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
         self.peer = peer_of(transport.get_extra_info("socket"))
-        self._transport.set_write_buffer_limits(high=MAX_UNREAD)
-        if why := self._listener.admit(self):
-            self._refuse_and_close(framing.REFUSED, why.message, {"code": why.code, "remedy": why.remedy})
-            return
-        self.open = True
+        self._outgoing = Outgoing(self._transport, f"uid {self.peer.uid} pid {self.peer.pid}")
+        self._arrival = asyncio.get_running_loop().create_task(self._arrive())
 
-    def data_received(self, data: bytes) -> None:
+    async def _arrive(self) -> None:
         try:
-            self._lines += self._framer.feed(data)
-        except framing.FrameTooLong:
-            self._refuse_and_close(framing.INVALID_REQUEST, f"a frame is longer than {framing.MAX_FRAME} bytes")
-            return
+            self.peer = await self._listener.service.identify(self.peer)
+            if self._transport.is_closing():
+                return
+            self._budget = self._outgoing.budget = self._listener.admit(self)
+        except LmxdError as why:
+            self._refuse_and_close(framing.REFUSED, why.message, {"code": why.code, "remedy": why.remedy})
+        except Exception:
+            log.exception("uid %d pid %d could not be identified", self.peer.uid, self.peer.pid)
+            self._transport.abort()
+        else:
+            self.open = True
+            self._advance()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._listener.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        with memoryview(self._listener.buffer) as read:
+            self._framer.feed(read[:nbytes])
         self._advance()
 
     def _advance(self) -> None:
-        """Work on the frames that were read, within the limits; read more when none is left."""
-        while self.open and self._lines and self._has_hands:
-            self._take(framing.understand(self._lines.popleft()))
-        if bool(self._lines) != self._paused and not self._transport.is_closing():
-            self._paused = bool(self._lines)
+        """Wait for a turn if there is a call that may begin; read more if there is none."""
+        if self._transport.is_closing():
+            return
+        try:
+            waiting = self._framer.has_line
+        except framing.FrameTooLong as error:
+            self._refuse_and_close(framing.INVALID_REQUEST, str(error))
+            return
+        if self.open:
+            self._count(waiting)
+        if (waiting or not self.open) != self._paused and not self._transport.is_closing():
+            self._paused = not self._paused
             (self._transport.pause_reading if self._paused else self._transport.resume_reading)()
+
+    def _count(self, waiting: bool) -> None:
+        """Tell its user's budget what it has read, and whether it has a call that may begin."""
+        self._budget.buffered += self._framer.size - self._buffered
+        self._buffered = self._framer.size
+        if self._budget.buffered > MAX_BUFFERED_OF_USER and self._buffered:
+            why = f"uid {self.peer.uid} has sent {MAX_BUFFERED_OF_USER} bytes of calls that are not finished"
+            self._refuse_and_close(framing.REFUSED, why, {"code": "too_many", "remedy": "finish some"})
+        elif waiting and self._has_hands:
+            self._budget.wait(self)
+            self._listener.turns.wait(self._budget)
 
     @property
     def _has_hands(self) -> bool:
-        return self._unread is None and self._busy[False] < MAX_IN_FLIGHT and self._busy[True] < MAX_ON_THEIR_WAY
+        return not self._outgoing.stuck and self._busy[False] < MAX_IN_FLIGHT and self._busy[True] < MAX_ON_THEIR_WAY
+
+    def take_turn(self) -> None:
+        if self._transport.is_closing() or not self._has_hands:
+            return
+        with suppress(framing.FrameTooLong):  # so the next says, too
+            if line := self._framer.take():
+                self._take(framing.understand(line))
+        self._advance()
 
     def _take(self, frame: framing.Call | framing.Malformed) -> None:
         if isinstance(frame, framing.Malformed):
             self.send(framing.error(frame.id, frame.code, frame.message, {"code": "invalid_request"}))
+            self._malformed += 1
+            if self._malformed >= MAX_MALFORMED:
+                self._refuse_and_close(framing.INVALID_REQUEST, f"{self._malformed} frames were no calls")
             return
         task = asyncio.get_running_loop().create_task(self._answer(frame))
         self._calls[task] = frame
-        self._busy[grants(frame.name)] += 1
+        self._work(grants(frame.name), 1)
         task.add_done_callback(self._answered)
 
+    def _work(self, granting: bool, change: int) -> None:
+        self._busy[granting] += change
+        self._budget.busy[granting] += change
+
     async def _answer(self, call: framing.Call) -> None:
-        try:
-            if call.name not in METHODS:
-                answer = framing.error(
-                    call.id,
-                    framing.METHOD_NOT_FOUND,
-                    f"there is no method {call.method!r}: lmxd.describe lists them",
-                    {"code": "unknown_method"},
-                )
-            else:
-                params = METHODS[call.name].params.model_validate(call.params)
-                value = await self._listener.service.call(self, call.id, call.name, params)
-                answer = framing.result(call.id, value.model_dump(mode="json"))
-        except ValidationError as error:
-            message = "; ".join(_problem(e) for e in error.errors())
-            answer = framing.error(call.id, framing.INVALID_PARAMS, message, {"code": "invalid_params"})
-        except LmxdError as error:
-            data = {"code": error.code, "remedy": error.remedy, **error.data}
-            answer = framing.error(call.id, framing.REFUSED, error.message, data)
-        except asyncio.CancelledError:
-            answer = framing.error(call.id, framing.REFUSED, "the client withdrew it", {"code": "cancelled"})
-        except Exception:
-            log.exception("%s failed", call.method)
-            message = "lmxd failed at this: see its log"
-            answer = framing.error(call.id, framing.INTERNAL_ERROR, message, {"code": "internal"})
+        service = self._listener.service
+        answer = await reply(call, lambda call, params: service.call(self, call.id, call.name, params))
         if call.wants_answer:
             self.send(answer)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
-        self._busy[grants(self._calls.pop(task).name)] -= 1
+        self._work(grants(self._calls.pop(task).name), -1)
+        self._listener.turns.wait(self._budget)
         self._advance()
-        if self._half_closed and not self._calls and not self._listener.service.keeps(self):
+        if self._half_closed and self._is_idle:
             self._transport.close()
 
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._calls or self.waiting or self._listener.service.keeps(self))
+
     def calls(self) -> list[asyncio.Task[None]]:
-        """The calls in flight."""
         return list(self._calls)
 
     @contextmanager
     def queued(self) -> Iterator[None]:
         """While a call waits in the queue, it does not count as worked on."""
-        self._busy[True] -= 1
+        self._work(True, -1)
+        self._listener.turns.wait(self._budget)
         self._advance()
         try:
             yield
         finally:
-            self._busy[True] += 1
+            self._work(True, 1)
 
     def withdraw(self, id: framing.Id) -> list[asyncio.Task[None]]:
         """Cancel an unanswered request or hold, by the id of its call."""
@@ -213,33 +247,22 @@ class Connection(asyncio.Protocol):
         return found
 
     def close(self) -> None:
-        """Close the connection after all answers are sent."""
-        self._transport.close()
+        self._transport.close()  # after all answers are sent
 
     def send(self, data: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        if self._unread is not None and self._transport.get_write_buffer_size() > MOST_UNREAD:
-            self._cut_off()  # the limit is checked before: one long answer may exceed it
-        else:
-            self._transport.write(data)
+        self._outgoing.send(data)
 
     def notify(self, notice: Notice) -> None:
         self.send(framing.notification(notice.notification, notice.model_dump(mode="json")))
 
     def pause_writing(self) -> None:
-        self._unread = asyncio.get_running_loop().call_later(PATIENCE, self._cut_off)
+        self._outgoing.pause()
 
     def resume_writing(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-        self._advance()
-
-    def _cut_off(self) -> None:
-        """Disconnect a client that does not read, rather than leave out a part of its notifications."""
-        log.warning("uid %d pid %d does not read its answers: cut off", self.peer.uid, self.peer.pid)
-        self._transport.abort()
+        self._outgoing.resume()
+        if self.open:
+            self._listener.turns.wait(self._budget)
+            self._advance()
 
     def eof_received(self) -> bool:
         """The client will send nothing more, as socat does at the end of its input. It may still read."""
@@ -250,20 +273,20 @@ class Connection(asyncio.Protocol):
     def _check_half_closed(self) -> None:
         if self._transport.is_closing():
             return
-        poller = select.poll()
-        poller.register(self._transport.get_extra_info("socket").fileno(), 0)
-        gone = any(event & select.POLLHUP for _, event in poller.poll(0))
-        if gone or not (self._calls or self._lines or self._listener.service.keeps(self)):
+        gone = is_gone(self._transport.get_extra_info("socket"))
+        if gone or self._is_idle:
             self._transport.close()
             return
-        loop = asyncio.get_running_loop()
-        self._half_closed = loop.call_later(_HALF_CLOSED_CHECK, self._check_half_closed)
+        self._half_closed = asyncio.get_running_loop().call_later(_HALF_CLOSED_CHECK, self._check_half_closed)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.open = False
-        for timer in filter(None, (self._half_closed, self._unread)):
-            timer.cancel()
-        self._listener.forget(self)
+        self._outgoing.resume()
+        if self._half_closed is not None:
+            self._half_closed.cancel()
+        if self.id in self._listener.connections:
+            self._budget.buffered -= self._buffered
+            self._listener.forget(self, self._budget)
         for task in list(self._calls):
             task.cancel()
 
@@ -271,12 +294,3 @@ class Connection(asyncio.Protocol):
         self.open = False
         self.send(framing.error(None, code, message, data or {"code": "invalid_request"}))
         self._transport.close()
-
-
-def _problem(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("constrained-", "function-")))
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown parameter"
-    if error["type"] == "missing":
-        return f"{key}: missing"
-    return f"{key} is {error['input']!r}: {error['msg']}"

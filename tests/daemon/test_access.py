@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from house import House, model
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import parse
 from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.users import Users
 from lmxd.errors import LmxdError
 from lmxd.rpc import server
 from lmxd.rpc.books import LeaseInfo
@@ -47,6 +50,14 @@ def system_wide(h: House) -> None:
     access = h.daemon.access
     access.shared = True
     access.members, access.admins = MEMBERS, ADMINS
+    access.users = Registered()
+
+
+class Registered(Users):
+    """Users of which each uid is one, as if all were in passwd."""
+
+    async def owner(self, uid: int) -> int:
+        return uid
 
 
 async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_path: Path, become: Become) -> None:
@@ -118,6 +129,69 @@ async def test_of_other_users_leases_only_the_bytes_are_seen(tmp_path: Path, bec
                 await anna.release(hers.lease)
                 await h.until(lambda: any(event.get("event") == "EndLease" for event in seen))
                 assert hers.lease not in str(seen)
+
+
+async def test_nobody_is_told_the_ids_of_other_users_requests_and_leases(tmp_path: Path, become: Become) -> None:
+    """Neither in a decision that has no owner, such as a start, nor in the reason of one's own."""
+    twice = {"estimated_memory_gb": 0.9, "slots": 1}
+    async with house(
+        tmp_path, models={"a": twice, "b": twice}, admission_control={"preempt": True, "grace": 1}
+    ).open() as h:
+        system_wide(h)
+        become(BEN, MEMBERS)
+        seen: list[dict[str, object]] = []
+        async with h.client(on_notification=lambda _, params: seen.append(params)) as ben:
+            his = await ben.request("b")
+            await ben.watch()
+            await ben.release(his.lease)
+            become(ANNA, MEMBERS)
+            async with h.client() as anna:
+                hers = await anna.request("a")
+                ids = {*re.findall(r"t-[0-9a-f]{8}", str(h.daemon.journal.get(hers.lease))), hers.lease}
+                assert len(ids) > 1
+                await h.until(lambda: any(x.get("event") == "GrantLease" for x in seen))
+                assert {x.get("event") for x in seen} >= {"StopInstance", "StartInstance", "GrantLease"}
+                for step in (await ben.explain(his.instance)).steps:
+                    assert not any(name in step.text for name in ids), step
+                await anna.release(hers.lease)
+                await h.until(lambda: sum(x.get("event") == "EndLease" for x in seen) == 2)
+            assert not any(name in str(seen) for name in ids)
+            assert "another user's request" in str(seen)
+
+
+async def test_a_holder_that_is_to_yield_is_not_told_for_whom(tmp_path: Path, become: Become) -> None:
+    twice = {"estimated_memory_gb": 0.9, "slots": 1}
+    rules = {"admission_control": {"preempt": True, "grace": 60}, "users": {str(ANNA): {"max_priority": 50}}}
+    async with house(tmp_path, models={"a": twice, "b": twice}, **rules).open() as h:
+        system_wide(h)
+        become(BEN, MEMBERS)
+        seen: list[tuple[str, dict[str, object]]] = []
+        async with h.client(on_notification=lambda name, params: seen.append((name, params))) as ben:
+            await ben.request("b")
+            become(ANNA, MEMBERS)
+            async with h.client() as anna:
+                asked = asyncio.create_task(anna.request("a", priority=50))
+                await h.until(lambda: any(name == "lmxd.yield" for name, _ in seen))
+                (ticket,) = h.state.tickets
+                assert ticket not in str(seen)
+                asked.cancel()
+
+
+async def test_a_user_watches_with_so_many_connections(tmp_path: Path, become: Become) -> None:
+    async with house(tmp_path).open() as h:
+        system_wide(h)
+        become(ANNA, MEMBERS)
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(h.client()) for _ in range(33)]
+            for client in clients[:32]:
+                assert (await client.watch()).watching
+            assert (await clients[0].watch()).watching, "which it does already"
+            with pytest.raises(LmxdError) as refused:
+                await clients[32].watch()
+            assert refused.value.code == "too_many"
+            become(BEN, MEMBERS)
+            async with h.client() as ben:
+                assert (await ben.watch()).watching
 
 
 async def test_of_other_users_requests_only_place_and_bytes_are_seen(tmp_path: Path, become: Become) -> None:

@@ -73,7 +73,7 @@ async def test_what_nvml_attributes_to_our_process_is_charged(tmp_path: Path) ->
     nvml = FakeNvml(card(24))
     async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
         await lmxd.request("a")
-        (pid,) = h.daemon.launches.pids()[InstanceId("a#1")]
+        pid = h.daemon.launches.pids()[InstanceId("a#1")]
         nvml.cards[0].processes = {pid: 9 * GIB, 4711: GIB}
         (device,) = (await lmxd.devices()).devices
         assert (device.charged, device.foreign) == (9 * GIB, GIB)

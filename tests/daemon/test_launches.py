@@ -36,7 +36,7 @@ class Shown(FakeNvml):
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
         pids = self._house[0].daemon.launches.pids() if self._house else {}
-        mine = {pid: TAKEN[name.split("#")[0]] for name, found in pids.items() for pid in sorted(found)[:1]}
+        mine = {pid: TAKEN[name.split("#")[0]] for name, pid in pids.items()}
         card.processes = {**mine, 4711: GIB} if self._tells else None
         return super().nvmlDeviceGetComputeRunningProcesses(card)
 

@@ -88,7 +88,7 @@ async def test_a_killed_engine_is_noticed_and_its_bytes_return(tmp_path: Path) -
     ended: list[tuple[str, dict[str, str]]] = []
     async with house(tmp_path).open() as h, h.client(on_notification=lambda n, p: ended.append((n, p))) as lmxd:
         lease = await lmxd.request("a")
-        (pid,) = h.daemon.launches.pids()[InstanceId("a#1")]
+        pid = h.daemon.launches.pids()[InstanceId("a#1")]
         os.kill(pid, signal.SIGKILL)
         await h.until(lambda: not h.phases())
         assert h.state.ledger.accounts["host"].reservations == {}

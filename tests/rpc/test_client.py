@@ -177,6 +177,34 @@ async def test_a_daemon_that_hangs_up_on_every_call_is_not_asked_for_ever(tmp_pa
             await task
 
 
+async def test_an_error_without_an_id_is_the_answer_of_all_calls_that_wait(tmp_path: Path) -> None:
+    """The daemon could not read one of them, or refuses the connection: no call waits for ever."""
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        tasks = [asyncio.create_task(lmxd.status()) for _ in range(3)]
+        for _ in tasks:
+            await daemon.asked("status")
+        error = {"code": -32000, "message": "uid 5 may not use lmxd", "data": {"code": "not_permitted"}}
+        daemon.writer.write(json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode() + b"\n")
+        for task in tasks:
+            with pytest.raises(LmxdError, match="may not use lmxd") as refused:
+                await asyncio.wait_for(task, 10)
+            assert refused.value.code == "not_permitted"
+
+
+@pytest.mark.parametrize("amount", [float("inf"), float("-inf"), float("nan"), object()])
+async def test_what_json_cannot_say_is_refused_before_it_is_sent(tmp_path: Path, amount: Any) -> None:
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        with pytest.raises(LmxdError, match="yield") as refused:
+            await asyncio.wait_for(lmxd.yield_(2**30, lasts=amount), 10)
+        assert refused.value.code == "invalid_params"
+        with pytest.raises(LmxdError, match="more than") as refused:
+            await asyncio.wait_for(lmxd.release("l" * 20_000), 10)
+        assert refused.value.code == "invalid_params"
+        with Client(daemon.path) as blocking, pytest.raises(LmxdError, match="yield"):
+            blocking.yield_(2**30, lasts=amount)
+        assert daemon.seen.empty()
+
+
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
 def test_both_clients_have_every_method_with_the_same_signature(method: Method) -> None:
     blocking, asynchronous = getattr(Client, method.attribute), getattr(AsyncClient, method.attribute)

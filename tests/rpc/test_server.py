@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from waiting import until
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import framing, server
+from lmxd.rpc import budgets, framing, outgoing, server
 from lmxd.rpc.messages import Logs, Params, Released, Result
 from lmxd.rpc.methods import METHODS
+from lmxd.rpc.notifications import LeaseEnded
 from lmxd.rpc.peer import Peer, peer_of
 
 SECTIONS: dict[str, Any] = {
@@ -163,8 +164,11 @@ class Busy:
         self.most = max(self.most, sum(not x.done() for x in self.calls))
         return await done
 
-    def admits(self, peer: Peer) -> bool:
-        return True
+    async def identify(self, peer: Peer) -> Peer:
+        return peer
+
+    def is_privileged(self, peer: Peer) -> bool:
+        return False
 
     def keeps(self, connection: server.Connection) -> bool:
         return False
@@ -237,7 +241,7 @@ async def test_a_request_is_withdrawn_by_the_id_of_its_call(tmp_path: Path) -> N
 
 
 async def test_too_many_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS_PER_UID", 2)
+    monkeypatch.setattr(budgets, "MAX_CONNECTIONS_PER_UID", 2)
     async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as one, Raw(h) as two:
         assert (await one.ask("status"))["result"]
         assert (await two.ask("status"))["result"]
@@ -257,7 +261,7 @@ def flood(raw: Raw) -> None:
 
 
 async def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PATIENCE", 0.1)
+    monkeypatch.setattr(outgoing, "PATIENCE", 0.1)
     async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
         assert (await raw.ask("status"))["result"]
         flood(raw)
@@ -265,17 +269,24 @@ async def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.
 
 
 async def test_who_leaves_too_much_unread_is_cut_off_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MOST_UNREAD", server.MAX_UNREAD)
+    monkeypatch.setattr(outgoing, "MOST_UNREAD", outgoing.MAX_UNREAD)
     async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
-        assert (await raw.ask("status"))["result"]
-        flood(raw)
-        await h.until(lambda: not h.daemon.listener.connections, server.PATIENCE / 2)
+        assert (await raw.ask("watch"))["result"]
+        [connection] = h.daemon.listener.connections.values()
+        raw.transport.pause_reading()
+        long = LeaseEnded(lease="l-1", instance="a#1", reason="expired", detail="x" * 1000)
+
+        def has_left() -> bool:
+            connection.notify(long)
+            return not h.daemon.listener.connections
+
+        await h.until(has_left, outgoing.PATIENCE / 2)
 
 
 async def test_one_long_answer_is_not_too_much_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue of tens of thousands is longer than what a client may leave unread of earlier answers."""
-    monkeypatch.setattr(server, "MOST_UNREAD", server.MAX_UNREAD)
-    long = Logs(instance="a#1", lines=["x" * 1000] * (8 * server.MAX_UNREAD // 1000))
+    monkeypatch.setattr(outgoing, "MOST_UNREAD", outgoing.MAX_UNREAD)
+    long = Logs(instance="a#1", lines=["x" * 1000] * (128 * outgoing.MAX_UNREAD // 1000))
 
     async def answer(*_: object) -> Logs:
         return long

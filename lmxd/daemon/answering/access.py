@@ -1,15 +1,18 @@
 """Access: members may do everything about their own leases, administrators everything.
 
-A user's own daemon (``lmxd --user``) is for that user and root. The system's is for the members of two groups. The user
-that it runs as is no member, for its engines run as that user too, and they serve requests from anywhere.
+A user's own daemon (``lmxd --user``) is for that user and root. The system's is for the members of two groups. A user
+that engines run as is refused there, whatever its groups: engines serve requests from anywhere. A process with a
+subordinate uid counts as its owner's, but never as an administrator's.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Set
+from dataclasses import replace
 
 from lmxd.core.words import ConnectionId, Owner
+from lmxd.daemon.answering.users import Users
 from lmxd.daemon.places import ADMIN_GROUP, GROUP
 from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
@@ -20,21 +23,52 @@ GATEWAY = "lmxd-gateway"
 
 
 class Access:
-    """Decides what a peer may do. ``shared``: the daemon is the system's, rather than one user's own."""
+    """Decides who a peer is, and what it may do.
 
-    def __init__(self, *, shared: bool) -> None:
+    ``shared``: the daemon is the system's, rather than one user's own. ``engines``: the uids that engines run as.
+    """
+
+    def __init__(self, *, shared: bool, engines: Set[int] = frozenset()) -> None:
         self.shared = shared
+        self.users = Users()
+        self.engines = {os.getuid(), *engines}
+        """They only become more: an instance that was started as another user is still that user's."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Look up the groups again, for they may have been created since."""
+        """Look up users and groups again, for they may have been created since."""
+        self.users.forget()
         self.members, self.admins, self.gateway = gid_of(GROUP), gid_of(ADMIN_GROUP), uid_of(GATEWAY)
 
+    async def identify(self, peer: Peer) -> Peer:
+        """The peer as it is treated: a process with a subordinate uid is its owner's.
+
+        LmxdError ``not_permitted`` for one that may not call any method, whatever the modes of the socket file allow.
+        """
+        if self.shared:
+            owner = await self.users.owner(peer.uid)
+            if owner != peer.uid:
+                peer = replace(peer, uid=owner, subordinate=peer.uid)
+        if self._is_engine(peer):
+            message = f"uid {peer.uid} may not use lmxd: it is the user that lmxd and its engines run as"
+            raise LmxdError("not_permitted", message, f"ask as another user, one of the group {GROUP}")
+        if not self.admits(peer):
+            raise LmxdError("not_permitted", f"uid {peer.uid} may not use lmxd", f"join the group {GROUP}")
+        return peer
+
+    def _is_engine(self, peer: Peer) -> bool:
+        """Root cannot be kept out of anything, not even where engines run as root."""
+        return self.shared and peer.uid in self.engines and (peer.uid != 0 or peer.subordinate is not None)
+
     def admits(self, peer: Peer) -> bool:
-        """Whether a peer may call any method, whatever the modes of the socket file allow."""
+        """Whether a peer may call any method."""
+        if self._is_engine(peer):
+            return False
         return self.is_admin(peer) or (self.shared and self.members in peer.groups)
 
     def is_admin(self, peer: Peer) -> bool:
+        if peer.subordinate is not None:
+            return False
         if peer.uid == 0 or (peer.uid == os.getuid() and not self.shared):
             return True
         return self.shared and self.admins in peer.groups
@@ -51,7 +85,8 @@ class Access:
 
     def require_proxy(self, peer: Peer, user: str) -> None:
         """Check that a peer may ask for other users. LmxdError ``not_permitted``."""
-        if not self.is_admin(peer) and not (self.shared and peer.uid == self.gateway):
+        is_gateway = self.shared and peer.uid == self.gateway and peer.subordinate is None
+        if not self.is_admin(peer) and not is_gateway:
             remedy = f"leave user out; run the gateway as {GATEWAY}, or as a member of {ADMIN_GROUP}"
             raise LmxdError("not_permitted", f"uid {peer.uid} may not ask for {user}", remedy)
 

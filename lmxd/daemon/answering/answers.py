@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from lmxd.catalog.size import Size
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
-from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress, StartInstance
+from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Ask, Holder, InstanceId, LeaseId, Owner, Refusal, Shortfall, TicketId
+from lmxd.core.words import Ask, Holder, InstanceId, LeaseId, Refusal, Shortfall, TicketId
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
 from lmxd.devices.measurement import HOST
@@ -27,16 +27,12 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import Happened, LeaseEnded, Notice, YieldAsked
+from lmxd.rpc.notifications import LeaseEnded, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
 _REMEMBERED = 4096
 """The most ended leases, and instances with their users, that are remembered. A client asks soon, or never."""
-_TOLD = "ticket lease instance reason detail cause position waited why within eta closes_in price profile".split()
-"""Fields of a decision that a watcher gets, if the decision has them."""
-_TOLD_OF_OTHERS = ("instance", "position")
-"""The fields that a watcher gets of another user's decision."""
 K = TypeVar("K", bound=str)
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -78,7 +74,7 @@ class Answers:
         self._performer = performer
         self.connections = connections
         self.waiting: dict[TicketId, Waiting] = {}
-        self.watching: dict[int, Connection] = {}
+        self.watchers = Watchers(state, access)
         self.ended: OrderedDict[LeaseId, EndReason] = OrderedDict()
         """The reasons why the last few thousand leases ended."""
         self._loaded: dict[InstanceId, int] = {}
@@ -112,14 +108,14 @@ class Answers:
             case EndLease():
                 self._lease_ended(decision)
             case AskToYield():
-                asked = YieldAsked(
-                    lease=decision.lease, instance=decision.instance, within=decision.within, why=decision.why
-                )
-                self._notify(decision.owner, asked)
-        owner = getattr(decision, "owner", None)
-        for connection in list(self.watching.values()):
-            known = owner is None or self._access.sees(connection.peer, owner.uid)
-            connection.notify(_happened(decision, _TOLD if known else _TOLD_OF_OTHERS))
+                self._asked_to_yield(decision)
+        self.watchers.tell(decision)
+
+    def _asked_to_yield(self, decision: AskToYield) -> None:
+        if connection := self.connections().get(decision.owner.connection):
+            why = self.watchers.redacted(decision.why, connection.peer)
+            asked = YieldAsked(lease=decision.lease, instance=decision.instance, within=decision.within, why=why)
+            connection.notify(asked)
 
     def tell_loading(self) -> None:
         """Notify the clients of starting instances, if a further per cent has been loaded."""
@@ -215,15 +211,11 @@ class Answers:
         return LmxdError(refusal.code, message, remedy, data)
 
     def _lease_ended(self, decision: EndLease) -> None:
-        if decision.reason is not EndReason.RELEASED:
-            ended = LeaseEnded(
-                lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=decision.detail
-            )
-            self._notify(decision.owner, ended)
-
-    def _notify(self, owner: Owner, notice: Notice) -> None:
-        if connection := self.connections().get(owner.connection):
-            connection.notify(notice)
+        connection = self.connections().get(decision.owner.connection)
+        if connection and decision.reason is not EndReason.RELEASED:
+            detail = self.watchers.redacted(decision.detail, connection.peer)
+            ended = LeaseEnded(lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=detail)
+            connection.notify(ended)
 
 
 def _remember(memory: OrderedDict[K, T], key: K, value: T) -> None:
@@ -243,13 +235,3 @@ def _why(shortfall: Shortfall) -> str:
 def _holder(holder: Holder) -> str:
     since = "" if holder.since is None else f" since {holder.since:.0f} s ago"
     return f"{holder.name} {holder.bytes / GIB:.2f}{since}"
-
-
-def _happened(decision: Decision, told: Sequence[str]) -> Happened:
-    """A decision as a watcher sees it: its name, and its fields in ``told``. It never has an endpoint's key."""
-    about = {key: value for key in told if (value := getattr(decision, key, None)) is not None}
-    if isinstance(decision, RefuseLease) and told is _TOLD:
-        about |= {"code": decision.refusal.code, "message": decision.refusal.message}
-    if isinstance(decision, StartInstance):
-        about |= {"model": decision.ask.profile, "devices": dict(decision.option.demand)}
-    return Happened(event=type(decision).__name__, at=time.time(), **about)

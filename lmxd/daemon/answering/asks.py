@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -15,6 +14,7 @@ from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
 from lmxd.core.words import Ask, Phase, TicketId, User
 from lmxd.daemon.answering.answers import Waiting
+from lmxd.daemon.answering.reading import FileReading
 from lmxd.daemon.answering.together import Together
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
@@ -45,9 +45,10 @@ class Asks:
         self._made: dict[tuple[str, Size, User | None], Ask] = {}
         """Asks by model, size and the user of a private instance, as ``_catalog`` has them."""
         self._together = Together()
+        self._reading = FileReading()
 
     async def prepare(self, model: str, size: Size, user: User) -> Ask:
-        """The ask of a request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
+        """The ask of a user's request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
         catalog = self._present.catalog
         if self._catalog is not catalog or len(self._made) >= _MOST:
             self._made.clear()
@@ -55,22 +56,22 @@ class Asks:
         mine = catalog.private_to(model, size, user)
         ask = self._made.get((model, size, mine))
         if ask is None or not self._is_served(ask):
-            resolved = await self.warm(model, size)
+            resolved = await self.warm(model, size, user)
             self._present.engine(resolved.sizing.kind).require()  # before bytes are reserved
             ask = self._made[model, size, mine] = self.ask(resolved, mine)
         return ask
 
-    async def warm(self, model: str, size: Size = Size()) -> Resolved:
+    async def warm(self, model: str, size: Size = Size(), user: User | None = None) -> Resolved:
         """A model at a size, with a fresh reading and its file read, so that a decision on it takes microseconds.
 
-        LmxdError ``unknown_model``.
+        ``user``: for whom it is; None for the daemon. LmxdError ``unknown_model``, ``too_many``.
         """
         if time.monotonic() - self._present.begun > FRESH:
             await self._together.do("measure", self._measure)
         resolved = self._present.catalog.resolve(model, size)
         if resolved.is_warm():
             return resolved
-        await self._together.do((model, size), lambda: asyncio.to_thread(resolved.read))
+        await self._reading.do(user, (model, size), resolved.read)
         return self._present.catalog.resolve(model, size)  # a reload may have replaced the catalog
 
     def ask(self, resolved: Resolved, private_to: User | None = None) -> Ask:

@@ -35,4 +35,5 @@ def _who(owner: Owner) -> str:
 
 def actor(peer: Peer) -> Actor:
     """A peer as the log names it. Refusals are counted by uid: a process has as many pids as it likes."""
-    return Actor(f"uid {peer.uid} pid {peer.pid}", f"uid {peer.uid}")
+    as_whom = "" if peer.subordinate is None else f" by subordinate uid {peer.subordinate}"
+    return Actor(f"uid {peer.uid} pid {peer.pid}{as_whom}", f"uid {peer.uid}")

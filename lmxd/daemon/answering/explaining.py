@@ -25,6 +25,7 @@ from lmxd.core.words import NO_CONNECTION, Ask, Hold, LeaseId, TicketId, Turn
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
+from lmxd.daemon.answering.redaction import redacted
 from lmxd.errors import LmxdError
 from lmxd.rpc.explanations import Explained, HistoryStep, Planned
 from lmxd.rpc.peer import Peer
@@ -142,7 +143,12 @@ def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> Expla
             "name a request, a lease or an instance",
         )
     access.require_owner(peer, history.owners, subject)
+
+    def sees(name: str) -> bool:
+        found = journal.get(name)
+        return access.is_admin(peer) or (found is not None and peer.uid in found.owners)
+
     mine = [entry for entry in history.entries if entry.uid is None or access.sees(peer, entry.uid)]
-    steps = [HistoryStep(at=entry.at, event=entry.event, text=entry.text) for entry in mine]
-    related = {name for entry in mine for name in entry.about} - {subject}
+    steps = [HistoryStep(at=entry.at, event=entry.event, text=redacted(entry.text, sees)) for entry in mine]
+    related = {name for entry in mine for name in entry.about if sees(name)} - {subject}
     return Explained(id=subject, steps=steps, related=[name for name in history.related if name in related])

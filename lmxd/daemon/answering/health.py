@@ -10,6 +10,7 @@ from typing import Final
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.daemon.keeping.outbox import Outbox
+from lmxd.daemon.pulse import Pulse
 from lmxd.errors import LmxdError
 
 STALE: Final = 5.0
@@ -20,14 +21,22 @@ STALE: Final = 5.0
 class Health:
     """Tells whether the daemon can do its work.
 
-    ``place``: the directory of the ledger. ``hanging``: whether a look at the devices has not come back.
+    ``place``: the directory of the ledger. ``hanging``: whether a look at the devices has not come back. ``pulse``: of
+    the loop.
     """
 
-    def __init__(self, state: State, outbox: Outbox, place: Path, hanging: Callable[[], bool]) -> None:
+    def __init__(self, state: State, outbox: Outbox, place: Path, hanging: Callable[[], bool], pulse: Pulse) -> None:
         self._state = state
         self._outbox = outbox
         self._place = place
         self._hanging = hanging
+        self._pulse = pulse
+
+    def warnings(self) -> Iterator[str]:
+        """One sentence for each fault, and for each thing that went wrong lately."""
+        yield from self.faults()
+        if lag := self._pulse.lag:
+            yield f"within the last minute the loop was busy for {lag:.1f} s, and answered nobody: see the log"
 
     def faults(self) -> Iterator[str]:
         """One sentence for each present fault. While there is one, nothing new may be promised."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from lmxd.core.books.state import State
 from lmxd.core.words import HOLD, Ask, Option
 from lmxd.daemon.answering import owners
+from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.launching.holds import Holds
@@ -16,6 +20,7 @@ from lmxd.daemon.readings import device_id
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams
+from lmxd.rpc.peer import Peer
 from lmxd.rpc.server import Connection
 
 
@@ -30,6 +35,7 @@ class Holding:
         present: Present,
         health: Health,
         measure: Callable[[], Coroutine[Any, Any, None]],
+        access: Access,
     ) -> None:
         self._state = state
         self._leasing = leasing
@@ -37,11 +43,12 @@ class Holding:
         self._present = present
         self._health = health
         self._measure = measure
+        self._access = access
 
     async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
         self._health.require_ledger()
         if params.pid is not None:
-            self._holds.require(params.pid, connection.peer.uid)
+            self._holds.require(params.pid, await self._uid(params.pid, connection.peer))
         await self._measure()
         wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
         devices = [device for device in map(device_id, self._present.measured) if wanted in (None, device)]
@@ -60,15 +67,25 @@ class Holding:
         assert isinstance(held, Held)
         if params.pid is not None:
             try:
-                self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
-            except LmxdError:  # it ended meanwhile: who is told so has no lease
-                self._leasing.release(connection, held.lease)
+                await self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
+            except (LmxdError, asyncio.CancelledError):  # it ended, or was withdrawn: who is told so has no lease
+                with suppress(LmxdError):
+                    self._leasing.release(connection, held.lease)
                 raise
         return held
 
-    def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:
+    async def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:
+        uid = await self._uid(params.pid, connection.peer)
         found = self._leasing.lease(connection, params.lease)
         if not self._state.instances[found.instance].ask.external:
             raise LmxdError("invalid_params", f"lease {params.lease} is not a hold", "only a hold adopts a process")
-        self._holds.adopt(found.instance, found.id, params.pid, connection.peer.uid)
+        self._holds.adopt(found.instance, found.id, params.pid, uid)
         return Adopted(lease=params.lease, pid=params.pid)
+
+    async def _uid(self, pid: int, peer: Peer) -> int:
+        """The uid as which a peer may name a process: that of the process, if it is the peer's subordinate uid."""
+        with suppress(OSError, LmxdError):
+            uid = os.stat(f"/proc/{pid}").st_uid
+            if uid not in (0, peer.uid) and peer.uid != 0 and await self._access.users.owner(uid) == peer.uid:
+                return uid
+        return peer.uid

@@ -77,7 +77,7 @@ class Inspection:
     async def why(self, wanted: str) -> Why:
         await self._measure()
         found, performer = owners.find(self._present.measured, wanted), self._performer
-        ours = {pid for pids in performer.pids().values() for pid in pids}
+        ours = {pid for pids in (await performer.pids()).values() for pid in pids}
         foreign = await asyncio.to_thread(owners.foreign, found, ours)
         return owners.why(self._state, performer, found, foreign)
 
@@ -96,5 +96,5 @@ class Inspection:
             waiting=len(state.queue),
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
-            warnings=[*self._present.warnings, *self._health.faults()],
+            warnings=[*self._present.warnings, *self._health.warnings()],
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
+from lmxd.rpc.framing import Encoded, encoded
+from lmxd.rpc.server import Connection
 
 
 class ModelCalls:
@@ -23,9 +27,19 @@ class ModelCalls:
         self._present = present
         self._asks = asks
         self._observations = observations
+        self._models = SharedAnswer(self._all)
 
-    async def models(self) -> Models:
-        return Models(models=[await self._model(name) for name in sorted(self._present.catalog.config.models)])
+    async def models(self) -> Encoded:
+        running = tuple(i.ask.profile for i in self._state.instances.values())
+        failed = tuple((launch, failure.until) for launch, failure in self._state.failed.items())
+        return await self._models.get((self._present.catalog, tuple(self._present.kinds.items()), running, failed))
+
+    async def _all(self) -> Encoded:
+        found = []
+        for name in sorted(self._present.catalog.config.models):
+            found.append(await self._model(name))
+            await asyncio.sleep(0)  # each takes milliseconds: others go on in between
+        return encoded(Models(models=found).model_dump(mode="json"))
 
     async def _model(self, name: str) -> ModelInfo:
         running = sum(1 for i in self._state.instances.values() if i.ask.profile == name)
@@ -53,14 +67,15 @@ class ModelCalls:
         problem = f"it failed to load: {failed.failure.message}" if left else None
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
 
-    async def estimate(self, params: EstimateParams) -> Estimated:
+    async def estimate(self, connection: Connection, params: EstimateParams) -> Estimated:
         size = Size(
             ctx=params.ctx,
             slots=params.slots,
             cache_type_k=params.cache_type_k,
             cache_type_v=params.cache_type_v,
         )
-        return views.explain(await self._asks.warm(params.model, size), self._present.kinds)
+        resolved = await self._asks.warm(params.model, size, (connection.peer.uid, ""))
+        return views.explain(resolved, self._present.kinds)
 
     def estimates(self) -> Estimates:
         return views.estimates(self._observations.learned, self._present.catalog.cards.values())

@@ -42,6 +42,8 @@ class Requests:
         self._health = health
         self._admission = admission
         self._journal = journal
+        self._planning = asyncio.Lock()
+        """Each plan copies the core, which takes milliseconds: one at a time, and others go on in between."""
 
     async def request(self, connection: Connection, id: framing.Id, params: RequestParams) -> Granted:
         if params.user is not None:
@@ -57,10 +59,12 @@ class Requests:
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""
         size = self._size(connection, params)
-        resolved = await self._asks.warm(params.model, size)
-        mine = self._present.catalog.private_to(params.model, size, (connection.peer.uid, ""))
-        ask = self._asks.ask(resolved, mine)
-        return explaining.plan(self._admission, ask, connection.peer, params.deadline)
+        user = connection.peer.uid, ""
+        resolved = await self._asks.warm(params.model, size, user)
+        async with self._planning:
+            await asyncio.sleep(0)
+            ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
+            return explaining.plan(self._admission, ask, connection.peer, params.deadline)
 
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""

@@ -7,8 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel
-
 from lmxd import __version__
 from lmxd.acts import Acts
 from lmxd.core.books.state import State
@@ -30,11 +28,12 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
-from lmxd.rpc.methods import METHODS, Method, describe
+from lmxd.rpc.methods import METHODS, Method, described
 from lmxd.rpc.peer import Peer
+from lmxd.rpc.replies import Handled
 from lmxd.rpc.server import Connection
 
-Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[BaseModel] | BaseModel]]
+Calls: TypeAlias = Mapping[str, Callable[[Connection, framing.Id, Any], Awaitable[Handled] | Handled]]
 """By method: the function that answers it, from connection, id and parameters."""
 
 
@@ -49,7 +48,7 @@ def calls(
     """The table of all methods but ``watch``, which the service answers itself."""
     return {
         "hello": lambda c, i, p: _hello(p),
-        "describe": lambda c, i, p: describe(),
+        "describe": lambda c, i, p: described(),
         "request": requests.request,
         "release": lambda c, i, p: leasing.release(c, p.lease),
         "renew": lambda c, i, p: leasing.renew(c, p),
@@ -66,7 +65,7 @@ def calls(
         "instances": lambda c, i, p: inspection.instances(c),
         "queue": lambda c, i, p: inspection.queue(c),
         "models": lambda c, i, p: models.models(),
-        "estimate": lambda c, i, p: models.estimate(p),
+        "estimate": lambda c, i, p: models.estimate(c, p),
         "estimates": lambda c, i, p: models.estimates(),
         "forget": lambda c, i, p: administration.forget(p),
         "logs": lambda c, i, p: inspection.logs(c, p),
@@ -109,7 +108,7 @@ class Service:
         self._report = report
         self.acts = Acts(audit.log)
 
-    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> BaseModel:
+    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Handled:
         """Answer one call. Raises LmxdError for a refusal."""
         called = METHODS[method]
         if not called.act:
@@ -120,33 +119,37 @@ class Service:
                 self._access.require_admin(connection.peer, act)
             return await self._answered(connection, id, called, params)
 
-    async def _answered(self, connection: Connection, id: framing.Id, called: Method, params: Params) -> BaseModel:
+    async def _answered(self, connection: Connection, id: framing.Id, called: Method, params: Params) -> Handled:
         if isinstance(params, (Wish, EstimateParams)):
             name = self._present.catalog.config.named(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[called.name](connection, id, params)
-        found: BaseModel = await answer if inspect.isawaitable(answer) else answer
+        found: Handled = await answer if inspect.isawaitable(answer) else answer
         if called.lasting:
             await self._outbox.settled()
         return found
 
-    def admits(self, peer: Peer) -> bool:
-        admitted = self._access.admits(peer)
-        if not admitted:
-            self.acts.refused(audit.actor(peer), "connect", "not_permitted")
-        return admitted
+    async def identify(self, peer: Peer) -> Peer:
+        try:
+            return await self._access.identify(peer)
+        except LmxdError as error:
+            self.acts.refused(audit.actor(peer), "connect", error.code)
+            raise
+
+    def is_privileged(self, peer: Peer) -> bool:
+        return self._access.is_admin(peer)
 
     def keeps(self, connection: Connection) -> bool:
-        if connection.id in self._answers.watching:
+        if connection in self._answers.watchers:
             return True
         held = self._state.leases.values()
         return any(lease.hold is Hold.CONNECTION and lease.owner.connection == connection.id for lease in held)
 
     def left(self, connection: Connection) -> None:
-        self._answers.watching.pop(connection.id, None)
+        self._answers.watchers.forget(connection)
         self._report(ClientLeft(at=time.monotonic(), connection=ConnectionId(connection.id)))
         hit("client_left")
 
     def _watch(self, connection: Connection) -> Watching:
-        self._answers.watching[connection.id] = connection
+        self._answers.watchers.add(connection)
         return Watching()

@@ -67,8 +67,9 @@ class Holds:
     def adopted(self, instance: InstanceId) -> AdoptedProcess | None:
         return self._adopted.get(instance)
 
-    def pids(self) -> dict[InstanceId, set[int]]:
-        return {instance: proc.tree(adopted.pid) for instance, adopted in self._adopted.items()}
+    def pids(self) -> dict[InstanceId, int]:
+        """The process of each hold that has one."""
+        return {instance: adopted.pid for instance, adopted in self._adopted.items()}
 
     def _watch(self, instance: InstanceId, adopted: AdoptedProcess) -> None:
         self._adopted[instance] = adopted

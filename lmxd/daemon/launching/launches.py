@@ -21,7 +21,6 @@ from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
 from lmxd.instances.logs import Log
-from lmxd.instances.proc import tree
 from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
@@ -95,9 +94,9 @@ class Launches:
     def get(self, instance: InstanceId) -> Launched | None:
         return self._launched.get(instance)
 
-    def pids(self) -> dict[InstanceId, set[int]]:
-        """The processes of each instance that has any."""
-        return {name: tree(x.process.pid) for name, x in self._launched.items() if x.process is not None}
+    def pids(self) -> dict[InstanceId, int]:
+        """The process of each instance that has one."""
+        return {name: x.process.pid for name, x in self._launched.items() if x.process is not None}
 
     def waiting(self) -> list[Launched]:
         """The instances whose turn to load has not come, in order."""

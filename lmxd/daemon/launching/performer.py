@@ -25,6 +25,7 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.events import Event
 from lmxd.core.words import DeviceId, InstanceId, User
+from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
@@ -63,6 +64,7 @@ class Performer:
         self.startup = Startup(notes, groups)
         self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note)
+        self._descendants = Descendants()
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
@@ -108,9 +110,9 @@ class Performer:
         except OSError as error:
             log.warning("%s: its socket cannot be opened to its holders: %s", instance, error)
 
-    def pids(self) -> dict[InstanceId, set[int]]:
-        """The processes of each instance and hold that has any."""
-        return self.launches.pids() | self.holds.pids()
+    async def pids(self) -> dict[InstanceId, set[int]]:
+        """The processes of each instance and hold that has any, with their children."""
+        return await self._descendants.of(self.launches.pids() | self.holds.pids())
 
     def launched(self, instance: InstanceId) -> Launched | None:
         """The launch of an instance, if lmxd started it."""

@@ -148,13 +148,14 @@ class AsyncClient(AsyncCalls):
         self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
     ) -> ResultT:
         id = next(self._ids)
+        said = frame(id, method, params)
         future = self._waiting[id] = asyncio.get_running_loop().create_future()
         if on_progress:
             self._progress[id] = on_progress
         if grants(method):
             self._granting.add(id)
         try:
-            if not self._say(id, method, params) or self._task.done():
+            if not self._say(said) or self._task.done():
                 raise ConnectionLost
             message = await future
         except asyncio.CancelledError:
@@ -167,10 +168,10 @@ class AsyncClient(AsyncCalls):
             raise failure(message["error"])
         return result.model_validate(message["result"])
 
-    def _say(self, id: int, method: str, params: dict[str, Any]) -> bool:
+    def _say(self, said: bytes) -> bool:
         """Send a call. Returns False if the connection is closed."""
         try:
-            self._writer.write(frame(id, method, params))
+            self._writer.write(said)
         except RuntimeError:  # from uvloop; asyncio raises nothing
             return False
         return True
@@ -178,14 +179,14 @@ class AsyncClient(AsyncCalls):
     def _withdraw(self, id: int, method: str, future: asyncio.Future[dict[str, Any]]) -> None:
         """Cancel a call whose caller was cancelled. If its connection was lost, the call has ended already."""
         if id in self._granting:
-            self._say(next(self._ids), "cancel", {"request": id})
+            self._say(frame(next(self._ids), "cancel", {"request": id}))
         elif grants(method) and future.done() and not future.cancelled() and future.exception() is None:
             self._give_back(future.result())
 
     def _give_back(self, message: dict[str, Any]) -> None:
         """Release a lease that was granted to a cancelled caller."""
         if lease := message.get("result", {}).get("lease"):
-            self._say(next(self._ids), "release", {"lease": lease})
+            self._say(frame(next(self._ids), "release", {"lease": lease}))
 
     async def _read(self, connection: int) -> None:
         try:
@@ -200,9 +201,18 @@ class AsyncClient(AsyncCalls):
             if self._held and self._patience:
                 self._return(connection)  # no call is in flight, but leases are to be renewed
 
+    def _refused(self, message: dict[str, Any]) -> None:
+        """An error without an id is about the connection, or about a call that lmxd could not read: any of them."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_result(message)
+
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:
-            id = message.get("id") or 0
+            id = message.get("id")
+            if id is None:
+                self._refused(message)
+                return
             future = self._waiting.get(id)
             if future and not future.done():
                 future.set_result(message)

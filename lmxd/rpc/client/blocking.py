@@ -6,6 +6,7 @@ import itertools
 import json
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,7 +59,8 @@ class Client(BlockingCalls):
         self._connect()
 
     def _connect(self) -> None:
-        self._lines: list[bytes] = []
+        self._missed: list[bytes] = []
+        """Notifications that came while it was not connected."""
         self._framer = framing.Framer(framing.MAX_ANSWER)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(ANSWER_TIMEOUT)
@@ -80,7 +82,7 @@ class Client(BlockingCalls):
             try:
                 self._connect()
                 missed = [ended for lease in sorted(self._held) if (ended := self._take_up(lease))]
-                self._lines += missed
+                self._missed += missed
                 return
             except LmxdError as error:
                 if error.code != "daemon_unavailable" or time.monotonic() > deadline:
@@ -111,7 +113,7 @@ class Client(BlockingCalls):
     @property
     def has_message(self) -> bool:
         """Whether ``receive`` returns at once, because a message has been read already."""
-        return bool(self._lines)
+        return bool(self._missed) or self._framer.has_line
 
     def _call(self, method: str, result: type[ResultT], /, **params: Any) -> ResultT:
         if method == "release":  # a reconnect shall not renew it, even if this call fails
@@ -143,11 +145,10 @@ class Client(BlockingCalls):
         self, method: str, result: type[ResultT], params: dict[str, Any], on_progress: OnProgress | None = None
     ) -> ResultT:
         id = next(self._ids)
+        said = frame(id, method, params)
         self._socket.settimeout(None if grants(method) else ANSWER_TIMEOUT)
-        try:
-            self._socket.sendall(frame(id, method, params))
-        except OSError as error:
-            raise ConnectionLost from error
+        with suppress(OSError):  # it is closed: why, may have been said before
+            self._socket.sendall(said)
         while True:
             message = self.receive()
             if "method" in message:
@@ -159,7 +160,10 @@ class Client(BlockingCalls):
 
     def receive(self) -> dict[str, Any]:
         """The next message. LmxdError ``daemon_unavailable`` if the daemon closes the connection."""
-        while not self._lines:
+        if self._missed:
+            message: dict[str, Any] = json.loads(self._missed.pop(0))
+            return message
+        while (line := self._framer.take()) is None:
             try:
                 data = self._socket.recv(65536)
             except TimeoutError as error:
@@ -168,8 +172,8 @@ class Client(BlockingCalls):
                 raise ConnectionLost from error
             if not data:
                 raise ConnectionLost
-            self._lines = self._framer.feed(data)
-        message: dict[str, Any] = json.loads(self._lines.pop(0))
+            self._framer.feed(data)
+        message = json.loads(line)
         return message
 
     def _notify(self, message: dict[str, Any], id: int, on_progress: OnProgress | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -83,5 +84,14 @@ def failure(error: dict[str, Any]) -> LmxdError:
 
 
 def frame(id: int, method: str, params: dict[str, Any]) -> bytes:
+    """A call as bytes. LmxdError ``invalid_params`` for a value that JSON cannot say, or lmxd would not read."""
     given = {key: value for key, value in params.items() if value is not None}
-    return framing.encode({"id": id, "method": f"lmxd.{method}", "params": given})
+    try:
+        json.dumps(given, allow_nan=False)
+        said = framing.encode({"id": id, "method": f"lmxd.{method}", "params": given})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LmxdError("invalid_params", f"{method}: {error}", "give finite numbers and plain values") from error
+    if len(said) > framing.MAX_FRAME:
+        message = f"{method}: the call has {len(said)} bytes, more than {framing.MAX_FRAME}"
+        raise LmxdError("invalid_params", message, "give shorter names")
+    return said

@@ -1,0 +1,40 @@
+"""The processes that descend from those of instances and holds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from lmxd.core.words import InstanceId
+from lmxd.instances import proc
+
+_FRESH: Final = 0.25
+"""Seconds for which a pass holds: it reads a file of each process of the machine."""
+
+
+class Descendants:
+    """Finds the children of processes by a pass over all there are, however many threads or roots they have.
+
+    A pass is made in a thread, and at most four times a second.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "lmxd-processes")
+        """A thread of its own: every look at the devices waits for it, and for nobody's model files."""
+        self._turn = asyncio.Lock()
+        self._looked = -_FRESH
+        self._children: Mapping[int, list[int]] = {}
+
+    async def of(self, roots: Mapping[InstanceId, int]) -> dict[InstanceId, set[int]]:
+        """Each of these processes, and all that descend from it."""
+        if not roots:
+            return {}
+        async with self._turn:
+            if self._clock() - self._looked >= _FRESH:
+                self._looked = self._clock()
+                self._children = await asyncio.get_running_loop().run_in_executor(self._thread, proc.children)
+        return {instance: proc.below(pid, self._children) for instance, pid in roots.items()}
