@@ -11,7 +11,9 @@ from aiohttp.http import HttpVersion11
 
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
-from lmxd.gateway.http1 import LAST_CHUNK, Head, chunk, unchunked
+from lmxd.gateway.chunks import LAST_CHUNK, chunk
+from lmxd.gateway.events import collected
+from lmxd.gateway.http1 import Head
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.upstream import Exchange
 
@@ -93,6 +95,8 @@ class Reply:
     async def relay(self, exchange: Exchange, head: Head) -> Sent:
         """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
         self.stop_comments()
+        if head.chunked and not self._chunked:
+            raise LmxdError("bad_answer", "the instance answers HTTP/1.0 in chunks", "ask with HTTP/1.1")
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
         if not self._begun:
@@ -133,10 +137,7 @@ class Reply:
 
     async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
         """Send an answer that is no stream as an event of the stream that was begun."""
-        pieces: list[bytes] = []
-        await exchange.body(pieces.append)
-        body = b"".join(pieces)
-        return self._end(unchunked(body) if head.chunked else body)
+        return self._end(await collected(exchange, head))
 
     def fail(self, error: LmxdError) -> web.StreamResponse:
         """Instead of an answer; an event, if a stream was begun."""
