@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answers import Chunk, understood
 from lmxd.gateway.chunks import BadAnswer, Chunks
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.upstream import Exchange
@@ -42,7 +41,7 @@ async def collected(answer: Exchange, head: Head) -> bytes:
     return bytes(whole)
 
 
-async def events(answer: Exchange, head: Head) -> AsyncIterator[dict[str, Any]]:
+async def events(answer: Exchange, head: Head) -> AsyncIterator[Chunk]:
     """The data of an event stream. LmxdError if it broke off, or ``stopped`` as the stream says."""
     pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -70,9 +69,8 @@ async def events(answer: Exchange, head: Head) -> AsyncIterator[dict[str, Any]]:
         reading.cancel()
 
 
-def _event(data: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(data)
-        if isinstance(found, dict) and "error" not in found:
-            return found
-    raise LmxdError("stopped", f"the instance says: {data[:2000].decode(errors='replace')}", "ask again")
+def _event(data: bytes) -> Chunk:
+    found = understood(data, Chunk)
+    if bytes(found.error) not in (b"", b"null"):
+        raise LmxdError("stopped", f"the instance says: {data[:2000].decode(errors='replace')}", "ask again")
+    return found

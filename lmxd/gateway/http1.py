@@ -37,13 +37,24 @@ _BODILESS: Final = (204, 304)
 class Head:
     """The head of a response.
 
-    ``length`` is None without a Content-Length; ``raw`` are the bytes for the client, ended by an empty line.
+    ``length`` is None without a Content-Length; ``lines`` are those for the client.
     """
 
     status: int
     length: int | None
     chunked: bool
-    raw: bytes
+    lines: tuple[bytes, ...]
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes for the client, ended by an empty line."""
+        return _END.join((*self.lines, b"", b""))
+
+    @property
+    def raw_without_chunks(self) -> bytes:
+        """The same for a client of HTTP/1.0, whose body ends with its connection."""
+        kept = (x for x in self.lines if not x.lower().startswith(b"transfer-encoding:"))
+        return _END.join((*kept, b"Connection: close", b"", b""))
 
     @property
     def until_closed(self) -> bool:
@@ -56,21 +67,21 @@ def read_head(data: bytes) -> tuple[Head, bytes] | None:
     end = data.find(b"\r\n\r\n")
     if (len(data) if end < 0 else end) > MAX_HEAD:
         raise BadAnswer(f"the head is longer than {MAX_HEAD} bytes")
-    first, *lines = data[: end if end >= 0 else None].split(_END)
+    first, *found = data[: end if end >= 0 else None].split(_END)
     if end < 0:
-        if b"\n" in first or any(b"\n" in line for line in lines):
+        if b"\n" in first or any(b"\n" in line for line in found):
             raise BadAnswer("a line of the head ends with a bare line feed")
         return None
     match = _FIRST.fullmatch(first)
     if match is None:
         raise BadAnswer(f"it begins with {first[:60]!r}")
-    status, fields = int(match[3]), [_field(line) for line in lines]
+    status, fields = int(match[3]), [_field(line) for line in found]
     length, chunked = _framing(fields)
     if chunked and (match[1] == b"0" or status == 204):
         raise BadAnswer(f"it is sent in chunks, but begins with {first[:60]!r}")
     kept = _kept(fields, without={b"content-length"} if status == 204 else set())
-    raw = _END.join((b"HTTP/1.1 " + match[2], *kept, *_GUARDED, b"", b""))
-    return Head(status=status, length=length, chunked=chunked, raw=raw), data[end + 4 :]
+    lines = (b"HTTP/1.1 " + match[2], *kept, *_GUARDED)
+    return Head(status=status, length=length, chunked=chunked, lines=lines), data[end + 4 :]
 
 
 def _field(line: bytes) -> tuple[bytes, bytes, bytes]:
@@ -96,7 +107,9 @@ def _framing(fields: list[tuple[bytes, bytes, bytes]]) -> tuple[int | None, bool
 
 def _kept(fields: list[tuple[bytes, bytes, bytes]], without: set[bytes]) -> list[bytes]:
     """The lines that go on to the client. Raises BadAnswer if its length were about the connection alone."""
-    named = {word.strip(b" \t").lower() for name, value, _ in fields if name == b"connection" for word in value.split(b",")}
+    named = {
+        word.strip(b" \t").lower() for name, value, _ in fields if name == b"connection" for word in value.split(b",")
+    }
     if named & _FRAMING:
         raise BadAnswer("its length is said to be about the connection alone")
     dropped = _HOP_BY_HOP | _OF_THE_ORIGIN | named | without

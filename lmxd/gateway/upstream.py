@@ -103,7 +103,9 @@ class Exchange(asyncio.Protocol):
     def broken_off(self) -> LmxdError:
         """The reason why its answer is not whole: ``bad_answer`` or ``stopped``."""
         if isinstance(self._error, BadAnswer):
-            return LmxdError("bad_answer", f"what the instance answers is no HTTP/1.1: {self._error}", "see to the engine")
+            return LmxdError(
+                "bad_answer", f"what the instance answers is no HTTP/1.1: {self._error}", "see to the engine"
+            )
         return LmxdError("stopped", f"the instance broke off: {self._error}", "lmxctl logs may say why")
 
     async def body(self, to: Callable[[bytes], object]) -> bool:
@@ -123,18 +125,17 @@ class Exchange(asyncio.Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpstreamCall:
-    """The request that an instance is sent. ``version``: of HTTP."""
+    """The request that an instance is sent."""
 
     method: str = "POST"
     path: str
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
-    version: str = "1.1"
 
     def to(self, lease: Granted) -> bytes:
         """The head as it goes out: with the instance's own key, and to end with its connection."""
         lines = [
-            f"{self.method} {self.path} HTTP/{self.version}",
+            f"{self.method} {self.path} HTTP/1.1",
             "Host: localhost",
             f"Authorization: Bearer {lease.api_key}",
             "Connection: close",

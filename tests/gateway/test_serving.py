@@ -358,6 +358,8 @@ async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path) -> Non
         answer = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         assert answer.count(b"delta") == 2
+        assert b"Transfer-Encoding" not in answer
+        assert answer.partition(b"\r\n\r\n")[2].startswith(b"data:")
 
 
 @contextlib.asynccontextmanager
