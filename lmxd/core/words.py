@@ -105,7 +105,7 @@ class Ask:
     ``variant``: all engine settings that two launches must share to be interchangeable; the core only compares it.
     ``context``: tokens per slot. ``slots``: the slots of this lease. ``spread``: the slots of a new instance.
     ``share``: the instance may have other leases. ``max_instances``: no new instance is started while so many of its
-    kind run. ``external``: it is a hold, whose process lmxd neither starts nor stops.
+    model run. ``external``: it is a hold, whose process lmxd neither starts nor stops.
     """
 
     profile: str

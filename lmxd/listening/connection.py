@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 from collections.abc import Hashable
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 
@@ -104,7 +104,7 @@ class Connection(web.RequestHandler):
     def cut(self) -> None:
         """End it as it is: whatever was being sent does not come to its end."""
         if self.transport is not None:
-            cast(asyncio.Transport, self.transport).abort()
+            self.transport.abort()
 
 
 def begin(request: web.BaseRequest, caller: Hashable | None) -> None:

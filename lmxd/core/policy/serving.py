@@ -23,6 +23,7 @@ from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
 from lmxd.core.policy.forecast import Forecast
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
+from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.sharing import serve_slot, share
 from lmxd.core.policy.starts import attach, start
@@ -206,6 +207,8 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     if serve_slot(state, ticket):
         return True
     ticket.room_being_made = False
+    if state.has_all_instances(ask) and not state.able(ask):
+        this.swaps |= larger(state, this.forecast, ticket)
     if state.has_all_instances(ask):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
