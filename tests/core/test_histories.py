@@ -218,12 +218,12 @@ class Histories(RuleBasedStateMachine):
             head = state.queue.head
             assert head is not None
             if state.shares.within(head.owner, head.ask.portion, state.policy) is None:
-                kin = [i for i in state.live_by_kind.get(head.ask.kind, {}).values() if i.could_serve(head.ask)]
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
-                has_all = head.ask.max_instances is not None and len(kin) >= head.ask.max_instances
-                assert has_all or not any(state.ledger.fits(option.demand) for option in head.ask.options)
+                assert state.has_all_instances(head.ask) or not any(
+                    state.ledger.fits(option.demand) for option in head.ask.options
+                )
                 assert not any(i.serves(head.ask) for i in state.instances.values())
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from core.clients import Clients
-from core.world import GIB, Gpu, World
+from core.world import GIB, Gpu, World, placed
+
+from lmxd.core.events import ResidentsChanged
+from lmxd.core.rules import Resident
+from lmxd.core.words import Ask
 
 
 def one_card() -> World:
@@ -78,5 +82,18 @@ def test_a_pinned_instance_stays_and_the_larger_one_runs_beside_it() -> None:
     world = one_card()
     world.ask("a", 4, max_instances=1, pin=True)
     world.ready("a#1")
+    world.ask("a", 8, max_instances=1, context=8192)
+    assert world.started() == ["a#1", "a#2"]
+
+
+def test_a_kept_instance_stays_and_the_larger_one_runs_beside_it() -> None:
+    world = one_card()
+    options = (placed({"gpu": 4 * GIB}),)
+    ask = Ask(profile="a", variant="v", context=4096, slots=1, spread=1, options=options)
+    world.happen(ResidentsChanged(at=world.now, residents=(Resident(ask=ask, keep=1),)))
+    first = world.ask("a", 4, max_instances=1)
+    world.ready("a#1")
+    world.release(first)
+    world.pass_time(60)
     world.ask("a", 8, max_instances=1, context=8192)
     assert world.started() == ["a#1", "a#2"]

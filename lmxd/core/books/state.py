@@ -117,8 +117,12 @@ class State:
 
     def replaceable(self, ask: Ask) -> list[Instance]:
         """The live instances of the same model that cannot serve ``ask``, as too small: they may make way for it."""
-        kin = (i for kind, found in self.live_by_kind.items() if kind[0] == ask.profile for i in found.values())
-        return [i for i in kin if i.ask.share and not i.ask.pin and i.makes_way_for_larger(ask)]
+        found: list[Instance] = []
+        for kind, kin in self.live_by_kind.items():
+            resident = self.residents.get(kind)
+            if kind[0] == ask.profile and (resident is None or not resident.keep):
+                found += [i for i in kin.values() if i.ask.share and not i.ask.pin and i.makes_way_for_larger(ask)]
+        return found
 
     def backing_off(self, ask: Ask) -> Failed | None:
         """The failure because of which such a launch is not tried now, if any."""
