@@ -4,7 +4,8 @@ It speaks as much of llama-server's command line and HTTP as lmxd uses. The file
 hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load), ``ignore_sigterm``,
 ``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
 (never listens), ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
-POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it.
+POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; POST /fake/answer sets the bytes that
+answer all later ones.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class State:
     loaded = False
     play: ClassVar[dict[str, Any]] = {}
     busy = 0
+    raw = b""
     served = 0
     decoded = 0
 
@@ -148,6 +150,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, "{}")
         elif self.path == "/fake/exit":
             os._exit(int(body))
+        elif self.path == "/fake/answer":
+            State.raw = body
+            self.answer(200, "{}")
+        elif State.raw:
+            self.wfile.write(State.raw)
+            self.close_connection = True
         elif json.loads(body or b"{}").get("stream"):
             self.stream(json.loads(body))
         else:

@@ -70,7 +70,7 @@ class Authentication:
     def _keyless(self, request: web.Request) -> Caller:
         """Nobody that is known. A key proves by itself that no page of another site asks: a browser adds none."""
         if request.path != _HEALTH:
-            self._pages.require(request)
+            self._pages.require(request, harmless=request.path in _OPEN)
         if request.path not in _OPEN and not self._config.anonymous:
             raise Unknown
         return ANYBODY

@@ -21,7 +21,7 @@ _MAX_HEAD: Final = 32 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
 UNREAD_TIMEOUT: Final = 60.0
 """Seconds within which a client must read what waits for it, some 256 KiB."""
-_LINGER: Final = 2.0
+LINGER: Final = 2.0
 """Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
 _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
@@ -38,7 +38,7 @@ class Connection(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to have none
             keepalive_timeout=HEAD_TIMEOUT,
-            lingering_time=_LINGER,
+            lingering_time=LINGER,
         )
         self._all = connections
         self.client: Hashable = None

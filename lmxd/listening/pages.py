@@ -28,10 +28,11 @@ class OwnPages:
         self._hosts = frozenset(x.lower() for x in hosts)
         self._names = _LOCAL | self._hosts | {address.rpartition(":")[0].strip("[]").lower()}
 
-    def require(self, request: web.BaseRequest) -> None:
+    def require(self, request: web.BaseRequest, *, harmless: bool = False) -> None:
         """LmxdError ``not_permitted`` for what a page of another site may have sent, or a name made to lead here.
 
-        All headers that it looks at are set by the browser alone: no page can change them.
+        All headers that it looks at are set by the browser alone: no page can change them. ``harmless``: also a browser
+        may ask that does not say which page does, as most are by HTTP without TLS.
         """
         headers = request.headers
         hosts, origins = headers.getall("Host", []), headers.getall("Origin", [])
@@ -43,7 +44,7 @@ class OwnPages:
         sites = headers.getall("Sec-Fetch-Site", [])
         if not _OWN.issuperset(sites):
             raise _refused("Sec-Fetch-Site", sites)
-        if not sites and not origins and headers.get("User-Agent", "").startswith("Mozilla/"):
+        if not (harmless or sites or origins) and headers.get("User-Agent", "").startswith("Mozilla/"):
             raise LmxdError("not_permitted", "this browser does not say which page asks", "use a key, or HTTPS")
 
     def _is_own(self, origin: str, hosts: list[str]) -> bool:

@@ -40,7 +40,8 @@ class Front:
             await running.setup()
             await listen(running, "gateway.listen", "127.0.0.1:0", self.connections)
             self.board = running.app[BOARD]
-            self.url = f"http://127.0.0.1:{running.addresses[0][1]}"
+            self.port: int = running.addresses[0][1]
+            self.url = f"http://127.0.0.1:{self.port}"
             try:
                 async with aiohttp.ClientSession(self.url, connector=aiohttp.TCPConnector(limit=0)) as self.session:
                     yield self
