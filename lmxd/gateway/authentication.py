@@ -43,14 +43,21 @@ class Authentication:
 
         What is being answered for a key that is gone, or is another's now, is cut.
         """
-        self._read_keys()
+        try:
+            self._read_keys()
+        finally:
+            self._cut_the_unknown()
+
+    def _cut_the_unknown(self) -> None:
         for request in list(self._inside.values()):
             gone = request[CALLER] is not ANYBODY and self._known(request) != request[CALLER]
             if gone and request.transport is not None:
                 request.transport.abort()
 
     def _read_keys(self) -> None:
-        self._keys = None if self._config.keys_file is None else Keys(self._config.keys_file)
+        self._keys: Keys | None = None
+        if self._config.keys_file is not None:
+            self._keys = Keys(self._config.keys_file)
 
     @contextlib.contextmanager
     def entered(self, request: web.Request) -> Iterator[Caller]:

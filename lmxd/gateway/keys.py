@@ -26,8 +26,8 @@ class Caller:
 
 
 def _hash(key: str) -> str:
-    """Keys are random and long: no salt is needed, and none of the slow hashes."""
-    return hashlib.sha256(key.encode()).hexdigest()
+    """Keys are random and long: no salt is needed, and none of the slow hashes. Any bytes of a header have a hash."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 class Keys:

@@ -95,9 +95,9 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no HTTP: a short one, and nothing in the log. Others decide how often that comes."""
-        if status >= 500:
+        if status >= 500 and not isinstance(exc, UnicodeError):  # aiohttp's own, over headers that are no text
             return super().handle_error(request, status, exc, message)
-        answer = web.Response(status=status, text="this is no HTTP/1.1 request\n")
+        answer = web.Response(status=400, text="this is no HTTP/1.1 request\n")
         answer.force_close()
         return answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,6 @@ async def test_metrics_name_models_that_are_configured_and_no_other(tmp_path: Pa
 
 def test_a_body_of_any_size_is_no_objects() -> None:
     """Two of them made others wait for nine seconds, at 3.2 GB."""
-    import tracemalloc
-
     body = b'{"model": "a", "x": [' + b"[]," * 5_000_000 + b'[]], "stream": true}'
     tracemalloc.start()
     said = decode(body, Named)
@@ -122,8 +121,6 @@ def test_a_body_of_any_size_is_no_objects() -> None:
 @pytest.mark.parametrize("field", [b"messages", b"tools", b"options", b"input", b"images"])
 @pytest.mark.parametrize("kind", [Chat, Generate, Embed, Question])
 def test_a_body_that_is_translated_is_some_objects_at_most(part: bytes, field: bytes, kind: type[Question]) -> None:
-    import tracemalloc
-
     body = b'{"model": "a", "%b": [' % field + part * (8_000_000 // len(part)) + part[:-1] + b"]}"
     tracemalloc.start()
     try:
@@ -207,20 +204,16 @@ TARGETS = st.one_of(
     st.text(st.characters(codec="latin-1", exclude_characters=" \r\n"), max_size=20).map(lambda x: f"/{x}"),
     st.text(st.sampled_from("%0aAfFeE/.;?#[]@:dD8"), max_size=20).map(lambda x: f"/upstream/{x}"),
 )
+NAMED = (
+    "Host Origin Sec-Fetch-Site Authorization X-Api-Key Prefer Content-Length Transfer-Encoding Connection Upgrade Expect "
+    "Content-Encoding Content-Type Range User-Agent"
+)
+SAID = "x|localhost|[::1|chunked|gzip|5|-1|websocket|100-continue|wait=99999999999|Bearer \xff|close|upgrade|br|\xba|deflate"
 HEADERS = st.lists(
     st.tuples(
-        st.sampled_from(
-            "Host Origin Sec-Fetch-Site Authorization X-Api-Key Prefer Content-Length Transfer-Encoding Connection "
-            "Upgrade Expect Content-Encoding Content-Type Range User-Agent".split()
-        ),
-        st.one_of(
-            st.sampled_from(
-                "x|localhost|[::1|chunked|gzip|5|-1|websocket|100-continue|wait=99999999999|Bearer \xff|close|upgrade|br".split(
-                    "|"
-                )
-            ),
-            st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=12),
-        ),
+        st.sampled_from(NAMED.split()),
+        st.sampled_from(SAID.split("|"))
+        | st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=12),
     ),
     max_size=4,
 )
@@ -249,6 +242,11 @@ async def test_no_request_is_a_fault_of_ours(tmp_path: Path, caplog: pytest.LogC
             assert not told or found, (said, told)
 
         await asyncio.to_thread(fuzz)
+        for name in NAMED.split():
+            for value in ("\xff", "Bearer \xff", "\xed\xa0\x80"):
+                said = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{name}: {value}\r\nConnection: close\r\n\r\n"
+                told = await answered(front, said.encode("latin-1"))
+                assert re.match(rb"HTTP/1\.[01] 4\d\d ", told), (name, value, told)
         assert not [r for r in caplog.records if r.exc_info]
         assert (await front.ask("/metrics", method="GET")).status == 200
 
