@@ -71,7 +71,8 @@ class Exchange(asyncio.Protocol):
             self._end(None)
 
     def _end(self, error: Exception | None) -> None:
-        self._error = self._error or error or ConnectionResetError("it closed the connection")
+        if self._error is None or isinstance(error, BadAnswer):
+            self._error = error or ConnectionResetError("it closed the connection")
         if not self._head.done():
             self._head.set_exception(self._error)
             self._head.exception()  # nobody may be waiting for it any longer
