@@ -80,16 +80,16 @@ class Vectors(Struct):
     data: list[Vector]
 
 
-class Problem(Struct):
+class EngineProblem(Struct):
     """An engine's error."""
 
     message: str | None = None
 
 
-class Refusal(Struct):
+class EngineError(Struct):
     """An engine's answer that is no success."""
 
-    error: Problem | str | None = None
+    error: EngineProblem | str | None = None
 
 
 def understood(body: bytes, kind: type[T]) -> T:

@@ -12,7 +12,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.keys import Caller
 
-_GRACE: Final = 10.0
+GRACE: Final = 10.0
 """Seconds that a body may take however short it is; as long as nothing comes, it must not take longer."""
 _RATE: Final = 64 * 1024
 """Bytes per second that must come beyond that: a slow mobile network's."""
@@ -41,7 +41,7 @@ class Bodies:
         begun = loop.time()
         try:
             while not request.content.at_eof():
-                async with asyncio.timeout_at(begun + _GRACE + len(body) / _RATE):
+                async with asyncio.timeout_at(begun + GRACE + len(body) / _RATE):
                     piece = await request.content.readany()
                 self._hold(request, len(piece))
                 body += piece

@@ -27,7 +27,7 @@ _OF_THE_ORIGIN: Final = frozenset(
 )
 """Headers by which an answer speaks for the whole site, of which the dashboard is a part: not an engine's to say."""
 _GUARDED: Final = (b"Content-Security-Policy: sandbox", b"X-Content-Type-Options: nosniff")
-"""What an engine sends is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key."""
+"""An engine's answer is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key."""
 _END: Final = b"\r\n"
 _BODILESS: Final = (204, 304)
 """Statuses of responses without a body (RFC 9112, 6.3)."""

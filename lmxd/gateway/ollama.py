@@ -15,7 +15,7 @@ from aiohttp import web
 from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.gateway import translation
-from lmxd.gateway.answers import Problem, Refusal, Vectors, understood
+from lmxd.gateway.answers import EngineError, EngineProblem, Vectors, understood
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.events import collected, events
 from lmxd.gateway.leases import LeaseWish
@@ -172,8 +172,8 @@ def _refused(body: bytes, status: int) -> LmxdError:
     """An engine's error, as it says it, or as it came."""
     message: object = None
     with contextlib.suppress(LmxdError):
-        error = understood(body, Refusal).error
-        message = error.message if isinstance(error, Problem) else error
+        error = understood(body, EngineError).error
+        message = error.message if isinstance(error, EngineProblem) else error
     text = str(message or body[:2000].decode(errors="replace"))
     return LmxdError("invalid_params" if status < 500 else "bad_answer", f"the instance says: {text}", "")
 

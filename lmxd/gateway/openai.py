@@ -11,7 +11,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.serving import Serving
-from lmxd.gateway.wanted import Named, Streamed, decode
+from lmxd.gateway.wanted import NamedRequest, StreamedRequest, decode
 from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "reranking", "responses", "messages")
@@ -39,7 +39,7 @@ class OpenAi:
 
     async def _by_body(self, request: web.Request) -> web.StreamResponse:
         body = await self._bodies.read(request)
-        said = decode(body, Named)
+        said = decode(body, NamedRequest)
         wish = self._serving.wish(request, said.model)
         return await self._serving.hand_on(request, wish, request.raw_path, body, streams=bool(said.stream))
 
@@ -71,6 +71,6 @@ class OpenAi:
 
 def _streams(body: bytes) -> bool:
     try:
-        return b'"stream"' in body and bool(decode(body, Streamed).stream)
+        return b'"stream"' in body and bool(decode(body, StreamedRequest).stream)
     except LmxdError:
         return False  # what it is, is for the instance to say

@@ -17,14 +17,14 @@ ModelName = Annotated[str, Meta(max_length=256)]
 Tokens = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
 
 
-class Named(Struct):
+class NamedRequest(Struct):
     """A request of OpenAI's API: which model, and whether the answer is a stream."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     stream: bool | None = None
 
 
-class Streamed(Struct):
+class StreamedRequest(Struct):
     """A request to a path of an instance."""
 
     stream: bool | None = None

@@ -27,7 +27,7 @@ _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """One connection, among all of a listener. A ``busy`` one has a request that is being answered."""
 
     __slots__ = ("_all", "_head", "_headed", "_tail", "busy", "client")
@@ -110,7 +110,7 @@ class Connection(web.RequestHandler):
 def begin(request: web.BaseRequest, caller: Hashable | None) -> None:
     """A request is being answered, for a caller if it is known. LmxdError ``too_many`` if that has too many."""
     connection = request.protocol
-    if isinstance(connection, Connection):
+    if isinstance(connection, HttpConnection):
         connection.begin(caller)
 
 
@@ -118,6 +118,7 @@ def _client(transport: asyncio.BaseTransport) -> Hashable:
     """The uid at the other end of a Unix socket, else the address."""
     found: socket.socket | None = transport.get_extra_info("socket")
     if found is not None and found.family == socket.AF_UNIX:
-        return _PEER.unpack(found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1]
+        credentials = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        return int(_PEER.unpack(credentials)[1])
     address = transport.get_extra_info("peername")
-    return address[0] if address else None
+    return str(address[0]) if address else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.listening.connection import Connection
+from lmxd.listening.connection import HttpConnection
 from lmxd.listening.connections import Connections
 
 
@@ -31,8 +31,8 @@ class Site(web.BaseSite):
         loop, server = asyncio.get_running_loop(), self._runner.server
         assert server is not None
 
-        def connection() -> Connection:
-            return Connection(server, self._connections)
+        def connection() -> HttpConnection:
+            return HttpConnection(server, self._connections)
 
         if self._address.startswith("unix:"):
             path = Path(self._address.removeprefix("unix:"))

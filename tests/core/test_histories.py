@@ -17,6 +17,7 @@ from lmxd.core.events import (
     ResidentsChanged,
     YieldEnded,
 )
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Hold, InstanceId, Phase, YieldId
@@ -221,7 +222,7 @@ class Histories(RuleBasedStateMachine):
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
-                assert state.has_all_instances(head.ask) or not any(
+                assert has_all_instances(state, head.ask) or not any(
                     state.ledger.fits(option.demand) for option in head.ask.options
                 )
                 assert not any(i.serves(head.ask) for i in state.instances.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from core.clients import Clients
 from core.world import GIB, Gpu, World, placed
 
@@ -28,14 +30,7 @@ def test_there_are_never_more_instances_of_a_model_than_allowed_whatever_their_s
     look()
     served: list[int] = []
     for n in range(5):
-        clients.ask(
-            f"c{n}",
-            "a",
-            4,
-            lambda n=n: served.append(n),
-            max_instances=1,
-            context=4096 * (n + 1),  # type: ignore[misc]
-        )
+        clients.ask(f"c{n}", "a", 4, partial(served.append, n), max_instances=1, context=4096 * (n + 1))
     clients.run(600)
     assert most == 1
     assert sorted(served) == [0, 1, 2, 3, 4]
@@ -68,7 +63,7 @@ def test_a_larger_request_is_not_put_off_for_ever_by_smaller_ones() -> None:
     world = one_card()
     clients = Clients(world, loads={"a": 5.0}, works={"a": 1.0})
     for n in range(3):
-        clients.after(n, lambda n=n: clients.loop(f"small{n}", ["a"], 4, max_instances=1))  # type: ignore[misc]
+        clients.after(n, partial(clients.loop, f"small{n}", ["a"], 4, max_instances=1))
     served: list[float] = []
     clients.after(
         30, lambda: clients.ask("large", "a", 8, lambda: served.append(world.now), max_instances=1, context=8192)

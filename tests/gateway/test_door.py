@@ -170,9 +170,9 @@ async def test_an_open_answer_ends_at_once_when_its_key_is_gone_or_changed(
     async with opened(house(tmp_path)) as front:
         body = {"model": "a", "stream": True, "max_tokens": 10_000, "messages": [{"role": "user", "content": "x"}]}
         method, json_body = ("GET", None) if path == "/lmxd/events" else ("POST", body)
-        asked = {"headers": {"Authorization": f"Bearer {front.admin}"}, "json": json_body}
+        headers = {"Authorization": f"Bearer {front.admin}"}
         other = await front.session.get("/lmxd/events", headers=front.headers())
-        async with front.session.request(method, path, **asked) as answer:
+        async with front.session.request(method, path, headers=headers, json=json_body) as answer:
             await answer.content.readany()
             assert front.config.keys_file is not None
             lines = front.config.keys_file.read_text().splitlines()

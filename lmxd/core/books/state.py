@@ -101,28 +101,9 @@ class State:
         """The quota that a lease for the ticket would exceed now, as a sentence; None if none."""
         return self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
 
-    def has_all_instances(self, ask: Ask) -> bool:
-        """Whether as many instances of its model run as its ``max_instances`` allows, whatever their size.
-
-        One that its holder does not share does not count, nor one that cannot make way for a larger.
-        """
-        if ask.max_instances is None:
-            return False
-        able = sum(i.ask.share or not ask.share for i in self.able(ask))
-        return able + len(self.replaceable(ask)) >= ask.max_instances
-
     def able(self, ask: Ask) -> list[Instance]:
         """The live instances that could serve ``ask``, whether or not they have a slot for it now."""
         return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask)]
-
-    def replaceable(self, ask: Ask) -> list[Instance]:
-        """The live instances of the same model that cannot serve ``ask``, as too small: they may make way for it."""
-        found: list[Instance] = []
-        for kind, kin in self.live_by_kind.items():
-            resident = self.residents.get(kind)
-            if kind[0] == ask.profile and (resident is None or not resident.keep):
-                found += [i for i in kin.values() if i.ask.share and not i.ask.pin and i.makes_way_for_larger(ask)]
-        return found
 
     def backing_off(self, ask: Ask) -> Failed | None:
         """The failure because of which such a launch is not tried now, if any."""

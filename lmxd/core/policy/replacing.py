@@ -10,6 +10,7 @@ from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy.eviction import evictable
 from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.limit import has_all_instances, replaceable
 from lmxd.core.policy.quantum import price, turn_ends
 from lmxd.core.policy.room import make_room
 from lmxd.core.words import Cause, InstanceId
@@ -17,7 +18,9 @@ from lmxd.core.words import Cause, InstanceId
 
 def larger(state: State, forecast: Forecast, ticket: Ticket) -> dict[InstanceId, Swap]:
     """End an idle instance that is too small for a ticket, or have one make way: the swaps that are wanted for that."""
-    others = state.replaceable(ticket.ask)
+    if not has_all_instances(state, ticket.ask) or state.able(ticket.ask):
+        return {}
+    others = replaceable(state, ticket.ask)
     going = {i.id: i.swap for i in others if i.swap and i.swap.ticket != ticket.id and state.waiting(i.swap.ticket)}
     if going or not others:
         return going

@@ -9,7 +9,6 @@ Tickets behind it are served only with bytes that the head will not need at its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
 from math import inf
 from typing import Final
@@ -21,13 +20,14 @@ from lmxd.core.policy import refusals
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
 from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.sharing import serve_slot, share
 from lmxd.core.policy.starts import attach, start
-from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps
+from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps, taken_over
 from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
 
 LOOKAHEAD: Final = 64
@@ -207,9 +207,8 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     if serve_slot(state, ticket):
         return True
     ticket.room_being_made = False
-    if state.has_all_instances(ask) and not state.able(ask):
-        this.swaps |= larger(state, this.forecast, ticket)
-    if state.has_all_instances(ask):
+    this.swaps |= larger(state, this.forecast, ticket)
+    if has_all_instances(state, ask):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
         pass  # only a swap can help
@@ -260,18 +259,11 @@ def _make_room_for(this: SchedulingPass, ticket: Ticket) -> None:
         ticket.room_being_made = True
         why = f"the cheapest way to make room for {ticket.id} ({ticket.ask.profile})"
         make_room(this.state, plan.leaving, Cause.EVICTED, why)
-        this.swaps |= {i.id: _taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
+        this.swaps |= {i.id: taken_over(this.state, i.swap, ticket) for i in plan.leaving if i.swap and i.live}
         this.spend(plan.option.demand)
         if this.head is None:
             this.promise(plan)
             this.promised = ticket if any(not i.live for i in plan.leaving) else None
-
-
-def _taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
-    """A swap whose ticket waits no longer, as a swap for ``ticket``."""
-    if state.waiting(swap.ticket) is not None:
-        return swap
-    return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
 
 
 def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:

@@ -8,6 +8,7 @@ finishes those that it has, and is evicted as soon as it has no lease.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from lmxd.core.books.alarms import AlarmKind
@@ -103,6 +104,13 @@ def apply_swaps(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | 
             _announce(state, found, swap)
     _evict_the_unused(state, head)
     return opened
+
+
+def taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
+    """A swap whose ticket waits no longer, as a swap for ``ticket``."""
+    if state.waiting(swap.ticket) is not None:
+        return swap
+    return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
 
 
 def _take_back(state: State, instance: Instance, *, unused: bool = False) -> set[Kind]:
