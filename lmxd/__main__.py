@@ -18,7 +18,7 @@ from lmxd import __version__, failpoints
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
-from lmxd.daemon.places import Places, listen, occupy, places
+from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
@@ -153,7 +153,10 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     gc.freeze()  # modules and configuration stay: a decision is not to wait while they are looked through again
     metrics = await _metrics(daemon, config)
     sock = activated_socket()
-    server = await loop.create_unix_server(daemon.listener, sock=sock or listen(where))
+    listening = sock or listen(where)
+    if where.shared:
+        admit_groups(listening)
+    server = await loop.create_unix_server(daemon.listener, sock=listening)
 
     def end(number: signal.Signals) -> None:
         if not told.done():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import grp
+import logging
 import os
 import socket
 import stat
@@ -12,9 +13,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmxd.acl import open_to
 from lmxd.errors import LmxdError
 
+log = logging.getLogger(__name__)
+
 GROUP = "lmxd"
+ADMIN_GROUP = "lmxd-admin"
 _MAX_SOCKET_PATH = 107
 """Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
 _BACKLOG = 512
@@ -52,7 +57,7 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
     else:
         runtime = Path(os.environ.get("RUNTIME_DIRECTORY", "/run/lmxd").split(":")[0])
         logs = Path(os.environ.get("LOGS_DIRECTORY", "/var/log/lmxd").split(":")[0])
-        state_dir = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/lmxd").split(":")[0])
+        state_dir = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/lmxd/state").split(":")[0])
         found = Places(socket=runtime / "lmxd.sock", home=runtime / "i", logs=logs, state=state_dir, shared=True)
     if len(os.fsencode(found.socket)) > _MAX_SOCKET_PATH:
         raise LmxdError(
@@ -83,7 +88,7 @@ def occupy(where: Places) -> Iterator[None]:
         except OSError as error:
             raise LmxdError("config", f"{error.filename}: {error.strerror}", "run as root, or with --user") from error
         if where.shared:
-            _open_to_group(where.home, 0o750)
+            _open_to_groups(where.home, 0o750)
         yield
 
 
@@ -121,15 +126,24 @@ def listen(where: Places) -> socket.socket:
         raise LmxdError("config", f"socket {where.socket}: {error.strerror}", "choose another --socket") from error
     finally:
         os.umask(old)
-    if where.shared:
-        _open_to_group(where.socket, 0o660)
     return sock
 
 
-def _open_to_group(path: Path, mode: int) -> None:
-    """Open a path to the group lmxd where there is one; else only to ourselves."""
+def admit_groups(sock: socket.socket) -> None:
+    """Open the system's socket, our own or systemd's, to the groups lmxd and lmxd-admin."""
+    _open_to_groups(Path(os.fsdecode(sock.getsockname())), 0o660)
+
+
+def _open_to_groups(path: Path, mode: int) -> None:
+    """Open a path to the groups that there are; else only to ourselves."""
     try:
         os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
         path.chmod(mode)
     except (KeyError, PermissionError):
+        return
+    try:
+        open_to(path, grp.getgrnam(ADMIN_GROUP).gr_gid)
+    except KeyError:
         pass
+    except OSError as error:
+        log.warning("%s is not for members of %s alone (%s): join %s, too", path, ADMIN_GROUP, error.strerror, GROUP)

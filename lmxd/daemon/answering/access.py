@@ -11,12 +11,11 @@ from collections.abc import Set
 
 from lmxd.core.words import ConnectionId, Owner
 from lmxd.daemon.answering import audit
-from lmxd.daemon.places import GROUP
+from lmxd.daemon.places import ADMIN_GROUP, GROUP
 from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
-ADMIN_GROUP = "lmxd-admin"
 GATEWAY = "lmxd-gateway"
 """The user that the system's gateway runs as. It may ask for other users."""
 

@@ -1,0 +1,51 @@
+"""A CUDA llama-server under the restrictions of lmxd.service. By hand, where there is a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import synthetic
+from lmxd_process import ask
+from unit_process import UID, UnitLmxd, needs_unit, restrictions
+
+nvml = pytest.importorskip("pynvml")
+
+
+def _has_gpu() -> bool:
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return False
+    return True
+
+
+pytestmark = [
+    needs_unit,
+    pytest.mark.skipif(not _has_gpu(), reason="there is no NVIDIA GPU"),
+    pytest.mark.timeout(300),
+]
+
+
+def test_a_model_of_a_gpu_is_sized_started_asked_and_ended(tmp_path: Path) -> None:
+    synthetic.write(tmp_path / "qwen4b.gguf", *synthetic.speaking(synthetic.qwen3_4b()))
+    config = {
+        "engine": {"endpoint": "tcp"},
+        "model_dir": str(tmp_path),
+        "models": {"qwen4b": {"context_length": 8192}},
+    }
+    with UnitLmxd(tmp_path, config) as lmxd, lmxd.client() as client:
+        (device,) = client.status().devices
+        lease = client.request("qwen4b")
+        (instance,) = client.instances().instances
+        assert instance.pid is not None
+        found = restrictions(instance.pid)
+        assert (found["Uid"].split()[0], found["CapBnd"], found["Seccomp"]) == (str(UID), "0" * 16, "2")
+        assert isinstance(ask(lease), str)
+        (charged,) = instance.charged.values()
+        measured = client.why(device.id)
+        assert [x.instance for x in measured.instances] == [instance.instance]
+        assert measured.instances[0].measured > 2**30, "its bytes are on the GPU"
+        assert abs(measured.instances[0].measured - measured.instances[0].promised) < charged / 50
+        print(device.id, measured.model_dump_json())
+        assert client.status().warnings == []
