@@ -55,9 +55,7 @@ class Authentication:
                 request.transport.abort()
 
     def _read_keys(self) -> None:
-        self._keys: Keys | None = None
-        if self._config.keys_file is not None:
-            self._keys = Keys(self._config.keys_file)
+        self._keys = None if self._config.keys_file is None else Keys(self._config.keys_file)
 
     @contextlib.contextmanager
     def entered(self, request: web.Request) -> Iterator[Caller]:

@@ -409,9 +409,12 @@ async def _settled(front: Front) -> int:
     from lmxd.gateway.reply import Reply
 
     seen: deque[int] = deque(maxlen=20)
+    replies: list[Reply] = []
 
     def settled() -> bool:
-        seen.append(max(x.unread for x in gc.get_objects() if isinstance(x, Reply)))
+        if not seen or not seen[-1]:
+            replies[:] = [x for x in gc.get_objects() if isinstance(x, Reply)]
+        seen.append(max(x.unread for x in replies))
         return len(seen) == seen.maxlen and len(set(seen)) == 1 and seen[0] > 0
 
     await until(settled)
