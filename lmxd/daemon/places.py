@@ -137,7 +137,9 @@ def admit_groups(sock: socket.socket) -> None:
 def _open_to_groups(path: Path, mode: int) -> None:
     """Open a path to the groups that there are; else only to ourselves."""
     try:
-        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        gid = grp.getgrnam(GROUP).gr_gid
+        if path.stat().st_gid != gid:  # the unit refuses the call, and has given it to the group
+            os.chown(path, -1, gid)
         path.chmod(mode)
     except (KeyError, PermissionError):
         return
