@@ -6,6 +6,7 @@ goes for the newest, so that a client which asks at once is always heard. With a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import time
@@ -19,6 +20,8 @@ _KEPT: Final = 128
 """Descriptors that are kept for files, the daemon's socket and whatever else is open."""
 _MOST: Final = 1024
 """Strangers at a time: a client that asks at once is one for some milliseconds, and hundreds may come together."""
+_USUAL: Final = 1024
+"""Descriptors of a process, where nobody says more."""
 _QUIET: Final = 60.0
 """Seconds between two lines about the same."""
 
@@ -108,9 +111,9 @@ class Connections:
 
 def descriptors() -> int:
     """The descriptors that this process may have, after asking for as many as it may ask for."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
+    found = _USUAL
+    with contextlib.suppress(OSError, ValueError):  # a unit's filter may refuse either call
+        found, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):
-        return soft
-    return hard
+        found = hard
+    return found
