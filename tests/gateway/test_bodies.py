@@ -183,7 +183,8 @@ async def test_no_body_is_a_fault_of_ours(tmp_path: Path, caplog: pytest.LogCapt
         def fuzz(path: str, body: dict[str, Any], named: bool) -> None:
             said = body | ({"model": "a"} if named else {})
             status, text = asyncio.run_coroutine_threadsafe(asked(front, path, said), loop).result(60)
-            assert status < 500 or '"bad_answer"' in text or "the instance says" in text, (path, said, status, text)
+            theirs = any(words in text for words in ("the instance says", "the instance broke off", "bad_answer"))
+            assert status < 500 or (theirs and status != 500), (path, said, status, text)
             assert "report this" not in text
 
         await asyncio.to_thread(fuzz)
