@@ -35,6 +35,7 @@ LEASE = LeaseRow(
     ttl=None,
     expires_at=None,
     key="k" * 16,
+    digest="d" * 32,
 )
 INSTANCE = InstanceRow(
     id="m#1",

@@ -234,7 +234,11 @@ def over_nothing(place: Path, rounds: int, seconds: float, streams: int) -> None
     engine.chmod(0o755)
     model(place, "m")
     profile = {"estimated_memory_gb": 0.1, "slots": 256}
-    config = {"gpu": {"device": "host", "max_memory_gb": 1}, "engine": {"path": str(engine)}, "model_dir": str(place)}
+    config = {
+        "gpu": {"device": "host", "max_memory_gb": 1},
+        "engine": {"path": str(engine), "endpoint": "tcp"},
+        "model_dir": str(place),
+    }
     with ExitStack() as stack:
         lmxd = stack.enter_context(Lmxd(place, config | {"models": {"m": profile}}))
         gateway = stack.enter_context(Gateway(lmxd))
@@ -266,7 +270,7 @@ def over_llama(place: Path, gguf: Path, rounds: int, seconds: float, *, gpu: boo
     """The real one, and its router."""
     (place / "models").mkdir()
     (place / "models/smollm2.gguf").symlink_to(gguf)
-    profile = {"path": str(gguf), "context_length": 1024, "slots": 4}
+    profile = {"path": str(gguf), "context_length": 1024, "slots": 4, "endpoint": "tcp"}
     config = {"gpu": {} if gpu else {"device": "host", "max_memory_gb": 2}, "models": {"smollm2": profile}}
     binary, port = find(None), free_port()
     router = [str(binary), "--models-dir", str(place / "models"), "--host", "127.0.0.1", "--port", str(port)]

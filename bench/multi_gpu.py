@@ -96,7 +96,8 @@ class Findings:
 @contextmanager
 def daemon(models: dict[str, Any], limit: float | None = None, **more: Any) -> Iterator[tuple[Lmxd, Client]]:
     gpu = {} if limit is None else {"max_memory_gb": limit, "margin_gb": 1}
-    config = {"gpu": gpu, "admission_control": {"queue_depth": 100}, "models": models} | more
+    config: dict[str, Any] = {"gpu": gpu, "admission_control": {"queue_depth": 100}, "models": models} | more
+    config["engine"] = {"endpoint": "tcp"} | config.get("engine", {})
     with tempfile.TemporaryDirectory() as place, Lmxd(Path(place), config) as lmxd, lmxd.client() as client:
         yield lmxd, client
 

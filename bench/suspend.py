@@ -12,13 +12,12 @@ import json
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from lmxd_process import Lmxd
+from lmxd_process import Lmxd, opened
 
 
 def long_prompt(words: int) -> str:
@@ -27,11 +26,9 @@ def long_prompt(words: int) -> str:
 
 def first_token(lease: Any, prompt: str) -> tuple[float, int]:
     """(seconds until the first streamed token, tokens of the prompt that had to be processed)."""
-    body = json.dumps({"prompt": prompt, "n_predict": 8, "stream": True, "cache_prompt": True}).encode()
-    headers = {"Authorization": f"Bearer {lease.api_key}", "Content-Type": "application/json"}
-    request = urllib.request.Request(f"{lease.endpoint}/completion", body, headers)
+    body = {"prompt": prompt, "n_predict": 8, "stream": True, "cache_prompt": True}
     begun, first, processed = time.monotonic(), 0.0, 0
-    with urllib.request.urlopen(request, timeout=300) as answer:
+    with opened(lease, "/completion", body, 300) as answer:
         for line in answer:
             if line.startswith(b"data: "):
                 first = first or time.monotonic() - begun

@@ -62,21 +62,21 @@ if ! lease=$(lmxctl request --shell smollm2); then
     lease=$(lmxctl request --shell smollm2)
 fi
 eval "$lease"
-echo "leased $LMXD_LEASE at $OPENAI_BASE_URL"
+echo "leased $LMXD_LEASE at $LMXD_ENDPOINT_SOCKET"
 
 question='What is the capital of France? Answer in one sentence.'
 printf '\n\033[1m$ ask: %s\033[0m\n' "$question"
 python - "$question" <<'EOF'
-import json, os, sys, urllib.request
+import http.client, json, os, socket, sys
 
 body = {"messages": [{"role": "user", "content": sys.argv[1]}], "max_tokens": 40, "temperature": 0}
-request = urllib.request.Request(
-    os.environ["OPENAI_BASE_URL"] + "/chat/completions",
-    json.dumps(body).encode(),
-    {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]},
-)
-with urllib.request.urlopen(request, timeout=120) as answer:
-    print(json.load(answer)["choices"][0]["message"]["content"].strip())
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.settimeout(120)
+connection.sock.connect(os.environ["LMXD_ENDPOINT_SOCKET"])
+headers = {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+print(json.load(connection.getresponse())["choices"][0]["message"]["content"].strip())
 EOF
 
 say lmxctl ps

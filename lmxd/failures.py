@@ -26,6 +26,8 @@ class FailureCode(StrEnum):
     """The engine cannot set up the context."""
     ENDPOINT_IN_USE = "endpoint_in_use"
     """The engine cannot listen on its endpoint."""
+    ENDPOINT_TAKEN = "endpoint_taken"
+    """Somebody else listens where the instance was to, or did: nothing is sent there."""
     MISPLACED = "misplaced"
     """The engine came up elsewhere than it was admitted, on the CPU for example."""
     LOAD_TIMEOUT = "load_timeout"

@@ -22,7 +22,7 @@ from typing import Final
 UNIT: Final = Path(__file__).parents[1] / "contrib/systemd/lmxd.service"
 NAMESPACES: Final = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """CLONE_NEWTIME and so on: namespaces(7)."""
-FAMILIES: Final = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
+FAMILIES: Final = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EQUAL, _MASKED = 4, 7
 _NO_NEW_PRIVS, _CAPBSET_DROP = 38, 24

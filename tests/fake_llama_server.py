@@ -3,9 +3,10 @@
 It speaks as much of llama-server's command line and HTTP as lmxd uses. The file MODEL.json may
 hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load), ``ignore_sigterm``,
 ``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
-(never listens), ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
-POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; POST /fake/answer sets the bytes that
-answer all later ones.
+(never listens), ``slot_bytes`` (of a saved slot) and ``slot_names`` (further files that a save leaves behind),
+``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
+POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
+POST /fake/answer sets the bytes that answer all later ones.
 """
 
 from __future__ import annotations
@@ -92,11 +93,17 @@ class Handler(BaseHTTPRequestHandler):
     def slot(self, name: str) -> None:
         """Save or restore: what is kept is how much was served."""
         file = Path(self.prompts) / name
-        if self.path.endswith("action=save"):
-            file.write_text(str(State.served))
+        try:
+            if self.path.endswith("action=save"):
+                file.write_text(str(State.served).ljust(State.play.get("slot_bytes", 0)))
+                for other in State.play.get("slot_names", []):
+                    (file.parent / other).write_text("x" * 100)
+            else:
+                State.served = int(file.read_text())
+        except OSError as error:
+            self.answer(500, json.dumps({"error": str(error)}))
         else:
-            State.served = int(file.read_text())
-        self.answer(200, "{}")
+            self.answer(200, "{}")
 
     def stream(self, asked: dict[str, Any]) -> None:
         """A chunk per token; it is busy all the while. A client that has gone is noticed."""
@@ -207,6 +214,7 @@ def main() -> None:
     else:
         server = ThreadingHTTPServer((given.host, int(given.port)), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    signal.signal(signal.SIGUSR1, lambda *_: server.socket.shutdown(socket.SHUT_RDWR))
     memory = bytearray(play.get("allocate_mb", 0) * 2**20)
     memory[::4096] = b"x" * len(memory[::4096])
     time.sleep(play.get("load_seconds", 0))

@@ -9,17 +9,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FLAGS = {
-    "vllm": "--port --host --gpu-memory-utilization --max-model-len --served-model-name",
+    "vllm": "--uds --gpu-memory-utilization --max-model-len --served-model-name",
     "text-generation-launcher": "--model-id --port --hostname --cuda-memory-fraction --max-total-tokens",
     "ik_llama": "-m -c -ngl --host --port --api-key-file",
     "comfyui": "--listen --port --reserve-vram",
 }
 KINDS = {"--port": int, "--gpu-memory-utilization": float, "--cuda-memory-fraction": float, "--max-model-len": int}
 HEALTH = {"comfyui": "/system_stats"}
+
+
+class UnixServer(ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
 
 
 def main() -> None:
@@ -42,10 +50,18 @@ def main() -> None:
             self.end_headers()
             self.wfile.write(body)
 
+        def address_string(self) -> str:
+            return "client"
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    ThreadingHTTPServer(("127.0.0.1", given["--port"]), Handler).serve_forever()
+    if "--uds" in given:
+        server: ThreadingHTTPServer = UnixServer(given["--uds"], Handler)
+        os.chmod(given["--uds"], 0o666)  # as uvicorn does
+    else:
+        server = ThreadingHTTPServer(("127.0.0.1", given["--port"]), Handler)
+    server.serve_forever()
 
 
 if __name__ == "__main__":

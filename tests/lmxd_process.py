@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,20 +111,37 @@ def ask(lease: Any, question: str = "What is the capital of France? Answer in on
 
 
 def post(lease: Any, path: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(
-        lease.endpoint + path,
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", "Authorization": f"Bearer {lease.api_key}"},
-    )
-    with urllib.request.urlopen(request, timeout=120) as answer:
+    with opened(lease, path, body) as answer:
         return json.load(answer)
+
+
+@contextlib.contextmanager
+def opened(lease: Any, path: str, body: dict[str, Any] | bytes, timeout: float = 120) -> Iterator[HTTPResponse]:
+    """The answer of a leased model to a POST, as it comes, over whichever endpoint it has."""
+    connection = over_socket(lease.socket) if lease.socket else HTTPConnection(lease.endpoint.rpartition("/")[2])
+    connection.timeout = timeout
+    if connection.sock is not None:
+        connection.sock.settimeout(timeout)
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {lease.api_key}"}
+    with contextlib.closing(connection):
+        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), headers)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        yield answer
+
+
+def over_socket(path: str) -> HTTPConnection:
+    """A connection to a Unix socket."""
+    connection = HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.sock.settimeout(20)
+    connection.sock.connect(path)
+    return connection
 
 
 def get_over(path: str, url: str, key: str = "") -> str:
     """The body that a GET over a Unix socket returns."""
-    connection = http.client.HTTPConnection("localhost", timeout=20)
-    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.sock.connect(path)
+    connection = over_socket(path)
     try:
         connection.request("GET", url, headers={"Authorization": f"Bearer {key}"})
         answer = connection.getresponse()

@@ -26,8 +26,10 @@ SEES: dict[str, set[str]] = {
     "gguf": set(),
     "estimate": {"gguf", "errors"},
     "devices": set(),
-    "engines": {"errors", "failures", "files"},
-    "instances": {"failpoints"},
+    "accounts": {"errors"},
+    "confinement": set(),
+    "engines": {"accounts", "confinement", "errors", "failures", "files", "estimate", "gguf"},
+    "instances": {"accounts", "failpoints", "files"},
     "store": {"errors", "failpoints"},
     "config": {"engines", "gguf", "errors"},
     "rpc": {"errors"},
@@ -35,6 +37,8 @@ SEES: dict[str, set[str]] = {
     "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors"},
     "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors"},
     "daemon": {
+        "accounts",
+        "confinement",
         "catalog",
         "core",
         "gguf",
@@ -215,7 +219,7 @@ def test_whether_a_profile_has_a_command_is_asked_in_one_place() -> None:
         "catalog/declared.py": ["self.command"],
         "catalog/resolved.py": ["self.sizing.command"],
         "config/profile.py": ["self.command"] * 2,
-        "engines/command.py": ["plan.command"],
+        "engines/command.py": ["plan.command"] * 2,
     }
 
 

@@ -11,6 +11,7 @@ from sources import parsed
 TESTS = Path(__file__).parent
 SLEEPERS = {
     "fake_llama_server.py",  # loads and answers as slowly as it is told to
+    "fake_open_engine.py",  # waits to be told to listen
     "end_to_end/test_dashboard.py",  # for pictures of the documents alone
     "gateway/picture.py",
     "gpu/ballast.py",  # holds memory until it is ended
@@ -18,6 +19,7 @@ SLEEPERS = {
 }
 INSIDERS = {
     "core/test_invariants.py": {"_order", "_groups", "_kinds", "_fronts", "_by_user"},  # breaks the queue on purpose
+    "confinement/attempts.py": {"_exit"},  # of the operating system
     "fake_llama_server.py": {"_exit"},  # of the operating system
     "rpc/test_client.py": {"_held", "_take", "_writer"},
 }

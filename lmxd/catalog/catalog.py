@@ -15,7 +15,7 @@ from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
-from lmxd.core.words import Ask, DeviceId
+from lmxd.core.words import Ask, DeviceId, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
@@ -60,6 +60,19 @@ class Catalog:
             launch=launch_at(size, profile, formula.usual_context),
             sizing=sizing,
         )
+
+    def private_to(self, name: str, size: Size, user: User) -> User | None:
+        """The one user whom an instance for ``user`` serves from its start to its end; None if anybody.
+
+        One that keeps prompts is for one user, or name that a uid asks for. One that is not shared is for one uid: who
+        once had a lease on it has its key. One that runs without a request is everybody's. LmxdError ``unknown_model``.
+        """
+        profile = self.profile(name)
+        if profile.keep or profile.preload:
+            return None
+        if self.config.suspends(profile):
+            return user
+        return None if size.share and profile.share == "compatible" else (user[0], "")
 
     def _formula(self, name: str, profile: Profile) -> Formula:
         return Formula(
@@ -113,4 +126,7 @@ class Catalog:
         for name in self.config.models:
             resolved = self.resolve(name)
             found += resolved.sizing.warnings(resolved.launch, on_gpu=on_gpu)
+            if resolved.profile.suspend and not self.config.suspends(resolved.profile):
+                why = "prompt_cache_gb is 0" if not self.config.engine.prompt_cache_gb else "keep or preload is set"
+                found.append(f"models.{name}.suspend has no effect: {why}")
         return found

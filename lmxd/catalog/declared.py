@@ -10,6 +10,7 @@ from typing import ClassVar
 from lmxd.catalog.formula import Formula
 from lmxd.core.words import DeviceId
 from lmxd.engines.engine import EngineKind
+from lmxd.engines.templates import places
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
 
@@ -33,7 +34,7 @@ class DeclaredSizing:
         return self.formula.path if self.has_file else None
 
     def told(self) -> Path | None:
-        return self.formula.path if any("{model}" in word for word in self.command) else None
+        return self.formula.path if "model" in places(*self.command) else None
 
     def layers(self) -> int | None:
         return None

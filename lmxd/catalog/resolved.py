@@ -11,7 +11,7 @@ from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Ask, DeviceId
+from lmxd.core.words import Ask, DeviceId, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
@@ -42,7 +42,7 @@ class Resolved:
         """Read its file, and make the dry run that it needs. It may take a while."""
         self.sizing.read(self.launch)
 
-    def ask(self, devices: Mapping[DeviceId, DeviceKind], room: Room = NO_ROOM) -> Ask:
+    def ask(self, devices: Mapping[DeviceId, DeviceKind], room: Room = NO_ROOM, private_to: User | None = None) -> Ask:
         """The ask for the core. LmxdError if the model cannot be run so."""
         profile, size, launch = self.profile, self.size, self.launch
         spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
@@ -60,6 +60,7 @@ class Resolved:
             idle_timeout=self.idle_timeout,
             share=profile.share == "compatible" and size.share,
             max_instances=size.max_instances,
+            private_to=private_to,
         )
 
     def what_would_fit(
@@ -98,7 +99,7 @@ class Resolved:
             threads=profile.threads,
             flags=profile.engine_flags,
             gpus=gpus,
-            endpoint=endpoint,
+            endpoint=profile.endpoint or endpoint,
             home=home,
             kind=self.sizing.kind,
             command=self.sizing.command,

@@ -10,7 +10,15 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.wishes import WaitBar, asked_to_yield, environment, wait_options, waiting_time, wish_options
+from lmxd.cli.wishes import (
+    ENDPOINT_SOCKET,
+    WaitBar,
+    asked_to_yield,
+    environment,
+    wait_options,
+    waiting_time,
+    wish_options,
+)
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, ConnectionLost
 from lmxd.rpc.messages import Granted, KeptBy
@@ -66,11 +74,15 @@ def request(
 def _print_exports(lease: Granted) -> None:
     for name, value in environment(lease).items():
         click.echo(f"export {name}={shlex.quote(value)}")
+    if lease.socket is None:
+        click.echo(f"unset {ENDPOINT_SOCKET}")
 
 
 def _print_lease(lease: Granted) -> None:
     click.echo(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
-    click.echo(f"  base URL  {lease.base_url}" + (f"  over {lease.socket}" if lease.socket else ""))
+    click.echo(f"  base URL  {lease.base_url}")
+    if lease.socket:
+        click.echo(f"  over      curl --unix-socket {shlex.quote(lease.socket)}")
     click.echo(f"  API key   {lease.api_key}")
     click.echo(f"  context   {lease.ctx} tokens")
 

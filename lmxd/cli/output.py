@@ -99,7 +99,7 @@ def doing(instance: InstanceInfo) -> str:
     if instance.swap is not None:
         return swap(instance.swap)
     if instance.ctx == 0:
-        return "held"
+        return f"held: {instance.name}" if instance.name else "held"
     if instance.busy:
         return "busy"
     until = "pinned" if instance.idle_timeout is None else seconds(instance.idle_timeout)

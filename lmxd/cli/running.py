@@ -35,7 +35,9 @@ def run(
     json_wanted: bool,
     **wish: Any,
 ) -> None:
-    """Lease MODEL, run COMMAND with OPENAI_BASE_URL and OPENAI_API_KEY set, release.
+    """Lease MODEL, run COMMAND with OPENAI_BASE_URL, OPENAI_API_KEY and LMXD_ENDPOINT_SOCKET set, release.
+
+    A COMMAND that cannot speak over a Unix socket needs a profile with endpoint: tcp, or the gateway.
 
     The lease is held by the connection: it ends with this command, however that ends.
     Signals are passed on to COMMAND, and its exit status is ours.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import click
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 F = TypeVar("F", bound=Callable[..., Any])
+ENDPOINT_SOCKET: Final = "LMXD_ENDPOINT_SOCKET"
+"""In the environment of who has a lease on a Unix socket: its path."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -142,7 +144,7 @@ def environment(lease: Granted) -> dict[str, str]:
         "LMXD_LEASE": lease.lease,
         "LMXD_MODEL": lease.model,
     }
-    return env | ({"LMXD_ENDPOINT_SOCKET": lease.socket} if lease.socket else {})
+    return env | ({ENDPOINT_SOCKET: lease.socket} if lease.socket else {})
 
 
 def asked_to_yield(params: dict[str, Any]) -> str:

@@ -5,19 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from lmxd.config.section import Gigabytes, Seconds, Section, on_off
+from lmxd.engines import templates
 from lmxd.engines.llama_cpp import flags
 from lmxd.gguf.types import CACHE_TYPES
-
-PLACES: Final = frozenset(
-    ("port", "device", "memory_fraction", "memory_mb", "model", "ctx", "slots", "name", "key_file")
-)
-"""Names that are filled in in the words of ``command``; in ``env`` also {key}, which belongs on no command line."""
 
 _POLICY: Final = {
     "aliases",
@@ -34,6 +29,8 @@ _POLICY: Final = {
     "suspend",
     "memory_max_gb",
     "idle_timeout",
+    "endpoint",
+    "open",
 }
 """Settings that two interchangeable launches need not share."""
 
@@ -44,15 +41,6 @@ def _gpu_layers(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise ValueError("give a number of layers from 0 up, or all")
-
-
-def _check_places(word: str, known: frozenset[str]) -> None:
-    try:
-        found = {name for _, name, _, _ in Formatter().parse(word) if name is not None}
-    except ValueError as error:
-        raise ValueError(f"{word!r}: {error}; a brace itself is written twice") from error
-    if found - known:
-        raise ValueError(f"{word!r}: known are {', '.join('{' + name + '}' for name in sorted(known))}")
 
 
 class Profile(Section):
@@ -86,18 +74,22 @@ class Profile(Section):
         0, ge=-100, le=100, description="class of requests, unless they say one; the lower is evicted first"
     )
     share: Literal["compatible", "never"] = Field(
-        "compatible", description="whether leases share an instance's slots, or have it alone one after the other"
+        "compatible", description="whether leases share an instance's slots, or each user's have one alone in turn"
     )
     split: bool = Field(True, description="over several GPUs, if it fits no single one")
     cpu_spill: bool = Field(False, description="layers may run in RAM if the GPU has no room for all")
     pin: bool = Field(False, description="once started, neither evicted nor reaped")
     keep: int = Field(0, ge=0, le=64, description="instances that always run, as long as there is room")
     preload: bool = Field(False, description="one instance is started with lmxd")
-    suspend: bool = Field(False, description="an ended instance's prompt cache is kept on disk for its next start")
+    suspend: bool = Field(
+        False, description="each user has an instance alone, whose prompt cache is kept on disk for the user's next one"
+    )
+    endpoint: Literal["unix", "tcp"] | None = Field(None, description="overrides engine.endpoint for llama-server")
     command: tuple[str, ...] | None = Field(
-        None, description="another engine's command line, with {port} {device} {memory_fraction} and more filled in"
+        None, description="another engine's command line, with {socket} {device} {memory_fraction} and more filled in"
     )
     env: dict[str, str] = Field({}, description="environment of command; {key} is the instance's API key")
+    open: bool = Field(False, description="command has no key, and every user of the machine may use its port")
     health: str = Field("/health", pattern="^/", description="where command answers 200 once it serves")
     memory_max_gb: Gigabytes | None = Field(
         None,
@@ -132,30 +124,44 @@ class Profile(Section):
     def _template(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and (not value or not value[0].startswith("/")):
             raise ValueError("begin with the program's whole path")
-        for word in value or ():
-            _check_places(word, PLACES)
+        templates.check(value or (), templates.IN_COMMAND)
         return value
 
     @field_validator("env")
     @classmethod
     def _env(cls, value: dict[str, str]) -> dict[str, str]:
-        for word in value.values():
-            _check_places(word, PLACES | {"key"})
+        templates.check(tuple(value.values()), templates.IN_ENV)
         return value
 
     @model_validator(mode="after")
     def _command(self) -> Profile:
         if self.command is None:
-            if self.env or self.health != "/health":
-                raise ValueError("env and health are for profiles with a command")
+            if self.env or self.health != "/health" or self.open:
+                raise ValueError("env, health and open are for profiles with a command")
             return self
         if self.estimated_memory_gb is None:
             raise ValueError("estimated_memory_gb: say what command takes at first, for no formula knows it")
-        if self.engine_flags or self.suspend or self.cpu_spill:
-            raise ValueError("engine_flags, suspend and cpu_spill are for llama-server, but there is a command")
-        if not any("{port}" in word for word in self.command):
-            raise ValueError("command: {port} must be in it, for that is where it is to listen")
+        if self.engine_flags or self.suspend or self.cpu_spill or self.endpoint:
+            raise ValueError(
+                "engine_flags, suspend, cpu_spill and endpoint are for llama-server, but there is a command"
+            )
+        self._closed(templates.places(*self.command, *self.env.values()))
         return self
+
+    def _closed(self, places: set[str]) -> None:
+        """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""
+        if len(places & {"socket", "port"}) != 1:
+            raise ValueError(
+                "command: say where it is to listen: {socket} must be in it, or {port} if it has no Unix sockets"
+            )
+        closed = places & {"socket", "key", "key_file"}
+        if not closed and not self.open:
+            raise ValueError(
+                "command: every user of this machine could use it: tell it to listen on {socket}, or give it the key"
+                " ({key_file} in command, {key} in env), or say open: true"
+            )
+        if closed and self.open:
+            raise ValueError(f"open: it is not, for there is {{{min(closed)}}}: take open out")
 
     @model_validator(mode="after")
     def _flash(self) -> Profile:

@@ -19,6 +19,8 @@ from lmxd.config.profile import Profile
 from lmxd.config.section import Gigabytes, Seconds, Section
 
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+_HOLDS = "hold"
+"""The name under which holds have their ids and figures."""
 
 
 def _device_ref(value: object) -> int | str:
@@ -125,7 +127,14 @@ class EngineConfig(Section):
     """Settings of llama-server: where it is, and how instances of it start and stop."""
 
     path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
-    endpoint: Literal["tcp", "unix"] = Field("tcp", description="loopback TCP port or Unix socket per instance")
+    endpoint: Literal["unix", "tcp"] = Field(
+        "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
+    )
+    user: str | None = Field(
+        None,
+        min_length=1,
+        description="user that engines run as where lmxd is root; by default lmxd or nobody in system mode, else root",
+    )
     load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
     stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")
     parallel_loads: int | None = Field(
@@ -184,6 +193,10 @@ class GatewayConfig(Section):
         return self
 
 
+def _open(name: str) -> str:
+    return f"models.{name} is open: every user of this machine can use its port without a key, and see what it answers"
+
+
 class Config(Section):
     """The whole configuration file."""
 
@@ -226,6 +239,8 @@ class Config(Section):
         for name in value:
             if not isinstance(name, str) or not _PROFILE.fullmatch(name):
                 raise ValueError(f"{name!r} is no model name: letters, digits and . _ : @ + - (quote numbers)")
+            if name == _HOLDS:
+                raise ValueError(f"{name!r} is the name of holds: call the model otherwise, and this an alias of it")
         return {name: {} if entry is None else entry for name, entry in value.items()}
 
     @model_validator(mode="after")
@@ -242,8 +257,8 @@ class Config(Section):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each key of the file that has no effect."""
-        return self._warnings
+        """A sentence for each key of the file that has no effect, and for each model that is open to everybody."""
+        return (*self._warnings, *(_open(name) for name, profile in self.models.items() if profile.open))
 
     def warned(self, warnings: tuple[str, ...]) -> Config:
         self._warnings = warnings
@@ -254,6 +269,10 @@ class Config(Section):
         if name in self.models:
             return name
         return next((own for own, profile in self.models.items() if name in profile.aliases), name)
+
+    def suspends(self, profile: Profile) -> bool:
+        """Whether instances of a profile keep their prompt caches. Those that run for nobody are everybody's."""
+        return profile.suspend and self.engine.prompt_cache_gb > 0 and not (profile.keep or profile.preload)
 
     def idle_timeout_of(self, profile: Profile) -> float:
         return self.idle_timeout if profile.idle_timeout is None else profile.idle_timeout

@@ -36,8 +36,8 @@ class LeaseRequested(Event):
 
     ``wait``: seconds to stay in the queue, 0 for not at all, None for as long as it takes. ``deadline``: seconds within
     which the lease must be granted, the loading of the model included. ``key``: the client's idempotency key.
-    ``asked_at``: the time of the first request, if this repeats one. ``instead``: the unanswered request that this one
-    replaces.
+    A request that waits under the same key is answered: this one has its place. ``digest``: of what is asked under it.
+    ``asked_at``: the time of the first request, if this repeats one.
     """
 
     ticket: TicketId
@@ -49,8 +49,8 @@ class LeaseRequested(Event):
     wait: float | None = None
     deadline: float | None = None
     key: str | None = None
+    digest: str | None = None
     asked_at: float | None = None
-    instead: TicketId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,6 +28,8 @@ class Ticket:
     wait: float | None
     deadline_at: float | None
     key: str | None = None
+    digest: str | None = None
+    """A digest of what was asked under ``key``."""
     rank: float = 0.0
     queued_at: float | None = None
     """The time from which it is ranked, if later than ``asked_at``: instances of its kind have just had their turn."""
@@ -63,6 +65,8 @@ class Lease:
     ttl: float | None
     key: str | None = None
     """The client's idempotency key."""
+    digest: str | None = None
+    """A digest of what was asked under ``key``; None where an earlier lmxd granted it."""
     expires_at: float | None = None
     share: bool = True
     """Whether other leases on the same instance are allowed."""
@@ -112,6 +116,10 @@ class Instance:
     busy: bool = False
     checked_at: float | None = None
     checking: bool = False
+    vacant_since: float = 0.0
+    """The time at which its last lease ended, or at which it began if it had none yet."""
+    last_use: Lease | None = None
+    """The last lease that it had, until it has another: its holder has the key still, and may have left work behind."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
@@ -209,6 +217,19 @@ class Instance:
         if not self.could_serve(ask) or self.free_slots < ask.slots:
             return False
         return self.vacant or (ask.share and self.shared)
+
+    def is_handed_over(self, uid: int, now: float) -> bool:
+        """Whether ``uid`` may have it: the last holder was the same user, or is known to have left no work behind."""
+        return self.last_use is None or self.last_use.owner.uid == uid or self.known_idle(now)
+
+    @property
+    def strays(self) -> bool:
+        """Whether it works though nobody has a lease on it."""
+        return self.vacant and self.busy and self.phase is Phase.READY
+
+    def overstays(self, now: float, grace: float) -> bool:
+        """Whether it has worked without a lease for longer than ``grace``: then it is ended for others as it is."""
+        return self.strays and not self.ask.external and now - self.vacant_since >= grace
 
     def known_idle(self, now: float) -> bool:
         """Whether its engine said just now that no request is in flight. A starting instance has none."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lmxd.core.books.alarms import AlarmKind, Key
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.shares import Share
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance
@@ -43,12 +44,18 @@ def _indexes(state: State) -> Iterator[str]:
         ("live_by_kind", state.live_by_kind, _by_kind(live)),
         ("with_free_slots", state.with_free_slots, _by_kind(opened)),
         ("vacant", state.vacant, _by_id(unused)),
+        (
+            "lingering",
+            state.lingering,
+            {n: i for n, i in state.lingering.items() if i.vacant and i.live and i.last_use},
+        ),
         ("released_holds", state.released_holds, _by_id(i for i in unused if i.ask.external)),
         ("leaving", state.leaving, _by_id(i for i in state.instances.values() if not i.live)),
         ("swapping", state.swapping, _by_id(i for i in live if i.swap is not None)),
         ("yielding", state.yielding, _by_id(i for i in live if i.yielding is not None)),
         ("leases", state.leases, {name: x for i in state.instances.values() for name, x in i.leases.items()}),
         ("keys", state.keys, {(x.owner.uid, x.key): x for x in state.leases.values() if x.key is not None}),
+        ("asked", state.asked, {(t.owner.uid, t.key): t for t in state.tickets.values() if t.key is not None}),
         ("priorities", state.priorities, dict(Counter(x.priority for x in state.leases.values()))),
         ("impatient", state.impatient, {t.id: t for t in state.tickets.values() if not t.patient}),
     )
@@ -56,6 +63,8 @@ def _indexes(state: State) -> Iterator[str]:
         if is_so != anew:
             yield f"the index {name!r} is of {_names(is_so)}, and built anew of {_names(anew)}"
     yield from state.queue.broken()
+    for uid, key in state.asked.keys() & state.keys.keys():
+        yield f"the key {key!r} of uid {uid} has a lease, and a request waits under it"
 
 
 def _names(index: Mapping[Any, Any]) -> list[str]:
@@ -93,6 +102,11 @@ def _leases(state: State) -> Iterator[str]:
             yield f"{instance.id} has tickets but is {instance.phase}"
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
+        owners = [x.owner for x in instance.leases.values()] + [t.owner for t in instance.tickets.values()]
+        if instance.ask.private_to is not None and any(
+            instance.ask.private_to not in (owner.who, (owner.uid, "")) for owner in owners
+        ):
+            yield f"{instance.id} serves others than {instance.ask.private_to}, to whom it is private"
         if len(instance.leases) + len(instance.tickets) > 1 and not instance.shared:
             yield f"{instance.id} is shared though it must not be"
 
@@ -113,10 +127,10 @@ def _idleness(state: State) -> Iterator[str]:
     A closed instance is closed for a ticket that waits, and is stopped as soon as it is idle.
     """
     for ticket in state.queue:
-        if state.over_quota(ticket):
+        if over_quota(state, ticket):
             continue
         for instance in state.live_by_kind.get(ticket.ask.kind, {}).values():
-            if instance.serves(ticket.ask):
+            if instance.serves(ticket.ask) and instance.is_handed_over(ticket.owner.uid, state.now):
                 yield f"{instance.id} is {instance.phase} and has a free slot, and {ticket.id} waits"
     for instance in state.instances.values():
         if not instance.closed:
@@ -130,6 +144,7 @@ def _idleness(state: State) -> Iterator[str]:
 def _shares(state: State) -> Iterator[str]:
     asks = [(t.owner, t.ask.portion if t.instance is not None else None) for t in state.tickets.values()]
     all_had = [(x.owner, x.size) for x in state.leases.values()] + asks
+    all_had += [(i.last_use.owner, i.last_use.size) for i in state.lingering.values() if i.last_use is not None]
     for uid in state.shares.by_uid.keys() | {owner.uid for owner, _ in all_had}:
         share = state.shares.by_uid.get(uid, Share())
         yield from _share(f"uid {uid}", share, [size for owner, size in all_had if owner.uid == uid])

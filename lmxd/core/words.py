@@ -17,15 +17,19 @@ YieldId = NewType("YieldId", str)
 ConnectionId = NewType("ConnectionId", int)
 NO_CONNECTION: Final = ConnectionId(0)
 """The connection of an owner that has none: a real one is counted from 1."""
-Kind: TypeAlias = tuple[str, str]
-"""Profile and variant: instances of one kind can replace each other, if they are large enough."""
 Group: TypeAlias = tuple[object, ...]
 User: TypeAlias = tuple[int, str]
 """A uid, and the name of the user for whom it asks (empty: itself)."""
+Kind: TypeAlias = tuple[str, str, User | None]
+"""Profile, variant, and the user of a private instance: instances of a kind can replace each other, if large enough."""
+RequestKey: TypeAlias = tuple[int, str]
+"""A uid, and the idempotency key that its client gave a request."""
 Demand: TypeAlias = Mapping[DeviceId, int]
 """Bytes on each device that one way of placing an instance takes."""
 
 
+HOLD: Final = "hold"
+"""The profile of all holds, so that no name of a client's becomes an id or a label. No model may be called so."""
 _FEW = 4
 """Up to so many options a group names each device: a hold may be for one device or for any of up to four."""
 
@@ -105,7 +109,9 @@ class Ask:
     ``variant``: all engine settings that two launches must share to be interchangeable; the core only compares it.
     ``context``: tokens per slot. ``slots``: the slots of this lease. ``spread``: the slots of a new instance.
     ``share``: the instance may have other leases. ``max_instances``: no new instance is started while so many of its
-    model run. ``external``: it is a hold, whose process lmxd neither starts nor stops.
+    model run. ``external``: it is a hold, whose process lmxd neither starts nor stops. ``private_to``: the one user whom
+    the instance serves from its start to its end; None: anybody. ``name``: how the client of a hold calls it; it is
+    shown, and nothing depends on it.
     """
 
     profile: str
@@ -120,6 +126,8 @@ class Ask:
     share: bool = True
     external: bool = False
     max_instances: int | None = None
+    private_to: User | None = None
+    name: str = ""
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device, by device. They are read for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)
@@ -146,7 +154,7 @@ class Ask:
             ("size", size),
             ("portion", size * self.slots // self.spread if self.share else size),
             ("spills", any(o.spills for o in self.options)),
-            ("kind", (self.profile, self.variant)),
+            ("kind", (self.profile, self.variant, self.private_to)),
         ):
             object.__setattr__(self, name, value)  # computed once, for asks are read far more often than made
         object.__setattr__(self, "group", self._group())
@@ -156,7 +164,7 @@ class Ask:
         few = len(self.options) <= _FEW
         where = tuple(device for o in self.options for device in o.demand) if few else len(self.options)
         size = (self.context, self.slots, self.spread, self.need, self.size, where)
-        return (self.profile, self.variant, size, self.share, self.external, self.max_instances, self.priority)
+        return (*self.kind, size, self.share, self.external, self.max_instances, self.priority)
 
     @property
     def launch(self) -> tuple[str, str, int]:

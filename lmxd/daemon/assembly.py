@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lmxd.accounts import account_warnings, engine_account
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import load
 from lmxd.config.schema import Config
+from lmxd.confinement.confined import gaps
 from lmxd.core.admission import Admission
 from lmxd.core.decisions import Decision
 from lmxd.core.events import (
@@ -128,18 +130,23 @@ class Daemon:
         return self.present.catalog
 
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
-        """Make a configuration the one in force."""
+        """Make a configuration the one in force. LmxdError, and nothing is changed, if its engine.user cannot be."""
+        self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         self.present.catalog = Catalog(config)
         self.present.llama = LlamaServer(config.engine.path)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
         self.present.warnings += [*config.warnings, *unknown_users(config)]
+        self.present.warnings += [*account_warnings(self.performer.startup.account), *gaps()]
         self.loop.handle(PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        await asyncio.to_thread(self.present.find_engine, self.observations.learned, self.where.state / "dry-runs")
+        dry_runs = self.where.state / "dry-runs"
+        await asyncio.to_thread(
+            self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
+        )
         await self.measuring.look()
         if self.outbox.writer is None:
             restoring = Restoring(

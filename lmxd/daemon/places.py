@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmxd.acl import open_to
+from lmxd.engines.launching import SOCKET_NAME_MAX, SOCKET_PATH_MAX
 from lmxd.errors import LmxdError
 
 log = logging.getLogger(__name__)
 
 GROUP = "lmxd"
 ADMIN_GROUP = "lmxd-admin"
-_MAX_SOCKET_PATH = 107
-"""Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
 _BACKLOG = 512
 
 
@@ -59,10 +58,12 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
         logs = Path(os.environ.get("LOGS_DIRECTORY", "/var/log/lmxd").split(":")[0])
         state_dir = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/lmxd/state").split(":")[0])
         found = Places(socket=runtime / "lmxd.sock", home=runtime / "i", logs=logs, state=state_dir, shared=True)
-    if len(os.fsencode(found.socket)) > _MAX_SOCKET_PATH:
-        raise LmxdError(
-            "config", f"socket {found.socket} is longer than {_MAX_SOCKET_PATH} bytes", "choose a shorter --socket"
-        )
+    of_instances = found.home / ("x" * SOCKET_NAME_MAX)
+    for path, what in ((found.socket, found.socket), (of_instances, f"of an instance in {found.home}")):
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+            raise LmxdError(
+                "config", f"socket {what} is longer than {SOCKET_PATH_MAX} bytes", "choose a shorter --socket"
+            )
     return found
 
 
@@ -81,8 +82,10 @@ def occupy(where: Places) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            for directory in (where.socket.parent, where.home, where.logs, where.state):
+            where.socket.parent.mkdir(mode=0o755 if where.shared else 0o750, parents=True, exist_ok=True)
+            for directory in (where.home, where.logs, where.state):
                 directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+                _require_ours(directory)
             for directory in (where.home, where.state):
                 held.enter_context(_lock(directory))
         except OSError as error:
@@ -92,11 +95,23 @@ def occupy(where: Places) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    mine = directory.stat()
+def _require_ours(directory: Path) -> None:
+    """LmxdError if others can write there, or have put a link or a directory of theirs in its place."""
+    mine, above = directory.lstat(), directory.parent.stat()
+    if not stat.S_ISDIR(mine.st_mode):
+        raise LmxdError("config", f"{directory} is not a directory itself", "remove it, or choose another --socket")
     if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:
         raise LmxdError("config", f"{directory} can be written by others", "remove it, or choose another --socket")
+    theirs = above.st_uid not in (0, os.getuid()) or stat.S_IMODE(above.st_mode) & 0o002
+    if theirs and not above.st_mode & stat.S_ISVTX:
+        problem = (
+            f"{directory.parent} can be written by others, who could put something in the place of {directory.name}"
+        )
+        raise LmxdError("config", problem, "change its mode or its owner, or choose another --socket")
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _lock_or_refuse(lock, directory)

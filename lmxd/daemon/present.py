@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind, Measurement
@@ -38,8 +39,11 @@ class Present:
         engines: dict[EngineKind, Engine] = {EngineKind.LLAMA_CPP: self.llama, EngineKind.COMMAND: CommandEngine()}
         return engines[kind]
 
-    def find_engine(self, learned: Learned, dry_runs: Path) -> None:
-        """Look for the engine, and have estimates be those of its build. ``dry_runs``: where its answers are kept."""
+    def find_engine(self, learned: Learned, dry_runs: Path, account: SystemUser | None) -> None:
+        """Look for the engine, and have estimates be those of its build.
+
+        ``dry_runs``: where its answers are kept. ``account``: the user that it runs as; None for ours.
+        """
         try:
             binary = self.llama.binary()
         except LmxdError as error:
@@ -51,7 +55,7 @@ class Present:
         self.catalog.estimator = Estimator(
             build=family(binary.version, binary.flags),
             learned=learned,
-            second=DryRunner(binary, dry_runs),
+            second=DryRunner(binary, dry_runs, account=account),
             patient=False,
         )
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 
+from lmxd.engines.connections import on_port, on_socket
 from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.http import get
-from lmxd.engines.launching import new_key, placed
+from lmxd.engines.launching import free_socket, new_key, placed
 from lmxd.engines.llama_cpp.log import diagnose
+from lmxd.engines.templates import places
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV")
-_ESTABLISHED = "01"
-"""TCP_ESTABLISHED, as /proc/net/tcp writes it."""
 _MOST = 0.99
 """The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
 
@@ -27,9 +26,12 @@ class CommandEngine:
 
     def command(self, plan: Plan) -> Command:
         key, key_file = new_key(plan)
-        port = _free_port()
+        on_unix = "socket" in places(*plan.command, *plan.env.values())
+        where = free_socket(plan) if on_unix else None
+        port = None if on_unix else _free_port()
         values = {
             "port": port,
+            "socket": where,
             "device": ",".join(plan.gpus) or "cpu",
             "memory_fraction": f"{min(_MOST, plan.size / plan.capacity):.4f}",
             "memory_mb": plan.size // 2**20,
@@ -42,7 +44,7 @@ class CommandEngine:
         own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         env = own | {name: word.format(key=key, **values) for name, word in plan.env.items()} | placed(plan)
         argv = tuple(word.format(**values) for word in plan.command)
-        address = Address(key_file=key_file, port=port, health=plan.health)
+        address = Address(key_file=key_file, socket=where, port=port, health=plan.health)
         return Command(argv=argv, env=env, key=key, address=address)
 
     async def ready(self, endpoint: Endpoint) -> bool:
@@ -50,9 +52,11 @@ class CommandEngine:
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        """The number of its connections: a client that is connected may be waiting for an answer, no other can be."""
-        port = int(endpoint.url.rpartition(":")[2])
-        found = connections(port)
+        """A client that is connected may be waiting for an answer, no other can be. The kernel knows who has asked."""
+        if endpoint.socket is not None:
+            found = on_socket(endpoint.socket)
+        else:
+            found = sum(traffic.is_work for traffic in on_port(int(endpoint.url.rpartition(":")[2])))
         return Activity(busy=found > 0, work=0.0, processing=found)
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
@@ -67,26 +71,12 @@ class CommandEngine:
     def buffers(self, plan: Plan, log: Sequence[str]) -> float:
         return 0.0
 
-    def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
+    def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         return diagnose(status, log)
 
 
-def connections(port: int, proc: Path = Path("/proc")) -> int:
-    """Established TCP connections to a local port, not counting their other ends."""
-    count = 0
-    for table in ("net/tcp", "net/tcp6"):
-        try:
-            lines = (proc / table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            _, local, _, state, *_ = line.split()
-            count += state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == port
-    return count
-
-
 def _free_port() -> int:
-    """One that nobody listens on just now. Somebody may take it before the engine does: that is a failed launch."""
+    """One that nobody listens on just now. If somebody takes it before the engine does, the launch takes another."""
     with socket(AF_INET, SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from lmxd.failures import FailureCode
+
+
+def slot_file(slot: int) -> str:
+    """The name of the file with the prompt cache of a slot, in the plan's directory for them."""
+    return f"slot-{slot}.bin"
 
 
 class EngineKind(StrEnum):
@@ -26,7 +32,7 @@ class Plan:
     means RAM. ``split`` are the layers on each of them. ``home`` is a directory of the daemon's for
     key and socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours;
     ``size`` of ``capacity`` bytes of the (first) device is what it may take. ``prompts``: a directory
-    for its prompt cache.
+    for its prompt cache, which is there when it starts and when it is to save.
     """
 
     instance: str
@@ -85,6 +91,19 @@ class Command:
     address: Address
 
 
+def _is_socket(path: Path) -> bool:
+    """Whether there is a socket, and not a link to one: an engine might have us speak to another's."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+NOWHERE: Final = "http://lmxd.invalid"
+"""The URL of an endpoint on a Unix socket. No such host ever resolves (RFC 6761): a client that overlooks the socket
+tells the key to nobody, while localhost would be whoever listens on port 80."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
     """The URL at which an instance answers. ``socket`` set: over a Unix socket, the URL's host means nothing."""
@@ -98,9 +117,8 @@ class Endpoint:
     def at(cls, address: Address, key: str) -> Endpoint | None:
         """The endpoint at this address; None as long as it is not known where it listens."""
         if address.socket is not None:
-            there = address.socket.exists()
-            url, health = "http://localhost", address.health
-            return cls(url=url, key=key, socket=address.socket, health=health) if there else None
+            there = _is_socket(address.socket)
+            return cls(url=NOWHERE, key=key, socket=address.socket, health=address.health) if there else None
         if address.port is None:
             return None
         return cls(url=f"http://127.0.0.1:{address.port}", key=key, health=address.health)
@@ -165,6 +183,6 @@ class Engine(Protocol):
         """MiB of the buffers that its log says it has where it was to run; 0 if it does not say."""
         ...
 
-    def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
+    def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         """The reason why it ended with ``status`` (negative: by that signal; None: unknown)."""
         ...

@@ -1,4 +1,5 @@
-"""Speaking to instances: one request to an endpoint, with its key."""
+"""Speaking to instances: one request to an endpoint, with its key. What one says is not trusted: nothing is followed,
+unpacked, or read beyond a bound."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from lmxd.engines.engine import Endpoint
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 """Seconds for a question about health or work, which a server that lives answers at once."""
+_MOST: Final = 2**20
+"""Bytes of an answer that are read: metrics are a few KiB."""
 
 
 async def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
@@ -29,9 +32,17 @@ async def _request(
     headers = {"Authorization": f"Bearer {endpoint.key}"}
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.request(method, endpoint.url + path, json=body, headers=headers) as answer,
+            aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session,
+            session.request(method, endpoint.url + path, json=body, headers=headers, allow_redirects=False) as answer,
         ):
-            return answer.status, await answer.text()
+            return answer.status, await _text(answer)
     except (aiohttp.ClientError, TimeoutError, OSError):
         return 0, ""
+
+
+async def _text(answer: aiohttp.ClientResponse) -> str:
+    """Its body, up to a bound."""
+    found = b""
+    while len(found) < _MOST and (more := await answer.content.read(_MOST - len(found))):
+        found += more
+    return found.decode(errors="replace")

@@ -1,13 +1,43 @@
-"""Parts of every engine's launch: its key in a file, and the devices that it may see."""
+"""Parts of every engine's launch: its key in a file, its socket's path, and the devices that it may see."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
+
+SOCKET_PATH_MAX: Final = 107
+"""Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
+SOCKET_NAME_MAX: Final = 21
+"""Bytes that a home must leave for any instance's socket: one whose name is too long has a digest for its own."""
+_SOCKET: Final = "s.sock"
+"""The name of a socket in its instance's directory. llama-server takes a host for a socket by how it ends."""
+
+
+def socket_path(home: Path, instance: str) -> Path:
+    """The path of an instance's Unix socket, in a directory of its own: who runs it need not write into ours."""
+    path = home / instance / _SOCKET
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        path = home / hashlib.sha256(instance.encode()).hexdigest()[:14] / _SOCKET
+    return path
+
+
+def free_socket(plan: Plan) -> Path:
+    """The path of an instance's Unix socket, with nothing there. LmxdError if it cannot be had."""
+    path = socket_path(plan.home, plan.instance)
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise LmxdError("config", f"socket {path} is longer than {SOCKET_PATH_MAX} bytes", "choose a shorter --socket")
+    try:
+        path.parent.mkdir(mode=0o750, exist_ok=True)
+        path.unlink(missing_ok=True)  # no engine binds over one that is there
+    except OSError as error:
+        raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
+    return path
 
 
 def new_key(plan: Plan) -> tuple[str, Path]:

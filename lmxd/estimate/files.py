@@ -35,6 +35,23 @@ def read_model(path: Path) -> Model:
     return _models[key]
 
 
+def headers(path: Path) -> dict[Path, int]:
+    """The files of the model in ``path`` -> the bytes at their beginning that are not of tensors, if not fewer.
+
+    All of a file that ``read_model`` refuses. OSError if one is not there.
+    """
+    try:
+        tensors = read_model(path).tensors
+    except LmxdError:
+        return {path: path.stat().st_size}
+    count = 1 + max((t.part for t in tensors), default=0)
+    ends = [0] * count
+    for t in tensors:
+        ends[t.part] = max(ends[t.part], t.offset + t.nbytes)
+    names = [path] if count == 1 else [Path(name) for name in part_names(str(path), count)]
+    return {name: max(0, name.stat().st_size - end) for name, end in zip(names, ends, strict=True)}
+
+
 def is_read(path: Path) -> bool:
     """Returns whether ``read_model`` would answer from memory."""
     return identity(path) in _models

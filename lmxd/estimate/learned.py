@@ -14,6 +14,10 @@ from typing import Final
 
 _SPREAD: Final = 8 * 2**20
 """Of the context of one card between launches (595 to 603 MiB over 50 on an H100)."""
+_FACTOR: Final = 2
+_SLACK: Final = 4 * 2**30
+"""Figures of one launch differ by less than a factor of two, or than 4 GiB: the largest context known takes 0.6, the
+largest error of the closed form 3. Beyond, it is not the launch that they are about."""
 
 
 RAM: Final = "RAM"
@@ -47,6 +51,18 @@ class Observation:
     prompted: int
     count: int = 1
 
+    @property
+    def plausible(self) -> bool:
+        """Returns whether such a launch can be: no figure is negative, and they are near to each other.
+
+        RAM is counted as it is touched, so that a process may take less of it than its buffers.
+        """
+        figures = (self.buffers, self.predicted, self.loaded, self.prompted)
+        if min(*figures, self.count) < 0 or max(figures) > _bound(self.predicted):
+            return False
+        least = self.buffers if self.card.name == RAM else min(self.buffers, self.loaded)
+        return self.predicted <= _bound(least)
+
     def merged(self, later: Observation) -> Observation:
         """Two looks at the same launch: the larger figures of both."""
         return Observation(
@@ -68,12 +84,16 @@ class Learned:
 
     observations: tuple[Observation, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        assert all(o.plausible for o in self.observations), "an observation of no launch that can be"
+
     def context(self, card: Card) -> tuple[int, int] | None:
         """(bytes, plus or minus) of a process's context on ``card``; None if nothing was seen of it.
 
-        The median: an instance that was prompted before it was looked at seems to have a larger one.
+        The median: an instance that was prompted before it was looked at seems to have a larger one. A process that
+        took less than its buffers tells nothing of its context.
         """
-        seen = [o.loaded - o.buffers for o in self._of(card) if o.loaded and o.buffers]
+        seen = [o.loaded - o.buffers for o in self._of(card) if o.buffers and o.loaded >= o.buffers]
         return (median_high(seen), _SPREAD) if seen else None
 
     def shortfall(self, card: Card, file: str) -> int:
@@ -90,6 +110,10 @@ class Learned:
 
     def _of(self, card: Card) -> Iterable[Observation]:
         return (o for o in self.observations if o.card == card)
+
+
+def _bound(size: int) -> int:
+    return _FACTOR * size + _SLACK
 
 
 NOTHING_LEARNED: Final = Learned()

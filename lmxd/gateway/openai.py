@@ -11,6 +11,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.serving import Serving
+from lmxd.gateway.shut import require_open
 from lmxd.gateway.wanted import NamedRequest, StreamedRequest, decode
 from lmxd.rpc.books import ModelInfo
 
@@ -46,6 +47,7 @@ class OpenAi:
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
         """Everything of one model's llama-server."""
         _, _, path = request.raw_path.removeprefix("/upstream/").partition("/")
+        require_open(request.method, path)
         body = await self._bodies.read(request)
         wish = self._serving.wish(request, request.match_info["model"])
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))

@@ -31,6 +31,11 @@ class Parts:
     adapter: int = 0
     overhead: int = 0
 
+    def __post_init__(self) -> None:
+        assert min(self.weights, self.kv, self.state, self.compute, self.projector, self.adapter, self.overhead) >= 0, (
+            "bytes that are negative"
+        )
+
     @property
     def total(self) -> int:
         return sum(getattr(self, part.name) for part in fields(self))

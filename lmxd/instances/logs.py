@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from lmxd.files import open_regular
 
 _TAIL = 64 * 1024
 """Bytes at the end of a log that its last lines are looked for in."""
@@ -27,48 +30,50 @@ class Log:
         """
         self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         _forget_old(self.path.parent)
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
+        fd = open_regular(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        os.ftruncate(fd, 0)
+        return fd
 
     def trim(self) -> None:
         """Beyond the cap, keep the last quarter. The process goes on appending to the same file."""
-        with suppress(OSError):
-            if self.path.stat().st_size <= self._cap:
+        with suppress(OSError), open(open_regular(self.path, os.O_RDWR | os.O_APPEND), "r+b") as file:
+            if os.fstat(file.fileno()).st_size <= self._cap:
                 return
-            kept = _last_bytes(self.path, self._cap // 4)
-            with self.path.open("r+b") as file:
-                file.truncate(0)
-            with self.path.open("ab") as file:
-                file.write(b"... (cut by lmxd: the log reached its size cap)\n" + kept)
+            kept = _last_bytes(file, self._cap // 4)
+            file.truncate(0)
+            file.write(b"... (cut by lmxd: the log reached its size cap)\n" + kept)
 
 
 def tail(path: Path, lines: int) -> list[str]:
     """The last lines of a log, at most 64 KiB of them; empty if there is none."""
-    try:
-        return _last_bytes(path, _TAIL).decode("utf-8", "replace").splitlines()[-lines:] if lines > 0 else []
-    except OSError:
-        return []
+    with suppress(OSError), open(open_regular(path, os.O_RDONLY), "rb") as file:
+        return _lines(_last_bytes(file, _TAIL))[-lines:] if lines > 0 else []
+    return []
 
 
 def head(path: Path) -> list[str]:
     """The first 256 KiB of a log: all that an engine says while it loads."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4 * _TAIL).decode("utf-8", "replace").splitlines()
-    except OSError:
-        return []
+    with suppress(OSError), open(open_regular(path, os.O_RDONLY), "rb") as file:
+        return _lines(file.read(4 * _TAIL))
+    return []
 
 
-def _last_bytes(path: Path, count: int) -> bytes:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - count))
-        if size > count:
-            file.readline()  # most likely half a line
-        return file.read(count)
+def _lines(data: bytes) -> list[str]:
+    """A line ends with a line feed, and with nothing else that is a line's end to some."""
+    lines = data.decode("utf-8", "replace").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _last_bytes(file: BinaryIO, count: int) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - count))
+    if size > count:
+        file.readline()  # most likely half a line
+    return file.read(count)
 
 
 def _forget_old(directory: Path) -> None:
     with suppress(FileNotFoundError):
-        logs = sorted(directory.glob("*.log"), key=lambda p: p.stat().st_mtime, reverse=True)
+        logs = sorted(directory.glob("*.log"), key=lambda p: p.lstat().st_mtime, reverse=True)
         for path in logs[_MAX_FILES:]:
             path.unlink(missing_ok=True)

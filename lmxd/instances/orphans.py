@@ -13,23 +13,40 @@ from lmxd.instances import proc
 from lmxd.instances.exits import exited
 
 
-def orphans(home: Path) -> dict[int, dict[str, str]]:
-    """Living processes that were started for ``home``: pid -> environment."""
+def orphans(home: Path, engines: Set[int] = frozenset()) -> dict[int, dict[str, str]]:
+    """Living processes that were started for ``home``: pid -> environment.
+
+    They run as our own user, or as one of ``engines``. A process shows what it likes for its environment.
+    """
+    ours = {os.geteuid(), *engines}
+    return {pid: env for pid, env in _claimants(home).items() if (ids := proc.uids(pid)) and ids <= ours}
+
+
+def impostors(home: Path, engines: Set[int] = frozenset()) -> list[int]:
+    """Processes of other users that say so all the same."""
+    return sorted(_claimants(home).keys() - orphans(home, engines).keys())
+
+
+def _claimants(home: Path) -> dict[int, dict[str, str]]:
     pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
     found = {pid: proc.environment(pid) for pid in pids}
     return {pid: env for pid, env in found.items() if env.get("LMXD_HOME") == str(home)}
 
 
-def end_orphans(home: Path, kept: Set[str] = frozenset(), grace: float = 2.0) -> list[int]:
+def end_orphans(
+    home: Path, kept: Set[str] = frozenset(), grace: float = 2.0, engines: Set[int] = frozenset()
+) -> list[int]:
     """SIGTERM to all but the ``kept`` instances', after ``grace`` seconds SIGKILL; returns whom, once they are gone.
 
     Only for the holder of the home's lock.
     """
     fds: dict[int, int] = {}
-    for pid, env in orphans(home).items():
+    for pid, env in orphans(home, engines).items():
         if env.get("LMXD_INSTANCE") not in kept:
             with suppress(OSError):
                 fds[pid] = os.pidfd_open(pid)
+                if not proc.uids(pid) <= {os.geteuid(), *engines}:  # the pid is another's by now
+                    os.close(fds.pop(pid))
     try:
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
             living = set(fds.values()) - exited(fds.values())

@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_ENVIRONMENT: Final = 2**20
+"""Bytes of an environment that are looked at. Ours are a few thousand."""
 
 
 def boot() -> str:
@@ -75,10 +79,19 @@ def tree(pid: int) -> set[int]:
     return found
 
 
+def uids(pid: int) -> frozenset[int]:
+    """The real, effective, saved and file system uid of a process; empty if it is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("Uid:"):
+                return frozenset(map(int, line.split()[1:]))
+    return frozenset()
+
+
 def environment(pid: int) -> dict[str, str]:
-    """The environment that a process was started with; empty if it is gone or another user's."""
+    """The environment that a process was started with, as it shows it; empty if it is gone or another user's."""
     with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        pairs = (os.fsdecode(word).partition("=") for word in file.read().split(b"\0"))
+        pairs = (os.fsdecode(word).partition("=") for word in file.read(_ENVIRONMENT).split(b"\0"))
         return {name: value for name, _, value in pairs}
     return {}
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from lmxd.accounts import SystemUser
 from lmxd.failpoints import hit
 from lmxd.instances import exits, proc
 from lmxd.instances.cgroup import ControlGroup
@@ -47,9 +48,18 @@ class Process:
 
     @classmethod
     def spawn(
-        cls, argv: Sequence[str], env: Mapping[str, str], output: int, umask: int, group: ControlGroup | None = None
+        cls,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        output: int,
+        umask: int,
+        group: ControlGroup | None = None,
+        account: SystemUser | None = None,
     ) -> Process:
-        """A new child, standard output and error going to the descriptor ``output``. Raises OSError."""
+        """A new child, standard output and error going to the descriptor ``output``. Raises OSError.
+
+        ``account``: the user that it runs as; None for ours.
+        """
         hit("before_spawn")
         child = subprocess.Popen(  # noqa: S603 (argv is built from the configuration, no shell)
             argv,
@@ -60,6 +70,7 @@ class Process:
             start_new_session=True,
             umask=umask,
             cwd="/",
+            **({} if account is None else account.spawning()),
         )
         try:
             hit("after_spawn")
@@ -78,6 +89,11 @@ class Process:
         """One that an earlier daemon had started; None if it is not there any more."""
         pidfd = proc.watch(pid, born)
         return None if pidfd is None else cls(pid, pidfd, born, group)
+
+    def let_go(self) -> None:
+        """Watch it no longer. For one that turned out not to be ours: it is not touched."""
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
 
     def _gone(self) -> None:
         self._loop.remove_reader(self._pidfd)

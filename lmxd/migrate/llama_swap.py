@@ -66,7 +66,10 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mappin
     else:
         command = [word.replace("${PORT}", "{port}") for word in argv]
         entry = Entry(name, {"command": command}, comment, open=True)
-        left("is no llama-server: say its estimated_memory_gb, and take the comment signs away")
+        left(
+            "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
+            " open: true), and take the comment signs away"
+        )
     ttl = model.get("ttl")
     if isinstance(ttl, (int, float)) and ttl > 0:
         entry.settings["idle_timeout"] = ttl

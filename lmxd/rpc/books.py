@@ -55,9 +55,11 @@ class InstanceInfo(Result):
 
     instance: str
     model: str
+    name: str | None = Field(None, description="of a hold: how its client calls it")
     phase: str
     pid: int | None = None
     endpoint: str | None = None
+    socket: str | None = Field(None, description="of an endpoint on a Unix socket")
     ctx: int
     slots: int
     busy: bool
@@ -86,6 +88,7 @@ class TicketInfo(Result):
 
     ticket: str | None = None
     model: str | None = None
+    name: str | None = Field(None, description="of a request for a hold: how its client calls it")
     uid: int | None = None
     pid: int | None = None
     user: str | None = Field(None, description="whom it is for, where one process asks for several users")

@@ -154,7 +154,8 @@ class Hello(Result):
 class Granted(Result):
     """A granted lease.
 
-    ``base_url`` and ``api_key`` are for an OpenAI client; ``socket`` is set for an endpoint on a Unix socket.
+    ``base_url`` and ``api_key`` are for an OpenAI client. ``socket`` is set for an endpoint on a Unix socket: connect
+    there, for the host of the URLs does not exist.
     """
 
     lease: str

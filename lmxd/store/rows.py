@@ -50,6 +50,7 @@ class LeaseRow:
     ttl: float | None
     expires_at: float | None
     key: str | None
+    digest: str | None
     share: bool
 
 

@@ -37,6 +37,9 @@ MIGRATIONS: Final = (
     """
     ALTER TABLE leases ADD COLUMN share INTEGER NOT NULL DEFAULT 1;
     """,
+    """
+    ALTER TABLE leases ADD COLUMN digest TEXT;
+    """,
 )
 """By version, from 1: user_version of the database says how many were applied."""
 

@@ -95,7 +95,8 @@ def test_those_for_whom_one_uid_asks_have_its_quotas_together() -> None:
     assert world.refused() == {third: "too_many_waiting"}
     assert world.waiting() == [over], "there is room, but its uid has a lease"
     world.release(first)
-    assert world.started()[-1] == "b#1"
+    world.seen("a#1")
+    assert world.started()[-1] == "b#1", "nothing was left behind"
 
 
 def test_who_has_waited_and_left_is_forgotten() -> None:
@@ -145,7 +146,8 @@ def test_who_is_over_a_quota_waits_and_holds_up_nobody(quota: Quota) -> None:
     world.ready("c#1")
     assert other in world.granted()
     world.release(first)
-    assert world.started()[-1] == "b#1"
+    world.seen("a#1")
+    assert world.started()[-1] == "b#1", "nothing was left behind"
 
 
 def test_what_alone_exceeds_a_quota_is_refused_at_once() -> None:
@@ -350,6 +352,7 @@ def test_a_groups_quota_binds_its_members_together() -> None:
     told = [x.waits_for for x in world.log if isinstance(x, ReportProgress) and x.ticket == third and x.position]
     assert told[-1] == ("group 7 has 2 of at most 2 leases",)
     world.happen(LeaseReleased(at=world.now, lease=lease_of(first)))
+    world.seen("a#1")
     world.ready("c#1")
     assert third in world.granted()
     large = world.ask("e", 13, uid=1, gids=(7,))

@@ -58,6 +58,8 @@ class Histories(RuleBasedStateMachine):
         deadline=st.sampled_from([None, None, 8.0]),
         kind=st.sampled_from(["single", "single", "split", "hold"]),
         max_instances=st.sampled_from([None, None, 1, 2]),
+        key=st.sampled_from([None, None, "j", "k"]),
+        private=st.booleans(),
     )
     def ask(
         self,
@@ -74,6 +76,8 @@ class Histories(RuleBasedStateMachine):
         deadline: float | None,
         kind: str,
         max_instances: int | None,
+        key: str | None,
+        private: bool,
     ) -> None:
         size = int(SIZES[model] * GIB)
         singles = tuple(placed({name: size}) for name in self.world.devices)
@@ -88,6 +92,8 @@ class Histories(RuleBasedStateMachine):
             deadline=deadline,
             external=kind == "hold",
             max_instances=max_instances if kind != "hold" else None,
+            key=key,
+            private_to=(uid, user) if private and kind != "hold" else None,
             variant=kind,
             options=(*singles, both) if kind == "split" else None,
             hold=hold,
@@ -219,13 +225,18 @@ class Histories(RuleBasedStateMachine):
             head = state.queue.head
             assert head is not None
             if state.shares.within(head.owner, head.ask.portion, state.policy) is None:
+                kin = [i for i in state.live_by_kind.get(head.ask.kind, {}).values() if i.could_serve(head.ask)]
+                kin = [i for i in kin if i.checking or not i.strays]
+                if any(i.checking and i.serves(head.ask) for i in kin):
+                    return  # an engine says in a moment whether another user left work behind
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
-                assert has_all_instances(state, head.ask) or not any(
-                    state.ledger.fits(option.demand) for option in head.ask.options
-                )
-                assert not any(i.serves(head.ask) for i in state.instances.values())
+                fits = any(state.ledger.fits(option.demand) for option in head.ask.options)
+                assert has_all_instances(state, head.ask) or not fits
+                uid = head.owner.uid
+                able = [i for i in state.instances.values() if i.serves(head.ask)]
+                assert not any(i.is_handed_over(uid, state.now) for i in able)
 
 
 Histories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)

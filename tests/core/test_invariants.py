@@ -55,6 +55,8 @@ FAULTS: dict[str, Callable[[State], object]] = {
     "with_free_slots": lambda s: s.with_free_slots.clear(),
     "vacant": lambda s: s.vacant.clear(),
     "released_holds": lambda s: s.released_holds.update(s.instances),
+    "lingering": lambda s: s.lingering.update(s.instances),
+    "asked": lambda s: s.asked.update({(1, "k"): next(iter(s.tickets.values()))}),
     "leaving": lambda s: s.leaving.clear(),
     "swapping": lambda s: s.swapping.update(s.instances),
     "yielding": lambda s: s.yielding.update(s.instances),

@@ -50,9 +50,9 @@ def test_others_may_have_more() -> None:
 
 def test_who_asks_again_has_the_slot_that_it_waited_for() -> None:
     world = World({"gpu": Gpu(capacity=80 * GIB)})
-    first = world.ask("a", 8)
+    world.ask("a", 8, key="k")
     assert world.started() == ["a#1"]
-    again = world.ask("a", 8, wait=0, instead=first)
+    again = world.ask("a", 8, wait=0, key="k")
     assert world.started() == ["a#1"], "one lease is meant"
     world.ready("a#1")
     assert world.granted() == [again]

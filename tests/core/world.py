@@ -47,6 +47,7 @@ from lmxd.core.words import (
     Phase,
     Taken,
     TicketId,
+    User,
     YieldId,
 )
 
@@ -121,7 +122,10 @@ class World:
             case RefuseLease():
                 self._answer(decision.ticket)
             case StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
-                assert not self.state.instances[decision.instance].busy, "evicted with a request in flight"
+                stopped = self.state.instances[decision.instance]
+                left = self.now - stopped.vacant_since >= self.state.policy.grace and not stopped.leases
+                beyond = not stopped.leases and "beyond a quota" in decision.why
+                assert not stopped.busy or left or beyond, "evicted with a request in flight"
             case StopInstance(cause=Cause.IDLE):
                 assert not self.state.instances[decision.instance].busy, "reaped with a request in flight"
             case StartInstance():
@@ -171,7 +175,8 @@ class World:
         max_instances: int | None = None,
         deadline: float | None = None,
         options: tuple[Option, ...] | None = None,
-        instead: TicketId | None = None,
+        key: str | None = None,
+        private_to: User | None = None,
     ) -> TicketId:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
@@ -205,12 +210,13 @@ class World:
                     share=share,
                     max_instances=max_instances,
                     external=external,
+                    private_to=private_to,
                 ),
                 hold=hold,
                 ttl=ttl,
                 wait=wait,
                 deadline=deadline,
-                instead=instead,
+                key=key,
             )
         )
         return ticket

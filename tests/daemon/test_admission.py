@@ -45,7 +45,7 @@ async def test_a_hold_is_in_the_ledger_and_ends_with_its_process(tmp_path: Path)
         await lmxd.adopt(held.lease, child.pid)
         nvml.cards[0].processes = {child.pid: 11 * GIB}
         why = await lmxd.why("GPU-a")
-        assert [(x.instance, x.bytes, x.pid) for x in why.instances] == [("train#1", 11 * GIB, child.pid)]
+        assert [(x.instance, x.bytes, x.pid) for x in why.instances] == [("hold#1", 11 * GIB, child.pid)]
         assert why.device.foreign == 0
         nvml.cards[0].processes = {}
         child.communicate(b"\n")

@@ -56,7 +56,7 @@ async def test_a_disk_that_fails_stops_admission_until_it_works_again(tmp_path: 
         fail("")
         assert (await asyncio.wait_for(asked, 10)).instance == "a#1"
         assert h.daemon.health.fresh
-        assert (await other.status()).warnings == []
+        assert not any("cannot be written" in w for w in (await other.status()).warnings)
 
 
 async def test_a_disk_that_keeps_nothing_stops_admission_until_it_does(tmp_path: Path, fail: Fail) -> None:

@@ -58,7 +58,7 @@ def slow(tmp_path: Path) -> dict[str, object]:
         " --listen 127.0.0.1 --reserve-vram 1 --port $1\n"
     )
     script.chmod(0o755)
-    return {"command": [str(script), "{port}"], "health": "/system_stats", "estimated_memory_gb": 5}
+    return {"command": [str(script), "{port}"], "open": True, "health": "/system_stats", "estimated_memory_gb": 5}
 
 
 async def most_at_once(h: House, *requests: asyncio.Task[Granted]) -> int:

@@ -44,13 +44,14 @@ async def test_an_endpoint_is_closed_to_who_has_no_key(tmp_path: Path) -> None:
 
 
 async def test_a_unix_socket_endpoint(tmp_path: Path) -> None:
-    async with house(tmp_path, engine={"endpoint": "unix"}).open() as h, h.client() as lmxd:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
         lease = await lmxd.request("a")
-        assert lease.socket == str(h.where.home / "a#1.sock")
+        assert lease.socket == str(h.where.home / "a#1/s.sock")
+        assert [i.socket for i in (await lmxd.instances()).instances] == [lease.socket]
         assert (await http(lease, "/v1/chat/completions", b"{}")).status == 200
         await lmxd.stop("a#1")
         await h.until(lambda: not h.phases())
-        assert not Path(lease.socket).exists()
+        assert not Path(lease.socket).parent.exists(), "nothing is left of it"
 
 
 async def test_three_agents_and_room_for_two(tmp_path: Path) -> None:

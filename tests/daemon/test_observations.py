@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import synthetic
 from devices.fake_nvml import FakeNvml
 from house import House, card
 
 from lmxd.core.words import DeviceId, DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
-from lmxd.estimate.learned import Card, Observation
+from lmxd.estimate.learned import Card, Learned, Observation
+from lmxd.gguf.footprint import Parts
 from lmxd.rpc.estimates import Estimates
 
 MIB = 2**20
@@ -29,6 +34,12 @@ def observation(model: str = "m", loaded: int = 700) -> Observation:
         loaded=loaded * MIB,
         prompted=0,
     )
+
+
+def resized(seen: Observation, sizes: Mapping[str, int]) -> Observation:
+    """The same with other figures, in MiB."""
+    changed: dict[str, Any] = {name: size * MIB for name, size in sizes.items()}
+    return replace(seen, **changed)
 
 
 def test_they_last(tmp_path: Path) -> None:
@@ -52,6 +63,33 @@ def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, content: str) -
     assert (tmp_path / "observations.json.unusable").read_text() == content
     found.note(observation())
     assert len(json.loads(path.read_text())["observations"]) == 1
+
+
+@pytest.mark.parametrize(
+    "absurd", [{"buffers": 99999}, {"loaded": 10**6}, {"prompted": 10**6}, {"predicted": 10**6}, {"loaded": 0}]
+)
+def test_what_cannot_be_is_not_learned_and_forgotten_if_it_was(tmp_path: Path, absurd: dict[str, int]) -> None:
+    """Model text once made it 99,999 MiB of buffers; the estimate of another model became -198,908 MiB."""
+    path = tmp_path / "observations.json"
+    first = Observations(path)
+    sizes = {"buffers": 9000, "predicted": 9000, "loaded": 9600, "prompted": 9700}
+    good = resized(observation(), sizes)
+    bad = resized(replace(good, launch="bad"), absurd)
+    first.note(good)
+    before = first.learned
+    first.note(bad)
+    assert first.learned == before
+    with pytest.raises(AssertionError):
+        Learned((bad,))
+    document = json.loads(path.read_text())
+    document["observations"].append(asdict(bad))
+    path.write_text(json.dumps(document))
+    assert Observations(path).learned == before, "an old file's absurd row is forgotten, the others stay"
+
+
+def test_no_estimate_has_negative_parts() -> None:
+    with pytest.raises(AssertionError, match="negative"):
+        Parts(weights=5, overhead=-1)
 
 
 def test_a_directory_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path: Path) -> None:
@@ -111,6 +149,37 @@ async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_pa
         assert loaded() == []
         observer.see(launched.ready_at + 0.001, [reading], house.daemon.launches, house.daemon.catalog)
         assert loaded() == [100 * MIB]
+
+
+@pytest.mark.parametrize(
+    "name", ["C model buffer size = 99999 MiB", "x\nload_tensors: CUDA0 model buffer size = 9.00 MiB"]
+)
+async def test_a_models_own_text_changes_no_others_estimate(tmp_path: Path, name: str) -> None:
+    """llama-server prints the name as it is; an innocent model's estimate once became -198,908 MiB by it."""
+    found: list[tuple[int, int]] = []
+    for directory, text in ((tmp_path / "honest", "a name"), (tmp_path / "evil", name)):
+        directory.mkdir()
+        printed = f"0.00.007.141 I print_info: general.name = {text}".split("\n")
+        metadata, tensors = synthetic.decoder(
+            "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=32,
+            context=32768,
+        )  # fmt: skip
+        path = synthetic.write(directory / "m.gguf", metadata | {"general.name": text}, tensors)
+        path.with_suffix(".json").write_text(json.dumps({"buffers": printed}))
+        gpu = card(24)
+        models = {"m": {"context_length": 2048}, "n": {"context_length": 2048}}
+        house = House(directory, FakeNvml(gpu), models=models)
+        async with house.open(), house.client() as client:
+            await client.request("m")
+            pid = next(i.pid for i in (await client.instances()).instances)
+            assert pid is not None
+            gpu.processes = {pid: 350 * MIB}
+            await house.daemon.measuring.look()
+            (seen,) = (await _learned(house)).observed
+            innocent = await client.estimate("n")
+            found.append((seen.buffers, innocent.devices[0]["total"]))
+            assert innocent.devices[0]["total"] > 0
+    assert found[0] == found[1]
 
 
 async def test_forgetting_brings_the_prior_back(tmp_path: Path) -> None:

@@ -82,15 +82,57 @@ async def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("profile", "problem"),
     [
-        ("{command: [vllm, '{port}'], estimated_memory_gb: 1}", "whole path"),
-        ("{command: [/x/vllm], estimated_memory_gb: 1}", "{port} must be in it"),
-        ("{command: [/x/vllm, '{port}']}", "say what command takes"),
-        ("{command: [/x/vllm, '{port}', '{key}'], estimated_memory_gb: 1}", "known are"),
-        ("{command: [/x/vllm, '{port}', '{'], estimated_memory_gb: 1}", "brace"),
-        ("{command: [/x/vllm, '{port}'], estimated_memory_gb: 1, suspend: true}", "for llama-server"),
+        ("{command: [vllm, '{socket}'], estimated_memory_gb: 1}", "whole path"),
+        ("{command: [/x/vllm], estimated_memory_gb: 1}", "{socket} must be in it"),
+        ("{command: [/x/vllm, '{socket}', '{port}'], estimated_memory_gb: 1}", "say where it is to listen"),
+        ("{command: [/x/vllm, '{{socket}}'], estimated_memory_gb: 1}", "{socket} must be in it"),
+        ("{command: [/x/vllm, '{socket}']}", "say what command takes"),
+        ("{command: [/x/vllm, '{socket}', '{key}'], estimated_memory_gb: 1}", "known are"),
+        ("{command: [/x/vllm, '{socket}', '{'], estimated_memory_gb: 1}", "brace"),
+        ("{command: [/x/vllm, '{socket:>9}'], estimated_memory_gb: 1}", "nothing more in the braces"),
+        ("{command: [/x/vllm, '{socket!r}'], estimated_memory_gb: 1}", "nothing more in the braces"),
+        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, suspend: true}", "for llama-server"),
+        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, endpoint: tcp}", "for llama-server"),
         ("{health: /x}", "for profiles with a command"),
+        ("{open: true}", "for profiles with a command"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_with_the_reason(profile: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
         parse(f"models: {{m: {profile}}}", "test")
+
+
+@pytest.mark.parametrize(
+    "keyless",
+    ["command: [/x/e, '{port}']", "command: [/x/e, '{port}', '{{key_file}}']", "command: [/x/e], env: {P: '{port}'}"],
+)
+def test_an_engine_that_every_user_could_use_is_refused_unless_that_is_said(keyless: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(f"models: {{m: {{{keyless}, estimated_memory_gb: 1}}}}", "test")
+    assert "models.m: command: every user of this machine could use it" in str(refused.value)
+    assert "open: true" in str(refused.value)
+    config = parse(f"models: {{m: {{{keyless}, estimated_memory_gb: 1, open: true}}, n: {{}}}}", "test")
+    (warning,) = config.warnings
+    assert warning.startswith("models.m is open")
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "command: [/x/e, '{socket}']",
+        "command: [/x/e, '{port}', '{key_file}']",
+        "command: [/x/e, '{port}'], env: {K: '{key}'}",
+        "command: [/x/e, '{port}'], env: {K: '{key_file}'}",
+        "command: [/x/e], env: {HOST: 'unix:{socket}'}",
+    ],
+)
+def test_an_engine_with_a_key_or_a_socket_is_not_open(closed: str) -> None:
+    assert parse(f"models: {{m: {{{closed}, estimated_memory_gb: 1}}}}", "test").warnings == ()
+    with pytest.raises(ConfigError, match="open: it is not"):
+        parse(f"models: {{m: {{{closed}, estimated_memory_gb: 1, open: true}}}}", "test")
+
+
+async def test_the_owner_of_the_machine_is_told_what_is_open(tmp_path: Path) -> None:
+    profile = played(tmp_path, recipes()["comfyui"])
+    async with House(tmp_path, FakeNvml(card(80)), models={"c": profile}).open() as h, h.client() as lmxd:
+        assert [w for w in (await lmxd.status()).warnings if w.startswith("models.c is open")]

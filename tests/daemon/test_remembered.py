@@ -6,12 +6,14 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
 from house import House, model
 
 from lmxd.core.words import NO_CONNECTION, Owner
+from lmxd.daemon.answering.repeats import digest
 from lmxd.daemon.keeping.arrivals import row_id
 from lmxd.errors import LmxdError
-from lmxd.rpc.messages import Granted
+from lmxd.rpc.messages import Granted, RequestParams
 from lmxd.rpc.notifications import Progress
 from lmxd.store.rows import ArrivalRow
 
@@ -29,7 +31,7 @@ def arrivals(h: House) -> dict[str, float]:
 def row(h: House, key: str, asked_at: float, uid: int | None = None) -> ArrivalRow:
     """As it is written down for a request for b."""
     owner = Owner(uid=os.getuid() if uid is None else uid, pid=0, connection=NO_CONNECTION)
-    return ArrivalRow(id=row_id(owner, key, h.daemon.asks.ask(h.daemon.catalog.resolve("b"))), asked_at=asked_at)
+    return ArrivalRow(id=row_id(owner, key, digest(RequestParams(model="b"))), asked_at=asked_at)
 
 
 async def test_who_waits_is_written_down_until_the_answer(tmp_path: Path) -> None:
@@ -83,17 +85,21 @@ async def test_a_key_stands_for_one_place_and_one_lease(tmp_path: Path) -> None:
 async def test_a_key_keeps_its_place_for_the_same_request_only(tmp_path: Path) -> None:
     """Else places could be gathered by requests that are never served, and used for others."""
     async with house(tmp_path).open() as h, h.client() as holder, h.client() as lmxd:
-        await holder.request("a")
+        lease = await holder.request("a")
         first = asyncio.create_task(lmxd.request("b", idempotency_key="k"))
         await h.until(lambda: len(h.state.queue) == 1)
         [before] = h.state.queue
-        second = asyncio.create_task(lmxd.request("b", ctx=512, idempotency_key="k"))
-        await h.until(first.done)
-        assert isinstance(first.exception(), LmxdError)
-        [ticket] = h.state.queue
-        assert ticket.asked_at > before.asked_at
-        assert arrivals(h) == {"k": ticket.asked_at}
-        second.cancel()
+        for other in (
+            lmxd.request("b", ctx=512, idempotency_key="k"),
+            lmxd.hold(1, idempotency_key="k"),
+            holder.request("b", exclusive=True, idempotency_key="k"),
+        ):
+            with pytest.raises(LmxdError, match="of another request, which waits") as refused:
+                await other
+            assert refused.value.code == "invalid_params"
+        assert list(h.state.queue) == [before], "the first waits on, where it was"
+        await lease.release()
+        assert (await first).model == "b"
 
 
 async def test_who_asks_again_keeps_its_place_in_a_full_queue(tmp_path: Path) -> None:

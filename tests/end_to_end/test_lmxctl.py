@@ -36,10 +36,8 @@ def test_request_and_release_in_a_shell_script(running: Lmxd) -> None:
         set -e
         eval "$(lmxctl request --shell smollm2)"
         trap 'lmxctl release' EXIT
-        python -c '
-import os, urllib.request as u
-key = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
-print(u.urlopen(u.Request(os.environ["OPENAI_BASE_URL"] + "/models", headers=key)).read().decode())'
+        curl -sS --unix-socket "$LMXD_ENDPOINT_SOCKET" -H "Authorization: Bearer $OPENAI_API_KEY" \
+            "$OPENAI_BASE_URL/models"
         lmxctl touch
         trap - EXIT
         lmxctl release "$LMXD_LEASE"

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
+import openai
 import pytest
 import synthetic
 from lmxd_process import Lmxd, ask, get_over, lease_from, post
@@ -169,9 +172,34 @@ def test_memory_that_runs_out_for_real_is_told_apart(lmxd: Make, tmp_path: Path)
 
 
 def test_a_unix_endpoint_on_the_real_server(lmxd: Make) -> None:
-    with lmxd(engine={"endpoint": "unix"}) as running:
+    with lmxd() as running:
         lease = lease_from(running.json("request", "smollm2"))
+        assert Path(lease.socket).stat().st_mode & 0o777 == 0o600
         assert "smollm2" in get_over(lease.socket, "/v1/models", lease.api_key)
+
+
+def test_a_tcp_endpoint_on_the_real_server(lmxd: Make) -> None:
+    with lmxd(profile={"endpoint": "tcp"}) as running:
+        lease = lease_from(running.json("request", "smollm2"))
+        assert lease.socket is None
+        assert lease.endpoint.startswith("http://127.0.0.1:")
+        assert "Paris" in ask(lease)
+        assert "unset LMXD_ENDPOINT_SOCKET" in running.lmxctl("request", "--shell", "smollm2").stdout
+
+
+def test_an_openai_client_speaks_to_a_lease_itself(lmxd: Make) -> None:
+    with lmxd() as running, running.client() as client, client.request("smollm2") as lease:
+        direct = httpx2.Client(transport=httpx2.HTTPTransport(uds=lease.socket))
+        with openai.OpenAI(base_url=lease.base_url, api_key=lease.api_key, http_client=direct) as spoken:
+            assert [model.id for model in spoken.models.list()] == ["smollm2"]
+
+
+def test_a_client_that_overlooks_the_socket_tells_its_key_to_nobody(lmxd: Make) -> None:
+    """Its URL names no host that there could be, and not whoever listens on port 80."""
+    with lmxd() as running, running.client() as client, client.request("smollm2") as lease:
+        spoken = openai.OpenAI(base_url=lease.base_url, api_key=lease.api_key, max_retries=0)
+        with spoken, pytest.raises(openai.APIConnectionError):
+            spoken.models.list()
 
 
 def test_three_agents_on_one_model_take_the_weights_once(lmxd: Make) -> None:
@@ -214,6 +242,30 @@ def test_a_prompt_outlives_a_swap(lmxd: Make, smollm2: Path) -> None:
         assert processed[1] <= 2
         explained = running.lmxctl("explain", "kept#1").stdout
         assert "evicted" in explained
+
+
+def test_clients_of_a_real_server_can_do_nothing_with_slots(lmxd: Make, smollm2: Path) -> None:
+    """Neither write files by its save, nor read others' prompts by its restore, whatever they still have in memory."""
+    one = {"path": str(smollm2), "context_length": 2048, "estimated_memory_gb": 0.4, "slots": 2}
+    sections = {"models": {"kept": one | {"suspend": True}, "other": one}, "engine": {"prompt_cache_gb": 1}}
+    with lmxd(**sections) as running, running.client() as client:
+        there = running.socket.with_name(running.socket.name + ".d") / "state" / "prompts"
+        for life in range(2):
+            lease = client.request("kept")
+            before = sorted(there.rglob("*"))
+            post(lease, "/completion", {"prompt": "word " * 200, "n_predict": 1, "cache_prompt": True})
+            for path in ("/slots/0", "/%73lots/0", "/slots/%30", "/slots/0/", "/slots/1"):
+                for action in ("save", "restore"):
+                    for name in ("slot-0.bin", "slot-1.bin", "x" * 100):
+                        with pytest.raises(urllib.error.HTTPError):
+                            post(lease, f"{path}?action={action}", {"filename": name})
+            assert sorted(there.rglob("*")) == before, "not a byte more"
+            assert bool(before) is bool(life)
+            lease.release()
+            client.request("other").release()
+            running.until(lambda: "kept#" not in str(running.instances()), 20)
+        kept = {path.name for path in there.rglob("*") if path.is_file()}
+        assert kept == {"complete", "slot-0.bin", "slot-1.bin"}
 
 
 def test_holds_plans_and_yields_from_the_shell(lmxd: Make) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import sqlite3
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,16 +18,18 @@ import httpx
 import pytest
 from gateway_process import Gateway
 from house import model
-from lmxd_process import Lmxd, ask
+from intruders import intruder, was_spoken_to
+from lmxd_process import Lmxd, ask, lease_from, opened
 
 from lmxd.errors import LmxdError
 from lmxd.instances import proc
 from lmxd.instances.orphans import orphans
+from lmxd.instances.ports import at_port
 from lmxd.rpc.client import Client
 from lmxd.store import schema
 
 Make = Callable[..., Lmxd]
-KEPT = ("instance", "phase", "pid", "endpoint", "promised", "charged")
+KEPT = ("instance", "phase", "pid", "endpoint", "socket", "promised", "charged")
 
 
 def kill(running: Lmxd) -> None:
@@ -242,11 +242,56 @@ def test_a_lost_ledger_is_rebuilt_from_the_processes(running: Lmxd, how: str) ->
     devices, instances = books(running)
     assert devices == before[0], "every byte is accounted for"
     assert [i | {"leases": []} for i in before[1]] == instances
-    (warning,) = running.json("status")["warnings"]
+    (warning,) = [x for x in running.json("status")["warnings"] if "runs as root" not in x]
     assert "2 running instances were found, their leases are lost" in warning
     assert list(path.parent.glob("ledger.db.damaged-*")) if how == "damaged" else True
     assert running.lmxctl("touch", lease["lease"]).returncode == 64
     assert running.json("request", "m")["instance"] in ("m#1", "m#2")
+
+
+@pytest.mark.parametrize("which", ["key_file", "socket"])
+def test_a_forged_row_of_the_ledger_touches_no_file(running: Lmxd, tmp_path: Path, which: str) -> None:
+    running.json("request", "m")
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    kill(running)
+    tamper(running, f"UPDATE instances SET start = json_set(start, '$.address.{which}', '{victim}')")
+    running.start()
+    assert running.instances() == {}
+    assert victim.read_text() == "precious"
+    assert "the row of 'm#1' is not taken: its " in running.log.read_text()
+    assert orphans(running.directory / "lmxd.sock.d") == {}, "its process was ours, and is ended"
+
+
+@pytest.mark.parametrize("what", ["nothing", "a link"])
+def test_who_has_no_key_of_ours_is_nobody_to_talk_to(running: Lmxd, tmp_path: Path, what: str) -> None:
+    """It may be anybody that answers, and prompts would be sent to it."""
+    running.json("request", "m")
+    key = running.directory / "lmxd.sock.d/m#1.key"
+    kill(running)
+    key.rename(tmp_path / "away")
+    if what == "a link":
+        key.symlink_to(tmp_path / "away")
+    running.start()
+    assert running.instances() == {}
+    assert (tmp_path / "away").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts processes as another user")
+def test_a_row_that_names_another_users_process_is_not_adopted(running: Lmxd) -> None:
+    """Nor is that process ended."""
+    running.json("request", "m")
+    kill(running)
+    other = subprocess.Popen(["/bin/sleep", "60"], user=65534, group=65534, extra_groups=(), start_new_session=True)
+    try:
+        tamper(running, f"UPDATE instances SET pid = {other.pid}, born = {proc.born(other.pid)}")
+        running.start()
+        assert running.instances() == {}
+        assert f"pid {other.pid} is not taken over as 'm#1'" in running.log.read_text()
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_a_ledger_of_a_newer_lmxd_is_left_alone(running: Lmxd) -> None:
@@ -293,6 +338,8 @@ def test_a_repeated_request_gets_the_lease_that_was_granted(running: Lmxd) -> No
         restart(running)
         again = client.request("m", hold="explicit", idempotency_key="k")
         assert (again.lease, again.api_key) == (first.lease, first.api_key)
+        with pytest.raises(LmxdError, match="of another request"):
+            client.request("m", ctx=512, hold="explicit", idempotency_key="k")
         assert client.request("m", hold="explicit", idempotency_key="j").lease != first.lease
 
 
@@ -355,14 +402,27 @@ def test_the_exit_status_of_an_adopted_process_is_known(running: Lmxd) -> None:
     restart(running)
     with running.client() as client:
         client.watch()
-        request = urllib.request.Request(
-            lease["endpoint"] + "/fake/exit", b"7", {"Authorization": f"Bearer {lease['api_key']}"}
-        )
-        with pytest.raises(http.client.HTTPException):
-            urllib.request.urlopen(request, timeout=5)
+        with pytest.raises(http.client.HTTPException), opened(lease_from(lease), "/fake/exit", b"7", 5):
+            pass
         while (event := client.receive()["params"]).get("reason") != "instance_exited":
             pass
     assert "status 7" in event["detail"]
+
+
+def test_an_instance_whose_port_became_anothers_meanwhile_is_not_spoken_to(fake: Make) -> None:
+    with fake(models={"m": {"estimated_memory_gb": 0.3, "endpoint": "tcp"}}) as running:
+        lease = running.json("request", "m")
+        port, pid = int(lease["endpoint"].rpartition(":")[2]), running.instances()[lease["instance"]].pid
+        running.process.kill()
+        running.process.wait(10)
+        os.kill(pid, signal.SIGUSR1)
+        running.until(lambda: not at_port(port))
+        with intruder(port) as listening:
+            running.start()
+            running.until(lambda: not running.instances())
+            assert not was_spoken_to(listening)
+        assert f"pid {os.getpid()} of uid {os.getuid()} listens on port {port}" in running.log.read_text()
+        assert not proc.lives(pid)
 
 
 def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
@@ -393,13 +453,8 @@ def test_a_stream_goes_on_while_the_daemon_dies_and_comes_back(lmxd: Make) -> No
     with lmxd() as running:
         lease = running.json("request", "smollm2")
         body = {"prompt": "Once upon a time", "n_predict": 200, "stream": True, "ignore_eos": True, "temperature": 0}
-        request = urllib.request.Request(
-            lease["endpoint"] + "/completion",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {lease['api_key']}"},
-        )
         chunks: list[str] = []
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with opened(lease_from(lease), "/completion", body, 60) as answer:
             chunks += [answer.readline().decode() for _ in range(8)]
             before = books(running)[1]
             reading = threading.Thread(target=lambda: chunks.extend(line.decode() for line in answer))
@@ -409,11 +464,7 @@ def test_a_stream_goes_on_while_the_daemon_dies_and_comes_back(lmxd: Make) -> No
         assert sum(c.startswith("data: ") for c in chunks) >= 200
         assert '"stop":true' in "".join(chunks)
         assert books(running)[1] == before
-
-        class Lease:
-            endpoint, api_key = lease["endpoint"], lease["api_key"]
-
-        assert "Paris" in ask(Lease)
+        assert "Paris" in ask(lease_from(lease))
 
 
 def test_fifty_instances_are_taken_over_in_time(fake: Make, tmp_path: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import pytest
 from lmxd_process import ask
-from unit_process import UID, UnitLmxd, needs_unit, restrictions
+from unit_process import ROOT, UID, UnitLmxd, interpreter, needs_unit, restrictions
 
 pytestmark = needs_unit
 
 
-def test_a_model_is_sized_started_asked_and_ended(tmp_path: Path, smollm2: Path) -> None:
+@pytest.mark.parametrize("endpoint", ["unix", "tcp"])
+def test_a_model_is_sized_started_asked_and_ended(tmp_path: Path, smollm2: Path, endpoint: str) -> None:
     config = {
         "gpu": {"device": "host", "max_memory_gb": 0.5},
-        "engine": {"endpoint": "tcp"},
+        "engine": {"endpoint": endpoint},
         "models": {"smollm2": {"path": str(smollm2), "context_length": 2048}},
     }
     with UnitLmxd(tmp_path, config) as lmxd, lmxd.client() as client:
@@ -28,3 +31,20 @@ def test_a_model_is_sized_started_asked_and_ended(tmp_path: Path, smollm2: Path)
         }
         assert "Paris" in ask(lease)
         assert client.status().warnings == []
+
+
+def test_the_kernel_is_asked_who_listens_and_what_connections_do(tmp_path: Path) -> None:
+    """An engine on a port starts, and is ended when it is idle, though somebody is connected who asks for nothing."""
+    state = tmp_path / "state"
+    command = [interpreter(), "-S", str(ROOT / "tests/fake_open_engine.py"), "127.0.0.1", "{port}", str(state)]
+    config = {
+        "gpu": {"device": "host", "max_memory_gb": 0.5},
+        "idle_timeout": 1,
+        "models": {"m": {"command": command, "open": True, "estimated_memory_gb": 0.1}},
+    }
+    made = UnitLmxd(tmp_path, config)
+    (state / "go").touch()
+    with made as lmxd, lmxd.client() as client:
+        lease = client.request("m", hold="explicit")
+        with socket.create_connection(("127.0.0.1", int(lease.endpoint.rpartition(":")[2]))):
+            lmxd.until(lambda: not lmxd.instances())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import synthetic
 from recorded import shape
 
+from lmxd.accounts import SystemUser
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.errors import LmxdError
@@ -132,36 +133,74 @@ def test_a_binary_without_shared_libraries_cannot_be_asked(tmp_path: Path) -> No
         DryRunner(Binary(alone, "1", frozenset())).ask(file(tmp_path, "llama32-1b-q8_0"), [], 1)
 
 
-CONFINED = """
-import socket, sys
-from lmxd.engines.llama_cpp.pretend.__main__ import confine
-confine(0)
-try:
-    with open(sys.argv[1], "w") as file:
-        file.write("x")
-    print("wrote")
-except OSError:
-    print("no file")
-try:
-    socket.create_connection(("127.0.0.1", int(sys.argv[2])), 2)
-    print("connected")
-except OSError:
-    print("no network")
-print(open("/proc/self/status").read().split("NoNewPrivs:")[1].split()[0])
+TAKEN_OVER = r"""
+#include <stdio.h>
+#include <string.h>
+#include <fcntl.h>
+#include <unistd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+int api = 2;
+void *ggml_backend_reg_by_name(const char *name) { return &api; }
+int llama_server(int argc, char **argv) __asm__("_Z12llama_serveriPPc");
+int llama_server(int argc, char **argv) {
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    char key[4096] = "";
+    for (int i = 1; i + 1 < argc; i++)
+        if (!strcmp(argv[i], "-m")) {
+            snprintf(key, sizeof key, "%s.key", argv[i + 1]);
+            snprintf(to.sun_path, 107, "%s.sock", argv[i + 1]);
+        }
+    int read_key = open(key, O_RDONLY), removed = unlink(key);
+    int connected = connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&to, sizeof to), child = fork();
+    if (!child) for (;;) pause();
+    const char *said = "error: invalid argument: key %d, removed %d, connected %d, child %d\n";
+    printf(said, read_key, removed, connected, child);
+    return 1;
+}
 """
 
 
-def test_a_dry_run_cannot_write_nor_gain_privileges_nor_connect(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        words = [sys.executable, "-c", CONFINED, str(tmp_path / "file"), str(server.getsockname()[1])]
-        said = subprocess.run(words, capture_output=True, text=True, timeout=20).stdout.split("\n")
-    assert said[0] == "no file"
-    assert said[2] == "1"
-    if _namespaces_are_allowed():
-        assert said[1] == "no network"
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_llama_server_that_was_taken_over_reaches_nothing(tmp_path: Path) -> None:
+    """Run as lmxd runs it, with code in the place of llama-server's that does what a model file made it do."""
+    source, directory = tmp_path / "evil.c", tmp_path / "bin"
+    source.write_text(TAKEN_OVER)
+    directory.mkdir()
+    for name in ("libggml-base.so", "libggml.so", "libllama-server-impl.so"):
+        subprocess.run(["cc", "-w", "-shared", "-fPIC", "-o", directory / name, source], check=True, timeout=60)
+    (directory / "llama-server").touch()
+    path = file(tmp_path, "llama32-1b-q8_0")
+    key = Path(f"{path}.key")
+    key.write_text("secret")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{path}.sock")
+        sock.listen()
+        runner = DryRunner(Binary(directory / "llama-server", "11434", frozenset()))
+        with pytest.raises(LmxdError, match="key -1, removed -1, connected -1, child -1"):
+            runner.ask(path, [], 0)
+    assert key.read_text() == "secret"
 
 
-def _namespaces_are_allowed() -> bool:
-    """Some kernels let only root have a network of its own, and some containers nobody."""
-    trial = "import ctypes as c; l = c.CDLL(None); raise SystemExit(l.unshare(0x40000000) and l.unshare(0x50000000))"
-    return subprocess.run([sys.executable, "-c", trial], timeout=20).returncode == 0
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_dry_run_that_never_stops_talking_is_ended(tmp_path: Path) -> None:
+    source, directory = tmp_path / "evil.c", tmp_path / "bin"
+    source.write_text(
+        "#include <stdio.h>\nint api = 2;\nvoid *ggml_backend_reg_by_name(const char *name) { return &api; }\n"
+        'int _Z12llama_serveriPPc(int argc, char **argv) { for (;;) printf("%01000d", 1); }\n'
+    )
+    directory.mkdir()
+    for name in ("libggml-base.so", "libggml.so", "libllama-server-impl.so"):
+        subprocess.run(["cc", "-w", "-shared", "-fPIC", "-o", directory / name, source], check=True, timeout=60)
+    (directory / "llama-server").touch()
+    runner = DryRunner(Binary(directory / "llama-server", "11434", frozenset()), timeout=120)
+    with pytest.raises(LmxdError, match="says too much"):
+        runner.ask(file(tmp_path, "llama32-1b-q8_0"), [], 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as somebody else")
+def test_a_user_who_cannot_run_it_is_an_error_and_no_crash(binary: Binary, tmp_path: Path) -> None:
+    """As when python, lmxd or the model is in root's own directory."""
+    nobody = SystemUser(name="nobody", uid=65534, gid=65534, groups=(), home="/")
+    with pytest.raises(LmxdError, match="dry run"):
+        DryRunner(binary, account=nobody).ask(file(tmp_path, "llama32-1b-q8_0"), ["-c", "512"], 1)

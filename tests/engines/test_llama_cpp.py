@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from house import fake_engine
+from house import fake_engine, model
 
+from lmxd.daemon.places import places
 from lmxd.engines.engine import Plan
+from lmxd.engines.launching import free_socket
 from lmxd.engines.llama_cpp import log
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
@@ -168,8 +171,8 @@ def test_buffers_are_summed_by_place() -> None:
     assert log.buffers(split) == {"CUDA0": 480.0}
 
 
-def test_buffers_in_ram_contradict_a_plan_for_a_gpu(plan: Plan) -> None:
-    server = LlamaServer(None)
+def test_buffers_in_ram_contradict_a_plan_for_a_gpu(plan: Plan, tmp_path: Path) -> None:
+    plan, server = replace(plan, model=model(tmp_path, "m")), LlamaServer(None)
     assert "CPU_Mapped" in str(server.misplaced(plan, lines("loaded_cpu.log")))
     assert server.misplaced(replace(plan, gpus=()), lines("loaded_cpu.log")) is None
     assert (
@@ -177,3 +180,20 @@ def test_buffers_in_ram_contradict_a_plan_for_a_gpu(plan: Plan) -> None:
         is None
     )
     assert server.misplaced(plan, ["a build that prints no buffers"]) is None
+
+
+def test_a_socket_has_a_path_that_fits_whatever_the_model_is_called(binary: Binary, plan: Plan) -> None:
+    with TemporaryDirectory(prefix="h" * 60, dir="/tmp") as directory:
+        home = Path(directory)
+        named = replace(plan, endpoint="unix", home=home)
+        assert free_socket(named) == home / "m#1/s.sock"
+        paths = {free_socket(replace(named, instance=f"{'m' * 128}#{number}")) for number in (1, 2)}
+        assert len(paths) == 2
+        assert all(path.parent.parent == home and len(os.fsencode(path)) <= 107 for path in paths)
+        with pytest.raises(LmxdError, match="longer than 107 bytes"):
+            free_socket(replace(named, home=Path("/tmp/" + "h" * 100)))
+
+
+def test_a_place_that_leaves_no_room_for_sockets_is_refused_at_the_start() -> None:
+    with pytest.raises(LmxdError, match=r"socket of an instance in .* is longer than 107 bytes"):
+        places(Path("/tmp/" + "s" * 90), user=True)

@@ -108,7 +108,10 @@ def test_no_correction_goes_below_what_was_measured(figures: list[tuple[int, int
         observations = kept(observations, seen(loaded, prompted, launch=str(launch)), 8)
     learned = Learned(observations)
     context = learned.context(CARD)
-    assert context is not None
+    if context is None:  # a process that took less than its buffers tells nothing
+        assert all(o.loaded < o.buffers for o in observations)
+        return
+    assert context[0] >= 0
     for o in observations:
         assert o.predicted + context[0] + learned.shortfall(CARD, "f") >= max(o.prompted, o.loaded)
 

@@ -249,16 +249,16 @@ async def test_an_instance_that_has_died_is_not_asked_again(tmp_path: Path) -> N
         launched = front.house.launched("a#1")
         assert launched is not None
         assert launched.endpoint is not None
-        port = int(launched.endpoint.url.rpartition(":")[2])
+        path = str(launched.endpoint.socket)
         await front.ask("/upstream/a/fake/exit", b"1")
-        await front.until(lambda: _refuses(port))  # lmxd may not have noticed yet
+        await front.until(lambda: _refuses(path))  # lmxd may not have noticed yet
         assert (await front.chat("a")).status == 200
         assert "a#2" in front.house.phases()
 
 
-def _refuses(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+def _refuses(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) in (errno.ECONNREFUSED, errno.ENOENT)
 
 
 async def test_a_launch_that_fails_is_said_with_its_log(tmp_path: Path) -> None:
@@ -343,8 +343,8 @@ async def test_a_model_has_the_names_that_it_is_given(tmp_path: Path) -> None:
         assert [x["id"] for x in listed["data"]] == ["a", "gpt-4o-mini"]
 
 
-async def test_engines_on_unix_sockets(tmp_path: Path) -> None:
-    here = House(tmp_path, FakeNvml(card()), models={"a": ONE}, engine={"endpoint": "unix"})
+async def test_engines_on_tcp_ports(tmp_path: Path) -> None:
+    here = House(tmp_path, FakeNvml(card()), models={"a": ONE}, engine={"endpoint": "tcp"})
     async with opened(here) as front, front.stream("a", 3) as answer:
         assert (await answer.text()).count('"delta"') == 3
 

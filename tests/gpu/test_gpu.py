@@ -6,21 +6,19 @@ of real shape, zero weights (tests/synthetic.py).
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import synthetic
-from lmxd_process import Lmxd, ask, post
+from lmxd_process import Lmxd, ask, lease_from, opened, post
 
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -99,15 +97,6 @@ def ballast() -> Iterator[Callable[[float], subprocess.Popen[str]]]:
 
 def memory() -> Any:
     return nvml.nvmlDeviceGetMemoryInfo(GPU, version=nvml.nvmlMemory_v2)
-
-
-def open_stream(lease: dict[str, Any], body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(
-        lease["endpoint"] + "/completion",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", "Authorization": f"Bearer {lease['api_key']}"},
-    )
-    return urllib.request.urlopen(request, timeout=120)
 
 
 def of_process(pid: int | None) -> int:
@@ -375,7 +364,7 @@ def test_a_killed_client_frees_its_lease_and_an_idle_instance_its_memory(lmxd: M
 
 
 def books(running: Lmxd) -> list[dict[str, Any]]:
-    keys = ("instance", "pid", "endpoint", "promised", "measured", "charged")
+    keys = ("instance", "pid", "endpoint", "socket", "promised", "measured", "charged")
     return [
         {k: i[k] for k in keys} | {"leases": [x["lease"] for x in i["leases"]]} for i in running.json("ps")["instances"]
     ]
@@ -391,7 +380,7 @@ def test_a_killed_daemon_is_replaced_without_a_byte_or_a_token_lost(lmxd: Make) 
 
         def stream() -> None:
             body = {"prompt": "a b c", "n_predict": 1500, "stream": True, "ignore_eos": True}
-            with open_stream(lease, body) as answer:
+            with opened(lease_from(lease), "/completion", body) as answer:
                 lines.extend(answer)
 
         reading = threading.Thread(target=stream)

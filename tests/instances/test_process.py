@@ -161,3 +161,26 @@ def test_a_log_does_not_follow_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "m#1.log").symlink_to(tmp_path / "victim")
     with pytest.raises(OSError, match="symbolic links"):
         Log(tmp_path, "m#1", cap=1).open()
+
+
+def test_a_log_is_neither_cut_nor_read_through_a_link_or_a_pipe(tmp_path: Path) -> None:
+    """Who writes into the directory could have another file cut, or shown by lmxctl logs."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n" * 100)
+    log = Log(tmp_path, "m#1", cap=10)
+    for make in (log.path.symlink_to, log.path.hardlink_to):
+        make(victim)
+        log.trim()
+        assert tail(log.path, 5) == head(log.path) == []
+        log.path.unlink()
+    os.mkfifo(log.path)
+    log.trim()
+    assert tail(log.path, 5) == head(log.path) == [], "nor waited for"
+    assert victim.read_text() == "precious\n" * 100
+
+
+def test_lines_end_with_line_feeds_alone(tmp_path: Path) -> None:
+    log = Log(tmp_path, "m#1", cap=10_000)
+    os.write(output := log.open(), "a\r b\x0b c\x85 d\u2028 e\nf".encode())
+    os.close(output)
+    assert tail(log.path, 5) == head(log.path) == ["a\r b\x0b c\x85 d\u2028 e", "f"]

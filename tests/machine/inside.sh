@@ -63,13 +63,16 @@ check "the group is bounded" same "$(cat "$group/i-smollm2#1/memory.max")" 96636
 check "the daemon has another" grep -qx "$(main_pid)" "$group/lmxd/cgroup.procs"
 
 cat >stream.py <<'PY'
-import json, subprocess, sys, urllib.request
+import http.client, json, socket, subprocess, sys
 granted = json.loads(subprocess.run(["lmxctl", "request", "smollm2", "--json"], capture_output=True, text=True, check=True).stdout)
 body = {"prompt": "Once", "n_predict": int(sys.argv[1]), "stream": True, "ignore_eos": True}
-request = urllib.request.Request(granted["endpoint"] + "/completion", json.dumps(body).encode(),
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect(granted["socket"])
+connection.request("POST", "/completion", json.dumps(body),
     {"Content-Type": "application/json", "Authorization": "Bearer " + granted["api_key"]})
 count = 0
-with urllib.request.urlopen(request, timeout=1800) as answer:
+with connection.getresponse() as answer:
     for line in answer:
         count += line.startswith(b"data: ")
         if count == 3:

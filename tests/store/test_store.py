@@ -62,6 +62,7 @@ LEASE = LeaseRow(
     ttl=60.0,
     expires_at=62.5,
     key="k",
+    digest="d",
 )
 YIELD = YieldRow(id="y-1", device="GPU-a", size=2**33, foreign_before=2**30, until=99.0)
 COUNT = CountRow(id="instances m", count=1)
@@ -133,7 +134,7 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) ->
         old.execute("INSERT INTO counts VALUES ('instances m', 1)")
     assert saved(path) == Saved(
         instances=[replace(INSTANCE, work=0.0, prompted=0.0)],
-        leases=[replace(LEASE, gids="[]", user="", key=None)],
+        leases=[replace(LEASE, gids="[]", user="", key=None, digest=None)],
         yields=[YIELD],
         counts=[COUNT],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 
 class AlarmKind(StrEnum):
@@ -31,10 +31,12 @@ class AlarmKind(StrEnum):
 
 Key: TypeAlias = tuple[AlarmKind, str]
 """The kind of thing that is due, and its id."""
+_SPARE: Final = 1024
+"""So many stale entries may be in the heap beside as many as there are keys: a client may move an alarm for ever."""
 
 
 class Alarms:
-    """A heap of times by key. Cleared and moved entries stay in the heap until they come up."""
+    """A heap of times by key. Cleared and moved entries stay in the heap until they come up, or are too many."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, Key]] = []
@@ -44,12 +46,19 @@ class Alarms:
         if self._times.get(key) != at:
             self._times[key] = at
             heapq.heappush(self._heap, (at, key))
+            if len(self._heap) > 2 * len(self._times) + _SPARE:
+                self._heap = [(at, key) for key, at in self._times.items()]
+                heapq.heapify(self._heap)
 
     def clear(self, key: Key) -> None:
         self._times.pop(key, None)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._times
+
+    def __len__(self) -> int:
+        """The entries of the heap, the stale ones included."""
+        return len(self._heap)
 
     def next(self) -> float | None:
         self._shed()

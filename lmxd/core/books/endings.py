@@ -8,7 +8,7 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import DRAINING, STOPPED, Cause, Phase, Refusal, YieldId
+from lmxd.core.words import DRAINING, STOPPED, Cause, Phase, Refusal
 
 _LEASE_REASONS: Final = {
     Cause.IDLE: EndReason.IDLE_TIMEOUT,
@@ -40,6 +40,9 @@ def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -
         patience = state.expectations.patience(instance.ask.profile, instance.option.size)
         instance.evictable_from = state.now + (0.0 if instance.turn_over(state.now) else patience)
         instance.busy, instance.checked_at = False, None  # it was busy perhaps only for that lease
+        instance.vacant_since, instance.last_use = state.now, lease
+        if state.shares.is_bound(lease.owner, state.policy):
+            state.linger(instance, on=True)  # until its engine says that nothing was left behind
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.step.touched.instances.add(instance.id)
     state.step.decisions.append(
@@ -59,9 +62,3 @@ def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
     instance.phase, instance.stopped_at = Phase.STOPPING, state.now
     state.retire(instance)
     state.step.decisions.append(StopInstance(instance=instance.id, cause=cause, why=why))
-
-
-def end_yield(state: State, id: YieldId) -> None:
-    for account in state.ledger.accounts.values():
-        if id in account.yields:
-            state.drop_yield(account, id)

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from lmxd.core.books.alarms import AlarmKind
-from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
+from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
-from lmxd.core.books.state import Failed, State
+from lmxd.core.books.state import State
 from lmxd.core.books.step import Step
+from lmxd.core.books.yields import begin_yield, end_yield
 from lmxd.core.decisions import ForgetInstance
 from lmxd.core.events import (
     ActivitySeen,
@@ -42,13 +43,18 @@ from lmxd.core.events import (
 )
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import CANCELLED, CLIENT_LEFT, DRAINING, Cause, Failure, Hold, Phase, Refusal, Yielded
+from lmxd.core.words import (
+    CANCELLED,
+    CLIENT_LEFT,
+    DRAINING,
+    Cause,
+    Failure,
+    Hold,
+    Phase,
+    Refusal,
+    Yielded,
+)
 from lmxd.failures import FailureCode
-
-_FIRST_BACK_OFF: Final = 5.0
-"""Seconds before a launch that failed once is tried again, so that a broken model does not load in a loop."""
-_LAST_BACK_OFF: Final = 600.0
-"""The most seconds before a failed launch is tried again. They double with each failure in a row: 5, 10, 20 … 600."""
 
 _CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
 """Events that serve no waiting ticket by themselves. An ``InstanceReady``, for example, serves its own tickets."""
@@ -110,7 +116,7 @@ def _begin(state: State, event: Event) -> None:
 
 def _lease_requested(state: State, event: LeaseRequested) -> None:
     state.counts["asked"] += 1
-    if event.instead is not None and (before := state.ticket(event.instead)):
+    if event.key is not None and (before := state.asked.get((event.owner.uid, event.key))):
         refuse(state, before, CANCELLED)
         state.step.serve_again = True
     if not event.ask.external:
@@ -127,6 +133,7 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
         wait=event.wait,
         deadline_at=None if event.deadline is None else state.now + event.deadline,
         key=event.key,
+        digest=event.digest,
     )
     ticket.rank = rank(ticket, state.policy, state.shares.lateness(ticket.owner, state.policy))
     if not ticket.patient:
@@ -136,7 +143,10 @@ def _lease_requested(state: State, event: LeaseRequested) -> None:
     if ticket.deadline_at is not None:
         state.alarms.set((AlarmKind.DEADLINE, ticket.id), ticket.deadline_at)
     state.enqueue(ticket)
-    state.step.arrived = ticket
+    if event.key is not None and (event.owner.uid, event.key) in state.keys:
+        refuse(state, ticket, CANCELLED)
+    else:
+        state.step.arrived = ticket
 
 
 def _lease_renewed(state: State, event: LeaseRenewed) -> None:
@@ -188,7 +198,7 @@ def _yields_changed(state: State, event: YieldRequested | YieldEnded) -> None:
     if isinstance(event, YieldRequested):
         account = state.ledger.accounts[event.device]
         until = state.now + event.lasts
-        state.add_yield(account, event.id, Yielded(size=event.size, foreign_before=account.foreign, until=until))
+        begin_yield(state, account, event.id, Yielded(size=event.size, foreign_before=account.foreign, until=until))
     else:
         end_yield(state, event.id)
 
@@ -236,10 +246,7 @@ def _instance_exited(state: State, event: InstanceExited) -> None:
 
 def _note_failure(state: State, instance: Instance, failure: Failure) -> None:
     """Note a failed launch, so that it is not repeated in a loop."""
-    launch = instance.ask.launch
-    count = state.failed[launch].count + 1 if launch in state.failed else 1
-    until = state.now + min(_LAST_BACK_OFF, _FIRST_BACK_OFF * 2 ** (count - 1))
-    state.failed[launch] = Failed(failure=failure, count=count, until=until)
+    until = state.failed.note(instance.ask.launch, failure, state.now).until
     state.step.refuse_again = True
     if instance.ask.kind in state.residents:
         state.alarms.set((AlarmKind.RESIDENT, instance.ask.profile), until)
@@ -252,6 +259,10 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     state.step.serve_again = instance.checking or instance.busy != event.busy
     instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
     state.reach.touch(instance.demand)
+    if not event.busy:
+        state.linger(instance, on=False)
+    elif instance.vacant:
+        state.linger(instance, on=True)
     if event.busy or event.worked:
         instance.active_at = instance.used_at = state.now
         state.step.touched.instances.add(instance.id)

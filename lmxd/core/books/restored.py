@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
+from lmxd.core.books.yields import begin_yield
 from lmxd.core.events import LedgerRestored
 from lmxd.core.instances import Lease
 from lmxd.core.words import DeviceId, Hold
@@ -17,6 +18,7 @@ def restored(state: State, event: LedgerRestored) -> None:
     for instance in event.instances:
         for device in instance.demand:
             _account(state, device)
+        instance.vacant_since = state.now
         state.add_instance(instance)
         if not instance.live:
             state.retire(instance)
@@ -24,7 +26,7 @@ def restored(state: State, event: LedgerRestored) -> None:
         state.add_lease(lease)
         state.expire(lease, _deadline(lease, state.now + event.grace))
     for device, id, kept in event.yields:
-        state.add_yield(_account(state, device), id, kept)
+        begin_yield(state, _account(state, device), id, kept)
 
 
 def _account(state: State, device: DeviceId) -> Account:

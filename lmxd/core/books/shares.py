@@ -128,10 +128,22 @@ class Shares:
             if gid in policy.group_quotas:
                 yield f"group {gid}", self.by_gid.get(gid, _NOTHING), policy.group_quotas[gid]
 
-    def within(self, owner: Owner, size: int, policy: Policy) -> str | None:
-        """The quota that one more lease of ``size`` bytes would exceed now, as a sentence; None if none."""
+    def is_bound(self, owner: Owner, policy: Policy) -> bool:
+        """Whether any quota binds what ``owner`` has."""
+        return any(q.max_leases is not None or q.max_bytes is not None for _, _, q in self.bounds(owner, policy))
+
+    def exceeded(self, owner: Owner, policy: Policy) -> str | None:
+        """The quota of which ``owner`` has more than all of it, as a sentence; None if none."""
+        return self.within(owner, 0, policy, instead=0)
+
+    def within(self, owner: Owner, size: int, policy: Policy, instead: int | None = None) -> str | None:
+        """The quota that one more lease of ``size`` bytes would exceed now, as a sentence; None if none.
+
+        ``instead``: the bytes of a lease that would not count any more then.
+        """
+        leases, size = (1, size) if instead is None else (0, size - instead)
         for who, share, quota in self.bounds(owner, policy):
-            if quota.max_leases is not None and share.leases + 1 > quota.max_leases:
+            if quota.max_leases is not None and share.leases + leases > quota.max_leases:
                 return f"{who} has {share.leases} of at most {quota.max_leases} leases"
             if quota.max_bytes is not None and share.bytes + size > quota.max_bytes:
                 return f"{who} holds {share.bytes} of at most {quota.max_bytes} bytes, and this takes {size}"

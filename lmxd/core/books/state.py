@@ -8,23 +8,16 @@ from dataclasses import dataclass, field
 
 from lmxd.core.books.alarms import AlarmKind, Alarms
 from lmxd.core.books.expectations import Expectations
-from lmxd.core.books.ledger import Account, Ledger
+from lmxd.core.books.failed import Failed, FailedLaunches
+from lmxd.core.books.ledger import Ledger
+from lmxd.core.books.lingering import Lingering
 from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.rules import Policy, Resident
-from lmxd.core.words import Ask, DeviceId, Failure, InstanceId, Kind, LeaseId, TicketId, Yielded, YieldId
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failed:
-    """A launch that failed ``count`` times in a row, and is not tried again before ``until``."""
-
-    failure: Failure
-    count: int
-    until: float
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, RequestKey, TicketId
 
 
 @dataclass(slots=True)
@@ -43,8 +36,10 @@ class State:
     with_free_slots: dict[Kind, dict[InstanceId, Instance]] = field(default_factory=dict)
     """Live instances by kind that accept new leases and have a free slot."""
     leases: dict[LeaseId, Lease] = field(default_factory=dict)
-    keys: dict[tuple[int, str], Lease] = field(default_factory=dict)
+    keys: dict[RequestKey, Lease] = field(default_factory=dict)
     """Leases by uid and idempotency key."""
+    asked: dict[RequestKey, Ticket] = field(default_factory=dict)
+    """Tickets by the same: one at most."""
     priorities: dict[int, int] = field(default_factory=dict)
     """The number of leases of each class."""
     tickets: dict[TicketId, Ticket] = field(default_factory=dict)
@@ -54,8 +49,7 @@ class State:
     alarms: Alarms = field(default_factory=Alarms)
     reach: Reach = field(default_factory=Reach)
     expectations: Expectations = field(default_factory=Expectations)
-    failed: dict[tuple[str, str, int], Failed] = field(default_factory=dict)
-    """Launches that failed, by ``Ask.launch``."""
+    failed: FailedLaunches = field(default_factory=FailedLaunches)
     residents: dict[Kind, Resident] = field(default_factory=dict)
     preloaded: set[str] = field(default_factory=set)
     overcommitted_since: dict[DeviceId, float] = field(default_factory=dict)
@@ -69,6 +63,7 @@ class State:
     """Instances with a swap: they are to make way for a ticket."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
     """Live instances without leases and tickets."""
+    lingering: Lingering = field(default_factory=Lingering)
     released_holds: dict[InstanceId, Instance] = field(default_factory=dict)
     """Holds among the vacant: their lease is over."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -97,13 +92,19 @@ class State:
         found = self.tickets.get(ticket)
         return found if found is not None and found.instance is None else None
 
-    def over_quota(self, ticket: Ticket) -> str | None:
-        """The quota that a lease for the ticket would exceed now, as a sentence; None if none."""
-        return self.shares.within(ticket.owner, ticket.ask.portion, self.policy)
+    def linger(self, instance: Instance, *, on: bool) -> None:
+        """Let the last lease of an instance go on counting, or no more."""
+        change = self.lingering.begin if on else self.lingering.end
+        change(instance, self.shares, self.now, self.policy)
+
+    def _take_over(self, instance: Instance) -> None:
+        """Note that somebody has an instance from now on, or nobody any more."""
+        self.linger(instance, on=False)
+        instance.last_use = None
 
     def able(self, ask: Ask) -> list[Instance]:
-        """The live instances that could serve ``ask``, whether or not they have a slot for it now."""
-        return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask)]
+        """The live instances that could serve ``ask``, if they have or will have a slot for it. A stray may never."""
+        return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask) and not i.strays]
 
     def backing_off(self, ask: Ask) -> Failed | None:
         """The failure because of which such a launch is not tried now, if any."""
@@ -116,6 +117,8 @@ class State:
 
     def enqueue(self, ticket: Ticket) -> None:
         self.tickets[ticket.id] = ticket
+        if ticket.key is not None:
+            self.asked[ticket.owner.uid, ticket.key] = ticket
         self.queue.add(ticket)
         self.shares.wait(ticket.owner, self.now, 1)
 
@@ -136,6 +139,7 @@ class State:
         """Move a ticket from the queue to an instance. It counts for quotas as a lease from here on."""
         self._unqueue(ticket)
         ticket.instance = instance.id
+        self._take_over(instance)
         instance.tickets[ticket.id] = ticket
         self._note_room(instance)
         self.shares.take(ticket.owner, ticket.ask.portion, self.now, self.policy)
@@ -143,6 +147,8 @@ class State:
     def drop_ticket(self, ticket: Ticket) -> None:
         """Remove a ticket from the queue or from its instance, with all that counts for it."""
         del self.tickets[ticket.id]
+        if ticket.key is not None and self.asked.get((ticket.owner.uid, ticket.key)) is ticket:
+            del self.asked[ticket.owner.uid, ticket.key]
         self.impatient.pop(ticket.id, None)
         for kind in (AlarmKind.WAIT, AlarmKind.DEADLINE):
             self.alarms.clear((kind, ticket.id))
@@ -164,6 +170,7 @@ class State:
             self.keys[lease.owner.uid, lease.key] = lease
         self.priorities[lease.priority] = self.priorities.get(lease.priority, 0) + 1
         instance = self.instances[lease.instance]
+        self._take_over(instance)
         instance.leases[lease.id] = lease
         self._note_room(instance)
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
@@ -198,20 +205,6 @@ class State:
         self._note_room(instance)
         self.step.touched.instances.add(instance.id)
 
-    def add_yield(self, account: Account, id: YieldId, kept: Yielded) -> None:
-        account.yields[id] = kept
-        account.balance()
-        self.reach.touch((account.device,))
-        self.alarms.set((AlarmKind.YIELD, id), kept.until)
-        self.step.touched.yields.add(id)
-
-    def drop_yield(self, account: Account, id: YieldId) -> None:
-        del account.yields[id]
-        account.balance()
-        self.reach.touch((account.device,))
-        self.alarms.clear((AlarmKind.YIELD, id))
-        self.step.touched.yields.add(id)
-
     def _note_room(self, instance: Instance) -> None:
         """Bring ``vacant``, ``released_holds``, ``with_free_slots`` and ``reach`` up to date with an instance."""
         self.reach.touch(instance.demand)
@@ -238,6 +231,7 @@ class State:
         self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None
+        self._take_over(instance)
         self.drop_swap(instance)
         kin = self.live_by_kind.get(instance.ask.kind, {})
         kin.pop(instance.id, None)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from lmxd.core.books.endings import refuse
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
@@ -24,7 +25,7 @@ def no_place(state: State, ticket: Ticket) -> Refusal | None:
     portion, depth = ticket.ask.portion, state.policy.queue_depth
     for who, had, quota in state.shares.bounds(ticket.owner, state.policy):
         if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
-            return refusals.over_quota(state.over_quota(ticket) or "")
+            return refusals.over_quota(over_quota(state, ticket) or "")
         if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
     if ticket.asked_at < state.now or len(state.queue) <= depth:
@@ -61,7 +62,7 @@ def _fills(state: State, ticket: Ticket, newcomer: Ticket) -> bool:
     for its own user's quota takes a place only from that user.
     """
     mine = ticket.owner.who == newcomer.owner.who
-    if not mine and state.over_quota(ticket):
+    if not mine and over_quota(state, ticket):
         return False
     own = newcomer.ask.priority <= 0 and mine
     return not ticket.outside_depth and (own or ticket.ask.priority >= newcomer.ask.priority)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from math import inf
 
 from lmxd.core.books.alarms import AlarmKind
-from lmxd.core.books.endings import end_lease, end_yield, refuse, stop
+from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
+from lmxd.core.books.yields import end_yield
 from lmxd.core.instances import Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.depth import no_place, shorten
@@ -26,6 +28,7 @@ from lmxd.core.policy.room import make_room
 from lmxd.core.policy.serving import Scheduler, refused
 from lmxd.core.policy.sharing import share
 from lmxd.core.policy.starts import grant
+from lmxd.core.policy.strays import end_beyond_quota, end_overstaying, is_looked_into, look_into_lingering
 from lmxd.core.policy.swaps import cancel_stale, reopen_the_unused
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId, YieldId
@@ -38,6 +41,8 @@ def derive(state: State, scheduler: Scheduler) -> None:
     _grant(state)
     _reap(state)
     reopen_the_unused(state)
+    look_into_lingering(state)
+    end_beyond_quota(state)
     if state.draining:
         _drain(state)
     if ticked:
@@ -54,6 +59,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
         if state.step.closed_kinds & state.queue.kinds or _taken(state) < before:
             scheduler.serve(state)  # tickets that waited for a slot there, or for a quota
         start_missing(state)
+        end_overstaying(state)
     elif new is not None and new in state.queue:
         scheduler.serve_newcomer(state, new)
         if _turn_away(state):
@@ -138,8 +144,8 @@ def _turn_away(state: State) -> bool:
     """Refuse tickets that would not wait, would be too late, or find the queue full. Returns whether any was."""
     before = len(state.tickets)
     for ticket in list(state.impatient.values()):
-        if ticket.instance is None and not ticket.room_being_made:
-            quota = state.over_quota(ticket)
+        if ticket.instance is None and not ticket.room_being_made and not is_looked_into(state, ticket):
+            quota = over_quota(state, ticket)
             refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.step.arrived
     if new is None:

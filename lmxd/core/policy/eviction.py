@@ -63,11 +63,13 @@ def reload_cost(state: State, instance: Instance) -> float:
 
 
 def evictable(state: State, instance: Instance, *, pinned: bool = False) -> bool:
-    """Whether an instance may be ended for a ticket: it is idle, without leases, not pinned and not kept.
+    """Whether an instance may be ended for a ticket: it is idle, or was left busy, without leases, not pinned or kept.
 
     ``pinned``: whether pinned and kept instances count as well, as for a yield.
     """
-    if not instance.live or not instance.vacant or instance.busy or instance.ask.external:
+    if not instance.live or not instance.vacant or instance.ask.external:
+        return False
+    if instance.busy and not instance.overstays(state.now, state.policy.grace):
         return False
     return pinned or not (instance.ask.pin or instance.evictable_from > state.now or kept(state, instance))
 

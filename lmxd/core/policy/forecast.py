@@ -147,7 +147,7 @@ class Forecast:
         if ask.pin or kept(state, instance):
             return Outlook(inf, going)
         if instance.vacant:
-            return Outlook(state.now if evictable(state, instance) else max(state.now, instance.evictable_from), going)
+            return Outlook(self._leaves_at(instance), going)
         ends = [self._lease_ends(instance, lease) for lease in instance.leases.values()]
         ends += [self._ticket_ends(instance, each) for each in instance.tickets.values()]
         if instance.yielding is not None:
@@ -155,6 +155,13 @@ class Forecast:
         if not self._goes_on(instance):
             return Outlook(max(ends), going)
         return Outlook(max(ends), going, claim(state, instance), state.expectations.held_for(ask.profile))
+
+    def _leaves_at(self, instance: Instance) -> float:
+        """The time from which a vacant instance may be ended."""
+        if evictable(self._state, instance):
+            return self._state.now
+        left = instance.vacant_since + self._state.policy.grace if instance.busy else instance.evictable_from
+        return max(self._state.now, left)
 
     def _goes_on(self, instance: Instance) -> bool:
         """Whether more requests for the instance are expected than those that have it now."""

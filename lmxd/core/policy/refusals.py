@@ -6,7 +6,8 @@ from collections import Counter
 from math import inf
 from typing import Final
 
-from lmxd.core.books.state import Failed, State
+from lmxd.core.books.failed import Failed
+from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import Forecast, turns

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Ticket
@@ -118,7 +119,7 @@ def _is_news(state: State, old: float | None, new: float | None) -> bool:
 
 def blockers(state: State, ticket: Ticket, date: Date) -> tuple[str, ...]:
     """The quota that a ticket exceeds; or the instances that it waits for; or the holders of the bytes it lacks."""
-    if quota := state.over_quota(ticket):
+    if quota := over_quota(state, ticket):
         return (quota,)
     if date.awaits:
         return date.awaits

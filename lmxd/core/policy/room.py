@@ -1,4 +1,7 @@
-"""Making room: end idle instances together, and only on fresh evidence that they are idle (docs/adr/0002)."""
+"""Making room: end idle instances together, and only on fresh evidence that they are idle (docs/adr/0002).
+
+One that works for longer than the grace though nobody has a lease on it is ended as it is.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from lmxd.core.words import Cause, Phase
 
 def make_room(state: State, leaving: Collection[Instance], cause: Cause, why: str) -> None:
     """End instances together, once all of them are known to be idle. Until then their engines are asked."""
-    unsure = [i for i in leaving if not i.known_idle(state.now)]
+    now, grace = state.now, state.policy.grace
+    unsure = [i for i in leaving if not (i.known_idle(now) or i.overstays(now, grace))]
     for instance in unsure:
         check(state, instance)
     if unsure:

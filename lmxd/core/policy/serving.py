@@ -14,6 +14,7 @@ from math import inf
 from typing import Final
 
 from lmxd.core.books.endings import refuse
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy import refusals
@@ -25,7 +26,7 @@ from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
-from lmxd.core.policy.sharing import serve_slot, share
+from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.starts import attach, start
 from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps, taken_over
 from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
@@ -138,7 +139,7 @@ class Scheduler:
         no eviction is planned for it now: that is done when the queue is next looked at.
         """
         this = self.last
-        if this is None or state.over_quota(ticket):
+        if this is None or over_quota(state, ticket):
             return
         this.plans = 0 if this.head is not None else this.plans
         _served(this, ticket)
@@ -182,7 +183,7 @@ def serve_group(this: SchedulingPass, front: Ticket) -> None:
             refused(state, ticket)
         return
     for ticket in state.queue.group(front):
-        if ticket.instance is not None or state.over_quota(ticket):
+        if ticket.instance is not None or over_quota(state, ticket):
             continue  # its own quota does not delay other users
         if not _served(this, ticket):
             return
@@ -206,7 +207,9 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     state, ask = this.state, ticket.ask
     if serve_slot(state, ticket):
         return True
-    ticket.room_being_made = False
+    ticket.room_being_made = is_being_asked(state, ticket)
+    if ticket.room_being_made:
+        return False  # an engine says in a moment whether another user left work behind
     this.swaps |= larger(state, this.forecast, ticket)
     if has_all_instances(state, ask):
         return False  # it waits for a slot of a running instance
@@ -281,7 +284,7 @@ def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
         this.swaps |= {name: swap for name, swap in last.swaps.items() if swap.ticket == ticket.id}
         return
     date = this.forecast.date(ticket, without=this.extra.keys())
-    if (date.option is None and date.at < inf) or any(i.could_serve(ask) for i in state.among(date.awaits)):
+    if (date.option is None and date.at < inf) or any(i in state.able(ask) for i in state.among(date.awaits)):
         this.sharing.add(ask.group)
         return
     this.swap_budget -= 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Ticket
+from lmxd.core.policy.room import check
 from lmxd.core.policy.starts import attach
 from lmxd.core.words import Kind, Phase
 
@@ -14,7 +16,7 @@ def share(state: State, kinds: Collection[Kind]) -> None:
     """Serve tickets of ``kinds`` by free slots, in order."""
     left = {kind for kind in kinds if kind in state.with_free_slots}
     for ticket in state.queue.of(*left):
-        if ticket.ask.kind in left and not state.over_quota(ticket):
+        if ticket.ask.kind in left and not over_quota(state, ticket):
             serve_slot(state, ticket)
             if ticket.ask.kind not in state.with_free_slots:
                 left.discard(ticket.ask.kind)
@@ -25,14 +27,37 @@ def share(state: State, kinds: Collection[Kind]) -> None:
 def serve_slot(state: State, ticket: Ticket) -> Instance | None:
     """Give a ticket a slot of an instance that serves it, if there is one.
 
-    A ready instance comes before a starting one, then the one with the smallest context, then the fullest.
+    One on which a lease of its user lingers comes first. Then a ready instance comes before a starting one, then the
+    one with the smallest context, then the fullest. Engines that another user has just left are asked if they are idle.
     """
     kin = state.with_free_slots.get(ticket.ask.kind)
-    serving = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
-    if not serving:
+    able = [i for i in kin.values() if i.serves(ticket.ask)] if kin else []
+    if not able:
         return None
-    found = min(serving, key=lambda i: (i.phase is not Phase.READY, i.ask.context, i.free_slots))
+    serving = [i for i in able if i.is_handed_over(ticket.owner.uid, state.now)]
+    if not serving:
+        for instance in able:
+            check(state, instance)
+        return None
+    found = min(
+        serving,
+        key=lambda i: (
+            not state.lingering.is_of(i, ticket.owner),
+            i.phase is not Phase.READY,
+            i.ask.context,
+            i.free_slots,
+        ),
+    )
     if found.vacant:
         state.reach.keep(found, state.ledger.charge(found.id))
     attach(state, ticket, found, f"{found.id} has a free slot, enough context and the same settings")
     return found
+
+
+def is_being_asked(state: State, ticket: Ticket) -> bool:
+    """Whether the engine of an instance that serves a ticket is being asked if another user left work behind there.
+
+    One that said so already is not waited for: it is ended like others whose bytes are needed, after the grace.
+    """
+    kin = state.with_free_slots.get(ticket.ask.kind, {})
+    return any(i.checking and not i.busy and i.serves(ticket.ask) for i in kin.values())

@@ -20,6 +20,7 @@ def start(state: State, ask: Ask, option: Option, why: str) -> Instance:
         phase=Phase.STARTING,
         started_at=state.now,
         active_at=state.now,
+        vacant_since=state.now,
     )
     state.add_instance(instance)
     state.step.decisions.append(StartInstance(instance=instance.id, ask=ask, option=option, why=why))
@@ -60,6 +61,7 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
         granted_at=state.now,
         ttl=ticket.ttl,
         key=ticket.key,
+        digest=ticket.digest,
         share=ticket.ask.share,
     )
     state.add_lease(lease)

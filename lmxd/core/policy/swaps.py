@@ -76,6 +76,13 @@ def _suffices(state: State, reach: Reach, option: Option, leaving: Iterable[Inst
     )
 
 
+def taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
+    """A swap whose ticket waits no longer, as a swap for ``ticket``."""
+    if state.waiting(swap.ticket) is not None:
+        return swap
+    return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
+
+
 def cancel_stale(state: State) -> set[Kind]:
     """Cancel swaps whose ticket waits no longer. Returns the kinds of the instances that accept requests again."""
     opened: set[Kind] = set()

@@ -13,7 +13,7 @@ from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import AskChanged, Event
-from lmxd.core.words import Ask, Phase, TicketId
+from lmxd.core.words import Ask, Phase, TicketId, User
 from lmxd.daemon.answering.answers import Waiting
 from lmxd.daemon.answering.together import Together
 from lmxd.daemon.present import Present
@@ -42,21 +42,22 @@ class Asks:
         self._measure = measure
         self._report = report
         self._catalog: Catalog | None = None
-        self._made: dict[tuple[str, Size], Ask] = {}
-        """Asks by model and size, as ``_catalog`` has them."""
+        self._made: dict[tuple[str, Size, User | None], Ask] = {}
+        """Asks by model, size and the user of a private instance, as ``_catalog`` has them."""
         self._together = Together()
 
-    async def prepare(self, model: str, size: Size) -> Ask:
+    async def prepare(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a request, on a fresh reading if it needs bytes. LmxdError if the request is not valid."""
         catalog = self._present.catalog
         if self._catalog is not catalog or len(self._made) >= _MOST:
             self._made.clear()
             self._catalog = catalog
-        ask = self._made.get((model, size))
+        mine = catalog.private_to(model, size, user)
+        ask = self._made.get((model, size, mine))
         if ask is None or not self._is_served(ask):
             resolved = await self.warm(model, size)
             self._present.engine(resolved.sizing.kind).require()  # before bytes are reserved
-            ask = self._made[model, size] = self.ask(resolved)
+            ask = self._made[model, size, mine] = self.ask(resolved, mine)
         return ask
 
     async def warm(self, model: str, size: Size = Size()) -> Resolved:
@@ -72,14 +73,14 @@ class Asks:
         await self._together.do((model, size), lambda: asyncio.to_thread(resolved.read))
         return self._present.catalog.resolve(model, size)  # a reload may have replaced the catalog
 
-    def ask(self, resolved: Resolved) -> Ask:
+    def ask(self, resolved: Resolved, private_to: User | None = None) -> Ask:
         """The ask of a resolved model on the devices as they are. LmxdError if the model cannot be run so."""
         accounts = self._state.ledger.accounts
         room = Room(
             free={device: a.free for device, a in accounts.items()},
             ceiling={device: a.ceiling for device, a in accounts.items()},
         )
-        return resolved.ask(self._present.kinds, room)
+        return resolved.ask(self._present.kinds, room, private_to)
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""
@@ -98,7 +99,8 @@ class Asks:
             if waiting.size is None:
                 continue  # the ask of a hold does not change
             try:
-                ask = self.ask(self._present.catalog.resolve(waiting.ask.profile, waiting.size))
+                catalog, name, size = self._present.catalog, waiting.ask.profile, waiting.size
+                ask = self.ask(catalog.resolve(name, size), catalog.private_to(name, size, ticket.owner.who))
             except LmxdError:
                 continue  # its start will fail with this error
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from lmxd.core.books.state import State
-from lmxd.core.words import Ask, Option
+from lmxd.core.words import HOLD, Ask, Option
 from lmxd.daemon.answering import audit, owners
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.leasing import Leasing
@@ -41,11 +41,14 @@ class Holding:
     async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
         with audit.refusals(connection.peer, params.name):
             self._health.require_ledger()
+            if params.pid is not None:
+                self._holds.require(params.pid, connection.peer.uid)
             await self._measure()
             wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
         devices = [device for device in map(device_id, self._present.measured) if wanted in (None, device)]
         ask = Ask(
-            profile=params.name,
+            profile=HOLD,
+            name=params.name,
             variant="hold",
             context=0,
             slots=1,
@@ -57,7 +60,11 @@ class Holding:
         held = await self._leasing.wait(connection, id, params, ask, None, None, None)
         assert isinstance(held, Held)
         if params.pid is not None:
-            self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
+            try:
+                self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
+            except LmxdError:  # it ended meanwhile: who is told so has no lease
+                self._leasing.release(connection, held.lease)
+                raise
         return held
 
     def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:

@@ -12,6 +12,7 @@ from lmxd.core.books.state import State
 from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
 from lmxd.core.instances import Lease
 from lmxd.core.words import Ask, ConnectionId, Hold, LeaseId, TicketId
+from lmxd.daemon.answering import repeats
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.answers import Answers, InstanceGone, Waiting
 from lmxd.daemon.keeping.arrivals import Arrivals
@@ -61,17 +62,18 @@ class Leasing:
         may wait for all of ``terms.wait``, since loading does not count; the deadline is that of the first.
         """
         peer, key, first = connection.peer, terms.idempotency_key, time.monotonic()
+        digest = repeats.digest(terms)
         hold, owner = Hold(terms.hold), owner_of(peer, ConnectionId(connection.id), user)
         if terms.ttl is not None and hold is not Hold.TTL:
             raise LmxdError("invalid_params", f"ttl is {terms.ttl:g}, but hold is {hold}", "set hold to ttl")
         before = None
         for _ in range(_TRIES):
             try:
-                if key is not None and (had := self._state.keys.get((peer.uid, key))):
+                if had := repeats.granted_before(self._state, peer.uid, terms, digest, external=ask.external):
                     self._renew(connection, had, None)
                     return self._answers.granted(had, waited=0.0)
                 if key is not None and before is None:
-                    before = self._arrivals.came_first(owner, key, ask)
+                    before = self._arrivals.came_first(owner, key, digest)
                 hit("request_received")
                 now = time.monotonic()
                 asked = LeaseRequested(
@@ -86,7 +88,7 @@ class Leasing:
                     deadline=None if deadline is None else deadline - (now - first),
                     key=key,
                     asked_at=before,
-                    instead=None if key is None else self._arrivals.waiting(peer.uid, key),
+                    digest=None if key is None else digest,
                 )
                 return await self._answer(connection, id, size, asked)
             except InstanceGone as error:

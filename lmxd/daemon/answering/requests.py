@@ -49,7 +49,7 @@ class Requests:
                 self._access.require_proxy(connection.peer, params.user)
             self._health.require_ledger()
             size = self._size(connection, params)
-            ask = await self._asks.prepare(params.model, size)
+            ask = await self._asks.prepare(params.model, size, (connection.peer.uid, params.user or ""))
         granted = await self._leasing.wait(connection, id, params, ask, size, params.deadline, params.user)
         assert isinstance(granted, Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
@@ -58,7 +58,9 @@ class Requests:
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""
         size = self._size(connection, params)
-        ask = self._asks.ask(await self._asks.warm(params.model, size))
+        resolved = await self._asks.warm(params.model, size)
+        mine = self._present.catalog.private_to(params.model, size, (connection.peer.uid, ""))
+        ask = self._asks.ask(resolved, mine)
         return explaining.plan(self._admission, ask, connection.peer, params.deadline)
 
     def explain(self, connection: Connection, subject: str) -> Explained:

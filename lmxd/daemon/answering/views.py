@@ -68,12 +68,15 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
     launched = performer.launched(i.id)
     leases = [_lease(state.now, access, peer, x) for x in i.leases.values()]
     mine = access.is_admin(peer) or any(x.lease for x in leases)
+    endpoint = launched.endpoint if mine and launched else None
     return InstanceInfo(
         instance=i.id,
         model=i.ask.profile,
+        name=i.ask.name or None,
         phase=i.phase.value,
         pid=performer.pid(i.id) if mine else None,
-        endpoint=launched.endpoint.url if mine and launched and launched.endpoint else None,
+        endpoint=endpoint.url if endpoint else None,
+        socket=str(endpoint.socket) if endpoint and endpoint.socket else None,
         ctx=i.ask.context,
         slots=i.ask.spread,
         busy=i.busy,
@@ -145,6 +148,7 @@ def _ticket(
     return TicketInfo(
         ticket=t.id,
         model=t.ask.profile,
+        name=t.ask.name or None,
         uid=t.owner.uid,
         pid=t.owner.pid,
         user=t.owner.user or None,

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, GrantLease, RefuseLease
 from lmxd.core.events import Event, LeaseRequested
-from lmxd.core.words import Ask, Owner, TicketId
+from lmxd.core.words import Owner, RequestKey, TicketId
 from lmxd.store.rows import ArrivalRow, Change, Gone
-
-_Key: TypeAlias = tuple[int, str]
-"""A uid, and the key that its client gave a request."""
 
 
 class Arrivals:
     """The requests that wait, by uid and key. A key keeps the place of one request, and only for that same request."""
 
     def __init__(self) -> None:
-        self._waiting: dict[_Key, tuple[TicketId, ArrivalRow]] = {}
-        self._keys: dict[TicketId, _Key] = {}
+        self._waiting: dict[RequestKey, tuple[TicketId, ArrivalRow]] = {}
+        self._keys: dict[TicketId, RequestKey] = {}
         self._missing: dict[str, ArrivalRow] = {}
         """The requests that waited when an earlier daemon ended, and have not come back."""
 
@@ -34,18 +29,13 @@ class Arrivals:
         back = {row.id for _, row in self._waiting.values()}
         return [Gone(ArrivalRow, id) for id in missing if id not in back]
 
-    def came_first(self, owner: Owner, key: str, ask: Ask) -> float | None:
+    def came_first(self, owner: Owner, key: str, digest: str) -> float | None:
         """The time of the request that this one repeats, if that waits, or waited at an earlier daemon."""
-        name = row_id(owner, key, ask)
+        name = row_id(owner, key, digest)
         waits = self._waiting.get((owner.uid, key))
         if waits is not None:
             return waits[1].asked_at if waits[1].id == name else None
         return self._missing[name].asked_at if name in self._missing else None
-
-    def waiting(self, uid: int, key: str) -> TicketId | None:
-        """The request that waits by this key, if there is one: a further one takes its place."""
-        found = self._waiting.get((uid, key))
-        return None if found is None else found[0]
 
     def changes(self, state: State, event: Event, decisions: Sequence[Decision]) -> list[Change]:
         """Rows for requests that wait since an event, and for those that do no more."""
@@ -61,7 +51,7 @@ class Arrivals:
         return [*self._missing.values(), *(row for _, row in self._waiting.values())]
 
     def _asked(self, state: State, event: LeaseRequested, key: str) -> list[Change]:
-        name, who = row_id(event.owner, key, event.ask), (event.owner.uid, key)
+        name, who = row_id(event.owner, key, event.digest or ""), (event.owner.uid, key)
         ticket = state.ticket(event.ticket)
         back = self._missing.pop(name, None)
         if ticket is None:
@@ -72,7 +62,7 @@ class Arrivals:
         other = [] if before is None or before[1].id == name else [Gone(ArrivalRow, before[1].id)]
         return [*other, row]
 
-    def _answered(self, ticket: TicketId, key: _Key) -> list[Change]:
+    def _answered(self, ticket: TicketId, key: RequestKey) -> list[Change]:
         """Drop the row, unless the same was asked once more meanwhile: then that has the place."""
         waits = self._waiting.get(key)
         if waits is None or waits[0] != ticket:
@@ -81,8 +71,6 @@ class Arrivals:
         return [Gone(ArrivalRow, waits[1].id)]
 
 
-def row_id(owner: Owner, key: str, ask: Ask) -> str:
-    """The id of a request's row: equal for the same request, whatever devices there are by now."""
-    wanted = (ask.profile, ask.variant, ask.context, ask.slots, ask.share, ask.priority, ask.external, owner.user)
-    size = ask.size if ask.external else 0
-    return f"{owner.uid} {hashlib.sha256(repr((wanted, size)).encode()).hexdigest()[:16]} {key}"
+def row_id(owner: Owner, key: str, digest: str) -> str:
+    """The id of a request's row: equal for the same request."""
+    return f"{owner.uid} {digest} {key}"

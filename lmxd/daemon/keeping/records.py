@@ -185,5 +185,6 @@ def _lease(x: Lease) -> LeaseRow:
         ttl=x.ttl,
         expires_at=x.expires_at,
         key=x.key,
+        digest=x.digest,
         share=x.share,
     )

@@ -6,27 +6,37 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.words import NO_CONNECTION, DeviceId, Failure, Hold, InstanceId, LeaseId, Owner, Phase, Yielded, YieldId
+from lmxd.core.words import (
+    HOLD,
+    NO_CONNECTION,
+    DeviceId,
+    Failure,
+    Hold,
+    InstanceId,
+    LeaseId,
+    Owner,
+    Phase,
+    Yielded,
+    YieldId,
+)
+from lmxd.daemon.keeping import certificates
+from lmxd.daemon.keeping.adoption import running, wrong
 from lmxd.daemon.keeping.outbox import Outbox
 from lmxd.daemon.keeping.records import ASKS, INSTANCE_COUNT, OPTIONS, Records
-from lmxd.daemon.launching.launched import STARTS, Launched, Start, as_json, forget
-from lmxd.daemon.launching.launches import CERTIFICATE
+from lmxd.daemon.launching.launched import Launched, forget
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.places import Places
-from lmxd.engines.engine import Endpoint
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances import proc
-from lmxd.instances.orphans import end_orphans, orphans
-from lmxd.instances.ports import listening_port
-from lmxd.instances.process import Process
+from lmxd.instances.orphans import end_orphans
 from lmxd.store.database import Damaged, Database, set_aside
 from lmxd.store.rows import CountRow, InstanceRow, LeaseRow, Saved
 from lmxd.store.writer import Writer
@@ -35,11 +45,7 @@ log = logging.getLogger(__name__)
 
 GRACE: Final = 30.0
 """Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
-_HEALTH: Final = 3.0
-"""Seconds within which an instance must answer to be adopted."""
 _LOST: Final = Failure(code=FailureCode.LOST, message="it was gone when lmxd was started again")
-_HALF: Final = Failure(code=FailureCode.LOST, message="it was half started, or half ended, when lmxd was started again")
-_MUTE: Final = Failure(code=FailureCode.LOST, message="it did not answer when lmxd was started again")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,6 +72,9 @@ class Restoring:
         self._outbox = outbox
         self._performer = performer
         self._where = where
+        account = performer.startup.account
+        self._engines = frozenset[int]() if account is None else frozenset({account.uid})
+        """The users that processes of ours may run as, beside our own."""
         self._measure = measure
         self._report = report
 
@@ -76,46 +85,51 @@ class Restoring:
         """
         hit("restore_begin")
         begun = time.monotonic()
-        database, found = await asyncio.to_thread(_open, self._where)
-        running = [(row, x) for row in found.saved.instances if (x := _running(self._performer, row)) is not None]
-        wrong = await asyncio.gather(*(_wrong(row, launched) for row, launched in running))
+        database, found = await asyncio.to_thread(_open, self._where, self._engines)
+        adopted = [(row, x) for row in found.saved.instances if (x := self._adopted(row)) is not None]
+        failures = await asyncio.gather(*(wrong(row, launched) for row, launched in adopted))
         self._report(_event(found.saved, self._records.restore(found.saved)))
         if found.saved.arrivals:  # who waited has as long to come back as who has a lease
             asyncio.get_running_loop().call_later(GRACE, self._records.give_up)
         self._outbox.writer = Writer(database, self._records.everything)
-        for (_, launched), failure in zip(running, wrong, strict=True):
+        for (_, launched), failure in zip(adopted, failures, strict=True):
             self._performer.launches.adopt(launched, failure)
             hit("restore_adopting")
         _restore_holds(self._performer, found.saved)
         hit("restored")
         await self._measure()  # who lives is seen now, before the dead are given back
-        await self._sweep(found, {row.id for row, _ in running})
+        await self._sweep(found, {row.id for row, _ in adopted})
         self._outbox.put(self._records.everything(), ())
         if found.saved.instances:
             log.info(
                 "restored in %.2f s: %d of %d instances adopted",
                 time.monotonic() - begun,
-                wrong.count(None),
+                failures.count(None),
                 sum(1 for row in found.saved.instances if row.start is not None),
             )
         return found
 
+    def _adopted(self, row: InstanceRow) -> Launched | None:
+        return running(self._performer, row, self._where, self._engines)
+
     async def _sweep(self, found: Restored, known: set[str]) -> None:
         """End every process of ours that nobody looks after by now, and then give back the bytes of what is gone."""
         hit("restore_sweeping")
-        for pid in await asyncio.to_thread(end_orphans, self._where.home, known):
+        for pid in await asyncio.to_thread(end_orphans, self._where.home, known, engines=self._engines):
             log.warning("pid %d was left behind by an earlier lmxd: ended", pid)
         await asyncio.to_thread(self._performer.launches.groups.sweep, known)
+        await asyncio.to_thread(self._performer.prompt_caches().sweep)
         for row in found.saved.instances:
             is_hold = row.phase == Phase.READY and ASKS.validate_json(row.ask).external
             if row.id in known or is_hold:
                 continue
-            if row.start is not None and (address := STARTS.validate_json(row.start).address) is not None:
-                forget(address)
+            with suppress(ValueError):  # of a row that is none of ours, no path is touched
+                if row.start is not None and (address := certificates.start_of(row, self._where).address) is not None:
+                    forget(address)
             self._report(InstanceExited(at=time.monotonic(), instance=InstanceId(row.id), failure=_LOST))
 
 
-def _open(where: Places) -> tuple[Database, Restored]:
+def _open(where: Places, engines: Set[int]) -> tuple[Database, Restored]:
     """The database and what it holds. A damaged one is set aside, and what there is, is looked for."""
     path, boot = where.state / "ledger.db", proc.boot()
     try:
@@ -125,31 +139,18 @@ def _open(where: Places) -> tuple[Database, Restored]:
         aside = set_aside(path)
         database = Database(path, boot)
         saved = database.load()
-        return database, _rebuilt(where, saved, f"the ledger was damaged ({damage}) and is now {aside}")
-    if database.fresh and any(CERTIFICATE in env for env in orphans(where.home).values()):
-        return database, _rebuilt(where, saved, f"the ledger {path} was gone")
+        what = f"the ledger was damaged ({damage}) and is now {aside}"
+        return database, _rebuilt(saved, certificates.found(where, engines), what)
+    if database.fresh and (found := certificates.found(where, engines)):
+        return database, _rebuilt(saved, found, f"the ledger {path} was gone")
     return database, Restored(saved=saved)
 
 
-def _rebuilt(where: Places, saved: Saved, what: str) -> Restored:
+def _rebuilt(saved: Saved, found: list[InstanceRow], what: str) -> Restored:
     """Rows made from the processes themselves: each carries its own. Their leases are lost."""
-    found: dict[str, InstanceRow] = {}
-    for pid, env in orphans(where.home).items():
-        try:
-            row = InstanceRow(**json.loads(env[CERTIFICATE]))
-            start = STARTS.validate_json(row.start or "")
-            port = listening_port(proc.tree(pid)) if start.address and start.address.socket is None else None
-        except (KeyError, TypeError, ValueError):  # a child of an engine, or not ours to understand
-            continue
-        if start.address is not None and port is not None and start.address.port is None:
-            start = replace(start, address=replace(start.address, port=port))
-        lives = replace(
-            row, pid=pid, born=proc.born(pid), phase=Phase.READY, ready_at=row.started_at, start=as_json(start)
-        )
-        found.setdefault(row.id, lives)
-    saved.instances = list(found.values())
-    saved.counts = list(_counts(saved.instances))
-    message = f"{what}: {len(saved.instances)} running instances were found, their leases are lost"
+    saved.instances = found
+    saved.counts = list(_counts(found))
+    message = f"{what}: {len(found)} running instances were found, their leases are lost"
     log.critical("%s", message)
     return Restored(saved=saved, warnings=[message])
 
@@ -158,60 +159,6 @@ def _counts(rows: Iterable[InstanceRow]) -> Iterable[CountRow]:
     for row in sorted(rows, key=lambda row: int(row.id.rpartition("#")[2])):  # the last of a profile counts
         profile, _, number = row.id.rpartition("#")
         yield CountRow(id=INSTANCE_COUNT + profile, count=int(number))
-
-
-def _running(performer: Performer, row: InstanceRow) -> Launched | None:
-    """The process of an instance, if it is still the one that was started."""
-    if row.start is None or row.pid is None or row.born is None:
-        return None
-    start, key = STARTS.validate_json(row.start), ""
-    process = Process.adopt(row.pid, row.born, performer.launches.groups.find(row.id, start.limits.memory_max))
-    if process is None:
-        return None
-    if start.address is not None:
-        with suppress(OSError):  # without its key it will not answer
-            key = start.address.key_file.read_text().strip()
-    endpoint = None if start.address is None else Endpoint.at(start.address, key)
-    return _launched(performer, row, start, key, endpoint, process)
-
-
-async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
-    """The reason why an instance cannot be taken over; None if it was ready, and answers."""
-    if row.phase != Phase.READY:
-        return _HALF
-    return None if await _serves(launched) else _MUTE
-
-
-def _launched(
-    performer: Performer, row: InstanceRow, start: Start, key: str, endpoint: Endpoint | None, process: Process
-) -> Launched:
-    cached = start.plan.prompts
-    return Launched(
-        start=start,
-        engine=performer.engine(start.plan),
-        log=performer.launches.log_of(start),
-        prompts=None if cached is None else performer.prompt_caches().reopen(cached, start.prompts_for),
-        process=process,
-        key=key,
-        endpoint=endpoint,
-        ready_at=row.ready_at,
-        adopted=True,
-        work=row.work,
-        prompted=row.prompted,
-    )
-
-
-async def _serves(launched: Launched) -> bool:
-    deadline = time.monotonic() + _HEALTH
-    assert launched.process is not None
-    while launched.endpoint is not None and time.monotonic() < deadline:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_HEALTH):
-                if await launched.engine.ready(launched.endpoint):
-                    return True
-        if await launched.process.exits_within(0.1):
-            return False
-    return False
 
 
 def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRestored:
@@ -232,9 +179,12 @@ def _event(saved: Saved, means: Mapping[str, Mapping[str, float]]) -> LedgerRest
 
 def _instance(row: InstanceRow) -> Instance:
     """The instance of a row. One that was not ready is on its way out: its clients ask again."""
+    ask = ASKS.validate_json(row.ask)
+    if ask.external and ask.profile != HOLD:  # an earlier lmxd had the name of a hold there
+        ask = replace(ask, profile=HOLD, name=ask.profile)
     return Instance(
         id=InstanceId(row.id),
-        ask=ASKS.validate_json(row.ask),
+        ask=ask,
         option=OPTIONS.validate_json(row.option),
         phase=Phase.READY if row.phase == Phase.READY else Phase.STOPPING,
         started_at=row.started_at,
@@ -258,6 +208,7 @@ def _lease(row: LeaseRow) -> Lease:
         ttl=row.ttl,
         expires_at=row.expires_at,
         key=row.key,
+        digest=row.digest,
         share=bool(row.share),
     )
 

@@ -46,18 +46,15 @@ class Holds:
 
     def adopt(self, instance: InstanceId, lease: LeaseId, pid: int, uid: int) -> None:
         """Count what ``pid`` and its children take as the hold's. LmxdError if it is not a process of ``uid``'s."""
-        try:
-            pidfd = os.pidfd_open(pid)
-            owner, born = os.stat(f"/proc/{pid}").st_uid, proc.born(pid)
-        except OSError as error:
-            raise LmxdError("invalid_params", f"pid is {pid}: {error.strerror}", "name a running process") from error
-        if uid not in (owner, 0) or born is None:
-            os.close(pidfd)
-            raise LmxdError("not_permitted", f"process {pid} belongs to uid {owner}", "hold for a process of yours")
+        pidfd, born = _own(pid, uid)
         if before := self._adopted.pop(instance, None):
             self._forget(before.pidfd)
         self._watch(instance, AdoptedProcess(pid=pid, born=born, pidfd=pidfd, lease=lease))
         self._note(instance)
+
+    def require(self, pid: int, uid: int) -> None:
+        """LmxdError if ``pid`` could not be adopted now."""
+        os.close(_own(pid, uid)[0])
 
     def restore(self, instance: InstanceId, lease: LeaseId, pid: int, born: int) -> None:
         """Go on with a process that was adopted before. If it is gone, so is the lease."""
@@ -90,3 +87,21 @@ class Holds:
     def _later(self, event: Event) -> None:
         """Report an event a little later: a decision is being carried out now."""
         asyncio.get_running_loop().call_soon(self._report, event)
+
+
+def _own(pid: int, uid: int) -> tuple[int, int]:
+    """A pidfd of a process, and the clock tick of its start. LmxdError if it is not a process of ``uid``'s."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "there is none of so high a number"
+        raise LmxdError("invalid_params", f"pid is {pid}: {reason}", "name a running process") from error
+    try:
+        owner, born = os.stat(f"/proc/{pid}").st_uid, proc.born(pid)
+    except OSError as error:
+        os.close(pidfd)
+        raise LmxdError("invalid_params", f"pid is {pid}: {error.strerror}", "name a running process") from error
+    if uid not in (owner, 0) or born is None:
+        os.close(pidfd)
+        raise LmxdError("not_permitted", f"process {pid} belongs to uid {owner}", "hold for a process of yours")
+    return pidfd, born

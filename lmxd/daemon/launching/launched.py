@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter
 
-from lmxd.core.words import InstanceId
+from lmxd.core.words import Failure, InstanceId
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
 from lmxd.engines.llama_cpp import flags
@@ -31,14 +33,14 @@ class Limits:
 class Start:
     """The settings that an instance was started with: all that it takes, beside the ledger, to adopt it.
 
-    ``poll``: seconds between two looks at what it does. ``prompts_for``: the one uid that its prompt cache is of.
+    ``poll``: seconds between two looks at what it does. ``kept``: where its prompt cache is kept when it has ended.
     """
 
     plan: Plan
     limits: Limits
     poll: float
     address: Address | None = None
-    prompts_for: int | None = None
+    kept: Path | None = None
 
     @property
     def instance(self) -> InstanceId:
@@ -97,9 +99,13 @@ class Launched:
     key: str = ""
     endpoint: Endpoint | None = None
     ready_at: float | None = None
+    buffers: float = 0.0
+    """MiB of them, as its log said when it was ready. Later its log has words of clients, too."""
     adopted: bool = False
     """An earlier daemon started it: what it took when it was ready is not known."""
     stopping: bool = False
+    intruder: Failure | None = None
+    """Somebody else listens where it is to, which is the end of it."""
     work: float = 0.0
     prompted: float = 0.0
     pace: Pace = field(default_factory=Pace)
@@ -118,6 +124,8 @@ def forget(address: Address) -> None:
     address.key_file.unlink(missing_ok=True)
     if address.socket is not None:
         address.socket.unlink(missing_ok=True)
+        if address.socket.parent != address.key_file.parent:  # it is the instance's own
+            shutil.rmtree(address.socket.parent, ignore_errors=True)
 
 
 def launch_of(plan: Plan) -> Launch:

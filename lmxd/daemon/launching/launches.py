@@ -4,57 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
-from itertools import chain, repeat
 from pathlib import Path
-from typing import Final, Protocol
 
 from lmxd.core.events import ActivitySeen, Event, InstanceExited, InstanceReady, LoadBegun, LoadPostponed
 from lmxd.core.words import DeviceId, Failure, InstanceId
+from lmxd.daemon.launching.doors import door
 from lmxd.daemon.launching.launched import Launched, Start, forget
 from lmxd.daemon.launching.loading import Loading, PendingLoad
+from lmxd.daemon.launching.postmortem import postmortem
 from lmxd.daemon.launching.prompts import PromptCache
-from lmxd.engines.engine import Endpoint, Engine
-from lmxd.errors import LmxdError
+from lmxd.daemon.launching.startup import Startup
+from lmxd.engines.engine import Engine
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
-from lmxd.instances.logs import Log, head, tail
-from lmxd.instances.ports import listening_port
+from lmxd.instances.logs import Log
 from lmxd.instances.proc import tree
 from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
 
-CERTIFICATE: Final = "LMXD_CERTIFICATE"
-"""In the environment of every process of ours: its row of the ledger, as JSON."""
-_POLLS = (0.02, 0.05, 0.1)
-"""Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
-_LAST_WORDS = 20
-"""Lines of the log that a failure carries: about a screen."""
-_UMASK = 0o117
-"""Files and sockets of an instance are for the daemon and its group."""
-
-
-class Notes(Protocol):
-    """A writer of what becomes of instances."""
-
-    def certificate(self, instance: InstanceId) -> str:
-        """The text that a process carries in its environment, to be known by."""
-
-    def note(self, instance: InstanceId) -> None:
-        """Its process or its address is known by now."""
-
 
 class Launches:
     """All instances that have, or are about to have, a process."""
 
-    def __init__(self, report: Callable[[Event], None], notes: Notes, log_dir: Path, groups: Groups) -> None:
+    def __init__(self, report: Callable[[Event], None], startup: Startup, log_dir: Path, groups: Groups) -> None:
         self._report = report
-        self._notes = notes
+        self._startup = startup
         self._log_dir = log_dir
         self.groups = groups
         self._launched: dict[InstanceId, Launched] = {}
@@ -103,7 +81,8 @@ class Launches:
         """Save the prompt cache, if that is wanted; then tell the process to go."""
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
-                await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots)
+                if (await door(launched)).own:
+                    await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots, process.pid)
             except Exception:
                 log.exception("the prompt cache of %s was not saved", launched.instance)
         await process.end(launched.start.limits.stop_timeout)
@@ -147,6 +126,8 @@ class Launches:
         try:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
+            if launched.prompts is not None:
+                await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
         except Exception:
             log.exception("%s left something behind", launched.instance)
         self._forget(launched)
@@ -162,7 +143,7 @@ class Launches:
             self._report(LoadBegun(at=time.monotonic(), instance=launched.instance))
         launched.begun_at = time.monotonic()
         try:
-            failure = await self._bring_up(launched)
+            failure = await self._startup.bring_up(launched)
         finally:
             self.loading.gate.leave(launched.instance)
         if failure is not None or launched.process is None:
@@ -183,75 +164,7 @@ class Launches:
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         status = await launched.process.exited
         watch.cancel()
-        return None if launched.stopping else self._failure(launched, status)
-
-    async def _bring_up(self, launched: Launched) -> Failure | None:
-        """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
-        if launched.stopping:
-            return None
-        limits = launched.start.limits
-        try:
-            launched.process = self._fork(launched)
-        except LmxdError as error:
-            return Failure(code=error.code, message=str(error))
-        except OSError as error:
-            return Failure(code=FailureCode.SPAWN_FAILED, message=f"the engine could not be started: {error}")
-        self._notes.note(launched.instance)
-        hit("while_loading")
-        if launched.stopping:
-            await launched.process.end(limits.stop_timeout)
-        try:
-            async with asyncio.timeout(limits.load_timeout):
-                await self._until_ready(launched, launched.process)
-        except TimeoutError:
-            message = f"the engine was not ready within {limits.load_timeout:g} s"
-            return Failure(code=FailureCode.LOAD_TIMEOUT, message=message, log=self._last_words(launched))
-        if launched.stopping:
-            return None
-        if launched.process.exited.done():
-            return self._failure(launched, launched.process.exited.result())
-        if wrong := launched.engine.misplaced(launched.plan, head(launched.log.path)):
-            return Failure(code=FailureCode.MISPLACED, message=wrong, log=self._last_words(launched))
-        if launched.prompts is not None and launched.endpoint is not None:
-            await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
-        return None
-
-    def _fork(self, launched: Launched) -> Process:
-        """Raises LmxdError and OSError."""
-        hit("start_performed")
-        name, command = launched.instance, launched.engine.command(launched.plan)
-        launched.start, launched.key = replace(launched.start, address=command.address), command.key
-        hit("key_written")
-        env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
-        group = self.groups.make(name, launched.start.limits.memory_max)
-        output = launched.log.open()
-        try:
-            process = Process.spawn(command.argv, env, output, _UMASK, group)
-        finally:
-            os.close(output)
-        log.info("%s: pid %d: %s", name, process.pid, " ".join(command.argv))
-        return process
-
-    async def _until_ready(self, launched: Launched, process: Process) -> None:
-        """Returns when it serves, or when it has exited."""
-        for poll in chain(_POLLS, repeat(_POLLS[-1])):
-            asking = asyncio.get_running_loop().create_task(self._is_ready(launched, process))
-            await asyncio.wait((asking, process.exited), return_when=asyncio.FIRST_COMPLETED)
-            if process.exited.done():
-                asking.cancel()
-                return
-            if asking.result() or await process.exits_within(poll):
-                return
-
-    async def _is_ready(self, launched: Launched, process: Process) -> bool:
-        if launched.endpoint is None:
-            address = launched.start.address
-            assert address is not None
-            if address.socket is None and address.port is None:
-                address = replace(address, port=listening_port(tree(process.pid)))
-                launched.start = replace(launched.start, address=address)
-            launched.endpoint = Endpoint.at(address, launched.key)
-        return launched.endpoint is not None and await launched.engine.ready(launched.endpoint)
+        return None if launched.stopping else launched.intruder or await postmortem(launched, status)
 
     async def _watch(self, launched: Launched) -> None:
         """Ask now and then what it is doing, and keep its log short."""
@@ -261,11 +174,23 @@ class Launches:
             await self._check(launched)
 
     async def _check(self, launched: Launched) -> None:
-        """An instance that does not answer is taken to be busy: nobody is cut off on a guess."""
-        if launched.endpoint is None:
+        """An instance that does not answer is taken to be busy: nobody is cut off on a guess.
+
+        One whose endpoint somebody else has is ended: its clients are to send nothing there.
+        """
+        process = launched.process
+        if launched.endpoint is None or process is None:
+            return
+        at = await door(launched)
+        if launched.endpoint is None or process.exited.done():
+            return
+        if at.intruder is not None:
+            log.error("%s: %s", launched.instance, at.intruder.message)
+            launched.intruder, launched.endpoint = at.intruder, None
+            await process.end(launched.start.limits.stop_timeout)
             return
         try:
-            activity = await launched.engine.activity(launched.endpoint)
+            activity = await launched.engine.activity(launched.endpoint) if at.own else None
         except Exception:
             log.exception("%s could not be asked what it does", launched.instance)
             activity = None
@@ -281,17 +206,6 @@ class Launches:
         for launched in self._launched.values():
             if launched.ready_at is not None and launched.pace.stale(time.monotonic()):
                 self._spawn(self._check(launched))
-
-    def _failure(self, launched: Launched, status: int | None) -> Failure:
-        if launched.process is not None and launched.process.out_of_memory:
-            message = "the kernel ended it: it took more RAM than memory_max_gb allows"
-            return Failure(code=FailureCode.OOM_KILLED, message=message, log=self._last_words(launched))
-        lines = head(launched.log.path) if launched.endpoint is None else tail(launched.log.path, 200)
-        found = launched.engine.diagnose(status, lines)
-        return Failure(code=found.code, message=found.message, log=self._last_words(launched))
-
-    def _last_words(self, launched: Launched) -> tuple[str, ...]:
-        return tuple(tail(launched.log.path, _LAST_WORDS))
 
     def _forget(self, launched: Launched) -> None:
         self._launched.pop(launched.instance, None)

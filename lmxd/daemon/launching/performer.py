@@ -14,14 +14,24 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
-from lmxd.core.decisions import CheckActivity, Decision, ForgetInstance, GrantLease, StartInstance, StopInstance
+from lmxd.core.decisions import (
+    CheckActivity,
+    Decision,
+    EndLease,
+    ForgetInstance,
+    GrantLease,
+    StartInstance,
+    StopInstance,
+)
 from lmxd.core.events import Event
-from lmxd.core.words import DeviceId, InstanceId
+from lmxd.core.words import DeviceId, InstanceId, User
+from lmxd.daemon.launching.doors import admit
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
 from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
-from lmxd.daemon.launching.launches import Launches, Notes
+from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.launching.loading import usual
 from lmxd.daemon.launching.prompts import PromptCache, PromptCaches
+from lmxd.daemon.launching.startup import Notes, Startup
 from lmxd.daemon.launching.undone import outcome
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
@@ -49,7 +59,9 @@ class Performer:
         self._state = state
         self._present = present
         self._where = where
-        self.launches = Launches(report, notes, where.logs, Groups.delegated())
+        groups = Groups.delegated()
+        self.startup = Startup(notes, groups)
+        self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note)
 
     def perform(self, decision: Decision) -> None:
@@ -81,11 +93,20 @@ class Performer:
                 self.launches.check(decision.instance)
             case ForgetInstance():
                 hit("reclaimed")
-            case GrantLease():
-                launched = self.launches.get(decision.instance)
-                if launched is not None and launched.prompts is not None:
-                    launched.prompts.used_by(decision.owner.uid)
-                    launched.start = replace(launched.start, prompts_for=launched.prompts.uid)
+            case EndLease() | GrantLease():
+                self._admit_holders(decision.instance)
+
+    def _admit_holders(self, instance: InstanceId) -> None:
+        """Let those connect who have a lease now, and no longer who had one."""
+        launched, now = self.launches.get(instance), self._state.instances.get(instance)
+        if launched is None or launched.endpoint is None or launched.endpoint.socket is None or now is None:
+            return
+        try:
+            admit(launched.endpoint.socket, {lease.owner.uid for lease in now.leases.values()})
+        except FileNotFoundError:
+            pass  # its server is ending
+        except OSError as error:
+            log.warning("%s: its socket cannot be opened to its holders: %s", instance, error)
 
     def pids(self) -> dict[InstanceId, set[int]]:
         """The processes of each instance and hold that has any."""
@@ -109,12 +130,12 @@ class Performer:
         resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
         plan = resolved.plan(decision, config.engine.endpoint, self._where.home, capacity)
-        prompts = self._prompts(decision.instance, plan) if resolved.profile.suspend else None
+        prompts = self._prompts(plan, ask.private_to) if config.suspends(resolved.profile) else None
         start = Start(
-            plan=plan if prompts is None else replace(plan, prompts=prompts.path),
+            plan=plan if prompts is None else replace(plan, prompts=prompts.door),
             limits=_limits(config, resolved.profile),
             poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
-            prompts_for=None if prompts is None else prompts.uid,
+            kept=None if prompts is None else prompts.path,
         )
         self.launches.loading.gate.most = config.engine.parallel_loads or usual(cores())
         devices = decision.option.demand
@@ -138,14 +159,11 @@ class Performer:
 
     def prompt_caches(self) -> PromptCaches:
         most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)
-        return PromptCaches(self._where.state / "prompts", most)
+        return PromptCaches(self._where.state / "prompts", most, self.startup.account)
 
-    def _prompts(self, instance: InstanceId, plan: Plan) -> PromptCache | None:
-        """Its prompt cache, if there is any and it is started for somebody."""
-        caches, tickets = self.prompt_caches(), self._state.instances[instance].tickets
-        if not caches.most or not tickets:
-            return None
-        return caches.open(plan, self._present.catalog.build, next(iter(tickets.values())).owner.uid)
+    def _prompts(self, plan: Plan, user: User | None) -> PromptCache | None:
+        """The prompt cache of an instance, if it serves one user from its start to its end."""
+        return None if user is None else self.prompt_caches().open(plan, self._present.catalog.build, user)
 
 
 def _limits(config: Config, profile: Profile) -> Limits:

@@ -1,6 +1,8 @@
 """Prompt caches of ended instances, on disk, so that long prompts need not be computed again.
 
-One directory per model file, engine build, settings and user: nobody's prompts are given to somebody else.
+One directory per model file, engine build, settings and user: nobody's prompts are given to somebody else. An engine
+reads and writes its cache in a directory of its own, the door. It is there before anybody has the engine's key, and
+again when the engine is about to end. In between there is none, so that clients have nothing to read or write there.
 """
 
 from __future__ import annotations
@@ -10,95 +12,194 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from lmxd.engines.engine import Endpoint, Engine, Plan
+from lmxd.accounts import SystemUser
+from lmxd.core.words import User
+from lmxd.engines.engine import Endpoint, Engine, Plan, slot_file
 
 log = logging.getLogger(__name__)
 
-_COMPLETE = "complete"
+_COMPLETE: Final = "complete"
 """An empty file that is written last: without it a cache is not read."""
+_DOOR: Final = ".door"
+"""At the end of the names of doors: no kept cache has it in its name."""
+_SHUT: Final = ".shut"
+_LOOK: Final = 0.05
+"""Seconds between looks at the size of what an engine writes."""
+_LONGEST: Final = 30.0
+"""Seconds that all slots may take: others wait for the bytes of the engine, and clients could make it busy again."""
+_BLOCK: Final = 4096
+"""Bytes that a file and a directory count as at least: else there could be any number of them."""
+_LOG: Final = 16 * 2**20
+"""Bytes that each file of an engine that saves may have in any case: it writes its log, too."""
 
 
 class PromptCaches:
     """All prompt caches on disk: ``most`` bytes at most; those that were used longest ago go first."""
 
-    def __init__(self, directory: Path, most: int) -> None:
+    def __init__(self, directory: Path, most: int, account: SystemUser | None = None) -> None:
+        """``account``: the user that engines run as; None for ours."""
         self.directory = directory
         self.most = most
+        self.account = account
 
-    def open(self, plan: Plan, build: str, uid: int) -> PromptCache | None:
-        """The cache of an instance of ``plan`` for ``uid``; None if it cannot be kept."""
+    def door(self, instance: str) -> Path:
+        return self.directory / f"{instance}{_DOOR}"
+
+    def open(self, plan: Plan, build: str, user: User) -> PromptCache | None:
+        """The cache of an instance of ``plan`` that is private to ``user``; None if it cannot be kept."""
         assert plan.model is not None
         try:
             known = plan.model.stat()
             file = [str(plan.model), known.st_size, known.st_mtime_ns]
             size = [plan.context, plan.slots, plan.cache_type_k, plan.cache_type_v, plan.flash, plan.split, plan.flags]
-            key = json.dumps([*file, build, uid, *size])
-            path = self.directory / hashlib.sha256(key.encode()).hexdigest()[:32]
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            key = json.dumps([*file, build, user, *size])
+            cache = PromptCache(
+                self, self.directory / hashlib.sha256(key.encode()).hexdigest()[:32], self.door(plan.instance)
+            )
+            cache.begin(plan.slots)
         except OSError as error:
             log.warning("%s: its prompt cache cannot be kept: %s", plan.instance, error)
             return None
-        return PromptCache(self, path, uid)
+        return cache
 
-    def reopen(self, path: Path, uid: int | None) -> PromptCache:
-        """The cache of an instance that runs already; ``uid`` None: it served several users."""
-        return PromptCache(self, path, uid)
+    def reopen(self, path: Path, door: Path) -> PromptCache:
+        """The cache of an instance that runs already. Its door is shut, whatever an earlier lmxd had open."""
+        cache = PromptCache(self, path, door)
+        cache.shut()
+        return cache
+
+    def sweep(self) -> None:
+        """Remove the doors that an earlier lmxd left behind, and what is no complete cache."""
+        for path in self._oldest_first():
+            if path.suffix in (_DOOR, _SHUT) or not (path / _COMPLETE).exists():
+                _remove(path)
+        self.trim()
 
     def trim(self) -> None:
         """Keep within the bound."""
-        sizes = {path: _size(path) for path in self._oldest_first()}
+        sizes = {path: size_of(path) for path in self._oldest_first() if path.suffix not in (_DOOR, _SHUT)}
         total = sum(sizes.values())
         for path, size in sizes.items():
             if total <= self.most:
                 return
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
             total -= size
 
     def _oldest_first(self) -> Iterator[Path]:
         with suppress(OSError):
-            yield from sorted(self.directory.iterdir(), key=lambda path: path.stat().st_mtime)
+            yield from sorted(self.directory.iterdir(), key=lambda path: path.lstat().st_mtime)
 
 
 class PromptCache:
-    """The prompt cache of one instance, in a directory that only the daemon can read."""
+    """The prompt cache of one private instance: kept at ``path``, and read and written through ``door``."""
 
-    def __init__(self, caches: PromptCaches, path: Path, uid: int | None) -> None:
+    def __init__(self, caches: PromptCaches, path: Path, door: Path) -> None:
         self.path = path
+        self.door = door
         self._caches = caches
-        self.uid = uid
-        """The user whose it is; None if it is nobody's to keep."""
+        self._saved = door.with_suffix(_SHUT)
+        """The directory behind the door when it is shut after a save."""
 
-    def used_by(self, uid: int) -> None:
-        """Note a user who was served. A cache that served two users is nobody's to keep."""
-        if uid != self.uid:
-            self.uid = None
-
-    async def save(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
-        """Write the caches of all slots. If one cannot be written, none is kept."""
-        complete = self.path / _COMPLETE
-        complete.unlink(missing_ok=True)
-        if self.uid is None or not await engine.save(endpoint, slots):
-            return
-        with suppress(OSError):
-            for file in self.path.iterdir():
-                file.chmod(0o600)
-            complete.touch(0o600)
-            os.utime(self.path)
-        await asyncio.to_thread(self._caches.trim)
+    def begin(self, slots: int) -> None:
+        """Open the door for an engine that starts, with what is kept. Raises OSError."""
+        self._open()
+        if (self.path / _COMPLETE).exists():
+            for name in map(slot_file, range(slots)):
+                with suppress(FileNotFoundError):
+                    os.link(self.path / name, self.door / name, follow_symlinks=False)
+        self.door.chmod(0o500)
 
     async def restore(self, engine: Engine, endpoint: Endpoint, slots: int) -> None:
-        """Read it back into the slots, if there is anything."""
-        if (self.path / _COMPLETE).exists():
-            restored = await engine.restore(endpoint, slots)
-            log.info("%s: prompt cache %s", self.path.name, "restored" if restored else "could not be restored")
+        """Have the engine read what is kept, if there is anything; then shut the door. Raises OSError if it stays open.
+
+        Nobody has the engine's key before this is done.
+        """
+        try:
+            if any(self.door.iterdir()):
+                restored = await engine.restore(endpoint, slots)
+                log.info("%s: prompt cache %s", self.path.name, "restored" if restored else "could not be restored")
+        finally:
+            self.shut()
+
+    async def save(self, engine: Engine, endpoint: Endpoint, slots: int, pid: int) -> None:
+        """Have an engine that is about to end write the caches of all slots: the files that wait for it, and no others.
+
+        Clients have its key still. So the files are made before, in a directory that it cannot write to, and writing
+        ends at the bound of all caches. Raises OSError.
+        """
+        activity = await engine.activity(endpoint)
+        if activity is None or activity.busy:
+            return  # its slots would be saved when they are done, and others wait
+        most = max(self._caches.most, _LOG)
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))  # it ends by a signal, if it writes more than that
+        self._open()
+        for name in map(slot_file, range(slots)):
+            (self.door / name).touch(0o600, exist_ok=False)
+            self._hand_over(self.door / name)
+        self.door.chmod(0o500)
+        self._hand_over(self.door)
+        loop = asyncio.get_running_loop()
+        saving, until = loop.create_task(engine.save(endpoint, slots)), loop.time() + _LONGEST
+        try:
+            while not saving.done() and size_of(self.door) <= self._caches.most and loop.time() < until:
+                await asyncio.wait((saving,), timeout=_LOOK)
+            if saving.done() and saving.result():
+                self.door.rename(self._saved)
+        finally:
+            saving.cancel()
+            self.shut()
+
+    def keep(self, slots: int) -> None:
+        """Keep what an engine that has ended had saved: its slots, and nothing else that may be there."""
+        wanted = {slot_file(slot) for slot in range(slots)}
+        _remove(self.door)
+        with suppress(OSError):
+            if self._caches.account is not None:  # nobody puts a link there any more
+                os.chown(self._saved, os.geteuid(), -1, follow_symlinks=False)
+            self._saved.chmod(0o700)
+            for file in self._saved.iterdir():
+                if file.name not in wanted or not stat.S_ISREG(file.lstat().st_mode):
+                    file.unlink()
+            _remove(self.path)
+            (self._saved / _COMPLETE).touch(0o600)
+            os.utime(self._saved)
+            self._saved.rename(self.path)
+        self._caches.trim()
+
+    def shut(self) -> None:
+        """Remove the door, and all that is behind it. Raises OSError if it stays open."""
+        _remove(self.door)
+        if self.door.exists():
+            raise OSError(f"{self.door} cannot be removed")
+
+    def _hand_over(self, path: Path) -> None:
+        if (account := self._caches.account) is not None:
+            os.chown(path, account.uid, -1, follow_symlinks=False)
+
+    def _open(self) -> None:
+        self.shut()
+        _remove(self._saved)
+        self._caches.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.door.mkdir(mode=0o700)
 
 
-def _size(directory: Path) -> int:
+def size_of(directory: Path) -> int:
+    """Bytes on disk of a directory and the files in it."""
     with suppress(OSError):
-        return sum(file.stat().st_size for file in directory.iterdir())
+        return _BLOCK + sum(max(_BLOCK, file.lstat().st_size) for file in directory.iterdir())
     return 0
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.chmod(0o700)
+    shutil.rmtree(path, ignore_errors=True)

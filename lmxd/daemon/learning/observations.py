@@ -29,8 +29,12 @@ class Observations:
         self.learned = Learned(_read(path)) if path is not None else Learned()
 
     def note(self, new: Observation) -> None:
-        """Add what was seen of a launch, or merge it with what is known of the same one."""
-        self._replace(kept(self.learned.observations, new, _MOST))
+        """Add what was seen of a launch, or merge it with what is known of the same one. What cannot be is left out."""
+        found = kept(self.learned.observations, new, _MOST)
+        if not found[-1].plausible:
+            log.warning("%s: it was seen to take what no such launch takes: nothing is learned from it", new.model)
+            return
+        self._replace(found)
 
     def forget(self, wanted: Callable[[Observation], bool]) -> int:
         """Drop those that are ``wanted``; how many."""
@@ -54,7 +58,10 @@ def _read(path: Path) -> tuple[Observation, ...]:
         document = json.loads(path.read_text())
         if document["version"] != _VERSION:
             raise ValueError(f"version {document['version']}")
-        return tuple(_observation(o) for o in document["observations"])
+        found = [_observation(o) for o in document["observations"]]
+        if absurd := sum(not o.plausible for o in found):
+            log.warning("%s: %d observations are of no launch that can be: forgotten", path, absurd)
+        return tuple(o for o in found if o.plausible)
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -68,4 +75,6 @@ def _observation(entry: dict[str, Any]) -> Observation:
     figures = ("buffers", "predicted", "loaded", "prompted", "count")
     if any(not isinstance(entry[name], int) or entry[name] < 0 for name in figures):
         raise ValueError("impossible figures")
+    if any(not isinstance(entry[name], str) for name in ("launch", "file", "model")):
+        raise ValueError("names that are none")
     return Observation(**{**entry, "card": Card(**entry["card"])})

@@ -15,7 +15,6 @@ from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import file_key, fingerprint
 from lmxd.estimate.learned import NOTHING_LEARNED, RAM, Card, Observation
 from lmxd.estimate.overhead import MIB
-from lmxd.instances.logs import head
 
 _WORTH_NOTING = 2 * MIB
 """The least growth that is written down: CUDA hands out memory in such pieces."""
@@ -76,7 +75,7 @@ class Observer:
             launch=fingerprint(file, launch),
             file=file_key(file),
             model=plan.profile,
-            buffers=int(launched.engine.buffers(plan, head(launched.log.path)) * MIB) or place.total - place.overhead,
+            buffers=int(launched.buffers * MIB) or place.total - place.overhead,
             predicted=place.total - context,
             loaded=total,
             prompted=0,

@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmxd.engines.engine import Address, Command, Plan
-from lmxd.engines.launching import new_key, placed
+from lmxd.engines.launching import free_socket, new_key, placed
 from lmxd.engines.llama_cpp.binary import Binary, environment
 
 
 def command(binary: Binary, plan: Plan) -> Command:
     """Everything that decides about memory is said explicitly; ``--fit`` is off, so that nothing is changed."""
     key, key_file = new_key(plan)
-    socket = plan.home / f"{plan.instance}.sock" if plan.endpoint == "unix" else None
-    if socket is not None:
-        socket.unlink(missing_ok=True)  # llama-server never removes its socket, nor binds over one
+    socket = free_socket(plan) if plan.endpoint == "unix" else None
     argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_service(binary, plan, key_file, socket)]
     address = Address(key_file=key_file, socket=socket)
     return Command(argv=(*argv, *plan.flags), env=environment() | placed(plan), key=key, address=address)

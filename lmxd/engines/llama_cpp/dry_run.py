@@ -11,30 +11,43 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from lmxd.accounts import SystemUser
 from lmxd.engines.llama_cpp.binary import Binary, environment
-from lmxd.engines.llama_cpp.log import diagnose
+from lmxd.engines.llama_cpp.log import STAMP, diagnose
+from lmxd.engines.llama_cpp.model_text import said
 from lmxd.errors import LmxdError
+from lmxd.files import replace_text
+from lmxd.gguf.split import part_names, part_number
 
 TIMEOUT: Final = 20.0
 _MOST: Final = 1024
 _PRETEND: Final = "lmxd.engines.llama_cpp.pretend"
 _PACKAGES: Final = Path(__file__).parents[3]
 _MIB: Final = 2**20
-_COMPUTE: Final = re.compile(r"sched_reserve: +(\S+) compute buffer size = +([\d.]+) MiB")
-_DEVICE: Final = re.compile(r"- CUDA(\d+) .*\( *\d+ = +(\d+) \+ +(\d+) \+ +(\d+)\)")
-_HOST: Final = re.compile(r"- (Host|CPU\w*) +\| +\d+ = +(\d+) \+ +(\d+) \+ +(\d+)")
-_END: Final = "projected to use"
+_LONGEST_LINE: Final = 65536
+"""Bytes of a line that are looked at."""
+_MOST_OUTPUT: Final = 64 * _MIB
+"""Bytes that a dry run may print. One of a small model prints 85 KB."""
+_COMPUTE: Final = re.compile(STAMP + r"sched_reserve: +(\w+) compute buffer size = +(\d{1,9}(?:\.\d+)?) MiB$")
+_TABLE: Final = STAMP + r"common_memory_breakdown_print: \| +- "
+_SUM: Final = r" *\d+ = +(\d{1,9}) \+ +(\d{1,9}) \+ +(\d{1,9})"
+_DEVICE: Final = re.compile(_TABLE + r"CUDA(\d{1,3}) .*\(" + _SUM + r"\)")
+_HOST: Final = re.compile(_TABLE + r"(Host|CPU\w*) +\|" + _SUM)
+_END: Final = re.compile(STAMP + r"common_(?:params_)?fit\w*: projected to use ")
+_FIGURES: Final = ("compute buffer size", "_breakdown_print", "projected to use")
+"""Phrases of these lines. A file that says one of them imitates them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,13 +77,17 @@ class DryRun:
 class DryRunner:
     """Makes dry runs of one binary, one at a time: clients cannot have many run at once.
 
-    ``cache`` is a directory for answers that last; None: only here.
+    ``cache`` is a directory for answers that last; None: only here. ``account``: the user that they run as; None for
+    ours.
     """
 
-    def __init__(self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, binary: Binary, cache: Path | None = None, timeout: float = TIMEOUT, account: SystemUser | None = None
+    ) -> None:
         self._binary = binary
         self._cache = cache
         self._timeout = timeout
+        self._account = account
         self._answers: dict[str, DryRun | LmxdError] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -95,7 +112,10 @@ class DryRunner:
 
     def _run(self, key: str, model: Path, words: Sequence[str], cards: int) -> DryRun | LmxdError:
         try:
-            found = _parsed(_output(self._binary, model, words, cards, self._timeout), cards)
+            if said(model, _FIGURES):
+                problem = f"{model}: its metadata imitate llama-server's own lines"
+                raise LmxdError("bad_model_file", problem, "do not use this file: it was made to deceive")
+            found = _parsed(_output(self._binary, model, words, cards, self._timeout, self._account), cards, model)
         except LmxdError as error:
             return error
         self._write(key, found)
@@ -123,10 +143,7 @@ class DryRunner:
         if self._cache is None:
             return
         with suppress(OSError):  # it is only a cache
-            self._cache.mkdir(parents=True, exist_ok=True)
-            fresh = self._cache / f".{key}.{os.getpid()}"
-            fresh.write_text(json.dumps(asdict(found)))
-            fresh.replace(self._cache / f"{key}.json")
+            replace_text(self._cache / f"{key}.json", json.dumps(asdict(found)))
             for old in sorted(self._cache.iterdir(), key=lambda p: p.stat().st_mtime)[:-_MOST]:
                 old.unlink()
 
@@ -137,12 +154,17 @@ def _answer(found: DryRun | LmxdError) -> DryRun:
     return found
 
 
-def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float) -> list[str]:
+def _output(
+    binary: Binary, model: Path, flags: Sequence[str], cards: int, timeout: float, account: SystemUser | None
+) -> list[str]:
     """The text that it prints, up to the end of the pass; it is killed then."""
     libraries = _libraries(binary.path)
     with tempfile.TemporaryDirectory(prefix="lmxd-dry-run-") as home:
-        command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), str(model.stat().st_size)]
-        command += ["-m", str(model.resolve()), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
+        real = model.resolve()
+        if account is not None:
+            os.chown(home, account.uid, account.gid)
+        command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), json.dumps(_parts(real)), home]
+        command += ["-m", str(real), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
         command += ["--device", "none"] if not cards else []
         path = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
         env = environment() | {
@@ -151,21 +173,39 @@ def _output(binary: Binary, model: Path, flags: Sequence[str], cards: int, timeo
             "LD_LIBRARY_PATH": path,
             "PYTHONPATH": str(_PACKAGES),
         }
-        process = subprocess.Popen(  # noqa: S603 (the binary that root configured)
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=env, cwd="/", start_new_session=True,
-        )  # fmt: skip
+        process = _spawned(command, env, account)
         try:
             return list(_lines(process, timeout))
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
             process.wait()
+
+
+def _spawned(command: Sequence[str], env: Mapping[str, str], account: SystemUser | None) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 (the binary that root configured)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/",
+            start_new_session=True, **({} if account is None else account.spawning()),
+        )  # fmt: skip
+    except OSError as error:
+        name = "lmxd" if account is None else account.name
+        remedy = f"let {name} read and run {sys.executable}"
+        raise LmxdError("engine_missing", f"the dry run does not start: {error}", remedy) from error
+
+
+def _parts(model: Path) -> list[str]:
+    """The files of a model, which may be split."""
+    part = part_number(str(model))
+    try:
+        return [str(model)] if part is None else part_names(str(model), part[1])
+    except ValueError:
+        return [str(model)]
 
 
 def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
-    until, rest = time.monotonic() + timeout, b""
+    until, rest, read = time.monotonic() + timeout, b"", 0
     while (left := until - time.monotonic()) > 0:
         if not select.select([process.stdout], [], [], left)[0]:
             continue
@@ -173,32 +213,35 @@ def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
         if not chunk:
             yield rest.decode(errors="replace")
             return
-        *lines, rest = (rest + chunk).split(b"\n")
+        read += len(chunk)
+        if read > _MOST_OUTPUT:
+            raise LmxdError("bad_model_file", "llama-server's dry run says too much", "ask without it: --dry-run never")
+        *lines, rest = (rest[:_LONGEST_LINE] + chunk).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
             yield text
-            if _END in text:
+            if _END.match(text):
                 return
     raise LmxdError("engine_missing", f"the dry run took more than {timeout:g} s", "ask without it: --dry-run never")
 
 
-def _parsed(lines: Sequence[str], cards: int) -> DryRun:
+def _parsed(lines: Sequence[str], cards: int, model: Path) -> DryRun:
     computes: dict[str, float] = {}
     devices: dict[int, Rehearsed] = {}
     nothing = Rehearsed(weights=0, context=0, compute=0)
     host: Rehearsed | None = None
     for line in lines:
-        if match := _COMPUTE.search(line):
+        if match := _COMPUTE.match(line):
             computes[match[1]] = float(match[2])
-        if match := _DEVICE.search(line):
+        if match := _DEVICE.match(line):
             number = int(match[1])
             found = _rehearsed(match[2], match[3], match[4], computes.get(f"CUDA{number}"))
             devices[number] = devices.get(number, nothing) + found
-        if match := _HOST.search(line):
+        if match := _HOST.match(line):
             exact = computes.get("CUDA_Host" if cards else "CPU") if match[1] == "Host" else None
             host = (host or nothing) + _rehearsed(match[2], match[3], match[4], exact)
     if host is None or len(devices) < min(cards, 1):
-        why = diagnose(None, lines).message
+        why = diagnose(None, lines, model).message
         raise LmxdError("bad_model_file", f"llama-server's dry run failed: {why}", "look at what it says")
     return DryRun(devices=tuple(devices.get(n, nothing) for n in range(cards)), host=host)
 

@@ -1,21 +1,32 @@
 """Reads llama-server's log: the buffers it says it has, and why it gave up.
 
-Wordings move between builds, so the patterns are loose, and an exit that none of them
-explains is still a failure (tests/engines/logs holds real ones).
+Wordings move between builds, so the patterns of failures are loose, and an exit that none of them
+explains is still a failure (tests/engines/logs holds real ones). Those of figures are whole lines. What the
+model itself says (model_text.py) counts neither for figures nor for reasons.
 """
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
 
 from lmxd.engines.engine import Diagnosis
+from lmxd.engines.llama_cpp.model_text import said
 from lmxd.failures import FailureCode
 
-_BUFFER = re.compile(r"(\S+) +(?:model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
-
-_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+STAMP: Final = r"^(?:\d[\d.]* [A-Z] )?"
+"""The beginning of a line: the time and the level, in builds that print them."""
+_BUFFER: Final = re.compile(
+    STAMP + r"\w+: +(\w+) +(?:model|KV|RS|compute|output) buffer size = +(\d{1,9}(?:\.\d+)?) MiB$"
+)
+_OFFLOADED: Final = re.compile(STAMP + r"\w+: offloaded (\d{1,6})/(\d{1,6}) layers to GPU$")
+_SLOTS: Final = re.compile(STAMP + r"\w+ +\w+: initializing.* n_slots = ")
+"""Everything is allocated by then. What follows is of templates, which can print whatever they like, and of clients."""
+_FIGURES: Final = ("buffer size", "offloaded ", "n_slots")
+"""Phrases of these lines. A file that says one of them is no file to learn from."""
 
 _REASONS: tuple[tuple[FailureCode, re.Pattern[str]], ...] = (
     (
@@ -48,32 +59,44 @@ _SENTENCES = {
     FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",
     FailureCode.BAD_CONTEXT: "the engine could not set up the context",
 }
-_PREFIX = re.compile(r"^\d+\.\d+\.\d+\.\d+ [A-Z] ")
+_ERROR: Final = re.compile(r"^\d[\d.]* E |(?=error|terminate)")
+"""The beginning of an error, and of the last words of a process."""
 
 
-def buffers(log: Sequence[str]) -> dict[str, float]:
-    """MiB by the backend's name for the place, all kinds of buffers summed."""
+def buffers(log: Sequence[str], model: Path | None = None) -> dict[str, float]:
+    """MiB by the backend's name for the place, all kinds of buffers summed. Empty if the model may have said so."""
     sizes: dict[str, float] = {}
-    for line in log:
-        if match := _BUFFER.search(line):
-            sizes[match[1]] = sizes.get(match[1], 0.0) + float(match[2])
+    for match in _figures(_BUFFER, log, model):
+        sizes[match[1]] = sizes.get(match[1], 0.0) + float(match[2])
     return sizes
 
 
-def offloaded(log: Sequence[str]) -> tuple[int, int] | None:
-    """(layers on GPUs, all layers) as the log says it last; None if it does not."""
-    found = [match for line in log if (match := _OFFLOADED.search(line))]
+def offloaded(log: Sequence[str], model: Path | None = None) -> tuple[int, int] | None:
+    """(layers on GPUs, all layers) as the log says it last; None if it does not, or the model may have said so."""
+    found = list(_figures(_OFFLOADED, log, model))
     return (int(found[-1][1]), int(found[-1][2])) if found else None
 
 
-def diagnose(status: int | None, log: Sequence[str]) -> Diagnosis:
+def _figures(pattern: re.Pattern[str], log: Sequence[str], model: Path | None) -> Iterator[re.Match[str]]:
+    if said(model, _FIGURES):
+        return
+    for line in log:
+        if _SLOTS.match(line):
+            return
+        if match := pattern.match(line):
+            yield match
+
+
+def diagnose(status: int | None, log: Sequence[str], model: Path | None = None) -> Diagnosis:
     """The first reason in the log that is known, with the line that says so; else what the status tells."""
-    errors = [_PREFIX.sub("", line) for line in log if " E " in line or line.startswith("error") or "terminate" in line]
-    text = "\n".join(errors) or "\n".join(log)
-    for code, pattern in _REASONS:
-        if match := pattern.search(text):
+    errors = [_ERROR.sub("", line, 1) for line in log if _ERROR.match(line)]
+    text = "\n".join(errors or log)
+    found = [(code, match) for code, pattern in _REASONS for match in pattern.finditer(text)]
+    doubtful = said(model, (match[0] for _, match in found))
+    for code, match in found:
+        if match[0] not in doubtful:
             line = text[: match.end()].count("\n")
-            return Diagnosis(code=code, message=f"{_SENTENCES[code]}: {text.splitlines()[line].strip()}")
+            return Diagnosis(code=code, message=f"{_SENTENCES[code]}: {text.split(chr(10))[line].strip()}")
     if status == -signal.SIGKILL:
         return Diagnosis(
             code=FailureCode.KILLED, message="the engine was killed, by the kernel for want of memory or by somebody"
@@ -83,5 +106,5 @@ def diagnose(status: int | None, log: Sequence[str]) -> Diagnosis:
         return Diagnosis(code=FailureCode.CRASHED, message=message)
     if status is not None and status < 0:
         return Diagnosis(code=FailureCode.CRASHED, message=f"the engine crashed ({signal.Signals(-status).name})")
-    said = errors[-1].strip() if errors else "its log does not say why"
-    return Diagnosis(code=FailureCode.EXITED, message=f"the engine exited with status {status}: {said}")
+    last = errors[-1].strip() if errors else "its log does not say why"
+    return Diagnosis(code=FailureCode.EXITED, message=f"the engine exited with status {status}: {last}")

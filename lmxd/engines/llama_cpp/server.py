@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan
+from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
 from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
@@ -63,8 +63,8 @@ class LlamaServer:
 
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         """A build without the GPU's backend loads into RAM, and says that all layers are offloaded."""
-        sizes = logs.buffers(log)
-        if plan.gpus and plan.gpu_layers is None and (layers := logs.offloaded(log)) and layers[0] < layers[1]:
+        sizes, layers = logs.buffers(log, plan.model), logs.offloaded(log, plan.model)
+        if plan.gpus and plan.gpu_layers is None and layers and layers[0] < layers[1]:
             return f"all layers were to run on a GPU, but {layers[1] - layers[0]} of {layers[1]} run in RAM"
         if not plan.gpus or plan.gpu_layers == 0 or not sizes:
             return None
@@ -73,17 +73,18 @@ class LlamaServer:
         return None
 
     def buffers(self, plan: Plan, log: Sequence[str]) -> float:
-        return sum(size for place, size in logs.buffers(log).items() if bool(_ON_GPU.match(place)) == bool(plan.gpus))
+        sizes = logs.buffers(log, plan.model)
+        return sum(size for place, size in sizes.items() if bool(_ON_GPU.match(place)) == bool(plan.gpus))
 
-    def diagnose(self, status: int | None, log: Sequence[str]) -> Diagnosis:
-        return logs.diagnose(status, log)
+    def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
+        return logs.diagnose(status, log, plan.model)
 
 
 async def _all_slots(endpoint: Endpoint, slots: int, action: str) -> bool:
     """Save or restore what each slot has of its last prompt."""
     done = True
     for slot in range(slots):
-        file = {"filename": f"slot-{slot}.bin"}
+        file = {"filename": slot_file(slot)}
         status, _ = await post(endpoint, f"/slots/{slot}?action={action}", file, _SLOT_TIMEOUT)
         done = done and status == 200
     return done

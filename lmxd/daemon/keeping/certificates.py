@@ -1,0 +1,132 @@
+"""Certificates: the rows that instances carry in their environments. A process shows there whatever it likes.
+
+So do rows of a ledger that somebody else could write. Nothing is taken but what this daemon would have written itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Set
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from lmxd.core.words import Phase
+from lmxd.daemon.keeping.records import ASKS, OPTIONS
+from lmxd.daemon.launching.launched import STARTS, Start, as_json
+from lmxd.daemon.launching.prompts import PromptCaches
+from lmxd.daemon.launching.startup import CERTIFICATE
+from lmxd.daemon.places import Places
+from lmxd.engines.launching import socket_path
+from lmxd.instances import proc
+from lmxd.instances.orphans import impostors, orphans
+from lmxd.instances.ports import listening_port
+from lmxd.store.rows import InstanceRow
+
+log = logging.getLogger(__name__)
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}#[1-9][0-9]{0,8}")
+"""An instance's id: the name of a profile, and a number."""
+_CACHE: Final = re.compile(r"[0-9a-f]{32}")
+"""The name of a prompt cache's directory."""
+_LONGEST: Final = 256 * 1024
+"""Characters of a certificate. Ours have a few thousand."""
+_MOST: Final = 1024
+"""Certificates that are taken; no machine runs so many instances."""
+_LARGEST: Final = 2**46
+"""Bytes of an instance on one device, 64 TiB: no device has so many."""
+_TOLD: Final = 16
+"""Certificates that were not taken, of which each is told."""
+
+
+def start_of(row: InstanceRow, where: Places) -> Start:
+    """The start of an instance's row. ValueError if this daemon would never have written such a row."""
+    if not _ID.fullmatch(row.id):
+        raise ValueError("its id is none of ours")
+    start, ask = STARTS.validate_json(row.start or ""), ASKS.validate_json(row.ask)
+    option = OPTIONS.validate_json(row.option)
+    if start.plan.instance != row.id or start.plan.home != where.home or ask.profile != row.id.rpartition("#")[0]:
+        raise ValueError("it is about another instance, or another lmxd")
+    address = start.address
+    if address is not None:
+        if not _is_in(address.key_file, where.home, f"{row.id}.key"):
+            raise ValueError("its key is not in our directory")
+        sockets = (socket_path(where.home, row.id), where.home / f"{row.id}.sock")  # the second as lmxd once made it
+        if address.socket is not None and address.socket not in sockets:
+            raise ValueError("its socket is not in our directory")
+        if not (address.health.startswith("/") and address.health.isprintable() and address.health.isascii()):
+            raise ValueError("its health path is none")
+        if address.port is not None and not 0 < address.port < 2**16:
+            raise ValueError("its port is none")
+    caches, kept = where.state / "prompts", start.kept
+    if start.plan.prompts is not None and not _is_in(
+        start.plan.prompts, caches, PromptCaches(caches, 0).door(row.id).name
+    ):
+        raise ValueError("its prompts are not in our directory")
+    if kept is not None and not (_CACHE.fullmatch(kept.name) and _is_in(kept, caches, kept.name)):
+        raise ValueError("its prompt cache is not in our directory")
+    _require_figures(row, [*option.demand.values(), *(x for o in ask.options for x in o.demand.values())])
+    return start
+
+
+def _is_in(path: Path, directory: Path, name: str) -> bool:
+    """Returns whether it is that very path, by a way without links."""
+    return path == directory / name and not path.is_symlink() and not directory.is_symlink()
+
+
+def _require_figures(row: InstanceRow, sizes: list[int]) -> None:
+    times = (row.started_at, row.ready_at, row.active_at, row.work, row.prompted)
+    if not all(x is None or (isinstance(x, int | float) and math.isfinite(x) and x >= 0) for x in times):
+        raise ValueError("its figures are none")
+    if not all(0 <= size <= _LARGEST for size in sizes):
+        raise ValueError("its bytes are more than any device has")
+
+
+def found(where: Places, engines: Set[int]) -> list[InstanceRow]:
+    """Rows made from the processes themselves, of our own user and of those that ``engines`` run as."""
+    rows: dict[str, InstanceRow] = {}
+    refused: list[tuple[int, str]] = []
+    for pid, env in sorted(orphans(where.home, engines).items(), key=lambda item: proc.born(item[0]) or math.inf):
+        if CERTIFICATE not in env or len(rows) >= _MOST:
+            continue
+        try:
+            row = row_of(pid, env[CERTIFICATE], where)
+        except (TypeError, ValueError) as error:
+            refused.append((pid, reason(error)))
+            continue
+        rows.setdefault(row.id, row)  # the oldest: its children carry the same
+    refused += [(pid, "it is another user's process") for pid in impostors(where.home, engines)]
+    for pid, why in refused[:_TOLD]:
+        log.warning("pid %d has a certificate that is not taken: %s", pid, why)
+    if len(refused) > _TOLD:
+        log.warning("%d more have certificates that are not taken", len(refused) - _TOLD)
+    return list(rows.values())
+
+
+def reason(error: Exception) -> str:
+    """The reason why something is not taken, with nothing in it of what somebody else wrote."""
+    foreign = isinstance(error, ValidationError | json.JSONDecodeError | TypeError)
+    return "it is none that lmxd writes" if foreign else ascii(str(error))[1:-1]
+
+
+def row_of(pid: int, certificate: str, where: Places) -> InstanceRow:
+    """The row that a process carries, with its pid as it is now. ValueError and TypeError if it carries none."""
+    if len(certificate) > _LONGEST:
+        raise ValueError("it is too long")
+    fresh: dict[str, Any] = json.loads(certificate)
+    if not isinstance(fresh, dict) or fresh.keys() != {f.name for f in fields(InstanceRow)}:
+        raise ValueError("it has other fields than a row has")
+    row = InstanceRow(**fresh)
+    if not all(isinstance(text, str) for text in (row.id, row.ask, row.option, row.start)):
+        raise ValueError("its texts are none")
+    start = start_of(row, where)
+    address = start.address
+    if address is not None and address.socket is None and address.port is None:
+        start = replace(start, address=replace(address, port=listening_port(proc.tree(pid))))
+    born = proc.born(pid)
+    return replace(row, pid=pid, born=born, phase=Phase.READY, ready_at=row.started_at, start=as_json(start))

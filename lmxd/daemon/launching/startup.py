@@ -1,0 +1,154 @@
+"""The start of an instance: its process, followed until it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import replace
+from itertools import chain, repeat
+from typing import Final, Protocol
+
+from lmxd.accounts import SystemUser
+from lmxd.core.words import Failure, InstanceId
+from lmxd.daemon.launching.doors import admit, door
+from lmxd.daemon.launching.launched import Launched
+from lmxd.daemon.launching.ownership import hand_over
+from lmxd.daemon.launching.postmortem import last_words, postmortem
+from lmxd.engines.engine import Endpoint
+from lmxd.errors import LmxdError
+from lmxd.failpoints import hit
+from lmxd.failures import FailureCode
+from lmxd.instances.cgroup import Groups
+from lmxd.instances.logs import head
+from lmxd.instances.ports import listening_port
+from lmxd.instances.proc import tree
+from lmxd.instances.process import Process
+
+log = logging.getLogger(__name__)
+
+CERTIFICATE: Final = "LMXD_CERTIFICATE"
+"""In the environment of every process of ours: its row of the ledger, as JSON."""
+_POLLS = (0.02, 0.05, 0.1)
+"""Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
+_PORTS: Final = 3
+"""Ports that a launch tries: somebody may have taken the first by accident, who takes three does it on purpose."""
+_UMASK: Final = 0o177
+"""Files and sockets of an instance are the daemon's; holders of leases are let in one by one."""
+_TAKEN: Final = (FailureCode.ENDPOINT_TAKEN, FailureCode.ENDPOINT_IN_USE)
+
+
+class Notes(Protocol):
+    """A writer of what becomes of instances."""
+
+    def certificate(self, instance: InstanceId) -> str:
+        """The text that a process carries in its environment, to be known by."""
+
+    def note(self, instance: InstanceId) -> None:
+        """Its process or its address is known by now."""
+
+
+class Startup:
+    """Starts the processes of instances."""
+
+    def __init__(self, notes: Notes, groups: Groups) -> None:
+        self._notes = notes
+        self._groups = groups
+        self.account: SystemUser | None = None
+        """The user that engines run as; None for ours."""
+
+    async def bring_up(self, launched: Launched) -> Failure | None:
+        """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
+        for left in reversed(range(_PORTS)):
+            failure = await self._try(launched)
+            process = launched.process
+            if not left or failure is None or failure.code not in _TAKEN or launched.stopping or process is None:
+                break
+            log.warning("%s: %s; it is started again, on another port", launched.instance, failure.message)
+            await process.end(launched.start.limits.stop_timeout)
+            launched.process = launched.endpoint = launched.intruder = None
+        return failure
+
+    async def _try(self, launched: Launched) -> Failure | None:
+        if launched.stopping:
+            return None
+        limits = launched.start.limits
+        try:
+            launched.process = self._fork(launched)
+        except LmxdError as error:
+            return Failure(code=error.code, message=str(error))
+        except OSError as error:
+            return Failure(code=FailureCode.SPAWN_FAILED, message=f"the engine could not be started: {error}")
+        self._notes.note(launched.instance)
+        hit("while_loading")
+        if launched.stopping:
+            await launched.process.end(limits.stop_timeout)
+        try:
+            async with asyncio.timeout(limits.load_timeout):
+                await self._until_ready(launched, launched.process)
+        except TimeoutError:
+            message = f"the engine was not ready within {limits.load_timeout:g} s"
+            return Failure(code=FailureCode.LOAD_TIMEOUT, message=message, log=last_words(launched))
+        if launched.stopping:
+            return None
+        if launched.process.exited.done():
+            return (await door(launched)).intruder or await postmortem(launched, launched.process.exited.result())
+        return launched.intruder or await self._settle(launched)
+
+    async def _settle(self, launched: Launched) -> Failure | None:
+        """Look whether it is where it was to be, and prepare it for its clients."""
+        lines, engine = head(launched.log.path), launched.engine
+        launched.buffers = await asyncio.to_thread(engine.buffers, launched.plan, lines)
+        if wrong := await asyncio.to_thread(engine.misplaced, launched.plan, lines):
+            return Failure(code=FailureCode.MISPLACED, message=wrong, log=last_words(launched))
+        assert launched.endpoint is not None
+        if launched.endpoint.socket is not None:
+            admit(launched.endpoint.socket)
+        if launched.prompts is not None:
+            await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
+        return None
+
+    def _fork(self, launched: Launched) -> Process:
+        """Raises LmxdError and OSError."""
+        hit("start_performed")
+        name, command = launched.instance, launched.engine.command(launched.plan)
+        launched.start, launched.key = replace(launched.start, address=command.address), command.key
+        hit("key_written")
+        env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
+        if self.account is not None:
+            hand_over(launched.start, self.account)
+            env["HOME"] = self.account.home
+        group = self._groups.make(name, launched.start.limits.memory_max)
+        output = launched.log.open()
+        try:
+            process = Process.spawn(command.argv, env, output, _UMASK, group, self.account)
+        finally:
+            os.close(output)
+        log.info("%s: pid %d: %s", name, process.pid, " ".join(command.argv))
+        return process
+
+    async def _until_ready(self, launched: Launched, process: Process) -> None:
+        """Returns when it serves, when somebody else is where it is to be, or when it has exited."""
+        for poll in chain(_POLLS, repeat(_POLLS[-1])):
+            asking = asyncio.get_running_loop().create_task(_is_ready(launched, process))
+            await asyncio.wait((asking, process.exited), return_when=asyncio.FIRST_COMPLETED)
+            if process.exited.done():
+                asking.cancel()
+                return
+            if asking.result() or launched.intruder or await process.exits_within(poll):
+                return
+
+
+async def _is_ready(launched: Launched, process: Process) -> bool:
+    if launched.endpoint is None:
+        address = launched.start.address
+        assert address is not None
+        if address.socket is None and address.port is None:
+            address = replace(address, port=listening_port(tree(process.pid)))
+            launched.start = replace(launched.start, address=address)
+        launched.endpoint = Endpoint.at(address, launched.key)
+    if launched.endpoint is None:
+        return False
+    at = await door(launched)
+    launched.intruder = at.intruder
+    return at.own and await launched.engine.ready(launched.endpoint)

@@ -1,0 +1,42 @@
+"""Paths of an instance that are shut for clients: they act on what it has of others, or on its files."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import unquote
+
+from lmxd.errors import LmxdError
+
+_SHUT: Final = frozenset(("slots", "lora-adapters", "props"))
+"""Words of paths that may be read alone: what is sent there saves, reads and erases prompts, or changes all answers."""
+_SHUT_ALTOGETHER: Final = frozenset(("stream", "streams", "tools", "cors-proxy", "models", "mcp"))
+"""Words of paths that are for nobody: answers of others by name, files, other hosts, other models. But for the list."""
+_LISTS: Final = ("v1/models", "models")
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+_ROUNDS: Final = 8
+"""The most times that a path is decoded: one that says something else each time is none that anybody meant."""
+
+
+def require_open(method: str, path: str) -> None:
+    """LmxdError ``not_permitted`` for a path of an instance that is not for clients, however it is written."""
+    words = _words(path)
+    reads = method in _SAFE
+    shut = set() if reads and _plain(path) in _LISTS else _SHUT_ALTOGETHER | (set() if reads else _SHUT)
+    if words is not None and not words & shut:
+        return
+    message = f"{method} {path.partition('?')[0]!r} is not for clients of the gateway"
+    raise LmxdError("not_permitted", message, "it acts on what other users have there; lease an instance for it")
+
+
+def _plain(path: str) -> str:
+    return path.partition("?")[0].strip("/")
+
+
+def _words(path: str) -> set[str] | None:
+    """The words between the slashes of a path, decoded, in small letters; None if it cannot be decoded in the end."""
+    for _ in range(_ROUNDS):
+        if (decoded := unquote(path)) == path:
+            return {word.strip(" .\t\0") for word in re.split(r"[/\\?#;&]+", path.lower())}
+        path = decoded
+    return None

@@ -1,0 +1,59 @@
+"""Answers of an engine that is not to be trusted: nothing is followed, unpacked or read without a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+from collections.abc import AsyncIterator
+
+from lmxd.engines.engine import Endpoint
+from lmxd.engines.http import get
+
+ENOUGH = 2**20
+
+
+@contextlib.asynccontextmanager
+async def engine(answer: bytes, asked: list[bytes] | None = None) -> AsyncIterator[Endpoint]:
+    """A server that says this, whatever it is asked."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if asked is not None:
+                asked.append(head)
+            writer.write(answer)
+            await writer.drain()
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield Endpoint(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", key="secret")
+
+
+async def test_it_sends_nobody_elsewhere() -> None:
+    asked: list[bytes] = []
+    async with engine(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", asked) as elsewhere:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere.url}/health\r\nContent-Length: 0\r\n\r\n"
+        async with engine(moved.encode()) as here:
+            assert (await get(here, "/health"))[0] == 302
+    assert asked == []
+
+
+async def test_it_fills_no_memory() -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 8 * ENOUGH
+    async with engine(endless) as here:
+        status, text = await get(here, "/metrics")
+    assert (status, len(text)) == (200, ENOUGH)
+
+
+async def test_what_is_packed_stays_packed() -> None:
+    bomb = gzip.compress(bytes(64 * ENOUGH))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    async with engine(head.encode() + bomb) as here:
+        assert len((await get(here, "/metrics"))[1]) <= len(bomb)
+
+
+async def test_what_is_no_text_is_no_fault_of_ours() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=nonsense\r\nContent-Length: 2\r\n\r\n"
+    async with engine(head + b"\xff\xfe") as here:
+        assert await get(here, "/metrics") == (200, "\ufffd\ufffd")
