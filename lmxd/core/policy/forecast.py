@@ -266,10 +266,7 @@ def dated(state: State, most: int = SURE_OF, forecast: Forecast | None = None) -
     forecast, found = forecast or Forecast(state), []
     for ticket in state.queue.some(0, most):
         date = forecast.date(ticket)
-        if joined := forecast.join(ticket, date):
-            date, at = joined
-        else:
-            at = inf if date.at == inf else forecast.expect(ticket, date)
+        date, at = forecast.join(ticket, date) or (date, inf if date.at == inf else forecast.expect(ticket, date))
         found.append(Dated(ticket, date, None if at == inf else at - state.now))
     return found
 

@@ -113,13 +113,6 @@ def apply_swaps(state: State, wanted: Mapping[InstanceId, Swap], head: Ticket | 
     return opened
 
 
-def taken_over(state: State, swap: Swap, ticket: Ticket) -> Swap:
-    """A swap whose ticket waits no longer, as a swap for ``ticket``."""
-    if state.waiting(swap.ticket) is not None:
-        return swap
-    return replace(swap, ticket=ticket.id, profile=ticket.ask.profile)
-
-
 def _take_back(state: State, instance: Instance, *, unused: bool = False) -> set[Kind]:
     """Cancel a swap. ``unused``: it would free no bytes, because the leases are idle."""
     swap, was_closed = instance.swap, instance.closed
