@@ -19,6 +19,7 @@ SLEEPERS = {
 }
 INSIDERS = {
     "core/test_invariants.py": {"_order", "_groups", "_kinds", "_fronts", "_by_user"},  # breaks the queue on purpose
+    "test_acl.py": {"_exit"},  # of the operating system
     "confinement/attempts.py": {"_exit"},  # of the operating system
     "fake_llama_server.py": {"_exit"},  # of the operating system
     "rpc/test_client.py": {"_held", "_take", "_writer"},
