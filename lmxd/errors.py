@@ -43,6 +43,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
     # the daemon or what it starts
     "daemon_unavailable": EX_UNAVAILABLE,
     "launch_failed": EX_SOFTWARE,
+    "bad_answer": EX_SOFTWARE,
     "internal": EX_SOFTWARE,
     # the configuration
     "config": EX_CONFIG,

@@ -6,6 +6,7 @@ hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load
 (never listens), ``slot_bytes`` (of a saved slot) and ``slot_names`` (further files that a save leaves behind),
 ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
 POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
+POST /fake/answer sets the bytes that answer all later ones.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class State:
     loaded = False
     play: ClassVar[dict[str, Any]] = {}
     busy = 0
+    raw = b""
     served = 0
     decoded = 0
 
@@ -155,6 +157,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, "{}")
         elif self.path == "/fake/exit":
             os._exit(int(body))
+        elif self.path == "/fake/answer":
+            State.raw = body
+            self.answer(200, "{}")
+        elif State.raw:
+            self.wfile.write(State.raw)
+            self.close_connection = True
         elif json.loads(body or b"{}").get("stream"):
             self.stream(json.loads(body))
         else:

@@ -29,6 +29,8 @@ class Gateway:
         self.key = self.lmxd_command("key", "user")
         self.admin = self.lmxd_command("key", "root", "--admin")
         self.log = lmxd.directory / "gateway.log"
+        self.prefix: list[str] = []
+        """A command that starts it."""
 
     def command(self, *words: str) -> list[str]:
         place = ["--config", str(self.config), "--socket", str(self.lmxd.socket)]
@@ -39,7 +41,7 @@ class Gateway:
 
     def __enter__(self) -> Gateway:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command("gateway"), stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.prefix, *self.command("gateway")], stdout=log, stderr=log)
         Lmxd.until(self.answers, 30)
         return self
 

@@ -179,6 +179,12 @@ class GatewayConfig(Section):
     )
     instances: int = Field(1, ge=1, le=64, description="of each model, for the requests of all clients together")
     max_body_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(64, description="size cap of one request")
+    max_bodies_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
+        512, description="of all requests together, from their first byte to their answer; one key has at most half"
+    )
+    hosts: tuple[str, ...] = Field(
+        (), description="further names by which browsers come here without a key, such as that of a proxy"
+    )
 
     @model_validator(mode="after")
     def _closed(self) -> GatewayConfig:

@@ -207,6 +207,11 @@ class Instance:
             and (ask.spills or not self.option.spills)
         )
 
+    def makes_way_for_larger(self, ask: Ask) -> bool:
+        """Whether it would go for an instance of its own model that serves ``ask``, or is about to."""
+        ours = self.swap is not None and self.swap.profile == self.ask.profile
+        return not self.ask.external and (self.accepts or ours) and not self.could_serve(ask)
+
     def serves(self, ask: Ask) -> bool:
         """Whether a lease for ``ask`` can be granted on it now, without further bytes."""
         if not self.could_serve(ask) or self.free_slots < ask.slots:

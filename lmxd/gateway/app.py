@@ -13,14 +13,16 @@ from lmxd.acts import Acts
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
-from lmxd.gateway.authentication import CALLER, Authentication, Unknown, actor
+from lmxd.gateway.authentication import Authentication, Unknown, actor
 from lmxd.gateway.board import ACTIONS, Board
+from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.leases import Leases
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.serving import Serving
+from lmxd.listening.connection import begin
 
 log = logging.getLogger(__name__)
 BOARD: Final = web.AppKey("board", Board)
@@ -38,23 +40,22 @@ def runner(config: GatewayConfig, leases: Leases, authentication: Authentication
 def application(config: GatewayConfig, leases: Leases, authentication: Authentication) -> web.Application:
     """All routes, behind the authentication."""
     metrics, acts = GatewayMetrics(), Acts(logging.getLogger("lmxd.gateway.audit"))
-    serving = Serving(leases, metrics, config.wait)
     client, models = leases.client, KnownModels(leases.client)
+    serving = Serving(leases, models, metrics, config.wait)
+    bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            request[CALLER] = authentication.enter(request)
-            return await handler(request)
+            with authentication.entered(request) as caller:
+                begin(request, None if authentication.is_open(request) else caller)
+                if not request.raw_path.startswith("/"):
+                    raise LmxdError("invalid_request", "the target is no path", "send the path alone")
+                return await handler(request)
         except LmxdError as error:
             if error.code == "not_permitted" or request.path.startswith(ACTIONS):
                 acts.refused(actor(request), f"{request.method} {request.path}: {error.message}", error.code)
             return _failed(request, error)
-        except web.HTTPRequestEntityTooLarge:
-            most = f"{config.max_body_mb:g} MiB is the most"
-            return _failed(
-                request, LmxdError("invalid_request", f"the body is too large: {most}", "raise gateway.max_body_mb")
-            )
         except web.HTTPException as error:
             what = f"{request.method} {request.path}: {error.reason.lower()}"
             return failures.response(LmxdError("unknown_method", what, "docs/gateway.md has the paths"), error.status)
@@ -62,7 +63,11 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
             raise  # the client's: there is nobody to answer
         except Exception as error:
             log.exception("%s %s", request.method, request.path)
+            if request.writer.output_size > 0:
+                raise ConnectionResetError("an answer that was begun cannot become an error") from error
             return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
+        finally:
+            bodies.release(request)
 
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -70,11 +75,11 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    app = web.Application(middlewares=[guard], client_max_size=int(config.max_body_mb * _MIB))
+    app = web.Application(middlewares=[guard])
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
-    app.add_routes(OpenAi(models, serving).routes())
-    app.add_routes(Ollama(client, models, serving).routes())
-    board = app[BOARD] = Board(client)
+    app.add_routes(OpenAi(models, serving, bodies).routes())
+    app.add_routes(Ollama(client, models, serving, bodies).routes())
+    board = app[BOARD] = Board(client, bodies)
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)

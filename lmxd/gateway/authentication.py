@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -12,13 +13,15 @@ from lmxd.acts import Actor
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.keys import Caller, Keys
+from lmxd.listening.pages import OwnPages
 
 log = logging.getLogger(__name__)
 CALLER: Final = web.RequestKey("caller", Caller)
 ANYBODY: Final = Caller("anybody", admin=False)
-_OPEN: Final = frozenset(("/", "/health", "/api/version"))
+_HEALTH: Final = "/health"
+"""For probes, which come by any name; it tells nothing and starts nothing."""
+_OPEN: Final = frozenset(("/", _HEALTH, "/api/version"))
 """Pages that tell nothing, and may be had without a key."""
-_LOCAL: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Unknown(LmxdError):
@@ -40,10 +43,28 @@ class Authentication:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
-        self.refresh()
+        self._pages = OwnPages(config.listen or "", config.hosts)
+        self._inside: dict[int, web.Request] = {}
+        """The requests that are being answered, by their identity: they have no hash."""
+        self._read_keys()
 
     def refresh(self) -> None:
-        """Keys may have been added or removed. LmxdError ``config``, and no key counts, if the file cannot be used."""
+        """Keys may have been added or removed. LmxdError ``config``, and no key counts, if the file cannot be used.
+
+        What is being answered for a key that is gone, or is another's now, is cut.
+        """
+        try:
+            self._read_keys()
+        finally:
+            self._cut_the_unknown()
+
+    def _cut_the_unknown(self) -> None:
+        for request in list(self._inside.values()):
+            gone = request[CALLER] is not ANYBODY and self._known(request) != request[CALLER]
+            if gone and request.transport is not None:
+                request.transport.abort()
+
+    def _read_keys(self) -> None:
         self._keys: Keys | None = None
         if self._config.keys_file is not None:
             self._keys = Keys(self._config.keys_file)
@@ -54,22 +75,29 @@ class Authentication:
         """The owner of a key that is in force."""
         return None if self._keys is None else self._keys.caller(key)
 
-    def enter(self, request: web.Request) -> Caller:
-        """The caller of a request. LmxdError ``not_permitted``."""
+    @contextlib.contextmanager
+    def entered(self, request: web.Request) -> Iterator[Caller]:
+        """The caller of a request, which may stay as long as its key is good. LmxdError ``not_permitted``."""
+        caller = request[CALLER] = self._known(request) or self._keyless(request)
+        self._inside[id(request)] = request
+        try:
+            yield caller
+        finally:
+            del self._inside[id(request)]
+
+    def _known(self, request: web.Request) -> Caller | None:
+        """The owner of the key of a request."""
         key = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("X-Api-Key", "")
-        if (known := self.known(key.strip())) is not None:
-            return known
-        if request.path in _OPEN:
-            return ANYBODY
-        if not self._config.anonymous:
+        return self.known(key.strip())
+
+    def _keyless(self, request: web.Request) -> Caller:
+        """Nobody that is known. A key proves by itself that no page of another site asks: a browser adds none."""
+        if request.path != _HEALTH:
+            self._pages.require(request, harmless=request.path in _OPEN)
+        if request.path not in _OPEN and not self._config.anonymous:
             raise Unknown
-        if not (self._config.listen or "").startswith("unix:"):
-            _require_own_page(request)
         return ANYBODY
 
-
-def _require_own_page(request: web.Request) -> None:
-    """Refuse pages of other sites that a browser here happens to show: they need a key."""
-    origin, host = request.headers.get("Origin"), urlsplit(f"//{request.host}").hostname
-    if host not in _LOCAL or (origin is not None and urlsplit(origin).netloc != request.host):
-        raise LmxdError("not_permitted", f"Host is {request.host}, Origin {origin}", "use a key, or localhost")
+    def is_open(self, request: web.Request) -> bool:
+        """Whether strangers may ask for it."""
+        return request.path in _OPEN

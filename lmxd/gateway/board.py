@@ -18,9 +18,11 @@ from aiohttp import web
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
-from lmxd.gateway.serving import parsed
+from lmxd.gateway.bodies import Bodies
+from lmxd.gateway.reply import sent
 from lmxd.gateway.snapshot import for_all, snapshot
 from lmxd.gateway.timeline import STEP, Timeline
+from lmxd.gateway.wanted import decode_object
 from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import Result
 from lmxd.rpc.methods import METHODS
@@ -36,8 +38,9 @@ _LIVE: Final = 1.0
 class Board:
     """The dashboard: its page, its stream of events, and its actions."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, bodies: Bodies) -> None:
         self._client = client
+        self._bodies = bodies
         self._actions: Mapping[str, Callable[..., Awaitable[Result]]] = {
             "stop": client.stop,
             "pin": client.pin,
@@ -131,12 +134,12 @@ class Board:
         await stream.prepare(request)
         self._watching += 1
         try:
-            await stream.write(_event("timeline", self.timeline.samples))
+            await sent(stream, _event("timeline", self.timeline.samples))
             moved = self._moved
             self._watched.set()
             while await moved.wait() and not self._ending:
                 moved = self._moved
-                await stream.write(_event("state", self._for(request, self._now)))
+                await sent(stream, _event("state", self._for(request, self._now)))
         finally:
             self._watching -= 1
         return stream
@@ -148,7 +151,7 @@ class Board:
             raise LmxdError("invalid_params", f"there is no action {name!r}", f"known: {', '.join(self._actions)}")
         if not caller.admin:
             raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", "lmxd key NAME --admin")
-        said = parsed(await request.read())
+        said = decode_object(await self._bodies.read(request))
         params = {key: said.get(key) for key in METHODS[name].params.model_fields}  # None is as if left out
         done = await self._actions[name](**params)
         log.info("key %s done: %s %s", caller.name, name, params)

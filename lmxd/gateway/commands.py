@@ -17,7 +17,8 @@ from lmxd.gateway import keys
 from lmxd.gateway.app import runner
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
-from lmxd.listening import listen
+from lmxd.listening.connections import Connections, descriptors
+from lmxd.listening.listen import listen
 from lmxd.rpc.client import default_socket
 from lmxd.systemd import Notifier
 from lmxd.terminal import say
@@ -68,7 +69,7 @@ async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:
         running = runner(config, leases, authentication)
         await running.setup()
         try:
-            await listen(running, "gateway.listen", address, mode=0o660)
+            await listen(running, "gateway.listen", address, Connections.within(descriptors()), mode=0o660)
             notifier.ready(f"listens on {address}")
             log.info("the gateway listens on %s", address)
             await told.wait()

@@ -3,54 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.http1 import Chunks, Head, unchunked
+from lmxd.gateway.answers import Chunk, understood
+from lmxd.gateway.chunks import BadAnswer, Chunks
+from lmxd.gateway.http1 import Head
 from lmxd.gateway.upstream import Exchange
 
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
+_MAX_WHOLE: Final = 64 * 2**20
+"""Bytes of an answer that is read whole: the vectors of some thousand texts."""
+_MAX_EVENT: Final = 2**20
+"""Bytes of one event."""
+_MAX_UNREAD: Final = 64
+"""Pieces of a stream that wait to be read, beyond which the instance waits, too."""
+
+
+def _to(head: Head, keep: Callable[[bytes], None]) -> Callable[[bytes], object]:
+    """Has the data of a body kept, without the sizes of its chunks."""
+    return Chunks(keep).feed if head.chunked else keep
 
 
 async def collected(answer: Exchange, head: Head) -> bytes:
-    """The whole body. LmxdError ``stopped`` if it broke off."""
-    pieces: list[bytes] = []
-    if not await answer.body(pieces.append):
-        raise _broken_off()
-    body = b"".join(pieces)
-    return unchunked(body) if head.chunked else body
+    """The whole body. LmxdError if it broke off, or is too long."""
+    whole = bytearray()
+
+    def keep(data: bytes) -> None:
+        whole.extend(data)
+        if len(whole) > _MAX_WHOLE:
+            raise BadAnswer(f"it is longer than {_MAX_WHOLE} bytes")
+
+    if not await answer.body(_to(head, keep)):
+        raise answer.broken_off()
+    return bytes(whole)
 
 
-async def events(answer: Exchange, head: Head) -> AsyncIterator[dict[str, Any]]:
-    """The data of an event stream. LmxdError ``stopped`` if it broke off, or as the stream says."""
+async def events(answer: Exchange, head: Head) -> AsyncIterator[Chunk]:
+    """The data of an event stream. LmxdError if it broke off, or ``stopped`` as the stream says."""
     pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-    to: Callable[[bytes], object] = Chunks(pieces.put_nowait).feed if head.chunked else pieces.put_nowait
-    reading = asyncio.create_task(answer.body(to))
+
+    def keep(data: bytes) -> None:
+        pieces.put_nowait(data)
+        if pieces.qsize() > _MAX_UNREAD:
+            answer.pause()
+
+    reading = asyncio.create_task(answer.body(_to(head, keep)))
     reading.add_done_callback(lambda _: pieces.put_nowait(None))
     buffer = b""
     try:
         while (piece := await pieces.get()) is not None:
+            if pieces.empty():
+                answer.resume()
             *lines, buffer = (buffer + piece).split(b"\n")
             for line in lines:
                 if line.startswith(_DATA) and (data := line.removeprefix(_DATA).strip()) != _DONE:
                     yield _event(data)
+            if len(buffer) > _MAX_EVENT:
+                raise LmxdError("bad_answer", f"an event is longer than {_MAX_EVENT} bytes", "see to the engine")
         if not await reading:
-            raise _broken_off()
+            raise answer.broken_off()
     finally:
         reading.cancel()
 
 
-def _event(data: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
-        found = json.loads(data)
-        if isinstance(found, dict) and "error" not in found:
-            return found
-    raise LmxdError("stopped", f"the instance says: {data.decode(errors='replace')}", "ask again")
-
-
-def _broken_off() -> LmxdError:
-    return LmxdError("stopped", "the instance broke off its answer", "lmxctl logs may say why")
+def _event(data: bytes) -> Chunk:
+    found = understood(data, Chunk)
+    if bytes(found.error) not in (b"", b"null"):
+        raise LmxdError("stopped", f"the instance says: {data[:2000].decode(errors='replace')}", "ask again")
+    return found

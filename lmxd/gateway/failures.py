@@ -32,6 +32,7 @@ _STATUS: Final[dict[str, int]] = {
     "client_left": 503,
     "daemon_unavailable": 503,
     "launch_failed": 502,
+    "bad_answer": 502,
 }
 """All others are 500: neither the client's fault nor cured by asking again."""
 _TYPES: Final = {

@@ -1,35 +1,60 @@
-"""HTTP/1.1 responses as bytes: the head read, the end of the body found, everything else left as it came. Pure."""
+"""HTTP/1.1 responses as bytes: the head read, the end of the body found, everything else left as it came. Pure.
+
+An engine may be anything, or taken over. What two readers could take for two different things is no answer here
+(RFC 9112, 11.1 and 11.2), and an answer says nothing that only the gateway may say to a browser.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from typing import Final
 
-MAX_HEAD: Final = 64 * 1024
-"""Bytes of a response's head: far more than any server sends, and little enough to keep."""
-_HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade"))
+from lmxd.gateway.chunks import FIELD, MAX_HEAD, BadAnswer, Chunks
+
+_FIRST: Final = re.compile(rb"HTTP/1\.([01]) (([2-5]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?)")
+"""The first line. An answer that is only provisional (1xx) was not asked for, and is none."""
+_DIGITS: Final = re.compile(rb"\d{1,15}")
+_HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"te", b"trailer"))
 """RFC 9110, 7.6.1: about one connection, not about the answer. Transfer-Encoding is passed on, for so is the body."""
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
+_OF_THE_ORIGIN: Final = frozenset(
+    b"set-cookie set-cookie2 clear-site-data strict-transport-security alt-svc refresh service-worker-allowed "
+    b"content-security-policy content-security-policy-report-only x-content-type-options www-authenticate "
+    b"access-control-allow-origin access-control-allow-credentials access-control-allow-headers "
+    b"access-control-allow-methods access-control-expose-headers access-control-max-age "
+    b"access-control-allow-private-network location report-to reporting-endpoints nel".split()
+)
+"""Headers by which an answer speaks for the whole site, of which the dashboard is a part: not an engine's to say."""
+_GUARDED: Final = (b"Content-Security-Policy: sandbox", b"X-Content-Type-Options: nosniff")
+"""An engine's answer is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key."""
 _END: Final = b"\r\n"
 _BODILESS: Final = (204, 304)
 """Statuses of responses without a body (RFC 9112, 6.3)."""
-
-
-class BadAnswer(ValueError):
-    """The error for bytes that are no HTTP/1.1 response."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
     """The head of a response.
 
-    ``length`` is None without a Content-Length; ``raw`` are the bytes for the client, ended by an empty line.
+    ``length`` is None without a Content-Length; ``lines`` are those for the client.
     """
 
     status: int
     length: int | None
     chunked: bool
-    raw: bytes
+    lines: tuple[bytes, ...]
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes for the client, ended by an empty line."""
+        return _END.join((*self.lines, b"", b""))
+
+    @property
+    def raw_without_chunks(self) -> bytes:
+        """The same for a client of HTTP/1.0, whose body ends with its connection."""
+        kept = (x for x in self.lines if not x.lower().startswith(b"transfer-encoding:"))
+        return _END.join((*kept, b"Connection: close", b"", b""))
 
     @property
     def until_closed(self) -> bool:
@@ -40,32 +65,55 @@ class Head:
 def read_head(data: bytes) -> tuple[Head, bytes] | None:
     """(the head, what follows it) of a response; None if more must come first. Raises BadAnswer."""
     end = data.find(b"\r\n\r\n")
+    if (len(data) if end < 0 else end) > MAX_HEAD:
+        raise BadAnswer(f"the head is longer than {MAX_HEAD} bytes")
+    first, *found = data[: end if end >= 0 else None].split(_END)
     if end < 0:
-        if len(data) > MAX_HEAD:
-            raise BadAnswer(f"the head is longer than {MAX_HEAD} bytes")
+        if b"\n" in first or any(b"\n" in line for line in found):
+            raise BadAnswer("a line of the head ends with a bare line feed")
         return None
-    first, *lines = data[:end].split(b"\r\n")
-    version, _, rest = first.partition(b" ")
-    status = rest[:3]
-    if not version.startswith(b"HTTP/1.") or not status.isdigit():
+    match = _FIRST.fullmatch(first)
+    if match is None:
         raise BadAnswer(f"it begins with {first[:60]!r}")
-    length, chunked, kept = None, False, [b"HTTP/1.1 " + rest]
-    for line in lines:
-        name, _, value = line.partition(b":")
-        match name.strip().lower():
-            case b"content-length":
-                if not value.strip().isdigit():
-                    raise BadAnswer(f"Content-Length is {value[:60]!r}")
-                length = int(value)
-            case b"transfer-encoding":
-                chunked = value.strip().lower().endswith(b"chunked")
-            case hop if hop in _HOP_BY_HOP:
-                continue
-        kept.append(line)
-    head = Head(
-        status=int(status), length=None if chunked else length, chunked=chunked, raw=b"\r\n".join((*kept, b"", b""))
-    )
-    return head, data[end + 4 :]
+    status, fields = int(match[3]), [_field(line) for line in found]
+    length, chunked = _framing(fields)
+    if chunked and (match[1] == b"0" or status == 204):
+        raise BadAnswer(f"it is sent in chunks, but begins with {first[:60]!r}")
+    kept = _kept(fields, without={b"content-length"} if status == 204 else set())
+    lines = (b"HTTP/1.1 " + match[2], *kept, *_GUARDED)
+    return Head(status=status, length=length, chunked=chunked, lines=lines), data[end + 4 :]
+
+
+def _field(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """(the name in lower case, the value, the whole line). Raises BadAnswer."""
+    match = FIELD.fullmatch(line)
+    if match is None:
+        raise BadAnswer(f"a header is {line[:60]!r}")
+    return match[1].lower(), match[2].strip(b" \t"), line
+
+
+def _framing(fields: list[tuple[bytes, bytes, bytes]]) -> tuple[int | None, bool]:
+    """(the Content-Length, whether it is sent in chunks). Raises BadAnswer unless one thing is said, and once."""
+    said = [(name, value) for name, value, _ in fields if name in _FRAMING]
+    match said:
+        case []:
+            return None, False
+        case [(b"content-length", value)] if _DIGITS.fullmatch(value):
+            return int(value), False
+        case [(b"transfer-encoding", value)] if value.lower() == b"chunked":
+            return None, True
+    raise BadAnswer(f"its length is said to be {b', '.join(b': '.join(x) for x in said)[:120]!r}")
+
+
+def _kept(fields: list[tuple[bytes, bytes, bytes]], without: set[bytes]) -> list[bytes]:
+    """The lines that go on to the client. Raises BadAnswer if its length were about the connection alone."""
+    named = {
+        word.strip(b" \t").lower() for name, value, _ in fields if name == b"connection" for word in value.split(b",")
+    }
+    if named & _FRAMING:
+        raise BadAnswer("its length is said to be about the connection alone")
+    dropped = _HOP_BY_HOP | _OF_THE_ORIGIN | named | without
+    return [line for name, _, line in fields if name not in dropped]
 
 
 class Body:
@@ -91,69 +139,3 @@ class Body:
         self._left -= len(data)
         self.done = not self._left
         return data
-
-
-class Chunks:
-    """Finds the end of a chunked body.
-
-    RFC 9112, 7.1: sizes are read, data is stepped over (or given to ``keep``), trailers end with an empty line.
-    """
-
-    def __init__(self, keep: Callable[[bytes], None] | None = None) -> None:
-        self.done = False
-        self._keep = keep
-        self._skip = 0
-        self._line = b""
-        self._trailer = False
-
-    def feed(self, data: bytes) -> int:
-        """The number of the bytes that belong to the body. Raises BadAnswer."""
-        at = 0
-        while at < len(data) and not self.done:
-            if self._skip:
-                step = min(self._skip, len(data) - at)
-                if self._keep is not None and (inside := data[at : at + min(step, self._skip - len(_END))]):
-                    self._keep(inside)
-                self._skip -= step
-                at += step
-                continue
-            end = data.find(b"\n", at)
-            if end < 0:
-                self._line += data[at:]
-                if len(self._line) > MAX_HEAD:
-                    raise BadAnswer("a chunk's size has no end")
-                return len(data)
-            line = (self._line + data[at:end]).strip()
-            self._line, at = b"", end + 1
-            self._take(line)
-        return at
-
-    def _take(self, line: bytes) -> None:
-        if self._trailer:
-            self.done = not line
-            return
-        try:
-            size = int(line.partition(b";")[0].strip(), 16)
-        except ValueError:
-            raise BadAnswer(f"a chunk's size is {line[:60]!r}") from None
-        if size < 0:
-            raise BadAnswer(f"a chunk's size is {line[:60]!r}")
-        if size:
-            self._skip = size + len(_END)
-        else:
-            self._trailer = True
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a body that is sent in chunks."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def unchunked(body: bytes) -> bytes:
-    """The data of a whole body that was sent in chunks. Raises BadAnswer."""
-    found: list[bytes] = []
-    Chunks(found.append).feed(body)
-    return b"".join(found)
-
-
-LAST_CHUNK: Final = b"0\r\n\r\n"

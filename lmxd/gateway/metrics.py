@@ -18,11 +18,15 @@ _GONE: Final = 499
 
 
 class Served:
-    """One request as metrics count it: when it got its lease, and the status of its answer."""
+    """One request as metrics count it: when it got its lease, and the status of its answer.
+
+    ``model`` is one that is configured, by its own name; empty for all others, for a client may say anything.
+    """
 
     def __init__(self, wait: Histogram) -> None:
         self._begun = time.monotonic()
         self._wait = wait
+        self.model = ""
         self.status = _GONE
 
     def leased(self) -> None:
@@ -44,7 +48,7 @@ class GatewayMetrics:
         )
 
     @contextmanager
-    def serving(self, model: str) -> Iterator[Served]:
+    def serving(self) -> Iterator[Served]:
         served = Served(self._wait)
         self._open.inc()
         try:
@@ -54,4 +58,4 @@ class GatewayMetrics:
             raise
         finally:
             self._open.dec()
-            self._requests.labels(model if served.status != 404 else "", str(served.status)).inc()
+            self._requests.labels(served.model, str(served.status)).inc()

@@ -32,7 +32,7 @@ class KnownModels:
 
     async def named(self, name: str, lists: str) -> ModelInfo:
         """The one that a name or an alias means. LmxdError ``unknown_model``; ``lists``: where there is a list."""
-        for found in await self.all():
-            if name in (found.model, *found.aliases):
-                return found
+        found = {called: model for model in await self.all() for called in (model.model, *model.aliases)}
+        if name in found:
+            return found[name]
         raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")

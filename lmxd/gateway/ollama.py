@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.gateway import translation
+from lmxd.gateway.answers import EngineError, EngineProblem, Vectors, understood
+from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.events import collected, events
 from lmxd.gateway.leases import LeaseWish
 from lmxd.gateway.models import KnownModels
-from lmxd.gateway.serving import Serving, model_of, parsed
+from lmxd.gateway.reply import sent
+from lmxd.gateway.serving import Serving
 from lmxd.gateway.upstream import UpstreamCall
+from lmxd.gateway.wanted import Chat, Embed, Generate, Message, Question, decode_all
 from lmxd.rpc.books import InstanceInfo, ModelInfo
 from lmxd.rpc.client import AsyncClient
 
@@ -32,10 +38,11 @@ Shape = Callable[[dict[str, Any]], dict[str, Any]]
 class Ollama:
     """The routes of ollama's API."""
 
-    def __init__(self, client: AsyncClient, models: KnownModels, serving: Serving) -> None:
+    def __init__(self, client: AsyncClient, models: KnownModels, serving: Serving, bodies: Bodies) -> None:
         self._client = client
         self._models = models
         self._serving = serving
+        self._bodies = bodies
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -59,7 +66,8 @@ class Ollama:
         return web.json_response({"models": [_running(i) for i in found if i.endpoint is not None or i.leases]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        model = await self._models.named(_name(parsed(await request.read())), _LIST)
+        said = decode_all(await self._bodies.read(request), Question)
+        model = await self._models.named(said.wanted, _LIST)
         return web.json_response(
             {
                 "details": _DETAILS,
@@ -69,101 +77,105 @@ class Ollama:
         )
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        said = await self._said(request)
-        messages = said.get("messages") or []
-        if not messages:
+        said = decode_all(await self._bodies.read(request), Chat)
+        if not said.messages:
             return await self._loaded(request, said, {"message": {"role": "assistant", "content": ""}})
 
         def shape(message: dict[str, Any]) -> dict[str, Any]:
             return {"message": {"role": "assistant", "content": "", **message}}
 
-        return await self._answer(request, said, "/v1/chat/completions", translation.asked(said, messages), shape)
+        body = translation.asked(said, said.messages)
+        return await self._answer(request, said, "/v1/chat/completions", body, shape)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
-        said = await self._said(request)
-        prompt, system = said.get("prompt") or "", said.get("system")
-        if said.get("suffix"):
+        said = decode_all(await self._bodies.read(request), Generate)
+        if said.suffix:
             raise LmxdError("invalid_params", "suffix: not known here", "POST /upstream/MODEL/infill has it")
-        if not prompt:
+        if not said.prompt:
             return await self._loaded(request, said, {"response": ""})
 
         def shape(message: dict[str, Any]) -> dict[str, Any]:
             text = {"response": message.get("content", "")}
             return text | ({"thinking": message["thinking"]} if "thinking" in message else {})
 
-        if said.get("raw"):
-            body = translation.options(said) | {"prompt": prompt}
+        if said.raw:
+            body = translation.options(said) | {"prompt": said.prompt}
             return await self._answer(request, said, "/v1/completions", body, shape)
-        user = {"role": "user", "content": prompt, "images": said.get("images")}
-        body = translation.asked(said, ([{"role": "system", "content": system}] if system else []) + [user])
+        system = [Message(role="system", content=said.system)] if said.system else []
+        body = translation.asked(said, [*system, Message(content=said.prompt, images=said.images)])
         return await self._answer(request, said, "/v1/chat/completions", body, shape)
 
     async def _embed(self, request: web.Request) -> web.Response:
-        said = await self._said(request)
-        call = UpstreamCall(
-            path="/v1/embeddings", body=json.dumps({"model": said["model"], "input": said["input"]}).encode()
-        )
-        async with self._serving.asked(await self._wish(request, said), call) as (answer, head):
-            body = parsed(await collected(answer, head))
+        said = decode_all(await self._bodies.read(request), Embed)
+        if not bytes(said.input).startswith((b'"', b"[")):
+            raise LmxdError("invalid_params", "input: Expected `str | array`", "docs/gateway.md")
+        body = msgspec.json.encode({"model": said.wanted, "input": said.input})
+        async with self._serving.asked(self._wish(request, said), UpstreamCall(path="/v1/embeddings", body=body)) as (
+            answer,
+            head,
+        ):
+            found = await collected(answer, head)
         if head.status != 200:
-            raise _refused(body, head.status)
-        return web.json_response({"model": said["model"], "embeddings": [x["embedding"] for x in body["data"]]})
+            raise _refused(found, head.status)
+        vectors = [x.embedding for x in understood(found, Vectors).data]
+        made = msgspec.json.encode({"model": said.wanted, "embeddings": vectors})
+        return web.Response(body=made, content_type="application/json")
 
-    async def _loaded(self, request: web.Request, said: Mapping[str, Any], empty: dict[str, Any]) -> web.Response:
+    async def _loaded(self, request: web.Request, said: Question, empty: dict[str, Any]) -> web.Response:
         """Load the model of an empty request. A model to be unloaded ends when it is idle, or in the way."""
-        unload = said.get("keep_alive") in (0, "0", "0s")
-        if not unload:
-            await self._serving.load(await self._wish(request, said))
-        reason = "unload" if unload else "load"
-        return web.json_response(_line(said["model"], empty) | {"done": True, "done_reason": reason})
+        if not said.unloads:
+            await self._serving.load(self._wish(request, said))
+        reason = "unload" if said.unloads else "load"
+        return web.json_response(_line(said.wanted, empty) | {"done": True, "done_reason": reason})
 
     async def _answer(
-        self, request: web.Request, said: Mapping[str, Any], path: str, body: dict[str, Any], shape: Shape
+        self, request: web.Request, said: Question, path: str, body: dict[str, Any], shape: Shape
     ) -> web.StreamResponse:
         """The translation of an answer: line by line, or as one object."""
-        begun, call = time.monotonic_ns(), UpstreamCall(path=path, body=json.dumps(body).encode())
-        wish, model = await self._wish(request, said), said["model"]
+        begun, call = time.monotonic_ns(), UpstreamCall(path=path, body=msgspec.json.encode(body))
+        wish, model = self._wish(request, said), said.wanted
         async with self._serving.asked(wish, call) as (answer, head):
             loaded = time.monotonic_ns()
             if head.status != 200:
-                raise _refused(parsed(await collected(answer, head)), head.status)
+                raise _refused(await collected(answer, head), head.status)
             found = translation.Answer()
             lines = (message async for chunk in events(answer, head) if (message := found.take(chunk)))
-            if said.get("stream", True):
-                stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-                await stream.prepare(request)
-                async for message in lines:
-                    await stream.write(_json_line(_line(model, shape(message)) | {"done": False}))
-                await stream.write(_json_line(_last(model, shape({}), found, begun, loaded)))
-                return stream
+            if said.stream is not False:
+                shaped = (_line(model, shape(message)) | {"done": False} async for message in lines)
+                return await _streamed(request, shaped, lambda: _last(model, shape({}), found, begun, loaded))
             whole: dict[str, Any] = {}
             async for message in lines:
                 for key, value in message.items():
                     whole[key] = whole[key] + value if key in whole else value
             return web.json_response(_last(model, shape(whole), found, begun, loaded))
 
-    async def _said(self, request: web.Request) -> dict[str, Any]:
-        said = parsed(await request.read())
-        return said | {"model": _name(said)}
-
-    async def _wish(self, request: web.Request, said: Mapping[str, Any]) -> LeaseWish:
-        """A context larger than the usual one is a wish; a smaller one is had with it."""
-        ctx = (said.get("options") or {}).get("num_ctx")
-        if not isinstance(ctx, int) or ctx <= (await self._models.named(said["model"], _LIST)).ctx:
-            ctx = None
-        return self._serving.wish(request, said["model"], ctx)
+    def _wish(self, request: web.Request, said: Question) -> LeaseWish:
+        return self._serving.wish(request, said.wanted, said.options.num_ctx if said.options else None)
 
 
-def _name(said: Mapping[str, Any]) -> str:
-    """ollama's clients say llama for llama:latest, or the other way round."""
-    name = model_of({"model": said.get("model") or said.get("name")})
-    return name.removesuffix(":latest")
+async def _streamed(
+    request: web.Request, lines: AsyncIterator[dict[str, Any]], last: Callable[[], dict[str, Any]]
+) -> web.StreamResponse:
+    """The lines of an answer as they come. An error ends them as ollama's do."""
+    stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await stream.prepare(request)
+    try:
+        async for line in lines:
+            await sent(stream, _json_line(line))
+        await sent(stream, _json_line(last()))
+    except LmxdError as error:
+        await sent(stream, _json_line({"error": str(error)}))
+    return stream
 
 
-def _refused(body: Mapping[str, Any], status: int) -> LmxdError:
-    error = body.get("error")
-    message = error.get("message") if isinstance(error, dict) else error
-    return LmxdError("invalid_params" if status < 500 else "internal", str(message or body), "")
+def _refused(body: bytes, status: int) -> LmxdError:
+    """An engine's error, as it says it, or as it came."""
+    message: object = None
+    with contextlib.suppress(LmxdError):
+        error = understood(body, EngineError).error
+        message = error.message if isinstance(error, EngineProblem) else error
+    text = str(message or body[:2000].decode(errors="replace"))
+    return LmxdError("invalid_params" if status < 500 else "bad_answer", f"the instance says: {text}", "")
 
 
 _DETAILS: Final = {

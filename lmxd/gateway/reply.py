@@ -11,14 +11,15 @@ from aiohttp.http import HttpVersion11
 
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
-from lmxd.gateway.http1 import LAST_CHUNK, Head, chunk, unchunked
+from lmxd.gateway.chunks import LAST_CHUNK, Chunks, chunk
+from lmxd.gateway.events import collected
+from lmxd.gateway.http1 import Head
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.upstream import Exchange
+from lmxd.listening.connection import UNREAD_TIMEOUT
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of an answer that wait for their client, beyond which no more is read."""
-UNREAD_TIMEOUT: Final = 60.0
-"""Seconds within which a client must read what waits for it, some 256 KiB: it holds a slot of its instance."""
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
 )
@@ -26,6 +27,15 @@ _PATIENCE: Final = 1.0
 """Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""
 _LIFE: Final = 10.0
 """Seconds between signs of life: clients and proxies give up on what is silent."""
+
+
+async def sent(stream: web.StreamResponse, data: bytes) -> None:
+    """Send a part of a stream to a client that reads it; to another, ConnectionError."""
+    try:
+        async with asyncio.timeout(UNREAD_TIMEOUT):
+            await stream.write(data)
+    except TimeoutError:
+        raise ConnectionResetError("the client reads nothing") from None
 
 
 class Sent(web.StreamResponse):
@@ -55,6 +65,8 @@ class Reply:
         self._transport: asyncio.Transport = request.transport
         self._chunked = request.version >= HttpVersion11
         self._begun = False
+        self._passed_on = False
+        """An instance's own head went out."""
         self._loop = asyncio.get_running_loop()
         self._standing, self._stood_at = RequestProgress(), self._loop.time()
         self._timer = self._loop.call_later(_PATIENCE, self._begin) if streams else None
@@ -90,16 +102,22 @@ class Reply:
         if self._timer is not None:
             self._timer.cancel()
 
+    def cut(self) -> None:
+        """End what has been sent as it is: nobody takes it for whole."""
+        if self._begun or self._passed_on:
+            self._transport.abort()
+
     async def relay(self, exchange: Exchange, head: Head) -> Sent:
         """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
         self.stop_comments()
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
         if not self._begun:
-            self._transport.write(head.raw)
-        whole = await exchange.body(self._sink(exchange))
-        closing = self._begun and not self._chunked  # the head of the stream said ``Connection: close``
-        reusable = whole and not (head.until_closed or closing) and self._request.keep_alive
+            self._passed_on = True
+            self._transport.write(head.raw if self._chunked else head.raw_without_chunks)
+        sink = self._sink(exchange)
+        whole = await exchange.body(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+        reusable = whole and self._chunked and not head.until_closed and self._request.keep_alive
         if not reusable:
             self._transport.close()
         return Sent(head.status, reusable=reusable)
@@ -133,10 +151,7 @@ class Reply:
 
     async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
         """Send an answer that is no stream as an event of the stream that was begun."""
-        pieces: list[bytes] = []
-        await exchange.body(pieces.append)
-        body = b"".join(pieces)
-        return self._end(unchunked(body) if head.chunked else body)
+        return self._end(await collected(exchange, head))
 
     def fail(self, error: LmxdError) -> web.StreamResponse:
         """Instead of an answer; an event, if a stream was begun."""

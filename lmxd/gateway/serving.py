@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Final
 
 from aiohttp import web
 
@@ -16,6 +16,7 @@ from lmxd.gateway.authentication import ANYBODY, CALLER
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
 from lmxd.gateway.metrics import GatewayMetrics
+from lmxd.gateway.models import KnownModels
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
@@ -32,8 +33,9 @@ class Serving:
     ``wait``: seconds that a request may wait in a queue, unless it says otherwise.
     """
 
-    def __init__(self, leases: Leases, metrics: GatewayMetrics, wait: float | None) -> None:
+    def __init__(self, leases: Leases, models: KnownModels, metrics: GatewayMetrics, wait: float | None) -> None:
         self._leases = leases
+        self._models = models
         self._metrics = metrics
         self._wait = wait
 
@@ -46,7 +48,6 @@ class Serving:
             path=path,
             body=body,
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
-            version=f"{request.version.major}.{request.version.minor}",
         )
         reply = Reply(request, streams=streams)
         try:
@@ -54,6 +55,9 @@ class Serving:
                 return await reply.relay(answer, head)
         except LmxdError as error:
             return reply.fail(error)
+        except Exception:
+            reply.cut()
+            raise
         finally:
             reply.stop_comments()
 
@@ -65,7 +69,9 @@ class Serving:
 
         LmxdError if there is none to be had.
         """
-        with self._metrics.serving(wish.model) as served:
+        with self._metrics.serving() as served:
+            wish = await self._resolved(wish)
+            served.model = wish.model
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
@@ -91,8 +97,16 @@ class Serving:
 
     async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""
-        async with self._leases.lease(wish, lambda _: None):
+        async with self._leases.lease(await self._resolved(wish), lambda _: None):
             pass
+
+    async def _resolved(self, wish: LeaseWish) -> LeaseWish:
+        """The wish by the model's own name. A context that the usual one has room for is had with it.
+
+        LmxdError ``unknown_model``.
+        """
+        model = await self._models.named(wish.model, "/v1/models")
+        return replace(wish, model=model.model, ctx=wish.ctx if wish.ctx and wish.ctx > model.ctx else None)
 
     def _patience(self, request: web.Request) -> float | None:
         """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
@@ -100,22 +114,3 @@ class Serving:
         if found is None:
             return self._wait
         return min(float(found[1]), self._wait if self._wait is not None else float(found[1]))
-
-
-def parsed(body: bytes) -> dict[str, Any]:
-    """A JSON object. LmxdError ``invalid_request`` if it is none."""
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise LmxdError("invalid_request", f"the body is no JSON: {error}", "send an object") from error
-    if not isinstance(said, dict):
-        raise LmxdError("invalid_request", f"the body is a {type(said).__name__}", "send an object")
-    return said
-
-
-def model_of(said: Mapping[str, Any]) -> str:
-    """LmxdError ``invalid_params`` if none is named."""
-    model = said.get("model")
-    if not isinstance(model, str) or not 0 < len(model) <= 256:
-        raise LmxdError("invalid_params", f"model is {model!r}", "name one of /v1/models")
-    return model

@@ -3,91 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
+import msgspec
+
 from lmxd.errors import LmxdError
+from lmxd.gateway.answers import Called, Chunk
+from lmxd.gateway.wanted import Chat, Generate, Message, Options, Question
 
-_OPTIONS: Final = {
-    "num_predict": "max_tokens",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "typical_p": "typical_p",
-    "seed": "seed",
-    "stop": "stop",
-    "repeat_penalty": "repeat_penalty",
-    "repeat_last_n": "repeat_last_n",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-}
-"""Options of a request, of which num_ctx is the lease's; all others are about how ollama loads, and are left out."""
+_OPTIONS: Final = {"num_predict": "max_tokens"}
+"""Options of ollama's that OpenAI calls otherwise."""
+_NOTHING: Final = (b"", b"null")
 
 
-def asked(said: Mapping[str, Any], messages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def asked(said: Chat | Generate, messages: Iterable[Message]) -> dict[str, Any]:
     """A body for /v1/chat/completions."""
     body: dict[str, Any] = {"messages": list(_messages(messages))}
     body |= options(said)
-    if said.get("tools"):
-        body["tools"] = said["tools"]
+    if isinstance(said, Chat) and (tools := bytes(said.tools)) not in (*_NOTHING, b"[]"):
+        if not tools.startswith(b"["):
+            raise LmxdError("invalid_params", "tools: Expected `array | null`", "docs/gateway.md")
+        body["tools"] = said.tools
     return body
 
 
-def options(said: Mapping[str, Any]) -> dict[str, Any]:
+def options(said: Question) -> dict[str, Any]:
     """Sampling, format and streaming; ollama streams unless told otherwise."""
-    given = said.get("options") or {}
-    if not isinstance(given, dict):
-        raise LmxdError("invalid_params", f"options is a {type(given).__name__}", "send an object")
-    body: dict[str, Any] = {new: given[old] for old, new in _OPTIONS.items() if given.get(old) is not None}
+    given = msgspec.structs.asdict(said.options or Options())
+    body: dict[str, Any] = {
+        _OPTIONS.get(name, name): value for name, value in given.items() if value is not None and name != "num_ctx"
+    }
     if body.get("max_tokens", 0) < 0:
         del body["max_tokens"]  # -1: as many as it takes
-    match said.get("format"):
-        case None | "":
-            pass
-        case "json":
-            body["response_format"] = {"type": "json_object"}
-        case dict() as schema:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-        case other:
-            raise LmxdError("invalid_params", f"format is {other!r}", "json, or a JSON Schema")
-    if isinstance(said.get("think"), bool):
-        body["chat_template_kwargs"] = {"enable_thinking": said["think"]}
-    return body | {"model": said["model"], "stream": True, "stream_options": {"include_usage": True}}
+    wanted = bytes(said.format)
+    if wanted.startswith(b"{"):
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": said.format}}
+    elif wanted == b'"json"':
+        body["response_format"] = {"type": "json_object"}
+    elif wanted not in (*_NOTHING, b'""'):
+        raise LmxdError("invalid_params", f"format: {ascii(wanted)[:60]}", "json, or a JSON Schema")
+    if isinstance(said.think, bool):
+        body["chat_template_kwargs"] = {"enable_thinking": said.think}
+    return body | {"model": said.wanted, "stream": True, "stream_options": {"include_usage": True}}
 
 
-def _messages(found: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+def _messages(found: Iterable[Message]) -> Iterable[dict[str, Any]]:
     """Calls of tools get the ids that OpenAI wants; what the tools answered belongs to them in their order."""
     calls, unanswered = 0, []
     for message in found:
-        if not isinstance(message, Mapping):
-            raise LmxdError("invalid_params", f"messages holds {message!r}", "send objects with role and content")
-        made: dict[str, Any] = {"role": message.get("role", "user"), "content": _content(message)}
-        if tools := message.get("tool_calls"):
-            made["tool_calls"] = []
-            for called in tools:
-                function = called.get("function", {})
-                calls += 1
-                unanswered.append(f"call_{calls}")
-                arguments = json.dumps(function.get("arguments", {}))
-                made["tool_calls"].append(
-                    {
-                        "id": f"call_{calls}",
-                        "type": "function",
-                        "function": {"name": function.get("name"), "arguments": arguments},
-                    }
-                )
+        made: dict[str, Any] = {"role": message.role, "content": _content(message)}
+        for called in message.tool_calls or ():
+            calls += 1
+            unanswered.append(f"call_{calls}")
+            arguments = bytes(called.function.arguments).decode(errors="replace")
+            function = {"name": called.function.name, "arguments": arguments}
+            made.setdefault("tool_calls", []).append({"id": f"call_{calls}", "type": "function", "function": function})
         if made["role"] == "tool":
             made["tool_call_id"] = unanswered.pop(0) if unanswered else "call_0"
         yield made
 
 
-def _content(message: Mapping[str, Any]) -> Any:
-    text, images = message.get("content", ""), message.get("images") or []
-    if not images:
-        return text
-    pictures = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}} for image in images]
-    return [{"type": "text", "text": text}, *pictures]
+def _content(message: Message) -> Any:
+    if not message.images:
+        return message.content
+    pictures = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}} for image in message.images
+    ]
+    return [{"type": "text", "text": message.content}, *pictures]
 
 
 class Answer:
@@ -96,46 +79,43 @@ class Answer:
     def __init__(self) -> None:
         self.reason = "stop"
         self.counts: dict[str, int] = {}
-        self._calls: dict[int, dict[str, Any]] = {}
+        self._calls: dict[int, Called] = {}
 
-    def take(self, chunk: Mapping[str, Any]) -> dict[str, Any]:
+    def take(self, chunk: Chunk) -> dict[str, Any]:
         """The message that a chunk comes to; empty if it says nothing new."""
         self._count(chunk)
         message: dict[str, Any] = {}
-        for choice in chunk.get("choices", ())[:1]:
-            delta = choice.get("delta") or {"content": choice.get("text")}
-            if delta.get("content"):
-                message["content"] = delta["content"]
-            if delta.get("reasoning_content"):
-                message["thinking"] = delta["reasoning_content"]
-            for called in delta.get("tool_calls") or ():
+        for choice in (chunk.choices or ())[:1]:
+            delta = choice.delta
+            if content := choice.text if delta is None else delta.content:
+                message["content"] = content
+            if delta is not None and delta.reasoning_content:
+                message["thinking"] = delta.reasoning_content
+            for called in (delta and delta.tool_calls) or ():
                 self._call(called)
-            if ended := choice.get("finish_reason"):
+            if ended := choice.finish_reason:
                 self.reason = "length" if ended == "length" else "stop"
                 if self._calls:
                     message["tool_calls"] = self._made()
         return message
 
-    def _call(self, called: Mapping[str, Any]) -> None:
-        kept = self._calls.setdefault(called.get("index", 0), {"name": "", "arguments": ""})
-        function = called.get("function") or {}
-        kept["name"] += function.get("name") or ""
-        kept["arguments"] += function.get("arguments") or ""
+    def _call(self, called: Called) -> None:
+        kept = self._calls.setdefault(called.index, Called(index=called.index))
+        if called.function is not None:
+            kept.name += called.function.name or ""
+            kept.arguments += called.function.arguments or ""
 
     def _made(self) -> list[dict[str, Any]]:
         calls, self._calls = self._calls, {}
-        return [{"function": {"name": c["name"], "arguments": _object(c["arguments"])}} for c in calls.values()]
+        return [{"function": {"name": c.name, "arguments": _object(c.arguments)}} for c in calls.values()]
 
-    def _count(self, chunk: Mapping[str, Any]) -> None:
-        if usage := chunk.get("usage"):
+    def _count(self, chunk: Chunk) -> None:
+        if usage := chunk.usage:
+            self.counts |= {"prompt_eval_count": usage.prompt_tokens, "eval_count": usage.completion_tokens}
+        if timings := chunk.timings:
             self.counts |= {
-                "prompt_eval_count": usage.get("prompt_tokens", 0),
-                "eval_count": usage.get("completion_tokens", 0),
-            }
-        if timings := chunk.get("timings"):
-            self.counts |= {
-                "prompt_eval_duration": int(timings.get("prompt_ms", 0) * 1e6),
-                "eval_duration": int(timings.get("predicted_ms", 0) * 1e6),
+                "prompt_eval_duration": int(timings.prompt_ms * 1e6),
+                "eval_duration": int(timings.predicted_ms * 1e6),
             }
 
 
@@ -143,6 +123,6 @@ def _object(arguments: str) -> dict[str, Any]:
     """A small model may have written anything."""
     try:
         found = json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"arguments": arguments}

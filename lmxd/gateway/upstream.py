@@ -13,7 +13,8 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.http1 import BadAnswer, Body, Head, read_head
+from lmxd.gateway.chunks import BadAnswer
+from lmxd.gateway.http1 import Body, Head, read_head
 from lmxd.rpc.messages import Granted
 
 
@@ -33,6 +34,7 @@ class Exchange(asyncio.Protocol):
         self._seen = b""
         self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
+        self._error: Exception | None = None
         self._to: Callable[[bytes], object] | None = None
         self._body: Body | None = None
 
@@ -69,8 +71,10 @@ class Exchange(asyncio.Protocol):
             self._end(None)
 
     def _end(self, error: Exception | None) -> None:
+        if self._error is None or isinstance(error, BadAnswer):
+            self._error = error or ConnectionResetError("it closed the connection")
         if not self._head.done():
-            self._head.set_exception(error or ConnectionResetError("it closed the connection"))
+            self._head.set_exception(self._error)
             self._head.exception()  # nobody may be waiting for it any longer
         self._ended.set()
         if self._transport is not None:
@@ -91,18 +95,28 @@ class Exchange(asyncio.Protocol):
         self._transport.write(data)
 
     async def head(self) -> Head:
-        """LmxdError ``stopped`` if it ended over the request: whatever that was, it is asked no other instance."""
+        """LmxdError as ``broken_off`` says, if there is none: whatever that was, it is asked no other instance."""
         try:
             return await asyncio.shield(self._head)
         except (OSError, BadAnswer) as error:
-            raise LmxdError("stopped", f"the instance broke off: {error}", "lmxctl logs may say why") from error
+            raise self.broken_off() from error
+
+    def broken_off(self) -> LmxdError:
+        """The reason why its answer is not whole: ``bad_answer`` or ``stopped``."""
+        if isinstance(self._error, BadAnswer):
+            return LmxdError(
+                "bad_answer", f"what the instance answers is no HTTP/1.1: {self._error}", "see to the engine"
+            )
+        return LmxdError("stopped", f"the instance broke off: {self._error}", "lmxctl logs may say why")
 
     async def body(self, to: Callable[[bytes], object]) -> bool:
-        """Hand all of it to ``to``; whether it came to its end."""
+        """Hand all of it to ``to``, which may raise BadAnswer; whether it came to its end."""
         assert self._body is not None
         self._to, seen, self._seen = to, self._seen, b""
-        self._pass_on(seen)
+        self.data_received(seen)
         await self._ended.wait()
+        if isinstance(self._error, BadAnswer):
+            return False
         return self._body.done or self._head.result().until_closed
 
     def close(self) -> None:
@@ -112,18 +126,17 @@ class Exchange(asyncio.Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpstreamCall:
-    """The request that an instance is sent. ``version``: of HTTP."""
+    """The request that an instance is sent."""
 
     method: str = "POST"
     path: str
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
-    version: str = "1.1"
 
     def to(self, lease: Granted) -> bytes:
-        """The request as it goes out: with the instance's own key, and to end with its connection."""
+        """The head as it goes out: with the instance's own key, and to end with its connection."""
         lines = [
-            f"{self.method} {self.path} HTTP/{self.version}",
+            f"{self.method} {self.path} HTTP/1.1",
             "Host: localhost",
             f"Authorization: Bearer {lease.api_key}",
             "Connection: close",
@@ -131,7 +144,7 @@ class UpstreamCall:
         ]
         if self.body or self.method in ("POST", "PUT", "PATCH"):
             lines.append(f"Content-Length: {len(self.body)}")
-        return "\r\n".join((*lines, "", "")).encode("latin-1", "replace") + self.body
+        return "\r\n".join((*lines, "", "")).encode("latin-1", "replace")
 
 
 async def exchange(lease: Granted, call: UpstreamCall) -> Exchange:
@@ -149,4 +162,6 @@ async def exchange(lease: Granted, call: UpstreamCall) -> Exchange:
     except OSError as error:
         raise Unreachable(lease.instance, error.strerror or error) from error
     found.send(call.to(lease))
+    if call.body:
+        found.send(call.body)
     return found

@@ -17,6 +17,7 @@ from lmxd.core.events import (
     ResidentsChanged,
     YieldEnded,
 )
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.rules import Quota, Resident
 from lmxd.core.words import Ask, Failure, Hold, InstanceId, Phase, YieldId
@@ -231,8 +232,8 @@ class Histories(RuleBasedStateMachine):
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
-                has_all = head.ask.max_instances is not None and len(kin) >= head.ask.max_instances
-                assert has_all or not any(state.ledger.fits(option.demand) for option in head.ask.options)
+                fits = any(state.ledger.fits(option.demand) for option in head.ask.options)
+                assert has_all_instances(state, head.ask) or not fits
                 uid = head.owner.uid
                 able = [i for i in state.instances.values() if i.serves(head.ask)]
                 assert not any(i.is_handed_over(uid, state.now) for i in able)

@@ -27,11 +27,17 @@ def test_of_several_slots_each_has_one_in_order_of_arrival() -> None:
     assert world.started() == ["a#1"]
 
 
-def test_one_of_too_small_a_context_does_not_count() -> None:
+def test_one_of_too_small_a_context_counts_and_makes_way() -> None:
     world = World({"gpu": Gpu(capacity=80 * GIB)})
-    world.ask("a", 8, context=2048, max_instances=1)
+    first = world.ask("a", 8, context=2048, max_instances=1)
     world.ready("a#1")
-    world.ask("a", 8, context=8192, max_instances=1)
+    second = world.ask("a", 8, context=8192, max_instances=1)
+    assert world.waiting() == [second]
+    assert world.started() == ["a#1"]
+    world.release(first)
+    world.tick(60)
+    world.seen("a#1")
+    assert world.stopped() == [("a#1", "evicted")]
     assert world.started() == ["a#1", "a#2"]
 
 

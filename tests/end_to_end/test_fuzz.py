@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import socket
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ SECONDS: Final = float(os.environ.get("LMXD_FUZZ_SECONDS", "6"))
 SEED: Final = int(os.environ.get("LMXD_FUZZ_SEED", str(time.time_ns() % 10**6)))
 PATIENCE: Final = 30.0
 """Seconds for any answer: far more than it takes, far less than a stall."""
+HASTE: Final = 1.0
+"""Seconds for an answer to what may not be a whole request; then no more comes of it."""
 MIB: Final = 2**20
 
 
@@ -91,8 +94,10 @@ def ask(gateway: Gateway, fuzzer: Fuzzer, served: list[tuple[str, str]], seen: C
     with socket.create_connection(("127.0.0.1", gateway.port), PATIENCE) as sock:
         with suppress(BrokenPipeError, ConnectionResetError):
             sock.sendall(sent)
-            sock.shutdown(socket.SHUT_WR)
         try:
+            if not select.select([sock], [], [], HASTE)[0]:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_WR)  # a client that shuts its end has gone, and is not answered
             head = sock.recv(65536)
         except ConnectionResetError:
             head = b""

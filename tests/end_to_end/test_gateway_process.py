@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -165,3 +166,17 @@ def test_a_key_needs_a_file_to_be_in(lmxd: Lmxd) -> None:
     )
     assert done.returncode == 78
     assert "gateway.keys_file is not set" in done.stderr
+
+
+def test_idle_connections_beyond_its_descriptors_keep_nobody_out(lmxd: Lmxd) -> None:
+    """It answered nobody, and said nothing."""
+    gateway = Gateway(lmxd)
+    gateway.prefix = ["prlimit", "--nofile=256:256"]
+    with gateway, contextlib.ExitStack() as stack:
+        for n in range(600):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+            client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost:" if n % 2 else b"")
+        assert httpx.get(f"{gateway.url}/health", timeout=20).status_code == 200
+        known = httpx.get(f"{gateway.url}/v1/models", headers={"Authorization": f"Bearer {gateway.key}"}, timeout=20)
+        assert known.status_code == 200
+    assert gateway.log.read_text().count("had sent no key") == 1

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from house import House
 
 from lmxd.config.schema import GatewayConfig
@@ -18,6 +17,8 @@ from lmxd.gateway import keys
 from lmxd.gateway.app import BOARD, runner
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
+from lmxd.listening.connections import Connections
+from lmxd.listening.listen import listen
 
 
 class Front:
@@ -28,17 +29,19 @@ class Front:
         self.key, self.admin = keys.add(path, "user", admin=False), keys.add(path, "root", admin=True)
         self.config = GatewayConfig(**{"listen": "127.0.0.1:1", "keys_file": path} | settings)
         self.house = house
+        self.connections = Connections(strangers=1024, known=1024)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Front]:
         config = self.config
         async with Leases(self.house.where.socket, instances=config.instances) as self.leases:
-            running = runner(config, self.leases, Authentication(config))
+            self.authentication = Authentication(config)
+            running = runner(config, self.leases, self.authentication)
             await running.setup()
-            site = web.TCPSite(running, "127.0.0.1", 0)
-            await site.start()
+            await listen(running, "gateway.listen", "127.0.0.1:0", self.connections)
             self.board = running.app[BOARD]
-            self.url = f"http://127.0.0.1:{running.addresses[0][1]}"
+            self.port: int = running.addresses[0][1]
+            self.url = f"http://127.0.0.1:{self.port}"
             try:
                 async with aiohttp.ClientSession(self.url, connector=aiohttp.TCPConnector(limit=0)) as self.session:
                     yield self

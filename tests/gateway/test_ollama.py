@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import ollama
 import openai
 import pytest
@@ -15,11 +16,20 @@ from gateway.front import Front, opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
 from lmxd.gateway import translation
+from lmxd.gateway.answers import Chunk
+from lmxd.gateway.wanted import Chat, decode
+
+
+def chat(**said: Any) -> Chat:
+    return decode(json.dumps({"model": "a"} | said).encode(), Chat)
+
+
+def piece_of(answer: translation.Answer, **chunk: Any) -> dict[str, Any]:
+    return answer.take(decode(json.dumps(chunk).encode(), Chunk))
 
 
 def test_options_become_parameters() -> None:
-    said = {"model": "a", "options": {"num_predict": 7, "temperature": 0, "num_gpu": 3, "stop": ["x"]}}
-    body = translation.options(said)
+    body = translation.options(chat(options={"num_predict": 7, "temperature": 0, "num_gpu": 3, "stop": ["x"]}))
     assert body["max_tokens"] == 7
     assert body["temperature"] == 0
     assert body["stop"] == ["x"]
@@ -27,7 +37,7 @@ def test_options_become_parameters() -> None:
 
 
 def test_as_many_tokens_as_it_takes() -> None:
-    assert "max_tokens" not in translation.options({"model": "a", "options": {"num_predict": -1}})
+    assert "max_tokens" not in translation.options(chat(options={"num_predict": -1}))
 
 
 @pytest.mark.parametrize(
@@ -38,48 +48,53 @@ def test_as_many_tokens_as_it_takes() -> None:
     ],
 )
 def test_formats(wanted: Any, made: Any) -> None:
-    assert translation.options({"model": "a", "format": wanted})["response_format"] == made
+    body = json.loads(msgspec.json.encode(translation.options(chat(format=wanted))))
+    assert body["response_format"] == made
 
 
 @pytest.mark.parametrize("said", [{"format": 3}, {"options": [1]}])
 def test_what_makes_no_sense_is_refused(said: dict[str, Any]) -> None:
     with pytest.raises(LmxdError, match=r"format|options"):
-        translation.options({"model": "a"} | said)
+        translation.options(chat(**said))
 
 
 def test_what_tools_answered_belongs_to_the_calls_in_their_order() -> None:
     call = {"function": {"name": "f", "arguments": {"x": 1}}}
-    messages: list[dict[str, Any]] = [
-        {"role": "user", "content": "go"},
-        {"role": "assistant", "content": "", "tool_calls": [call, call]},
-        {"role": "tool", "content": "one"},
-        {"role": "tool", "content": "two"},
-    ]
-    made = translation.asked({"model": "a"}, messages)["messages"]
+    said = chat(
+        messages=[
+            {"role": "user", "content": "go"},
+            {"role": "assistant", "content": "", "tool_calls": [call, call]},
+            {"role": "tool", "content": "one"},
+            {"role": "tool", "content": "two"},
+        ]
+    )
+    made = translation.asked(said, said.messages or [])["messages"]
     ids = [x["id"] for x in made[1]["tool_calls"]]
     assert [x["tool_call_id"] for x in made[2:]] == ids
     assert json.loads(made[1]["tool_calls"][0]["function"]["arguments"]) == {"x": 1}
 
 
 def test_pictures_become_parts() -> None:
-    [made] = translation.asked({"model": "a"}, [{"role": "user", "content": "what?", "images": ["QUJD"]}])["messages"]
+    said = chat(messages=[{"role": "user", "content": "what?", "images": ["QUJD"]}])
+    [made] = translation.asked(said, said.messages or [])["messages"]
     assert made["content"][1]["image_url"]["url"].endswith("base64,QUJD")
 
 
 def test_calls_that_come_in_pieces_are_put_together() -> None:
     answer = translation.Answer()
     piece = {"index": 0, "function": {"name": "f", "arguments": '{"a":'}}
-    assert answer.take({"choices": [{"delta": {"tool_calls": [piece]}}]}) == {}
+    assert piece_of(answer, choices=[{"delta": {"tool_calls": [piece]}}]) == {}
     rest = {"index": 0, "function": {"arguments": "1}"}}
-    answer.take({"choices": [{"delta": {"tool_calls": [rest]}}]})
-    made = answer.take({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+    piece_of(answer, choices=[{"delta": {"tool_calls": [rest]}}])
+    made = piece_of(answer, choices=[{"delta": {}, "finish_reason": "tool_calls"}])
     assert made == {"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
 
 
 def test_counts_and_reasons() -> None:
     answer = translation.Answer()
-    answer.take({"choices": [{"delta": {"content": "x"}, "finish_reason": "length"}]})
-    answer.take({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}, "timings": {"predicted_ms": 2}})
+    piece_of(answer, choices=[{"delta": {"content": "x"}, "finish_reason": "length"}])
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    piece_of(answer, choices=[], usage=usage, timings={"predicted_ms": 2})
     assert answer.reason == "length"
     assert answer.counts["prompt_eval_count"] == 3
     assert answer.counts["eval_duration"] == 2_000_000

@@ -358,6 +358,8 @@ async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path) -> Non
         answer = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         assert answer.count(b"delta") == 2
+        assert b"Transfer-Encoding" not in answer
+        assert answer.partition(b"\r\n\r\n")[2].startswith(b"data:")
 
 
 @contextlib.asynccontextmanager
@@ -407,9 +409,12 @@ async def _settled(front: Front) -> int:
     from lmxd.gateway.reply import Reply
 
     seen: deque[int] = deque(maxlen=20)
+    replies: list[Reply] = []
 
     def settled() -> bool:
-        seen.append(max(x.unread for x in gc.get_objects() if isinstance(x, Reply)))
+        if not seen or not seen[-1]:
+            replies[:] = [x for x in gc.get_objects() if isinstance(x, Reply)]
+        seen.append(max(x.unread for x in replies))
         return len(seen) == seen.maxlen and len(set(seen)) == 1 and seen[0] > 0
 
     await until(settled)
@@ -449,3 +454,28 @@ async def test_a_lease_asked_back_serves_nobody_else(tmp_path: Path) -> None:
         assert lease.model == "b"
         await lease.release()
         assert (await behind).status == 200
+
+
+async def test_one_instance_of_a_model_is_one_whatever_its_size_and_name(tmp_path: Path) -> None:
+    """Five contexts were five instances."""
+    model(tmp_path, "a", token_seconds=0.02)
+    async with opened(house(tmp_path, a={"estimated_memory_gb": 2, "context_length": 2048, "aliases": ["x"]})) as front:
+        most = 0
+
+        def count() -> None:
+            nonlocal most
+            most = max(most, sum(i.live for i in front.house.state.instances.values()))
+
+        async def ask(name: str, ctx: int) -> int:
+            body = {"model": name, "prompt": "hi", "options": {"num_ctx": ctx, "num_predict": 5}}
+            return int((await front.ask("/api/generate", body)).status)
+
+        asked = [asyncio.create_task(ask("a" if n % 2 else "x", 2048 + 1024 * n)) for n in range(5)]
+
+        def served() -> bool:
+            count()
+            return all(task.done() for task in asked)
+
+        await until(served, 100)
+        assert [task.result() for task in asked] == [200] * 5
+        assert most == 1

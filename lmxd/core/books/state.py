@@ -102,15 +102,6 @@ class State:
         self.linger(instance, on=False)
         instance.last_use = None
 
-    def has_all_instances(self, ask: Ask) -> bool:
-        """Whether as many instances that could serve ``ask`` run as its ``max_instances`` allows.
-
-        An instance with too small a context does not count, nor one that its holder does not share.
-        """
-        if ask.max_instances is None:
-            return False
-        return sum(i.ask.share or not ask.share for i in self.able(ask)) >= ask.max_instances
-
     def able(self, ask: Ask) -> list[Instance]:
         """The live instances that could serve ``ask``, if they have or will have a slot for it. A stray may never."""
         return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask) and not i.strays]

@@ -15,6 +15,7 @@ from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import Claim, claim, closes_at, is_fair, price, serves_until
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
 
@@ -59,7 +60,7 @@ class Forecast:
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
         """The date of ``ticket``, after those dated before it. Options on the devices ``without`` are left out."""
         ask, best = ticket.ask, NEVER
-        for option in () if self._state.has_all_instances(ask) else self._nearest(ask, without):
+        for option in () if has_all_instances(self._state, ask) else self._nearest(ask, without):
             found = self._by_option(option, ticket)
             if found.at < best.at:
                 best = found
@@ -265,10 +266,7 @@ def dated(state: State, most: int = SURE_OF, forecast: Forecast | None = None) -
     forecast, found = forecast or Forecast(state), []
     for ticket in state.queue.some(0, most):
         date = forecast.date(ticket)
-        if joined := forecast.join(ticket, date):
-            date, at = joined
-        else:
-            at = inf if date.at == inf else forecast.expect(ticket, date)
+        date, at = forecast.join(ticket, date) or (date, inf if date.at == inf else forecast.expect(ticket, date))
         found.append(Dated(ticket, date, None if at == inf else at - state.now))
     return found
 

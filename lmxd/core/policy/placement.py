@@ -13,6 +13,7 @@ from typing import Final
 
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.words import Ask, Holder, Option, Shortfall
 
 _NEAREST: Final = 4
@@ -49,7 +50,7 @@ def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
 
 def useful_shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
     """The shortfalls of an ask; none if ``max_instances`` allows no further instance, since bytes would not help."""
-    return () if state.has_all_instances(ask) else shortfalls(state, ask)
+    return () if has_all_instances(state, ask) else shortfalls(state, ask)
 
 
 def _of_fewest(ask: Ask) -> list[Option]:

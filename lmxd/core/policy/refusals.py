@@ -11,6 +11,7 @@ from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import Forecast, turns
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import Refusal, Turn, User
@@ -25,7 +26,7 @@ def no_capacity(state: State, ticket: Ticket) -> Refusal:
     taken = f"all slots of {', '.join(date.awaits)} are taken"
     if not date.by_slot:
         message = "there is no room now"
-    elif state.has_all_instances(ticket.ask):
+    elif has_all_instances(state, ticket.ask):
         message = taken
     else:
         message = f"{taken}, and there is no room for another instance"

@@ -21,8 +21,10 @@ from lmxd.core.policy import refusals
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.eviction import EvictionPlan, Planner, evictable
 from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import widest
 from lmxd.core.policy.quantum import load_seconds
+from lmxd.core.policy.replacing import larger
 from lmxd.core.policy.room import make_room
 from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.starts import attach, start
@@ -206,7 +208,10 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     if serve_slot(state, ticket):
         return True
     ticket.room_being_made = is_being_asked(state, ticket)
-    if ticket.room_being_made or state.has_all_instances(ask):
+    if ticket.room_being_made:
+        return False  # an engine says in a moment whether another user left work behind
+    this.swaps |= larger(state, this.forecast, ticket)
+    if has_all_instances(state, ask):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
         pass  # only a swap can help

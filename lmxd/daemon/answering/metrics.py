@@ -15,8 +15,13 @@ from prometheus_client.registry import Collector
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, EndLease, ForgetInstance, GrantLease, RefuseLease, StopInstance
 from lmxd.core.words import InstanceId, Phase
-from lmxd.listening import listen
+from lmxd.errors import LmxdError
+from lmxd.listening.connections import Connections
+from lmxd.listening.listen import listen
+from lmxd.listening.pages import OwnPages
 
+_SCRAPERS = 32
+"""Connections at a time: of more, the oldest goes."""
 _SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
@@ -78,15 +83,21 @@ class Metrics:
 
     async def serve(self, address: str) -> web.AppRunner:
         """Answer GET /metrics on ``address``. LmxdError ``config`` if that is taken."""
+        pages = OwnPages(address)
+
+        async def get(request: web.Request) -> web.Response:
+            try:
+                pages.require(request)
+            except LmxdError as error:
+                raise web.HTTPForbidden(text=f"{error}\n") from error
+            return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
         app = web.Application()
-        app.router.add_get("/metrics", self._get)
+        app.router.add_get("/metrics", get)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await listen(runner, "metrics.listen", address)
+        await listen(runner, "metrics.listen", address, Connections(strangers=_SCRAPERS, known=0))
         return runner
-
-    async def _get(self, request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class _Books(Collector):

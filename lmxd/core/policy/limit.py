@@ -1,0 +1,31 @@
+"""The limit of instances: how many of a model may run for a request (``max_instances``).
+
+In: the state and an ask. Out: whether all run that may, and which of them are too small for it.
+"""
+
+from __future__ import annotations
+
+from lmxd.core.books.state import State
+from lmxd.core.instances import Instance
+from lmxd.core.words import Ask
+
+
+def has_all_instances(state: State, ask: Ask) -> bool:
+    """Whether as many instances of its model run as its ``max_instances`` allows, whatever their size.
+
+    One that its holder does not share does not count, nor one that cannot make way for a larger.
+    """
+    if ask.max_instances is None:
+        return False
+    able = sum(i.ask.share or not ask.share for i in state.able(ask))
+    return able + len(replaceable(state, ask)) >= ask.max_instances
+
+
+def replaceable(state: State, ask: Ask) -> list[Instance]:
+    """The live instances of the same model that cannot serve ``ask``, as too small: they may make way for it."""
+    found: list[Instance] = []
+    for kind, kin in state.live_by_kind.items():
+        resident = state.residents.get(kind)
+        if kind[0] == ask.profile and (resident is None or not resident.keep):
+            found += [i for i in kin.values() if i.ask.share and not i.ask.pin and i.makes_way_for_larger(ask)]
+    return found

@@ -1,0 +1,100 @@
+"""The parts of an engine's answers that are looked at when they are put into ollama's words."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from lmxd.errors import LmxdError
+
+Milliseconds = Annotated[float, Meta(ge=0, le=1e12)]
+T = TypeVar("T")
+
+
+class CalledFunction(Struct):
+    """A part of the name and of the arguments of a function that is to be called."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Called(Struct):
+    """A part of a call of a tool; ``name`` and ``arguments`` are what its parts come to."""
+
+    index: int = 0
+    function: CalledFunction | None = None
+    name: str = ""
+    arguments: str = ""
+
+
+class Delta(Struct):
+    """The new part of a message."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[Called] | None = None
+
+
+class Choice(Struct):
+    """One of the answers; there is one."""
+
+    delta: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class Usage(Struct):
+    """Tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Timings(Struct):
+    """Times that the engine took."""
+
+    prompt_ms: Milliseconds = 0.0
+    predicted_ms: Milliseconds = 0.0
+
+
+class Chunk(Struct):
+    """One event of a stream."""
+
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    error: Raw = Raw()
+
+
+class Vector(Struct):
+    """The vector of one text."""
+
+    embedding: Raw
+
+
+class Vectors(Struct):
+    """An answer of /v1/embeddings."""
+
+    data: list[Vector]
+
+
+class EngineProblem(Struct):
+    """An engine's error."""
+
+    message: str | None = None
+
+
+class EngineError(Struct):
+    """An engine's answer that is no success."""
+
+    error: EngineProblem | str | None = None
+
+
+def understood(body: bytes, kind: type[T]) -> T:
+    """A part of an engine's answer. LmxdError ``bad_answer`` if it is something else."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise LmxdError("bad_answer", f"the instance says {body[:200]!a}: {error}", "see to the engine") from error

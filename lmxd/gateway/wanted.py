@@ -1,0 +1,145 @@
+"""The parts of a request's body that are looked at, as they must be. No objects are made of all else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from lmxd.errors import LmxdError
+
+_MAX_PARTS: Final = 500_000
+"""Strings and objects of a body that is read into objects: some 50 MB of them."""
+T = TypeVar("T")
+ModelName = Annotated[str, Meta(max_length=256)]
+Tokens = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
+
+
+class NamedRequest(Struct):
+    """A request of OpenAI's API: which model, and whether the answer is a stream."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    stream: bool | None = None
+
+
+class StreamedRequest(Struct):
+    """A request to a path of an instance."""
+
+    stream: bool | None = None
+
+
+class Options(Struct, omit_defaults=True):
+    """Options of ollama's, of which num_ctx is the lease's; all others are about how ollama loads, and are left out."""
+
+    num_ctx: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    num_predict: Tokens | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Tokens | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: Tokens | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+
+class Function(Struct):
+    """A function that was called."""
+
+    name: str | None = None
+    arguments: Raw = Raw(b"{}")
+
+
+class ToolCall(Struct):
+    """A call of a tool."""
+
+    function: Function
+
+
+class Message(Struct):
+    """A message of a chat."""
+
+    role: str = "user"
+    content: str | None = ""
+    images: list[str] | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class Question(Struct):
+    """The part that all requests of ollama's API have. ollama's clients say llama for llama:latest, or the reverse."""
+
+    model: ModelName | None = None
+    name: ModelName | None = None
+    stream: bool | None = None
+    options: Options | None = None
+    format: Raw = Raw()
+    think: bool | str | None = None
+    keep_alive: float | str | None = None
+
+    @property
+    def wanted(self) -> str:
+        """The model's name. LmxdError ``invalid_params`` if none is named."""
+        name = (self.model or self.name or "").removesuffix(":latest")
+        if not name:
+            raise LmxdError("invalid_params", "model: none is named", "name one of /api/tags")
+        return name
+
+    @property
+    def unloads(self) -> bool:
+        return self.keep_alive in (0, "0", "0s")
+
+
+class Chat(Question):
+    """A request to /api/chat."""
+
+    messages: list[Message] | None = None
+    tools: Raw = Raw()
+
+
+class Generate(Question):
+    """A request to /api/generate."""
+
+    prompt: str | None = None
+    system: str | None = None
+    suffix: str | None = None
+    images: list[str] | None = None
+    raw: bool | None = None
+
+
+class Embed(Question):
+    """A request to /api/embed."""
+
+    input: Raw = Raw()
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """A body as it is wanted. LmxdError ``invalid_params`` names the wrong field; ``invalid_request``: no JSON."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        why, _, field = str(error).partition(" - at `$")
+        if field or why.startswith("Object missing"):
+            place = field.rstrip("`").lstrip(".")
+            raise LmxdError("invalid_params", f"{place}: {why}" if place else why, "docs/gateway.md") from error
+        raise LmxdError("invalid_request", f"the body is no such JSON: {why}", "send an object") from error
+    except (ValueError, RecursionError) as error:
+        raise LmxdError("invalid_request", f"the body is no JSON in UTF-8: {error}", "send an object") from error
+
+
+def decode_all(body: bytes, kind: type[T]) -> T:
+    """The same for a body that becomes many objects. LmxdError ``invalid_request`` if those were too many."""
+    if body.count(b'"') + body.count(b"{") > _MAX_PARTS:
+        raise LmxdError(
+            "invalid_request", "the body has too many parts", f"{_MAX_PARTS} quotes and braces are the most"
+        )
+    return decode(body, kind)
+
+
+def decode_object(body: bytes) -> Mapping[str, Any]:
+    """Any JSON object. LmxdError ``invalid_request`` if it is none."""
+    return decode_all(body, dict[str, Any])

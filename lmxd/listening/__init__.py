@@ -1,0 +1,1 @@
+"""HTTP servers on this machine: where they listen, who may connect, and what a browser may be made to ask."""

@@ -1,0 +1,124 @@
+"""One connection of a client: what it must do in time, and that it may be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Hashable
+from typing import Final
+
+from aiohttp import web
+
+from lmxd.listening.connections import Connections
+
+log = logging.getLogger(__name__)
+HEAD_TIMEOUT: Final = 20.0
+"""Seconds from the connection, or from the last answer, to a whole head. Clients close what is idle after 5 to 15."""
+_MAX_HEAD: Final = 32 * 1024
+"""Bytes of a request's head: many may be kept that never come to their end."""
+_HEAD_END: Final = b"\r\n\r\n"
+UNREAD_TIMEOUT: Final = 60.0
+"""Seconds within which a client must read what waits for it, some 256 KiB."""
+LINGER: Final = 2.0
+"""Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
+_PEER: Final = struct.Struct("3i")
+"""SO_PEERCRED: pid, uid, gid."""
+
+
+class HttpConnection(web.RequestHandler):
+    """One connection, among all of a listener. A ``busy`` one has a request that is being answered."""
+
+    __slots__ = ("_all", "_head", "_headed", "_tail", "busy", "client")
+
+    def __init__(self, server: web.Server, connections: Connections) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to have none
+            keepalive_timeout=HEAD_TIMEOUT,
+            lingering_time=LINGER,
+        )
+        self._all = connections
+        self.client: Hashable = None
+        self.busy = False
+        self._headed = False
+        """The head has come to its end, and what follows is its body."""
+        self._head, self._tail = 0, b""
+        """Of a head that has not: its bytes so far, and the last of them."""
+
+    def data_received(self, data: bytes) -> None:
+        if not self._headed:
+            self._headed = _HEAD_END in self._tail + data
+            self._head += len(data)
+            self._tail = (self._tail + data)[-3:]
+            if not self._headed and self._head > _MAX_HEAD:
+                self.cut()
+                return
+        super().data_received(data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.client = _client(transport)
+        super().connection_made(transport)
+        self._all.admit(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._all.leave(self)
+        super().connection_lost(exc)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, to a client that reads it."""
+        try:
+            async with asyncio.timeout(UNREAD_TIMEOUT):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            self.cut()
+            return resp, True
+        finally:
+            self.busy = self._headed = False
+            self._head, self._tail = 0, b""
+
+    def begin(self, caller: Hashable | None) -> None:
+        """One of its requests is being answered. ``caller``: whose it is, unless that is a stranger."""
+        if caller is not None:
+            self._all.recognize(self, caller)
+        self.busy = True
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP: a short one, and nothing in the log. Others decide how often that comes."""
+        if status >= 500 and not isinstance(exc, UnicodeError):  # aiohttp's own, over headers that are no text
+            return super().handle_error(request, status, exc, message)
+        answer = web.Response(status=400, text="this is no HTTP/1.1 request\n")
+        answer.force_close()
+        return answer
+
+    def cut(self) -> None:
+        """End it as it is: whatever was being sent does not come to its end."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def begin(request: web.BaseRequest, caller: Hashable | None) -> None:
+    """A request is being answered, for a caller if it is known. LmxdError ``too_many`` if that has too many."""
+    connection = request.protocol
+    if isinstance(connection, HttpConnection):
+        connection.begin(caller)
+
+
+def _client(transport: asyncio.BaseTransport) -> Hashable:
+    """The uid at the other end of a Unix socket, else the address."""
+    found: socket.socket | None = transport.get_extra_info("socket")
+    if found is not None and found.family == socket.AF_UNIX:
+        credentials = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        return int(_PEER.unpack(credentials)[1])
+    address = transport.get_extra_info("peername")
+    return str(address[0]) if address else None

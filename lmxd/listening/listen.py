@@ -1,0 +1,58 @@
+"""The address at which an HTTP server listens: one of the configuration, on loopback or a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from aiohttp import web
+
+from lmxd.errors import LmxdError
+from lmxd.listening.connection import HttpConnection
+from lmxd.listening.connections import Connections
+
+
+class Site(web.BaseSite):
+    """A place where a server listens, whose connections are ours to bound. ``mode``: of the socket file."""
+
+    __slots__ = ("_address", "_connections", "_mode")
+
+    def __init__(self, runner: web.BaseRunner, address: str, connections: Connections, mode: int | None) -> None:
+        super().__init__(runner)
+        self._address, self._connections, self._mode = address, connections, mode
+
+    @property
+    def name(self) -> str:
+        return self._address
+
+    async def start(self) -> None:
+        """Begin to listen. OSError if that cannot be had."""
+        await super().start()
+        loop, server = asyncio.get_running_loop(), self._runner.server
+        assert server is not None
+
+        def connection() -> HttpConnection:
+            return HttpConnection(server, self._connections)
+
+        if self._address.startswith("unix:"):
+            path = Path(self._address.removeprefix("unix:"))
+            path.unlink(missing_ok=True)
+            self._server = await loop.create_unix_server(connection, str(path), backlog=self._backlog)
+            if self._mode is not None:
+                path.chmod(self._mode)
+        else:
+            host, _, port = self._address.rpartition(":")
+            self._server = await loop.create_server(connection, host.strip("[]"), int(port), backlog=self._backlog)
+
+
+async def listen(
+    runner: web.BaseRunner, key: str, address: str, connections: Connections, mode: int | None = None
+) -> None:
+    """Begin to, at ``127.0.0.1:PORT`` or ``unix:PATH``; ``mode`` is the socket file's.
+
+    LmxdError ``config``, which names the ``key``, if that cannot be had.
+    """
+    try:
+        await Site(runner, address, connections, mode).start()
+    except OSError as error:
+        raise LmxdError("config", f"{key} {address}: {error.strerror}", "choose another") from error

@@ -1,0 +1,65 @@
+"""Requests that the page of another site has a browser send: a browser here can reach loopback, as its user can."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from lmxd.errors import LmxdError
+
+_LOCAL: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::\d{1,5})?")
+_OWN: Final = frozenset(("same-origin", "none"))
+"""Sec-Fetch-Site of a page of ours, and of what a person typed."""
+
+
+class OwnPages:
+    """The requests that no page of another site can have sent.
+
+    ``address``: where it listens. ``hosts``: further names by which browsers come here, such as a proxy's.
+    """
+
+    def __init__(self, address: str, hosts: Iterable[str] = ()) -> None:
+        self._any_host = address.startswith("unix:")  # no name leads there; the proxy before it looks at its own
+        self._hosts = frozenset(x.lower() for x in hosts)
+        self._names = _LOCAL | self._hosts | {address.rpartition(":")[0].strip("[]").lower()}
+
+    def require(self, request: web.BaseRequest, *, harmless: bool = False) -> None:
+        """LmxdError ``not_permitted`` for what a page of another site may have sent, or a name made to lead here.
+
+        All headers that it looks at are set by the browser alone: no page can change them. ``harmless``: also a browser
+        may ask that does not say which page does, as most are by HTTP without TLS.
+        """
+        headers = request.headers
+        hosts, origins = headers.getall("Host", []), headers.getall("Origin", [])
+        named = {_name(host) for host in hosts}
+        if not self._any_host and not (named and named <= self._names):
+            raise _refused("Host", hosts, "use localhost, or name it in gateway.hosts")
+        if any(not self._is_own(origin, hosts) for origin in origins):
+            raise _refused("Origin", origins)
+        sites = headers.getall("Sec-Fetch-Site", [])
+        if not _OWN.issuperset(sites):
+            raise _refused("Sec-Fetch-Site", sites)
+        if not (harmless or sites or origins) and headers.get("User-Agent", "").startswith("Mozilla/"):
+            raise LmxdError("not_permitted", "this browser does not say which page asks", "use a key, or HTTPS")
+
+    def _is_own(self, origin: str, hosts: list[str]) -> bool:
+        try:
+            asking = urlsplit(origin)
+            return asking.netloc.lower() in {x.lower() for x in hosts} or asking.hostname in self._hosts
+        except ValueError:
+            return False
+
+
+def _name(host: str) -> str | None:
+    """The name in a Host, in lower case; None if it is no Host."""
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else None
+
+
+def _refused(header: str, values: list[str], remedy: str = "use a key") -> LmxdError:
+    return LmxdError("not_permitted", f"{header} is {ascii(', '.join(values))[:200]}", remedy)
