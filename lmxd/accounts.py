@@ -54,12 +54,6 @@ def engine_account(user: str | None, *, shared: bool) -> SystemUser | None:
     )
 
 
-def engine_uids(user: str | None, *, shared: bool) -> frozenset[int]:
-    """All uids that engines may run as. LmxdError as above."""
-    account = engine_account(user, shared=shared)
-    return frozenset({os.geteuid() if account is None else account.uid})
-
-
 def account_warnings(account: SystemUser | None) -> Iterator[str]:
     """A sentence for each danger of running as root."""
     if os.geteuid() != 0:

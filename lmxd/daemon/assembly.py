@@ -134,14 +134,16 @@ class Daemon:
 
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
         """Make a configuration the one in force. LmxdError, and nothing is changed, if its engine.user cannot be."""
-        self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
+        account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
+        if account is not None:
+            self.access.engines.add(account.uid)
         self.present.catalog = Catalog(config)
         self.present.llama = LlamaServer(config.engine.path)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
         self.present.warnings += [*config.warnings, *unknown_users(config)]
-        self.present.warnings += [*account_warnings(self.performer.startup.account), *gaps()]
+        self.present.warnings += [*account_warnings(account), *gaps()]
         self.loop.handle(PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
