@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lmxd.accounts import account_warnings, engine_account
+from lmxd.accounts import account_warnings, engine_account, engine_uids
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import load
 from lmxd.config.schema import Config
@@ -135,6 +135,7 @@ class Daemon:
     def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
         """Make a configuration the one in force. LmxdError, and nothing is changed, if its engine.user cannot be."""
         self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
+        self.access.engines |= engine_uids(config.engine.user, shared=self.where.shared)
         self.present.catalog = Catalog(config)
         self.present.llama = LlamaServer(config.engine.path)
         self.present.warnings = warnings

@@ -131,10 +131,13 @@ class Service:
 
     async def identify(self, peer: Peer) -> Peer:
         try:
-            return await self._access.identify(peer)
+            found = await self._access.identify(peer)
         except LmxdError as error:
             self.acts.refused(audit.actor(peer), "connect", error.code)
             raise
+        if found.subordinate is not None:  # what it does is logged as its owner's
+            audit.log.info("%s connects", audit.actor(found).name)
+        return found
 
     def is_privileged(self, peer: Peer) -> bool:
         return self._access.is_admin(peer)
