@@ -25,11 +25,11 @@ class Actor:
 
 
 class Acts:
-    """Logs each act with its outcome. Refusals are bounded for each actor and time; a line counts those left out."""
+    """Logs each act with its outcome. Refusals, and acts that cost nothing, are bounded for each actor and time; a line counts those left out."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._refusals = Throttle()
+        self._bound = Throttle()
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
@@ -50,24 +50,32 @@ class Acts:
 
     def refused(self, actor: Actor, what: str, code: str) -> None:
         """Log a refusal."""
-        now = time.monotonic()
-        self._count_left_out(self._refusals.due(now))
-        if self._refusals.passes(actor.key, now):
+        if self._passes(actor):
             level = logging.WARNING if code in _ALARMING else logging.INFO
             self._log.log(level, "%s refused (%s): %s", actor.name, code, what)
-        elif self._timer is None:
-            wait = max(0.0, self._refusals.ends - now)
+
+    def repeatable(self, actor: Actor, what: str) -> None:
+        """Log an act that costs nothing to repeat, within the bounds of refusals."""
+        if self._passes(actor):
+            self._log.info("%s done: %s", actor.name, what)
+
+    def _passes(self, actor: Actor) -> bool:
+        now = time.monotonic()
+        self._count_left_out(self._bound.due(now))
+        if self._bound.passes(actor.key, now):
+            return True
+        if self._timer is None:
+            wait = max(0.0, self._bound.ends - now)
             self._timer = asyncio.get_running_loop().call_later(wait, self.end)
+        return False
 
     def end(self) -> None:
         """Count what was left out until now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._count_left_out(self._refusals.end())
+        self._count_left_out(self._bound.end())
 
     def _count_left_out(self, found: dict[Hashable, int]) -> None:
         for key, count in found.items():
-            self._log.warning(
-                "%s: %d more refusals in a minute are not listed", "others" if key is None else key, count
-            )
+            self._log.warning("%s: %d more in a minute are not listed", "others" if key is None else key, count)

@@ -136,4 +136,4 @@ async def test_a_flood_of_refusals_is_counted_and_others_are_still_seen(
     assert len([line for line in found if f"uid {ANNA} pid {PID} refused" in line]) == MOST
     assert [line for line in found if f"uid {BEN} pid {PID} refused (not_permitted): drain" in line]
     assert f"INFO uid {ANNA} pid {PID} done: release {lease.lease}" in found
-    assert found[-1] == f"WARNING uid {ANNA}: {MOST} more refusals in a minute are not listed"
+    assert found[-1] == f"WARNING uid {ANNA}: {MOST} more in a minute are not listed"

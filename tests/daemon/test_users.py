@@ -176,6 +176,21 @@ async def test_nobody_gains_by_a_subordinate_uid(tmp_path: Path) -> None:
     assert not made.is_admin(replace(peer(0), subordinate=FIRST))
 
 
+async def test_the_system_daemon_refuses_the_user_that_root_runs_engines_as(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root runs engines as somebody else")
+    h = House(tmp_path, gpu={"device": "host", "max_memory_gb": 1}, models={}, engine={"user": OWNER.pw_name})
+    h.where = replace(h.where, shared=True)
+    async with h.open():
+        h.daemon.access.members = MEMBERS
+        with pytest.raises(LmxdError, match="engines run as"):
+            await h.daemon.access.identify(peer(OWNER.pw_uid, MEMBERS))
+        h.write(engine={"user": "root"})
+        await h.daemon.reload()
+        with pytest.raises(LmxdError, match="engines run as"):  # what was started before still is
+            await h.daemon.access.identify(peer(OWNER.pw_uid, MEMBERS))
+
+
 CLIENT = """
 import ctypes, json, os, socket, sys
 path, uid, group, space = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "namespace"
@@ -282,7 +297,7 @@ async def test_all_subordinate_uids_share_their_owners_quota(namespace: bool, ca
             assert governed["error"]["data"]["code"] == "not_permitted"
     log = [record.getMessage() for record in caplog.records if record.name == "lmxd.audit"]
     for uid in (FIRST + 1, FIRST + 2):
-        assert any(line.startswith(f"uid {OWNER.pw_uid} ") and f"uid {uid}" in line for line in log)
+        assert any(line.startswith(f"uid {OWNER.pw_uid} ") and f"subordinate uid {uid}" in line for line in log)
 
 
 async def test_a_uid_that_nobody_knows_is_refused_with_a_reason() -> None:

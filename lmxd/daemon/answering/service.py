@@ -131,10 +131,13 @@ class Service:
 
     async def identify(self, peer: Peer) -> Peer:
         try:
-            return await self._access.identify(peer)
+            found = await self._access.identify(peer)
         except LmxdError as error:
             self.acts.refused(audit.actor(peer), "connect", error.code)
             raise
+        if found.subordinate is not None:  # grants are logged by the owner's uid alone
+            self.acts.repeatable(audit.actor(found), "connect")
+        return found
 
     def is_privileged(self, peer: Peer) -> bool:
         return self._access.is_admin(peer)
