@@ -25,7 +25,7 @@ class Actor:
 
 
 class Acts:
-    """Logs each act with its outcome. Refusals, and acts that cost nothing, are bounded for each actor and time; a line counts those left out."""
+    """Logs each act with its outcome. What costs nothing, as a refusal, is bounded; a line counts the rest."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log

@@ -18,6 +18,7 @@ from waiting import until
 
 from lmxd.config.file import load
 from lmxd.core.words import InstanceId
+from lmxd.daemon.answering.users import Users
 from lmxd.daemon.assembly import Daemon
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.places import listen, occupy, places
@@ -143,3 +144,10 @@ async def http(lease: Any, path: str, body: bytes | None = None) -> SimpleNamesp
         session.request("GET" if body is None else "POST", lease.endpoint + path, data=body, headers=headers) as answer,
     ):
         return SimpleNamespace(status=answer.status, text=await answer.text())
+
+
+class Registered(Users):
+    """Users of which each uid is one, as if all were in passwd."""
+
+    async def owner(self, uid: int) -> int:
+        return uid

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House, model
+from house import House, Registered, model
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import parse
 from lmxd.daemon.answering.access import Access
-from lmxd.daemon.answering.users import Users
 from lmxd.errors import LmxdError
 from lmxd.rpc import server
 from lmxd.rpc.books import LeaseInfo
@@ -51,13 +50,6 @@ def system_wide(h: House) -> None:
     access.shared = True
     access.members, access.admins = MEMBERS, ADMINS
     access.users = Registered()
-
-
-class Registered(Users):
-    """Users of which each uid is one, as if all were in passwd."""
-
-    async def owner(self, uid: int) -> int:
-        return uid
 
 
 async def test_only_members_may_connect_and_only_administrators_may_govern(tmp_path: Path, become: Become) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House
+from house import House, Registered
 
 from lmxd.errors import LmxdError
 from lmxd.log_lines import LineFormatter
@@ -43,6 +43,7 @@ def shared(tmp_path: Path) -> House:
 
 def as_the_systems(h: House) -> None:
     h.daemon.access.shared, h.daemon.access.members = True, MEMBERS
+    h.daemon.access.users = Registered()
 
 
 async def refused(call: Any) -> None:
@@ -70,7 +71,7 @@ async def test_every_act_has_a_line_with_who_and_what_came_of_it(
                 await refused(ben.forget(model="a"))
             await anna.renew(lease.lease)
             await anna.release(lease.lease)
-            await refused(anna.adopt(held.lease, 2**22 + 1))
+            await refused(anna.adopt(held.lease, 2**22))
         become(monkeypatch, STRANGER)
         async with h.client(patience=0) as stranger:
             await refused(stranger.status())
@@ -88,7 +89,7 @@ async def test_every_act_has_a_line_with_who_and_what_came_of_it(
         f"WARNING {his} refused (not_permitted): forget what was learned, model: a, card: : ",
         f"INFO {hers} done: release {lease.lease}",
         f"INFO end {lease.lease} on a#1 of {hers}: released",
-        f"INFO {hers} refused (invalid_params): have {held.lease} adopt pid {2**22 + 1}: ",
+        f"INFO {hers} refused (invalid_params): have {held.lease} adopt pid {2**22}: ",
         f"WARNING uid {STRANGER} pid {PID} refused (not_permitted): connect",
     ):
         assert [line for line in found if line.startswith(said)], said
