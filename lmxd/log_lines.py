@@ -94,7 +94,7 @@ class MalformedHttp(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if type(error).__module__ != "aiohttp.http_exceptions":
+        if type(error).__module__ not in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
             return True
         now = time.monotonic()
         if left_out := sum(self._throttle.due(now).values()):

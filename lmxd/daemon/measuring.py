@@ -75,9 +75,12 @@ class Measuring:
         return _BUSY_PERIOD if state.instances or any_missing(state) else None
 
     async def look(self) -> None:
-        """Once."""
+        """Once; again, if a reload has other devices looked at by the time that the answer comes."""
         present, pids = self._present, await self._pids()
-        look = await self.watcher.look({pid for mine in pids.values() for pid in mine})
+        watcher = None
+        while watcher is not self.watcher:
+            watcher = self.watcher
+            look = await watcher.look({pid for mine in pids.values() for pid in mine})
         present.begun, present.measured = look.begun, look.measurements
         readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
         before, present.kinds = present.kinds, kinds(look.measurements)

@@ -36,6 +36,7 @@ class Watcher:
         self._last: tuple[Measurement, ...] = ()
         self._turn = asyncio.Lock()
         self._late = False
+        self._closed = False
         self._pending: asyncio.Future[Look] | None = None
         self._jobs: queue.SimpleQueue[tuple[asyncio.Future[Look], Set[int]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -44,7 +45,7 @@ class Watcher:
         """One look at all devices, begun after this call. Takes at most the deadline."""
         async with self._turn:
             begun = self._clock()
-            if self._pending is not None and not self._pending.done():
+            if self._closed or (self._pending is not None and not self._pending.done()):
                 return self._unanswered(begun)
             self._pending = asyncio.get_running_loop().create_future()
             if self._thread is None:
@@ -64,7 +65,8 @@ class Watcher:
         return self._late and self._pending is not None and not self._pending.done()
 
     def close(self) -> None:
-        """End the thread, when it next comes back from a look."""
+        """End the thread, when it next comes back from a look. No further look is begun."""
+        self._closed = True
         self._jobs.put(None)
 
     def _unanswered(self, begun: float) -> Look:

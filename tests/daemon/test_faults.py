@@ -227,3 +227,12 @@ async def test_an_engine_that_is_stopped_by_a_signal_counts_as_busy(tmp_path: Pa
         assert h.phases() == {"a#1": "ready"}
         await lmxd.stop("a#1")
         await h.until(lambda: h.phases() == {})
+
+
+async def test_reloads_that_cross_looks_lose_no_device(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        seen = asyncio.gather(*(other.devices() for _ in range(10)))
+        yields = asyncio.gather(*(other.yield_(1) for _ in range(10)))
+        await asyncio.gather(*(lmxd.reload() for _ in range(5)))
+        assert all([d.unavailable for d in found.devices] == [None] for found in await seen)
+        assert {begun.device for begun in await yields} == {"host"}

@@ -76,3 +76,11 @@ async def test_a_probe_that_raises_makes_its_devices_unavailable() -> None:
     assert found.unavailable is not None
     assert "oops" in found.unavailable
     assert (await watching.look(set())).measurements[0].unavailable is None
+
+
+async def test_a_closed_one_begins_no_look_and_keeps_nobody_waiting() -> None:
+    watching = watcher(FakeNvml(Card("GPU-a", 100)), deadline=60)
+    assert (await watching.look(set())).measurements[0].unavailable is None
+    watching.close()
+    late = await watching.look(set())
+    assert [m.unavailable is not None for m in late.measurements] == [True]

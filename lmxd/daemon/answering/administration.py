@@ -71,8 +71,9 @@ class Administration:
     async def yield_(self, params: YieldParams) -> YieldBegun:
         await self._measure()
         measured = self._present.measured
-        if params.device is None and len(measured) > 1:
-            raise LmxdError("invalid_params", "device: there are several", f"name one of {owners.names(measured)}")
+        if params.device is None and len(measured) != 1:
+            message = f"device is missing, and there are {len(measured)}"
+            raise LmxdError("invalid_params", message, f"name one of {owners.names(measured)}")
         device = device_id(owners.find(measured, params.device or measured[0].id))
         id = YieldId(f"y-{secrets.token_hex(4)}")
         self._report(YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
