@@ -28,10 +28,12 @@ pytestmark = [
 
 
 def test_a_model_of_a_gpu_is_sized_started_asked_and_ended(tmp_path: Path) -> None:
-    synthetic.write(tmp_path / "qwen4b.gguf", *synthetic.speaking(synthetic.qwen3_4b()))
+    models = tmp_path / "models"
+    models.mkdir(mode=0o755)
+    synthetic.write(models / "qwen4b.gguf", *synthetic.speaking(synthetic.qwen3_4b()))
     config = {
         "engine": {"endpoint": "tcp"},
-        "model_dir": str(tmp_path),
+        "model_dir": str(models),
         "models": {"qwen4b": {"context_length": 8192}},
     }
     with UnitLmxd(tmp_path, config) as lmxd, lmxd.client() as client:
