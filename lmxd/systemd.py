@@ -54,7 +54,7 @@ class Notifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
         with socket.socket(socket.AF_UNIX, kind) as sock, suppress(OSError):
-            sock.sendto(message.encode(), address)  # a manager that does not listen must not stop the daemon
+            sock.sendto(message.encode(), socket.MSG_DONTWAIT, address)  # a manager that is busy stops no daemon
 
 
 def activated_socket(env: Mapping[str, str] = os.environ) -> socket.socket | None:

@@ -57,8 +57,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
                 acts.refused(actor(request), f"{request.method} {request.path}: {error.message}", error.code)
             return _failed(request, error)
         except web.HTTPException as error:
-            what = f"{request.method} {request.path}: {error.reason.lower()}"
-            return failures.response(LmxdError("unknown_method", what, "docs/gateway.md has the paths"), error.status)
+            return _unknown(request, error)
         except ConnectionError:
             raise  # the client's: there is nobody to answer
         except Exception as error:
@@ -84,6 +83,11 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)
     return app
+
+
+def _unknown(request: web.Request, error: web.HTTPException) -> web.Response:
+    what = f"{request.method} {request.path}: {error.reason.lower()}"
+    return failures.response(LmxdError("unknown_method", what, "docs/gateway.md has the paths"), error.status)
 
 
 def _failed(request: web.Request, error: LmxdError) -> web.Response:

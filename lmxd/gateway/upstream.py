@@ -156,7 +156,8 @@ async def exchange(lease: Granted, call: UpstreamCall) -> Exchange:
 
     try:
         if lease.socket:
-            _, found = await loop.create_unix_connection(make, lease.socket)
+            transport, found = await loop.create_unix_connection(make, lease.socket)
+            transport.get_extra_info("socket").getpeername()  # a full backlog refuses at once, which asyncio overlooks
         else:
             _, found = await loop.create_connection(make, at.hostname or "", at.port or 80)
     except OSError as error:

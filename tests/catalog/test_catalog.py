@@ -78,7 +78,7 @@ def test_a_missing_file_is_a_matter_of_whoever_needs_it(tmp_path: Path) -> None:
 
 
 def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_take(tmp_path: Path) -> None:
-    made = catalog(tmp_path, "{command: [/x/vllm, '{port}'], estimated_memory_gb: 2}")
+    made = catalog(tmp_path, "{command: [/x/vllm, '{socket}'], estimated_memory_gb: 2}")
     found = made.resolve("m")
     assert (made.file("m"), found.is_warm(), found.sizing.warnings(found.launch, on_gpu=True)) == (None, True, [])
     assert bytes_of(made) == bytes_of(made, ctx=32768) == 2 * GIB

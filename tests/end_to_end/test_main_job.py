@@ -7,7 +7,6 @@ import signal
 import subprocess
 import threading
 import time
-import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,7 +256,7 @@ def test_clients_of_a_real_server_can_do_nothing_with_slots(lmxd: Make, smollm2:
             for path in ("/slots/0", "/%73lots/0", "/slots/%30", "/slots/0/", "/slots/1"):
                 for action in ("save", "restore"):
                     for name in ("slot-0.bin", "slot-1.bin", "x" * 100):
-                        with pytest.raises(urllib.error.HTTPError):
+                        with pytest.raises(AssertionError, match="error"):
                             post(lease, f"{path}?action={action}", {"filename": name})
             assert sorted(there.rglob("*")) == before, "not a byte more"
             assert bool(before) is bool(life)
