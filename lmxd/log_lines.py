@@ -85,24 +85,31 @@ def _message(record: logging.LogRecord) -> str:
     return words if words.isprintable() else escaped(words)
 
 
-class MalformedHttp(logging.Filter):
-    """Makes one line without a traceback of each request that is no HTTP, and bounds their number."""
+class OfLibraries(logging.Filter):
+    """Bounds the warnings and errors that libraries log about connections: others cause them.
+
+    A request that is no HTTP is one line without a traceback.
+    """
+
+    LOGGERS: Final = ("aiohttp.server", "aiohttp.web", "aiohttp.internal", "asyncio")
 
     def __init__(self) -> None:
         super().__init__()
         self._throttle = Throttle()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if type(error).__module__ not in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
+        if record.levelno < logging.WARNING:
             return True
         now = time.monotonic()
-        if left_out := sum(self._throttle.due(now).values()):
-            log.info("%d more requests were no HTTP", left_out)
+        for key, left_out in self._throttle.due(now).items():
+            log.info("%d more %s are not listed", left_out, key)
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__ not in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
+            return self._throttle.passes(f"records of {record.name}", now)
         record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
         record.msg, record.args = "a request is no HTTP: %s", (" ".join(getattr(error, "message", "").split()),)
         record.exc_info = record.exc_text = None
-        return self._throttle.passes("", now)
+        return self._throttle.passes("requests that were no HTTP", now)
 
 
 def log_to_stderr(*, verbose: bool) -> None:
@@ -119,7 +126,9 @@ def log_to_stderr(*, verbose: bool) -> None:
     handler.setFormatter(LineFormatter(line))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
-    logging.getLogger("aiohttp.server").addFilter(MalformedHttp())
+    of_libraries = OfLibraries()
+    for name in OfLibraries.LOGGERS:
+        logging.getLogger(name).addFilter(of_libraries)
     sys.excepthook = _uncaught
     threading.excepthook = lambda about: _uncaught(about.exc_type, about.exc_value, about.exc_traceback)
     sys.unraisablehook = _unraisable

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sources import parsed
 
 from lmxd import text, tracebacks
-from lmxd.log_lines import LineFormatter, MalformedHttp
+from lmxd.log_lines import LineFormatter, OfLibraries
 from lmxd.throttle import MOST
 
 PACKAGE = Path(__file__).parent.parent / "lmxd"
@@ -156,7 +156,7 @@ def test_what_is_no_http_is_one_line_and_there_are_few(caplog: pytest.LogCapture
 
     caplog.set_level(logging.INFO)
     log = logging.getLogger("aiohttp.server.test")
-    log.addFilter(MalformedHttp())
+    log.addFilter(OfLibraries())
     said = HOSTILE.encode(errors="ignore").decode()  # what pytest captures goes to another process as UTF-8
     for error in (BadStatusLine(said), InvalidURLError(said)) * MOST:
         log.error("Error handling request from %s", "x", exc_info=error)
@@ -165,6 +165,20 @@ def test_what_is_no_http_is_one_line_and_there_are_few(caplog: pytest.LogCapture
     assert len(malformed) == MOST
     assert all(r.exc_info is None and r.levelno == logging.INFO for r in malformed)
     assert other.exc_info is not None
+
+
+@pytest.mark.parametrize("name", OfLibraries.LOGGERS)
+def test_errors_of_libraries_are_few_whatever_they_are(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """A client that reset its connection had a traceback logged each time."""
+    log, bound = logging.getLogger(name), OfLibraries()
+    log.addFilter(bound)
+    try:
+        for _ in range(3 * MOST):
+            log.error("Error handling request", exc_info=ConnectionResetError("gone"))
+            log.warning("socket.send() raised exception")
+    finally:
+        log.removeFilter(bound)
+    assert len(caplog.records) == MOST
 
 
 SET_UP = """

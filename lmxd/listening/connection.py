@@ -7,9 +7,11 @@ import logging
 import socket
 import struct
 from collections.abc import Hashable
-from typing import Final
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import PayloadAccessError
 
 from lmxd.listening.connections import Connections
 
@@ -23,6 +25,8 @@ UNREAD_TIMEOUT: Final = 60.0
 """Seconds within which a client must read what waits for it, some 256 KiB."""
 LINGER: Final = 2.0
 """Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
+_GONE: Final = (ConnectionError, ClientPayloadError, web.RequestPayloadError, PayloadAccessError, HttpProcessingError)
+"""Errors of a client alone: it has gone, or what it sends is no HTTP."""
 _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
 
@@ -95,11 +99,19 @@ class HttpConnection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no HTTP: a short one, and nothing in the log. Others decide how often that comes."""
+        if status >= 500 and isinstance(exc, _GONE):
+            self.cut()  # there is nobody to answer
+            raise ConnectionResetError("the client has gone") from exc
         if status >= 500 and not isinstance(exc, UnicodeError):  # aiohttp's own, over headers that are no text
             return super().handle_error(request, status, exc, message)
         answer = web.Response(status=400, text="this is no HTTP/1.1 request\n")
         answer.force_close()
         return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log an error of ours. A client causes its own as often as it likes."""
+        if not isinstance(kw.get("exc_info"), _GONE):
+            super().log_exception(*args, **kw)
 
     def cut(self) -> None:
         """End it as it is: whatever was being sent does not come to its end."""
