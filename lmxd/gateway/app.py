@@ -23,10 +23,13 @@ from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.serving import Serving
 from lmxd.listening.connection import begin
+from lmxd.text import shortened
 
 log = logging.getLogger(__name__)
 BOARD: Final = web.AppKey("board", Board)
 _MIB: Final = 2**20
+_LONGEST_TARGET: Final = 200
+"""Characters of a method and path in the log: a stranger's may have thousands."""
 _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
 
@@ -54,7 +57,8 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
                 return await handler(request)
         except LmxdError as error:
             if error.code == "not_permitted" or request.path.startswith(ACTIONS):
-                acts.refused(actor(request), f"{request.method} {request.path}: {error.message}", error.code)
+                what = shortened(f"{request.method} {request.path}", _LONGEST_TARGET)
+                acts.refused(actor(request), f"{what}: {error.message}", error.code)
             return _failed(request, error)
         except web.HTTPException as error:
             return _unknown(request, error)

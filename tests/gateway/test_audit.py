@@ -58,6 +58,22 @@ def test_what_a_stranger_sends_is_a_line_of_the_log_and_never_two(tmp_path: Path
     assert len(lines) < 2 * MOST + 10
 
 
+def test_many_addresses_without_a_key_have_one_bound(tmp_path: Path) -> None:
+    """127.0.0.0/8 is anybody's, and each address of it had lines of its own, with paths of 4 KiB."""
+    config = {"gpu": {"device": "host"}, "engine": {"path": str(fake_engine(tmp_path))}}
+    ask = f"GET /v1/models/{'A' * 7000} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    with Lmxd(tmp_path, config) as lmxd, Gateway(lmxd) as gateway:
+        for n in range(4 * MOST):
+            with socket.create_connection(
+                ("127.0.0.1", gateway.port), timeout=20, source_address=(f"127.9.{n}.1", 0)
+            ) as client:
+                client.sendall(ask)
+                assert client.recv(64).startswith(b"HTTP/1.1 401")
+    lines = gateway.log.read_text().splitlines()
+    assert sum("a key is needed" in line for line in lines) == MOST
+    assert max(map(len, lines)) < 500
+
+
 async def test_an_act_on_the_dashboard_has_a_line_with_whose_key_and_what_came_of_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
