@@ -22,7 +22,7 @@ from lmxd.gateway.models import KnownModels
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.serving import Serving
-from lmxd.listening.connection import begin
+from lmxd.listening.connection import begin, cut
 
 log = logging.getLogger(__name__)
 BOARD: Final = web.AppKey("board", Board)
@@ -63,6 +63,8 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
         except Exception as error:
             log.exception("%s %s", request.method, request.path)
             if request.writer.output_size > 0:
+                if request.transport is not None:
+                    cut(request.transport)
                 raise ConnectionResetError("an answer that was begun cannot become an error") from error
             return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -24,6 +25,8 @@ LINGER: Final = 2.0
 """Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
 _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER: wait for nothing. A Unix socket knows no reset."""
 
 
 class HttpConnection(web.RequestHandler):
@@ -111,7 +114,16 @@ class HttpConnection(web.RequestHandler):
     def cut(self) -> None:
         """End it as it is: whatever was being sent does not come to its end."""
         if self.transport is not None:
-            self.transport.abort()
+            cut(self.transport)
+
+
+def cut(transport: asyncio.WriteTransport) -> None:
+    """End a connection with a reset, and not with the end of a file: to some that is how a whole answer ends."""
+    found: socket.socket | None = transport.get_extra_info("socket")
+    if found is not None and not transport.is_closing():
+        with contextlib.suppress(OSError):  # its client has closed it
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 def begin(request: web.BaseRequest, caller: Hashable | None) -> None:
