@@ -84,6 +84,11 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)
+
+    async def end(_: web.Application) -> None:
+        acts.end()
+
+    app.on_cleanup.append(end)
     return app
 
 
