@@ -23,8 +23,8 @@ UNREAD_TIMEOUT: Final = 60.0
 """Seconds within which a client must read what waits for it, some 256 KiB."""
 LINGER: Final = 2.0
 """Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
-_PEER: Final = struct.Struct("3i")
-"""SO_PEERCRED: pid, uid, gid."""
+_PEER: Final = struct.Struct("iII")
+"""SO_PEERCRED: pid, uid, gid. Uids go to 2**32 - 2."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: wait for nothing. A Unix socket knows no reset."""
 

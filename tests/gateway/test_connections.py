@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -195,7 +196,19 @@ async def test_one_keys_requests_keep_no_other_key_out(tmp_path: Path) -> None:
             assert known.status == 200
 
 
-async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path) -> None:
+CONNECT = """
+import os, socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(b"GET /health HTTP/1.0\\r\\n\\r\\n")
+os.write(1, client.recv(15))
+"""
+
+
+@pytest.mark.parametrize("uid", [os.getuid(), 2**31 + 1, 2**32 - 3])
+async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path, uid: int) -> None:
+    if uid != os.getuid() != 0:
+        pytest.skip("only root can be other users")
     seen: list[object] = []
 
     class Noting(Connections):
@@ -205,13 +218,15 @@ async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path) -> N
             seen.append(connection.client)
             super().admit(connection)
 
-    async with opened(house(tmp_path)) as front:
-        running = runner(front.config, front.leases, front.authentication)
-        await running.setup()
-        await listen(running, "gateway.listen", f"unix:{tmp_path}/s", Noting(strangers=4, known=4), mode=0o660)
-        reader, writer = await asyncio.open_unix_connection(f"{tmp_path}/s")
-        writer.write(b"GET /health HTTP/1.0\r\n\r\n")
-        assert b"200 OK" in await reader.read()
-        writer.close()
-        await running.cleanup()
-    assert seen == [os.getuid()]
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        async with opened(house(tmp_path)) as front:
+            running = runner(front.config, front.leases, front.authentication)
+            await running.setup()
+            await listen(running, "gateway.listen", f"unix:{name}/s", Noting(strangers=4, known=4), mode=0o666)
+            client = await asyncio.create_subprocess_exec(
+                "/usr/bin/env", "python3", "-c", CONNECT, f"{name}/s", user=uid, stdout=asyncio.subprocess.PIPE
+            )
+            assert (await client.communicate())[0] == b"HTTP/1.0 200 OK"
+            await running.cleanup()
+    assert seen == [uid]
