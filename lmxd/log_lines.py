@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -10,11 +12,14 @@ import time
 from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmxd import tracebacks
 from lmxd.text import escaped, shortened
-from lmxd.throttle import Throttle
+from lmxd.throttle import WINDOW, Throttle
+
+if TYPE_CHECKING:
+    import asyncio
 
 _LONGEST: Final = 4096
 """Characters of one value. What follows it, such as a verdict, is never cut off."""
@@ -89,27 +94,49 @@ class OfLibraries(logging.Filter):
     """Bounds the warnings and errors that libraries log about connections: others cause them.
 
     A request that is no HTTP is one line without a traceback.
+
+    A line counts the rest, when the window is over or ``end`` is called.
     """
 
     LOGGERS: Final = ("aiohttp.server", "aiohttp.web", "aiohttp.internal", "asyncio")
 
-    def __init__(self) -> None:
+    def __init__(self, window: float = WINDOW) -> None:
         super().__init__()
-        self._throttle = Throttle()
+        self._throttle = Throttle(window=window)
+        self._timer: asyncio.TimerHandle | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         now = time.monotonic()
-        for key, left_out in self._throttle.due(now).items():
-            log.info("%d more %s are not listed", left_out, key)
+        if now >= self._throttle.ends:
+            self.end()
+        key = f"records of {record.name} are not listed"
         error = record.exc_info[1] if record.exc_info else None
-        if type(error).__module__ not in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
-            return self._throttle.passes(f"records of {record.name}", now)
-        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-        record.msg, record.args = "a request is no HTTP: %s", (" ".join(getattr(error, "message", "").split()),)
-        record.exc_info = record.exc_text = None
-        return self._throttle.passes("requests that were no HTTP", now)
+        if type(error).__module__ in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
+            key = "requests were no HTTP"
+            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+            record.msg, record.args = "a request is no HTTP: %s", (" ".join(getattr(error, "message", "").split()),)
+            record.exc_info = record.exc_text = None
+        if self._throttle.passes(key, now):
+            return True
+        self._end_in(self._throttle.ends - now)
+        return False
+
+    def _end_in(self, seconds: float) -> None:
+        import asyncio  # whoever serves HTTP has it; to others it is a lot of memory
+
+        if self._timer is None:
+            with contextlib.suppress(RuntimeError):  # no loop is running: it is said at the end
+                self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
+
+    def end(self) -> None:
+        """Count what was left out until now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for key, left_out in self._throttle.end().items():
+            log.info("%d more %s", left_out, key)
 
 
 def log_to_stderr(*, verbose: bool) -> None:
@@ -129,6 +156,7 @@ def log_to_stderr(*, verbose: bool) -> None:
     of_libraries = OfLibraries()
     for name in OfLibraries.LOGGERS:
         logging.getLogger(name).addFilter(of_libraries)
+    atexit.register(of_libraries.end)
     sys.excepthook = _uncaught
     threading.excepthook = lambda about: _uncaught(about.exc_type, about.exc_value, about.exc_traceback)
     sys.unraisablehook = _unraisable

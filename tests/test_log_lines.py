@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sources import parsed
+from waiting import until
 
 from lmxd import text, tracebacks
 from lmxd.log_lines import LineFormatter, OfLibraries
@@ -179,6 +180,34 @@ def test_errors_of_libraries_are_few_whatever_they_are(caplog: pytest.LogCapture
     finally:
         log.removeFilter(bound)
     assert len(caplog.records) == MOST
+
+
+async def test_what_is_no_http_and_was_not_listed_is_counted_though_no_more_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from aiohttp.http_exceptions import BadStatusLine
+
+    caplog.set_level(logging.INFO)
+    log = logging.getLogger("aiohttp.server.counted")
+    log.addFilter(OfLibraries(window=0.3))
+    for _ in range(MOST + 7):
+        log.error("x", exc_info=BadStatusLine("x"))
+    await until(lambda: "7 more requests were no HTTP" in caplog.messages)
+
+
+MALFORMED = """
+import logging
+from aiohttp.http_exceptions import BadStatusLine
+from lmxd.log_lines import log_to_stderr
+log_to_stderr(verbose=False)
+for _ in range(37):
+    logging.getLogger("aiohttp.server").error("x", exc_info=BadStatusLine("x"))
+"""
+
+
+def test_what_is_no_http_and_was_not_listed_is_counted_at_the_end() -> None:
+    ran = subprocess.run([sys.executable, "-c", MALFORMED], capture_output=True, text=True, check=True)
+    assert ran.stderr.endswith(f"INFO lmxd: {37 - MOST} more requests were no HTTP\n")
 
 
 SET_UP = """
