@@ -184,7 +184,7 @@ class GatewayConfig(Section):
     )
     hosts: tuple[str, ...] = Field(
         (),
-        description="further names by which browsers come here without a key, such as that of a proxy; with an unusual port: NAME:PORT",
+        description="further names by which browsers come here without a key, as a proxy's; NAME:PORT for an unusual port",
     )
 
     @model_validator(mode="after")
