@@ -184,7 +184,7 @@ class GatewayConfig(Section):
     )
     hosts: tuple[str, ...] = Field(
         (),
-        description="further names by which browsers come here without a key, as a proxy's; NAME:PORT for an unusual port",
+        description="further names by which browsers come here without a key, as a proxy's; NAME:PORT if it is unusual",
     )
 
     @model_validator(mode="after")

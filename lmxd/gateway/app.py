@@ -77,6 +77,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
         return web.json_response({"status": "ok"})
 
     app = web.Application(middlewares=[guard])
+    app.on_response_prepare.append(_of_now)
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
     app.add_routes(OpenAi(models, serving, bodies).routes())
     app.add_routes(Ollama(client, models, serving, bodies).routes())
@@ -101,6 +102,11 @@ def _unforeseen(request: web.Request, error: Exception) -> web.Response:
             cut(request.transport)
         raise ConnectionResetError("an answer that was begun cannot become an error") from error
     return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
+
+
+async def _of_now(_: web.Request, response: web.StreamResponse) -> None:
+    """No proxy keeps an answer: it is for whoever asked, and of now."""
+    response.headers.setdefault("Cache-Control", "no-store")
 
 
 def _unknown(request: web.Request, error: web.HTTPException) -> web.Response:

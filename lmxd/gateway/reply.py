@@ -21,7 +21,7 @@ from lmxd.listening.connection import UNREAD_TIMEOUT, cut
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of an answer that wait for their client, beyond which no more is read."""
 _STREAM: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 )
 _PATIENCE: Final = 1.0
 """Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""

@@ -216,3 +216,14 @@ async def test_an_open_answer_ends_at_once_when_its_key_is_gone_or_changed(
         await read_until(other, "event: state")
         other.close()
         await front.until(lambda: not front.house.state.leases)
+
+
+async def test_no_proxy_keeps_an_answer(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        for method, path in ROUTES:
+            if path == "/lmxd/events":
+                continue
+            answer = await front.ask(path, {"model": "a"} if method == "POST" else None, method=method)
+            assert "no-" in answer.headers["Cache-Control"], (method, path)
+        assert (await front.ask("/lmxd/state", method="GET")).headers["Cache-Control"] == "no-store"
+        assert (await front.ask("/metrics", method="GET")).headers["Cache-Control"] == "no-store"
