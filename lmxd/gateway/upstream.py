@@ -7,6 +7,7 @@ means a busy one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class Exchange(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's have no base class
         self._transport.set_write_buffer_limits(0)
-        self._unsent = os.dup(transport.get_extra_info("socket").fileno())
+        with contextlib.suppress(OSError):
+            self._unsent = os.dup(transport.get_extra_info("socket").fileno())
 
     def resume_writing(self) -> None:
         self._is_sent()

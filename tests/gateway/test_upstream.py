@@ -45,7 +45,19 @@ async def asked(path: Path, size: int) -> tuple[int, bytes]:
     """(the status, the body) of the answer to a body of ``size`` bytes."""
     url = "http://localhost"
     lease = Granted.model_construct(
-        lease="l", instance="a#1", model="a", endpoint=url, base_url=url, api_key="x", socket=str(path), ctx=1
+        slots=1,
+        devices={},
+        basis="",
+        hold="",
+        waited=0.0,
+        lease="l",
+        instance="a#1",
+        model="a",
+        endpoint=url,
+        base_url=url,
+        api_key="x",
+        socket=str(path),
+        ctx=1,
     )
     found, body = await exchange(lease, UpstreamCall(path="/x", body=b"y" * size)), bytearray()
     with contextlib.closing(found):
