@@ -34,9 +34,12 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class HttpConnection(web.RequestHandler):
-    """One connection, among all of a listener. A ``busy`` one has a request that is being answered."""
+    """One connection, among all of a listener. A ``busy`` one has a request that is being answered.
 
-    __slots__ = ("_all", "_begun", "_body", "_head", "busy", "client")
+    A ``known`` one has shown whose it is. All others end with their first answer, whatever came behind it.
+    """
+
+    __slots__ = ("_all", "_begun", "_body", "_head", "busy", "client", "known")
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -48,7 +51,7 @@ class HttpConnection(web.RequestHandler):
         )
         self._all = connections
         self.client: Hashable = None
-        self.busy = False
+        self.busy = self.known = False
         self._body: StreamReader | None = None
         """The body of the request that was read last, or is being read. A head may follow once it is whole."""
         self._begun = 0
@@ -85,6 +88,8 @@ class HttpConnection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer, to a client that reads it."""
+        if not self.known:
+            resp.force_close()
         try:
             async with asyncio.timeout(UNREAD_TIMEOUT):
                 return await super().finish_response(request, resp, start_time)
@@ -99,6 +104,7 @@ class HttpConnection(web.RequestHandler):
         """One of its requests is being answered. ``caller``: whose it is, unless that is a stranger."""
         if caller is not None:
             self._all.recognize(self, caller)
+            self.known = True
         self.busy = True
 
     def handle_error(
