@@ -75,13 +75,14 @@ class House:
         self.config_path.write_text(yaml.safe_dump(whole))
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[House]:
+    async def open(self, *, stays: bool = False) -> AsyncIterator[House]:
+        """``stays``: what runs is left for the next daemon to find, as when lmxd is restarted."""
         with occupy(self.where):
-            async with self._live():
+            async with self._live(stays):
                 yield self
 
     @contextlib.asynccontextmanager
-    async def _live(self) -> AsyncIterator[None]:
+    async def _live(self, stays: bool) -> AsyncIterator[None]:
         config = load(self.config_path)
         self.daemon = Daemon(config, self.config_path, self.where, self.nvml)
         await self.daemon.begin()
@@ -92,7 +93,12 @@ class House:
             yield
         finally:
             server.close()
-            await self.daemon.drain()
+            if stays:
+                await self.daemon.leave()
+                for task in self.daemon.launches._tasks:
+                    task.cancel()
+            else:
+                await self.daemon.drain()
             measuring.cancel()
             await self.daemon.listener.close()
 

@@ -161,8 +161,10 @@ class Launches:
             return wrong
         assert launched.process is not None
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
-        status = await launched.process.exited
-        watch.cancel()
+        try:
+            status = await launched.process.exited
+        finally:
+            watch.cancel()
         return None if launched.stopping else launched.intruder or await postmortem(launched, status)
 
     async def _watch(self, launched: Launched) -> None:

@@ -1,0 +1,52 @@
+"""An lmxd that is started again: nothing that is found stops it, and who was let in before is let in no longer."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import House
+
+from lmxd.engines.engine import Endpoint
+from lmxd.engines.http import get
+
+
+def house(tmp_path: Path, **sections: Any) -> House:
+    return House(tmp_path, gpu={"device": "host", "max_memory_gb": 1}, models={"m": {}, "n": {}}, **sections)
+
+
+@pytest.mark.parametrize("written", [b"a\nb\n", b"", b"\xff" * 43 + b"\n", b"a" * 44 + b"\n", b"a" * 42 + b"\r\n"])
+async def test_a_key_that_lmxd_never_made_stops_no_start(tmp_path: Path, written: bytes) -> None:
+    """Its file belongs to the engine where engines run as a user of their own."""
+    async with house(tmp_path).open(stays=True) as before, before.client() as lmxd:
+        bad = await lmxd.request("m", hold="explicit")
+        good = await lmxd.request("n", hold="explicit")
+        (before.where.home / f"{bad.instance}.key").write_bytes(written)
+    async with house(tmp_path).open() as h:
+        await h.until(lambda: list(h.phases()) == [good.instance])
+
+
+async def test_a_key_that_no_header_may_hold_is_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert await get(Endpoint(url=url, key="a\nb"), "/") == (0, "")
+
+
+@pytest.mark.parametrize(("table", "column"), [("instances", "ask"), ("instances", "option"), ("leases", "gids")])
+async def test_one_row_that_cannot_be_read_stops_no_start(
+    tmp_path: Path, table: str, column: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house(tmp_path).open(stays=True) as before, before.client() as lmxd:
+        await lmxd.request("m", hold="explicit")
+        good = await lmxd.request("n", hold="explicit")
+    with closing(sqlite3.connect(before.where.state / "ledger.db")) as database, database:
+        database.execute(f"UPDATE {table} SET {column} = '[' WHERE rowid IN (SELECT rowid FROM {table} LIMIT 1)")
+    with caplog.at_level(logging.ERROR):
+        async with house(tmp_path).open() as h:
+            await h.until(lambda: good.lease in h.state.leases and h.phases().get(good.instance) == "ready")
+    assert "is not taken" in caplog.text
