@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from house import House
 
+from lmxd.daemon.launching.doors import admit
 from lmxd.engines.engine import Endpoint
 from lmxd.engines.http import get
 
@@ -50,3 +53,28 @@ async def test_one_row_that_cannot_be_read_stops_no_start(
         async with house(tmp_path).open() as h:
             await h.until(lambda: good.lease in h.state.leases and h.phases().get(good.instance) == "ready")
     assert "is not taken" in caplog.text
+
+
+def named(path: str | None) -> list[int]:
+    """The users whom the access list of a socket lets in, beside its owner."""
+    assert path is not None
+    if "system.posix_acl_access" not in os.listxattr(path):
+        return []
+    raw = os.getxattr(path, "system.posix_acl_access")
+    entries = [struct.unpack_from("<HHI", raw, at) for at in range(4, len(raw), 8)]
+    return [uid for tag, rights, uid in entries if tag == 2 and rights]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_restart_lets_in_who_has_a_lease_and_nobody_else(tmp_path: Path, lost: bool) -> None:
+    """Whoever had one would be able to connect until the next lease of the instance begins or ends."""
+    async with house(tmp_path).open(stays=True) as before, before.client() as lmxd:
+        lease = await lmxd.request("m", hold="explicit")
+        assert lease.socket is not None
+        admit(Path(lease.socket), [4242])
+        assert named(lease.socket) == [4242]
+    if lost:
+        (before.where.state / "ledger.db").unlink()
+    async with house(tmp_path).open() as h:
+        assert h.phases() == {lease.instance: "ready"}
+        assert named(lease.socket) == []

@@ -103,6 +103,8 @@ class Restoring:
         hit("restored")
         await self._measure()  # who lives is seen now, before the dead are given back
         await self._sweep(found, {row.id for row, _ in adopted})
+        for _, launched in adopted:  # also those who have a lease no longer: where the ledger was lost, that is all
+            self._performer.admit_holders(launched.instance)
         self._outbox.put(self._records.everything(), ())
         if found.saved.instances:
             log.info(

@@ -162,7 +162,7 @@ class Launches:
         assert launched.process is not None
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
         try:
-            status = await launched.process.exited
+            status = await asyncio.shield(launched.process.exited)  # others wait for it, too
         finally:
             watch.cancel()
         return None if launched.stopping else launched.intruder or await postmortem(launched, status)

@@ -96,9 +96,9 @@ class Performer:
             case ForgetInstance():
                 hit("reclaimed")
             case EndLease() | GrantLease():
-                self._admit_holders(decision.instance)
+                self.admit_holders(decision.instance)
 
-    def _admit_holders(self, instance: InstanceId) -> None:
+    def admit_holders(self, instance: InstanceId) -> None:
         """Let those connect who have a lease now, and no longer who had one."""
         launched, now = self.launches.get(instance), self._state.instances.get(instance)
         if launched is None or launched.endpoint is None or launched.endpoint.socket is None or now is None:
