@@ -109,6 +109,14 @@ async def test_no_number_inside_is_one_that_cannot_be_reckoned_with(tmp_path: Pa
             certificates.start_of(each, where)
 
 
+async def test_a_certificate_names_no_user_but_that_of_its_process(tmp_path: Path) -> None:
+    """Whom engines run as may not use lmxd: a process must not say that of somebody else."""
+    where, good = await row(tmp_path)
+    forged = changed(good, "start", "uid", value=os.geteuid() + 1)
+    with pytest.raises(ValueError, match="another user than it says"):
+        certificates.row_of(os.getpid(), json.dumps(asdict(forged)), where)
+
+
 async def test_a_forged_certificate_stops_no_admission(tmp_path: Path) -> None:
     """The ledger is gone, and a process that an engine left shows another row than its own."""
     where, good = await row(tmp_path)

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
+import shutil
 import socket
 import sqlite3
 import struct
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House
+from house import FAKE, House
 
+from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.doors import admit
 from lmxd.engines.engine import Endpoint
 from lmxd.engines.http import get
+from lmxd.instances import proc
+
+PYTHON = "/usr/bin/python3.11"
+"""For users who may not enter where ours is."""
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path(PYTHON).exists(), reason="only root starts engines as another user"
+)
 
 
 def house(tmp_path: Path, **sections: Any) -> House:
@@ -78,3 +90,48 @@ async def test_a_restart_lets_in_who_has_a_lease_and_nobody_else(tmp_path: Path,
     async with house(tmp_path).open() as h:
         assert h.phases() == {lease.instance: "ready"}
         assert named(lease.socket) == []
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that other users reach, with an engine that they can run."""
+    with tempfile.TemporaryDirectory(prefix="lmxd-test-", dir="/tmp") as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        shutil.copy(FAKE, place / "fake.py")
+        engine = place / "llama-server"
+        engine.write_text(f'#!/bin/sh\nexec {PYTHON} -S -E {place}/fake.py "$@"\n')
+        engine.chmod(0o755)
+        yield place
+
+
+@as_root
+async def test_engines_of_a_former_user_are_taken_over(open_to_all: Path) -> None:
+    """The user was another in the configuration when they were started: the ledger knows."""
+    former, new = (pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon"))
+    async with house(open_to_all, engine={"user": "nobody"}).open(stays=True) as before, before.client() as lmxd:
+        lease = await lmxd.request("m", hold="explicit")
+        pid = before.daemon.performer.pid(InstanceId(lease.instance))
+        assert pid is not None
+        assert proc.uids(pid) == {former}
+    async with house(open_to_all, engine={"user": "daemon"}).open() as h, h.client() as lmxd:
+        assert h.phases() == {lease.instance: "ready"}
+        assert h.daemon.performer.pid(InstanceId(lease.instance)) == pid
+        assert {former, new} <= h.daemon.access.engines, "neither may use lmxd"
+        other = await lmxd.request("n")
+        started = h.daemon.performer.pid(InstanceId(other.instance))
+        assert started is not None
+        assert proc.uids(started) == {new}
+    assert not proc.lives(pid)
+
+
+@as_root
+async def test_engines_of_a_former_user_that_are_not_taken_over_are_ended(open_to_all: Path) -> None:
+    async with house(open_to_all, engine={"user": "nobody"}).open(stays=True) as before, before.client() as lmxd:
+        lease = await lmxd.request("m", hold="explicit")
+        pid = before.daemon.performer.pid(InstanceId(lease.instance))
+        (before.where.home / f"{lease.instance}.key").write_text("none")
+    assert pid is not None
+    async with house(open_to_all, engine={"user": "daemon"}).open() as h:
+        assert not proc.lives(pid)
+        await h.until(lambda: not h.phases())

@@ -9,7 +9,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Set
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -103,6 +104,16 @@ def _require_figures(row: InstanceRow, sizes: list[int]) -> None:
         raise ValueError("its bytes are more than any device has")
 
 
+def users(rows: Iterable[InstanceRow], where: Places) -> frozenset[int]:
+    """The users that engines of a ledger's rows were started as, beside our own: ``engine.user`` may be another now."""
+    found = set()
+    for row in rows:
+        with suppress(ValueError):
+            if row.start is not None and (uid := start_of(row, where).uid) is not None:
+                found.add(uid)
+    return frozenset(found)
+
+
 def found(where: Places, engines: Set[int]) -> list[InstanceRow]:
     """Rows made from the processes themselves, of our own user and of those that ``engines`` run as."""
     rows: dict[str, InstanceRow] = {}
@@ -139,6 +150,8 @@ def row_of(pid: int, certificate: str, where: Places) -> InstanceRow:
         raise ValueError("it has other fields than a row has")
     row = _ROWS.validate_json(certificate, strict=True)
     start = start_of(row, where)
+    if start.uid is not None and proc.uids(pid) != {start.uid}:
+        raise ValueError("it runs as another user than it says")
     address = start.address
     if address is not None and address.socket is None and address.port is None:
         start = replace(start, address=replace(address, port=listening_port(proc.tree(pid))))

@@ -55,6 +55,8 @@ class Restored:
     """The rows found on disk, and the warnings that the owner of the machine should read."""
 
     saved: Saved
+    users: frozenset[int] = frozenset()
+    """The users that running instances were started as, beside our own."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -76,7 +78,7 @@ class Restoring:
         self._where = where
         account = performer.startup.account
         self._engines = frozenset[int]() if account is None else frozenset({account.uid})
-        """The users that processes of ours may run as, beside our own."""
+        """The users that processes of ours may run as, beside our own: those of the ledger's rows are added."""
         self._measure = measure
         self._report = report
 
@@ -90,6 +92,7 @@ class Restoring:
         database, found = await asyncio.to_thread(_open, self._where, self._engines)
         found.saved.instances = [row for row in found.saved.instances if _made(row, _instance)]
         found.saved.leases = [row for row in found.saved.leases if _made(row, _lease)]
+        self._engines |= certificates.users(found.saved.instances, self._where)
         adopted = [(row, x) for row in found.saved.instances if (x := _made(row, self._adopted)) is not None]
         failures = await asyncio.gather(*(_wrong(row, launched) for row, launched in adopted))
         self._report(_event(found.saved, self._records.restore(found.saved)))
@@ -105,6 +108,7 @@ class Restoring:
         await self._sweep(found, {row.id for row, _ in adopted})
         for _, launched in adopted:  # also those who have a lease no longer: where the ledger was lost, that is all
             self._performer.admit_holders(launched.instance)
+        found.users = certificates.users((row for row, _ in adopted), self._where)
         self._outbox.put(self._records.everything(), ())
         if found.saved.instances:
             log.info(

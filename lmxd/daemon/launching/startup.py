@@ -112,7 +112,8 @@ class Startup:
         """Raises LmxdError and OSError."""
         hit("start_performed")
         name, command = launched.instance, launched.engine.command(launched.plan)
-        launched.start, launched.key = replace(launched.start, address=command.address), command.key
+        uid = None if self.account is None else self.account.uid
+        launched.start, launched.key = replace(launched.start, address=command.address, uid=uid), command.key
         hit("key_written")
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
         if self.account is not None:
