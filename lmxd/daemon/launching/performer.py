@@ -61,10 +61,10 @@ class Performer:
         self._present = present
         self._where = where
         groups = Groups.delegated()
-        self.startup = Startup(notes, groups)
+        self._descendants = Descendants()
+        self.startup = Startup(notes, groups, self._descendants)
         self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note)
-        self._descendants = Descendants()
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
