@@ -81,7 +81,8 @@ class Launches:
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
                 if (await door(launched)).own:
-                    await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots, process.pid)
+                    slots, log_cap = launched.plan.slots, launched.start.limits.log_cap
+                    await launched.prompts.save(launched.engine, launched.endpoint, slots, process.pid, log_cap)
             except Exception:
                 log.exception("the prompt cache of %s was not saved", launched.instance)
         await process.end(launched.start.limits.stop_timeout)
