@@ -18,6 +18,12 @@ def say(line: str = "", *, err: bool = False) -> None:
     click.echo(visible(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
+def say_lines(text: str, *, err: bool = False) -> None:
+    """Print a text of our own that has several lines. Nothing in it came from outside, unless it was escaped."""
+    for line in text.removesuffix("\n").split("\n"):
+        say(line, err=err)
+
+
 class Commands(click.Group):
     """A group of commands whose errors are said as all else is. Usage errors exit with EX_USAGE, not click's 2."""
 
@@ -43,13 +49,15 @@ class Commands(click.Group):
 
 def _say_usage(error: click.ClickException) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        for line in error.format_message().splitlines():
-            say(line, err=True)
+        say_lines(error.format_message(), err=True)
         return
     context = getattr(error, "ctx", None)
     if context is not None:
-        for line in context.get_usage().splitlines():
-            say(line, err=True)
+        say_lines(context.get_usage(), err=True)
         say(f"Try '{context.command_path} {context.help_option_names[0]}' for help.", err=True)
         say(err=True)
-    say(f"Error: {error.format_message()}", err=True)
+    whole = f"Error: {error.format_message()}"
+    if isinstance(error, click.MissingParameter):  # which lists the choices, and says nothing that was typed
+        say_lines(whole.expandtabs(4), err=True)
+    else:
+        say(whole, err=True)

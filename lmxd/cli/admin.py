@@ -14,7 +14,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Drained
-from lmxd.terminal import say
+from lmxd.terminal import say, say_lines
 
 _LOOK: Final = 0.2
 """Seconds between two looks at what still runs."""
@@ -119,7 +119,7 @@ def completion(context: click.Context, shell: str) -> None:
     """Print the completion script for SHELL, to be sourced: source <(lmxctl completion bash)."""
     kind = get_completion_class(shell)
     assert kind is not None
-    say(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
+    say_lines(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
 
 
 COMMANDS = (stop, pin, drain, yield_, reload, completion)

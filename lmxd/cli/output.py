@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, TicketInfo
 from lmxd.rpc.messages import ShortfallInfo, SwapInfo, TurnInfo
-from lmxd.terminal import say
+from lmxd.terminal import say, say_lines
 from lmxd.text import visible
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
@@ -49,8 +49,7 @@ def seconds(s: float) -> str:
 def as_json(value: BaseModel | dict[str, Any], *, err: bool = False) -> None:
     """Machine-readable, one object, in ASCII: JSON's own escapes stand for all else."""
     shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    for line in json.dumps(shown, indent=2).replace("\x7f", "\\u007f").split("\n"):
-        say(line, err=err)
+    say_lines(json.dumps(shown, indent=2).replace("\x7f", "\\u007f"), err=err)
 
 
 def plain(value: BaseModel | Sequence[BaseModel]) -> Any:

@@ -37,10 +37,19 @@ def free_socket(plan: Plan) -> Path:
         raise LmxdError("config", f"socket {path} is longer than {SOCKET_PATH_MAX} bytes", "choose a shorter --socket")
     try:
         path.parent.mkdir(mode=0o750, exist_ok=True)
+        _open_as(path.parent, plan.home)
         path.unlink(missing_ok=True)  # no engine binds over one that is there
     except OSError as error:
         raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
     return path
+
+
+def _open_as(directory: Path, home: Path) -> None:
+    """Let the home's group pass, whatever umask and group we have. Raises OSError."""
+    wanted, found = home.stat(), directory.stat()
+    if found.st_gid != wanted.st_gid:  # the unit refuses the call, and has no need of it
+        os.chown(directory, -1, wanted.st_gid)
+    directory.chmod(0o750)
 
 
 def new_key(plan: Plan) -> tuple[str, Path]:

@@ -9,7 +9,7 @@ import click
 from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, machine, ollama
 from lmxd.migrate.entries import FoundModel, rendered
-from lmxd.terminal import say
+from lmxd.terminal import say, say_lines
 
 PATH = click.Path(path_type=Path)
 OUTPUT = click.option(
@@ -19,8 +19,7 @@ OUTPUT = click.option(
 
 def _write(text: str, output: Path | None) -> None:
     if output is None:
-        for line in text.removesuffix("\n").split("\n"):
-            say(line)
+        say_lines(text)
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

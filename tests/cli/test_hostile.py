@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from cli.puppet import Puppet
+from click.shell_completion import get_completion_class
 from click.testing import CliRunner, Result
 from examples import examples
 from hypothesis import HealthCheck, example, given, settings
@@ -209,3 +211,15 @@ def test_there_is_one_way_to_a_terminal() -> None:
         "cli/output.py: Text",
         "engines/llama_cpp/pretend/__main__.py: sys.stderr.write",  # to llama-server's log, which is read by lmxd alone
     }
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_what_the_shell_takes(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lmxd.cli.main", "completion", shell], capture_output=True, text=True, timeout=60
+    )
+    kind = get_completion_class(shell)
+    assert kind is not None
+    assert done.stdout.strip("\n") == kind(main, {}, "lmxctl", "_LMXCTL_COMPLETE").source().strip("\n")
+    if program := shutil.which(shell):
+        assert subprocess.run([program, "-n"], input=done.stdout, text=True, timeout=60).returncode == 0

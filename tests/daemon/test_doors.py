@@ -256,7 +256,7 @@ def call(method, **params):
             return answer["result"]
 def connects():
     try:
-        socket.socket(socket.AF_UNIX).connect("s.d/m#1.sock")
+        socket.socket(socket.AF_UNIX).connect("s.d/m#1/s.sock")
     except PermissionError:
         return "refused"
     return "connected"
@@ -272,7 +272,7 @@ print(connects())
 @pytest.mark.skipif(GROUP not in {group.gr_name for group in grp.getgrall()}, reason="there is no group lmxd")
 async def test_a_lease_opens_the_socket_and_its_end_closes_it(tmp_path: Path) -> None:
     """Also the key that a released lease had is of no use then."""
-    here = House(tmp_path, gpu={"device": "host"}, models={"m": {"slots": 2}})
+    here = House(tmp_path, gpu={"device": "host"}, models={"m": {"slots": 2}}, engine={"user": "root"})
     here.where = replace(here.where, shared=True)
     tmp_path.chmod(0o755)
     async with here.open() as h, h.client() as lmxd:

@@ -114,6 +114,15 @@ async def test_the_files_of_one_user_do_not_keep_those_of_another() -> None:
     assert hers.done == 40
 
 
+async def test_slow_files_of_many_users_leave_threads_for_all_else() -> None:
+    reading, slow = FileReading(), Slow()
+    asked = [asyncio.create_task(reading.do((uid, ""), "a", slow)) for uid in range(100)]
+    await until(lambda: slow.begun >= 4)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "another's"), 20) == "another's"
+    slow.open.set()
+    await asyncio.gather(*asked)
+
+
 async def test_who_withdraws_again_and_again_is_refused_at_last() -> None:
     """The work of a call goes on though the call is withdrawn, and so it counts."""
     reading, work = FileReading(), Slow()

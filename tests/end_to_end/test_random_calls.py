@@ -30,7 +30,7 @@ from lmxd.gateway.leases import Leases
 from lmxd.rpc.client import AsyncClient
 
 SECONDS: Final = float(os.environ.get("LMXD_FUZZ_SECONDS", "6"))
-SEED: Final = int(os.environ.get("LMXD_FUZZ_SEED", str(time.time_ns() % 10**6)))
+SEED: Final = int(os.environ.get("LMXD_FUZZ_SEED", "17"))
 PATIENCE: Final = 30.0
 """Seconds for any answer: far more than it takes, far less than a stall."""
 HASTE: Final = 1.0
@@ -122,7 +122,7 @@ def test_nothing_at_random_is_internal_or_stalls(fake: Callable[..., Lmxd]) -> N
                 del seen["draining"]
                 with lmxd.client() as client:
                     client.drain(end=True)
-            if before is None and sum(seen.values()) > 500:
+            if before is None and time.monotonic() > until - SECONDS / 2:
                 before = rss(lmxd.process.pid), rss(gateway.process.pid)
         print(f"\nseed {SEED}: {dict(seen)}")
         after = rss(lmxd.process.pid), rss(gateway.process.pid)
@@ -135,8 +135,10 @@ def test_nothing_at_random_is_internal_or_stalls(fake: Callable[..., Lmxd]) -> N
         assert seen["answered"]
         assert seen["200"]
         for log in (lmxd.log, gateway.log):
-            text = log.read_text()
+            text = log.read_bytes().decode()
             assert "Traceback" not in text, text[text.index("Traceback") - 500 :][:3000]
-            assert all(line.isprintable() for line in text.splitlines())
-        if before is not None:
-            assert all(x - y < 64 * MIB for x, y in zip(after, before, strict=True))
+            *lines, end = text.split("\n")
+            assert [line for line in lines if not (line.isprintable() and line.startswith("20"))] == []
+            assert end == ""
+        assert before is not None
+        assert all(x - y < 64 * MIB for x, y in zip(after, before, strict=True))

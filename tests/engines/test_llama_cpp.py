@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -197,3 +198,13 @@ def test_a_socket_has_a_path_that_fits_whatever_the_model_is_called(binary: Bina
 def test_a_place_that_leaves_no_room_for_sockets_is_refused_at_the_start() -> None:
     with pytest.raises(LmxdError, match=r"socket of an instance in .* is longer than 107 bytes"):
         places(Path("/tmp/" + "s" * 90), user=True)
+
+
+def test_the_group_of_the_home_may_pass_to_a_socket_whatever_the_umask(plan: Plan, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        path = free_socket(plan)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+    assert path.parent.stat().st_gid == tmp_path.stat().st_gid

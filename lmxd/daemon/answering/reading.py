@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +13,7 @@ from lmxd.daemon.answering.together import Together
 from lmxd.errors import LmxdError
 
 _AT_ONCE: Final = 2
-"""Readings of a user at once: there are as few threads as cores and four, and they are for all."""
+"""Readings of a user at once."""
 _MOST: Final = 64
 """The most readings that wait of a user: as many as calls of its may be in flight."""
 
@@ -25,10 +26,15 @@ class Lane:
     count: int = 0
 
 
+_THREADS: Final = 4
+"""Their own, for slow files of some users are not to keep what else needs a thread."""
+
+
 class FileReading:
     """Does the long work that a user's call needs. It goes on if the call is withdrawn, and still counts."""
 
     def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, "lmxd-files")
         self._together = Together()
         self._lanes: dict[User | None, Lane] = {}
 
@@ -47,7 +53,7 @@ class FileReading:
         lane.count += 1
         try:
             async with lane.turns:
-                await asyncio.to_thread(work)
+                await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             lane.count -= 1
             if not lane.count:
