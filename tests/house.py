@@ -83,7 +83,7 @@ class House:
 
     @contextlib.asynccontextmanager
     async def _live(self, stays: bool) -> AsyncIterator[None]:
-        config = load(self.config_path)
+        config, others = load(self.config_path), asyncio.all_tasks()
         self.daemon = Daemon(config, self.config_path, self.where, self.nvml)
         await self.daemon.begin()
         loop = asyncio.get_running_loop()
@@ -95,12 +95,13 @@ class House:
             server.close()
             if stays:
                 await self.daemon.leave()
-                for task in self.daemon.launches._tasks:
-                    task.cancel()
             else:
                 await self.daemon.drain()
             measuring.cancel()
             await self.daemon.listener.close()
+            if stays:  # as if its process had ended
+                for task in asyncio.all_tasks() - others:
+                    task.cancel()
 
     def client(self, **more: Any) -> AsyncClient:
         return AsyncClient(self.where.socket, **more)

@@ -196,12 +196,12 @@ async def test_a_look_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: py
         lease = await lmxd.request("m")
         failed: list[int] = []
 
-        def fails(port: int, pid: int) -> Any:
+        def fails(port: int) -> Any:
             failed.append(port)
             raise OSError(errno.EMFILE, "Too many open files")
 
         with monkeypatch.context() as patched:
-            patched.setattr("lmxd.daemon.launching.doors._look", fails)
+            patched.setattr("lmxd.daemon.launching.doors.at_port", fails)
             await lmxd.release(lease.lease)
             await until(lambda: len(failed) > 2)
             h.daemon.launches.check(InstanceId(lease.instance))
