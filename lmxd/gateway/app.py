@@ -58,8 +58,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
                 return await handler(request)
         except LmxdError as error:
             if error.code == "not_permitted" or request.path.startswith(ACTIONS):
-                what = shortened(f"{request.method} {request.path}", _LONGEST_TARGET)
-                acts.refused(actor(request), f"{what}: {error.message}", error.code)
+                acts.refused(actor(request), f"{_asked(request)}: {error.message}", error.code)
             return _failed(request, error)
         except web.HTTPException as error:
             return _unknown(request, error)
@@ -107,6 +106,10 @@ def _unforeseen(request: web.Request, error: Exception) -> web.Response:
 async def _of_now(_: web.Request, response: web.StreamResponse) -> None:
     """No proxy keeps an answer: it is for whoever asked, and of now."""
     response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _asked(request: web.Request) -> str:
+    return shortened(f"{request.method} {request.path}", _LONGEST_TARGET)
 
 
 def _unknown(request: web.Request, error: web.HTTPException) -> web.Response:
