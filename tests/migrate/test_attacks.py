@@ -172,6 +172,34 @@ def test_a_macro_bomb_is_said_and_left_out(tmp_path: Path, whole: Any) -> None:
     assert meaning(rendered(found, "x")) == {"models": {}}
 
 
+SHARED_BOMBS = {
+    "macros of other words": ({"b": "x " * 2000, "a": "${b}" * 7}, "llama-server ${a}"),
+    "macros of unknown flags": ({"b": "--temperaturf " * 280, "a": "${b}" * 7}, "llama-server ${a}"),
+    "macros that come to too much": ({"b": "x" * 4000, "a": "${b}" * 9}, "llama-server ${a}"),
+    "no macros": ({}, "llama-server --temperaturf"),
+}
+
+
+@pytest.mark.parametrize(("macros", "cmd"), SHARED_BOMBS.values(), ids=SHARED_BOMBS)
+def test_thousands_of_models_share_one_bound_of_macros(tmp_path: Path, macros: Any, cmd: str) -> None:
+    """The time limit is generous: without the bound it takes minutes."""
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"macros": macros, "models": {f"m{n}": {"cmd": cmd} for n in range(9000)}}))
+    done = lmxd("import", "llama-swap", str(path))
+    assert done.returncode == 0, done.stderr
+    assert len(meaning(done.stdout)["models"]) <= MOST
+    assert len(done.stderr) < 500 * 600
+
+
+def test_the_model_at_which_the_room_for_macros_ends_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    models = {f"m{n}": {"cmd": "llama-server -m ${a}"} for n in range(9000)}
+    path.write_text(json.dumps({"macros": {"a": "x" * 30_000}, "models": models}))
+    found = llama_swap.read(path)
+    assert [line for line in found.left if "m70: and what follows is left out" in line]
+    assert "m71" not in str(found.left)
+
+
 @pytest.mark.parametrize(
     "text",
     [

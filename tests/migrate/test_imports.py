@@ -248,16 +248,16 @@ def test_a_store_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_words(line: str, settings: dict[str, Any], left: list[str]) -> None:
-    said: list[str] = []
-    assert words.settings(line.split(), said.append) == settings
-    assert len(said) == len(left)
-    assert all(a in b for a, b in zip(left, said, strict=True))
+    found = FoundModel()
+    assert words.settings(line.split(), found.say) == settings
+    assert len(found.left) == len(left)
+    assert all(a in b for a, b in zip(left, found.left, strict=True))
 
 
 @given(st.lists(st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=12), max_size=8))
 def test_any_words_at_all_become_a_profile_or_are_said(line: list[str]) -> None:
     found = FoundModel()
-    found.add(Entry("m", words.settings(line, found.left.append)))
+    found.add(Entry("m", words.settings(line, found.say)))
     config(found.checked())
 
 
