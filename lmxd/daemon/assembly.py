@@ -214,7 +214,7 @@ class Daemon:
             asyncio.get_running_loop().call_soon(self._note, decision)  # when those who wait have their answers
 
     def _note(self, decision: Decision) -> None:
-        audit.decided(decision)
+        audit.decided(decision, self.service.acts)
         self.journal.note(decision)
         self.metrics.observe(decision)
 
