@@ -44,6 +44,8 @@ class FoundModel:
     entries: list[Entry] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    suggested: dict[str, Any] = field(default_factory=dict)
+    """Settings that become comments: somebody is to look at them first."""
     _taken: dict[str, int] = field(default_factory=dict)
     """By name: the number of entries that wanted it."""
 
@@ -106,6 +108,8 @@ class FoundModel:
         document.comment(f"from {source}, by lmxd; check it with: lmxd check-config")
         if self.settings:
             document.put(self.settings)
+        if self.suggested:
+            document.suggest(self.suggested)
         document.models([({e.name: e.settings}, e.comment, e.open) for e in self.entries])
 
 

@@ -6,10 +6,12 @@ import re
 import shlex
 from collections import ChainMap
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from lmxd.config import yaml_text
+from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import words
@@ -111,9 +113,7 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], macros: Macro
     comment = " ".join(str(model[key]) for key in ("name", "description") if model.get(key))
     if "llama-server" in Path(argv[0]).name:
         settings = words.settings(argv[1:], left)
-        if argv[0] != "llama-server" and "engine" not in found.settings:
-            found.settings["engine"] = {"path": argv[0]}
-            found.say(f"engine.path: every model is started with {argv[0]}: take it out unless you trust that program")
+        _engine(found, argv[0])
         entry = Entry(name, settings, comment)
     else:
         command = [word.replace("${PORT}", "{port}") for word in argv]
@@ -132,6 +132,21 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], macros: Macro
     for key in model.keys() - _OURS - {"env", "aliases"}:
         left(f"{key}: has no counterpart here")
     found.add(entry)
+
+
+def _engine(found: FoundModel, program: str) -> None:
+    """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
+    if program not in ("llama-server", _own_engine()) and not found.suggested:
+        found.suggested["engine"] = {"path": program}
+        found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
+
+
+@cache
+def _own_engine() -> str | None:
+    try:
+        return str(find(None))
+    except LmxdError:
+        return None
 
 
 def _argv(cmd: str, macros: Macros, own: Mapping[str, Any], left: Left) -> list[str]:

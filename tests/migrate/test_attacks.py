@@ -45,7 +45,7 @@ def plain(text: str) -> bool:
     st.dictionaries(WORDS, ANYTHING, max_size=2),
 )
 def test_what_is_written_means_what_was_found_and_nothing_else(entries: Any, source: str, settings: Any) -> None:
-    found = FoundModel(settings={"engine": settings} if settings else {})
+    found = FoundModel(settings={"engine": settings} if settings else {}, suggested={"engine": {"path": source}})
     for name, comment, path, flags, suggested in entries:
         found.add(Entry(name, {"path": path, "engine_flags": flags}, comment, open=suggested))
     text = rendered(found, source)
@@ -70,10 +70,10 @@ def test_no_words_of_llama_swaps_become_a_profile(tmp_path: Path, end: str) -> N
     text = rendered(llama_swap.read(path), f"{path}{end}gpu: 3")
     assert plain(text)
     made = meaning(text)
-    assert set(made) == {"engine", "models"}
+    assert set(made) == {"models"}
     assert set(made["models"]) <= {"m", "o"}
     assert made["models"]["o"]["path"] == f"/y{evil}.gguf"
-    assert made["engine"] == {"path": f"/bin/llama-server{evil}"}
+    assert "#engine:\n" in text
 
 
 @pytest.mark.parametrize("end", ["\n", "\x85", "\u2028", "\x1b]0;x\x07"])
@@ -361,3 +361,17 @@ def test_what_an_import_says_commands_no_terminal(tmp_path: Path) -> None:
         )
         for said in (done.stdout.decode(), done.stderr.decode()):
             assert all(line.isprintable() for line in said.split("\n"))
+
+
+def test_the_engine_that_lmxd_finds_by_itself_is_no_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "bin" / "llama-server"
+    own.parent.mkdir()
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(own.parent))
+    llama_swap._own_engine.cache_clear()
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"models": {"m": {"cmd": f"{own} -m /x.gguf"}}}))
+    found = llama_swap.read(path)
+    llama_swap._own_engine.cache_clear()
+    assert (found.settings, found.suggested, found.left) == ({}, {}, [])

@@ -94,18 +94,19 @@ def test_llama_swap(tmp_path: Path) -> None:
     assert (llama.cache_type_k, llama.flash_attention, llama.idle_timeout, llama.preload) == ("q8_0", "on", 600, True)
     assert llama.aliases == ("gpt-4o-mini",)
     assert llama.engine_flags == ("--temp", "0.6", "--jinja")
-    assert made.engine.path == Path("/opt/llama.cpp/llama-server")
+    assert made.engine.path is None, "a file does not choose what is run"
     assert (made.models["vision"].gpu_layers, made.models["vision"].pin) == (20, True)
     assert "vllm" not in made.models
     text = rendered(found, "a test")
     assert "#  vllm:" in text
+    assert "#engine:\n#  path: /opt/llama.cpp/llama-server\n" in text
     assert "{port}" in text
     assert "# Llama 3.1 the usual one" in text
     left = "\n".join(found.left)
     for word in (
         "vision: --mmproj is refused: it loads something that was not admitted (it was /models/mmproj.gguf)",
         "vision: env",
-        "engine.path: every model is started with /opt/llama.cpp/llama-server",
+        "engine.path: /opt/llama.cpp/llama-server is only suggested",
         "vllm: is no llama-server: say its estimated_memory_gb",
         "vllm: cmdStop",
         "org/with spaces:Q4: is called org-with-spaces:Q4 here",
