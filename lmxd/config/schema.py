@@ -27,7 +27,7 @@ def _device_ref(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str) and value:
-        return int(value) if value.isdecimal() else value
+        return int(value) if re.fullmatch("[0-9]{1,9}", value) else value
     raise ValueError("name a GPU by index (0), UUID (GPU-…) or PCI id (0000:01:00.0), or RAM as host")
 
 

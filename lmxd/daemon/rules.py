@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+import re
 from collections.abc import Callable
 
 from lmxd.config.schema import Config, GroupConfig, UserConfig
@@ -55,7 +56,7 @@ def gid_of(name: str) -> int | None:
 
 def _number(name: str, look_up: Callable[[], int]) -> int | None:
     """The number of a user or a group given by name or number; None if there is none of that name."""
-    if name.isdecimal():
+    if re.fullmatch("[0-9]{1,10}", name):
         return int(name)
     try:
         return look_up()

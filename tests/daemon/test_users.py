@@ -22,8 +22,10 @@ from house import House
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmxd.accounts import engine_account
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.users import Users, subordinate_ranges, subordinate_to
+from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
@@ -99,6 +101,17 @@ async def test_a_uid_of_roots_or_of_nobodys_is_refused(tmp_path: Path, given: tu
         await users(tmp_path, *given).owner(FIRST)
     assert refused.value.code == "not_permitted"
     assert "/etc/subuid" in refused.value.remedy
+
+
+@pytest.mark.parametrize("name", ["9" * 5000, "²", "٣", "1_0", "-1"])
+async def test_odd_numbers_are_nobody(tmp_path: Path, name: str) -> None:
+    """Python takes more for numbers than the system does, and fails at those of thousands of digits."""
+    assert uid_of(name) is None
+    assert gid_of(name) is None
+    with pytest.raises(LmxdError, match="no such user"):
+        engine_account(name, shared=True)
+    with pytest.raises(LmxdError, match="belongs to no user"):
+        await users(tmp_path, f"{name}:{FIRST}:{COUNT}").owner(FIRST)
 
 
 async def test_the_uid_that_stands_for_all_others_is_nobody(tmp_path: Path) -> None:

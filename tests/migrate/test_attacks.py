@@ -375,3 +375,13 @@ def test_the_engine_that_lmxd_finds_by_itself_is_no_suggestion(tmp_path: Path, m
     found = llama_swap.read(path)
     llama_swap._own_engine.cache_clear()
     assert (found.settings, found.suggested, found.left) == ({}, {}, [])
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000])
+@pytest.mark.parametrize("key", ["ctx-size", "n-gpu-layers", "c", "threads"])
+def test_what_is_no_number_in_presets_is_said(tmp_path: Path, key: str, number: str) -> None:
+    path = tmp_path / "models.ini"
+    path.write_text(f"[a]\nmodel = /x.gguf\n{key} = {number}\n")
+    found = llama_server.read(path)
+    assert [entry.settings for entry in found.entries] == [{"path": "/x.gguf"}]
+    assert "which is no number" in found.left[0]

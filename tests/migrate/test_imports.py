@@ -235,6 +235,9 @@ def test_a_store_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ollama.store(None) == tmp_path
 
 
+NO_NUMBERS = ("²", "٣", "9" * 5000, "-" + "9" * 5000, "1_0")
+
+
 @pytest.mark.parametrize(
     ("line", "settings", "left"),
     [
@@ -245,6 +248,9 @@ def test_a_store_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("-fa -c 4096", {"flash_attention": "on", "context_length": 4096}, []),
         ("--ctx-size=4096 --host 0.0.0.0", {"context_length": 4096}, []),
         ("-c many", {}, ["context_length is 'many', which is no number"]),
+        *((f"{flag} {number}", {}, ["which is no number"]) for flag in ("-c", "-ngl", "-t") for number in NO_NUMBERS),
+        ("--temp ² -c 1", {"engine_flags": ["--temp", "²"], "context_length": 1}, []),
+        ("--rpc -² --wrong", {}, ["--rpc is refused", "'-²'", "--wrong"]),
         ("--rpc x:1 --wrong", {}, ["--rpc is refused", "--wrong"]),
     ],
 )

@@ -110,7 +110,7 @@ def _number(owner: str) -> int | None:
     try:
         return pwd.getpwnam(owner).pw_uid
     except (KeyError, ValueError):
-        return int(owner) if owner.isascii() and owner.isdecimal() and _is_known(int(owner)) else None
+        return int(owner) if _NUMBER.fullmatch(owner) and _is_known(int(owner)) else None
 
 
 def _overflow() -> int:
