@@ -248,7 +248,8 @@ async def _asynchronous(path: Path) -> None:
 
 
 async def _upstream(path: Path) -> None:
-    lease = Granted.model_construct(instance="a#1", endpoint="http://localhost", socket=str(path), api_key="")
+    said = {"instance": "a#1", "endpoint": "http://localhost", "socket": str(path), "api_key": ""}
+    lease = Granted.model_construct(None, **said)
     (await exchange(lease, UpstreamCall(path="/"))).close()
 
 
