@@ -44,6 +44,7 @@ from lmxd.core.events import (
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import (
+    ASKED_AGAIN,
     CANCELLED,
     CLIENT_LEFT,
     DRAINING,
@@ -117,7 +118,8 @@ def _begin(state: State, event: Event) -> None:
 def _lease_requested(state: State, event: LeaseRequested) -> None:
     state.counts["asked"] += 1
     if event.key is not None and (before := state.asked.get((event.owner.uid, event.key))):
-        refuse(state, before, CANCELLED)
+        elsewhere = before.owner.connection != event.owner.connection
+        refuse(state, before, ASKED_AGAIN if elsewhere else CANCELLED)
         state.step.serve_again = True
     if not event.ask.external:
         state.expectations.asked(event.ask.profile, state.now)
