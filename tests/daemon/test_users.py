@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmxd.accounts import engine_account
-from lmxd.daemon.answering.access import Access
+from lmxd.core.words import ConnectionId
+from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.users import Users, subordinate_ranges, subordinate_to
 from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
@@ -171,6 +172,21 @@ async def test_the_daemons_own_user_is_refused_as_a_member_and_as_an_administrat
             await made.identify(peer(OWNER.pw_uid, group))
     own = access(tmp_path, OWNER.pw_name, shared=False)
     assert own.is_admin(await own.identify(peer(OWNER.pw_uid))), "one's own daemon is one's own"
+
+
+async def test_groups_that_a_process_has_shed_count_for_quotas_and_give_no_rights(tmp_path: Path) -> None:
+    """In a user namespace, a process sheds all groups but its primary one."""
+    made, listed = access(tmp_path, OWNER.pw_name), set(os.getgrouplist(OWNER.pw_name, OWNER.pw_gid))
+    for uid in (OWNER.pw_uid, FIRST):
+        found = await made.identify(Peer(1, uid, MEMBERS, frozenset((MEMBERS,))))
+        assert found.groups == {MEMBERS}
+        assert set(owner_of(found, ConnectionId(1)).gids) == {MEMBERS, *listed}
+        made.admins = OWNER.pw_gid
+        assert not made.is_admin(found)
+        made.admins = ADMINS
+    made.members = made.admins = OWNER.pw_gid
+    with pytest.raises(LmxdError, match="may not use lmxd"):
+        await made.identify(Peer(1, OWNER.pw_uid, MEMBERS, frozenset((MEMBERS,))))
 
 
 async def test_nobody_gains_by_a_subordinate_uid(tmp_path: Path) -> None:
