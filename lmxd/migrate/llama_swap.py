@@ -6,7 +6,6 @@ import re
 import shlex
 from collections import ChainMap
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,12 +135,11 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], macros: Macro
 
 def _engine(found: FoundModel, program: str) -> None:
     """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
-    if program not in ("llama-server", _own_engine()) and not found.suggested:
+    if not found.suggested and program not in ("llama-server", _own_engine()):
         found.suggested["engine"] = {"path": program}
         found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
 
 
-@cache
 def _own_engine() -> str | None:
     try:
         return str(find(None))

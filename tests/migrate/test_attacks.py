@@ -369,11 +369,9 @@ def test_the_engine_that_lmxd_finds_by_itself_is_no_suggestion(tmp_path: Path, m
     own.write_text("#!/bin/sh\n")
     own.chmod(0o755)
     monkeypatch.setenv("PATH", str(own.parent))
-    llama_swap._own_engine.cache_clear()
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({"models": {"m": {"cmd": f"{own} -m /x.gguf"}}}))
     found = llama_swap.read(path)
-    llama_swap._own_engine.cache_clear()
     assert (found.settings, found.suggested, found.left) == ({}, {}, [])
 
 

@@ -248,7 +248,7 @@ async def _asynchronous(path: Path) -> None:
 
 
 async def _upstream(path: Path) -> None:
-    said = {"instance": "a#1", "endpoint": "http://localhost", "socket": str(path), "api_key": ""}
+    said: dict[str, Any] = {"instance": "a#1", "endpoint": "http://localhost", "socket": str(path), "api_key": ""}
     lease = Granted.model_construct(None, **said)
     (await exchange(lease, UpstreamCall(path="/"))).close()
 
