@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -78,11 +78,20 @@ def children() -> dict[int, list[int]]:
     return found
 
 
-def below(pid: int, children: Mapping[int, Iterable[int]]) -> set[int]:
-    """A process, and all that descend from it by ``children``."""
+def above(pid: int) -> Iterator[int]:
+    """The parent of a process, its parent, and so on."""
+    while words := _stat(pid):
+        pid = int(words[1])
+        if pid == 0:
+            return
+        yield pid
+
+
+def below(pid: int, children: Mapping[int, Iterable[int]], but: Set[int] = frozenset()) -> set[int]:
+    """A process, and all that descend from it by ``children``, without those of ``but`` and what is below them."""
     found, rest = {pid}, [pid]
     while rest:
-        new = set(children.get(rest.pop(), ())) - found
+        new = set(children.get(rest.pop(), ())) - found - but
         found |= new
         rest += new
     return found

@@ -30,11 +30,12 @@ class Descendants:
         self._children: Mapping[int, list[int]] = {}
 
     async def of(self, roots: Mapping[InstanceId, int]) -> dict[InstanceId, set[int]]:
-        """Each of these processes, and all that descend from it."""
+        """Each of these processes, and what descends from it: every process belongs to the nearest root above it."""
         if not roots:
             return {}
         async with self._turn:
             if self._clock() - self._looked >= _FRESH:
                 self._looked = self._clock()
                 self._children = await asyncio.get_running_loop().run_in_executor(self._thread, proc.children)
-        return {instance: proc.below(pid, self._children) for instance, pid in roots.items()}
+        first = {pid: instance for instance, pid in reversed(list(roots.items()))}
+        return {instance: proc.below(pid, self._children, first.keys()) for pid, instance in first.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,10 +28,16 @@ class AdoptedProcess:
 class Holds:
     """The processes that use holds. A hold whose adopted process has ended is over."""
 
-    def __init__(self, report: Callable[[Event], None], note: Callable[[InstanceId], None]) -> None:
-        """``note``: who writes down which process uses a hold."""
+    def __init__(
+        self,
+        report: Callable[[Event], None],
+        note: Callable[[InstanceId], None],
+        engines: Callable[[], Mapping[InstanceId, int]],
+    ) -> None:
+        """``note``: who writes down which process uses a hold. ``engines``: the processes of instances."""
         self._report = report
         self._note = note
+        self._engines = engines
         self._adopted: dict[InstanceId, AdoptedProcess] = {}
 
     def begin(self, instance: InstanceId) -> None:
@@ -45,8 +51,16 @@ class Holds:
         self._later(InstanceExited(at=time.monotonic(), instance=instance))
 
     def adopt(self, instance: InstanceId, lease: LeaseId, pid: int, uid: int) -> None:
-        """Count what ``pid`` and its children take as the hold's. LmxdError if it is not a process of ``uid``'s."""
+        """Count what ``pid`` and its children take as the hold's.
+
+        LmxdError if it is not a process of ``uid``'s, or counts for another hold or an instance already.
+        """
         pidfd, born = _own(pid, uid)
+        try:
+            self._require_free(pid, instance)
+        except LmxdError:
+            os.close(pidfd)
+            raise
         if before := self._adopted.pop(instance, None):
             self._forget(before.pidfd)
         self._watch(instance, AdoptedProcess(pid=pid, born=born, pidfd=pidfd, lease=lease))
@@ -55,6 +69,7 @@ class Holds:
     def require(self, pid: int, uid: int) -> None:
         """LmxdError if ``pid`` could not be adopted now."""
         os.close(_own(pid, uid)[0])
+        self._require_free(pid)
 
     def restore(self, instance: InstanceId, lease: LeaseId, pid: int, born: int) -> None:
         """Go on with a process that was adopted before. If it is gone, so is the lease."""
@@ -70,6 +85,16 @@ class Holds:
     def pids(self) -> dict[InstanceId, int]:
         """The process of each hold that has one."""
         return {instance: adopted.pid for instance, adopted in self._adopted.items()}
+
+    def _require_free(self, pid: int, mine: InstanceId | None = None) -> None:
+        """LmxdError if ``pid``, or a process above or below it, counts for another than the hold ``mine``."""
+        taken = {root: instance for instance, root in {**self._engines(), **self.pids()}.items() if instance != mine}
+        line = {pid, *proc.above(pid)}
+        found = next((root for root in taken if root in line or pid in proc.above(root)), None)
+        if found is not None:
+            where = "is" if found == pid else "is below" if found in line else "is above"
+            why = f"pid is {pid}: it {where} process {found}, which counts for another instance or hold"
+            raise LmxdError("invalid_params", why, "end that hold first, or name a process that shares none with it")
 
     def _watch(self, instance: InstanceId, adopted: AdoptedProcess) -> None:
         self._adopted[instance] = adopted

@@ -63,7 +63,7 @@ class Performer:
         groups = Groups.delegated()
         self.startup = Startup(notes, groups)
         self.launches = Launches(report, self.startup, where.logs, groups)
-        self.holds = Holds(report, notes.note)
+        self.holds = Holds(report, notes.note, self.launches.pids)
         self._descendants = Descendants()
 
     def perform(self, decision: Decision) -> None:
