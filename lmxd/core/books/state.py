@@ -176,6 +176,13 @@ class State:
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
         self.step.touched.leases.add(lease.id)
 
+    def resize_lease(self, lease: Lease, size: int) -> None:
+        """Let a lease count with ``size`` bytes from now on."""
+        if size != lease.size:
+            self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
+            lease.size = size
+            self.shares.take(lease.owner, size, self.now, self.policy)
+
     def expire(self, lease: Lease, at: float | None) -> None:
         """Let a lease end at ``at`` unless it is renewed; None: it does not end by itself."""
         lease.expires_at = at
