@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from core.world import GIB, Gpu, World
 
 from lmxd.core.decisions import AskToYield, EndLease
@@ -56,3 +57,38 @@ def test_what_the_process_of_a_hold_takes_counts_for_the_quota() -> None:
     assert world.waiting() == [waits]
     world.gone(name)
     assert world.started()[-1] == "a#1"
+
+
+def test_a_user_has_so_many_holds_and_no_more_and_others_have_theirs() -> None:
+    world = World({"gpu": Gpu(capacity=64 * GIB)}, quotas={2: Quota(max_holds=None)})
+    for _ in range(128):
+        hold(world, 1 / GIB, takes=0)
+    beyond = world.ask("hold", 1 / GIB, uid=1, external=True, share=False, variant="hold")
+    assert world.refused() == {beyond: "over_quota"}
+    for _ in range(129):
+        hold(world, 1 / GIB, takes=0, uid=2)
+    world.release("t1")
+    world.gone("hold#1")
+    hold(world, 1 / GIB, takes=0)
+    assert world.refused() == {beyond: "over_quota"}
+
+
+def test_holds_that_wait_count_as_well() -> None:
+    world = World({"gpu": Gpu(capacity=8 * GIB)}, queue_depth=50, default=Quota(max_holds=3))
+    hold(world, 8, takes=8)
+    waits = [world.ask("hold", 1, uid=1, external=True, share=False, variant="hold") for _ in range(3)]
+    assert (world.waiting(), world.refused()) == (waits[:2], {waits[2]: "over_quota"})
+
+
+@pytest.mark.parametrize("most", [None, 1030])
+def test_leases_are_bounded_by_1024_unless_the_configuration_says_more(most: int | None) -> None:
+    world = World({"gpu": Gpu(capacity=64 * GIB)}, queue_depth=50, default=Quota(max_leases=most))
+    world.ask("a", 8, spread=2000)
+    world.ready("a#1")
+    for _ in range(1023):
+        world.ask("a", 8, spread=2000)
+    assert len(world.granted()) == 1024
+    beyond = world.ask("a", 8, spread=2000)
+    assert world.refused() == ({beyond: "over_quota"} if most is None else {})
+    world.ask("a", 8, uid=2, spread=2000)
+    assert len(world.granted()) == (1025 if most is None else 1026)
