@@ -102,6 +102,10 @@ class State:
         self.linger(instance, on=False)
         instance.last_use = None
 
+    def lives(self, name: str) -> bool:
+        """Whether there is a ticket, a lease or an instance of that id."""
+        return name in self.instances or name in self.leases or name in self.tickets
+
     def able(self, ask: Ask) -> list[Instance]:
         """The live instances that could serve ``ask``, if they have or will have a slot for it. A stray may never."""
         return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask) and not i.strays]
