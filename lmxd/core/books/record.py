@@ -5,11 +5,11 @@ An event about an unknown id is a late report, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from lmxd.core.books.alarms import AlarmKind
+from lmxd.core.books.charges import charge_holders
 from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
@@ -49,7 +49,6 @@ from lmxd.core.words import (
     CLIENT_LEFT,
     DRAINING,
     Cause,
-    DeviceId,
     Failure,
     Hold,
     Phase,
@@ -192,18 +191,9 @@ def _memory_measured(state: State, event: MemoryMeasured) -> None:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
         state.step.decisions.append(ForgetInstance(instance=freed))
-    _charge_holders(state, measured.touched)
+    charge_holders(state, measured.touched)
     state.reach.touch(measured.touched)
     state.step.serve_again, state.step.refuse_again = measured.moved, measured.resized
-
-
-def _charge_holders(state: State, devices: Iterable[DeviceId]) -> None:
-    """Let what the processes of holds take count for the quotas and use of their holders."""
-    for account in (state.ledger.accounts[device] for device in devices if device in state.ledger.accounts):
-        for name, reservation in account.reservations.items():
-            instance = state.instances[name]
-            for lease in instance.leases.values() if instance.ask.external else ():
-                state.resize_lease(lease, reservation.charge)
 
 
 def _yields_changed(state: State, event: YieldRequested | YieldEnded) -> None:
@@ -273,7 +263,8 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     state.reach.touch(instance.demand)
     if not event.busy:
         state.linger(instance, on=False)
-    elif instance.vacant:
+        instance.rested = instance.vacant
+    elif instance.vacant and not instance.is_anybodys:
         state.linger(instance, on=True)
     if event.busy or event.worked:
         instance.active_at = instance.used_at = state.now

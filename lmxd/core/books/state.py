@@ -176,6 +176,8 @@ class State:
         instance = self.instances[lease.instance]
         self._take_over(instance)
         instance.leases[lease.id] = lease
+        instance.served.add(lease.owner.uid)
+        instance.rested = False
         self._note_room(instance)
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
         self.step.touched.leases.add(lease.id)
