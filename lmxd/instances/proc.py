@@ -80,13 +80,13 @@ def children() -> dict[int, list[int]]:
     return found
 
 
-def above(pid: int) -> Iterator[int]:
-    """The parent of a process, its parent, and so on."""
-    while words := _stat(pid):
-        pid = int(words[1])
-        if pid == 0:
-            return
-        yield pid
+def above(pid: int, children: Mapping[int, Iterable[int]]) -> list[int]:
+    """The parent of a process by ``children``, its parent, and so on."""
+    parents, found = {child: parent for parent, of in children.items() for child in of}, [pid]
+    while (parent := parents.get(found[-1])) is not None:
+        found.append(parent)
+        del parents[found[-2]]  # a process may have another's pid by now: no circle is walked twice
+    return found[1:]
 
 
 def below(pid: int, children: Mapping[int, Iterable[int]], but: Set[int] = frozenset()) -> set[int]:

@@ -16,7 +16,7 @@ from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Holder, InstanceId, Refusal, Shortfall, TicketId
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access
-from lmxd.daemon.answering.memory import Memory
+from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
@@ -70,11 +70,11 @@ class Answers:
         self.connections = connections
         self.waiting: dict[TicketId, Waiting] = {}
         self.watchers = Watchers(state, access)
-        self.ended: Memory[EndReason] = Memory(state.lives)
+        self.ended: Remembered[EndReason] = Remembered(state.lives)
         """The reasons why the last leases of each user ended."""
         self._loaded: dict[InstanceId, int] = {}
         """Per cent of the bytes that each starting instance had loaded when it was last reported."""
-        self.users: Memory[set[int]] = Memory(state.lives)
+        self.users: Remembered[set[int]] = Remembered(state.lives)
         """The uids that the last instances of each user served. Holds have no log, so that they are not noted."""
 
     def restore(self, leases: Iterable[LeaseRow]) -> None:

@@ -19,7 +19,7 @@ from lmxd.core.decisions import (
     StopInstance,
 )
 from lmxd.core.words import Demand, Shortfall
-from lmxd.daemon.answering.memory import Memory
+from lmxd.daemon.answering.remembered import Remembered
 
 _ENTRIES = 64
 """The most entries of one subject: beyond it, those in the middle are dropped, for its start and its end matter most.
@@ -52,7 +52,7 @@ class Journal:
 
     def __init__(self, lives: Callable[[str], bool]) -> None:
         """``lives``: whether there is such a ticket, lease or instance now."""
-        self._histories: Memory[History] = Memory(lives)
+        self._histories: Remembered[History] = Remembered(lives)
 
     def get(self, subject: str) -> History | None:
         return self._histories.get(subject)

@@ -9,7 +9,7 @@ from house import House, model
 from lmxd.core.decisions import GrantLease, StartInstance
 from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, InstanceId, LeaseId, Option, Owner, TicketId
 from lmxd.daemon.answering.journal import Journal
-from lmxd.daemon.answering.memory import Memory
+from lmxd.daemon.answering.remembered import Remembered
 
 ANNA, BEN = 1001, 1002
 
@@ -28,7 +28,7 @@ def granted(number: int, uid: int, instance: str) -> GrantLease:
 
 
 def test_a_users_ids_make_way_for_newer_ones_of_that_user_alone() -> None:
-    memory: Memory[int] = Memory(lambda _: False, most=10)
+    memory: Remembered[int] = Remembered(lambda _: False, most=10)
     memory.put("theirs", BEN, 0)
     for n in range(100):
         memory.put(f"i{n}", ANNA, n)
@@ -37,7 +37,7 @@ def test_a_users_ids_make_way_for_newer_ones_of_that_user_alone() -> None:
 
 
 def test_what_two_users_share_is_forgotten_when_neither_has_it_among_the_last() -> None:
-    memory: Memory[int] = Memory(lambda _: False, most=10)
+    memory: Remembered[int] = Remembered(lambda _: False, most=10)
     memory.put("shared", ANNA, 0)
     memory.put("shared", BEN, 1)
     for n in range(20):
@@ -49,7 +49,7 @@ def test_what_two_users_share_is_forgotten_when_neither_has_it_among_the_last() 
 
 
 def test_what_lives_is_never_forgotten() -> None:
-    memory: Memory[int] = Memory(lambda name: name == "lives", most=10)
+    memory: Remembered[int] = Remembered(lambda name: name == "lives", most=10)
     for n, name in enumerate(["lives", *(f"i{n}" for n in range(100))]):
         memory.put(name, ANNA, n)
     assert "lives" in memory

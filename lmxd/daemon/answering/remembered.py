@@ -1,4 +1,4 @@
-"""A memory of ids by user: each user's are forgotten for newer ones of that user alone."""
+"""What is remembered by id and user: each user's are forgotten for newer ones of that user alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST: Final = 2048
 """The most ids that are remembered of one user, beside those that live. A client asks soon, or never."""
 
 
-class Memory(Generic[V]):
+class Remembered(Generic[V]):
     """Values by the id of a ticket, lease or instance. Each belongs to one user or several, or to none so far (None).
 
     A value is remembered until all its users have had so many newer ones. One whose id lives is never forgotten.
