@@ -1,4 +1,4 @@
-"""What is remembered of each user: no other can have it forgotten."""
+"""The memory of each user: no other can have it forgotten."""
 
 from __future__ import annotations
 

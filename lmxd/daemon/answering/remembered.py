@@ -1,4 +1,4 @@
-"""What is remembered by id and user: each user's are forgotten for newer ones of that user alone."""
+"""Memory of tickets, leases and instances by user: each user's are forgotten for newer ones of that user alone."""
 
 from __future__ import annotations
 
