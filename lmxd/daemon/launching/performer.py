@@ -61,9 +61,9 @@ class Performer:
         self._present = present
         self._where = where
         groups = Groups.delegated()
-        self.startup = Startup(notes, groups)
-        self.launches = Launches(report, self.startup, where.logs, groups)
         self._descendants = Descendants()
+        self.startup = Startup(notes, groups, self._descendants)
+        self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note, self.launches.pids, self._descendants)
 
     def perform(self, decision: Decision) -> None:
@@ -96,9 +96,9 @@ class Performer:
             case ForgetInstance():
                 hit("reclaimed")
             case EndLease() | GrantLease():
-                self._admit_holders(decision.instance)
+                self.admit_holders(decision.instance)
 
-    def _admit_holders(self, instance: InstanceId) -> None:
+    def admit_holders(self, instance: InstanceId) -> None:
         """Let those connect who have a lease now, and no longer who had one."""
         launched, now = self.launches.get(instance), self._state.instances.get(instance)
         if launched is None or launched.endpoint is None or launched.endpoint.socket is None or now is None:
