@@ -110,7 +110,8 @@ class UserConfig(Section):
 
     weight: Annotated[float, Field(gt=0, le=1000)] = Field(1, description="share of the machine beside the others")
     max_memory_gb: Gigabytes | None = Field(None, description="the most that the user's leases may take together")
-    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
+    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once; beyond 1024 only if set")
+    max_holds: int = Field(128, ge=0, le=100_000, description="holds at once, those that wait included")
     max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
     max_priority: int = Field(0, ge=-100, le=100, description="the highest class that may be asked for")
 

@@ -120,6 +120,10 @@ class Instance:
     """The time at which its last lease ended, or at which it began if it had none yet."""
     last_use: Lease | None = None
     """The last lease that it had, until it has another: its holder has the key still, and may have left work behind."""
+    served: set[int] = field(default_factory=set)
+    """The uids that had leases on it: any of them may have kept its key, or a connection."""
+    rested: bool = False
+    """Its engine said that it was idle since its last lease ended: who released that left nothing behind."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
@@ -227,9 +231,18 @@ class Instance:
         """Whether it works though nobody has a lease on it."""
         return self.vacant and self.busy and self.phase is Phase.READY
 
+    @property
+    def is_anybodys(self) -> bool:
+        """Whether any of several users may have it work without a lease, so that it is charged to none of them."""
+        return self.rested and len(self.served) > 1
+
+    def stays_until(self, grace: float) -> float:
+        """The time from which it is ended for others as it is, if it works without a lease: its last user's grace."""
+        return self.vacant_since + (0.0 if self.is_anybodys else grace)
+
     def overstays(self, now: float, grace: float) -> bool:
-        """Whether it has worked without a lease for longer than ``grace``: then it is ended for others as it is."""
-        return self.strays and not self.ask.external and now - self.vacant_since >= grace
+        """Whether it works without a lease for longer than it may: then it is ended for others as it is."""
+        return self.strays and not self.ask.external and now >= self.stays_until(grace)
 
     def known_idle(self, now: float) -> bool:
         """Whether its engine said just now that no request is in flight. A starting instance has none."""

@@ -82,7 +82,7 @@ class Daemon:
         self.admission = Admission()
         self.present = Present(Catalog(config), LlamaServer(config.engine.path))
         self.access = Access(shared=where.shared)
-        self.journal = Journal()
+        self.journal = Journal(self.admission.state.lives)
         self.arrivals = Arrivals()
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")

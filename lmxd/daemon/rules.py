@@ -69,5 +69,6 @@ def _quota(user: UserConfig | GroupConfig) -> Quota:
         weight=user.weight if isinstance(user, UserConfig) else 1.0,
         max_bytes=None if user.max_memory_gb is None else int(user.max_memory_gb * GIB),
         max_leases=user.max_leases,
+        max_holds=user.max_holds if isinstance(user, UserConfig) else None,
         max_waiting=user.max_waiting,
     )

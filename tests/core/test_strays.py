@@ -203,3 +203,50 @@ def test_alarms_that_are_moved_for_ever_take_no_more_room() -> None:
         alarms.set((AlarmKind.LEASE, InstanceId("l")), float(n))
     assert len(alarms) < 2000
     assert alarms.next() == 99_999.0
+
+
+def shared_by_two(world: World) -> str:
+    """Users 1 and 2 are served by one instance, one after the other, and it was idle after both."""
+    name = leave(world, "a", uid=1, busy=False)
+    ticket = world.ask("a", 8, uid=2)
+    world.release(ticket)
+    world.seen(name)
+    return name
+
+
+def test_a_former_user_at_work_again_is_not_charged_to_the_last_one() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)}, quotas={2: Quota(max_leases=1)}, grace=60.0)
+    name = shared_by_two(world)
+    world.seen(name, busy=True)
+    assert (world.stopped(), world.state.shares.by_uid[2].leases) == ([], 0)
+    served = world.ask("b", 8, uid=2)
+    assert world.started()[-1] == "b#1"
+    world.ready("b#1")
+    assert served in world.granted()
+
+
+@pytest.mark.parametrize("waits_first", [True, False])
+def test_it_is_ended_at_once_for_the_first_that_waits(waits_first: bool) -> None:
+    world = World({"gpu": Gpu(capacity=16 * GIB)}, grace=60.0)
+    other = world.ask("c", 8, uid=3)
+    world.ready("c#1")
+    name = shared_by_two(world)
+    world.pass_time(30.0)
+    if waits_first:
+        world.instance(name).checked_at = None
+    for waiter in (lambda: world.seen(name, busy=True), lambda: world.ask("b", 8, uid=2))[:: -1 if waits_first else 1]:
+        waiter()
+    assert world.stopped() == [(name, "evicted")]
+    assert other in world.granted()
+
+
+def test_what_the_last_user_left_behind_is_charged_until_it_is_done() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)}, quotas={2: Quota(max_leases=1)}, grace=60.0)
+    name = leave(world, "a", uid=1, busy=False)
+    ticket = world.ask("a", 8, uid=2)
+    world.release(ticket)
+    world.seen(name, busy=True)
+    waits = world.ask("b", 8, uid=2)
+    assert world.waiting() == [waits]
+    world.seen(name)
+    assert world.started()[-1] == "b#1"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from lmxd.core.books.alarms import AlarmKind
+from lmxd.core.books.charges import charge_holders
 from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
@@ -192,6 +193,7 @@ def _memory_measured(state: State, event: MemoryMeasured) -> None:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
         state.step.decisions.append(ForgetInstance(instance=freed))
+    charge_holders(state, measured.touched)
     state.reach.touch(measured.touched)
     state.step.serve_again, state.step.refuse_again = measured.moved, measured.resized
 
@@ -263,7 +265,8 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     state.reach.touch(instance.demand)
     if not event.busy:
         state.linger(instance, on=False)
-    elif instance.vacant:
+        instance.rested = instance.vacant
+    elif instance.vacant and not instance.is_anybodys:
         state.linger(instance, on=True)
     if event.busy or event.worked:
         instance.active_at = instance.used_at = state.now
