@@ -117,6 +117,7 @@ class Launches:
 
     async def _live(self, launched: Launched, life: Coroutine[None, None, Failure | None]) -> None:
         """One instance to its end, which is reported whatever happens before."""
+        short = asyncio.get_running_loop().create_task(launched.log.keep_short())
         try:
             failure = await life
         except Exception as error:
@@ -129,6 +130,8 @@ class Launches:
                 await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
         except Exception:
             log.exception("%s left something behind", launched.instance)
+        short.cancel()
+        await asyncio.to_thread(launched.log.trim)
         self._forget(launched)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
@@ -166,10 +169,9 @@ class Launches:
         return None if launched.stopping else launched.intruder or await postmortem(launched, status)
 
     async def _watch(self, launched: Launched) -> None:
-        """Ask now and then what it is doing, and keep its log short."""
+        """Ask now and then what it is doing."""
         while True:
             await asyncio.sleep(launched.start.poll)
-            launched.log.trim()
             await self._check(launched)
 
     async def _check(self, launched: Launched) -> None:
