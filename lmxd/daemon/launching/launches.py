@@ -200,7 +200,9 @@ class Launches:
             launched.work, launched.prompted = activity.work, activity.prompted
             launched.pace.see(time.monotonic(), activity)
         busy = activity is None or activity.busy
-        self._report(ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked))
+        guessed = activity is not None and activity.guessed
+        seen = ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked, guessed=guessed)
+        self._report(seen)
 
     def look(self) -> None:
         """Ask the instances how busy they are, for somebody who watches; each at most once a second."""
