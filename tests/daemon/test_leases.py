@@ -270,7 +270,7 @@ async def test_a_log_that_floods_while_it_loads_is_cut(tmp_path: Path) -> None:
     model(tmp_path, "a", chatter=True)
     async with house(tmp_path, engine={"log_max_mb": 1}, idle_timeout=5).open() as h, h.client() as lmxd:
         asking = asyncio.create_task(lmxd.request("a"))
-        await h.until(h.daemon.launches.pids)
+        await h.until(lambda: bool(h.daemon.launches.pids()))
         ((name, pid),) = h.daemon.launches.pids().items()
         await h.until(lambda: _written(pid) > 100 * 2**20)
         path = h.daemon.launches.log_path(name)

@@ -59,7 +59,7 @@ _SENTENCES = {
     FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",
     FailureCode.BAD_CONTEXT: "the engine could not set up the context",
 }
-_ERROR: Final = re.compile(r"^\d[\d.]* E |(?=error|terminate)")
+ERROR: Final = re.compile(r"^\d[\d.]* E |(?=error|terminate)")
 """The beginning of an error, and of the last words of a process."""
 
 
@@ -89,7 +89,7 @@ def _figures(pattern: re.Pattern[str], log: Sequence[str], model: Path | None) -
 
 def diagnose(status: int | None, log: Sequence[str], model: Path | None = None) -> Diagnosis:
     """The first reason in the log that is known, with the line that says so; else what the status tells."""
-    errors = [_ERROR.sub("", line, 1) for line in log if _ERROR.match(line)]
+    errors = [ERROR.sub("", line, 1) for line in log if ERROR.match(line)]
     text = "\n".join(errors or log)
     found = [(code, match) for code, pattern in _REASONS for match in pattern.finditer(text)]
     doubtful = said(model, (match[0] for _, match in found))
