@@ -49,12 +49,12 @@ _LAST: Final = 200
 _MOST_FILES: Final = 8
 _LOOK: Final = 0.1
 """Sockets that it may make, of which llama-server makes one; and seconds between two looks at how many there are."""
-_COMPUTE: Final = re.compile(STAMP + r"sched_reserve: +(\w+) compute buffer size = +(\d{1,9}(?:\.\d+)?) MiB$")
+_COMPUTE: Final = re.compile(STAMP + r"sched_reserve: +(\w+) compute buffer size = +(\d{1,9}(?:\.\d+)?) MiB$", re.ASCII)
 _TABLE: Final = STAMP + r"common_memory_breakdown_print: \| +- "
 _SUM: Final = r" *\d+ = +(\d{1,9}) \+ +(\d{1,9}) \+ +(\d{1,9})"
-_DEVICE: Final = re.compile(_TABLE + r"CUDA(\d{1,3}) .*\(" + _SUM + r"\)")
-_HOST: Final = re.compile(_TABLE + r"(Host|CPU\w*) +\|" + _SUM)
-_END: Final = re.compile(STAMP + r"common_(?:params_)?fit\w*: projected to use ")
+_DEVICE: Final = re.compile(_TABLE + r"CUDA(\d{1,3}) .*\(" + _SUM + r"\)", re.ASCII)
+_HOST: Final = re.compile(_TABLE + r"(Host|CPU\w*) +\|" + _SUM, re.ASCII)
+_END: Final = re.compile(STAMP + r"common_(?:params_)?fit\w*: projected to use ", re.ASCII)
 _TELLING: Final = (_COMPUTE, _DEVICE, _HOST, ERROR)
 _FIGURES: Final = ("compute buffer size", "_breakdown_print", "projected to use")
 """Phrases of these lines. A file that says one of them imitates them."""
