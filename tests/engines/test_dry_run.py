@@ -225,7 +225,7 @@ def test_a_dry_run_that_never_stops_is_ended(tmp_path: Path, does: str, problem:
 
 def test_of_a_long_dry_run_few_lines_are_kept() -> None:
     figure = "0.01 I sched_reserve:        CPU compute buffer size =   5.00 MiB"
-    kept = dry_run._kept([figure, *(f"line {n}" for n in range(50_000)), "the last"])
+    kept = dry_run.kept([figure, *(f"line {n}" for n in range(50_000)), "the last"])
     assert figure in kept
     assert kept[-1] == "the last"
     assert len(kept) < 1000

@@ -185,7 +185,7 @@ def _output(
         }
         process = _spawned(command, env, account)
         try:
-            return _kept(_lines(process, timeout, Path(home)))
+            return kept(_lines(process, timeout, Path(home)))
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
             process.wait()
@@ -212,7 +212,7 @@ def _parts(model: Path) -> list[str]:
         return [str(model)]
 
 
-def _kept(lines: Iterable[str]) -> list[str]:
+def kept(lines: Iterable[str]) -> list[str]:
     """The lines that tell something, and the last: whoever prints a lot fills no memory. Raises LmxdError."""
     telling: list[str] = []
     last: deque[str] = deque(maxlen=_LAST)
