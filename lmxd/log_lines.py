@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -10,11 +12,14 @@ import time
 from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmxd import tracebacks
 from lmxd.text import escaped, shortened
-from lmxd.throttle import Throttle
+from lmxd.throttle import WINDOW, Throttle
+
+if TYPE_CHECKING:
+    import asyncio
 
 _LONGEST: Final = 4096
 """Characters of one value. What follows it, such as a verdict, is never cut off."""
@@ -86,23 +91,45 @@ def _message(record: logging.LogRecord) -> str:
 
 
 class MalformedHttp(logging.Filter):
-    """Makes one line without a traceback of each request that is no HTTP, and bounds their number."""
+    """Makes one line without a traceback of each request that is no HTTP, and bounds their number.
 
-    def __init__(self) -> None:
+    A line counts the rest, when the window is over or ``end`` is called.
+    """
+
+    def __init__(self, window: float = WINDOW) -> None:
         super().__init__()
-        self._throttle = Throttle()
+        self._throttle = Throttle(window=window)
+        self._timer: asyncio.TimerHandle | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if type(error).__module__ not in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
             return True
         now = time.monotonic()
-        if left_out := sum(self._throttle.due(now).values()):
-            log.info("%d more requests were no HTTP", left_out)
+        if now >= self._throttle.ends:
+            self.end()
         record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
         record.msg, record.args = "a request is no HTTP: %s", (" ".join(getattr(error, "message", "").split()),)
         record.exc_info = record.exc_text = None
-        return self._throttle.passes("", now)
+        if self._throttle.passes("", now):
+            return True
+        self._end_in(self._throttle.ends - now)
+        return False
+
+    def _end_in(self, seconds: float) -> None:
+        import asyncio  # whoever serves HTTP has it; to others it is a lot of memory
+
+        if self._timer is None:
+            with contextlib.suppress(RuntimeError):  # no loop is running: it is said at the end
+                self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
+
+    def end(self) -> None:
+        """Count what was left out until now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if left_out := sum(self._throttle.end().values()):
+            log.info("%d more requests were no HTTP", left_out)
 
 
 def log_to_stderr(*, verbose: bool) -> None:
@@ -119,7 +146,9 @@ def log_to_stderr(*, verbose: bool) -> None:
     handler.setFormatter(LineFormatter(line))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
-    logging.getLogger("aiohttp.server").addFilter(MalformedHttp())
+    malformed = MalformedHttp()
+    logging.getLogger("aiohttp.server").addFilter(malformed)
+    atexit.register(malformed.end)
     sys.excepthook = _uncaught
     threading.excepthook = lambda about: _uncaught(about.exc_type, about.exc_value, about.exc_traceback)
     sys.unraisablehook = _unraisable

@@ -287,6 +287,16 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.startswith("http") or (path.parent / target).exists(), target
 
 
+def test_each_attack_is_held_by_a_test_that_exists() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = re.findall(r"^\| (?!attack|-)(.+?) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 25
+    for attack, cell in rows:
+        for place, _, name in (found.partition("::") for found in re.findall(r"`([^`]+)`", cell)):
+            assert (ROOT / place).is_file(), attack
+            assert not name or f"def {name}(" in (ROOT / place).read_text(), f"{attack}: {name}"
+
+
 def test_the_map_is_of_this_house() -> None:
     """Each path that docs/architecture.md names is there, and each room is named."""
     page = (ROOT / "docs/architecture.md").read_text()

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sources import parsed
+from waiting import until
 
 from lmxd import text, tracebacks
 from lmxd.log_lines import LineFormatter, MalformedHttp
@@ -165,6 +166,34 @@ def test_what_is_no_http_is_one_line_and_there_are_few(caplog: pytest.LogCapture
     assert len(malformed) == MOST
     assert all(r.exc_info is None and r.levelno == logging.INFO for r in malformed)
     assert other.exc_info is not None
+
+
+async def test_what_is_no_http_and_was_not_listed_is_counted_though_no_more_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from aiohttp.http_exceptions import BadStatusLine
+
+    caplog.set_level(logging.INFO)
+    log = logging.getLogger("aiohttp.server.counted")
+    log.addFilter(MalformedHttp(window=0.3))
+    for _ in range(MOST + 7):
+        log.error("x", exc_info=BadStatusLine("x"))
+    await until(lambda: "7 more requests were no HTTP" in caplog.messages)
+
+
+MALFORMED = """
+import logging
+from aiohttp.http_exceptions import BadStatusLine
+from lmxd.log_lines import log_to_stderr
+log_to_stderr(verbose=False)
+for _ in range(37):
+    logging.getLogger("aiohttp.server").error("x", exc_info=BadStatusLine("x"))
+"""
+
+
+def test_what_is_no_http_and_was_not_listed_is_counted_at_the_end() -> None:
+    ran = subprocess.run([sys.executable, "-c", MALFORMED], capture_output=True, text=True, check=True)
+    assert ran.stderr.endswith(f"INFO lmxd: {37 - MOST} more requests were no HTTP\n")
 
 
 SET_UP = """

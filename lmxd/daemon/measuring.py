@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,10 +17,14 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.readings import cards, device_readings, kinds
 from lmxd.devices.watcher import Watcher
 
+log = logging.getLogger(__name__)
+
 _RECLAIMING_PERIOD: Final = 0.1
 _WAITING_PERIOD: Final = 0.25
 _BUSY_PERIOD: Final = 1.0
 """Seconds between two looks: while bytes are awaited of what has ended, while anybody waits, while anything runs."""
+_AFTER_A_FAULT: Final = 1.0
+"""Seconds until the next look after one that failed for a reason that nobody foresaw."""
 
 
 class Measuring:
@@ -63,7 +68,11 @@ class Measuring:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.period()):  # not wait_for, which in 3.11 can swallow a cancellation
                     await self._wake.wait()
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                log.exception("the devices could not be looked at")  # no look is fresh then, and status says so
+                await asyncio.sleep(_AFTER_A_FAULT)
 
     def period(self) -> float | None:
         """Seconds until the next look; None: when something happens."""

@@ -62,7 +62,7 @@ class HostProbe:
 
     def _use(self, pid: int) -> ProcessUse | None:
         try:
-            memory = _kilobytes((self._proc / str(pid) / "status").read_text())
+            memory = _kilobytes((self._proc / str(pid) / "status").read_text(errors="surrogateescape"))
             visible = memory["RssAnon"] + memory["RssShmem"]
             return ProcessUse(total=visible + memory["RssFile"], visible=visible)
         except (OSError, KeyError, ValueError):

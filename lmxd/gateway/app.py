@@ -22,10 +22,11 @@ from lmxd.gateway.models import KnownModels
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.serving import Serving
-from lmxd.listening.connection import begin
+from lmxd.listening.connection import begin, cut
 
 log = logging.getLogger(__name__)
 BOARD: Final = web.AppKey("board", Board)
+_ACTS: Final = web.AppKey("acts", Acts)
 _MIB: Final = 2**20
 _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
@@ -61,10 +62,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
         except ConnectionError:
             raise  # the client's: there is nobody to answer
         except Exception as error:
-            log.exception("%s %s", request.method, request.path)
-            if request.writer.output_size > 0:
-                raise ConnectionResetError("an answer that was begun cannot become an error") from error
-            return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
+            return _unforeseen(request, error)
         finally:
             bodies.release(request)
 
@@ -82,7 +80,23 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)
+    app[_ACTS] = acts
+    app.on_cleanup.append(_end)
     return app
+
+
+async def _end(app: web.Application) -> None:
+    app[_ACTS].end()
+
+
+def _unforeseen(request: web.Request, error: Exception) -> web.Response:
+    """The answer to a request over which a mistake of ours came to light. ConnectionError if another was begun."""
+    log.error("%s %s", request.method, request.path, exc_info=error)
+    if request.writer.output_size > 0:
+        if request.transport is not None:
+            cut(request.transport)
+        raise ConnectionResetError("an answer that was begun cannot become an error") from error
+    return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
 
 
 def _unknown(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -13,6 +13,7 @@ from lmxd.acts import Actor
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.keys import Caller, Keys
+from lmxd.listening.connection import cut
 from lmxd.listening.pages import OwnPages
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Authentication:
         for request in list(self._inside.values()):
             gone = request[CALLER] is not ANYBODY and self._known(request) != request[CALLER]
             if gone and request.transport is not None:
-                request.transport.abort()
+                cut(request.transport)
 
     def _read_keys(self) -> None:
         self._keys: Keys | None = None

@@ -16,7 +16,7 @@ from lmxd.gateway.events import collected
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.upstream import Exchange
-from lmxd.listening.connection import UNREAD_TIMEOUT
+from lmxd.listening.connection import UNREAD_TIMEOUT, cut
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of an answer that wait for their client, beyond which no more is read."""
@@ -110,7 +110,7 @@ class Reply:
     def cut(self) -> None:
         """End what has been sent as it is: nobody takes it for whole."""
         if self._begun or self._passed_on:
-            self._transport.abort()
+            cut(self._transport)
 
     async def relay(self, exchange: Exchange, head: Head) -> Sent:
         """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
@@ -122,6 +122,8 @@ class Reply:
             self._send(head.raw if self._chunked else head.raw_without_chunks)
         sink = self._sink(exchange)
         whole = await exchange.body(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+        if not whole:
+            cut(self._transport)
         reusable = whole and self._chunked and not head.until_closed and self._request.keep_alive
         if not reusable:
             self._transport.close()
@@ -136,7 +138,7 @@ class Reply:
                 async with asyncio.timeout(UNREAD_TIMEOUT):
                     await self._request.writer.drain()
             except TimeoutError:
-                self._transport.abort()  # its client is gone for all that matters, and others wait for the slot
+                cut(self._transport)  # its client is gone for all that matters, and others wait for the slot
                 exchange.close()
                 return
             except ConnectionError:

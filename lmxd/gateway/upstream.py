@@ -34,6 +34,7 @@ class Exchange(asyncio.Protocol):
         self._seen = b""
         self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
+        self._eof = False
         self._error: Exception | None = None
         self._to: Callable[[bytes], object] | None = None
         self._body: Body | None = None
@@ -48,6 +49,9 @@ class Exchange(asyncio.Protocol):
             self._take(data)
         except BadAnswer as error:
             self._end(error)
+
+    def eof_received(self) -> None:
+        self._eof = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc)
@@ -117,7 +121,7 @@ class Exchange(asyncio.Protocol):
         await self._ended.wait()
         if isinstance(self._error, BadAnswer):
             return False
-        return self._body.done or self._head.result().until_closed
+        return self._body.done or (self._eof and self._head.result().until_closed)
 
     def close(self) -> None:
         """An engine that is still at it notices that nobody listens any longer."""

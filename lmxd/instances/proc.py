@@ -10,6 +10,8 @@ from typing import Final
 
 _ENVIRONMENT: Final = 2**20
 """Bytes of an environment that are looked at. Ours are a few thousand."""
+_ANY: Final = "surrogateescape"
+"""For text with a process's name in it: any user may give their process any bytes for a name."""
 
 
 def boot() -> str:
@@ -90,7 +92,7 @@ def below(pid: int, children: Mapping[int, Iterable[int]]) -> set[int]:
 
 def uids(pid: int) -> frozenset[int]:
     """The real, effective, saved and file system uid of a process; empty if it is gone."""
-    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+    with suppress(OSError), open(f"/proc/{pid}/status", errors=_ANY) as file:
         for line in file:
             if line.startswith("Uid:"):
                 return frozenset(map(int, line.split()[1:]))
@@ -107,6 +109,6 @@ def environment(pid: int) -> dict[str, str]:
 
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on: state, ppid, pgrp, session … A name may hold anything."""
-    with suppress(OSError), open(f"/proc/{pid}/stat") as file:
+    with suppress(OSError), open(f"/proc/{pid}/stat", errors=_ANY) as file:
         return file.read().rpartition(")")[2].split()
     return []

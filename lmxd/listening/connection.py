@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
 from collections.abc import Hashable
 from typing import Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from lmxd.listening.connections import Connections
 
@@ -18,19 +19,20 @@ HEAD_TIMEOUT: Final = 20.0
 """Seconds from the connection, or from the last answer, to a whole head. Clients close what is idle after 5 to 15."""
 _MAX_HEAD: Final = 32 * 1024
 """Bytes of a request's head: many may be kept that never come to their end."""
-_HEAD_END: Final = b"\r\n\r\n"
 UNREAD_TIMEOUT: Final = 60.0
 """Seconds within which a client must read what waits for it, some 256 KiB."""
 LINGER: Final = 2.0
 """Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
-_PEER: Final = struct.Struct("3i")
-"""SO_PEERCRED: pid, uid, gid."""
+_PEER: Final = struct.Struct("iII")
+"""SO_PEERCRED: pid, uid, gid. Uids go to 2**32 - 2."""
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER: wait for nothing. A Unix socket knows no reset."""
 
 
 class HttpConnection(web.RequestHandler):
     """One connection, among all of a listener. A ``busy`` one has a request that is being answered."""
 
-    __slots__ = ("_all", "_head", "_headed", "_tail", "busy", "client")
+    __slots__ = ("_all", "_begun", "_body", "_head", "busy", "client")
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -43,20 +45,28 @@ class HttpConnection(web.RequestHandler):
         self._all = connections
         self.client: Hashable = None
         self.busy = False
-        self._headed = False
-        """The head has come to its end, and what follows is its body."""
-        self._head, self._tail = 0, b""
-        """Of a head that has not: its bytes so far, and the last of them."""
+        self._body: StreamReader | None = None
+        """The body of the request that was read last, or is being read. A head may follow once it is whole."""
+        self._begun = 0
+        """Requests of which the head was whole."""
+        self._head = 0
+        """Bytes so far of a head that has not come to its end."""
 
     def data_received(self, data: bytes) -> None:
-        if not self._headed:
-            self._headed = _HEAD_END in self._tail + data
-            self._head += len(data)
-            self._tail = (self._tail + data)[-3:]
-            if not self._headed and self._head > _MAX_HEAD:
-                self.cut()
-                return
+        is_head = self._body is None or self._body.is_eof()
         super().data_received(data)
+        if not self._has_begun_another() and is_head:
+            self._head += len(data)
+            if self._head > _MAX_HEAD:
+                self.cut()
+
+    def _has_begun_another(self) -> bool:
+        """Whether the head of another request was whole, of which aiohttp has taken note."""
+        if self._request_count == self._begun:
+            return False
+        self._begun = self._request_count
+        self._body, self._head = self._messages[-1][1], 0
+        return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.client = _client(transport)
@@ -78,8 +88,8 @@ class HttpConnection(web.RequestHandler):
             self.cut()
             return resp, True
         finally:
-            self.busy = self._headed = False
-            self._head, self._tail = 0, b""
+            self.busy = False
+            self._has_begun_another()  # behind a request to upgrade, which aiohttp keeps unread until now
 
     def begin(self, caller: Hashable | None) -> None:
         """One of its requests is being answered. ``caller``: whose it is, unless that is a stranger."""
@@ -104,7 +114,16 @@ class HttpConnection(web.RequestHandler):
     def cut(self) -> None:
         """End it as it is: whatever was being sent does not come to its end."""
         if self.transport is not None:
-            self.transport.abort()
+            cut(self.transport)
+
+
+def cut(transport: asyncio.WriteTransport) -> None:
+    """End a connection with a reset, and not with the end of a file: to some that is how a whole answer ends."""
+    found: socket.socket | None = transport.get_extra_info("socket")
+    if found is not None and not transport.is_closing():
+        with contextlib.suppress(OSError):  # its client has closed it
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 def begin(request: web.BaseRequest, caller: Hashable | None) -> None:

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from house import House, http, model
 
 from lmxd import failpoints
 from lmxd.core.events import TimePassed
+from lmxd.devices.watcher import Look
 from lmxd.errors import LmxdError
 from lmxd.store.database import Database
 from lmxd.store.rows import Change
@@ -236,3 +237,21 @@ async def test_reloads_that_cross_looks_lose_no_device(tmp_path: Path) -> None:
         await asyncio.gather(*(lmxd.reload() for _ in range(5)))
         assert all([d.unavailable for d in found.devices] == [None] for found in await seen)
         assert {begun.device for begun in await yields} == {"host"}
+
+
+async def test_a_look_that_fails_for_no_foreseen_reason_is_made_again(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        looked, measuring = 0, h.daemon.measuring
+        look = measuring.watcher.look
+
+        async def fails(pids: Set[int]) -> Look:
+            nonlocal looked
+            looked += 1
+            if looked == 2:
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a name")
+            return await look(pids)
+
+        measuring.watcher.look = fails  # type: ignore[method-assign]
+        lease = await lmxd.request("a")
+        await h.until(lambda: looked >= 4)
+        assert lease.lease in h.state.leases

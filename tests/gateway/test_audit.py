@@ -55,6 +55,7 @@ def test_what_a_stranger_sends_is_a_line_of_the_log_and_never_two(tmp_path: Path
     assert "Traceback" not in log
     assert "127.0.0.1 without a key refused (not_permitted): GET /\\n2026-01-01 ERROR lmxd: forged\\r\\x1b[2J" in log
     assert len(lines) < 2 * MOST + 10
+    assert re.search(r"127\.0\.0\.1: \d\d more in a minute are not listed\n", log), "at its end, too"
 
 
 async def test_an_act_on_the_dashboard_has_a_line_with_whose_key_and_what_came_of_it(

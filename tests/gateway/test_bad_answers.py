@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from gateway.front import Front, opened
 from gateway.test_serving import house
+from lmxd.gateway.upstream import Exchange
+from lmxd.listening.connection import cut
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HEADS = [
@@ -56,6 +59,48 @@ async def test_a_body_that_could_be_taken_for_two_is_cut_off(tmp_path: Path, bod
         whole = await front.ask("/api/generate", {"model": "a", "prompt": "x", "stream": False})
         assert whole.status == 502
         await front.until(lambda: not front.house.state.leases)
+
+
+async def asked_in_http_1_0(front: Front) -> bytes:
+    """An answer to a client that knows no chunks. ConnectionError if it is cut off."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+    body = b'{"model": "a"}'
+    head = f"POST /v1/completions HTTP/1.0\r\nAuthorization: Bearer {front.key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+
+
+async def test_an_answer_that_breaks_off_is_not_whole_for_a_client_that_knows_no_chunks(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        begun = OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\n[1, 2\r\n"
+        await says(front, begun)
+        with pytest.raises(ConnectionResetError):
+            await asked_in_http_1_0(front)
+        await says(front, begun + b"1\r\n]\r\n0\r\n\r\n")
+        assert (await asked_in_http_1_0(front)).endswith(b"\r\n\r\n[1, 2]")
+
+
+@pytest.mark.parametrize("reset", [True, False])
+async def test_an_answer_without_a_length_is_whole_unless_its_engine_is_reset(reset: bool) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + b"\r\n[1, 2")
+        await reader.readline()
+        if reset:
+            cut(writer.transport)
+        writer.close()
+
+    got = bytearray()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        place = server.sockets[0].getsockname()
+        loop = asyncio.get_running_loop()
+        _, engine = await loop.create_connection(lambda: Exchange(bodiless=False), *place)
+        await engine.head()
+        engine.send(b"go on\n")
+        assert await engine.body(got.extend) is not reset
+    assert got == b"[1, 2"
 
 
 async def test_what_comes_after_an_answer_is_no_answer(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -120,6 +121,53 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         await front.until(lambda: len(front.connections) == 0)
 
 
+def refused(front: Front, body: int) -> bytes:
+    """A request whose body is too long, sent to its end by a client that reads only then: its answer."""
+    with socket.create_connection(("127.0.0.1", front.port), timeout=20) as client:
+        client.sendall(
+            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n"
+            f"Content-Length: {body}\r\n\r\n".encode()
+        )
+        assert client.recv(1, socket.MSG_PEEK) == b"H"
+        client.sendall(b"x" * body)
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        told = b""
+        while data := client.recv(65536):
+            told += data
+        return told
+
+
+async def test_a_client_that_still_sends_what_is_not_wanted_reads_its_answer(tmp_path: Path) -> None:
+    async with opened(house(tmp_path), max_body_mb=1) as front:
+        told = await asyncio.to_thread(refused, front, 3 * 2**20)
+        assert told.startswith(b"HTTP/1.1 4")
+        assert b"HTTP/1.1 200 OK" in told, "its next request is answered, too"
+
+
+async def test_a_request_that_was_sent_behind_another_may_have_a_body(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        key, body = f"Authorization: Bearer {front.key}\r\n", b'{"model": "a"' + b" " * 100_000 + b"}"
+        both = f"GET /v1/models HTTP/1.1\r\nHost: x\r\n{key}\r\nPOST /v1/completions HTTP/1.1\r\nHost: x\r\n{key}"
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        writer.write(f"{both}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 200")
+        for at in range(0, len(body), 10_000):
+            writer.write(body[at : at + 10_000])
+            await writer.drain()
+        assert (await asyncio.wait_for(reader.read(), 20)).count(b"HTTP/1.1 200") == 1
+        writer.close()
+
+
+async def test_the_head_of_a_second_request_has_an_end_too(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        with connected(front, 1, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") as [client]:
+            loop = asyncio.get_running_loop()
+            assert (await loop.sock_recv(client, 15)) == b"HTTP/1.1 200 OK"
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 8000)
+            assert b"HTTP/1.1 200" not in await ended(client)
+
+
 async def test_any_number_of_idle_connections_keeps_nobody_out(tmp_path: Path) -> None:
     async with crowded(tmp_path) as front:
         with contextlib.ExitStack() as stack:
@@ -148,7 +196,19 @@ async def test_one_keys_requests_keep_no_other_key_out(tmp_path: Path) -> None:
             assert known.status == 200
 
 
-async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path) -> None:
+CONNECT = """
+import os, socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(b"GET /health HTTP/1.0\\r\\n\\r\\n")
+os.write(1, client.recv(15))
+"""
+
+
+@pytest.mark.parametrize("uid", [os.getuid(), 2**31 + 1, 2**32 - 3])
+async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path, uid: int) -> None:
+    if uid != os.getuid() != 0:
+        pytest.skip("only root can be other users")
     seen: list[object] = []
 
     class Noting(Connections):
@@ -158,13 +218,15 @@ async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path) -> N
             seen.append(connection.client)
             super().admit(connection)
 
-    async with opened(house(tmp_path)) as front:
-        running = runner(front.config, front.leases, front.authentication)
-        await running.setup()
-        await listen(running, "gateway.listen", f"unix:{tmp_path}/s", Noting(strangers=4, known=4), mode=0o660)
-        reader, writer = await asyncio.open_unix_connection(f"{tmp_path}/s")
-        writer.write(b"GET /health HTTP/1.0\r\n\r\n")
-        assert b"200 OK" in await reader.read()
-        writer.close()
-        await running.cleanup()
-    assert seen == [os.getuid()]
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        async with opened(house(tmp_path)) as front:
+            running = runner(front.config, front.leases, front.authentication)
+            await running.setup()
+            await listen(running, "gateway.listen", f"unix:{name}/s", Noting(strangers=4, known=4), mode=0o666)
+            client = await asyncio.create_subprocess_exec(
+                "/usr/bin/env", "python3", "-c", CONNECT, f"{name}/s", user=uid, stdout=asyncio.subprocess.PIPE
+            )
+            assert (await client.communicate())[0] == b"HTTP/1.0 200 OK"
+            await running.cleanup()
+    assert seen == [uid]
