@@ -93,6 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def slot(self, name: str) -> None:
         """Save or restore: what is kept is how much was served."""
+        print("slot", name, flush=True)  # as the real one says in its log
         file = Path(self.prompts) / name
         try:
             if self.path.endswith("action=save"):

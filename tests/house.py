@@ -75,14 +75,15 @@ class House:
         self.config_path.write_text(yaml.safe_dump(whole))
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[House]:
+    async def open(self, *, stays: bool = False) -> AsyncIterator[House]:
+        """``stays``: what runs is left for the next daemon to find, as when lmxd is restarted."""
         with occupy(self.where):
-            async with self._live():
+            async with self._live(stays):
                 yield self
 
     @contextlib.asynccontextmanager
-    async def _live(self) -> AsyncIterator[None]:
-        config = load(self.config_path)
+    async def _live(self, stays: bool) -> AsyncIterator[None]:
+        config, others = load(self.config_path), asyncio.all_tasks()
         self.daemon = Daemon(config, self.config_path, self.where, self.nvml)
         await self.daemon.begin()
         loop = asyncio.get_running_loop()
@@ -92,9 +93,15 @@ class House:
             yield
         finally:
             server.close()
-            await self.daemon.drain()
+            if stays:
+                await self.daemon.leave()
+            else:
+                await self.daemon.drain()
             measuring.cancel()
             await self.daemon.listener.close()
+            if stays:  # as if its process had ended
+                for task in asyncio.all_tasks() - others:
+                    task.cancel()
 
     def client(self, **more: Any) -> AsyncClient:
         return AsyncClient(self.where.socket, **more)

@@ -25,7 +25,7 @@ def confine(allowed: Mapping[Path, Right], *, memory: int, seconds: int) -> None
 
     It may use the ``allowed`` files and read the system's libraries, have so many bytes of address space and seconds
     of processor time, and threads. It writes no file, starts no process, connects to nothing and gains no privilege.
-    What this kernel cannot hold is left out: ``gaps`` says it.
+    What this kernel cannot hold is left out: ``gaps`` says it. Raises OSError if it can, and does not.
     """
     with suppress(OSError):  # it is the first to go when memory runs out
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -36,7 +36,9 @@ def confine(allowed: Mapping[Path, Right], *, memory: int, seconds: int) -> None
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, memory),
     ):
-        resource.setrlimit(limit, (value, value))
+        hard = resource.getrlimit(limit)[1]
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)  # nobody raises a limit
+        resource.setrlimit(limit, (most, most))
     libc = ctypes.CDLL(None)
     if libc.unshare(_NEW_NETWORK) != 0:  # without privileges it takes a user namespace, where they are allowed
         libc.unshare(_NEW_USER | _NEW_NETWORK)

@@ -49,7 +49,8 @@ def version() -> int:
 def restrict(allowed: Mapping[Path, Right]) -> bool:
     """Refuse this process every use of files but what is ``allowed`` beneath these paths; also TCP and signals.
 
-    Paths that are not there are left out. False if the kernel cannot. Call it before any thread is started.
+    Paths that are not there are left out. False if the kernel cannot. Raises OSError if it fails.
+    Call it before any thread is started.
     """
     if not (abi := version()):
         return False

@@ -66,7 +66,7 @@ def available() -> bool:
 
 
 def restrict() -> bool:
-    """Refuse this process all calls that are not on the list. False if the kernel cannot.
+    """Refuse this process all calls that are not on the list. False if the kernel cannot. Raises OSError if it fails.
 
     Call it before any thread is started.
     """
@@ -76,7 +76,9 @@ def restrict() -> bool:
     program = ctypes.create_string_buffer(code, len(code))
     described = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(program))
     _libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
-    return bool(_libc.prctl(_SET_SECCOMP, _MODE_FILTER, described, 0, 0) == 0)
+    if _libc.prctl(_SET_SECCOMP, _MODE_FILTER, described, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return True
 
 
 def _program(machine: str, pid: int) -> Iterator[bytes]:

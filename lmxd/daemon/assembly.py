@@ -158,6 +158,7 @@ class Daemon:
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
             )
             found = await restoring.restore()
+            self.access.engines |= found.users
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
         on_gpu = DeviceKind.GPU in self.present.kinds.values()

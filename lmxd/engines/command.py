@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from socket import AF_INET, SOCK_STREAM, socket
@@ -54,9 +55,10 @@ class CommandEngine:
     async def activity(self, endpoint: Endpoint) -> Activity | None:
         """A client that is connected may be waiting for an answer, no other can be. The kernel knows who has asked."""
         if endpoint.socket is not None:
-            found = on_socket(endpoint.socket)
+            found = await asyncio.to_thread(on_socket, endpoint.socket)
             return Activity(busy=found > 0, work=0.0, processing=found, guessed=True)
-        seen = [traffic for traffic in on_port(int(endpoint.url.rpartition(":")[2])) if traffic.is_work]
+        there = await asyncio.to_thread(on_port, int(endpoint.url.rpartition(":")[2]))
+        seen = [traffic for traffic in there if traffic.is_work]
         answered = any(traffic.is_answered for traffic in seen)
         return Activity(busy=bool(seen), work=0.0, processing=len(seen), guessed=not answered)
 

@@ -36,7 +36,7 @@ async def _request(
             session.request(method, endpoint.url + path, json=body, headers=headers, allow_redirects=False) as answer,
         ):
             return answer.status, await _text(answer)
-    except (aiohttp.ClientError, TimeoutError, OSError):
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):  # the last for what no request may hold
         return 0, ""
 
 

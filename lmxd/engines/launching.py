@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ SOCKET_PATH_MAX: Final = 107
 """Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
 SOCKET_NAME_MAX: Final = 21
 """Bytes that a home must leave for any instance's socket: one whose name is too long has a digest for its own."""
+KEY: Final = re.compile(rb"[A-Za-z0-9_-]{43}\n")
+"""A key's file, as ``new_key`` writes it: 32 bytes in base64."""
 _SOCKET: Final = "s.sock"
 """The name of a socket in its instance's directory. llama-server takes a host for a socket by how it ends."""
 

@@ -121,3 +121,45 @@ def test_a_kernel_that_cannot_is_named_and_work_goes_on() -> None:
     assert "no Landlock" in first
     assert "no system call filters" in second
     assert work == "root:"
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=env)
+
+
+@pytest.mark.parametrize("place", ["seccomp", "landlock"])
+def test_confinement_that_fails_on_a_kernel_that_can_is_an_error(place: str) -> None:
+    """What goes on would read an untrusted file without a bound that ``status`` says there is."""
+    code = (
+        "import ctypes; from lmxd.confinement import confined, landlock, seccomp\n"
+        "class Failing:\n"
+        "    def __init__(self, real): self.real = real\n"
+        "    def prctl(self, what, *more):\n"
+        "        if what == 22: ctypes.set_errno(12); return -1\n"
+        "        return self.real.prctl(what, *more)\n"
+        "    def syscall(self, number, *more):\n"
+        "        if number == 446: ctypes.set_errno(12); return -1\n"
+        "        return self.real.syscall(number, *more)\n"
+        f"{place}._libc = Failing({place}._libc); print(*confined.gaps())\n"
+        "confined.confine({}, memory=2**36, seconds=10)"
+    )
+    done = run(code)
+    assert done.returncode == 1
+    assert done.stdout == "\n"
+    assert "Cannot allocate memory" in done.stderr
+
+
+def test_a_lower_limit_than_ours_stays() -> None:
+    """As a unit or a container has one: it cannot be raised, and need not be."""
+    code = (
+        "import resource; from lmxd.confinement import confined\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35)); resource.setrlimit(resource.RLIMIT_CPU, (5, 5))\n"
+        "resource.prlimit(0, resource.RLIMIT_DATA, (2**33, 2**34))\n"
+        "import os\n"
+        "if os.geteuid() == 0: os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "confined.confine({}, memory=2**36, seconds=10)\n"
+        "print(resource.getrlimit(resource.RLIMIT_AS), resource.getrlimit(resource.RLIMIT_CPU))"
+    )
+    done = run(code)
+    assert done.stdout.strip() == f"{(2**35, 2**35)} {(5, 5)}", done.stderr

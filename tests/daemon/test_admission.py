@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from house import House, card, http, model
 
 from lmxd.cli import output
 from lmxd.core.words import DeviceId
+from lmxd.daemon.launching.holds import Holds
 from lmxd.devices.nvml import NvmlProbe
 from lmxd.errors import LmxdError
 from lmxd.gguf.launch import Launch
@@ -61,6 +63,22 @@ async def test_only_a_process_of_ones_own_is_adopted_and_only_by_a_hold(tmp_path
         lease = await lmxd.request("a")
         with pytest.raises(LmxdError, match="is not a hold"):
             await lmxd.adopt(lease.lease, os.getpid())
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("a fault of lmxd")])
+async def test_a_hold_whose_process_cannot_be_watched_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """Its client is told of an error, and knows of no lease to release."""
+
+    def fails(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Holds, "adopt", fails)
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError):
+            await lmxd.hold(GIB // 4, hold="explicit", pid=os.getpid())
+        await h.until(lambda: not h.state.leases and not h.phases())
 
 
 async def test_a_hold_that_never_fits_is_refused_with_the_figures(tmp_path: Path) -> None:

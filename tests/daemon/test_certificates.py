@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,58 @@ async def test_nothing_is_taken_but_what_lmxd_writes(tmp_path: Path) -> None:
             certificates.start_of(each, where)
 
 
+WRONG: dict[str, list[object]] = {
+    "float": [None, "1", True, [], math.nan, math.inf, -1, 10**400],
+    "str": [None, 1, [], {}, "\ud800", "["],
+    "str | None": [None, 1, [], {}, "\ud800", "["],
+    "int | None": ["1", 1.5, True, []],
+    "float | None": ["1", True, [], math.nan, math.inf, -1, 10**400],
+}
+"""What no column of that kind may have, least of all in a row made of a certificate."""
+
+
+async def test_nothing_is_taken_that_the_ledger_could_not_write(tmp_path: Path) -> None:
+    """An INSERT that fails is tried for ever, and nobody is admitted meanwhile."""
+    where, good = await row(tmp_path)
+    fresh = asdict(good)
+    assert certificates.row_of(os.getpid(), json.dumps(fresh), where).id == good.id
+    for column in fields(InstanceRow):
+        for value in WRONG[str(column.type)]:
+            if column.name != "phase" or value != "[":  # which is not taken from there
+                forged = json.dumps(fresh | {column.name: value})
+                with pytest.raises((ValueError, TypeError)):
+                    certificates.row_of(os.getpid(), forged, where)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**30, 1e300])
+async def test_no_number_inside_is_one_that_cannot_be_reckoned_with(tmp_path: Path, value: float) -> None:
+    """A timer that is due at no number at all keeps every later one from its turn."""
+    where, good = await row(tmp_path)
+    bad = [changed(good, "ask", "idle_timeout", value=value), changed(good, "start", "poll", value=value)]
+    bad += [changed(good, "start", "limits", "stop_timeout", value=value)]
+    for each in bad:
+        with pytest.raises(ValueError, match="figures"):
+            certificates.start_of(each, where)
+
+
+async def test_a_certificate_names_no_user_but_that_of_its_process(tmp_path: Path) -> None:
+    """Whom engines run as may not use lmxd: a process must not say that of somebody else."""
+    where, good = await row(tmp_path)
+    forged = changed(good, "start", "uid", value=os.geteuid() + 1)
+    with pytest.raises(ValueError, match="another user than it says"):
+        certificates.row_of(os.getpid(), json.dumps(asdict(forged)), where)
+
+
+async def test_a_forged_certificate_stops_no_admission(tmp_path: Path) -> None:
+    """The ledger is gone, and a process that an engine left shows another row than its own."""
+    where, good = await row(tmp_path)
+    with claiming(where.home, json.dumps(asdict(good) | {"started_at": None})):
+        (where.state / "ledger.db").unlink()
+        house = House(tmp_path, models={"m": {}}, gpu={"device": "host"}, engine={"endpoint": "unix"})
+        async with house.open(), house.client() as client, asyncio.timeout(20):
+            await client.request("m")
+
+
 async def test_a_link_in_the_place_of_a_key_is_none(tmp_path: Path) -> None:
     where, good = await row(tmp_path)
     (where.home / "m#1.key").unlink(missing_ok=True)
@@ -127,7 +180,7 @@ async def test_another_users_process_is_neither_believed_nor_ended(
 async def test_a_certificate_of_our_own_user_is_checked_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     where, good = await row(tmp_path)
     forged = changed(good, "start", "address", "key_file", value="/etc/shadow\n\x1b[2J")
-    with claiming(where.home, json.dumps(asdict(forged))) as other, claiming(where.home, "{" * 100_000):
+    with claiming(where.home, json.dumps(asdict(forged))) as other, claiming(where.home, "[" * 100_000):
         assert certificates.found(where, frozenset()) == []
         assert f"pid {other.pid} has a certificate that is not taken: its key is not" in caplog.text
         assert "\x1b" not in caplog.text

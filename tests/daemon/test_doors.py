@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import grp
 import logging
 import os
@@ -219,6 +220,26 @@ async def test_a_former_holder_keeps_no_socket_busy(tmp_path: Path, monkeypatch:
             await h.until(lambda: instance.busy)
             await lmxd.release(lease.lease)
             await h.until(lambda: not h.phases())
+
+
+async def test_a_look_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit of open files /proc cannot be listed. The instance counts as busy until it can be."""
+    (tmp_path / "go").touch()
+    async with house(tmp_path, idle_timeout=0.5).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        failed: list[int] = []
+
+        def fails(port: int) -> Any:
+            failed.append(port)
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("lmxd.daemon.launching.doors.at_port", fails)
+            await lmxd.release(lease.lease)
+            await until(lambda: len(failed) > 2)
+            h.daemon.launches.check(InstanceId(lease.instance))
+            await h.until(lambda: h.state.instances[lease.instance].busy)
+        await h.until(lambda: not h.phases())
 
 
 def connects_as(uid: int, path: Path) -> bool:

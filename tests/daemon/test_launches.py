@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from devices.fake_nvml import Card, FakeNvml
@@ -15,6 +19,8 @@ from house import House, card, model
 from lmxd.core.words import DeviceId
 from lmxd.daemon.launching import loading
 from lmxd.daemon.readings import settled
+from lmxd.engines.engine import Endpoint
+from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import Granted
@@ -179,3 +185,64 @@ async def test_one_that_became_ready_during_a_look_need_not_be_in_it(tmp_path: P
         (instance,) = h.state.instances.values()
         assert settled(h.state, DeviceId("GPU-a"), instance.ready_at - 0.001) == set()
         assert settled(h.state, DeviceId("GPU-a"), instance.ready_at + 0.001) == {"a#1"}
+
+
+async def test_a_load_that_takes_too_long_leaves_no_question_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[Endpoint] = []
+
+    async def ready(self: LlamaServer, endpoint: Endpoint) -> bool:
+        try:
+            await asyncio.Event().wait()
+            return True
+        finally:
+            given_up.append(endpoint)
+
+    monkeypatch.setattr(LlamaServer, "ready", ready)
+    here = House(tmp_path, gpu={"device": "host"}, models={"m": {}}, engine={"load_timeout": 0.5})
+    async with here.open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError, match="not ready within"):
+            await lmxd.request("m")
+        assert len(given_up) == 1
+
+
+@pytest.mark.parametrize("kind", ["llama.cpp", "tcp", "unix"])
+async def test_nothing_is_looked_for_in_all_of_the_machine_by_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A pass over all processes, or all sockets, takes as long as any user wants: all clients would wait for it."""
+    model(tmp_path, "m", load_seconds=0.3)
+    seen: dict[str, set[bool]] = {}
+    for name in (
+        "lmxd.instances.proc.children",
+        "lmxd.daemon.launching.startup.listening_port",
+        "lmxd.engines.command.on_port",
+        "lmxd.engines.command.on_socket",
+    ):
+        place, _, function = name.rpartition(".")
+        monkeypatch.setattr(name, noting(getattr(importlib.import_module(place), function), seen))
+    run = f"{sys.executable} -S -E {FAKES}"
+    comfy = f"{run} comfyui --listen 127.0.0.1 --reserve-vram 1 --port {{port}}".split()
+    words = "serve m --uds {socket} --gpu-memory-utilization 0.5 --max-model-len 10 --served-model-name m"
+    profiles: dict[str, dict[str, object]] = {
+        "llama.cpp": {"endpoint": "tcp"},
+        "tcp": {"command": comfy, "health": "/system_stats", "open": True, "estimated_memory_gb": 0.1},
+        "unix": {"command": f"{run} vllm {words}".split(), "estimated_memory_gb": 0.1},
+    }
+    here = House(tmp_path, gpu={"device": "host"}, models={"m": profiles[kind]}, idle_timeout=1)
+    wanted = {"llama.cpp": {"children", "listening_port"}, "tcp": {"children", "on_port"}, "unix": {"on_socket"}}[kind]
+    async with here.open() as h, h.client() as lmxd:
+        await lmxd.request("m", hold="explicit")
+        await h.until(lambda: wanted <= seen.keys())
+    assert {name for name, on_loop in seen.items() if True in on_loop} == set()
+
+
+def noting(function: Callable[..., Any], seen: dict[str, set[bool]]) -> Callable[..., Any]:
+    """The same function, which notes by its name whether it is called in the thread of the loop."""
+
+    def noted(*given: Any) -> Any:
+        seen.setdefault(function.__name__, set()).add(threading.current_thread() is threading.main_thread())
+        return function(*given)
+
+    return noted

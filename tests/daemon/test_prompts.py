@@ -108,6 +108,19 @@ async def test_a_cache_beyond_the_bound_is_not_kept(tmp_path: Path) -> None:
         assert kept(h) == []
 
 
+async def test_an_engine_with_a_long_log_saves_as_well(tmp_path: Path) -> None:
+    """Its log is a file that it writes, too: a bound below the log's own would end it by a signal."""
+    here = house(tmp_path, play={"flood_mb": 20})
+    here.write(engine={"prompt_cache_gb": 0.01, "log_max_mb": 64})
+    async with here.open() as h, h.client() as lmxd:
+        lease = await lmxd.request("a")
+        launched = h.launched(lease.instance)
+        assert launched is not None
+        assert launched.log.path.stat().st_size > 20 * MIB
+        await end(h, lmxd, lease)
+        assert [Path(path).name for path in kept(h)][1:] == ["complete", "slot-0.bin"]
+
+
 async def test_all_caches_together_keep_within_the_bound(tmp_path: Path) -> None:
     async with house(tmp_path, gib=0.003, play={"slot_bytes": MIB}).open() as h, h.client() as lmxd:
         for number in range(5):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -68,7 +67,7 @@ class Holding:
         if params.pid is not None:
             try:
                 await self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
-            except (LmxdError, asyncio.CancelledError):  # it ended, or was withdrawn: who is told so has no lease
+            except BaseException:  # it ended, or was withdrawn, or lmxd failed: who is told so has no lease
                 with suppress(LmxdError):
                     self._leasing.release(connection, held.lease)
                 raise

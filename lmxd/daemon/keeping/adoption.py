@@ -20,6 +20,7 @@ from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.places import Places
 from lmxd.engines.engine import Endpoint
+from lmxd.engines.launching import KEY
 from lmxd.failures import FailureCode
 from lmxd.files import open_regular
 from lmxd.instances import proc
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 
 _HEALTH: Final = 3.0
 """Seconds within which an instance must answer to be adopted."""
-_KEY: Final = 1024
-"""Characters of a key's file that are read: it has 44."""
+_KEY_FILE: Final = 44
+"""Bytes of a key's file."""
 _HALF: Final = Failure(code=FailureCode.LOST, message="it was half started, or half ended, when lmxd was started again")
 _MUTE: Final = Failure(code=FailureCode.LOST, message="it did not answer when lmxd was started again")
 
@@ -62,8 +63,11 @@ def running(performer: Performer, row: InstanceRow, where: Places, engines: Set[
 
 def _key(path: Path) -> str:
     """The key in a file of ours. Raises OSError and ValueError, also for a file that is none of ours."""
-    with open(open_regular(path, os.O_RDONLY), encoding="ascii") as file:
-        return file.read(_KEY).strip()
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        found = file.read(_KEY_FILE + 1)
+    if not KEY.fullmatch(found):  # who runs the engine may write there what it likes
+        raise ValueError("its key is none that lmxd makes")
+    return found.decode().strip()
 
 
 async def wrong(row: InstanceRow, launched: Launched) -> Failure | None:

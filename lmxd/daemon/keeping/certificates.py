@@ -9,12 +9,13 @@ import json
 import logging
 import math
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Set
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from lmxd.core.words import Phase
 from lmxd.daemon.keeping.records import ASKS, OPTIONS
@@ -40,6 +41,9 @@ _MOST: Final = 1024
 """Certificates that are taken; no machine runs so many instances."""
 _LARGEST: Final = 2**46
 """Bytes of an instance on one device, 64 TiB: no device has so many."""
+_GREATEST: Final = 2**63 - 1
+"""The greatest number anywhere in a row, as in SQLite. The core and timers reckon with them."""
+_ROWS: Final = TypeAdapter(InstanceRow)
 _TOLD: Final = 16
 """Certificates that were not taken, of which each is told."""
 
@@ -48,6 +52,8 @@ def start_of(row: InstanceRow, where: Places) -> Start:
     """The start of an instance's row. ValueError if this daemon would never have written such a row."""
     if not _ID.fullmatch(row.id):
         raise ValueError("its id is none of ours")
+    for text in (row.start or "", row.ask, row.option):
+        _require_numbers(text)
     start, ask = STARTS.validate_json(row.start or ""), ASKS.validate_json(row.ask)
     option = OPTIONS.validate_json(row.option)
     if start.plan.instance != row.id or start.plan.home != where.home or ask.profile != row.id.rpartition("#")[0]:
@@ -79,12 +85,33 @@ def _is_in(path: Path, directory: Path, name: str) -> bool:
     return path == directory / name and not path.is_symlink() and not directory.is_symlink()
 
 
+def _require_numbers(text: str) -> None:
+    """ValueError if JSON has a number that is none, or too great for anything that is to be stored or waited for."""
+
+    def number(written: str) -> float:
+        if not abs(found := float(written)) <= _GREATEST:  # also not if it is NaN
+            raise ValueError("its figures are none")
+        return found
+
+    json.loads(text, parse_int=number, parse_float=number, parse_constant=number)
+
+
 def _require_figures(row: InstanceRow, sizes: list[int]) -> None:
-    times = (row.started_at, row.ready_at, row.active_at, row.work, row.prompted)
-    if not all(x is None or (isinstance(x, int | float) and math.isfinite(x) and x >= 0) for x in times):
+    figures = (row.started_at, row.active_at, row.work, row.prompted, 0.0 if row.ready_at is None else row.ready_at)
+    if not all(isinstance(x, int | float) and 0 <= x <= _GREATEST for x in figures):
         raise ValueError("its figures are none")
     if not all(0 <= size <= _LARGEST for size in sizes):
         raise ValueError("its bytes are more than any device has")
+
+
+def users(rows: Iterable[InstanceRow], where: Places) -> frozenset[int]:
+    """The users that engines of a ledger's rows were started as, beside our own: ``engine.user`` may be another now."""
+    found = set()
+    for row in rows:
+        with suppress(ValueError):
+            if row.start is not None and (uid := start_of(row, where).uid) is not None:
+                found.add(uid)
+    return frozenset(found)
 
 
 def found(where: Places, engines: Set[int]) -> list[InstanceRow]:
@@ -96,7 +123,7 @@ def found(where: Places, engines: Set[int]) -> list[InstanceRow]:
             continue
         try:
             row = row_of(pid, env[CERTIFICATE], where)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # whatever it shows, it stops no start
             refused.append((pid, reason(error)))
             continue
         rows.setdefault(row.id, row)  # the oldest: its children carry the same
@@ -110,21 +137,21 @@ def found(where: Places, engines: Set[int]) -> list[InstanceRow]:
 
 def reason(error: Exception) -> str:
     """The reason why something is not taken, with nothing in it of what somebody else wrote."""
-    foreign = isinstance(error, ValidationError | json.JSONDecodeError | TypeError)
+    foreign = isinstance(error, ValidationError | json.JSONDecodeError | TypeError | RecursionError)
     return "it is none that lmxd writes" if foreign else ascii(str(error))[1:-1]
 
 
 def row_of(pid: int, certificate: str, where: Places) -> InstanceRow:
-    """The row that a process carries, with its pid as it is now. ValueError and TypeError if it carries none."""
+    """The row that a process carries, with its pid as it is now. Raises what reading raises, if it carries none."""
     if len(certificate) > _LONGEST:
         raise ValueError("it is too long")
     fresh: dict[str, Any] = json.loads(certificate)
     if not isinstance(fresh, dict) or fresh.keys() != {f.name for f in fields(InstanceRow)}:
         raise ValueError("it has other fields than a row has")
-    row = InstanceRow(**fresh)
-    if not all(isinstance(text, str) for text in (row.id, row.ask, row.option, row.start)):
-        raise ValueError("its texts are none")
+    row = _ROWS.validate_json(certificate, strict=True)
     start = start_of(row, where)
+    if start.uid is not None and proc.uids(pid) != {start.uid}:
+        raise ValueError("it runs as another user than it says")
     address = start.address
     if address is not None and address.socket is None and address.port is None:
         start = replace(start, address=replace(address, port=listening_port(proc.tree(pid))))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lmxd.core.events import Event, InstanceExited, LedgerRestored
 from lmxd.core.instances import Instance, Lease
@@ -42,6 +42,8 @@ from lmxd.store.rows import CountRow, InstanceRow, LeaseRow, Saved
 from lmxd.store.writer import Writer
 
 log = logging.getLogger(__name__)
+R = TypeVar("R", InstanceRow, LeaseRow)
+T = TypeVar("T")
 
 GRACE: Final = 30.0
 """Seconds that clients have to come back to a lease that their connection held, or that its TTL would have ended."""
@@ -53,6 +55,8 @@ class Restored:
     """The rows found on disk, and the warnings that the owner of the machine should read."""
 
     saved: Saved
+    users: frozenset[int] = frozenset()
+    """The users that running instances were started as, beside our own."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -74,7 +78,7 @@ class Restoring:
         self._where = where
         account = performer.startup.account
         self._engines = frozenset[int]() if account is None else frozenset({account.uid})
-        """The users that processes of ours may run as, beside our own."""
+        """The users that processes of ours may run as, beside our own: those of the ledger's rows are added."""
         self._measure = measure
         self._report = report
 
@@ -86,8 +90,11 @@ class Restoring:
         hit("restore_begin")
         begun = time.monotonic()
         database, found = await asyncio.to_thread(_open, self._where, self._engines)
-        adopted = [(row, x) for row in found.saved.instances if (x := self._adopted(row)) is not None]
-        failures = await asyncio.gather(*(wrong(row, launched) for row, launched in adopted))
+        found.saved.instances = [row for row in found.saved.instances if _made(row, _instance)]
+        found.saved.leases = [row for row in found.saved.leases if _made(row, _lease)]
+        self._engines |= certificates.users(found.saved.instances, self._where)
+        adopted = [(row, x) for row in found.saved.instances if (x := _made(row, self._adopted)) is not None]
+        failures = await asyncio.gather(*(_wrong(row, launched) for row, launched in adopted))
         self._report(_event(found.saved, self._records.restore(found.saved)))
         if found.saved.arrivals:  # who waited has as long to come back as who has a lease
             asyncio.get_running_loop().call_later(GRACE, self._records.give_up)
@@ -99,6 +106,9 @@ class Restoring:
         hit("restored")
         await self._measure()  # who lives is seen now, before the dead are given back
         await self._sweep(found, {row.id for row, _ in adopted})
+        for _, launched in adopted:  # also those who have a lease no longer: where the ledger was lost, that is all
+            self._performer.admit_holders(launched.instance)
+        found.users = certificates.users((row for row, _ in adopted), self._where)
         self._outbox.put(self._records.everything(), ())
         if found.saved.instances:
             log.info(
@@ -127,6 +137,24 @@ class Restoring:
                 if row.start is not None and (address := certificates.start_of(row, self._where).address) is not None:
                     forget(address)
             self._report(InstanceExited(at=time.monotonic(), instance=InstanceId(row.id), failure=_LOST))
+
+
+def _made(row: R, make: Callable[[R], T]) -> T | None:
+    """The thing that is made of a row; None if that fails: no one row keeps the others from a start."""
+    try:
+        return make(row)
+    except Exception:
+        log.exception("the row of %a is not taken", row.id)
+        return None
+
+
+async def _wrong(row: InstanceRow, launched: Launched) -> Failure | None:
+    """The reason why an instance cannot be taken over, which may be that to find it failed."""
+    try:
+        return await wrong(row, launched)
+    except Exception as error:
+        log.exception("%s could not be asked whether it can be taken over", row.id)
+        return Failure(code=FailureCode.LOST, message=f"lmxd failed to take it over: {error!r}")
 
 
 def _open(where: Places, engines: Set[int]) -> tuple[Database, Restored]:

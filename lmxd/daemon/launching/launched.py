@@ -34,6 +34,7 @@ class Start:
     """The settings that an instance was started with: all that it takes, beside the ledger, to adopt it.
 
     ``poll``: seconds between two looks at what it does. ``kept``: where its prompt cache is kept when it has ended.
+    ``uid``: the user that its engine was started as; None for lmxd's own, and in what an earlier lmxd wrote.
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Start:
     poll: float
     address: Address | None = None
     kept: Path | None = None
+    uid: int | None = None
 
     @property
     def instance(self) -> InstanceId:

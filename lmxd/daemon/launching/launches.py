@@ -16,7 +16,7 @@ from lmxd.daemon.launching.loading import Loading, PendingLoad
 from lmxd.daemon.launching.postmortem import postmortem
 from lmxd.daemon.launching.prompts import PromptCache
 from lmxd.daemon.launching.startup import Startup
-from lmxd.engines.engine import Engine
+from lmxd.engines.engine import Activity, Engine
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
@@ -81,7 +81,8 @@ class Launches:
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
                 if (await door(launched)).own:
-                    await launched.prompts.save(launched.engine, launched.endpoint, launched.plan.slots, process.pid)
+                    slots, log_cap = launched.plan.slots, launched.start.limits.log_cap
+                    await launched.prompts.save(launched.engine, launched.endpoint, slots, process.pid, log_cap)
             except Exception:
                 log.exception("the prompt cache of %s was not saved", launched.instance)
         await process.end(launched.start.limits.stop_timeout)
@@ -128,10 +129,11 @@ class Launches:
                 await launched.process.end(launched.start.limits.stop_timeout)
             if launched.prompts is not None:
                 await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
+            await asyncio.to_thread(launched.log.trim)
         except Exception:
             log.exception("%s left something behind", launched.instance)
-        short.cancel()
-        await asyncio.to_thread(launched.log.trim)
+        finally:
+            short.cancel()
         self._forget(launched)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
@@ -164,37 +166,33 @@ class Launches:
             return wrong
         assert launched.process is not None
         watch = asyncio.get_running_loop().create_task(self._watch(launched))
-        status = await launched.process.exited
-        watch.cancel()
+        try:
+            status = await asyncio.shield(launched.process.exited)  # others wait for it, too
+        finally:
+            watch.cancel()
         return None if launched.stopping else launched.intruder or await postmortem(launched, status)
 
     async def _watch(self, launched: Launched) -> None:
-        """Ask now and then what it is doing."""
+        """Ask now and then what it is doing. A turn that fails is not the last."""
         while True:
             await asyncio.sleep(launched.start.poll)
-            await self._check(launched)
+            try:
+                await self._check(launched)
+            except Exception:
+                log.exception("%s could not be looked after", launched.instance)
 
     async def _check(self, launched: Launched) -> None:
-        """An instance that does not answer is taken to be busy: nobody is cut off on a guess.
-
-        One whose endpoint somebody else has is ended: its clients are to send nothing there.
-        """
+        """An instance that cannot be asked is taken to be busy: nobody is cut off on a guess."""
         process = launched.process
         if launched.endpoint is None or process is None:
             return
-        at = await door(launched)
-        if launched.endpoint is None or process.exited.done():
-            return
-        if at.intruder is not None:
-            log.error("%s: %s", launched.instance, at.intruder.message)
-            launched.intruder, launched.endpoint = at.intruder, None
-            await process.end(launched.start.limits.stop_timeout)
-            return
         try:
-            activity = await launched.engine.activity(launched.endpoint) if at.own else None
+            activity = await self._asked(launched, process)
         except Exception:
             log.exception("%s could not be asked what it does", launched.instance)
             activity = None
+        if launched.endpoint is None or process.exited.done():
+            return
         worked = activity is not None and activity.work != launched.work
         if activity is not None:
             launched.work, launched.prompted = activity.work, activity.prompted
@@ -203,6 +201,21 @@ class Launches:
         guessed = activity is not None and activity.guessed
         seen = ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked, guessed=guessed)
         self._report(seen)
+
+    async def _asked(self, launched: Launched, process: Process) -> Activity | None:
+        """Its activity. One whose endpoint somebody else has is ended: its clients are to send nothing there.
+
+        Raises OSError, and what an engine raises.
+        """
+        at = await door(launched)
+        if launched.endpoint is None or process.exited.done():
+            return None
+        if at.intruder is not None:
+            log.error("%s: %s", launched.instance, at.intruder.message)
+            launched.intruder, launched.endpoint = at.intruder, None
+            await process.end(launched.start.limits.stop_timeout)
+            return None
+        return await launched.engine.activity(launched.endpoint) if at.own else None
 
     def look(self) -> None:
         """Ask the instances how busy they are, for somebody who watches; each at most once a second."""

@@ -61,10 +61,10 @@ class Performer:
         self._present = present
         self._where = where
         groups = Groups.delegated()
-        self.startup = Startup(notes, groups)
+        self._descendants = Descendants()
+        self.startup = Startup(notes, groups, self._descendants)
         self.launches = Launches(report, self.startup, where.logs, groups)
         self.holds = Holds(report, notes.note)
-        self._descendants = Descendants()
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""
@@ -96,9 +96,9 @@ class Performer:
             case ForgetInstance():
                 hit("reclaimed")
             case EndLease() | GrantLease():
-                self._admit_holders(decision.instance)
+                self.admit_holders(decision.instance)
 
-    def _admit_holders(self, instance: InstanceId) -> None:
+    def admit_holders(self, instance: InstanceId) -> None:
         """Let those connect who have a lease now, and no longer who had one."""
         launched, now = self.launches.get(instance), self._state.instances.get(instance)
         if launched is None or launched.endpoint is None or launched.endpoint.socket is None or now is None:

@@ -38,7 +38,7 @@ _LONGEST: Final = 30.0
 _BLOCK: Final = 4096
 """Bytes that a file and a directory count as at least: else there could be any number of them."""
 _LOG: Final = 16 * 2**20
-"""Bytes that each file of an engine that saves may have in any case: it writes its log, too."""
+"""Bytes by which the log of an engine that saves may outgrow its cap: it is cut now and then only."""
 
 
 class PromptCaches:
@@ -129,16 +129,16 @@ class PromptCache:
         finally:
             self.shut()
 
-    async def save(self, engine: Engine, endpoint: Endpoint, slots: int, pid: int) -> None:
+    async def save(self, engine: Engine, endpoint: Endpoint, slots: int, pid: int, log_cap: int) -> None:
         """Have an engine that is about to end write the caches of all slots: the files that wait for it, and no others.
 
         Clients have its key still. So the files are made before, in a directory that it cannot write to, and writing
-        ends at the bound of all caches. Raises OSError.
+        ends at the bound of all caches, or at that of its log, which is a file of its too. Raises OSError.
         """
         activity = await engine.activity(endpoint)
         if activity is None or activity.busy:
             return  # its slots would be saved when they are done, and others wait
-        most = max(self._caches.most, _LOG)
+        most = max(self._caches.most, log_cap + _LOG)
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))  # it ends by a signal, if it writes more than that
         self._open()

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from lmxd.accounts import SystemUser
 from lmxd.core.words import Failure, InstanceId
+from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit, door
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.ownership import hand_over
@@ -22,7 +23,6 @@ from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
 from lmxd.instances.logs import head
 from lmxd.instances.ports import listening_port
-from lmxd.instances.proc import tree
 from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,9 @@ class Notes(Protocol):
 class Startup:
     """Starts the processes of instances."""
 
-    def __init__(self, notes: Notes, groups: Groups) -> None:
+    def __init__(self, notes: Notes, groups: Groups, descendants: Descendants) -> None:
         self._notes = notes
+        self._descendants = descendants
         self._groups = groups
         self.account: SystemUser | None = None
         """The user that engines run as; None for ours."""
@@ -112,7 +113,8 @@ class Startup:
         """Raises LmxdError and OSError."""
         hit("start_performed")
         name, command = launched.instance, launched.engine.command(launched.plan)
-        launched.start, launched.key = replace(launched.start, address=command.address), command.key
+        uid = None if self.account is None else self.account.uid
+        launched.start, launched.key = replace(launched.start, address=command.address, uid=uid), command.key
         hit("key_written")
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
         if self.account is not None:
@@ -130,25 +132,29 @@ class Startup:
     async def _until_ready(self, launched: Launched, process: Process) -> None:
         """Returns when it serves, when somebody else is where it is to be, or when it has exited."""
         for poll in chain(_POLLS, repeat(_POLLS[-1])):
-            asking = asyncio.get_running_loop().create_task(_is_ready(launched, process))
-            await asyncio.wait((asking, process.exited), return_when=asyncio.FIRST_COMPLETED)
-            if process.exited.done():
-                asking.cancel()
-                return
-            if asking.result() or launched.intruder or await process.exits_within(poll):
+            asking = asyncio.get_running_loop().create_task(self._is_ready(launched, process))
+            try:
+                await asyncio.wait((asking, process.exited), return_when=asyncio.FIRST_COMPLETED)
+                if process.exited.done():
+                    return
+                serves = asking.result()
+            finally:
+                asking.cancel()  # also when its time to load is over
+            if serves or launched.intruder or await process.exits_within(poll):
                 return
 
-
-async def _is_ready(launched: Launched, process: Process) -> bool:
-    if launched.endpoint is None:
-        address = launched.start.address
-        assert address is not None
-        if address.socket is None and address.port is None:
-            address = replace(address, port=listening_port(tree(process.pid)))
-            launched.start = replace(launched.start, address=address)
-        launched.endpoint = Endpoint.at(address, launched.key)
-    if launched.endpoint is None:
-        return False
-    at = await door(launched)
-    launched.intruder = at.intruder
-    return at.own and await launched.engine.ready(launched.endpoint)
+    async def _is_ready(self, launched: Launched, process: Process) -> bool:
+        if launched.endpoint is None:
+            address = launched.start.address
+            assert address is not None
+            if address.socket is None and address.port is None:
+                family = await self._descendants.of({launched.instance: process.pid})
+                port = await asyncio.to_thread(listening_port, family[launched.instance])
+                address = replace(address, port=port)
+                launched.start = replace(launched.start, address=address)
+            launched.endpoint = Endpoint.at(address, launched.key)
+        if launched.endpoint is None:
+            return False
+        at = await door(launched)
+        launched.intruder = at.intruder
+        return at.own and await launched.engine.ready(launched.endpoint)
