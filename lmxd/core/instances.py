@@ -11,6 +11,8 @@ UNUSED_AFTER = 5.0
 """Seconds without a request after which a lease counts as unused. An agent's pause between two calls is shorter."""
 EVIDENCE_MAX_AGE = 0.5
 """Seconds for which an engine's answer that it is idle is believed when it is to be stopped (docs/adr/0002)."""
+GUESS_LASTS = 15.0
+"""Seconds after its last lease for which an engine counts as busy only because clients are connected to it."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -225,6 +227,10 @@ class Instance:
     def is_handed_over(self, uid: int, now: float) -> bool:
         """Whether ``uid`` may have it: the last holder was the same user, or is known to have left no work behind."""
         return self.last_use is None or self.last_use.owner.uid == uid or self.known_idle(now)
+
+    def works(self, now: float, *, busy: bool, guessed: bool) -> bool:
+        """Whether it is at work, if its engine says ``busy``. Without a lease, that is not guessed for long."""
+        return busy and not (guessed and self.vacant and now - self.vacant_since >= GUESS_LASTS)
 
     @property
     def strays(self) -> bool:

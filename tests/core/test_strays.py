@@ -52,6 +52,29 @@ def test_without_a_waiter_it_goes_on() -> None:
     assert world.stopped() == []
 
 
+def test_who_is_merely_connected_is_work_for_seconds_without_a_lease() -> None:
+    """Else a silent connection, of a former holder or an outsider, keeps an instance for ever."""
+    world = World(grace=60.0)
+    name = leave(world, "a")
+    world.tick(14.0)
+    world.seen(name, busy=True, guessed=True)
+    assert world.instance(name).busy
+    world.tick(2.0)
+    world.seen(name, busy=True, guessed=True)
+    assert not world.instance(name).busy
+    world.seen(name, busy=True)
+    assert world.instance(name).busy, "it is seen to be served"
+
+
+def test_who_is_merely_connected_is_work_as_long_as_there_is_a_lease() -> None:
+    world = World()
+    world.ask("a", 8)
+    world.ready("a#1")
+    world.tick(100.0)
+    world.seen("a#1", busy=True, guessed=True)
+    assert world.instance("a#1").busy
+
+
 def test_a_waiter_is_told_when_it_ends() -> None:
     world = World({"gpu": Gpu(capacity=8 * GIB)}, grace=60.0)
     leave(world, "a")

@@ -243,8 +243,9 @@ class World:
     def release(self, ticket: str) -> None:
         self.happen(LeaseReleased(at=self.now, lease=lease_of(ticket)))
 
-    def seen(self, instance: str, *, busy: bool = False, worked: bool = False) -> None:
-        self.happen(ActivitySeen(at=self.now, instance=InstanceId(instance), busy=busy, worked=worked))
+    def seen(self, instance: str, *, busy: bool = False, worked: bool = False, guessed: bool = False) -> None:
+        seen = InstanceId(instance)
+        self.happen(ActivitySeen(at=self.now, instance=seen, busy=busy, worked=worked, guessed=guessed))
 
     def stop(self, instance: str) -> None:
         """An administrator stops it."""

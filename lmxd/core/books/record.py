@@ -260,15 +260,16 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is not Phase.READY:
         return
-    state.step.serve_again = instance.checking or instance.busy != event.busy
-    instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
+    busy = instance.works(state.now, busy=event.busy, guessed=event.guessed)
+    state.step.serve_again = instance.checking or instance.busy != busy
+    instance.checking, instance.busy, instance.checked_at = False, busy, state.now
     state.reach.touch(instance.demand)
-    if not event.busy:
+    if not busy:
         state.linger(instance, on=False)
         instance.rested = instance.vacant
     elif instance.vacant and not instance.is_anybodys:
         state.linger(instance, on=True)
-    if event.busy or event.worked:
+    if busy or event.worked:
         instance.active_at = instance.used_at = state.now
         state.step.touched.instances.add(instance.id)
     state.step.seen = instance
