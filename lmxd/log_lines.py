@@ -90,11 +90,15 @@ def _message(record: logging.LogRecord) -> str:
     return words if words.isprintable() else escaped(words)
 
 
-class MalformedHttp(logging.Filter):
-    """Makes one line without a traceback of each request that is no HTTP, and bounds their number.
+class OfLibraries(logging.Filter):
+    """Bounds the warnings and errors that libraries log about connections: others cause them.
+
+    A request that is no HTTP is one line without a traceback.
 
     A line counts the rest, when the window is over or ``end`` is called.
     """
+
+    LOGGERS: Final = ("aiohttp.server", "aiohttp.web", "aiohttp.internal", "asyncio")
 
     def __init__(self, window: float = WINDOW) -> None:
         super().__init__()
@@ -102,16 +106,19 @@ class MalformedHttp(logging.Filter):
         self._timer: asyncio.TimerHandle | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if type(error).__module__ not in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
+        if record.levelno < logging.WARNING:
             return True
         now = time.monotonic()
         if now >= self._throttle.ends:
             self.end()
-        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-        record.msg, record.args = "a request is no HTTP: %s", (" ".join(getattr(error, "message", "").split()),)
-        record.exc_info = record.exc_text = None
-        if self._throttle.passes("", now):
+        key = f"records of {record.name} are not listed"
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__ in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
+            key = "requests were no HTTP"
+            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+            record.msg, record.args = "a request is no HTTP: %s", (" ".join(getattr(error, "message", "").split()),)
+            record.exc_info = record.exc_text = None
+        if self._throttle.passes(key, now):
             return True
         self._end_in(self._throttle.ends - now)
         return False
@@ -128,8 +135,8 @@ class MalformedHttp(logging.Filter):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if left_out := sum(self._throttle.end().values()):
-            log.info("%d more requests were no HTTP", left_out)
+        for key, left_out in self._throttle.end().items():
+            log.info("%d more %s", left_out, key)
 
 
 def log_to_stderr(*, verbose: bool) -> None:
@@ -146,9 +153,10 @@ def log_to_stderr(*, verbose: bool) -> None:
     handler.setFormatter(LineFormatter(line))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
-    malformed = MalformedHttp()
-    logging.getLogger("aiohttp.server").addFilter(malformed)
-    atexit.register(malformed.end)
+    of_libraries = OfLibraries()
+    for name in OfLibraries.LOGGERS:
+        logging.getLogger(name).addFilter(of_libraries)
+    atexit.register(of_libraries.end)
     sys.excepthook = _uncaught
     threading.excepthook = lambda about: _uncaught(about.exc_type, about.exc_value, about.exc_traceback)
     sys.unraisablehook = _unraisable

@@ -11,18 +11,23 @@ WINDOW: Final = 60.0
 """Seconds."""
 _KEYS: Final = 1024
 """Keys that are told from each other. All further ones share a bound."""
+MOST_TOGETHER: Final = 300
+"""Lines for all keys together: whoever has many names has no more than ten others."""
 
 
 class Throttle:
-    """Lets a number of lines pass for each key and window of time, and counts the others.
+    """Lets a number of lines pass for each key and window of time, and ``together`` for all; counts the others.
 
     The clock is the caller's: seconds that never go back.
     """
 
-    def __init__(self, most: int = MOST, window: float = WINDOW) -> None:
+    def __init__(self, most: int = MOST, window: float = WINDOW, together: int = MOST_TOGETHER) -> None:
         self._most = most
+        self._together = together
+        self._passed = 0
         self._window = window
         self._began = float("-inf")
+        self._left_out: dict[Hashable, int] = {}
         self._seen: dict[Hashable, int] = {}
 
     def passes(self, key: Hashable, now: float) -> bool:
@@ -32,19 +37,25 @@ class Throttle:
         if key not in self._seen and len(self._seen) >= _KEYS:
             key = None
         self._seen[key] = self._seen.get(key, 0) + 1
-        return self._seen[key] <= self._most
+        if self._seen[key] <= self._most and self._passed < self._together:
+            self._passed += 1
+            return True
+        if self._passed >= self._together:
+            key = None
+        self._left_out[key] = self._left_out.get(key, 0) + 1
+        return False
 
     def due(self, now: float) -> dict[Hashable, int]:
         """The number of lines that were left out in a window that is over, by key; nothing while it lasts.
 
-        ``None`` is the key of those beyond the first thousand.
+        ``None`` is the key of those beyond the first thousand, and of all once they are too many together.
         """
         return self.end() if self._seen and now >= self._began + self._window else {}
 
     def end(self) -> dict[Hashable, int]:
         """End the window now. Returns the same."""
-        left_out = {key: count - self._most for key, count in self._seen.items() if count > self._most}
-        self._seen = {}
+        left_out = self._left_out
+        self._seen, self._left_out, self._passed = {}, {}, 0
         return left_out
 
     @property

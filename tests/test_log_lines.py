@@ -19,7 +19,7 @@ from sources import parsed
 from waiting import until
 
 from lmxd import text, tracebacks
-from lmxd.log_lines import LineFormatter, MalformedHttp
+from lmxd.log_lines import LineFormatter, OfLibraries
 from lmxd.throttle import MOST
 
 PACKAGE = Path(__file__).parent.parent / "lmxd"
@@ -157,7 +157,7 @@ def test_what_is_no_http_is_one_line_and_there_are_few(caplog: pytest.LogCapture
 
     caplog.set_level(logging.INFO)
     log = logging.getLogger("aiohttp.server.test")
-    log.addFilter(MalformedHttp())
+    log.addFilter(OfLibraries())
     said = HOSTILE.encode(errors="ignore").decode()  # what pytest captures goes to another process as UTF-8
     for error in (BadStatusLine(said), InvalidURLError(said)) * MOST:
         log.error("Error handling request from %s", "x", exc_info=error)
@@ -168,6 +168,20 @@ def test_what_is_no_http_is_one_line_and_there_are_few(caplog: pytest.LogCapture
     assert other.exc_info is not None
 
 
+@pytest.mark.parametrize("name", OfLibraries.LOGGERS)
+def test_errors_of_libraries_are_few_whatever_they_are(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """A client that reset its connection had a traceback logged each time."""
+    log, bound = logging.getLogger(name), OfLibraries()
+    log.addFilter(bound)
+    try:
+        for _ in range(3 * MOST):
+            log.error("Error handling request", exc_info=ConnectionResetError("gone"))
+            log.warning("socket.send() raised exception")
+    finally:
+        log.removeFilter(bound)
+    assert len(caplog.records) == MOST
+
+
 async def test_what_is_no_http_and_was_not_listed_is_counted_though_no_more_comes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -175,7 +189,7 @@ async def test_what_is_no_http_and_was_not_listed_is_counted_though_no_more_come
 
     caplog.set_level(logging.INFO)
     log = logging.getLogger("aiohttp.server.counted")
-    log.addFilter(MalformedHttp(window=0.3))
+    log.addFilter(OfLibraries(window=0.3))
     for _ in range(MOST + 7):
         log.error("x", exc_info=BadStatusLine("x"))
     await until(lambda: "7 more requests were no HTTP" in caplog.messages)

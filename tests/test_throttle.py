@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmxd.throttle import MOST, WINDOW, Throttle
+from lmxd.throttle import MOST, MOST_TOGETHER, WINDOW, Throttle
 
 CALLS = st.lists(st.tuples(st.integers(0, 3), st.floats(0, 3)), max_size=300)
 
@@ -40,7 +40,18 @@ def test_a_window_is_over_after_its_time() -> None:
 
 
 def test_thousands_of_names_share_one_bound() -> None:
-    throttle = Throttle(most=1)
+    throttle = Throttle(most=1, together=10_000)
     passed = sum(throttle.passes(n, 0.0) for n in range(5000))
     assert passed == 1025
     assert throttle.end() == {None: 5000 - 1025}
+
+
+def test_many_names_have_few_lines_together() -> None:
+    """An address for each line wrote without end; and what was left out is few lines, too."""
+    throttle = Throttle()
+    passed = sum(throttle.passes(n % 1000, 0.0) for n in range(100_000))
+    assert passed == MOST_TOGETHER
+    left_out = throttle.end()
+    assert sum(left_out.values()) == 100_000 - passed
+    assert len(left_out) <= MOST_TOGETHER / MOST + 1
+    assert throttle.passes("another", 0.0)

@@ -184,7 +184,8 @@ class GatewayConfig(Section):
         512, description="of all requests together, from their first byte to their answer; one key has at most half"
     )
     hosts: tuple[str, ...] = Field(
-        (), description="further names by which browsers come here without a key, such as that of a proxy"
+        (),
+        description="further names by which browsers come here without a key, as a proxy's; NAME:PORT if it is unusual",
     )
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from msgspec import Meta, Raw, Struct
 from lmxd.errors import LmxdError
 
 Milliseconds = Annotated[float, Meta(ge=0, le=1e12)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
 T = TypeVar("T")
 
 
@@ -21,12 +22,10 @@ class CalledFunction(Struct):
 
 
 class Called(Struct):
-    """A part of a call of a tool; ``name`` and ``arguments`` are what its parts come to."""
+    """A part of a call of a tool."""
 
     index: int = 0
     function: CalledFunction | None = None
-    name: str = ""
-    arguments: str = ""
 
 
 class Delta(Struct):
@@ -48,8 +47,8 @@ class Choice(Struct):
 class Usage(Struct):
     """Tokens."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
 
 
 class Timings(Struct):

@@ -23,11 +23,14 @@ from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.serving import Serving
 from lmxd.listening.connection import begin, cut
+from lmxd.text import shortened
 
 log = logging.getLogger(__name__)
 BOARD: Final = web.AppKey("board", Board)
 _ACTS: Final = web.AppKey("acts", Acts)
 _MIB: Final = 2**20
+_LONGEST_TARGET: Final = 200
+"""Characters of a method and path in the log: a stranger's may have thousands."""
 _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
 
@@ -55,7 +58,8 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
                 return await handler(request)
         except LmxdError as error:
             if error.code == "not_permitted" or request.path.startswith(ACTIONS):
-                acts.refused(actor(request), f"{request.method} {request.path}: {error.message}", error.code)
+                what = shortened(f"{request.method} {request.path}", _LONGEST_TARGET)
+                acts.refused(actor(request), f"{what}: {error.message}", error.code)
             return _failed(request, error)
         except web.HTTPException as error:
             return _unknown(request, error)
@@ -73,6 +77,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
         return web.json_response({"status": "ok"})
 
     app = web.Application(middlewares=[guard])
+    app.on_response_prepare.append(_of_now)
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
     app.add_routes(OpenAi(models, serving, bodies).routes())
     app.add_routes(Ollama(client, models, serving, bodies).routes())
@@ -97,6 +102,11 @@ def _unforeseen(request: web.Request, error: Exception) -> web.Response:
             cut(request.transport)
         raise ConnectionResetError("an answer that was begun cannot become an error") from error
     return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
+
+
+async def _of_now(_: web.Request, response: web.StreamResponse) -> None:
+    """No proxy keeps an answer: it is for whoever asked, and of now."""
+    response.headers.setdefault("Cache-Control", "no-store")
 
 
 def _unknown(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -33,10 +33,13 @@ class Unknown(LmxdError):
 
 
 def actor(request: web.Request) -> Actor:
-    """The sender of a request as the log names it: the owner of its key, or its address."""
+    """The sender of a request as the log names it: the owner of its key, or its address.
+
+    All without a key are counted as one: whoever is on this machine has 16 million addresses.
+    """
     if (caller := request.get(CALLER)) is not None and caller is not ANYBODY:
         return Actor(f"key {caller.name}", f"key {caller.name}")
-    return Actor(f"{request.remote or 'somebody'} without a key", request.remote or "somebody")
+    return Actor(f"{request.remote or 'somebody'} without a key", "callers without a key")
 
 
 class Authentication:

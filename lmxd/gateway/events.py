@@ -20,6 +20,8 @@ _MAX_EVENT: Final = 2**20
 """Bytes of one event."""
 _MAX_UNREAD: Final = 64
 """Pieces of a stream that wait to be read, beyond which the instance waits, too."""
+_AT_A_TIME: Final = 256
+"""Pieces and events of one answer after which others have their turn."""
 
 
 def _to(head: Head, keep: Callable[[bytes], None]) -> Callable[[bytes], object]:
@@ -52,13 +54,20 @@ async def events(answer: Exchange, head: Head) -> AsyncIterator[Chunk]:
 
     reading = asyncio.create_task(answer.body(_to(head, keep)))
     reading.add_done_callback(lambda _: pieces.put_nowait(None))
-    buffer = b""
+    buffer, count = bytearray(), 0
     try:
         while (piece := await pieces.get()) is not None:
             if pieces.empty():
                 answer.resume()
-            *lines, buffer = (buffer + piece).split(b"\n")
-            for line in lines:
+            buffer += piece
+            lines: list[bytes] = []
+            if b"\n" in piece:
+                *lines, rest = bytes(buffer).split(b"\n")
+                buffer = bytearray(rest)
+            for line in (b"", *lines):
+                count += 1
+                if count % _AT_A_TIME == 0:
+                    await asyncio.sleep(0)
                 if line.startswith(_DATA) and (data := line.removeprefix(_DATA).strip()) != _DONE:
                     yield _event(data)
             if len(buffer) > _MAX_EVENT:

@@ -15,19 +15,20 @@ from lmxd.gateway.chunks import FIELD, MAX_HEAD, BadAnswer, Chunks
 _FIRST: Final = re.compile(rb"HTTP/1\.([01]) (([2-5]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?)")
 """The first line. An answer that is only provisional (1xx) was not asked for, and is none."""
 _DIGITS: Final = re.compile(rb"\d{1,15}")
-_HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"te", b"trailer"))
-"""RFC 9110, 7.6.1: about one connection, not about the answer. Transfer-Encoding is passed on, for so is the body."""
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
-_OF_THE_ORIGIN: Final = frozenset(
-    b"set-cookie set-cookie2 clear-site-data strict-transport-security alt-svc refresh service-worker-allowed "
-    b"content-security-policy content-security-policy-report-only x-content-type-options www-authenticate "
-    b"access-control-allow-origin access-control-allow-credentials access-control-allow-headers "
-    b"access-control-allow-methods access-control-expose-headers access-control-max-age "
-    b"access-control-allow-private-network location report-to reporting-endpoints nel".split()
+_OF_AN_ENGINE: Final = _FRAMING.union(
+    b"content-type content-encoding content-disposition content-language retry-after date x-request-id".split()
 )
-"""Headers by which an answer speaks for the whole site, of which the dashboard is a part: not an engine's to say."""
-_GUARDED: Final = (b"Content-Security-Policy: sandbox", b"X-Content-Type-Options: nosniff")
-"""An engine's answer is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key."""
+"""Headers that are about the answer alone. By others it would speak for the site of the dashboard, or to a proxy."""
+_OF_AN_ENGINE_TOO: Final = (b"openai-", b"x-ratelimit-")
+"""Beginnings of further ones."""
+_GUARDED: Final = (
+    b"Content-Security-Policy: sandbox",
+    b"X-Content-Type-Options: nosniff",
+    b"Cache-Control: no-store",
+)
+"""An engine's answer is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key. Nor has
+another client it from a proxy's cache."""
 _END: Final = b"\r\n"
 _BODILESS: Final = (204, 304)
 """Statuses of responses without a body (RFC 9112, 6.3)."""
@@ -112,8 +113,11 @@ def _kept(fields: list[tuple[bytes, bytes, bytes]], without: set[bytes]) -> list
     }
     if named & _FRAMING:
         raise BadAnswer("its length is said to be about the connection alone")
-    dropped = _HOP_BY_HOP | _OF_THE_ORIGIN | named | without
-    return [line for name, _, line in fields if name not in dropped]
+    return [
+        line
+        for name, _, line in fields
+        if (name in _OF_AN_ENGINE or name.startswith(_OF_AN_ENGINE_TOO)) and name not in named | without
+    ]
 
 
 class Body:

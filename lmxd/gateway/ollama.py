@@ -143,11 +143,10 @@ class Ollama:
             if said.stream is not False:
                 shaped = (_line(model, shape(message)) | {"done": False} async for message in lines)
                 return await _streamed(request, shaped, lambda: _last(model, shape({}), found, begun, loaded))
-            whole: dict[str, Any] = {}
+            whole = translation.Whole()
             async for message in lines:
-                for key, value in message.items():
-                    whole[key] = whole[key] + value if key in whole else value
-            return web.json_response(_last(model, shape(whole), found, begun, loaded))
+                whole.add(message)
+            return web.json_response(_last(model, shape(whole.message), found, begun, loaded))
 
     def _wish(self, request: web.Request, said: Question) -> LeaseWish:
         return self._serving.wish(request, said.wanted, said.options.num_ctx if said.options else None)

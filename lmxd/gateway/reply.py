@@ -21,7 +21,7 @@ from lmxd.listening.connection import UNREAD_TIMEOUT, cut
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of an answer that wait for their client, beyond which no more is read."""
 _STREAM: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 )
 _PATIENCE: Final = 1.0
 """Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""
@@ -60,7 +60,8 @@ class Reply:
     """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits."""
 
     def __init__(self, request: web.Request, *, streams: bool) -> None:
-        assert request.transport is not None
+        if request.transport is None:
+            raise ConnectionResetError("the client has gone")
         self._request = request
         self._transport: asyncio.Transport = request.transport
         self._chunked = request.version >= HttpVersion11
@@ -89,13 +90,17 @@ class Reply:
     def _begin(self) -> None:
         if not self._begun:
             framing = b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"Connection: close\r\n\r\n"
-            self._transport.write(_STREAM + framing)
+            self._send(_STREAM + framing)
             self._begun = True
         self._comment()
         self._timer = self._loop.call_later(_LIFE, self._begin)
 
     def _write(self, data: bytes) -> None:
-        self._transport.write(chunk(data) if self._chunked else data)
+        self._send(chunk(data) if self._chunked else data)
+
+    def _send(self, data: bytes) -> None:
+        if not self._transport.is_closing():  # uvloop's raises what is no ConnectionError
+            self._transport.write(data)
 
     def stop_comments(self) -> None:
         """There is an answer: no comment any more."""
@@ -114,7 +119,7 @@ class Reply:
             return await self._wrapped(exchange, head)
         if not self._begun:
             self._passed_on = True
-            self._transport.write(head.raw if self._chunked else head.raw_without_chunks)
+            self._send(head.raw if self._chunked else head.raw_without_chunks)
         sink = self._sink(exchange)
         whole = await exchange.body(Chunks(sink).feed if head.chunked and not self._chunked else sink)
         if not whole:
@@ -143,6 +148,9 @@ class Reply:
 
         def write(data: bytes) -> None:
             nonlocal draining
+            if self._transport.is_closing():
+                exchange.close()
+                return
             self._transport.write(data)
             if not draining and self.unread > MAX_UNREAD:
                 draining = True
@@ -167,7 +175,7 @@ class Reply:
         """End the stream with one event, the last."""
         self._write(b"data: " + b" ".join(data.splitlines()) + b"\n\n")
         if self._chunked:
-            self._transport.write(LAST_CHUNK)
+            self._send(LAST_CHUNK)
         else:
             self._transport.close()
         return Sent(200, reusable=self._chunked and self._request.keep_alive)

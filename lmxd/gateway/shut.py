@@ -12,6 +12,18 @@ _SHUT: Final = frozenset(("slots", "lora-adapters", "props"))
 """Words of paths that may be read alone: what is sent there saves, reads and erases prompts, or changes all answers."""
 _SHUT_ALTOGETHER: Final = frozenset(("stream", "streams", "tools", "cors-proxy", "models", "mcp"))
 """Words of paths that are for nobody: answers of others by name, files, other hosts, other models. But for the list."""
+_OF_OTHER_ENGINES: Final = frozenset(
+    "abort_request flush_cache release_memory_occupation resume_memory_occupation load_lora_adapter "
+    "unload_lora_adapter sleep wake_up reset_prefix_cache reset_mm_cache reset_encoder_cache "
+    "start_profile stop_profile shutdown collective_rpc control pause pause_generation resume continue_generation "
+    "set_internal_state init_weights_update_group destroy_weights_update_group init_weights_send_group_for_remote "
+    "send_weights_to_remote_instance get_weights_by_name open_session close_session clear_hicache_storage_backend "
+    "attach_hicache_storage_backend detach_hicache_storage_backend hicache slow_down set_trace_level scale_elastic_ep "
+    "start_expert_distribution_record stop_expert_distribution_record dump_expert_distribution_record freeze_gc "
+    "configure_logging init_weight_transfer_engine".split()
+)
+"""Words of SGLang's and vLLM's paths that stop, change or record what others have there."""
+_BEGINNINGS: Final = ("update_weight",)
 _LISTS: Final = ("v1/models", "models")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _ROUNDS: Final = 8
@@ -23,7 +35,8 @@ def require_open(method: str, path: str) -> None:
     words = _words(path)
     reads = method in _SAFE
     shut = set() if reads and _plain(path) in _LISTS else _SHUT_ALTOGETHER | (set() if reads else _SHUT)
-    if words is not None and not words & shut:
+    shut = shut | _OF_OTHER_ENGINES
+    if words is not None and not words & shut and not any(word.startswith(_BEGINNINGS) for word in words):
         return
     message = f"{method} {path.partition('?')[0]!r} is not for clients of the gateway"
     raise LmxdError("not_permitted", message, "it acts on what other users have there; lease an instance for it")

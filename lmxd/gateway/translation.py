@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +14,14 @@ from lmxd.gateway.wanted import Chat, Generate, Message, Options, Question
 
 _OPTIONS: Final = {"num_predict": "max_tokens"}
 """Options of ollama's that OpenAI calls otherwise."""
+_MAX_TEXT: Final = 64 * 2**20
+"""Bytes of an answer that is put together whole."""
+_MAX_CALLS: Final = 1024
+"""Calls of tools in an answer."""
+_MAX_CALLED: Final = 4 * 2**20
+"""Bytes of their names and arguments: all of them become objects."""
+_MAX_DEPTH: Final = 100
+"""Objects within each other in arguments: encoding goes down as deep."""
 _NOTHING: Final = (b"", b"null")
 
 
@@ -73,13 +81,45 @@ def _content(message: Message) -> Any:
     return [{"type": "text", "text": message.content}, *pictures]
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call of a tool whose parts come one by one."""
+
+    name: bytearray = field(default_factory=bytearray)
+    arguments: bytearray = field(default_factory=bytearray)
+
+
+class Whole:
+    """The one message that the messages of an answer come to."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, bytearray] = {}
+        self._calls: list[Any] = []
+
+    def add(self, message: dict[str, Any]) -> None:
+        """LmxdError ``bad_answer`` if they are too long together."""
+        for key, value in message.items():
+            if key == "tool_calls":
+                self._calls += value
+            else:
+                self._texts.setdefault(key, bytearray()).extend(value.encode())
+        if sum(map(len, self._texts.values())) > _MAX_TEXT:
+            raise _too_much(f"the answer is longer than {_MAX_TEXT} bytes")
+
+    @property
+    def message(self) -> dict[str, Any]:
+        texts = {key: value.decode() for key, value in self._texts.items()}
+        return texts | ({"tool_calls": self._calls} if self._calls else {})
+
+
 class Answer:
     """One answer: OpenAI's chunks, one after the other, as ollama's messages; and how it ended."""
 
     def __init__(self) -> None:
         self.reason = "stop"
         self.counts: dict[str, int] = {}
-        self._calls: dict[int, Called] = {}
+        self._calls: dict[int, _Call] = {}
+        self._called, self._called_bytes = 0, 0
 
     def take(self, chunk: Chunk) -> dict[str, Any]:
         """The message that a chunk comes to; empty if it says nothing new."""
@@ -99,15 +139,23 @@ class Answer:
                     message["tool_calls"] = self._made()
         return message
 
-    def _call(self, called: Called) -> None:
-        kept = self._calls.setdefault(called.index, Called(index=called.index))
-        if called.function is not None:
-            kept.name += called.function.name or ""
-            kept.arguments += called.function.arguments or ""
+    def _call(self, part: Called) -> None:
+        if part.index not in self._calls:
+            self._called += 1
+            self._calls[part.index] = _Call()
+        if part.function is not None:
+            kept, name, arguments = self._calls[part.index], part.function.name or "", part.function.arguments or ""
+            kept.name.extend(name.encode())
+            kept.arguments.extend(arguments.encode())
+            self._called_bytes += len(name.encode()) + len(arguments.encode())
+        if self._called > _MAX_CALLS or self._called_bytes > _MAX_CALLED:
+            raise _too_much(f"more than {_MAX_CALLS} calls of tools, or {_MAX_CALLED} bytes of them")
 
     def _made(self) -> list[dict[str, Any]]:
         calls, self._calls = self._calls, {}
-        return [{"function": {"name": c.name, "arguments": _object(c.arguments)}} for c in calls.values()]
+        return [
+            {"function": {"name": c.name.decode(), "arguments": _object(c.arguments.decode())}} for c in calls.values()
+        ]
 
     def _count(self, chunk: Chunk) -> None:
         if usage := chunk.usage:
@@ -119,10 +167,22 @@ class Answer:
             }
 
 
+def _too_much(what: str) -> LmxdError:
+    return LmxdError("bad_answer", f"the instance says too much: {what}", "see to the engine")
+
+
 def _object(arguments: str) -> dict[str, Any]:
     """A small model may have written anything."""
     try:
-        found = json.loads(arguments or "{}")
+        found = msgspec.json.decode(arguments or "{}")
     except (ValueError, RecursionError):
         found = None
-    return found if isinstance(found, dict) else {"arguments": arguments}
+    return found if isinstance(found, dict) and not _deep(found) else {"arguments": arguments}
+
+
+def _deep(found: Any) -> bool:
+    level = [found]
+    for _ in range(_MAX_DEPTH):
+        inner = (x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list))
+        level = [y for x in inner for y in x]
+    return bool(level)

@@ -7,6 +7,8 @@ means a busy one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -20,6 +22,7 @@ from lmxd.rpc.messages import Granted
 
 _CONNECT_TIMEOUT: Final = 5.0
 """Seconds to be let in by an instance to which many connect: llama-server has only few of them wait."""
+_AT_A_TIME: Final = 256 * 1024
 
 
 class Unreachable(LmxdError):
@@ -42,11 +45,19 @@ class Exchange(asyncio.Protocol):
         self._error: Exception | None = None
         self._to: Callable[[bytes], object] | None = None
         self._body: Body | None = None
+        self._unsent: int | None = None
+        """A descriptor of the connection until the request is sent: a write that fails closes the transport at once."""
 
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's have no base class
+        self._transport.set_write_buffer_limits(0)
+        with contextlib.suppress(OSError):
+            self._unsent = os.dup(transport.get_extra_info("socket").fileno())
+
+    def resume_writing(self) -> None:
+        self._is_sent()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -58,7 +69,23 @@ class Exchange(asyncio.Protocol):
         self._eof = True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._unsent is not None and not self._ended.is_set():
+            self._read_on(self._unsent)
+        self._is_sent()
         self._end(exc)
+
+    def _read_on(self, descriptor: int) -> None:
+        """Take what an engine has answered that would not read all of the request."""
+        try:
+            while data := os.read(descriptor, _AT_A_TIME):
+                self.data_received(data)
+        except OSError:
+            return
+
+    def _is_sent(self) -> None:
+        if self._unsent is not None:
+            os.close(self._unsent)
+            self._unsent = None
 
     def _take(self, data: bytes) -> None:
         if self._to is not None and self._body is not None:
@@ -98,9 +125,14 @@ class Exchange(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def send(self, data: bytes) -> None:
+    def send(self, *parts: bytes) -> None:
+        """Send the whole request."""
         assert self._transport is not None
-        self._transport.write(data)
+        for part in parts:
+            if not self._transport.is_closing():
+                self._transport.write(part)
+        if not self._transport.is_closing() and not self._transport.get_write_buffer_size():
+            self._is_sent()
 
     async def head(self) -> Head:
         """LmxdError as ``broken_off`` says, if there is none: whatever that was, it is asked no other instance."""
@@ -169,7 +201,5 @@ async def exchange(lease: Granted, call: UpstreamCall) -> Exchange:
             _, found = await loop.create_connection(make, at.hostname or "", at.port or 80)
     except OSError as error:
         raise Unreachable(lease.instance, error.strerror or error) from error
-    found.send(call.to(lease))
-    if call.body:
-        found.send(call.body)
+    found.send(call.to(lease), *((call.body,) if call.body else ()))
     return found

@@ -8,9 +8,11 @@ import logging
 import socket
 import struct
 from collections.abc import Hashable
-from typing import Final
+from typing import Any, Final
 
-from aiohttp import StreamReader, web
+from aiohttp import ClientPayloadError, StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import PayloadAccessError
 
 from lmxd.listening.connections import Connections
 
@@ -23,6 +25,8 @@ UNREAD_TIMEOUT: Final = 60.0
 """Seconds within which a client must read what waits for it, some 256 KiB."""
 LINGER: Final = 2.0
 """Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
+_GONE: Final = (ConnectionError, ClientPayloadError, web.RequestPayloadError, PayloadAccessError, HttpProcessingError)
+"""Errors of a client alone: it has gone, or what it sends is no HTTP."""
 _PEER: Final = struct.Struct("iII")
 """SO_PEERCRED: pid, uid, gid. Uids go to 2**32 - 2."""
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -30,9 +34,12 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class HttpConnection(web.RequestHandler):
-    """One connection, among all of a listener. A ``busy`` one has a request that is being answered."""
+    """One connection, among all of a listener. A ``busy`` one has a request that is being answered.
 
-    __slots__ = ("_all", "_begun", "_body", "_head", "busy", "client")
+    A ``known`` one has shown whose it is. All others end with their first answer, whatever came behind it.
+    """
+
+    __slots__ = ("_all", "_begun", "_body", "_head", "busy", "client", "known")
 
     def __init__(self, server: web.Server, connections: Connections) -> None:
         super().__init__(
@@ -44,7 +51,7 @@ class HttpConnection(web.RequestHandler):
         )
         self._all = connections
         self.client: Hashable = None
-        self.busy = False
+        self.busy = self.known = False
         self._body: StreamReader | None = None
         """The body of the request that was read last, or is being read. A head may follow once it is whole."""
         self._begun = 0
@@ -81,6 +88,8 @@ class HttpConnection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer, to a client that reads it."""
+        if not self.known:
+            resp.force_close()
         try:
             async with asyncio.timeout(UNREAD_TIMEOUT):
                 return await super().finish_response(request, resp, start_time)
@@ -95,6 +104,7 @@ class HttpConnection(web.RequestHandler):
         """One of its requests is being answered. ``caller``: whose it is, unless that is a stranger."""
         if caller is not None:
             self._all.recognize(self, caller)
+            self.known = True
         self.busy = True
 
     def handle_error(
@@ -105,11 +115,19 @@ class HttpConnection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no HTTP: a short one, and nothing in the log. Others decide how often that comes."""
+        if status >= 500 and isinstance(exc, _GONE):
+            self.cut()  # there is nobody to answer
+            raise ConnectionResetError("the client has gone") from exc
         if status >= 500 and not isinstance(exc, UnicodeError):  # aiohttp's own, over headers that are no text
             return super().handle_error(request, status, exc, message)
         answer = web.Response(status=400, text="this is no HTTP/1.1 request\n")
         answer.force_close()
         return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log an error of ours. A client causes its own as often as it likes."""
+        if not isinstance(kw.get("exc_info"), _GONE):
+            super().log_exception(*args, **kw)
 
     def cut(self) -> None:
         """End it as it is: whatever was being sent does not come to its end."""

@@ -48,9 +48,9 @@ class Connections:
 
     @classmethod
     def within(cls, descriptors: int) -> Connections:
-        """As many as there are descriptors for: a request has two, the client's and its engine's."""
+        """As many as there are descriptors for: a request has three, one of them until it is sent."""
         strangers = min(_MOST, descriptors // 8)
-        return cls(strangers=strangers, known=max(8, (descriptors - strangers - _KEPT) // 2))
+        return cls(strangers=strangers, known=max(8, (descriptors - strangers - _KEPT) // 3))
 
     def __len__(self) -> int:
         return self.strangers + len(self._of)

@@ -15,24 +15,29 @@ _LOCAL: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::\d{1,5})?")
 _OWN: Final = frozenset(("same-origin", "none"))
 """Sec-Fetch-Site of a page of ours, and of what a person typed."""
+_SHOWN: Final = frozenset(("document", "iframe", "frame", "fencedframe", "embed", "object"))
+"""Sec-Fetch-Dest of what a browser opens as a page."""
 
 
 class OwnPages:
     """The requests that no page of another site can have sent.
 
-    ``address``: where it listens. ``hosts``: further names by which browsers come here, such as a proxy's.
+    ``address``: where it listens. ``hosts``: further names by which browsers come here, such as a proxy's, each with
+    its port unless that is the usual one.
     """
 
     def __init__(self, address: str, hosts: Iterable[str] = ()) -> None:
         self._any_host = address.startswith("unix:")  # no name leads there; the proxy before it looks at its own
         self._hosts = frozenset(x.lower() for x in hosts)
-        self._names = _LOCAL | self._hosts | {address.rpartition(":")[0].strip("[]").lower()}
+        named = {name for x in self._hosts if (name := _name(x))}
+        self._names = _LOCAL | named | {address.rpartition(":")[0].strip("[]").lower()}
 
     def require(self, request: web.BaseRequest, *, harmless: bool = False) -> None:
         """LmxdError ``not_permitted`` for what a page of another site may have sent, or a name made to lead here.
 
         All headers that it looks at are set by the browser alone: no page can change them. ``harmless``: also a browser
-        may ask that does not say which page does, as most are by HTTP without TLS.
+        may ask that does not say which page does, as most are by HTTP without TLS; and one that opens it as a page,
+        which may have been sent here from the address that a person typed.
         """
         headers = request.headers
         hosts, origins = headers.getall("Host", []), headers.getall("Origin", [])
@@ -44,13 +49,16 @@ class OwnPages:
         sites = headers.getall("Sec-Fetch-Site", [])
         if not _OWN.issuperset(sites):
             raise _refused("Sec-Fetch-Site", sites)
+        modes, uses = headers.getall("Sec-Fetch-Mode", []), headers.getall("Sec-Fetch-Dest", [])
+        if not harmless and ("navigate" in modes or not _SHOWN.isdisjoint(uses)):
+            raise _refused("Sec-Fetch-Mode", [*modes, *uses], "use a key: a browser does not open this as a page")
         if not (harmless or sites or origins) and headers.get("User-Agent", "").startswith("Mozilla/"):
             raise LmxdError("not_permitted", "this browser does not say which page asks", "use a key, or HTTPS")
 
     def _is_own(self, origin: str, hosts: list[str]) -> bool:
         try:
-            asking = urlsplit(origin)
-            return asking.netloc.lower() in {x.lower() for x in hosts} or asking.hostname in self._hosts
+            asking = urlsplit(origin).netloc.lower()
+            return asking != "" and (asking in self._hosts or asking in {x.lower() for x in hosts})
         except ValueError:
             return False
 

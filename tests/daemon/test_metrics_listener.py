@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -57,3 +58,17 @@ async def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.Monk
 async def test_no_page_of_another_site_reads_them(header: dict[str, str]) -> None:
     async with served() as port:
         assert await status(port, **header) == 403
+
+
+async def test_a_client_that_has_gone_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """``Expect: 100-continue`` and a reset wrote a traceback into the daemon's log, as often as anybody liked."""
+    async with served() as port:
+        for n in range(100):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            if n % 2:
+                client.shutdown(socket.SHUT_WR)
+            client.close()
+        assert await status(port) == 200
+    assert [r.getMessage() for r in caplog.records if r.name != "lmxd.listening.connections"] == []

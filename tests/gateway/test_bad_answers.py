@@ -12,6 +12,9 @@ import pytest
 
 from gateway.front import Front, opened
 from gateway.test_serving import house
+from lmxd.gateway.chunks import chunk
+from lmxd.gateway.events import events
+from lmxd.gateway.http1 import Head
 from lmxd.gateway.upstream import Exchange
 from lmxd.listening.connection import cut
 
@@ -119,6 +122,8 @@ async def test_what_comes_after_an_answer_is_no_answer(tmp_path: Path) -> None:
         {"choices": [{"delta": {"content": 3}}]},
         {"choices": [{"delta": {"tool_calls": [{"index": []}]}}]},
         {"usage": []},
+        {"usage": {"prompt_tokens": -5}},
+        {"usage": {"completion_tokens": 10**40}},
         {"timings": {"prompt_ms": 1e300}},
         [],
         "x",
@@ -149,3 +154,32 @@ async def test_an_engines_error_is_said_to_be_its(tmp_path: Path, status: bytes,
         answer = await front.ask("/api/generate", {"model": "a", "prompt": "x"})
         assert answer.status == (400 if status.startswith(b"4") else 502)
         assert "report this" not in answer.text
+
+
+async def test_others_are_answered_while_many_events_come_at_once() -> None:
+    """The events of one answer had the loop to themselves."""
+
+    class Instance:
+        """Answers all at once."""
+
+        async def body(self, to: Any) -> bool:
+            to(b"".join(map(chunk, (b"data: {}\n\n",) * 5000)))
+            return True
+
+        def pause(self) -> None: ...
+        def resume(self) -> None: ...
+
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    asking = asyncio.create_task(other())
+    answer: Any = Instance()
+    found = [x async for x in events(answer, Head(status=200, length=None, chunked=True, lines=()))]
+    asking.cancel()
+    assert len(found) == 5000
+    assert turns > 15

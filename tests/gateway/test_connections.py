@@ -230,3 +230,18 @@ async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path, uid:
             assert (await client.communicate())[0] == b"HTTP/1.0 200 OK"
             await running.cleanup()
     assert seen == [uid]
+
+
+async def test_a_stranger_is_answered_once(tmp_path: Path) -> None:
+    """Each of its connections could ask without end, and many requests at once."""
+    async with opened(house(tmp_path)) as front:
+        for path in ("/health", "/v1/models"):
+            ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n"
+            with connected(front, 1, f"{ask}\r\n".encode() * 50) as [stranger]:
+                told = await ended(stranger)
+            assert told.count(b"HTTP/1.1 ") == 1
+            assert b"\r\nConnection: close\r\n" in told
+            key = f"Authorization: Bearer {front.key}\r\n"
+            last = f"{ask}{key}Connection: close\r\n\r\n"
+            with connected(front, 1, (f"{ask}{key}\r\n" + last).encode()) as [known]:
+                assert (await ended(known)).count(b"HTTP/1.1 200 OK") == (2 if path == "/v1/models" else 1)

@@ -124,6 +124,37 @@ async def test_a_page_of_ours_and_what_a_person_types_are_answered(tmp_path: Pat
             assert (await front.ask("/api/tags", method="GET", Authorization="", **headers)).status == 200, headers
 
 
+OPENED = [
+    {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "iframe"},
+    {"Sec-Fetch-Mode": "navigate"},
+]
+
+
+@pytest.mark.parametrize("headers", OPENED, ids=str)
+async def test_a_page_that_a_person_opened_sends_no_browser_on_to_a_model(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    """The redirect of a typed address counts as typed, too: it started models."""
+    async with opened(house(tmp_path), anonymous=True) as front:
+        for method, path in ROUTES:
+            body = {"model": "a"} if method == "POST" else None
+            answer = await front.ask(path, body, method=method, Authorization="", **headers)
+            assert answer.status == (200 if path in ("/", "/api/version") else 403), (method, path)
+        assert (await front.ask("/health", method="GET", Authorization="", **headers)).status == 200
+        assert not front.house.state.instances
+        assert (await front.ask("/upstream/a/health", method="GET", **headers)).status == 200, "a key is enough"
+
+
+async def test_another_port_of_a_host_of_ours_is_another_site(tmp_path: Path) -> None:
+    async with opened(house(tmp_path), anonymous=True, hosts=["llm.example.org", "Lab.example.org:8443"]) as front:
+        own = ("https://llm.example.org", "https://lab.example.org:8443")
+        for origin in (*own, "https://llm.example.org:8443", "https://lab.example.org", "http://lab.example.org:9"):
+            answer = await front.ask("/api/tags", method="GET", Authorization="", Origin=origin)
+            assert answer.status == (200 if origin in own else 403), origin
+        assert (await front.ask("/api/tags", method="GET", Authorization="", Host="lab.example.org:8443")).status == 200
+
+
 @pytest.mark.parametrize("header", FOREIGN, ids=str)
 async def test_a_key_proves_by_itself_that_no_page_of_another_site_asks(tmp_path: Path, header: dict[str, str]) -> None:
     """A browser adds no key to what a page has it ask; and a key that is wrong proves nothing."""
@@ -185,3 +216,14 @@ async def test_an_open_answer_ends_at_once_when_its_key_is_gone_or_changed(
         await read_until(other, "event: state")
         other.close()
         await front.until(lambda: not front.house.state.leases)
+
+
+async def test_no_proxy_keeps_an_answer(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        for method, path in ROUTES:
+            if path == "/lmxd/events":
+                continue
+            answer = await front.ask(path, {"model": "a"} if method == "POST" else None, method=method)
+            assert "no-" in answer.headers["Cache-Control"], (method, path)
+        assert (await front.ask("/lmxd/state", method="GET")).headers["Cache-Control"] == "no-store"
+        assert (await front.ask("/metrics", method="GET")).headers["Cache-Control"] == "no-store"

@@ -75,9 +75,9 @@ def test_trailers_belong_to_the_body() -> None:
 
 
 def test_what_is_about_the_connection_is_not_passed_on() -> None:
-    found = read_head(b"HTTP/1.1 200 OK\r\nConnection: close\r\nKeep-Alive: timeout=5\r\nServer: x\r\n\r\n")
+    found = read_head(b"HTTP/1.1 200 OK\r\nConnection: close\r\nKeep-Alive: timeout=5\r\nDate: x\r\n\r\n")
     assert found is not None
-    assert found[0].raw.startswith(b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Security-Policy: sandbox\r\n")
+    assert found[0].raw.startswith(b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Security-Policy: sandbox\r\n")
     assert b"Keep-Alive" not in found[0].raw
 
 
@@ -224,14 +224,38 @@ def test_a_chunk_that_two_readers_could_take_for_two_is_none(body: bytes, step: 
         b"Location: /lmxd/stop",
         b"Refresh: 0; url=/",
         b"X-Mine: y\r\nConnection: x-mine",
+        b"X-Accel-Redirect: /etc/passwd",
+        b"X-Sendfile: /etc/passwd",
+        b"X-Lighttpd-Send-File: /etc/passwd",
+        b"X-Accel-Expires: 9999",
+        b"Cache-Control: public, max-age=9999",
+        b"Surrogate-Control: max-age=9999",
+        b"Expires: Fri, 01 Jan 2100 00:00:00 GMT",
+        b"Link: <http://evil.example>; rel=preload",
+        b'Speculation-Rules: "/x"',
+        b"Accept-CH: Device-Memory",
+        b"Proxy-Authenticate: Basic",
+        b"Content-Location: /lmxd/state",
     ],
 )
 def test_an_engine_does_not_speak_for_the_site_of_the_dashboard(line: bytes) -> None:
     found = read_head(OK + line + b"\r\nContent-Type: text/html\r\n\r\n")
     assert found is not None
     assert found[0].raw == (
-        OK + b"Content-Type: text/html\r\nContent-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n\r\n"
+        OK + b"Content-Type: text/html\r\nContent-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n"
+        b"Cache-Control: no-store\r\n\r\n"
     )
+
+
+def test_headers_about_the_answer_itself_are_passed_on() -> None:
+    lines = (
+        b"Content-Type: text/plain\r\nContent-Length: 2\r\nContent-Encoding: gzip\r\nContent-Language: en\r\n"
+        b"content-disposition: attachment\r\nRetry-After: 3\r\nX-Request-ID: 1\r\nOpenAI-Processing-Ms: 4\r\n"
+        b"X-RateLimit-Limit-Tokens: 5\r\n"
+    )
+    found = read_head(OK + lines + b"\r\nok")
+    assert found is not None
+    assert found[0].raw.startswith(OK + lines)
 
 
 def test_an_answer_without_a_body_has_no_length() -> None:

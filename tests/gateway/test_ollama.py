@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,50 @@ def test_counts_and_reasons() -> None:
     assert answer.reason == "length"
     assert answer.counts["prompt_eval_count"] == 3
     assert answer.counts["eval_duration"] == 2_000_000
+
+
+def add_all(whole: translation.Whole, messages: Iterable[dict[str, Any]]) -> None:
+    for message in messages:
+        whole.add(message)
+
+
+def take_all(answer: translation.Answer, called: Iterable[dict[str, Any]]) -> None:
+    """A part of a call in each chunk; every ninth ends the calls so far."""
+    for n, part in enumerate(called):
+        ended = None if n % 9 else "tool_calls"
+        piece_of(answer, choices=[{"delta": {"tool_calls": [part]}, "finish_reason": ended}])
+
+
+def test_a_long_answer_is_put_together_once_and_has_an_end() -> None:
+    """Each token copied all that had come before it, and there was no end."""
+    whole = translation.Whole()
+    for _ in range(300_000):
+        whole.add({"content": "abcd"})
+    whole.add({"thinking": "é", "tool_calls": [1]})
+    whole.add({"tool_calls": [2]})
+    assert whole.message == {"content": "abcd" * 300_000, "thinking": "é", "tool_calls": [1, 2]}
+    with pytest.raises(LmxdError, match="too much") as caught:
+        add_all(whole, ({"content": "x" * 2**20} for _ in range(70)))
+    assert caught.value.code == "bad_answer"
+
+
+def test_the_calls_of_an_answer_have_an_end() -> None:
+    many = ({"index": n, "function": {"name": "f"}} for n in range(5000))
+    long = ({"index": 0, "function": {"arguments": "y" * 100_000}} for _ in range(5000))
+    for endless in (many, long):
+        with pytest.raises(LmxdError, match="calls of tools"):
+            take_all(translation.Answer(), endless)
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"a": NaN}', '{"a": -Infinity}', '{"a": ' + "[" * 200 + "]" * 200 + "}", "[1]", '{"a": 1e999}']
+)
+def test_arguments_that_are_no_such_json_are_text(arguments: str) -> None:
+    answer = translation.Answer()
+    called = {"index": 0, "function": {"name": "f", "arguments": arguments}}
+    made = piece_of(answer, choices=[{"delta": {"tool_calls": [called]}, "finish_reason": "tool_calls"}])
+    assert made["tool_calls"][0]["function"]["arguments"] == {"arguments": arguments}
+    json.dumps(made, allow_nan=False)
 
 
 async def lines(front: Front, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -43,6 +43,23 @@ SHUT = [
     "cors-proxy?url=http://localhost",
     "models/load",
     "models/unload",
+    "abort_request",
+    "flush_cache",
+    "Flush%5fCache?timeout=1",
+    "release_memory_occupation",
+    "resume_memory_occupation",
+    "update_weights_from_disk",
+    "update_weights",
+    "v1/load_lora_adapter",
+    "v1/unload_lora_adapter",
+    "sleep?level=1",
+    "wake_up",
+    "reset_prefix_cache",
+    "start_profile",
+    "stop_profile",
+    "shutdown",
+    "collective_rpc",
+    "v1/chat/completions/control",
     "%" + "25" * 20 + "73lots/0",
 ]
 OPEN = [
@@ -66,6 +83,12 @@ def test_it_is_shut_however_it_is_written(method: str, path: str) -> None:
     with pytest.raises(LmxdError) as refused:
         require_open(method, path)
     assert refused.value.code == "not_permitted"
+
+
+@pytest.mark.parametrize("path", ["flush_cache", "start_profile", "abort_request", "update_weights_from_disk"])
+def test_some_engines_act_on_a_get_too(path: str) -> None:
+    with pytest.raises(LmxdError):
+        require_open("GET", path)
 
 
 @pytest.mark.parametrize(("method", "path"), OPEN)
