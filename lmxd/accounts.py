@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from lmxd.errors import LmxdError
 
+_NUMBER: Final = re.compile("[0-9]{1,10}")
 _USUAL: Final = ("lmxd", "nobody")
 """Users to take when none is configured, the first that there is."""
 _DEVICES: Final = ("video", "render")
@@ -72,7 +74,7 @@ def account_warnings(account: SystemUser | None) -> Iterator[str]:
 
 def _entry(user: str) -> pwd.struct_passwd:
     try:
-        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        return pwd.getpwuid(int(user)) if _NUMBER.fullmatch(user) else pwd.getpwnam(user)
     except (KeyError, OverflowError) as error:
         raise LmxdError("config", f"engine.user {user}: there is no such user", "name one, or leave it out") from error
 

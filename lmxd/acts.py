@@ -14,6 +14,8 @@ from lmxd.errors import LmxdError
 from lmxd.throttle import Throttle
 
 _ALARMING: Final = frozenset(("not_permitted", "internal"))
+MOST_DONE: Final = 600
+"""Lines a minute about what one actor did: two hundred leases with their ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,15 @@ class Actor:
 
 
 class Acts:
-    """Logs each act with its outcome. What costs nothing, as a refusal, is bounded; a line counts the rest."""
+    """Logs each act with its outcome, within bounds for each actor; a line counts the rest.
+
+    The bound of refusals, which cost nothing, is narrow. That of what was done is wide, and apart from it.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._bound = Throttle()
-        self._timer: asyncio.TimerHandle | None = None
+        self._refusals = _Bounded(log, Throttle(), "%s: %d more in a minute are not listed")
+        self._done = _Bounded(log, Throttle(MOST_DONE), "%s: %d more that were done in a minute are not listed")
 
     @contextmanager
     def act(self, actor: Actor, what: str, *, quiet: bool = False) -> Iterator[None]:
@@ -46,36 +51,58 @@ class Acts:
         except Exception:
             self.refused(actor, what, "internal")
             raise
-        self._log.log(logging.DEBUG if quiet else logging.INFO, "%s done: %s", actor.name, what)
+        if quiet:
+            self._log.debug("%s done: %s", actor.name, what)
+        else:
+            self.came(actor.key, f"{actor.name} done: {what}")
+
+    def came(self, key: Hashable, line: str) -> None:
+        """Log what came of the acts of one actor, as a grant did."""
+        if self._done.passes(key):
+            self._log.info("%s", line)
 
     def refused(self, actor: Actor, what: str, code: str) -> None:
         """Log a refusal."""
-        if self._passes(actor):
+        if self._refusals.passes(actor.key):
             level = logging.WARNING if code in _ALARMING else logging.INFO
             self._log.log(level, "%s refused (%s): %s", actor.name, code, what)
 
     def repeatable(self, actor: Actor, what: str) -> None:
         """Log an act that costs nothing to repeat, within the bounds of refusals."""
-        if self._passes(actor):
+        if self._refusals.passes(actor.key):
             self._log.info("%s done: %s", actor.name, what)
 
-    def _passes(self, actor: Actor) -> bool:
+    def end(self) -> None:
+        """Count what was left out until now."""
+        self._refusals.end()
+        self._done.end()
+
+
+class _Bounded:
+    """A bound for lines, with a timer after which ``rest`` says how many were left out."""
+
+    def __init__(self, log: logging.Logger, throttle: Throttle, rest: str) -> None:
+        self._log = log
+        self._throttle = throttle
+        self._rest = rest
+        self._timer: asyncio.TimerHandle | None = None
+
+    def passes(self, key: Hashable) -> bool:
         now = time.monotonic()
-        self._count_left_out(self._bound.due(now))
-        if self._bound.passes(actor.key, now):
+        self._count_left_out(self._throttle.due(now))
+        if self._throttle.passes(key, now):
             return True
         if self._timer is None:
-            wait = max(0.0, self._bound.ends - now)
+            wait = max(0.0, self._throttle.ends - now)
             self._timer = asyncio.get_running_loop().call_later(wait, self.end)
         return False
 
     def end(self) -> None:
-        """Count what was left out until now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._count_left_out(self._bound.end())
+        self._count_left_out(self._throttle.end())
 
     def _count_left_out(self, found: dict[Hashable, int]) -> None:
         for key, count in found.items():
-            self._log.warning("%s: %d more in a minute are not listed", "others" if key is None else key, count)
+            self._log.warning(self._rest, "others" if key is None else key, count)

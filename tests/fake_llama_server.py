@@ -2,7 +2,8 @@
 
 It speaks as much of llama-server's command line and HTTP as lmxd uses. The file MODEL.json may
 hold: ``load_seconds``, ``exit`` {status, lines}, ``signal`` (dies of it at load), ``ignore_sigterm``,
-``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``silent``
+``buffers`` (log lines once loaded), ``allocate_mb`` (touched), ``flood_mb`` (of log), ``chatter`` (log
+without end while it loads, some 60 MB a second), ``silent``
 (never listens), ``slot_bytes`` (of a saved slot) and ``slot_names`` (further files that a save leaves behind),
 ``token_seconds``, ``token_bytes`` and ``die_after`` (tokens) of a stream.
 POST /fake/busy sets the number of requests in flight; POST /fake/exit ends it; after SIGUSR1 it no longer listens.
@@ -206,6 +207,9 @@ def main() -> None:
         sys.exit(play["exit"]["status"])
     if "signal" in play:
         os.kill(os.getpid(), play["signal"])
+    while play.get("chatter"):
+        print("x" * 2**16, flush=True)
+        time.sleep(0.001)
     if play.get("silent"):
         time.sleep(3600)
     Handler.key = Path(given.api_key_file).read_text().strip()

@@ -31,7 +31,7 @@ class SizeWish(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
+        match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]+)?)([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
         found = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
         if not found:
             self.fail(f"{value!r} is no size: write 9G, 500M or a number of bytes", param, ctx)
@@ -44,7 +44,7 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
+        match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]+)?)([smhd]?)", str(value))
         found = float(match[1]) * _SECONDS[match[2]] if match else 0.0
         if not found:
             self.fail(f"{value!r} is no time: write 2h, 30m, 90s or a number of seconds", param, ctx)

@@ -27,7 +27,7 @@ def _device_ref(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str) and value:
-        return int(value) if value.isdecimal() else value
+        return int(value) if re.fullmatch("[0-9]{1,9}", value) else value
     raise ValueError("name a GPU by index (0), UUID (GPU-…) or PCI id (0000:01:00.0), or RAM as host")
 
 
@@ -110,7 +110,8 @@ class UserConfig(Section):
 
     weight: Annotated[float, Field(gt=0, le=1000)] = Field(1, description="share of the machine beside the others")
     max_memory_gb: Gigabytes | None = Field(None, description="the most that the user's leases may take together")
-    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
+    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once; beyond 1024 only if set")
+    max_holds: int = Field(128, ge=0, le=100_000, description="holds at once, those that wait included")
     max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
     max_priority: int = Field(0, ge=-100, le=100, description="the highest class that may be asked for")
 

@@ -22,6 +22,8 @@ _LOAD, _EQUAL, _SET, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NR_AT, _ARCH_AT, _ARGS_AT = 0, 4, 16
 """Places in struct seccomp_data; of an argument the lower half is looked at, which is all that the kernel takes."""
 _CLONE_THREAD: Final = 0x10000
+_CLONE_NEW: Final = 0x7E020000
+"""All CLONE_NEW* of clone(2): a thread in a namespace of its own may have privileges there."""
 _ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _PLAIN: Final = """
@@ -95,7 +97,7 @@ def _program(machine: str, pid: int) -> Iterator[bytes]:
         else:
             yield from _if(number, _one_of(argument, values))
     yield from _if(_TGKILL[column], _one_of(0, [pid]))
-    yield from _if(_CLONE[column], [_argument(0), _step(_SET, _CLONE_THREAD, 0, 1), _step(_RETURN, _ALLOW)])
+    yield from _if(_CLONE[column], _thread())
     yield _step(_RETURN, _REFUSE | _ENOSYS)  # the answer on which the C library does without
 
 
@@ -122,6 +124,11 @@ def _stream_socket(family: int) -> list[bytes]:
         _step(_EQUAL, _STREAM, 0, 1),
         _step(_RETURN, _ALLOW),
     ]
+
+
+def _thread() -> list[bytes]:
+    steps = [_step(_SET, _CLONE_THREAD, 0, 2), _step(_SET, _CLONE_NEW, 1, 0)]
+    return [_argument(0), *steps, _step(_RETURN, _ALLOW)]
 
 
 def _argument(number: int) -> bytes:

@@ -130,11 +130,15 @@ class InstanceExited(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivitySeen(Event):
-    """An engine said whether it is busy. ``worked``: it answered requests since it was last asked."""
+    """An engine said whether it is busy. ``worked``: it answered requests since it was last asked.
+
+    ``guessed``: it is busy only in so far as clients are connected to it, whoever they are.
+    """
 
     instance: InstanceId
     busy: bool
     worked: bool
+    guessed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

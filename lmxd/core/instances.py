@@ -11,6 +11,8 @@ UNUSED_AFTER = 5.0
 """Seconds without a request after which a lease counts as unused. An agent's pause between two calls is shorter."""
 EVIDENCE_MAX_AGE = 0.5
 """Seconds for which an engine's answer that it is idle is believed when it is to be stopped (docs/adr/0002)."""
+GUESS_LASTS = 15.0
+"""Seconds after its last lease for which an engine counts as busy only because clients are connected to it."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -120,6 +122,10 @@ class Instance:
     """The time at which its last lease ended, or at which it began if it had none yet."""
     last_use: Lease | None = None
     """The last lease that it had, until it has another: its holder has the key still, and may have left work behind."""
+    served: set[int] = field(default_factory=set)
+    """The uids that had leases on it: any of them may have kept its key, or a connection."""
+    rested: bool = False
+    """Its engine said that it was idle since its last lease ended: who released that left nothing behind."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
@@ -222,14 +228,27 @@ class Instance:
         """Whether ``uid`` may have it: the last holder was the same user, or is known to have left no work behind."""
         return self.last_use is None or self.last_use.owner.uid == uid or self.known_idle(now)
 
+    def works(self, now: float, *, busy: bool, guessed: bool) -> bool:
+        """Whether it is at work, if its engine says ``busy``. Without a lease, that is not guessed for long."""
+        return busy and not (guessed and self.vacant and now - self.vacant_since >= GUESS_LASTS)
+
     @property
     def strays(self) -> bool:
         """Whether it works though nobody has a lease on it."""
         return self.vacant and self.busy and self.phase is Phase.READY
 
+    @property
+    def is_anybodys(self) -> bool:
+        """Whether any of several users may have it work without a lease, so that it is charged to none of them."""
+        return self.rested and len(self.served) > 1
+
+    def stays_until(self, grace: float) -> float:
+        """The time from which it is ended for others as it is, if it works without a lease: its last user's grace."""
+        return self.vacant_since + (0.0 if self.is_anybodys else grace)
+
     def overstays(self, now: float, grace: float) -> bool:
-        """Whether it has worked without a lease for longer than ``grace``: then it is ended for others as it is."""
-        return self.strays and not self.ask.external and now - self.vacant_since >= grace
+        """Whether it works without a lease for longer than it may: then it is ended for others as it is."""
+        return self.strays and not self.ask.external and now >= self.stays_until(grace)
 
     def known_idle(self, now: float) -> bool:
         """Whether its engine said just now that no request is in flight. A starting instance has none."""

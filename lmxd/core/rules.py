@@ -12,12 +12,13 @@ from lmxd.core.words import Ask
 class Quota:
     """The most that one uid, or the members of a group together, may have at once.
 
-    ``weight``: the use of a uid with weight 2 counts half.
+    ``weight``: the use of a uid with weight 2 counts half. ``max_holds`` is of each uid by itself.
     """
 
     weight: float = 1.0
     max_bytes: int | None = None
     max_leases: int | None = None
+    max_holds: int | None = 128
     max_waiting: int | None = None
 
 

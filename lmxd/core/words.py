@@ -296,4 +296,5 @@ STOPPED: Final = Refusal(
     code=RefusalCode.STOPPED, message="the instance was stopped while it was starting", remedy="ask again"
 )
 CANCELLED: Final = Refusal(code=RefusalCode.CANCELLED, message="the request was cancelled")
+ASKED_AGAIN: Final = Refusal(code=RefusalCode.CANCELLED, message="it was asked again on another connection")
 CLIENT_LEFT: Final = Refusal(code=RefusalCode.CLIENT_LEFT, message="the client closed its connection")

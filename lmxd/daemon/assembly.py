@@ -82,7 +82,7 @@ class Daemon:
         self.admission = Admission()
         self.present = Present(Catalog(config), LlamaServer(config.engine.path))
         self.access = Access(shared=where.shared)
-        self.journal = Journal()
+        self.journal = Journal(self.admission.state.lives)
         self.arrivals = Arrivals()
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")
@@ -215,7 +215,7 @@ class Daemon:
             asyncio.get_running_loop().call_soon(self._note, decision)  # when those who wait have their answers
 
     def _note(self, decision: Decision) -> None:
-        audit.decided(decision)
+        audit.decided(decision, self.service.acts)
         self.journal.note(decision)
         self.metrics.observe(decision)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+import re
 from collections.abc import Callable
 
 from lmxd.config.schema import Config, GroupConfig, UserConfig
@@ -55,7 +56,7 @@ def gid_of(name: str) -> int | None:
 
 def _number(name: str, look_up: Callable[[], int]) -> int | None:
     """The number of a user or a group given by name or number; None if there is none of that name."""
-    if name.isdecimal():
+    if re.fullmatch("[0-9]{1,10}", name):
         return int(name)
     try:
         return look_up()
@@ -68,5 +69,6 @@ def _quota(user: UserConfig | GroupConfig) -> Quota:
         weight=user.weight if isinstance(user, UserConfig) else 1.0,
         max_bytes=None if user.max_memory_gb is None else int(user.max_memory_gb * GIB),
         max_leases=user.max_leases,
+        max_holds=user.max_holds if isinstance(user, UserConfig) else None,
         max_waiting=user.max_waiting,
     )

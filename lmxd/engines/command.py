@@ -56,10 +56,11 @@ class CommandEngine:
         """A client that is connected may be waiting for an answer, no other can be. The kernel knows who has asked."""
         if endpoint.socket is not None:
             found = await asyncio.to_thread(on_socket, endpoint.socket)
-        else:
-            there = await asyncio.to_thread(on_port, int(endpoint.url.rpartition(":")[2]))
-            found = sum(traffic.is_work for traffic in there)
-        return Activity(busy=found > 0, work=0.0, processing=found)
+            return Activity(busy=found > 0, work=0.0, processing=found, guessed=True)
+        there = await asyncio.to_thread(on_port, int(endpoint.url.rpartition(":")[2]))
+        seen = [traffic for traffic in there if traffic.is_work]
+        answered = any(traffic.is_answered for traffic in seen)
+        return Activity(busy=bool(seen), work=0.0, processing=len(seen), guessed=not answered)
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         return False

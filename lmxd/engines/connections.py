@@ -28,15 +28,16 @@ _SHOW_VFS: Final = 1 << 1
 _UNIX_VFS: Final = 1
 _INET_BODY, _UNIX_BODY = 72, 16
 """Bytes of an answer before its attributes: struct inet_diag_msg and struct unix_diag_msg."""
-_LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED = 44, 52, 128
-"""Offsets in struct tcp_info (linux/tcp.h): milliseconds since the last of both, and the bytes that came."""
+_LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED, _BYTES_SENT = 44, 52, 128, 200
+"""Offsets in struct tcp_info (linux/tcp.h): milliseconds since the last of both, and the bytes each way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """The traffic of one TCP connection, seen by its server: bytes that came, and seconds since the last each way."""
+    """The traffic of one TCP connection, seen by its server: bytes, and seconds since the last, each way."""
 
     received: int
+    sent: int
     since_sent: float
     since_received: float
 
@@ -47,6 +48,11 @@ class Traffic:
             return False
         owed = self.since_received < self.since_sent
         return min(self.since_sent, self.since_received) < QUIET or (owed and self.since_received < OWED)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether bytes went both ways, and the server sent some a moment ago. Half a request is no proof of work."""
+        return self.received > 0 and self.sent > 0 and self.since_sent < QUIET
 
 
 def on_port(port: int) -> list[Traffic]:
@@ -77,6 +83,7 @@ def _traffic(info: bytes) -> Traffic:
 
     return Traffic(
         received=number(_BYTES_RECEIVED, "=Q"),
+        sent=number(_BYTES_SENT, "=Q"),
         since_sent=number(_LAST_SENT, "=I") / 1000,
         since_received=number(_LAST_RECEIVED, "=I") / 1000,
     )

@@ -130,7 +130,8 @@ class Activity:
 
     ``work`` is a counter that grows with all the engine does; only its changes mean anything. ``prompted``
     counts the tokens of prompts that it has processed, ``processing`` the requests that it is at, and ``decoded`` the
-    tokens that each of them got, where it says so.
+    tokens that each of them got, where it says so. ``guessed``: it is taken to be busy, for clients are connected, but
+    nothing shows that they are served.
     """
 
     busy: bool
@@ -138,6 +139,7 @@ class Activity:
     prompted: float = 0.0
     processing: int = 0
     decoded: float = 0.0
+    guessed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

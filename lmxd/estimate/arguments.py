@@ -176,7 +176,7 @@ def _overrides(value: str) -> Iterator[Override]:
             re.compile(pattern)
         except re.error as error:
             raise _wrong(f"--override-tensor {rule!r}: {error}") from error
-        device = re.fullmatch(r"[A-Za-z]+(\d+)", place)
+        device = re.fullmatch(r"[A-Za-z]+([0-9]{1,6})", place)
         if not pattern or not (device or place.upper() in ("CPU", "CUDA_HOST")):
             raise LmxdError(
                 "invalid_params", f"--override-tensor {rule!r} is not PATTERN=PLACE", "as in exps=CPU or exps=CUDA1"

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import json
 import logging
 import re
 import time
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from lmxd import plain_json
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.bodies import Bodies
@@ -120,7 +120,7 @@ class Board:
         return web.Response(body=self._page, headers=self._headers)
 
     async def _state(self, request: web.Request) -> web.Response:
-        return web.json_response(self._for(request, await self._look()))
+        return web.json_response(self._for(request, await self._look()), dumps=plain_json.encode)
 
     def _for(self, request: web.Request, now: dict[str, Any]) -> dict[str, Any]:
         caller = request[CALLER]
@@ -134,12 +134,12 @@ class Board:
         await stream.prepare(request)
         self._watching += 1
         try:
-            await sent(stream, _event("timeline", self.timeline.samples))
+            await sent(stream, framed("timeline", self.timeline.samples))
             moved = self._moved
             self._watched.set()
             while await moved.wait() and not self._ending:
                 moved = self._moved
-                await sent(stream, _event("state", self._for(request, self._now)))
+                await sent(stream, framed("state", self._for(request, self._now)))
         finally:
             self._watching -= 1
         return stream
@@ -158,8 +158,8 @@ class Board:
         return web.json_response(done.model_dump(mode="json"))
 
 
-def _event(name: str, data: object) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+def framed(name: str, data: object) -> bytes:
+    return f"event: {name}\ndata: {plain_json.encode(data)}\n\n".encode()
 
 
 def _policy(page: str) -> str:

@@ -17,8 +17,11 @@ from urllib.parse import urlsplit
 from lmxd.errors import LmxdError
 from lmxd.gateway.chunks import BadAnswer
 from lmxd.gateway.http1 import Body, Head, read_head
+from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.messages import Granted
 
+_CONNECT_TIMEOUT: Final = 5.0
+"""Seconds to be let in by an instance to which many connect: llama-server has only few of them wait."""
 _AT_A_TIME: Final = 256 * 1024
 
 
@@ -193,8 +196,7 @@ async def exchange(lease: Granted, call: UpstreamCall) -> Exchange:
 
     try:
         if lease.socket:
-            transport, found = await loop.create_unix_connection(make, lease.socket)
-            transport.get_extra_info("socket").getpeername()  # a full backlog refuses at once, which asyncio overlooks
+            _, found = await loop.create_unix_connection(make, sock=await connect_soon(lease.socket, _CONNECT_TIMEOUT))
         else:
             _, found = await loop.create_connection(make, at.hostname or "", at.port or 80)
     except OSError as error:

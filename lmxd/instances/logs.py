@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from lmxd.files import open_regular
 
@@ -13,6 +14,11 @@ _TAIL = 64 * 1024
 """Bytes at the end of a log that its last lines are looked for in."""
 _MAX_FILES = 64
 """Logs that are kept; the oldest go first."""
+_HEAD = 4 * _TAIL
+"""Bytes at the beginning of a log that are all an engine says while it loads."""
+_LOOK: Final = 0.5
+_LOOK_SOON: Final = 0.02
+"""Seconds between two looks at the size of a log: of one that is quiet, and of one that grows fast."""
 
 
 class Log:
@@ -34,14 +40,30 @@ class Log:
         os.ftruncate(fd, 0)
         return fd
 
+    async def keep_short(self) -> None:
+        """Trim it whenever that is due, until cancelled; look more often while it grows fast."""
+        before = 0
+        while True:
+            size = self._size()
+            if long := size > self._cap:
+                await asyncio.to_thread(self.trim)
+            await asyncio.sleep(_LOOK_SOON if long or size - before > self._cap // 64 else _LOOK)
+            before = size
+
+    def _size(self) -> int:
+        with suppress(OSError):
+            return self.path.lstat().st_size
+        return 0
+
     def trim(self) -> None:
-        """Beyond the cap, keep the last quarter. The process goes on appending to the same file."""
+        """Beyond the cap, keep the first bytes and the last quarter. The process goes on appending to the same file."""
         with suppress(OSError), open(open_regular(self.path, os.O_RDWR | os.O_APPEND), "r+b") as file:
             if os.fstat(file.fileno()).st_size <= self._cap:
                 return
+            first = min(_HEAD, self._cap // 8)
             kept = _last_bytes(file, self._cap // 4)
-            file.truncate(0)
-            file.write(b"... (cut by lmxd: the log reached its size cap)\n" + kept)
+            file.truncate(first)
+            file.write(b"\n... (cut by lmxd: the log reached its size cap)\n" + kept)
 
 
 def tail(path: Path, lines: int) -> list[str]:
@@ -54,7 +76,7 @@ def tail(path: Path, lines: int) -> list[str]:
 def head(path: Path) -> list[str]:
     """The first 256 KiB of a log: all that an engine says while it loads."""
     with suppress(OSError), open(open_regular(path, os.O_RDONLY), "rb") as file:
-        return _lines(file.read(4 * _TAIL))
+        return _lines(file.read(_HEAD))
     return []
 
 
@@ -67,9 +89,9 @@ def _lines(data: bytes) -> list[str]:
 def _last_bytes(file: BinaryIO, count: int) -> bytes:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - count))
-    if size > count:
-        file.readline()  # most likely half a line
-    return file.read(count)
+    data = file.read(count)
+    whole = data.find(b"\n") + 1 if size > count else 0  # most likely it begins with half a line
+    return data[whole:]
 
 
 def _forget_old(directory: Path) -> None:

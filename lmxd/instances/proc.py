@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -80,11 +80,20 @@ def children() -> dict[int, list[int]]:
     return found
 
 
-def below(pid: int, children: Mapping[int, Iterable[int]]) -> set[int]:
-    """A process, and all that descend from it by ``children``."""
+def above(pid: int, children: Mapping[int, Iterable[int]]) -> list[int]:
+    """The parent of a process by ``children``, its parent, and so on."""
+    parents, found = {child: parent for parent, of in children.items() for child in of}, [pid]
+    while (parent := parents.get(found[-1])) is not None:
+        found.append(parent)
+        del parents[found[-2]]  # a process may have another's pid by now: no circle is walked twice
+    return found[1:]
+
+
+def below(pid: int, children: Mapping[int, Iterable[int]], but: Set[int] = frozenset()) -> set[int]:
+    """A process, and all that descend from it by ``children``, without those of ``but`` and what is below them."""
     found, rest = {pid}, [pid]
     while rest:
-        new = set(children.get(rest.pop(), ())) - found
+        new = set(children.get(rest.pop(), ())) - found - but
         found |= new
         rest += new
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +20,11 @@ _MOST_SAID: Final = 500
 """Sentences about what was not carried over."""
 _LONGEST: Final = 500
 """Characters of one."""
+
+Sentence = str | Callable[[], str]
+"""Words, or what makes them: that costs nothing for one that is not listed."""
+Left = Callable[[Sentence], None]
+"""Is told each thing that could not be carried over."""
 
 
 @dataclass(slots=True)
@@ -38,15 +44,21 @@ class FoundModel:
     entries: list[Entry] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    suggested: dict[str, Any] = field(default_factory=dict)
+    """Settings that become comments: somebody is to look at them first."""
     _taken: dict[str, int] = field(default_factory=dict)
     """By name: the number of entries that wanted it."""
 
-    def say(self, sentence: str) -> None:
+    def say(self, sentence: Sentence) -> None:
         """Note what could not be carried over, within bounds: a file may be made of such things."""
         if len(self.left) < _MOST_SAID:
-            self.left.append(shortened(sentence, _LONGEST))
+            self.left.append(shortened(_made(sentence), _LONGEST))
         elif len(self.left) == _MOST_SAID:
             self.left.append("and more")
+
+    def about(self, name: str) -> Left:
+        """Notes what could not be carried over of one model."""
+        return lambda what: self.say(lambda: f"{name}: {_made(what)}")
 
     @property
     def full(self) -> bool:
@@ -96,7 +108,13 @@ class FoundModel:
         document.comment(f"from {source}, by lmxd; check it with: lmxd check-config")
         if self.settings:
             document.put(self.settings)
+        if self.suggested:
+            document.suggest(self.suggested)
         document.models([({e.name: e.settings}, e.comment, e.open) for e in self.entries])
+
+
+def _made(sentence: Sentence) -> str:
+    return sentence if isinstance(sentence, str) else sentence()
 
 
 def rendered(found: FoundModel, source: str) -> str:

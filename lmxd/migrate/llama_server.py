@@ -32,11 +32,7 @@ def read(path: Path) -> FoundModel:
     if _ALL in sections:
         common = sections.pop(_ALL)
     for name, own in sections.items():
-
-        def left(what: str, name: str = name) -> None:
-            found.say(f"{name}: {what}")
-
-        options = common | own
+        left, options = found.about(name), common | own
         room -= len(options)
         if found.full or room < 0:
             left(f"and what follows is left out: {MOST} models, or {_MOST} options, are the most")

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from lmxd.config import yaml_text
+from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import words
-from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.entries import MOST, Entry, FoundModel, Left
 
 _MACRO: Final = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
 _DEEPEST: Final = 10
 """Levels of macros in macros."""
 _LONGEST: Final = 32 * 2**10
 """Characters of a command line."""
+_MOST: Final = 2 * 2**20
+"""Characters that macros may come to in all command lines together."""
 _OURS: Final = frozenset(("cmd", "ttl", "name", "description", "useModelName", "unlisted", "proxy", "concurrencyLimit"))
 """Of a model, what is carried over or has no meaning here."""
 _TOP: Final = {
@@ -27,13 +31,58 @@ _TOP: Final = {
 }  # fmt: skip
 
 
+class Macros:
+    """The macros of a file, and the characters that they may still come to: they multiply, and each model has them."""
+
+    def __init__(self, found: object) -> None:
+        self._all = {name: str(value) for name, value in _keys(found).items()}
+        self.room = _MOST
+
+    def filled(self, cmd: str, own: Mapping[str, Any]) -> str:
+        """A command line with its macros, which may hold macros. ValueError if it grows too long.
+
+        ``own``: those of its model, which come before those of the file.
+        """
+        values = ChainMap({name: str(value) for name, value in own.items()}, self._all)
+        for _ in range(_DEEPEST):
+            filled = self._once(cmd, values)
+            if filled == cmd:
+                break
+            cmd = filled
+        return cmd
+
+    def _once(self, cmd: str, values: Mapping[str, str]) -> str:
+        room = _LONGEST - len(cmd)
+
+        def value(macro: re.Match[str]) -> str:
+            nonlocal room
+            found = values.get(macro[1], macro[0])
+            room -= len(found)
+            if room < 0:
+                raise ValueError(f"with its macros it has more than {_LONGEST} characters")
+            self.room -= len(found)
+            if self.room < 0:
+                raise ValueError(f"the macros of all models have more than {_MOST} characters")
+            return found
+
+        filled = _MACRO.sub(value, cmd)
+        if len(filled) > _LONGEST:
+            raise ValueError(f"it has more than {_LONGEST} characters")
+        return filled
+
+
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is none of llama-swap's."""
     whole = _whole(path)
-    found = FoundModel()
+    found, macros = FoundModel(), Macros(whole.get("macros"))
     for name, model in whole["models"].items():
+        if found.full or macros.room <= 0:
+            found.say(
+                f"{name}: and what follows is left out: {MOST} models, or {_MOST} characters of macros, are the most"
+            )
+            break
         if isinstance(model, Mapping):
-            _model(found, str(name), model, whole)
+            _model(found, str(name), model, macros)
         else:
             found.say(f"models.{name} is a {type(model).__name__}, not keys and values")
     _groups(found, whole)
@@ -54,20 +103,16 @@ def _whole(path: Path) -> dict[str, Any]:
     return whole
 
 
-def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
-    def left(what: str) -> None:
-        found.say(f"{name}: {what}")
-
-    argv = _argv(str(model.get("cmd", "")), name, whole, model, left)
+def _model(found: FoundModel, name: str, model: Mapping[str, Any], macros: Macros) -> None:
+    left = found.about(name)
+    argv = _argv(str(model.get("cmd", "")), macros, {**_keys(model.get("macros")), "MODEL_ID": name}, left)
     if not argv:
         left("has no cmd")
         return
     comment = " ".join(str(model[key]) for key in ("name", "description") if model.get(key))
     if "llama-server" in Path(argv[0]).name:
         settings = words.settings(argv[1:], left)
-        if argv[0] != "llama-server" and "engine" not in found.settings:
-            found.settings["engine"] = {"path": argv[0]}
-            found.say(f"engine.path: every model is started with {argv[0]}: take it out unless you trust that program")
+        _engine(found, argv[0])
         entry = Entry(name, settings, comment)
     else:
         command = [word.replace("${PORT}", "{port}") for word in argv]
@@ -88,40 +133,30 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], whole: Mappin
     found.add(entry)
 
 
-def _argv(cmd: str, name: str, whole: Mapping[str, Any], model: Mapping[str, Any], left: Any) -> list[str]:
-    """The command line with its macros filled in. The port stays a place."""
-    macros = {"MODEL_ID": name, **_keys(whole.get("macros")), **_keys(model.get("macros"))}
+def _engine(found: FoundModel, program: str) -> None:
+    """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
+    if not found.suggested and program not in ("llama-server", _own_engine()):
+        found.suggested["engine"] = {"path": program}
+        found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
+
+
+def _own_engine() -> str | None:
     try:
-        cmd = _filled(cmd, macros)
-        argv = shlex.split(cmd.replace("\\\n", " "), comments=True)
+        return str(find(None))
+    except LmxdError:
+        return None
+
+
+def _argv(cmd: str, macros: Macros, own: Mapping[str, Any], left: Left) -> list[str]:
+    """The command line with its macros filled in. The port stays a place."""
+    try:
+        argv = shlex.split(macros.filled(cmd, own).replace("\\\n", " "), comments=True)
     except ValueError as error:
         left(f"cmd: {error}")
         return []
     for macro in set(_MACRO.findall(" ".join(argv))) - {"PORT"}:
         left(f"the macro {macro} is not defined")
     return argv
-
-
-def _filled(cmd: str, macros: Mapping[str, Any]) -> str:
-    """A command line with its macros, which may hold macros. ValueError if it grows too long: they multiply."""
-    for _ in range(_DEEPEST):
-        room = _LONGEST - len(cmd)
-
-        def value(macro: re.Match[str]) -> str:
-            nonlocal room
-            found = str(macros.get(macro[1], macro[0]))
-            room -= len(found)
-            if room < 0:
-                raise ValueError(f"with its macros it has more than {_LONGEST} characters")
-            return found
-
-        filled = _MACRO.sub(value, cmd)
-        if len(filled) > _LONGEST:
-            raise ValueError(f"it has more than {_LONGEST} characters")
-        if filled == cmd:
-            break
-        cmd = filled
-    return cmd
 
 
 def _groups(found: FoundModel, whole: Mapping[str, Any]) -> None:

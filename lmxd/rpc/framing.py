@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Final
+
+from lmxd import plain_json
 
 MAX_FRAME: Final = 16 * 1024
 """The most bytes of one call. A valid one has at most half as many, for every parameter has a bound."""
@@ -102,7 +105,7 @@ def understand(line: bytes) -> Call | Malformed:
     if not isinstance(message, dict):
         return Malformed(None, INVALID_REQUEST, "a request is a JSON object")
     id = message.get("id")
-    if isinstance(id, (bool, dict, list)):
+    if isinstance(id, (bool, dict, list)) or (isinstance(id, float) and not math.isfinite(id)):
         return Malformed(None, INVALID_REQUEST, "id is a string or a number")
     if message.get("jsonrpc") != "2.0":
         return Malformed(id, INVALID_REQUEST, 'jsonrpc is "2.0"')
@@ -119,12 +122,10 @@ def _refuse_constant(name: str) -> float:
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
-"""Made once, for making one takes as long as encoding a message."""
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    return _ENCODER.encode({"jsonrpc": "2.0", **message}).encode() + b"\n"
+    return plain_json.encode({"jsonrpc": "2.0", **message}).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,12 @@ class Encoded:
 
 
 def encoded(value: Any) -> Encoded:
-    return Encoded(_ENCODER.encode(value).encode())
+    return Encoded(plain_json.encode(value).encode())
 
 
 def result(id: Id, value: Any) -> bytes:
     if isinstance(value, Encoded):
-        return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (_ENCODER.encode(id).encode(), value.json)
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (plain_json.encode(id).encode(), value.json)
     return encode({"id": id, "result": value})
 
 

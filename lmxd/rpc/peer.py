@@ -16,7 +16,8 @@ _MAX_OPTION = 1024
 class Peer:
     """The process at the other end of a Unix socket: its pid, user and groups.
 
-    ``subordinate``: the uid that it connected with, if that is one of the subordinate uids of ``uid``.
+    ``listed``: the groups that the system's directory has ``uid`` in, whether or not the process has them. They give no
+    rights. ``subordinate``: the uid that it connected with, if that is one of the subordinate uids of ``uid``.
     """
 
     pid: int
@@ -24,6 +25,7 @@ class Peer:
     gid: int
     groups: frozenset[int]
     subordinate: int | None = None
+    listed: frozenset[int] = frozenset()
 
 
 def peer_of(sock: Any) -> Peer:

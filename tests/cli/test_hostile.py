@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from cli.puppet import Puppet
 from click.shell_completion import get_completion_class
@@ -24,6 +25,7 @@ from sources import parsed
 
 from lmxd.cli.main import main
 from lmxd.cli.output import filled
+from lmxd.cli.wishes import Duration, SizeWish
 
 PACKAGE = Path(__file__).parent.parent.parent / "lmxd"
 HOSTILE = "x\x1b]0;title\x07\x1b[2J\nlmxctl: all is well\r\x9b31m\x7f\u2028\u202e[bold red link=http://x]\\\t:smile:"
@@ -223,3 +225,10 @@ def test_a_completion_script_is_what_the_shell_takes(shell: str) -> None:
     assert done.stdout.strip("\n") == kind(main, {}, "lmxctl", "_LMXCTL_COMPLETE").source().strip("\n")
     if program := shutil.which(shell):
         assert subprocess.run([program, "-n"], input=done.stdout, text=True, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "²", "٣G"])
+@pytest.mark.parametrize("kind", [SizeWish(), Duration()])
+def test_a_number_beyond_all_sense_is_a_usage_error(kind: SizeWish | Duration, number: str) -> None:
+    with pytest.raises(click.BadParameter):
+        kind.convert(number, None, None)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lmxd.confinement.confined import confine
@@ -58,6 +60,17 @@ def send_datagram() -> None:
         sock.sendto(b"x", DATAGRAMS)
 
 
+NAMESPACES = (0x20000, *(1 << bit for bit in range(25, 31)))
+"""CLONE_NEWNS; NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
+
+
+def reach_clone(namespace: int) -> None:
+    """Done if the kernel itself refuses: a thread without CLONE_SIGHAND is invalid, so that none is ever made."""
+    libc.syscall(56, 0x10000 | namespace, None, None, None, None)
+    if ctypes.get_errno() != errno.EINVAL:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
 def bind_port() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -96,6 +109,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "fork": lambda: forked(os.fork),
     "fork by number": lambda: raw_fork(57),
     "clone without a thread": lambda: raw_fork(56, 17, None, None, None, None),
+    **{f"have a thread in a namespace {bit:#x}": partial(reach_clone, bit) for bit in NAMESPACES},
     "leave the session": os.setsid,
     "connect to a socket's path": lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, str(PLACE / "lmxd.sock")),
     "connect to an abstract socket": lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, f"\0{PLACE}"),

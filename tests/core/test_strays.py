@@ -52,6 +52,29 @@ def test_without_a_waiter_it_goes_on() -> None:
     assert world.stopped() == []
 
 
+def test_who_is_merely_connected_is_work_for_seconds_without_a_lease() -> None:
+    """Else a silent connection, of a former holder or an outsider, keeps an instance for ever."""
+    world = World(grace=60.0)
+    name = leave(world, "a")
+    world.tick(14.0)
+    world.seen(name, busy=True, guessed=True)
+    assert world.instance(name).busy
+    world.tick(2.0)
+    world.seen(name, busy=True, guessed=True)
+    assert not world.instance(name).busy
+    world.seen(name, busy=True)
+    assert world.instance(name).busy, "it is seen to be served"
+
+
+def test_who_is_merely_connected_is_work_as_long_as_there_is_a_lease() -> None:
+    world = World()
+    world.ask("a", 8)
+    world.ready("a#1")
+    world.tick(100.0)
+    world.seen("a#1", busy=True, guessed=True)
+    assert world.instance("a#1").busy
+
+
 def test_a_waiter_is_told_when_it_ends() -> None:
     world = World({"gpu": Gpu(capacity=8 * GIB)}, grace=60.0)
     leave(world, "a")
@@ -203,3 +226,50 @@ def test_alarms_that_are_moved_for_ever_take_no_more_room() -> None:
         alarms.set((AlarmKind.LEASE, InstanceId("l")), float(n))
     assert len(alarms) < 2000
     assert alarms.next() == 99_999.0
+
+
+def shared_by_two(world: World) -> str:
+    """Users 1 and 2 are served by one instance, one after the other, and it was idle after both."""
+    name = leave(world, "a", uid=1, busy=False)
+    ticket = world.ask("a", 8, uid=2)
+    world.release(ticket)
+    world.seen(name)
+    return name
+
+
+def test_a_former_user_at_work_again_is_not_charged_to_the_last_one() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)}, quotas={2: Quota(max_leases=1)}, grace=60.0)
+    name = shared_by_two(world)
+    world.seen(name, busy=True)
+    assert (world.stopped(), world.state.shares.by_uid[2].leases) == ([], 0)
+    served = world.ask("b", 8, uid=2)
+    assert world.started()[-1] == "b#1"
+    world.ready("b#1")
+    assert served in world.granted()
+
+
+@pytest.mark.parametrize("waits_first", [True, False])
+def test_it_is_ended_at_once_for_the_first_that_waits(waits_first: bool) -> None:
+    world = World({"gpu": Gpu(capacity=16 * GIB)}, grace=60.0)
+    other = world.ask("c", 8, uid=3)
+    world.ready("c#1")
+    name = shared_by_two(world)
+    world.pass_time(30.0)
+    if waits_first:
+        world.instance(name).checked_at = None
+    for waiter in (lambda: world.seen(name, busy=True), lambda: world.ask("b", 8, uid=2))[:: -1 if waits_first else 1]:
+        waiter()
+    assert world.stopped() == [(name, "evicted")]
+    assert other in world.granted()
+
+
+def test_what_the_last_user_left_behind_is_charged_until_it_is_done() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)}, quotas={2: Quota(max_leases=1)}, grace=60.0)
+    name = leave(world, "a", uid=1, busy=False)
+    ticket = world.ask("a", 8, uid=2)
+    world.release(ticket)
+    world.seen(name, busy=True)
+    waits = world.ask("b", 8, uid=2)
+    assert world.waiting() == [waits]
+    world.seen(name)
+    assert world.started()[-1] == "b#1"

@@ -123,7 +123,8 @@ class World:
                 self._answer(decision.ticket)
             case StopInstance(cause=Cause.EVICTED | Cause.UNWANTED | Cause.PRESSURE | Cause.PREEMPTED):
                 stopped = self.state.instances[decision.instance]
-                left = self.now - stopped.vacant_since >= self.state.policy.grace and not stopped.leases
+                stays = 0.0 if stopped.is_anybodys else self.state.policy.grace
+                left = self.now - stopped.vacant_since >= stays and not stopped.leases
                 beyond = not stopped.leases and "beyond a quota" in decision.why
                 assert not stopped.busy or left or beyond, "evicted with a request in flight"
             case StopInstance(cause=Cause.IDLE):
@@ -242,8 +243,9 @@ class World:
     def release(self, ticket: str) -> None:
         self.happen(LeaseReleased(at=self.now, lease=lease_of(ticket)))
 
-    def seen(self, instance: str, *, busy: bool = False, worked: bool = False) -> None:
-        self.happen(ActivitySeen(at=self.now, instance=InstanceId(instance), busy=busy, worked=worked))
+    def seen(self, instance: str, *, busy: bool = False, worked: bool = False, guessed: bool = False) -> None:
+        seen = InstanceId(instance)
+        self.happen(ActivitySeen(at=self.now, instance=seen, busy=busy, worked=worked, guessed=guessed))
 
     def stop(self, instance: str) -> None:
         """An administrator stops it."""

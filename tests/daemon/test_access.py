@@ -254,6 +254,24 @@ async def test_the_members_of_a_group_share_its_quota(tmp_path: Path, become: Be
                 assert await other.request("b")
 
 
+class Students(Registered):
+    """Users who are all listed as students."""
+
+    async def groups(self, uid: int) -> frozenset[int]:
+        return frozenset((STUDENTS,))
+
+
+async def test_a_process_that_sheds_its_groups_sheds_no_quota(tmp_path: Path, become: Become) -> None:
+    async with house(tmp_path, groups={str(STUDENTS): {"max_leases": 1}}).open() as h:
+        system_wide(h)
+        h.daemon.access.users = Students()
+        become(ANNA, MEMBERS)
+        async with h.client() as anna:
+            await anna.request("a")
+            with pytest.raises(LmxdError, match=f"group {STUDENTS} has 1 of at most 1 leases"):
+                await anna.request("b", wait=0)
+
+
 async def test_every_grant_refusal_and_act_is_in_the_log(
     tmp_path: Path, become: Become, caplog: pytest.LogCaptureFixture
 ) -> None:

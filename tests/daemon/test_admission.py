@@ -55,6 +55,38 @@ async def test_a_hold_is_in_the_ledger_and_ends_with_its_process(tmp_path: Path)
         assert (await lmxd.devices()).devices[0].headroom == 22 * GIB
 
 
+@pytest.mark.parametrize("relation", ["same", "above", "below"])
+async def test_a_process_counts_for_one_hold_at_most(tmp_path: Path, relation: str) -> None:
+    nested = "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', 'input()']); print(c.pid, flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{nested}; c.wait()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        first, second = {"same": (child, child), "above": (child, parent.pid), "below": (parent.pid, child)}[relation]
+        async with house(tmp_path).open() as h, h.client() as lmxd:
+            held, other = await lmxd.hold(GIB // 4, hold="explicit"), await lmxd.hold(GIB // 4)
+            await lmxd.adopt(held.lease, first)
+            await lmxd.adopt(held.lease, first)
+            for again in (lmxd.adopt(other.lease, second), lmxd.hold(GIB // 8, pid=second)):
+                with pytest.raises(LmxdError, match="counts for another instance or hold") as refused:
+                    await again
+                assert refused.value.code == "invalid_params"
+            await lmxd.release(held.lease)
+            await h.until(lambda: len(h.phases()) == 1)
+            await lmxd.adopt(other.lease, second)
+        parent.communicate("\n")
+
+
+async def test_the_process_of_an_instance_is_no_holds(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        held, engine = await lmxd.hold(GIB // 4), (await lmxd.instances()).instances[0].pid
+        assert engine is not None
+        with pytest.raises(LmxdError, match="counts for another instance or hold"):
+            await lmxd.adopt(held.lease, engine)
+
+
 async def test_only_a_process_of_ones_own_is_adopted_and_only_by_a_hold(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
         held = await lmxd.hold(GIB // 4)

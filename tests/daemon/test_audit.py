@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from house import House, Registered
 
+from lmxd.acts import MOST_DONE
 from lmxd.errors import LmxdError
 from lmxd.log_lines import LineFormatter
 from lmxd.rpc import server
@@ -138,3 +139,30 @@ async def test_a_flood_of_refusals_is_counted_and_others_are_still_seen(
     assert [line for line in found if f"uid {BEN} pid {PID} refused (not_permitted): drain" in line]
     assert f"INFO uid {ANNA} pid {PID} done: release {lease.lease}" in found
     assert found[-1] == f"WARNING uid {ANNA}: {MOST} more in a minute are not listed"
+
+
+async def test_a_flood_of_acts_is_counted_and_others_are_still_seen(
+    tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shared(tmp_path).open() as h:
+        as_the_systems(h)
+        become(monkeypatch, ANNA, MEMBERS)
+        async with h.client() as anna:
+            for _ in range(MOST_DONE):
+                await anna.release((await anna.hold(2**20, hold="explicit")).lease)
+            await refused(anna.drain())
+            become(monkeypatch, BEN, MEMBERS)
+            async with h.client() as ben:
+                lease = await ben.request("a")
+                await ben.release(lease.lease)
+    found = lines()
+    hers = [line for line in found if f"uid {ANNA} pid {PID}" in line and "refused" not in line]
+    assert len(hers) == MOST_DONE
+    assert {line.split()[1] for line in hers} >= {"grant", "end", "uid"}, "what is bounded is every line about her acts"
+    (counted,) = [line for line in found if line.startswith(f"WARNING uid {ANNA}: ")]
+    assert counted == f"WARNING uid {ANNA}: {2 * MOST_DONE} more that were done in a minute are not listed"
+    assert [line for line in found if f"uid {ANNA} pid {PID} refused (not_permitted): drain" in line]
+    assert f"INFO uid {BEN} pid {PID} done: release {lease.lease}" in found
+    assert [line for line in found if line.startswith(f"INFO grant {lease.lease} on a#1 to uid {BEN}")]
+    assert f"WARNING instances of hold: {MOST_DONE} more that were done in a minute are not listed" in found
+    assert len(found) < 2 * MOST_DONE + 20

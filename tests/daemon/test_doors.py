@@ -31,6 +31,7 @@ from lmxd.instances.ports import at_port
 from lmxd.rpc.messages import Granted
 
 ENGINE = Path(__file__).parent.parent / "fake_open_engine.py"
+FAKES = Path(__file__).parent.parent / "fake_servers.py"
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root makes processes and files of others")
 
@@ -187,6 +188,38 @@ async def test_a_question_that_waits_for_its_answer_is_work(tmp_path: Path) -> N
             asking.sendall(b"GET /x HTTP/1.1\r\n")
             await h.until(lambda: instance.busy)
         await h.until(lambda: not instance.busy)
+
+
+async def test_who_is_merely_connected_keeps_nothing_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with a byte on a port, sent again and again, and not with a silent connection to a socket."""
+    monkeypatch.setattr("lmxd.core.instances.GUESS_LASTS", 1.0)
+    (tmp_path / "go").touch()
+    async with house(tmp_path, idle_timeout=0.5).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        instance = h.state.instances[lease.instance]
+        with socket.create_connection(("127.0.0.1", int(lease.endpoint.rpartition(":")[2]))) as outsider:
+            outsider.sendall(b"G")
+            await h.until(lambda: instance.busy)
+            await lmxd.release(lease.lease)
+            await h.until(lambda: not h.phases())
+
+
+async def test_a_former_holder_keeps_no_socket_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmxd.core.instances.GUESS_LASTS", 1.0)
+    script = tmp_path / "engine"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -S {FAKES} vllm serve m --uds "$1" $2\n')
+    script.chmod(0o755)
+    flags = "--gpu-memory-utilization 0.1 --max-model-len 1 --served-model-name m"
+    served = {"command": [str(script), "{socket}", flags], "estimated_memory_gb": 0.1}
+    here = House(tmp_path, gpu={"device": "host", "max_memory_gb": 1}, models={"m": served}, idle_timeout=0.5)
+    async with here.open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        instance = h.state.instances[lease.instance]
+        with socket.socket(socket.AF_UNIX) as former:
+            former.connect(str(lease.socket))
+            await h.until(lambda: instance.busy)
+            await lmxd.release(lease.lease)
+            await h.until(lambda: not h.phases())
 
 
 async def test_a_look_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,8 +261,28 @@ async def test_a_log_that_floods_is_cut(tmp_path: Path) -> None:
     async with house(tmp_path, engine={"log_max_mb": 1}, idle_timeout=5).open() as h, h.client() as lmxd:
         await lmxd.request("a")
         path = h.daemon.launches.log_path(InstanceId("a#1"))
-        await h.until(lambda: path.stat().st_size < 2**20)
-        assert "cut by lmxd" in path.read_text()
+        await h.until(lambda: path.stat().st_size < 2**20 and "cut by lmxd" in path.read_text())
+
+
+async def test_a_log_that_floods_while_it_loads_is_cut(tmp_path: Path) -> None:
+    """It is never ready, so that nobody asks it anything; it writes all the same."""
+    model(tmp_path, "a", chatter=True)
+    async with house(tmp_path, engine={"log_max_mb": 1}, idle_timeout=5).open() as h, h.client() as lmxd:
+        asking = asyncio.create_task(lmxd.request("a"))
+        await h.until(lambda: bool(h.daemon.launches.pids()))
+        ((name, pid),) = h.daemon.launches.pids().items()
+        await h.until(lambda: _written(pid) > 100 * 2**20)
+        path = h.daemon.launches.log_path(name)
+        assert path.stat().st_size < 50 * 2**20
+        h.daemon.launches.stop(name)
+        await h.until(lambda: h.daemon.launches.get(name) is None)
+        assert path.stat().st_size <= 2**20
+        asking.cancel()
+
+
+def _written(pid: int) -> int:
+    """Bytes that a process has written, wherever to."""
+    return int(Path(f"/proc/{pid}/io").read_text().split("wchar: ")[1].split()[0])
 
 
 async def test_doing_nothing_costs_nothing(tmp_path: Path) -> None:

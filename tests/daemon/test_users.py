@@ -22,8 +22,11 @@ from house import House
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmxd.daemon.answering.access import Access
+from lmxd.accounts import engine_account
+from lmxd.core.words import ConnectionId
+from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.users import Users, subordinate_ranges, subordinate_to
+from lmxd.daemon.rules import gid_of, uid_of
 from lmxd.errors import LmxdError
 from lmxd.rpc.peer import Peer
 
@@ -101,6 +104,17 @@ async def test_a_uid_of_roots_or_of_nobodys_is_refused(tmp_path: Path, given: tu
     assert "/etc/subuid" in refused.value.remedy
 
 
+@pytest.mark.parametrize("name", ["9" * 5000, "²", "٣", "1_0", "-1"])
+async def test_odd_numbers_are_nobody(tmp_path: Path, name: str) -> None:
+    """Python takes more for numbers than the system does, and fails at those of thousands of digits."""
+    assert uid_of(name) is None
+    assert gid_of(name) is None
+    with pytest.raises(LmxdError, match="no such user"):
+        engine_account(name, shared=True)
+    with pytest.raises(LmxdError, match="belongs to no user"):
+        await users(tmp_path, f"{name}:{FIRST}:{COUNT}").owner(FIRST)
+
+
 async def test_the_uid_that_stands_for_all_others_is_nobody(tmp_path: Path) -> None:
     overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
     with pytest.raises(LmxdError, match="stands for all"):
@@ -158,6 +172,21 @@ async def test_the_daemons_own_user_is_refused_as_a_member_and_as_an_administrat
             await made.identify(peer(OWNER.pw_uid, group))
     own = access(tmp_path, OWNER.pw_name, shared=False)
     assert own.is_admin(await own.identify(peer(OWNER.pw_uid))), "one's own daemon is one's own"
+
+
+async def test_groups_that_a_process_has_shed_count_for_quotas_and_give_no_rights(tmp_path: Path) -> None:
+    """In a user namespace, a process sheds all groups but its primary one."""
+    made, listed = access(tmp_path, OWNER.pw_name), set(os.getgrouplist(OWNER.pw_name, OWNER.pw_gid))
+    for uid in (OWNER.pw_uid, FIRST):
+        found = await made.identify(Peer(1, uid, MEMBERS, frozenset((MEMBERS,))))
+        assert found.groups == {MEMBERS}
+        assert set(owner_of(found, ConnectionId(1)).gids) == {MEMBERS, *listed}
+        made.admins = OWNER.pw_gid
+        assert not made.is_admin(found)
+        made.admins = ADMINS
+    made.members = made.admins = OWNER.pw_gid
+    with pytest.raises(LmxdError, match="may not use lmxd"):
+        await made.identify(Peer(1, OWNER.pw_uid, MEMBERS, frozenset((MEMBERS,))))
 
 
 async def test_nobody_gains_by_a_subordinate_uid(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lmxd.engines.connections import OWED, QUIET, Traffic, on_port, on_socket
 def test_work_is_a_question_and_its_answer(
     received: int, since_sent: float, since_received: float, is_work: bool
 ) -> None:
-    seen = Traffic(received=received, since_sent=since_sent, since_received=since_received)
+    seen = Traffic(received=received, sent=0, since_sent=since_sent, since_received=since_received)
     assert seen.is_work is is_work
 
 
@@ -43,7 +43,10 @@ def test_the_kernel_knows_what_a_connection_was_sent(address: str) -> None:
             wait_until(lambda: [x.received for x in on_port(port)] == [3])
             (asked,) = on_port(port)
             assert asked.is_work
-            accepted.sendall(b"x")
+            assert not asked.is_answered, "anybody can send a byte"
+            accepted.sendall(b"xy")
+            wait_until(lambda: [x.sent for x in on_port(port)] == [2])
+            assert on_port(port)[0].is_answered
             wait_until(lambda: on_port(port)[0].since_sent < asked.since_sent + QUIET)
             with socket.create_connection((address, port)):
                 wait_until(lambda: len(on_port(port)) == 2)

@@ -15,6 +15,7 @@ import synthetic
 from recorded import shape
 
 from lmxd.accounts import SystemUser
+from lmxd.engines.llama_cpp import dry_run
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.errors import LmxdError
@@ -161,15 +162,21 @@ int llama_server(int argc, char **argv) {
 """
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-def test_a_llama_server_that_was_taken_over_reaches_nothing(tmp_path: Path) -> None:
-    """Run as lmxd runs it, with code in the place of llama-server's that does what a model file made it do."""
+def taken_over(tmp_path: Path, code: str) -> Path:
+    """A directory with a llama-server whose libraries are made of ``code``."""
     source, directory = tmp_path / "evil.c", tmp_path / "bin"
-    source.write_text(TAKEN_OVER)
+    source.write_text(code)
     directory.mkdir()
     for name in ("libggml-base.so", "libggml.so", "libllama-server-impl.so"):
         subprocess.run(["cc", "-w", "-shared", "-fPIC", "-o", directory / name, source], check=True, timeout=60)
     (directory / "llama-server").touch()
+    return directory
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_llama_server_that_was_taken_over_reaches_nothing(tmp_path: Path) -> None:
+    """Run as lmxd runs it, with code in the place of llama-server's that does what a model file made it do."""
+    directory = taken_over(tmp_path, TAKEN_OVER)
     path = file(tmp_path, "llama32-1b-q8_0")
     key = Path(f"{path}.key")
     key.write_text("secret")
@@ -182,20 +189,46 @@ def test_a_llama_server_that_was_taken_over_reaches_nothing(tmp_path: Path) -> N
     assert key.read_text() == "secret"
 
 
+MAKES_SOCKETS = r"""
+    for (long n = 0;; n++) {
+        struct sockaddr_un at = {.sun_family = AF_UNIX};
+        for (int i = 1; i < argc; i++)
+            if (!strcmp(argv[i], "--host")) snprintf(at.sun_path, 107, "%.80s%ld", argv[i + 1], n);
+        int s = socket(AF_UNIX, SOCK_STREAM, 0);
+        bind(s, (void *)&at, sizeof at);
+        close(s);
+    }
+"""
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-def test_a_dry_run_that_never_stops_talking_is_ended(tmp_path: Path) -> None:
-    source, directory = tmp_path / "evil.c", tmp_path / "bin"
-    source.write_text(
-        "#include <stdio.h>\nint api = 2;\nvoid *ggml_backend_reg_by_name(const char *name) { return &api; }\n"
-        'int _Z12llama_serveriPPc(int argc, char **argv) { for (;;) printf("%01000d", 1); }\n'
+@pytest.mark.parametrize(
+    ("does", "problem"),
+    [
+        ('for (;;) printf("%01000d", 1);', "says too much"),
+        ('for (;;) puts("ab");', "says too much"),
+        ('for (;;) puts("error: invalid argument: x");', "says too much"),
+        (MAKES_SOCKETS, "makes too many sockets"),
+    ],
+)
+def test_a_dry_run_that_never_stops_is_ended(tmp_path: Path, does: str, problem: str) -> None:
+    directory = taken_over(
+        tmp_path,
+        "#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\n#include <sys/socket.h>\n#include <sys/un.h>\n"
+        "int api = 2;\nvoid *ggml_backend_reg_by_name(const char *name) { return &api; }\n"
+        f"int _Z12llama_serveriPPc(int argc, char **argv) {{ {does} }}\n",
     )
-    directory.mkdir()
-    for name in ("libggml-base.so", "libggml.so", "libllama-server-impl.so"):
-        subprocess.run(["cc", "-w", "-shared", "-fPIC", "-o", directory / name, source], check=True, timeout=60)
-    (directory / "llama-server").touch()
-    runner = DryRunner(Binary(directory / "llama-server", "11434", frozenset()), timeout=120)
-    with pytest.raises(LmxdError, match="says too much"):
+    runner = DryRunner(Binary(directory / "llama-server", "11434", frozenset()), timeout=30)
+    with pytest.raises(LmxdError, match=problem):
         runner.ask(file(tmp_path, "llama32-1b-q8_0"), [], 0)
+
+
+def test_of_a_long_dry_run_few_lines_are_kept() -> None:
+    figure = "0.01 I sched_reserve:        CPU compute buffer size =   5.00 MiB"
+    kept = dry_run.kept([figure, *(f"line {n}" for n in range(50_000)), "the last"])
+    assert figure in kept
+    assert kept[-1] == "the last"
+    assert len(kept) < 1000
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as somebody else")

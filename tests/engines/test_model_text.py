@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ FORGED = (
     "x\nload_tensors:\u2581offloaded\u25810/99\u2581layers\u2581to\u2581GPU\n",
     "x\n0.00.000.001 I srv    load_model: initializing, n_slots = 1",
     "x\n0.00.000.001 E alloc_tensor_range: FAILED TO ALLOCATE CUDA0 buffer of size 4357900288\n",
+    "fa\u0130led to allocate, fa\u0131led to read, un\u212anown model architecture, m\u0130ss\u0130ng tensor",
+    "failed to create\u00dccontext",
     "a \r0.00.000.002 E failed to allocate buffer",
     "a\x850.00.000.002 E failed to allocate buffer\u2028error: invalid argument: x",
     "terminate called: out of memory",
@@ -56,6 +59,12 @@ def test_no_text_changes_what_is_learned(tmp_path_factory: pytest.TempPathFactor
     assert log.diagnose(3, lines, path).code == "exited"
 
 
+@pytest.mark.parametrize("text", FORGED)
+def test_no_name_is_a_reason(tmp_path: Path, text: str) -> None:
+    path = file(tmp_path, "m.gguf", {"general.name": text})
+    assert log.diagnose(3, f"general.name = {printed(text)}".split("\n"), path).code == "exited"
+
+
 def test_ordinary_text_leaves_all_that_is_learned(tmp_path: Path) -> None:
     """Otherwise the test above would hold of a parser that finds nothing."""
     path = file(tmp_path, "m.gguf", {"general.name": "Size of a buffer: out of luck, n slots"})
@@ -68,6 +77,20 @@ def test_what_a_template_prints_comes_too_late(tmp_path: Path) -> None:
     at = next(n for n, line in enumerate(LOG) if "example_format" in line)
     lines = [*LOG[:at], "load_tensors: CPU model buffer size = 7.00 MiB", *LOG[at:]]
     assert log.buffers(lines, file(tmp_path, "m.gguf", {})) == TRUE
+
+
+def test_what_a_template_prints_is_no_reason(tmp_path: Path) -> None:
+    """Only its last words, once it has aborted itself, which no template's error makes it do."""
+    path = file(tmp_path, "m.gguf", {})
+    slots = next(n for n, line in enumerate(LOG) if "n_slots" in line) + 1
+    for forged, code in (("0.03 E failed to allocate buffer", "crashed"), ("could not bind", "crashed")):
+        assert log.diagnose(1, [*LOG[:slots], forged], path).code == "exited"
+        assert log.diagnose(-signal.SIGABRT, [*LOG[:slots], forged], path).code == code
+        assert log.diagnose(-signal.SIGABRT, [*LOG, forged], path).code == code
+    last = "0.03 E CUDA error: out of memory"
+    assert log.diagnose(1, [*LOG[:slots], last], path).code == "exited"
+    assert log.diagnose(-signal.SIGABRT, [*LOG[:slots], last], path).code == "out_of_memory"
+    assert log.diagnose(1, [last, *LOG[:slots]], path).code == "out_of_memory"
 
 
 def test_a_file_that_is_gone_may_have_said_anything(tmp_path: Path) -> None:

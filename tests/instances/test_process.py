@@ -139,7 +139,22 @@ def test_a_log_keeps_its_tail_when_it_is_cut(tmp_path: Path) -> None:
     os.close(output)
     assert log.path.stat().st_size < 5_000
     assert tail(log.path, 2) == ["line 1999", "after the cut"]
-    assert "cut by lmxd" in head(log.path)[0]
+    assert head(log.path)[0] == "line 0", "what it says while it loads is at the beginning"
+    assert any("cut by lmxd" in line for line in head(log.path))
+
+
+def test_a_log_without_line_breaks_is_cut_within_a_bound(tmp_path: Path) -> None:
+    log = Log(tmp_path, "m#1", cap=10_000)
+    output = log.open()
+    os.write(output, b"first\n" + b"x" * 2**20)
+    for _ in range(2):
+        log.trim()
+        assert log.path.stat().st_size < 5_000
+        assert tail(log.path, 1)[0].endswith("x" * 2000)
+        os.write(output, b"x" * 2**20)
+    os.close(output)
+    log.trim()
+    assert head(log.path)[0] == "first"
 
 
 def test_a_short_log_is_left_alone(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def plain(text: str) -> bool:
     st.dictionaries(WORDS, ANYTHING, max_size=2),
 )
 def test_what_is_written_means_what_was_found_and_nothing_else(entries: Any, source: str, settings: Any) -> None:
-    found = FoundModel(settings={"engine": settings} if settings else {})
+    found = FoundModel(settings={"engine": settings} if settings else {}, suggested={"engine": {"path": source}})
     for name, comment, path, flags, suggested in entries:
         found.add(Entry(name, {"path": path, "engine_flags": flags}, comment, open=suggested))
     text = rendered(found, source)
@@ -70,10 +70,10 @@ def test_no_words_of_llama_swaps_become_a_profile(tmp_path: Path, end: str) -> N
     text = rendered(llama_swap.read(path), f"{path}{end}gpu: 3")
     assert plain(text)
     made = meaning(text)
-    assert set(made) == {"engine", "models"}
+    assert set(made) == {"models"}
     assert set(made["models"]) <= {"m", "o"}
     assert made["models"]["o"]["path"] == f"/y{evil}.gguf"
-    assert made["engine"] == {"path": f"/bin/llama-server{evil}"}
+    assert "#engine:\n" in text
 
 
 @pytest.mark.parametrize("end", ["\n", "\x85", "\u2028", "\x1b]0;x\x07"])
@@ -170,6 +170,34 @@ def test_a_macro_bomb_is_said_and_left_out(tmp_path: Path, whole: Any) -> None:
     assert found.left[0].startswith("m: cmd: ")
     assert "more than 32768 characters" in found.left[0]
     assert meaning(rendered(found, "x")) == {"models": {}}
+
+
+SHARED_BOMBS = {
+    "macros of other words": ({"b": "x " * 2000, "a": "${b}" * 7}, "llama-server ${a}"),
+    "macros of unknown flags": ({"b": "--temperaturf " * 280, "a": "${b}" * 7}, "llama-server ${a}"),
+    "macros that come to too much": ({"b": "x" * 4000, "a": "${b}" * 9}, "llama-server ${a}"),
+    "no macros": ({}, "llama-server --temperaturf"),
+}
+
+
+@pytest.mark.parametrize(("macros", "cmd"), SHARED_BOMBS.values(), ids=SHARED_BOMBS)
+def test_thousands_of_models_share_one_bound_of_macros(tmp_path: Path, macros: Any, cmd: str) -> None:
+    """The time limit is generous: without the bound it takes minutes."""
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"macros": macros, "models": {f"m{n}": {"cmd": cmd} for n in range(9000)}}))
+    done = lmxd("import", "llama-swap", str(path))
+    assert done.returncode == 0, done.stderr
+    assert len(meaning(done.stdout)["models"]) <= MOST
+    assert len(done.stderr) < 500 * 600
+
+
+def test_the_model_at_which_the_room_for_macros_ends_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    models = {f"m{n}": {"cmd": "llama-server -m ${a}"} for n in range(9000)}
+    path.write_text(json.dumps({"macros": {"a": "x" * 30_000}, "models": models}))
+    found = llama_swap.read(path)
+    assert [line for line in found.left if "m70: and what follows is left out" in line]
+    assert "m71" not in str(found.left)
 
 
 @pytest.mark.parametrize(
@@ -333,3 +361,25 @@ def test_what_an_import_says_commands_no_terminal(tmp_path: Path) -> None:
         )
         for said in (done.stdout.decode(), done.stderr.decode()):
             assert all(line.isprintable() for line in said.split("\n"))
+
+
+def test_the_engine_that_lmxd_finds_by_itself_is_no_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "bin" / "llama-server"
+    own.parent.mkdir()
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(own.parent))
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"models": {"m": {"cmd": f"{own} -m /x.gguf"}}}))
+    found = llama_swap.read(path)
+    assert (found.settings, found.suggested, found.left) == ({}, {}, [])
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000])
+@pytest.mark.parametrize("key", ["ctx-size", "n-gpu-layers", "c", "threads"])
+def test_what_is_no_number_in_presets_is_said(tmp_path: Path, key: str, number: str) -> None:
+    path = tmp_path / "models.ini"
+    path.write_text(f"[a]\nmodel = /x.gguf\n{key} = {number}\n")
+    found = llama_server.read(path)
+    assert [entry.settings for entry in found.entries] == [{"path": "/x.gguf"}]
+    assert "which is no number" in found.left[0]

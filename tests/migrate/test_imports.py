@@ -94,18 +94,19 @@ def test_llama_swap(tmp_path: Path) -> None:
     assert (llama.cache_type_k, llama.flash_attention, llama.idle_timeout, llama.preload) == ("q8_0", "on", 600, True)
     assert llama.aliases == ("gpt-4o-mini",)
     assert llama.engine_flags == ("--temp", "0.6", "--jinja")
-    assert made.engine.path == Path("/opt/llama.cpp/llama-server")
+    assert made.engine.path is None, "a file does not choose what is run"
     assert (made.models["vision"].gpu_layers, made.models["vision"].pin) == (20, True)
     assert "vllm" not in made.models
     text = rendered(found, "a test")
     assert "#  vllm:" in text
+    assert "#engine:\n#  path: /opt/llama.cpp/llama-server\n" in text
     assert "{port}" in text
     assert "# Llama 3.1 the usual one" in text
     left = "\n".join(found.left)
     for word in (
         "vision: --mmproj is refused: it loads something that was not admitted (it was /models/mmproj.gguf)",
         "vision: env",
-        "engine.path: every model is started with /opt/llama.cpp/llama-server",
+        "engine.path: /opt/llama.cpp/llama-server is only suggested",
         "vllm: is no llama-server: say its estimated_memory_gb",
         "vllm: cmdStop",
         "org/with spaces:Q4: is called org-with-spaces:Q4 here",
@@ -234,6 +235,9 @@ def test_a_store_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ollama.store(None) == tmp_path
 
 
+NO_NUMBERS = ("²", "٣", "9" * 5000, "-" + "9" * 5000, "1_0")
+
+
 @pytest.mark.parametrize(
     ("line", "settings", "left"),
     [
@@ -244,20 +248,23 @@ def test_a_store_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("-fa -c 4096", {"flash_attention": "on", "context_length": 4096}, []),
         ("--ctx-size=4096 --host 0.0.0.0", {"context_length": 4096}, []),
         ("-c many", {}, ["context_length is 'many', which is no number"]),
+        *((f"{flag} {number}", {}, ["which is no number"]) for flag in ("-c", "-ngl", "-t") for number in NO_NUMBERS),
+        ("--temp ² -c 1", {"engine_flags": ["--temp", "²"], "context_length": 1}, []),
+        ("--rpc -² --wrong", {}, ["--rpc is refused", "'-²'", "--wrong"]),
         ("--rpc x:1 --wrong", {}, ["--rpc is refused", "--wrong"]),
     ],
 )
 def test_words(line: str, settings: dict[str, Any], left: list[str]) -> None:
-    said: list[str] = []
-    assert words.settings(line.split(), said.append) == settings
-    assert len(said) == len(left)
-    assert all(a in b for a, b in zip(left, said, strict=True))
+    found = FoundModel()
+    assert words.settings(line.split(), found.say) == settings
+    assert len(found.left) == len(left)
+    assert all(a in b for a, b in zip(left, found.left, strict=True))
 
 
 @given(st.lists(st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=12), max_size=8))
 def test_any_words_at_all_become_a_profile_or_are_said(line: list[str]) -> None:
     found = FoundModel()
-    found.add(Entry("m", words.settings(line, found.left.append)))
+    found.add(Entry("m", words.settings(line, found.say)))
     config(found.checked())
 
 

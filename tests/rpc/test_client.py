@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,10 @@ import uvloop
 from waiting import turns, until
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.upstream import UpstreamCall, exchange
 from lmxd.rpc.client import AsyncClient, Client
+from lmxd.rpc.client.connecting import connect, connect_soon
+from lmxd.rpc.messages import Granted
 from lmxd.rpc.methods import METHODS, Method
 
 
@@ -215,3 +221,54 @@ def test_both_clients_have_every_method_with_the_same_signature(method: Method) 
     assert not inspect.iscoroutinefunction(blocking)
     more = {"self", "on_progress"} if method.grants else {"self"}
     assert set(one.parameters) == set(method.params.model_fields) | more
+
+
+@contextmanager
+def crowded(path: Path) -> Iterator[socket.socket]:
+    """A server to which as many have connected as may wait."""
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
+        server.bind(str(path))
+        server.listen(0)
+        refused = 0
+        while refused == 0:
+            other = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
+            other.setblocking(False)
+            refused = other.connect_ex(str(path))
+        yield server
+
+
+async def _blocking(path: Path) -> None:
+    await asyncio.to_thread(lambda: Client(path).close())
+
+
+async def _asynchronous(path: Path) -> None:
+    async with AsyncClient(path):
+        pass
+
+
+async def _upstream(path: Path) -> None:
+    said: dict[str, Any] = {"instance": "a#1", "endpoint": "http://localhost", "socket": str(path), "api_key": ""}
+    lease = Granted.model_construct(None, **said)
+    (await exchange(lease, UpstreamCall(path="/"))).close()
+
+
+@pytest.mark.parametrize("connecting", [_blocking, _asynchronous, _upstream])
+async def test_a_client_waits_where_too_many_connect(tmp_path: Path, connecting: Any) -> None:
+    """As when somebody connects and closes without end: the kernel refuses whoever would not wait."""
+    with crowded(tmp_path / "s") as server:
+        task = asyncio.create_task(connecting(tmp_path / "s"))
+        done, _ = await asyncio.wait([task], timeout=0.2)
+        assert not done
+        let_in = [await asyncio.to_thread(server.accept) for _ in range(2)]
+        await asyncio.wait_for(task, 10)
+        for sock, _ in let_in:
+            sock.close()
+
+
+async def test_a_client_that_is_not_let_in_says_so_in_time(tmp_path: Path) -> None:
+    with crowded(tmp_path / "s"):
+        with pytest.raises(BlockingIOError):
+            await asyncio.to_thread(connect, tmp_path / "s", 0.1)
+        with pytest.raises(BlockingIOError):
+            await connect_soon(tmp_path / "s", 0.1)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from lmxd.core.books.alarms import AlarmKind
+from lmxd.core.books.charges import charge_holders
 from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
@@ -44,6 +45,7 @@ from lmxd.core.events import (
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import (
+    ASKED_AGAIN,
     CANCELLED,
     CLIENT_LEFT,
     DRAINING,
@@ -117,7 +119,8 @@ def _begin(state: State, event: Event) -> None:
 def _lease_requested(state: State, event: LeaseRequested) -> None:
     state.counts["asked"] += 1
     if event.key is not None and (before := state.asked.get((event.owner.uid, event.key))):
-        refuse(state, before, CANCELLED)
+        elsewhere = before.owner.connection != event.owner.connection
+        refuse(state, before, ASKED_AGAIN if elsewhere else CANCELLED)
         state.step.serve_again = True
     if not event.ask.external:
         state.expectations.asked(event.ask.profile, state.now)
@@ -190,6 +193,7 @@ def _memory_measured(state: State, event: MemoryMeasured) -> None:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
         state.step.decisions.append(ForgetInstance(instance=freed))
+    charge_holders(state, measured.touched)
     state.reach.touch(measured.touched)
     state.step.serve_again, state.step.refuse_again = measured.moved, measured.resized
 
@@ -256,14 +260,16 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     instance = state.instances.get(event.instance)
     if instance is None or instance.phase is not Phase.READY:
         return
-    state.step.serve_again = instance.checking or instance.busy != event.busy
-    instance.checking, instance.busy, instance.checked_at = False, event.busy, state.now
+    busy = instance.works(state.now, busy=event.busy, guessed=event.guessed)
+    state.step.serve_again = instance.checking or instance.busy != busy
+    instance.checking, instance.busy, instance.checked_at = False, busy, state.now
     state.reach.touch(instance.demand)
-    if not event.busy:
+    if not busy:
         state.linger(instance, on=False)
-    elif instance.vacant:
+        instance.rested = instance.vacant
+    elif instance.vacant and not instance.is_anybodys:
         state.linger(instance, on=True)
-    if event.busy or event.worked:
+    if busy or event.worked:
         instance.active_at = instance.used_at = state.now
         state.step.touched.instances.add(instance.id)
     state.step.seen = instance

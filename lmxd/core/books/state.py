@@ -102,6 +102,10 @@ class State:
         self.linger(instance, on=False)
         instance.last_use = None
 
+    def lives(self, name: str) -> bool:
+        """Whether there is a ticket, a lease or an instance of that id."""
+        return name in self.instances or name in self.leases or name in self.tickets
+
     def able(self, ask: Ask) -> list[Instance]:
         """The live instances that could serve ``ask``, if they have or will have a slot for it. A stray may never."""
         return [i for i in self.live_by_kind.get(ask.kind, {}).values() if i.could_serve(ask) and not i.strays]
@@ -172,9 +176,18 @@ class State:
         instance = self.instances[lease.instance]
         self._take_over(instance)
         instance.leases[lease.id] = lease
+        instance.served.add(lease.owner.uid)
+        instance.rested = False
         self._note_room(instance)
         self.shares.take(lease.owner, lease.size, self.now, self.policy)
         self.step.touched.leases.add(lease.id)
+
+    def resize_lease(self, lease: Lease, size: int) -> None:
+        """Let a lease count with ``size`` bytes from now on."""
+        if size != lease.size:
+            self.shares.give_back(lease.owner, lease.size, self.now, self.policy)
+            lease.size = size
+            self.shares.take(lease.owner, size, self.now, self.policy)
 
     def expire(self, lease: Lease, at: float | None) -> None:
         """Let a lease end at ``at`` unless it is renewed; None: it does not end by itself."""

@@ -160,7 +160,7 @@ class Forecast:
         """The time from which a vacant instance may be ended."""
         if evictable(self._state, instance):
             return self._state.now
-        left = instance.vacant_since + self._state.policy.grace if instance.busy else instance.evictable_from
+        left = instance.stays_until(self._state.policy.grace) if instance.busy else instance.evictable_from
         return max(self._state.now, left)
 
     def _goes_on(self, instance: Instance) -> bool:

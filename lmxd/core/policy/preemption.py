@@ -1,8 +1,9 @@
 """Preemption: bytes are taken back from instances, for a device that is short or for a ticket of a higher class.
 
 In: the devices with a negative headroom, and the head of the queue. Out: ``AskToYield`` and ``StopInstance``. The rule:
-idle instances end first. Then the holders of others are asked to release their leases within ``grace``. After that an
-instance ends as soon as its engine is idle, or at once if ``cut_generations`` says so.
+idle instances end first, then holds whose processes took more than was promised. Then the holders of others are asked
+to release their leases within ``grace``. After that an instance ends as soon as its engine is idle, or at once if
+``cut_generations`` says so.
 """
 
 from __future__ import annotations
@@ -69,10 +70,27 @@ def _relieve_device(state: State, account: Account, wanted: YieldReasons) -> Non
     if leaving is None:  # they do not suffice: all of them, and some in use
         leaving = gone
         lacking[account.device] -= sum(c.frees[account.device] for c in gone)
+        lacking[account.device] -= _end_excessive(state, account, lacking[account.device], why)
+    if leaving is gone and lacking[account.device] > 0:
         held = [_held(state, i) for i in mine if i.live and not i.vacant and not i.ask.pin]
         held = cheapest(held, lacking) or held
     _evict(state, leaving, account, why)
     wanted |= {c.instance.id: (Cause.PRESSURE, why) for c in held}
+
+
+def _end_excessive(state: State, account: Account, lacking: int, why: str) -> int:
+    """End holds that took more than was promised, those of the most excess first, until ``lacking`` bytes are covered.
+
+    Returns the bytes. What their processes go on using is foreign: nobody has others' instances ended by a small hold.
+    """
+    excess = {name: r.charge - r.promised for name, r in account.reservations.items() if r.charge > r.promised}
+    covered = 0
+    for name in sorted(excess, key=lambda name: -excess[name]):
+        instance = state.instances[name]
+        if covered < lacking and instance.ask.external and instance.live:
+            covered += account.reservations[name].charge
+            stop(state, instance, Cause.PRESSURE, f"{why}, and its process took more than was promised")
+    return covered
 
 
 def _evict(state: State, leaving: list[Candidate], account: Account, why: str) -> None:

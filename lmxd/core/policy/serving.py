@@ -14,7 +14,7 @@ from math import inf
 from typing import Final
 
 from lmxd.core.books.endings import refuse
-from lmxd.core.books.quotas import over_quota
+from lmxd.core.books.quotas import beyond_bound, over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy import refusals
@@ -190,11 +190,13 @@ def serve_group(this: SchedulingPass, front: Ticket) -> None:
 
 
 def refused(state: State, ticket: Ticket) -> bool:
-    """Refuse a ticket that cannot be served at all: lmxd drains, it never fits, or its model failed to load lately."""
+    """Refuse a ticket that cannot be served at all: lmxd drains, it never fits, its user has too much, or it failed."""
     if state.draining:
         refuse(state, ticket, DRAINING)
     elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
         refuse(state, ticket, refusals.never_fits(state, ticket))
+    elif too_many := beyond_bound(state, ticket):
+        refuse(state, ticket, refusals.over_quota(too_many))
     elif failed := state.backing_off(ticket.ask):
         refuse(state, ticket, refusals.failed_lately(state, failed))
     else:

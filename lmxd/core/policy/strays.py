@@ -3,6 +3,7 @@
 In: the instances on which a lease lingers. Out: ``CheckActivity`` and ``StopInstance``. The rule: the last lease counts
 until the engine says that it is idle. After the grace a stray is ended for whom its bytes or its lease keep waiting, as
 it is: for bytes by ``eviction``, for a quota here. One that takes its last user beyond a quota is ended at once.
+One that had several users, was idle, and works again is charged to nobody, and has no grace: any of them may do it.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Access:
             raise LmxdError("not_permitted", message, f"ask as another user, one of the group {GROUP}")
         if not self.admits(peer):
             raise LmxdError("not_permitted", f"uid {peer.uid} may not use lmxd", f"join the group {GROUP}")
-        return peer
+        return replace(peer, listed=await self.users.groups(peer.uid)) if self.shared else peer
 
     def _is_engine(self, peer: Peer) -> bool:
         """Root cannot be kept out of anything, not even where engines run as root."""
@@ -99,6 +99,9 @@ class Access:
 
 
 def owner_of(peer: Peer, connection: ConnectionId, user: str | None = None) -> Owner:
-    """The owner of a call: the peer, and the user for whom it asks."""
-    gids = tuple(sorted(peer.groups))
+    """The owner of a call: the peer, and the user for whom it asks.
+
+    Its groups are for quotas: a process sheds groups in a user namespace, but not those that its user is listed in.
+    """
+    gids = tuple(sorted(peer.groups | peer.listed))
     return Owner(uid=peer.uid, pid=peer.pid, connection=connection, gids=gids, user=user or "")

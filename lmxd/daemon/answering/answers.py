@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from lmxd.catalog.size import Size
 from lmxd.config.section import GIB
@@ -15,9 +13,10 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Ask, Holder, InstanceId, LeaseId, Refusal, Shortfall, TicketId
+from lmxd.core.words import Ask, Holder, InstanceId, Refusal, Shortfall, TicketId
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
@@ -31,10 +30,6 @@ from lmxd.rpc.notifications import LeaseEnded, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
-_REMEMBERED = 4096
-"""The most ended leases, and instances with their users, that are remembered. A client asks soon, or never."""
-K = TypeVar("K", bound=str)
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -75,12 +70,12 @@ class Answers:
         self.connections = connections
         self.waiting: dict[TicketId, Waiting] = {}
         self.watchers = Watchers(state, access)
-        self.ended: OrderedDict[LeaseId, EndReason] = OrderedDict()
-        """The reasons why the last few thousand leases ended."""
+        self.ended: Remembered[EndReason] = Remembered(state.lives)
+        """The reasons why the last leases of each user ended."""
         self._loaded: dict[InstanceId, int] = {}
         """Per cent of the bytes that each starting instance had loaded when it was last reported."""
-        self.users: OrderedDict[str, set[int]] = OrderedDict()
-        """The uids that the last few thousand instances served."""
+        self.users: Remembered[set[int]] = Remembered(state.lives)
+        """The uids that the last instances of each user served. Holds have no log, so that they are not noted."""
 
     def restore(self, leases: Iterable[LeaseRow]) -> None:
         """Let holders of an earlier daemon's leases see the logs of their instances."""
@@ -88,12 +83,12 @@ class Answers:
             self._used_by(row.instance, row.uid)
 
     def _used_by(self, instance: str, uid: int) -> None:
-        _remember(self.users, instance, self.users.get(instance, set()) | {uid})
+        self.users.put(instance, uid, (self.users.get(instance) or set()) | {uid})
 
     def decided(self, decision: Decision) -> None:
         """Note a decision as soon as it is made, before it is written and answered."""
         if isinstance(decision, EndLease):
-            _remember(self.ended, decision.lease, decision.reason)
+            self.ended.put(decision.lease, decision.owner.uid, decision.reason)
 
     def tell(self, decision: Decision) -> None:
         """Answer and notify the clients that a decision concerns."""
@@ -132,7 +127,9 @@ class Answers:
 
     def _granted(self, decision: GrantLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)
-        self._used_by(decision.instance, decision.owner.uid)
+        instance = self._state.instances.get(decision.instance)
+        if instance is None or not instance.ask.external:
+            self._used_by(decision.instance, decision.owner.uid)
         if waiting is None or waiting.answer.done():
             return
         lease = self._state.leases.get(decision.lease)
@@ -216,12 +213,6 @@ class Answers:
             detail = self.watchers.redacted(decision.detail, connection.peer)
             ended = LeaseEnded(lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=detail)
             connection.notify(ended)
-
-
-def _remember(memory: OrderedDict[K, T], key: K, value: T) -> None:
-    memory[key] = value
-    while len(memory) > _REMEMBERED:
-        memory.popitem(last=False)
 
 
 def _why(shortfall: Shortfall) -> str:

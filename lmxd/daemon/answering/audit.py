@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import logging
 
-from lmxd.acts import Actor
+from lmxd.acts import Actor, Acts
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, StartInstance, StopInstance
-from lmxd.core.words import Owner
+from lmxd.core.words import InstanceId, Owner
 from lmxd.rpc.peer import Peer
 
 log = logging.getLogger("lmxd.audit")
 
 
-def decided(decision: Decision) -> None:
-    """Log a decision. A refusal is logged as the outcome of its call."""
+def decided(decision: Decision, acts: Acts) -> None:
+    """Log a decision, within the bounds of whom it is about. A refusal is logged as the outcome of its call."""
     match decision:
         case StartInstance():
-            log.info("start %s: %s, %s", decision.instance, dict(decision.option.demand), decision.why)
+            line = f"start {decision.instance}: {dict(decision.option.demand)}, {decision.why}"
+            acts.came(_kind(decision.instance), line)
         case StopInstance():
-            log.info("stop %s: %s, %s", decision.instance, decision.cause, decision.why)
+            acts.came(_kind(decision.instance), f"stop {decision.instance}: {decision.cause}, {decision.why}")
         case GrantLease():
-            log.info("grant %s on %s to %s", decision.lease, decision.instance, _who(decision.owner))
+            line = f"grant {decision.lease} on {decision.instance} to {_who(decision.owner)}"
+            acts.came(_key(decision.owner), line)
         case AskToYield():
-            log.info("ask %s to yield %s: %s", _who(decision.owner), decision.lease, decision.why)
+            acts.came(_key(decision.owner), f"ask {_who(decision.owner)} to yield {decision.lease}: {decision.why}")
         case EndLease():
-            about = (decision.lease, decision.instance, _who(decision.owner), decision.reason, decision.detail)
-            log.info("end %s on %s of %s: %s %s", *about)
+            of = f"end {decision.lease} on {decision.instance} of {_who(decision.owner)}"
+            acts.came(_key(decision.owner), f"{of}: {decision.reason} {decision.detail}")
+
+
+def _kind(instance: InstanceId) -> str:
+    """By what starts and stops are counted: they have no owner. All holds are of one kind."""
+    return f"instances of {instance.rpartition('#')[0]}"
+
+
+def _key(owner: Owner) -> str:
+    """By whom lines are counted: each user for whom a gateway asks has a bound of its own."""
+    return f"uid {owner.uid}" + (f" for {owner.user}" if owner.user else "")
 
 
 def _who(owner: Owner) -> str:

@@ -47,7 +47,7 @@ class Holding:
     async def hold(self, connection: Connection, id: framing.Id, params: HoldParams) -> Held:
         self._health.require_ledger()
         if params.pid is not None:
-            self._holds.require(params.pid, await self._uid(params.pid, connection.peer))
+            await self._holds.require(params.pid, await self._uid(params.pid, connection.peer))
         await self._measure()
         wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
         devices = [device for device in map(device_id, self._present.measured) if wanted in (None, device)]
@@ -78,6 +78,8 @@ class Holding:
         found = self._leasing.lease(connection, params.lease)
         if not self._state.instances[found.instance].ask.external:
             raise LmxdError("invalid_params", f"lease {params.lease} is not a hold", "only a hold adopts a process")
+        await self._holds.require(params.pid, uid, found.instance)
+        found = self._leasing.lease(connection, params.lease)  # it may have ended meanwhile
         self._holds.adopt(found.instance, found.id, params.pid, uid)
         return Adopted(lease=params.lease, pid=params.pid)
 

@@ -52,9 +52,10 @@ class Inspection:
         known = params.instance in self._state.instances or params.instance in self._answers.users
         if not known and not (self._access.is_admin(connection.peer) and "/" not in params.instance and path.exists()):
             raise LmxdError("unknown_instance", f"there is no instance {params.instance}", "lmxctl ps lists them")
-        self._access.require_owner(
-            connection.peer, self._answers.users.get(params.instance, set()), f"the log of {params.instance}"
-        )
+        now = self._state.instances.get(InstanceId(params.instance))
+        served = self._answers.users.get(params.instance) or set()
+        served = served | {lease.owner.uid for lease in now.leases.values()} if now else set()
+        self._access.require_owner(connection.peer, served, f"the log of {params.instance}")
         return Logs(instance=params.instance, lines=tail(path, params.lines))
 
     async def _seen(self) -> list[Device]:

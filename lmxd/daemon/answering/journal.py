@@ -1,10 +1,9 @@
-"""The journal: the history of the last few thousand tickets, leases and instances, for ``lmxctl explain``."""
+"""The journal: the history of the last tickets, leases and instances of each user, for ``lmxctl explain``."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lmxd.core.decisions import (
@@ -20,9 +19,8 @@ from lmxd.core.decisions import (
     StopInstance,
 )
 from lmxd.core.words import Demand, Shortfall
+from lmxd.daemon.answering.remembered import Remembered
 
-_SUBJECTS = 4096
-"""The most subjects that are remembered, to bound the memory; the oldest are dropped."""
 _ENTRIES = 64
 """The most entries of one subject: beyond it, those in the middle are dropped, for its start and its end matter most.
 """
@@ -52,8 +50,9 @@ class History:
 class Journal:
     """The histories by the id of the ticket, lease or instance."""
 
-    def __init__(self) -> None:
-        self._histories: OrderedDict[str, History] = OrderedDict()
+    def __init__(self, lives: Callable[[str], bool]) -> None:
+        """``lives``: whether there is such a ticket, lease or instance now."""
+        self._histories: Remembered[History] = Remembered(lives)
 
     def get(self, subject: str) -> History | None:
         return self._histories.get(subject)
@@ -68,20 +67,14 @@ class Journal:
         uid = None if owner is None else owner.uid
         entry = JournalEntry(at=time.time(), event=type(decision).__name__, text=text, about=tuple(subjects), uid=uid)
         for subject in subjects:
-            history = self._of(subject)
+            history = self._histories.get(subject) or History()
+            self._histories.put(subject, uid, history)
             history.related.update(dict.fromkeys(x for x in subjects if x != subject))
             if owner is not None:
                 history.owners.add(owner.uid)
             history.entries.append(entry)
             if len(history.entries) > _ENTRIES:
                 del history.entries[_ENTRIES // 2]
-
-    def _of(self, subject: str) -> History:
-        if subject not in self._histories:
-            self._histories[subject] = History()
-            while len(self._histories) > _SUBJECTS:
-                self._histories.popitem(last=False)
-        return self._histories[subject]
 
 
 def _subjects(decision: Decision) -> Iterator[str]:

@@ -126,7 +126,7 @@ class Leasing:
         """The lease of that id, if the caller may release or renew it. LmxdError if not."""
         found = self._state.lease(LeaseId(lease))
         if found is None:
-            if why := self._answers.ended.get(LeaseId(lease)):
+            if why := self._answers.ended.get(lease):
                 raise LmxdError("lease_ended", f"lease {lease} has ended: {why}", "make a new request", {"reason": why})
             raise LmxdError("unknown_lease", f"there is no lease {lease}", "lmxctl ps lists them")
         self._access.require_owner(connection.peer, {found.owner.uid}, f"lease {lease}")

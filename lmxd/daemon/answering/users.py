@@ -1,4 +1,4 @@
-"""The owners of uids: a uid is a user's of the system, or one of its subordinate uids (subuid(5))."""
+"""The owners of uids, and their groups: a uid is a user's of the system, or one of its subordinate uids (subuid(5))."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from lmxd.errors import LmxdError
 
+T = TypeVar("T")
 SUBUID: Final = Path("/etc/subuid")
 _OVERFLOW: Final = Path("/proc/sys/kernel/overflowuid")
 _FRESH: Final = 60.0
@@ -55,33 +56,42 @@ class Users:
     def __init__(self, subuid: Path = SUBUID, clock: Callable[[], float] = time.monotonic) -> None:
         self._subuid = subuid
         self._clock = clock
-        self._known: dict[int, tuple[int, float]] = {}
+        self._owners: dict[int, tuple[int, float]] = {}
         """By uid: its owner, and when that was found."""
+        self._groups: dict[int, tuple[frozenset[int], float]] = {}
+        """By uid: the groups that it is listed in, and when that was found."""
         self._pending = 0
         self._thread = ThreadPoolExecutor(1, "lmxd-users")
 
     def forget(self) -> None:
         """Look everything up anew."""
-        self._known.clear()
+        self._owners.clear()
+        self._groups.clear()
 
     async def owner(self, uid: int) -> int:
         """The uid of the user whom ``uid`` belongs to. LmxdError ``not_permitted`` if it is nobody's that is known."""
         if uid in (0, os.getuid()):
             return uid
-        owner, found = self._known.get(uid, (uid, -_FRESH))
-        if self._clock() - found < _FRESH:
-            return owner
+        return await self._found(uid, self._owners, self._look_up)
+
+    async def groups(self, uid: int) -> frozenset[int]:
+        """The groups that the user ``uid`` is listed in; none for root, and for one that is not known."""
+        return frozenset() if uid == 0 else await self._found(uid, self._groups, _groups)
+
+    async def _found(self, uid: int, known: dict[int, tuple[T, float]], look_up: Callable[[int], T]) -> T:
+        if uid in known and self._clock() - known[uid][1] < _FRESH:
+            return known[uid][0]
         if self._pending >= _MOST_PENDING:
             raise LmxdError("too_many", "the system's directory of users is slow to answer", "try again")
         self._pending += 1
         try:
-            owner = await asyncio.get_running_loop().run_in_executor(self._thread, self._look_up, uid)
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, look_up, uid)
         finally:
             self._pending -= 1
-        if len(self._known) >= _MOST:
-            self._known.clear()
-        self._known[uid] = owner, self._clock()
-        return owner
+        if len(known) >= _MOST:
+            known.clear()
+        known[uid] = found, self._clock()
+        return found
 
     def _look_up(self, uid: int) -> int:
         if uid == _overflow():
@@ -97,6 +107,14 @@ class Users:
         return owner
 
 
+def _groups(uid: int) -> frozenset[int]:
+    try:
+        user = pwd.getpwuid(uid)
+        return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))
+    except (KeyError, OverflowError, OSError):
+        return frozenset()
+
+
 def _is_known(uid: int) -> bool:
     try:
         pwd.getpwuid(uid)
@@ -110,7 +128,7 @@ def _number(owner: str) -> int | None:
     try:
         return pwd.getpwnam(owner).pw_uid
     except (KeyError, ValueError):
-        return int(owner) if owner.isascii() and owner.isdecimal() and _is_known(int(owner)) else None
+        return int(owner) if _NUMBER.fullmatch(owner) and _is_known(int(owner)) else None
 
 
 def _overflow() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -30,11 +30,22 @@ class Descendants:
         self._children: Mapping[int, list[int]] = {}
 
     async def of(self, roots: Mapping[InstanceId, int]) -> dict[InstanceId, set[int]]:
-        """Each of these processes, and all that descend from it."""
+        """Each of these processes, and what descends from it: every process belongs to the nearest root above it."""
         if not roots:
             return {}
+        children = await self._look()
+        first = {pid: instance for instance, pid in reversed(list(roots.items()))}
+        return {instance: proc.below(pid, children, first.keys()) for pid, instance in first.items()}
+
+    async def related(self, pid: int, roots: Set[int]) -> int | None:
+        """One of ``roots`` that is above or below a process, if any."""
+        children = await self._look()
+        near = {*proc.above(pid, children), *proc.below(pid, children)} - {pid}
+        return next(iter(near & roots), None)
+
+    async def _look(self) -> Mapping[int, list[int]]:
         async with self._turn:
             if self._clock() - self._looked >= _FRESH:
                 self._looked = self._clock()
                 self._children = await asyncio.get_running_loop().run_in_executor(self._thread, proc.children)
-        return {instance: proc.below(pid, self._children) for instance, pid in roots.items()}
+            return self._children

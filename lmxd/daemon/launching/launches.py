@@ -118,6 +118,7 @@ class Launches:
 
     async def _live(self, launched: Launched, life: Coroutine[None, None, Failure | None]) -> None:
         """One instance to its end, which is reported whatever happens before."""
+        short = asyncio.get_running_loop().create_task(launched.log.keep_short())
         try:
             failure = await life
         except Exception as error:
@@ -128,8 +129,11 @@ class Launches:
                 await launched.process.end(launched.start.limits.stop_timeout)
             if launched.prompts is not None:
                 await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
+            await asyncio.to_thread(launched.log.trim)
         except Exception:
             log.exception("%s left something behind", launched.instance)
+        finally:
+            short.cancel()
         self._forget(launched)
         hit("exited")
         self._report(InstanceExited(at=time.monotonic(), instance=launched.instance, failure=failure))
@@ -169,11 +173,10 @@ class Launches:
         return None if launched.stopping else launched.intruder or await postmortem(launched, status)
 
     async def _watch(self, launched: Launched) -> None:
-        """Ask now and then what it is doing, and keep its log short. A turn that fails is not the last."""
+        """Ask now and then what it is doing. A turn that fails is not the last."""
         while True:
             await asyncio.sleep(launched.start.poll)
             try:
-                launched.log.trim()
                 await self._check(launched)
             except Exception:
                 log.exception("%s could not be looked after", launched.instance)
@@ -195,7 +198,9 @@ class Launches:
             launched.work, launched.prompted = activity.work, activity.prompted
             launched.pace.see(time.monotonic(), activity)
         busy = activity is None or activity.busy
-        self._report(ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked))
+        guessed = activity is not None and activity.guessed
+        seen = ActivitySeen(at=time.monotonic(), instance=launched.instance, busy=busy, worked=worked, guessed=guessed)
+        self._report(seen)
 
     async def _asked(self, launched: Launched, process: Process) -> Activity | None:
         """Its activity. One whose endpoint somebody else has is ended: its clients are to send nothing there.

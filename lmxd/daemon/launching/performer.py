@@ -64,7 +64,7 @@ class Performer:
         self._descendants = Descendants()
         self.startup = Startup(notes, groups, self._descendants)
         self.launches = Launches(report, self.startup, where.logs, groups)
-        self.holds = Holds(report, notes.note)
+        self.holds = Holds(report, notes.note, self.launches.pids, self._descendants)
 
     def perform(self, decision: Decision) -> None:
         """The core hears of a failure as of any outcome. An end is tried again: its bytes are awaited."""

@@ -13,13 +13,18 @@ from lmxd.instances.logs import head, tail
 _LAST_WORDS: Final = 20
 """Lines of the log that a failure carries: about a screen."""
 
+_TAIL: Final = 200
+"""Lines at the end of its log that may say why it ended, once it had served."""
+
 
 async def postmortem(launched: Launched, status: int | None) -> Failure:
     """The failure of an instance that ended with ``status`` by itself."""
     if launched.process is not None and launched.process.out_of_memory:
         message = "the kernel ended it: it took more RAM than memory_max_gb allows"
         return Failure(code=FailureCode.OOM_KILLED, message=message, log=last_words(launched))
-    lines = head(launched.log.path) if launched.endpoint is None else tail(launched.log.path, 200)
+    lines = head(launched.log.path)
+    if launched.ready_at is not None:
+        lines += tail(launched.log.path, _TAIL)
     found = await asyncio.to_thread(launched.engine.diagnose, launched.plan, status, lines)
     return Failure(code=found.code, message=found.message, log=last_words(launched))
 

@@ -17,15 +17,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from lmxd.accounts import SystemUser
 from lmxd.engines.llama_cpp.binary import Binary, environment
-from lmxd.engines.llama_cpp.log import STAMP, diagnose
+from lmxd.engines.llama_cpp.log import ERROR, STAMP, diagnose
 from lmxd.engines.llama_cpp.model_text import said
 from lmxd.errors import LmxdError
 from lmxd.files import replace_text
@@ -36,16 +38,24 @@ _MOST: Final = 1024
 _PRETEND: Final = "lmxd.engines.llama_cpp.pretend"
 _PACKAGES: Final = Path(__file__).parents[3]
 _MIB: Final = 2**20
-_LONGEST_LINE: Final = 65536
+_LONGEST_LINE: Final = 4096
 """Bytes of a line that are looked at."""
-_MOST_OUTPUT: Final = 64 * _MIB
-"""Bytes that a dry run may print. One of a small model prints 85 KB."""
-_COMPUTE: Final = re.compile(STAMP + r"sched_reserve: +(\w+) compute buffer size = +(\d{1,9}(?:\.\d+)?) MiB$")
+_MOST_OUTPUT: Final = 8 * _MIB
+_MOST_LINES: Final = 100_000
+"""Bytes and lines that a dry run may print. One of a small model prints 85 KB."""
+_MOST_TELLING: Final = 2000
+_LAST: Final = 200
+"""Lines that are kept: those with figures or errors, and the last."""
+_MOST_FILES: Final = 8
+_LOOK: Final = 0.1
+"""Sockets that it may make, of which llama-server makes one; and seconds between two looks at how many there are."""
+_COMPUTE: Final = re.compile(STAMP + r"sched_reserve: +(\w+) compute buffer size = +(\d{1,9}(?:\.\d+)?) MiB$", re.ASCII)
 _TABLE: Final = STAMP + r"common_memory_breakdown_print: \| +- "
 _SUM: Final = r" *\d+ = +(\d{1,9}) \+ +(\d{1,9}) \+ +(\d{1,9})"
-_DEVICE: Final = re.compile(_TABLE + r"CUDA(\d{1,3}) .*\(" + _SUM + r"\)")
-_HOST: Final = re.compile(_TABLE + r"(Host|CPU\w*) +\|" + _SUM)
-_END: Final = re.compile(STAMP + r"common_(?:params_)?fit\w*: projected to use ")
+_DEVICE: Final = re.compile(_TABLE + r"CUDA(\d{1,3}) .*\(" + _SUM + r"\)", re.ASCII)
+_HOST: Final = re.compile(_TABLE + r"(Host|CPU\w*) +\|" + _SUM, re.ASCII)
+_END: Final = re.compile(STAMP + r"common_(?:params_)?fit\w*: projected to use ", re.ASCII)
+_TELLING: Final = (_COMPUTE, _DEVICE, _HOST, ERROR)
 _FIGURES: Final = ("compute buffer size", "_breakdown_print", "projected to use")
 """Phrases of these lines. A file that says one of them imitates them."""
 
@@ -175,7 +185,7 @@ def _output(
         }
         process = _spawned(command, env, account)
         try:
-            return list(_lines(process, timeout))
+            return kept(_lines(process, timeout, Path(home)))
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
             process.wait()
@@ -202,12 +212,33 @@ def _parts(model: Path) -> list[str]:
         return [str(model)]
 
 
-def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
+def kept(lines: Iterable[str]) -> list[str]:
+    """The lines that tell something, and the last: whoever prints a lot fills no memory. Raises LmxdError."""
+    telling: list[str] = []
+    last: deque[str] = deque(maxlen=_LAST)
+    for number, line in enumerate(lines):
+        if number >= _MOST_LINES or len(telling) >= _MOST_TELLING:
+            raise _too_much("says too much")
+        if any(pattern.match(line) for pattern in _TELLING):
+            telling.append(line)
+        else:
+            last.append(line)
+    return [*telling, *last]
+
+
+def _too_much(what: str) -> LmxdError:
+    return LmxdError("bad_model_file", f"llama-server's dry run {what}", "ask without it: --dry-run never")
+
+
+def _lines(process: subprocess.Popen[bytes], timeout: float, scratch: Path) -> Iterator[str]:
+    """The lines that it prints up to the end of the pass, each cut at a bound. Raises LmxdError."""
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     until, rest, read = time.monotonic() + timeout, b"", 0
     while (left := until - time.monotonic()) > 0:
-        if not select.select([process.stdout], [], [], left)[0]:
+        if len(list(islice(scratch.iterdir(), _MOST_FILES + 1))) > _MOST_FILES:
+            raise _too_much("makes too many sockets")
+        if not select.select([process.stdout], [], [], min(left, _LOOK))[0]:
             continue
         chunk = process.stdout.read(65536)
         if not chunk:
@@ -215,10 +246,10 @@ def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str]:
             return
         read += len(chunk)
         if read > _MOST_OUTPUT:
-            raise LmxdError("bad_model_file", "llama-server's dry run says too much", "ask without it: --dry-run never")
+            raise _too_much("says too much")
         *lines, rest = (rest[:_LONGEST_LINE] + chunk).split(b"\n")
         for line in lines:
-            text = line.decode(errors="replace")
+            text = line[:_LONGEST_LINE].decode(errors="replace")
             yield text
             if _END.match(text):
                 return

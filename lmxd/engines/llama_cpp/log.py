@@ -20,13 +20,18 @@ from lmxd.failures import FailureCode
 STAMP: Final = r"^(?:\d[\d.]* [A-Z] )?"
 """The beginning of a line: the time and the level, in builds that print them."""
 _BUFFER: Final = re.compile(
-    STAMP + r"\w+: +(\w+) +(?:model|KV|RS|compute|output) buffer size = +(\d{1,9}(?:\.\d+)?) MiB$"
+    STAMP + r"\w+: +(\w+) +(?:model|KV|RS|compute|output) buffer size = +(\d{1,9}(?:\.\d+)?) MiB$", re.ASCII
 )
-_OFFLOADED: Final = re.compile(STAMP + r"\w+: offloaded (\d{1,6})/(\d{1,6}) layers to GPU$")
-_SLOTS: Final = re.compile(STAMP + r"\w+ +\w+: initializing.* n_slots = ")
+_OFFLOADED: Final = re.compile(STAMP + r"\w+: offloaded (\d{1,6})/(\d{1,6}) layers to GPU$", re.ASCII)
+_SLOTS: Final = re.compile(STAMP + r"\w+ +\w+: initializing.* n_slots = ", re.ASCII)
 """Everything is allocated by then. What follows is of templates, which can print whatever they like, and of clients."""
 _FIGURES: Final = ("buffer size", "offloaded ", "n_slots")
 """Phrases of these lines. A file that says one of them is no file to learn from."""
+
+_FATAL: Final = re.compile(
+    STAMP + r"(?:CUDA error: out of memory|terminate called after throwing an instance of 'std::bad_alloc')$", re.ASCII
+)
+"""The last words of ggml and of the C++ library, before they abort the process."""
 
 _REASONS: tuple[tuple[FailureCode, re.Pattern[str]], ...] = (
     (
@@ -34,23 +39,31 @@ _REASONS: tuple[tuple[FailureCode, re.Pattern[str]], ...] = (
         re.compile(
             r"out of memory|failed to allocate|unable to allocate|cannot allocate memory|bad_alloc"
             r"|ErrorOutOfDeviceMemory|failed to reserve compute",
-            re.IGNORECASE,
+            re.IGNORECASE | re.ASCII,
         ),
     ),
     (
         FailureCode.BAD_FLAG,
-        re.compile(r"^error: |invalid argument: |error while handling argument|unknown argument", re.MULTILINE),
+        re.compile(
+            r"^error: |invalid argument: |error while handling argument|unknown argument", re.MULTILINE | re.ASCII
+        ),
     ),
     (
         FailureCode.BAD_MODEL,
         re.compile(
             r"error loading model|failed to load model|unknown model architecture|invalid magic|is not within the file"
             r"|failed to read|gguf_init|wrong number of tensors|missing tensor",
-            re.IGNORECASE,
+            re.IGNORECASE | re.ASCII,
         ),
     ),
-    (FailureCode.ENDPOINT_IN_USE, re.compile(r"couldn't bind|could not bind|address already in use", re.IGNORECASE)),
-    (FailureCode.BAD_CONTEXT, re.compile(r"failed to create.context|failed to initialize the context", re.IGNORECASE)),
+    (
+        FailureCode.ENDPOINT_IN_USE,
+        re.compile(r"couldn't bind|could not bind|address already in use", re.IGNORECASE | re.ASCII),
+    ),
+    (
+        FailureCode.BAD_CONTEXT,
+        re.compile(r"failed to create[ _]context|failed to initialize the context", re.IGNORECASE | re.ASCII),
+    ),
 )
 _SENTENCES = {
     FailureCode.OUT_OF_MEMORY: "the engine ran out of memory",
@@ -59,7 +72,7 @@ _SENTENCES = {
     FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",
     FailureCode.BAD_CONTEXT: "the engine could not set up the context",
 }
-_ERROR: Final = re.compile(r"^\d[\d.]* E |(?=error|terminate)")
+ERROR: Final = re.compile(r"^\d[\d.]* E |(?=error|terminate)", re.ASCII)
 """The beginning of an error, and of the last words of a process."""
 
 
@@ -88,9 +101,14 @@ def _figures(pattern: re.Pattern[str], log: Sequence[str], model: Path | None) -
 
 
 def diagnose(status: int | None, log: Sequence[str], model: Path | None = None) -> Diagnosis:
-    """The first reason in the log that is known, with the line that says so; else what the status tells."""
-    errors = [_ERROR.sub("", line, 1) for line in log if _ERROR.match(line)]
-    text = "\n".join(errors or log)
+    """The first reason in the log that is known, with the line that says so; else what the status tells.
+
+    A model's template can compute any line, and does from the slots on. Then only the last words of a process that
+    aborted are believed; a template's own error ends it with a status.
+    """
+    errors = _errors(log)
+    believed = _believed(status, log, model)
+    text = "\n".join(_errors(believed) or believed)
     found = [(code, match) for code, pattern in _REASONS for match in pattern.finditer(text)]
     doubtful = said(model, (match[0] for _, match in found))
     for code, match in found:
@@ -108,3 +126,14 @@ def diagnose(status: int | None, log: Sequence[str], model: Path | None = None) 
         return Diagnosis(code=FailureCode.CRASHED, message=f"the engine crashed ({signal.Signals(-status).name})")
     last = errors[-1].strip() if errors else "its log does not say why"
     return Diagnosis(code=FailureCode.EXITED, message=f"the engine exited with status {status}: {last}")
+
+
+def _errors(log: Sequence[str]) -> list[str]:
+    return [ERROR.sub("", line, 1) for line in log if ERROR.match(line)]
+
+
+def _believed(status: int | None, log: Sequence[str], model: Path | None) -> Sequence[str]:
+    slots = next((n for n, line in enumerate(log) if _SLOTS.match(line)), None)
+    if model is None or slots is None:
+        return log
+    return [*log[:slots], *(line for line in log[slots:] if status == -signal.SIGABRT and _FATAL.match(line))]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -12,10 +14,18 @@ from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
+from lmxd.throttle import Throttle
+
+log = logging.getLogger(__name__)
 
 _SLOT_TIMEOUT: Final = 30.0
 """Seconds for one slot's cache to be written to disk, or read: it may have gigabytes."""
-_SAMPLE: Final = re.compile(r"^llamacpp:(\w+) ([-+.\deE]+)$", re.MULTILINE)
+_SAMPLE: Final = re.compile(r"^llamacpp:(\w+) (.*)$", re.MULTILINE | re.ASCII)
+_NUMBER: Final = re.compile(r"\d{1,16}(?:\.\d{1,16})?(?:e[-+]?\d{1,2})?", re.ASCII)
+_MOST_COUNTED: Final = 2.0**53
+_MOST_REQUESTS: Final = 10**6
+"""The largest of its figures that are believed: a count beyond is none, and none may become infinite."""
+_REQUESTS: Final = ("requests_processing", "requests_deferred")
 _WORK: Final = ("prompt_tokens_total", "prompt_tokens_cached_total", "tokens_predicted_total", "n_decode_total")
 _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
 
@@ -25,6 +35,7 @@ class LlamaServer:
 
     def __init__(self, configured: Path | None) -> None:
         self._configured = configured
+        self._complaints = Throttle(most=1, window=600.0)
 
     def binary(self) -> Binary:
         """LmxdError ``engine_missing`` if there is none that runs."""
@@ -44,7 +55,11 @@ class LlamaServer:
         status, text = await get(endpoint, "/metrics")
         if status != 200:
             return None
-        samples = {name: float(value) for name, value in _SAMPLE.findall(text)}
+        try:
+            samples = _figures(text)
+        except ValueError as error:
+            self._complain(endpoint, str(error))
+            return None
         if "requests_processing" not in samples:
             return None
         return Activity(
@@ -54,6 +69,13 @@ class LlamaServer:
             processing=int(samples["requests_processing"]),
             decoded=samples.get("n_decode_total", 0.0),
         )
+
+    def _complain(self, endpoint: Endpoint, problem: str) -> None:
+        """Once in a while: it is asked every few seconds."""
+        now, where = time.monotonic(), str(endpoint.socket or endpoint.url)
+        self._complaints.due(now)
+        if self._complaints.passes(where, now):
+            log.warning("what it does is not known: the engine at %s says %s", where, problem)
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         return await _all_slots(endpoint, slots, "save")
@@ -78,6 +100,19 @@ class LlamaServer:
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         return logs.diagnose(status, log, plan.model)
+
+
+def _figures(text: str) -> dict[str, float]:
+    """The figures of /metrics that we use. Raises ValueError if one is no number, or none that can be true."""
+    found = {}
+    for name, value in _SAMPLE.findall(text):
+        if name not in (*_WORK, *_REQUESTS):
+            continue
+        most = _MOST_REQUESTS if name in _REQUESTS else _MOST_COUNTED
+        if not _NUMBER.fullmatch(value) or float(value) > most:
+            raise ValueError(f"{name} {value[:40]!r}")
+        found[name] = float(value)
+    return found
 
 
 async def _all_slots(endpoint: Endpoint, slots: int, action: str) -> bool:

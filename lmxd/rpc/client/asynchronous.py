@@ -13,8 +13,10 @@ from typing import Any, Self
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.client.asynchronous_calls import AsyncCalls
+from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.client.leases import AsyncLease
 from lmxd.rpc.client.wire import (
+    CONNECT_TIMEOUT,
     PATIENCE,
     PAUSE,
     ConnectionLost,
@@ -69,7 +71,8 @@ class AsyncClient(AsyncCalls):
 
     async def _connect(self) -> None:
         try:
-            self._reader, self._writer = await asyncio.open_unix_connection(self.path, limit=framing.MAX_ANSWER)
+            sock = await connect_soon(self.path, CONNECT_TIMEOUT)
+            self._reader, self._writer = await asyncio.open_unix_connection(sock=sock, limit=framing.MAX_ANSWER)
         except OSError as error:
             raise unavailable(self.path, error) from error
         self._connections += 1

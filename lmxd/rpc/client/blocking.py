@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any, Self
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.client.blocking_calls import BlockingCalls
+from lmxd.rpc.client.connecting import connect
 from lmxd.rpc.client.leases import BlockingLease
 from lmxd.rpc.client.wire import (
+    CONNECT_TIMEOUT,
     PATIENCE,
     PAUSE,
     ConnectionLost,
@@ -62,12 +63,9 @@ class Client(BlockingCalls):
         self._missed: list[bytes] = []
         """Notifications that came while it was not connected."""
         self._framer = framing.Framer(framing.MAX_ANSWER)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(ANSWER_TIMEOUT)
         try:
-            self._socket.connect(str(self.path))
+            self._socket = connect(self.path, CONNECT_TIMEOUT)
         except OSError as error:
-            self._socket.close()
             raise unavailable(self.path, error) from error
 
     def reconnect(self) -> None:

@@ -20,6 +20,8 @@ SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
 PATIENCE: Final = 20.0
 """Seconds for which a client tries to reconnect: less than the 30 s for which a new daemon keeps its leases."""
 PAUSE: Final = 0.1
+CONNECT_TIMEOUT: Final = 30.0
+"""Seconds to be let in by a daemon to whom many connect."""
 OnProgress = Callable[[Progress], None]
 OnNotification = Callable[[str, dict[str, Any]], None]
 ResultT = TypeVar("ResultT", bound=Result)

@@ -1,0 +1,17 @@
+"""Charges of holds: their holders have what the processes take, not only what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lmxd.core.books.state import State
+from lmxd.core.words import DeviceId
+
+
+def charge_holders(state: State, devices: Iterable[DeviceId]) -> None:
+    """Let what the processes of holds take count for the quotas and use of their holders."""
+    for account in (state.ledger.accounts[device] for device in devices if device in state.ledger.accounts):
+        for name, reservation in account.reservations.items():
+            instance = state.instances[name]
+            for lease in instance.leases.values() if instance.ask.external else ():
+                state.resize_lease(lease, reservation.charge)
