@@ -34,8 +34,8 @@ class Acts:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._refusals = _Bounded(log, Throttle(), "%s: %d more in a minute are not listed")
-        self._done = _Bounded(log, Throttle(MOST_DONE), "%s: %d more that were done in a minute are not listed")
+        self._refusals = _Bounded(log, Throttle(), "in a minute")
+        self._done = _Bounded(log, Throttle(MOST_DONE), "that were done in a minute")
 
     @contextmanager
     def act(self, actor: Actor, what: str, *, quiet: bool = False) -> Iterator[None]:
@@ -79,7 +79,7 @@ class Acts:
 
 
 class _Bounded:
-    """A bound for lines, with a timer after which ``rest`` says how many were left out."""
+    """A bound for lines, with a timer after which a line counts those left out; ``rest``: which they are."""
 
     def __init__(self, log: logging.Logger, throttle: Throttle, rest: str) -> None:
         self._log = log
@@ -105,4 +105,4 @@ class _Bounded:
 
     def _count_left_out(self, found: dict[Hashable, int]) -> None:
         for key, count in found.items():
-            self._log.warning(self._rest, "others" if key is None else key, count)
+            self._log.warning("%s: %d more %s are not listed", "others" if key is None else key, count, self._rest)
