@@ -35,7 +35,7 @@ class Acts:
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._refusals = _Bounded(log, Throttle(), "in a minute")
-        self._done = _Bounded(log, Throttle(MOST_DONE), "that were done in a minute")
+        self._done = _Bounded(log, Throttle(MOST_DONE, together=10 * MOST_DONE), "that were done in a minute")
 
     @contextmanager
     def act(self, actor: Actor, what: str, *, quiet: bool = False) -> Iterator[None]:
