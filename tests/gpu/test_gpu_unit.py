@@ -27,12 +27,13 @@ pytestmark = [
 ]
 
 
-def test_a_model_of_a_gpu_is_sized_started_asked_and_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("endpoint", ["unix", "tcp"])
+def test_a_model_of_a_gpu_is_sized_started_asked_and_ended(tmp_path: Path, endpoint: str) -> None:
     models = tmp_path / "models"
     models.mkdir(mode=0o755)
     synthetic.write(models / "qwen4b.gguf", *synthetic.speaking(synthetic.qwen3_4b()))
     config = {
-        "engine": {"endpoint": "tcp"},
+        "engine": {"endpoint": endpoint},
         "model_dir": str(models),
         "models": {"qwen4b": {"context_length": 8192}},
     }
