@@ -140,7 +140,7 @@ check "stop-all ends everything" systemctl start lmxd-stop-all
 check "no server is left" has_servers ""
 check "the daemon has ended" inactive lmxd.service
 check "and can be started again" systemctl start lmxd.socket lmxd.service
-check "and serves" lmxctl request smollm2
+check "and serves" lmxctl request smollm2 --hold ttl --ttl 1
 
 ask() { # ask STATUS KEY PATH [BODY]: whether the gateway answers with that status
     python3 - "$@" <<'PY'
