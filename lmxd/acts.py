@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.throttle import Throttle
+from lmxd.throttle import Throttle, ThrottledLines
 
 _ALARMING: Final = frozenset(("not_permitted", "internal"))
 MOST_DONE: Final = 600
@@ -34,8 +33,8 @@ class Acts:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._refusals = _Bounded(log, Throttle(), "in a minute")
-        self._done = _Bounded(log, Throttle(MOST_DONE, together=10 * MOST_DONE), "that were done in a minute")
+        self._refusals = ThrottledLines(Throttle(), self._count_refusals)
+        self._done = ThrottledLines(Throttle(MOST_DONE, together=10 * MOST_DONE), self._count_done)
 
     @contextmanager
     def act(self, actor: Actor, what: str, *, quiet: bool = False) -> Iterator[None]:
@@ -77,32 +76,10 @@ class Acts:
         self._refusals.end()
         self._done.end()
 
+    def _count_refusals(self, key: Hashable, count: int) -> None:
+        self._log.warning("%s: %d more in a minute are not listed", "others" if key is None else key, count)
 
-class _Bounded:
-    """A bound for lines, with a timer after which a line counts those left out; ``rest``: which they are."""
-
-    def __init__(self, log: logging.Logger, throttle: Throttle, rest: str) -> None:
-        self._log = log
-        self._throttle = throttle
-        self._rest = rest
-        self._timer: asyncio.TimerHandle | None = None
-
-    def passes(self, key: Hashable) -> bool:
-        now = time.monotonic()
-        self._count_left_out(self._throttle.due(now))
-        if self._throttle.passes(key, now):
-            return True
-        if self._timer is None:
-            wait = max(0.0, self._throttle.ends - now)
-            self._timer = asyncio.get_running_loop().call_later(wait, self.end)
-        return False
-
-    def end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._count_left_out(self._throttle.end())
-
-    def _count_left_out(self, found: dict[Hashable, int]) -> None:
-        for key, count in found.items():
-            self._log.warning("%s: %d more %s are not listed", "others" if key is None else key, count, self._rest)
+    def _count_done(self, key: Hashable, count: int) -> None:
+        self._log.warning(
+            "%s: %d more that were done in a minute are not listed", "others" if key is None else key, count
+        )

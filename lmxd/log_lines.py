@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lmxd import tracebacks
 from lmxd.text import escaped, shortened
-from lmxd.throttle import WINDOW, Throttle
-
-if TYPE_CHECKING:
-    import asyncio
+from lmxd.throttle import WINDOW, Throttle, ThrottledLines
 
 _LONGEST: Final = 4096
 """Characters of one value. What follows it, such as a verdict, is never cut off."""
@@ -102,15 +97,11 @@ class OfLibraries(logging.Filter):
 
     def __init__(self, window: float = WINDOW) -> None:
         super().__init__()
-        self._throttle = Throttle(window=window)
-        self._timer: asyncio.TimerHandle | None = None
+        self._lines = ThrottledLines(Throttle(window=window), _count)
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        now = time.monotonic()
-        if now >= self._throttle.ends:
-            self.end()
         key = f"records of {record.name} are not listed"
         error = record.exc_info[1] if record.exc_info else None
         if type(error).__module__ in ("aiohttp.http_exceptions", "aiohttp.web_protocol"):
@@ -118,25 +109,15 @@ class OfLibraries(logging.Filter):
             record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
             record.msg, record.args = "a request is no HTTP: %s", (" ".join(getattr(error, "message", "").split()),)
             record.exc_info = record.exc_text = None
-        if self._throttle.passes(key, now):
-            return True
-        self._end_in(self._throttle.ends - now)
-        return False
-
-    def _end_in(self, seconds: float) -> None:
-        import asyncio  # whoever serves HTTP has it; to others it is a lot of memory
-
-        if self._timer is None:
-            with contextlib.suppress(RuntimeError):  # no loop is running: it is said at the end
-                self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
+        return self._lines.passes(key)
 
     def end(self) -> None:
         """Count what was left out until now."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for key, left_out in self._throttle.end().items():
-            log.info("%d more %s", left_out, key)
+        self._lines.end()
+
+
+def _count(key: Hashable, left_out: int) -> None:
+    log.info("%d more %s", left_out, key)
 
 
 def log_to_stderr(*, verbose: bool) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Final
+import contextlib
+import time
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 MOST: Final = 30
 """Lines for each key and window: enough to see what somebody tries."""
@@ -62,3 +67,42 @@ class Throttle:
     def ends(self) -> float:
         """The time at which the present window is over."""
         return self._began + self._window
+
+
+class ThrottledLines:
+    """A throttle by the clock of this machine. ``tell`` hears of each key how many lines were left out, in time.
+
+    That is when the window is over, by a timer where a loop runs, or when ``end`` is called.
+    """
+
+    def __init__(self, throttle: Throttle, tell: Callable[[Hashable, int], None]) -> None:
+        self._throttle = throttle
+        self._tell = tell
+        self._timer: asyncio.TimerHandle | None = None
+
+    def passes(self, key: Hashable) -> bool:
+        """Whether a line about ``key`` may be written."""
+        now = time.monotonic()
+        self._count(self._throttle.due(now))
+        if self._throttle.passes(key, now):
+            return True
+        if self._timer is None:
+            self._end_in(max(0.0, self._throttle.ends - now))
+        return False
+
+    def _end_in(self, seconds: float) -> None:
+        import asyncio  # whoever serves has it; to others it is a lot of memory
+
+        with contextlib.suppress(RuntimeError):  # no loop is running: it is told at the end
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
+
+    def end(self) -> None:
+        """Tell what was left out until now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._count(self._throttle.end())
+
+    def _count(self, left_out: dict[Hashable, int]) -> None:
+        for key, count in left_out.items():
+            self._tell(key, count)
