@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
+from lmxd.listening.connections import descriptors
 from lmxd.log_lines import log_to_stderr
 from lmxd.migrate import commands as migrate
 from lmxd.terminal import Commands, say
@@ -108,15 +108,8 @@ def run(config_path: Path, where: Places) -> None:
     with occupy(where):
         import uvloop
 
-        _allow_many_files()
+        descriptors()  # as many as may be: select(2), for which the usual bound is so low, is not used
         uvloop.run(_serve(config, config_path, where))
-
-
-def _allow_many_files() -> None:
-    """Connections and processes take descriptors; select(2), for which the usual bound is so low, is not used."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(config: Config, config_path: Path, where: Places) -> None:

@@ -27,7 +27,7 @@ SEES: dict[str, set[str]] = {
     "files": set(),
     "acl": set(),
     "failpoints": set(),
-    "listening": {"errors"},
+    "listening": {"errors", "rpc"},
     "failures": set(),
     "core": {"failures"},
     "gguf": set(),
@@ -66,6 +66,7 @@ SEES: dict[str, set[str]] = {
     },
     "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
     "__main__": {
+        "listening",
         "catalog",
         "daemon",
         "gateway",

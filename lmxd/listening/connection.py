@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import PayloadAccessError
 
 from lmxd.listening.connections import Connections
+from lmxd.rpc.peer import credentials
 
 log = logging.getLogger(__name__)
 HEAD_TIMEOUT: Final = 20.0
@@ -27,8 +28,6 @@ LINGER: Final = 2.0
 """Seconds in which the rest of a body is read that was not wanted: a client that still sends can read its answer."""
 _GONE: Final = (ConnectionError, ClientPayloadError, web.RequestPayloadError, PayloadAccessError, HttpProcessingError)
 """Errors of a client alone: it has gone, or what it sends is no HTTP."""
-_PEER: Final = struct.Struct("iII")
-"""SO_PEERCRED: pid, uid, gid. Uids go to 2**32 - 2."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: wait for nothing. A Unix socket knows no reset."""
 
@@ -155,7 +154,6 @@ def _client(transport: asyncio.BaseTransport) -> Hashable:
     """The uid at the other end of a Unix socket, else the address."""
     found: socket.socket | None = transport.get_extra_info("socket")
     if found is not None and found.family == socket.AF_UNIX:
-        credentials = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        return int(_PEER.unpack(credentials)[1])
+        return credentials(found)[1]
     address = transport.get_extra_info("peername")
     return str(address[0]) if address else None

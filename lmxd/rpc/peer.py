@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _SO_PEERGROUPS = 59
+_CREDENTIALS = struct.Struct("iII")
 _MAX_OPTION = 1024
 
 
@@ -28,9 +29,15 @@ class Peer:
     listed: frozenset[int] = frozenset()
 
 
+def credentials(sock: Any) -> tuple[int, int, int]:
+    """Pid, uid and gid of the process at the other end. Uids go to 2**32 - 2."""
+    pid, uid, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid, gid
+
+
 def peer_of(sock: Any) -> Peer:
     """The credentials of the process that connected, at the time at which it did."""
-    pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, uid, gid = credentials(sock)
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_OPTION)
     except OSError:
