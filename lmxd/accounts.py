@@ -47,12 +47,10 @@ def engine_account(user: str | None, *, shared: bool) -> SystemUser | None:
     if user is None and not shared:
         return None
     found = _entry(user) if user is not None else _usual()
-    return (
-        None
-        if found.pw_uid == 0
-        else SystemUser(
-            name=found.pw_name, uid=found.pw_uid, gid=found.pw_gid, groups=tuple(_groups()), home=found.pw_dir
-        )
+    if found.pw_uid == 0:
+        return None
+    return SystemUser(
+        name=found.pw_name, uid=found.pw_uid, gid=found.pw_gid, groups=tuple(_groups()), home=found.pw_dir
     )
 
 

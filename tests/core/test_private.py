@@ -11,12 +11,18 @@ def ask(world: World, who: tuple[int, str], **more: object) -> str:
     return world.ask("a", 8, uid=who[0], user=who[1], private_to=who, **more)  # type: ignore[arg-type]
 
 
-def test_a_private_instance_serves_its_user_again_and_nobody_else() -> None:
-    world = World({"gpu": Gpu(capacity=24 * GIB)})
+def left_idle(world: World) -> str:
+    """A lease of Anna's that is over; her instance is ready and seen idle."""
     first = ask(world, ANNA)
     world.ready("a#1")
     world.release(first)
     world.seen("a#1")
+    return first
+
+
+def test_a_private_instance_serves_its_user_again_and_nobody_else() -> None:
+    world = World({"gpu": Gpu(capacity=24 * GIB)})
+    first = left_idle(world)
     other = ask(world, BEN)
     assert world.started() == ["a#1", "a#2"], "another key of the same gateway is another user"
     again = ask(world, ANNA)
@@ -37,10 +43,7 @@ def test_slots_that_are_free_are_free_for_its_user_alone() -> None:
 
 def test_an_idle_one_makes_way_for_another_user() -> None:
     world = World({"gpu": Gpu(capacity=8 * GIB)})
-    first = ask(world, ANNA)
-    world.ready("a#1")
-    world.release(first)
-    world.seen("a#1")
+    left_idle(world)
     waits = ask(world, BEN, max_instances=1)
     assert world.stopped() == [("a#1", "evicted")]
     world.gone("a#1")

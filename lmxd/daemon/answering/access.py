@@ -49,10 +49,10 @@ class Access:
             owner = await self.users.owner(peer.uid)
             if owner != peer.uid:
                 peer = replace(peer, uid=owner, subordinate=peer.uid)
-        if self._is_engine(peer):
-            message = f"uid {peer.uid} may not use lmxd: it is the user that lmxd and its engines run as"
-            raise LmxdError("not_permitted", message, f"ask as another user, one of the group {GROUP}")
         if not self.admits(peer):
+            if self._is_engine(peer):
+                message = f"uid {peer.uid} may not use lmxd: it is the user that lmxd and its engines run as"
+                raise LmxdError("not_permitted", message, f"ask as another user, one of the group {GROUP}")
             raise LmxdError("not_permitted", f"uid {peer.uid} may not use lmxd", f"join the group {GROUP}")
         return replace(peer, listed=await self.users.groups(peer.uid)) if self.shared else peer
 

@@ -16,6 +16,8 @@ _AT_ONCE: Final = 2
 """Readings of a user at once."""
 _MOST: Final = 64
 """The most readings that wait of a user: as many as calls of its may be in flight."""
+_THREADS: Final = 4
+"""Their own, for slow files of some users are not to keep what else needs a thread."""
 
 
 @dataclass(slots=True)
@@ -24,10 +26,6 @@ class Lane:
 
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     count: int = 0
-
-
-_THREADS: Final = 4
-"""Their own, for slow files of some users are not to keep what else needs a thread."""
 
 
 class FileReading:
