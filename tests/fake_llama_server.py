@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.event({"choices": [{"index": 0, "delta": calls, "finish_reason": None}]})
             for number in range(tokens):
                 if number == State.play.get("die_after"):
-                    os.kill(os.getpid(), signal.SIGSEGV)
+                    signal.pthread_kill(threading.get_ident(), signal.SIGSEGV)  # no token more
                 State.decoded += 1
                 self.event(self.token(last=number == tokens - 1))
                 time.sleep(State.play.get("token_seconds", 0.005))

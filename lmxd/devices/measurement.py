@@ -11,10 +11,19 @@ HOST = "host"
 
 
 class DeviceKind(StrEnum):
-    """A kind of device: a GPU, or the host's RAM."""
+    """A kind of device: a GPU, the host's RAM, or a pool: one memory that several devices are views of."""
 
     GPU = "gpu"
     HOST = "host"
+    POOL = "pool"
+
+
+class Vendor(StrEnum):
+    """The maker of a GPU, which decides what an engine must be built with and how it is told which card to use."""
+
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    INTEL = "intel"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +40,11 @@ class Measurement:
 
     ``capacity`` is what processes can have: ``reserved`` (the driver's own) is not in it, nor in ``used``.
     ``processes`` is by pid, None where the device cannot tell them apart. With ``unavailable`` set (why), the figures
-    mean nothing. ``ref`` is the name it was configured by, ``id`` the one that lasts: a UUID, or "host".
+    mean nothing, and ``remedy`` says what to do. ``ref`` is the name it was configured by, ``id`` the one that lasts: a
+    UUID, a PCI address where there is none, or "host". ``lower_bound``: at least so much is ``used``, for not all of it
+    can be seen. ``pool``: the id of the memory that it shares with other devices; ``own`` bytes of its capacity are no
+    part of that. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the compute
+    capability of a GPU that has them.
     """
 
     id: str
@@ -43,7 +56,15 @@ class Measurement:
     reserved: int = 0
     used: int = 0
     processes: Mapping[int, ProcessUse] | None = None
+    lower_bound: bool = False
     unavailable: str | None = None
+    remedy: str = ""
+    vendor: Vendor | None = None
+    pci: str = ""
+    pool: str | None = None
+    own: int = 0
+    cores: int = 0
+    compute: tuple[int, int] | None = None
 
 
 def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) -> dict[int, ProcessUse]:
