@@ -233,7 +233,7 @@ class Histories(RuleBasedStateMachine):
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
                 fits = any(state.ledger.fits(option.demand) for option in head.ask.options)
-                assert has_all_instances(state, head.ask) or not fits
+                assert has_all_instances(state, head) or not fits
                 uid = head.owner.uid
                 able = [i for i in state.instances.values() if i.serves(head.ask)]
                 assert not any(i.is_handed_over(uid, state.now) for i in able)
