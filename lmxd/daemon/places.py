@@ -6,6 +6,7 @@ import fcntl
 import grp
 import logging
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Iterator
@@ -82,9 +83,11 @@ def occupy(where: Places) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            where.socket.parent.mkdir(mode=0o755 if where.shared else 0o750, parents=True, exist_ok=True)
-            for directory in (where.home, where.logs, where.state):
-                directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            with _umask(0o022):  # the user's own may let a group write, or keep all others out of the socket's place
+                where.socket.parent.mkdir(mode=0o755 if where.shared else 0o750, parents=True, exist_ok=True)
+                for directory in (where.home, where.state, where.logs):  # logs may be inside of either
+                    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            for directory in (where.home, where.state, where.logs):
                 _require_ours(directory)
             for directory in (where.home, where.state):
                 held.enter_context(_lock(directory))
@@ -95,12 +98,21 @@ def occupy(where: Places) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    old = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(old)
+
+
 def _require_ours(directory: Path) -> None:
     """LmxdError if others can write there, or have put a link or a directory of theirs in its place."""
     mine, above = directory.lstat(), directory.parent.stat()
     if not stat.S_ISDIR(mine.st_mode):
         raise LmxdError("config", f"{directory} is not a directory itself", "remove it, or choose another --socket")
-    if mine.st_uid != os.getuid() or stat.S_IMODE(mine.st_mode) & 0o022:
+    if mine.st_uid != os.getuid() or _others_write(mine):
         raise LmxdError("config", f"{directory} can be written by others", "remove it, or choose another --socket")
     theirs = above.st_uid not in (0, os.getuid()) or stat.S_IMODE(above.st_mode) & 0o002
     if theirs and not above.st_mode & stat.S_ISVTX:
@@ -108,6 +120,21 @@ def _require_ours(directory: Path) -> None:
             f"{directory.parent} can be written by others, who could put something in the place of {directory.name}"
         )
         raise LmxdError("config", problem, "change its mode or its owner, or choose another --socket")
+
+
+def _others_write(found: os.stat_result) -> bool:
+    """Whether others can. A group of the user alone, to which umask 0002 opens what is made, is nobody else."""
+    return bool(found.st_mode & 0o002 or (found.st_mode & 0o020 and not _is_alone_in(found.st_gid)))
+
+
+def _is_alone_in(gid: int) -> bool:
+    """Whether a group is the one of this user, and has no other member."""
+    try:
+        members, me = set(grp.getgrgid(gid).gr_mem), pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    others = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == gid}
+    return me.pw_gid == gid and (members | others) == {me.pw_name}
 
 
 @contextmanager
@@ -131,16 +158,14 @@ def _lock_or_refuse(lock: int, directory: Path) -> None:
 def listen(where: Places) -> socket.socket:
     """A listening socket at the place for it. A dead daemon's goes; the lock says that it is dead."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o177)
     try:
         where.socket.unlink(missing_ok=True)
-        sock.bind(str(where.socket))
+        with _umask(0o177):
+            sock.bind(str(where.socket))
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
         raise LmxdError("config", f"socket {where.socket}: {error.strerror}", "choose another --socket") from error
-    finally:
-        os.umask(old)
     return sock
 
 

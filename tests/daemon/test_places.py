@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
-from collections.abc import Callable
+import pwd
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,56 @@ def test_directories_that_another_user_owns_are_refused(tmp_path: Path, which: s
     with occupy(found):
         pass
     os.chown(found.home.parent if which == "parent" else getattr(found, which), 65534, 65534)
+    with pytest.raises(LmxdError, match="can be written by others"), occupy(found):
+        pass
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], object]]:
+    old = os.umask(0o022)
+    yield os.umask
+    os.umask(old)
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o000, 0o022, 0o077])
+def test_it_starts_whatever_the_umask_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], object], mask: int
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home/.local/state"))
+    umask(mask)
+    found = places(None, user=True)
+    for _ in range(2):  # the second time they are there
+        with occupy(found):
+            modes = {path: path.stat().st_mode & 0o777 for path in (found.home, found.state, found.logs)}
+    assert set(modes.values()) == {0o750}
+    assert not found.state.parent.stat().st_mode & 0o022, "nor can others replace them"
+
+
+def test_a_narrow_umask_shuts_out_no_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], object]
+) -> None:
+    for name in ("RUNTIME", "LOGS", "STATE"):
+        monkeypatch.setenv(f"{name}_DIRECTORY", str(tmp_path / name[0] / "lmxd"))
+    umask(0o077)
+    with occupy(found := places(None, user=False)):
+        assert found.socket.parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_directories_that_an_older_lmxd_opened_to_the_users_own_group_are_taken(tmp_path: Path) -> None:
+    """It made them by umask 0002, and then would not have them."""
+    (found := where(tmp_path)).home.mkdir()
+    os.chown(found.home, -1, pwd.getpwuid(os.getuid()).pw_gid)
+    found.home.chmod(0o775)
+    with occupy(found):
+        assert found.state.is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_group_that_others_are_in_is_others(tmp_path: Path) -> None:
+    (found := where(tmp_path)).home.mkdir()
+    os.chown(found.home, -1, next(x.gr_gid for x in grp.getgrall() if x.gr_gid != os.getgid()))
+    found.home.chmod(0o770)
     with pytest.raises(LmxdError, match="can be written by others"), occupy(found):
         pass
 
