@@ -6,12 +6,14 @@
 # make fuzz     the random tests, with other examples at every run, and many of them: for the night
 # make soak     10,000 instances, 100 rounds of 200 rivals, 100 histories of crashes
 # make deb      a package for this Debian or Ubuntu, in build/
+# make dist     the sdist and the wheel, in dist/
 # make install  as root: /opt/lmxd, /usr/local/bin, the systemd unit, /etc/lmxd/config.yaml (never overwritten)
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 LIBDIR ?= /opt/lmxd
 UNITDIR ?= /usr/lib/systemd/system
+USERUNITDIR ?= /usr/lib/systemd/user
 SYSUSERSDIR ?= /usr/lib/sysusers.d
 TMPFILESDIR ?= /usr/lib/tmpfiles.d
 ETCDIR ?= /etc/lmxd
@@ -21,10 +23,17 @@ EXTRAS ?= engine
 PEERS ?= peers
 UNIT = $(addprefix tests/,core gguf estimate config store devices instances test_architecture.py)
 
+USERUNITS = lmxd.service lmxd.socket lmxd-gateway.service
 UNITS = lmxd.service lmxd.socket lmxd-stop-all.service lmxd-gateway.service
 MANDIR = $(PREFIX)/share/man
 SHAREDIR = $(PREFIX)/share/lmxd
-COMPLETIONS = $(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/fish/vendor_completions.d
+DOCDIR = $(PREFIX)/share/doc/lmxd
+# Where each shell looks, without being told, on Debian: by packages under /usr, by hand under /usr/local. Fish reads nothing
+# under /usr/local unless XDG_DATA_DIRS names it.
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+FISHDIR = $(if $(filter /usr,$(PREFIX)),$(PREFIX)/share/fish/vendor_completions.d,/etc/fish/completions)
+PROGRAMS = lmxd lmxctl
 
 all:
 	EDITABLE=1 contrib/prepare.sh $(VENV)
@@ -70,28 +79,44 @@ bench:
 	@$(VENV)/bin/python bench/estimator.py recorded
 	@$(VENV)/bin/python bench/estimator.py cpu
 
+# Everything that it makes is to be read by all, whatever the umask.
 install:
+	@umask 022 && $(MAKE) --no-print-directory install-files
+	@test -n "$(DESTDIR)" || contrib/systemd/activate.sh
+
+install-files:
+	contrib/give_back.sh
 	PYTHON="$${PYTHON:-/usr/bin/python3}" contrib/prepare.sh $(DESTDIR)$(LIBDIR) $(EXTRAS)
 	contrib/relocate.sh $(DESTDIR)$(LIBDIR) $(LIBDIR)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	ln -sf $(LIBDIR)/bin/lmxd $(LIBDIR)/bin/lmxctl $(DESTDIR)$(PREFIX)/bin/
 	install -D -m 644 -t $(DESTDIR)$(UNITDIR) $(addprefix contrib/systemd/,$(UNITS))
 	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
+	install -D -m 644 -t $(DESTDIR)$(USERUNITDIR) $(addprefix contrib/systemd/user/,$(USERUNITS))
+	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(addprefix $(DESTDIR)$(USERUNITDIR)/,$(USERUNITS))
 	install -D -m 644 contrib/systemd/lmxd.sysusers $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf
 	install -D -m 644 contrib/systemd/lmxd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man1 contrib/man/lmxctl.1
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man5 contrib/man/lmxd.yaml.5
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man8 contrib/man/lmxd.8
 	install -D -m 644 -t $(DESTDIR)$(SHAREDIR) contrib/config.schema.json contrib/grafana/lmxd.json contrib/prometheus/lmxd.rules.yml
-	install -d $(addprefix $(DESTDIR),$(COMPLETIONS))
-	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion bash > $(DESTDIR)$(word 1,$(COMPLETIONS))/lmxctl
-	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion zsh > $(DESTDIR)$(word 2,$(COMPLETIONS))/_lmxctl
-	$(DESTDIR)$(LIBDIR)/bin/python -m lmxd.cli.main completion fish > $(DESTDIR)$(word 3,$(COMPLETIONS))/lmxctl.fish
-	test -e $(DESTDIR)$(ETCDIR)/config.yaml || install -D -m 644 etc/lmxd/config.yaml $(DESTDIR)$(ETCDIR)/config.yaml
-	test -n "$(DESTDIR)" || contrib/systemd/activate.sh
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) LICENSE README.md SECURITY.md CHANGELOG.md docs/*.md
+	install -d $(addprefix $(DESTDIR),$(BASHDIR) $(ZSHDIR) $(FISHDIR))
+	for program in $(PROGRAMS); do \
+	    complete() { $(DESTDIR)$(LIBDIR)/bin/python -I $(DESTDIR)$(LIBDIR)/bin/$$program completion $$1; }; \
+	    complete bash >$(DESTDIR)$(BASHDIR)/$$program && complete zsh >$(DESTDIR)$(ZSHDIR)/_$$program && \
+	    complete fish >$(DESTDIR)$(FISHDIR)/$$program.fish || exit 1; \
+	done
+	test -e $(DESTDIR)$(ETCDIR)/config.yaml || { \
+	    install -D -m 644 etc/lmxd/config.yaml $(DESTDIR)$(ETCDIR)/config.yaml && \
+	    sed -i '1s|/usr/local/share/lmxd|$(SHAREDIR)|' $(DESTDIR)$(ETCDIR)/config.yaml; }
 
 deb:
 	contrib/deb/build.sh
+
+dist:
+	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
+	@rm -rf dist && $(VENV)/bin/python -m build --outdir dist .
 
 uninstall:
 	test -n "$(DESTDIR)" || contrib/systemd/deactivate.sh
@@ -100,11 +125,13 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	rm -f $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
 	rm -f $(DESTDIR)$(MANDIR)/man1/lmxctl.1 $(DESTDIR)$(MANDIR)/man5/lmxd.yaml.5 $(DESTDIR)$(MANDIR)/man8/lmxd.8
-	rm -rf $(DESTDIR)$(SHAREDIR)
-	rm -f $(DESTDIR)$(word 1,$(COMPLETIONS))/lmxctl $(DESTDIR)$(word 2,$(COMPLETIONS))/_lmxctl
-	rm -f $(DESTDIR)$(word 3,$(COMPLETIONS))/lmxctl.fish
+	rm -rf $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR)
+	rm -f $(addprefix $(DESTDIR)$(USERUNITDIR)/,$(USERUNITS))
+	rm -f $(addprefix $(DESTDIR)$(BASHDIR)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(ZSHDIR)/_,$(PROGRAMS))
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(FISHDIR)/%.fish) $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lmxctl.fish
+	@test -n "$(DESTDIR)" || echo "left: $(ETCDIR), /var/lib/lmxd, /var/log/lmxd and the users and groups (docs/upgrade.md)"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: all demo test check unit fuzz soak bench install deb uninstall clean
+.PHONY: all demo test check unit fuzz soak bench install install-files deb dist uninstall clean

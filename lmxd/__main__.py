@@ -15,6 +15,7 @@ import click
 
 from lmxd import __version__, failpoints
 from lmxd.catalog.catalog import Catalog
+from lmxd.completion import completion
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
@@ -85,6 +86,7 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
 
 main.add_command(gateway)
 main.add_command(key)
+main.add_command(completion)
 for _command in migrate.COMMANDS:
     main.add_command(_command)
 

@@ -23,6 +23,7 @@ SEES: dict[str, set[str]] = {
     "plain_json": set(),
     "log_lines": {"text", "throttle", "tracebacks"},
     "terminal": {"errors", "text", "tracebacks"},
+    "completion": {"terminal"},
     "systemd": {"text"},
     "files": set(),
     "acl": set(),
@@ -41,7 +42,7 @@ SEES: dict[str, set[str]] = {
     "config": {"engines", "files", "gguf", "errors", "text"},
     "rpc": {"errors", "plain_json"},
     "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "acts", "plain_json"},
-    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors", "terminal", "text"},
+    "cli": {"completion", "rpc", "estimate", "gguf", "devices", "engines", "errors", "terminal", "text"},
     "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors"},
     "daemon": {
         "accounts",
@@ -68,6 +69,7 @@ SEES: dict[str, set[str]] = {
     "__main__": {
         "listening",
         "catalog",
+        "completion",
         "daemon",
         "gateway",
         "migrate",

@@ -21,6 +21,7 @@ import client_source
 import pytest
 from sources import parse, parsed
 
+from lmxd import __version__
 from lmxd.cli.main import main
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
@@ -183,7 +184,7 @@ def _roff(text: str) -> str:
 
 def manual() -> str:
     text = [
-        '.TH LMXD.YAML 5 "November 2026" "lmxd 0.1.0" "File Formats"',
+        f'.TH LMXD.YAML 5 "November 2026" "lmxd {__version__}" "File Formats"',
         ".SH NAME",
         "lmxd.yaml \\- configuration of lmxd",
         ".SH SYNOPSIS",

@@ -1,4 +1,4 @@
-"""Commands for administrators, and shell completion: stop, reload, completion."""
+"""Commands for administrators: stop, pin, drain, yield, reload."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from typing import Final
 
 import click
-from click.shell_completion import get_completion_class
 from pydantic import BaseModel
 
 from lmxd.cli import output
@@ -14,7 +13,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Drained
-from lmxd.terminal import say, say_lines
+from lmxd.terminal import say
 
 _LOOK: Final = 0.2
 """Seconds between two looks at what still runs."""
@@ -112,14 +111,4 @@ def reload(json_wanted: bool) -> None:
         say(f"warning: {warning}")
 
 
-@click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL, to be sourced: source <(lmxctl completion bash)."""
-    kind = get_completion_class(shell)
-    assert kind is not None
-    say_lines(kind(context.find_root().command, {}, "lmxctl", "_LMXCTL_COMPLETE").source())
-
-
-COMMANDS = (stop, pin, drain, yield_, reload, completion)
+COMMANDS = (stop, pin, drain, yield_, reload)

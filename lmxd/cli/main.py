@@ -8,6 +8,7 @@ import click
 
 from lmxd import __version__
 from lmxd.cli import admin, estimate, explanations, learned, leases, live, running, views
+from lmxd.completion import completion
 from lmxd.terminal import Commands
 
 
@@ -29,6 +30,7 @@ for _command in (
     *learned.COMMANDS,
     *explanations.COMMANDS,
     *admin.COMMANDS,
+    completion,
 ):
     main.add_command(_command)
 

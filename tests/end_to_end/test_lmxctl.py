@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lmxd import __version__
 from lmxd_process import Lmxd, ask, lease_from
 
 from lmxd.cli.main import main
@@ -51,12 +52,12 @@ def test_every_view_in_both_forms(running: Lmxd) -> None:
     lease = lease_from(running.json("request", "smollm2"))
     try:
         for command, expected in {
-            "status": "lmxd 0.1.0, up for",
+            "status": f"lmxd {__version__}, up for",
             "ps": f"{lease.instance}  ready",
             "queue": "nobody waits",
             "devices": "HEADROOM",
             "models": "llama-3.1-8b",
-            "version": "lmxctl 0.1.0",
+            "version": f"lmxctl {__version__}",
         }.items():
             done = running.lmxctl(command)
             assert done.returncode == 0, done.stderr
