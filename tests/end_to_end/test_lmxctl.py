@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lmxd import __version__
 from lmxd_process import Lmxd, ask, lease_from
 
+from lmxd import __version__
 from lmxd.cli.main import main
 
 Make = Callable[..., Lmxd]
