@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     PlainValidator,
     PrivateAttr,
@@ -15,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmxd.config.gateway import GatewayConfig, MetricsConfig
 from lmxd.config.profile import Profile
 from lmxd.config.section import Gigabytes, Seconds, Section
 
@@ -151,50 +151,6 @@ class EngineConfig(Section):
     log_max_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(8, description="size cap of one instance's log")
 
 
-def _local(value: str) -> str:
-    if re.fullmatch(r"unix:/.+", value):
-        return value
-    match = re.fullmatch(r"(127\.\d+\.\d+\.\d+|localhost|\[::1\]):(\d{1,5})", value)
-    if not match or int(match[2]) > 65535:
-        raise ValueError("only 127.0.0.1:PORT, localhost:PORT, [::1]:PORT or unix:/PATH is possible")
-    return value
-
-
-Local = Annotated[str, AfterValidator(_local)]
-
-
-class MetricsConfig(Section):
-    """The address at which the daemon answers Prometheus."""
-
-    listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
-
-
-class GatewayConfig(Section):
-    """Settings of ``lmxd gateway``, a process of its own."""
-
-    listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
-    keys_file: Path | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
-    anonymous: bool = Field(False, description="models are for whoever can connect, without a key")
-    wait: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] | None = Field(
-        300, description="seconds that a request may wait in a queue; null for as long as it takes"
-    )
-    instances: int = Field(1, ge=1, le=64, description="of each model, for the requests of all clients together")
-    max_body_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(64, description="size cap of one request")
-    max_bodies_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
-        512, description="of all requests together, from their first byte to their answer; one key has at most half"
-    )
-    hosts: tuple[str, ...] = Field(
-        (),
-        description="further names by which browsers come here without a key, as a proxy's; NAME:PORT if it is unusual",
-    )
-
-    @model_validator(mode="after")
-    def _closed(self) -> GatewayConfig:
-        if self.listen is not None and self.keys_file is None and not self.anonymous:
-            raise ValueError("listen: give a keys_file (lmxd key NAME adds keys to it), or say anonymous: true")
-        return self
-
-
 def _open(name: str) -> str:
     return f"models.{name} is open: every user of this machine can use its port without a key, and see what it answers"
 
@@ -259,8 +215,9 @@ class Config(Section):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each key of the file that has no effect, and for each model that is open to everybody."""
-        return (*self._warnings, *(_open(name) for name, profile in self.models.items() if profile.open))
+        """A sentence for each key of the file that has no effect, and for what is open to more than it may seem."""
+        opened = [_open(name) for name, profile in self.models.items() if profile.open]
+        return (*self._warnings, *self.gateway.warnings, *opened)
 
     def warned(self, warnings: tuple[str, ...]) -> Config:
         self._warnings = warnings

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from lmxd.acts import Acts
-from lmxd.config.schema import GatewayConfig
+from lmxd.config.gateway import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures
 from lmxd.gateway.authentication import Authentication, Unknown, actor

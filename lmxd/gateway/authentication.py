@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from lmxd.acts import Actor
-from lmxd.config.schema import GatewayConfig
+from lmxd.config.gateway import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.keys import Caller, Keys
 from lmxd.listening.connection import cut
@@ -47,7 +47,7 @@ class Authentication:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
-        self._pages = OwnPages(config.listen or "", config.hosts)
+        self._pages = OwnPages(config.listen or "", config.hosts, by_number=not config.is_local)
         self._inside: dict[int, web.Request] = {}
         """The requests that are being answered, by their identity: they have no hash."""
         self._read_keys()

@@ -75,7 +75,7 @@ class HttpConnection(web.RequestHandler):
         return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.client = _client(transport)
+        self.client = sender(transport)
         super().connection_made(transport)
         self._all.admit(self)
 
@@ -150,7 +150,7 @@ def begin(request: web.BaseRequest, caller: Hashable | None) -> None:
         connection.begin(caller)
 
 
-def _client(transport: asyncio.BaseTransport) -> Hashable:
+def sender(transport: asyncio.BaseTransport) -> Hashable:
     """The uid at the other end of a Unix socket, else the address."""
     found: socket.socket | None = transport.get_extra_info("socket")
     if found is not None and found.family == socket.AF_UNIX:

@@ -1,8 +1,9 @@
-"""The address at which an HTTP server listens: one of the configuration, on loopback or a Unix socket."""
+"""The address at which an HTTP server listens: one of the configuration."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from pathlib import Path
 
 from aiohttp import web
@@ -10,16 +11,28 @@ from aiohttp import web
 from lmxd.errors import LmxdError
 from lmxd.listening.connection import HttpConnection
 from lmxd.listening.connections import Connections
+from lmxd.listening.tls import Handshake
 
 
 class Site(web.BaseSite):
-    """A place where a server listens, whose connections are ours to bound. ``mode``: of the socket file."""
+    """A place where a server listens, whose connections are ours to bound.
 
-    __slots__ = ("_address", "_connections", "_mode")
+    ``mode``: of the socket file. ``tls``: what is spoken there instead of plain HTTP.
+    """
 
-    def __init__(self, runner: web.BaseRunner, address: str, connections: Connections, mode: int | None) -> None:
+    __slots__ = ("_address", "_connections", "_mode", "_tls")
+
+    def __init__(
+        self,
+        runner: web.BaseRunner,
+        address: str,
+        connections: Connections,
+        *,
+        mode: int | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(runner)
-        self._address, self._connections, self._mode = address, connections, mode
+        self._address, self._connections, self._mode, self._tls = address, connections, mode, tls
 
     @property
     def name(self) -> str:
@@ -31,8 +44,11 @@ class Site(web.BaseSite):
         loop, server = asyncio.get_running_loop(), self._runner.server
         assert server is not None
 
-        def connection() -> HttpConnection:
+        def http() -> HttpConnection:
             return HttpConnection(server, self._connections)
+
+        def connection() -> asyncio.Protocol:
+            return http() if self._tls is None else Handshake(self._tls, self._connections, http)
 
         if self._address.startswith("unix:"):
             path = Path(self._address.removeprefix("unix:"))
@@ -46,13 +62,19 @@ class Site(web.BaseSite):
 
 
 async def listen(
-    runner: web.BaseRunner, key: str, address: str, connections: Connections, mode: int | None = None
+    runner: web.BaseRunner,
+    key: str,
+    address: str,
+    connections: Connections,
+    *,
+    mode: int | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Begin to, at ``127.0.0.1:PORT`` or ``unix:PATH``; ``mode`` is the socket file's.
+    """Begin to, at ``ADDRESS:PORT`` or ``unix:PATH``; ``mode`` is the socket file's.
 
     LmxdError ``config``, which names the ``key``, if that cannot be had.
     """
     try:
-        await Site(runner, address, connections, mode).start()
+        await Site(runner, address, connections, mode=mode, tls=tls).start()
     except OSError as error:
         raise LmxdError("config", f"{key} {address}: {error.strerror}", "choose another") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,11 +24,12 @@ class OwnPages:
     """The requests that no page of another site can have sent.
 
     ``address``: where it listens. ``hosts``: further names by which browsers come here, such as a proxy's, each with
-    its port unless that is the usual one.
+    its port unless that is the usual one. ``by_number``: also by any IP address, which no page can have lead elsewhere.
     """
 
-    def __init__(self, address: str, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, address: str, hosts: Iterable[str] = (), *, by_number: bool = False) -> None:
         self._any_host = address.startswith("unix:")  # no name leads there; the proxy before it looks at its own
+        self._by_number = by_number
         self._hosts = frozenset(x.lower() for x in hosts)
         named = {name for x in self._hosts if (name := _name(x))}
         self._names = _LOCAL | named | {address.rpartition(":")[0].strip("[]").lower()}
@@ -42,7 +44,7 @@ class OwnPages:
         headers = request.headers
         hosts, origins = headers.getall("Host", []), headers.getall("Origin", [])
         named = {_name(host) for host in hosts}
-        if not self._any_host and not (named and named <= self._names):
+        if not self._any_host and not (named and all(map(self._leads_here, named))):
             raise _refused("Host", hosts, "use localhost, or name it in gateway.hosts")
         if any(not self._is_own(origin, hosts) for origin in origins):
             raise _refused("Origin", origins)
@@ -54,6 +56,9 @@ class OwnPages:
             raise _refused("Sec-Fetch-Mode", [*modes, *uses], "use a key: a browser does not open this as a page")
         if not (harmless or sites or origins) and headers.get("User-Agent", "").startswith("Mozilla/"):
             raise LmxdError("not_permitted", "this browser does not say which page asks", "use a key, or HTTPS")
+
+    def _leads_here(self, name: str | None) -> bool:
+        return name is not None and (name in self._names or (self._by_number and _is_number(name)))
 
     def _is_own(self, origin: str, hosts: list[str]) -> bool:
         try:
@@ -67,6 +72,14 @@ def _name(host: str) -> str | None:
     """The name in a Host, in lower case; None if it is no Host."""
     match = _HOST.fullmatch(host)
     return (match[1] or match[2]).lower() if match else None
+
+
+def _is_number(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _refused(header: str, values: list[str], remedy: str = "use a key") -> LmxdError:

@@ -23,7 +23,7 @@ from fuzzing import Fuzzer
 from gateway_process import Gateway
 from lmxd_process import Lmxd
 
-from lmxd.config.schema import GatewayConfig
+from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway.app import application
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 import aiohttp
 from house import House
 
-from lmxd.config.schema import GatewayConfig
+from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway import keys
 from lmxd.gateway.app import BOARD, runner
 from lmxd.gateway.authentication import Authentication
@@ -24,21 +25,29 @@ from lmxd.listening.listen import listen
 class Front:
     """``key`` is a user's, ``admin`` an administrator's."""
 
-    def __init__(self, house: House, **settings: Any) -> None:
+    def __init__(
+        self,
+        house: House,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connections: Connections | None = None,
+        **settings: Any,
+    ) -> None:
         path = house.directory / "keys"
         self.key, self.admin = keys.add(path, "user", admin=False), keys.add(path, "root", admin=True)
         self.config = GatewayConfig(**{"listen": "127.0.0.1:1", "keys_file": path} | settings)
         self.house = house
-        self.connections = Connections(strangers=1024, known=1024)
+        self.connections = connections or Connections(strangers=1024, known=1024)
+        self.tls = tls
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Front]:
         config = self.config
         async with Leases(self.house.where.socket, instances=config.instances) as self.leases:
             self.authentication = Authentication(config)
-            running = runner(config, self.leases, self.authentication)
+            self.running = running = runner(config, self.leases, self.authentication)
             await running.setup()
-            await listen(running, "gateway.listen", "127.0.0.1:0", self.connections)
+            await listen(running, "gateway.listen", "127.0.0.1:0", self.connections, tls=self.tls)
             self.board = running.app[BOARD]
             self.port: int = running.addresses[0][1]
             self.url = f"http://127.0.0.1:{self.port}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lmxd.config.schema import GatewayConfig
+from lmxd.config.gateway import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.keys import Caller, Keys, add
