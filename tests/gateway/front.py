@@ -37,7 +37,7 @@ class Front:
         self.key, self.admin = keys.add(path, "user", admin=False), keys.add(path, "root", admin=True)
         self.config = GatewayConfig(**{"listen": "127.0.0.1:1", "keys_file": path} | settings)
         self.house = house
-        self.connections = connections or Connections(strangers=1024, known=1024)
+        self.connections = Connections(strangers=1024, known=1024) if connections is None else connections
         self.tls = tls
 
     @asynccontextmanager

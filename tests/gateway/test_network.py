@@ -69,7 +69,7 @@ async def test_a_browser_may_come_by_a_number_but_not_by_a_name_made_to_lead_her
         for host, status in (("192.168.1.5:8080", 200), ("[fd00::1]:8080", 200), ("evil.example", 403)):
             assert (await front.ask("/", **asked, Host=host)).status == status
         assert (await front.ask("/v1/models", **asked, Host="192.168.1.5:8080")).status == 401
-    async with opened(house(tmp_path / "b"), listen="127.0.0.1:8080") as front:
+    async with opened(house(tmp_path), listen="127.0.0.1:8080") as front:
         assert (await front.ask("/", **asked, Host="192.168.1.5:8080")).status == 403
 
 
@@ -80,7 +80,7 @@ def trusting(path: Path) -> ssl.SSLContext:
 async def test_it_speaks_tls_and_takes_a_renewed_certificate(tmp_path: Path) -> None:
     shutil.copy(FIRST, cert := tmp_path / "cert.pem")
     certificate = Certificate(cert, None)
-    async with opened(house(tmp_path / "h"), tls=certificate.context) as front:
+    async with opened(house(tmp_path), tls=certificate.context) as front:
         url = front.url.replace("http://", "https://") + "/v1/models"
         first = trusting(FIRST)
         async with aiohttp.ClientSession(headers=front.headers()) as session:
