@@ -28,7 +28,7 @@ ln -sfn ../../../bin/python3 "$root/usr/lib/lmxd/bin/python3"
 
 install -d "$root/DEBIAN" "$root/usr/share/doc/lmxd" "$root/usr/share/lintian/overrides"
 install -m 644 "$here/contrib/deb/copyright" "$root/usr/share/doc/lmxd/copyright"
-install -m 644 "$here/README.md" "$here/SECURITY.md" "$root/usr/share/doc/lmxd/"
+rm "$root/usr/share/doc/lmxd/LICENSE" # the copyright says where Debian has it
 install -m 644 "$here/contrib/deb/lintian-overrides" "$root/usr/share/lintian/overrides/lmxd"
 {
     printf 'lmxd (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md of the sources.\n\n' "$version"

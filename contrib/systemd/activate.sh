@@ -5,5 +5,7 @@ set -eu
 ! command -v systemd-tmpfiles >/dev/null || systemd-tmpfiles --create lmxd.conf
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
-    echo "now: systemctl enable --now lmxd.socket lmxd.service"
+    # An upgrade: what ran goes on as the new version, and takes over the models that run.
+    systemctl try-restart lmxd.service lmxd-gateway.service
+    systemctl is-active --quiet lmxd.service || echo "now: systemctl enable --now lmxd.socket lmxd.service"
 fi

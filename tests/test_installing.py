@@ -1,0 +1,213 @@
+"""contrib/prepare.sh and make install, with a Python that stands in for the real one: it makes venvs, and installs by copying."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PYTHON = f"""#!/bin/bash
+# python: -m venv, -m pip, a program of the venv, or the real one
+here=$(cd "$(dirname "$0")/.." && pwd)
+case "$1 $2 $3" in
+"-m venv --clear") rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; echo 'home = x' >"$4/pyvenv.cfg"; echo '#' >"$4/bin/activate" ;;
+"-m pip --version") test -e "$here/pyvenv.cfg" ;;
+"-m pip "*)
+    for word; do
+        case $word in
+        /*) word=${{word%%[*}}
+            echo "$word" >>"$here/installed"
+            rm -rf "$here/lmxd"
+            cp -R "$word/lmxd" "$here/lmxd"
+            mkdir "$word/build"
+            for name in lmxd lmxctl; do printf '#!%s/bin/python\\n' "$here" >"$here/bin/$name"; chmod +x "$here/bin/$name"; done ;;
+        esac
+    done ;;
+"-c import ensurepip "*) test -z "$NO_VENV" ;;
+"-I "*) case $2 in */lmxd) module=lmxd ;; */lmxctl) module=lmxd.cli.main ;; esac
+    cd {ROOT} && exec {sys.executable} -m $module "${{@:3}}" ;;
+*) exec {sys.executable} "$@" ;;
+esac
+"""
+TOOLS = "bash sh cat chmod cksum cp cut dirname echo find grep head id install ln make mkdir mktemp printf rm sed sort stat tr uname xargs"
+
+
+class Machine:
+    """Sources of somebody's, and a machine with a few programs: ``say`` adds one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.sources, self.bin = directory / "sources", directory / "bin"
+        self.destination, self.venv = directory / "destination", directory / "venv"
+        self.bin.mkdir()
+        ignored = shutil.ignore_patterns("__pycache__", ".*", "build", "tests", "bench")
+        shutil.copytree(ROOT, self.sources, ignore=ignored)
+        for tool in TOOLS.split():
+            if (found := shutil.which(tool)) is not None:
+                (self.bin / tool).symlink_to(found)
+        self.say("python3", PYTHON)
+        self.say("ldconfig", "#!/bin/sh\necho libgomp.so.1 libatomic.so.1")
+        self.say("apt-get", f'#!/bin/sh\necho "$@" >>{directory}/apt\n')
+        self.apt = directory / "apt"
+
+    def say(self, name: str, script: str) -> None:
+        (self.bin / name).unlink(missing_ok=True)
+        (self.bin / name).write_text(script)
+        (self.bin / name).chmod(0o755)
+
+    def is_of(self, uid: int) -> None:
+        self.say("id", f"#!/bin/sh\necho {uid}")
+
+    def run(self, *command: str | Path, umask: int = 0o022, **env: str) -> subprocess.CompletedProcess[str]:
+        found = {"PATH": str(self.bin), "HOME": "/nonexistent", "PYTHON": str(self.bin / "python3"), **env}
+        return subprocess.run(
+            command, cwd=self.sources, env=found, umask=umask, capture_output=True, text=True, timeout=100
+        )
+
+    def prepare(self, extras: str = "", *, umask: int = 0o022, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run("contrib/prepare.sh", self.venv, extras, umask=umask, **env)
+
+    def times(self) -> int:
+        """How often it was installed."""
+        return len((self.venv / "installed").read_text().splitlines())
+
+    def install(self, *, umask: int = 0o022, **places: str) -> Path:
+        words = [
+            f"{name}={value}" for name, value in {"DESTDIR": str(self.destination), "EXTRAS": "", **places}.items()
+        ]
+        done = self.run("make", "install", *words, umask=umask)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return self.destination
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_a_change_is_installed_whatever_the_dates_say(machine: Machine) -> None:
+    assert machine.prepare().returncode == 0
+    changed = machine.sources / "lmxd/__init__.py"
+    for text in ('__version__ = "9.9.9"\n', '__version__ = "9.9.9"  # the same version, changed\n'):
+        changed.write_text(text)
+        os.utime(changed, (0, 0))
+        assert machine.prepare().returncode == 0
+        assert (machine.venv / "lmxd/__init__.py").read_text() == text
+    assert machine.times() == 3
+    machine.prepare()
+    assert machine.times() == 3, "nothing has changed"
+
+
+def test_nothing_is_built_in_the_sources(machine: Machine) -> None:
+    """Root would leave files there that their owner can neither overwrite nor remove."""
+    before = sorted(machine.sources.rglob("*"))
+    machine.install()
+    assert sorted(machine.sources.rglob("*")) == before
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o002, 0o027])
+def test_all_can_read_what_is_installed_and_its_owner_alone_write(machine: Machine, umask: int) -> None:
+    machine.install(umask=umask)
+    paths = [path for path in machine.destination.rglob("*") if not path.is_symlink()]
+    assert len(paths) > 100
+    assert [path for path in paths if path.stat().st_mode & 0o044 != 0o044 or path.stat().st_mode & 0o022] == []
+
+
+def test_an_installation_that_followed_a_narrow_umask_is_mended(machine: Machine) -> None:
+    machine.install()
+    (machine.destination / "opt/lmxd").chmod(0o700)
+    (machine.sources / "lmxd/__init__.py").write_text('__version__ = "9.9.9"\n')
+    machine.install()
+    assert (machine.destination / "opt/lmxd").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_venv_of_a_python_that_is_gone_is_made_anew(machine: Machine) -> None:
+    machine.prepare()
+    (machine.venv / "pyvenv.cfg").unlink()  # so that its pip does not run
+    (machine.venv / "old").touch()
+    machine.say("python3", PYTHON.replace("#!/bin/bash", "#!/bin/bash\n# another"))
+    (machine.venv / ".installed-").write_text("by the older one")
+    assert machine.prepare().returncode == 0
+    assert not (machine.venv / "old").exists()
+
+
+def test_a_user_is_asked_once_for_all_that_is_missing(machine: Machine) -> None:
+    machine.is_of(1000)
+    machine.say("ldconfig", "#!/bin/sh\n")
+    done = machine.prepare("engine,test,model", NO_VENV="1")
+    assert done.returncode == 1
+    assert "apt-get install python3-venv libgomp1 libatomic1 curl chromium\n" in done.stderr
+    assert not machine.apt.exists()
+    assert not machine.venv.exists()
+
+
+def test_a_user_is_not_asked_for_what_only_some_tests_want(machine: Machine) -> None:
+    machine.is_of(1000)
+    machine.say("curl", "#!/bin/sh\n")
+    done = machine.prepare("test", PYTHONWARNINGS="")
+    assert done.returncode == 0, done.stderr
+    assert "without chromium some tests are skipped" in done.stderr
+
+
+def test_for_root_all_is_installed_together(machine: Machine) -> None:
+    machine.is_of(0)
+    machine.say("ldconfig", "#!/bin/sh\n")
+    assert machine.prepare("engine", NO_VENV="1").returncode == 0
+    assert machine.apt.read_text() == "install -y --no-install-recommends python3-venv libgomp1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_of_a_venv_that_root_made_a_user_is_told_what_to_do(machine: Machine, tmp_path: Path) -> None:
+    machine.prepare()
+    tmp_path.chmod(0o755)
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    (machine.sources / "lmxd/__init__.py").write_text('__version__ = "9.9.9"\n')
+    (machine.bin / "setpriv").symlink_to(str(shutil.which("setpriv")))
+    done = machine.run(*user, "contrib/prepare.sh", machine.venv)
+    if "Permission denied" in done.stderr:
+        pytest.skip("the directories of the tests are root's alone")
+    assert done.returncode == 1
+    assert f"as root, rm -r {machine.venv}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prefix", "zsh", "fish"),
+    [
+        ("/usr/local", "usr/local/share/zsh/site-functions", "etc/fish/completions"),
+        ("/usr", "usr/share/zsh/vendor-completions", "usr/share/fish/vendor_completions.d"),
+    ],
+)
+def test_each_shell_finds_the_words_of_both_programs(machine: Machine, prefix: str, zsh: str, fish: str) -> None:
+    root = machine.install(PREFIX=prefix)
+    for program in ("lmxd", "lmxctl"):
+        variable = f"_{program.upper()}_COMPLETE"
+        for path in (
+            f"{prefix[1:]}/share/bash-completion/completions/{program}",
+            f"{zsh}/_{program}",
+            f"{fish}/{program}.fish",
+        ):
+            assert variable in (root / path).read_text()
+    assert (
+        (root / "etc/lmxd/config.yaml")
+        .read_text()
+        .startswith(f"# yaml-language-server: $schema={prefix}/share/lmxd/config.schema.json\n")
+    )
+    assert f"ExecStart={prefix}/bin/lmxd --user\n" in (root / "usr/lib/systemd/user/lmxd.service").read_text()
+
+
+def test_what_make_install_brings_make_uninstall_takes(machine: Machine) -> None:
+    root = machine.install()
+    done = machine.run("make", "uninstall", f"DESTDIR={root}")
+    assert done.returncode == 0, done.stderr
+    left = [path for path in root.rglob("*") if not path.is_dir()]
+    assert left == [root / "etc/lmxd/config.yaml"]
+
+
+def test_the_licence_goes_with_it(machine: Machine) -> None:
+    root = machine.install()
+    assert "Apache License" in (root / "usr/local/share/doc/lmxd/LICENSE").read_text()
+    assert "License: Apache-2.0" in (ROOT / "contrib/deb/copyright").read_text()
