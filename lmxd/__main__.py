@@ -61,7 +61,7 @@ def main(context: click.Context, config_path: Path | None, socket_path: Path | N
         return
     try:
         _activate_failpoints()
-        run(context.obj, places(socket_path, user=user))
+        run(context.obj, places(socket_path, user=user), optional=user and config_path is None)
     except LmxdError as error:
         log.error("%s", error)
         sys.exit(error.exit_status)
@@ -104,9 +104,16 @@ def _activate_failpoints() -> None:
         raise LmxdError("config", str(error)) from error
 
 
-def run(config_path: Path, where: Places) -> None:
-    """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start."""
-    config = load(config_path)
+def run(config_path: Path, where: Places, *, optional: bool = False) -> None:
+    """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start.
+
+    ``optional``: without a configuration it runs, too, and reads one at a reload.
+    """
+    if optional and not config_path.exists():
+        log.warning("there is no %s yet: no model is served (lmxd scan DIRECTORY writes one's models)", config_path)
+        config = Config()
+    else:
+        config = load(config_path)
     with occupy(where):
         import uvloop
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from lmxd.acl import open_to
 from lmxd.engines.launching import SOCKET_NAME_MAX, SOCKET_PATH_MAX
 from lmxd.errors import LmxdError
+from lmxd.rpc.client import own_socket
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,9 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
         home = path.with_name(path.name + ".d")
         found = Places(socket=path, home=home, logs=home / "log", state=home / "state", shared=False)
     elif user:
-        runtime, state = _user_runtime(), os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-        lasting = Path(state) / "lmxd"
-        found = Places(
-            socket=runtime / "lmxd.sock", home=runtime / "lmxd", logs=lasting / "log", state=lasting, shared=False
-        )
+        path, lasting = own_socket(), Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "lmxd"
+        home = path.with_name("lmxd")
+        found = Places(socket=path, home=home, logs=lasting / "log", state=lasting, shared=False)
     else:
         runtime = Path(os.environ.get("RUNTIME_DIRECTORY", "/run/lmxd").split(":")[0])
         logs = Path(os.environ.get("LOGS_DIRECTORY", "/var/log/lmxd").split(":")[0])
@@ -68,26 +67,20 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
     return found
 
 
-def _user_runtime() -> Path:
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if not runtime:
-        raise LmxdError("config", "XDG_RUNTIME_DIR is not set", "set it, or give --socket")
-    return Path(runtime)
-
-
 @contextmanager
 def occupy(where: Places) -> Iterator[None]:
     """Make the directories, and keep others out of them for as long as the block lasts.
 
     Raises LmxdError if another lmxd has them, or if a directory cannot be made or is not ours.
     """
+    own = (where.home, where.state, where.logs)
     with ExitStack() as held:
         try:
             with _umask(0o022):  # the user's own may let a group write, or keep all others out of the socket's place
-                where.socket.parent.mkdir(mode=0o755 if where.shared else 0o750, parents=True, exist_ok=True)
-                for directory in (where.home, where.state, where.logs):  # logs may be inside of either
-                    directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            for directory in (where.home, where.state, where.logs):
+                for directory in sorted((where.socket.parent, *own), key=lambda x: len(x.parts)):  # may be nested
+                    open_to_all = where.shared and directory == where.socket.parent
+                    directory.mkdir(mode=0o755 if open_to_all else 0o750, parents=True, exist_ok=True)
+            for directory in own:
                 _require_ours(directory)
             for directory in (where.home, where.state):
                 held.enter_context(_lock(directory))

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +21,7 @@ from lmxd.gateway.leases import Leases
 from lmxd.listening.connections import Connections, descriptors
 from lmxd.listening.listen import listen
 from lmxd.listening.tls import Certificate
-from lmxd.rpc.client import default_socket
+from lmxd.rpc.client import default_socket, own_socket
 from lmxd.systemd import Notifier
 from lmxd.terminal import say
 
@@ -41,10 +42,16 @@ def gateway(context: click.Context) -> None:
             raise LmxdError("config", f"{context.obj}: gateway.listen is not set", "say 127.0.0.1:8080, for instance")
         import uvloop
 
-        uvloop.run(_serve(config, config.listen, root.params["socket_path"] or default_socket()))
+        uvloop.run(_serve(config, config.listen, _daemon(root.params)))
     except LmxdError as error:
         log.error("%s", error)
         sys.exit(error.exit_status)
+
+
+def _daemon(params: dict[str, Any]) -> Path:
+    """The socket of the daemon that is meant, whether or not it is up yet."""
+    named: Path | None = params["socket_path"]
+    return named or (own_socket() if params["user"] else default_socket())
 
 
 @click.command()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from lmxd.daemon.places import Places, occupy, places
+from lmxd.daemon.places import Places, listen, occupy, places
 from lmxd.errors import LmxdError
+from lmxd.rpc.client import default_socket
 
 
 def where(directory: Path) -> Places:
@@ -84,6 +86,20 @@ def test_it_starts_whatever_the_umask_is(
             modes = {path: path.stat().st_mode & 0o777 for path in (found.home, found.state, found.logs)}
     assert set(modes.values()) == {0o750}
     assert not found.state.parent.stat().st_mode & 0o022, "nor can others replace them"
+
+
+def test_without_a_login_the_socket_is_among_what_the_user_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], object]
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("LMXD_SOCKET", raising=False)
+    with tempfile.TemporaryDirectory() as home:  # with a short name, as a home has
+        monkeypatch.setenv("XDG_STATE_HOME", home)
+        umask(0o002)
+        with occupy(found := places(None, user=True)), listen(found):
+            assert default_socket() == found.socket
+            for directory in (found.home, found.state, found.logs, found.socket.parent):
+                assert directory.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_narrow_umask_shuts_out_no_member(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +161,34 @@ def test_user_mode_keeps_to_the_users_directories(fake: Make, tmp_path: Path) ->
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+def test_a_user_who_has_configured_nothing_yet_has_a_daemon_and_gives_it_models_later(fake: Make) -> None:
+    """With the umask of Debian and Ubuntu, and without the directory that a login makes."""
+    made = fake()
+    with tempfile.TemporaryDirectory() as home:  # of a short name, as homes have
+        env = {k: v for k, v in os.environ.items() if not k.startswith("XDG_") and k != "LMXD_SOCKET"} | {"HOME": home}
+
+        def lmxctl(*words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(made.command(*words), env=env, capture_output=True, text=True, timeout=60)
+
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lmxd", "--user"], env=env, umask=0o002, stderr=subprocess.PIPE
+        )
+        try:
+            Lmxd.until(lambda: lmxctl("status").returncode == 0)
+            assert json.loads(lmxctl("models", "--json").stdout)["models"] == []
+            path = Path(home) / ".config/lmxd/config.yaml"
+            path.parent.mkdir(parents=True)
+            shutil.copy(made.config_path, path)
+            assert lmxctl("reload").returncode == 0
+            assert lmxctl("request", "m").returncode == 0
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "there is no" in (text := said.decode())
+        assert str(path) in text
 
 
 def test_systemd_is_told_and_the_watchdog_fed(fake: Make, tmp_path: Path) -> None:

@@ -32,10 +32,17 @@ def default_socket() -> Path:
     """The path in LMXD_SOCKET, else the socket of the user's own daemon if there is one, else the system's."""
     if named := os.environ.get("LMXD_SOCKET"):
         return Path(named)
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and (own := Path(runtime) / "lmxd.sock").exists():
-        return own
-    return SYSTEM_SOCKET
+    own = own_socket()
+    return own if own.exists() else SYSTEM_SOCKET
+
+
+def own_socket() -> Path:
+    """The socket of the user's own daemon, in a directory that nobody else can write.
+
+    A login makes one, su(1) and containers do not: then it is among what the user keeps.
+    """
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or state / "lmxd/run") / "lmxd.sock"
 
 
 def unavailable(path: Path, error: OSError) -> LmxdError:
