@@ -43,8 +43,8 @@ class Measurement:
     mean nothing, and ``remedy`` says what to do. ``ref`` is the name it was configured by, ``id`` the one that lasts: a
     UUID, a PCI address where there is none, or "host". ``lower_bound``: at least so much is ``used``, for not all of it
     can be seen. ``pool``: the id of the memory that it shares with other devices; ``own`` bytes of its capacity are no
-    part of that. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the compute
-    capability of a GPU that has them.
+    part of that, of which ``own_used`` are in use. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``:
+    the CUDA cores and the compute capability of a GPU that has them.
     """
 
     id: str
@@ -63,6 +63,7 @@ class Measurement:
     pci: str = ""
     pool: str | None = None
     own: int = 0
+    own_used: int = 0
     cores: int = 0
     compute: tuple[int, int] | None = None
 

@@ -1,0 +1,67 @@
+"""The GPU clients of processes: of ours at each look, of all others now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import Final
+
+from lmxd.devices.drm.fdinfo import Client, clients
+from lmxd.devices.drm.kernel_files import KernelFiles, entries
+
+_PERIOD: Final = 10.0
+"""Seconds between two looks at all processes of the machine, each of which reads hundreds of files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A client and the process that has it; of several that share it, one of ours comes first."""
+
+    pid: int
+    client: Client
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The holders that could be seen, and the pids among those asked for that could not."""
+
+    holders: tuple[Holder, ...]
+    hidden: frozenset[int] = frozenset()
+
+
+class Census:
+    """Reads fdinfo. The others' clients are as they were at the last look at all, less those that ended."""
+
+    def __init__(self, files: KernelFiles, clock: Callable[[], float] = time.monotonic) -> None:
+        self._files = files
+        self._clock = clock
+        self._others: tuple[Holder, ...] = ()
+        self._due = float("-inf")
+
+    def of(self, pids: Set[int], nodes: Mapping[str, str]) -> Seen:
+        """The clients of these processes alone."""
+        found: dict[tuple[str, str], Holder] = {}
+        hidden = set()
+        for pid in sorted(pids):
+            try:
+                for client in clients(self._files, pid, nodes):
+                    found.setdefault((client.address, client.number), Holder(pid, client))
+            except PermissionError:
+                hidden.add(pid)
+        return Seen(tuple(found.values()), frozenset(hidden))
+
+    def others(self, ours: Seen, pids: Set[int], nodes: Mapping[str, str]) -> tuple[Holder, ...]:
+        """The clients of all other processes that may be seen, and that none of ``ours`` shares."""
+        if self._clock() >= self._due:
+            self._due = self._clock() + _PERIOD
+            everybody = {int(entry.name) for entry in entries(self._files.proc) if entry.name.isdecimal()}
+            self._others = self.of(everybody - pids, nodes).holders
+        shared = {(holder.client.address, holder.client.number) for holder in ours.holders}
+        return tuple(
+            holder
+            for holder in self._others
+            if holder.pid not in pids
+            and (holder.client.address, holder.client.number) not in shared
+            and (self._files.proc / str(holder.pid)).exists()
+        )

@@ -1,0 +1,116 @@
+"""The probe of AMD's and Intel's cards."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
+from typing import Final
+
+from lmxd.devices.drm import kfd
+from lmxd.devices.drm.cards import addresses, full_address
+from lmxd.devices.drm.census import Census
+from lmxd.devices.drm.figures import Figures
+from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
+from lmxd.devices.drm.kernel_files import KernelFiles, text_or_nothing
+from lmxd.devices.drm.names import name
+from lmxd.devices.drm.survey import CardReading, Survey
+from lmxd.devices.drm.uses import CardUse
+from lmxd.devices.measurement import DeviceKind, Measurement
+
+MEMORY: Final = "memory"
+"""The id of the pool that is the machine's memory."""
+_PERFMON: Final = "give lmxd CAP_PERFMON, as lmxd.service does (AmbientCapabilities=CAP_PERFMON)"
+
+
+class DrmProbe:
+    """Measures the cards in ``wanted``: the name that each was configured by -> PCI address or GPU-<unique id>.
+
+    None: all cards that there are at each look, those of processors only if ``integrated``.
+    """
+
+    def __init__(
+        self,
+        wanted: Mapping[str, str] | None,
+        *,
+        integrated: bool = False,
+        files: KernelFiles | None = None,
+        ioctl: Ioctl = kernel_ioctl,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wanted = wanted
+        self._integrated = integrated
+        self._files = files or KernelFiles()
+        self._survey = Survey(self._files, ioctl)
+        self._census = Census(self._files, clock)
+        self._last: dict[str, Measurement] = {}
+
+    def measure(self, pids: Set[int]) -> list[Measurement]:
+        nodes = addresses(self._files)
+        before = self._census.of(pids, nodes)
+        readings = self._survey.read()
+        after = self._census.of(pids, nodes)
+        chosen = self._chosen(readings)
+        others = self._census.others(after, pids, nodes) if any(chosen.values()) else ()
+        measured = []
+        for ref, reading in chosen.items():
+            if reading is None or reading.figures is None:
+                measured.append(self._unavailable(ref, reading))
+            else:
+                rocm = kfd.processes(self._files, reading.gpu_id)
+                use = CardUse.of(reading.card.address, before, after, others, rocm)
+                measured.append(self._available(ref, reading, reading.figures, use, pids))
+        self._last |= {m.id: m for m in measured if m.unavailable is None}
+        return measured
+
+    def _chosen(self, readings: list[CardReading]) -> dict[str, CardReading | None]:
+        """The reading by the name that a card goes by; None for one that is not there, or not any more."""
+        if self._wanted is not None:
+            names = {key: reading for reading in reversed(readings) for key in (reading.card.address, reading.id)}
+            return {ref: names.get(name) or names.get(full_address(name)) for ref, name in self._wanted.items()}
+        counted: dict[str, CardReading | None] = {r.id: r for r in readings if self._integrated or not r.integrated}
+        return counted | {lost: None for lost in self._last if not any(r.id == lost for r in readings)}
+
+    def _available(self, ref: str, reading: CardReading, figures: Figures, use: CardUse, pids: Set[int]) -> Measurement:
+        card = reading.card
+        return Measurement(
+            id=reading.id,
+            ref=ref,
+            kind=DeviceKind.GPU,
+            name=name(card, self._files),
+            driver=f"{card.driver} {self._release()}",
+            capacity=figures.total,
+            used=min(figures.total, max(figures.used or 0, use.at_least(figures))),
+            processes=use.by_pid(figures, pids),
+            lower_bound=figures.used is None,
+            remedy=_PERFMON if figures.used is None else "",
+            vendor=card.vendor,
+            pci=card.address,
+            pool=MEMORY if figures.unified else None,
+            own=figures.own,
+            own_used=figures.own_used,
+        )
+
+    def _unavailable(self, ref: str, reading: CardReading | None) -> Measurement:
+        known = next((m for m in self._last.values() if m.ref == ref), None)
+        if reading is None or reading.fault is None:
+            wanted = ref if self._wanted is None else self._wanted[ref]
+            why = f"the card {known.pci} is gone" if known else f"there is no AMD or Intel GPU {wanted}"
+            known = known or Measurement(id=wanted, ref=ref, kind=DeviceKind.GPU, name="GPU")
+            return replace(known, unavailable=why, remedy="", lower_bound=False)
+        card = reading.card
+        return Measurement(
+            id=reading.id,
+            ref=ref,
+            kind=DeviceKind.GPU,
+            name=name(card, self._files),
+            unavailable=str(reading.fault),
+            remedy=reading.fault.remedy,
+            vendor=card.vendor,
+            pci=card.address,
+            pool=MEMORY if reading.integrated else None,
+        )
+
+    def _release(self) -> str:
+        return text_or_nothing(self._files.proc / "sys/kernel/osrelease") or os.uname().release

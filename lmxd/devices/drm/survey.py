@@ -1,0 +1,72 @@
+"""All cards of AMD and Intel at one moment, each with its figures or the reason why there are none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from lmxd.devices.drm import amdgpu, kfd
+from lmxd.devices.drm.cards import DrmCard, cards, driver_wanted, undriven
+from lmxd.devices.drm.figures import Figures, Unreadable
+from lmxd.devices.drm.intel import Intel, is_integrated
+from lmxd.devices.drm.ioctls import Ioctl
+from lmxd.devices.drm.kernel_files import KernelFiles
+from lmxd.devices.measurement import Vendor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardReading:
+    """One card. ``id`` is what lasts of it: its unique id as ROCm writes it, else the PCI address.
+
+    ``figures`` or ``fault``. ``integrated``: it is part of the processor. ``gpu_id`` is KFD's, 0 without.
+    """
+
+    card: DrmCard
+    id: str
+    integrated: bool
+    figures: Figures | None = None
+    fault: Unreadable | None = None
+    gpu_id: int = 0
+
+
+class Survey:
+    """Reads all cards."""
+
+    def __init__(self, files: KernelFiles, ioctl: Ioctl) -> None:
+        self._files = files
+        self._intel = Intel(files, ioctl)
+
+    def read(self) -> list[CardReading]:
+        """All cards by PCI address, those without a driver last."""
+        known = kfd.nodes(self._files)
+        found = [(card, kfd.node_of(card, known)) for card in cards(self._files)]
+        serials = [card.serial or (node.serial if node else 0) for card, node in found]
+        alone = Counter(serials)
+        read = []
+        for (card, node), serial in zip(found, serials, strict=True):
+            lasting = f"GPU-{serial:016x}" if serial and alone[serial] == 1 else card.address
+            read.append(self._one(card, lasting, node, known))
+        return read + [_without_driver(card) for card in undriven(self._files)]
+
+    def _one(self, card: DrmCard, lasting: str, node: kfd.KfdNode | None, known: list[kfd.KfdNode]) -> CardReading:
+        gpu_id = node.gpu_id if node else 0
+        try:
+            is_amd = card.vendor is Vendor.AMD
+            figures = amdgpu.figures(card, node, known) if is_amd else self._intel.figures(card)
+            if not figures.total:
+                raise Unreadable(f"{card.driver} says that it has no memory")
+        except Unreadable as fault:
+            return CardReading(card=card, id=lasting, integrated=_guessed(card), fault=fault, gpu_id=gpu_id)
+        return CardReading(card=card, id=lasting, integrated=figures.unified, figures=figures, gpu_id=gpu_id)
+
+
+def _without_driver(card: DrmCard) -> CardReading:
+    driver = driver_wanted(card)
+    remedy = f"load it (modprobe {driver.split()[0]}), unless the kernel was told not to (nomodeset)"
+    fault = Unreadable(f"no driver has the card yet: {driver} is not loaded", remedy)
+    return CardReading(card=card, id=card.address, integrated=_guessed(card), fault=fault)
+
+
+def _guessed(card: DrmCard) -> bool:
+    """Returns whether a card that cannot be read is integrated, as far as its number and place tell."""
+    return is_integrated(card) if card.vendor is Vendor.INTEL else amdgpu.is_processors(card)

@@ -1,0 +1,65 @@
+"""The bytes that processes hold of one card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+
+from lmxd.devices.drm.census import Holder, Seen
+from lmxd.devices.drm.figures import Figures
+from lmxd.devices.measurement import ProcessUse, agreed
+
+
+@dataclass(frozen=True, slots=True)
+class CardUse:
+    """Clients of one card: ours before and after its figures were read, and others'.
+
+    ``hidden``: pids of ours whose clients may not be seen. ``rocm``: bytes by pid as KFD counts them.
+    """
+
+    before: tuple[Holder, ...]
+    after: tuple[Holder, ...]
+    others: tuple[Holder, ...]
+    hidden: Set[int]
+    rocm: Mapping[int, int]
+
+    @classmethod
+    def of(
+        cls, address: str, before: Seen, after: Seen, others: tuple[Holder, ...], rocm: Mapping[int, int]
+    ) -> CardUse:
+        def here(holders: Iterable[Holder]) -> tuple[Holder, ...]:
+            return tuple(holder for holder in holders if holder.client.address == address)
+
+        return cls(here(before.holders), here(after.holders), here(others), after.hidden - rocm.keys(), rocm)
+
+    def by_pid(self, figures: Figures, pids: Set[int]) -> dict[int, ProcessUse] | None:
+        """Bytes by pid. None if there is one of ours that cannot be seen, or of which this kernel says no figures."""
+        unsaid = {h.pid for h in self.after if not h.client.resident}
+        if self.hidden or unsaid - self.rocm.keys():
+            return None
+        ours = {pid: held for pid, held in self.rocm.items() if pid in pids}
+        others = {pid: held for pid, held in self.rocm.items() if pid not in pids}
+        return _uses(self.others, figures, others) | agreed(
+            _uses(self.before, figures, ours), _uses(self.after, figures, ours)
+        )
+
+    def at_least(self, figures: Figures) -> int:
+        """Bytes that are surely in use; of all clients that can be seen where the driver does not say it.
+
+        Bytes that clients share may be the same for all of them.
+        """
+        clients = [h.client for h in (self.after if figures.used is not None else self.after + self.others)]
+        shared = [sum(client.shared.get(region, 0) for region in figures.regions) for client in clients]
+        return sum(client.held(figures.regions) for client in clients) - sum(shared) + max(shared, default=0)
+
+
+def _uses(holders: Iterable[Holder], figures: Figures, rocm: Mapping[int, int]) -> dict[int, ProcessUse]:
+    """Bytes by pid. ROCm's are of the same clients: the larger of both figures counts, not their sum."""
+    visible: dict[int, int] = {}
+    hidden: dict[int, int] = {}
+    for holder in holders:
+        visible[holder.pid] = visible.get(holder.pid, 0) + holder.client.held(figures.regions)
+        hidden[holder.pid] = hidden.get(holder.pid, 0) + holder.client.held(figures.hidden)
+    for pid, held in rocm.items():
+        visible[pid] = max(visible.get(pid, 0), held)
+    return {pid: ProcessUse(total=held + hidden.get(pid, 0), visible=held) for pid, held in visible.items()}
