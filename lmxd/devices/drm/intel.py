@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 from typing import Final
 
 from lmxd.devices.drm.cards import DrmCard
@@ -23,6 +22,8 @@ _OWN_MEMORY: Final = re.compile(r"vram\d*_mm")
 _INTEGRATED_AT: Final = "0000:00:02.0"
 """Intel's integrated GPUs are always there; cards are behind a bridge."""
 _JOIN: Final = "let the user that lmxd runs as open it: usermod -aG render USER, then restart lmxd"
+
+_SHOW: Final = "have udev make it, or give it to the container that lmxd is in (--device /dev/dri)"
 
 
 class Intel:
@@ -103,9 +104,9 @@ class Intel:
             raise Unreadable(f"/proc/meminfo: {error}") from error
 
     def _unreadable(self, card: DrmCard, fault: OSError | None) -> Unreadable:
-        node = Path("/dev/dri") / card.render
-        if isinstance(fault, PermissionError):
-            return Unreadable(f"{node} may not be opened: {fault.strerror}", _JOIN)
+        if fault is not None and fault.filename is not None:
+            remedy = _JOIN if isinstance(fault, PermissionError) else _SHOW
+            return Unreadable(f"/dev/dri/{card.render} cannot be opened: {fault.strerror}", remedy)
         return Unreadable(f"{card.driver} does not say what memory it has" + (f": {fault.strerror}" if fault else ""))
 
 

@@ -84,7 +84,7 @@ class DrmProbe:
             used=min(figures.total, max(figures.used or 0, use.at_least(figures))),
             processes=use.by_pid(figures, pids),
             lower_bound=figures.used is None,
-            remedy=_PERFMON if figures.used is None else "",
+            remedy=_PERFMON if figures.used is None and not figures.unified else "",
             vendor=card.vendor,
             pci=card.address,
             pool=MEMORY if figures.unified else None,

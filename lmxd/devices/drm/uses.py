@@ -57,7 +57,7 @@ def _uses(holders: Iterable[Holder], figures: Figures, rocm: Mapping[int, int]) 
     """Bytes by pid. ROCm's are of the same clients: the larger of both figures counts, not their sum."""
     visible: dict[int, int] = {}
     hidden: dict[int, int] = {}
-    for holder in holders:
+    for holder in (holder for holder in holders if holder.client.resident):
         visible[holder.pid] = visible.get(holder.pid, 0) + holder.client.held(figures.regions)
         hidden[holder.pid] = hidden.get(holder.pid, 0) + holder.client.held(figures.hidden)
     for pid, held in rocm.items():
