@@ -17,6 +17,7 @@ from lmxd import __version__, failpoints
 from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
+from lmxd.confinement.capabilities import keep_from_children
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
@@ -104,6 +105,7 @@ def _activate_failpoints() -> None:
 
 def run(config_path: Path, where: Places) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start."""
+    keep_from_children()
     config = load(config_path)
     with occupy(where):
         import uvloop

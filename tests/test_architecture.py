@@ -66,6 +66,7 @@ SEES: dict[str, set[str]] = {
     },
     "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
     "__main__": {
+        "confinement",
         "listening",
         "catalog",
         "daemon",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
-from lmxd.devices.drm.fdinfo import Client, clients
+from lmxd.devices.drm.fdinfo import DrmClient, clients
 from lmxd.devices.drm.kernel_files import KernelFiles, entries
 
 _PERIOD: Final = 10.0
@@ -15,18 +15,18 @@ _PERIOD: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class ClientHolder:
     """A client and the process that has it; of several that share it, one of ours comes first."""
 
     pid: int
-    client: Client
+    client: DrmClient
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenClients:
     """The holders that could be seen, and the pids among those asked for that could not."""
 
-    holders: tuple[Holder, ...]
+    holders: tuple[ClientHolder, ...]
     hidden: frozenset[int] = frozenset()
 
 
@@ -36,22 +36,22 @@ class Census:
     def __init__(self, files: KernelFiles, clock: Callable[[], float] = time.monotonic) -> None:
         self._files = files
         self._clock = clock
-        self._others: tuple[Holder, ...] = ()
+        self._others: tuple[ClientHolder, ...] = ()
         self._due = float("-inf")
 
-    def of(self, pids: Set[int], nodes: Mapping[str, str]) -> Seen:
+    def of(self, pids: Set[int], nodes: Mapping[str, str]) -> SeenClients:
         """The clients of these processes alone."""
-        found: dict[tuple[str, str], Holder] = {}
+        found: dict[tuple[str, str], ClientHolder] = {}
         hidden = set()
         for pid in sorted(pids):
             try:
                 for client in clients(self._files, pid, nodes):
-                    found.setdefault((client.address, client.number), Holder(pid, client))
+                    found.setdefault((client.address, client.number), ClientHolder(pid, client))
             except PermissionError:
                 hidden.add(pid)
-        return Seen(tuple(found.values()), frozenset(hidden))
+        return SeenClients(tuple(found.values()), frozenset(hidden))
 
-    def others(self, ours: Seen, pids: Set[int], nodes: Mapping[str, str]) -> tuple[Holder, ...]:
+    def others(self, ours: SeenClients, pids: Set[int], nodes: Mapping[str, str]) -> tuple[ClientHolder, ...]:
         """The clients of all other processes that may be seen, and that none of ``ours`` shares."""
         if self._clock() >= self._due:
             self._due = self._clock() + _PERIOD

@@ -21,7 +21,7 @@ _DRI: Final = "/dri/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Client:
+class DrmClient:
     """One opened device with all of its copies. ``address``: of the card, empty where it is not said.
 
     ``resident`` and ``shared``: bytes by region of memory, the second with other clients. Both are empty where this
@@ -39,7 +39,7 @@ class Client:
         return sum(self.resident.get(region, 0) for region in regions)
 
 
-def parse(content: str) -> Client | None:
+def parse(content: str) -> DrmClient | None:
     """A descriptor's fdinfo; None if it is no GPU's. What cannot be a figure is left out."""
     words = {k.strip(): v.strip() for k, found, v in (line.partition(":") for line in content.splitlines()) if found}
     client = words.get("drm-client-id") or words.get("pasid", "")
@@ -57,15 +57,15 @@ def parse(content: str) -> Client | None:
     resident = {region: size for kind in reversed(_RANK) for region, size in said[kind].items()}
     driver = words.get("drm-driver", "amdgpu")
     shared = {region: min(size, resident.get(region, 0)) for region, size in said["shared"].items()}
-    return Client(address=address.lower(), driver=driver, number=client, resident=resident, shared=shared)
+    return DrmClient(address=address.lower(), driver=driver, number=client, resident=resident, shared=shared)
 
 
-def clients(files: KernelFiles, pid: int, nodes: Mapping[str, str]) -> list[Client]:
+def clients(files: KernelFiles, pid: int, nodes: Mapping[str, str]) -> list[DrmClient]:
     """The clients of one process, each once. Empty if it is gone. PermissionError if they are not for us to see.
 
     ``nodes``: the PCI address of each node, for kernels that do not say it.
     """
-    found: dict[tuple[str, str], Client] = {}
+    found: dict[tuple[str, str], DrmClient] = {}
     for descriptor, node in _descriptors(files, pid):
         client = parse(_content(descriptor))
         if client is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from lmxd.devices.drm.census import Holder, Seen
+from lmxd.devices.drm.census import ClientHolder, SeenClients
 from lmxd.devices.drm.figures import Figures
 from lmxd.devices.measurement import ProcessUse, agreed
 
@@ -17,17 +17,22 @@ class CardUse:
     ``hidden``: pids of ours whose clients may not be seen. ``rocm``: bytes by pid as KFD counts them.
     """
 
-    before: tuple[Holder, ...]
-    after: tuple[Holder, ...]
-    others: tuple[Holder, ...]
+    before: tuple[ClientHolder, ...]
+    after: tuple[ClientHolder, ...]
+    others: tuple[ClientHolder, ...]
     hidden: Set[int]
     rocm: Mapping[int, int]
 
     @classmethod
     def of(
-        cls, address: str, before: Seen, after: Seen, others: tuple[Holder, ...], rocm: Mapping[int, int]
+        cls,
+        address: str,
+        before: SeenClients,
+        after: SeenClients,
+        others: tuple[ClientHolder, ...],
+        rocm: Mapping[int, int],
     ) -> CardUse:
-        def here(holders: Iterable[Holder]) -> tuple[Holder, ...]:
+        def here(holders: Iterable[ClientHolder]) -> tuple[ClientHolder, ...]:
             return tuple(holder for holder in holders if holder.client.address == address)
 
         return cls(here(before.holders), here(after.holders), here(others), after.hidden - rocm.keys(), rocm)
@@ -53,7 +58,7 @@ class CardUse:
         return sum(client.held(figures.regions) for client in clients) - sum(shared) + max(shared, default=0)
 
 
-def _uses(holders: Iterable[Holder], figures: Figures, rocm: Mapping[int, int]) -> dict[int, ProcessUse]:
+def _uses(holders: Iterable[ClientHolder], figures: Figures, rocm: Mapping[int, int]) -> dict[int, ProcessUse]:
     """Bytes by pid. ROCm's are of the same clients: the larger of both figures counts, not their sum."""
     visible: dict[int, int] = {}
     hidden: dict[int, int] = {}

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from trees import GIB, KIB, MIB, Clock, Machine, fdinfo
+from drm_trees import GIB, KIB, MIB, Clock, Machine, fdinfo
 
 from lmxd.devices.drm.probe import DrmProbe
 from lmxd.devices.measurement import DeviceKind, Measurement, ProcessUse, Vendor

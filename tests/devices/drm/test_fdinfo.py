@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import GIB, Machine, fdinfo
+from drm_trees import GIB, Machine, fdinfo
 
 from lmxd.devices.drm.cards import full_address
 from lmxd.devices.drm.fdinfo import clients, parse

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from trees import GIB, MIB, Clock, Drivers, Machine, fdinfo
+from drm_trees import GIB, MIB, Clock, Drivers, Machine, fdinfo
 
 from lmxd.devices.drm.ioctls import Region, decode_i915, decode_xe
 from lmxd.devices.drm.probe import DrmProbe
