@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from drm_trees import GIB, Machine, fdinfo
 from hypothesis import given
 from hypothesis import strategies as st
-from drm_trees import GIB, Machine, fdinfo
 
 from lmxd.devices.drm.cards import full_address
 from lmxd.devices.drm.fdinfo import clients, parse
