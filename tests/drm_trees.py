@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmxd.devices.drm.ioctls import I915_QUERY, XE_DEVICE_QUERY
-from lmxd.devices.drm.kernel_files import KernelFiles
+from lmxd.devices.roots import Roots
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -30,7 +30,8 @@ class Machine:
 
     def __init__(self, root: Path, memory: int = 64 * GIB) -> None:
         self.root = root
-        self.files = KernelFiles(sys=root / "sys", proc=root / "proc", dev=root / "dev", pci_ids=(root / "pci.ids",))
+        self.roots = Roots(sys=root / "sys", proc=root / "proc", dev=root / "dev")
+        self.lists = (root / "pci.ids",)
         self.write("proc/meminfo", f"MemTotal: {memory // KIB} kB\nMemAvailable: {memory // KIB} kB\n")
         self.write("proc/sys/kernel/osrelease", "6.14.0-37-generic")
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lmxd.devices.drm.kernel_files import KernelFiles, entries, pairs, text_or_nothing
+from lmxd.devices import pci
+from lmxd.devices.drm.kernel_files import entries, pairs, text_or_nothing
 from lmxd.devices.measurement import Vendor
+from lmxd.devices.roots import Roots
 
 VENDORS: Final = {"amdgpu": Vendor.AMD, "i915": Vendor.INTEL, "xe": Vendor.INTEL}
 """Driver -> vendor. All others are of displays, of virtual machines, or measured by NVML."""
-_MAKERS: Final = {0x1002: Vendor.AMD, 0x8086: Vendor.INTEL}
+_MAKERS: Final = {Vendor.AMD: 0x1002, Vendor.INTEL: 0x8086}
 _DRIVERS: Final = {Vendor.AMD: "amdgpu", Vendor.INTEL: "xe or i915"}
 _CARD: Final = re.compile(r"card(\d{1,6})")
 _RENDER: Final = re.compile(r"renderD\d{1,6}")
-_ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _MOST_ID: Final = 2**64 - 1
 
 
@@ -39,7 +40,9 @@ class DrmCard:
 
     @property
     def vendor(self) -> Vendor:
-        return VENDORS[self.driver] if self.driver else _MAKERS[self.vendor_id]
+        if self.driver:
+            return VENDORS[self.driver]
+        return next(vendor for vendor, number in _MAKERS.items() if number == self.vendor_id)
 
     @property
     def asleep(self) -> bool:
@@ -47,9 +50,9 @@ class DrmCard:
         return text_or_nothing(self.path / "power/runtime_status") in ("suspended", "suspending")
 
 
-def cards(files: KernelFiles) -> list[DrmCard]:
+def cards(roots: Roots) -> list[DrmCard]:
     """The cards that a driver of ours has, by PCI address. One that goes away meanwhile is left out."""
-    nodes = list(_nodes(files))
+    nodes = list(_nodes(roots))
     found: dict[str, DrmCard] = {}
     for name, device, address, driver in nodes:
         match = _CARD.fullmatch(name)  # card0-HDMI-A-1 is a connector
@@ -68,19 +71,19 @@ def cards(files: KernelFiles) -> list[DrmCard]:
     return sorted(found.values(), key=lambda card: by_address(card.address))
 
 
-def addresses(files: KernelFiles) -> dict[str, str]:
+def addresses(roots: Roots) -> dict[str, str]:
     """The PCI address of each node: card1, renderD128."""
-    return {name: address for name, _, address, _ in _nodes(files)}
+    return {name: address for name, _, address, _ in _nodes(roots)}
 
 
-def undriven(files: KernelFiles) -> list[DrmCard]:
+def undriven(roots: Roots) -> list[DrmCard]:
     """Graphics cards of AMD and Intel that no driver has yet: it is loaded late, or not at all."""
     found = []
-    for device in entries(files.sys / "bus/pci/devices"):
-        maker = _hex(device / "vendor")
-        is_display = text_or_nothing(device / "class").startswith("0x03")
-        if maker in _MAKERS and is_display and _ADDRESS.fullmatch(device.name) and not (device / "driver").exists():
-            found.append(DrmCard(-1, device.name, "", maker, _hex(device / "device"), 0, "", device))
+    for vendor, number in _MAKERS.items():
+        for gpu in pci.gpus(roots.sys, vendor):
+            if not gpu.driver:
+                path = roots.sys / "bus/pci/devices" / gpu.address
+                found.append(DrmCard(-1, gpu.address, "", number, _hex(path / "device"), 0, "", path))
     return sorted(found, key=lambda card: by_address(card.address))
 
 
@@ -94,23 +97,13 @@ def by_address(address: str) -> tuple[int, ...]:
     return tuple(int(part, 16) for part in re.split("[:.]", address))
 
 
-def full_address(ref: str) -> str:
-    """A PCI address as the kernel writes it, whether it has no domain, or capitals, or a long one."""
-    ref = ref.lower()
-    if ref.count(":") == 1:
-        ref = f"0000:{ref}"
-    if ref.startswith("0000") and len(ref.partition(":")[0]) == 8:
-        ref = ref[4:]
-    return ref
-
-
-def _nodes(files: KernelFiles) -> Iterator[tuple[str, Path, str, str]]:
+def _nodes(roots: Roots) -> Iterator[tuple[str, Path, str, str]]:
     """(name, device's directory, PCI address, driver) of each entry that has an address."""
-    for entry in entries(files.sys / "class/drm"):
+    for entry in entries(roots.sys / "class/drm"):
         if _CARD.fullmatch(entry.name) or _RENDER.fullmatch(entry.name):
             words = pairs(entry / "device/uevent", "=")
-            address = words.get("PCI_SLOT_NAME", "").lower()
-            if _ADDRESS.fullmatch(address):
+            address = pci.address(words.get("PCI_SLOT_NAME", ""))
+            if address:
                 yield entry.name, entry / "device", address, words.get("DRIVER", "")
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmxd.devices.drm.fdinfo import DrmClient, clients
-from lmxd.devices.drm.kernel_files import KernelFiles, entries
+from lmxd.devices.drm.kernel_files import entries
+from lmxd.devices.roots import Roots
 
 _PERIOD: Final = 10.0
 """Seconds between two looks at all processes of the machine, each of which reads hundreds of files."""
@@ -33,8 +34,8 @@ class SeenClients:
 class Census:
     """Reads fdinfo. The others' clients are as they were at the last look at all, less those that ended."""
 
-    def __init__(self, files: KernelFiles, clock: Callable[[], float] = time.monotonic) -> None:
-        self._files = files
+    def __init__(self, roots: Roots, clock: Callable[[], float] = time.monotonic) -> None:
+        self._roots = roots
         self._clock = clock
         self._others: tuple[ClientHolder, ...] = ()
         self._due = float("-inf")
@@ -45,7 +46,7 @@ class Census:
         hidden = set()
         for pid in sorted(pids):
             try:
-                for client in clients(self._files, pid, nodes):
+                for client in clients(self._roots, pid, nodes):
                     found.setdefault((client.address, client.number), ClientHolder(pid, client))
             except PermissionError:
                 hidden.add(pid)
@@ -55,7 +56,7 @@ class Census:
         """The clients of all other processes that may be seen, and that none of ``ours`` shares."""
         if self._clock() >= self._due:
             self._due = self._clock() + _PERIOD
-            everybody = {int(entry.name) for entry in entries(self._files.proc) if entry.name.isdecimal()}
+            everybody = {int(entry.name) for entry in entries(self._roots.proc) if entry.name.isdecimal()}
             self._others = self.of(everybody - pids, nodes).holders
         shared = {(holder.client.address, holder.client.number) for holder in ours.holders}
         return tuple(
@@ -63,5 +64,5 @@ class Census:
             for holder in self._others
             if holder.pid not in pids
             and (holder.client.address, holder.client.number) not in shared
-            and (self._files.proc / str(holder.pid)).exists()
+            and (self._roots.proc / str(holder.pid)).exists()
         )

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from lmxd.devices.drm.kernel_files import KernelFiles, number, target
+from lmxd.devices.drm.kernel_files import number, target
+from lmxd.devices.roots import Roots
 
 _UNITS: Final = {"": 1, "B": 1, "KiB": 2**10, "kB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RANK: Final = ("resident", "memory", "total")
@@ -60,13 +61,13 @@ def parse(content: str) -> DrmClient | None:
     return DrmClient(address=address.lower(), driver=driver, number=client, resident=resident, shared=shared)
 
 
-def clients(files: KernelFiles, pid: int, nodes: Mapping[str, str]) -> list[DrmClient]:
+def clients(roots: Roots, pid: int, nodes: Mapping[str, str]) -> list[DrmClient]:
     """The clients of one process, each once. Empty if it is gone. PermissionError if they are not for us to see.
 
     ``nodes``: the PCI address of each node, for kernels that do not say it.
     """
     found: dict[tuple[str, str], DrmClient] = {}
-    for descriptor, node in _descriptors(files, pid):
+    for descriptor, node in _descriptors(roots, pid):
         client = parse(_content(descriptor))
         if client is not None:
             client = replace(client, address=client.address or nodes.get(node, ""))
@@ -74,9 +75,9 @@ def clients(files: KernelFiles, pid: int, nodes: Mapping[str, str]) -> list[DrmC
     return list(found.values())
 
 
-def _descriptors(files: KernelFiles, pid: int) -> list[tuple[Path, str]]:
+def _descriptors(roots: Roots, pid: int) -> list[tuple[Path, str]]:
     """(file, node) of the descriptors of GPUs; of all, without nodes, where fdinfo can be read but the links cannot."""
-    links, shown = (files.proc / str(pid) / name for name in ("fd", "fdinfo"))
+    links, shown = (roots.proc / str(pid) / name for name in ("fd", "fdinfo"))
     try:
         found = [(shown / name, target(links / name)) for name in os.listdir(links)]
     except (PermissionError, FileNotFoundError):

@@ -12,7 +12,8 @@ from typing import Final
 from lmxd.devices.drm.cards import DrmCard
 from lmxd.devices.drm.figures import Figures, Unreadable
 from lmxd.devices.drm.ioctls import Ioctl, Region, i915_regions, xe_regions
-from lmxd.devices.drm.kernel_files import KernelFiles, entries, number, text, text_or_nothing
+from lmxd.devices.drm.kernel_files import entries, memory, number, text, text_or_nothing
+from lmxd.devices.roots import Roots
 
 _ASKS: Final = {"xe": xe_regions, "i915": i915_regions}
 _LOCAL: Final = {"xe": ("vram0", "vram1", "vram2", "vram3"), "i915": ("local0", "local1", "local2", "local3")}
@@ -29,8 +30,8 @@ _SHOW: Final = "have udev make it, or give it to the container that lmxd is in (
 class Intel:
     """Reads cards of xe and i915."""
 
-    def __init__(self, files: KernelFiles, ioctl: Ioctl) -> None:
-        self._files = files
+    def __init__(self, roots: Roots, ioctl: Ioctl) -> None:
+        self._roots = roots
         self._ioctl = ioctl
         self._said: dict[str, list[Region]] = {}
 
@@ -70,7 +71,7 @@ class Intel:
         """What the driver says. It is asked by the render node: who opens the other one may become the display's."""
         if not card.render:
             raise OSError(0, "it has no render node")
-        descriptor = os.open(self._files.dev / "dri" / card.render, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(self._roots.dev / "dri" / card.render, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             return _ASKS[card.driver](self._ioctl, descriptor)
         finally:
@@ -79,7 +80,7 @@ class Intel:
     def _debugged(self, card: DrmCard) -> list[Region]:
         """What debugfs says, to root: newer kernels name its directory by address, older ones by number."""
         for name in (card.address, str(card.number)):
-            folder = self._files.sys / "kernel/debug/dri" / name
+            folder = self._roots.sys / "kernel/debug/dri" / name
             tiles = [path for tile in entries(folder) if tile.name.startswith("tile") for path in entries(tile)]
             own = [_manager(text_or_nothing(path), local=True) for path in tiles if _OWN_MEMORY.fullmatch(path.name)]
             machines = _manager(text_or_nothing(folder / "gtt_mm"), local=False)
@@ -99,8 +100,8 @@ class Intel:
 
     def _memory(self) -> int:
         try:
-            return self._files.memory()
-        except (OSError, ValueError, StopIteration) as error:
+            return memory(self._roots.proc)
+        except (OSError, ValueError) as error:
             raise Unreadable(f"/proc/meminfo: {error}") from error
 
     def _unreadable(self, card: DrmCard, fault: OSError | None) -> Unreadable:

@@ -1,8 +1,7 @@
-"""The places of the kernel's files, and numbers read from them."""
+"""Small files of the kernel, and the numbers in them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,19 +9,13 @@ _MOST: Final = 2**50
 """No device has a PiB: a counter that went below zero, or an answer of a card that is gone (all bits set)."""
 
 
-@dataclass(frozen=True, slots=True)
-class KernelFiles:
-    """The roots of /sys, /proc and /dev, and where the names of PCI devices may be listed."""
-
-    sys: Path = Path("/sys")
-    proc: Path = Path("/proc")
-    dev: Path = Path("/dev")
-    pci_ids: tuple[Path, ...] = (Path("/usr/share/misc/pci.ids"), Path("/usr/share/hwdata/pci.ids"))
-
-    def memory(self) -> int:
-        """Bytes of RAM. Raises OSError or ValueError."""
-        lines = (line.split() for line in text(self.proc / "meminfo").splitlines())
-        return next(1024 * number(words[1]) for words in lines if words[:1] == ["MemTotal:"])
+def memory(proc: Path) -> int:
+    """Bytes of RAM. Raises OSError or ValueError."""
+    for line in text(proc / "meminfo").splitlines():
+        words = line.split()
+        if words[:1] == ["MemTotal:"]:
+            return 1024 * number(words[1])
+    raise ValueError("there is no MemTotal")
 
 
 def text(path: Path) -> str:

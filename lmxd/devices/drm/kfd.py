@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.devices.drm.cards import DrmCard
-from lmxd.devices.drm.kernel_files import KernelFiles, count, entries, number, pairs, target, text, text_or_nothing
+from lmxd.devices.drm.kernel_files import count, entries, number, pairs, target, text, text_or_nothing
+from lmxd.devices.roots import Roots
 
 _INITIAL_PIDS: Final = "pid:[4026531836]"
 """The namespace of the machine's pids (PROC_PID_INIT_INO): KFD names processes by these, whoever asks."""
@@ -33,9 +34,9 @@ class KfdNode:
     cores: int
 
 
-def nodes(files: KernelFiles) -> list[KfdNode]:
+def nodes(roots: Roots) -> list[KfdNode]:
     """The GPUs of the topology; processors are none. Empty without KFD."""
-    folder = files.sys / "class/kfd/kfd/topology/nodes"
+    folder = roots.sys / "class/kfd/kfd/topology/nodes"
     found = (_node(path) for path in entries(folder))
     return [node for node in found if node is not None]
 
@@ -48,15 +49,15 @@ def node_of(card: DrmCard, known: Iterable[KfdNode]) -> KfdNode | None:
     return next(iter(same or [node for node in known if minor and node.minor == int(minor)]), None)
 
 
-def processes(files: KernelFiles, gpu_id: int) -> dict[int, int]:
+def processes(roots: Roots, gpu_id: int) -> dict[int, int]:
     """Bytes by pid on one GPU. Empty where the pids that KFD names are not those that we see."""
     try:
-        if target(files.proc / "self/ns/pid") not in ("", _INITIAL_PIDS):
+        if target(roots.proc / "self/ns/pid") not in ("", _INITIAL_PIDS):
             return {}
     except PermissionError:
         return {}
     found = {}
-    for entry in entries(files.sys / "class/kfd/kfd/proc"):
+    for entry in entries(roots.sys / "class/kfd/kfd/proc"):
         try:
             found[int(entry.name)] = number(text(entry / f"vram_{gpu_id}"))
         except (OSError, ValueError):

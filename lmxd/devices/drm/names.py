@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.devices.drm.cards import DrmCard
-from lmxd.devices.drm.kernel_files import KernelFiles, text_or_nothing
+from lmxd.devices.drm.kernel_files import text_or_nothing
 from lmxd.devices.measurement import Vendor
 
 _MAKERS: Final = {Vendor.AMD: "AMD", Vendor.INTEL: "Intel"}
+LISTS: Final = (Path("/usr/share/misc/pci.ids"), Path("/usr/share/hwdata/pci.ids"))
+"""Where distributions have the list of PCI devices."""
 _LONGEST: Final = 48
 """Letters of a name: a list of all boards with one chip is longer, and then the chip's name is the clearer one."""
 
 
-def name(card: DrmCard, files: KernelFiles) -> str:
-    """The name of a card as its owner may know it."""
+def name(card: DrmCard, lists: tuple[Path, ...]) -> str:
+    """The name of a card as its owner may know it. ``lists``: files in the form of pci.ids."""
     maker = _MAKERS[card.vendor]
-    said = text_or_nothing(card.path / "product_name") or _listed(files.pci_ids, card.vendor_id, card.device_id)
+    said = text_or_nothing(card.path / "product_name") or _listed(lists, card.vendor_id, card.device_id)
     if said and said.isprintable():
         return said if said.startswith(maker) else f"{maker} {said}"
     return f"{maker} GPU {card.vendor_id:04x}:{card.device_id:04x}"

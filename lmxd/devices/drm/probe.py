@@ -6,48 +6,52 @@ import os
 import time
 from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
+from lmxd.devices import pci
 from lmxd.devices.drm import kfd
-from lmxd.devices.drm.cards import addresses, full_address
+from lmxd.devices.drm.cards import addresses
 from lmxd.devices.drm.census import Census
 from lmxd.devices.drm.figures import Figures
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
-from lmxd.devices.drm.kernel_files import KernelFiles, text_or_nothing
-from lmxd.devices.drm.names import name
+from lmxd.devices.drm.kernel_files import text_or_nothing
+from lmxd.devices.drm.names import LISTS, name
 from lmxd.devices.drm.survey import CardReading, Survey
 from lmxd.devices.drm.uses import CardUse
-from lmxd.devices.measurement import DeviceKind, Measurement
+from lmxd.devices.measurement import MEMORY, DeviceKind, Measurement
+from lmxd.devices.roots import Roots
 
-MEMORY: Final = "memory"
-"""The id of the pool that is the machine's memory."""
-_PERFMON: Final = "give lmxd CAP_PERFMON, as lmxd.service does (AmbientCapabilities=CAP_PERFMON)"
+_PERFMON: Final = (
+    "at least so much is in use, as far as it can be seen: give lmxd CAP_PERFMON, as lmxd.service does, and the kernel"
+    " says all of it"
+)
 
 
 class DrmProbe:
     """Measures the cards in ``wanted``: the name that each was configured by -> PCI address or GPU-<unique id>.
 
-    None: all cards that there are at each look, those of processors only if ``integrated``.
+    None: all cards that there are at each look. A processor's GPU without a driver is none: it is left alone.
     """
 
     def __init__(
         self,
         wanted: Mapping[str, str] | None,
         *,
-        integrated: bool = False,
-        files: KernelFiles | None = None,
+        roots: Roots = Roots(),
         ioctl: Ioctl = kernel_ioctl,
         clock: Callable[[], float] = time.monotonic,
+        lists: tuple[Path, ...] = LISTS,
     ) -> None:
         self._wanted = wanted
-        self._integrated = integrated
-        self._files = files or KernelFiles()
-        self._survey = Survey(self._files, ioctl)
-        self._census = Census(self._files, clock)
+        self._roots = roots
+        self._lists = lists
+        self._survey = Survey(self._roots, ioctl)
+        self._census = Census(self._roots, clock)
         self._last: dict[str, Measurement] = {}
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
-        nodes = addresses(self._files)
+        nodes = addresses(self._roots)
         before = self._census.of(pids, nodes)
         readings = self._survey.read()
         after = self._census.of(pids, nodes)
@@ -58,7 +62,7 @@ class DrmProbe:
             if reading is None or reading.figures is None:
                 measured.append(self._unavailable(ref, reading))
             else:
-                rocm = kfd.processes(self._files, reading.gpu_id)
+                rocm = kfd.processes(self._roots, reading.gpu_id)
                 use = CardUse.of(reading.card.address, before, after, others, rocm)
                 measured.append(self._available(ref, reading, reading.figures, use, pids))
         self._last |= {m.id: m for m in measured if m.unavailable is None}
@@ -68,8 +72,8 @@ class DrmProbe:
         """The reading by the name that a card goes by; None for one that is not there, or not any more."""
         if self._wanted is not None:
             names = {key: reading for reading in reversed(readings) for key in (reading.card.address, reading.id)}
-            return {ref: names.get(name) or names.get(full_address(name)) for ref, name in self._wanted.items()}
-        counted: dict[str, CardReading | None] = {r.id: r for r in readings if self._integrated or not r.integrated}
+            return {ref: names.get(name) or names.get(pci.address(name)) for ref, name in self._wanted.items()}
+        counted: dict[str, CardReading | None] = {r.id: r for r in readings if r.card.driver or not r.integrated}
         return counted | {lost: None for lost in self._last if not any(r.id == lost for r in readings)}
 
     def _available(self, ref: str, reading: CardReading, figures: Figures, use: CardUse, pids: Set[int]) -> Measurement:
@@ -78,13 +82,14 @@ class DrmProbe:
             id=reading.id,
             ref=ref,
             kind=DeviceKind.GPU,
-            name=name(card, self._files),
+            name=name(card, self._lists),
             driver=f"{card.driver} {self._release()}",
             capacity=figures.total,
             used=min(figures.total, max(figures.used or 0, use.at_least(figures))),
             processes=use.by_pid(figures, pids),
+            partial=use.partial,
             lower_bound=figures.used is None,
-            remedy=_PERFMON if figures.used is None and not figures.unified else "",
+            hints=(_PERFMON,) if figures.used is None and not figures.unified else (),
             vendor=card.vendor,
             pci=card.address,
             pool=MEMORY if figures.unified else None,
@@ -98,13 +103,13 @@ class DrmProbe:
             wanted = ref if self._wanted is None else self._wanted[ref]
             why = f"the card {known.pci} is gone" if known else f"there is no AMD or Intel GPU {wanted}"
             known = known or Measurement(id=wanted, ref=ref, kind=DeviceKind.GPU, name="GPU")
-            return replace(known, unavailable=why, remedy="", lower_bound=False)
+            return replace(known, unavailable=why, remedy="", hints=(), lower_bound=False)
         card = reading.card
         return Measurement(
             id=reading.id,
             ref=ref,
             kind=DeviceKind.GPU,
-            name=name(card, self._files),
+            name=name(card, self._lists),
             unavailable=str(reading.fault),
             remedy=reading.fault.remedy,
             vendor=card.vendor,
@@ -113,4 +118,4 @@ class DrmProbe:
         )
 
     def _release(self) -> str:
-        return text_or_nothing(self._files.proc / "sys/kernel/osrelease") or os.uname().release
+        return text_or_nothing(self._roots.proc / "sys/kernel/osrelease") or os.uname().release

@@ -10,8 +10,8 @@ from lmxd.devices.drm.cards import DrmCard, cards, driver_wanted, undriven
 from lmxd.devices.drm.figures import Figures, Unreadable
 from lmxd.devices.drm.intel import Intel, is_integrated
 from lmxd.devices.drm.ioctls import Ioctl
-from lmxd.devices.drm.kernel_files import KernelFiles
 from lmxd.devices.measurement import Vendor
+from lmxd.devices.roots import Roots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,21 +32,21 @@ class CardReading:
 class Survey:
     """Reads all cards."""
 
-    def __init__(self, files: KernelFiles, ioctl: Ioctl) -> None:
-        self._files = files
-        self._intel = Intel(files, ioctl)
+    def __init__(self, roots: Roots, ioctl: Ioctl) -> None:
+        self._roots = roots
+        self._intel = Intel(roots, ioctl)
 
     def read(self) -> list[CardReading]:
         """All cards by PCI address, those without a driver last."""
-        known = kfd.nodes(self._files)
-        found = [(card, kfd.node_of(card, known)) for card in cards(self._files)]
+        known = kfd.nodes(self._roots)
+        found = [(card, kfd.node_of(card, known)) for card in cards(self._roots)]
         serials = [card.serial or (node.serial if node else 0) for card, node in found]
         alone = Counter(serials)
         read = []
         for (card, node), serial in zip(found, serials, strict=True):
             lasting = f"GPU-{serial:016x}" if serial and alone[serial] == 1 else card.address
             read.append(self._one(card, lasting, node, known))
-        return read + [_without_driver(card) for card in undriven(self._files)]
+        return read + [_without_driver(card) for card in undriven(self._roots)]
 
     def _one(self, card: DrmCard, lasting: str, node: kfd.KfdNode | None, known: list[kfd.KfdNode]) -> CardReading:
         gpu_id = node.gpu_id if node else 0

@@ -37,11 +37,14 @@ class CardUse:
 
         return cls(here(before.holders), here(after.holders), here(others), after.hidden - rocm.keys(), rocm)
 
-    def by_pid(self, figures: Figures, pids: Set[int]) -> dict[int, ProcessUse] | None:
-        """Bytes by pid. None if there is one of ours that cannot be seen, or of which this kernel says no figures."""
-        unsaid = {h.pid for h in self.after if not h.client.resident}
-        if self.hidden or unsaid - self.rocm.keys():
-            return None
+    @property
+    def partial(self) -> bool:
+        """Returns whether one of ours cannot be seen, or is one of which this kernel says no figures."""
+        unsaid = {holder.pid for holder in self.after if not holder.client.resident}
+        return bool(self.hidden or unsaid - self.rocm.keys())
+
+    def by_pid(self, figures: Figures, pids: Set[int]) -> dict[int, ProcessUse]:
+        """Bytes by pid, of those that are known."""
         ours = {pid: held for pid, held in self.rocm.items() if pid in pids}
         others = {pid: held for pid, held in self.rocm.items() if pid not in pids}
         return _uses(self.others, figures, others) | agreed(

@@ -9,7 +9,6 @@ from drm_trees import GIB, Machine, fdinfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmxd.devices.drm.cards import full_address
 from lmxd.devices.drm.fdinfo import clients, parse
 from lmxd.devices.drm.ioctls import decode_i915, decode_xe
 from lmxd.devices.drm.kernel_files import number
@@ -72,15 +71,9 @@ def test_a_number_is_a_count_or_refused(word: str) -> None:
         assert not (word.isascii() and word.isdecimal()) or int(word) > 2**50
 
 
-@pytest.mark.parametrize("ref", ["0000:03:00.0", "03:00.0", "00000000:03:00.0", "0000:03:00.0".upper()])
-def test_an_address_is_one_however_it_is_written(ref: str) -> None:
-    assert full_address(ref) == AT
-    assert full_address("10000:E1:00.0") == "10000:e1:00.0", "a domain of a volume management device"
-
-
 def test_fdinfo_is_read_where_links_may_not_be(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.process(42, ("/dev/null", "pos:\t0"), ("/dev/dri/renderD128", fdinfo("xe", AT, 1, resident_vram0="1 GiB")))
     (tmp_path / "proc/42/fd").rename(tmp_path / "proc/42/elsewhere")
-    assert [client.held(("vram0",)) for client in clients(machine.files, 42, {})] == [GIB]
-    assert clients(machine.files, 43, {}) == []
+    assert [client.held(("vram0",)) for client in clients(machine.roots, 42, {})] == [GIB]
+    assert clients(machine.roots, 43, {}) == []

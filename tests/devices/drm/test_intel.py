@@ -21,8 +21,8 @@ def only(found: list[Measurement]) -> Measurement:
     return measurement
 
 
-def probe(machine: Machine, drivers: Drivers, *, clock: Clock | None = None, integrated: bool = False) -> DrmProbe:
-    return DrmProbe(None, integrated=integrated, files=machine.files, ioctl=drivers, clock=clock or Clock())
+def probe(machine: Machine, drivers: Drivers, *, clock: Clock | None = None) -> DrmProbe:
+    return DrmProbe(None, roots=machine.roots, ioctl=drivers, clock=clock or Clock(), lists=())
 
 
 def with_card(tmp_path: Path, driver: str) -> tuple[Machine, Drivers]:
@@ -55,7 +55,7 @@ def test_without_the_capability_a_card_is_not_taken_for_empty(tmp_path: Path, dr
     machine.process(900, ("/dev/dri/card1", others))
     found = only(probe(machine, drivers).measure({42}))
     assert (found.capacity, found.used, found.lower_bound) == (12 * GIB, 4 * GIB + 300 * MIB, True)
-    assert "CAP_PERFMON" in found.remedy
+    assert "CAP_PERFMON" in found.hints[0]
     assert found.processes is not None
     assert set(found.processes) == {42, 900}
 
@@ -155,11 +155,10 @@ def test_an_integrated_gpu_has_the_machines_memory(
     content = fdinfo(driver, "0000:00:02.0", 1, **{f"total_{region}": "1 GiB"})
     machine.process(42, ("/dev/dri/renderD128", content))
     drivers = Drivers({"renderD128": [(SYSTEM, 24 * GIB, told)]})
-    assert probe(machine, drivers).measure(set()) == []
-    found = only(probe(machine, drivers, integrated=True).measure({42}))
+    found = only(probe(machine, drivers).measure({42}))
     assert (found.capacity, found.used, found.pool, found.own) == (24 * GIB, used, "memory", 0)
     assert found.processes == {42: ProcessUse(total=GIB, visible=GIB)}
-    blind = only(probe(machine, Drivers(), integrated=True).measure({42}))
+    blind = only(probe(machine, Drivers()).measure({42}))
     assert (blind.capacity, blind.used, blind.lower_bound) == (32 * GIB, GIB, True)
 
 
