@@ -37,7 +37,7 @@ def _rows(found: Why) -> list[tuple[str, ...]]:
     if d.unavailable is not None:
         return [(d.id, "-", f"unavailable: {d.unavailable}")]
     rows: list[tuple[str, ...]] = [(x.instance, size(x.bytes), owner_label(x)) for x in found.instances]
-    rows.append(("foreign", size(d.foreign), "in use, and not by what lmxd started"))
+    rows.append(("foreign", output.seen(d, d.foreign), "in use, and not by what lmxd started"))
     rows += [(f"  {x.name} ({x.pid})", size(x.bytes), "") for x in found.processes]
     if d.yielded:
         rows.append(("yielded", size(d.yielded), "kept free for others, on request"))

@@ -146,6 +146,11 @@ def device(d: Device) -> str:
     return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
 
 
+def seen(d: Device, bytes_: int) -> str:
+    """Bytes in use on a device, as far as they can be seen."""
+    return f"at least {size(bytes_)}" if d.lower_bound else size(bytes_)
+
+
 def whose(uid: int | None, user: str | None) -> str:
     """The uid that asked, and the user it asked for where that is somebody else: "alice/1000"."""
     return "-" if uid is None else f"{user}/{uid}" if user else str(uid)

@@ -22,6 +22,7 @@ class Device(Result):
     margin: int
     limit: int | None
     used: int
+    lower_bound: bool = Field(False, description="at least so much is used, and foreign: not all of it can be seen")
     foreign: int
     charged: int
     reclaiming: int

@@ -50,6 +50,7 @@ def _device(state: State, found: Measurement) -> Device:
         margin=account.margin,
         limit=account.limit,
         used=account.used,
+        lower_bound=found.lower_bound,
         foreign=account.foreign,
         charged=account.charged,
         reclaiming=account.reclaiming,
