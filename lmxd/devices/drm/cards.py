@@ -72,8 +72,8 @@ def cards(roots: Roots) -> list[DrmCard]:
 
 
 def addresses(roots: Roots) -> dict[str, str]:
-    """The PCI address of each node: card1, renderD128."""
-    return {name: address for name, _, address, _ in _nodes(roots)}
+    """The PCI address of each node that a driver of ours has: card1, renderD128."""
+    return {name: address for name, _, address, driver in _nodes(roots) if driver in VENDORS}
 
 
 def undriven(roots: Roots) -> list[DrmCard]:

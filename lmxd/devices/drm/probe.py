@@ -46,15 +46,16 @@ class DrmProbe:
         self._wanted = wanted
         self._roots = roots
         self._lists = lists
-        self._survey = Survey(self._roots, ioctl)
-        self._census = Census(self._roots, clock)
+        self._survey = Survey(roots, ioctl, clock)
+        self._census = Census(roots, clock)
         self._last: dict[str, Measurement] = {}
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
         nodes = addresses(self._roots)
-        before = self._census.of(pids, nodes)
+        ours = pids if nodes else frozenset[int]()  # a machine without such cards has little to do
+        before = self._census.of(ours, nodes)
         readings = self._survey.read()
-        after = self._census.of(pids, nodes)
+        after = self._census.of(ours, nodes)
         chosen = self._chosen(readings)
         others = self._census.others(after, pids, nodes) if any(chosen.values()) else ()
         measured = []

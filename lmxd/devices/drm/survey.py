@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from lmxd.devices.drm import amdgpu, kfd
 from lmxd.devices.drm.cards import DrmCard, cards, driver_wanted, undriven
@@ -12,6 +15,9 @@ from lmxd.devices.drm.intel import Intel, is_integrated
 from lmxd.devices.drm.ioctls import Ioctl
 from lmxd.devices.measurement import Vendor
 from lmxd.devices.roots import Roots
+
+_PERIOD: Final = 10.0
+"""Seconds between two looks at the PCI bus."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +36,13 @@ class CardReading:
 
 
 class Survey:
-    """Reads all cards."""
+    """Reads all cards. Those without a driver are looked for now and then: the whole PCI bus is read for it."""
 
-    def __init__(self, roots: Roots, ioctl: Ioctl) -> None:
+    def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
         self._roots = roots
+        self._clock = clock
+        self._undriven: list[DrmCard] = []
+        self._due = float("-inf")
         self._intel = Intel(roots, ioctl)
 
     def read(self) -> list[CardReading]:
@@ -46,7 +55,14 @@ class Survey:
         for (card, node), serial in zip(found, serials, strict=True):
             lasting = f"GPU-{serial:016x}" if serial and alone[serial] == 1 else card.address
             read.append(self._one(card, lasting, node, known))
-        return read + [_without_driver(card) for card in undriven(self._roots)]
+        taken = {card.address for card, _ in found}
+        return read + [_without_driver(card) for card in self._waiting() if card.address not in taken]
+
+    def _waiting(self) -> list[DrmCard]:
+        if self._clock() >= self._due:
+            self._due = self._clock() + _PERIOD
+            self._undriven = undriven(self._roots)
+        return self._undriven
 
     def _one(self, card: DrmCard, lasting: str, node: kfd.KfdNode | None, known: list[kfd.KfdNode]) -> CardReading:
         gpu_id = node.gpu_id if node else 0
