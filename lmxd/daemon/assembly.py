@@ -54,9 +54,9 @@ from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
-from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.devices.measurement import DeviceKind
+from lmxd.devices.probes import open_probes
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -92,7 +92,7 @@ class Daemon:
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
         self._build()
-        self._adopt(config, *open_probes(config.gpu, nvml))
+        self._adopt(config, *open_probes(config.gpu.refs, nvml))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -197,7 +197,7 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
+        probes, warnings = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml)
         if config.metrics != self.catalog.config.metrics:
             warnings.append("metrics.listen takes effect when lmxd is restarted")
         self.access.refresh()

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
 
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase, Taken
-from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import HOST, DeviceKind, Measurement, Probe
-from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.watcher import Look
 from lmxd.estimate.learned import Card
-
-
-def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
-    """The probes for the devices wanted, and warnings. RAM takes their place if NVML finds no GPU."""
-    wanted = gpu.wanted()
-    if wanted is not None and all(d.device == HOST for d in wanted):
-        return [HostProbe()], []
-    refs = None if wanted is None else tuple(d.device for d in wanted if d.device != HOST)
-    probe = NvmlProbe(nvml, refs)
-    try:
-        probe.look()
-    except NoGpu as why:
-        asked = f"gpu.device {', '.join(map(str, refs))} cannot be had" if refs else "no GPU"
-        return [HostProbe()], [f"{asked} ({why}): models run in RAM, on the CPU"]
-    if wanted is not None and any(d.device == HOST for d in wanted):
-        return [probe, HostProbe()], []
-    return [probe], []
 
 
 def device_readings(
