@@ -186,7 +186,8 @@ class Taken(NamedTuple):
 class DeviceReading(NamedTuple):
     """One reading of one device.
 
-    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes.
+    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes,
+    as one does that is None in it. ``remedy``: what to do if it is unavailable.
     ``lags``: bytes of a dead process may stay in use for a while, as on a GPU; RAM is free before an exit is reported.
     ``unavailable``: the reason why there are no figures.
     """
@@ -197,8 +198,9 @@ class DeviceReading(NamedTuple):
     margin: int = 0
     limit: int | None = None
     lags: bool = True
-    taken: Mapping[InstanceId, Taken] | None = None
+    taken: Mapping[InstanceId, Taken | None] | None = None
     unavailable: str | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,6 +250,7 @@ class Shortfall(NamedTuple):
     capacity: int
     holders: tuple[Holder, ...] = ()
     unavailable: str | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

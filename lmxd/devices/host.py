@@ -69,6 +69,14 @@ class HostProbe:
             return None  # it has ended, or is the kernel's own
 
 
+def memory_total(proc: Path) -> int:
+    """The bytes of RAM that the kernel has; 0 if it does not say."""
+    try:
+        return _kilobytes((proc / "meminfo").read_text()).get("MemTotal", 0)
+    except (OSError, ValueError):
+        return 0
+
+
 def _limit(group: Path) -> tuple[int, int] | None:
     """(limit, bytes in use without page cache) of one cgroup; None if it has no limit."""
     try:

@@ -74,4 +74,5 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
         capacity=account.capacity,
         holders=tuple(sorted(holders, key=lambda h: -h.bytes)),
         unavailable=account.unavailable,
+        remedy=account.remedy,
     )
