@@ -43,7 +43,7 @@ class DeviceConfig(Section):
 
 
 class GpuConfig(Section):
-    """The devices to use. Without any: all GPUs that NVML finds, or RAM if it finds none."""
+    """The devices to use. Without any: all cards, else the processor's GPU, or RAM if there is no GPU."""
 
     device: DeviceRef | None = Field(None, description="the one device to use")
     devices: tuple[DeviceConfig, ...] | None = Field(None, description="several devices, by name or with own limits")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lmxd.devices.drm.cards import DrmCard
-from lmxd.devices.drm.figures import Figures, Unreadable
+from lmxd.devices.drm.figures import CardFigures, Unreadable
 from lmxd.devices.drm.kernel_files import number, text
 from lmxd.devices.drm.kfd import KfdNode
 
@@ -20,7 +20,7 @@ _MUCH_MORE: Final = 4
 """A carve-out is at most a quarter of what the GPU may have of RAM besides; a card that small is older than amdgpu."""
 
 
-def figures(card: DrmCard, node: KfdNode | None, known: Sequence[KfdNode]) -> Figures:
+def figures(card: DrmCard, node: KfdNode | None, known: Sequence[KfdNode]) -> CardFigures:
     """The memory of a card. ``node``: its own of KFD's, ``known`` all of them. Raises Unreadable.
 
     One that sleeps may be left unread: it is then as large as KFD says, and free.
@@ -34,9 +34,9 @@ def figures(card: DrmCard, node: KfdNode | None, known: Sequence[KfdNode]) -> Fi
     gtt = _bytes(card, "gtt_total", missing=0)
     vram_used = _used(card, "vram", vram)
     if not is_unified(card, node, known, vram=vram, gtt=gtt):
-        return Figures(total=vram, used=vram_used, unified=False, regions=("vram",))
+        return CardFigures(total=vram, used=vram_used, unified=False, regions=("vram",))
     is_carved = card.device_id != _MI300A
-    return Figures(
+    return CardFigures(
         total=vram + gtt,
         used=vram_used + _used(card, "gtt", gtt),
         unified=True,

@@ -14,7 +14,7 @@ from lmxd.devices.roots import Roots
 
 _UNITS: Final = {"": 1, "B": 1, "KiB": 2**10, "kB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RANK: Final = ("resident", "memory", "total")
-"""Which of a region's figures counts: what is there now, an older name of the same, else all that was asked for."""
+"""The figures of a region, the best first: bytes there now, an older name of the same, else all that was asked for."""
 _KEY: Final = re.compile(r"drm-(resident|memory|total|shared)-([a-z0-9-]+)")
 _OLD_KEY: Final = re.compile(r"(vram|gtt|cpu) mem")
 """amdgpu's before Linux 5.19, which names neither a driver nor a client: the address space (pasid) stands for it."""

@@ -14,7 +14,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
+class CardFigures:
     """Bytes of one card. ``used`` is None where the driver does not tell us.
 
     ``unified``: they are the machine's bytes, but for ``own``, a part of RAM that the firmware took away from it.

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Final
 
 from lmxd.devices.drm.cards import DrmCard
-from lmxd.devices.drm.figures import Figures, Unreadable
+from lmxd.devices.drm.figures import CardFigures, Unreadable
 from lmxd.devices.drm.ioctls import Ioctl, Region, i915_regions, xe_regions
 from lmxd.devices.drm.kernel_files import entries, memory, number, text, text_or_nothing
 from lmxd.devices.roots import Roots
@@ -35,7 +35,7 @@ class Intel:
         self._ioctl = ioctl
         self._said: dict[str, list[Region]] = {}
 
-    def figures(self, card: DrmCard) -> Figures:
+    def figures(self, card: DrmCard) -> CardFigures:
         """The memory of a card. Raises Unreadable.
 
         The kernel tells use to those with CAP_PERFMON alone. To others a card looks empty, which no card is: the driver
@@ -48,12 +48,12 @@ class Intel:
         if local:
             used = sum(r.used for r in local) or sum(r.used for r in known if r.local) or None
             total = sum(r.total for r in local)
-            return Figures(total=total, used=0 if is_asleep else used, unified=False, regions=_LOCAL[card.driver])
+            return CardFigures(total=total, used=0 if is_asleep else used, unified=False, regions=_LOCAL[card.driver])
         if not regions and not is_integrated(card):
             raise self._unreadable(card, fault)
         machines = [r for r in regions if not r.local]
         used = max((r.used for r in (*machines, *known) if not r.local), default=0)
-        return Figures(
+        return CardFigures(
             total=max((r.total for r in machines), default=0) or self._memory(),
             used=used or None,
             unified=True,
@@ -68,7 +68,7 @@ class Intel:
         return self._said[card.address], None
 
     def _regions(self, card: DrmCard) -> list[Region]:
-        """What the driver says. It is asked by the render node: who opens the other one may become the display's."""
+        """The driver's answer. It is asked by the render node: who opens the other one may become the display's."""
         if not card.render:
             raise OSError(0, "it has no render node")
         descriptor = os.open(self._roots.dev / "dri" / card.render, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -78,7 +78,7 @@ class Intel:
             os.close(descriptor)
 
     def _debugged(self, card: DrmCard) -> list[Region]:
-        """What debugfs says, to root: newer kernels name its directory by address, older ones by number."""
+        """The figures in debugfs, for root: newer kernels name its directory by address, older ones by number."""
         for name in (card.address, str(card.number)):
             folder = self._roots.sys / "kernel/debug/dri" / name
             tiles = [path for tile in entries(folder) if tile.name.startswith("tile") for path in entries(tile)]

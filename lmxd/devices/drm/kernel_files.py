@@ -32,7 +32,7 @@ def text_or_nothing(path: Path) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a directory, by name; nothing if it cannot be read."""
+    """The entries of a directory, by name; none if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:

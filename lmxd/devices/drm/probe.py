@@ -13,7 +13,7 @@ from lmxd.devices import pci
 from lmxd.devices.drm import kfd
 from lmxd.devices.drm.cards import addresses
 from lmxd.devices.drm.census import Census
-from lmxd.devices.drm.figures import Figures
+from lmxd.devices.drm.figures import CardFigures
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.kernel_files import text_or_nothing
 from lmxd.devices.drm.names import LISTS, name
@@ -77,7 +77,9 @@ class DrmProbe:
         counted: dict[str, CardReading | None] = {r.id: r for r in readings if r.card.driver or not r.integrated}
         return counted | {lost: None for lost in self._last if not any(r.id == lost for r in readings)}
 
-    def _available(self, ref: str, reading: CardReading, figures: Figures, use: CardUse, pids: Set[int]) -> Measurement:
+    def _available(
+        self, ref: str, reading: CardReading, figures: CardFigures, use: CardUse, pids: Set[int]
+    ) -> Measurement:
         card = reading.card
         return Measurement(
             id=reading.id,

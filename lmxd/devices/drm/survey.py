@@ -10,7 +10,7 @@ from typing import Final
 
 from lmxd.devices.drm import amdgpu, kfd
 from lmxd.devices.drm.cards import DrmCard, cards, driver_wanted, undriven
-from lmxd.devices.drm.figures import Figures, Unreadable
+from lmxd.devices.drm.figures import CardFigures, Unreadable
 from lmxd.devices.drm.intel import Intel, is_integrated
 from lmxd.devices.drm.ioctls import Ioctl
 from lmxd.devices.measurement import Vendor
@@ -30,7 +30,7 @@ class CardReading:
     card: DrmCard
     id: str
     integrated: bool
-    figures: Figures | None = None
+    figures: CardFigures | None = None
     fault: Unreadable | None = None
     gpu_id: int = 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from lmxd.devices.drm.census import ClientHolder, SeenClients
-from lmxd.devices.drm.figures import Figures
+from lmxd.devices.drm.figures import CardFigures
 from lmxd.devices.measurement import ProcessUse, agreed
 
 
@@ -43,7 +43,7 @@ class CardUse:
         unsaid = {holder.pid for holder in self.after if not holder.client.resident}
         return bool(self.hidden or unsaid - self.rocm.keys())
 
-    def by_pid(self, figures: Figures, pids: Set[int]) -> dict[int, ProcessUse]:
+    def by_pid(self, figures: CardFigures, pids: Set[int]) -> dict[int, ProcessUse]:
         """Bytes by pid, of those that are known."""
         ours = {pid: held for pid, held in self.rocm.items() if pid in pids}
         others = {pid: held for pid, held in self.rocm.items() if pid not in pids}
@@ -51,7 +51,7 @@ class CardUse:
             _uses(self.before, figures, ours), _uses(self.after, figures, ours)
         )
 
-    def at_least(self, figures: Figures) -> int:
+    def at_least(self, figures: CardFigures) -> int:
         """Bytes that are surely in use; of all clients that can be seen where the driver does not say it.
 
         Bytes that clients share may be the same for all of them.
@@ -61,7 +61,7 @@ class CardUse:
         return sum(client.held(figures.regions) for client in clients) - sum(shared) + max(shared, default=0)
 
 
-def _uses(holders: Iterable[ClientHolder], figures: Figures, rocm: Mapping[int, int]) -> dict[int, ProcessUse]:
+def _uses(holders: Iterable[ClientHolder], figures: CardFigures, rocm: Mapping[int, int]) -> dict[int, ProcessUse]:
     """Bytes by pid. ROCm's are of the same clients: the larger of both figures counts, not their sum."""
     visible: dict[int, int] = {}
     hidden: dict[int, int] = {}
