@@ -52,15 +52,14 @@ def model(directory: Path, name: str, **play: Any) -> Path:
 
 
 class House:
-    """``sections``: configuration besides engine and model_dir. ``roots``: the files of another machine's kernel."""
+    """``sections``: configuration besides engine and model_dir."""
 
-    def __init__(
-        self, directory: Path, nvml: FakeNvml | None = None, roots: Roots | None = None, **sections: Any
-    ) -> None:
+    def __init__(self, directory: Path, nvml: FakeNvml | None = None, **sections: Any) -> None:
         self.directory = directory
         self.config_path = directory / "config.yaml"
         self.nvml = nvml or FakeNvml()
-        self.roots = roots or Roots()
+        self.roots = Roots()
+        """The kernel's files, for which another machine's can be given before it opens."""
         if not self.nvml.cards:
             self.nvml.init_fault = 12
         self.sections = sections

@@ -20,7 +20,8 @@ def machine(tmp_path: Path) -> Machine:
 async def test_an_instance_is_charged_what_its_clients_hold(tmp_path: Path) -> None:
     its = machine(tmp_path)
     card = its.amd(serial="a1", vram_total=16 * GIB, vram_used=GIB, gtt_total=16 * GIB)
-    house = House(tmp_path, roots=its.roots, models={"m": {"estimated_memory_gb": 2}})
+    house = House(tmp_path, models={"m": {"estimated_memory_gb": 2}})
+    house.roots = its.roots
     async with house.open(), house.client() as client:
         (before,) = (await client.devices()).devices
         assert (before.id, before.kind, before.foreign) == ("GPU-00000000000000a1", "gpu", GIB)
@@ -41,7 +42,8 @@ async def test_use_that_cannot_be_seen_is_said_to_be_a_lower_bound(tmp_path: Pat
     its.card(1, AT, "xe", "0xe20b", 129)
     its.write("sys/class/drm/card1/device/tile0/physical_vram_size_bytes", hex(12 * GIB))
     its.process(900, ("/dev/dri/card1", fdinfo("xe", AT, 2, resident_vram0="1 GiB")))
-    house = House(tmp_path, roots=its.roots, models={"m": {"estimated_memory_gb": 2}})
+    house = House(tmp_path, models={"m": {"estimated_memory_gb": 2}})
+    house.roots = its.roots
     async with house.open(), house.client() as client:
         (device,) = (await client.status()).devices
         assert (device.lower_bound, device.capacity, device.foreign) == (True, 12 * GIB, GIB)
@@ -52,7 +54,8 @@ async def test_a_card_without_a_driver_is_waited_for_and_ram_is_not_taken(tmp_pa
     its = machine(tmp_path)
     for name, said in (("vendor", "0x1002"), ("device", "0x744c"), ("class", "0x030000")):
         its.write(f"sys/bus/pci/devices/{AT}/{name}", said)
-    house = House(tmp_path, roots=its.roots, models={"m": {"estimated_memory_gb": 2}})
+    house = House(tmp_path, models={"m": {"estimated_memory_gb": 2}})
+    house.roots = its.roots
     async with house.open(), house.client() as client:
         (device,) = (await client.devices()).devices
         assert device.kind == "gpu"
