@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from drm_trees import GIB, MIB, Clock, Drivers, Machine, fdinfo
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +47,7 @@ def of_the_bad_card(its: Machine) -> list[Path]:
     return sorted(path for place in places for path in (its.root / place).rglob("*") if path.is_file())
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(15))
 @given(st.data())
 def test_a_card_whose_files_are_wrong_spoils_no_other(data: st.DataObject) -> None:
     with machine() as its:
