@@ -55,6 +55,11 @@ class House:
     """``sections``: configuration besides engine and model_dir."""
 
     def __init__(self, directory: Path, nvml: FakeNvml | None = None, **sections: Any) -> None:
+        self.roots = Roots(sys=directory / "sys")
+        """No card is on the PCI bus, but those that a test puts there."""
+        if not self.roots.sys.exists():
+            self.roots.sys.mkdir()
+            (self.roots.sys / "fs").symlink_to("/sys/fs")
         self.directory = directory
         self.config_path = directory / "config.yaml"
         self.nvml = nvml or FakeNvml()

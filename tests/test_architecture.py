@@ -70,6 +70,7 @@ SEES: dict[str, set[str]] = {
         "listening",
         "catalog",
         "daemon",
+        "devices",
         "gateway",
         "migrate",
         "config",

@@ -29,6 +29,7 @@ class Device(Result):
     yielded: int = Field(0, description="kept free for others, on request")
     headroom: int
     unavailable: str | None = None
+    remedy: str = Field("", description="what to do, if it is unavailable")
 
 
 class Devices(Result):

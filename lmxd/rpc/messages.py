@@ -218,6 +218,7 @@ class ShortfallInfo(Result):
     capacity: int
     holders: list[HolderInfo] = []
     unavailable: str | None = None
+    remedy: str = ""
 
 
 class TurnInfo(Result):

@@ -116,7 +116,14 @@ class _Books(Collector):
     def collect(self) -> Iterator[Metric]:
         size = GaugeMetricFamily("lmxd_device_bytes", "Bytes of a device by class.", labels=["device", "class"])
         up = GaugeMetricFamily("lmxd_device_available", "Whether a device can be measured.", labels=["device"])
+        fault = GaugeMetricFamily(
+            "lmxd_device_fault",
+            "A device that cannot be measured: why, and the remedy.",
+            labels=["device", "why", "remedy"],
+        )
         for a in self._state.ledger.accounts.values():
+            if a.unavailable is not None:
+                fault.add_metric([a.device, a.unavailable, a.remedy], 1.0)
             up.add_metric([a.device], float(a.unavailable is None))
             for name in ("capacity", "margin", "foreign", "charged", "reclaiming", "yielded", "headroom"):
                 size.add_metric([a.device, name], getattr(a, name))
@@ -131,6 +138,7 @@ class _Books(Collector):
             charged.add_metric([device, model], total)
         yield size
         yield up
+        yield fault
         yield charged
         yield instances
         yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=len(self._state.leases))

@@ -57,6 +57,7 @@ def _device(state: State, found: Measurement) -> Device:
         yielded=account.yielded,
         headroom=account.headroom,
         unavailable=found.unavailable,
+        remedy=found.remedy,
     )
 
 
@@ -221,6 +222,7 @@ def shortfalls(found: Iterable[Shortfall]) -> list[ShortfallInfo]:
                 HolderInfo(name=h.name, bytes=h.bytes, phase=h.phase, leases=h.leases, since=h.since) for h in s.holders
             ],
             unavailable=s.unavailable,
+            remedy=s.remedy,
         )
         for s in found
     ]
