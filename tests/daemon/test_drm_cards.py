@@ -45,8 +45,10 @@ async def test_use_that_cannot_be_seen_is_said_to_be_a_lower_bound(tmp_path: Pat
     house = House(tmp_path, models={"m": {"estimated_memory_gb": 2}})
     house.roots = its.roots
     async with house.open(), house.client() as client:
-        (device,) = (await client.status()).devices
+        status = await client.status()
+        (device,) = status.devices
         assert (device.lower_bound, device.capacity, device.foreign) == (True, 12 * GIB, GIB)
+        assert any("CAP_PERFMON" in warning for warning in status.warnings)
 
 
 @pytest.mark.asyncio
