@@ -22,7 +22,7 @@ _MACHINES: Final = {"xe": ("gtt", "system"), "i915": ("system0",)}
 _OWN_MEMORY: Final = re.compile(r"vram\d*_mm")
 _INTEGRATED_AT: Final = "0000:00:02.0"
 """Intel's integrated GPUs are always there; cards are behind a bridge."""
-_JOIN: Final = "let the user that lmxd runs as open it: usermod -aG render USER, then restart lmxd"
+JOIN: Final = "let the user that lmxd runs as open it: usermod -aG render USER, then restart lmxd"
 
 _SHOW: Final = "have udev make it, or give it to the container that lmxd is in (--device /dev/dri)"
 
@@ -106,7 +106,7 @@ class Intel:
 
     def _unreadable(self, card: DrmCard, fault: OSError | None) -> Unreadable:
         if fault is not None and fault.filename is not None:
-            remedy = _JOIN if isinstance(fault, PermissionError) else _SHOW
+            remedy = JOIN if isinstance(fault, PermissionError) else _SHOW
             return Unreadable(f"/dev/dri/{card.render} cannot be opened: {fault.strerror}", remedy)
         return Unreadable(f"{card.driver} does not say what memory it has" + (f": {fault.strerror}" if fault else ""))
 

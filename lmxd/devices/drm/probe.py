@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from lmxd.devices import pci
 from lmxd.devices.drm import kfd
-from lmxd.devices.drm.cards import addresses
+from lmxd.devices.drm.cards import DrmCard, addresses
 from lmxd.devices.drm.census import Census
 from lmxd.devices.drm.figures import CardFigures
+from lmxd.devices.drm.intel import JOIN
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.kernel_files import text_or_nothing
 from lmxd.devices.drm.names import LISTS, name
@@ -92,7 +93,7 @@ class DrmProbe:
             processes=use.by_pid(figures, pids),
             partial=use.partial,
             lower_bound=figures.used is None,
-            hints=(_PERFMON,) if figures.used is None and not figures.unified else (),
+            hints=tuple(self._hints(card, figures)),
             vendor=card.vendor,
             pci=card.address,
             pool=MEMORY if figures.unified else None,
@@ -119,6 +120,13 @@ class DrmProbe:
             pci=card.address,
             pool=MEMORY if reading.integrated else None,
         )
+
+    def _hints(self, card: DrmCard, figures: CardFigures) -> Iterator[str]:
+        if figures.used is None and not figures.unified:
+            yield _PERFMON
+        node = self._roots.dev / "dri" / card.render
+        if card.render and node.exists() and not os.access(node, os.R_OK | os.W_OK, effective_ids=True):
+            yield f"/dev/dri/{card.render} may not be opened, so that no engine can use the card: {JOIN}"
 
     def _release(self) -> str:
         return text_or_nothing(self._roots.proc / "sys/kernel/osrelease") or os.uname().release

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def test_a_card_has_its_figures_its_processes_and_a_lasting_name(tmp_path: Path)
     assert (found.id, found.pci, found.vendor, found.kind) == ("GPU-6e4c21a3b0d5f7c2", AT, Vendor.AMD, DeviceKind.GPU)
     assert (found.capacity, found.used, found.pool, found.lower_bound) == (24 * GIB, 9 * GIB, None, False)
     assert found.processes == {42: ProcessUse(total=3 * GIB, visible=3 * GIB)}, "one client on two descriptors"
-    assert (found.name, found.driver) == ("AMD GPU 1002:744c", "amdgpu 6.14.0-37-generic")
+    assert (found.name, found.driver) == ("AMD Radeon RX 7900 series", "amdgpu 6.14.0-37-generic")
 
 
 def test_the_name_is_the_drivers_or_the_lists(tmp_path: Path) -> None:
@@ -40,19 +42,21 @@ def test_the_name_is_the_drivers_or_the_lists(tmp_path: Path) -> None:
     chip = "Navi 33 [Radeon RX 7600/7600 XT/7600M XT/7600S/7700S / PRO W7600]"
     machine.write(
         "pci.ids",
-        f"# comment\n1001  Other\n\t7480  Not this\n1002  AMD/ATI\n\t7480  {chip}\n\t\t1002 0e3b  Board\n"
-        "\t743f  Navi 24 [Radeon RX 6400]\n1003  Next\n\t744c  Not this either",
+        f"# comment\n1001  Other\n\t7f80  Not this\n1002  AMD/ATI\n\t7f80  {chip}\n\t\t1002 0e3b  Board\n"
+        "\t7f3f  Navi 24 [Radeon RX 6400]\n1003  Next\n\t7f4c  Not this either",
     )
-    for number, device in enumerate(("0x7480", "0x743f", "0x744c"), 1):
+    for number, device in enumerate(("0x7f80", "0x7f3f", "0x7f4c"), 1):
         machine.amd(number, f"0000:0{number}:00.0", device, vram_total=GIB, vram_used=0)
     (machine.amd(4, "0000:04:00.0", "0x740f", vram_total=GIB, vram_used=0) / "product_name").write_text(
         "AMD INSTINCT\n"
     )
+    machine.amd(5, "0000:05:00.0", "0x1586", vram_total=GIB, vram_used=0)
     assert [m.name for m in probe(machine).measure(set())] == [
         "AMD Navi 33",
         "AMD Radeon RX 6400",
-        "AMD GPU 1002:744c",
+        "AMD GPU 1002:7f4c",
         "AMD INSTINCT",
+        "AMD Strix Halo (Radeon 8060S, 8050S)",
     ]
 
 
@@ -283,3 +287,20 @@ def test_a_client_of_several_processes_is_one(tmp_path: Path) -> None:
     for pid in (7, 42, 43):
         machine.process(pid, ("/dev/dri/renderD128", content))
     assert only(probe(machine).measure({42, 43})).processes == {42: ProcessUse(total=100 * MIB, visible=100 * MIB)}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else for a moment")
+def test_a_node_that_no_engine_could_open_is_told() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        machine = Machine(Path(folder))
+        machine.amd(vram_total=8 * GIB, vram_used=GIB)
+        (machine.root / "dev/dri/renderD128").chmod(0o600)
+        assert only(probe(machine).measure(set())).hints == ()
+        os.seteuid(64_998)
+        try:
+            found = only(probe(machine).measure(set()))
+        finally:
+            os.seteuid(0)
+        assert (found.unavailable, found.capacity) == (None, 8 * GIB), "its figures are for all to read"
+        assert [("renderD128" in hint, "usermod -aG render" in hint) for hint in found.hints] == [(True, True)]
