@@ -56,7 +56,7 @@ def test_the_name_is_the_drivers_or_the_lists(tmp_path: Path) -> None:
         "AMD Radeon RX 6400",
         "AMD GPU 1002:7f4c",
         "AMD INSTINCT",
-        "AMD Strix Halo (Radeon 8060S, 8050S)",
+        "AMD Radeon 8060S, 8050S",
     ]
 
 
