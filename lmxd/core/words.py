@@ -184,12 +184,10 @@ class Taken(NamedTuple):
 
 
 class DeviceReading(NamedTuple):
-    """One reading of one device.
+    """One reading of one device; ``unavailable``: why there are no figures; ``remedy``: what to do then.
 
-    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes,
-    as one does that is None in it. ``remedy``: what to do if it is unavailable.
+    ``taken``: None where processes are not told apart, None of an instance that is not: its promised bytes count then.
     ``lags``: bytes of a dead process may stay in use for a while, as on a GPU; RAM is free before an exit is reported.
-    ``unavailable``: the reason why there are no figures.
     """
 
     device: DeviceId
