@@ -184,9 +184,8 @@ class Taken(NamedTuple):
 
 
 class DeviceReading(NamedTuple):
-    """One reading of one device; ``unavailable``: why there are no figures; ``remedy``: what to do then.
-
-    ``taken``: None where processes are not told apart, None of an instance that is not: its promised bytes count then.
+    """One reading of one device. ``unavailable``: why there are no figures. ``remedy``: what to do then.
+    ``taken``: None as a whole or of one instance where it is not told apart: it counts with its promised bytes.
     ``lags``: bytes of a dead process may stay in use for a while, as on a GPU; RAM is free before an exit is reported.
     """
 

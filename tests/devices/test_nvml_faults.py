@@ -256,7 +256,6 @@ def test_pids_are_ours_if_the_kernel_says_what_others_call_them(tmp_path: Path) 
 
 
 CODES = st.sampled_from([None] * 6 + [1, 2, 3, 4, 6, 9, 13, 15, 16, 18, 25, 999])
-BOOL: st.SearchStrategy[bool] = st.booleans()
 SIZES = {"GPU-a": 24, "GPU-b": 80, "GPU-c": 12}
 
 
@@ -279,7 +278,8 @@ def test_faults_at_random_moments_are_those_of_their_card(data: st.DataObject, c
         assert figures[healthy.uuid] == healthy.total
         assert all(SIZES[uuid] * GIB == size for uuid, size in figures.items() if size and uuid in SIZES)
         others = [card for card in machine.nvml.cards if card is not healthy]
-        if others and data.draw(BOOL):
+        goes: bool = data.draw(st.booleans())
+        if others and goes:
             machine.nvml.cards.remove(others[0])  # it is taken out, and the others move up
         machine.now += data.draw(st.sampled_from([0.1, 1.0, 11.0]))
     assert machine.nvml.opened == 1
