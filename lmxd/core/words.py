@@ -184,12 +184,9 @@ class Taken(NamedTuple):
 
 
 class DeviceReading(NamedTuple):
-    """One reading of one device.
-
-    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes,
-    as one does that is None in it. ``remedy``: what to do if it is unavailable.
+    """One reading of one device. ``unavailable``: why there are no figures. ``remedy``: what to do then.
+    ``taken``: None as a whole or of one instance where it is not told apart: it counts with its promised bytes.
     ``lags``: bytes of a dead process may stay in use for a while, as on a GPU; RAM is free before an exit is reported.
-    ``unavailable``: the reason why there are no figures.
     """
 
     device: DeviceId

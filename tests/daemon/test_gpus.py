@@ -157,7 +157,7 @@ async def test_a_driver_that_comes_late_is_waited_for_and_ram_never_takes_its_pl
     nvml = FakeNvml(card(24))
     nvml.init_fault = 9
     made = house(tmp_path, nvml, gpu=said)
-    on_the_bus(made.roots.sys, "0000:01:00.0")
+    on_the_bus(made.roots.sys, "0000:01:00.0", driver="")
     async with made.open() as h, h.client() as lmxd:
         status = await lmxd.status()
         (device,) = status.devices
@@ -206,7 +206,7 @@ async def test_what_loads_in_a_container_is_not_counted_twice(tmp_path: Path) ->
     nvml = FakeNvml(card(24))
     made = house(tmp_path, nvml)
     made.roots = replace(made.roots, proc=of_a_container(tmp_path))
-    model(tmp_path, "a", buffers=ON_GPU, load=3600)
+    model(tmp_path, "a", buffers=ON_GPU, load_seconds=3600)
     nvml.cards[0].processes = {999_998: 3 * GIB}
     async with made.open() as h, h.client() as lmxd:
         request = asyncio.create_task(lmxd.request("a"))
