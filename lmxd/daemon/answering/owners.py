@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
 from lmxd.daemon.answering import views
 from lmxd.daemon.launching.performer import Performer

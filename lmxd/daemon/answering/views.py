@@ -8,7 +8,7 @@ from typing import TypeAlias
 from lmxd.catalog.options import goes_to_gpu
 from lmxd.catalog.resolved import Resolved
 from lmxd.config.section import GIB
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Lease, Ticket
