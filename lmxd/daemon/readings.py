@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from lmxd.catalog.layout import Layout
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
@@ -12,6 +13,7 @@ from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase, Taken
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement, Probe
 from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.devices.pool import PoolProbe
 from lmxd.devices.watcher import Look
 from lmxd.estimate.learned import Card
 
@@ -29,8 +31,8 @@ def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
         asked = f"gpu.device {', '.join(map(str, refs))} cannot be had" if refs else "no GPU"
         return [HostProbe()], [f"{asked} ({why}): models run in RAM, on the CPU"]
     if wanted is not None and any(d.device == HOST for d in wanted):
-        return [probe, HostProbe()], []
-    return [probe], []
+        return [PoolProbe([probe, HostProbe()], HostProbe())], []
+    return [PoolProbe([probe], HostProbe())], []
 
 
 def device_readings(
@@ -43,6 +45,11 @@ def device_readings(
 def device_id(found: Measurement) -> DeviceId:
     """The id of a measured device in the core's terms."""
     return DeviceId(found.id)
+
+
+def pool_of(found: Measurement) -> DeviceId | None:
+    """The id of the pool that a measured device draws from, in the core's terms."""
+    return None if found.pool is None else DeviceId(found.pool)
 
 
 def settled(state: State, device: DeviceId, begun: float) -> set[InstanceId]:
@@ -67,7 +74,7 @@ def device_reading(
 ) -> DeviceReading:
     """One device's measurement in the core's terms."""
     if found.unavailable is not None:
-        return DeviceReading(device=device_id(found), unavailable=found.unavailable)
+        return DeviceReading(device=device_id(found), unavailable=found.unavailable, pool=pool_of(found))
     allowed = _config_of(found, gpu)
     limit = None if allowed.max_memory_gb is None else int(allowed.max_memory_gb * GIB)
     return DeviceReading(
@@ -76,20 +83,32 @@ def device_reading(
         used=found.used,
         margin=_margin(found, allowed, limit),
         limit=limit,
-        lags=found.kind is DeviceKind.GPU,
+        lags=found.kind is not DeviceKind.HOST,
+        pool=pool_of(found),
         taken=_taken(found, pids, ready),
     )
 
 
 def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
-    """The settings of a device. RAM in the place of a GPU that cannot be had inherits those of that GPU."""
+    """The settings of a device. RAM in the place of a GPU that cannot be had inherits those of that GPU.
+
+    A pool has no limit, for each of its views has its own. Its margin is the largest that is given for any device.
+    """
     wanted = gpu.wanted() or ()
+    if found.kind is DeviceKind.POOL:
+        margins = [device.margin_gb for device in wanted if device.margin_gb is not None]
+        return DeviceConfig(device=found.ref, margin_gb=max(margins, default=gpu.margin_gb))
     named = [device for device in wanted if str(device.device) == found.ref]
     return (*named, *wanted, gpu.complete(DeviceConfig(device=found.ref)))[0]
 
 
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
-    """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves."""
+    """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves.
+
+    A GPU that shares a pool has none, for the pool has it. RAM keeps its own: the pool's may be in a carve-out.
+    """
+    if found.kind is DeviceKind.GPU and found.pool is not None:
+        return 0
     if allowed.margin_gb is not None:
         return int(allowed.margin_gb * GIB)
     default = 2 * GIB if found.kind is DeviceKind.GPU else max(GIB, found.capacity // 20)
@@ -115,8 +134,10 @@ def _taken(
     return taken
 
 
-def kinds(measurements: Sequence[Measurement]) -> dict[DeviceId, DeviceKind]:
-    return {device_id(m): m.kind for m in measurements}
+def layout(measurements: Sequence[Measurement]) -> Layout:
+    """The devices as launches are placed on them."""
+    pools = {device_id(m): pool for m in measurements if (pool := pool_of(m)) is not None}
+    return Layout({device_id(m): m.kind for m in measurements}, pools)
 
 
 def cards(measurements: Sequence[Measurement], build: str) -> dict[DeviceId, Card]:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Protocol
 
 HOST = "host"
+MEMORY = "memory"
+"""The id of the pool that is the machine's memory."""
 
 
 class DeviceKind(StrEnum):
@@ -43,8 +45,9 @@ class Measurement:
     mean nothing, and ``remedy`` says what to do. ``ref`` is the name it was configured by, ``id`` the one that lasts: a
     UUID, a PCI address where there is none, or "host". ``lower_bound``: at least so much is ``used``, for not all of it
     can be seen. ``pool``: the id of the memory that it shares with other devices; ``own`` bytes of its capacity are no
-    part of that. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the compute
-    capability of a GPU that has them.
+    part of that, of which ``own_used`` are in use. ``partial``: a process that is not among ``processes`` may have
+    bytes all the same, as in a container, where a driver may name the pids of the host. ``pci``: the address, as
+    0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the compute capability of a GPU that has them.
     """
 
     id: str
@@ -56,6 +59,7 @@ class Measurement:
     reserved: int = 0
     used: int = 0
     processes: Mapping[int, ProcessUse] | None = None
+    partial: bool = False
     lower_bound: bool = False
     unavailable: str | None = None
     remedy: str = ""
@@ -63,6 +67,7 @@ class Measurement:
     pci: str = ""
     pool: str | None = None
     own: int = 0
+    own_used: int = 0
     cores: int = 0
     compute: tuple[int, int] | None = None
 

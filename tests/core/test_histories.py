@@ -271,7 +271,7 @@ class UnifiedHistories(Histories):
 class WellBehavedHistories(UnifiedHistories):
     """Others use no more than at the start, and no process takes more than it was promised."""
 
-    foreign_changes = None
+    foreign_changes = None  # type: ignore[assignment]
 
     @rule(data=st.data(), more=st.sampled_from([1.0, 1.0, 0.3]))
     def become_ready(self, data: st.DataObject, more: float) -> None:
