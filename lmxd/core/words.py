@@ -85,11 +85,10 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """One way to place an instance. The engine is told ``devices``, ``split`` and ``gpu_layers``; the core reads the rest.
+    """One way to place an instance. The core reads ``demand``, ``pools`` and ``spills``; the engine is told the rest.
 
-    ``pools``: the devices of ``demand`` that are memory which others of them share, so that they count the same bytes
-    once more. ``split``: layers on each device, in their order. ``gpu_layers`` None: all. ``spills``: a part of it would
-    run in RAM though it belongs on a GPU.
+    ``pools``: devices of ``demand`` that are memory which others of it share: they count the same bytes once more.
+    ``split``: layers on each device, in order. ``gpu_layers`` None: all. ``spills``: a part of it would run in RAM.
     """
 
     demand: Demand

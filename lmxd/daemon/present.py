@@ -32,7 +32,7 @@ class Present:
     begun: float = float("-inf")
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""

@@ -73,21 +73,22 @@ def _together(ram: Measurement, gpus: Sequence[Measurement]) -> dict[int, Proces
 
 
 def view_of_ram(ram: Measurement, gpus: Sequence[Measurement]) -> Measurement:
-    """RAM as a view of the pool: it knows whose the bytes are that the GPUs have of it, so that these are not foreign.
+    """RAM as a view of the pool: without the bytes that the GPUs have of it, which are in use on them.
 
-    Of a process on a GPU, so much is certainly in RAM as could not be in the carve-out.
+    So many of these stay in use here as are free in a carve-out, for the pool takes a GPU's bytes to fill that first.
     """
-    on_gpus = _on_gpus(gpus)
-    if ram.processes is None or on_gpus is None:
-        return replace(ram, pool=MEMORY, processes=None)
-    carved = sum(gpu.own_used for gpu in gpus)
-    processes = {}
-    for pid in ram.processes.keys() | on_gpus.keys():
-        own = ram.processes.get(pid, ProcessUse(total=0, visible=0))
-        shared = max(0, sum(x.visible for x in on_gpus.get(pid, ())) - carved)
-        total = own.visible if pid in on_gpus else own.total
-        processes[pid] = ProcessUse(total=total, visible=own.visible + shared)
-    return replace(ram, pool=MEMORY, processes=processes)
+    of_gpus = _on_gpus(gpus) or {}
+    answering = [gpu for gpu in gpus if gpu.unavailable is None]
+    shared = sum(gpu.used - gpu.own_used for gpu in answering) - sum(gpu.own - gpu.own_used for gpu in answering)
+    processes = (
+        None if ram.processes is None else {pid: _beside(use, pid in of_gpus) for pid, use in ram.processes.items()}
+    )
+    return replace(ram, pool=MEMORY, used=max(0, ram.used - max(0, shared)), processes=processes)
+
+
+def _beside(use: ProcessUse, has_gpu: bool) -> ProcessUse:
+    """A process's use of RAM: of one on a GPU, mapped pages are a second copy of what it has there."""
+    return replace(use, total=use.visible) if has_gpu else use
 
 
 def _on_gpus(gpus: Sequence[Measurement]) -> dict[int, list[ProcessUse]] | None:

@@ -115,16 +115,12 @@ class Pool(Gpu):
 
 @dataclass
 class Ram(Gpu):
-    """RAM as a view: its use is that of the whole pool, and it says which of that are processes of ours elsewhere."""
+    """RAM as a view: without what GPUs have of it, and with the bytes of programs that use no GPU."""
 
     whole: Pool = field(default_factory=lambda: Pool(capacity=0))
 
-    def taken(self) -> dict[InstanceId, Taken]:
-        everywhere = self.whole.taken()
-        return {i: Taken(total=self.processes.get(i, 0), visible=x.visible) for i, x in everywhere.items()}
-
     def others(self) -> int:
-        return self.whole.others()
+        return self.whole.foreign + self.foreign + self.lingering
 
 
 def unified(gib: int, *, margin: int = 1) -> dict[str, Gpu]:
@@ -321,7 +317,7 @@ class World:
         """An option that takes so many bytes of each device, and of the pools that these share."""
         pools: Counter[str] = Counter()
         for name, need in demand.items():
-            pool = self.devices[name].pool
+            pool = self.devices[name].pool if name in self.devices else None
             pools.update({} if pool is None else {pool: need})
         return placed({**demand, **pools}, pools=tuple(map(DeviceId, pools)), **how)
 

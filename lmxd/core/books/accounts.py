@@ -21,7 +21,7 @@ RETIRED = "no longer configured"
 
 @dataclass(kw_only=True, slots=True)
 class Reservation:
-    """Bytes promised to one instance on one device. ``in_views``: of a pool, those charged on the devices that share it."""
+    """Bytes promised to one instance on one device. ``in_views``: of a pool, those charged on its views."""
 
     promised: int
     measured: int = 0
