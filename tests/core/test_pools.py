@@ -7,9 +7,8 @@ from core.world import GIB, Gpu, Pool, World, placed, unified
 
 from lmxd.core.decisions import RefuseLease, StartInstance
 from lmxd.core.events import AskChanged
-from lmxd.core.instances import Instance
-from lmxd.core.rules import Policy, Quota
-from lmxd.core.words import Ask, Phase
+from lmxd.core.rules import Quota
+from lmxd.core.words import Ask
 
 
 def charges(world: World) -> dict[str, float]:
