@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from lmxd.devices.host import HostProbe
-from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.devices.measurement import DeviceKind
+from lmxd.devices.probes import measure_now
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.repack import repacked_types
@@ -140,12 +141,7 @@ def _places(wanted: Wanted) -> list[Place]:
         return [Place(card=Card(name=name), capacity=memory_of(name) or 0) for name in wanted.cards]
     import pynvml
 
-    probe = NvmlProbe(pynvml, None)
-    try:
-        probe.look()
-    except NoGpu:
-        return []
-    found = [x for x in probe.measure(set()) if x.unavailable is None]
+    found = [x for x in measure_now(None, pynvml) if x.kind is DeviceKind.GPU and x.unavailable is None]
     return [Place(card=Card(name=x.name, driver=x.driver), capacity=x.capacity) for x in found]
 
 

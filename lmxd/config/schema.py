@@ -75,6 +75,12 @@ class GpuConfig(Section):
             devices = None if self.device is None else (DeviceConfig(device=self.device),)
         return None if devices is None else tuple(self.complete(own) for own in devices)
 
+    @property
+    def refs(self) -> tuple[int | str, ...] | None:
+        """The names of the devices asked for; None for "whatever there is"."""
+        wanted = self.wanted()
+        return None if wanted is None else tuple(own.device for own in wanted)
+
     def complete(self, own: DeviceConfig) -> DeviceConfig:
         """``own`` with what it leaves open taken from here."""
         return DeviceConfig(

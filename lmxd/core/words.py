@@ -192,10 +192,9 @@ class Taken(NamedTuple):
 class DeviceReading(NamedTuple):
     """One reading of one device.
 
-    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes.
-    ``lags``: bytes of a dead process may stay in use for a while, as on a GPU; RAM is free before an exit is reported.
-    ``pool``: the device that it is a view of: its bytes are bytes of that. ``unavailable``: the reason why there are no
-    figures.
+    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes,
+    as one does that is None in it. ``lags``: bytes of a dead process may stay in use for a while, as on a GPU, not in
+    RAM. ``pool``: the device whose bytes its own are. ``unavailable``: why it has no figures; ``remedy``: what to do.
     """
 
     device: DeviceId
@@ -204,9 +203,10 @@ class DeviceReading(NamedTuple):
     margin: int = 0
     limit: int | None = None
     lags: bool = True
-    taken: Mapping[InstanceId, Taken] | None = None
+    taken: Mapping[InstanceId, Taken | None] | None = None
     unavailable: str | None = None
     pool: DeviceId | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,6 +258,7 @@ class Shortfall(NamedTuple):
     holders: tuple[Holder, ...] = ()
     unavailable: str | None = None
     views: tuple[DeviceId, ...] = ()
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -54,9 +54,10 @@ from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
-from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.devices.measurement import DeviceKind
+from lmxd.devices.probes import open_probes
+from lmxd.devices.roots import Roots
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -75,10 +76,11 @@ _SPLIT_ANEW = 4
 class Daemon:
     """All parts of one running lmxd, but its sockets and signals."""
 
-    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any) -> None:
+    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any, roots: Roots = Roots()) -> None:
         self.config_path = config_path
         self.where = where
         self._nvml = nvml
+        self._roots = roots
         self.admission = Admission()
         self.present = Present(Catalog(config), LlamaServer(config.engine.path))
         self.access = Access(shared=where.shared)
@@ -92,7 +94,7 @@ class Daemon:
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
         self._build()
-        self._adopt(config, *open_probes(config.gpu, nvml))
+        self._adopt(config, *open_probes(config.gpu.refs, nvml, roots))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -197,7 +199,7 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
+        probes, warnings = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
         if config.metrics != self.catalog.config.metrics:
             warnings.append("metrics.listen takes effect when lmxd is restarted")
         self.access.refresh()

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase, Taken
-from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import HOST, DeviceKind, Measurement, Probe
-from lmxd.devices.nvml import NoGpu, NvmlProbe
-from lmxd.devices.pool import PoolProbe
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.watcher import Look
 from lmxd.estimate.learned import Card
-
-
-def open_probes(gpu: GpuConfig, nvml: Any) -> tuple[list[Probe], list[str]]:
-    """The probes for the devices wanted, and warnings. RAM takes their place if NVML finds no GPU."""
-    wanted = gpu.wanted()
-    if wanted is not None and all(d.device == HOST for d in wanted):
-        return [HostProbe()], []
-    refs = None if wanted is None else tuple(d.device for d in wanted if d.device != HOST)
-    probe = NvmlProbe(nvml, refs)
-    try:
-        probe.look()
-    except NoGpu as why:
-        asked = f"gpu.device {', '.join(map(str, refs))} cannot be had" if refs else "no GPU"
-        return [HostProbe()], [f"{asked} ({why}): models run in RAM, on the CPU"]
-    if wanted is not None and any(d.device == HOST for d in wanted):
-        return [PoolProbe([probe, HostProbe()], HostProbe())], []
-    return [PoolProbe([probe], HostProbe())], []
 
 
 def device_readings(
@@ -74,7 +53,9 @@ def device_reading(
 ) -> DeviceReading:
     """One device's measurement in the core's terms."""
     if found.unavailable is not None:
-        return DeviceReading(device=device_id(found), unavailable=found.unavailable, pool=pool_of(found))
+        return DeviceReading(
+            device=device_id(found), unavailable=found.unavailable, remedy=found.remedy, pool=pool_of(found)
+        )
     allowed = _config_of(found, gpu)
     limit = None if allowed.max_memory_gb is None else int(allowed.max_memory_gb * GIB)
     return DeviceReading(
@@ -90,16 +71,13 @@ def device_reading(
 
 
 def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
-    """The settings of a device. RAM in the place of a GPU that cannot be had inherits those of that GPU.
-
-    A pool has no limit, for each of its views has its own. Its margin is the largest that is given for any device.
-    """
+    """The settings of a device. A pool has no limit, for each view has its own; its margin is the largest of theirs."""
     wanted = gpu.wanted() or ()
     if found.kind is DeviceKind.POOL:
         margins = [device.margin_gb for device in wanted if device.margin_gb is not None]
         return DeviceConfig(device=found.ref, margin_gb=max(margins, default=gpu.margin_gb))
     named = [device for device in wanted if str(device.device) == found.ref]
-    return (*named, *wanted, gpu.complete(DeviceConfig(device=found.ref)))[0]
+    return (*named, gpu.complete(DeviceConfig(device=found.ref)))[0]
 
 
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
@@ -117,20 +95,20 @@ def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int
 
 def _taken(
     found: Measurement, pids: Mapping[InstanceId, Set[int]], ready: Set[InstanceId]
-) -> dict[InstanceId, Taken] | None:
-    """Bytes by instance; None where they cannot be told apart.
+) -> dict[InstanceId, Taken | None] | None:
+    """Bytes by instance; None where the device cannot tell them apart, and of an instance where it may name others.
 
-    In a container NVML names the host's pids: a ready instance then has none that are known.
+    An instance that is not among the processes has no bytes, unless they may be named as in another namespace.
     """
     if found.processes is None:
         return None
-    taken = {}
+    taken: dict[InstanceId, Taken | None] = {}
     for instance, mine in pids.items():
         uses = [found.processes[pid] for pid in mine if pid in found.processes]
         if uses:
             taken[instance] = Taken(total=sum(u.total for u in uses), visible=sum(u.visible for u in uses))
-    if found.kind is DeviceKind.GPU and any(instance not in taken for instance in ready):
-        return None
+    if found.partial:
+        taken |= {instance: None for instance in ready if instance not in taken}
     return taken
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from core.world import GIB, Gpu, Pool, World, placed, unified
 
 from lmxd.core.decisions import RefuseLease, StartInstance
 from lmxd.core.events import AskChanged
 from lmxd.core.rules import Quota
-from lmxd.core.words import Ask
 
 
 def charges(world: World) -> dict[str, float]:
@@ -153,14 +154,10 @@ def test_an_instance_of_an_earlier_lmxd_joins_the_pool_of_its_device() -> None:
     world.gone("m#1")
     assert waiting in world.waiting(), "it was asked for before the pool was known, so that it is asked anew"
     ask = world.state.tickets[waiting].ask
-    renewed = Ask(**{**_fields(ask), "options": (world.placed({"gpu": 16 * GIB}),)})
+    renewed = replace(ask, options=(world.placed({"gpu": 16 * GIB}),))
     world.happen(AskChanged(at=world.now, ticket=waiting, ask=renewed))
     assert world.started()[-1] == "n#1"
     assert charges(world)["memory"] == 16
-
-
-def _fields(ask: Ask) -> dict[str, object]:
-    return {name: getattr(ask, name) for name in ("profile", "variant", "context", "slots", "spread")}
 
 
 def test_a_lost_gpu_keeps_its_bytes_of_the_memory() -> None:

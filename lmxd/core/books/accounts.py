@@ -55,6 +55,7 @@ class Account:
     lags: bool = True
     pool: DeviceId | None = None
     unavailable: str | None = "not measured yet"
+    remedy: str = ""
     reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
     yields: dict[YieldId, Yielded] = field(default_factory=dict)
     ceiling: int = 0
@@ -141,7 +142,7 @@ class Account:
         """Take in one reading. Returns whether it says anything new. An unavailable device keeps its last figures."""
         if reading == self.reading:
             return False
-        self.unavailable = reading.unavailable
+        self.unavailable, self.remedy = reading.unavailable, reading.remedy
         if reading.unavailable is None:
             self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
             self.used, self.lags, self.pool = reading.used, reading.lags, reading.pool
@@ -171,7 +172,7 @@ class Account:
         r.exited_at = at
         self.balance()
 
-    def collect(self, taken: Mapping[InstanceId, Taken] | None, begun: float) -> list[InstanceId]:
+    def collect(self, taken: Mapping[InstanceId, Taken | None] | None, begun: float) -> list[InstanceId]:
         """Remove and name the exited reservations whose bytes a reading begun at ``begun`` shows free."""
         free = [i for i, r in self.reservations.items() if self._is_free(i, r, taken, begun)]
         for instance in free:
@@ -190,7 +191,7 @@ class Account:
         return exited
 
     def _is_free(
-        self, instance: InstanceId, r: Reservation, taken: Mapping[InstanceId, Taken] | None, begun: float
+        self, instance: InstanceId, r: Reservation, taken: Mapping[InstanceId, Taken | None] | None, begun: float
     ) -> bool:
         if r.exited_at is None or begun <= r.exited_at:
             return False
@@ -201,9 +202,9 @@ class Account:
         return not self.lags or self._unexplained_by_the_living() - r.foreign_at_exit <= r.visible // 2
 
 
-def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instance: InstanceId) -> None:
-    if taken is None:
+def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken | None] | None, instance: InstanceId) -> None:
+    mine = None if taken is None else taken.get(instance, Taken(total=0, visible=0))
+    if mine is None:
         r.visible = None
         return
-    mine = taken.get(instance, Taken(total=0, visible=0))
     r.measured, r.visible = mine.total, mine.visible

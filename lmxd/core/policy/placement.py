@@ -74,4 +74,5 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
         holders=tuple(sorted(holders, key=lambda h: -h.bytes)),
         unavailable=account.unavailable,
         views=tuple(view.device for view in state.ledger.views(account.device)),
+        remedy=account.remedy,
     )

@@ -37,7 +37,13 @@ class Observer:
             for instance, taken in (reading.taken or {}).items():
                 present.add(instance)
                 launched = launches.get(instance)
-                if launched is None or launched.ready_at is None or launched.ready_at > begun or launched.adopted:
+                if (
+                    taken is None
+                    or launched is None
+                    or launched.ready_at is None
+                    or launched.ready_at > begun
+                    or launched.adopted
+                ):
                     continue
                 if len(launched.plan.gpus) > 1 or launched.plan.estimated is None:
                     continue  # its parts are not told apart, or no formula is about it
