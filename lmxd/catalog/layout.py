@@ -46,6 +46,6 @@ class Layout:
         for device, need in demand.items():
             if device in self.pools:
                 pools[self.pools[device]] += need
-        for pool in self.of_kind(DeviceKind.POOL) if not self.has_ram else ():
-            pools[pool] += in_ram or 0
+        if in_ram is not None and not self.has_ram:
+            pools.update({pool: in_ram for pool in self.of_kind(DeviceKind.POOL)})
         return Option(demand={**demand, **pools}, pools=tuple(pools), **how)
