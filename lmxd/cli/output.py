@@ -175,9 +175,10 @@ def shared(views: Sequence[str]) -> str:
 def notes(found: Sequence[Device]) -> list[str]:
     """A sentence for each pool: which devices draw from it."""
     return [
-        f"{d.id}: {' and '.join(map(short, d.views))} draw{'s' if len(d.views) == 1 else ''} from this one memory"
+        f"{' and '.join([*map(short, d.views), *(['all programs'] if len(d.views) == 1 else [])])} draw from one memory:"
+        f" {size(max(0, d.headroom))} of {d.id} are free for all of them together"
         for d in found
-        if d.views
+        if d.views and d.unavailable is None
     ]
 
 
