@@ -47,5 +47,5 @@ class Layout:
             if device in self.pools:
                 pools[self.pools[device]] += need
         if in_ram is not None and not self.has_ram:
-            pools.update({pool: in_ram for pool in self.of_kind(DeviceKind.POOL)})
+            pools.update(dict.fromkeys(self.of_kind(DeviceKind.POOL), in_ram))
         return Option(demand={**demand, **pools}, pools=tuple(pools), **how)

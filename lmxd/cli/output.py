@@ -174,12 +174,12 @@ def shared(views: Sequence[str]) -> str:
 
 def notes(found: Sequence[Device]) -> list[str]:
     """A sentence for each pool: which devices draw from it."""
-    return [
-        f"{' and '.join([*map(short, d.views), *(['all programs'] if len(d.views) == 1 else [])])} draw from one memory:"
-        f" {size(max(0, d.headroom))} of {d.id} are free for all of them together"
-        for d in found
-        if d.views and d.unavailable is None
-    ]
+    said = []
+    for d in found:
+        if d.views and d.unavailable is None:
+            who = " and ".join([*map(short, d.views), *(["all programs"] if len(d.views) == 1 else [])])
+            said.append(f"{who} draw from one {d.id}: {size(max(0, d.headroom))} are free for all of them together")
+    return said
 
 
 def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The daemon on a machine whose GPU has no memory of its own, such as a GB10: NVML says so, and /proc/meminfo the rest."""
+"""The daemon on a machine whose GPU has no memory of its own, such as a GB10."""
 
 from __future__ import annotations
 

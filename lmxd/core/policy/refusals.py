@@ -27,7 +27,7 @@ def no_capacity(state: State, ticket: Ticket) -> Refusal:
     taken = f"all slots of {', '.join(date.awaits)} are taken"
     if not date.by_slot:
         message = "there is no room now"
-    elif has_all_instances(state, ticket.ask):
+    elif has_all_instances(state, ticket):
         message = taken
     else:
         message = f"{taken}, and there is no room for another instance"
@@ -59,7 +59,7 @@ def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
 def _short(
     state: State, ticket: Ticket, date: Date, code: RefusalCode, message: str, remedy: str = _SHORTER
 ) -> Refusal:
-    found = useful_shortfalls(state, ticket.ask)
+    found = useful_shortfalls(state, ticket)
     return Refusal(
         code=code,
         message=message,
@@ -110,10 +110,10 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
             code=RefusalCode.DEADLINE,
             message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
             remedy=_LATER,
-            shortfalls=() if ticket.instance else useful_shortfalls(state, ticket.ask),
+            shortfalls=() if ticket.instance else useful_shortfalls(state, ticket),
             turns=() if ticket.instance else _turns(state, ticket),
         )
-    found = useful_shortfalls(state, ticket.ask)
+    found = useful_shortfalls(state, ticket)
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
     return Refusal(
         code=RefusalCode.DEADLINE,
