@@ -18,6 +18,9 @@ from lmxd.catalog.catalog import Catalog
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
+from lmxd.devices.measurement import Measurement
+from lmxd.devices.probes import measure_now
+from lmxd.devices.troubles import troubles
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
@@ -70,7 +73,7 @@ def main(context: click.Context, config_path: Path | None, socket_path: Path | N
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
 @click.pass_context
 def check_config(context: click.Context, config_path: Path | None) -> None:
-    """Validate the configuration without starting anything."""
+    """Validate the configuration, and look at the devices that it names, without starting anything."""
     path = config_path or context.obj
     try:
         config = load(path)
@@ -78,7 +81,11 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
         for problem in error.problems:
             say(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
-    for warning in (*config.warnings, *Catalog(config).warnings(on_gpu=_gpu_is_meant(config))):
+    for warning in (
+        *config.warnings,
+        *troubles(_measured(config)),
+        *Catalog(config).warnings(on_gpu=_gpu_is_meant(config)),
+    ):
         say(f"{path}: warning: {warning}", err=True)
     say(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
 
@@ -87,6 +94,13 @@ main.add_command(gateway)
 main.add_command(key)
 for _command in migrate.COMMANDS:
     main.add_command(_command)
+
+
+def _measured(config: Config) -> list[Measurement]:
+    """The devices as they are now."""
+    import pynvml
+
+    return measure_now(config.gpu.refs, pynvml)
 
 
 def _gpu_is_meant(config: Config) -> bool:

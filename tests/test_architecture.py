@@ -69,6 +69,7 @@ SEES: dict[str, set[str]] = {
         "listening",
         "catalog",
         "daemon",
+        "devices",
         "gateway",
         "migrate",
         "config",

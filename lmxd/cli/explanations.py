@@ -39,7 +39,7 @@ def why(device: str, json_wanted: bool) -> None:
 def _rows(found: Why) -> list[tuple[str, ...]]:
     d = found.device
     if d.unavailable is not None:
-        return [(d.id, "-", f"unavailable: {d.unavailable}")]
+        return [(d.id, "-", f"unavailable: {d.unavailable}"), *([("", "", f"remedy: {d.remedy}")] if d.remedy else [])]
     rows: list[tuple[str, ...]] = [(x.instance, size(x.bytes), owner_label(x)) for x in found.instances]
     rows.append(("foreign", size(d.foreign), "in use, and not by what lmxd started"))
     rows += [(f"  {x.name} ({x.pid})", size(x.bytes), "") for x in found.processes]
@@ -103,6 +103,9 @@ def _planned(p: Planned) -> Iterator[str]:
             if p.remedy:
                 yield f"  remedy: {p.remedy}"
     for s in p.shortfalls:
+        if s.unavailable:
+            yield f"  {output.blocked(s)}"
+            continue
         yield f"  {output.short(s.device)}: needs {size(s.need)}, free {size(max(0, s.have))}"
         for h in s.holders:
             had = "has" if h.since is None else f"has had for {output.seconds(h.since)}"

@@ -161,7 +161,8 @@ def queued(t: TicketInfo) -> tuple[str, str, str, str, str]:
 def blocked(s: ShortfallInfo) -> str:
     """The reason why a demand does not fit on one device."""
     if s.unavailable:
-        return f"{short(s.device)} is unavailable: {s.unavailable}"
+        remedy = f" (remedy: {s.remedy})" if s.remedy else ""
+        return f"{short(s.device)} is unavailable: {s.unavailable}{remedy}"
     holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
     free = f"free {size(max(0, s.have))} of {size(s.ceiling)}"
     return f"{size(s.need)} on {short(s.device)}{shared(s.views)}, {free}; held by {holders or 'nobody'}"

@@ -119,7 +119,8 @@ def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[Rend
     d = why.device
     name = output.device(d)
     if d.unavailable is not None:
-        return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red")]
+        remedy = [text(f"  remedy: {d.remedy}")] if d.remedy else []
+        return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red"), *remedy]
     shared = output.shared(d.views) if d.pool is None else f" (of {d.pool})"
     title = f"{name}{shared} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
     past = sparkline(history.used.get(d.id, ()), 1.0, plain=plain)

@@ -76,6 +76,9 @@ def _print_devices(found: list[Device]) -> None:
     output.table((*columns, ">HEADROOM"), rows, "no devices")
     for note in output.notes(found):
         say(note)
+    for d in found:
+        if d.unavailable is not None and d.remedy:
+            say(f"{output.device(d)}: remedy: {d.remedy}")
 
 
 @click.command()

@@ -58,6 +58,7 @@ from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.devices.measurement import DeviceKind
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
+from lmxd.devices.troubles import troubles
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -207,7 +208,8 @@ class Daemon:
         await self.begin()
         self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
-        return Reloaded(path=str(self.config_path), warnings=self.present.warnings)
+        warnings = [*self.present.warnings, *troubles(self.present.measured)]
+        return Reloaded(path=str(self.config_path), warnings=warnings)
 
     def _perform(self, decision: Decision) -> None:
         self.performer.perform(decision)

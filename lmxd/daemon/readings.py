@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence, Set
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
-from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase, Taken
+from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase
+from lmxd.daemon.attribution import taken
 from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.watcher import Look
 from lmxd.estimate.learned import Card
@@ -18,7 +20,11 @@ def device_readings(
     look: Look, gpu: GpuConfig, pids: Mapping[InstanceId, Set[int]], state: State
 ) -> tuple[DeviceReading, ...]:
     """One look at all devices in the core's terms."""
-    return tuple(device_reading(x, gpu, pids, settled(state, device_id(x), look.begun)) for x in look.measurements)
+    accounts = state.ledger.accounts
+    return tuple(
+        device_reading(x, gpu, pids, settled(state, device_id(x), look.begun), accounts.get(device_id(x)))
+        for x in look.measurements
+    )
 
 
 def device_id(found: Measurement) -> DeviceId:
@@ -49,7 +55,11 @@ def tells_apart(state: State, measured: Sequence[Measurement], device: DeviceId)
 
 
 def device_reading(
-    found: Measurement, gpu: GpuConfig, pids: Mapping[InstanceId, Set[int]], ready: Set[InstanceId]
+    found: Measurement,
+    gpu: GpuConfig,
+    pids: Mapping[InstanceId, Set[int]],
+    ready: Set[InstanceId],
+    account: Account | None = None,
 ) -> DeviceReading:
     """One device's measurement in the core's terms."""
     if found.unavailable is not None:
@@ -66,7 +76,7 @@ def device_reading(
         limit=limit,
         lags=found.kind is not DeviceKind.HOST,
         pool=pool_of(found),
-        taken=_taken(found, pids, ready),
+        taken=taken(found, pids, ready, account),
     )
 
 
@@ -91,25 +101,6 @@ def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int
         return int(allowed.margin_gb * GIB)
     default = 2 * GIB if found.kind is DeviceKind.GPU else max(GIB, found.capacity // 20)
     return default if limit is None else min(default, max(0, found.capacity - limit))
-
-
-def _taken(
-    found: Measurement, pids: Mapping[InstanceId, Set[int]], ready: Set[InstanceId]
-) -> dict[InstanceId, Taken | None] | None:
-    """Bytes by instance; None where the device cannot tell them apart, and of an instance where it may name others.
-
-    An instance that is not among the processes has no bytes, unless they may be named as in another namespace.
-    """
-    if found.processes is None:
-        return None
-    taken: dict[InstanceId, Taken | None] = {}
-    for instance, mine in pids.items():
-        uses = [found.processes[pid] for pid in mine if pid in found.processes]
-        if uses:
-            taken[instance] = Taken(total=sum(u.total for u in uses), visible=sum(u.visible for u in uses))
-    if found.partial:
-        taken |= {instance: None for instance in ready if instance not in taken}
-    return taken
 
 
 def layout(measurements: Sequence[Measurement]) -> Layout:

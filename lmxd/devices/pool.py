@@ -52,19 +52,18 @@ def pool(ram: Measurement, gpus: Sequence[Measurement]) -> Measurement:
         capacity=ram.capacity + sum(gpu.own for gpu in gpus),
         used=ram.used + sum(gpu.own_used for gpu in gpus),
         processes=_together(ram, gpus),
-        partial=any(gpu.partial for gpu in gpus),
         unavailable=ram.unavailable,
         remedy=ram.remedy,
     )
 
 
 def _together(ram: Measurement, gpus: Sequence[Measurement]) -> dict[int, ProcessUse] | None:
-    """What each process has of the pool; None where a GPU cannot tell them apart.
+    """What each process has of the pool; None where a GPU cannot tell them apart, or names some otherwise than /proc.
 
     Pages of mapped files do not count: the kernel takes them back, and of a model on the GPU they are a second copy.
     """
     on_gpus = _on_gpus(gpus)
-    if ram.processes is None or on_gpus is None:
+    if ram.processes is None or on_gpus is None or any(gpu.partial for gpu in gpus):
         return None
     in_ram = {pid: use.visible for pid, use in ram.processes.items()}
     sizes = {pid: in_ram.get(pid, 0) + sum(x.total for x in on_gpus.get(pid, ())) for pid in in_ram | on_gpus}

@@ -80,6 +80,7 @@ def _device(why: Why, users: Mapping[str, list[str]], models: Mapping[str, str])
         "headroom": d.headroom,
         "yielded": d.yielded,
         "unavailable": d.unavailable,
+        "remedy": d.remedy,
         "parts": [p for p in parts if p["bytes"] > 0],
     }
 

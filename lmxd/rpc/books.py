@@ -32,6 +32,7 @@ class Device(Result):
     beyond_pool: int = Field(0, description="bytes that would be free on it, but are not in its pool")
     views: list[str] = Field([], description="of a pool: the devices that draw from it")
     unavailable: str | None = None
+    remedy: str = Field("", description="what to do, if it is unavailable")
 
 
 class Devices(Result):

@@ -219,6 +219,7 @@ class ShortfallInfo(Result):
     holders: list[HolderInfo] = []
     unavailable: str | None = None
     views: list[str] = Field([], description="of a pool: the devices that draw from it")
+    remedy: str = ""
 
 
 class TurnInfo(Result):

@@ -105,16 +105,6 @@ def test_what_would_fit_is_the_largest_context_for_which_there_is_room(tmp_path:
     assert made.what_would_fit(ask, {CARD: 0}, GPU) is None
 
 
-def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
-    from lmxd.daemon.readings import device_reading
-    from lmxd.devices.measurement import Measurement
-
-    gpu = parse("gpu: {devices: [{device: 0, max_memory_gb: 3, margin_gb: 1}]}", "test").gpu
-    ram = Measurement(id="host", ref="host", kind=DeviceKind.HOST, name="RAM", capacity=64 * GIB)
-    reading = device_reading(ram, gpu, {}, set())
-    assert (reading.limit, reading.margin) == (3 * GIB, GIB)
-
-
 def test_a_context_that_is_not_said_is_no_more_than_the_model_was_trained_for(tmp_path: Path) -> None:
     made = catalog(tmp_path)
     assert made.resolve("m").launch.context == 4096

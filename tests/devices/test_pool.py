@@ -128,11 +128,12 @@ def test_a_gpu_that_does_not_answer_stays_a_view(tmp_path: Path) -> None:
     assert (card.pool, memory.capacity, memory.unavailable) == ("memory", 65 * GIB, None)
 
 
-def test_what_one_gpu_cannot_tell_apart_the_pool_cannot_either(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [{"processes": None}, {"processes": {}, "partial": True}], ids=["none", "container"])
+def test_what_one_gpu_cannot_tell_apart_the_pool_cannot_either(tmp_path: Path, named: dict[str, object]) -> None:
     ram = machine(tmp_path, 64 * GIB, 30 * GIB, {7: (GIB, 0)})
-    (_, memory) = PoolProbe([Gpus(gpu(capacity=64 * GIB, processes=None))], ram).measure({7})
+    (_, memory) = PoolProbe([Gpus(gpu(capacity=64 * GIB, **named))], ram).measure({7})
     assert memory.processes is None
-    assert readings([memory], m={7})["memory"].taken is None
+    assert not readings([memory], m={7})["memory"].taken
 
 
 def test_without_meminfo_the_pool_is_unavailable(tmp_path: Path) -> None:

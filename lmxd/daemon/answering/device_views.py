@@ -41,6 +41,7 @@ def _device(state: State, found: Measurement) -> Device:
         beyond_pool=account.headroom - headroom,
         views=[view.device for view in state.ledger.views(account.device)],
         unavailable=found.unavailable,
+        remedy=found.remedy,
     )
 
 

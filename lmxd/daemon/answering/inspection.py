@@ -17,6 +17,7 @@ from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
+from lmxd.devices.troubles import troubles
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
 from lmxd.rpc.books import Device, Devices, Instances, QueueInfo, Status
@@ -97,5 +98,5 @@ class Inspection:
             waiting=len(state.queue),
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
-            warnings=[*self._present.warnings, *self._health.warnings()],
+            warnings=[*self._present.warnings, *troubles(self._present.measured), *self._health.warnings()],
         )

@@ -119,8 +119,15 @@ class _Books(Collector):
         up = GaugeMetricFamily("lmxd_device_available", "Whether a device can be measured.", labels=["device"])
         shared = GaugeMetricFamily("lmxd_pool_bytes", "Bytes that devices share, by class.", labels=["pool", "class"])
         view = GaugeMetricFamily("lmxd_device_pool", "The pool of a device that has one.", labels=["device", "pool"])
+        fault = GaugeMetricFamily(
+            "lmxd_device_fault",
+            "A device that cannot be measured: why, and the remedy.",
+            labels=["device", "why", "remedy"],
+        )
         ledger = self._state.ledger
         for a in ledger.accounts.values():
+            if a.unavailable is not None:
+                fault.add_metric([a.device, a.unavailable, a.remedy], 1.0)
             up.add_metric([a.device], float(a.unavailable is None))
             for name in ("capacity", "margin", "foreign", "charged", "reclaiming", "yielded", "headroom"):
                 family = shared if ledger.views(a.device) else size  # else a sum over devices would count them twice
@@ -140,6 +147,7 @@ class _Books(Collector):
         yield shared
         yield view
         yield up
+        yield fault
         yield charged
         yield instances
         yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=len(self._state.leases))

@@ -194,6 +194,7 @@ def shortfalls(found: Iterable[Shortfall]) -> list[ShortfallInfo]:
             ],
             unavailable=s.unavailable,
             views=list(s.views),
+            remedy=s.remedy,
         )
         for s in found
     ]

@@ -17,7 +17,7 @@ from lmxd.devices.nvml.library import Library
 
 
 @dataclass(slots=True)
-class Card:
+class NvmlCard:
     """A card by its UUID, which is looked for again after a fault: by itself, with pauses that grow.
 
     ``known`` is what it said of itself when it first answered. ``parent``: the UUID of the GPU that it is a slice of.

@@ -29,7 +29,7 @@ _UNKNOWN_BYTES: Final = 2**63
 _APART: Final = "its driver does not tell which process has which bytes ({}): each start is measured as a whole"
 
 
-class Memory(NamedTuple):
+class NvmlMemory(NamedTuple):
     """The bytes of a card. ``reserved``: the driver's own, where it is known apart."""
 
     total: int
@@ -44,7 +44,7 @@ class Figures:
     ``partial``: a process that is not among them may have bytes all the same. ``hint``: why they are not told apart.
     """
 
-    memory: Memory | None
+    memory: NvmlMemory | None
     processes: dict[int, ProcessUse] | None
     partial: bool = False
     hint: str = ""
@@ -69,13 +69,13 @@ def figures(library: Library, handle: Any, namespace: Namespace, pids: Set[int])
     return Figures(memory, mine, partial or bool(hint), "")
 
 
-def _memory(library: Library, handle: Any) -> Memory | None:
+def _memory(library: Library, handle: Any) -> NvmlMemory | None:
     """The newer form tells what the driver reserves from what is used, the older counts it as used."""
     version = library.constant("nvmlMemory_v2")
     faults = []
     for more in ({"version": version}, {}) if version else ({},):
         try:
-            found = library.call("nvmlDeviceGetMemoryInfo", handle, **more)
+            found = library.require("nvmlDeviceGetMemoryInfo", handle, **more)
         except NvmlFault as fault:
             if fault.code not in _OLDER:
                 raise
@@ -83,7 +83,7 @@ def _memory(library: Library, handle: Any) -> Memory | None:
             continue
         total, reserved = _bytes(found, "total"), _bytes(found, "reserved") if more else 0
         reserved = min(reserved, total)
-        return Memory(total, _bytes(found, "used"), reserved) if total else None
+        return NvmlMemory(total, _bytes(found, "used"), reserved) if total else None
     if any(fault.code == NOT_SUPPORTED for fault in faults):
         return None
     raise faults[-1]
@@ -123,11 +123,11 @@ def _graphics(library: Library, handle: Any) -> Mapping[int, int]:
 def _listed(library: Library, handle: Any, kind: str) -> dict[int, int]:
     """Bytes by pid, -1 where they are not known."""
     try:
-        found = library.call(f"nvmlDeviceGet{kind}RunningProcesses", handle)
+        found = library.require(f"nvmlDeviceGet{kind}RunningProcesses", handle)
     except NvmlFault as fault:
         if fault.code != FUNCTION_NOT_FOUND:
             raise
-        found = library.call(f"nvmlDeviceGet{kind}RunningProcesses_v2", handle)
+        found = library.require(f"nvmlDeviceGet{kind}RunningProcesses_v2", handle)
     sizes: dict[int, int] = {}
     for pid, size in _rows(found):
         sizes[pid] = max(size, sizes.get(pid, -1))

@@ -23,7 +23,7 @@ _WHOLE: Final = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND, INVALID_ARGUMENT, 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class Listed:
     """One index of NVML: the card there, or the fault that keeps it from being known.
 
     ``slices``: the handles of the MIG slices of a GPU that is divided, by UUID: they are devices, and the GPU is none.
@@ -41,12 +41,12 @@ class Seen:
         return ref in (self.uuid, self.index) or (isinstance(ref, str) and bool(self.pci) and address(ref) == self.pci)
 
 
-def inventory(library: Library, bus: Sequence[PciGpu]) -> list[Seen]:
+def inventory(library: Library, bus: Sequence[PciGpu]) -> list[Listed]:
     """All that NVML counts, in its order, which is that of PCI addresses. Raises NvmlFault if it does not count.
 
     ``bus``: the cards on the PCI bus, of which those that do not answer may be one.
     """
-    seen = [_seen(library, index) for index in range(library.call("nvmlDeviceGetCount"))]
+    seen = [_seen(library, index) for index in range(library.require("nvmlDeviceGetCount"))]
     answered = {s.pci for s in seen}
     silent = [card.address for card in bus if card.address not in answered]
     failing = [s.index for s in seen if s.fault is not None and not s.pci]
@@ -54,28 +54,28 @@ def inventory(library: Library, bus: Sequence[PciGpu]) -> list[Seen]:
     return [replace(s, pci=places.get(s.index, s.pci)) for s in seen]
 
 
-def _seen(library: Library, index: int) -> Seen:
+def _seen(library: Library, index: int) -> Listed:
     pci = ""
     try:
-        handle = library.call("nvmlDeviceGetHandleByIndex", index)
+        handle = library.require("nvmlDeviceGetHandleByIndex", index)
         pci = address(getattr(library.ask("nvmlDeviceGetPciInfo", handle), "busId", ""))
         uuid = library.identity(handle, index)
-        return Seen(index=index, uuid=uuid, pci=pci, handle=handle, slices=_slices(library, handle))
+        return Listed(index=index, uuid=uuid, pci=pci, handle=handle, slices=_slices(library, handle))
     except NvmlFault as fault:
-        return Seen(index=index, pci=pci, fault=fault.fault())
+        return Listed(index=index, pci=pci, fault=fault.fault())
 
 
 def _slices(library: Library, handle: Any) -> dict[str, Any]:
     """There are fewer than there could be, and none of a GPU that cannot be divided. Raises NvmlFault."""
     try:
-        if not library.call("nvmlDeviceGetMigMode", handle)[0]:
+        if not library.require("nvmlDeviceGetMigMode", handle)[0]:
             return {}
     except NvmlFault as fault:
         if fault.code not in _WHOLE:
             raise
         return {}
     found = {}
-    for number in range(library.call("nvmlDeviceGetMaxMigDeviceCount", handle)):
+    for number in range(library.require("nvmlDeviceGetMaxMigDeviceCount", handle)):
         slice = library.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
         if slice is not None and (uuid := library.text("nvmlDeviceGetUUID", slice)):
             found[uuid] = slice

@@ -15,7 +15,7 @@ class Library:
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
 
-    def call(self, name: str, *arguments: Any, **more: Any) -> Any:
+    def require(self, name: str, *arguments: Any, **more: Any) -> Any:
         """An answer. Raises NvmlFault."""
         function: Callable[..., Any] | None = getattr(self._nvml, name, None)
         if function is None:
@@ -32,7 +32,7 @@ class Library:
     def ask(self, name: str, *arguments: Any) -> Any:
         """An answer that may be done without: else None. Raises NvmlFault only for a card that is gone."""
         try:
-            return self.call(name, *arguments)
+            return self.require(name, *arguments)
         except NvmlFault as fault:
             if fault.code in GONE:
                 raise
@@ -46,7 +46,7 @@ class Library:
     def identity(self, handle: Any, index: int | str) -> str:
         """The UUID of a card; its index where cards have none. Raises NvmlFault."""
         try:
-            found = self.call("nvmlDeviceGetUUID", handle)
+            found = self.require("nvmlDeviceGetUUID", handle)
         except NvmlFault as fault:
             if fault.code not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND):
                 raise
@@ -60,4 +60,4 @@ class Library:
     def close(self) -> None:
         """Close NVML, whether or not it is open. All handles become invalid."""
         with suppress(NvmlFault):
-            self.call("nvmlShutdown")
+            self.require("nvmlShutdown")

@@ -15,7 +15,7 @@ from typing import Any, Final
 from lmxd.devices.backoff import Backoff
 from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
 from lmxd.devices.namespace import Namespace
-from lmxd.devices.nvml.card import Card
+from lmxd.devices.nvml.card import NvmlCard
 from lmxd.devices.nvml.faults import ABSENT, GPU_NOT_FOUND, Fault, NvmlFault
 from lmxd.devices.nvml.inventory import inventory
 from lmxd.devices.nvml.library import Library
@@ -60,11 +60,11 @@ class NvmlProbe:
         self._look_around(now)
         if not self._open:
             return self._all_unavailable()
-        cards = self._roster.cards
-        measured = {card.id: self._one(card, pids) for card in cards.values()}
-        if any(card.handle is None and card.due(now) for card in cards.values()):
+        measured = {card.id: self._one(card, pids) for card in self._roster.cards.values()}
+        if any(card.due(now) for card in self._roster.cards.values()):
             self._count()  # cards may have changed their places
-            measured = {card.id: self._again(card, measured.get(card.id), pids, now) for card in cards.values()}
+            cards = self._roster.cards.values()
+            measured = {card.id: self._again(card, measured.get(card.id), pids, now) for card in cards}
         found = list(measured.values())
         if all(m.unavailable for m in found):
             self._library.close()  # nobody is harmed, and some faults pass only so
@@ -91,7 +91,7 @@ class NvmlProbe:
 
     def _reopen(self, now: float) -> None:
         try:
-            self._library.call("nvmlInit")
+            self._library.require("nvmlInit")
             self._open = True
             self._roster.update(inventory(self._library, self._bus))
             self.absent = ""
@@ -117,7 +117,7 @@ class NvmlProbe:
         for card in self._roster.cards.values():
             card.handle = None
 
-    def _one(self, card: Card, pids: Set[int]) -> Measurement:
+    def _one(self, card: NvmlCard, pids: Set[int]) -> Measurement:
         if card.handle is None:
             return card.unavailable(card.fault or self._fault)
         try:
@@ -126,7 +126,7 @@ class NvmlProbe:
             card.handle, card.fault = None, fault.fault(self._bus)
             return card.unavailable(card.fault)
 
-    def _again(self, card: Card, measured: Measurement | None, pids: Set[int], now: float) -> Measurement:
+    def _again(self, card: NvmlCard, measured: Measurement | None, pids: Set[int], now: float) -> Measurement:
         """Measure a card that had no handle, if it has one by now; else leave it alone for a while."""
         if measured is not None and measured.unavailable is None:
             return measured
