@@ -30,6 +30,10 @@ def why(device: str, json_wanted: bool) -> None:
         output.as_json(found)
     else:
         output.table(("OWNER", ">BYTES", "WHY"), _rows(found), "")
+        for note in output.notes([found.device]):
+            say(note)
+        if found.device.pool is not None:
+            say(f"its bytes are bytes of {found.device.pool}: lmxctl why {found.device.pool} says who has those")
 
 
 def _rows(found: Why) -> list[tuple[str, ...]]:
@@ -44,6 +48,8 @@ def _rows(found: Why) -> list[tuple[str, ...]]:
     rows.append(("margin", size(d.margin), "promised to nobody"))
     if found.withheld:
         rows.append(("limit", size(found.withheld), "beyond max_memory_gb"))
+    if d.beyond_pool:
+        rows.append(("shared", size(d.beyond_pool), f"others have these bytes of {d.pool}, or it keeps them"))
     rows.append(("free" if d.headroom >= 0 else "overdrawn", size(abs(d.headroom)), "headroom"))
     rows.append((d.name, size(d.capacity), "capacity"))
     return rows

@@ -74,6 +74,8 @@ def _print_devices(found: list[Device]) -> None:
         for d in found
     ]
     output.table((*columns, ">HEADROOM"), rows, "no devices")
+    for note in output.notes(found):
+        say(note)
     for d in found:
         if d.unavailable is not None and d.remedy:
             say(f"{output.device(d)}: remedy: {d.remedy}")

@@ -49,7 +49,9 @@ class GpuConfig(Section):
     devices: tuple[DeviceConfig, ...] | None = Field(None, description="several devices, by name or with own limits")
     max_memory_gb: Gigabytes | None = Field(None, description="the most that lmxd may use of each device")
     margin_gb: float | None = Field(
-        None, ge=0, description="never promised; by default 2 on a GPU, for RAM the larger of 1 and 5 %"
+        None,
+        ge=0,
+        description="never promised; by default 2 on a GPU, for RAM, and a GPU that shares it, the larger of 1 and 5 %",
     )
 
     @field_validator("devices", mode="before")

@@ -164,7 +164,7 @@ class Daemon:
             self.access.engines |= found.users
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
-        on_gpu = DeviceKind.GPU in self.present.kinds.values()
+        on_gpu = bool(self.present.layout.of_kind(DeviceKind.GPU))
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
         for warning in self.present.warnings:

@@ -14,7 +14,7 @@ from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequeste
 from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
-from lmxd.daemon.readings import cards, device_readings, kinds
+from lmxd.daemon.readings import cards, device_readings, layout
 from lmxd.devices.troubles import TroubleLog
 from lmxd.devices.watcher import Watcher
 
@@ -95,7 +95,7 @@ class Measuring:
         present.begun, present.measured = look.begun, look.measurements
         self._troubles.see(look.measurements)
         readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
-        before, present.kinds = present.kinds, kinds(look.measurements)
+        before, present.layout = present.layout, layout(look.measurements)
         present.catalog.cards = cards(look.measurements, present.catalog.build)
         self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
-        await self._seen(look.begun, readings, before != present.kinds)
+        await self._seen(look.begun, readings, before != present.layout)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
-from lmxd.core.words import DeviceId
-from lmxd.devices.measurement import DeviceKind, Measurement
+from lmxd.catalog.layout import Layout
+from lmxd.devices.measurement import Measurement
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -22,7 +22,7 @@ from lmxd.gguf.builds import family
 
 @dataclass(slots=True)
 class Present:
-    """The configuration in force and the last look at the devices. ``kinds``: of the devices, by id."""
+    """The configuration in force and the last look at the devices."""
 
     catalog: Catalog
     llama: LlamaServer
@@ -32,7 +32,7 @@ class Present:
     begun: float = float("-inf")
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
-    kinds: Mapping[DeviceId, DeviceKind] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
+from lmxd.catalog.layout import Layout
 from lmxd.config.schema import DeviceConfig, GpuConfig
 from lmxd.config.section import GIB
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase
 from lmxd.daemon.attribution import taken
@@ -29,6 +30,11 @@ def device_readings(
 def device_id(found: Measurement) -> DeviceId:
     """The id of a measured device in the core's terms."""
     return DeviceId(found.id)
+
+
+def pool_of(found: Measurement) -> DeviceId | None:
+    """The id of the pool that a measured device draws from, in the core's terms."""
+    return None if found.pool is None else DeviceId(found.pool)
 
 
 def settled(state: State, device: DeviceId, begun: float) -> set[InstanceId]:
@@ -57,7 +63,9 @@ def device_reading(
 ) -> DeviceReading:
     """One device's measurement in the core's terms."""
     if found.unavailable is not None:
-        return DeviceReading(device=device_id(found), unavailable=found.unavailable, remedy=found.remedy)
+        return DeviceReading(
+            device=device_id(found), unavailable=found.unavailable, remedy=found.remedy, pool=pool_of(found)
+        )
     allowed = _config_of(found, gpu)
     limit = None if allowed.max_memory_gb is None else int(allowed.max_memory_gb * GIB)
     return DeviceReading(
@@ -66,27 +74,39 @@ def device_reading(
         used=found.used,
         margin=_margin(found, allowed, limit),
         limit=limit,
-        lags=found.kind is DeviceKind.GPU,
+        lags=found.kind is not DeviceKind.HOST,
+        pool=pool_of(found),
         taken=taken(found, pids, ready, account),
     )
 
 
 def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
-    """The settings of a device."""
-    named = [device for device in gpu.wanted() or () if str(device.device) == found.ref]
+    """The settings of a device. A pool has no limit, for each view has its own; its margin is the largest of theirs."""
+    wanted = gpu.wanted() or ()
+    if found.kind is DeviceKind.POOL:
+        margins = [device.margin_gb for device in wanted if device.margin_gb is not None]
+        return DeviceConfig(device=found.ref, margin_gb=max(margins, default=gpu.margin_gb))
+    named = [device for device in wanted if str(device.device) == found.ref]
     return (*named, gpu.complete(DeviceConfig(device=found.ref)))[0]
 
 
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
-    """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves."""
+    """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves.
+
+    A GPU that shares a pool has none, for the pool has it. RAM keeps its own: the pool's may be in a carve-out.
+    """
+    if found.kind is DeviceKind.GPU and found.pool is not None:
+        return 0
     if allowed.margin_gb is not None:
         return int(allowed.margin_gb * GIB)
     default = 2 * GIB if found.kind is DeviceKind.GPU else max(GIB, found.capacity // 20)
     return default if limit is None else min(default, max(0, found.capacity - limit))
 
 
-def kinds(measurements: Sequence[Measurement]) -> dict[DeviceId, DeviceKind]:
-    return {device_id(m): m.kind for m in measurements}
+def layout(measurements: Sequence[Measurement]) -> Layout:
+    """The devices as launches are placed on them."""
+    pools = {device_id(m): pool for m in measurements if (pool := pool_of(m)) is not None}
+    return Layout({device_id(m): m.kind for m in measurements}, pools)
 
 
 def cards(measurements: Sequence[Measurement], build: str) -> dict[DeviceId, Card]:

@@ -32,7 +32,8 @@ class HostProbe:
             ]
         limited = self._limited()
         if limited is not None and limited[0] < total:
-            total, used = limited
+            left = total - used  # what is there for all on the machine
+            total, used = limited[0], max(limited[1], limited[0] - left)
         return [
             Measurement(
                 id=HOST,

@@ -12,6 +12,7 @@ from lmxd.devices.drm.probe import DrmProbe
 from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, Measurement, Probe
 from lmxd.devices.nvml import NvmlProbe
+from lmxd.devices.pool import PoolProbe
 from lmxd.devices.roots import Roots
 
 
@@ -48,7 +49,7 @@ def open_probes(
     host = HostProbe(roots.proc, roots.sys / "fs/cgroup")
     if refs is None:
         others = (DrmProbe(None, roots=roots, ioctl=ioctl),)
-        return [WhateverThereIs(NvmlProbe(nvml, None, roots=roots), others, host)], []
+        return [PoolProbe([WhateverThereIs(NvmlProbe(nvml, None, roots=roots), others, host)], host)], []
     chosen = choose((ref for ref in refs if ref != HOST), roots, ioctl)
     probes: list[Probe] = []
     if chosen.nvidia:
@@ -56,7 +57,7 @@ def open_probes(
         probes.append(Renamed(NvmlProbe(nvml, tuple(chosen.nvidia.values()), roots=roots), names))
     if chosen.drm:
         probes.append(DrmProbe(chosen.drm, roots=roots, ioctl=ioctl))
-    return [*probes, host] if HOST in refs else probes, []
+    return [PoolProbe([*probes, host] if HOST in refs else probes, host)], []
 
 
 def measure_now(refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots()) -> list[Measurement]:

@@ -10,6 +10,7 @@ import synthetic
 from house import model
 
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.layout import Layout
 from lmxd.catalog.options import Room
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
@@ -19,7 +20,7 @@ from lmxd.errors import LmxdError
 
 GIB = 2**30
 CARD = DeviceId("GPU-a")
-GPU = {CARD: DeviceKind.GPU}
+GPU = Layout({CARD: DeviceKind.GPU})
 
 
 def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
@@ -86,8 +87,8 @@ def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_ta
     assert made.what_would_fit(ask, {CARD: GIB}, GPU) is None, "a smaller context takes no less"
     with pytest.raises(LmxdError, match="m is not run by llama-server"):
         made.resolve("m", Size(cpu_spill=True)).ask(GPU)
-    two = GPU | {DeviceId("GPU-b"): DeviceKind.GPU}
-    assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two, GIB))).options) == 2, "it is not divided"
+    two = Layout({CARD: DeviceKind.GPU, DeviceId("GPU-b"): DeviceKind.GPU})
+    assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two.kinds, GIB))).options) == 2, "it is not divided"
     made.peaks = {ask.variant: 3 * GIB}
     assert bytes_of(made) == 3 * GIB
     made.peaks = {ask.variant: GIB}

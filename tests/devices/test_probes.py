@@ -8,7 +8,7 @@ from pathlib import Path
 from devices.fake_nvml import Card, FakeNvml
 from drm_trees import GIB, Drivers, Machine
 
-from lmxd.devices.measurement import HOST, MEMORY, Measurement, Probe
+from lmxd.devices.measurement import HOST, MEMORY, DeviceKind, Measurement, Probe
 from lmxd.devices.probes import open_probes
 
 AMD, IGPU = "0000:03:00.0", "0000:00:02.0"
@@ -56,8 +56,9 @@ def test_cards_of_two_makers_both_count(tmp_path: Path) -> None:
 def test_the_processors_gpu_counts_where_it_is_the_only_one(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     integrated(machine)
-    (found,) = looked(opened(machine, without_nvml()))
+    found, pool = looked(opened(machine, without_nvml()))
     assert (found.pci, found.pool, found.unavailable) == (IGPU, MEMORY, None)
+    assert (pool.id, pool.kind, pool.capacity) == (MEMORY, DeviceKind.POOL, 64 * GIB)
 
 
 def test_without_any_gpu_models_run_in_ram(tmp_path: Path) -> None:
@@ -70,11 +71,15 @@ def test_a_gpu_that_was_offered_stays_when_a_card_is_plugged_in(tmp_path: Path) 
     machine = Machine(tmp_path)
     integrated(machine)
     probes = opened(machine, without_nvml())
-    assert [m.pci for m in looked(probes)] == [IGPU]
+    assert [m.id for m in looked(probes)] == [IGPU, MEMORY]
     card = card_of_amd(machine)
-    assert {m.pci for m in looked(probes)} == {IGPU, AMD}, "there may be instances on the first"
+    assert {m.id for m in looked(probes)} == {IGPU, AMD, MEMORY}, "there may be instances on the first"
     shutil.rmtree(card.parent)
-    assert {m.pci: m.unavailable for m in looked(probes)} == {IGPU: None, AMD: f"the card {AMD} is gone"}
+    assert {m.id: m.unavailable for m in looked(probes)} == {
+        IGPU: None,
+        AMD: f"the card {AMD} is gone",
+        MEMORY: None,
+    }
 
 
 def test_configured_devices_go_by_their_names(tmp_path: Path) -> None:
@@ -82,4 +87,4 @@ def test_configured_devices_go_by_their_names(tmp_path: Path) -> None:
     integrated(machine)
     card_of_amd(machine)
     found = looked(opened(machine, without_nvml(), 1, "03:00.0", HOST))
-    assert {m.ref: m.id for m in found} == {"1": IGPU, "03:00.0": AMD, HOST: HOST}
+    assert {m.ref: m.id for m in found} == {"1": IGPU, "03:00.0": AMD, HOST: HOST, MEMORY: MEMORY}

@@ -11,7 +11,7 @@ from lmxd import __version__
 from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
 from lmxd.core.words import InstanceId
-from lmxd.daemon.answering import owners, views
+from lmxd.daemon.answering import device_views, owners, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.health import Health
@@ -61,7 +61,7 @@ class Inspection:
 
     async def _seen(self) -> list[Device]:
         await self._measure()
-        return views.devices(self._state, self._present.measured)
+        return device_views.devices(self._state, self._present.measured)
 
     async def devices(self) -> Devices:
         return Devices(devices=await self._seen())

@@ -47,8 +47,8 @@ class Observer:
                     continue
                 if len(launched.plan.gpus) > 1 or launched.plan.estimated is None:
                     continue  # its parts are not told apart, or no formula is about it
-                if bool(launched.plan.gpus) != (reading.device != HOST):
-                    continue  # its share of RAM beside a GPU
+                if reading.device not in (launched.plan.gpus or (HOST,)):
+                    continue  # its share of RAM beside a GPU, or of a pool
                 self._see(instance, launched, reading.device, taken.total, catalog)
         for gone in self._seen.keys() - present:
             del self._seen[gone]
