@@ -66,3 +66,35 @@ async def test_a_card_without_a_driver_is_waited_for_and_ram_is_not_taken(tmp_pa
         (device,) = (await client.devices()).devices
         assert (device.unavailable, device.capacity) == (None, 16 * GIB)
         await client.request("m", hold="explicit")
+
+
+@pytest.mark.asyncio
+async def test_a_processors_gpu_and_its_memory_are_charged_together(tmp_path: Path) -> None:
+    """A Strix Halo with 128 GiB, of which 512 MiB are a carve-out: the model's bytes are in GTT, which is RAM."""
+    its = machine(tmp_path)
+    its.write("proc/meminfo", f"MemTotal: {124 * MIB} kB\nMemAvailable: {100 * MIB} kB")
+    place = its.amd(
+        device="0x1586",
+        vram_total=GIB // 2,
+        vram_used=64 * MIB,
+        gtt_total=112 * GIB,
+        gtt_used=0,
+        address="0000:c6:00.0",
+    )
+    house = House(tmp_path, models={"m": {"estimated_memory_gb": 20}})
+    house.roots = its.roots
+    async with house.open(), house.client() as client:
+        lease = await client.request("m", hold="explicit")
+        launched = house.launched(lease.instance)
+        assert launched is not None
+        assert launched.process is not None
+        content = fdinfo("amdgpu", "0000:c6:00.0", 1, resident_gtt="24 GiB", resident_vram="0")
+        its.process(launched.process.pid, ("/dev/dri/renderD128", content))
+        its.write(f"proc/{launched.process.pid}/status", "RssAnon: 0 kB\nRssFile: 0 kB\nRssShmem: 0 kB")
+        its.write("proc/meminfo", f"MemTotal: {124 * MIB} kB\nMemAvailable: {76 * MIB} kB")
+        (place / "mem_info_gtt_used").write_text(f"{24 * GIB}\n")
+        gpu, memory = (await client.devices()).devices
+        assert (gpu.pool, memory.kind, memory.views) == ("memory", "pool", [gpu.id])
+        assert (gpu.charged, gpu.foreign) == (24 * GIB, 64 * MIB)
+        assert memory.capacity == 124 * GIB + GIB // 2
+        assert (memory.charged, memory.foreign) == (24 * GIB, 24 * GIB + 64 * MIB)
