@@ -37,13 +37,13 @@ DeviceRef = Annotated[int | str, PlainValidator(_device_ref)]
 class DeviceConfig(Section):
     """One device to use, with its own limit and margin."""
 
-    device: DeviceRef = Field(description="index, UUID or PCI id of a GPU, or host for RAM")
+    device: DeviceRef = Field(description="index (in PCI order at the start), UUID or PCI id of a GPU, or host for RAM")
     max_memory_gb: Gigabytes | None = Field(None, description="the most that lmxd may use of it")
     margin_gb: float | None = Field(None, ge=0, description="never promised to anybody")
 
 
 class GpuConfig(Section):
-    """The devices to use. Without any: all cards, else the processor's GPU, or RAM if there is no GPU."""
+    """The devices to use. Without any: all cards, also later ones; else the processor's GPU; RAM only without any GPU."""
 
     device: DeviceRef | None = Field(None, description="the one device to use")
     devices: tuple[DeviceConfig, ...] | None = Field(None, description="several devices, by name or with own limits")
