@@ -43,7 +43,7 @@ class DeviceConfig(Section):
 
 
 class GpuConfig(Section):
-    """The devices to use. Without any: all cards, also later ones; else the processor's GPU; RAM only without any GPU."""
+    """The devices to use. Without any: all cards, also later ones; else the processor's GPU; else RAM."""
 
     device: DeviceRef | None = Field(None, description="the one device to use")
     devices: tuple[DeviceConfig, ...] | None = Field(None, description="several devices, by name or with own limits")
