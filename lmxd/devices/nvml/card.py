@@ -72,7 +72,7 @@ class NvmlCard:
         )
 
     def unavailable(self, fault: Fault) -> Measurement:
-        """What can be said of it meanwhile."""
+        """Its measurement meanwhile: what it said of itself, and the fault."""
         known = self.known or Measurement(
             id=self.id, ref=self.ref, kind=DeviceKind.GPU, name="NVIDIA GPU", vendor=Vendor.NVIDIA, pci=self.pci
         )
