@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmxd.catalog.options import NO_ROOM, RAM_ID, Room, options
+from lmxd.catalog.serving import Serving
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Ask, DeviceId, User
+from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import Plan
+from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
 from lmxd.gguf.launch import Launch
@@ -33,6 +35,7 @@ class Resolved:
     size: Size
     launch: Launch
     sizing: Sizing
+    serving: Serving
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -54,7 +57,7 @@ class Resolved:
             context=launch.context,
             slots=size.slots or 1,
             spread=launch.slots,
-            options=options(self.sizing, launch, devices, room, split=profile.split, spill=spill),
+            options=self._options(launch, devices, room, spill=spill),
             priority=profile.priority if size.priority is None else size.priority,
             pin=profile.pin,
             idle_timeout=self.idle_timeout,
@@ -62,6 +65,13 @@ class Resolved:
             max_instances=size.max_instances,
             private_to=private_to,
         )
+
+    def _options(
+        self, launch: Launch, devices: Mapping[DeviceId, DeviceKind], room: Room, *, spill: bool
+    ) -> tuple[Option, ...]:
+        """The ways to place it on the devices that its engine can use. LmxdError if there are none."""
+        usable, split = self.serving.of(devices), self.profile.split
+        return options(self.sizing, launch, usable, room, split=split, spill=spill, alike=self.serving.backend)
 
     def what_would_fit(
         self, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, DeviceKind], *, spill: bool
@@ -71,8 +81,7 @@ class Resolved:
             return None
 
         def fits(launch: Launch) -> bool:
-            empty, split = Room(free={}, ceiling=room), self.profile.split
-            found = options(self.sizing, launch, devices, empty, split=split, spill=spill)
+            found = self._options(launch, devices, Room(free={}, ceiling=room), spill=spill)
             return any(all(need <= room.get(d, 0) for d, need in option.demand.items()) for option in found)
 
         return largest_context(self.launch, fits, self.launch.context)
@@ -99,6 +108,7 @@ class Resolved:
             threads=profile.threads,
             flags=profile.engine_flags,
             gpus=gpus,
+            cards=tuple(self.serving.gpus.get(gpu, Gpu(id=gpu)) for gpu in gpus),
             endpoint=profile.endpoint or endpoint,
             home=home,
             kind=self.sizing.kind,

@@ -138,7 +138,7 @@ class Daemon:
         if account is not None:
             self.access.engines.add(account.uid)
         self.present.catalog = Catalog(config)
-        self.present.llama = LlamaServer(config.engine.path)
+        self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
@@ -153,6 +153,7 @@ class Daemon:
             self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
         )
         await self.measuring.look()
+        await asyncio.to_thread(self.present.serves)
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
@@ -164,7 +165,7 @@ class Daemon:
         on_gpu = DeviceKind.GPU in self.present.kinds.values()
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
-        for warning in self.present.warnings:
+        for warning in (*self.present.warnings, *self.catalog.serving.warnings()):
             log.warning("%s", warning)
 
     async def _tell_residents(self) -> None:
@@ -180,6 +181,14 @@ class Daemon:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
         self.loop.handle(ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
+
+    async def _tell_serving(self) -> None:
+        """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
+        before = set(self.catalog.serving.warnings())
+        await asyncio.to_thread(self.present.serves)
+        for warning in self.catalog.serving.warnings():
+            if warning not in before:
+                log.warning("%s", warning)
 
     def learn(self) -> None:
         """Let what was observed count from now on."""
@@ -234,6 +243,7 @@ class Daemon:
         self.learn()
         self.answers.tell_loading()
         if changed:
+            await self._tell_serving()
             self.asks.renew()
             await self._tell_residents()
         elif len(catalog.cards) > 1:

@@ -97,5 +97,9 @@ class Inspection:
             waiting=len(state.queue),
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
-            warnings=[*self._present.warnings, *self._health.warnings()],
+            warnings=[
+                *self._present.warnings,
+                *self._present.catalog.serving.warnings(),
+                *self._health.warnings(),
+            ],
         )

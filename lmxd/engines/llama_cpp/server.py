@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from lmxd.accounts import SystemUser
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
+from lmxd.engines.environment import environment
 from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
+from lmxd.engines.llama_cpp.backends import Backend, listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
+from lmxd.engines.llama_cpp.selection import listing
 from lmxd.throttle import Throttle
 
 log = logging.getLogger(__name__)
@@ -33,8 +37,13 @@ _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
 class LlamaServer:
     """llama-server as an engine. It speaks to instances over HTTP, with their keys."""
 
-    def __init__(self, configured: Path | None) -> None:
+    def __init__(
+        self, configured: Path | None, env: Mapping[str, str] | None = None, account: SystemUser | None = None
+    ) -> None:
+        """``env``: variables that its instances get. ``account``: the user that they run as; None for ours."""
         self._configured = configured
+        self._env = env
+        self._lister = listing(account)
         self._complaints = Throttle(most=1, window=600.0)
 
     def binary(self) -> Binary:
@@ -45,7 +54,15 @@ class LlamaServer:
         self.binary()
 
     def command(self, plan: Plan) -> Command:
-        return command(self.binary(), plan)
+        return command(self.binary(), plan, self._env, self._lister)
+
+    def backends(self, cards: frozenset[str]) -> frozenset[Backend] | None:
+        """The backends of this build, on a machine with these cards; None if it is not known.
+
+        It may take a while. LmxdError ``engine_missing`` if there is none that runs.
+        """
+        binary = self.binary()
+        return listed(binary.path, environment(self._env), cards) if binary.backends is None else binary.backends
 
     async def ready(self, endpoint: Endpoint) -> bool:
         status, _ = await get(endpoint, "/health")

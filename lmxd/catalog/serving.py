@@ -1,0 +1,71 @@
+"""The GPUs that the llama-server at hand can run models on: those for which its build has a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lmxd.catalog.options import RAM_ID
+from lmxd.core.words import DeviceId
+from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.engines.llama_cpp.backends import SERVE, Backend, for_vendor
+from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.engines.visibility import Gpu
+from lmxd.errors import LmxdError
+
+_MAKERS: Final = {Vendor.NVIDIA: "NVIDIA", Vendor.AMD: "AMD", Vendor.INTEL: "Intel"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any)."""
+
+    engine: str = "llama-server"
+    backends: frozenset[Backend] | None = None
+    gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
+    names: Mapping[DeviceId, str] = field(default_factory=dict)
+
+    def backend(self, gpu: DeviceId) -> Backend | None:
+        """The backend that would run a model on a GPU; None if the build has none for it."""
+        return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
+
+    def of(self, devices: Mapping[DeviceId, DeviceKind]) -> Mapping[DeviceId, DeviceKind]:
+        """The devices but GPUs that no backend serves. LmxdError ``engine_missing`` if neither a GPU nor RAM is left."""
+        left = {d: kind for d, kind in devices.items() if kind is not DeviceKind.GPU or self.backend(d) is not None}
+        without = [d for d in devices if d not in left]
+        if without and DeviceKind.GPU not in left.values() and RAM_ID not in left:
+            raise LmxdError("engine_missing", self._problem(without), self._remedy(without))
+        return left
+
+    def warnings(self) -> Iterator[str]:
+        """One sentence if there are GPUs that no backend serves, with what to do."""
+        without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
+        if without:
+            yield f"{self._problem(without)}: {self._remedy(without)}"
+
+    def _problem(self, gpus: list[DeviceId]) -> str:
+        has = " and ".join(sorted(self.backends or ()))
+        build = f"a {has} build" if has else "built for the CPU alone"
+        them = ", ".join(f"{gpu} ({self.names.get(gpu) or 'GPU'})" for gpu in gpus)
+        return f"{self.engine} is {build}, and no model of it can run on {them}"
+
+    def _remedy(self, gpus: list[DeviceId]) -> str:
+        vendors = sorted({self.gpus[gpu].vendor or Vendor.NVIDIA for gpu in gpus})
+        wanted = " and ".join(f"for {_MAKERS[vendor]} a build with {' or '.join(SERVE[vendor])}" for vendor in vendors)
+        return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
+
+
+def serving_of(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Serving:
+    """The GPUs that were measured, and the backends of an engine that is called ``engine``. It may take a while."""
+    gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
+    try:
+        backends = llama.backends(frozenset(gpus)) if gpus else None
+    except LmxdError:
+        backends = None  # that there is no engine is told elsewhere
+    return Serving(
+        engine=f"llama-server {engine}",
+        backends=backends,
+        gpus={gpu: Gpu(id=gpu, vendor=m.vendor, pci=m.pci) for gpu, m in gpus.items()},
+        names={gpu: m.name for gpu, m in gpus.items()},
+    )
