@@ -10,9 +10,9 @@ from lmxd.catalog.formula import Formula
 from lmxd.catalog.llama_cpp import LlamaSizing
 from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.resolved import Resolved
-from lmxd.catalog.serving import Serving
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
+from lmxd.catalog.usable import Usable
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
@@ -36,7 +36,7 @@ class Catalog:
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.estimator = Estimator(patient=False)
         self.build = ""
-        self.serving = Serving()
+        self.usable = Usable()
         """The GPUs that llama-server can use. The daemon says it when it has measured the devices."""
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
@@ -63,7 +63,7 @@ class Catalog:
             size=size,
             launch=launch_at(size, profile, formula.usual_context),
             sizing=sizing,
-            serving=self.serving if sizing.kind is EngineKind.LLAMA_CPP else Serving(gpus=self.serving.gpus),
+            usable=self.usable if sizing.kind is EngineKind.LLAMA_CPP else Usable(gpus=self.usable.gpus),
         )
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmxd.catalog.options import NO_ROOM, RAM_ID, Room, options
-from lmxd.catalog.serving import Serving
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
+from lmxd.catalog.usable import Usable
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
@@ -35,7 +35,7 @@ class Resolved:
     size: Size
     launch: Launch
     sizing: Sizing
-    serving: Serving
+    usable: Usable
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -70,8 +70,8 @@ class Resolved:
         self, launch: Launch, devices: Mapping[DeviceId, DeviceKind], room: Room, *, spill: bool
     ) -> tuple[Option, ...]:
         """The ways to place it on the devices that its engine can use. LmxdError if there are none."""
-        usable, split = self.serving.of(devices), self.profile.split
-        return options(self.sizing, launch, usable, room, split=split, spill=spill, alike=self.serving.backend)
+        usable, split = self.usable.of(devices), self.profile.split
+        return options(self.sizing, launch, usable, room, split=split, spill=spill, alike=self.usable.backend)
 
     def what_would_fit(
         self, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, DeviceKind], *, spill: bool
@@ -108,7 +108,7 @@ class Resolved:
             threads=profile.threads,
             flags=profile.engine_flags,
             gpus=gpus,
-            cards=tuple(self.serving.gpus.get(gpu, Gpu(id=gpu)) for gpu in gpus),
+            cards=tuple(self.usable.gpus.get(gpu, Gpu(id=gpu)) for gpu in gpus),
             endpoint=profile.endpoint or endpoint,
             home=home,
             kind=self.sizing.kind,

@@ -153,7 +153,7 @@ class Daemon:
             self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
         )
         await self.measuring.look()
-        await asyncio.to_thread(self.present.serves)
+        await asyncio.to_thread(self.present.find_usable)
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
@@ -165,7 +165,7 @@ class Daemon:
         on_gpu = DeviceKind.GPU in self.present.kinds.values()
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
-        for warning in (*self.present.warnings, *self.catalog.serving.warnings()):
+        for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)
 
     async def _tell_residents(self) -> None:
@@ -182,11 +182,11 @@ class Daemon:
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
         self.loop.handle(ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
 
-    async def _tell_serving(self) -> None:
+    async def _tell_usable(self) -> None:
         """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
-        before = set(self.catalog.serving.warnings())
-        await asyncio.to_thread(self.present.serves)
-        for warning in self.catalog.serving.warnings():
+        before = set(self.catalog.usable.warnings())
+        await asyncio.to_thread(self.present.find_usable)
+        for warning in self.catalog.usable.warnings():
             if warning not in before:
                 log.warning("%s", warning)
 
@@ -243,7 +243,7 @@ class Daemon:
         self.learn()
         self.answers.tell_loading()
         if changed:
-            await self._tell_serving()
+            await self._tell_usable()
             self.asks.renew()
             await self._tell_residents()
         elif len(catalog.cards) > 1:

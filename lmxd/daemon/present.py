@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
-from lmxd.catalog.serving import serving_of
+from lmxd.catalog.usable import usable_gpus
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.engines.command import CommandEngine
@@ -35,9 +35,9 @@ class Present:
     measured: Sequence[Measurement] = ()
     kinds: Mapping[DeviceId, DeviceKind] = field(default_factory=dict)
 
-    def serves(self) -> None:
+    def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
-        self.catalog.serving = serving_of(self.llama, self.engine_name, self.measured)
+        self.catalog.usable = usable_gpus(self.llama, self.engine_name, self.measured)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""

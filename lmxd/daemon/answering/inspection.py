@@ -99,7 +99,7 @@ class Inspection:
             broken_invariants=broken(state),
             warnings=[
                 *self._present.warnings,
-                *self._present.catalog.serving.warnings(),
+                *self._present.catalog.usable.warnings(),
                 *self._health.warnings(),
             ],
         )

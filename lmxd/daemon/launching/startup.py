@@ -117,7 +117,8 @@ class Startup:
         Raises LmxdError and OSError.
         """
         hit("start_performed")
-        name, command = launched.instance, await asyncio.to_thread(launched.engine.command, launched.plan)
+        name = launched.instance
+        command = await asyncio.to_thread(lambda: launched.engine.command(launched.plan))
         uid = None if self.account is None else self.account.uid
         launched.start, launched.key = replace(launched.start, address=command.address, uid=uid), command.key
         hit("key_written")

@@ -32,7 +32,7 @@ _CHOSEN_DRIVERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class RuntimeDevice:
     """A device as a runtime lists it. ``pci`` is empty if its driver does not tell."""
 
     name: str
@@ -42,7 +42,7 @@ class Seen:
     pci: str
 
 
-Lister = Callable[[Sequence[str], Mapping[str, str]], Sequence[Seen]]
+Lister = Callable[[Sequence[str], Mapping[str, str]], Sequence[RuntimeDevice]]
 """Lists the devices of a runtime: a program's name and arguments, and the environment that it gets."""
 
 
@@ -72,7 +72,7 @@ def selection(
 def listing(account: SystemUser | None) -> Lister:
     """Lists by a program that runs as ``account`` (None: as we do), with a deadline."""
 
-    def devices(program: Sequence[str], env: Mapping[str, str]) -> Sequence[Seen]:
+    def devices(program: Sequence[str], env: Mapping[str, str]) -> Sequence[RuntimeDevice]:
         command = [sys.executable, "-I", "-S", str(Path(__file__).with_name(program[0])), *program[1:]]
         try:
             done = subprocess.run(  # noqa: S603 (a program of ours)
@@ -80,7 +80,7 @@ def listing(account: SystemUser | None) -> Lister:
                 stdin=subprocess.DEVNULL, **({} if account is None else account.spawning()),
             )  # fmt: skip
             said: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
-            return [Seen(**device) for device in said]
+            return [RuntimeDevice(**device) for device in said]
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
             problem = f"the devices of {program[0].partition('_devices')[0]} cannot be listed: {error}"
             raise LmxdError("engine_missing", problem, "look whether the card's driver works") from error
@@ -88,7 +88,7 @@ def listing(account: SystemUser | None) -> Lister:
     return devices
 
 
-def _by_address(backend: Backend, gpu: Gpu, seen: Sequence[Seen]) -> int:
+def _by_address(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice]) -> int:
     """The number of the device at a GPU's address; of the only one of its vendor, if its driver tells no address."""
     here = [n for n, device in enumerate(seen) if device.pci and device.pci == normal(gpu.pci)]
     if here:
@@ -99,7 +99,7 @@ def _by_address(backend: Backend, gpu: Gpu, seen: Sequence[Seen]) -> int:
     raise _unseen(backend, gpu, seen, "let the engine's user open /dev/dri/renderD* (groups render and video)")
 
 
-def _of_vulkan(gpu: Gpu, seen: Sequence[Seen], *, software: bool) -> int:
+def _of_vulkan(gpu: Gpu, seen: Sequence[RuntimeDevice], *, software: bool) -> int:
     """The same. A driver that computes on the processor is taken only where it alone was asked for by name."""
     if software and len(seen) == 1 and seen[0].kind == _CPU:
         return 0
@@ -110,7 +110,7 @@ def _vendor(gpu: Gpu) -> Vendor:
     return gpu.vendor or Vendor.NVIDIA
 
 
-def _unseen(backend: Backend, gpu: Gpu, seen: Sequence[Seen], remedy: str) -> LmxdError:
+def _unseen(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice], remedy: str) -> LmxdError:
     found = ", ".join(f"{device.name or 'a GPU'} {device.pci}".strip() for device in seen) or "no device"
     at = f" at {gpu.pci}" if gpu.pci else ""
     message = f"llama-server cannot be told to use {gpu.id}{at}: its {backend} finds {found}"

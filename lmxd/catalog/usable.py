@@ -18,7 +18,7 @@ _MAKERS: Final = {Vendor.NVIDIA: "NVIDIA", Vendor.AMD: "AMD", Vendor.INTEL: "Int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Serving:
+class Usable:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any)."""
 
     engine: str = "llama-server"
@@ -31,7 +31,7 @@ class Serving:
         return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
 
     def of(self, devices: Mapping[DeviceId, DeviceKind]) -> Mapping[DeviceId, DeviceKind]:
-        """The devices but GPUs that no backend serves. LmxdError ``engine_missing`` if neither a GPU nor RAM is left."""
+        """The devices but GPUs without a backend. LmxdError ``engine_missing`` if neither a GPU nor RAM is left."""
         left = {d: kind for d, kind in devices.items() if kind is not DeviceKind.GPU or self.backend(d) is not None}
         without = [d for d in devices if d not in left]
         if without and DeviceKind.GPU not in left.values() and RAM_ID not in left:
@@ -56,14 +56,14 @@ class Serving:
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
 
 
-def serving_of(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Serving:
+def usable_gpus(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Usable:
     """The GPUs that were measured, and the backends of an engine that is called ``engine``. It may take a while."""
     gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
     try:
         backends = llama.backends(frozenset(gpus)) if gpus else None
     except LmxdError:
         backends = None  # that there is no engine is told elsewhere
-    return Serving(
+    return Usable(
         engine=f"llama-server {engine}",
         backends=backends,
         gpus={gpu: Gpu(id=gpu, vendor=m.vendor, pci=m.pci) for gpu, m in gpus.items()},
