@@ -15,6 +15,7 @@ import click
 
 from lmxd import __version__, failpoints
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.usable import usable_here
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
@@ -78,7 +79,9 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
         for problem in error.problems:
             say(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
-    for warning in (*config.warnings, *Catalog(config).warnings(on_gpu=_gpu_is_meant(config))):
+    usable, _ = usable_here(config)
+    of_models = Catalog(config).warnings(on_gpu=_gpu_is_meant(config))
+    for warning in (*config.warnings, *usable.warnings(), *of_models):
         say(f"{path}: warning: {warning}", err=True)
     say(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
 

@@ -64,7 +64,7 @@ SEES: dict[str, set[str]] = {
         "store",
         "acts",
     },
-    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
+    "migrate": {"catalog", "cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
     "__main__": {
         "listening",
         "catalog",

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lmxd.catalog.options import RAM_ID
+from lmxd.config.schema import Config
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
-from lmxd.engines.llama_cpp.backends import SERVE, Backend, for_vendor
+from lmxd.devices.probes import open_probes
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import SERVE, Backend, for_vendor
 
 _MAKERS: Final = {Vendor.NVIDIA: "NVIDIA", Vendor.AMD: "AMD", Vendor.INTEL: "Intel"}
 
@@ -54,6 +56,20 @@ class Usable:
         vendors = sorted({self.gpus[gpu].vendor or Vendor.NVIDIA for gpu in gpus})
         wanted = " and ".join(f"for {_MAKERS[vendor]} a build with {' or '.join(SERVE[vendor])}" for vendor in vendors)
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
+
+
+def usable_here(config: Config) -> tuple[Usable, list[Measurement]]:
+    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon."""
+    import pynvml
+
+    probes, _ = open_probes(config.gpu.refs, pynvml)
+    measured = [m for probe in probes for m in probe.measure(frozenset())]
+    llama = LlamaServer(config.engine.path, config.engine.environment)
+    try:
+        name = str(llama.binary().path)
+    except LmxdError:
+        name = "none"
+    return usable_gpus(llama, name, measured), measured
 
 
 def usable_gpus(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Usable:

@@ -137,7 +137,8 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        self.present.catalog = Catalog(config)
+        before, self.present.catalog = self.present.catalog.usable, Catalog(config)
+        self.catalog.usable = before  # until the engine has been looked at anew
         self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
         self.present.warnings = warnings
         self.measuring.watch(probes)

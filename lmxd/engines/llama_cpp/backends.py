@@ -7,33 +7,17 @@ import struct
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from lmxd.devices.measurement import Vendor
+from lmxd.accounts import SystemUser
+from lmxd.estimate.backends import Backend
 
 _PT_INTERP: Final = 3
 """The entry of an ELF file's program headers that names its loader (elf(5))."""
-_DEADLINE: Final = 30.0
+_DEADLINE: Final = 15.0
 """Seconds to list libraries, or devices: from a cold disk, a build with GPU kernels takes a while to load."""
 
-
-class Backend(StrEnum):
-    """A backend of llama.cpp for GPUs, by the name that it gives its devices."""
-
-    CUDA = "CUDA"
-    ROCM = "ROCm"
-    SYCL = "SYCL"
-    VULKAN = "Vulkan"
-
-
-SERVE: Final[Mapping[Vendor, tuple[Backend, ...]]] = {
-    Vendor.NVIDIA: (Backend.CUDA, Backend.VULKAN),
-    Vendor.AMD: (Backend.ROCM, Backend.VULKAN),
-    Vendor.INTEL: (Backend.SYCL, Backend.VULKAN),
-}
-"""The backends for the GPUs of each vendor, in the order in which llama.cpp takes the first that has the card."""
 
 _LIBRARIES: Final = {
     Backend.CUDA: re.compile(r"lib(ggml-cuda|cudart|cublas|cuda)\b"),
@@ -52,12 +36,6 @@ class Built:
 
     backends: frozenset[Backend]
     vulkan: str = "libvulkan.so.1"
-
-
-def for_vendor(backends: frozenset[Backend] | None, vendor: Vendor | None) -> Backend | None:
-    """The backend that runs on a vendor's GPUs; None if the build has none. Not knowing its backends, the usual one."""
-    usual = SERVE[vendor or Vendor.NVIDIA]
-    return next((b for b in usual if backends is None or b in backends), None)
 
 
 def built(path: Path, env: Mapping[str, str]) -> Built | None:
@@ -121,23 +99,26 @@ def _loader(path: Path) -> str | None:
 _asked: dict[tuple[object, ...], frozenset[Backend] | None] = {}
 
 
-def listed(path: Path, env: Mapping[str, str], cards: frozenset[str]) -> frozenset[Backend] | None:
+def listed(
+    path: Path, env: Mapping[str, str], cards: frozenset[str], account: SystemUser | None
+) -> frozenset[Backend] | None:
     """The backends of the devices that it lists itself, once for as long as the file and the ``cards`` are the same.
 
-    None if it does not list them. It may wake the cards; that is why it is asked only if its files do not tell.
+    None if it does not list them. It may wake the cards; that is why it is asked only if its files do not tell. It runs
+    as ``account`` (None: as we do). That it lists none is not remembered: their driver may be late.
     """
     seen = path.stat()
     key = (str(path.resolve()), seen.st_size, seen.st_mtime_ns, cards)
-    if key not in _asked:
-        _asked[key] = _ask(path, env)
+    if not _asked.get(key):
+        _asked[key] = _ask(path, env, account)
     return _asked[key]
 
 
-def _ask(path: Path, env: Mapping[str, str]) -> frozenset[Backend] | None:
+def _ask(path: Path, env: Mapping[str, str], account: SystemUser | None) -> frozenset[Backend] | None:
     try:
         done = subprocess.run(  # noqa: S603 (the binary that root configured)
             [path, "--list-devices"], capture_output=True, text=True, errors="replace", timeout=_DEADLINE, env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, cwd="/", **({} if account is None else account.spawning()),
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

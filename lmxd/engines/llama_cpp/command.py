@@ -8,11 +8,11 @@ from pathlib import Path
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
 from lmxd.engines.launching import free_socket, new_key, whose
-from lmxd.engines.llama_cpp.backends import Backend, for_vendor
 from lmxd.engines.llama_cpp.binary import Binary
 from lmxd.engines.llama_cpp.selection import Lister, listing, selection
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend, for_vendor
 
 
 def command(

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from lmxd.accounts import SystemUser
 from lmxd.devices.measurement import Vendor
-from lmxd.engines.llama_cpp.backends import Backend
 from lmxd.engines.visibility import HIP_SHOWN, VULKAN_SHOWN, Gpu, by_cuda, by_rocm, normal, shown
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 
 _DEADLINE: Final = 20.0
 """Seconds to list the devices of a runtime: a card that sleeps takes a few to wake."""

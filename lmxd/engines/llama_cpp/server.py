@@ -14,10 +14,11 @@ from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, sl
 from lmxd.engines.environment import environment
 from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
-from lmxd.engines.llama_cpp.backends import Backend, listed
+from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import listing
+from lmxd.estimate.backends import Backend
 from lmxd.throttle import Throttle
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class LlamaServer:
         """``env``: variables that its instances get. ``account``: the user that they run as; None for ours."""
         self._configured = configured
         self._env = env
-        self._lister = listing(account)
+        self._account = account
         self._complaints = Throttle(most=1, window=600.0)
 
     def binary(self) -> Binary:
@@ -54,7 +55,7 @@ class LlamaServer:
         self.binary()
 
     def command(self, plan: Plan) -> Command:
-        return command(self.binary(), plan, self._env, self._lister)
+        return command(self.binary(), plan, self._env, listing(self._account))
 
     def backends(self, cards: frozenset[str]) -> frozenset[Backend] | None:
         """The backends of this build, on a machine with these cards; None if it is not known.
@@ -62,7 +63,9 @@ class LlamaServer:
         It may take a while. LmxdError ``engine_missing`` if there is none that runs.
         """
         binary = self.binary()
-        return listed(binary.path, environment(self._env), cards) if binary.backends is None else binary.backends
+        if binary.backends is not None:
+            return binary.backends
+        return listed(binary.path, environment(self._env), cards, self._account)
 
     async def ready(self, endpoint: Endpoint) -> bool:
         status, _ = await get(endpoint, "/health")
