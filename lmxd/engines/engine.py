@@ -65,7 +65,7 @@ class Plan:
     cards: tuple[Gpu, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.cards) != len(self.gpus):  # an earlier lmxd wrote no cards; its GPUs were NVIDIA's
+        if tuple(card.id for card in self.cards) != self.gpus:  # an earlier lmxd wrote no cards; its GPUs were NVIDIA's
             object.__setattr__(self, "cards", tuple(Gpu(id=gpu) for gpu in self.gpus))
 
     @property

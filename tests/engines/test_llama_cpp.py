@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from engines.plans import plan_in
 from house import fake_engine, model
 
 from lmxd.daemon.places import places
@@ -34,11 +35,7 @@ def binary(tmp_path: Path) -> Binary:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return Plan(
-        instance="m#1", profile="m", model=Path("/models/m.gguf"), context=4096, slots=2, batch=2048, ubatch=512,
-        cache_type_k="q8_0", cache_type_v="f16", flash="auto", gpu_layers=None, threads=4, flags=("--jinja",),
-        gpus=("GPU-a",), endpoint="tcp", home=tmp_path,
-    )  # fmt: skip
+    return plan_in(tmp_path)
 
 
 def words(binary: Binary, plan: Plan) -> str:

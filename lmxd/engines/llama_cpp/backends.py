@@ -91,7 +91,7 @@ def _loader(path: Path) -> str | None:
                 if kind == _PT_INTERP:
                     file.seek(offset)
                     return file.read(length).rstrip(b"\0").decode()
-    except (OSError, struct.error, UnicodeDecodeError):
+    except (OSError, struct.error, ValueError, OverflowError):
         return None
     return None
 

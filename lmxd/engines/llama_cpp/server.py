@@ -18,6 +18,7 @@ from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import listing
+from lmxd.engines.visibility import normal
 from lmxd.estimate.backends import Backend
 from lmxd.throttle import Throttle
 
@@ -112,7 +113,7 @@ class LlamaServer:
             return None
         if not any(_ON_GPU.match(place) for place in sizes):
             return f"it was to run on a GPU, but its buffers are in {', '.join(sorted(sizes))}"
-        return None
+        return _elsewhere(plan, log)
 
     def buffers(self, plan: Plan, log: Sequence[str]) -> float:
         sizes = logs.buffers(log, plan.model)
@@ -120,6 +121,14 @@ class LlamaServer:
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         return logs.diagnose(status, log, plan.model)
+
+
+def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
+    """The contradiction between the cards of a plan and those that its log names, where both say an address."""
+    wanted, found = {normal(card.pci) for card in plan.cards}, {normal(at) for at in logs.addresses(log)}
+    if "" in wanted or found <= wanted:
+        return None
+    return f"it was to run on {', '.join(plan.gpus)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
 
 
 def _figures(text: str) -> dict[str, float]:
