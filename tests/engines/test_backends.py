@@ -110,7 +110,7 @@ def test_that_it_lists_none_is_not_remembered_for_its_driver_may_be_late(tmp_pat
 
 def test_one_that_knows_no_such_flag_or_hangs_leaves_it_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert listed(script(tmp_path, "error: invalid argument\n"), environment(), frozenset(), None) is None
-    monkeypatch.setattr(backends, "_DEADLINE", 0.2)
+    monkeypatch.setattr(backends, "DEADLINE", 0.2)
     os.unlink(tmp_path / "answer")
     os.mkfifo(tmp_path / "answer")
     assert listed(tmp_path / "wrapped-llama-server", environment(), frozenset({"x"}), None) is None

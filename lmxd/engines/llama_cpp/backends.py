@@ -15,7 +15,7 @@ from lmxd.estimate.backends import Backend
 
 _PT_INTERP: Final = 3
 """The entry of an ELF file's program headers that names its loader (elf(5))."""
-_DEADLINE: Final = 15.0
+DEADLINE: Final = 15.0
 """Seconds to list libraries, or devices: from a cold disk, a build with GPU kernels takes a while to load."""
 
 
@@ -48,7 +48,7 @@ def built(path: Path, env: Mapping[str, str]) -> Built | None:
         return None
     try:
         listed = subprocess.run(  # noqa: S603 (the loader that the program itself names)
-            [loader, "--list", path], capture_output=True, text=True, errors="replace", timeout=_DEADLINE, env=env
+            [loader, "--list", path], capture_output=True, text=True, errors="replace", timeout=DEADLINE, env=env
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -117,7 +117,7 @@ def listed(
 def _ask(path: Path, env: Mapping[str, str], account: SystemUser | None) -> frozenset[Backend] | None:
     try:
         done = subprocess.run(  # noqa: S603 (the binary that root configured)
-            [path, "--list-devices"], capture_output=True, text=True, errors="replace", timeout=_DEADLINE, env=env,
+            [path, "--list-devices"], capture_output=True, text=True, errors="replace", timeout=DEADLINE, env=env,
             stdin=subprocess.DEVNULL, cwd="/", **({} if account is None else account.spawning()),
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
