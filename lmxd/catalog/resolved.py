@@ -15,7 +15,6 @@ from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import Plan
-from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
 from lmxd.gguf.launch import Launch
@@ -108,7 +107,7 @@ class Resolved:
             threads=profile.threads,
             flags=profile.engine_flags,
             gpus=gpus,
-            cards=tuple(self.usable.gpus.get(gpu, Gpu(id=gpu)) for gpu in gpus),
+            cards=self.usable.cards(gpus),
             endpoint=profile.endpoint or endpoint,
             home=home,
             kind=self.sizing.kind,

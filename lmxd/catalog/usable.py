@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lmxd.catalog.options import RAM_ID
@@ -31,6 +31,19 @@ class Usable:
     def backend(self, gpu: DeviceId) -> Backend | None:
         """The backend that would run a model on a GPU; None if the build has none for it."""
         return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
+
+    def cards(self, devices: Iterable[DeviceId]) -> tuple[Gpu, ...]:
+        """The GPUs among some devices."""
+        return tuple(self.gpus[d] for d in devices if d in self.gpus)
+
+    def seeing(self, measured: Sequence[Measurement]) -> Usable:
+        """The same engine beside the GPUs that were measured."""
+        gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
+        return replace(
+            self,
+            gpus={gpu: Gpu(id=gpu, vendor=m.vendor, pci=m.pci) for gpu, m in gpus.items()},
+            names={gpu: m.name for gpu, m in gpus.items()},
+        )
 
     def of(self, devices: Mapping[DeviceId, DeviceKind]) -> Mapping[DeviceId, DeviceKind]:
         """The devices but GPUs without a backend. LmxdError ``engine_missing`` if neither a GPU nor RAM is left."""
@@ -74,14 +87,9 @@ def usable_here(config: Config) -> tuple[Usable, list[Measurement]]:
 
 def usable_gpus(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Usable:
     """The GPUs that were measured, and the backends of an engine that is called ``engine``. It may take a while."""
-    gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
+    gpus = frozenset(m.id for m in measured if m.kind is DeviceKind.GPU)
     try:
-        backends = llama.backends(frozenset(gpus)) if gpus else None
+        backends = llama.backends(gpus) if gpus else None
     except LmxdError:
         backends = None  # that there is no engine is told elsewhere
-    return Usable(
-        engine=f"llama-server {engine}",
-        backends=backends,
-        gpus={gpu: Gpu(id=gpu, vendor=m.vendor, pci=m.pci) for gpu, m in gpus.items()},
-        names={gpu: m.name for gpu, m in gpus.items()},
-    )
+    return Usable(engine=f"llama-server {engine}", backends=backends).seeing(measured)

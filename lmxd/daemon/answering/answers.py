@@ -20,7 +20,7 @@ from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
-from lmxd.devices.measurement import HOST
+from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
@@ -146,11 +146,13 @@ class Answers:
         instance = self._state.instances[lease.instance]
         devices = self._state.ledger.charge(lease.instance)
         if instance.ask.external:
+            shown = natively(self._present.catalog.usable.cards(devices)) or {}
             return Held(
                 lease=lease.id,
                 instance=instance.id,
                 devices=devices,
-                cuda_visible_devices=",".join(device for device in devices if device != HOST),
+                cuda_visible_devices=shown.get("CUDA_VISIBLE_DEVICES", ""),
+                environment=shown,
                 hold=lease.hold.value,
                 ttl=lease.ttl,
                 waited=waited,
