@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from engines.plans import plan_in
 from lavapipe import manifest
 
+from lmxd.accounts import engine_account
 from lmxd.devices.measurement import Vendor
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import EngineKind
@@ -185,6 +187,20 @@ def test_lavapipe_is_listed_by_the_engines_own_loader() -> None:
     (found,) = listing(None)(("vulkan_devices.py", probe(find(None)).vulkan), env)
     assert found.name.startswith("llvmpipe")
     assert (found.kind, found.driver, found.pci) == (4, LLVMPIPE, "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run an engine as another user")
+def test_devices_are_listed_as_the_engines_user_sees_them(tmp_path: Path) -> None:
+    secret = tmp_path / "lvp_icd.json"
+    secret.write_text(manifest().read_text())
+    secret.chmod(0o600)
+    env = environment({"VK_DRIVER_FILES": str(secret), "VK_ICD_FILENAMES": str(secret)})
+    program = ("vulkan_devices.py", probe(find(None)).vulkan)
+    assert len(listing(None)(program, env)) == 1, "root may read what names the driver"
+    assert listing(engine_account("nobody", shared=True))(program, env) == []
+    tmp_path.chmod(0o755)
+    open_to_all = environment({"VK_DRIVER_FILES": str(manifest()), "VK_ICD_FILENAMES": str(manifest())})
+    assert len(listing(engine_account("nobody", shared=True))(program, open_to_all)) == 1
 
 
 def test_a_machine_without_a_driver_lists_nothing() -> None:

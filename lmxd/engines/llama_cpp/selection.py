@@ -22,6 +22,7 @@ from lmxd.estimate.backends import Backend
 
 _DEADLINE: Final = 20.0
 """Seconds to list the devices of a runtime: a card that sleeps takes a few to wake."""
+_HERE: Final = Path(__file__).parent
 _CPU: Final = 4
 """VK_PHYSICAL_DEVICE_TYPE_CPU: a driver that computes on the processor."""
 _VENDORS: Final = {Vendor.NVIDIA: 0x10DE, Vendor.AMD: 0x1002, Vendor.INTEL: 0x8086}
@@ -73,11 +74,15 @@ def listing(account: SystemUser | None) -> Lister:
     """Lists by a program that runs as ``account`` (None: as we do), with a deadline."""
 
     def devices(program: Sequence[str], env: Mapping[str, str]) -> Sequence[RuntimeDevice]:
-        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name(program[0])), *program[1:]]
+        words = [str(_HERE / program[0]), *program[1:]]
+        if account is not None:
+            groups = ",".join(map(str, account.groups))
+            words = [str(_HERE / "as_user.py"), str(account.uid), str(account.gid), groups, *words]
+        command = [sys.executable, "-I", "-S", *words]
         try:
             done = subprocess.run(  # noqa: S603 (a program of ours)
                 command, capture_output=True, text=True, errors="replace", timeout=_DEADLINE, env=dict(env), cwd="/",
-                stdin=subprocess.DEVNULL, **({} if account is None else account.spawning()),
+                stdin=subprocess.DEVNULL,
             )  # fmt: skip
             said: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
             return [RuntimeDevice(**device) for device in said]
