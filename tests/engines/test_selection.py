@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +182,29 @@ def test_a_log_that_names_another_card_contradicts_the_plan(tmp_path: Path) -> N
     right = [line.replace("0000:0a", "0000:03") for line in log]
     assert LlamaServer(None).misplaced(plan, right) is None
     assert LlamaServer(None).misplaced(plan, [log[0].replace("0000:0a:00.0", "unknown id"), log[1]]) is None
+
+
+@pytest.fixture
+def runtimes(tmp_path: Path) -> Path:
+    """A directory with loaders of Vulkan and Level Zero that have three cards."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler here")
+    source = Path(__file__).with_name("runtimes.c")
+    for library in ("libvulkan.so.1", "libze_loader.so.1"):
+        subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", tmp_path / library, source], check=True)
+    return tmp_path
+
+
+def test_vulkan_says_which_card_is_where(runtimes: Path) -> None:
+    found = listing(None)(("vulkan_devices.py", str(runtimes / "libvulkan.so.1")), environment())
+    assert [device.pci for device in found] == ["0000:0a:00.0", "0001:03:00.0", ""]
+    assert {(d.vendor, d.kind, d.driver, d.name) for d in found} == {(0x1002, 2, RADV, "card")}
+
+
+def test_level_zero_numbers_the_cards_of_all_its_drivers(runtimes: Path) -> None:
+    found = listing(None)(("level_zero_devices.py",), environment({"LD_LIBRARY_PATH": str(runtimes)}))
+    assert [device.pci for device in found] == ["0000:0a:02.0", "0001:03:02.0", ""]
 
 
 def test_lavapipe_is_listed_by_the_engines_own_loader() -> None:
