@@ -32,7 +32,8 @@ import synthetic
 from on_gpu import buffers, measure
 from shapes import DATA, shapes, written
 
-from lmxd.engines.llama_cpp.binary import environment, find, probe
+from lmxd.engines.environment import environment
+from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.estimate.arguments import parse
 from lmxd.estimate.estimator import Estimator

@@ -15,12 +15,11 @@ import click
 
 from lmxd import __version__, failpoints
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.usable import usable_here
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
 from lmxd.confinement.capabilities import keep_from_children
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
-from lmxd.devices.measurement import Measurement
-from lmxd.devices.probes import measure_now
 from lmxd.devices.troubles import troubles
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
@@ -82,11 +81,9 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
         for problem in error.problems:
             say(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
-    for warning in (
-        *config.warnings,
-        *troubles(_measured(config)),
-        *Catalog(config).warnings(on_gpu=_gpu_is_meant(config)),
-    ):
+    usable, measured = usable_here(config)
+    of_models = Catalog(config).warnings(on_gpu=_gpu_is_meant(config))
+    for warning in (*config.warnings, *troubles(measured), *usable.warnings(), *of_models):
         say(f"{path}: warning: {warning}", err=True)
     say(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
 
@@ -95,13 +92,6 @@ main.add_command(gateway)
 main.add_command(key)
 for _command in migrate.COMMANDS:
     main.add_command(_command)
-
-
-def _measured(config: Config) -> list[Measurement]:
-    """The devices as they are now."""
-    import pynvml
-
-    return measure_now(config.gpu.refs, pynvml)
 
 
 def _gpu_is_meant(config: Config) -> bool:

@@ -35,7 +35,7 @@ SEES: dict[str, set[str]] = {
     "devices": set(),
     "accounts": {"errors"},
     "confinement": set(),
-    "engines": {"accounts", "confinement", "errors", "failures", "files", "estimate", "gguf", "throttle"},
+    "engines": {"accounts", "confinement", "devices", "errors", "failures", "files", "estimate", "gguf", "throttle"},
     "instances": {"accounts", "failpoints", "files"},
     "store": {"errors", "failpoints"},
     "config": {"engines", "files", "gguf", "errors", "text"},
@@ -64,7 +64,7 @@ SEES: dict[str, set[str]] = {
         "store",
         "acts",
     },
-    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
+    "migrate": {"catalog", "cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
     "__main__": {
         "confinement",
         "listening",

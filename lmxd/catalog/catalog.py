@@ -13,10 +13,12 @@ from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
+from lmxd.catalog.usable import Usable
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
+from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
@@ -34,6 +36,8 @@ class Catalog:
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.estimator = Estimator(patient=False)
         self.build = ""
+        self.usable = Usable()
+        """The GPUs that llama-server can use. The daemon says it when it has measured the devices."""
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
         self.cards: dict[DeviceId, Card] = {}
@@ -59,6 +63,7 @@ class Catalog:
             size=size,
             launch=launch_at(size, profile, formula.usual_context),
             sizing=sizing,
+            usable=self.usable if sizing.kind is EngineKind.LLAMA_CPP else Usable(gpus=self.usable.gpus),
         )
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:

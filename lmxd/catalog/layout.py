@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +33,10 @@ class Layout:
     def goes_to_gpu(self, launch: Launch) -> bool:
         """Whether a launch takes GPU memory: if there is a GPU, unless ``gpu_layers`` is 0 and RAM is configured."""
         return DeviceKind.GPU in self.kinds.values() and not (launch.gpu_layers == 0 and self.has_ram)
+
+    def without(self, gone: Set[DeviceId]) -> Layout:
+        """The same without some devices."""
+        return Layout({device: kind for device, kind in self.kinds.items() if device not in gone}, self.pools)
 
     def option(self, on_devices: Mapping[DeviceId, int], in_ram: int | None = None, **how: Any) -> Option:
         """The option that takes these bytes, and ``in_ram`` beside them. They are charged to the pools, too.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -37,11 +37,12 @@ def options(
     *,
     split: bool,
     spill: bool,
+    alike: Callable[[DeviceId], object] = lambda gpu: None,
 ) -> tuple[Option, ...]:
     """All ways to place a launch.
 
     A model goes to RAM if its ``gpu_layers`` is 0, or if there is no GPU. The RAM of a launch on a GPU is counted if
-    RAM is one of the devices, or is in a pool with one.
+    RAM is one of the devices, or is in a pool with one. It is split only over GPUs of which ``alike`` says the same.
     """
     if not layout.goes_to_gpu(launch):
         return (layout.option({RAM_ID: sizing.charge(launch, ())[1]}),)
@@ -49,7 +50,8 @@ def options(
     singles = [_option(sizing, launch, (gpu,), layout) for gpu in gpus]
     found = [*singles]
     if split and len(gpus) > 1:
-        found += _splits(sizing, launch, gpus, room, singles, layout)
+        for kind in dict.fromkeys(map(alike, gpus)):
+            found += _splits(sizing, launch, [gpu for gpu in gpus if alike(gpu) == kind], room, singles, layout)
     if spill:
         found += _spilled(sizing, launch, gpus, layout)
     return tuple(found)

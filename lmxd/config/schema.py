@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmxd.config.engine import EngineConfig
 from lmxd.config.profile import Profile
 from lmxd.config.section import Gigabytes, Seconds, Section
 
@@ -130,33 +131,6 @@ class GroupConfig(Section):
     max_memory_gb: Gigabytes | None = Field(None, description="the most that their leases may take together")
     max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
     max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
-
-
-class EngineConfig(Section):
-    """Settings of llama-server: where it is, and how instances of it start and stop."""
-
-    path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
-    endpoint: Literal["unix", "tcp"] = Field(
-        "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
-    )
-    user: str | None = Field(
-        None,
-        min_length=1,
-        description="user that engines run as where lmxd is root; by default lmxd or nobody in system mode, else root",
-    )
-    load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
-    stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")
-    parallel_loads: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        description="instances that load on one device at once; by default one for each core, at most 8",
-    )
-    read_ahead: bool = Field(True, description="a model's file is read into the page cache while its bytes are awaited")
-    prompt_cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
-        0, description="disk for the prompt caches of ended instances of profiles that suspend; 0 for none"
-    )
-    log_max_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(8, description="size cap of one instance's log")
 
 
 def _local(value: str) -> str:

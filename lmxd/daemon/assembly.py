@@ -140,8 +140,9 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        self.present.catalog = Catalog(config)
-        self.present.llama = LlamaServer(config.engine.path)
+        before, self.present.catalog = self.present.catalog.usable, Catalog(config)
+        self.catalog.usable = before  # until the engine has been looked at anew
+        self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
@@ -156,6 +157,7 @@ class Daemon:
             self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
         )
         await self.measuring.look()
+        await asyncio.to_thread(self.present.find_usable)
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
@@ -167,7 +169,7 @@ class Daemon:
         on_gpu = bool(self.present.layout.of_kind(DeviceKind.GPU))
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
-        for warning in self.present.warnings:
+        for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)
 
     async def _tell_residents(self) -> None:
@@ -183,6 +185,14 @@ class Daemon:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
         self.loop.handle(ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
+
+    async def _tell_usable(self) -> None:
+        """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
+        before = set(self.catalog.usable.warnings())
+        await asyncio.to_thread(self.present.find_usable)
+        for warning in self.catalog.usable.warnings():
+            if warning not in before:
+                log.warning("%s", warning)
 
     def learn(self) -> None:
         """Let what was observed count from now on."""
@@ -238,6 +248,7 @@ class Daemon:
         self.learn()
         self.answers.tell_loading()
         if changed:
+            await self._tell_usable()
             self.asks.renew()
             await self._tell_residents()
         elif len(catalog.cards) > 1:

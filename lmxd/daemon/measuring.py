@@ -97,5 +97,6 @@ class Measuring:
         readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
         before, present.layout = present.layout, layout(look.measurements)
         present.catalog.cards = cards(look.measurements, present.catalog.build)
+        present.catalog.usable = present.catalog.usable.seeing(look.measurements)
         self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         await self._seen(look.begun, readings, before != present.layout)

@@ -9,6 +9,7 @@ from pathlib import Path
 from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
+from lmxd.catalog.usable import usable_gpus
 from lmxd.devices.measurement import Measurement
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
@@ -33,6 +34,10 @@ class Present:
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     layout: Layout = field(default_factory=Layout)
+
+    def find_usable(self) -> None:
+        """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
+        self.catalog.usable = usable_gpus(self.llama, self.engine_name, self.measured)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""

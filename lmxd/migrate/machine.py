@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from lmxd.catalog.usable import usable_here
 from lmxd.cli.files import Wanted, estimates_in
-from lmxd.devices.measurement import HOST
-from lmxd.devices.probes import measure_now
+from lmxd.config.schema import Config
+from lmxd.devices.measurement import HOST, Measurement
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.document import Document
@@ -60,7 +61,9 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     document = Document()
     document.comment("lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.")
     document.space()
-    _gpus(document)
+    usable, devices = usable_here(Config())
+    found.left += usable.warnings()
+    _gpus(document, devices)
     document.space()
     _engine(document, found)
     document.space()
@@ -76,10 +79,7 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     return document.text(), found.left
 
 
-def _gpus(document: Document) -> None:
-    import pynvml
-
-    devices = measure_now(None, pynvml)
+def _gpus(document: Document, devices: Sequence[Measurement]) -> None:
     if all(d.id == HOST for d in devices):
         document.comment("No GPU was found: models run in RAM.")
     for d in devices:

@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
+from lmxd.config.engine import EngineConfig
 from lmxd.config.file import parse
 from lmxd.config.profile import Profile
-from lmxd.config.schema import AdmissionConfig, Config, EngineConfig, GpuConfig, GroupConfig, UserConfig
+from lmxd.config.schema import AdmissionConfig, Config, GpuConfig, GroupConfig, UserConfig
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.errors import ConfigError, LmxdError
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lmxd.catalog.size import Size
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
-from lmxd.core.instances import Instance, Lease
+from lmxd.core.instances import Lease
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, TicketId
 from lmxd.daemon.answering import device_views, views
@@ -20,7 +20,7 @@ from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
-from lmxd.devices.measurement import DeviceKind
+from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
@@ -146,11 +146,13 @@ class Answers:
         instance = self._state.instances[lease.instance]
         devices = device_views.charged(self._state, instance)
         if instance.ask.external:
+            shown = natively(self._present.catalog.usable.cards(devices)) or {}
             return Held(
                 lease=lease.id,
                 instance=instance.id,
                 devices=devices,
-                cuda_visible_devices=",".join(self._gpus(instance)),
+                cuda_visible_devices=shown.get("CUDA_VISIBLE_DEVICES", ""),
+                environment=shown,
                 hold=lease.hold.value,
                 ttl=lease.ttl,
                 waited=waited,
@@ -206,10 +208,6 @@ class Answers:
         elif refusal.shortfalls:
             message += ": " + "; ".join([*map(_why, refusal.shortfalls), *map(str, refusal.turns)])
         return LmxdError(refusal.code, message, remedy, data)
-
-    def _gpus(self, instance: Instance) -> Iterator[DeviceId]:
-        kinds = self._present.layout.kinds
-        return (device for device in instance.option.devices if kinds.get(device, DeviceKind.GPU) is DeviceKind.GPU)
 
     @staticmethod
     def _beyond(ask: Ask, room: Mapping[DeviceId, int]) -> Demand:

@@ -98,5 +98,10 @@ class Inspection:
             waiting=len(state.queue),
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
-            warnings=[*self._present.warnings, *troubles(self._present.measured), *self._health.warnings()],
+            warnings=[
+                *self._present.warnings,
+                *troubles(self._present.measured),
+                *self._present.catalog.usable.warnings(),
+                *self._health.warnings(),
+            ],
         )
