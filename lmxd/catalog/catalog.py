@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from lmxd.catalog.declared import DeclaredSizing
@@ -34,6 +34,8 @@ class Catalog:
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.estimator = Estimator(patient=False)
         self.build = ""
+        self.built: Collection[str] = ()
+        """The backends of the engine's build, as far as they are known."""
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
         self.cards: dict[DeviceId, Card] = {}

@@ -15,7 +15,7 @@ from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import Arguments, parse
-from lmxd.estimate.cards import memory_of
+from lmxd.estimate.cards import card_of, memory_of
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.extras import Extras, projector_bytes
 from lmxd.estimate.files import first_parts, read_file, read_model
@@ -102,7 +102,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         slots=launch.slots,
         basis=found.basis,
         error=found.error,
-        devices=[{"device": c.name, **p.as_dict()} for c, p in zip(cards, found.parts.devices, strict=True)],
+        devices=[{"device": c.name, **parts} for c, parts in zip(cards, found.by_device(), strict=True)],
         host=found.parts.host.as_dict(),
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
@@ -137,7 +137,7 @@ def _resolved(path: Path, wanted: Wanted, arguments: Arguments) -> tuple[Argumen
 def _places(wanted: Wanted) -> list[Place]:
     """The GPUs asked for, else those of this machine."""
     if wanted.cards:
-        return [Place(card=Card(name=name), capacity=memory_of(name) or 0) for name in wanted.cards]
+        return [Place(card=card_of(name), capacity=memory_of(name) or 0) for name in wanted.cards]
     import pynvml
 
     probe = NvmlProbe(pynvml, None)
@@ -146,7 +146,13 @@ def _places(wanted: Wanted) -> list[Place]:
     except NoGpu:
         return []
     found = [x for x in probe.measure(set()) if x.unavailable is None]
-    return [Place(card=Card(name=x.name, driver=x.driver), capacity=x.capacity) for x in found]
+    return [
+        Place(
+            card=card_of(x.name, driver=x.driver, vendor=x.vendor, chip=(x.cores, x.compute)),
+            capacity=x.capacity,
+        )
+        for x in found
+    ]
 
 
 def _estimator(wanted: Wanted) -> Estimator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 from lmxd.config.schema import DeviceConfig, GpuConfig
@@ -13,6 +13,7 @@ from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement, Probe
 from lmxd.devices.nvml import NoGpu, NvmlProbe
 from lmxd.devices.watcher import Look
+from lmxd.estimate.cards import card_of
 from lmxd.estimate.learned import Card
 
 
@@ -119,7 +120,12 @@ def kinds(measurements: Sequence[Measurement]) -> dict[DeviceId, DeviceKind]:
     return {device_id(m): m.kind for m in measurements}
 
 
-def cards(measurements: Sequence[Measurement], build: str) -> dict[DeviceId, Card]:
-    """The GPUs, as the estimator knows them."""
-    gpus = (m for m in measurements if m.kind is DeviceKind.GPU)
-    return {device_id(m): Card(name=m.name, driver=m.driver, build=build) for m in gpus}
+def cards(measurements: Sequence[Measurement], build: str, built: Collection[str]) -> dict[DeviceId, Card]:
+    """The GPUs, as the estimator knows them. ``built``: the backends of the engine's build, as far as known."""
+    return {
+        device_id(m): card_of(
+            m.name, driver=m.driver, build=build, vendor=m.vendor, chip=(m.cores, m.compute), built=built
+        )
+        for m in measurements
+        if m.kind is DeviceKind.GPU
+    }

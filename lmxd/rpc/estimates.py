@@ -18,7 +18,10 @@ class EstimateParams(SizeParams):
 
 
 class Estimated(Result):
-    """The estimated bytes of each device and of the host, by part. ``error``: plus or minus so many bytes."""
+    """The estimated bytes of each device and of the host, by part. ``error``: plus or minus so many bytes.
+
+    ``context`` of a device: the part of its overhead that any process takes there, its error, and where it is from.
+    """
 
     model: str
     ctx: int
@@ -52,7 +55,10 @@ class Observed(Result):
 
 
 class Context(Result):
-    """The bytes of a process's own CUDA context on a card, learned from ``count`` launches, or from ``prior``."""
+    """The bytes that a process takes on a card besides its buffers, such as CUDA's context.
+
+    Learned from ``count`` launches, or a prior; ``source`` says it in words. ``backend``: the engine's on that card.
+    """
 
     card: str
     driver: str
@@ -60,6 +66,8 @@ class Context(Result):
     bytes: int
     error: int
     count: int
+    backend: str = "cuda"
+    source: str = ""
 
 
 class Estimates(Result):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from lmxd.catalog.options import goes_to_gpu
-from lmxd.catalog.resolved import Resolved
 from lmxd.config.section import GIB
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
@@ -22,12 +20,9 @@ from lmxd.core.words import DeviceId, Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.readings import device_id
-from lmxd.devices.measurement import DeviceKind, Measurement
-from lmxd.estimate import overhead
-from lmxd.estimate.learned import RAM, Card, Learned
+from lmxd.devices.measurement import Measurement
 from lmxd.rpc import framing
 from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, TicketInfo
-from lmxd.rpc.estimates import Context, Estimated, Estimates, Observed
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
@@ -242,52 +237,3 @@ def turns(found: Iterable[Turn]) -> list[TurnInfo]:
 
 def sentence(found: Mapping[DeviceId, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
-
-
-def explain(resolved: Resolved, devices: Mapping[DeviceId, DeviceKind]) -> Estimated:
-    """The bytes that a model would take, by part, and those declared for it."""
-    launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
-    gpus = [device for device, kind in devices.items() if kind is DeviceKind.GPU and goes_to_gpu(launch, devices)]
-    found = [sizing.estimate(launch, (gpu,)) for gpu in gpus]
-    first = found[0] if found else sizing.estimate(launch, ())
-    return Estimated(
-        model=resolved.name,
-        ctx=launch.context,
-        slots=launch.slots,
-        basis=first.basis,
-        error=max(e.error for e in (first, *found)),
-        devices=[{"device": gpu, **e.parts.device.as_dict()} for gpu, e in zip(gpus, found, strict=True)],
-        host=first.parts.host.as_dict(),
-        declared=None if declared is None else int(declared * GIB),
-        inputs=sizing.inputs(launch),
-        notes=list(first.notes),
-    )
-
-
-def estimates(learned: Learned, cards: Iterable[Card]) -> Estimates:
-    """The contexts of present and earlier cards, and every observation."""
-    here = set(cards)
-    seen = {o.card for o in learned.observations if o.card.name != RAM}
-    return Estimates(
-        contexts=[_context(learned, card) for card in sorted(here | seen, key=str)],
-        observed=[
-            Observed(
-                model=o.model,
-                card=o.card.name,
-                driver=o.card.driver,
-                build=o.card.build,
-                buffers=o.buffers,
-                predicted=o.predicted,
-                loaded=o.loaded,
-                prompted=o.prompted,
-                count=o.count,
-            )
-            for o in learned.observations
-        ],
-    )
-
-
-def _context(learned: Learned, card: Card) -> Context:
-    size, error = overhead.context(card, learned)
-    count = sum(o.count for o in learned.observations if o.card == card)
-    return Context(card=card.name, driver=card.driver, build=card.build, bytes=size, error=error, count=count)
