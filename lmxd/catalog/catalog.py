@@ -19,6 +19,7 @@ from lmxd.core.words import Ask, DeviceId, User
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.footprints import CLOSED_FORM, DECLARED
 from lmxd.estimate.learned import Card
@@ -34,8 +35,8 @@ class Catalog:
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.estimator = Estimator(patient=False)
         self.build = ""
-        self.built: Collection[str] = ()
-        """The backends of the engine's build, as far as they are known."""
+        self.backends: Collection[Backend] | None = None
+        """The backends of the engine's build; None while they are not known."""
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
         self.cards: dict[DeviceId, Card] = {}

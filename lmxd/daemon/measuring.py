@@ -93,6 +93,6 @@ class Measuring:
         present.begun, present.measured = look.begun, look.measurements
         readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
         before, present.kinds = present.kinds, kinds(look.measurements)
-        present.catalog.cards = cards(look.measurements, present.catalog.build, present.catalog.built)
+        present.catalog.cards = cards(look.measurements, present.catalog.build, present.catalog.backends)
         self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         await self._seen(look.begun, readings, before != present.kinds)

@@ -13,6 +13,7 @@ from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement, Probe
 from lmxd.devices.nvml import NoGpu, NvmlProbe
 from lmxd.devices.watcher import Look
+from lmxd.estimate.backends import Backend, for_vendor
 from lmxd.estimate.cards import card_of
 from lmxd.estimate.learned import Card
 
@@ -120,11 +121,18 @@ def kinds(measurements: Sequence[Measurement]) -> dict[DeviceId, DeviceKind]:
     return {device_id(m): m.kind for m in measurements}
 
 
-def cards(measurements: Sequence[Measurement], build: str, built: Collection[str]) -> dict[DeviceId, Card]:
-    """The GPUs, as the estimator knows them. ``built``: the backends of the engine's build, as far as known."""
+def cards(
+    measurements: Sequence[Measurement], build: str, backends: Collection[Backend] | None
+) -> dict[DeviceId, Card]:
+    """The GPUs, as the estimator knows them. ``backends``: of the engine's build; None if they are not known."""
     return {
         device_id(m): card_of(
-            m.name, driver=m.driver, build=build, vendor=m.vendor, chip=(m.cores, m.compute), built=built
+            m.name,
+            driver=m.driver,
+            build=build,
+            vendor=m.vendor,
+            chip=(m.cores, m.compute),
+            backend=for_vendor(backends, m.vendor),
         )
         for m in measurements
         if m.kind is DeviceKind.GPU

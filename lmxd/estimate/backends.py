@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final
 
 
 class Backend(StrEnum):
-    """A backend of llama.cpp that computes on GPUs."""
+    """A backend of llama.cpp for GPUs, by the name that it gives its devices."""
 
-    CUDA = "cuda"
-    ROCM = "rocm"
-    VULKAN = "vulkan"
-    SYCL = "sycl"
-
-    @property
-    def spoken(self) -> str:
-        """The name as llama.cpp writes it."""
-        return {"cuda": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan", "sycl": "SYCL"}[self]
+    CUDA = "CUDA"
+    ROCM = "ROCm"
+    SYCL = "SYCL"
+    VULKAN = "Vulkan"
 
 
-_BY_VENDOR: Final = {
+SERVE: Final[Mapping[str, tuple[Backend, ...]]] = {
     "nvidia": (Backend.CUDA, Backend.VULKAN),
     "amd": (Backend.ROCM, Backend.VULKAN),
     "intel": (Backend.SYCL, Backend.VULKAN),
 }
-"""Vendor -> the backends that its GPUs have, the vendor's own first: it is also what takes most."""
+"""The backends for the GPUs of each vendor, in the order in which llama.cpp takes the first that has the card."""
 
 
-def usual(vendor: str | None, built: Collection[str] = ()) -> Backend:
-    """The backend of a vendor's GPU in a build that has ``built``; the vendor's own where that is not known."""
-    possible = _BY_VENDOR.get(vendor or "nvidia", (Backend.CUDA, Backend.VULKAN))
-    return next((backend for backend in possible if backend in built), possible[0])
+def for_vendor(backends: Collection[Backend] | None, vendor: str | None) -> Backend | None:
+    """The backend that runs on a vendor's GPUs; None if the build has none. Not knowing its backends, the usual one."""
+    usual = SERVE[vendor or "nvidia"]
+    return next((backend for backend in usual if backends is None or backend in backends), None)

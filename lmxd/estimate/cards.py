@@ -6,13 +6,12 @@ Figures are from the vendors' data sheets.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from lmxd import cuda
-from lmxd.estimate import backends
+from lmxd.estimate.backends import SERVE, Backend
 from lmxd.estimate.learned import Card
 
 GIB: Final = 2**30
@@ -129,23 +128,23 @@ def card_of(
     build: str = "",
     vendor: str | None = None,
     chip: tuple[int, cuda.Capability | None] = (0, None),
-    built: Collection[str] = (),
+    backend: Backend | None = None,
 ) -> Card:
     """A GPU as the estimator sees it. ``chip``: its cores and compute capability, as far as NVML says them.
 
-    ``built``: the backends of the engine. NVML may count the whole GPU's cores for a slice: the fewer count.
+    ``backend``: None for the vendor's own. NVML may count the whole GPU's cores for a slice: the fewer count.
     """
     cores, compute = chip
     sheet, by_name = _sheet(name), chip_of(name)
     sms = cuda.multiprocessors(cores, compute) if compute else 0
     if by_name is not None and (not sms or _SLICE.search(name.upper())):
         sms, compute = min(sms or by_name[0], by_name[0]), compute or by_name[1]
-    maker = vendor or (sheet.vendor if sheet else None)
+    maker = vendor or (sheet.vendor if sheet else "nvidia")
     return Card(
         name=name,
         driver=driver,
         build=build,
-        backend=backends.usual(maker, built),
+        backend=backend or SERVE[maker][0],
         multiprocessors=sms,
         compute=compute,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from lmxd.errors import LmxdError
 from lmxd.estimate import contexts, overhead
@@ -46,7 +46,7 @@ class Estimate:
     """The bytes of a launch by place and part, where they come from, and plus or minus how much.
 
     ``uncertain`` is the part of the error that is about llama-server's own buffers: what a second
-    opinion could settle. ``contexts``: of the process on each device, as they are in its overhead.
+    opinion could settle. ``contexts``: of the process on each device, as they are in its overhead; none if observed.
     """
 
     basis: Basis
@@ -64,13 +64,6 @@ class Estimate:
     @property
     def host(self) -> int:
         return self.parts.host.total
-
-    def by_device(self) -> list[dict[str, Any]]:
-        """For each device its parts, and under ``context`` the process's own, where that was computed."""
-        if not self.contexts:
-            return [parts.as_dict() for parts in self.parts.devices]
-        pairs = zip(self.parts.devices, self.contexts, strict=True)
-        return [{**parts.as_dict(), "context": context.as_dict()} for parts, context in pairs]
 
     @property
     def known(self) -> bool:
@@ -157,7 +150,7 @@ def _notes(
         if context.error == contexts.UNKNOWN_ERROR
     ]
     notes += [
-        f"the buffers are those of CUDA's kernels: what {backend.spoken}'s take beside is in the error bar"
+        f"the buffers are those of CUDA's kernels: what {backend}'s take beside is in the error bar"
         for backend in dict.fromkeys(card.backend for card in cards)
         if backend is not Backend.CUDA
     ]

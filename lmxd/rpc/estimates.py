@@ -20,7 +20,8 @@ class EstimateParams(SizeParams):
 class Estimated(Result):
     """The estimated bytes of each device and of the host, by part. ``error``: plus or minus so many bytes.
 
-    ``context`` of a device: the part of its overhead that any process takes there, its error, and where it is from.
+    ``contexts``: of a device the part of its overhead that any process takes there, its error and its source; none of
+    a device whose figures were observed or declared.
     """
 
     model: str
@@ -30,6 +31,7 @@ class Estimated(Result):
     error: int
     devices: list[dict[str, Any]]
     host: dict[str, int]
+    contexts: list[dict[str, Any]] = Field([])
     declared: int | None = None
     inputs: dict[str, Any] = Field({})
     notes: list[str] = Field([])
@@ -66,7 +68,7 @@ class Context(Result):
     bytes: int
     error: int
     count: int
-    backend: str = "cuda"
+    backend: str = "CUDA"
     source: str = ""
 
 
