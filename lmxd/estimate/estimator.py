@@ -14,7 +14,7 @@ from lmxd.estimate import contexts, overhead
 from lmxd.estimate.arguments import words
 from lmxd.estimate.extras import NO_EXTRAS, Extras
 from lmxd.estimate.files import identity, is_read, read_model
-from lmxd.estimate.footprints import OBSERVED, Estimate, estimate
+from lmxd.estimate.footprints import OBSERVED, Estimate, estimate, of_other_backends
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
 from lmxd.estimate.second import Opinions, Second, alone, weighed
@@ -114,7 +114,9 @@ class Estimator:
             _UNCOVERED_FETCH + max((context.error for context in known), default=0),
             f"the closed form does not cover {error.data['uncovered']} models",
         )
-        return replace(found, contexts=known)
+        others = of_other_backends(cards)
+        error_of_others = _UNCOVERED_FETCH if others else 0
+        return replace(found, error=found.error + error_of_others, contexts=known, notes=(*found.notes, *others))
 
     def _observed(self, found: Estimate, path: Path, launch: Launch, cards: Sequence[Card]) -> Estimate | None:
         """An exact repeat takes what it took; where more prompts may fetch more, no less than the closed form."""

@@ -145,18 +145,23 @@ def _notes(
     if model.arch in UNVERIFIED:
         notes.append(f"the compute buffer of {model.arch} models is uncertain")
     notes += [
-        f"the CUDA context of {card.name or 'this card'} is not known: that of an H100 is taken"
+        f"the CUDA context of {card.name or 'this card'} is not known ({context.source})"
         for card, context in dict(zip(cards, known, strict=True)).items()
         if context.error == contexts.UNKNOWN_ERROR
     ]
-    notes += [
+    notes += of_other_backends(cards)
+    if launch.context > model.context > 0:
+        notes.append(f"the model was trained for {model.context} tokens")
+    return tuple(notes)
+
+
+def of_other_backends(cards: Sequence[Card]) -> list[str]:
+    """A note for each backend whose kernels are not those that the closed form is about."""
+    return [
         f"the buffers are those of CUDA's kernels: what {backend}'s take beside is in the error bar"
         for backend in dict.fromkeys(card.backend for card in cards)
         if backend is not Backend.CUDA
     ]
-    if launch.context > model.context > 0:
-        notes.append(f"the model was trained for {model.context} tokens")
-    return tuple(notes)
 
 
 def inputs(model: Model, launch: Launch) -> dict[str, int | str]:

@@ -16,9 +16,11 @@ from house import House, card
 from lmxd.core.words import DeviceId, DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
+from lmxd.daemon.readings import cards
+from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
 from lmxd.estimate.backends import Backend
 from lmxd.estimate.cards import card_of
-from lmxd.estimate.contexts import context
+from lmxd.estimate.contexts import context, prior
 from lmxd.estimate.learned import Card, Learned, Observation
 from lmxd.gguf.footprint import Parts
 from lmxd.rpc.estimates import Estimates
@@ -154,6 +156,51 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
         await client.release(lease.lease)
     async with house.open():
         assert len((await _learned(house)).observed) == 1, "kept over a restart"
+
+
+@pytest.mark.parametrize(("name", "context"), [("NVIDIA GeForce RTX 4070", 206), ("NVIDIA Fake", 596)])
+async def test_a_card_of_twelve_gib_is_charged_its_own_context(tmp_path: Path, name: str, context: int) -> None:
+    """It was 596 MiB, plus or minus 480, for each instance on any card."""
+    gpu = replace(card(12), name=name)
+    house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}})
+    async with house.open(), house.client() as client:
+        found = await client.estimate("m")
+        (device,) = found.devices
+        await client.request("m")
+        (instance,) = (await client.instances()).instances
+        assert instance.promised == {gpu.uuid: device["total"]}
+        assert found.contexts[0]["bytes"] == context * MIB
+        assert 0 <= device["overhead"] - context * MIB < 100 * MIB, "and what the first long prompt fetches"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "backends", "said"),
+    [
+        (Vendor.NVIDIA, None, "prior of compute 8.9, 46 SMs"),
+        (Vendor.NVIDIA, [Backend.VULKAN], "a guess for Vulkan"),
+        (Vendor.AMD, None, "prior of ROCm"),
+        (Vendor.AMD, [Backend.VULKAN], "a guess for Vulkan"),
+        (Vendor.INTEL, None, "a guess for SYCL"),
+        (None, None, "prior of an H100"),
+    ],
+)
+def test_the_figures_of_a_measured_card_choose_its_prior(
+    vendor: Vendor | None, backends: list[Backend] | None, said: str
+) -> None:
+    cuda = vendor is Vendor.NVIDIA
+    gpu = Measurement(
+        id="GPU-a",
+        ref="0",
+        kind=DeviceKind.GPU,
+        name="A card",
+        vendor=vendor,
+        cores=5888 if cuda else 0,
+        compute=(8, 9) if cuda else None,
+    )
+    ram = Measurement(id="host", ref="host", kind=DeviceKind.HOST, name="RAM")
+    ((device, found),) = cards([gpu, ram], "11434", backends).items()
+    assert device == "GPU-a"
+    assert prior(found).source.startswith(said)
 
 
 async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_path: Path) -> None:
