@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from lmxd.core.words import Ask, Cause, Demand, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
+from lmxd.core.words import Ask, Cause, Demand, Group, Hold, InstanceId, LeaseId, Option, Owner, Phase, TicketId
 
 UNUSED_AFTER = 5.0
 """Seconds without a request after which a lease counts as unused. An agent's pause between two calls is shorter."""
@@ -50,6 +50,11 @@ class Ticket:
     @property
     def patient(self) -> bool:
         return self.wait is None or self.wait > 0
+
+    @property
+    def group(self) -> Group:
+        """The group of its ask. Whose instances count for ``max_instances`` depends on the uid (policy/limit.py)."""
+        return self.ask.group if self.ask.max_instances is None else (*self.ask.group, self.owner.uid)
 
 
 @dataclass(kw_only=True, slots=True)

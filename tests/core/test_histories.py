@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core.events import (
+    DrainEnded,
+    DrainRequested,
     LeaseReleased,
     LeaseRenewed,
     LoadBegun,
@@ -47,7 +49,7 @@ class Histories(RuleBasedStateMachine):
     @rule(
         model=MODELS,
         hold=st.sampled_from(list(Hold)),
-        wait=st.sampled_from([None, None, 0.0, 5.0]),
+        wait=st.sampled_from([None, None, 0.0, 1e-300, 5.0]),
         connection=st.integers(1, 4),
         spread=st.integers(1, 3),
         pin=st.booleans(),
@@ -55,7 +57,7 @@ class Histories(RuleBasedStateMachine):
         uid=st.integers(1, 3),
         user=st.sampled_from(["", "anna"]),
         share=st.sampled_from([True, True, False]),
-        deadline=st.sampled_from([None, None, 8.0]),
+        deadline=st.sampled_from([None, None, 0.0, 8.0]),
         kind=st.sampled_from(["single", "single", "split", "hold"]),
         max_instances=st.sampled_from([None, None, 1, 2]),
         key=st.sampled_from([None, None, "j", "k"]),
@@ -160,6 +162,10 @@ class Histories(RuleBasedStateMachine):
         if name := self._instance(data, *Phase):
             self.world.happen(PinChanged(at=self.world.now, instance=name, pin=pin))
 
+    @rule(event=st.sampled_from([DrainRequested, DrainEnded, DrainEnded]))
+    def drain(self, event: type[DrainRequested | DrainEnded]) -> None:
+        self.world.happen(event(at=self.world.now))
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]))
     def wait(self, seconds: float) -> None:
         self.world.tick(seconds)
@@ -233,7 +239,7 @@ class Histories(RuleBasedStateMachine):
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
                 fits = any(state.ledger.fits(option.demand) for option in head.ask.options)
-                assert has_all_instances(state, head.ask) or not fits
+                assert has_all_instances(state, head) or not fits
                 uid = head.owner.uid
                 able = [i for i in state.instances.values() if i.serves(head.ask)]
                 assert not any(i.is_handed_over(uid, state.now) for i in able)

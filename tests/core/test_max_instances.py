@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from core.world import GIB, Gpu, World
 
+from lmxd.core.words import Hold
+
 
 def test_who_wants_one_at_most_waits_for_a_slot_of_it() -> None:
     world = World({"gpu": Gpu(capacity=80 * GIB)})
@@ -39,6 +41,40 @@ def test_one_of_too_small_a_context_counts_and_makes_way() -> None:
     world.seen("a#1")
     assert world.stopped() == [("a#1", "evicted")]
     assert world.started() == ["a#1", "a#2"]
+
+
+def test_one_that_others_hold_to_the_last_slot_does_not_count() -> None:
+    """Else a member who keeps a lease keeps all users of the gateway waiting."""
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    held = world.ask("a", 8, spread=2, slots=2, hold=Hold.EXPLICIT, uid=1)
+    world.ready("a#1")
+    mine = world.ask("a", 8, spread=2, max_instances=1, uid=2)
+    assert world.started() == ["a#1", "a#2"]
+    world.ready("a#2")
+    again = world.ask("a", 8, spread=2, max_instances=1, uid=2)
+    assert world.granted() == [held, mine, again]
+    last = world.ask("a", 8, spread=2, max_instances=1, uid=2)
+    assert world.waiting() == [last], "its own two slots are taken: that one counts"
+
+
+def test_one_of_others_with_a_free_slot_counts_and_serves() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    held = world.ask("a", 8, spread=2, uid=1)
+    world.ready("a#1")
+    mine = world.ask("a", 8, spread=2, max_instances=1, uid=2)
+    assert world.granted() == [held, mine]
+    assert world.started() == ["a#1"]
+
+
+def test_who_is_limited_does_not_put_off_another_uid_that_is_not_served_alike() -> None:
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    first = world.ask("a", 8, max_instances=1, uid=1)
+    world.ready("a#1")
+    waits = world.ask("a", 8, max_instances=1, uid=1)
+    other = world.ask("a", 8, max_instances=1, uid=2)
+    world.ready("a#2")
+    assert world.granted() == [first, other]
+    assert world.waiting() == [waits]
 
 
 def test_others_may_have_more() -> None:

@@ -62,7 +62,7 @@ class Queue:
 
     def group(self, ticket: Ticket) -> Iterator[Ticket]:
         """A copy of the tickets in the group of ``ticket``, in order."""
-        return (each for _, _, each in self._groups.get(ticket.ask.group, []).copy())
+        return (each for _, _, each in self._groups.get(ticket.group, []).copy())
 
     def by(self, user: User) -> Iterator[Ticket]:
         """The tickets of one user, in any order."""
@@ -72,9 +72,9 @@ class Queue:
         self._by_user.setdefault(ticket.owner.who, {})[ticket.number] = ticket
         entry = (ticket.rank, ticket.number, ticket)
         insort(self._order, entry)
-        group = self._groups.setdefault(ticket.ask.group, [])
+        group = self._groups.setdefault(ticket.group, [])
         if not group:
-            self._kinds.setdefault(ticket.ask.kind, {})[ticket.ask.group] = None
+            self._kinds.setdefault(ticket.ask.kind, {})[ticket.group] = None
         elif entry < group[0]:
             _take_out(self._fronts, group[0])
         insort(group, entry)
@@ -88,7 +88,7 @@ class Queue:
         del mine[ticket.number]
         if not mine:
             del self._by_user[ticket.owner.who]
-        group = self._groups[ticket.ask.group]
+        group = self._groups[ticket.group]
         was_front = group[0][2] is ticket
         _take_out(group, entry)
         if was_front:
@@ -96,9 +96,9 @@ class Queue:
             if group:
                 insort(self._fronts, group[0])
         if not group:
-            del self._groups[ticket.ask.group]
+            del self._groups[ticket.group]
             kind = self._kinds[ticket.ask.kind]
-            del kind[ticket.ask.group]
+            del kind[ticket.group]
             if not kind:
                 del self._kinds[ticket.ask.kind]
 
@@ -121,7 +121,7 @@ class Queue:
         self._order = _moved(self._order, moved)
         groups: dict[Group, list[QueueEntry]] = {}
         for entry in moved:
-            groups.setdefault(entry[2].ask.group, []).append(entry)
+            groups.setdefault(entry[2].group, []).append(entry)
         fronts = {self._groups[name][0][1] for name in groups}
         for name, entries in groups.items():
             self._groups[name] = _moved(self._groups[name], entries)

@@ -60,7 +60,7 @@ class Forecast:
     def date(self, ticket: Ticket, without: Set[DeviceId] = frozenset()) -> Date:
         """The date of ``ticket``, after those dated before it. Options on the devices ``without`` are left out."""
         ask, best = ticket.ask, NEVER
-        for option in () if has_all_instances(self._state, ask) else self._nearest(ask, without):
+        for option in () if has_all_instances(self._state, ticket) else self._nearest(ask, without):
             found = self._by_option(option, ticket)
             if found.at < best.at:
                 best = found

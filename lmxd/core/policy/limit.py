@@ -1,24 +1,33 @@
 """The limit of instances: how many of a model may run for a request (``max_instances``).
 
-In: the state and an ask. Out: whether all run that may, and which of them are too small for it.
+In: the state and a ticket. Out: whether all run that may, and which of them are too small for it. The rule: an instance
+that others hold to the last slot does not count, or one of them could keep all of a user's requests waiting.
 """
 
 from __future__ import annotations
 
 from lmxd.core.books.state import State
-from lmxd.core.instances import Instance
+from lmxd.core.instances import Instance, Ticket
 from lmxd.core.words import Ask
 
 
-def has_all_instances(state: State, ask: Ask) -> bool:
+def has_all_instances(state: State, ticket: Ticket) -> bool:
     """Whether as many instances of its model run as its ``max_instances`` allows, whatever their size.
 
-    One that its holder does not share does not count, nor one that cannot make way for a larger.
+    One that its holder does not share does not count, nor one that cannot make way for a larger, nor one whose slots
+    are all taken by other uids.
     """
+    ask = ticket.ask
     if ask.max_instances is None:
         return False
-    able = sum(i.ask.share or not ask.share for i in state.able(ask))
+    within_reach = (i for i in state.able(ask) if i.free_slots > 0 or ticket.owner.uid in _uids(i))
+    able = sum(i.ask.share or not ask.share for i in within_reach)
     return able + len(replaceable(state, ask)) >= ask.max_instances
+
+
+def _uids(instance: Instance) -> set[int]:
+    """The users that have a slot of it, or will."""
+    return {x.owner.uid for x in instance.leases.values()} | {t.owner.uid for t in instance.tickets.values()}
 
 
 def replaceable(state: State, ask: Ask) -> list[Instance]:

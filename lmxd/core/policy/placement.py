@@ -13,6 +13,7 @@ from typing import Final
 
 from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
+from lmxd.core.instances import Ticket
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.words import Ask, Holder, Option, Shortfall
 
@@ -48,9 +49,9 @@ def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
     return tuple(_shortfall(state, account, need) for _, need, account in nearest)
 
 
-def useful_shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
-    """The shortfalls of an ask; none if ``max_instances`` allows no further instance, since bytes would not help."""
-    return () if has_all_instances(state, ask) else shortfalls(state, ask)
+def useful_shortfalls(state: State, ticket: Ticket) -> tuple[Shortfall, ...]:
+    """The shortfalls of a ticket; none if ``max_instances`` allows no further instance, since bytes would not help."""
+    return () if has_all_instances(state, ticket) else shortfalls(state, ticket.ask)
 
 
 def _of_fewest(ask: Ask) -> list[Option]:

@@ -26,7 +26,7 @@ def no_capacity(state: State, ticket: Ticket) -> Refusal:
     taken = f"all slots of {', '.join(date.awaits)} are taken"
     if not date.by_slot:
         message = "there is no room now"
-    elif has_all_instances(state, ticket.ask):
+    elif has_all_instances(state, ticket):
         message = taken
     else:
         message = f"{taken}, and there is no room for another instance"
@@ -62,7 +62,7 @@ def _short(
         code=code,
         message=message,
         remedy=remedy,
-        shortfalls=useful_shortfalls(state, ticket.ask),
+        shortfalls=useful_shortfalls(state, ticket),
         turns=turns(state, ticket, date),
         retry_in=None if date.at == inf else date.at - state.now,
     )
@@ -98,7 +98,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
             code=RefusalCode.DEADLINE,
             message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
             remedy="allow a later deadline, or ask for less",
-            shortfalls=() if ticket.instance else useful_shortfalls(state, ticket.ask),
+            shortfalls=() if ticket.instance else useful_shortfalls(state, ticket),
             turns=() if ticket.instance else _turns(state, ticket),
         )
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
@@ -106,7 +106,7 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
         code=RefusalCode.DEADLINE,
         message=f"the lease cannot be granted within {left:.1f} s: {could}",
         remedy="allow a later deadline, or ask for less",
-        shortfalls=useful_shortfalls(state, ticket.ask),
+        shortfalls=useful_shortfalls(state, ticket),
         turns=_turns(state, ticket),
         retry_in=eta,
     )

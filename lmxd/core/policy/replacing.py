@@ -18,7 +18,7 @@ from lmxd.core.words import Cause, InstanceId
 
 def larger(state: State, forecast: Forecast, ticket: Ticket) -> dict[InstanceId, Swap]:
     """End an idle instance that is too small for a ticket, or have one make way: the swaps that are wanted for that."""
-    if not has_all_instances(state, ticket.ask) or state.able(ticket.ask):
+    if not has_all_instances(state, ticket) or state.able(ticket.ask):
         return {}
     others = replaceable(state, ticket.ask)
     going = {i.id: i.swap for i in others if i.swap and i.swap.ticket != ticket.id and state.waiting(i.swap.ticket)}

@@ -78,7 +78,7 @@ def _tell(state: State, position: int, each: Dated) -> None:
             position=position,
             eta=each.eta,
             waits_for=waits_for,
-            shortfalls=useful_shortfalls(state, ticket.ask),
+            shortfalls=useful_shortfalls(state, ticket),
             turns=turns(state, ticket, date),
         )
     )

@@ -213,7 +213,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     if ticket.room_being_made:
         return False  # an engine says in a moment whether another user left work behind
     this.swaps |= larger(state, this.forecast, ticket)
-    if has_all_instances(state, ask):
+    if has_all_instances(state, ticket):
         return False  # it waits for a slot of a running instance
     if state.policy.enforce and this.is_hopeless(ask):
         pass  # only a swap can help
@@ -279,7 +279,7 @@ def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
     state, ask = this.state, ticket.ask
     if not ticket.patient:
         return
-    if (this.head is not None and not this.swaps_for_others) or ask.group in this.sharing:
+    if (this.head is not None and not this.swaps_for_others) or ticket.group in this.sharing:
         return
     if last := this.same_head(ticket):
         this.head, this.date, this.extra = ticket, last.date, last.extra
@@ -287,7 +287,7 @@ def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:
         return
     date = this.forecast.date(ticket, without=this.extra.keys())
     if (date.option is None and date.at < inf) or any(i in state.able(ask) for i in state.among(date.awaits)):
-        this.sharing.add(ask.group)
+        this.sharing.add(ticket.group)
         return
     this.swap_budget -= 1
     if this.head is None:

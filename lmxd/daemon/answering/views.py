@@ -154,7 +154,7 @@ def _ticket(
         eta=eta,
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
-        shortfalls=shortfalls(placement.useful_shortfalls(state, t.ask)) if position else [],
+        shortfalls=shortfalls(placement.useful_shortfalls(state, t)) if position else [],
         turns=turns(expected_turns(state, t, date)),
     )
 

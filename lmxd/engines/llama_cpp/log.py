@@ -15,6 +15,8 @@ from typing import Final
 
 from lmxd.engines.engine import Diagnosis
 from lmxd.engines.llama_cpp.model_text import said
+from lmxd.errors import LmxdError
+from lmxd.estimate.files import read_model
 from lmxd.failures import FailureCode
 
 STAMP: Final = r"^(?:\d[\d.]* [A-Z] )?"
@@ -124,8 +126,23 @@ def diagnose(status: int | None, log: Sequence[str], model: Path | None = None) 
         return Diagnosis(code=FailureCode.CRASHED, message=message)
     if status is not None and status < 0:
         return Diagnosis(code=FailureCode.CRASHED, message=f"the engine crashed ({signal.Signals(-status).name})")
+    if not errors and (problem := _unreadable(model)):
+        return Diagnosis(code=FailureCode.BAD_MODEL, message=f"{_SENTENCES[FailureCode.BAD_MODEL]}: {problem}")
     last = errors[-1].strip() if errors else "its log does not say why"
     return Diagnosis(code=FailureCode.EXITED, message=f"the engine exited with status {status}: {last}")
+
+
+def _unreadable(model: Path | None) -> str:
+    """The problem of a model file; empty if there is none.
+
+    llama-server's log has a thread of its own, which may not have written yet when the process exits.
+    """
+    try:
+        if model is not None:
+            read_model(model)
+    except LmxdError as error:
+        return error.message
+    return ""
 
 
 def _errors(log: Sequence[str]) -> list[str]:
