@@ -192,7 +192,8 @@ def test_the_backend_is_the_one_that_is_built_for_the_vendor(
 
 def test_rocm_takes_what_was_seen_of_it_and_others_a_guess_that_says_so() -> None:
     rocm = prior(card_of("AMD Radeon RX 7900 XTX", vendor="amd"))
-    assert rocm.size - rocm.error <= 0.4 * 2**30 <= rocm.size + rocm.error
+    for seen in (253 * MIB, 313 * MIB, 0.4 * 2**30):
+        assert rocm.size - rocm.error <= seen <= rocm.size + MIB, "the most that was seen, and the bar has the others"
     assert "RX 7900 XTX" in rocm.source
     for backend in (Backend.VULKAN, Backend.SYCL):
         found = prior(Card(name="a card", backend=backend))
