@@ -41,8 +41,8 @@ _OTHERS: Final = {
     Backend.VULKAN: (256 * MIB, 256 * MIB, "a guess for Vulkan: nothing was measured"),
     Backend.SYCL: (512 * MIB, 512 * MIB, "a guess for SYCL: nothing was measured"),
 }
-"""(bytes, plus or minus, the source) of the backends that have no formula. Public logs of llama.cpp with ROCm have 253 MiB
-beside the buffers on an MI50, and 313 on a card of 16 GB: the most that was seen is taken."""
+"""(bytes, plus or minus, the source) of the backends that have no formula. Public logs of llama.cpp with ROCm have
+253 MiB beside the buffers on an MI50, and 313 on a card of 16 GB: the most that was seen is taken."""
 
 
 @dataclass(frozen=True, slots=True)
