@@ -86,7 +86,7 @@ def ps(watch: bool, interval: float, json_wanted: bool) -> None:
         if json_wanted:
             output.as_json(client.instances())
         else:
-            repeat(lambda console: _running(client), interval, None if watch else 1, screen=False)
+            repeat(lambda *_: _running(client), interval, None if watch else 1, screen=False)
 
 
 def _running(client: Client) -> RenderableType:
