@@ -137,8 +137,8 @@ def card_of(
     cores, compute = chip
     sheet, by_name = _sheet(name), chip_of(name)
     sms = cuda.multiprocessors(cores, compute) if compute else 0
-    if by_name is not None and (not sms or _SLICE.search(name.upper())):
-        sms, compute = min(sms or by_name[0], by_name[0]), compute or by_name[1]
+    if by_name is not None and (not sms or (_SLICE.search(name.upper()) and by_name[0] < sms)):
+        sms, compute = by_name
     maker = vendor or (sheet.vendor if sheet else "nvidia")
     return Card(
         name=name,

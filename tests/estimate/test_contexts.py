@@ -165,6 +165,13 @@ def test_a_slice_has_the_multiprocessors_that_nvml_says_and_no_more_than_its_sha
     assert prior(card_of("NVIDIA A100-SXM4-40GB", chip=(6912, (8, 0)))).size == 500 * MIB
 
 
+def test_where_nvml_does_not_count_the_cores_the_name_tells_the_whole_chip() -> None:
+    assert chip_of("NVIDIA GeForce RTX 4070") == (46, (8, 9))
+    for chip in ((0, None), (0, (9, 0)), (5888, None)):
+        card = card_of("NVIDIA GeForce RTX 4070", chip=chip)
+        assert (card.multiprocessors, card.compute) == (46, (8, 9))
+
+
 def test_cores_and_multiprocessors_are_each_others_inverse() -> None:
     for compute in ((7, 5), (8, 0), (8, 6), (9, 0), (12, 1), (99, 0)):
         assert cuda.multiprocessors(cuda.cores(20, compute), compute) == 20
