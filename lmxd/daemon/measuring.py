@@ -14,7 +14,7 @@ from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequeste
 from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
-from lmxd.daemon.readings import cards, device_readings, layout
+from lmxd.daemon.readings import device_readings, layout
 from lmxd.devices.troubles import TroubleLog
 from lmxd.devices.watcher import Watcher
 
@@ -96,7 +96,7 @@ class Measuring:
         self._troubles.see(look.measurements)
         readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
         before, present.layout = present.layout, layout(look.measurements)
-        present.catalog.cards = cards(look.measurements, present.catalog.build)
         present.catalog.usable = present.catalog.usable.seeing(look.measurements)
+        present.know_cards()
         self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         await self._seen(look.begun, readings, before != present.layout)

@@ -10,6 +10,7 @@ from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import usable_gpus
+from lmxd.daemon.readings import cards
 from lmxd.devices.measurement import Measurement
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
@@ -38,6 +39,12 @@ class Present:
     def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
         self.catalog.usable = usable_gpus(self.llama, self.engine_name, self.measured)
+        self.know_cards()
+
+    def know_cards(self) -> None:
+        """Let estimates be those of the GPUs that were measured last, with the engine's build and its backend there."""
+        catalog = self.catalog
+        catalog.cards = cards(self.measured, catalog.build, catalog.usable.backends)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""

@@ -7,7 +7,7 @@ import time
 
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
-from lmxd.daemon.answering import views
+from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
@@ -77,7 +77,7 @@ class ModelCalls:
             cache_type_v=params.cache_type_v,
         )
         resolved = await self._asks.warm(params.model, size, (connection.peer.uid, ""))
-        return views.explain(resolved, self._present.layout)
+        return estimated.explain(resolved, self._present.layout)
 
     def estimates(self) -> Estimates:
-        return views.estimates(self._observations.learned, self._present.catalog.cards.values())
+        return estimated.estimates(self._observations.learned, self._present.catalog.cards.values())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from lmxd.catalog.layout import Layout
-from lmxd.catalog.resolved import Resolved
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
@@ -21,12 +19,8 @@ from lmxd.core.words import DeviceId, Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.device_views import by_device, charged
 from lmxd.daemon.launching.performer import Performer
-from lmxd.devices.measurement import DeviceKind
-from lmxd.estimate import overhead
-from lmxd.estimate.learned import RAM, Card, Learned
 from lmxd.rpc import framing
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
-from lmxd.rpc.estimates import Context, Estimated, Estimates, Observed
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
@@ -217,52 +211,3 @@ def turns(found: Iterable[Turn]) -> list[TurnInfo]:
 
 def sentence(found: Mapping[DeviceId, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
-
-
-def explain(resolved: Resolved, layout: Layout) -> Estimated:
-    """The bytes that a model would take, by part, and those declared for it."""
-    launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
-    gpus = layout.of_kind(DeviceKind.GPU) if layout.goes_to_gpu(launch) else []
-    found = [sizing.estimate(launch, (gpu,)) for gpu in gpus]
-    first = found[0] if found else sizing.estimate(launch, ())
-    return Estimated(
-        model=resolved.name,
-        ctx=launch.context,
-        slots=launch.slots,
-        basis=first.basis,
-        error=max(e.error for e in (first, *found)),
-        devices=[{"device": gpu, **e.parts.device.as_dict()} for gpu, e in zip(gpus, found, strict=True)],
-        host=first.parts.host.as_dict(),
-        declared=None if declared is None else int(declared * GIB),
-        inputs=sizing.inputs(launch),
-        notes=list(first.notes),
-    )
-
-
-def estimates(learned: Learned, cards: Iterable[Card]) -> Estimates:
-    """The contexts of present and earlier cards, and every observation."""
-    here = set(cards)
-    seen = {o.card for o in learned.observations if o.card.name != RAM}
-    return Estimates(
-        contexts=[_context(learned, card) for card in sorted(here | seen, key=str)],
-        observed=[
-            Observed(
-                model=o.model,
-                card=o.card.name,
-                driver=o.card.driver,
-                build=o.card.build,
-                buffers=o.buffers,
-                predicted=o.predicted,
-                loaded=o.loaded,
-                prompted=o.prompted,
-                count=o.count,
-            )
-            for o in learned.observations
-        ],
-    )
-
-
-def _context(learned: Learned, card: Card) -> Context:
-    size, error = overhead.context(card, learned)
-    count = sum(o.count for o in learned.observations if o.card == card)
-    return Context(card=card.name, driver=card.driver, build=card.build, bytes=size, error=error, count=count)
