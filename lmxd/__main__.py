@@ -15,10 +15,13 @@ import click
 
 from lmxd import __version__, failpoints
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.usable import usable_here
 from lmxd.completion import completion
 from lmxd.config.file import DEFAULT_CONFIG, load
 from lmxd.config.schema import Config
+from lmxd.confinement.capabilities import keep_from_children
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
+from lmxd.devices.troubles import troubles
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
@@ -71,7 +74,7 @@ def main(context: click.Context, config_path: Path | None, socket_path: Path | N
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
 @click.pass_context
 def check_config(context: click.Context, config_path: Path | None) -> None:
-    """Validate the configuration without starting anything."""
+    """Validate the configuration, and look at the devices that it names, without starting anything."""
     path = config_path or context.obj
     try:
         config = load(path)
@@ -79,7 +82,9 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
         for problem in error.problems:
             say(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
-    for warning in (*config.warnings, *Catalog(config).warnings(on_gpu=_gpu_is_meant(config))):
+    usable, measured = usable_here(config)
+    of_models = Catalog(config).warnings(on_gpu=_gpu_is_meant(config))
+    for warning in (*config.warnings, *troubles(measured), *usable.warnings(), *of_models):
         say(f"{path}: warning: {warning}", err=True)
     say(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
 
@@ -109,6 +114,7 @@ def run(config_path: Path, where: Places, *, optional: bool = False) -> None:
 
     ``optional``: without a configuration it runs, too, and reads one at a reload.
     """
+    keep_from_children()
     if optional and not config_path.exists():
         log.warning("there is no %s yet: no model is served (lmxd scan DIRECTORY writes one's models)", config_path)
         config = Config()

@@ -63,7 +63,7 @@ def bar(why: Why, width: int, *, plain: bool) -> Text:
     """A device by owner: instances in colour, reclaiming as dots, foreign grey, margin and what is kept back light."""
     d = why.device
     parts = [(x.bytes, "." if x.exited else "#", _colour(x.instance)) for x in why.instances]
-    kept = d.margin + why.withheld + d.yielded
+    kept = d.margin + why.withheld + d.yielded + d.beyond_pool
     parts += [(d.foreign, "%", "bright_black"), (kept, "-", "dim"), (max(0, d.headroom), " ", "")]
     drawn_bar, drawn, total = text("["), 0, 0
     for bytes_, mark, style in parts:
@@ -119,14 +119,17 @@ def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[Rend
     d = why.device
     name = output.device(d)
     if d.unavailable is not None:
-        return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red")]
-    title = f"{name} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
+        remedy = [text(f"  remedy: {d.remedy}")] if d.remedy else []
+        return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red"), *remedy]
+    shared = output.shared(d.views) if d.pool is None else f" (of {d.pool})"
+    title = f"{name}{shared} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
     past = sparkline(history.used.get(d.id, ()), 1.0, plain=plain)
     legend = text("  ")
     for x in why.instances:
         mark = "reclaiming " if x.exited else ""
         legend.append_text(text(f"{mark}{x.instance} {size(x.bytes)}  ", _colour(x.instance)))
-    for label, bytes_ in (("foreign", d.foreign), ("margin", d.margin), ("kept", why.withheld + d.yielded)):
+    kept = ("kept", why.withheld + d.yielded)
+    for label, bytes_ in (("foreign", d.foreign), ("margin", d.margin), kept, (f"others of {d.pool}", d.beyond_pool)):
         if bytes_:
             legend.append(f"{label} {size(bytes_)}  ", "dim")
     legend.append(f"free {size(max(0, d.headroom))}")

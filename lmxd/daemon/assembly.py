@@ -54,9 +54,11 @@ from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
-from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.devices.measurement import DeviceKind
+from lmxd.devices.probes import open_probes
+from lmxd.devices.roots import Roots
+from lmxd.devices.troubles import troubles
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -75,10 +77,11 @@ _SPLIT_ANEW = 4
 class Daemon:
     """All parts of one running lmxd, but its sockets and signals."""
 
-    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any) -> None:
+    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any, roots: Roots = Roots()) -> None:
         self.config_path = config_path
         self.where = where
         self._nvml = nvml
+        self._roots = roots
         self.admission = Admission()
         self.present = Present(Catalog(config), LlamaServer(config.engine.path))
         self.access = Access(shared=where.shared)
@@ -92,7 +95,7 @@ class Daemon:
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
         self._build()
-        self._adopt(config, *open_probes(config.gpu, nvml))
+        self._adopt(config, *open_probes(config.gpu.refs, nvml, roots))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -137,8 +140,9 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        self.present.catalog = Catalog(config)
-        self.present.llama = LlamaServer(config.engine.path)
+        before, self.present.catalog = self.present.catalog.usable, Catalog(config)
+        self.catalog.usable = before  # until the engine has been looked at anew
+        self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
@@ -153,6 +157,7 @@ class Daemon:
             self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
         )
         await self.measuring.look()
+        await asyncio.to_thread(self.present.find_usable)
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
@@ -161,10 +166,10 @@ class Daemon:
             self.access.engines |= found.users
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
-        on_gpu = DeviceKind.GPU in self.present.kinds.values()
+        on_gpu = bool(self.present.layout.of_kind(DeviceKind.GPU))
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
-        for warning in self.present.warnings:
+        for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)
 
     async def _tell_residents(self) -> None:
@@ -180,6 +185,14 @@ class Daemon:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
         self.loop.handle(ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
+
+    async def _tell_usable(self) -> None:
+        """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
+        before = set(self.catalog.usable.warnings())
+        await asyncio.to_thread(self.present.find_usable)
+        for warning in self.catalog.usable.warnings():
+            if warning not in before:
+                log.warning("%s", warning)
 
     def learn(self) -> None:
         """Let what was observed count from now on."""
@@ -197,7 +210,7 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
+        probes, warnings = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
         if config.metrics != self.catalog.config.metrics:
             warnings.append("metrics.listen takes effect when lmxd is restarted")
         self.access.refresh()
@@ -205,7 +218,8 @@ class Daemon:
         await self.begin()
         self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
-        return Reloaded(path=str(self.config_path), warnings=self.present.warnings)
+        warnings = [*self.present.warnings, *troubles(self.present.measured)]
+        return Reloaded(path=str(self.config_path), warnings=warnings)
 
     def _perform(self, decision: Decision) -> None:
         self.performer.perform(decision)
@@ -234,6 +248,7 @@ class Daemon:
         self.learn()
         self.answers.tell_loading()
         if changed:
+            await self._tell_usable()
             self.asks.renew()
             await self._tell_residents()
         elif len(catalog.cards) > 1:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from lmxd.cli import output
 from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
 from lmxd.cli.wishes import standing
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
@@ -127,6 +128,11 @@ def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None
 def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None:
     seen = Seen(status=status(), owners=[why()], instances=[instance()], tickets=[])
     assert "####" in drawn(seen, encoding)
+
+
+def test_use_that_cannot_be_seen_whole_is_a_lower_bound() -> None:
+    assert output.seen(device(), 3 * GIB) == "3072 MiB"
+    assert output.seen(device(lower_bound=True), 3 * GIB) == "at least 3072 MiB"
 
 
 def test_a_device_that_cannot_be_had() -> None:

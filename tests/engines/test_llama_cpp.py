@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import synthetic
+from engines.plans import plan_in
 from house import fake_engine, model
 from recorded import shape
 
@@ -36,11 +37,7 @@ def binary(tmp_path: Path) -> Binary:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return Plan(
-        instance="m#1", profile="m", model=Path("/models/m.gguf"), context=4096, slots=2, batch=2048, ubatch=512,
-        cache_type_k="q8_0", cache_type_v="f16", flash="auto", gpu_layers=None, threads=4, flags=("--jinja",),
-        gpus=("GPU-a",), endpoint="tcp", home=tmp_path,
-    )  # fmt: skip
+    return plan_in(tmp_path)
 
 
 def words(binary: Binary, plan: Plan) -> str:

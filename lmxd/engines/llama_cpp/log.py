@@ -25,6 +25,9 @@ _BUFFER: Final = re.compile(
     STAMP + r"\w+: +(\w+) +(?:model|KV|RS|compute|output) buffer size = +(\d{1,9}(?:\.\d+)?) MiB$", re.ASCII
 )
 _OFFLOADED: Final = re.compile(STAMP + r"\w+: offloaded (\d{1,6})/(\d{1,6}) layers to GPU$", re.ASCII)
+_USING: Final = re.compile(
+    STAMP + r"\w+: using device \w+ \(.*\) \(([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\) - \d+ MiB free$", re.ASCII
+)
 _SLOTS: Final = re.compile(STAMP + r"\w+ +\w+: initializing.* n_slots = ", re.ASCII)
 """Everything is allocated by then. What follows is of templates, which can print whatever they like, and of clients."""
 _FIGURES: Final = ("buffer size", "offloaded ", "n_slots")
@@ -84,6 +87,11 @@ def buffers(log: Sequence[str], model: Path | None = None) -> dict[str, float]:
     for match in _figures(_BUFFER, log, model):
         sizes[match[1]] = sizes.get(match[1], 0.0) + float(match[2])
     return sizes
+
+
+def addresses(log: Sequence[str]) -> list[str]:
+    """PCI addresses of the devices that it says it uses; empty if it does not say them."""
+    return [match[1] for line in log if (match := _USING.match(line))]
 
 
 def offloaded(log: Sequence[str], model: Path | None = None) -> tuple[int, int] | None:
