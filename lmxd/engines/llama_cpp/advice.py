@@ -13,7 +13,7 @@ _MORE: Final = "docs/engine.md has the ways to get one"
 
 
 def advice(root: Path = Path("/"), machine: str | None = None) -> str:
-    """What to do where there is no llama-server, or none that runs here."""
+    """The remedy where there is no llama-server, or none that runs here."""
     if (root / "proc/driver/nvidia/version").exists():
         return f"for this NVIDIA GPU install a CUDA build, and set engine.path to it or put it on PATH: {_MORE}"
     if (machine or platform.machine()) != "x86_64":
