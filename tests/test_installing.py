@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
+
+import lmxd
 
 ROOT = Path(__file__).parent.parent
 PYTHON = f"""#!/bin/bash
@@ -221,3 +229,72 @@ def test_the_licence_goes_with_it(machine: Machine) -> None:
     root = machine.install()
     assert "Apache License" in (root / "usr/local/share/doc/lmxd/LICENSE").read_text()
     assert "License: Apache-2.0" in (ROOT / "contrib/deb/copyright").read_text()
+
+
+def builds() -> bool:
+    """Whether the setuptools here can build lmxd."""
+    try:
+        return int(version("setuptools").partition(".")[0]) >= 77
+    except PackageNotFoundError:
+        return False
+
+
+def test_a_wheel_brings_every_file_of_the_package() -> None:
+    """Python files go by themselves, all others by package-data."""
+    data: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["lmxd"]
+    brought = {path for pattern in data for path in (ROOT / "lmxd").glob(pattern)}
+    others = {path for path in (ROOT / "lmxd").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others == brought
+
+
+@pytest.mark.skipif(not builds(), reason="setuptools is too old for pyproject.toml")
+def test_a_wheel_works_alone(tmp_path: Path) -> None:
+    """Its files lie where no sources are, and come first."""
+    place = tempfile.mkdtemp(dir="/tmp")  # a short name: sockets lie below
+    sources, installed = tmp_path / "sources", Path(place) / "installed"
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "build", "tests", "bench", "*.egg-info")
+    shutil.copytree(ROOT, sources, ignore=ignored)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        tmp_path,
+    ]
+    subprocess.run([*build, sources], check=True, timeout=200)
+    (wheel,) = tmp_path.glob("lmxd-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    shutil.rmtree(sources)
+    home = {"HOME": place, "XDG_RUNTIME_DIR": place, "PYTHONPATH": str(installed), "PATH": os.environ["PATH"]}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *words], cwd="/", env=home, capture_output=True, text=True, timeout=100
+        )
+
+    daemon = subprocess.Popen([sys.executable, "-m", "lmxd", "--user"], cwd="/", env=home, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: run("lmxd.cli.main", "status").returncode == 0, 60)
+        versions = run("lmxd.cli.main", "version").stdout
+        assert versions.count(lmxd.__version__) == 2, versions
+        assert run("lmxd", "completion", "bash").returncode == 0
+    finally:
+        daemon.send_signal(signal.SIGINT)
+        assert daemon.wait(30) == 0
+        shutil.rmtree(place)
+
+
+def test_the_newest_changes_are_of_this_version_and_have_a_date() -> None:
+    newest = next(line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## "))
+    assert re.fullmatch(rf"## {re.escape(lmxd.__version__)} \(\d{{4}}-\d\d-\d\d\)", newest), newest
+
+
+@pytest.mark.parametrize("page", ["lmxctl.1", "lmxd.8", "lmxd.yaml.5"])
+def test_a_manual_page_is_of_this_version(page: str) -> None:
+    assert f'"lmxd {lmxd.__version__}"' in (ROOT / "contrib/man" / page).read_text().splitlines()[0]
