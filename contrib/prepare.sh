@@ -13,6 +13,11 @@ stamp=$venv/.installed-$(echo "$extras" | tr ', ' '__')
 
 have() { command -v "$1" >/dev/null 2>&1; }
 has_library() { ldconfig -p 2>/dev/null | grep -qF "$1"; }
+# By Vulkan: the engine that comes with lmxd runs models on AMD's and Intel's cards, if their driver is there.
+lacks_vulkan() {
+    cat "${SYSFS:-/sys}"/class/drm/card*/device/vendor 2>/dev/null | grep -qE '^0x(1002|8086)$' || return 1
+    ! has_library libvulkan.so.1 || ! ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1
+}
 wants() { case ,$extras, in *,"$1",*) true ;; *) false ;; esac; }
 
 # Everything that an installation follows from: it is made anew when one of these has changed, whatever the dates say.
@@ -42,6 +47,7 @@ needed() {
         case ${python##*/} in python3.*) echo "${python##*/}-venv" ;; *) echo python3-venv ;; esac
     fi
     ! wants engine || has_library libgomp.so.1 || echo libgomp1
+    ! wants engine || ! lacks_vulkan || echo libvulkan1 mesa-vulkan-drivers
     ! wants test || has_library libatomic.so.1 || echo libatomic1
     ! wants test || have curl || echo curl
 }

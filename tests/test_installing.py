@@ -51,7 +51,7 @@ case "$1 $2 $3" in
 *) exec {sys.executable} "$@" ;;
 esac
 """
-TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln make mkdir mktemp printf rm sed sort
+TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp printf rm sed sort
     stat tr uname xargs"""
 
 
@@ -176,6 +176,19 @@ def test_for_root_all_is_installed_together(machine: Machine) -> None:
     machine.say("ldconfig", "#!/bin/sh\n")
     assert machine.prepare("engine", NO_VENV="1").returncode == 0
     assert machine.apt.read_text() == "install -y --no-install-recommends python3-venv libgomp1\n"
+
+
+@pytest.mark.parametrize(("vendor", "wanted"), [("0x1002", True), ("0x8086", True), ("0x10de", False), ("", False)])
+def test_the_driver_of_a_card_comes_with_the_engine_for_it(
+    machine: Machine, tmp_path: Path, vendor: str, wanted: bool
+) -> None:
+    machine.is_of(1000)
+    card = tmp_path / "sys/class/drm/card0/device/vendor"
+    card.parent.mkdir(parents=True)
+    card.write_text(f"{vendor}\n")
+    done = machine.prepare("engine", SYSFS=str(tmp_path / "sys"))
+    assert ("apt-get install libvulkan1 mesa-vulkan-drivers\n" in done.stderr) is wanted
+    assert (done.returncode == 0) is not wanted
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
