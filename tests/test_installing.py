@@ -51,8 +51,8 @@ case "$1 $2 $3" in
 *) exec {sys.executable} "$@" ;;
 esac
 """
-TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp printf rm sed sort
-    stat tr uname xargs"""
+TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp printf rm sed
+    sort stat tr uname xargs"""
 
 
 class Machine:
