@@ -56,7 +56,8 @@ say lmxctl estimate smollm2
 
 printf '\n\033[1m$ eval "$(lmxctl request --shell smollm2)"\033[0m\n'
 if ! lease=$(lmxctl request --shell smollm2); then
-    echo "This machine has a GPU, but no llama-server for it was found; the demo goes on in RAM." >&2
+    echo "This machine has a GPU, but no llama-server for it was found (docs/engine.md has the ways to get one);" >&2
+    echo "the demo goes on in RAM." >&2
     kill -INT "$daemon" && wait "$daemon" || true
     start host
     lease=$(lmxctl request --shell smollm2)

@@ -267,19 +267,8 @@ def test_a_wheel_works_alone(tmp_path: Path) -> None:
     sources, installed = tmp_path / "sources", Path(place) / "installed"
     ignored = shutil.ignore_patterns("__pycache__", ".*", "build", "tests", "bench", "*.egg-info")
     shutil.copytree(ROOT, sources, ignore=ignored)
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "-w",
-        tmp_path,
-    ]
-    subprocess.run([*build, sources], check=True, timeout=200)
+    build = f"{sys.executable} -m pip wheel -q --no-deps --no-build-isolation --no-index -w {tmp_path} {sources}"
+    subprocess.run(build.split(), check=True, timeout=200)
     (wheel,) = tmp_path.glob("lmxd-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
