@@ -57,7 +57,7 @@ class Catalog:
             variant=self._variants[name],
             idle_timeout=self._idle_timeouts[name],
             size=size,
-            launch=launch_at(size, profile, formula.usual_context),
+            launch=launch_at(size, profile, formula.context),
             sizing=sizing,
         )
 

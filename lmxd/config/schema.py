@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
+    ConfigDict,
     Field,
     PlainValidator,
     PrivateAttr,
@@ -16,7 +18,8 @@ from pydantic import (
 )
 
 from lmxd.config.profile import Profile
-from lmxd.config.section import Gigabytes, Seconds, Section
+from lmxd.config.section import Gigabytes, Section
+from lmxd.config.values import FilePath, IdleSeconds, Seconds, duration
 
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 _HOLDS = "hold"
@@ -127,7 +130,7 @@ class GroupConfig(Section):
 class EngineConfig(Section):
     """Settings of llama-server: where it is, and how instances of it start and stop."""
 
-    path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
+    path: FilePath | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
     endpoint: Literal["unix", "tcp"] = Field(
         "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
     )
@@ -173,11 +176,16 @@ class GatewayConfig(Section):
     """Settings of ``lmxd gateway``, a process of its own."""
 
     listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
-    keys_file: Path | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
+    keys_file: FilePath | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
     anonymous: bool = Field(False, description="models are for whoever can connect, without a key")
-    wait: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] | None = Field(
-        300, description="seconds that a request may wait in a queue; null for as long as it takes"
-    )
+    wait: (
+        Annotated[
+            float,
+            Field(ge=0, le=10**6, allow_inf_nan=False),
+            BeforeValidator(duration, json_schema_input_type=float | str),
+        ]
+        | None
+    ) = Field(300, description="seconds that a request may wait in a queue; null for as long as it takes")
     instances: int = Field(1, ge=1, le=64, description="of each model, for the requests of all clients together")
     max_body_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(64, description="size cap of one request")
     max_bodies_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
@@ -202,6 +210,8 @@ def _open(name: str) -> str:
 class Config(Section):
     """The whole configuration file."""
 
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
+
     gpu: GpuConfig = Field(GpuConfig(), description="which devices to use, and how much of them")
     admission_control: AdmissionConfig = Field(AdmissionConfig(), description="the queue")
     engine: EngineConfig = Field(EngineConfig(), description="llama-server")
@@ -209,9 +219,11 @@ class Config(Section):
     gateway: GatewayConfig = Field(GatewayConfig(), description="OpenAI's API and the dashboard")
     users: dict[str, UserConfig] = Field({}, description="user name, uid or default -> what that user may have at once")
     groups: dict[str, GroupConfig] = Field({}, description="group name or gid -> what its members may have together")
-    idle_timeout: Seconds = Field(300, description="seconds without a request after which an instance ends")
-    model_dir: Path = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
-    model_dirs: tuple[Path, ...] = Field(
+    idle_timeout: IdleSeconds = Field(
+        300, description="seconds (or 10m, 1h30m, never) without a request after which an instance ends"
+    )
+    model_dir: FilePath = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
+    model_dirs: tuple[FilePath, ...] = Field(
         (), description="further directories that model files may be in, or links lead to"
     )
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 GIB: Final = 2**30
 Gigabytes = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
