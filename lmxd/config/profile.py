@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
-from lmxd.config.section import Gigabytes, Seconds, Section, on_off
+from lmxd.config.names import composed
+from lmxd.config.section import Gigabytes, Seconds, Section, UsablePath, on_off
 from lmxd.engines import templates
 from lmxd.engines.llama_cpp import flags
 from lmxd.gguf.types import CACHE_TYPES
@@ -46,7 +46,7 @@ def _gpu_layers(value: object) -> int | None:
 class Profile(Section):
     """One entry of ``models``: what a client may ask for by name."""
 
-    path: Path | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
+    path: UsablePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
     context_length: int | None = Field(
         None,
@@ -96,6 +96,11 @@ class Profile(Section):
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
     )
     idle_timeout: Seconds | None = Field(None, description="overrides the global idle_timeout")
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(composed(alias) for alias in value)
 
     @field_validator("cache_type_k", "cache_type_v")
     @classmethod

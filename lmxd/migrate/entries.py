@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lmxd.config import yaml_text
 from lmxd.config.file import checked
+from lmxd.config.names import fitting
 from lmxd.errors import ConfigError
 from lmxd.migrate.document import Document
 from lmxd.text import shortened
 
-_UNFIT: Final = re.compile(r"[^A-Za-z0-9._:@+-]+")
 MOST: Final = 2000
 """Profiles at once: as many as a configuration can hold."""
 _MOST_SAID: Final = 500
@@ -70,7 +69,7 @@ class FoundModel:
         if self.full:
             self.say(f"{entry.name}: is left out, as there are {MOST} models already")
             return
-        wanted = _UNFIT.sub("-", entry.name[:1024]).lstrip("-.:@+_")[:128] or "model"
+        wanted = fitting(entry.name)
         name = wanted
         while name in self._taken:
             self._taken[wanted] += 1
