@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import stat
@@ -10,6 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 200
+"""Bytes of a file's name: file systems take 255, and a suffix follows."""
+
+
+def file_name(name: str) -> str:
+    """The name of a file for a name of ours, which may have slashes or be long: no two have the same."""
+    plain = name.replace("/", "%2F")
+    if len(os.fsencode(plain)) <= _LONGEST_NAME:
+        return plain
+    return f"%{hashlib.sha256(name.encode()).hexdigest()}"  # no other begins so: names begin with a letter or digit
 
 
 def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:

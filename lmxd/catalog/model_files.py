@@ -25,7 +25,7 @@ class ModelFiles:
     def __init__(self, config: Config) -> None:
         paths = [p.path.expanduser() for p in config.models.values() if p.path is not None]
         named = [path.parent for path in paths if path.is_absolute() and ".." not in path.parts]
-        self._model_dir = config.model_dir
+        self._model_dir = config.model_dir.expanduser()
         self._known: dict[Path, tuple[Path, list[_Identity | None]]] = {}
         self._allowed = list(_resolved([config.model_dir, *config.model_dirs, *named]))
 

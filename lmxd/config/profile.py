@@ -8,8 +8,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
-from lmxd.config.section import Gigabytes, Section, on_off
-from lmxd.config.values import FilePath, IdleSeconds, all_filled
+from lmxd.config.names import composed
+from lmxd.config.section import Gigabytes, Section, UsablePath, on_off
+from lmxd.config.values import IdleSeconds, all_filled
 from lmxd.engines import templates
 from lmxd.engines.llama_cpp import flags
 from lmxd.gguf.types import CACHE_TYPES
@@ -46,7 +47,7 @@ def _gpu_layers(value: object) -> int | None:
 class Profile(Section):
     """One entry of ``models``: what a client may ask for by name."""
 
-    path: FilePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
+    path: UsablePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
     context_length: int | None = Field(
         None,
@@ -96,6 +97,11 @@ class Profile(Section):
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
     )
     idle_timeout: IdleSeconds | None = Field(None, description="overrides the global idle_timeout; never is possible")
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(composed(alias) for alias in value)
 
     @field_validator("cache_type_k", "cache_type_v")
     @classmethod

@@ -17,11 +17,11 @@ from pydantic import (
     model_validator,
 )
 
+from lmxd.config.names import RULE, composed, is_name
 from lmxd.config.profile import Profile
-from lmxd.config.section import Gigabytes, Section
-from lmxd.config.values import FilePath, IdleSeconds, Seconds, duration
+from lmxd.config.section import Gigabytes, Section, UsablePath
+from lmxd.config.values import IdleSeconds, Seconds, duration
 
-_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 _HOLDS = "hold"
 """The name under which holds have their ids and figures."""
 
@@ -130,7 +130,7 @@ class GroupConfig(Section):
 class EngineConfig(Section):
     """Settings of llama-server: where it is, and how instances of it start and stop."""
 
-    path: FilePath | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
+    path: UsablePath | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
     endpoint: Literal["unix", "tcp"] = Field(
         "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
     )
@@ -176,7 +176,7 @@ class GatewayConfig(Section):
     """Settings of ``lmxd gateway``, a process of its own."""
 
     listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
-    keys_file: FilePath | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
+    keys_file: UsablePath | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
     anonymous: bool = Field(False, description="models are for whoever can connect, without a key")
     wait: (
         Annotated[
@@ -222,8 +222,8 @@ class Config(Section):
     idle_timeout: IdleSeconds = Field(
         300, description="seconds (or 10m, 1h30m, never) without a request after which an instance ends"
     )
-    model_dir: FilePath = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
-    model_dirs: tuple[FilePath, ...] = Field(
+    model_dir: UsablePath = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
+    model_dirs: tuple[UsablePath, ...] = Field(
         (), description="further directories that model files may be in, or links lead to"
     )
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
@@ -251,11 +251,13 @@ class Config(Section):
         if not isinstance(value, dict):
             return value
         for name in value:
-            if not isinstance(name, str) or not _PROFILE.fullmatch(name):
-                raise ValueError(f"{name!r} is no model name: letters, digits and . _ : @ + - (quote numbers)")
+            if not isinstance(name, str) or not is_name(composed(name)):
+                raise ValueError(f"{name!r} is no model name: {RULE} (quote numbers)")
             if name == _HOLDS:
                 raise ValueError(f"{name!r} is the name of holds: call the model otherwise, and this an alias of it")
-        return {name: {} if entry is None else entry for name, entry in value.items()}
+        if len({composed(name) for name in value}) < len(value):
+            raise ValueError("two names are the same but for how their letters are encoded")
+        return {composed(name): {} if entry is None else entry for name, entry in value.items()}
 
     @model_validator(mode="after")
     def _one_meaning(self) -> Config:
@@ -264,8 +266,8 @@ class Config(Section):
             for alias in profile.aliases:
                 if alias in seen:
                     raise ValueError(f"models.{name}.aliases: {alias!r} is the name of another")
-                if not _PROFILE.fullmatch(alias):
-                    raise ValueError(f"models.{name}.aliases: {alias!r} is no model name")
+                if not is_name(alias):
+                    raise ValueError(f"models.{name}.aliases: {alias!r} is no model name: {RULE}")
                 seen.add(alias)
         return self
 
@@ -280,6 +282,7 @@ class Config(Section):
 
     def named(self, name: str) -> str:
         """The profile that a name means: its own, or an alias."""
+        name = composed(name)
         if name in self.models:
             return name
         return next((own for own, profile in self.models.items() if name in profile.aliases), name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
@@ -69,5 +68,3 @@ IdleSeconds = Annotated[
     Field(gt=0, le=NEVER, allow_inf_nan=False),
     BeforeValidator(duration_or_never, json_schema_input_type=float | str),
 ]
-FilePath = Annotated[Path, BeforeValidator(filled, json_schema_input_type=Path)]
-"""A path in which ``${env.NAME}`` stands for a variable of the environment."""

@@ -122,7 +122,7 @@ def identity(path: Path) -> _Key:
         raise LmxdError(
             "model_file_missing", f"{path}: {reason}", "set path, or put the file into model_dir"
         ) from error
-    if not real.is_file():
+    if not stat.S_ISREG(found.st_mode):
         raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
     return (str(real), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from lmxd.migrate.leaves import was
+from lmxd.migrate.leaves import grouped
 from lmxd.text import shortened
 
 _LONGEST: Final = 500
@@ -47,6 +48,13 @@ class Account:
         self._room -= len(whose) if sentence in self.unneeded else len(sentence)
         self.unneeded.setdefault(sentence, []).append(whose)
 
+    def rest(self, leaves: Iterable[tuple[str, object]], reasons: Mapping[str, str], whose: str = "") -> None:
+        """Note the leaves that nobody took, those of one key together. ``reasons``: key -> why it has no counterpart."""
+        for key, values in grouped(leaves):
+            what = f"{whose}{key}: {reasons.get(key, NO_COUNTERPART)}"
+            for line in textwrap.wrap("; ".join(values), _LONGEST - 100 - min(len(what), 200)) or [""]:
+                self.say(what + (f" (it was {line})" if line else ""))
+
     def about(self, name: str) -> About:
         """The same for one model."""
         return About(self, name)
@@ -73,11 +81,9 @@ class About:
         """Note what needs no counterpart."""
         self.account.unneed(what, why, self.name)
 
-    def rest(self, leaves: Iterable[tuple[str, object]], reasons: dict[str, str] | None = None) -> None:
-        """Note each leaf that nobody took. ``reasons``: its first key -> why it has no counterpart."""
-        for path, value in leaves:
-            why = (reasons or {}).get(path.partition(".")[0].partition("[")[0], NO_COUNTERPART)
-            self(f"{path}: {why}{was(path, value)}")
+    def rest(self, leaves: Iterable[tuple[str, object]], reasons: Mapping[str, str]) -> None:
+        """Note the leaves that nobody took."""
+        self.account.rest(leaves, reasons, f"{self.name}: ")
 
 
 def made(sentence: Sentence) -> str:

@@ -38,8 +38,10 @@ def _say(left: list[str], headline: str) -> None:
 
 def _done(found: FoundModel, source: str, output: Path | None) -> None:
     _write(rendered(found, source), output)
-    say(f"{sum(not e.open for e in found.entries)} models from {source}", err=True)
-    _say(found.left, "not carried over as it was:")
+    ready = sum(not entry.open for entry in found.entries)
+    say(f"{ready} model{'' if ready == 1 else 's'} from {source}", err=True)
+    for headline, sentences in found.account.lines().items():
+        _say(sentences, headline)
 
 
 @click.group("import")

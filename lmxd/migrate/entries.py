@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,13 +9,13 @@ from pydantic import ValidationError
 
 from lmxd.config import yaml_text
 from lmxd.config.file import checked
+from lmxd.config.names import composed, fitting
 from lmxd.config.profile import Profile
 from lmxd.errors import ConfigError
 from lmxd.migrate.account import About, Account, Sentence
 from lmxd.migrate.document import Document
 from lmxd.text import shortened
 
-_UNFIT: Final = re.compile(r"[^A-Za-z0-9._:@+-]+")
 MOST: Final = 2000
 """Profiles at once: as many as a configuration can hold."""
 _LONGEST: Final = 200
@@ -74,24 +73,22 @@ class FoundModel:
         if self.full:
             self.say(f"{entry.name}: is left out, as there are {MOST} models already")
             return
-        wanted = entry.name if _is_name(entry.name) else _fit(entry.name)
+        wanted = _fit(entry.name)
         name = wanted
         while name in self._taken:
             self._taken[wanted] += 1
             name = f"{wanted[:120]}-{self._taken[wanted]}"
         self._taken[name] = 1
-        if name != entry.name:
+        if name != composed(entry.name):
             self.say(f"{entry.name}: is called {name} here")
         entry.origin = entry.origin or entry.name
         entry.name = name
         self.entries.append(entry)
 
-    def named(self, origin: str) -> Entry | None:
-        """The entry of a name where it comes from, or of an alias."""
-        for entry in self.entries:
-            if origin == entry.origin or origin in entry.settings.get("aliases", ()):
-                return entry
-        return None
+    def by_name(self) -> dict[str, Entry]:
+        """The entries by their names where they come from, and by their aliases."""
+        aliases = {alias: entry for entry in self.entries for alias in entry.settings.get("aliases", ())}
+        return aliases | {entry.origin: entry for entry in self.entries}
 
     def checked(self) -> FoundModel:
         """Settings that lmxd would refuse are left out; so are entries that cannot be written. Why is said."""
@@ -116,7 +113,7 @@ class FoundModel:
         taken = {entry.name for entry in self.entries}
         for entry in self.entries:
             aliases = []
-            for alias in entry.settings.pop("aliases", ()):
+            for alias in map(composed, entry.settings.pop("aliases", ())):
                 if alias in taken or not _is_name(alias):
                     if alias != entry.name:
                         why = "is the name of another" if alias in taken else "is no name that clients can use here"
@@ -167,7 +164,7 @@ def _is_name(name: str) -> bool:
 
 def _fit(name: str) -> str:
     """A name that is as near to another as it can be."""
-    near = _UNFIT.sub("-", name[:1024]).lstrip("-.:@+_")[:128] or "model"
+    near = fitting(name)
     return near if _is_name(near) else f"{near[:120]}-model"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, Final
 
 from lmxd.text import shortened
 
 _SECRET: Final = re.compile(r"(?i)api[-_]?keys?\b|token|secret|passw|\bkey\b")
+_FIRST: Final = re.compile(r"[^.\[]*")
 _LONGEST: Final = 300
 """Characters of a value that is said."""
 
@@ -69,24 +71,36 @@ class Leaves:
 
 
 def flat(path: str, value: object) -> Iterator[tuple[str, object]]:
-    """(path, scalar) of all that is in a value; an empty list or mapping is one, too."""
+    """(path, value) of all that is in a value: scalars, lists of scalars, and what is empty."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from flat(f"{path}.{key}", inner)
-    elif isinstance(value, list) and value:
+    elif isinstance(value, list) and any(isinstance(inner, (list, Mapping)) for inner in value):
         for number, inner in enumerate(value):
             yield from flat(f"{path}[{number}]", inner)
     else:
         yield path, value
 
 
-def was(path: str, value: object) -> str:
-    """The value of a leaf in words, for the end of a sentence. Secrets are not shown."""
-    if value is None or value == [] or value == {} or value == "":
+def shown(path: str, value: object) -> str:
+    """The value of a leaf in words; nothing if it is empty. Secrets are not shown."""
+    if value is None or value == [] or value == {}:
         return ""
-    if is_secret(path) or (isinstance(value, str) and is_secret(value.partition("=")[0]) and "=" in value):
-        return " (it is not shown)"
-    return f" (it was {shortened(_plain(value), _LONGEST)})"
+    values = value if isinstance(value, list) else [value]
+    words = [_plain(v) for v in values]
+    if is_secret(path) or any("=" in word and is_secret(word.partition("=")[0]) for word in words):
+        return f"{len(words)} not shown" if len(words) > 1 else "not shown"
+    return shortened(", ".join(words), _LONGEST)
+
+
+def grouped(leaves: Iterable[tuple[str, object]]) -> Iterator[tuple[str, list[str]]]:
+    """(first key, its leaves in words)."""
+    for key, group in groupby(leaves, lambda leaf: _FIRST.match(leaf[0])[0]):  # type: ignore[index]
+        found = []
+        for path, value in group:
+            inner, words = path[len(key) :].lstrip("."), shown(path, value)
+            found.append(": ".join(filter(None, (inner, words))))
+        yield key, [words for words in found if words]
 
 
 def is_secret(name: str) -> bool:

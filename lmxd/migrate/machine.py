@@ -55,7 +55,7 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     found = FoundModel()
     for directory in directories:
         more = scan(directory)
-        found.left += more.left
+        found.account.left += more.account.left
         for entry in more.entries:
             found.add(entry)
     document = Document()

@@ -12,6 +12,7 @@ from typing import Any, Final
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.text import shortened
 
 _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _LARGEST: Final = 256 * 2**10
@@ -40,6 +41,10 @@ _LOST: Final = {
     "projector": "its projector: pictures are not understood",
     "messages": "its example messages: clients must send them",
 }
+_TEXTS: Final = frozenset(("template", "system", "messages"))
+_UNNEEDED: Final = {"license": "it stays where it is"}
+_LATEST: Final = "latest"
+"""The tag that is meant if none is said: models are asked for with it, too."""
 PLACES: Final = (
     Path("~/.ollama/models"),
     Path("/usr/share/ollama/.ollama/models"),
@@ -98,10 +103,26 @@ def _manifest(found: FoundModel, root: Path, path: Path) -> None:
     settings: dict[str, Any] = {"path": str(blob)}
     if "params" in layers and (params := _blob(found, name, root, layers["params"])) is not None:
         settings |= _parameters(found, name, params)
-    for kind, why in _LOST.items():
-        if kind in layers:
-            found.say(f"{name}: {why}")
+    if parts[-1] == _LATEST:
+        settings["aliases"] = [f"{name}:{_LATEST}"]
+    for kind in layers.keys() - {"model", "params"}:
+        _say_layer(found, name, kind, root / "blobs" / layers[kind].replace(":", "-"))
     found.add(Entry(name, settings))
+
+
+def _say_layer(found: FoundModel, name: str, kind: str, blob: Path) -> None:
+    """What a layer says, as far as it is a text: it is not carried over."""
+    if kind in _UNNEEDED:
+        found.account.unneed(kind, _UNNEEDED[kind], name)
+        return
+    said = ""
+    if kind in _TEXTS:
+        try:
+            said = read_text(blob, _LARGEST, regular=True)
+        except (OSError, ValueError):
+            said = "which cannot be read"
+    was = f" (it was {shortened(' '.join(said.split()), 300)})" if said else ""
+    found.say(f"{name}: {_LOST.get(kind, f'its {kind}: has no counterpart here')}{was}")
 
 
 def _blob(found: FoundModel, name: str, root: Path, digest: str) -> Path | None:
@@ -123,7 +144,7 @@ def _name(parts: tuple[str, ...]) -> str:
     """registry.ollama.ai/library/llama3/8b is llama3:8b to those who use it."""
     *where, model, tag = parts
     own = [x for x in where if x not in ("registry.ollama.ai", "library")]
-    return "/".join([*own, model]) + ("" if tag == "latest" else f":{tag}")
+    return "/".join([*own, model]) + ("" if tag == _LATEST else f":{tag}")
 
 
 def _layers(found: FoundModel, name: str, path: Path) -> Iterator[tuple[str, str]]:

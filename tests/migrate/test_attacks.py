@@ -70,10 +70,15 @@ def test_no_words_of_llama_swaps_become_a_profile(tmp_path: Path, end: str) -> N
     text = rendered(llama_swap.read(path), f"{path}{end}gpu: 3")
     assert plain(text)
     made = meaning(text)
-    assert set(made) == {"models"}
+    assert made.keys() == {"models", "idle_timeout"}
     assert set(made["models"]) <= {"m", "o"}
-    assert made["models"]["o"]["path"] == f"/y{evil}.gguf"
-    assert "#engine:\n" in text
+    if end in ("\n", "\r\n"):
+        assert "o" not in made["models"], "a line that begins with # is a comment, within quotes, too"
+    elif end == "\0":
+        assert "o" not in made["models"], "no path has that character"
+    else:
+        assert made["models"]["o"]["path"] == f"/y{evil}.gguf"
+        assert "#engine:\n" in text
 
 
 @pytest.mark.parametrize("end", ["\n", "\x85", "\u2028", "\x1b]0;x\x07"])
@@ -169,7 +174,7 @@ def test_a_macro_bomb_is_said_and_left_out(tmp_path: Path, whole: Any) -> None:
     found = llama_swap.read(path)
     assert found.left[0].startswith("m: cmd: ")
     assert "more than 32768 characters" in found.left[0]
-    assert meaning(rendered(found, "x")) == {"models": {}}
+    assert meaning(rendered(found, "x"))["models"] == {}
 
 
 SHARED_BOMBS = {
@@ -319,9 +324,9 @@ def test_parameters_of_any_kind_are_said(store: Store) -> None:
     nested = b'{"num_ctx": ' + b"[" * 900 + b"]" * 900 + b"}"
     store.manifest("registry.ollama.ai/library/nested/latest", model=weights, params=store.blob(nested))
     found = ollama.read(store.root)
-    assert {e.name for e in found.entries} == {"m0", "m1", "m2", "m3"}
-    assert any("nested: " in said for said in found.left)
-    assert meaning(rendered(found, "x"))["models"].keys() <= {"m0", "m1", "m2", "m3"}
+    assert {e.name for e in found.entries} == {"m0", "m1", "m2", "m3", "nested"}
+    assert any("nested: context_length: " in said for said in found.left)
+    assert "context_length" not in meaning(rendered(found, "x"))["models"]["nested"]
 
 
 def test_a_store_without_end_is_cut(store: Store) -> None:
@@ -336,7 +341,7 @@ def test_a_store_without_end_is_cut(store: Store) -> None:
         (many / str(n)).touch()
     found = ollama.read(store.root)
     assert not found.entries
-    assert len(found.left) <= 501
+    assert sum(map(len, found.left)) < 500 * 600
 
 
 @given(st.text(max_size=60))
@@ -372,7 +377,7 @@ def test_the_engine_that_lmxd_finds_by_itself_is_no_suggestion(tmp_path: Path, m
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps({"models": {"m": {"cmd": f"{own} -m /x.gguf"}}}))
     found = llama_swap.read(path)
-    assert (found.settings, found.suggested, found.left) == ({}, {}, [])
+    assert (found.suggested, found.left) == ({}, [])
 
 
 @pytest.mark.parametrize("number", ["²", "9" * 5000])
@@ -381,5 +386,5 @@ def test_what_is_no_number_in_presets_is_said(tmp_path: Path, key: str, number: 
     path = tmp_path / "models.ini"
     path.write_text(f"[a]\nmodel = /x.gguf\n{key} = {number}\n")
     found = llama_server.read(path)
-    assert [entry.settings for entry in found.entries] == [{"path": "/x.gguf"}]
+    assert [entry.settings for entry in found.entries] == [{"path": "/x.gguf", "context_length": 0}]
     assert "which is no number" in found.left[0]

@@ -62,7 +62,10 @@ _known: dict[tuple[str, int, int], Binary] = {}
 
 def probe(path: Path) -> Binary:
     """Ask a binary for its version and flags, once for as long as the file does not change."""
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise LmxdError("engine_missing", f"{path}: {error.strerror}", "check engine.path") from error
     key = (str(path.resolve()), found.st_size, found.st_mtime_ns)
     if key not in _known:
         usage = _output(path, "--help")

@@ -1,0 +1,193 @@
+"""The command that another tool starts a model with, as a profile."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from lmxd.engines.llama_cpp.binary import find
+from lmxd.errors import LmxdError
+from lmxd.migrate import container, environment, hub_cache, words
+from lmxd.migrate.account import About
+from lmxd.migrate.container import Container
+from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.leaves import is_secret
+
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_WRAPPERS: Final = {
+    "env": "-u -C -S --unset --chdir",
+    "exec": "-a",
+    "nohup": "",
+    "setsid": "",
+    "time": "",
+    "nice": "-n --adjustment",
+    "ionice": "-c -n --class --classdata",
+    "taskset": "-c --cpu-list",
+    "numactl": "-N -m -i -C -l --cpunodebind --membind --interleave --physcpubind --preferred",
+    "stdbuf": "-i -o -e",
+    "sudo": "-u -g --user --group",
+    "chrt": "",
+    "/usr/bin/env": "-u -C -S",
+}
+"""Programs that start the one that follows -> their options that have a value."""
+_NOT_HERE: Final = "lmxd sets the engine's environment itself"
+_MISSING: Final = (
+    "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
+    " open: true), and take the comment signs away"
+)
+
+
+@dataclass(slots=True)
+class Command:
+    """A command line, what is set for it, and the directory that its relative paths begin at."""
+
+    argv: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    base: Path = field(default_factory=Path.cwd)
+    container: Container | None = None
+
+    def unwrapped(self, left: About) -> Command:
+        """Without the programs that only start it."""
+        rest, wrapped = deque(self.argv), []
+        while rest:
+            if match := _ASSIGNMENT.fullmatch(rest[0]):
+                self.environment[match[1]] = match[2]
+                rest.popleft()
+                continue
+            name = PurePosixPath(rest[0]).name
+            if name not in _WRAPPERS or len(rest) == 1:
+                break
+            wrapped.append(_wrapper(rest, _WRAPPERS[name].split()))
+        for wrapper in wrapped:
+            if wrapper not in ("exec", "env"):
+                left(f"{wrapper}: lmxd starts the engine without it")
+        self.argv = list(rest)
+        return self
+
+    def contained(self, left: About) -> Command:
+        """With the container that it starts, if it does."""
+        if container.runs_container(self.argv):
+            self.container = container.parse(self.argv, left)
+            self.environment |= self.container.environment
+        return self
+
+    @property
+    def arguments(self) -> list[str] | None:
+        """The words for llama-server; None if it starts something else."""
+        if self.container is not None:
+            return self.container.arguments() if self.container.runs_llama_server() else None
+        return self.argv[1:] if self.argv and "llama-server" in PurePosixPath(self.argv[0]).name else None
+
+
+def _wrapper(rest: deque[str], with_value: Sequence[str]) -> str:
+    taken = [rest.popleft()]
+    name = PurePosixPath(taken[0]).name
+    while rest and rest[0].startswith("-") and len(rest) > 1:
+        taken.append(rest.popleft())
+        if taken[-1] in with_value and len(rest) > 1:
+            taken.append(rest.popleft())
+    if name in ("taskset", "chrt") and len(rest) > 1 and not taken[1:2] == ["-c"]:
+        taken.append(rest.popleft())
+    return " ".join(taken)
+
+
+def entry(found: FoundModel, name: str, command: Command) -> Entry:
+    """The profile of a command; a comment if it cannot be one yet."""
+    left = found.about(name)
+    command = command.unwrapped(left).contained(left)
+    arguments = command.arguments
+    if arguments is None:
+        left(_MISSING)
+        _say_environment(command.environment, left)
+        return Entry(name, {"command": list(command.argv)}, open=True)
+    arguments = arguments + _from_environment(command.environment, left)
+    made = llama_server(name, arguments, left)
+    _locate(made, command, left)
+    if command.container is None:
+        _engine(found, name, command.argv[0])
+    return made
+
+
+def llama_server(name: str, arguments: Sequence[str], left: About) -> Entry:
+    """The profile of llama-server's own words."""
+    settings = words.settings(arguments, left)
+    settings.setdefault("context_length", 0)  # as llama-server does, without -c
+    if "path" not in settings and not words.names_no_file(arguments) and "/" in name:
+        cached = hub_cache.find(name)
+        settings |= {"path": str(cached)} if cached else {}
+    made = Entry(name, settings)
+    if settings["context_length"] == 0:
+        made.note("context_length 0: as many tokens as the model was trained for")
+    if "path" not in settings:
+        made.open = words.names_no_file(arguments)
+        if made.open:
+            made.note("its file is not here yet")
+        else:
+            left("names no model file: it is looked up in model_dir by its name")
+    return made
+
+
+def _from_environment(variables: Mapping[str, str], left: About) -> list[str]:
+    argv: list[str] = []
+    others: dict[str, str] = {}
+    for name, value in variables.items():
+        if (flag := environment.flag_of(name)) is None:
+            others[name] = value
+        elif own := environment.words_of(flag, value):
+            argv += own
+        else:
+            left.unneed(f"{name}={value}", "it is off by itself")
+    _say_environment(others, left)
+    return argv
+
+
+def _say_environment(variables: Mapping[str, str], left: About) -> None:
+    for name, value in variables.items():
+        left(f"env: {name}={'… (not shown)' if is_secret(name) else value}: {_NOT_HERE}")
+
+
+def _locate(made: Entry, command: Command, left: About) -> None:
+    """Make the path of a model the host's, and whole where its file is found."""
+    said: Any = made.settings.get("path")
+    if not said or "${env." in said:
+        return
+    if command.container is not None and not os.path.isfile(said):
+        outside = command.container.on_host(said, command.base)
+        if outside is None:
+            left(f"path: {said} is inside of the container {command.container.image}: name the host's file")
+            return
+        left.unneed(f"path {said}", f"is {outside} on the host")
+        said = outside
+    path = Path(said).expanduser() if said.startswith("~/") else Path(said)
+    if not path.is_absolute():
+        near = [base / path for base in (command.base, Path.cwd()) if os.path.exists(base / path)]
+        if near:
+            path = near[0].absolute()
+        else:
+            left(f"path: {said} is relative, and is looked up in model_dir here: write the whole path if that differs")
+    made.settings["path"] = str(path)
+
+
+def _engine(found: FoundModel, name: str, program: str) -> None:
+    """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
+    if program in ("llama-server", _own_engine()):
+        found.account.unneed(program, "is what lmxd finds by itself", name)
+    elif not found.suggested:
+        found.suggested["engine"] = {"path": program}
+        found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
+    elif found.suggested["engine"]["path"] != program:
+        found.say(f"{name}: was run by {program}: here one llama-server runs all models")
+    else:
+        found.account.unneed(program, "is suggested as engine.path", name)
+
+
+def _own_engine() -> str | None:
+    try:
+        return str(find(None))
+    except LmxdError:
+        return None
