@@ -24,9 +24,7 @@ def _usable(value: Path) -> Path:
     return value
 
 
-UsablePath = Annotated[
-    Path, BeforeValidator(filled, json_schema_input_type=Path), AfterValidator(_usable)
-]
+UsablePath = Annotated[Path, BeforeValidator(filled, json_schema_input_type=Path), AfterValidator(_usable)]
 """In which ``${env.NAME}`` stands for a variable of the environment."""
 
 

@@ -49,7 +49,7 @@ class Account:
         self.unneeded.setdefault(sentence, []).append(whose)
 
     def rest(self, leaves: Iterable[tuple[str, object]], reasons: Mapping[str, str], whose: str = "") -> None:
-        """Note the leaves that nobody took, those of one key together. ``reasons``: key -> why it has no counterpart."""
+        """Note the leaves that nobody took, those of a key together. ``reasons``: key -> why it has no counterpart."""
         for key, values in grouped(leaves):
             what = f"{whose}{key}: {reasons.get(key, NO_COUNTERPART)}"
             for line in textwrap.wrap("; ".join(values), _LONGEST - 100 - min(len(what), 200)) or [""]:

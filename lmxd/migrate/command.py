@@ -71,7 +71,7 @@ class Command:
 
     def contained(self, left: About) -> Command:
         """With the container that it starts, if it does."""
-        if container.runs_container(self.argv):
+        if self.container is None and container.runs_container(self.argv):
             self.container = container.parse(self.argv, left)
             self.environment |= self.container.environment
         return self
@@ -91,7 +91,7 @@ def _wrapper(rest: deque[str], with_value: Sequence[str]) -> str:
         taken.append(rest.popleft())
         if taken[-1] in with_value and len(rest) > 1:
             taken.append(rest.popleft())
-    if name in ("taskset", "chrt") and len(rest) > 1 and not taken[1:2] == ["-c"]:
+    if name in ("taskset", "chrt") and len(rest) > 1 and taken[1:2] != ["-c"]:
         taken.append(rest.popleft())
     return " ".join(taken)
 
@@ -117,14 +117,14 @@ def llama_server(name: str, arguments: Sequence[str], left: About) -> Entry:
     """The profile of llama-server's own words."""
     settings = words.settings(arguments, left)
     settings.setdefault("context_length", 0)  # as llama-server does, without -c
-    if "path" not in settings and not words.names_no_file(arguments) and "/" in name:
-        cached = hub_cache.find(name)
-        settings |= {"path": str(cached)} if cached else {}
+    of_hub = words.names_no_file(arguments)
+    if "path" not in settings and not of_hub and hub_cache.is_repository(name):
+        of_hub, settings = True, settings | words.looked_up({"repository": name}, left)
     made = Entry(name, settings)
     if settings["context_length"] == 0:
         made.note("context_length 0: as many tokens as the model was trained for")
     if "path" not in settings:
-        made.open = words.names_no_file(arguments)
+        made.open = of_hub
         if made.open:
             made.note("its file is not here yet")
         else:

@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from lmxd.errors import LmxdError
-from lmxd.migrate import llama_server, llama_swap, machine, ollama
+from lmxd.migrate import (
+    compose,
+    large_model_proxy,
+    llama_server,
+    llama_swap,
+    machine,
+    modelfile,
+    ollama,
+    shell_script,
+    systemd_unit,
+)
 from lmxd.migrate.entries import FoundModel, rendered
 from lmxd.terminal import say, say_lines
 
@@ -66,13 +76,50 @@ def from_llama_server(file: Path, output: Path | None) -> None:
 
 
 @import_.command("ollama")
-@click.argument("directory", type=PATH, required=False)
+@click.argument("path", type=PATH, required=False)
 @OUTPUT
-def from_ollama(directory: Path | None, output: Path | None) -> None:
-    """From ollama's store, where OLLAMA_MODELS or convention says that it is. The files stay where they are."""
+def from_ollama(path: Path | None, output: Path | None) -> None:
+    """From ollama's store, or from a Modelfile.
 
-    store = ollama.store(directory)
+    The store is where OLLAMA_MODELS or convention says that it is. The files stay where they are.
+    """
+    if path is not None and path.is_file():
+        _done(modelfile.read(path), str(path), output)
+        return
+    store = ollama.store(path)
     _done(ollama.read(store), f"ollama's store in {store}", output)
+
+
+@import_.command("large-model-proxy")
+@click.argument("file", type=PATH)
+@OUTPUT
+def from_large_model_proxy(file: Path, output: Path | None) -> None:
+    """From large-model-proxy's config.json."""
+    _done(large_model_proxy.read(file), str(file), output)
+
+
+@import_.command("compose")
+@click.argument("file", type=PATH)
+@OUTPUT
+def from_compose(file: Path, output: Path | None) -> None:
+    """From a compose file of docker or podman: its services that run llama-server."""
+    _done(compose.read(file), str(file), output)
+
+
+@import_.command("systemd")
+@click.argument("file", type=PATH)
+@OUTPUT
+def from_systemd(file: Path, output: Path | None) -> None:
+    """From a systemd unit that starts llama-server."""
+    _done(systemd_unit.read(file), str(file), output)
+
+
+@import_.command("script")
+@click.argument("file", type=PATH)
+@OUTPUT
+def from_script(file: Path, output: Path | None) -> None:
+    """From a shell script that starts llama-server, or a container of it. It is read, not run."""
+    _done(shell_script.read(file), str(file), output)
 
 
 @click.command()

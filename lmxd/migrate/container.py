@@ -45,7 +45,7 @@ class Container:
 
     def mount(self, said: str) -> None:
         """Note HOST:INSIDE[:OPTIONS], or ``type=bind,source=…,target=…``."""
-        if "=" in said and "target" in said or "dst=" in said:
+        if "target=" in said or "dst=" in said or "destination=" in said:
             parts = dict(part.partition("=")[::2] for part in said.split(","))
             host = parts.get("source") or parts.get("src", "")
             inside = parts.get("target") or parts.get("dst") or parts.get("destination", "")

@@ -114,13 +114,15 @@ class FoundModel:
         for entry in self.entries:
             aliases = []
             for alias in map(composed, entry.settings.pop("aliases", ())):
-                if alias in taken or not _is_name(alias):
-                    if alias != entry.name:
-                        why = "is the name of another" if alias in taken else "is no name that clients can use here"
-                        self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} {why}")
-                    continue
-                taken.add(alias)
-                aliases.append(alias)
+                if alias == entry.name or alias in aliases:
+                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is its name already")
+                elif alias in taken:
+                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is the name of another")
+                elif not _is_name(alias):
+                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is no name of a model here")
+                else:
+                    taken.add(alias)
+                    aliases.append(alias)
             if aliases:
                 entry.settings["aliases"] = aliases
 

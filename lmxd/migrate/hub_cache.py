@@ -16,6 +16,11 @@ _MOST: Final = 10_000
 """Files of a cache that are looked at."""
 
 
+def is_repository(name: str) -> bool:
+    """Whether a name is one of a hub: ORG/NAME or ORG/NAME:QUANT."""
+    return _NAME.fullmatch(name) is not None
+
+
 def find(repository: str, file: str | None = None) -> Path | None:
     """The file of ORG/NAME[:QUANT]; of one in parts the first. None if it is in no cache."""
     if (match := _NAME.fullmatch(repository)) is None:

@@ -27,12 +27,22 @@ class Leaves:
     def __contains__(self, key: str) -> bool:
         return key in self._left
 
-    def keys(self) -> list[str]:
-        return list(self._left)
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._left))
 
     def take(self, key: str) -> Any:
         """The value of a key, or None: who takes it accounts for it."""
         return self._left.pop(key, None)
+
+    def peek(self, key: str) -> Any:
+        """The value of a key, or None, which is still to be accounted for."""
+        return self._left.get(key)
+
+    def drain(self) -> Iterator[tuple[str, object]]:
+        """The rest, for which the caller accounts: paths begin here."""
+        rest = [leaf for key, value in self._left.items() for leaf in flat(key, value)]
+        self._left.clear()
+        return iter(rest)
 
     def number(self, key: str) -> float | None:
         """The value of a key, if it is a number; what is none stays in the rest."""

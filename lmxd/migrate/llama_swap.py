@@ -112,7 +112,7 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], filled: Macro
 
 
 def _filled(model: Mapping[str, Any], own: Mapping[str, Any], filled: Macros, left: About) -> dict[str, Any]:
-    """A model with its macros. Comments of its command have gone before: a macro in one would come to lines of its own."""
+    """A model with its macros. Comments of a command go before: a macro in one may come to several lines."""
     made = {}
     for key, value in model.items():
         if key == "macros":
@@ -156,7 +156,7 @@ def _carry(entry: Entry, leaves: Leaves, name: str, left: About) -> None:
         left.unneed(f"ttl {_plain(ttl)}", "the idle_timeout of all models is meant")
     entry.settings["aliases"] = leaves.items("aliases")
     by_name = leaves.part("filters").part("setParamsByID")
-    for alias in by_name.keys():
+    for alias in by_name:
         if alias != name:
             entry.settings["aliases"].append(alias)
 
@@ -166,10 +166,10 @@ def _routing(found: FoundModel, whole: Leaves) -> None:
     routing, models = whole.part("routing"), found.by_name()
     settings = routing.part("router").part("settings")
     for groups in (whole.part("groups"), settings.part("groups")):
-        for name in groups.keys():
+        for name in groups:
             _group(found, name, groups.part(name), models)
     ranks = routing.part("scheduler").part("settings").part("fifo").part("priority")
-    for name in ranks.keys():
+    for name in ranks:
         if (entry := models.get(name)) and (rank := ranks.number(name)) is not None:
             entry.settings["priority"] = max(-100, min(100, _plain(rank)))
     hooks = whole.part("hooks").part("on_startup")
@@ -179,7 +179,7 @@ def _routing(found: FoundModel, whole: Leaves) -> None:
         else:
             found.say(f"hooks.on_startup.preload: there is no model {name}")
     selectors = whole.part("selectors")
-    for name in selectors.keys():
+    for name in selectors:
         _selector(found, name, selectors.part(name), models)
 
 

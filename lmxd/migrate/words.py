@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -57,7 +57,10 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
             left(partial(_refused, flag, value))
     if extra:
         found["engine_flags"] = extra
-    _look_up(found, hub, left)
+    if "path" in found and hub:
+        left(f"--hf-repo: the model file is named, too (it was {' '.join(hub.values())})")
+    else:
+        found |= looked_up(hub, left)
     return _per_slot(found, left)
 
 
@@ -67,19 +70,19 @@ def names_no_file(words: Sequence[str]) -> bool:
     return bool(heads & _HUB) and not any(flags.KEYS.get(head) == "path" for head in heads)
 
 
-def _look_up(found: dict[str, Any], hub: dict[str, str], left: About) -> None:
-    if not (repository := hub.get("repository")):
-        if hub:
-            left(f"--hf-file: names no repository (it was {hub['file']})")
-        return
-    wanted = f"hf:{repository}" + (f" {hub['file']}" if "file" in hub else "")
-    if "path" in found:
-        left(f"--hf-repo: the model file is named, too (it was {wanted})")
-    elif path := hub_cache.find(repository, hub.get("file")):
-        found["path"] = str(path)
+def looked_up(hub: Mapping[str, str], left: About) -> dict[str, Any]:
+    """The path of a model that is named by its ``repository``, and maybe ``file``; nothing if it is not here."""
+    repository, file = hub.get("repository"), hub.get("file")
+    if not repository:
+        if file is not None:
+            left(f"--hf-file: names no repository (it was {file})")
+        return {}
+    wanted = f"hf:{repository}" + (f" {file}" if file else "")
+    if path := hub_cache.find(repository, file):
         left.unneed(f"{wanted} is in the cache", f"its file is used from there: {path}")
-    else:
-        left(f"{wanted} is in no cache of this machine: fetch it with lmxd pull hf:{repository}, and import again")
+        return {"path": str(path)}
+    left(f"{wanted} is in no cache of this machine: fetch it with lmxd pull hf:{repository}, and import again")
+    return {}
 
 
 def _said(flag: str, value: str) -> str:
@@ -136,10 +139,14 @@ def _set_number(found: dict[str, Any], key: str, flag: str, value: str, left: Ab
 def _per_slot(found: dict[str, Any], left: About) -> dict[str, Any]:
     """llama-server divides its context among its slots; a profile says what each of them has."""
     slots = found.get("slots", 1)
-    if found.get("context_length"):
-        found["context_length"] = max(1, found["context_length"] // slots)
+    if total := found.get("context_length"):
+        found["context_length"] = max(1, total // slots)
+        if total % slots:
+            left(f"--ctx-size {total}: each of {slots} slots has {found['context_length']}")
     elif slots > 1:
-        left(f"each of {slots} slots has the context that the model was trained for: llama-server divides it among them")
+        left(
+            f"each of {slots} slots has the context that the model was trained for: llama-server divides it among them"
+        )
     if slots == 1 and found.pop("slots", None):
         left.unneed("--parallel 1", _BY_ITSELF)
     return found
