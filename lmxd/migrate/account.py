@@ -21,7 +21,7 @@ Sentence = str | Callable[[], str]
 
 
 @dataclass(slots=True)
-class Account:
+class Report:
     """Sentences about what was not carried over, and things that are not needed here, with the models that had them."""
 
     left: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Account:
 class About:
     """The account of one model."""
 
-    account: Account
+    account: Report
     name: str
 
     def __call__(self, sentence: Sentence) -> None:

@@ -43,7 +43,7 @@ _MISSING: Final = (
 
 
 @dataclass(slots=True)
-class Command:
+class StartCommand:
     """A command line, what is set for it, and the directory that its relative paths begin at."""
 
     argv: list[str]
@@ -51,7 +51,7 @@ class Command:
     base: Path = field(default_factory=Path.cwd)
     container: Container | None = None
 
-    def unwrapped(self, left: About) -> Command:
+    def unwrapped(self, left: About) -> StartCommand:
         """Without the programs that only start it."""
         rest, wrapped = deque(self.argv), []
         while rest:
@@ -69,7 +69,7 @@ class Command:
         self.argv = list(rest)
         return self
 
-    def contained(self, left: About) -> Command:
+    def contained(self, left: About) -> StartCommand:
         """With the container that it starts, if it does."""
         if self.container is None and container.runs_container(self.argv):
             self.container = container.parse(self.argv, left)
@@ -96,7 +96,7 @@ def _wrapper(rest: deque[str], with_value: Sequence[str]) -> str:
     return " ".join(taken)
 
 
-def entry(found: FoundModel, name: str, command: Command) -> Entry:
+def entry(found: FoundModel, name: str, command: StartCommand) -> Entry:
     """The profile of a command; a comment if it cannot be one yet."""
     left = found.about(name)
     command = command.unwrapped(left).contained(left)
@@ -151,7 +151,7 @@ def _say_environment(variables: Mapping[str, str], left: About) -> None:
         left(f"env: {name}={'… (not shown)' if is_secret(name) else value}: {_NOT_HERE}")
 
 
-def _locate(made: Entry, command: Command, left: About) -> None:
+def _locate(made: Entry, command: StartCommand, left: About) -> None:
     """Make the path of a model the host's, and whole where its file is found."""
     said: Any = made.settings.get("path")
     if not said or "${env." in said:

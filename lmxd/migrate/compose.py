@@ -10,7 +10,7 @@ from typing import Any, Final
 from lmxd.config import yaml_text
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
-from lmxd.migrate.command import Command
+from lmxd.migrate.command import StartCommand
 from lmxd.migrate.container import Container
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.leaves import Leaves, shown
@@ -78,7 +78,7 @@ def _service(found: FoundModel, name: str, service: Leaves, base: Path) -> None:
     inside.environment = (
         {str(k): str(v) for k, v in (variables or {}).items()} if isinstance(variables, Mapping) else {}
     )
-    found.add(named(found, words, name, Command(["llama-server"], dict(inside.environment), base, inside)))
+    found.add(named(found, words, name, StartCommand(["llama-server"], dict(inside.environment), base, inside)))
     for leaf, value in service.drain():
         left.unneed(f"{leaf}: {shown(leaf, value)}", _WHY)
 

@@ -12,7 +12,7 @@ from lmxd.config.file import checked
 from lmxd.config.names import composed, fitting
 from lmxd.config.profile import Profile
 from lmxd.errors import ConfigError
-from lmxd.migrate.account import About, Account, Sentence
+from lmxd.migrate.account import About, Report, Sentence
 from lmxd.migrate.document import Document
 from lmxd.text import shortened
 
@@ -43,7 +43,7 @@ class FoundModel:
     """All profiles found, the account of what could not be carried over, and settings beside ``models``."""
 
     entries: list[Entry] = field(default_factory=list)
-    account: Account = field(default_factory=Account)
+    account: Report = field(default_factory=Report)
     settings: dict[str, Any] = field(default_factory=dict)
     suggested: dict[str, Any] = field(default_factory=dict)
     """Settings that become comments: somebody is to look at them first."""

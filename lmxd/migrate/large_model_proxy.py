@@ -12,7 +12,7 @@ from typing import Any, Final
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command
-from lmxd.migrate.command import Command
+from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.leaves import Leaves
 
@@ -75,7 +75,7 @@ def _whole(path: Path) -> Leaves:
 def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
     name = service.text("Name") or name
     left = found.about(name)
-    program, args = service.text("Command"), service.text("Args") or ""
+    program, args = service.text("StartCommand"), service.text("Args") or ""
     where = Path(service.text("Workdir") or service.text("WorkDir") or base)
     try:
         argv = [*([program] if program else []), *shlex.split(args)]
@@ -83,10 +83,10 @@ def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
         argv = []
         left(f"Args: {error} (it was {args})")
     if not argv or program is None:
-        left("has no Command")
+        left("has no StartCommand")
         left.rest(service.rest(), _REASONS)
         return
-    entry = command.entry(found, name, Command(argv, {}, where))
+    entry = command.entry(found, name, StartCommand(argv, {}, where))
     if where != base:
         left.unneed(f"Workdir {where}", "its relative paths begin there")
     if (idle := service.number("ShutDownAfterInactivitySeconds")) is not None and idle > 0:

@@ -10,7 +10,7 @@ from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command, environment
 from lmxd.migrate.account import About
-from lmxd.migrate.command import Command
+from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, FoundModel
 from lmxd.text import shortened
 
@@ -50,7 +50,7 @@ def _model(found: FoundModel, name: str, options: dict[str, str], base: Path, le
     preload = options.pop("load-on-startup", None)
     stop = options.pop("stop-timeout", None)
     aliases = [alias.strip() for key in ("alias", "a", "LLAMA_ARG_ALIAS") for alias in options.pop(key, "").split(",")]
-    entry = command.entry(found, name, Command(["llama-server", *_argv(options, left)], {}, base))
+    entry = command.entry(found, name, StartCommand(["llama-server", *_argv(options, left)], {}, base))
     if preload is not None and preload.lower() in _TRUE:
         entry.settings["preload"] = True
     elif preload is not None:

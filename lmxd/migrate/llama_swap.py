@@ -12,7 +12,7 @@ from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command, macros
 from lmxd.migrate.account import About
-from lmxd.migrate.command import Command
+from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.leaves import Leaves
 from lmxd.migrate.macros import Macros
@@ -99,7 +99,7 @@ def _model(found: FoundModel, name: str, model: Mapping[str, Any], filled: Macro
         left("has no cmd")
         left.rest(leaves.rest(), _OF_MODEL)
         return
-    entry = command.entry(found, name, Command(argv, _environment(leaves), base))
+    entry = command.entry(found, name, StartCommand(argv, _environment(leaves), base))
     if "command" in entry.settings:
         entry.settings["command"] = [word.replace("${PORT}", "{port}") for word in argv]
         if (health := leaves.text("checkEndpoint")) is not None:

@@ -14,7 +14,7 @@ from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command, container
-from lmxd.migrate.command import Command
+from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.text import shortened
 
@@ -50,7 +50,7 @@ def read(path: Path) -> FoundModel:
             elif starts_server(words):
                 outside = container.runs_container(words)  # and sees no variables of the script
                 exported = {k: v for k, v in variables.items() if k.startswith("LLAMA_") and not outside}
-                found.add(named(found, words, path.stem, Command(words, exported, base)))
+                found.add(named(found, words, path.stem, StartCommand(words, exported, base)))
             elif words[0] not in _PLAIN:
                 found.say(f"line {number}: starts no llama-server (it was {shortened(' '.join(words), 300)})")
     if not found.entries:
@@ -63,7 +63,7 @@ def starts_server(words: Sequence[str]) -> bool:
     return container.runs_container(words) or any(PurePosixPath(word).name == "llama-server" for word in words[:8])
 
 
-def named(found: FoundModel, words: Sequence[str], otherwise: str, started: Command) -> Entry:
+def named(found: FoundModel, words: Sequence[str], otherwise: str, started: StartCommand) -> Entry:
     """The profile of a command, under the names that its words say."""
     name, *aliases = names_of(words, otherwise)
     entry = command.entry(found, name, started)

@@ -8,7 +8,7 @@ from typing import Final
 
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
-from lmxd.migrate.command import Command
+from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.leaves import shown
 from lmxd.migrate.shell_script import filled, named
@@ -42,7 +42,7 @@ def read(path: Path) -> FoundModel:
     for start in starts:
         argv = _split(filled(start, variables))
         if argv:
-            found.add(named(found, argv, name, Command(argv, dict(variables), base)))
+            found.add(named(found, argv, name, StartCommand(argv, dict(variables), base)))
     return found.checked()
 
 
