@@ -109,7 +109,7 @@ def test_llama_swap(tmp_path: Path) -> None:
         "engine.path: /opt/llama.cpp/llama-server is only suggested",
         "vllm: is no llama-server: say its estimated_memory_gb",
         "vllm: cmdStop",
-        "org/with spaces:Q4: is called org-with-spaces:Q4 here",
+        "org/with spaces:Q4: is called org/with-spaces:Q4 here",
         "groups.always",
         "peers: has no counterpart here",
     ):
@@ -205,7 +205,7 @@ def test_ollamas_store(store: Store) -> None:
     assert llama.path.read_bytes()[:4] == b"GGUF"
     assert llama.context_length == 8192
     assert llama.engine_flags == ("--temp", "0.2", "--reverse-prompt", "<|end|>")
-    assert "hf.co-someone-some-model:Q4_K_M" in made.models
+    assert "hf.co/someone/some-model:Q4_K_M" in made.models
     left = "\n".join(found.left)
     for word in ("llama3.1:8b: its template is Go's", "mirostat = 1", "its projector", "gone: sha256-000", "is called"):
         assert word in left
@@ -224,7 +224,7 @@ def test_a_store_that_is_damaged(store: Store) -> None:
     (store.root / "manifests/registry.ollama.ai/library/llama3.1/8b").write_text("{")
     found = ollama.read(store.root)
     assert "is no manifest" in "\n".join(found.left)
-    assert list(config(found).models) == ["hf.co-someone-some-model:Q4_K_M"]
+    assert list(config(found).models) == ["hf.co/someone/some-model:Q4_K_M"]
 
 
 def test_a_store_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
