@@ -41,8 +41,9 @@ SEES: dict[str, set[str]] = {
     "config": {"engines", "files", "gguf", "errors", "text"},
     "rpc": {"errors", "plain_json"},
     "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "acts", "plain_json"},
-    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors", "terminal", "text"},
-    "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors"},
+    "cli": {"rpc", "estimate", "gguf", "devices", "engines", "errors", "models", "terminal", "text"},
+    "models": {"config", "errors", "files", "gguf", "text"},
+    "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors", "models"},
     "daemon": {
         "accounts",
         "confinement",
@@ -64,7 +65,7 @@ SEES: dict[str, set[str]] = {
         "store",
         "acts",
     },
-    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
+    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "models", "rpc", "terminal", "text"},
     "__main__": {
         "listening",
         "catalog",

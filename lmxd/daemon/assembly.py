@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -56,6 +57,7 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
+from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
@@ -80,7 +82,8 @@ class Daemon:
         self.where = where
         self._nvml = nvml
         self.admission = Admission()
-        self.present = Present(Catalog(config), LlamaServer(config.engine.path))
+        self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
+        self.served = ServedDirectories(self.present)
         self.access = Access(shared=where.shared)
         self.journal = Journal(self.admission.state.lives)
         self.arrivals = Arrivals()
@@ -123,9 +126,14 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
-            ModelCalls(state, present, self.asks, self.observations),
+            ModelCalls(state, present, self.asks, self.observations, self.served),
         )
-        return Service(table, state, access, self.answers, present, self.outbox, handle)
+        return Service(table, state, access, self.answers, self.served, self.outbox, handle)
+
+    def _catalog(self, config: Config) -> Catalog:
+        """A catalog of a configuration. Who serves one user alone opens that user's files; root's are never meant."""
+        alone = not self.where.shared and os.geteuid() != 0
+        return Catalog(config, os.geteuid() if alone else None)
 
     @property
     def catalog(self) -> Catalog:
@@ -137,7 +145,8 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        self.present.catalog = Catalog(config)
+        self.present.catalog = self._catalog(config)
+        self.served.adopt(config)
         self.present.llama = LlamaServer(config.engine.path)
         self.present.warnings = warnings
         self.measuring.watch(probes)
@@ -153,6 +162,7 @@ class Daemon:
             self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
         )
         await self.measuring.look()
+        await self.served.look()
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle

@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from lmxd.errors import LmxdError
 from lmxd.gguf.facts import Unsupported, model_of, vocabulary_of
 from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
 from lmxd.gguf.model import Model
-from lmxd.gguf.split import part_names, part_number
+from lmxd.gguf.split import part_names
 
 _Key = tuple[str, int, int, int, int]
 _models: dict[_Key, Model] = {}
 _MAX_REMEMBERED = 256
 """Models whose facts are kept, so that a large directory of files does not fill the memory."""
-_MAX_NAMES = 1_000_000
-_MAX_MODELS = 10_000
-"""Names in a directory, and models among them, that are looked at at once."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """Opening never waits, whatever the name has come to stand for."""
 
@@ -125,20 +121,3 @@ def identity(path: Path) -> _Key:
     if not stat.S_ISREG(found.st_mode):
         raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
     return (str(real), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def first_parts(directory: Path) -> list[Path]:
-    """The models in a directory: whole files, and the first part of split ones. LmxdError if it cannot be read."""
-    try:
-        found = sorted(p for p in islice(directory.iterdir(), _MAX_NAMES) if p.suffix == ".gguf" and _is_first(p))
-    except OSError as error:
-        raise LmxdError("model_file_missing", f"{directory}: {error.strerror}", "check the path") from error
-    if len(found) > _MAX_MODELS:
-        raise LmxdError("invalid_params", f"{directory} has more than {_MAX_MODELS} models", "name a directory in it")
-    return found
-
-
-def _is_first(path: Path) -> bool:
-    """Returns whether a file is a whole model or the first part of one."""
-    part = part_number(path.name)
-    return part is None or part[0] == 1
