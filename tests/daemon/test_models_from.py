@@ -12,9 +12,9 @@ from model_caches import in_hub
 from lmxd.errors import LmxdError
 
 
-def house(directory: Path, **sections: object) -> House:
+def house(directory: Path) -> House:
     (directory / "shelf").mkdir(exist_ok=True)
-    return House(directory, models={}, models_from=[str(directory / "shelf")], **sections)
+    return House(directory, models={}, models_from=[str(directory / "shelf")])
 
 
 async def test_every_model_of_a_directory_is_served_by_its_name(tmp_path: Path) -> None:
