@@ -31,7 +31,7 @@ SEES: dict[str, set[str]] = {
     "failures": set(),
     "core": {"failures"},
     "gguf": set(),
-    "estimate": {"gguf", "errors"},
+    "estimate": {"gguf", "errors", "files"},
     "devices": set(),
     "accounts": {"errors"},
     "confinement": set(),

@@ -70,6 +70,8 @@ log = logging.getLogger(__name__)
 
 _LAST_WRITES = 5.0
 """Seconds that a slow disk has at the end."""
+_ENGINE_LOOK = 1.0
+"""Seconds between two looks whether llama-server is another one."""
 _SPLIT_ANEW = 4
 """For how many of those in front of the queue layers are divided anew by each look at several GPUs."""
 
@@ -94,6 +96,7 @@ class Daemon:
         self.pulse = Pulse()
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
+        self._engine_seen = float("-inf")
         self._build()
         self._adopt(config, *open_probes(config.gpu, nvml))
 
@@ -157,10 +160,7 @@ class Daemon:
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        dry_runs = self.where.state / "dry-runs"
-        await asyncio.to_thread(
-            self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
-        )
+        await self._find_engine()
         await self.measuring.look()
         await self.served.look()
         if self.outbox.writer is None:
@@ -176,6 +176,21 @@ class Daemon:
         await self._tell_residents()
         for warning in self.present.warnings:
             log.warning("%s", warning)
+
+    async def _find_engine(self) -> None:
+        dry_runs, account = self.where.state / "dry-runs", self.performer.startup.account
+        await asyncio.to_thread(self.present.find_engine, self.observations.learned, dry_runs, account)
+
+    async def _notice_engine(self) -> None:
+        """See whether llama-server was upgraded in its place: flags and bytes are then those of the new one."""
+        if time.monotonic() - self._engine_seen < _ENGINE_LOOK:
+            return
+        self._engine_seen = time.monotonic()
+        if await asyncio.to_thread(self.present.engine_changed):
+            before = self.present.engine_name
+            await self._find_engine()
+            log.info("another llama-server is there: %s, instead of %s", self.present.engine_name, before)
+            self.asks.renew()
 
     async def _tell_residents(self) -> None:
         """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
@@ -236,6 +251,7 @@ class Daemon:
 
     async def _seen(self, begun: float, readings: Sequence[DeviceReading], changed: bool) -> None:
         """Hand a look at the devices to the parts that learn from it, and to those that wait for one."""
+        await self._notice_engine()
         state, launches, catalog = self.admission.state, self.launches, self.present.catalog
         self.observer.see(begun, readings, launches, catalog)
         self.peaks.see(readings, launches)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from dataclasses import replace
 from pathlib import Path
 
 from lmxd.errors import LmxdError
+from lmxd.files import let_in, obstacle
 from lmxd.gguf.facts import Unsupported, model_of, vocabulary_of
 from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
 from lmxd.gguf.model import Model
@@ -103,9 +105,21 @@ def read_file(path: Path) -> Header:
     except HeaderError as error:
         raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
     except OSError as error:
-        raise LmxdError(
-            "model_file_missing", f"{path}: {error.strerror}", "check the path and its permissions"
-        ) from error
+        remedy = _remedy(path, error, "check the path and its permissions")
+        raise LmxdError("model_file_missing", f"{path}: {error.strerror}", remedy) from error
+
+
+def _remedy(path: Path, error: Exception, usual: str) -> str:
+    """The usual remedy; of a file that is shut for us, how it is opened."""
+    barred = obstacle(path) if isinstance(error, PermissionError) else None
+    return usual if barred is None else let_in(_me(), path, barred)
+
+
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def identity(path: Path) -> _Key:
@@ -115,9 +129,8 @@ def identity(path: Path) -> _Key:
         found = real.stat()
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise LmxdError(
-            "model_file_missing", f"{path}: {reason}", "set path, or put the file into model_dir"
-        ) from error
+        remedy = "set path, or put the file into model_dir"
+        raise LmxdError("model_file_missing", f"{path}: {reason}", _remedy(path, error, remedy)) from error
     if not stat.S_ISREG(found.st_mode):
         raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
     return (str(real), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
