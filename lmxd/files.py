@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import os
+import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,24 @@ def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EPERM, "not a regular file with one name", str(path))
+
+
+def obstacle(path: Path) -> Path | None:
+    """What keeps this process from reading a file: a directory above it, or itself; None if nothing does."""
+    real = Path(os.path.abspath(path))
+    for directory in reversed(real.parents):
+        if not os.access(directory, os.X_OK):
+            return directory
+    if (target := Path(os.path.realpath(real))) != real:
+        return obstacle(target)
+    return target if target.exists() and not os.access(target, os.R_OK) else None
+
+
+def let_in(user: str, path: Path, barred: Path) -> str:
+    """A remedy for a file that a user cannot read, because something above it, or itself, is shut."""
+    right = "r" if barred == path else "x"
+    more = "" if right == "r" else ", and so on below if need be"
+    return f"setfacl -m u:{user}:{right} {shlex.quote(str(barred))}{more}; or move the file to a directory that is open"
 
 
 def read_text(path: Path, most: int, *, regular: bool = False) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from lmxd.estimate.arguments import Arguments, parse
 from lmxd.estimate.cards import memory_of
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.extras import Extras, projector_bytes
-from lmxd.estimate.files import first_parts, read_file, read_model
+from lmxd.estimate.files import read_file, read_model
 from lmxd.estimate.fits import fewest_cards, largest_context, most_slots
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.learned import Card
@@ -64,16 +64,14 @@ class _Machine:
         return _estimator(self._wanted)
 
 
-def estimates_in(directory: Path, wanted: Wanted) -> list[Estimated | LmxdError]:
-    """Estimates of every model in a directory; an error in the place of each that cannot be used."""
-    found: list[Estimated | LmxdError] = []
+def estimates_of(paths: Iterable[Path], wanted: Wanted) -> Iterator[Estimated | LmxdError]:
+    """The estimate of each model, or the error why it cannot be used."""
     machine = _Machine(wanted)
-    for path in first_parts(directory):
+    for path in paths:
         try:
-            found.append(_of(path, wanted, machine))
+            yield _of(path, wanted, machine)
         except LmxdError as error:
-            found.append(LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name}))
-    return found
+            yield LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name})
 
 
 def of_file(path: Path, wanted: Wanted) -> Estimated:
@@ -151,7 +149,8 @@ def _places(wanted: Wanted) -> list[Place]:
 
 def _estimator(wanted: Wanted) -> Estimator:
     binary = _binary(wanted)
-    build = family(binary.version, binary.flags) if binary is not None and wanted.engine is not None else LATEST
+    here = wanted.engine is not None or not wanted.cards  # on another machine's cards runs another llama-server
+    build = family(binary.version, binary.flags) if binary is not None and here else LATEST
     if wanted.dry_run == "never" or binary is None:
         return Estimator(build=build)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmxd/dry-runs"

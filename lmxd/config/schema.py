@@ -226,6 +226,9 @@ class Config(Section):
     model_dirs: tuple[UsablePath, ...] = Field(
         (), description="further directories that model files may be in, or links lead to"
     )
+    models_from: tuple[UsablePath, ...] = Field(
+        (), description="directories whose models, also those that come later, are served without a profile"
+    )
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
     _warnings: tuple[str, ...] = PrivateAttr(())
 

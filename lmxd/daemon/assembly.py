@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -56,6 +57,7 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
+from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
@@ -68,6 +70,8 @@ log = logging.getLogger(__name__)
 
 _LAST_WRITES = 5.0
 """Seconds that a slow disk has at the end."""
+_ENGINE_LOOK = 1.0
+"""Seconds between two looks whether llama-server is another one."""
 _SPLIT_ANEW = 4
 """For how many of those in front of the queue layers are divided anew by each look at several GPUs."""
 
@@ -80,7 +84,8 @@ class Daemon:
         self.where = where
         self._nvml = nvml
         self.admission = Admission()
-        self.present = Present(Catalog(config), LlamaServer(config.engine.path))
+        self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
+        self.served = ServedDirectories(self.present)
         self.access = Access(shared=where.shared)
         self.journal = Journal(self.admission.state.lives)
         self.arrivals = Arrivals()
@@ -91,6 +96,7 @@ class Daemon:
         self.pulse = Pulse()
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
+        self._engine_seen = float("-inf")
         self._build()
         self._adopt(config, *open_probes(config.gpu, nvml))
 
@@ -123,9 +129,14 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
-            ModelCalls(state, present, self.asks, self.observations),
+            ModelCalls(state, present, self.asks, self.observations, self.served),
         )
-        return Service(table, state, access, self.answers, present, self.outbox, handle)
+        return Service(table, state, access, self.answers, self.served, self.outbox, handle)
+
+    def _catalog(self, config: Config) -> Catalog:
+        """A catalog of a configuration. Who serves one user alone opens that user's files; root's are never meant."""
+        alone = not self.where.shared and os.geteuid() != 0
+        return Catalog(config, os.geteuid() if alone else None)
 
     @property
     def catalog(self) -> Catalog:
@@ -137,7 +148,8 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        self.present.catalog = Catalog(config)
+        self.present.catalog = self._catalog(config)
+        self.served.adopt(config)
         self.present.llama = LlamaServer(config.engine.path)
         self.present.warnings = warnings
         self.measuring.watch(probes)
@@ -148,11 +160,9 @@ class Daemon:
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        dry_runs = self.where.state / "dry-runs"
-        await asyncio.to_thread(
-            self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
-        )
+        await self._find_engine()
         await self.measuring.look()
+        await self.served.look()
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
@@ -166,6 +176,21 @@ class Daemon:
         await self._tell_residents()
         for warning in self.present.warnings:
             log.warning("%s", warning)
+
+    async def _find_engine(self) -> None:
+        dry_runs, account = self.where.state / "dry-runs", self.performer.startup.account
+        await asyncio.to_thread(self.present.find_engine, self.observations.learned, dry_runs, account)
+
+    async def _notice_engine(self) -> None:
+        """See whether llama-server was upgraded in its place: flags and bytes are then those of the new one."""
+        if time.monotonic() - self._engine_seen < _ENGINE_LOOK:
+            return
+        self._engine_seen = time.monotonic()
+        if await asyncio.to_thread(self.present.engine_changed):
+            before = self.present.engine_name
+            await self._find_engine()
+            log.info("another llama-server is there: %s, instead of %s", self.present.engine_name, before)
+            self.asks.renew()
 
     async def _tell_residents(self) -> None:
         """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
@@ -226,6 +251,7 @@ class Daemon:
 
     async def _seen(self, begun: float, readings: Sequence[DeviceReading], changed: bool) -> None:
         """Hand a look at the devices to the parts that learn from it, and to those that wait for one."""
+        await self._notice_engine()
         state, launches, catalog = self.admission.state, self.launches, self.present.catalog
         self.observer.see(begun, readings, launches, catalog)
         self.peaks.see(readings, launches)

@@ -33,6 +33,10 @@ class Present:
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     kinds: Mapping[DeviceId, DeviceKind] = field(default_factory=dict)
+    _stamp: object = None
+    """The llama-server that was found."""
+    _missing: str = ""
+    """The warning that there was none."""
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""
@@ -44,10 +48,13 @@ class Present:
 
         ``dry_runs``: where its answers are kept. ``account``: the user that it runs as; None for ours.
         """
+        self._stamp = self.llama.stamp()
+        self.warnings = [warning for warning in self.warnings if warning != self._missing]
         try:
             binary = self.llama.binary()
         except LmxdError as error:
-            self.warnings.append(str(error))
+            self._missing = str(error)
+            self.warnings.append(self._missing)
             self.engine_name = "none"
             return
         self.engine_name = f"{binary.path} ({binary.version})"
@@ -58,6 +65,10 @@ class Present:
             second=DryRunner(binary, dry_runs, account=account),
             patient=False,
         )
+
+    def engine_changed(self) -> bool:
+        """Whether another llama-server is there than the one that was found: upgraded in its place, new, or gone."""
+        return self.llama.stamp() != self._stamp
 
     def learn(self, learned: Learned) -> None:
         """Let what was observed count from now on."""

@@ -123,18 +123,24 @@ def from_script(file: Path, output: Path | None) -> None:
 
 
 @click.command()
-@click.argument("directory", type=PATH)
+@click.argument("directories", type=PATH, nargs=-1)
 @OUTPUT
-def scan(directory: Path, output: Path | None) -> None:
-    """Profiles of the GGUF files in DIRECTORY, with the bytes that each would take here."""
-    _done(machine.scan(directory), str(directory), output)
+def scan(directories: tuple[Path, ...], output: Path | None) -> None:
+    """Profiles of the GGUF files in DIRECTORIES and below, with the bytes that each would take here.
+
+    Without any: of those in the caches of huggingface_hub, llama.cpp, LM Studio and ollama.
+    """
+    _done(machine.scan(directories), ", ".join(map(str, directories)) or "the usual places", output)
 
 
 @click.command()
 @click.argument("directories", type=PATH, nargs=-1)
 @OUTPUT
 def init(directories: tuple[Path, ...], output: Path | None) -> None:
-    """A commented configuration for this machine: its devices, its engine, the models in DIRECTORIES."""
+    """A commented configuration for this machine: its devices, its engine, the models in DIRECTORIES and below.
+
+    Without any: the models in the caches of huggingface_hub, llama.cpp, LM Studio and ollama.
+    """
     text, left = machine.configuration(directories)
     _write(text, output)
     _say(left, "what is amiss:")

@@ -1,19 +1,20 @@
-"""Models that other tools fetched from a hub: in Hugging Face's cache, or in llama.cpp's."""
+"""Models of a hub that are on this machine already, whoever fetched them."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-_NAME: Final = re.compile(r"(?:hf\.co/|huggingface\.co/)?([\w.-]{1,96})/([\w.-]{1,96})(?::([\w.-]{1,64}))?")
+from lmxd.models.found import ModelOnDisk, Search
+from lmxd.models.layouts import repository_directory, usual_places
+
+_NAME: Final = re.compile(r"(?:hf\.co/|huggingface\.co/)?([\w.-]{1,96}/[\w.-]{1,96})(?::([\w.-]{1,64}))?")
 _PREFERRED: Final = ("Q4_K_M", "Q8_0")
-"""The quants that llama-server takes if none is named, in its order."""
-_LATER_PART: Final = re.compile(r"-(?!00001-)\d{5}-of-\d{5}$")
-_MOST: Final = 10_000
-"""Files of a cache that are looked at."""
+"""The quantizations that llama-server takes if none is named, in its order."""
+_LATEST: Final = "latest"
+"""ollama's word for none."""
 
 
 def is_repository(name: str) -> bool:
@@ -22,51 +23,29 @@ def is_repository(name: str) -> bool:
 
 
 def find(repository: str, file: str | None = None) -> Path | None:
-    """The file of ORG/NAME[:QUANT]; of one in parts the first. None if it is in no cache."""
+    """The file of ORG/NAME[:QUANT]; of one in parts the first. None if it is in no usual place."""
     if (match := _NAME.fullmatch(repository)) is None:
         return None
-    organisation, name, quant = match.groups()
-    files = {path.name: path for path in _files(organisation, name)}
+    name, quant = match[1].lower(), match[2]
+    models = [m for m in _on_disk(tuple(usual_places())) if m.name.lower().startswith(f"{name}:") and not m.missing]
     if file is not None:
-        return next((path for known, path in files.items() if known.endswith(Path(file).name)), None)
-    for wanted in [quant] if quant and quant != "latest" else _PREFERRED:
-        quants = re.compile(rf"(?i)(^|[-._/]){re.escape(wanted)}([-._/]|$)")
-        for path in files.values():
-            if quants.search(path.stem) or quants.search(path.parent.name):
-                return path
-    return None if quant and quant != "latest" else next(iter(files.values()), None)
+        wanted = [m for m in models if m.path.name.endswith(Path(file).name)]
+    elif quant and quant != _LATEST:
+        wanted = [m for m in models if m.name.lower().startswith(f"{name}:{quant.lower()}")]
+    else:
+        wanted = [m for q in _PREFERRED for m in models if m.name.endswith(f":{q}")] + models
+    return _openable(wanted[0]) if wanted else None
 
 
-def _files(organisation: str, name: str) -> Iterator[Path]:
-    """Model files of a repository: no projectors, and no later parts."""
-    for place in _hubs():
-        for path in _below(place / f"models--{organisation}--{name}" / "snapshots", "**/*.gguf"):
-            yield path
-    for path in _below(_llama_cache(), f"{organisation}_{name}_*.gguf"):
-        yield path
+@lru_cache(maxsize=1)
+def _on_disk(places: tuple[Path, ...]) -> tuple[ModelOnDisk, ...]:
+    search = Search()
+    for place in places:
+        if place.is_dir():
+            search.look(place)
+    return tuple(search.models)
 
 
-def _below(place: Path, pattern: str) -> list[Path]:
-    found: list[Path] = []
-    try:
-        for path in place.glob(pattern):
-            found.append(path)
-            if len(found) == _MOST:
-                break
-    except OSError:
-        return []
-    return sorted(p for p in found if "mmproj" not in p.name and not _LATER_PART.search(p.stem) and p.is_file())
-
-
-def _hubs() -> list[Path]:
-    home = os.environ.get("HF_HOME")
-    named = [os.environ.get("HF_HUB_CACHE"), os.environ.get("HUGGINGFACE_HUB_CACHE"), home and f"{home}/hub"]
-    return [*(Path(place) for place in named if place), _cache() / "huggingface/hub"]
-
-
-def _llama_cache() -> Path:
-    return Path(os.environ.get("LLAMA_CACHE") or _cache() / "llama.cpp")
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def _openable(model: ModelOnDisk) -> Path:
+    """A path that lmxd may open: a link within its repository, else the file that it leads to."""
+    return model.path if repository_directory(model.path) or len(model.parts) > 1 else model.path.resolve()

@@ -26,7 +26,7 @@ def house(directory: Path) -> House:
 async def test_a_model_is_asked_by_every_route(tmp_path: Path, number: int) -> None:
     name, alias = NAMES[number], f"short-{number}/x"
     made = house(tmp_path)
-    async with made.open(), opened(made) as front:
+    async with opened(made) as front:
         for called in (name, alias):
             body = {"model": called, "messages": [{"role": "user", "content": "Hello"}]}
             assert (await front.ask("/v1/chat/completions", body)).status == 200
@@ -46,7 +46,7 @@ async def test_a_model_is_asked_by_every_route(tmp_path: Path, number: int) -> N
 
 async def test_what_is_shut_for_clients_is_shut_behind_names_with_slashes_too(tmp_path: Path) -> None:
     made = house(tmp_path)
-    async with made.open(), opened(made) as front:
+    async with opened(made) as front:
         for written in (NAMES[0], quote(NAMES[0], safe="")):
             assert (await front.ask(f"/upstream/{written}/slots/0?action=erase", {})).status == 403
 

@@ -78,6 +78,7 @@ def test_no_words_of_llama_swaps_become_a_profile(tmp_path: Path, end: str) -> N
         assert "o" not in made["models"], "no path has that character"
     else:
         assert made["models"]["o"]["path"] == f"/y{evil}.gguf"
+    if end not in ("\n", "\r\n"):
         assert "#engine:\n" in text
 
 

@@ -16,7 +16,7 @@ from house import model
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lmxd.cli.files import Wanted, estimates_in
+from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.file import parse
 from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, ollama, words
@@ -345,7 +345,7 @@ def test_scan_makes_profiles_with_their_bytes(tmp_path: Path) -> None:
     done = lmxd("scan", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "broken.gguf" in done.stderr
-    (estimated,) = (e for e in estimates_in(tmp_path, Wanted()) if not isinstance(e, LmxdError))
+    (estimated,) = (e for e in estimates_of(sorted(tmp_path.glob("*.gguf")), Wanted()) if not isinstance(e, LmxdError))
     assert f"# {estimated.host['total'] / 2**30:.2f} GiB of RAM at" in done.stdout
     assert yaml.safe_load(done.stdout)["models"]["small"]["path"] == str(tmp_path / "small.gguf")
     assert lmxd("scan", str(tmp_path / "none")).returncode == 78

@@ -13,6 +13,7 @@ from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
+from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
 from lmxd.rpc.books import ModelInfo, Models
@@ -26,14 +27,18 @@ log = logging.getLogger(__name__)
 class ModelCalls:
     """Answers the calls ``models``, ``estimate`` and ``estimates``."""
 
-    def __init__(self, state: State, present: Present, asks: Asks, observations: Observations) -> None:
+    def __init__(
+        self, state: State, present: Present, asks: Asks, observations: Observations, served: ServedDirectories
+    ) -> None:
         self._state = state
         self._present = present
         self._asks = asks
         self._observations = observations
+        self._served = served
         self._models = SharedAnswer(self._all)
 
     async def models(self) -> Encoded:
+        await self._served.look()
         running = tuple(i.ask.profile for i in self._state.instances.values())
         failed = tuple((launch, failure.until) for launch, failure in self._state.failed.items())
         return await self._models.get((self._present.catalog, tuple(self._present.kinds.items()), running, failed))

@@ -60,6 +60,15 @@ def find(configured: Path | None) -> Path:
 _known: dict[tuple[str, int, int], Binary] = {}
 
 
+def stamp(path: Path) -> tuple[str, int, int, int] | None:
+    """Tells a binary from another that comes to its place; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def probe(path: Path) -> Binary:
     """Ask a binary for its version and flags, once for as long as the file does not change."""
     try:
