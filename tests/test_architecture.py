@@ -65,7 +65,7 @@ SEES: dict[str, set[str]] = {
         "store",
         "acts",
     },
-    "migrate": {"models", "cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
+    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
     "__main__": {
         "listening",
         "catalog",

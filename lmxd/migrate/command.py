@@ -13,10 +13,10 @@ from typing import Any, Final
 from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
 from lmxd.migrate import container, environment, hub_cache, words
-from lmxd.migrate.account import About
 from lmxd.migrate.container import Container
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
+from lmxd.migrate.report import About
 
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _WRAPPERS: Final = {
@@ -76,11 +76,10 @@ class StartCommand:
             self.environment |= self.container.environment
         return self
 
-    @property
-    def arguments(self) -> list[str] | None:
+    def arguments(self, left: About) -> list[str] | None:
         """The words for llama-server; None if it starts something else."""
         if self.container is not None:
-            return self.container.arguments() if self.container.runs_llama_server() else None
+            return self.container.arguments(left) if self.container.runs_llama_server() else None
         return self.argv[1:] if self.argv and "llama-server" in PurePosixPath(self.argv[0]).name else None
 
 
@@ -100,7 +99,7 @@ def entry(found: FoundModel, name: str, command: StartCommand) -> Entry:
     """The profile of a command; a comment if it cannot be one yet."""
     left = found.about(name)
     command = command.unwrapped(left).contained(left)
-    arguments = command.arguments
+    arguments = command.arguments(left)
     if arguments is None:
         left(_MISSING)
         _say_environment(command.environment, left)
@@ -176,14 +175,14 @@ def _locate(made: Entry, command: StartCommand, left: About) -> None:
 def _engine(found: FoundModel, name: str, program: str) -> None:
     """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
     if program in ("llama-server", _own_engine()):
-        found.account.unneed(program, "is what lmxd finds by itself", name)
+        found.report.unneed(program, "is what lmxd finds by itself", name)
     elif not found.suggested:
         found.suggested["engine"] = {"path": program}
         found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
     elif found.suggested["engine"]["path"] != program:
         found.say(f"{name}: was run by {program}: here one llama-server runs all models")
     else:
-        found.account.unneed(program, "is suggested as engine.path", name)
+        found.report.unneed(program, "is suggested as engine.path", name)
 
 
 def _own_engine() -> str | None:

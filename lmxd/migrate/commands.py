@@ -50,7 +50,7 @@ def _done(found: FoundModel, source: str, output: Path | None) -> None:
     _write(rendered(found, source), output)
     ready = sum(not entry.open for entry in found.entries)
     say(f"{ready} model{'' if ready == 1 else 's'} from {source}", err=True)
-    for headline, sentences in found.account.lines().items():
+    for headline, sentences in found.report.lines().items():
         _say(sentences, headline)
 
 

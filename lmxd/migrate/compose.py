@@ -13,7 +13,7 @@ from lmxd.files import read_text
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.container import Container
 from lmxd.migrate.entries import FoundModel
-from lmxd.migrate.leaves import Leaves, shown
+from lmxd.migrate.leaves import Leaves, flat, shown
 from lmxd.migrate.shell_script import filled, named, names_of
 
 _WHY: Final = "is of the container, and lmxd starts llama-server itself"
@@ -28,9 +28,7 @@ def read(path: Path) -> FoundModel:
             found.say(f"{name}: and what follows is left out")
             break
         _service(found, name, services.part(name), path.absolute().parent)
-    found.account.rest(
-        whole.rest(), {"volumes": "are named where services use them", "services": "run no llama-server"}
-    )
+    found.report.rest(whole.rest(), {"volumes": "are named where services use them", "services": "run no llama-server"})
     if not found.entries:
         raise LmxdError("config", f"{path}: no service runs llama-server", "name a compose file with one that does")
     return found.checked()
@@ -69,9 +67,8 @@ def _service(found: FoundModel, name: str, service: Leaves, base: Path) -> None:
     left = found.about(model)
     left.unneed(f"service {name}, image {image}", _WHY)
     for volume in _listed(service.take("volumes")):
-        said = volume if isinstance(volume, str) else _mount(volume)
-        inside.mount(said)
-        left.unneed(f"volume {said}", _WHY)
+        inside.mount(volume if isinstance(volume, str) else _mount(volume))
+        left.unneed(", ".join(f"{leaf}: {shown(leaf, value)}" for leaf, value in flat("volume", volume)), _WHY)
     variables = service.take("environment")
     if isinstance(variables, list):
         variables = dict(str(item).partition("=")[::2] for item in variables)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from lmxd.migrate.account import About
 from lmxd.migrate.leaves import is_secret
+from lmxd.migrate.report import About
 
 _RUNTIMES: Final = frozenset(("docker", "podman", "nerdctl"))
 _SWITCHES: Final = frozenset(
@@ -36,11 +36,11 @@ class Container:
         first = PurePosixPath(self.words[0]).name if self.words else ""
         return _ITS_IMAGES.search(self.image) is not None or first == "llama-server"
 
-    def arguments(self) -> list[str]:
+    def arguments(self, left: About) -> list[str]:
         """The words for llama-server: without its name, which images have or not."""
         words = list(self.words)
         while words and (PurePosixPath(words[0]).name == "llama-server" or words[0] in ("--server", "-s", "server")):
-            words.pop(0)
+            left.unneed(words.pop(0), _WHY)
         return words
 
     def mount(self, said: str) -> None:

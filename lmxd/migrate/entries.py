@@ -12,8 +12,8 @@ from lmxd.config.file import checked
 from lmxd.config.names import composed, fitting
 from lmxd.config.profile import Profile
 from lmxd.errors import ConfigError
-from lmxd.migrate.account import About, Report, Sentence
 from lmxd.migrate.document import Document
+from lmxd.migrate.report import About, Report, Sentence
 from lmxd.text import shortened
 
 MOST: Final = 2000
@@ -43,7 +43,7 @@ class FoundModel:
     """All profiles found, the account of what could not be carried over, and settings beside ``models``."""
 
     entries: list[Entry] = field(default_factory=list)
-    account: Report = field(default_factory=Report)
+    report: Report = field(default_factory=Report)
     settings: dict[str, Any] = field(default_factory=dict)
     suggested: dict[str, Any] = field(default_factory=dict)
     """Settings that become comments: somebody is to look at them first."""
@@ -53,15 +53,15 @@ class FoundModel:
     @property
     def left(self) -> list[str]:
         """Sentences about what could not be carried over."""
-        return self.account.left
+        return self.report.left
 
     def say(self, sentence: Sentence) -> None:
         """Note what could not be carried over."""
-        self.account.say(sentence)
+        self.report.say(sentence)
 
     def about(self, name: str) -> About:
-        """The account of one model."""
-        return self.account.about(name)
+        """The report on one model."""
+        return self.report.about(name)
 
     @property
     def full(self) -> bool:

@@ -31,7 +31,8 @@ def find(repository: str, file: str | None = None) -> Path | None:
     if file is not None:
         wanted = [m for m in models if m.path.name.endswith(Path(file).name)]
     elif quant and quant != _LATEST:
-        wanted = [m for m in models if m.name.lower().startswith(f"{name}:{quant.lower()}")]
+        same = [m for m in models if m.name.lower() == f"{name}:{quant.lower()}"]
+        wanted = same or [m for m in models if quant.lower() in m.path.name.lower()]
     else:
         wanted = [m for q in _PREFERRED for m in models if m.name.endswith(f":{q}")] + models
     return _openable(wanted[0]) if wanted else None

@@ -56,7 +56,7 @@ def read(path: Path) -> FoundModel:
             _service(found, Leaves(service), f"service-{number}", path.absolute().parent)
         else:
             found.say(f"Services[{number}] is a {type(service).__name__}, not keys and values")
-    found.account.rest(whole.rest(), _REASONS)
+    found.report.rest(whole.rest(), _REASONS)
     return found.checked()
 
 
@@ -75,7 +75,7 @@ def _whole(path: Path) -> Leaves:
 def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
     name = service.text("Name") or name
     left = found.about(name)
-    program, args = service.text("StartCommand"), service.text("Args") or ""
+    program, args = service.text("Command"), service.text("Args") or ""
     where = Path(service.text("Workdir") or service.text("WorkDir") or base)
     try:
         argv = [*([program] if program else []), *shlex.split(args)]
@@ -83,7 +83,7 @@ def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
         argv = []
         left(f"Args: {error} (it was {args})")
     if not argv or program is None:
-        left("has no StartCommand")
+        left("has no Command")
         left.rest(service.rest(), _REASONS)
         return
     entry = command.entry(found, name, StartCommand(argv, {}, where))

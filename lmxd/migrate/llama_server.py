@@ -9,9 +9,9 @@ from typing import Final
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command, environment
-from lmxd.migrate.account import About
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, FoundModel
+from lmxd.migrate.report import About
 from lmxd.text import shortened
 
 _ALL: Final = "*"
@@ -89,7 +89,7 @@ def _sections(path: Path, found: FoundModel) -> Sections:
             elif key != "version":
                 found.say(f"{key}: stands before all sections, and is for no model (it was {value})")
             else:
-                found.account.unneed(f"version {value}", "of the file's form")
+                found.report.unneed(f"version {value}", "of the file's form")
         elif not _EMPTY.fullmatch(line):
             why = f"line {number} is neither [a section] nor key = value: {shortened(line.strip(), 80)}"
             raise LmxdError("config", f"{path}: {why}", "name the file given as --models-preset")

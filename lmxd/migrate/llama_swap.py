@@ -11,11 +11,11 @@ from lmxd.config import yaml_text
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command, macros
-from lmxd.migrate.account import About
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.leaves import Leaves
 from lmxd.migrate.macros import Macros
+from lmxd.migrate.report import About
 
 _OF_MODEL: Final = {
     "proxy": "lmxd gives each instance an address of its own",
@@ -61,8 +61,8 @@ def read(path: Path) -> FoundModel:
         else:
             found.say(f"models.{name} is a {type(model).__name__}, not keys and values")
     _routing(found, whole)
-    found.account.rest(whole.rest(), _TOP)
-    found.account.rest(filled.unused(snippets), _TOP)
+    found.report.rest(whole.rest(), _TOP)
+    found.report.rest(filled.unused(snippets), _TOP)
     return found.checked()
 
 

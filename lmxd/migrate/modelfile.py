@@ -10,8 +10,8 @@ from typing import Final
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import hub_cache, ollama
-from lmxd.migrate.account import About
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.report import About
 
 _INSTRUCTION: Final = re.compile(r'[ \t]*([A-Za-z]+)[ \t]+("""(?:.*?)"""|[^\n]*)', re.DOTALL)
 _EMPTY: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")

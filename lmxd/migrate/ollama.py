@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
-from lmxd.migrate.account import About
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.report import About
 from lmxd.text import shortened
 
 _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")

@@ -41,12 +41,12 @@ def read(path: Path) -> FoundModel:
     for number, line in _lines(text):
         if (match := _ASSIGNED.fullmatch(line)) and len(_words(match[2])) <= 1:
             variables[match[1]] = filled(" ".join(_words(match[2])), variables)
-            found.account.unneed(f"line {number}, {match[1]}", "stands where it is used")
+            found.report.unneed(f"line {number}, {match[1]}", "stands where it is used")
             continue
         for words in _commands(filled(line, variables)):
             if words[0] == "cd" and len(words) == 2:
                 base = base / Path(words[1]).expanduser()
-                found.account.unneed(f"line {number}, cd {words[1]}", "relative paths begin there")
+                found.report.unneed(f"line {number}, cd {words[1]}", "relative paths begin there")
             elif starts_server(words):
                 outside = container.runs_container(words)  # and sees no variables of the script
                 exported = {k: v for k, v in variables.items() if k.startswith("LLAMA_") and not outside}

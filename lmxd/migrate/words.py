@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from lmxd.engines.llama_cpp import flags
 from lmxd.migrate import hub_cache
-from lmxd.migrate.account import About
 from lmxd.migrate.leaves import is_secret
+from lmxd.migrate.report import About
 from lmxd.text import shortened
 
 _OURS: Final = frozenset(

@@ -59,7 +59,7 @@ def told(read: Callable[[Path], FoundModel], path: Path) -> str:
         found = read(path)
     except LmxdError as error:
         return str(error)
-    return rendered(found, "x") + repr(found.account.lines())
+    return rendered(found, "x") + repr(found.report.lines())
 
 
 Place = tuple[str | int, ...]

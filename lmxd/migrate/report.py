@@ -1,4 +1,4 @@
-"""The account of an import: of each thing that did not become a setting, a sentence."""
+"""The report on an import: of each thing that did not become a setting, a sentence."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The account of one model."""
+    """The report on one model."""
 
-    account: Report
+    report: Report
     name: str
 
     def __call__(self, sentence: Sentence) -> None:
         """Note what could not be carried over."""
-        self.account.say(lambda: f"{self.name}: {made(sentence)}")
+        self.report.say(lambda: f"{self.name}: {made(sentence)}")
 
     def unneed(self, what: str, why: str) -> None:
         """Note what needs no counterpart."""
-        self.account.unneed(what, why, self.name)
+        self.report.unneed(what, why, self.name)
 
     def rest(self, leaves: Iterable[tuple[str, object]], reasons: Mapping[str, str]) -> None:
         """Note the leaves that nobody took."""
-        self.account.rest(leaves, reasons, f"{self.name}: ")
+        self.report.rest(leaves, reasons, f"{self.name}: ")
 
 
 def made(sentence: Sentence) -> str:
