@@ -65,7 +65,7 @@ SEES: dict[str, set[str]] = {
         "store",
         "acts",
     },
-    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "rpc", "terminal", "text"},
+    "migrate": {"cli", "config", "devices", "engines", "errors", "files", "models", "rpc", "terminal", "text"},
     "__main__": {
         "listening",
         "catalog",

@@ -269,7 +269,8 @@ def test_a_digest_is_no_path(tmp_path: Path, store: Store, digest: str) -> None:
     assert "is no digest" in left(store)
     store.manifest("registry.ollama.ai/library/a/latest", model=weights, params=digest)
     (entry,) = ollama.read(store.root).entries
-    assert entry.settings == {"path": str(store.root / "blobs" / weights.replace(":", "-"))}
+    blob = store.root / "blobs" / weights.replace(":", "-")
+    assert entry.settings == {"path": str(blob), "aliases": ["a:latest"]}
 
 
 def test_links_out_of_the_store_are_not_followed(tmp_path: Path, store: Store) -> None:
