@@ -18,8 +18,8 @@ from lmxd.migrate.leaves import Leaves
 
 _LARGEST: Final = 512 * 2**10
 """Bytes of a file."""
-_STRING_OR_COMMENT: Final = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_STRING_OR_COMMA: Final = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
+_STRING_OR_COMMENT: Final = re.compile(r'("(?:\\.|[^"\\])*(?:"|\Z))|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_STRING_OR_COMMA: Final = re.compile(r'("(?:\\.|[^"\\])*(?:"|\Z))|,(?=\s*[}\]])', re.DOTALL)
 _ADDRESS: Final = "lmxd gives each instance an address of its own"
 _REASONS: Final = {
     "ListenPort": "clients ask the gateway for a model by its name",

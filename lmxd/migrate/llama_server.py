@@ -21,7 +21,6 @@ _LARGEST: Final = 512 * 2**10
 _LINES: Final = 20_000
 _MOST: Final = 20_000
 """Options of all models together. Those of [*] are in each."""
-_SECTION: Final = re.compile(r"\[[ \t]*([^]]+?)[ \t]*\][ \t]*(?:[;#].*)?")
 _OPTION: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*([^;#]*)([;#].*)?")
 _EMPTY: Final = re.compile(r"[ \t]*(?:[;#].*)?")
 
@@ -73,8 +72,8 @@ def _sections(path: Path, found: FoundModel) -> Sections:
     sections: Sections = {}
     section = ""
     for number, line in enumerate(lines, 1):
-        if match := _SECTION.fullmatch(line.strip()):
-            section = match[1]
+        if name := _section(line.strip()):
+            section = name
             for key, value in sections.pop(section, {}).items():
                 found.say(f"[{section}] {key}: the section begins anew in line {number} (it was {value})")
             sections[section] = {}
@@ -94,6 +93,12 @@ def _sections(path: Path, found: FoundModel) -> Sections:
             why = f"line {number} is neither [a section] nor key = value: {shortened(line.strip(), 80)}"
             raise LmxdError("config", f"{path}: {why}", "name the file given as --models-preset")
     return sections
+
+
+def _section(line: str) -> str | None:
+    """The name of the section that a line begins; None if it begins none."""
+    name, closed, rest = line.partition("]")
+    return name[1:].strip() or None if closed and line.startswith("[") and _EMPTY.fullmatch(rest) else None
 
 
 def _argv(options: dict[str, str], left: About) -> list[str]:

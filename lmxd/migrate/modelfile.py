@@ -13,7 +13,7 @@ from lmxd.migrate import hub_cache, ollama
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.report import About
 
-_INSTRUCTION: Final = re.compile(r'[ \t]*([A-Za-z]+)[ \t]+("""(?:.*?)"""|[^\n]*)', re.DOTALL)
+_INSTRUCTION: Final = re.compile(r'[ \t]*([A-Za-z]+)[ \t]+("""(?:.*?)(?:"""|\Z)|[^\n]*)', re.DOTALL)
 _EMPTY: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
 _LARGEST: Final = 256 * 2**10

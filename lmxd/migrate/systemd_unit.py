@@ -62,7 +62,7 @@ def _settings(path: Path) -> list[tuple[str, str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise LmxdError("config", f"{path}: {why}", "name a service unit that starts llama-server") from error
-    found: list[tuple[str, str, str]] = []
+    found: dict[tuple[str, str], list[str]] = {}
     section = begun = ""
     for raw in text.split("\n"):
         line = raw.strip()
@@ -76,9 +76,9 @@ def _settings(path: Path) -> list[tuple[str, str, str]]:
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
         elif equals and not value.strip():
-            found = [x for x in found if x[:2] != (section, key.strip())]
+            found.pop((section, key.strip()), None)
         elif equals:
-            found.append((section, key.strip(), value.strip()))
+            found.setdefault((section, key.strip()), []).append(value.strip())
         else:
             raise LmxdError("config", f"{path}: {line[:80]!r} is no setting of a unit", "name a service unit")
-    return found
+    return [(*key, value) for key, values in found.items() for value in values]

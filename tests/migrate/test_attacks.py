@@ -21,7 +21,7 @@ from migrate.test_imports import ANYTHING, Store, lmxd
 from lmxd.config import yaml_text
 from lmxd.config.file import load, parse
 from lmxd.errors import ConfigError, LmxdError
-from lmxd.migrate import llama_server, llama_swap, ollama
+from lmxd.migrate import large_model_proxy, llama_server, llama_swap, modelfile, ollama, shell_script, systemd_unit
 from lmxd.migrate.entries import MOST, Entry, FoundModel, rendered
 
 BREAKS = ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\0", "\x1b[2J", "\u202e", "\udc85"]
@@ -233,6 +233,33 @@ def test_presets_of_faults_alone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LmxdError) as refused:
         llama_server.read(path)
     assert len(str(refused.value)) < 1000
+
+
+SLOW = {
+    "a section without an end": (llama_server.read, "[" + " " * 400_000),
+    "keys without a value": (llama_server.read, "a" * 400_000),
+    "comments without an end": (large_model_proxy.read, "/*" * 200_000),
+    "texts without an end": (large_model_proxy.read, '"' + '\\"' * 200_000),
+    "quotes without an end": (modelfile.read, 'A """\n' * 30_000),
+    "settings that are taken back": (systemd_unit.read, "A=1\nB=\n" * 20_000),
+    "variables of variables": (shell_script.read, "A=xxxx\n" + "A=$A$A\n" * 10_000 + "$A\n" * 10_000),
+    "a line without an end": (shell_script.read, "'x" * 100_000),
+    "a time without an end": (llama_server.read, "[a]\nmodel = /x.gguf\nc = " + "1" * 400_000),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_what_is_made_to_be_slow_is_read_at_once(tmp_path: Path, name: str) -> None:
+    """Each took minutes, by the square of its length; the test's own timeout bounds it."""
+    read, text = SLOW[name]
+    path = tmp_path / "x"
+    path.write_text(text)
+    try:
+        found = read(path)
+    except LmxdError as refused:
+        assert len(str(refused)) < 1000
+    else:
+        assert sum(map(len, found.left)) < 500 * 600
 
 
 @pytest.fixture
