@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
-from lmxd.migrate import container, environment, hub_cache, words
+from lmxd.migrate import container, environment, hub_cache, shell_words, words
 from lmxd.migrate.container import Container
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
@@ -35,6 +35,7 @@ _WRAPPERS: Final = {
     "/usr/bin/env": "-u -C -S",
 }
 """Programs that start the one that follows -> their options that have a value."""
+_SHELLS: Final = frozenset(("sh", "bash", "zsh", "dash"))
 _NOT_HERE: Final = "lmxd sets the engine's environment itself"
 _MISSING: Final = (
     "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
@@ -67,6 +68,16 @@ class StartCommand:
             if wrapper not in ("exec", "env"):
                 left(f"{wrapper}: lmxd starts the engine without it")
         self.argv = list(rest)
+        return self._of_shell(left).unwrapped(left) if is_shell(self.argv) else self
+
+    def _of_shell(self, left: About) -> StartCommand:
+        """The command that a shell is given with -c."""
+        said = shell_words.commands(self.argv[2])
+        chosen = next((words for words in said if starts_server(words)), said[-1] if said else [])
+        for words in said:
+            if words is not chosen:
+                left(f"{' '.join(words)}: is not run")
+        self.argv = chosen
         return self
 
     def contained(self, left: About) -> StartCommand:
@@ -81,6 +92,17 @@ class StartCommand:
         if self.container is not None:
             return self.container.arguments(left) if self.container.runs_llama_server() else None
         return self.argv[1:] if self.argv and "llama-server" in PurePosixPath(self.argv[0]).name else None
+
+
+def is_shell(argv: Sequence[str]) -> bool:
+    """Whether a command line is of a shell that is given another one."""
+    return len(argv) > 2 and PurePosixPath(argv[0]).name in _SHELLS and re.fullmatch("-[a-z]*c", argv[1]) is not None
+
+
+def starts_server(words: Sequence[str]) -> bool:
+    """Whether a command line starts llama-server, or a container, somehow."""
+    first = any("llama-server" in PurePosixPath(word).name for word in words[:8])
+    return first or any(container.runs_container(words[at:]) for at in range(3))
 
 
 def _wrapper(rest: deque[str], with_value: Sequence[str]) -> str:

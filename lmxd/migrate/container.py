@@ -34,7 +34,8 @@ class Container:
     def runs_llama_server(self) -> bool:
         """Whether its command is llama-server's."""
         first = PurePosixPath(self.words[0]).name if self.words else ""
-        return _ITS_IMAGES.search(self.image) is not None or first == "llama-server"
+        file = any(word.endswith(".gguf") for word in self.words)
+        return _ITS_IMAGES.search(self.image) is not None or first == "llama-server" or file
 
     def arguments(self, left: About) -> list[str]:
         """The words for llama-server: without its name, which images have or not."""

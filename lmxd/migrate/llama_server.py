@@ -61,7 +61,7 @@ def _model(found: FoundModel, name: str, options: dict[str, str], base: Path, le
 
 
 def _sections(path: Path, found: FoundModel) -> Sections:
-    """What llama-server reads: a value ends where a comment begins, and of two of a name the last one counts."""
+    """The sections as llama-server reads them: a comment ends a value, and the last of two of a name counts."""
     try:
         lines = read_text(path, _LARGEST).splitlines()
     except (OSError, UnicodeDecodeError) as error:

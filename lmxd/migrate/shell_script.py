@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -16,11 +14,13 @@ from lmxd.files import read_text
 from lmxd.migrate import command, container
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.shell_words import commands, words_of
 from lmxd.text import shortened
 
 _LARGEST: Final = 256 * 2**10
 """Bytes of a file."""
 _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::?[-=]([^{}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
+_PWD: Final = re.compile(r"\$\(pwd\)|`pwd`")
 _ASSIGNED: Final = re.compile(r"(?:(?:export|local|readonly|declare)[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _LONGEST: Final = 32 * 2**10
 """Characters of a command with its variables."""
@@ -37,17 +37,18 @@ def read(path: Path) -> FoundModel:
         why = getattr(error, "strerror", None) or str(error)
         raise LmxdError("config", f"{path}: {why}", "name a script that starts llama-server") from error
     found, base = FoundModel(), path.absolute().parent
-    variables: dict[str, str] = {}
+    variables = {"PWD": str(base)}
     for number, line in _lines(text):
-        if (match := _ASSIGNED.fullmatch(line)) and len(_words(match[2])) <= 1:
-            variables[match[1]] = filled(" ".join(_words(match[2])), variables)
+        if (match := _ASSIGNED.fullmatch(line)) and len(words_of(match[2])) <= 1:
+            variables[match[1]] = filled(" ".join(words_of(match[2])), variables)
             found.report.unneed(f"line {number}, {match[1]}", "stands where it is used")
             continue
-        for words in _commands(filled(line, variables)):
+        for words in commands(filled(line, variables)):
             if words[0] == "cd" and len(words) == 2:
                 base = base / Path(words[1]).expanduser()
+                variables["PWD"] = str(base)
                 found.report.unneed(f"line {number}, cd {words[1]}", "relative paths begin there")
-            elif starts_server(words):
+            elif command.starts_server(words):
                 outside = container.runs_container(words)  # and sees no variables of the script
                 exported = {k: v for k, v in variables.items() if k.startswith("LLAMA_") and not outside}
                 found.add(named(found, words, path.stem, StartCommand(words, exported, base)))
@@ -56,11 +57,6 @@ def read(path: Path) -> FoundModel:
     if not found.entries:
         raise LmxdError("config", f"{path}: starts no llama-server", "name a script that starts llama-server")
     return found.checked()
-
-
-def starts_server(words: Sequence[str]) -> bool:
-    """Whether a command line starts llama-server somehow."""
-    return container.runs_container(words) or any(PurePosixPath(word).name == "llama-server" for word in words[:8])
 
 
 def named(found: FoundModel, words: Sequence[str], otherwise: str, started: StartCommand) -> Entry:
@@ -94,7 +90,7 @@ def filled(text: str, variables: Mapping[str, str]) -> str:
         known = variables.get(name) or os.environ.get(name) or found[2]
         return found[0] if known is None else known
 
-    made = _VARIABLE.sub(value, text)
+    made = _VARIABLE.sub(value, _PWD.sub("$PWD", text))
     return made if len(made) <= _LONGEST else text
 
 
@@ -115,38 +111,3 @@ def _lines(text: str) -> list[tuple[int, str]]:
             found.append((first, begun.strip()))
         begun = ""
     return [*found, (first, begun.strip())] if begun.strip() else found
-
-
-def _commands(line: str) -> list[list[str]]:
-    """The commands of a line, without what the shell does with their output."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    commands: list[list[str]] = [[]]
-    skip = False
-    try:
-        for word in lexer:
-            if skip:
-                skip = False
-            elif set(word) <= set(";&|") and commands[-1]:
-                commands.append([])
-            elif set(word) <= set("<>&"):
-                skip = True
-                if commands[-1] and commands[-1][-1] in ("1", "2"):
-                    commands[-1].pop()
-            elif word.startswith("#"):
-                break
-            else:
-                commands[-1].append(word)
-    except ValueError:
-        return [line.split()]
-    return [words for words in commands if words]
-
-
-def _words(text: str) -> list[str]:
-    """The words before a comment."""
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        words = text.split()
-    return list(takewhile(lambda word: not word.startswith("#"), words))

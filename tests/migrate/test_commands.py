@@ -158,11 +158,13 @@ LLAMA_CPP = "ghcr.io/ggml-org/llama.cpp"
         ),
         ("sudo docker run --entrypoint /llama-server -v /a:/m -v /b:/m/b img -m /m/b/x.gguf", "/b/x.gguf"),
         (f"docker run -e LLAMA_ARG_MODEL=/m/x.gguf -e LLAMA_ARG_PORT=1 -v /srv:/m/ {LLAMA_CPP}:server", "/srv/x.gguf"),
+        ("bash -lc 'cd /srv && exec llama-server -m /srv/x.gguf -c 8192 --jinja'", "/srv/x.gguf"),
+        ("docker run -v /srv:/m own/build --server -m /m/x.gguf", "/srv/x.gguf"),
         ("env -u X CUDA_VISIBLE_DEVICES=1 nice -n 5 taskset -c 0-3 llama-server -m /srv/x.gguf", "/srv/x.gguf"),
     ],
 )
 def test_a_container_is_understood_and_so_are_wrappers(tmp_path: Path, run: str, path: str) -> None:
-    found = cmd(tmp_path, f"{run} -c 8192 --jinja" if "LLAMA_ARG_MODEL" not in run else run)
+    found = cmd(tmp_path, run if "LLAMA_ARG_MODEL" in run or "bash" in run else f"{run} -c 8192 --jinja")
     profile = config(found).models["m"]
     assert profile.path == Path(path)
     assert run.startswith("docker run -e") or (profile.context_length, profile.engine_flags) == (8192, ("--jinja",))
@@ -275,6 +277,8 @@ def test_scripts_and_units_are_read_and_never_run(tmp_path: Path) -> None:
     profile = config(found).models["a"]
     assert (profile.path, profile.context_length, profile.aliases) == (Path("/srv/a.gguf"), 64, ("b",))
     assert not (tmp_path / "ran").exists()
+    script.write_text("docker run -v $(pwd)/models:/models ghcr.io/ggml-org/llama.cpp:server -m /models/a.gguf\n")
+    assert config(shell_script.read(script)).models["a"].path == tmp_path / "models/a.gguf"
     unit = tmp_path / "llm.service"
     unit.write_text("[Service]\nExecStart=/x\nExecStart=\nExecStart=-/usr/bin/llama-server -m %h/a.gguf -c 32\n")
     assert config(systemd_unit.read(unit)).models["a"].path == Path.home() / "a.gguf"
