@@ -73,10 +73,10 @@ class StartCommand:
     def _of_shell(self, left: About) -> StartCommand:
         """The command that a shell is given with -c."""
         said = shell_words.commands(self.argv[2])
-        chosen = next((words for words in said if starts_server(words)), said[-1] if said else [])
-        for words in said:
-            if words is not chosen:
-                left(f"{' '.join(words)}: is not run")
+        chosen = next(filter(starts_server, said), said[-1] if said else [])
+        for other in said:
+            if other is not chosen:
+                left(f"{' '.join(other)}: is not run")
         self.argv = chosen
         return self
 
