@@ -9,6 +9,7 @@ import click
 from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, machine, ollama
 from lmxd.migrate.entries import FoundModel, rendered
+from lmxd.migrate.pull import pull
 from lmxd.terminal import say, say_lines
 
 PATH = click.Path(path_type=Path)
@@ -97,4 +98,4 @@ def init(directories: tuple[Path, ...], output: Path | None) -> None:
     _say(left, "what is amiss:")
 
 
-COMMANDS = (import_, scan, init)
+COMMANDS = (import_, scan, init, pull)

@@ -50,7 +50,7 @@ def _found(directories: Sequence[Path]) -> FoundModel:
             found.say(f"{model.name}: {estimated}")
         else:
             path = _nameable(model, found)
-            words = f"{_needs(estimated)}{_beside(model)}"
+            words = f"{needs(estimated)}{_beside(model)}"
             found.add(Entry(model.name, {"path": str(path), "context_length": estimated.ctx}, words))
     return found.checked()
 
@@ -80,7 +80,8 @@ def _beside(model: ModelOnDisk) -> str:
     return f"{parts}; its projector for pictures is {model.projector}" if model.projector else parts
 
 
-def _needs(found: Estimated) -> str:
+def needs(found: Estimated) -> str:
+    """The bytes of an estimated launch, in words."""
     sizes = [f"{d['total'] / _GIB:.2f} GiB of {d['device']}" for d in _devices(found)]
     sizes.append(f"{found.host['total'] / _GIB:.2f} GiB of RAM")
     return f"{' and '.join(sizes)} at {found.ctx} tokens ({found.basis}, plus or minus {found.error / 2**20:.0f} MiB)"

@@ -133,7 +133,9 @@ class Hub:
             path = Path(fetched)
             if file.sha256 is not None and sha256_of(path) != file.sha256:
                 path.unlink()
-                raise LmxdError("bad_model_file", f"{path} is not what the hub has: its SHA-256 differs", "fetch it again")
+                raise LmxdError(
+                    "bad_model_file", f"{path} is not what the hub has: its SHA-256 differs", "fetch it again"
+                )
             paths.append(path)
         return paths
 
