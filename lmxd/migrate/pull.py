@@ -55,7 +55,8 @@ def pull(
 ) -> None:
     """Fetch a model into model_dir, and add a profile of it to the configuration.
 
-    Its header is read first: a model that does not fit this machine is not fetched. What was broken off is gone on with.
+    Its header is read first: a model that does not fit this machine is not fetched. What was
+    broken off is gone on with.
     """
     wanted = reference(model)
     target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)

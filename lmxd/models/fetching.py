@@ -21,6 +21,7 @@ def fetch(url: str, directory: Path, told: Callable[[int, int], None], sha256: s
     LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum is another than ``sha256``.
     """
     path = directory / Path(unquote(urlsplit(url).path)).name
+    directory.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
     first = partial.stat().st_size if partial.exists() else 0
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ class Offer:
 
 def _library() -> ModuleType:
     """LmxdError ``config`` if the library is not installed."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name in ("httpx", "httpx2", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         import huggingface_hub
     except ImportError as error:
@@ -109,7 +113,7 @@ class Hub:
 
     @_understood
     def header(self, offer: Offer, directory: Path) -> Path:
-        """Files of an offer with their headers alone, below ``directory``, as estimates need them: the first of them."""
+        """The files of an offer with their headers alone, below ``directory``, for estimates. The first is returned."""
         paths = [directory / offer.repository / offer.revision / file.name for file in offer.files]
         for file, path in zip(offer.files, paths, strict=True):
             if not (path.exists() and path.stat().st_size == file.size):
