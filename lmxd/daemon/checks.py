@@ -44,9 +44,9 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     found.warnings += [*config.warnings, *(f"gpu: {m.ref}: {m.unavailable}" for m in missing), *unread]
     found.warnings += [*(f"gpu: {why}" for why in warnings if config.gpu.wanted()), *unknown_users(config)]
     found.errors += _account_errors(config, alone=alone)
-    found.errors += _engine_errors(whole, found)
     on_gpu = any(m.kind.value != "host" for p in probes for m in p.measure(set())) or _gpu_is_meant(config)
     catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
+    found.errors += _engine_errors(catalog, found)
     found.warnings += catalog.warnings(on_gpu=on_gpu)
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
@@ -71,18 +71,20 @@ def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:
         yield str(error)
 
 
-def _engine_errors(config: Config, found: Findings) -> Iterator[str]:
+def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
     """The programs that are named, and are not there. A llama-server that is only looked for is a warning's matter."""
-    if config.engine.path is not None or any(p.command is None for p in config.models.values()):
+    named = catalog.config.engine.path
+    commands = {name: catalog.resolve(name).sizing.command for name in catalog.config.models}
+    if named is not None or not all(commands.values()):
         try:
-            probe(find(config.engine.path))
+            probe(find(named))
         except LmxdError as error:
-            if config.engine.path is not None:
+            if named is not None:
                 yield str(error)
             else:
                 found.warnings.append(str(error))
-    for name, profile in config.models.items():
-        program = Path(profile.command[0]) if profile.command else None
+    for name, command in commands.items():
+        program = Path(command[0]) if command else None
         if program is not None and not (program.is_file() and os.access(program, os.X_OK)):
             yield f"models.{name}.command: {program} is not an executable file"
 
