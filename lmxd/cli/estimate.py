@@ -105,6 +105,10 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         if part == "total" or any(parts[part] for _, parts in places)
     ]
     output.table(("PART", *(f">{place} MiB" for place, _ in places)), rows, "")
+    for context in e.contexts:
+        size, error = (f"{context[key] / MIB:,.0f} MiB" for key in ("bytes", "error"))
+        place = short(context["device"])
+        say(f"overhead on {place}: {size} of the process itself, plus or minus {error} ({context['source']})")
     say(f"plus or minus {e.error / MIB:,.0f} MiB")
     if e.declared is not None:
         say(f"declared in the configuration: {e.declared / GIB:g} GiB; that is what is promised")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from lmxd.catalog.usable import usable_here
 from lmxd.cli.files import Wanted, estimates_of
-from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import Measurement
-from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.config.schema import Config
+from lmxd.devices.measurement import HOST, Measurement
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.document import Document
@@ -99,7 +99,9 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     document = Document()
     document.comment("lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.")
     document.space()
-    _gpus(document)
+    usable, devices = usable_here(Config())
+    found.left += usable.warnings()
+    _gpus(document, devices)
     document.space()
     _engine(document, found)
     document.space()
@@ -117,28 +119,18 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     return document.text(), found.left
 
 
-def _gpus(document: Document) -> None:
-    devices = _measured()
-    if all(d.id == "host" for d in devices):
-        document.comment("No NVIDIA GPU was found: models run in RAM.")
+def _gpus(document: Document, devices: Sequence[Measurement]) -> None:
+    if all(d.id == HOST for d in devices):
+        document.comment("No GPU was found: models run in RAM.")
     for d in devices:
         known_as = "" if d.ref == d.id else f" ({d.id})"
-        document.comment(f"{d.ref}: {d.name}, {d.capacity / _GIB:.1f} GiB{known_as}")
+        document.comment(f"{d.ref}: {d.name}, {d.unavailable or f'{d.capacity / _GIB:.1f} GiB'}{known_as}")
+        if d.unavailable is not None and d.remedy:
+            document.comment(d.remedy, "  ")
     document.put({"gpu": {}}, "all of them")
     document.comment(
         "device: 0 for one of them, devices: [0, 1] for several; max_memory_gb: 20 for no more of each", "  "
     )
-
-
-def _measured() -> list[Measurement]:
-    import pynvml
-
-    probe = NvmlProbe(pynvml, None)
-    try:
-        probe.look()
-    except NoGpu:
-        return list(HostProbe().measure(set()))
-    return list(probe.measure(set()))
 
 
 def _engine(document: Document, found: FoundModel) -> None:

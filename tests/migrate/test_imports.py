@@ -207,7 +207,7 @@ def test_ollamas_store(store: Store) -> None:
     assert llama.engine_flags == ("--temp", "0.2", "--reverse-prompt", "<|end|>")
     assert "hf.co/someone/some-model:Q4_K_M" in made.models
     left = "\n".join(found.left)
-    for word in ("llama3.1:8b: its template is Go's", "mirostat = 1", "its projector", "gone: sha256-000", "is called"):
+    for word in ("llama3.1:8b: its template is Go's", "mirostat = 1", "its projector", "gone: sha256-000"):
         assert word in left
     assert "license" not in left
 
