@@ -19,7 +19,8 @@ from arena_models import MIB, Model, fit_any, fitting
 from gateway_process import Gateway
 from lmxd_process import Lmxd
 
-from lmxd.engines.llama_cpp.binary import environment, find
+from lmxd.engines.environment import environment
+from lmxd.engines.llama_cpp.binary import find
 
 GIB = 2**30
 PATIENCE = 300

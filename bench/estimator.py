@@ -32,7 +32,8 @@ import synthetic
 from on_gpu import buffers, measure
 from shapes import DATA, shapes, written
 
-from lmxd.engines.llama_cpp.binary import environment, find, probe
+from lmxd.engines.environment import environment
+from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.estimate.arguments import parse
 from lmxd.estimate.estimator import Estimator
@@ -58,8 +59,10 @@ NOT_IN_HERE = """\
 
 - Without flash attention, a prompt that fills the context takes more than one of 2,000 tokens: the scores of a layer
   in f16 are added for the whole context, so the estimate is above what the table has.
-- Other cards: the CUDA context of an H100 is assumed until a launch was seen (`lmxctl estimates`), and the error bar
-  is 480 MiB; smaller cards take less.
+- Other cards: until a launch was seen (`lmxctl estimates`), the CUDA context is a prior by the card's multiprocessors,
+  with an error bar of 48 to 96 MiB; 480 MiB where nothing is known of the card (docs/estimator.md).
+- ROCm, Vulkan and SYCL: nothing was measured with them. Their context is a guess, and their buffers are taken to be
+  CUDA's; the error bar says so.
 - Draft models and adapters are what build 11434 prints beside a pretended card, projectors 1 % above it
   (`tests/estimate/test_extras.py`). Drafting by a model's own layers (MTP) follows a formula that was not compared
   with anything. `--split-mode row` and `tensor` are refused."""

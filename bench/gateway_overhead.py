@@ -36,7 +36,8 @@ from gateway_process import Gateway  # noqa: E402
 from house import model  # noqa: E402
 from lmxd_process import Lmxd  # noqa: E402
 
-from lmxd.engines.llama_cpp.binary import environment, find  # noqa: E402
+from lmxd.engines.environment import environment  # noqa: E402
+from lmxd.engines.llama_cpp.binary import find  # noqa: E402
 
 CLIENTS = 4
 

@@ -30,7 +30,8 @@ import storm  # noqa: E402
 from lmxd_process import Lmxd  # noqa: E402
 from shapes import written  # noqa: E402
 
-from lmxd.engines.llama_cpp.binary import environment, find  # noqa: E402
+from lmxd.engines.environment import environment  # noqa: E402
+from lmxd.engines.llama_cpp.binary import find  # noqa: E402
 from lmxd.instances.proc import tree  # noqa: E402
 from lmxd.rpc.client import Client  # noqa: E402
 

@@ -31,8 +31,8 @@ import synthetic
 from lmxd_process import Lmxd, ask
 
 from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import Probe
-from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.devices.measurement import DeviceKind, Probe
+from lmxd.devices.probes import open_probes
 from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
 from lmxd.instances.proc import tree
@@ -183,13 +183,10 @@ def main() -> None:
     probe: Probe = HostProbe()
     on_gpu = given.device != "host"
     if on_gpu:
-        try:
-            import pynvml
+        import pynvml
 
-            probe = NvmlProbe(pynvml, None)
-            probe.look()
-        except NoGpu:
-            probe, on_gpu = HostProbe(), False
+        (probe,), _ = open_probes(None, pynvml)
+        on_gpu = probe.measure(set())[0].kind is DeviceKind.GPU
     with tempfile.TemporaryDirectory() as place:
         where = Path(place)
         models = profiles(where, on_gpu)

@@ -17,6 +17,7 @@ from lmxd import __version__, failpoints
 from lmxd.config.file import load
 from lmxd.config.location import USER, default_config, user_config
 from lmxd.config.schema import Config
+from lmxd.confinement.capabilities import keep_from_children
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
 from lmxd.daemon.watched_file import content, watched
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
@@ -122,6 +123,7 @@ def run(config_path: Path, where: Places, *, watch: bool = False) -> None:
 
     ``watch``: the configuration is read again whenever its file changes.
     """
+    keep_from_children()
     read = content(config_path) if watch else None  # before: what is changed meanwhile is read again
     config = load(config_path)
     with occupy(where):

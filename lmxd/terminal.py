@@ -18,6 +18,23 @@ def say(line: str = "", *, err: bool = False) -> None:
     click.echo(visible(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
+def show(text: str, *, faint: bool = False) -> None:
+    """Print a piece of a text that goes on, with its line breaks and tabs. All else that moves a cursor is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
+    shown = shown.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(click.style(shown, dim=True) if faint else shown, nl=False)
+    sys.stdout.flush()
+
+
+def typed(prompt: str) -> str | None:
+    """The next line of standard input, asked for on a terminal; None at its end, or when it is interrupted."""
+    try:
+        return input(visible(prompt) if sys.stdin.isatty() else "")
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
 def say_lines(text: str, *, err: bool = False) -> None:
     """Print a text of our own that has several lines. Nothing in it came from outside, unless it was escaped."""
     for line in text.removesuffix("\n").split("\n"):

@@ -14,6 +14,7 @@ import grp
 import json
 import os
 import re
+import struct
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,11 @@ NAMESPACES: Final = (0x00000080, 0x00020000, 0x02000000, 0x04000000, 0x08000000,
 FAMILIES: Final = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EQUAL, _MASKED = 4, 7
-_NO_NEW_PRIVS, _CAPBSET_DROP = 38, 24
+_NO_NEW_PRIVS, _CAPBSET_DROP, _KEEP_CAPABILITIES = 38, 24, 8
+_AMBIENT, _RAISE = 47, 2
+_SETS: Final = ("AmbientCapabilities", "CapabilityBoundingSet")
+_CAPABILITIES: Final = {"CAP_PERFMON": 38}
+_CAPABILITY_VERSION: Final = 0x20080522
 _PSEUDO_DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
 """Those of DevicePolicy=closed."""
 _READ = 1 << 2 | 1 << 3 | 1 << 0  # files, directories, execution
@@ -150,15 +155,29 @@ def devices_of(found: dict[str, list[str]]) -> list[Path]:
     return [*named, *(Path("/dev") / name for name in _PSEUDO_DEVICES)]
 
 
-def become(uid: int) -> None:
-    """That user, without capabilities and with no way to any. Groups: those that GPU files may be of."""
+def capabilities_of(found: dict[str, list[str]]) -> set[int]:
+    """The numbers of AmbientCapabilities, which are all of CapabilityBoundingSet."""
+    ambient, bounding = ({_CAPABILITIES[word] for word in found[key][0].split()} for key in _SETS)
+    assert ambient == bounding
+    return ambient
+
+
+def become(uid: int, capabilities: set[int]) -> None:
+    """That user, with these capabilities and no way to others. Groups: those that GPU files may be of."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for capability in range(64):
+    for capability in set(range(64)) - capabilities:
         libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
+    libc.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0)
     known = {group.gr_name: group.gr_gid for group in grp.getgrall()}
     os.setgroups([known[name] for name in ("video", "render") if name in known])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+    mask = sum(1 << capability for capability in capabilities)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    head, sets = struct.pack("=Ii", _CAPABILITY_VERSION, 0), struct.pack("=6I", low, low, low, high, high, high)
+    assert libc.capset(head, sets) == 0, os.strerror(ctypes.get_errno())
+    for capability in capabilities:
+        assert libc.prctl(_AMBIENT, _RAISE, capability, 0, 0) == 0, os.strerror(ctypes.get_errno())
 
 
 def main() -> None:
@@ -174,7 +193,7 @@ def main() -> None:
         print(json.dumps(calls(found["SystemCallFilter"])))
         return
     allowed = json.loads(given.calls.read_text()) if given.calls else calls(found["SystemCallFilter"])
-    become(given.uid)
+    become(given.uid, capabilities_of(found))
     landlock(given.writable, devices_of(found))
     seccomp(allowed, found["RestrictAddressFamilies"][0].split())
     os.execvp(given.command[0], given.command)

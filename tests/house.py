@@ -22,6 +22,7 @@ from lmxd.daemon.answering.users import Users
 from lmxd.daemon.assembly import Daemon
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.places import listen, occupy, places
+from lmxd.devices.roots import Roots
 from lmxd.instances import proc
 from lmxd.rpc.client import AsyncClient
 from lmxd.store.database import Database
@@ -54,9 +55,16 @@ class House:
     """``sections``: configuration besides engine and model_dir."""
 
     def __init__(self, directory: Path, nvml: FakeNvml | None = None, **sections: Any) -> None:
+        self.roots = Roots(sys=directory / "sys")
+        """No card is on the PCI bus, but those that a test puts there."""
+        if not self.roots.sys.exists():
+            self.roots.sys.mkdir()
+            (self.roots.sys / "fs").symlink_to("/sys/fs")
         self.directory = directory
         self.config_path = directory / "config.yaml"
         self.nvml = nvml or FakeNvml()
+        self.roots = Roots()
+        """The kernel's files, for which another machine's can be given before it opens."""
         if not self.nvml.cards:
             self.nvml.init_fault = 12
         self.sections = sections
@@ -84,7 +92,7 @@ class House:
     @contextlib.asynccontextmanager
     async def _live(self, stays: bool) -> AsyncIterator[None]:
         config, others = load(self.config_path), asyncio.all_tasks()
-        self.daemon = Daemon(config, self.config_path, self.where, self.nvml)
+        self.daemon = Daemon(config, self.config_path, self.where, self.nvml, self.roots)
         await self.daemon.begin()
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(self.daemon.listener, sock=listen(self.where))

@@ -40,9 +40,12 @@ def interpreter() -> str:
 MISSING = _missing()
 needs_unit = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
+_RESTRICTIONS = ("Uid", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+PERFMON = f"{1 << 38:016x}"
+
 
 class UnitLmxd(Lmxd):
-    """A daemon in system mode, as a user without a name, with no capability and little to write to."""
+    """A daemon in system mode, as a user without a name, with the unit's capability and little to write to."""
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         places = {name: directory / name.lower() for name in ("RUNTIME", "STATE", "LOGS")}
@@ -69,4 +72,4 @@ class UnitLmxd(Lmxd):
 def restrictions(pid: int) -> dict[str, str]:
     """The lines of /proc/PID/status that say what a process may do."""
     lines = (line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {name: value for name, value in lines if name in ("Uid", "CapBnd", "NoNewPrivs", "Seccomp")}
+    return {name: value for name, value in lines if name in _RESTRICTIONS}

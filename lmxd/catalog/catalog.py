@@ -7,16 +7,18 @@ from pathlib import Path
 
 from lmxd.catalog.declared import DeclaredSizing
 from lmxd.catalog.formula import Formula
+from lmxd.catalog.layout import Layout
 from lmxd.catalog.llama_cpp import LlamaSizing
 from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
+from lmxd.catalog.usable import Usable
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
-from lmxd.devices.measurement import DeviceKind
+from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
@@ -38,6 +40,8 @@ class Catalog:
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.estimator = Estimator(patient=False)
         self.build = ""
+        self.usable = Usable()
+        """The GPUs that llama-server can use. The daemon says it when it has measured the devices."""
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
         self.cards: dict[DeviceId, Card] = {}
@@ -46,7 +50,8 @@ class Catalog:
     def renewed(self, config: Config) -> Catalog:
         """The same catalog with other models, which knows of engine and devices what this one knows."""
         made = Catalog(config, self._owner)
-        made.estimator, made.build, made.peaks, made.cards = self.estimator, self.build, self.peaks, self.cards
+        made.estimator, made.build, made.usable = self.estimator, self.build, self.usable
+        made.peaks, made.cards = self.peaks, self.cards
         return made
 
     def profile(self, name: str) -> Profile:
@@ -69,6 +74,7 @@ class Catalog:
             size=size,
             launch=launch_at(size, profile, formula.context),
             sizing=sizing,
+            usable=self.usable if sizing.kind is EngineKind.LLAMA_CPP else Usable(gpus=self.usable.gpus),
         )
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:
@@ -121,14 +127,12 @@ class Catalog:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
-    def what_would_fit(
-        self, ask: Ask, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, DeviceKind]
-    ) -> int | None:
+    def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], layout: Layout) -> int | None:
         """The largest context that would fit in ``room``, for a request that exceeds every device; None if none."""
         if ask.profile not in self.config.models:
             return None
         resolved = self.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
-        return resolved.what_would_fit(room, devices, spill=ask.spills)
+        return resolved.what_would_fit(room, layout, spill=ask.spills)
 
     def warnings(self, *, on_gpu: bool) -> list[str]:
         """Warnings about profiles that may not work: a missing file, or a declared size against the estimate."""

@@ -36,6 +36,9 @@ class LlamaSizing:
     def told(self) -> Path | None:
         return self.formula.path
 
+    def program(self) -> Path | None:
+        return None
+
     def layers(self) -> int | None:
         return self.formula.layers()
 

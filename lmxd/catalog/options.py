@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
+from lmxd.catalog.layout import RAM_ID, Layout
 from lmxd.catalog.sizing import Sizing
 from lmxd.core.words import DeviceId, Option
-from lmxd.devices.measurement import HOST, DeviceKind
+from lmxd.devices.measurement import DeviceKind
 from lmxd.gguf.launch import Launch
 
 _TRIES: Final = 6
@@ -25,46 +26,40 @@ class Room:
     ceiling: Mapping[DeviceId, int]
 
 
-RAM_ID: Final = DeviceId(HOST)
-"""The id of RAM in the core's terms."""
 NO_ROOM: Final = Room(free={}, ceiling={})
-
-
-def goes_to_gpu(launch: Launch, devices: Mapping[DeviceId, DeviceKind]) -> bool:
-    """Whether a launch takes GPU memory: always if there is a GPU, unless ``gpu_layers`` is 0 and RAM is configured."""
-    return DeviceKind.GPU in devices.values() and not (launch.gpu_layers == 0 and RAM_ID in devices)
 
 
 def options(
     sizing: Sizing,
     launch: Launch,
-    devices: Mapping[DeviceId, DeviceKind],
+    layout: Layout,
     room: Room = NO_ROOM,
     *,
     split: bool,
     spill: bool,
+    alike: Callable[[DeviceId], object] = lambda gpu: None,
 ) -> tuple[Option, ...]:
     """All ways to place a launch.
 
     A model goes to RAM if its ``gpu_layers`` is 0, or if there is no GPU. The RAM of a launch on a GPU is counted if
-    RAM is one of the devices.
+    RAM is one of the devices, or is in a pool with one. It is split only over GPUs of which ``alike`` says the same.
     """
-    if not goes_to_gpu(launch, devices):
-        return (Option(demand={RAM_ID: sizing.charge(launch, ())[1]}),)
-    gpus = [device for device, kind in devices.items() if kind is DeviceKind.GPU]
-    beside = RAM_ID in devices
-    singles = [Option(demand=_demand(sizing, launch, (gpu,), beside)) for gpu in gpus]
+    if not layout.goes_to_gpu(launch):
+        return (layout.option({RAM_ID: sizing.charge(launch, ())[1]}),)
+    gpus = layout.of_kind(DeviceKind.GPU)
+    singles = [_option(sizing, launch, (gpu,), layout) for gpu in gpus]
     found = [*singles]
     if split and len(gpus) > 1:
-        found += _splits(sizing, launch, gpus, room, singles, beside)
+        for kind in dict.fromkeys(map(alike, gpus)):
+            found += _splits(sizing, launch, [gpu for gpu in gpus if alike(gpu) == kind], room, singles, layout)
     if spill:
-        found += _spilled(sizing, launch, gpus, beside)
+        found += _spilled(sizing, launch, gpus, layout)
     return tuple(found)
 
 
-def _demand(sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], beside: bool) -> dict[DeviceId, int]:
+def _option(sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], layout: Layout, **how: Any) -> Option:
     on_devices, in_ram = sizing.charge(launch, gpus)
-    return dict(zip(gpus, on_devices, strict=True)) | ({RAM_ID: in_ram} if beside else {})
+    return layout.option(dict(zip(gpus, on_devices, strict=True)), in_ram, **how)
 
 
 def _splits(
@@ -73,7 +68,7 @@ def _splits(
     gpus: list[DeviceId],
     room: Room,
     singles: list[Option],
-    beside: bool,
+    layout: Layout,
 ) -> Iterator[Option]:
     """Splits over the two, three … devices with the most room: as they are now, and as if all instances had ended.
 
@@ -87,13 +82,13 @@ def _splits(
     for have in (room.free, room.ceiling):
         order = sorted(several, key=lambda gpu: -have.get(gpu, 0))
         for count in range(2, len(order) + 1):
-            if option := _split(sizing, launch, tuple(order[:count]), have, beside):
+            if option := _split(sizing, launch, tuple(order[:count]), have, layout):
                 yield option
                 break  # more devices would only cost more
 
 
 def _split(
-    sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], have: Mapping[DeviceId, int], beside: bool
+    sizing: Sizing, launch: Launch, gpus: tuple[DeviceId, ...], have: Mapping[DeviceId, int], layout: Layout
 ) -> Option | None:
     """A split by layers in proportion to the room; then layers move from devices that are too full to others."""
     layers = sizing.layers()
@@ -105,27 +100,26 @@ def _split(
     tried: set[tuple[int, ...]] = set()
     while tuple(counts) not in tried and len(tried) < _TRIES:
         tried.add(tuple(counts))
-        demand = _demand(sizing, replace(launch, split=tuple(counts)), gpus, beside)
-        over = {gpu: demand[gpu] - have.get(gpu, 0) for gpu in gpus}
+        option = _option(sizing, replace(launch, split=tuple(counts)), gpus, layout, split=tuple(counts))
+        over = {gpu: option.demand[gpu] - have.get(gpu, 0) for gpu in gpus}
         fullest, emptiest = max(over, key=lambda g: over[g]), min(over, key=lambda g: over[g])
         if over[fullest] <= 0:
-            return Option(demand=demand, split=tuple(counts))
+            return option
         giver, taker = gpus.index(fullest), gpus.index(emptiest)
         if over[emptiest] >= 0 or counts[giver] < 2:
             return None
-        per_layer = max(1, demand[fullest] // counts[giver])
+        per_layer = max(1, option.demand[fullest] // counts[giver])
         moved = min(counts[giver] - 1, -(-over[fullest] // per_layer), max(1, -over[emptiest] // per_layer))
         counts[giver] -= moved
         counts[taker] += moved
     return None
 
 
-def _spilled(sizing: Sizing, launch: Launch, gpus: list[DeviceId], beside: bool) -> Iterator[Option]:
+def _spilled(sizing: Sizing, launch: Launch, gpus: list[DeviceId], layout: Layout) -> Iterator[Option]:
     if (layers := sizing.layers()) is None:
         return
     for part in _SPILLS:
         fewer = int(min(layers, layers if launch.gpu_layers is None else launch.gpu_layers) * part)
         partly = replace(launch, gpu_layers=fewer)
         for gpu in gpus if fewer else ():
-            demand = _demand(sizing, partly, (gpu,), beside)
-            yield Option(demand=demand, gpu_layers=fewer, spills=True)
+            yield _option(sizing, partly, (gpu,), layout, gpu_layers=fewer, spills=True)

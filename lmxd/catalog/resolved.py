@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmxd.catalog.options import NO_ROOM, RAM_ID, Room, options
+from lmxd.catalog.layout import RAM_ID, Layout
+from lmxd.catalog.options import NO_ROOM, Room, options
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
+from lmxd.catalog.usable import Usable
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
-from lmxd.core.words import Ask, DeviceId, User
-from lmxd.devices.measurement import DeviceKind
+from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
@@ -33,6 +34,7 @@ class Resolved:
     size: Size
     launch: Launch
     sizing: Sizing
+    usable: Usable
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -42,7 +44,7 @@ class Resolved:
         """Read its file, and make the dry run that it needs. It may take a while."""
         self.sizing.read(self.launch)
 
-    def ask(self, devices: Mapping[DeviceId, DeviceKind], room: Room = NO_ROOM, private_to: User | None = None) -> Ask:
+    def ask(self, layout: Layout, room: Room = NO_ROOM, private_to: User | None = None) -> Ask:
         """The ask for the core. LmxdError if the model cannot be run so."""
         profile, size, launch = self.profile, self.size, self.launch
         spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
@@ -54,7 +56,7 @@ class Resolved:
             context=launch.context,
             slots=size.slots or 1,
             spread=launch.slots,
-            options=options(self.sizing, launch, devices, room, split=profile.split, spill=spill),
+            options=self._options(launch, layout, room, spill=spill),
             priority=profile.priority if size.priority is None else size.priority,
             pin=profile.pin,
             idle_timeout=self.idle_timeout,
@@ -63,16 +65,18 @@ class Resolved:
             private_to=private_to,
         )
 
-    def what_would_fit(
-        self, room: Mapping[DeviceId, int], devices: Mapping[DeviceId, DeviceKind], *, spill: bool
-    ) -> int | None:
+    def _options(self, launch: Launch, layout: Layout, room: Room, *, spill: bool) -> tuple[Option, ...]:
+        """The ways to place it on the devices that its engine can use. LmxdError if there are none."""
+        usable, split = self.usable.of(layout), self.profile.split
+        return options(self.sizing, launch, usable, room, split=split, spill=spill, alike=self.usable.backend)
+
+    def what_would_fit(self, room: Mapping[DeviceId, int], layout: Layout, *, spill: bool) -> int | None:
         """The largest context, up to its own, that would fit in ``room``; None if none would."""
         if not self.sizing.scales:
             return None
 
         def fits(launch: Launch) -> bool:
-            empty, split = Room(free={}, ceiling=room), self.profile.split
-            found = options(self.sizing, launch, devices, empty, split=split, spill=spill)
+            found = self._options(launch, layout, Room(free={}, ceiling=room), spill=spill)
             return any(all(need <= room.get(d, 0) for d, need in option.demand.items()) for option in found)
 
         return largest_context(self.launch, fits, self.launch.context)
@@ -80,7 +84,7 @@ class Resolved:
     def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
         """The plan for the engine of an instance that was admitted."""
         profile, ask, option = self.profile, start.ask, start.option
-        gpus = tuple(device for device in option.demand if device != RAM_ID)
+        gpus = tuple(device for device in option.devices if device != RAM_ID)
         place = gpus[0] if gpus else RAM_ID
         return Plan(
             instance=start.instance,
@@ -99,6 +103,7 @@ class Resolved:
             threads=profile.threads,
             flags=profile.engine_flags,
             gpus=gpus,
+            cards=self.usable.cards(gpus),
             endpoint=profile.endpoint or endpoint,
             home=home,
             kind=self.sizing.kind,

@@ -10,10 +10,12 @@ from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.files import Wanted, estimates_of, of_file
 from lmxd.cli.output import GIB, MIB, short
+from lmxd.cli.remote import of_reference
 from lmxd.errors import LmxdError
 from lmxd.gguf.footprint import PARTS
 from lmxd.gguf.types import CACHE_TYPES
 from lmxd.models.found import Search
+from lmxd.models.reference import is_reference, reference
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
 from lmxd.terminal import say
@@ -22,7 +24,7 @@ CACHE = click.Choice(list(CACHE_TYPES))
 
 
 @click.command()
-@click.argument("model", metavar="FILE.gguf|DIRECTORY|MODEL", shell_complete=completes("model"))
+@click.argument("model", metavar="FILE.gguf|DIRECTORY|hf:ORG/REPO:QUANT|URL|MODEL", shell_complete=completes("model"))
 @click.option("--ctx", type=click.IntRange(1, 2**27), help="Tokens per slot.")
 @click.option("--slots", type=click.IntRange(1, 256), help="Slots.")
 @click.option("--cache-type", type=CACHE, help="Type of the K and V cache.")
@@ -55,12 +57,15 @@ def estimate(
 ) -> None:
     """Bytes that a model takes, by part.
 
+    Of a model of a hub only the header is read, not fetched: whether it fits, with which
+    context, and which quantization of its repository is the largest that does.
+
     A FILE, or all files of a DIRECTORY and of those in it, are read here, without the daemon and without a
     GPU: for the GPUs named by --as-gpu, else for those of this machine, else for RAM. A
     MODEL of the configuration is asked of the daemon, for the devices it has.
     """
     k, v = cache_type_k or cache_type, cache_type_v or cache_type
-    if not _is_file(model):
+    if not (_is_file(model) or is_reference(model)):
         if cards or flags or engine:
             raise LmxdError(
                 "invalid_params", f"{model} is a model of the daemon's", "name a file to use --as-gpu, --flags"
@@ -72,7 +77,9 @@ def estimate(
     if flags is not None and any((ctx, slots, k, v)):
         raise LmxdError("invalid_params", "--flags and --ctx, --slots or --cache-type exclude each other", "use one")
     wanted = Wanted(ctx=ctx, slots=slots, k=k, v=v, cards=cards, flags=flags, engine=engine, dry_run=dry_run)
-    if Path(model).is_dir():
+    if is_reference(model):
+        _show(of_reference(reference(model), wanted), json_wanted)
+    elif Path(model).is_dir():
         search = Search()
         search.look(Path(model))
         paths = [found.path for found in search.models]
@@ -98,6 +105,10 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         if part == "total" or any(parts[part] for _, parts in places)
     ]
     output.table(("PART", *(f">{place} MiB" for place, _ in places)), rows, "")
+    for context in e.contexts:
+        size, error = (f"{context[key] / MIB:,.0f} MiB" for key in ("bytes", "error"))
+        place = short(context["device"])
+        say(f"overhead on {place}: {size} of the process itself, plus or minus {error} ({context['source']})")
     say(f"plus or minus {e.error / MIB:,.0f} MiB")
     if e.declared is not None:
         say(f"declared in the configuration: {e.declared / GIB:g} GiB; that is what is promised")

@@ -30,20 +30,26 @@ def why(device: str, json_wanted: bool) -> None:
         output.as_json(found)
     else:
         output.table(("OWNER", ">BYTES", "WHY"), _rows(found), "")
+        for note in output.notes([found.device]):
+            say(note)
+        if found.device.pool is not None:
+            say(f"its bytes are bytes of {found.device.pool}: lmxctl why {found.device.pool} says who has those")
 
 
 def _rows(found: Why) -> list[tuple[str, ...]]:
     d = found.device
     if d.unavailable is not None:
-        return [(d.id, "-", f"unavailable: {d.unavailable}")]
+        return [(d.id, "-", f"unavailable: {d.unavailable}"), *([("", "", f"remedy: {d.remedy}")] if d.remedy else [])]
     rows: list[tuple[str, ...]] = [(x.instance, size(x.bytes), owner_label(x)) for x in found.instances]
-    rows.append(("foreign", size(d.foreign), "in use, and not by what lmxd started"))
+    rows.append(("foreign", output.seen(d, d.foreign), "in use, and not by what lmxd started"))
     rows += [(f"  {x.name} ({x.pid})", size(x.bytes), "") for x in found.processes]
     if d.yielded:
         rows.append(("yielded", size(d.yielded), "kept free for others, on request"))
     rows.append(("margin", size(d.margin), "promised to nobody"))
     if found.withheld:
         rows.append(("limit", size(found.withheld), "beyond max_memory_gb"))
+    if d.beyond_pool:
+        rows.append(("shared", size(d.beyond_pool), f"others have these bytes of {d.pool}, or it keeps them"))
     rows.append(("free" if d.headroom >= 0 else "overdrawn", size(abs(d.headroom)), "headroom"))
     rows.append((d.name, size(d.capacity), "capacity"))
     return rows
@@ -97,6 +103,9 @@ def _planned(p: Planned) -> Iterator[str]:
             if p.remedy:
                 yield f"  remedy: {p.remedy}"
     for s in p.shortfalls:
+        if s.unavailable:
+            yield f"  {output.blocked(s)}"
+            continue
         yield f"  {output.short(s.device)}: needs {size(s.need)}, free {size(max(0, s.have))}"
         for h in s.holders:
             had = "has" if h.since is None else f"has had for {output.seconds(h.since)}"

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from lmxd.devices.host import HostProbe
-from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.devices.measurement import DeviceKind
+from lmxd.devices.probes import measure_now
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import Arguments, parse
-from lmxd.estimate.cards import memory_of
+from lmxd.estimate.cards import card_of, memory_of
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.extras import Extras, projector_bytes
 from lmxd.estimate.files import read_file, read_model
@@ -101,6 +102,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         basis=found.basis,
         error=found.error,
         devices=[{"device": c.name, **p.as_dict()} for c, p in zip(cards, found.parts.devices, strict=True)],
+        contexts=[{"device": c.name, **x.as_dict()} for c, x in zip(cards, found.contexts, strict=False)],
         host=found.parts.host.as_dict(),
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
@@ -135,16 +137,21 @@ def _resolved(path: Path, wanted: Wanted, arguments: Arguments) -> tuple[Argumen
 def _places(wanted: Wanted) -> list[Place]:
     """The GPUs asked for, else those of this machine."""
     if wanted.cards:
-        return [Place(card=Card(name=name), capacity=memory_of(name) or 0) for name in wanted.cards]
+        named = _binary(wanted) if wanted.engine is not None else None
+        backends = named.backends if named is not None else None
+        return [Place(card=card_of(x, backends=backends), capacity=memory_of(x) or 0) for x in wanted.cards]
     import pynvml
 
-    probe = NvmlProbe(pynvml, None)
-    try:
-        probe.look()
-    except NoGpu:
-        return []
-    found = [x for x in probe.measure(set()) if x.unavailable is None]
-    return [Place(card=Card(name=x.name, driver=x.driver), capacity=x.capacity) for x in found]
+    found = [x for x in measure_now(None, pynvml) if x.kind is DeviceKind.GPU and x.unavailable is None]
+    binary = _binary(wanted) if found else None
+    backends = binary.backends if binary is not None else None
+    return [
+        Place(
+            card=card_of(x.name, driver=x.driver, vendor=x.vendor, chip=(x.cores, x.compute), backends=backends),
+            capacity=x.capacity,
+        )
+        for x in found
+    ]
 
 
 def _estimator(wanted: Wanted) -> Estimator:

@@ -21,9 +21,9 @@ def estimates(json_wanted: bool) -> None:
         output.as_json(found)
         return
     output.table(
-        ("CARD", "DRIVER", "BUILD", ">CONTEXT MiB", ">+/- MiB", ">LAUNCHES"),
+        ("CARD", "DRIVER", "BUILD", "BACKEND", ">CONTEXT MiB", ">+/- MiB", "SOURCE"),
         [
-            (c.card, c.driver, c.build, _mib(c.bytes), _mib(c.error), str(c.count) if c.count else "prior")
+            (c.card, c.driver, c.build, c.backend, _mib(c.bytes), _mib(c.error), c.source or str(c.count))
             for c in found.contexts
         ],
         "no GPU here, and none was seen",

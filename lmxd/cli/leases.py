@@ -58,9 +58,26 @@ def request(
     status: 0 granted, 64 usage, 69 no daemon, 70 launch failed, 75 no capacity, 77 not
     permitted, 78 configuration.
     """
+    try:
+        _request(model, waiting_time(wait, no_wait), hold, ttl, wish, shell=shell, json_wanted=json_wanted)
+    except LmxdError as error:
+        if shell:
+            say(f"(exit {error.exit_status})")  # eval of nothing would succeed
+        raise
+
+
+def _request(
+    model: str,
+    wait: float | None,
+    hold: KeptBy,
+    ttl: float | None,
+    wish: dict[str, Any],
+    *,
+    shell: bool,
+    json_wanted: bool,
+) -> None:
     with connect() as client:
         with WaitBar() as progress:
-            wait = waiting_time(wait, no_wait)
             lease = client.request(model, wait=wait, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
         if shell:
             _print_exports(lease)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, connect
+from lmxd.cli.keyboard import END, Keyboard
 from lmxd.rpc.client import Client
 
 if TYPE_CHECKING:
@@ -20,29 +20,55 @@ if TYPE_CHECKING:
     from lmxd.cli.screen import Seen
 
 
-def repeat(draw: Callable[[Console], RenderableType], seconds: float, times: int | None, *, screen: bool) -> None:
+_MOVES: Final = {"up": -1, "down": 1, "page up": -10, "page down": 10, "first": -(2**31)}
+"""Rows by which a key moves the instances."""
+
+
+def repeat(
+    draw: Callable[[Console, int | None], RenderableType], seconds: float, times: int | None, *, screen: bool
+) -> None:
     """Draw every so many seconds, so many times, or until it is interrupted.
 
-    A terminal that cannot move its cursor, or a pipe, gets one text after the other, without control codes.
+    ``draw`` is told the first row, which keys move. A terminal that cannot move its cursor, or a pipe, gets one text
+    after the other, without control codes; the row is None then.
     """
-    console, ended, looks = output.console(), threading.Event(), 1
-    if times != 1:
-        # Not an exception, which might come while the screen is being taken over, and leave it so.
-        signal.signal(signal.SIGINT, lambda *_: ended.set())
+    console = output.console()
     if times != 1 and console.is_terminal and not console.is_dumb_terminal:
-        from rich.live import Live
-
-        with Live(draw(console), console=console, screen=screen, auto_refresh=False) as live:
-            while (times is None or looks < times) and not ended.wait(seconds):
-                live.update(draw(console), refresh=True)
-                looks += 1
+        _redraw(draw, console, seconds, times, screen=screen)
         return
-    console.print(draw(console))
-    while (times is None or looks < times) and not ended.wait(seconds):
-        console.print()
-        console.print(draw(console))
-        sys.stdout.flush()
-        looks += 1
+    console.print(draw(console, None))
+    if times == 1:
+        return
+    looks = 1
+    with Keyboard() as keyboard:
+        while (times is None or looks < times) and keyboard.pressed(seconds) != END:
+            console.print()
+            console.print(draw(console, None))
+            sys.stdout.flush()
+            looks += 1
+
+
+def _redraw(
+    draw: Callable[[Console, int | None], RenderableType],
+    console: Console,
+    seconds: float,
+    times: int | None,
+    *,
+    screen: bool,
+) -> None:
+    from rich.live import Live
+
+    looks, first = 1, 0
+    with Keyboard() as keyboard, Live(draw(console, 0), console=console, screen=screen, auto_refresh=False) as live:
+        due = time.monotonic() + seconds
+        while times is None or looks < times:
+            key = keyboard.pressed(max(0.0, due - time.monotonic()))
+            if key == END:
+                return
+            if key is None:
+                due, looks = time.monotonic() + seconds, looks + 1
+            first = max(0, first + _MOVES.get(key or "", 0))
+            live.update(draw(console, first), refresh=True)
 
 
 @click.command()
@@ -50,7 +76,7 @@ def repeat(draw: Callable[[Console], RenderableType], seconds: float, times: int
 @click.option("--count", "-c", type=click.IntRange(1), help="Look so many times, then end; once, in a pipe.")
 @answers
 def top(interval: float, count: int | None, json_wanted: bool) -> None:
-    """Devices by owner, instances and the queue, live. Ctrl-C ends it."""
+    """Devices by owner, instances and the queue, live. Arrows, j and k move; q or Ctrl-C ends it."""
     from lmxd.cli.screen import Samples, rendered
 
     history = Samples()
@@ -66,10 +92,10 @@ def top(interval: float, count: int | None, json_wanted: bool) -> None:
             output.as_json({name: output.plain(value) for name, value in parts.items()})
             return
 
-        def draw(console: Console) -> RenderableType:
+        def draw(console: Console, first: int | None) -> RenderableType:
             seen = look(client)
             history.note(seen)
-            return rendered(seen, history, console)
+            return rendered(seen, history, console, first or 0, None if first is None else console.height)
 
         repeat(draw, interval, count if count or sys.stdout.isatty() else 1, screen=True)
 

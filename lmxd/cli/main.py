@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lmxd import __version__
-from lmxd.cli import admin, estimate, explanations, learned, leases, live, running, views
+from lmxd.cli import admin, conversation, estimate, explanations, learned, leases, live, running, views
 from lmxd.terminal import Commands
 
 
@@ -23,6 +23,7 @@ def main(socket_path: Path | None) -> None:
 for _command in (
     *leases.COMMANDS,
     *running.COMMANDS,
+    *conversation.COMMANDS,
     *views.COMMANDS,
     *live.COMMANDS,
     *estimate.COMMANDS,

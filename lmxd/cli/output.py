@@ -153,6 +153,11 @@ def device(d: Device) -> str:
     return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
 
 
+def seen(d: Device, bytes_: int) -> str:
+    """Bytes in use on a device, as far as they can be seen."""
+    return f"at least {size(bytes_)}" if d.lower_bound else size(bytes_)
+
+
 def whose(uid: int | None, user: str | None) -> str:
     """The uid that asked, and the user it asked for where that is somebody else: "alice/1000"."""
     return "-" if uid is None else f"{user}/{uid}" if user else str(uid)
@@ -168,10 +173,26 @@ def queued(t: TicketInfo) -> tuple[str, str, str, str, str]:
 def blocked(s: ShortfallInfo) -> str:
     """The reason why a demand does not fit on one device."""
     if s.unavailable:
-        return f"{short(s.device)} is unavailable: {s.unavailable}"
+        remedy = f" (remedy: {s.remedy})" if s.remedy else ""
+        return f"{short(s.device)} is unavailable: {s.unavailable}{remedy}"
     holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
     free = f"free {size(max(0, s.have))} of {size(s.ceiling)}"
-    return f"{size(s.need)} on {short(s.device)}, {free}; held by {holders or 'nobody'}"
+    return f"{size(s.need)} on {short(s.device)}{shared(s.views)}, {free}; held by {holders or 'nobody'}"
+
+
+def shared(views: Sequence[str]) -> str:
+    """The devices that a pool's bytes are of, in brackets; nothing for a device that is no pool."""
+    return f" (shared by {' and '.join(map(short, views))})" if views else ""
+
+
+def notes(found: Sequence[Device]) -> list[str]:
+    """A sentence for each pool: which devices draw from it."""
+    said = []
+    for d in found:
+        if d.views and d.unavailable is None:
+            who = " and ".join([*map(short, d.views), *(["all programs"] if len(d.views) == 1 else [])])
+            said.append(f"{who} draw from one {d.id}: {size(max(0, d.headroom))} are free for all of them together")
+    return said
 
 
 def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:
@@ -191,7 +212,9 @@ def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:
 def _figures(error: LmxdError) -> list[str]:
     lines = []
     for s in error.data.get("shortfalls", []):
-        lines.append(f"{short(s['device'])}: needs {size(s['need'])}, free {size(max(0, s['have']))}")
+        lines.append(
+            f"{short(s['device'])}{shared(s.get('views', []))}: needs {size(s['need'])}, free {size(max(0, s['have']))}"
+        )
         lines += [f"  {h['name']} has {size(h['bytes'])} ({h['phase']})" for h in s["holders"]]
     lines += [turn(TurnInfo.model_validate(t)) for t in error.data.get("turns", [])]
     failure = error.data.get("failure")

@@ -70,8 +70,9 @@ def hold(
 ) -> None:
     """Hold SIZE of a device (9G, 500M) for COMMAND, which is not lmxd's: training, ComfyUI, any process.
 
-    COMMAND sees that device alone (CUDA_VISIBLE_DEVICES). It is charged the larger of SIZE and what it and
-    its children are measured to take. The hold ends when it ends. LMXD_HOLD_BYTES and LMXD_LEASE are set, too.
+    COMMAND sees that device alone (CUDA_VISIBLE_DEVICES, on AMD ROCR_VISIBLE_DEVICES). It is charged the larger of
+    SIZE and what it and its children are measured to take. The hold ends when it ends. LMXD_HOLD_BYTES and
+    LMXD_LEASE are set, too.
     """
     with connect() as client:
         with WaitBar() as progress:
@@ -81,7 +82,7 @@ def hold(
         if json_wanted:
             output.as_json(held, err=True)
         env = {
-            "CUDA_VISIBLE_DEVICES": held.cuda_visible_devices,
+            **(held.environment or {"CUDA_VISIBLE_DEVICES": held.cuda_visible_devices}),
             "LMXD_HOLD_BYTES": str(size),
             "LMXD_LEASE": held.lease,
         }

@@ -65,8 +65,8 @@ def _print_devices(found: list[Device]) -> None:
             size(d.capacity),
             "-" if d.limit is None else size(d.limit),
             size(d.margin),
-            size(d.used),
-            size(d.foreign),
+            output.seen(d, d.used),
+            output.seen(d, d.foreign),
             size(d.charged),
             size(d.reclaiming),
             size(d.headroom) if d.unavailable is None else f"unavailable: {d.unavailable}",
@@ -74,6 +74,11 @@ def _print_devices(found: list[Device]) -> None:
         for d in found
     ]
     output.table((*columns, ">HEADROOM"), rows, "no devices")
+    for note in output.notes(found):
+        say(note)
+    for d in found:
+        if d.unavailable is not None and d.remedy:
+            say(f"{output.device(d)}: remedy: {d.remedy}")
 
 
 @click.command()
@@ -86,7 +91,7 @@ def ps(watch: bool, interval: float, json_wanted: bool) -> None:
         if json_wanted:
             output.as_json(client.instances())
         else:
-            repeat(lambda console: _running(client), interval, None if watch else 1, screen=False)
+            repeat(lambda *_: _running(client), interval, None if watch else 1, screen=False)
 
 
 def _running(client: Client) -> RenderableType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmxd.config.engine import EngineConfig
 from lmxd.config.names import RULE, composed, is_name
 from lmxd.config.profile import Profile
 from lmxd.config.section import Gigabytes, Section, UsablePath
@@ -40,19 +41,21 @@ DeviceRef = Annotated[int | str, PlainValidator(_device_ref)]
 class DeviceConfig(Section):
     """One device to use, with its own limit and margin."""
 
-    device: DeviceRef = Field(description="index, UUID or PCI id of a GPU, or host for RAM")
+    device: DeviceRef = Field(description="index (in PCI order at the start), UUID or PCI id of a GPU, or host for RAM")
     max_memory_gb: Gigabytes | None = Field(None, description="the most that lmxd may use of it")
     margin_gb: float | None = Field(None, ge=0, description="never promised to anybody")
 
 
 class GpuConfig(Section):
-    """The devices to use. Without any: all GPUs that NVML finds, or RAM if it finds none."""
+    """The devices to use. Without any: all cards, also later ones; else the processor's GPU; else RAM."""
 
     device: DeviceRef | None = Field(None, description="the one device to use")
     devices: tuple[DeviceConfig, ...] | None = Field(None, description="several devices, by name or with own limits")
     max_memory_gb: Gigabytes | None = Field(None, description="the most that lmxd may use of each device")
     margin_gb: float | None = Field(
-        None, ge=0, description="never promised; by default 2 on a GPU, for RAM the larger of 1 and 5 %"
+        None,
+        ge=0,
+        description="never promised; by default 2 on a GPU, for RAM, and a GPU that shares it, the larger of 1 and 5 %",
     )
 
     @field_validator("devices", mode="before")
@@ -77,6 +80,12 @@ class GpuConfig(Section):
         if devices is None:
             devices = None if self.device is None else (DeviceConfig(device=self.device),)
         return None if devices is None else tuple(self.complete(own) for own in devices)
+
+    @property
+    def refs(self) -> tuple[int | str, ...] | None:
+        """The names of the devices asked for; None for "whatever there is"."""
+        wanted = self.wanted()
+        return None if wanted is None else tuple(own.device for own in wanted)
 
     def complete(self, own: DeviceConfig) -> DeviceConfig:
         """``own`` with what it leaves open taken from here."""
@@ -125,33 +134,6 @@ class GroupConfig(Section):
     max_memory_gb: Gigabytes | None = Field(None, description="the most that their leases may take together")
     max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
     max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
-
-
-class EngineConfig(Section):
-    """Settings of llama-server: where it is, and how instances of it start and stop."""
-
-    path: UsablePath | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
-    endpoint: Literal["unix", "tcp"] = Field(
-        "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
-    )
-    user: str | None = Field(
-        None,
-        min_length=1,
-        description="user that engines run as where lmxd is root; by default lmxd or nobody in system mode, else root",
-    )
-    load_timeout: Seconds = Field(600, description="seconds until an instance must be ready")
-    stop_timeout: Seconds = Field(10, description="seconds from SIGTERM to SIGKILL")
-    parallel_loads: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        description="instances that load on one device at once; by default one for each core, at most 8",
-    )
-    read_ahead: bool = Field(True, description="a model's file is read into the page cache while its bytes are awaited")
-    prompt_cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
-        0, description="disk for the prompt caches of ended instances of profiles that suspend; 0 for none"
-    )
-    log_max_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(8, description="size cap of one instance's log")
 
 
 def _local(value: str) -> str:

@@ -16,7 +16,7 @@ from lmxd.core.words import InstanceId, Kind, Phase
 
 def broken(state: State) -> list[str]:
     """One sentence for each invariant that does not hold. It changes nothing."""
-    checks = (_promises, _sums, _indexes, _reservations, _leases, _queue, _idleness, _shares, _alarms)
+    checks = (_promises, _sums, _pools, _indexes, _reservations, _leases, _queue, _idleness, _shares, _alarms)
     return [sentence for check in checks for sentence in check(state)]
 
 
@@ -33,6 +33,22 @@ def _sums(state: State) -> Iterator[str]:
     for account in state.ledger.accounts.values():
         if not account.balanced:
             yield f"{account.device}: its sums are not those of its reservations"
+
+
+def _pools(state: State) -> Iterator[str]:
+    """No byte of a pool is promised twice: what the devices that share it promise and charge is charged to it."""
+    accounts = state.ledger.accounts if state.policy.enforce else {}
+    for pool in {a.pool for a in accounts.values() if a.pool is not None and a.pool in accounts}:
+        promised: Counter[InstanceId] = Counter()
+        charged: Counter[InstanceId] = Counter()
+        for view in state.ledger.views(pool):
+            living = {name: r for name, r in view.reservations.items() if r.exited_at is None}
+            promised.update({name: r.promised for name, r in living.items()})
+            charged.update({name: r.charge for name, r in living.items()})
+        for name, size in promised.items():
+            had = accounts[pool].reservations.get(name)
+            if had is None or had.promised < size or had.charge < charged[name]:
+                yield f"{name} has {max(size, charged[name])} bytes on devices that share {pool}, and {had} of it"
 
 
 def _indexes(state: State) -> Iterator[str]:

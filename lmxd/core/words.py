@@ -25,7 +25,7 @@ Kind: TypeAlias = tuple[str, str, User | None]
 RequestKey: TypeAlias = tuple[int, str]
 """A uid, and the idempotency key that its client gave a request."""
 Demand: TypeAlias = Mapping[DeviceId, int]
-"""Bytes on each device that one way of placing an instance takes."""
+"""Bytes on each device that one way of placing an instance takes, and on each pool that they are drawn from."""
 
 
 HOLD: Final = "hold"
@@ -85,21 +85,27 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """One way to place an instance. The core passes all but ``demand`` and ``spills`` to the engine unread.
+    """One way to place an instance. The core reads ``demand``, ``pools`` and ``spills``; the engine is told the rest.
 
-    ``split``: layers on each device of ``demand``, in its order. ``gpu_layers`` None: all. ``spills``: a part of it
-    would run in RAM though it belongs on a GPU.
+    ``pools``: devices of ``demand`` that are memory which others of it share: they count the same bytes once more.
+    ``split``: layers on each device, in order. ``gpu_layers`` None: all. ``spills``: a part of it would run in RAM.
     """
 
     demand: Demand
     split: tuple[int, ...] = ()
     gpu_layers: int | None = None
     spills: bool = False
+    pools: tuple[DeviceId, ...] = ()
+
+    @property
+    def devices(self) -> Demand:
+        """Bytes on each device that it runs on: each byte once, without the pools."""
+        return {d: need for d, need in self.demand.items() if d not in self.pools} if self.pools else self.demand
 
     @property
     def size(self) -> int:
         """Bytes on all devices together."""
-        return sum(self.demand.values())
+        return sum(self.devices.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,9 +135,9 @@ class Ask:
     private_to: User | None = None
     name: str = ""
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
-    """The options on one device, by device. They are read for every ticket whenever bytes come free."""
+    """The options on one device without a pool. They are read for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)
-    """All other options: over several devices, or partly in RAM."""
+    """All other options: over several devices, partly in RAM, or on a device that shares a pool."""
     need: int = field(init=False)
     """The fewest bytes that an instance takes on its fullest device. For 6 + 4 GiB over two devices: 6 GiB."""
     size: int = field(init=False)
@@ -150,7 +156,7 @@ class Ask:
         for name, value in (
             ("singles", singles),
             ("others", tuple(o for o in self.options if len(o.demand) > 1 or o.spills)),
-            ("need", min((max(o.demand.values()) for o in self.options), default=0)),
+            ("need", min((max(o.devices.values()) for o in self.options), default=0)),
             ("size", size),
             ("portion", size * self.slots // self.spread if self.share else size),
             ("spills", any(o.spills for o in self.options)),
@@ -186,9 +192,9 @@ class Taken(NamedTuple):
 class DeviceReading(NamedTuple):
     """One reading of one device.
 
-    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes.
-    ``lags``: bytes of a dead process may stay in use for a while, as on a GPU; RAM is free before an exit is reported.
-    ``unavailable``: the reason why there are no figures.
+    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes,
+    as one does that is None in it. ``lags``: bytes of a dead process may stay in use for a while, as on a GPU, not in
+    RAM. ``pool``: the device whose bytes its own are. ``unavailable``: why it has no figures; ``remedy``: what to do.
     """
 
     device: DeviceId
@@ -197,8 +203,10 @@ class DeviceReading(NamedTuple):
     margin: int = 0
     limit: int | None = None
     lags: bool = True
-    taken: Mapping[InstanceId, Taken] | None = None
+    taken: Mapping[InstanceId, Taken | None] | None = None
     unavailable: str | None = None
+    pool: DeviceId | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,6 +247,7 @@ class Shortfall(NamedTuple):
     """The reason why a demand does not fit on a device now: ``need`` bytes, of which ``have`` are free.
 
     ``ceiling`` is the most that lmxd could ever promise of the device's ``capacity``. ``holders`` have the rest.
+    ``views``: the devices that draw from it, if it is a pool.
     """
 
     device: DeviceId
@@ -248,6 +257,8 @@ class Shortfall(NamedTuple):
     capacity: int
     holders: tuple[Holder, ...] = ()
     unavailable: str | None = None
+    views: tuple[DeviceId, ...] = ()
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,14 +298,3 @@ class Refusal:
     turns: tuple[Turn, ...] = ()
     failure: Failure | None = None
     retry_in: float | None = None
-
-
-DRAINING: Final = Refusal(
-    code=RefusalCode.DRAINING, message="lmxd is draining: nothing new is admitted", remedy="ask again later"
-)
-STOPPED: Final = Refusal(
-    code=RefusalCode.STOPPED, message="the instance was stopped while it was starting", remedy="ask again"
-)
-CANCELLED: Final = Refusal(code=RefusalCode.CANCELLED, message="the request was cancelled")
-ASKED_AGAIN: Final = Refusal(code=RefusalCode.CANCELLED, message="it was asked again on another connection")
-CLIENT_LEFT: Final = Refusal(code=RefusalCode.CLIENT_LEFT, message="the client closed its connection")

@@ -40,6 +40,7 @@ from lmxd.daemon.answering.metrics import Metrics
 from lmxd.daemon.answering.models import ModelCalls
 from lmxd.daemon.answering.requests import Requests
 from lmxd.daemon.answering.service import Service, calls
+from lmxd.daemon.engine_watch import EngineWatch
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.daemon.keeping.means import Means
 from lmxd.daemon.keeping.outbox import Outbox
@@ -55,10 +56,12 @@ from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
-from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.devices.measurement import DeviceKind
+from lmxd.devices.probes import open_probes
+from lmxd.devices.roots import Roots
+from lmxd.devices.troubles import troubles
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -70,8 +73,6 @@ log = logging.getLogger(__name__)
 
 _LAST_WRITES = 5.0
 """Seconds that a slow disk has at the end."""
-_ENGINE_LOOK = 1.0
-"""Seconds between two looks whether llama-server is another one."""
 _SPLIT_ANEW = 4
 """For how many of those in front of the queue layers are divided anew by each look at several GPUs."""
 
@@ -79,10 +80,11 @@ _SPLIT_ANEW = 4
 class Daemon:
     """All parts of one running lmxd, but its sockets and signals."""
 
-    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any) -> None:
+    def __init__(self, config: Config, config_path: Path, where: Places, nvml: Any, roots: Roots = Roots()) -> None:
         self.config_path = config_path
         self.where = where
         self._nvml = nvml
+        self._roots = roots
         self.admission = Admission()
         self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
         self.served = ServedDirectories(self.present)
@@ -96,9 +98,14 @@ class Daemon:
         self.pulse = Pulse()
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
-        self._engine_seen = float("-inf")
         self._build()
-        self._adopt(config, *open_probes(config.gpu, nvml))
+        self.engine = EngineWatch(
+            self.present,
+            where.state / "dry-runs",
+            lambda: self.observations.learned,
+            lambda: self.performer.startup.account,
+        )
+        self._adopt(config, *open_probes(config.gpu.refs, nvml, roots))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -148,9 +155,10 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        self.present.catalog = self._catalog(config)
+        before, self.present.catalog = self.present.catalog.usable, self._catalog(config)
+        self.catalog.usable = before  # until the engine has been looked at anew
         self.served.adopt(config)
-        self.present.llama = LlamaServer(config.engine.path)
+        self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
         self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
@@ -160,8 +168,9 @@ class Daemon:
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        await self._find_engine()
+        await self.engine.find()
         await self.measuring.look()
+        await asyncio.to_thread(self.present.find_usable)
         await self.served.look()
         if self.outbox.writer is None:
             restoring = Restoring(
@@ -171,26 +180,11 @@ class Daemon:
             self.access.engines |= found.users
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
-        on_gpu = DeviceKind.GPU in self.present.kinds.values()
+        on_gpu = bool(self.present.layout.of_kind(DeviceKind.GPU))
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
         await self._tell_residents()
-        for warning in self.present.warnings:
+        for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)
-
-    async def _find_engine(self) -> None:
-        dry_runs, account = self.where.state / "dry-runs", self.performer.startup.account
-        await asyncio.to_thread(self.present.find_engine, self.observations.learned, dry_runs, account)
-
-    async def _notice_engine(self) -> None:
-        """See whether llama-server was upgraded in its place: flags and bytes are then those of the new one."""
-        if time.monotonic() - self._engine_seen < _ENGINE_LOOK:
-            return
-        self._engine_seen = time.monotonic()
-        if await asyncio.to_thread(self.present.engine_changed):
-            before = self.present.engine_name
-            await self._find_engine()
-            log.info("another llama-server is there: %s, instead of %s", self.present.engine_name, before)
-            self.asks.renew()
 
     async def _tell_residents(self) -> None:
         """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
@@ -205,6 +199,14 @@ class Daemon:
                     continue  # it is among the warnings
                 residents.append(Resident(ask=ask, keep=profile.keep, preload=profile.preload))
         self.loop.handle(ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
+
+    async def _tell_usable(self) -> None:
+        """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
+        before = set(self.catalog.usable.warnings())
+        await asyncio.to_thread(self.present.find_usable)
+        for warning in self.catalog.usable.warnings():
+            if warning not in before:
+                log.warning("%s", warning)
 
     def learn(self) -> None:
         """Let what was observed count from now on."""
@@ -222,7 +224,7 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes, warnings = await asyncio.to_thread(open_probes, config.gpu, self._nvml)
+        probes, warnings = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
         if config.metrics != self.catalog.config.metrics:
             warnings.append("metrics.listen takes effect when lmxd is restarted")
         self.access.refresh()
@@ -230,7 +232,8 @@ class Daemon:
         await self.begin()
         self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
-        return Reloaded(path=str(self.config_path), warnings=self.present.warnings)
+        warnings = [*self.present.warnings, *troubles(self.present.measured)]
+        return Reloaded(path=str(self.config_path), warnings=warnings)
 
     def _perform(self, decision: Decision) -> None:
         self.performer.perform(decision)
@@ -251,7 +254,8 @@ class Daemon:
 
     async def _seen(self, begun: float, readings: Sequence[DeviceReading], changed: bool) -> None:
         """Hand a look at the devices to the parts that learn from it, and to those that wait for one."""
-        await self._notice_engine()
+        if await self.engine.notice():
+            self.asks.renew()
         state, launches, catalog = self.admission.state, self.launches, self.present.catalog
         self.observer.see(begun, readings, launches, catalog)
         self.peaks.see(readings, launches)
@@ -260,6 +264,7 @@ class Daemon:
         self.learn()
         self.answers.tell_loading()
         if changed:
+            await self._tell_usable()
             self.asks.renew()
             await self._tell_residents()
         elif len(catalog.cards) > 1:

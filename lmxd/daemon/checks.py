@@ -14,9 +14,10 @@ from lmxd.accounts import account_groups, engine_account
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.model_files import parts
 from lmxd.catalog.served import with_served
+from lmxd.catalog.usable import usable_here
 from lmxd.config.schema import Config
-from lmxd.daemon.readings import open_probes
 from lmxd.daemon.rules import unknown_users
+from lmxd.devices.troubles import troubles
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
@@ -39,14 +40,12 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     found = Findings()
     whole, unread = with_served(config)
     found.models = len(whole.models)
-    probes, warnings = open_probes(config.gpu, nvml)
-    missing = [m for p in probes for m in p.measure(set()) if m.unavailable]
-    found.warnings += [*config.warnings, *(f"gpu: {m.ref}: {m.unavailable}" for m in missing), *unread]
-    found.warnings += [*(f"gpu: {why}" for why in warnings if config.gpu.wanted()), *unknown_users(config)]
+    usable, measured = usable_here(config, nvml)
+    found.warnings += [*config.warnings, *troubles(measured), *usable.warnings(), *unread, *unknown_users(config)]
     found.errors += _account_errors(config, alone=alone)
-    found.errors += _engine_errors(whole, found)
-    on_gpu = any(m.kind.value != "host" for p in probes for m in p.measure(set())) or _gpu_is_meant(config)
+    on_gpu = _gpu_is_meant(config)
     catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
+    found.errors += _engine_errors(catalog, found)
     found.warnings += catalog.warnings(on_gpu=on_gpu)
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
@@ -71,18 +70,19 @@ def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:
         yield str(error)
 
 
-def _engine_errors(config: Config, found: Findings) -> Iterator[str]:
+def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
     """The programs that are named, and are not there. A llama-server that is only looked for is a warning's matter."""
-    if config.engine.path is not None or any(p.command is None for p in config.models.values()):
+    named = catalog.config.engine.path
+    programs = {name: catalog.resolve(name).sizing.program() for name in catalog.config.models}
+    if named is not None or None in programs.values():
         try:
-            probe(find(config.engine.path))
+            probe(find(named))
         except LmxdError as error:
-            if config.engine.path is not None:
+            if named is not None:
                 yield str(error)
             else:
                 found.warnings.append(str(error))
-    for name, profile in config.models.items():
-        program = Path(profile.command[0]) if profile.command else None
+    for name, program in programs.items():
         if program is not None and not (program.is_file() and os.access(program, os.X_OK)):
             yield f"models.{name}.command: {program} is not an executable file"
 

@@ -14,7 +14,8 @@ from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequeste
 from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
-from lmxd.daemon.readings import cards, device_readings, kinds
+from lmxd.daemon.readings import device_readings, layout
+from lmxd.devices.troubles import TroubleLog
 from lmxd.devices.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Measuring:
         self._report = report
         self._seen = seen
         self._wake = asyncio.Event()
+        self._troubles = TroubleLog()
         self.watcher = Watcher((), time.monotonic)
 
     def watch(self, probes: Iterable[Any]) -> None:
@@ -91,8 +93,10 @@ class Measuring:
             watcher = self.watcher
             look = await watcher.look({pid for mine in pids.values() for pid in mine})
         present.begun, present.measured = look.begun, look.measurements
+        self._troubles.see(look.measurements)
         readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
-        before, present.kinds = present.kinds, kinds(look.measurements)
-        present.catalog.cards = cards(look.measurements, present.catalog.build)
+        before, present.layout = present.layout, layout(look.measurements)
+        present.catalog.usable = present.catalog.usable.seeing(look.measurements)
+        present.know_cards()
         self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
-        await self._seen(look.begun, readings, before != present.kinds)
+        await self._seen(look.begun, readings, before != present.layout)

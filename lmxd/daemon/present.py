@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
-from lmxd.core.words import DeviceId
-from lmxd.devices.measurement import DeviceKind, Measurement
+from lmxd.catalog.layout import Layout
+from lmxd.catalog.usable import usable_gpus
+from lmxd.daemon.readings import cards
+from lmxd.devices.measurement import Measurement
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -22,7 +24,7 @@ from lmxd.gguf.builds import family
 
 @dataclass(slots=True)
 class Present:
-    """The configuration in force and the last look at the devices. ``kinds``: of the devices, by id."""
+    """The configuration in force and the last look at the devices."""
 
     catalog: Catalog
     llama: LlamaServer
@@ -32,11 +34,21 @@ class Present:
     begun: float = float("-inf")
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
-    kinds: Mapping[DeviceId, DeviceKind] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
     _stamp: object = None
     """The llama-server that was found."""
     _missing: str = ""
     """The warning that there was none."""
+
+    def find_usable(self) -> None:
+        """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
+        self.catalog.usable = usable_gpus(self.llama, self.engine_name, self.measured)
+        self.know_cards()
+
+    def know_cards(self) -> None:
+        """Let estimates be those of the GPUs that were measured last, with the engine's build and its backend there."""
+        catalog = self.catalog
+        catalog.cards = cards(self.measured, catalog.build, catalog.usable.backends)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""

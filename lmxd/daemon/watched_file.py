@@ -19,8 +19,8 @@ async def watched(
 ) -> None:
     """Call ``changed`` each time that the file has come to hold something else. It never ends by itself.
 
-    ``known``: its content as it was taken in last. A file that is gone for a moment, or that cannot be read, is waited for: its last content counts. Its directory may
-    be a link that is turned (as Kubernetes' are).
+    ``known``: its content as it was taken in last. A file that is gone for a moment, or that cannot be read, is waited
+    for: its last content counts. Its directory may be a link that is turned (as Kubernetes' are).
     """
     before = known
     while True:

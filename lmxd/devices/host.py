@@ -32,7 +32,8 @@ class HostProbe:
             ]
         limited = self._limited()
         if limited is not None and limited[0] < total:
-            total, used = limited
+            left = total - used  # what is there for all on the machine
+            total, used = limited[0], max(limited[1], limited[0] - left)
         return [
             Measurement(
                 id=HOST,
@@ -67,6 +68,14 @@ class HostProbe:
             return ProcessUse(total=visible + memory["RssFile"], visible=visible)
         except (OSError, KeyError, ValueError):
             return None  # it has ended, or is the kernel's own
+
+
+def memory_total(proc: Path) -> int:
+    """The bytes of RAM that the kernel has; 0 if it does not say."""
+    try:
+        return _kilobytes((proc / "meminfo").read_text()).get("MemTotal", 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def _limit(group: Path) -> tuple[int, int] | None:

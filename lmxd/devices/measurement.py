@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Protocol
 
 HOST = "host"
+MEMORY = "memory"
+"""The id of the pool that is the machine's memory."""
 
 
 class DeviceKind(StrEnum):
@@ -39,12 +41,14 @@ class Measurement:
     """One reading of one device.
 
     ``capacity`` is what processes can have: ``reserved`` (the driver's own) is not in it, nor in ``used``.
-    ``processes`` is by pid, None where the device cannot tell them apart. With ``unavailable`` set (why), the figures
-    mean nothing, and ``remedy`` says what to do. ``ref`` is the name it was configured by, ``id`` the one that lasts: a
-    UUID, a PCI address where there is none, or "host". ``lower_bound``: at least so much is ``used``, for not all of it
-    can be seen. ``pool``: the id of the memory that it shares with other devices; ``own`` bytes of its capacity are no
-    part of that. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the compute
-    capability of a GPU that has them.
+    ``processes`` is by pid, None where the device cannot tell them apart. ``partial``: a process that is not among them
+    may have bytes all the same, as in a container, where a driver may name the pids of the host. With ``unavailable``
+    set (why), the figures mean nothing, and ``remedy`` says what to do. ``hints``: things to know of a device that
+    works. ``ref`` is the name it was configured by, ``id`` the one that lasts: a UUID, a PCI address where there is
+    none, or "host". ``lower_bound``: at least so much is ``used``, for not all of it can be seen. ``pool``: the id of
+    the memory that it shares with other devices; ``own`` bytes of its capacity are no part of that, of which
+    ``own_used`` are in use. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the
+    compute capability of a GPU that has them.
     """
 
     id: str
@@ -56,13 +60,16 @@ class Measurement:
     reserved: int = 0
     used: int = 0
     processes: Mapping[int, ProcessUse] | None = None
+    partial: bool = False
     lower_bound: bool = False
     unavailable: str | None = None
     remedy: str = ""
+    hints: tuple[str, ...] = ()
     vendor: Vendor | None = None
     pci: str = ""
     pool: str | None = None
     own: int = 0
+    own_used: int = 0
     cores: int = 0
     compute: tuple[int, int] | None = None
 

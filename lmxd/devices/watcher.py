@@ -13,6 +13,9 @@ from lmxd.devices.measurement import Measurement, Probe
 DEADLINE = 2.0
 """Seconds after which a look counts as hanging, and its devices as unavailable."""
 
+_FAILED = "this is a fault of lmxd: report it with its log"
+_HANGS = "see dmesg; if the driver does not come back, reboot"
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -71,7 +74,7 @@ class Watcher:
 
     def _unanswered(self, begun: float) -> Look:
         why = f"no answer for {self.deadline:g} s: the driver hangs"
-        return Look(begun, tuple(replace(m, unavailable=why) for m in self._last))
+        return Look(begun, tuple(replace(m, unavailable=why, remedy=_HANGS) for m in self._last))
 
     def _run(self) -> None:
         while job := self._jobs.get():
@@ -80,7 +83,9 @@ class Watcher:
             try:
                 look = Look(begun, tuple(m for probe in self._probes for m in probe.measure(pids)))
             except Exception as error:  # a fault of the probe must not end the only thread
-                measurements = tuple(replace(m, unavailable=f"the probe failed: {error!r}") for m in self._last)
+                measurements = tuple(
+                    replace(m, unavailable=f"the probe failed: {error!r}", remedy=_FAILED) for m in self._last
+                )
                 look = Look(begun, measurements)
             try:
                 future.get_loop().call_soon_threadsafe(_answer, future, look)

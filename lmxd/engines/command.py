@@ -9,12 +9,15 @@ from socket import AF_INET, SOCK_STREAM, socket
 
 from lmxd.engines.connections import on_port, on_socket
 from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
+from lmxd.engines.environment import OF_GPUS
 from lmxd.engines.http import get
-from lmxd.engines.launching import free_socket, new_key, placed
+from lmxd.engines.launching import free_socket, new_key, whose
 from lmxd.engines.llama_cpp.log import diagnose
 from lmxd.engines.templates import places
+from lmxd.engines.visibility import natively
+from lmxd.errors import LmxdError
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV")
+_PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV"} | OF_GPUS
 _MOST = 0.99
 """The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
 
@@ -43,7 +46,8 @@ class CommandEngine:
             "key_file": key_file,
         }
         own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        env = own | {name: word.format(key=key, **values) for name, word in plan.env.items()} | placed(plan)
+        said = {name: word.format(key=key, **values) for name, word in plan.env.items()}
+        env = own | said | _shown(plan) | whose(plan)
         argv = tuple(word.format(**values) for word in plan.command)
         address = Address(key_file=key_file, socket=where, port=port, health=plan.health)
         return Command(argv=argv, env=env, key=key, address=address)
@@ -76,6 +80,15 @@ class CommandEngine:
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         return diagnose(status, log)
+
+
+def _shown(plan: Plan) -> dict[str, str]:
+    """The variables that show it its GPUs. LmxdError if there are none for these."""
+    if (found := natively(plan.cards)) is None:
+        names = ", ".join(plan.gpus)
+        remedy = "let the engine's user open /dev/kfd and /dev/dri, or choose another device"
+        raise LmxdError("engine_missing", f"{plan.profile} cannot be told to use {names} alone", remedy)
+    return found
 
 
 def _free_port() -> int:

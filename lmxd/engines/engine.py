@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
+from lmxd.engines.visibility import Gpu
 from lmxd.failures import FailureCode
 
 
@@ -28,11 +29,12 @@ class EngineKind(StrEnum):
 class Plan:
     """The exact size and place that was admitted, and that an engine must start with.
 
-    ``context`` is tokens per slot, ``gpu_layers`` None means all. ``gpus`` are UUIDs; empty
-    means RAM. ``split`` are the layers on each of them. ``home`` is a directory of the daemon's for
-    key and socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours;
-    ``size`` of ``capacity`` bytes of the (first) device is what it may take. ``prompts``: a directory
-    for its prompt cache, which is there when it starts and when it is to save.
+    ``context`` is tokens per slot, ``gpu_layers`` None means all. ``gpus`` are ids that last; empty
+    means RAM. ``cards``: the same, with what tells them apart. ``split`` are the layers on each of
+    them. ``home`` is a directory of the daemon's for key and socket files. ``command``, ``env`` and
+    ``health`` are for an engine that is none of ours; ``size`` of ``capacity`` bytes of the (first)
+    device is what it may take. ``prompts``: a directory for its prompt cache, which is there when it
+    starts and when it is to save.
     """
 
     instance: str
@@ -60,6 +62,11 @@ class Plan:
     size: int = 0
     capacity: int = 1
     prompts: Path | None = None
+    cards: tuple[Gpu, ...] = ()
+
+    def __post_init__(self) -> None:
+        if tuple(card.id for card in self.cards) != self.gpus:  # an earlier lmxd wrote no cards; its GPUs were NVIDIA's
+            object.__setattr__(self, "cards", tuple(Gpu(id=gpu) for gpu in self.gpus))
 
     @property
     def estimated(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""Parts of every engine's launch: its key in a file, its socket's path, and the devices that it may see."""
+"""Parts of every engine's launch: its key in a file, its socket's path, and whose child it is."""
 
 from __future__ import annotations
 
@@ -70,11 +70,6 @@ def new_key(plan: Plan) -> tuple[str, Path]:
     return key, path
 
 
-def placed(plan: Plan) -> dict[str, str]:
-    """Environment: the devices by UUID, none for RAM; and whose child it is, for an lmxd that finds it left behind."""
-    return {
-        "CUDA_VISIBLE_DEVICES": ",".join(plan.gpus),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "LMXD_INSTANCE": plan.instance,
-        "LMXD_HOME": str(plan.home),
-    }
+def whose(plan: Plan) -> dict[str, str]:
+    """Environment: whose child it is, for an lmxd that finds it left behind."""
+    return {"LMXD_INSTANCE": plan.instance, "LMXD_HOME": str(plan.home)}

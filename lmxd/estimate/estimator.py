@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.estimate import overhead
+from lmxd.estimate import contexts, overhead
 from lmxd.estimate.arguments import words
 from lmxd.estimate.extras import NO_EXTRAS, Extras
 from lmxd.estimate.files import identity, is_read, read_model
-from lmxd.estimate.footprints import OBSERVED, Estimate, estimate
+from lmxd.estimate.footprints import OBSERVED, Estimate, estimate, of_other_backends
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
 from lmxd.estimate.second import Opinions, Second, alone, weighed
@@ -88,7 +88,7 @@ class Estimator:
 
     def context(self, card: Card) -> int:
         """Bytes of a process's context on ``card``, as far as it is known."""
-        return overhead.context(card, self.learned)[0]
+        return contexts.context(card, self.learned).size
 
     def _opinions(self, path: Path, launch: Launch, cards: int) -> Opinions | str | None:
         """The second source's answer; a sentence if it failed; None if there is none, or not yet."""
@@ -106,14 +106,17 @@ class Estimator:
             raise error
         if isinstance(other, str):
             raise LmxdError(error.code, f"{error.message}; {other}", error.remedy, error.data)
-        contexts = [overhead.context(card, self.learned) for card in cards]
-        return alone(
+        known = tuple(contexts.context(card, self.learned) for card in cards)
+        found = alone(
             other,
-            [size + _UNCOVERED_FETCH for size, _ in contexts],
+            [context.size + _UNCOVERED_FETCH for context in known],
             overhead.HOST + overhead.HOST_PER_TOKEN * int(error.data.get("vocabulary", 0)),
-            _UNCOVERED_FETCH + max((plus for _, plus in contexts), default=0),
+            _UNCOVERED_FETCH + max((context.error for context in known), default=0),
             f"the closed form does not cover {error.data['uncovered']} models",
         )
+        others = of_other_backends(cards)
+        error_of_others = _UNCOVERED_FETCH if others else 0
+        return replace(found, error=found.error + error_of_others, contexts=known, notes=(*found.notes, *others))
 
     def _observed(self, found: Estimate, path: Path, launch: Launch, cards: Sequence[Card]) -> Estimate | None:
         """An exact repeat takes what it took; where more prompts may fetch more, no less than the closed form."""
@@ -126,7 +129,7 @@ class Estimator:
         total = seen.prompted if launch.flash != "off" else max(seen.prompted, device.total)
         device = replace(device, overhead=max(0, total - device.total + device.overhead))
         parts = replace(found.parts, devices=(device,))
-        return replace(found, basis=OBSERVED, parts=parts, error=_OBSERVED_ERROR)
+        return replace(found, basis=OBSERVED, parts=parts, error=_OBSERVED_ERROR, contexts=())
 
 
 def file_key(path: Path) -> str:

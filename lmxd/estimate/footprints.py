@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.estimate import overhead
+from lmxd.estimate import contexts, overhead
+from lmxd.estimate.backends import Backend
+from lmxd.estimate.contexts import ProcessContext
 from lmxd.estimate.extras import NO_EXTRAS, Extras, added
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
@@ -44,13 +46,14 @@ class Estimate:
     """The bytes of a launch by place and part, where they come from, and plus or minus how much.
 
     ``uncertain`` is the part of the error that is about llama-server's own buffers: what a second
-    opinion could settle.
+    opinion could settle. ``contexts``: of the process on each device, as they are in its overhead; none if observed.
     """
 
     basis: Basis
     parts: Footprint
     error: int
     uncertain: int = 0
+    contexts: tuple[ProcessContext, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -93,20 +96,23 @@ def estimate(
         raise LmxdError("invalid_params", str(why)) from why
     flash, whole = flash_attention(model, launch, on_gpu=bool(cards)), not parts.left
     fetched = overhead.fetched(model, launch, flash=flash, whole=whole)
-    contexts = [overhead.context(card, learned) for card in cards]
+    known = tuple(contexts.context(card, learned) for card in cards)
     devices = tuple(
-        replace(place, overhead=size + fetched + learned.shortfall(card, file))
-        for place, (size, _), card in zip(parts.devices, contexts, cards, strict=True)
+        replace(place, overhead=context.size + fetched + learned.shortfall(card, file))
+        for place, context, card in zip(parts.devices, known, cards, strict=True)
     )
     host = replace(parts.host, overhead=overhead.HOST + overhead.HOST_PER_TOKEN * model.vocabulary)
     found = replace(parts, devices=devices, host=host)
     uncertain = _error(model, launch, found, flash=flash)
+    backends = {card.backend for card in cards}
+    foreign = max((overhead.doubt(model, launch, x, flash=flash, whole=whole) for x in backends), default=0)
     return Estimate(
         basis=CLOSED_FORM,
         parts=found,
-        error=uncertain + max((plus for _, plus in contexts), default=0) + extras.error,
+        error=uncertain + max((x.error for x in known), default=0) + foreign + extras.error,
         uncertain=uncertain,
-        notes=_notes(model, launch, build, cards, learned),
+        contexts=known,
+        notes=_notes(model, launch, build, cards, known),
     )
 
 
@@ -128,7 +134,9 @@ def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> in
     return error
 
 
-def _notes(model: Model, launch: Launch, build: Build, cards: Sequence[Card], learned: Learned) -> tuple[str, ...]:
+def _notes(
+    model: Model, launch: Launch, build: Build, cards: Sequence[Card], known: Sequence[ProcessContext]
+) -> tuple[str, ...]:
     notes = []
     if not build.known:
         notes.append(f"this build of llama-server is not known: taken to be like {build.first}")
@@ -137,13 +145,23 @@ def _notes(model: Model, launch: Launch, build: Build, cards: Sequence[Card], le
     if model.arch in UNVERIFIED:
         notes.append(f"the compute buffer of {model.arch} models is uncertain")
     notes += [
-        f"the CUDA context of {card.name or 'this card'} is not known: that of an H100 is taken"
-        for card in dict.fromkeys(cards)
-        if overhead.context(card, learned)[1] == overhead.UNKNOWN_ERROR
+        f"the CUDA context of {card.name or 'this card'} is not known ({context.source})"
+        for card, context in dict(zip(cards, known, strict=True)).items()
+        if context.error == contexts.UNKNOWN_ERROR
     ]
+    notes += of_other_backends(cards)
     if launch.context > model.context > 0:
         notes.append(f"the model was trained for {model.context} tokens")
     return tuple(notes)
+
+
+def of_other_backends(cards: Sequence[Card]) -> list[str]:
+    """A note for each backend whose kernels are not those that the closed form is about."""
+    return [
+        f"the buffers are those of CUDA's kernels: what {backend}'s take beside is in the error bar"
+        for backend in dict.fromkeys(card.backend for card in cards)
+        if backend is not Backend.CUDA
+    ]
 
 
 def inputs(model: Model, launch: Launch) -> dict[str, int | str]:

@@ -1,7 +1,7 @@
 """Observations of real instances, and what they say of the next. This is pure: the file is elsewhere.
 
-An observation belongs to a card, its driver and the engine's build; with another driver or build nothing
-of it counts. A process's context is the same for all models on a card. If a model once took 200 MiB more
+An observation belongs to a card, its driver, and the engine's build and backend; with others nothing of it
+counts. A process's context is the same for all models on a card. If a model once took 200 MiB more
 than was predicted, its launches are charged 200 MiB more: no correction goes below what was measured.
 """
 
@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median_high
 from typing import Final
+
+from lmxd.cuda import Capability
+from lmxd.estimate.backends import Backend
 
 _SPREAD: Final = 8 * 2**20
 """Of the context of one card between launches (595 to 603 MiB over 50 on an H100)."""
@@ -26,11 +29,27 @@ RAM: Final = "RAM"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """A GPU as NVML names it, its driver, and the engine's build: what an observation holds for."""
+    """A GPU as its driver names it, and the engine's build and backend on it: what an observation holds for.
+
+    ``multiprocessors`` (0 if unknown) tells slices of one name apart. ``compute`` is the compute capability of CUDA.
+    """
 
     name: str = ""
     driver: str = ""
     build: str = ""
+    backend: Backend = Backend.CUDA
+    multiprocessors: int = 0
+    compute: Capability | None = None
+
+    def is_like(self, other: Card) -> bool:
+        """Returns whether what one was seen to take holds for the other.
+
+        Files of earlier versions do not say the multiprocessors: then the name is enough.
+        """
+        if (self.name, self.driver, self.build, self.backend) != (other.name, other.driver, other.build, other.backend):
+            return False
+        sizes = {self.multiprocessors, other.multiprocessors} - {0}
+        return len(sizes) <= 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +115,10 @@ class Learned:
         seen = [o.loaded - o.buffers for o in self._of(card) if o.buffers and o.loaded >= o.buffers]
         return (median_high(seen), _SPREAD) if seen else None
 
+    def launches(self, card: Card) -> int:
+        """The number of launches on ``card`` that were seen."""
+        return sum(o.count for o in self._of(card))
+
     def shortfall(self, card: Card, file: str) -> int:
         """The bytes by which a model's estimate on ``card`` was once exceeded, with the context as it is known now."""
         context = self.context(card)
@@ -109,7 +132,7 @@ class Learned:
         return next((o for o in self._of(card) if o.launch == launch), None)
 
     def _of(self, card: Card) -> Iterable[Observation]:
-        return (o for o in self.observations if o.card == card)
+        return (o for o in self.observations if o.card.is_like(card))
 
 
 def _bound(size: int) -> int:
@@ -122,7 +145,7 @@ NOTHING_LEARNED: Final = Learned()
 def kept(observations: Iterable[Observation], new: Observation, most: int) -> tuple[Observation, ...]:
     """The observations with one more; the oldest go when there are too many."""
     old = list(observations)
-    same = next((o for o in old if (o.card, o.launch) == (new.card, new.launch)), None)
+    same = next((o for o in old if o.launch == new.launch and o.card.is_like(new.card)), None)
     if same is not None:
         old.remove(same)
         new = same.merged(new)

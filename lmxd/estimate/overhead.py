@@ -1,29 +1,22 @@
-"""Bytes of a process beyond llama-server's own buffers: the CUDA context, and what its kernels fetch as they go.
+"""Bytes of a process beyond its buffers and its context: what its kernels fetch as they go, and what it takes of RAM.
 
-Measured on an H100 (driver 580, CUDA builds of 11434; 133 launches of 20 models, bench/data/h100.jsonl): 587 to
-594 MiB when ready. Then the first long prompt fetches the activations in q8_1, once 96 MiB if cuBLAS is
-needed (matrices in f32 or f16, or no flash attention), and without flash attention the scores of a layer in f16.
+Measured on an H100 (driver 580, CUDA builds of 11434; 133 launches of 20 models, bench/data/h100.jsonl): the first
+long prompt fetches the activations in q8_1, once 96 MiB if cuBLAS is needed (matrices in f32 or f16, or no flash
+attention), and without flash attention the scores of a layer in f16. Other backends have other kernels: of those only
+a doubt is known.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Final
 
-from lmxd.estimate.learned import Card, Learned
+from lmxd.estimate.backends import Backend
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model
+from lmxd.gguf.model import Model, layer_of
 
 MIB: Final = 2**20
-CONTEXT: Final = 596 * MIB
-"""Of a card that nothing is known of: what the largest that was measured takes."""
-
-CONTEXT_ERROR: Final = 8 * MIB
-UNKNOWN_ERROR: Final = 480 * MIB
-"""Smaller cards were reported to take as little as 107 MiB."""
-
-_MEASURED: Final = {"NVIDIA H100 80GB HBM3": CONTEXT}
-
 HOST: Final = 56 * MIB
 HOST_PER_TOKEN: Final = 256
 """Bytes that the vocabulary takes in the process, per entry."""
@@ -33,6 +26,7 @@ _CUBLAS_WITHOUT_FLASH: Final = 56 * MIB
 _POOL: Final = 6 * MIB
 _PARTIAL: Final = 8 * MIB
 _Q8_1: Final = 36 / 32
+_F16: Final = 2
 """Bytes per float."""
 
 _FLOATS: Final = frozenset({"f32", "f16", "bf16"})
@@ -49,21 +43,28 @@ _NOT_MULTIPLIED: Final = (
 )
 
 
-def context(card: Card, learned: Learned) -> tuple[int, int]:
-    """(bytes, plus or minus) of a process's context on a card: as it was learned, else the prior of its name."""
-    if (seen := learned.context(card)) is not None:
-        return seen
-    if card.name in _MEASURED:
-        return _MEASURED[card.name], CONTEXT_ERROR
-    return CONTEXT, UNKNOWN_ERROR
-
-
 def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool) -> int:
     """The bytes that the first long prompts add on a device."""
     found = _POOL + int(_Q8_1 * launch.tokens * _widest(model)) + (0 if whole else _PARTIAL)
     if not flash and attends(model):
         return found + _CUBLAS_WITHOUT_FLASH + scores(model, launch)
     return found + (_CUBLAS if _needs_cublas(model) else 0)
+
+
+def doubt(model: Model, launch: Launch, backend: Backend, *, flash: bool, whole: bool) -> int:
+    """The bytes by which another backend's buffers may differ from those of CUDA's kernels, as far as its code says.
+
+    ROCm's kernels are CUDA's, but hipBLAS is not cuBLAS. Vulkan also has the activations in f16. SYCL multiplies a
+    matrix of long prompts as a copy in f16, and may have no flash attention where CUDA has.
+    """
+    if backend is Backend.CUDA:
+        return 0
+    found = max(fetched(model, launch, flash=flash, whole=whole), _CUBLAS)
+    if backend is Backend.VULKAN:
+        return found + _F16 * launch.tokens * _widest(model)
+    if backend is Backend.SYCL:
+        return found + _F16 * _largest(model) + (2 * scores(model, launch) if flash and attends(model) else 0)
+    return found
 
 
 def attends(model: Model) -> bool:
@@ -85,6 +86,12 @@ def _widest(model: Model) -> int:
             many = model.experts_used if "_exps." in tensor.name else 1
             widest = max(widest, tensor.shape[0] * many)
     return widest
+
+
+@lru_cache(64)
+def _largest(model: Model) -> int:
+    """The largest quantized matrix of a layer: floats."""
+    return max((prod(t.shape[:2]) for t in model.tensors if len(t.shape) > 1 and layer_of(t) is not None), default=0)
 
 
 @lru_cache(64)

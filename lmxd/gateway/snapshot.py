@@ -67,6 +67,7 @@ def _device(why: Why, users: Mapping[str, list[str]], models: Mapping[str, str])
     parts.append({"class": "margin", "name": "margin", "bytes": d.margin})
     parts.append({"class": "withheld", "name": "yielded", "bytes": d.yielded})
     parts.append({"class": "withheld", "name": "beyond the limit", "bytes": why.withheld})
+    parts.append({"class": "withheld", "name": f"others of {d.pool}", "bytes": d.beyond_pool})
     parts.append({"class": "free", "name": "free", "bytes": max(0, d.headroom)})
     return {
         "id": d.id,
@@ -74,9 +75,12 @@ def _device(why: Why, users: Mapping[str, list[str]], models: Mapping[str, str])
         "kind": d.kind,
         "name": d.name,
         "capacity": d.capacity,
+        "pool": d.pool,
+        "views": d.views,
         "headroom": d.headroom,
         "yielded": d.yielded,
         "unavailable": d.unavailable,
+        "remedy": d.remedy,
         "parts": [p for p in parts if p["bytes"] > 0],
     }
 

@@ -19,6 +19,7 @@ from lmxd.migrate import (
     systemd_unit,
 )
 from lmxd.migrate.entries import FoundModel, rendered
+from lmxd.migrate.pull import pull
 from lmxd.terminal import say, say_lines
 
 PATH = click.Path(path_type=Path)
@@ -146,4 +147,4 @@ def init(directories: tuple[Path, ...], output: Path | None) -> None:
     _say(left, "what is amiss:")
 
 
-COMMANDS = (import_, scan, init)
+COMMANDS = (import_, scan, init, pull)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from lmxd.catalog.usable import usable_here
 from lmxd.cli.files import Wanted, estimates_of
-from lmxd.devices.host import HostProbe
-from lmxd.devices.measurement import Measurement
-from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.config.schema import Config
+from lmxd.devices.measurement import HOST, Measurement
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.document import Document
@@ -50,7 +50,7 @@ def _found(directories: Sequence[Path]) -> FoundModel:
             found.say(f"{model.name}: {estimated}")
         else:
             path = _nameable(model, found)
-            words = f"{_needs(estimated)}{_beside(model)}"
+            words = f"{needs(estimated)}{_beside(model)}"
             found.add(Entry(model.name, {"path": str(path), "context_length": estimated.ctx}, words))
     return found.checked()
 
@@ -80,7 +80,8 @@ def _beside(model: ModelOnDisk) -> str:
     return f"{parts}; its projector for pictures is {model.projector}" if model.projector else parts
 
 
-def _needs(found: Estimated) -> str:
+def needs(found: Estimated) -> str:
+    """The bytes of an estimated launch, in words."""
     sizes = [f"{d['total'] / _GIB:.2f} GiB of {d['device']}" for d in _devices(found)]
     sizes.append(f"{found.host['total'] / _GIB:.2f} GiB of RAM")
     return f"{' and '.join(sizes)} at {found.ctx} tokens ({found.basis}, plus or minus {found.error / 2**20:.0f} MiB)"
@@ -98,7 +99,10 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     document = Document()
     document.comment("lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.")
     document.space()
-    _gpus(document)
+    usable, devices = usable_here(Config())
+    for warning in usable.warnings():
+        found.say(warning)
+    _gpus(document, devices)
     document.space()
     _engine(document, found)
     document.space()
@@ -116,28 +120,18 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     return document.text(), found.left
 
 
-def _gpus(document: Document) -> None:
-    devices = _measured()
-    if all(d.id == "host" for d in devices):
-        document.comment("No NVIDIA GPU was found: models run in RAM.")
+def _gpus(document: Document, devices: Sequence[Measurement]) -> None:
+    if all(d.id == HOST for d in devices):
+        document.comment("No GPU was found: models run in RAM.")
     for d in devices:
         known_as = "" if d.ref == d.id else f" ({d.id})"
-        document.comment(f"{d.ref}: {d.name}, {d.capacity / _GIB:.1f} GiB{known_as}")
+        document.comment(f"{d.ref}: {d.name}, {d.unavailable or f'{d.capacity / _GIB:.1f} GiB'}{known_as}")
+        if d.unavailable is not None and d.remedy:
+            document.comment(d.remedy, "  ")
     document.put({"gpu": {}}, "all of them")
     document.comment(
         "device: 0 for one of them, devices: [0, 1] for several; max_memory_gb: 20 for no more of each", "  "
     )
-
-
-def _measured() -> list[Measurement]:
-    import pynvml
-
-    probe = NvmlProbe(pynvml, None)
-    try:
-        probe.look()
-    except NoGpu:
-        return list(HostProbe().measure(set()))
-    return list(probe.measure(set()))
 
 
 def _engine(document: Document, found: FoundModel) -> None:

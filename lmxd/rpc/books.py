@@ -10,7 +10,8 @@ from lmxd.rpc.messages import Result, ShortfallInfo, SwapInfo, TurnInfo
 class Device(Result):
     """The bytes of one device.
 
-    headroom = min(limit, capacity - margin - foreign - yielded) - charged - reclaiming.
+    headroom = min(limit, capacity - margin - foreign - yielded) - charged - reclaiming - beyond_pool. A device that has
+    a pool takes its bytes of that, and so do the others that have the same: a sum over both counts them twice.
     """
 
     id: str
@@ -22,12 +23,17 @@ class Device(Result):
     margin: int
     limit: int | None
     used: int
+    lower_bound: bool = Field(False, description="at least so much is used, and foreign: not all of it can be seen")
     foreign: int
     charged: int
     reclaiming: int
     yielded: int = Field(0, description="kept free for others, on request")
     headroom: int
+    pool: str | None = Field(None, description="the memory that it shares with other devices")
+    beyond_pool: int = Field(0, description="bytes that would be free on it, but are not in its pool")
+    views: list[str] = Field([], description="of a pool: the devices that draw from it")
     unavailable: str | None = None
+    remedy: str = Field("", description="what to do, if it is unavailable")
 
 
 class Devices(Result):

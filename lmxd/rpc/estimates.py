@@ -18,7 +18,11 @@ class EstimateParams(SizeParams):
 
 
 class Estimated(Result):
-    """The estimated bytes of each device and of the host, by part. ``error``: plus or minus so many bytes."""
+    """The estimated bytes of each device and of the host, by part. ``error``: plus or minus so many bytes.
+
+    ``contexts``: of a device the part of its overhead that any process takes there, its error and its source; none of
+    a device whose figures were observed or declared.
+    """
 
     model: str
     ctx: int
@@ -27,6 +31,7 @@ class Estimated(Result):
     error: int
     devices: list[dict[str, Any]]
     host: dict[str, int]
+    contexts: list[dict[str, Any]] = Field([])
     declared: int | None = None
     inputs: dict[str, Any] = Field({})
     notes: list[str] = Field([])
@@ -52,7 +57,10 @@ class Observed(Result):
 
 
 class Context(Result):
-    """The bytes of a process's own CUDA context on a card, learned from ``count`` launches, or from ``prior``."""
+    """The bytes that a process takes on a card besides its buffers, such as CUDA's context.
+
+    Learned from ``count`` launches, or a prior; ``source`` says it in words. ``backend``: the engine's on that card.
+    """
 
     card: str
     driver: str
@@ -60,6 +68,8 @@ class Context(Result):
     bytes: int
     error: int
     count: int
+    backend: str = "CUDA"
+    source: str = ""
 
 
 class Estimates(Result):

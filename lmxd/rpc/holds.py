@@ -26,13 +26,15 @@ class HoldParams(Terms):
 class Held(Result):
     """A granted hold.
 
-    ``cuda_visible_devices``: the value for the environment of the process: the device's UUID, or empty for RAM.
+    ``environment``: variables that show the process its device, and hide the others; empty if none can.
+    ``cuda_visible_devices``: the one of them for NVIDIA.
     """
 
     lease: str
     instance: str
     devices: dict[str, int]
     cuda_visible_devices: str
+    environment: dict[str, str] = Field(default_factory=dict)
     hold: str
     ttl: float | None = None
     waited: float

@@ -218,6 +218,8 @@ class ShortfallInfo(Result):
     capacity: int
     holders: list[HolderInfo] = []
     unavailable: str | None = None
+    views: list[str] = Field([], description="of a pool: the devices that draw from it")
+    remedy: str = ""
 
 
 class TurnInfo(Result):

@@ -37,7 +37,7 @@ class ProcessInfo(Result):
 class Why(Result):
     """The owners of all bytes of a device.
 
-    capacity = instances + device.foreign + device.margin + withheld + device.headroom.
+    capacity = instances + device.foreign + device.margin + withheld + device.headroom + device.beyond_pool.
     """
 
     device: Device

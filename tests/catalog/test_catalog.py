@@ -10,6 +10,7 @@ import synthetic
 from house import model
 
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.layout import Layout
 from lmxd.catalog.options import Room
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
@@ -19,7 +20,7 @@ from lmxd.errors import LmxdError
 
 GIB = 2**30
 CARD = DeviceId("GPU-a")
-GPU = {CARD: DeviceKind.GPU}
+GPU = Layout({CARD: DeviceKind.GPU})
 
 
 def catalog(tmp_path: Path, profile: str = "{}") -> Catalog:
@@ -95,8 +96,8 @@ def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_ta
     assert made.what_would_fit(ask, {CARD: GIB}, GPU) is None, "a smaller context takes no less"
     with pytest.raises(LmxdError, match="m is not run by llama-server"):
         made.resolve("m", Size(cpu_spill=True)).ask(GPU)
-    two = GPU | {DeviceId("GPU-b"): DeviceKind.GPU}
-    assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two, GIB))).options) == 2, "it is not divided"
+    two = Layout({CARD: DeviceKind.GPU, DeviceId("GPU-b"): DeviceKind.GPU})
+    assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two.kinds, GIB))).options) == 2, "it is not divided"
     made.peaks = {ask.variant: 3 * GIB}
     assert bytes_of(made) == 3 * GIB
     made.peaks = {ask.variant: GIB}
@@ -111,16 +112,6 @@ def test_what_would_fit_is_the_largest_context_for_which_there_is_room(tmp_path:
     assert 8192 <= fits < 32768
     assert bytes_of(made, ctx=fits) <= room
     assert made.what_would_fit(ask, {CARD: 0}, GPU) is None
-
-
-def test_ram_in_the_place_of_a_gpu_inherits_its_limit() -> None:
-    from lmxd.daemon.readings import device_reading
-    from lmxd.devices.measurement import Measurement
-
-    gpu = parse("gpu: {devices: [{device: 0, max_memory_gb: 3, margin_gb: 1}]}", "test").gpu
-    ram = Measurement(id="host", ref="host", kind=DeviceKind.HOST, name="RAM", capacity=64 * GIB)
-    reading = device_reading(ram, gpu, {}, set())
-    assert (reading.limit, reading.margin) == (3 * GIB, GIB)
 
 
 def test_a_context_that_is_not_said_is_no_more_than_the_model_was_trained_for(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import threading
 import types
 import typing
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -51,9 +51,10 @@ class Puppet:
 
         class Talk(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                for line in self.rfile:
-                    for message in puppet.answers(json.loads(line)):
-                        self.wfile.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+                with suppress(ConnectionError):  # a command that knows enough does not stay for the rest
+                    for line in self.rfile:
+                        for message in puppet.answers(json.loads(line)):
+                            self.wfile.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True

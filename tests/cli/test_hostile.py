@@ -55,8 +55,8 @@ COMMANDS = {
     "yield": "1G",
     "completion": "bash",
 }
-ALONE = {"run": "m -- true", "hold": "1G -- true"}
-"""They set up signals: in a process of their own."""
+ALONE = {"run": "m -- true", "hold": "1G -- true", "ask": "m x", "chat": "m"}
+"""They set up signals, or talk to an instance that no puppet has: in a process of their own."""
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def in_terminal(*command: str) -> bytes:
     return text
 
 
-@pytest.mark.parametrize("name", ["ps", "top", "request", "run", "hold"])
+@pytest.mark.parametrize("name", ["ps", "top", "request", "run", "hold", "ask"])
 def test_a_real_terminal_gets_only_commands_of_ours(at: Path, name: str) -> None:
     words = (COMMANDS | ALONE)[name].split()
     with Puppet(at, HOSTILE).open():
@@ -210,6 +210,7 @@ def test_there_is_one_way_to_a_terminal() -> None:
     found = {use for path in PACKAGE.rglob("*.py") for use in uses(path)}
     assert found == {
         "terminal.py: click.echo",
+        "terminal.py: input",
         "cli/output.py: Text",
         "engines/llama_cpp/pretend/__main__.py: sys.stderr.write",  # to llama-server's log, which is read by lmxd alone
     }

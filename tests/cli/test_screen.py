@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from lmxd.cli import output
 from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
 from lmxd.cli.wishes import standing
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
@@ -54,12 +55,12 @@ def instance(**more: Any) -> InstanceInfo:
     return InstanceInfo(**figures | rest | more)
 
 
-def drawn(seen: Seen, encoding: str = "utf-8", width: int = 80) -> str:
+def drawn(seen: Seen, encoding: str = "utf-8", width: int = 80, first: int = 0, height: int | None = None) -> str:
     history = Samples()
     history.note(seen)
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=out, width=width, force_terminal=False)
-    console.print(rendered(seen, history, console))
+    console.print(rendered(seen, history, console, first, height))
     out.seek(0)
     return out.read()
 
@@ -129,6 +130,11 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None
     assert "####" in drawn(seen, encoding)
 
 
+def test_use_that_cannot_be_seen_whole_is_a_lower_bound() -> None:
+    assert output.seen(device(), 3 * GIB) == "3072 MiB"
+    assert output.seen(device(lower_bound=True), 3 * GIB) == "at least 3072 MiB"
+
+
 def test_a_device_that_cannot_be_had() -> None:
     seen = Seen(status=status(), owners=[why(unavailable="it is lost")], instances=[], tickets=[])
     text = drawn(seen)
@@ -151,3 +157,20 @@ def test_a_device_that_cannot_be_had() -> None:
 )
 def test_where_a_request_stands_in_words(progress: dict[str, Any], words: str) -> None:
     assert standing(Progress(request=1, ticket="t", **progress)) == words
+
+
+@pytest.mark.parametrize("height", [24, 40, 100])
+def test_of_many_instances_a_screen_shows_some_and_the_queue_is_in_sight(height: int) -> None:
+    instances = [instance(instance=f"m{n}#1", model=f"m{n}") for n in range(30)]
+    figures: dict[str, Any] = {"uid": 1, "bytes": GIB, "waited": 3}
+    tickets = [TicketInfo(ticket=f"t-{n}", model=f"w{n}", position=n, **figures) for n in range(1, 26)]
+    seen = Seen(status=status(), owners=[why()], instances=instances, tickets=tickets)
+    lines = drawn(seen, height=height).splitlines()
+    assert len(lines) <= height
+    shown = [n for n in range(30) if any(line.startswith(f"m{n}#1 ") for line in lines)]
+    assert shown == list(range(len(shown)))
+    assert any(" w1 " in line for line in lines)
+    assert (f"… {30 - len(shown)} more below" in "\n".join(lines)) == (len(shown) < 30)
+    moved = drawn(seen, height=height, first=1000)
+    assert "m29#1" in moved, "the end is as far as it goes"
+    assert ("more above" in moved) == (len(shown) < 30)

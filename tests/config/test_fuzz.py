@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.layout import Layout
+from lmxd.config.engine import EngineConfig
 from lmxd.config.file import parse
 from lmxd.config.profile import Profile
-from lmxd.config.schema import AdmissionConfig, Config, EngineConfig, GpuConfig, GroupConfig, UserConfig
+from lmxd.config.schema import AdmissionConfig, Config, GpuConfig, GroupConfig, UserConfig
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.errors import ConfigError, LmxdError
 
@@ -84,7 +86,7 @@ def test_any_tree(tree: dict[str, object]) -> None:
     catalog = Catalog(config)
     for name in config.models:
         try:
-            catalog.resolve(name).ask({})
+            catalog.resolve(name).ask(Layout())
         except LmxdError as error:
             assert error.code != "internal"
 

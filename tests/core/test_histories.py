@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from core.world import GIB, Gpu, World, placed
+from core.world import GIB, Gpu, World, unified
 from examples import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from lmxd.core.events import (
+    DrainEnded,
+    DrainRequested,
     LeaseReleased,
     LeaseRenewed,
     LoadBegun,
@@ -27,10 +29,13 @@ SIZES = {"a": 2.0, "b": 5.0, "c": 11.0, "d": 20.0}
 
 
 class Histories(RuleBasedStateMachine):
+    def devices(self) -> dict[str, Gpu]:
+        return {"x": Gpu(capacity=24 * GIB, margin=GIB), "y": Gpu(capacity=16 * GIB, limit=12 * GIB)}
+
     def __init__(self) -> None:
         super().__init__()
         self.world = World(
-            {"x": Gpu(capacity=24 * GIB, margin=GIB), "y": Gpu(capacity=16 * GIB, limit=12 * GIB)},
+            self.devices(),
             queue_depth=4,
             aging=10.0,
             fairness=20.0,
@@ -40,6 +45,14 @@ class Histories(RuleBasedStateMachine):
             group_quotas={100: Quota(max_leases=3, max_bytes=30 * GIB)},
         )
 
+    def _device(self, number: int) -> str:
+        return list(self.world.devices)[number % len(self.world.devices)]
+
+    @property
+    def lingering(self) -> int:
+        """Bytes of dead processes, which may be credited to these for a while."""
+        return sum(gpu.lingering for gpu in self.world.devices.values())
+
     def _instance(self, data: st.DataObject, *phases: Phase) -> InstanceId | None:
         names = sorted(i.id for i in self.world.state.instances.values() if i.phase in phases)
         return data.draw(st.sampled_from(names)) if names else None
@@ -47,7 +60,7 @@ class Histories(RuleBasedStateMachine):
     @rule(
         model=MODELS,
         hold=st.sampled_from(list(Hold)),
-        wait=st.sampled_from([None, None, 0.0, 5.0]),
+        wait=st.sampled_from([None, None, 0.0, 1e-300, 5.0]),
         connection=st.integers(1, 4),
         spread=st.integers(1, 3),
         pin=st.booleans(),
@@ -55,7 +68,7 @@ class Histories(RuleBasedStateMachine):
         uid=st.integers(1, 3),
         user=st.sampled_from(["", "anna"]),
         share=st.sampled_from([True, True, False]),
-        deadline=st.sampled_from([None, None, 8.0]),
+        deadline=st.sampled_from([None, None, 0.0, 8.0]),
         kind=st.sampled_from(["single", "single", "split", "hold"]),
         max_instances=st.sampled_from([None, None, 1, 2]),
         key=st.sampled_from([None, None, "j", "k"]),
@@ -80,8 +93,8 @@ class Histories(RuleBasedStateMachine):
         private: bool,
     ) -> None:
         size = int(SIZES[model] * GIB)
-        singles = tuple(placed({name: size}) for name in self.world.devices)
-        both = placed(dict.fromkeys(self.world.devices, size // 2 + GIB), split=(1, 1))
+        singles = tuple(self.world.placed({name: size}) for name in self.world.places())
+        both = self.world.placed(dict.fromkeys(self.world.places()[:2], size // 2 + GIB), split=(1, 1))
         self.world.ask(
             model if kind != "hold" else "hold",
             SIZES[model],
@@ -109,8 +122,7 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data(), more=st.sampled_from([1.0, 1.0, 1.2]))
     def become_ready(self, data: st.DataObject, more: float) -> None:
         if name := self._instance(data, Phase.STARTING):
-            need = max(self.world.instance(name).demand.values())
-            self.world.ready(name, takes=need / GIB * more)
+            self.world.ready(name, more=more)
 
     @rule(data=st.data(), kind=st.sampled_from([LoadPostponed, LoadBegun]))
     def put_off(self, data: st.DataObject, kind: type[LoadPostponed | LoadBegun]) -> None:
@@ -160,6 +172,10 @@ class Histories(RuleBasedStateMachine):
         if name := self._instance(data, *Phase):
             self.world.happen(PinChanged(at=self.world.now, instance=name, pin=pin))
 
+    @rule(event=st.sampled_from([DrainRequested, DrainEnded, DrainEnded]))
+    def drain(self, event: type[DrainRequested | DrainEnded]) -> None:
+        self.world.happen(event(at=self.world.now))
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 30.0]))
     def wait(self, seconds: float) -> None:
         self.world.tick(seconds)
@@ -168,18 +184,19 @@ class Histories(RuleBasedStateMachine):
     def measure(self) -> None:
         self.world.measure()
 
-    @rule(device=st.sampled_from(["x", "y"]), foreign=st.sampled_from([0, 3, 9]))
-    def foreign_changes(self, device: str, foreign: int) -> None:
-        self.world.devices[device].foreign = foreign * GIB
+    @rule(number=st.integers(0, 3), foreign=st.sampled_from([0, 3, 9]))
+    def foreign_changes(self, number: int, foreign: int) -> None:
+        self.world.devices[self._device(number)].foreign = foreign * GIB
         self.world.measure()
 
-    @rule(device=st.sampled_from(["x", "y"]), size=st.sampled_from([4, 30]), lasts=st.sampled_from([3.0, 60.0]))
-    def give_way(self, device: str, size: int, lasts: float) -> None:
+    @rule(number=st.integers(0, 3), size=st.sampled_from([4, 30]), lasts=st.sampled_from([3.0, 60.0]))
+    def give_way(self, number: int, size: int, lasts: float) -> None:
+        device = self._device(number)
         self.world.give_way(size * GIB, lasts, device=device, id=f"y{device}{lasts}")
 
-    @rule(device=st.sampled_from(["x", "y"]))
-    def take_back(self, device: str) -> None:
-        self.world.happen(YieldEnded(at=self.world.now, id=YieldId(f"y{device}60.0")))
+    @rule(number=st.integers(0, 3))
+    def take_back(self, number: int) -> None:
+        self.world.happen(YieldEnded(at=self.world.now, id=YieldId(f"y{self._device(number)}60.0")))
 
     @rule(model=st.sampled_from(["b", "c"]), keep=st.integers(0, 1), preload=st.booleans())
     def keep(self, model: str, keep: int, preload: bool) -> None:
@@ -189,7 +206,7 @@ class Histories(RuleBasedStateMachine):
             context=4096,
             slots=1,
             spread=2,
-            options=tuple(placed({name: int(SIZES[model] * GIB)}) for name in self.world.devices),
+            options=tuple(self.world.placed({name: int(SIZES[model] * GIB)}) for name in self.world.places()),
             idle_timeout=15.0,
         )
         residents = (Resident(ask=ask, keep=keep, preload=preload),)
@@ -201,9 +218,9 @@ class Histories(RuleBasedStateMachine):
             gpu.lingering = 0
         self.world.measure()
 
-    @rule(device=st.sampled_from(["x", "y"]), lost=st.booleans())
-    def lose(self, device: str, lost: bool) -> None:
-        self.world.devices[device].unavailable = "lost" if lost else None
+    @rule(number=st.integers(0, 3), lost=st.booleans())
+    def lose(self, number: int, lost: bool) -> None:
+        self.world.devices[self._device(number)].unavailable = "lost" if lost else None
         self.world.measure()
 
     @invariant()
@@ -212,10 +229,10 @@ class Histories(RuleBasedStateMachine):
         for name, gpu in self.world.devices.items():
             account = self.world.account(name)
             if account.unavailable is None and account.headroom > 0:
-                used = gpu.foreign + gpu.lingering
+                used = gpu.others()
                 ours = sum(r.charge for r in account.reservations.values() if r.exited_at is None)
-                known = account.used == used + sum(gpu.processes.values())
-                assert not known or account.headroom <= gpu.capacity - gpu.margin - used - ours + gpu.lingering
+                known = account.used == gpu.used()
+                assert not known or account.headroom <= gpu.capacity - gpu.margin - used - ours + self.lingering
 
     @invariant()
     def nobody_waits_for_what_is_free(self) -> None:
@@ -239,5 +256,43 @@ class Histories(RuleBasedStateMachine):
                 assert not any(i.is_handed_over(uid, state.now) for i in able)
 
 
+class UnifiedHistories(Histories):
+    """The same on a machine whose GPU and RAM are one memory, with a discrete GPU beside it."""
+
+    def devices(self) -> dict[str, Gpu]:
+        return {**unified(24), "x": Gpu(capacity=16 * GIB, margin=GIB)}
+
+    @invariant()
+    def no_byte_of_the_pool_is_promised_twice(self) -> None:
+        pool, views = self.world.account("memory"), [self.world.account("gpu"), self.world.account("host")]
+        living = [r for view in views for r in view.reservations.values() if r.exited_at is None]
+        assert sum(r.promised for r in living) <= pool.ceiling
+        for name, r in pool.reservations.items():
+            had = [v.reservations[name] for v in views if name in v.reservations]
+            if r.exited_at is None and len(had) == len(self.world.instance(name).option.devices):
+                assert r.promised == sum(x.promised for x in had)
+                assert r.charge == sum(x.charge for x in had)
+
+
+class WellBehavedHistories(UnifiedHistories):
+    """Others use no more than at the start, and no process takes more than it was promised."""
+
+    foreign_changes = None  # type: ignore[assignment]
+
+    @rule(data=st.data(), more=st.sampled_from([1.0, 1.0, 0.3]))
+    def become_ready(self, data: st.DataObject, more: float) -> None:
+        if name := self._instance(data, Phase.STARTING):
+            self.world.ready(name, more=more)
+
+    @invariant()
+    def the_machine_never_runs_out_of_memory(self) -> None:
+        for memory in self.world.devices.values():
+            assert memory.used() <= memory.capacity - memory.margin
+
+
 Histories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)
 TestHistories = Histories.TestCase
+UnifiedHistories.TestCase.settings = settings(max_examples=examples(300), stateful_step_count=50)
+TestUnifiedHistories = UnifiedHistories.TestCase
+WellBehavedHistories.TestCase.settings = settings(max_examples=examples(200), stateful_step_count=50)
+TestWellBehavedHistories = WellBehavedHistories.TestCase

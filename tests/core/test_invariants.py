@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from core.world import GIB, World
+from core.world import GIB, World, unified
 
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
-from lmxd.core.words import DeviceId
+from lmxd.core.words import DeviceId, InstanceId
 
 
 def busy() -> State:
@@ -82,6 +82,20 @@ def test_each_fault_is_seen_as_often_as_it_is_looked_for(fault: str) -> None:
     found = broken(state)
     assert found
     assert broken(state) == found
+
+
+def test_a_byte_of_a_pool_that_is_promised_twice_is_seen() -> None:
+    world = World(unified(32))
+    world.ask(gib={"gpu": 20})
+    assert broken(world.state) == []
+    memory = world.account("memory")
+    memory.reservations[InstanceId("m#1")].promised = 10 * GIB
+    memory.balance()
+    (found,) = broken(world.state)
+    assert "share memory" in found
+    del memory.reservations[InstanceId("m#1")]
+    memory.balance()
+    assert any("share memory" in sentence for sentence in broken(world.state))
 
 
 def test_a_check_changes_nothing() -> None:

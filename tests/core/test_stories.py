@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from core.world import GIB, Gpu, World, lease_of, placed
@@ -548,6 +549,19 @@ def test_draining_refuses_and_stops_everything() -> None:
     assert world.last(EndLease).lease == lease_of(granted)
     late = world.ask("d", 1)
     assert world.refused()[late] == "draining"
+
+
+@pytest.mark.parametrize("how", [{"wait": 1e-300}, {"deadline": 0.0}, {"deadline": -1.0}])
+def test_a_request_that_is_late_when_it_comes_is_refused_once(how: dict[str, Any]) -> None:
+    """A random call found it: the least of waits was over before the draining daemon refused it, a second time."""
+    world = World({"gpu": Gpu(capacity=40 * GIB)})
+    world.happen(DrainRequested(at=world.now))
+    late = world.ask("a", 30, **how)
+    assert late in world.refused()
+    world.happen(DrainEnded(at=world.now))
+    late = world.ask("a", 30, **how)
+    assert late in world.refused()
+    assert not world.started()
 
 
 def test_draining_lets_what_is_held_go_on_until_it_is_released() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lmxd.core.admission import Admission
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.decisions import Decision, GrantLease, RefuseLease, StartInstance, StopInstance
 from lmxd.core.events import (
     ActivitySeen,
@@ -69,20 +69,66 @@ class Gpu:
     unavailable: str | None = None
     attributes: bool = True
     lags: bool = True
+    pool: str | None = None
+
+    def taken(self) -> dict[InstanceId, Taken]:
+        """What a reading says of each process."""
+        return {InstanceId(i): Taken(total=n, visible=n) for i, n in self.processes.items()}
+
+    def others(self) -> int:
+        """Bytes in use that no process of ours has."""
+        return self.foreign + self.lingering
+
+    def used(self) -> int:
+        return self.others() + sum(x.visible for x in self.taken().values())
 
     def reading(self, name: str) -> DeviceReading:
         if self.unavailable:
             return DeviceReading(device=DeviceId(name), unavailable=self.unavailable)
-        taken = {InstanceId(i): Taken(total=n, visible=n) for i, n in self.processes.items()}
         return DeviceReading(
             device=DeviceId(name),
             capacity=self.capacity,
             margin=self.margin,
             limit=self.limit,
             lags=self.lags,
-            used=self.foreign + self.lingering + sum(self.processes.values()),
-            taken=taken if self.attributes else None,
+            used=self.used(),
+            taken=self.taken() if self.attributes else None,
+            pool=None if self.pool is None else DeviceId(self.pool),
         )
+
+
+@dataclass
+class Pool(Gpu):
+    """Physical memory that ``views`` share. Its own ``foreign`` bytes are those of programs that use none of them."""
+
+    views: tuple[Gpu, ...] = ()
+
+    def taken(self) -> dict[InstanceId, Taken]:
+        total: Counter[str] = Counter()
+        for view in self.views:
+            total.update(view.processes)
+        return {InstanceId(i): Taken(total=n, visible=n) for i, n in total.items()}
+
+    def others(self) -> int:
+        return self.foreign + self.lingering + sum(view.foreign + view.lingering for view in self.views)
+
+
+@dataclass
+class Ram(Gpu):
+    """RAM as a view: without what GPUs have of it, and with the bytes of programs that use no GPU."""
+
+    whole: Pool = field(default_factory=lambda: Pool(capacity=0))
+
+    def others(self) -> int:
+        return self.whole.foreign + self.foreign + self.lingering
+
+
+def unified(gib: int, *, margin: int = 1) -> dict[str, Gpu]:
+    """A machine whose GPU has no memory of its own."""
+    gpu = Gpu(capacity=gib * GIB, pool="memory")
+    ram = Ram(capacity=gib * GIB, pool="memory", lags=False)
+    memory = ram.whole = Pool(capacity=gib * GIB, margin=margin * GIB, views=(gpu, ram))
+    return {"gpu": gpu, "host": ram, "memory": memory}
 
 
 class World:
@@ -182,8 +228,8 @@ class World:
         """Ask for a lease that takes ``gib`` on any one device, or just those given; returns the ticket."""
         number = next(self._ids)
         ticket = TicketId(f"t{number}")
-        sizes = dict.fromkeys(self.devices, gib) if isinstance(gib, (int, float)) else gib
-        singles = tuple(placed({name: int(size * GIB)}) for name, size in sizes.items())
+        sizes = dict.fromkeys(self.places(), gib) if isinstance(gib, (int, float)) else gib
+        singles = tuple(self.placed({name: int(size * GIB)}) for name, size in sizes.items())
         self.asked.append(ticket)
         self._unanswered.add(ticket)
         self.happen(
@@ -222,10 +268,10 @@ class World:
         )
         return ticket
 
-    def ready(self, instance: str, takes: float | None = None) -> None:
-        """It loaded, and takes what was promised, or ``takes`` GiB."""
-        for device, need in self.instance(instance).demand.items():
-            self.devices[device].processes[instance] = need if takes is None else int(takes * GIB)
+    def ready(self, instance: str, takes: float | None = None, more: float = 1.0) -> None:
+        """It loaded, and takes ``more`` times what was promised, or ``takes`` GiB."""
+        for device, need in self.instance(instance).option.devices.items():
+            self.devices[device].processes[instance] = int(need * more if takes is None else takes * GIB)
         self.measure()
         self.happen(InstanceReady(at=self.now, instance=InstanceId(instance)))
 
@@ -260,6 +306,20 @@ class World:
     def give_way(self, size: int, lasts: float, device: str = "gpu", id: str = "y") -> None:
         """An administrator wants so many bytes kept free for others."""
         self.happen(YieldRequested(at=self.now, id=YieldId(id), device=DeviceId(device), size=size, lasts=lasts))
+
+    # the devices
+
+    def places(self) -> list[str]:
+        """The devices on which an instance can be placed."""
+        return [name for name, device in self.devices.items() if not isinstance(device, Pool)]
+
+    def placed(self, demand: Mapping[str, int], **how: Any) -> Option:
+        """An option that takes so many bytes of each device, and of the pools that these share."""
+        pools: Counter[str] = Counter()
+        for name, need in demand.items():
+            pool = self.devices[name].pool if name in self.devices else None
+            pools.update({} if pool is None else {pool: need})
+        return placed({**demand, **pools}, pools=tuple(map(DeviceId, pools)), **how)
 
     # what came of it
 

@@ -59,7 +59,7 @@ def test_everything_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     assert "engine.user nobody-has-this-name" in errors
     assert "models.c.command: /nowhere/vllm is not an executable file" in errors
     assert f"models.d.command: {tmp_path} is not an executable file" in errors
-    assert "gpu.device 0 cannot be had" in warnings
+    assert "0, NVIDIA GPU, is unavailable" in warnings
     assert "users.no-such-user: there is no user of that name" in warnings
     assert "groups.no-such-group: there is no group of that name" in warnings
     assert "users.root" not in warnings
@@ -77,7 +77,7 @@ def test_models_of_directories_are_looked_at_too(tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     model(tmp_path / "shelf", "good")
     (tmp_path / "shelf/junk.gguf").write_bytes(b"junk")
-    found = findings(tmp_path, models_from=[str(tmp_path / "shelf")])
+    found = findings(tmp_path, gpu={"device": "host"}, models_from=[str(tmp_path / "shelf")])
     assert found.models == 2
     assert [warning.startswith("models.junk: ") for warning in found.warnings] == [True]
 

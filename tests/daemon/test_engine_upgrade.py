@@ -27,8 +27,7 @@ async def test_an_engine_upgraded_in_place_is_noticed_at_the_next_look(tmp_path:
         before = (await client.status()).engine
         lease = await client.request("a")
         upgrade(fake_engine(tmp_path), "99999 (new)")
-        made.daemon._engine_seen = float("-inf")
-        await made.daemon.measuring.look()
+        assert await made.daemon.engine.notice(at_once=True)
         after = (await client.status()).engine
         assert after != before
         assert "99999" in after
@@ -47,7 +46,6 @@ async def test_an_engine_that_was_missing_and_comes_is_noticed_and_its_warning_g
         with pytest.raises(LmxdError, match="is not an executable file"):
             await client.request("a")
         away.rename(tmp_path / "llama-server")
-        made.daemon._engine_seen = float("-inf")
-        await made.daemon.measuring.look()
+        assert await made.daemon.engine.notice(at_once=True)
         assert not any("executable" in warning for warning in (await client.status()).warnings)
         assert (await client.request("a")).instance == "a#1"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from devices.fake_nvml import FakeNvml
+from devices.fake_nvml import Card, FakeNvml
+from devices.machines import of_a_container, on_the_bus
 from house import House, card, model
+from waiting import until
 
 from lmxd.core.words import InstanceId
 from lmxd.daemon.answering.asks import FRESH
@@ -81,7 +84,9 @@ async def test_what_nvml_attributes_to_our_process_is_charged(tmp_path: Path) ->
 
 async def test_pids_of_another_namespace_are_not_taken_for_foreign(tmp_path: Path) -> None:
     nvml = FakeNvml(card(24))
-    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+    made = house(tmp_path, nvml)
+    made.roots = replace(made.roots, proc=of_a_container(tmp_path))
+    async with made.open() as h, h.client() as lmxd:
         await lmxd.request("a")
         nvml.cards[0].processes = {999_999: 8 * GIB}
         (device,) = (await lmxd.devices()).devices
@@ -145,12 +150,85 @@ async def test_a_silent_fall_to_the_cpu_is_a_failed_launch(tmp_path: Path) -> No
         await h.until(lambda: not h.phases())
 
 
-async def test_without_a_gpu_the_configured_one_is_replaced_by_ram_loudly(tmp_path: Path) -> None:
-    async with house(tmp_path, FakeNvml(), gpu={"device": 0, "max_memory_gb": 20}).open() as h, h.client() as lmxd:
+@pytest.mark.parametrize("said", [{"device": 0}, {}])
+async def test_a_driver_that_comes_late_is_waited_for_and_ram_never_takes_its_place(
+    tmp_path: Path, said: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    nvml = FakeNvml(card(24))
+    nvml.init_fault = 9
+    made = house(tmp_path, nvml, gpu=said)
+    on_the_bus(made.roots.sys, "0000:01:00.0", driver="")
+    async with made.open() as h, h.client() as lmxd:
+        status = await lmxd.status()
+        (device,) = status.devices
+        assert (device.kind, device.unavailable) == ("gpu", "NVML: Driver Not Loaded")
+        assert "modprobe nvidia" in device.remedy
+        assert any("modprobe nvidia" in w for w in status.warnings)
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("a", wait=0)
+        assert "modprobe nvidia" in (refused.value.remedy or "")
+        assert "smaller context" not in (refused.value.remedy or "")
+        request = asyncio.create_task(lmxd.request("a"))
+        await h.until(lambda: len(h.state.queue) == 1)
+        nvml.init_fault = None
+        assert (await asyncio.wait_for(request, 15)).devices == {"GPU-a": 8 * GIB}
+        assert [w for w in (await lmxd.status()).warnings if "unavailable" in w] == []
+    told = [r.getMessage() for r in caplog.records if "modprobe nvidia" in r.getMessage()]
+    assert len(told) == 1, "the log tells it once"
+
+
+async def test_without_any_gpu_models_run_in_ram_and_status_says_so(tmp_path: Path) -> None:
+    async with house(tmp_path, FakeNvml(), models={"a": {"estimated_memory_gb": 0.01}}).open() as h, h.client() as lmxd:
         status = await lmxd.status()
         assert [d.id for d in status.devices] == ["host"]
-        assert status.devices[0].limit == 20 * GIB
-        assert any("gpu.device 0 cannot be had" in w and "CPU" in w for w in status.warnings)
+        assert any("no GPU" in w and "CPU" in w for w in status.warnings)
+
+
+async def test_a_card_and_a_slice_that_come_while_lmxd_runs_are_taken_in(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(24))
+    made = house(tmp_path, nvml)
+    on_the_bus(made.roots.sys, "0000:01:00.0")
+    async with made.open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        nvml.cards.append(Card("GPU-b", 40 * GIB, slices=[Card("MIG-1", 20 * GIB)]))
+        on_the_bus(made.roots.sys, "0000:41:00.0")
+
+        async def seen(*ids: str) -> bool:
+            return [d.id for d in (await lmxd.devices()).devices] == list(ids)
+
+        await until(lambda: seen("GPU-a", "MIG-1"), 30)
+        assert h.phases() == {"a#1": "ready"}
+        assert set((await lmxd.request("b")).devices) == {"GPU-a"}, "the best fit"
+
+
+async def test_what_loads_in_a_container_is_not_counted_twice(tmp_path: Path) -> None:
+    """NVML names the host's pids: what an instance takes while it loads is neither foreign nor promised once more."""
+    nvml = FakeNvml(card(24))
+    made = house(tmp_path, nvml)
+    made.roots = replace(made.roots, proc=of_a_container(tmp_path))
+    model(tmp_path, "a", buffers=ON_GPU, load_seconds=3600)
+    nvml.cards[0].processes = {999_998: 3 * GIB}
+    async with made.open() as h, h.client() as lmxd:
+        request = asyncio.create_task(lmxd.request("a"))
+        await h.until(lambda: h.phases() == {"a#1": "starting"})
+        nvml.cards[0].processes = {999_998: 3 * GIB, 999_999: 7 * GIB}
+        (device,) = (await lmxd.devices()).devices
+        assert (device.charged, device.foreign, device.headroom) == (8 * GIB, 3 * GIB, 11 * GIB)
+        request.cancel()
+
+
+async def test_a_ready_instance_without_bytes_leaves_the_others_their_figures(tmp_path: Path) -> None:
+    nvml = FakeNvml(card(40))
+    async with house(tmp_path, nvml).open() as h, h.client() as lmxd:
+        await lmxd.request("a")
+        await lmxd.request("b")
+        pid = h.daemon.launches.pids()[InstanceId("a#1")]
+        nvml.cards[0].processes = {pid: 9 * GIB}
+        (device,) = (await lmxd.devices()).devices
+        assert (device.charged, device.foreign) == (17 * GIB, 0)
+        assert h.state.ledger.measured("a#1") == {"GPU-a": 9 * GIB}
+        nvml.cards[0].other = GIB
+        assert (await lmxd.devices()).devices[0].foreign == GIB
 
 
 async def test_a_model_without_gpu_layers_goes_to_ram_where_that_is_a_device(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from devices.fake_nvml import Card, FakeNvml
+from devices.fake_nvml import FakeNvml, Handle
 from house import House, card, model
 
 from lmxd.core.words import DeviceId
@@ -40,11 +40,11 @@ class Shown(FakeNvml):
         self._house = house
         self._tells = tells
 
-    def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Handle) -> list[SimpleNamespace]:
         pids = self._house[0].daemon.launches.pids() if self._house else {}
         mine = {pid: TAKEN[name.split("#")[0]] for name, pid in pids.items()}
-        card.processes = {**mine, 4711: GIB} if self._tells else None
-        return super().nvmlDeviceGetComputeRunningProcesses(card)
+        handle.card.processes = {**mine, 4711: GIB} if self._tells else None
+        return super().nvmlDeviceGetComputeRunningProcesses(handle)
 
 
 def house(tmp_path: Path, *, tells: bool = True, play: dict[str, object] | None = None, **sections: object) -> House:
@@ -143,8 +143,7 @@ async def test_an_unknown_engine_loads_alone_until_its_bytes_stop_growing(
         (first,) = ask(lmxd, "slow")
         await h.until(lambda: "slow#1" in h.daemon.launches.pids())
         (second,) = ask(two, "a")
-        await h.until(lambda: "a#1" in h.phases())
-        assert [x.plan.instance for x in h.daemon.launches.waiting()] == ["a#1"]
+        await h.until(lambda: [x.plan.instance for x in h.daemon.launches.waiting()] == ["a#1"])
         monkeypatch.setattr(loading, "STILL", 0)
         assert (await asyncio.wait_for(second, 10)).instance == "a#1"
         assert h.phases() == {"slow#1": "starting", "a#1": "ready"}

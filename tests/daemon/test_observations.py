@@ -16,6 +16,11 @@ from house import House, card
 from lmxd.core.words import DeviceId, DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
+from lmxd.daemon.readings import cards
+from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.estimate.backends import Backend
+from lmxd.estimate.cards import card_of
+from lmxd.estimate.contexts import context, prior
 from lmxd.estimate.learned import Card, Learned, Observation
 from lmxd.gguf.footprint import Parts
 from lmxd.rpc.estimates import Estimates
@@ -52,6 +57,27 @@ def test_they_last(tmp_path: Path) -> None:
     assert first.forget(lambda o: o.model == "m") == 1
     assert first.forget(lambda _: True) == 0
     assert Observations(path).learned.observations == ()
+
+
+def test_a_file_of_an_earlier_version_is_read_and_its_figures_win(tmp_path: Path) -> None:
+    """It had only CUDA's cards, without their multiprocessors."""
+    path = tmp_path / "observations.json"
+    old = asdict(observation())
+    old["card"] = {name: old["card"][name] for name in ("name", "driver", "build")}
+    path.write_text(json.dumps({"version": 1, "observations": [old]}))
+    here = card_of("NVIDIA L4", driver="580", build="11434", chip=(7424, (8, 9)))
+    assert context(here, Observations(path).learned).source == "learned from 1 launch"
+    assert context(replace(here, backend=Backend.VULKAN), Observations(path).learned).source.startswith("a guess")
+
+
+def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "observations.json"
+    seen = replace(observation(), card=card_of("NVIDIA L4", driver="580", build="11434", chip=(7424, (8, 9))))
+    other = replace(observation("n"), card=card_of("Radeon", vendor="amd", build="11434"))
+    written = Observations(path)
+    written.note(seen)
+    written.note(other)
+    assert Observations(path).learned.observations == (seen, other)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"version": 9}', '{"version": 1, "observations": [{"loaded": -1}]}'])
@@ -117,14 +143,64 @@ async def test_an_instance_on_a_gpu_is_noted_and_the_next_is_promised_less(tmp_p
         await house.daemon.measuring.look()
         (seen,) = (await _learned(house)).observed
         assert (seen.model, seen.loaded, seen.count) == ("m", 350 * MIB, 1)
-        (context,) = (await _learned(house)).contexts
-        assert context.bytes == seen.loaded - seen.buffers
+        (here,) = (await _learned(house)).contexts
+        assert here.bytes == seen.loaded - seen.buffers
+        assert here.source == "learned from 1 launch"
         after = await client.estimate("m", ctx=4096)
         assert after.error < before.error
         assert after.devices[0]["overhead"] < before.devices[0]["overhead"]
+        assert [c["source"] for c in (*before.contexts, *after.contexts)] == [
+            "prior of an H100: nothing is known of this card",
+            "learned from 1 launch",
+        ]
         await client.release(lease.lease)
     async with house.open():
         assert len((await _learned(house)).observed) == 1, "kept over a restart"
+
+
+@pytest.mark.parametrize(("name", "context"), [("NVIDIA GeForce RTX 4070", 206), ("NVIDIA Fake", 596)])
+async def test_a_card_of_twelve_gib_is_charged_its_own_context(tmp_path: Path, name: str, context: int) -> None:
+    """It was 596 MiB, plus or minus 480, for each instance on any card."""
+    gpu = replace(card(12), name=name)
+    house = House(tmp_path, FakeNvml(gpu), models={"m": {"context_length": 2048}})
+    async with house.open(), house.client() as client:
+        found = await client.estimate("m")
+        (device,) = found.devices
+        await client.request("m")
+        (instance,) = (await client.instances()).instances
+        assert instance.promised == {gpu.uuid: device["total"]}
+        assert found.contexts[0]["bytes"] == context * MIB
+        assert 0 <= device["overhead"] - context * MIB < 100 * MIB, "and what the first long prompt fetches"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "backends", "said"),
+    [
+        (Vendor.NVIDIA, None, "prior of compute 8.9, 46 SMs"),
+        (Vendor.NVIDIA, [Backend.VULKAN], "a guess for Vulkan"),
+        (Vendor.AMD, None, "prior of ROCm"),
+        (Vendor.AMD, [Backend.VULKAN], "a guess for Vulkan"),
+        (Vendor.INTEL, None, "a guess for SYCL"),
+        (None, None, "prior of an H100"),
+    ],
+)
+def test_the_figures_of_a_measured_card_choose_its_prior(
+    vendor: Vendor | None, backends: list[Backend] | None, said: str
+) -> None:
+    cuda = vendor is Vendor.NVIDIA
+    gpu = Measurement(
+        id="GPU-a",
+        ref="0",
+        kind=DeviceKind.GPU,
+        name="A card",
+        vendor=vendor,
+        cores=5888 if cuda else 0,
+        compute=(8, 9) if cuda else None,
+    )
+    ram = Measurement(id="host", ref="host", kind=DeviceKind.HOST, name="RAM")
+    ((device, found),) = cards([gpu, ram], "11434", backends).items()
+    assert device == "GPU-a"
+    assert prior(found).source.startswith(said)
 
 
 async def test_what_an_instance_takes_while_it_loads_is_not_taken_for_all(tmp_path: Path) -> None:

@@ -6,22 +6,27 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import NamedTuple
 
 
 class NVMLError(Exception):
     def __init__(self, value: int) -> None:
-        super().__init__(MESSAGES[value])
+        super().__init__(MESSAGES.get(value, "Unknown Error"))
         self.value = value
 
 
 MESSAGES = {
+    1: "Uninitialized",
     2: "Invalid Argument",
     3: "Not Supported",
+    4: "Insufficient Permissions",
     6: "Not Found",
     9: "Driver Not Loaded",
     12: "NVML Shared Library Not Found",
+    13: "Function Not Found",
     15: "GPU is lost",
     18: "Driver/library version mismatch",
+    25: "Argument version mismatch",
 }
 
 
@@ -36,25 +41,33 @@ class Card:
     other: int = 0
     """Bytes in use that no process owns up to."""
     fault: int | None = None
+    faults: dict[str, int] = field(default_factory=dict)
+    """Codes by the call that fails with them: "Handle", "UUID", "Memory", "Memory_v2", "Compute", "Graphics", "Mig"."""
+    drawing: dict[int, int | None] = field(default_factory=dict)
+    """The graphics processes."""
+    cores: int = 0
+    compute: tuple[int, int] = (9, 0)
     slices: list[Card] | None = None
     """Of a GPU that MIG divides."""
 
 
+class Handle(NamedTuple):
+    """A card as NVML names it until it is closed."""
+
+    card: Card
+    epoch: int
+
+
 class FakeNvml:
     NVMLError = NVMLError
-    NVML_ERROR_INVALID_ARGUMENT = 2
-    NVML_ERROR_NOT_SUPPORTED = 3
-    NVML_ERROR_NOT_FOUND = 6
-    NVML_ERROR_DRIVER_NOT_LOADED = 9
-    NVML_ERROR_LIBRARY_NOT_FOUND = 12
-    NVML_ERROR_GPU_IS_LOST = 15
-    NVML_ERROR_LIB_RM_VERSION_MISMATCH = 18
     nvmlMemory_v2 = 0x2000028
 
     def __init__(self, *cards: Card) -> None:
         self.cards = list(cards)
         self.init_fault: int | None = None
         self.opened = 0
+        self.epoch = 0
+        self.random: Callable[[str, Card | None], int | None] = lambda call, card: None
         self.hang: threading.Event | None = None
         self.meanwhile: Callable[[Card], None] = lambda card: None
         """What happens between the look at a card's memory and the one at its processes."""
@@ -63,65 +76,92 @@ class FakeNvml:
         if self.init_fault is not None:
             raise NVMLError(self.init_fault)
         self.opened += 1
+        self.epoch += 1
 
     def nvmlShutdown(self) -> None:
-        pass
+        self.epoch += 1
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return "580.00"
 
     def nvmlDeviceGetCount(self) -> int:
+        self._fail("Count")
         return len(self.cards)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Card:
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Handle:
         if not 0 <= index < len(self.cards):
             raise NVMLError(2)
-        return self.cards[index]
+        self._fail("Handle", self.cards[index])
+        return Handle(self.cards[index], self.epoch)
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Card:
-        return self._find(lambda c: c.uuid == uuid)
-
-    def nvmlDeviceGetHandleByPciBusId(self, pci: str) -> Card:
-        return self._find(lambda c: c.pci.endswith(pci.lower()))
-
-    def _find(self, matches: Callable[[Card], bool]) -> Card:
-        for card in self.cards:
-            if matches(card):
-                return card
-        raise NVMLError(6)
-
-    def nvmlDeviceGetMigMode(self, card: Card) -> tuple[int, int]:
+    def nvmlDeviceGetMigMode(self, handle: Handle) -> tuple[int, int]:
+        card = self._card("Mig", handle)
         if card.uuid.startswith("MIG-"):
             raise NVMLError(3)
         return (1, 1) if card.slices is not None else (0, 0)
 
-    def nvmlDeviceGetMaxMigDeviceCount(self, card: Card) -> int:
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: Handle) -> int:
         return 7
 
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: Card, index: int) -> Card:
-        if index >= len(card.slices or ()):
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Handle, index: int) -> Handle:
+        slices = self._card("Mig", handle).slices or []
+        if index >= len(slices):
             raise NVMLError(6)
-        return (card.slices or [])[index]
+        return Handle(slices[index], self.epoch)
 
-    def nvmlDeviceGetUUID(self, card: Card) -> str:
-        return card.uuid
+    def nvmlDeviceGetUUID(self, handle: Handle) -> str:
+        return self._card("UUID", handle).uuid
 
-    def nvmlDeviceGetName(self, card: Card) -> str:
-        return card.name
+    def nvmlDeviceGetName(self, handle: Handle) -> str:
+        return self._card("Name", handle).name
 
-    def nvmlDeviceGetMemoryInfo(self, card: Card, version: int | None = None) -> SimpleNamespace:
-        assert version == self.nvmlMemory_v2, "v1 counts what the driver reserves as used"
+    def nvmlDeviceGetPciInfo(self, handle: Handle) -> SimpleNamespace:
+        return SimpleNamespace(busId=self._card("Pci", handle).pci.encode())
+
+    def nvmlDeviceGetNumGpuCores(self, handle: Handle) -> int:
+        return self._card("Cores", handle).cores
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: Handle) -> tuple[int, int]:
+        return self._card("Compute capability", handle).compute
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Handle, version: int | None = None) -> SimpleNamespace:
         if self.hang is not None:
             self.hang.wait()
+        card = self._card("Memory" if version is None else "Memory_v2", handle)
         if card.fault is not None:
             raise NVMLError(card.fault)
+        assert version in (None, self.nvmlMemory_v2)
         used = card.other + sum(n or 0 for n in (card.processes or {}).values())
         self.meanwhile(card)
+        if version is None:  # what the driver reserves counts as used
+            return SimpleNamespace(total=card.total, used=used + card.reserved, free=card.total - card.reserved - used)
         return SimpleNamespace(
             total=card.total, reserved=card.reserved, used=used, free=card.total - card.reserved - used
         )
 
-    def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Handle) -> list[SimpleNamespace]:
+        card = self._card("Compute", handle)
         if card.processes is None:
             raise NVMLError(3)
-        return [SimpleNamespace(pid=pid, usedGpuMemory=n) for pid, n in card.processes.items()]
+        return _listed(card.processes)
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: Handle) -> list[SimpleNamespace]:
+        return _listed(self._card("Graphics", handle).drawing)
+
+    def _card(self, call: str, handle: Handle) -> Card:
+        if handle.epoch != self.epoch:
+            raise NVMLError(1)  # of an NVML that was closed since
+        self._fail(call, handle.card)
+        return handle.card
+
+    def _fail(self, call: str, card: Card | None = None) -> None:
+        """Fail as this call is to; ``random`` may have any call fail."""
+        code = card.faults.get(call) if card is not None else None
+        if code is None:
+            code = self.random(call, card)
+        if code is not None:
+            raise NVMLError(code)
+
+
+def _listed(processes: dict[int, int | None]) -> list[SimpleNamespace]:
+    return [SimpleNamespace(pid=pid, usedGpuMemory=n) for pid, n in processes.items()]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from devices.fake_nvml import Card, FakeNvml
 
 from lmxd.devices.measurement import ProcessUse
-from lmxd.devices.nvml import NoGpu, NvmlProbe
+from lmxd.devices.nvml import NvmlProbe
+from lmxd.devices.roots import Roots
 
+NOWHERE = Roots(sys=Path("/nowhere"), proc=Path("/nowhere"))
 GIB = 2**30
 
 
@@ -26,10 +29,8 @@ def two() -> FakeNvml:
     )
 
 
-def probe(nvml: FakeNvml, *refs: int | str, clock: Clock | None = None) -> NvmlProbe:
-    made = NvmlProbe(nvml, refs or None, clock or Clock())
-    made.look()
-    return made
+def probe(nvml: FakeNvml, *refs: int | str, clock: Clock | None = None, roots: Roots = NOWHERE) -> NvmlProbe:
+    return NvmlProbe(nvml, refs or None, clock or Clock(), roots)
 
 
 def test_reserved_memory_is_kept_apart() -> None:
@@ -91,16 +92,16 @@ def test_a_gpu_that_is_not_there_is_unavailable_by_name(ref: int | str) -> None:
 
 
 @pytest.mark.parametrize("fault", [9, 12])
-def test_no_driver_is_no_gpu(fault: int) -> None:
+def test_no_driver_and_no_card_is_no_gpu(fault: int) -> None:
     nvml = two()
     nvml.init_fault = fault
-    with pytest.raises(NoGpu):
-        probe(nvml)
+    looked = probe(nvml)
+    assert looked.measure(set()) == []
+    assert looked.absent
 
 
 def test_no_card_is_no_gpu() -> None:
-    with pytest.raises(NoGpu):
-        probe(FakeNvml())
+    assert probe(FakeNvml()).measure(set()) == []
 
 
 @pytest.mark.parametrize("silent", [None, {7: None}])
@@ -170,8 +171,7 @@ def test_one_missing_card_does_not_pause_the_other() -> None:
 def test_a_lost_card_is_not_taken_for_one_that_was_never_there() -> None:
     """Its own fault is told, not that of the card before it in the configuration."""
     now, card = [0.0], Card("GPU-a", 100)
-    probe = NvmlProbe(FakeNvml(card), ("GPU-missing", "GPU-a"), lambda: now[0])
-    probe.look()
+    probe = NvmlProbe(FakeNvml(card), ("GPU-missing", "GPU-a"), lambda: now[0], NOWHERE)
     probe.measure(set())
     card.fault = 15
     probe.measure(set())

@@ -16,9 +16,7 @@ from lmxd.devices.watcher import Watcher
 
 
 def watcher(nvml: FakeNvml, deadline: float = 5.0) -> Watcher:
-    probe = NvmlProbe(nvml, (0,))
-    probe.look()
-    return Watcher([probe], time.monotonic, deadline)
+    return Watcher([NvmlProbe(nvml, (0,))], time.monotonic, deadline)
 
 
 async def test_a_look_is_begun_after_it_was_asked_for() -> None:

@@ -221,6 +221,24 @@ def test_a_file_is_estimated_without_a_daemon_and_without_a_gpu(smollm2: Path, t
     assert ram["devices"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("RTX 4090", "452 MiB of the process itself, plus or minus 48 MiB (prior of compute 8.9, 128 SMs)"),
+        ("RTX 4070", "206 MiB of the process itself, plus or minus 48 MiB (prior of compute 8.9, 46 SMs)"),
+        ("Tesla T4", "148 MiB of the process itself, plus or minus 96 MiB (prior of compute 7.5, 40 SMs)"),
+        ("NVIDIA H100 80GB HBM3", "596 MiB of the process itself, plus or minus 8 MiB (prior of compute 9.0, 132 SMs)"),
+        ("RX 7900 XTX", "410 MiB of the process itself, plus or minus 256 MiB (prior of ROCm"),
+        ("Voodoo 5", "596 MiB of the process itself, plus or minus 480 MiB (prior of an H100"),
+    ],
+)
+def test_the_context_of_a_card_that_is_not_here_is_shown_with_its_source(
+    smollm2: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    shown = without_a_daemon(tmp_path, str(smollm2), "--as-gpu", name, "--dry-run", "never").stdout
+    assert f"overhead on {name}: {said}" in shown
+
+
 def test_llama_server_itself_can_be_asked(smollm2: Path, tmp_path: Path) -> None:
     found = json.loads(without_a_daemon(tmp_path, str(smollm2), "--dry-run", "always", "--json").stdout)
     assert found["basis"] == "closed-form+dry-run"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,6 +53,32 @@ def test_top_fills_the_screen_and_gives_it_back(running: Lmxd) -> None:
     assert "\x1b[?1049h" in text
     assert "\x1b[?1049l" in text
     assert "\x1b[?25h" in text, "the cursor is there again"
+
+
+@pytest.mark.parametrize("keys", ["q", "jk\x1b[Bq", "\x03"])
+def test_top_ends_at_q_and_gives_the_terminal_back_as_it_was(running: Lmxd, keys: str) -> None:
+    assert running.lmxctl("request", "m").returncode == 0
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    child = subprocess.Popen(
+        running.command("top", "-n", "60"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=running.ctl_env | {"TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # it is who Ctrl-C is for
+    )
+    text = b""
+    while b"m#1" not in text:
+        text += os.read(ours, 65536)
+    for key in keys.encode().replace(b"\x1b[B", b"\x00"):
+        os.write(ours, b"\x1b[B" if key == 0 else bytes([key]))
+        running.until(lambda: child.poll() is not None or not select.select([theirs], [], [], 0)[0])
+    assert child.wait(20) == 0
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_top_on_a_dumb_terminal_writes_text_after_text(running: Lmxd) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from lmxd_process import ask
-from unit_process import ROOT, UID, UnitLmxd, interpreter, needs_unit, restrictions
+from unit_process import PERFMON, ROOT, UID, UnitLmxd, interpreter, needs_unit, restrictions
 
 pytestmark = needs_unit
 
@@ -25,10 +25,15 @@ def test_a_model_is_sized_started_asked_and_ended(tmp_path: Path, smollm2: Path,
         assert instance.pid is not None
         assert restrictions(instance.pid) == {
             "Uid": "\t".join([str(UID)] * 4),
-            "CapBnd": "0" * 16,
+            "CapPrm": "0" * 16,
+            "CapEff": "0" * 16,
+            "CapBnd": PERFMON,
+            "CapAmb": "0" * 16,
             "NoNewPrivs": "1",
             "Seccomp": "2",
         }
+        daemon = restrictions(lmxd.process.pid)
+        assert (daemon["CapEff"], daemon["CapBnd"]) == (PERFMON, PERFMON), "it tells how much of a card is in use"
         assert "Paris" in ask(lease)
         assert client.status().warnings == []
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import synthetic
+from engines.plans import plan_in
 from house import fake_engine, model
+from recorded import shape
 
 from lmxd.daemon.places import places
 from lmxd.engines.engine import Plan
@@ -34,11 +37,7 @@ def binary(tmp_path: Path) -> Binary:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return Plan(
-        instance="m#1", profile="m", model=Path("/models/m.gguf"), context=4096, slots=2, batch=2048, ubatch=512,
-        cache_type_k="q8_0", cache_type_v="f16", flash="auto", gpu_layers=None, threads=4, flags=("--jinja",),
-        gpus=("GPU-a",), endpoint="tcp", home=tmp_path,
-    )  # fmt: skip
+    return plan_in(tmp_path)
 
 
 def words(binary: Binary, plan: Plan) -> str:
@@ -159,6 +158,17 @@ def test_a_diagnosis_quotes_the_line_that_says_so() -> None:
 )
 def test_memory_that_ran_out_in_other_builds(line: str) -> None:
     assert log.diagnose(1, [line]).code == "out_of_memory"
+
+
+def test_a_server_that_exits_before_its_log_is_written_is_told_by_the_file(tmp_path: Path) -> None:
+    """llama-server's log has a thread of its own, which may not have written yet when the process ends."""
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"GGUF" + bytes(1000))
+    assert log.diagnose(1, [], bad).code == "bad_model"
+    good = synthetic.write(tmp_path / "good.gguf", *shape("llama32-1b-q8_0"))
+    assert log.diagnose(1, [], good).code == "exited"
+    assert log.diagnose(1, [], None).code == "exited"
+    assert log.diagnose(1, lines("bad_flag.log"), bad).code == "bad_flag"
 
 
 def test_buffers_are_summed_by_place() -> None:

@@ -11,7 +11,8 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmxd.estimate import overhead
+from lmxd.estimate import contexts
+from lmxd.estimate.backends import Backend
 from lmxd.estimate.estimator import Estimator, fingerprint
 from lmxd.estimate.footprints import OBSERVED, estimate
 from lmxd.estimate.learned import Card, Learned, Observation, kept
@@ -45,8 +46,9 @@ def seen(
 
 
 def test_the_prior_is_stated_and_its_doubt_too() -> None:
-    found = estimate(eight(), Launch(context=4096), (CARD,))
-    assert found.parts.device.overhead >= overhead.CONTEXT
+    unheard = replace(CARD, name="NVIDIA Something 9000")
+    found = estimate(eight(), Launch(context=4096), (unheard,))
+    assert found.parts.device.overhead >= contexts.UNKNOWN
     assert found.error > 400 * MIB
     assert any("CUDA context" in note for note in found.notes)
     assert found.sure, "which is not about the buffers"
@@ -55,7 +57,7 @@ def test_the_prior_is_stated_and_its_doubt_too() -> None:
 def test_a_context_is_learned_from_the_first_launch() -> None:
     before = estimate(eight(), Launch(context=4096), (CARD,))
     after = estimate(eight(), Launch(context=4096), (CARD,), learned=Learned((seen(5120),)))
-    assert before.device - after.device == overhead.CONTEXT - 120 * MIB
+    assert before.device - after.device == contexts.prior(CARD).size - 120 * MIB
     assert after.error < 64 * MIB
     assert after.notes == ()
 
@@ -65,9 +67,32 @@ def test_an_instance_that_was_prompted_too_soon_does_not_spoil_the_context() -> 
     assert learned.context(CARD) == (121 * MIB, 8 * MIB)
 
 
-@pytest.mark.parametrize("other", [{"driver": "590.2"}, {"build": "11500"}, {"name": "NVIDIA L4"}])
-def test_another_driver_build_or_card_starts_anew(other: dict[str, str]) -> None:
-    assert Learned((seen(5120),)).context(replace(CARD, **other)) is None
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CARD, driver="590.2"),
+        replace(CARD, build="11500"),
+        replace(CARD, name="NVIDIA L4"),
+        replace(CARD, backend=Backend.VULKAN),
+    ],
+)
+def test_another_driver_build_backend_or_card_starts_anew(other: Card) -> None:
+    assert Learned((seen(5120),)).context(other) is None
+
+
+def test_slices_of_one_name_are_told_apart_by_their_multiprocessors() -> None:
+    small, large = (replace(CARD, multiprocessors=sms) for sms in (14, 28))
+    learned = Learned((replace(seen(5120), card=small),))
+    assert learned.context(small) == (120 * MIB, 8 * MIB)
+    assert learned.context(large) is None
+
+
+def test_what_was_seen_before_multiprocessors_were_noted_still_counts() -> None:
+    card = replace(CARD, multiprocessors=24, compute=(8, 9))
+    learned = Learned((seen(5120),))
+    assert learned.context(card) == (120 * MIB, 8 * MIB)
+    (merged,) = kept(learned.observations, replace(seen(5122), card=card), 8)
+    assert (merged.card, merged.count) == (card, 2), "one launch, and the card as it is known now"
 
 
 def test_what_a_model_exceeded_once_is_added_to_its_next_launches() -> None:

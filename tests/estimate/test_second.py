@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import synthetic
 
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import FAMILIES, LATEST, family
@@ -124,6 +125,11 @@ def test_a_model_that_the_closed_form_does_not_cover(tmp_path: Path) -> None:
     found = Estimator(second=Oracle(opinions(100, 4000, 500))).estimate(path, Launch(context=4096), (H100,))
     assert found.basis == "dry-run"
     assert found.device > 4600 * MIB
+    assert [context.source for context in found.contexts] == ["prior of compute 9.0, 132 SMs"]
+    vulkan = replace(H100, backend=Backend.VULKAN)
+    less_sure = Estimator(second=Oracle(opinions(100, 4000, 500))).estimate(path, Launch(context=4096), (vulkan,))
+    assert less_sure.error > found.error + 256 * MIB
+    assert any("Vulkan" in note for note in less_sure.notes)
     failing = Oracle(LmxdError("bad_model_file", "it crashed"))
     with pytest.raises(LmxdError, match=r"deepseek4.*it crashed"):
         Estimator(second=failing).estimate(path, Launch(context=4096), (H100,))

@@ -43,7 +43,7 @@ def test_a_model_of_a_gpu_is_sized_started_asked_and_ended(tmp_path: Path, endpo
         (instance,) = client.instances().instances
         assert instance.pid is not None
         found = restrictions(instance.pid)
-        assert (found["Uid"].split()[0], found["CapBnd"], found["Seccomp"]) == (str(UID), "0" * 16, "2")
+        assert (found["Uid"].split()[0], found["CapPrm"], found["Seccomp"]) == (str(UID), "0" * 16, "2")
         assert isinstance(ask(lease), str)
         (charged,) = instance.charged.values()
         measured = client.why(device.id)

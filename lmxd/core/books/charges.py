@@ -11,7 +11,7 @@ from lmxd.core.words import DeviceId
 def charge_holders(state: State, devices: Iterable[DeviceId]) -> None:
     """Let what the processes of holds take count for the quotas and use of their holders."""
     for account in (state.ledger.accounts[device] for device in devices if device in state.ledger.accounts):
-        for name, reservation in account.reservations.items():
+        for name in account.reservations:
             instance = state.instances[name]
             for lease in instance.leases.values() if instance.ask.external else ():
-                state.resize_lease(lease, reservation.charge)
+                state.resize_lease(lease, state.ledger.most(name))

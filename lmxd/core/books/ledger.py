@@ -1,195 +1,17 @@
-"""The ledger: bytes of each device that are promised, measured, reclaiming and foreign.
+"""The ledger: the accounts of all devices. A pool and the devices that share it have one account each.
 
-    headroom = min(limit, capacity - margin - foreign - yielded) - sum(charges)
-
-``limit`` bounds lmxd's own bytes. ``margin`` is never promised. ``foreign`` is measured use that is not lmxd's.
-``yielded`` is kept free for others on request. A charge is max(promised, measured). For example, on a card of 80 GiB
-with a margin of 2, 10 foreign and a charge of 40, 28 GiB may be promised.
+Whoever gets bytes of such a device gets them of the pool, too. So no byte of it is promised twice, and each device
+keeps its own bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId, Taken, Yielded, YieldId
-
-RECLAIM_DEADLINE = 5.0
-"""Seconds after an exit. Bytes still in use then count as foreign: a GPU shows most exits within one second."""
-RETIRED = "no longer configured"
-
-
-@dataclass(kw_only=True, slots=True)
-class Reservation:
-    """Bytes promised to one instance on one device."""
-
-    promised: int
-    measured: int = 0
-    visible: int | None = 0
-    exited_at: float | None = None
-    foreign_at_exit: int = 0
-
-    @property
-    def charge(self) -> int:
-        return max(self.promised, self.measured)
-
-
-@dataclass(kw_only=True, slots=True)
-class Account:
-    """The account of one device: reservations, the last reading, and the sums over both.
-
-    ``ceiling``: the most that promises may ever add up to. ``foreign``: measured use that no reservation explains.
-    ``headroom``: the bytes that may be promised now; it may be negative. ``free``: the same, but -1 while the device
-    does not answer. ``exited``: some reservations are of instances that have exited. Every change brings the sums up to
-    date, for they are read far more often.
-    """
-
-    device: DeviceId
-    capacity: int = 0
-    margin: int = 0
-    limit: int | None = None
-    used: int = 0
-    lags: bool = True
-    unavailable: str | None = "not measured yet"
-    reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
-    yields: dict[YieldId, Yielded] = field(default_factory=dict)
-    ceiling: int = 0
-    foreign: int = 0
-    charged: int = 0
-    reclaiming: int = 0
-    exited: bool = False
-    yielded: int = 0
-    headroom: int = 0
-    free: int = -1
-    reading: DeviceReading | None = None
-    """The last reading, if nothing has changed since: the same reading again need not be taken in."""
-
-    @property
-    def balanced(self) -> bool:
-        """Whether the sums equal those that are computed from the reservations."""
-        anew = replace(self)
-        anew.balance()
-        return anew._sums == self._sums
-
-    @property
-    def _sums(self) -> tuple[int, ...]:
-        had = self.ceiling, self.foreign, self.charged, self.exited, self.reclaiming
-        return *had, self.yielded, self.headroom, self.free
-
-    def balance(self) -> None:
-        """Compute the sums."""
-        self.reading = None
-        room = max(0, self.capacity - self.margin)
-        self.ceiling = room if self.limit is None else min(self.limit, room)
-        self.foreign = self._foreign()
-        self.charged = sum(r.charge for r in self.reservations.values() if r.exited_at is None)
-        self.exited = any(r.exited_at is not None for r in self.reservations.values())
-        self.reclaiming = sum(r.charge for r in self.reservations.values() if r.exited_at is not None)
-        self.yielded = self._yielded()
-        left = self._room if self.limit is None else min(self.limit, self._room)
-        self.headroom = left - self.charged - self.reclaiming
-        self.free = self.headroom if self.unavailable is None else -1
-
-    @property
-    def limit_binds(self) -> bool:
-        """Whether the limit leaves less than other processes do. Then foreign use takes nothing from lmxd."""
-        return self.limit is not None and self.limit <= self._room
-
-    def _foreign(self) -> int:
-        """Use that no reservation explains.
-
-        An exited instance is still credited with its bytes as far as use exceeds the foreign bytes at its exit.
-        Example: 3 GiB were foreign, it had 5 and exits, 6 are in use: 3 are its own, and 3 are foreign.
-        """
-        rest = self._unexplained_by_the_living()
-        for r in self.reservations.values():
-            if r.exited_at is not None:
-                rest -= min(r.visible or 0, max(0, rest - r.foreign_at_exit))
-        return rest
-
-    def _yielded(self) -> int:
-        if not self.yields:
-            return 0
-        grown = max(0, self.foreign - min(y.foreign_before for y in self.yields.values()))
-        return max(0, sum(y.size for y in self.yields.values()) - grown)
-
-    @property
-    def withheld(self) -> int:
-        """Bytes that stay free because of the limit alone."""
-        return 0 if self.limit is None else max(0, self._room - self.limit)
-
-    @property
-    def _room(self) -> int:
-        """Bytes that foreign use, the margin and yields leave."""
-        return self.capacity - self.margin - self.foreign - self.yielded
-
-    def _unexplained_by_the_living(self) -> int:
-        living = [r for r in self.reservations.values() if r.exited_at is None]
-        rest = self.used - sum(r.visible for r in living if r.visible is not None)
-        rest -= sum(r.promised for r in living if r.visible is None)
-        return max(0, rest)
-
-    def reserve(self, instance: InstanceId, size: int) -> None:
-        self.reservations[instance] = Reservation(promised=size)
-        self.balance()
-
-    def measure(self, reading: DeviceReading) -> bool:
-        """Take in one reading. Returns whether it says anything new. An unavailable device keeps its last figures."""
-        if reading == self.reading:
-            return False
-        self.unavailable = reading.unavailable
-        if reading.unavailable is None:
-            self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
-            self.used, self.lags = reading.used, reading.lags
-            for instance, r in self.reservations.items():
-                if r.exited_at is None:
-                    _attribute(r, reading.taken, instance)
-        self.balance()
-        self.reading = reading
-        return True
-
-    def mark_exited(self, instance: InstanceId, at: float) -> None:
-        r = self.reservations[instance]
-        r.foreign_at_exit = self.foreign
-        r.exited_at = at
-        self.balance()
-
-    def collect(self, taken: Mapping[InstanceId, Taken] | None, begun: float) -> list[InstanceId]:
-        """Remove and name the exited reservations whose bytes a reading begun at ``begun`` shows free."""
-        free = [i for i, r in self.reservations.items() if self._is_free(i, r, taken, begun)]
-        for instance in free:
-            del self.reservations[instance]
-        if free:
-            self.balance()
-        return free
-
-    def retire(self) -> list[InstanceId]:
-        """The device is no longer configured: it takes no new instances, and exited ones are removed at once."""
-        self.unavailable = RETIRED
-        exited = [i for i, r in self.reservations.items() if r.exited_at is not None]
-        for instance in exited:
-            del self.reservations[instance]
-        self.balance()
-        return exited
-
-    def _is_free(
-        self, instance: InstanceId, r: Reservation, taken: Mapping[InstanceId, Taken] | None, begun: float
-    ) -> bool:
-        if r.exited_at is None or begun <= r.exited_at:
-            return False
-        if begun - r.exited_at > RECLAIM_DEADLINE or not r.visible:
-            return True
-        if taken is not None and instance in taken:
-            return False
-        return not self.lags or self._unexplained_by_the_living() - r.foreign_at_exit <= r.visible // 2
-
-
-def _attribute(r: Reservation, taken: Mapping[InstanceId, Taken] | None, instance: InstanceId) -> None:
-    if taken is None:
-        r.visible = None
-        return
-    mine = taken.get(instance, Taken(total=0, visible=0))
-    r.measured, r.visible = mine.total, mine.visible
+from lmxd.core.books.accounts import RETIRED, Account
+from lmxd.core.words import Demand, DeviceId, DeviceReading, InstanceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +56,29 @@ class Ledger:
                 touched.update([device] if found else ())
         if len(accounts) > len(readings):
             freed += self._retire(accounts.keys() - {reading.device for reading in readings}, touched)
+        covered = self._cover_pools(touched)
         gone = [i for i in dict.fromkeys(freed) if next(self.of(i), None) is None]
         for instance in gone:
             del self.places[instance]
         resized = resized or len(accounts) != known
-        return Measured(gone, touched, moved or resized or bool(freed), resized)
+        return Measured(gone, touched, moved or resized or covered or bool(freed), resized)
+
+    def _cover_pools(self, touched: set[DeviceId]) -> bool:
+        """Have pools follow the charges of their views, and note which did. Returns whether any did."""
+        moved = False
+        for pool in {a.pool for device in touched if (a := self.accounts.get(device)) and a.pool in self.accounts}:
+            assert pool is not None
+            charged: Counter[InstanceId] = Counter()
+            for view in self.views(pool):
+                charged.update({i: r.charge for i, r in view.reservations.items() if r.exited_at is None})
+            if self.accounts[pool].cover(charged):
+                touched.add(pool)
+                moved = True
+        return moved
+
+    def views(self, pool: DeviceId) -> list[Account]:
+        """The accounts of the devices that draw from a pool; none if it is no pool."""
+        return [a for a in self.accounts.values() if a.pool == pool]
 
     def _retire(self, missing: Iterable[DeviceId], touched: set[DeviceId]) -> list[InstanceId]:
         freed: list[InstanceId] = []
@@ -257,6 +97,11 @@ class Ledger:
         for device, need in demand.items():
             self.accounts[device].reserve(instance, need)
 
+    def draw(self, instance: InstanceId, pool: DeviceId, size: int) -> None:
+        """Promise an instance bytes of a pool, of which it has them on other devices already."""
+        self.places[instance] += (pool,)
+        self.accounts[pool].reserve(instance, size)
+
     def mark_exited(self, instance: InstanceId, at: float) -> None:
         for account in self.of(instance):
             account.mark_exited(instance, at)
@@ -269,6 +114,10 @@ class Ledger:
         """Bytes that an instance is charged, by device."""
         return {a.device: a.reservations[instance].charge for a in self.of(instance)}
 
+    def most(self, instance: InstanceId) -> int:
+        """The largest of its charges. For a hold, which is on one device, it is all that its holder has."""
+        return max(self.charge(instance).values(), default=0)
+
     def measured(self, instance: InstanceId) -> dict[DeviceId, int]:
         """Bytes that the last readings say of an instance, by device."""
         return {a.device: a.reservations[instance].measured for a in self.of(instance)}
@@ -279,6 +128,8 @@ class Ledger:
             account = self.accounts.get(device)
             if account is None or account.free < need:
                 return False
+            if account.pool is not None and account.pool not in demand and account.pool in self.accounts:
+                return False  # it was reckoned before the device was known to share a pool
         return True
 
     def could_ever_fit(self, demand: Demand) -> bool:

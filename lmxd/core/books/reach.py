@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.instances import Instance
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Option
 
@@ -141,7 +141,7 @@ class Reach:
         """The options that fit at once, best first: on a GPU, on few devices, with little left over."""
         yield from self._singles(self._by_free, ask)
         several = [o for o in ask.others if all(n <= self._free(d) for d, n in o.demand.items())]
-        yield from sorted(several, key=lambda o: (o.spills, len(o.demand), self._left_over(o)))
+        yield from sorted(several, key=lambda o: (o.spills, len(o.devices), self._left_over(o)))
 
     def options(self, ask: Ask) -> Iterator[Option]:
         """The options that would fit if idle instances ended."""
@@ -160,4 +160,4 @@ class Reach:
         return -1 if extent is None else extent.free
 
     def _left_over(self, option: Option) -> int:
-        return sum(self._free(device) - need for device, need in option.demand.items())
+        return sum(self._free(device) - need for device, need in option.devices.items())

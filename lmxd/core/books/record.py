@@ -11,6 +11,7 @@ from typing import Final
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.charges import charge_holders
 from lmxd.core.books.endings import end_lease, refuse, stop
+from lmxd.core.books.pools import join_pools
 from lmxd.core.books.queue import rank
 from lmxd.core.books.restored import restored
 from lmxd.core.books.state import State
@@ -42,13 +43,10 @@ from lmxd.core.events import (
     YieldEnded,
     YieldRequested,
 )
+from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT, DRAINING
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import (
-    ASKED_AGAIN,
-    CANCELLED,
-    CLIENT_LEFT,
-    DRAINING,
     Cause,
     Failure,
     Hold,
@@ -193,8 +191,9 @@ def _memory_measured(state: State, event: MemoryMeasured) -> None:
             state.expectations.gone(gone.ask.profile, state.now - gone.stopped_at)
         state.forget(freed)
         state.step.decisions.append(ForgetInstance(instance=freed))
-    charge_holders(state, measured.touched)
-    state.reach.touch(measured.touched)
+    touched = measured.touched | join_pools(state, measured.touched)
+    charge_holders(state, touched)
+    state.reach.touch(touched)
     state.step.serve_again, state.step.refuse_again = measured.moved, measured.resized
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
 from lmxd.core.books.yields import begin_yield
 from lmxd.core.events import LedgerRestored

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.alarms import AlarmKind
-from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
 from lmxd.core.words import Yielded, YieldId
 

@@ -48,6 +48,8 @@ def derive(state: State, scheduler: Scheduler) -> None:
     if ticked:
         _rank_anew(state)
     new = state.step.arrived
+    if new is not None and new.id not in state.tickets:
+        new = None  # the least of waits is over at once
     if new is not None and not refused(state, new) and not _refused_late(state, new):
         share(state, (new.ask.kind,))  # a slot serves most new requests
     if state.step.serve_again or ticked or (new is not None and new is state.queue.head):

@@ -11,7 +11,7 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import Final
 
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.limit import has_all_instances
@@ -24,23 +24,23 @@ _NEAREST: Final = 4
 def best_fit(state: State, options: Iterable[Option]) -> Option | None:
     """The option that fits best now; the earlier one on a tie; None if none fits."""
     fitting = [option for option in options if state.ledger.fits(option.demand)]
-    return min(fitting, key=lambda o: (o.spills, len(o.demand), _left_over(state, o)), default=None)
+    return min(fitting, key=lambda o: (o.spills, len(o.devices), _left_over(state, o)), default=None)
 
 
 def widest(state: State, options: Iterable[Option]) -> Option | None:
     """The option with the most room, whether it fits or not: for ``enforce: false``, which starts everything."""
     known = [o for o in options if all(state.ledger.usable(device) for device in o.demand)]
-    return max(known, key=lambda o: (not o.spills, -len(o.demand), _left_over(state, o)), default=None)
+    return max(known, key=lambda o: (not o.spills, -len(o.devices), _left_over(state, o)), default=None)
 
 
 def _left_over(state: State, option: Option) -> int:
-    return sum(state.ledger.accounts[device].headroom - need for device, need in option.demand.items())
+    return sum(state.ledger.accounts[device].headroom - need for device, need in option.devices.items())
 
 
 def shortfalls(state: State, ask: Ask) -> tuple[Shortfall, ...]:
     """The reason why no option on the fewest devices fits now, by device: the least lacking first."""
     lacking = {}
-    for option in ask.singles.values() or _of_fewest(ask):
+    for option in _of_fewest(ask):
         for device, need in option.demand.items():
             account = state.ledger.accounts.get(device) or Account(device=device)
             if account.free < need:
@@ -55,8 +55,8 @@ def useful_shortfalls(state: State, ticket: Ticket) -> tuple[Shortfall, ...]:
 
 
 def _of_fewest(ask: Ask) -> list[Option]:
-    fewest = min((len(o.demand) for o in ask.options), default=0)
-    return [o for o in ask.options if len(o.demand) == fewest and not o.spills]
+    fewest = min((len(o.devices) for o in ask.options), default=0)
+    return [o for o in ask.options if len(o.devices) == fewest and not o.spills]
 
 
 def _shortfall(state: State, account: Account, need: int) -> Shortfall:
@@ -74,4 +74,6 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
         capacity=account.capacity,
         holders=tuple(sorted(holders, key=lambda h: -h.bytes)),
         unavailable=account.unavailable,
+        views=tuple(view.device for view in state.ledger.views(account.device)),
+        remedy=account.remedy,
     )

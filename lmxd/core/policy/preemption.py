@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import stop
-from lmxd.core.books.ledger import Account
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield

@@ -14,11 +14,12 @@ from lmxd.core.policy.forecast import Forecast, turns
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import Refusal, Turn, User
+from lmxd.core.words import Refusal, Shortfall, Turn, User
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
 _SHORTER: Final = "ask again later, wait longer (--wait, or Prefer: wait), or ask for a smaller context"
+_LATER: Final = "allow a later deadline, or ask for less"
 
 
 def no_capacity(state: State, ticket: Ticket) -> Refusal:
@@ -58,14 +59,25 @@ def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
 def _short(
     state: State, ticket: Ticket, date: Date, code: RefusalCode, message: str, remedy: str = _SHORTER
 ) -> Refusal:
+    found = useful_shortfalls(state, ticket)
     return Refusal(
         code=code,
         message=message,
-        remedy=remedy,
-        shortfalls=useful_shortfalls(state, ticket),
+        remedy=_remedy(found, remedy),
+        shortfalls=found,
         turns=turns(state, ticket, date),
         retry_in=None if date.at == inf else date.at - state.now,
     )
+
+
+def _remedy(found: tuple[Shortfall, ...], usual: str) -> str:
+    """The remedy of the devices that do not answer; the usual one where others could make room."""
+    faulty = {s.device: s.remedy for s in found if s.unavailable is not None and s.remedy}
+    if not faulty:
+        return usual
+    by_remedy = {remedy: [d for d, r in faulty.items() if r == remedy] for remedy in faulty.values()}
+    theirs = "; ".join(f"{', '.join(devices)}: {remedy}" for remedy, devices in by_remedy.items())
+    return theirs if len(faulty) == len(found) else f"{usual}; {theirs}"
 
 
 def never_fits(state: State, ticket: Ticket) -> Refusal:
@@ -97,16 +109,17 @@ def late(state: State, ticket: Ticket, eta: float | None) -> Refusal:
         return Refusal(
             code=RefusalCode.DEADLINE,
             message=f"the lease was not granted within {state.now - ticket.asked_at:.1f} s",
-            remedy="allow a later deadline, or ask for less",
+            remedy=_LATER,
             shortfalls=() if ticket.instance else useful_shortfalls(state, ticket),
             turns=() if ticket.instance else _turns(state, ticket),
         )
+    found = useful_shortfalls(state, ticket)
     could = "nothing can be said of when" if eta is None else f"it is expected in {eta:.1f} s"
     return Refusal(
         code=RefusalCode.DEADLINE,
         message=f"the lease cannot be granted within {left:.1f} s: {could}",
-        remedy="allow a later deadline, or ask for less",
-        shortfalls=useful_shortfalls(state, ticket),
+        remedy=_remedy(found, _LATER),
+        shortfalls=found,
         turns=_turns(state, ticket),
         retry_in=eta,
     )

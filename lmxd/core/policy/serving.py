@@ -16,6 +16,7 @@ from typing import Final
 from lmxd.core.books.endings import refuse
 from lmxd.core.books.quotas import beyond_bound, over_quota
 from lmxd.core.books.state import State
+from lmxd.core.final_refusals import DRAINING
 from lmxd.core.instances import Swap, Ticket
 from lmxd.core.policy import refusals
 from lmxd.core.policy.dates import Date
@@ -29,7 +30,7 @@ from lmxd.core.policy.room import make_room
 from lmxd.core.policy.sharing import is_being_asked, serve_slot, share
 from lmxd.core.policy.starts import attach, start
 from lmxd.core.policy.swaps import apply_swaps, cancel_stale, swaps, taken_over
-from lmxd.core.words import DRAINING, Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
+from lmxd.core.words import Ask, Cause, Demand, DeviceId, Group, InstanceId, Option
 
 LOOKAHEAD: Final = 64
 """The groups behind the head that are looked at when bytes come free, to bound the time. A new request always is."""

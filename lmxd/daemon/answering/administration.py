@@ -10,10 +10,9 @@ from typing import Any
 from lmxd.core.books.state import State
 from lmxd.core.events import DrainEnded, DrainRequested, Event, PinChanged, StopRequested, YieldEnded, YieldRequested
 from lmxd.core.instances import Instance
-from lmxd.core.words import InstanceId, YieldId
+from lmxd.core.words import DeviceId, InstanceId, YieldId
 from lmxd.daemon.answering import owners
 from lmxd.daemon.present import Present
-from lmxd.daemon.readings import device_id
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc.estimates import ForgetParams, Forgotten
@@ -71,10 +70,12 @@ class Administration:
     async def yield_(self, params: YieldParams) -> YieldBegun:
         await self._measure()
         measured = self._present.measured
-        if params.device is None and len(measured) != 1:
-            message = f"device is missing, and there are {len(measured)}"
+        memories = {m.pool or m.id for m in measured}
+        if params.device is None and len(memories) != 1:
+            message = f"device is missing, and there are {len(memories)}"
             raise LmxdError("invalid_params", message, f"name one of {owners.names(measured)}")
-        device = device_id(owners.find(measured, params.device or measured[0].id))
+        found = owners.find(measured, params.device or memories.pop())
+        device = DeviceId(found.pool or found.id)  # the bytes of a view are those of its pool
         id = YieldId(f"y-{secrets.token_hex(4)}")
         self._report(YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
         account = self._state.ledger.accounts[device]

@@ -13,14 +13,14 @@ from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Ask, Holder, InstanceId, Refusal, Shortfall, TicketId
-from lmxd.daemon.answering import views
+from lmxd.core.words import Ask, Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, TicketId
+from lmxd.daemon.answering import device_views, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
-from lmxd.devices.measurement import HOST
+from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
@@ -144,13 +144,15 @@ class Answers:
     def granted(self, lease: Lease, waited: float) -> Granted | Held:
         """The answer to a granted request. InstanceGone if its instance has ended."""
         instance = self._state.instances[lease.instance]
-        devices = self._state.ledger.charge(lease.instance)
+        devices = device_views.charged(self._state, instance)
         if instance.ask.external:
+            shown = natively(self._present.catalog.usable.cards(devices)) or {}
             return Held(
                 lease=lease.id,
                 instance=instance.id,
                 devices=devices,
-                cuda_visible_devices=",".join(device for device in devices if device != HOST),
+                cuda_visible_devices=shown.get("CUDA_VISIBLE_DEVICES", ""),
+                environment=shown,
                 hold=lease.hold.value,
                 ttl=lease.ttl,
                 waited=waited,
@@ -192,10 +194,10 @@ class Answers:
         message, remedy, data = refusal.message, refusal.remedy, {"model": ask.profile, **views.refusal(refusal)}
         if refusal.code is RefusalCode.NEVER_FITS:
             room = {device: a.ceiling for device, a in self._state.ledger.accounts.items()}
-            demand = ask.options[0].demand
+            demand = self._beyond(ask, room)
             most = views.sentence({device: room.get(device, 0) for device in demand})
             message = f"{ask.profile} needs {views.sentence(demand)}; there is never more than {most} for lmxd"
-            fits = self._present.catalog.what_would_fit(ask, room, self._present.kinds)
+            fits = self._present.catalog.what_would_fit(ask, room, self._present.layout)
             data["fits"] = None if fits is None else {"ctx": fits}
             could = (
                 "no context would fit: take a smaller model"
@@ -206,6 +208,13 @@ class Answers:
         elif refusal.shortfalls:
             message += ": " + "; ".join([*map(_why, refusal.shortfalls), *map(str, refusal.turns)])
         return LmxdError(refusal.code, message, remedy, data)
+
+    @staticmethod
+    def _beyond(ask: Ask, room: Mapping[DeviceId, int]) -> Demand:
+        """The bytes of the first option that a device, or else the pool that it draws from, could never give."""
+        option = ask.options[0]
+        beyond = {device: need for device, need in option.demand.items() if need > room.get(device, 0)}
+        return beyond or option.devices
 
     def _lease_ended(self, decision: EndLease) -> None:
         connection = self.connections().get(decision.owner.connection)
@@ -220,7 +229,8 @@ def _why(shortfall: Shortfall) -> str:
         return f"{shortfall.device} is unavailable ({shortfall.unavailable})"
     holders = ", ".join(_holder(holder) for holder in shortfall.holders) or "nobody"
     need, free = shortfall.need / GIB, max(0, shortfall.have) / GIB
-    return f"{need:.2f} GiB are needed on {shortfall.device}, {free:.2f} are free (held by {holders})"
+    shared = f", from which {' and '.join(shortfall.views)} draw" if shortfall.views else ""
+    return f"{need:.2f} GiB are needed on {shortfall.device}{shared}, {free:.2f} are free (held by {holders})"
 
 
 def _holder(holder: Holder) -> str:

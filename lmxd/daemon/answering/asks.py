@@ -81,7 +81,7 @@ class Asks:
             free={device: a.free for device, a in accounts.items()},
             ceiling={device: a.ceiling for device, a in accounts.items()},
         )
-        return resolved.ask(self._present.kinds, room, private_to)
+        return resolved.ask(self._present.layout, room, private_to)
 
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""

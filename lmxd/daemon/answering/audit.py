@@ -16,7 +16,7 @@ def decided(decision: Decision, acts: Acts) -> None:
     """Log a decision, within the bounds of whom it is about. A refusal is logged as the outcome of its call."""
     match decision:
         case StartInstance():
-            line = f"start {decision.instance}: {dict(decision.option.demand)}, {decision.why}"
+            line = f"start {decision.instance}: {dict(decision.option.devices)}, {decision.why}"
             acts.came(_kind(decision.instance), line)
         case StopInstance():
             acts.came(_kind(decision.instance), f"stop {decision.instance}: {decision.cause}, {decision.why}")

@@ -112,7 +112,7 @@ def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> P
         outcome="start",
         model=model,
         why=starts[0].why.partition(": ")[2],
-        devices=dict(option.demand),
+        devices=dict(option.devices),
         split=list(option.split),
         gpu_layers=option.gpu_layers,
         eta=told.eta,

@@ -74,6 +74,7 @@ class Health:
         books = ", ".join(
             f"{(a.charged + a.reclaiming) / GIB:.1f}/{a.ceiling / GIB:.1f} GiB on {a.device}"
             for a in state.ledger.accounts.values()
+            if a.pool is None  # the bytes of a view are those of its pool
         )
         faults = "".join(f"; {fault}" for fault in self.faults())
         return f"{len(state.instances)} running, {len(state.queue)} queued, {books or 'no device'}{faults}"

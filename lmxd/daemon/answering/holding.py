@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from lmxd.core.books.state import State
-from lmxd.core.words import HOLD, Ask, Option
+from lmxd.core.words import HOLD, Ask
 from lmxd.daemon.answering import owners
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.health import Health
@@ -16,6 +16,7 @@ from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.launching.holds import Holds
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import device_id
+from lmxd.devices.measurement import DeviceKind
 from lmxd.errors import LmxdError
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams
@@ -50,7 +51,9 @@ class Holding:
             await self._holds.require(params.pid, await self._uid(params.pid, connection.peer))
         await self._measure()
         wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
-        devices = [device for device in map(device_id, self._present.measured) if wanted in (None, device)]
+        layout = self._present.layout
+        pools = () if wanted is not None else layout.of_kind(DeviceKind.POOL)
+        devices = [device for device in layout.kinds if wanted in (None, device) and device not in pools]
         ask = Ask(
             profile=HOLD,
             name=params.name,
@@ -58,7 +61,7 @@ class Holding:
             context=0,
             slots=1,
             spread=1,
-            options=tuple(Option(demand={device: params.bytes}) for device in devices),
+            options=tuple(layout.option({device: params.bytes}) for device in devices),
             share=False,
             external=True,
         )

@@ -11,12 +11,13 @@ from lmxd import __version__
 from lmxd.core.books.state import State
 from lmxd.core.invariants import broken
 from lmxd.core.words import InstanceId
-from lmxd.daemon.answering import owners, views
+from lmxd.daemon.answering import device_views, owners, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
+from lmxd.devices.troubles import troubles
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
 from lmxd.rpc.books import Device, Devices, Instances, QueueInfo, Status
@@ -60,7 +61,7 @@ class Inspection:
 
     async def _seen(self) -> list[Device]:
         await self._measure()
-        return views.devices(self._state, self._present.measured)
+        return device_views.devices(self._state, self._present.measured)
 
     async def devices(self) -> Devices:
         return Devices(devices=await self._seen())
@@ -97,5 +98,10 @@ class Inspection:
             waiting=len(state.queue),
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
-            warnings=[*self._present.warnings, *self._health.warnings()],
+            warnings=[
+                *self._present.warnings,
+                *troubles(self._present.measured),
+                *self._present.catalog.usable.warnings(),
+                *self._health.warnings(),
+            ],
         )

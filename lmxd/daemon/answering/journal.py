@@ -86,7 +86,7 @@ def _subjects(decision: Decision) -> Iterator[str]:
 def _sentence(decision: Decision) -> str | None:
     match decision:
         case StartInstance():
-            return f"{decision.instance} starts on {_sizes(decision.option.demand)}: {decision.why}"
+            return f"{decision.instance} starts on {_sizes(decision.option.devices)}: {decision.why}"
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
         case GrantLease():

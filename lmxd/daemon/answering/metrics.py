@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from lmxd.core.books.state import State
 from lmxd.core.decisions import Decision, EndLease, ForgetInstance, GrantLease, RefuseLease, StopInstance
 from lmxd.core.words import InstanceId, Phase
+from lmxd.daemon.answering.device_views import charged
 from lmxd.errors import LmxdError
 from lmxd.listening.connections import Connections
 from lmxd.listening.listen import listen
@@ -109,17 +110,30 @@ class _Books(Collector):
     def _by_model(self) -> Counter[tuple[str, str]]:
         found: Counter[tuple[str, str]] = Counter()
         for i in self._state.instances.values():
-            for device, size in self._state.ledger.charge(i.id).items():
+            for device, size in charged(self._state, i).items():
                 found[device, i.ask.profile] += size
         return found
 
     def collect(self) -> Iterator[Metric]:
         size = GaugeMetricFamily("lmxd_device_bytes", "Bytes of a device by class.", labels=["device", "class"])
         up = GaugeMetricFamily("lmxd_device_available", "Whether a device can be measured.", labels=["device"])
-        for a in self._state.ledger.accounts.values():
+        shared = GaugeMetricFamily("lmxd_pool_bytes", "Bytes that devices share, by class.", labels=["pool", "class"])
+        view = GaugeMetricFamily("lmxd_device_pool", "The pool of a device that has one.", labels=["device", "pool"])
+        fault = GaugeMetricFamily(
+            "lmxd_device_fault",
+            "A device that cannot be measured: why, and the remedy.",
+            labels=["device", "why", "remedy"],
+        )
+        ledger = self._state.ledger
+        for a in ledger.accounts.values():
+            if a.unavailable is not None:
+                fault.add_metric([a.device, a.unavailable, a.remedy], 1.0)
             up.add_metric([a.device], float(a.unavailable is None))
             for name in ("capacity", "margin", "foreign", "charged", "reclaiming", "yielded", "headroom"):
-                size.add_metric([a.device, name], getattr(a, name))
+                family = shared if ledger.views(a.device) else size  # else a sum over devices would count them twice
+                family.add_metric([a.device, name], getattr(a, name))
+            if a.pool is not None:
+                view.add_metric([a.device, a.pool], 1.0)
         instances = GaugeMetricFamily("lmxd_instances", "Instances by phase.", labels=["phase"])
         for phase in Phase:
             count = sum(1 for i in self._state.instances.values() if i.phase is phase)
@@ -130,7 +144,10 @@ class _Books(Collector):
         for (device, model), total in self._by_model().items():
             charged.add_metric([device, model], total)
         yield size
+        yield shared
+        yield view
         yield up
+        yield fault
         yield charged
         yield instances
         yield GaugeMetricFamily("lmxd_leases", "Leases held.", value=len(self._state.leases))

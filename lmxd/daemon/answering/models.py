@@ -8,7 +8,7 @@ import time
 
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
-from lmxd.daemon.answering import views
+from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
@@ -41,7 +41,9 @@ class ModelCalls:
         await self._served.look()
         running = tuple(i.ask.profile for i in self._state.instances.values())
         failed = tuple((launch, failure.until) for launch, failure in self._state.failed.items())
-        return await self._models.get((self._present.catalog, tuple(self._present.kinds.items()), running, failed))
+        layout = self._present.layout
+        devices = (*layout.kinds.items(), *layout.pools.items())
+        return await self._models.get((self._present.catalog, devices, running, failed))
 
     async def _all(self) -> Encoded:
         found = []
@@ -66,7 +68,7 @@ class ModelCalls:
             resolved = await self._asks.warm(name)
             view = view.model_copy(update={"ctx": resolved.launch.context})
             ask = self._asks.ask(resolved)
-            charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.demand.items()}
+            charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
             shown = None if path is None else str(path)
             view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown})
@@ -90,7 +92,7 @@ class ModelCalls:
             cache_type_v=params.cache_type_v,
         )
         resolved = await self._asks.warm(params.model, size, (connection.peer.uid, ""))
-        return views.explain(resolved, self._present.kinds)
+        return estimated.explain(resolved, self._present.layout)
 
     def estimates(self) -> Estimates:
-        return views.estimates(self._observations.learned, self._present.catalog.cards.values())
+        return estimated.estimates(self._observations.learned, self._present.catalog.cards.values())

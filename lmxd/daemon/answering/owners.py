@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 
-from lmxd.core.books.ledger import Account
+from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
-from lmxd.daemon.answering import views
+from lmxd.daemon.answering import device_views, views
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.readings import device_id
 from lmxd.devices import processes
@@ -34,16 +35,17 @@ def names(measured: Sequence[Measurement]) -> str:
 
 def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
     """The largest processes on a device whose pids are not ``ours``. It reads files: not for the loop's thread."""
-    if found.kind is DeviceKind.HOST:  # its readings are of our own processes only
-        (found,) = HostProbe().measure(processes.pids())
-    using = found.processes or {}
-    others = sorted(((use.visible, pid) for pid, use in using.items() if use.visible and pid not in ours), reverse=True)
+    using = Counter({pid: use.visible for pid, use in (found.processes or {}).items()})
+    if found.kind is not DeviceKind.GPU:  # of RAM, its readings are of our own processes only
+        (ram,) = HostProbe().measure(processes.pids())
+        using.update({pid: use.visible for pid, use in (ram.processes or {}).items()})
+    others = sorted(((size, pid) for pid, size in using.items() if size and pid not in ours), reverse=True)
     return [ProcessInfo(pid=pid, name=processes.name(pid), bytes=size) for size, pid in others[:LARGEST]]
 
 
 def why(state: State, performer: Performer, found: Measurement, foreign: list[ProcessInfo]) -> Why:
     """Instances, foreign processes and bytes that are kept back, on one device."""
-    (device,) = views.devices(state, [found])
+    (device,) = device_views.devices(state, [found])
     account = state.ledger.accounts.get(device_id(found), Account(device=device_id(found)))
     return Why(
         device=device,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from lmxd.catalog.options import goes_to_gpu
-from lmxd.catalog.resolved import Resolved
 from lmxd.config.section import GIB
-from lmxd.core.books.ledger import Account
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Lease, Ticket
@@ -20,43 +17,13 @@ from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
 from lmxd.core.words import DeviceId, Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.device_views import by_device, charged
 from lmxd.daemon.launching.performer import Performer
-from lmxd.daemon.readings import device_id
-from lmxd.devices.measurement import DeviceKind, Measurement
-from lmxd.estimate import overhead
-from lmxd.estimate.learned import RAM, Card, Learned
 from lmxd.rpc import framing
-from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, TicketInfo
-from lmxd.rpc.estimates import Context, Estimated, Estimates, Observed
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
-
-
-def devices(state: State, measured: Sequence[Measurement]) -> list[Device]:
-    """The account of each device, with its last measurement."""
-    return [_device(state, found) for found in measured]
-
-
-def _device(state: State, found: Measurement) -> Device:
-    account = state.ledger.accounts.get(device_id(found), Account(device=device_id(found)))
-    return Device(
-        id=found.id,
-        ref=found.ref,
-        kind=found.kind.value,
-        name=found.name,
-        capacity=account.capacity,
-        reserved=found.reserved,
-        margin=account.margin,
-        limit=account.limit,
-        used=account.used,
-        foreign=account.foreign,
-        charged=account.charged,
-        reclaiming=account.reclaiming,
-        yielded=account.yielded,
-        headroom=account.headroom,
-        unavailable=found.unavailable,
-    )
 
 
 def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
@@ -88,9 +55,9 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         yield_in=None if i.yielding is None else i.yielding.by - state.now,
         swap=swap(state, i),
         age=state.now - i.started_at,
-        promised=dict(i.demand),
-        measured=state.ledger.measured(i.id),
-        charged=state.ledger.charge(i.id),
+        promised=dict(i.option.devices),
+        measured=by_device(i, state.ledger.measured(i.id)),
+        charged=charged(state, i),
         leases=leases,
     )
 
@@ -99,9 +66,9 @@ def loaded(state: State, i: Instance) -> float | None:
     """The part of its promised bytes that a starting instance has taken; None where that cannot be measured."""
     if i.phase is not Phase.STARTING:
         return None
-    taken = state.ledger.measured(i.id)
-    parts = [min(taken[device], size) for device, size in i.demand.items() if taken.get(device)]
-    return sum(parts) / sum(i.demand.values()) if parts else None
+    taken, promised = state.ledger.measured(i.id), i.option.devices
+    parts = [min(taken[device], size) for device, size in promised.items() if taken.get(device)]
+    return sum(parts) / sum(promised.values()) if parts else None
 
 
 def _lease(now: float, access: Access, peer: Peer, x: Lease) -> LeaseInfo:
@@ -220,6 +187,8 @@ def shortfalls(found: Iterable[Shortfall]) -> list[ShortfallInfo]:
                 HolderInfo(name=h.name, bytes=h.bytes, phase=h.phase, leases=h.leases, since=h.since) for h in s.holders
             ],
             unavailable=s.unavailable,
+            views=list(s.views),
+            remedy=s.remedy,
         )
         for s in found
     ]
@@ -242,52 +211,3 @@ def turns(found: Iterable[Turn]) -> list[TurnInfo]:
 
 def sentence(found: Mapping[DeviceId, int]) -> str:
     return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
-
-
-def explain(resolved: Resolved, devices: Mapping[DeviceId, DeviceKind]) -> Estimated:
-    """The bytes that a model would take, by part, and those declared for it."""
-    launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
-    gpus = [device for device, kind in devices.items() if kind is DeviceKind.GPU and goes_to_gpu(launch, devices)]
-    found = [sizing.estimate(launch, (gpu,)) for gpu in gpus]
-    first = found[0] if found else sizing.estimate(launch, ())
-    return Estimated(
-        model=resolved.name,
-        ctx=launch.context,
-        slots=launch.slots,
-        basis=first.basis,
-        error=max(e.error for e in (first, *found)),
-        devices=[{"device": gpu, **e.parts.device.as_dict()} for gpu, e in zip(gpus, found, strict=True)],
-        host=first.parts.host.as_dict(),
-        declared=None if declared is None else int(declared * GIB),
-        inputs=sizing.inputs(launch),
-        notes=list(first.notes),
-    )
-
-
-def estimates(learned: Learned, cards: Iterable[Card]) -> Estimates:
-    """The contexts of present and earlier cards, and every observation."""
-    here = set(cards)
-    seen = {o.card for o in learned.observations if o.card.name != RAM}
-    return Estimates(
-        contexts=[_context(learned, card) for card in sorted(here | seen, key=str)],
-        observed=[
-            Observed(
-                model=o.model,
-                card=o.card.name,
-                driver=o.card.driver,
-                build=o.card.build,
-                buffers=o.buffers,
-                predicted=o.predicted,
-                loaded=o.loaded,
-                prompted=o.prompted,
-                count=o.count,
-            )
-            for o in learned.observations
-        ],
-    )
-
-
-def _context(learned: Learned, card: Card) -> Context:
-    size, error = overhead.context(card, learned)
-    count = sum(o.count for o in learned.observations if o.card == card)
-    return Context(card=card.name, driver=card.driver, build=card.build, bytes=size, error=error, count=count)

@@ -70,7 +70,7 @@ class Watchers:
         if isinstance(decision, RefuseLease) and told is _TOLD:
             about |= {"code": decision.refusal.code, "message": decision.refusal.message}
         if isinstance(decision, StartInstance):
-            about |= {"model": decision.ask.profile, "devices": dict(decision.option.demand)}
+            about |= {"model": decision.ask.profile, "devices": dict(decision.option.devices)}
         return Happened(event=type(decision).__name__, at=time.time(), **about).model_dump(mode="json")
 
     def redacted(self, text: str, peer: Peer) -> str:

@@ -53,7 +53,7 @@ class Records:
         self._arrivals = arrivals
         self._means = means
         self._processes = processes
-        self._wanted: dict[InstanceId, tuple[Ask, str, str]] = {}
+        self._wanted: dict[InstanceId, tuple[Ask, Option, str, str]] = {}
         """Ask and option of each instance as JSON: they hardly ever change, and are written again and again."""
         self._started: dict[InstanceId, tuple[Start, str]] = {}
         """And how it was started."""
@@ -118,9 +118,11 @@ class Records:
     def row(self, i: Instance) -> InstanceRow:
         processes = self._processes()
         launched, process = processes.launched(i.id), processes.process(i.id)
-        if i.id not in self._wanted or self._wanted[i.id][0] is not i.ask:
-            self._wanted[i.id] = i.ask, ASKS.dump_json(i.ask).decode(), OPTIONS.dump_json(i.option).decode()
-        _, ask, option = self._wanted[i.id]
+        found = self._wanted.get(i.id)
+        if found is None or found[0] is not i.ask or found[1] is not i.option:
+            texts = ASKS.dump_json(i.ask).decode(), OPTIONS.dump_json(i.option).decode()
+            found = self._wanted[i.id] = i.ask, i.option, *texts
+        _, _, ask, option = found
         return InstanceRow(
             id=i.id,
             phase=i.phase.value,

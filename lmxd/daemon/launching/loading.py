@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from lmxd.core.words import DeviceId, DeviceReading, InstanceId
+from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Taken
 
 STILL: Final = 2.0
 """Seconds without growth after which one that loads alone is taken to have what it takes, or to begin late: what it
@@ -127,6 +127,5 @@ class Loading:
 
 def _size(reading: DeviceReading, instance: InstanceId) -> int:
     """The bytes that an instance takes; all that are in use where a device cannot tell them apart."""
-    if reading.taken is None:
-        return reading.used
-    return reading.taken[instance].total if instance in reading.taken else 0
+    found = None if reading.taken is None else reading.taken.get(instance, Taken(total=0, visible=0))
+    return reading.used if found is None else found.total

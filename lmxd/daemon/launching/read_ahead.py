@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.layout import RAM_ID
 from lmxd.catalog.model_files import parts
-from lmxd.catalog.options import RAM_ID
 from lmxd.core.books.state import State
 from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.launches import Launches
@@ -109,6 +109,7 @@ def promised(state: State, waiting: Set[InstanceId]) -> int:
 
     Of those ``waiting`` for their turn to load, it is their files that are read.
     """
-    account = state.ledger.accounts.get(RAM_ID)
+    accounts = state.ledger.accounts
+    account = next((a for a in accounts.values() if state.ledger.views(a.device)), accounts.get(RAM_ID))
     others = [] if account is None else [r for name, r in account.reservations.items() if name not in waiting]
     return sum(max(0, r.charge - (r.visible or 0)) for r in others)

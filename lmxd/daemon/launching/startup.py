@@ -75,11 +75,13 @@ class Startup:
             return None
         limits = launched.start.limits
         try:
-            launched.process = self._fork(launched)
+            launched.process = await self._fork(launched)
         except LmxdError as error:
             return Failure(code=error.code, message=str(error))
         except OSError as error:
             return Failure(code=FailureCode.SPAWN_FAILED, message=f"the engine could not be started: {error}")
+        if launched.process is None:
+            return None
         self._notes.note(launched.instance)
         hit("while_loading")
         if launched.stopping:
@@ -109,13 +111,19 @@ class Startup:
             await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
         return None
 
-    def _fork(self, launched: Launched) -> Process:
-        """Raises LmxdError and OSError."""
+    async def _fork(self, launched: Launched) -> Process | None:
+        """None if it was told to stop meanwhile: the engine's devices may have to be looked up first.
+
+        Raises LmxdError and OSError.
+        """
         hit("start_performed")
-        name, command = launched.instance, launched.engine.command(launched.plan)
+        name = launched.instance
+        command = await asyncio.to_thread(lambda: launched.engine.command(launched.plan))
         uid = None if self.account is None else self.account.uid
         launched.start, launched.key = replace(launched.start, address=command.address, uid=uid), command.key
         hit("key_written")
+        if launched.stopping:
+            return None
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
         if self.account is not None:
             hand_over(launched.start, self.account)

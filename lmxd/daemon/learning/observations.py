@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lmxd.estimate.backends import Backend
 from lmxd.estimate.learned import Card, Learned, Observation, kept
 from lmxd.files import replace_text
 
@@ -77,4 +78,17 @@ def _observation(entry: dict[str, Any]) -> Observation:
         raise ValueError("impossible figures")
     if any(not isinstance(entry[name], str) for name in ("launch", "file", "model")):
         raise ValueError("names that are none")
-    return Observation(**{**entry, "card": Card(**entry["card"])})
+    return Observation(**{**entry, "card": _card(entry["card"])})
+
+
+def _card(entry: dict[str, Any]) -> Card:
+    """Earlier versions, which knew CUDA alone, wrote the name, the driver and the build."""
+    compute = entry.get("compute")
+    return Card(
+        name=str(entry["name"]),
+        driver=str(entry["driver"]),
+        build=str(entry["build"]),
+        backend=Backend(entry.get("backend", Backend.CUDA)),
+        multiprocessors=int(entry.get("multiprocessors", 0)),
+        compute=None if compute is None else (int(compute[0]), int(compute[1])),
+    )

@@ -37,12 +37,18 @@ class Observer:
             for instance, taken in (reading.taken or {}).items():
                 present.add(instance)
                 launched = launches.get(instance)
-                if launched is None or launched.ready_at is None or launched.ready_at > begun or launched.adopted:
+                if (
+                    taken is None
+                    or launched is None
+                    or launched.ready_at is None
+                    or launched.ready_at > begun
+                    or launched.adopted
+                ):
                     continue
                 if len(launched.plan.gpus) > 1 or launched.plan.estimated is None:
                     continue  # its parts are not told apart, or no formula is about it
-                if bool(launched.plan.gpus) != (reading.device != HOST):
-                    continue  # its share of RAM beside a GPU
+                if reading.device not in (launched.plan.gpus or (HOST,)):
+                    continue  # its share of RAM beside a GPU, or of a pool
                 self._see(instance, launched, reading.device, taken.total, catalog)
         for gone in self._seen.keys() - present:
             del self._seen[gone]

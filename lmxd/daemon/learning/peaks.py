@@ -33,7 +33,7 @@ class Peaks:
         for reading in readings:
             for instance, taken in (reading.taken or {}).items():
                 launched = launches.get(instance)
-                if launched is None or launched.plan.estimated is not None:
+                if taken is None or launched is None or launched.plan.estimated is not None:
                     continue
                 if reading.device not in (launched.plan.gpus or (HOST,)):
                     continue  # its share of RAM beside a GPU

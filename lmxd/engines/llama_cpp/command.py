@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmxd.engines.engine import Address, Command, Plan
-from lmxd.engines.launching import free_socket, new_key, placed
-from lmxd.engines.llama_cpp.binary import Binary, environment
+from lmxd.engines.environment import environment
+from lmxd.engines.launching import free_socket, new_key, whose
+from lmxd.engines.llama_cpp.binary import Binary
+from lmxd.engines.llama_cpp.selection import Lister, listing, selection
+from lmxd.engines.visibility import HIDDEN
+from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend, for_vendor
 
 
-def command(binary: Binary, plan: Plan) -> Command:
-    """Everything that decides about memory is said explicitly; ``--fit`` is off, so that nothing is changed."""
+def command(
+    binary: Binary, plan: Plan, own: Mapping[str, str] | None = None, lister: Lister = listing(None)
+) -> Command:
+    """Everything that decides about memory is said explicitly; ``--fit`` is off, so that nothing is changed.
+
+    ``own``: the environment as configured. ``lister`` tells how a runtime numbers its devices.
+    """
+    env = environment(own)
+    env |= _shown(binary, plan, env, lister) | whose(plan)
     key, key_file = new_key(plan)
     socket = free_socket(plan) if plan.endpoint == "unix" else None
     argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_service(binary, plan, key_file, socket)]
     address = Address(key_file=key_file, socket=socket)
-    return Command(argv=(*argv, *plan.flags), env=environment() | placed(plan), key=key, address=address)
+    return Command(argv=(*argv, *plan.flags), env=env, key=key, address=address)
+
+
+def _backend(binary: Binary, plan: Plan) -> Backend:
+    """The one that the plan's GPUs have in common. LmxdError if this build has none."""
+    found = {for_vendor(binary.backends, card.vendor) for card in plan.cards}
+    backend = found.pop() if len(found) == 1 else None
+    if backend is None:
+        problem = f"{binary.path} has no backend for {', '.join(plan.gpus)}"
+        raise LmxdError("engine_missing", problem, "install a build that has one, and set engine.path")
+    return backend
+
+
+def _shown(binary: Binary, plan: Plan, env: Mapping[str, str], lister: Lister) -> dict[str, str]:
+    if not plan.cards:
+        return dict(HIDDEN)
+    return selection(_backend(binary, plan), plan.cards, env, binary.vulkan, lister)
 
 
 def _size(binary: Binary, plan: Plan) -> Iterator[str]:
@@ -42,6 +70,9 @@ def _flash(binary: Binary, flash: str) -> Iterator[str]:
 
 def _place(binary: Binary, plan: Plan) -> Iterator[str]:
     if plan.gpus:
+        if len(binary.backends or ()) > 1:  # the other backends may see these cards, too, or more of them
+            backend = _backend(binary, plan)
+            yield from ("--device", ",".join(f"{backend}{n}" for n in range(len(plan.gpus))))
         yield from ("-ngl", "999" if plan.gpu_layers is None else str(plan.gpu_layers))
         if plan.split:
             yield from ("-sm", "layer", "-ts", ",".join(map(str, plan.split)))

@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.accounts import SystemUser
-from lmxd.engines.llama_cpp.binary import Binary, environment
+from lmxd.engines.environment import environment
+from lmxd.engines.llama_cpp.binary import Binary
 from lmxd.engines.llama_cpp.log import ERROR, STAMP, diagnose
 from lmxd.engines.llama_cpp.model_text import said
+from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
 from lmxd.files import replace_text
 from lmxd.gguf.split import part_names, part_number
@@ -132,7 +134,6 @@ class DryRunner:
         return found
 
     def _key(self, model: Path, words: Sequence[str], cards: int) -> str:
-        """LmxdError ``engine_missing`` or ``model_file_missing`` if either file is gone."""
         files = []
         for path, code in ((self._binary.path, "engine_missing"), (model, "model_file_missing")):
             try:
@@ -180,12 +181,15 @@ def _output(
         command += ["-m", str(real), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
         command += ["--device", "none"] if not cards else []
         path = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
-        env = environment() | {
-            "CUDA_VISIBLE_DEVICES": "",
-            "GGML_NO_BACKTRACE": "1",
-            "LD_LIBRARY_PATH": path,
-            "PYTHONPATH": str(_PACKAGES),
-        }
+        env = (
+            environment()
+            | HIDDEN
+            | {
+                "GGML_NO_BACKTRACE": "1",
+                "LD_LIBRARY_PATH": path,
+                "PYTHONPATH": str(_PACKAGES),
+            }
+        )
         process = _spawned(command, env, account)
         try:
             return kept(_lines(process, timeout, Path(home)))

@@ -15,6 +15,8 @@ from typing import Final
 
 from lmxd.engines.engine import Diagnosis
 from lmxd.engines.llama_cpp.model_text import said
+from lmxd.errors import LmxdError
+from lmxd.estimate.files import read_model
 from lmxd.failures import FailureCode
 
 STAMP: Final = r"^(?:\d[\d.]* [A-Z] )?"
@@ -23,6 +25,9 @@ _BUFFER: Final = re.compile(
     STAMP + r"\w+: +(\w+) +(?:model|KV|RS|compute|output) buffer size = +(\d{1,9}(?:\.\d+)?) MiB$", re.ASCII
 )
 _OFFLOADED: Final = re.compile(STAMP + r"\w+: offloaded (\d{1,6})/(\d{1,6}) layers to GPU$", re.ASCII)
+_USING: Final = re.compile(
+    STAMP + r"\w+: using device \w+ \(.*\) \(([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\) - \d+ MiB free$", re.ASCII
+)
 _SLOTS: Final = re.compile(STAMP + r"\w+ +\w+: initializing.* n_slots = ", re.ASCII)
 """Everything is allocated by then. What follows is of templates, which can print whatever they like, and of clients."""
 _FIGURES: Final = ("buffer size", "offloaded ", "n_slots")
@@ -84,6 +89,11 @@ def buffers(log: Sequence[str], model: Path | None = None) -> dict[str, float]:
     return sizes
 
 
+def addresses(log: Sequence[str]) -> list[str]:
+    """PCI addresses of the devices that it says it uses; empty if it does not say them."""
+    return [match[1] for line in log if (match := _USING.match(line))]
+
+
 def offloaded(log: Sequence[str], model: Path | None = None) -> tuple[int, int] | None:
     """(layers on GPUs, all layers) as the log says it last; None if it does not, or the model may have said so."""
     found = list(_figures(_OFFLOADED, log, model))
@@ -124,8 +134,23 @@ def diagnose(status: int | None, log: Sequence[str], model: Path | None = None) 
         return Diagnosis(code=FailureCode.CRASHED, message=message)
     if status is not None and status < 0:
         return Diagnosis(code=FailureCode.CRASHED, message=f"the engine crashed ({signal.Signals(-status).name})")
+    if not errors and (problem := _unreadable(model)):
+        return Diagnosis(code=FailureCode.BAD_MODEL, message=f"{_SENTENCES[FailureCode.BAD_MODEL]}: {problem}")
     last = errors[-1].strip() if errors else "its log does not say why"
     return Diagnosis(code=FailureCode.EXITED, message=f"the engine exited with status {status}: {last}")
+
+
+def _unreadable(model: Path | None) -> str:
+    """The problem of a model file; empty if there is none.
+
+    llama-server's log has a thread of its own, which may not have written yet when the process exits.
+    """
+    try:
+        if model is not None:
+            read_model(model)
+    except LmxdError as error:
+        return error.message
+    return ""
 
 
 def _errors(log: Sequence[str]) -> list[str]:

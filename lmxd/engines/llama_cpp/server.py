@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from lmxd.accounts import SystemUser
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
+from lmxd.engines.environment import environment
 from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
+from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
+from lmxd.engines.llama_cpp.selection import listing
+from lmxd.engines.visibility import normal
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 from lmxd.throttle import Throttle
 
 log = logging.getLogger(__name__)
@@ -34,8 +40,13 @@ _ON_GPU: Final = re.compile(r"^(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN)\d+$")
 class LlamaServer:
     """llama-server as an engine. It speaks to instances over HTTP, with their keys."""
 
-    def __init__(self, configured: Path | None) -> None:
+    def __init__(
+        self, configured: Path | None, env: Mapping[str, str] | None = None, account: SystemUser | None = None
+    ) -> None:
+        """``env``: variables that its instances get. ``account``: the user that they run as; None for ours."""
         self._configured = configured
+        self._env = env
+        self._account = account
         self._complaints = Throttle(most=1, window=600.0)
 
     def binary(self) -> Binary:
@@ -53,7 +64,17 @@ class LlamaServer:
         self.binary()
 
     def command(self, plan: Plan) -> Command:
-        return command(self.binary(), plan)
+        return command(self.binary(), plan, self._env, listing(self._account))
+
+    def backends(self, cards: frozenset[str]) -> frozenset[Backend] | None:
+        """The backends of this build, on a machine with these cards; None if it is not known.
+
+        It may take a while. LmxdError ``engine_missing`` if there is none that runs.
+        """
+        binary = self.binary()
+        if binary.backends is not None:
+            return binary.backends
+        return listed(binary.path, environment(self._env), cards, self._account)
 
     async def ready(self, endpoint: Endpoint) -> bool:
         status, _ = await get(endpoint, "/health")
@@ -100,7 +121,7 @@ class LlamaServer:
             return None
         if not any(_ON_GPU.match(place) for place in sizes):
             return f"it was to run on a GPU, but its buffers are in {', '.join(sorted(sizes))}"
-        return None
+        return _elsewhere(plan, log)
 
     def buffers(self, plan: Plan, log: Sequence[str]) -> float:
         sizes = logs.buffers(log, plan.model)
@@ -108,6 +129,14 @@ class LlamaServer:
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         return logs.diagnose(status, log, plan.model)
+
+
+def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
+    """The contradiction between the cards of a plan and those that its log names, where both say an address."""
+    wanted, found = {normal(card.pci) for card in plan.cards}, {normal(at) for at in logs.addresses(log)}
+    if "" in wanted or found <= wanted:
+        return None
+    return f"it was to run on {', '.join(plan.gpus)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
 
 
 def _figures(text: str) -> dict[str, float]:

@@ -1,0 +1,99 @@
+"""The GPUs that the llama-server at hand can run models on: those for which its build has a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from lmxd.catalog.layout import Layout
+from lmxd.config.schema import Config
+from lmxd.core.words import DeviceId
+from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.devices.probes import measure_now
+from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.engines.visibility import Gpu
+from lmxd.errors import LmxdError
+from lmxd.estimate.backends import SERVE, Backend, for_vendor
+
+_MAKERS: Final = {Vendor.NVIDIA: "NVIDIA", Vendor.AMD: "AMD", Vendor.INTEL: "Intel"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usable:
+    """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any)."""
+
+    engine: str = "llama-server"
+    backends: frozenset[Backend] | None = None
+    gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
+    names: Mapping[DeviceId, str] = field(default_factory=dict)
+
+    def backend(self, gpu: DeviceId) -> Backend | None:
+        """The backend that would run a model on a GPU; None if the build has none for it."""
+        return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
+
+    def cards(self, devices: Iterable[DeviceId]) -> tuple[Gpu, ...]:
+        """The GPUs among some devices."""
+        return tuple(self.gpus[d] for d in devices if d in self.gpus)
+
+    def seeing(self, measured: Sequence[Measurement]) -> Usable:
+        """The same engine beside the GPUs that were measured."""
+        gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
+        return replace(
+            self,
+            gpus={gpu: Gpu(id=gpu, vendor=m.vendor, pci=m.pci) for gpu, m in gpus.items()},
+            names={gpu: m.name for gpu, m in gpus.items()},
+        )
+
+    def of(self, layout: Layout) -> Layout:
+        """The devices but GPUs without a backend. LmxdError ``engine_missing`` if neither a GPU nor RAM is left."""
+        without = {gpu for gpu in layout.of_kind(DeviceKind.GPU) if self.backend(gpu) is None}
+        if not without:
+            return layout
+        left = layout.without(without)
+        if not left.of_kind(DeviceKind.GPU) and not left.has_ram:
+            raise LmxdError("engine_missing", self._problem(without), self._remedy(without))
+        return left
+
+    def warnings(self) -> Iterator[str]:
+        """One sentence if there are GPUs that no backend serves, with what to do."""
+        without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
+        if without:
+            yield f"{self._problem(without)}: {self._remedy(without)}"
+
+    def _problem(self, gpus: Iterable[DeviceId]) -> str:
+        has = " and ".join(sorted(self.backends or ()))
+        build = f"a {has} build" if has else "built for the CPU alone"
+        them = ", ".join(f"{gpu} ({self.names.get(gpu) or 'GPU'})" for gpu in gpus)
+        return f"{self.engine} is {build}, and no model of it can run on {them}"
+
+    def _remedy(self, gpus: Iterable[DeviceId]) -> str:
+        vendors = sorted({self.gpus[gpu].vendor or Vendor.NVIDIA for gpu in gpus})
+        wanted = " and ".join(f"for {_MAKERS[vendor]} a build with {' or '.join(SERVE[vendor])}" for vendor in vendors)
+        return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
+
+
+def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:
+    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon.
+
+    ``nvml``: the pynvml module by default, or something that behaves like it.
+    """
+    import pynvml
+
+    measured = measure_now(config.gpu.refs, nvml or pynvml)
+    llama = LlamaServer(config.engine.path, config.engine.environment)
+    try:
+        name = str(llama.binary().path)
+    except LmxdError:
+        name = "none"
+    return usable_gpus(llama, name, measured), measured
+
+
+def usable_gpus(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Usable:
+    """The GPUs that were measured, and the backends of an engine that is called ``engine``. It may take a while."""
+    gpus = frozenset(m.id for m in measured if m.kind is DeviceKind.GPU)
+    try:
+        backends = llama.backends(gpus) if gpus else None
+    except LmxdError:
+        backends = None  # that there is no engine is told elsewhere
+    return Usable(engine=f"llama-server {engine}", backends=backends).seeing(measured)

@@ -1,0 +1,83 @@
+"""The configured GPUs, divided by who measures them. A number means the same card whoever made it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Final
+
+from lmxd.devices import pci
+from lmxd.devices.drm.cards import by_address
+from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
+from lmxd.devices.drm.survey import Survey
+from lmxd.devices.measurement import Measurement, Probe, Vendor
+from lmxd.devices.roots import Roots
+
+_SERIAL: Final = re.compile(r"GPU-[0-9a-f]{16}", re.IGNORECASE)
+"""ROCm's name of a card; NVIDIA's has dashes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuChoice:
+    """The GPUs for NVML and those for the kernel's files: the name that each was configured by -> what it means."""
+
+    nvidia: Mapping[str, int | str]
+    drm: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPlace:
+    """One GPU of the machine: where it is, and the name that lasts."""
+
+    address: str
+    id: str
+    vendor: Vendor
+    integrated: bool
+
+
+def choose(refs: Iterable[int | str], roots: Roots, ioctl: Ioctl = kernel_ioctl) -> GpuChoice:
+    """Find out whose the named GPUs are. Without a card of AMD or Intel, all are for NVML to find."""
+    places = gpu_places(roots, ioctl)
+    nvidia: dict[str, int | str] = {}
+    drm: dict[str, str] = {}
+    of_nvidia = [place for place in places if place.vendor is Vendor.NVIDIA]
+    others = {name: p.id for p in places if p.vendor is not Vendor.NVIDIA for name in (p.address, p.id)}
+    for ref in refs:
+        if isinstance(ref, str):
+            name = pci.address(ref) or ref
+            if name in others or _SERIAL.fullmatch(ref):
+                drm[ref] = others.get(name, ref)
+            else:
+                nvidia[ref] = ref
+        elif ref < len(places) and places[ref].vendor is not Vendor.NVIDIA:
+            drm[str(ref)] = places[ref].id
+        elif ref < len(places) and of_nvidia.index(places[ref]) != ref:
+            nvidia[str(ref)] = places[ref].address  # NVML counts its own alone
+        elif others and not of_nvidia:
+            drm[str(ref)] = str(ref)
+        else:
+            nvidia[str(ref)] = ref
+    return GpuChoice(nvidia=nvidia, drm=drm)
+
+
+def gpu_places(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[GpuPlace]:
+    """The GPUs in the order in which they are numbered: by PCI address, those of processors last."""
+    found = [GpuPlace(gpu.address, gpu.address, Vendor.NVIDIA, False) for gpu in pci.gpus(roots.sys, Vendor.NVIDIA)]
+    others = (
+        GpuPlace(reading.card.address, reading.id, reading.card.vendor, reading.integrated)
+        for reading in Survey(roots, ioctl).read()
+        if reading.card.driver or not reading.integrated
+    )
+    return sorted([*found, *others], key=lambda place: (place.integrated, by_address(place.address)))
+
+
+class Renamed:
+    """A probe whose devices go by the names that they were configured by. ``names``: by the probe's own."""
+
+    def __init__(self, probe: Probe, names: Mapping[str, str]) -> None:
+        self._probe = probe
+        self._names = names
+
+    def measure(self, pids: Set[int]) -> list[Measurement]:
+        return [replace(m, ref=self._names.get(m.ref, m.ref)) for m in self._probe.measure(pids)]

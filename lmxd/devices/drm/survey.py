@@ -1,0 +1,88 @@
+"""All cards of AMD and Intel at one moment, each with its figures or the reason why there are none."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from lmxd.devices.drm import amdgpu, kfd
+from lmxd.devices.drm.cards import DrmCard, cards, driver_wanted, undriven
+from lmxd.devices.drm.figures import CardFigures, Unreadable
+from lmxd.devices.drm.intel import Intel, is_integrated
+from lmxd.devices.drm.ioctls import Ioctl
+from lmxd.devices.measurement import Vendor
+from lmxd.devices.roots import Roots
+
+_PERIOD: Final = 10.0
+"""Seconds between two looks at the PCI bus."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardReading:
+    """One card. ``id`` is what lasts of it: its unique id as ROCm writes it, else the PCI address.
+
+    ``figures`` or ``fault``. ``integrated``: it is part of the processor. ``gpu_id`` is KFD's, 0 without.
+    """
+
+    card: DrmCard
+    id: str
+    integrated: bool
+    figures: CardFigures | None = None
+    fault: Unreadable | None = None
+    gpu_id: int = 0
+
+
+class Survey:
+    """Reads all cards. Those without a driver are looked for now and then: the whole PCI bus is read for it."""
+
+    def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
+        self._roots = roots
+        self._clock = clock
+        self._undriven: list[DrmCard] = []
+        self._due = float("-inf")
+        self._intel = Intel(roots, ioctl)
+
+    def read(self) -> list[CardReading]:
+        """All cards by PCI address, those without a driver last."""
+        known = kfd.nodes(self._roots)
+        found = [(card, kfd.node_of(card, known)) for card in cards(self._roots)]
+        serials = [card.serial or (node.serial if node else 0) for card, node in found]
+        alone = Counter(serials)
+        read = []
+        for (card, node), serial in zip(found, serials, strict=True):
+            lasting = f"GPU-{serial:016x}" if serial and alone[serial] == 1 else card.address
+            read.append(self._one(card, lasting, node, known))
+        taken = {card.address for card, _ in found}
+        return read + [_without_driver(card) for card in self._waiting() if card.address not in taken]
+
+    def _waiting(self) -> list[DrmCard]:
+        if self._clock() >= self._due:
+            self._due = self._clock() + _PERIOD
+            self._undriven = undriven(self._roots)
+        return self._undriven
+
+    def _one(self, card: DrmCard, lasting: str, node: kfd.KfdNode | None, known: list[kfd.KfdNode]) -> CardReading:
+        gpu_id = node.gpu_id if node else 0
+        try:
+            is_amd = card.vendor is Vendor.AMD
+            figures = amdgpu.figures(card, node, known) if is_amd else self._intel.figures(card)
+            if not figures.total:
+                raise Unreadable(f"{card.driver} says that it has no memory")
+        except Unreadable as fault:
+            return CardReading(card=card, id=lasting, integrated=_guessed(card), fault=fault, gpu_id=gpu_id)
+        return CardReading(card=card, id=lasting, integrated=figures.unified, figures=figures, gpu_id=gpu_id)
+
+
+def _without_driver(card: DrmCard) -> CardReading:
+    driver = driver_wanted(card)
+    remedy = f"load it (modprobe {driver.split()[0]}), unless the kernel was told not to (nomodeset)"
+    fault = Unreadable(f"no driver has the card yet: {driver} is not loaded", remedy)
+    return CardReading(card=card, id=card.address, integrated=_guessed(card), fault=fault)
+
+
+def _guessed(card: DrmCard) -> bool:
+    """Returns whether a card that cannot be read is integrated, as far as its number and place tell."""
+    return is_integrated(card) if card.vendor is Vendor.INTEL else amdgpu.is_processors(card)

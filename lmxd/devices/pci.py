@@ -1,0 +1,77 @@
+"""The graphics cards on the PCI bus, whether or not a driver answers for them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lmxd.devices.measurement import Vendor
+
+_DISPLAY = 0x03
+"""The PCI class of graphics cards, those without a connector included."""
+_VENDORS = {0x10DE: Vendor.NVIDIA, 0x1002: Vendor.AMD, 0x8086: Vendor.INTEL}
+_GIVEN_AWAY = {"vfio-pci", "pci-stub", "xen-pciback"}
+"""Drivers that hold a card for a virtual machine: it is no card of this one."""
+_ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
+
+
+class PciGpu(NamedTuple):
+    """A graphics card on the PCI bus. ``driver``: the kernel's, "" if none has it. ``seat``: changes if it was out."""
+
+    address: str
+    vendor: Vendor
+    driver: str
+    seat: int
+
+
+def gpus(sys: Path, vendor: Vendor) -> tuple[PciGpu, ...]:
+    """The graphics cards of one maker that are this machine's to use, by address."""
+    return tuple(sorted(_found(sys / "bus/pci/devices", vendor)))
+
+
+def _found(devices: Path, vendor: Vendor) -> Iterator[PciGpu]:
+    try:
+        entries = os.listdir(devices)
+    except OSError:
+        return  # a machine without a PCI bus
+    for entry in entries:
+        place = devices / entry
+        try:
+            if _VENDORS.get(_number(place / "vendor")) is not vendor or _number(place / "class") >> 16 != _DISPLAY:
+                continue
+            seat = place.stat().st_ino
+        except (OSError, ValueError):
+            continue  # it is just being taken out
+        driver = _link(place / "driver")
+        if driver not in _GIVEN_AWAY:
+            yield PciGpu(address(entry), vendor, driver, seat)
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(), 16)
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.path.basename(os.readlink(path))
+    except OSError:
+        return ""
+
+
+def address(said: object) -> str:
+    """A PCI address as the kernel writes it, 0000:03:00.0, of one that may lack a domain or have a longer one.
+
+    What is no address comes back as "".
+    """
+    text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+    parts = text.strip().strip("\0").lower().split(":")
+    if len(parts) == 2:
+        parts.insert(0, "0")
+    found = _ADDRESS.fullmatch(":".join(parts))
+    if found is None:
+        return ""
+    domain, bus, device, function = found.groups()
+    return f"{int(domain, 16):04x}:{bus}:{device}.{function}"

@@ -1,0 +1,66 @@
+"""The probes of the devices that are asked for: GPUs, and RAM where it is meant or where there is no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from typing import Any
+
+from lmxd.devices.choice import Renamed, choose
+from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
+from lmxd.devices.drm.probe import DrmProbe
+from lmxd.devices.host import HostProbe
+from lmxd.devices.measurement import HOST, Measurement, Probe
+from lmxd.devices.nvml import NvmlProbe
+from lmxd.devices.pool import PoolProbe
+from lmxd.devices.roots import Roots
+
+
+class WhateverThereIs:
+    """All discrete GPUs; those that share the machine's memory if there is none; RAM if there is no GPU at all.
+
+    What there is may change while lmxd runs. A GPU that does not answer is a GPU: RAM never takes its place. One that
+    was offered stays: there may be instances on it.
+    """
+
+    def __init__(self, nvidia: NvmlProbe, others: Sequence[Probe], host: HostProbe) -> None:
+        self._nvidia = nvidia
+        self._others = others
+        self._host = host
+        self._offered: set[str] = set()
+
+    def measure(self, pids: Set[int]) -> list[Measurement]:
+        gpus = [found for probe in (self._nvidia, *self._others) for found in probe.measure(pids)]
+        if gpus:
+            self._offered |= {gpu.id for gpu in [gpu for gpu in gpus if gpu.pool is None] or gpus}
+            return [gpu for gpu in gpus if gpu.id in self._offered]
+        hint = f"no GPU ({self._nvidia.absent or 'none is found'}): models run in RAM, on the CPU"
+        return [replace(found, hints=(*found.hints, hint)) for found in self._host.measure(pids)]
+
+
+def open_probes(
+    refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots(), ioctl: Ioctl = kernel_ioctl
+) -> tuple[list[Probe], list[str]]:
+    """The probes for the devices in ``refs`` (None: whatever there is), and warnings.
+
+    ``nvml`` is the pynvml module or something that behaves like it. ``roots``: of the kernel's files. ``ioctl``: the
+    system call, by which Intel's drivers are asked.
+    """
+    host = HostProbe(roots.proc, roots.sys / "fs/cgroup")
+    if refs is None:
+        others = (DrmProbe(None, roots=roots, ioctl=ioctl),)
+        return [PoolProbe([WhateverThereIs(NvmlProbe(nvml, None, roots=roots), others, host)], host)], []
+    chosen = choose((ref for ref in refs if ref != HOST), roots, ioctl)
+    probes: list[Probe] = []
+    if chosen.nvidia:
+        names = {str(asked): name for name, asked in chosen.nvidia.items()}
+        probes.append(Renamed(NvmlProbe(nvml, tuple(chosen.nvidia.values()), roots=roots), names))
+    if chosen.drm:
+        probes.append(DrmProbe(chosen.drm, roots=roots, ioctl=ioctl))
+    return [PoolProbe([*probes, host] if HOST in refs else probes, host)], []
+
+
+def measure_now(refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots()) -> list[Measurement]:
+    """One look at the devices in ``refs``, for programs that take only one."""
+    probes, _ = open_probes(refs, nvml, roots)
+    return [found for probe in probes for found in probe.measure(set())]

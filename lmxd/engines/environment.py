@@ -1,0 +1,60 @@
+"""The environment of an engine: what it inherits, what ``engine.environment`` may set, and what is never passed on."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Final
+
+_OF_EVERY_PROGRAM: Final = frozenset(
+    "PATH HOME LANG LC_ALL LC_CTYPE TZ TMPDIR LD_LIBRARY_PATH XDG_CACHE_HOME XDG_DATA_DIRS".split()
+)
+OF_GPUS: Final = frozenset(
+    """CUDA_CACHE_PATH CUDA_HOME CUDA_PATH GGML_CUDA_DISABLE_GRAPHS GGML_CUDA_GRAPH_OPT
+    HSA_OVERRIDE_GFX_VERSION HSA_ENABLE_SDMA HSA_XNACK ROCM_PATH HIP_PATH ROCBLAS_USE_HIPBLASLT GPU_MAX_HW_QUEUES
+    VK_DRIVER_FILES VK_ICD_FILENAMES VK_ADD_DRIVER_FILES VK_LOADER_DRIVERS_SELECT VK_LOADER_DRIVERS_DISABLE
+    AMD_VULKAN_ICD RADV_PERFTEST RADV_DEBUG ANV_DEBUG INTEL_DEBUG MESA_SHADER_CACHE_DIR MESA_SHADER_CACHE_DISABLE
+    MESA_SHADER_CACHE_MAX_SIZE MESA_VK_DEVICE_SELECT NODEVICE_SELECT LP_NUM_THREADS __NV_PRIME_RENDER_OFFLOAD
+    GGML_VK_DISABLE_COOPMAT GGML_VK_DISABLE_COOPMAT2 GGML_VK_DISABLE_F16 GGML_VK_DISABLE_BFLOAT16
+    GGML_VK_DISABLE_INTEGER_DOT_PRODUCT GGML_VK_DISABLE_FUSION GGML_VK_DISABLE_GRAPH_OPTIMIZE GGML_VK_DISABLE_ASYNC
+    GGML_VK_DISABLE_MMVQ GGML_VK_DISABLE_HOST_VISIBLE_VIDMEM GGML_VK_FORCE_MMVQ GGML_VK_ALLOW_GRAPHICS_QUEUE
+    GGML_VK_ASYNC_USE_TRANSFER_QUEUE GGML_VK_ENABLE_MEMORY_PRIORITY GGML_VK_MAX_NODES_PER_SUBMIT
+    GGML_VK_SERIALIZE_SUBMISSIONS
+    ZES_ENABLE_SYSMAN ZE_FLAT_DEVICE_HIERARCHY ONEAPI_ROOT CMPLR_ROOT MKLROOT SYCL_CACHE_PERSISTENT SYCL_CACHE_DIR
+    UR_L0_ENABLE_RELAXED_ALLOCATION_LIMITS UR_L0_USE_IMMEDIATE_COMMANDLISTS UR_L0_V2_FORCE_DISABLE_COPY_OFFLOAD
+    SYCL_PI_LEVEL_ZERO_USE_IMMEDIATE_COMMANDLISTS GGML_SYCL_DISABLE_OPT GGML_SYCL_DISABLE_GRAPH
+    GGML_SYCL_DISABLE_DNN""".split()
+)
+"""Variables that users of GPUs need for their card to work, or to work well. None changes what a model takes."""
+_ALLOWED: Final = _OF_EVERY_PROGRAM | OF_GPUS
+
+_REFUSED: Final[dict[str, str]] = {
+    name: why
+    for why, names in {
+        "lmxd sets it, for the card that was admitted": """CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER HIP_VISIBLE_DEVICES
+            ROCR_VISIBLE_DEVICES GGML_VK_VISIBLE_DEVICES GGML_DISABLE_VULKAN ONEAPI_DEVICE_SELECTOR ZE_AFFINITY_MASK
+            GPU_DEVICE_ORDINAL""",
+        "it moves bytes to where they were not admitted": """GGML_CUDA_ENABLE_UNIFIED_MEMORY GGML_VK_PREFER_HOST_MEMORY
+            GGML_VK_ALLOW_SYSMEM_FALLBACK GGML_CUDA_NO_PINNED GGML_SYCL_NO_PINNED""",
+        "it loads other code into the engine": """LD_PRELOAD LD_AUDIT GGML_BACKEND_PATH VK_LAYER_PATH VK_ADD_LAYER_PATH
+            VK_INSTANCE_LAYERS VK_LOADER_LAYERS_ENABLE HSA_TOOLS_LIB PYTHONPATH""",
+    }.items()
+    for name in names.split()
+}
+
+
+def environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
+    """All that an engine inherits, and ``own``. Anything else could change what was admitted, as LLAMA_ARG_* can."""
+    return {name: value for name, value in os.environ.items() if name in _ALLOWED} | dict(own or {})
+
+
+def problem(name: str) -> str | None:
+    """The reason why a variable may not be set for engines; None if it may."""
+    if name in _ALLOWED:
+        return None
+    if name in _REFUSED:
+        return f"{name} is refused: {_REFUSED[name]}"
+    near = difflib.get_close_matches(name, _ALLOWED, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ", such as HSA_OVERRIDE_GFX_VERSION or VK_DRIVER_FILES"
+    return f"{name!r} is not a variable that engines may be given{hint}"

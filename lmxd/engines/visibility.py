@@ -1,0 +1,102 @@
+"""The variables that show an engine some GPUs and hide all others, by the runtime that it reaches them through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lmxd.devices.measurement import Vendor
+
+_NODES: Final = "class/kfd/kfd/topology/nodes"
+_NOTHING: Final = "/dev/null"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gpu:
+    """A GPU that an engine is to use: the id that lasts, its maker (None: not known), and its PCI address."""
+
+    id: str
+    vendor: Vendor | None = None
+    pci: str = ""
+
+
+HIDDEN: Final = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "ROCR_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "-1",
+    "GGML_VK_VISIBLE_DEVICES": "",
+    "GGML_DISABLE_VULKAN": "1",
+    "VK_DRIVER_FILES": _NOTHING,
+    "VK_ICD_FILENAMES": _NOTHING,
+    "VK_ADD_DRIVER_FILES": _NOTHING,
+}
+"""No GPU at all. An empty list of Vulkan's devices is not enough: its drivers are loaded to count them, and take
+memory (28 MiB with Mesa's). The first of the others needs a llama.cpp of 2025, the rest is for older ones. SYCL is not
+here: it fails where it finds no device."""
+_OF_VENDORS: Final = frozenset(("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"))
+VULKAN_SHOWN: Final = frozenset(name for name in HIDDEN if "VULKAN" in name or name.startswith("VK_"))
+"""Of these, what must not be set for a launch that uses Vulkan: its drivers are needed."""
+HIP_SHOWN: Final = frozenset({"HIP_VISIBLE_DEVICES"})
+"""And for one that uses ROCm: it counts what ROCR_VISIBLE_DEVICES has left."""
+
+
+def by_cuda(gpus: Sequence[Gpu]) -> dict[str, str]:
+    """CUDA takes UUIDs."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpu.id for gpu in gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def by_rocm(gpus: Sequence[Gpu], sys: Path = Path("/sys")) -> dict[str, str] | None:
+    """ROCm takes UUIDs, or numbers in the order of the driver's nodes; None if a card is not among those.
+
+    CUDA_VISIBLE_DEVICES is empty then, which HIP takes for unset.
+    """
+    numbered = _nodes(sys) if any(not gpu.id.startswith("GPU-") for gpu in gpus) else {}
+    words = [gpu.id if gpu.id.startswith("GPU-") else numbered.get(normal(gpu.pci), "") for gpu in gpus]
+    return {"ROCR_VISIBLE_DEVICES": ",".join(words)} if all(words) else None
+
+
+def natively(gpus: Sequence[Gpu]) -> dict[str, str] | None:
+    """For a program of which only its user knows how it reaches a GPU: by its vendor's runtime, with those of the
+    others hidden. None if a card cannot be named; Intel's cannot. Vulkan is the program's own affair.
+    """
+    vendors = {gpu.vendor or Vendor.NVIDIA for gpu in gpus}
+    if vendors <= {Vendor.NVIDIA}:
+        return _hidden(_OF_VENDORS) | by_cuda(gpus)
+    if vendors == {Vendor.AMD} and (found := by_rocm(gpus)) is not None:
+        return _hidden(_OF_VENDORS - HIP_SHOWN) | found
+    return None
+
+
+def _hidden(names: frozenset[str]) -> dict[str, str]:
+    return {name: value for name, value in HIDDEN.items() if name in names}
+
+
+def shown(variables: dict[str, str], *, keep: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Everything hidden but what ``variables`` show. ``keep``: names that stay as they are inherited."""
+    return _hidden(frozenset(HIDDEN) - keep) | variables
+
+
+def normal(pci: str) -> str:
+    """A PCI address as 0000:03:00.0, however many digits its domain was written with."""
+    domain, _, rest = pci.lower().partition(":")
+    return f"{domain.lstrip('0'):0>4}:{rest}" if rest else ""
+
+
+def _nodes(sys: Path) -> dict[str, str]:
+    """Numbers of GPUs by PCI address, as ROCm's runtime counts them: its nodes in order, but those without a GPU."""
+    found: dict[str, str] = {}
+    nodes = (node for node in (sys / _NODES).glob("*") if node.name.isdecimal())
+    for node in sorted(nodes, key=lambda node: int(node.name)):
+        try:
+            words = (line.split() for line in (node / "properties").read_text().splitlines())
+            said = {name: int(value) for name, value in (pair for pair in words if len(pair) == 2)}
+        except (OSError, ValueError):
+            continue  # one that this user may not use is not counted either
+        if not said.get("simd_count"):
+            continue
+        place, domain = said.get("location_id", 0), said.get("domain", 0)
+        address = f"{domain:04x}:{place >> 8 & 0xFF:02x}:{place >> 3 & 0x1F:02x}.{place & 7:x}"
+        found[address] = str(len(found))
+    return found

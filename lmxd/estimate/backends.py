@@ -1,0 +1,30 @@
+"""The backends of llama.cpp that compute on GPUs, and the one that a build uses on a vendor's GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class Backend(StrEnum):
+    """A backend of llama.cpp for GPUs, by the name that it gives its devices."""
+
+    CUDA = "CUDA"
+    ROCM = "ROCm"
+    SYCL = "SYCL"
+    VULKAN = "Vulkan"
+
+
+SERVE: Final[Mapping[str, tuple[Backend, ...]]] = {
+    "nvidia": (Backend.CUDA, Backend.VULKAN),
+    "amd": (Backend.ROCM, Backend.VULKAN),
+    "intel": (Backend.SYCL, Backend.VULKAN),
+}
+"""The backends for the GPUs of each vendor, in the order in which llama.cpp takes the first that has the card."""
+
+
+def for_vendor(backends: Collection[Backend] | None, vendor: str | None) -> Backend | None:
+    """The backend that runs on a vendor's GPUs; None if the build has none. Not knowing its backends, the usual one."""
+    usual = SERVE[vendor or "nvidia"]
+    return next((backend for backend in usual if backends is None or backend in backends), None)

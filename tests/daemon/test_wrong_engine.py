@@ -1,0 +1,116 @@
+"""A llama-server without a backend for the GPUs that there are: told before the first request, charged nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from devices.fake_nvml import FakeNvml
+from house import House, card, fake_engine, model
+
+from lmxd.__main__ import main
+from lmxd.errors import LmxdError
+from lmxd.migrate import machine
+
+
+def engine(directory: Path, listing: str) -> Path:
+    """The fake llama-server as a build that lists these devices."""
+    fake, path = fake_engine(directory), directory / "build" / "llama-server"
+    path.parent.mkdir()
+    (path.parent / "devices").write_text(f"Available devices:\n{listing}\n")
+    path.write_text(f'#!/bin/sh\n[ "$1" = --list-devices ] && exec cat {path.parent}/devices\nexec {fake} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def house(tmp_path: Path, listing: str, **gpu: object) -> House:
+    model(tmp_path, "m")
+    return House(
+        tmp_path,
+        FakeNvml(card(24)),
+        engine={"path": str(engine(tmp_path, listing))},
+        models={"m": {"estimated_memory_gb": 1}},
+        gpu=gpu,
+    )
+
+
+async def test_a_build_for_the_cpu_is_told_and_nothing_is_charged_to_the_gpu(tmp_path: Path) -> None:
+    async with house(tmp_path, "  (none)").open() as h, h.client() as lmxd:
+        (said,) = [w for w in (await lmxd.status()).warnings if "llama-server" in w]
+        assert "is built for the CPU alone, and no model of it can run on GPU-a" in said
+        with pytest.raises(LmxdError, match="no model of it can run on GPU-a") as caught:
+            await lmxd.request("m")
+        assert (caught.value.code, "set engine.path" in caught.value.remedy) == ("engine_missing", True)
+        (device,) = (await lmxd.devices()).devices
+        assert device.charged == 0
+
+
+async def test_where_ram_is_configured_its_models_run_there(tmp_path: Path) -> None:
+    async with house(tmp_path, "  (none)", devices=[0, "host"]).open() as h, h.client() as lmxd:
+        lease = await lmxd.request("m")
+        assert set(lease.devices) == {"host"}
+        launched = h.launched(lease.instance)
+        assert launched is not None
+        assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+async def test_a_build_that_lists_the_card_is_not_told_of(tmp_path: Path) -> None:
+    async with house(tmp_path, "  CUDA0: card (1 MiB, 1 MiB free)").open() as h, h.client() as lmxd:
+        assert not [w for w in (await lmxd.status()).warnings if "llama-server" in w]
+        assert set((await lmxd.request("m")).devices) == {"GPU-a"}
+
+
+def test_check_config_says_it_without_a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(card(24)))
+    made = house(tmp_path, "  (none)")
+    found = CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)])
+    assert found.exit_code == 0
+    assert "warning: llama-server" in found.output
+    assert "is built for the CPU alone" in found.output
+
+
+def test_init_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(card(24)))
+    monkeypatch.setenv("PATH", f"{engine(tmp_path, '  (none)').parent}:{os.environ['PATH']}")
+    _, amiss = machine.configuration([])
+    assert any("is built for the CPU alone" in said for said in amiss)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("LD_PRELOAD", "it loads other code into the engine"),
+        ("CUDA_VISIBLE_DEVICES", "lmxd sets it"),
+        ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", "it moves bytes to where they were not admitted"),
+        ("HSA_OVERRIDE_GFX_VERSIO", "did you mean HSA_OVERRIDE_GFX_VERSION?"),
+        ("LLAMA_ARG_CTX_SIZE", "is not a variable that engines may be given"),
+    ],
+)
+def test_what_no_engine_may_be_given_is_refused_by_name(tmp_path: Path, name: str, why: str) -> None:
+    made = house(tmp_path, "")
+    made.write(engine={"environment": {name: "x"}})
+    found = CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)])
+    assert found.exit_code == 78
+    assert "engine.environment" in found.output
+    assert why in found.output
+
+
+async def test_variables_of_a_card_come_from_the_configuration_and_the_daemons_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADV_PERFTEST", "nogttspill")
+    monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "10.3.0")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    made = house(tmp_path, "  CUDA0: card (1 MiB, 1 MiB free)")
+    path = made.sections["engine"]["path"]
+    made.write(engine={"path": path, "environment": {"HSA_OVERRIDE_GFX_VERSION": "11.0.0", "ZES_ENABLE_SYSMAN": 1}})
+    async with made.open() as h, h.client() as lmxd:
+        launched = h.launched((await lmxd.request("m")).instance)
+        assert launched is not None
+        env = h.env(launched)
+        assert env["HSA_OVERRIDE_GFX_VERSION"] == "11.0.0", "the configuration's goes before"
+        assert (env["RADV_PERFTEST"], env["ZES_ENABLE_SYSMAN"]) == ("nogttspill", "1")
+        assert "LD_PRELOAD" not in env
