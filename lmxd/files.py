@@ -37,7 +37,7 @@ def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def obstacle(path: Path) -> Path | None:
-    """What keeps this process from reading a file: a directory above it, or itself; None if nothing does."""
+    """The directory above a file, or the file itself, that keeps this process from reading it; None if nothing does."""
     real = Path(os.path.abspath(path))
     for directory in reversed(real.parents):
         if not os.access(directory, os.X_OK):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from lmxd.engines import environment as variables_of_engines
 from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
 from lmxd.migrate import container, environment, hub_cache, shell_words, words
@@ -37,6 +38,7 @@ _WRAPPERS: Final = {
 """Programs that start the one that follows -> their options that have a value."""
 _SHELLS: Final = frozenset(("sh", "bash", "zsh", "dash"))
 _NOT_HERE: Final = "lmxd sets the engine's environment itself"
+_FOR_ALL: Final = "engine.environment sets it, for all models"
 _MISSING: Final = (
     "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
     " open: true), and take the comment signs away"
@@ -169,7 +171,8 @@ def _from_environment(variables: Mapping[str, str], left: About) -> list[str]:
 
 def _say_environment(variables: Mapping[str, str], left: About) -> None:
     for name, value in variables.items():
-        left(f"env: {name}={'… (not shown)' if is_secret(name) else value}: {_NOT_HERE}")
+        why = _NOT_HERE if variables_of_engines.problem(name) else _FOR_ALL
+        left(f"env: {name}={'… (not shown)' if is_secret(name) else value}: {why}")
 
 
 def _locate(made: Entry, command: StartCommand, left: About) -> None:

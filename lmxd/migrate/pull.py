@@ -122,7 +122,7 @@ def _require_disk(directory: Path, size: int) -> None:
 
 
 def _open_for_readers(path: Path, directory: Path) -> None:
-    """What root fetches is for the service's user to read, whatever the umask."""
+    """Let the service's user read a model that root fetched, whatever the umask."""
     if os.geteuid() != 0:
         return
     for each in [path, *path.parents]:

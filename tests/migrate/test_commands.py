@@ -136,6 +136,12 @@ def test_variables_are_filled_in_or_stay_and_are_said(tmp_path: Path, monkeypatc
     assert "b: the environment has no LMXD_TEST_NONE" in "\n".join(found.left)
 
 
+def test_variables_of_an_engine_are_said_with_their_place(tmp_path: Path) -> None:
+    found = cmd(tmp_path, "llama-server -m /x.gguf", env=["HSA_OVERRIDE_GFX_VERSION=11.0.0", "LD_PRELOAD=/x.so"])
+    assert "m: env: HSA_OVERRIDE_GFX_VERSION=11.0.0: engine.environment sets it, for all models" in found.left
+    assert "m: env: LD_PRELOAD=/x.so: lmxd sets the engine's environment itself" in found.left
+
+
 def test_each_of_several_servers_is_named(tmp_path: Path) -> None:
     models = {f"m{n}": {"cmd": f"/opt/{kind}/llama-server -m /x.gguf"} for n, kind in enumerate(("cuda", "vulkan"))}
     found = swap(tmp_path, {"models": models})
