@@ -39,6 +39,7 @@ _WRAPPERS: Final = {
 _SHELLS: Final = frozenset(("sh", "bash", "zsh", "dash"))
 _NOT_HERE: Final = "lmxd sets the engine's environment itself"
 _FOR_ALL: Final = "engine.environment sets it, for all models"
+_ROUTERS: Final = frozenset(("--models-preset", "--models-dir"))
 _MISSING: Final = (
     "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
     " open: true), and take the comment signs away"
@@ -150,6 +151,9 @@ def llama_server(name: str, arguments: Sequence[str], left: About) -> Entry:
         made.open = of_hub
         if made.open:
             made.note("its file is not here yet")
+        elif _ROUTERS & {word.partition("=")[0] for word in arguments}:
+            made.open = True
+            left("is the router: lmxd import llama-server FILE reads its presets, and models_from serves a directory")
         else:
             left("names no model file: it is looked up in model_dir by its name")
     return made

@@ -136,6 +136,14 @@ def test_variables_are_filled_in_or_stay_and_are_said(tmp_path: Path, monkeypatc
     assert "b: the environment has no LMXD_TEST_NONE" in "\n".join(found.left)
 
 
+def test_a_router_is_no_model(tmp_path: Path) -> None:
+    unit = tmp_path / "llama.service"
+    unit.write_text("[Service]\nExecStart=/usr/bin/llama-server --models-preset /etc/models.ini --models-max 2\n")
+    found = systemd_unit.read(unit)
+    assert not config(found).models
+    assert "llama: is the router: lmxd import llama-server FILE reads its presets" in "\n".join(found.left)
+
+
 def test_variables_of_an_engine_are_said_with_their_place(tmp_path: Path) -> None:
     found = cmd(tmp_path, "llama-server -m /x.gguf", env=["HSA_OVERRIDE_GFX_VERSION=11.0.0", "LD_PRELOAD=/x.so"])
     assert "m: env: HSA_OVERRIDE_GFX_VERSION=11.0.0: engine.environment sets it, for all models" in found.left
