@@ -16,7 +16,7 @@ from lmxd.errors import LmxdError
 from lmxd.migrate.document import Document
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.models.found import ModelOnDisk, Search
-from lmxd.models.layouts import repository_directory, usual_places
+from lmxd.models.layouts import own_models, repository_directory, usual_places
 from lmxd.rpc.estimates import Estimated
 
 _GIB: Final = 2**30
@@ -112,10 +112,11 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
     document.space()
     document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
-    document.put({"model_dir": str(next(iter(directories), _MODEL_DIR).absolute())})
+    home = next(iter(directories), _MODEL_DIR if os.geteuid() == 0 else own_models()).absolute()
+    document.put({"model_dir": str(home)})
     document.space()
     document.comment("every model in a directory, also those that come later, without a profile:")
-    document.suggest({"models_from": [str(next(iter(directories), _MODEL_DIR).absolute())]})
+    document.suggest({"models_from": [str(home)]})
     found.write(document, "the model files found")
     return document.text(), found.left
 

@@ -22,6 +22,7 @@ from lmxd.files import replace_text
 from lmxd.migrate.machine import needs
 from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
+from lmxd.models.layouts import own_models
 from lmxd.models.quants import stem_of
 from lmxd.models.reference import Reference, reference
 from lmxd.rpc.client import Client, default_socket
@@ -93,8 +94,7 @@ def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
     text = config_path.read_text(encoding="utf-8") if config_path.exists() else ""
     config = parse(text, str(config_path))
     own = user and "model_dir" not in config.model_fields_set
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "lmxd/models"
-    directory = (to or (data if own else config.model_dir)).expanduser().absolute()
+    directory = (to or (own_models() if own else config.model_dir)).expanduser().absolute()
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:

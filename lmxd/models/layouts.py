@@ -21,14 +21,19 @@ _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _MOST_MANIFESTS: Final = 10_000
 
 
+def own_models(environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory for models of an ordinary user."""
+    data = environ.get("XDG_DATA_HOME") or Path(environ.get("HOME") or "/") / ".local/share"
+    return Path(data) / "lmxd/models"
+
+
 def usual_places(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> list[Path]:
     """Where model files of other tools, and lmxd's own, usually are; most are not there on any one machine."""
     home = home or Path(environ.get("HOME") or "/")
     cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
     hub = environ.get("HF_HUB_CACHE") or Path(environ.get("HF_HOME") or cache / "huggingface") / "hub"
     found = [
-        data / "lmxd/models",
+        own_models({**environ, "HOME": str(home)}),
         Path("/var/lib/lmxd/models"),
         Path(hub),
         Path(environ.get("LLAMA_CACHE") or cache / "llama.cpp"),
