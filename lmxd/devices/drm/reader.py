@@ -35,7 +35,7 @@ class CardReading:
     gpu_id: int = 0
 
 
-class Survey:
+class CardReader:
     """Reads all cards. Those without a driver are looked for now and then: the whole PCI bus is read for it."""
 
     def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
