@@ -14,6 +14,7 @@ from engines.plans import plan_in
 from lavapipe import manifest
 
 from lmxd.accounts import engine_account
+from lmxd.devices import pci
 from lmxd.devices.measurement import Vendor
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import EngineKind
@@ -22,13 +23,13 @@ from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import RuntimeDevice, listing, selection
 from lmxd.engines.llama_cpp.server import LlamaServer
-from lmxd.engines.visibility import Gpu, by_rocm, normal
+from lmxd.engines.visibility import Gpu, by_rocm
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
 NVIDIA = Gpu(id="GPU-a", vendor=Vendor.NVIDIA, pci="0000:01:00.0")
 XTX = Gpu(id="GPU-5f1e3d2c4b5a6978", vendor=Vendor.AMD, pci="0000:03:00.0")
-OLD_AMD = Gpu(id="0000:0a:00.0", vendor=Vendor.AMD, pci="0000:0a:00.0")
+OLD_AMD = Gpu(id="0000:0a:00.0", vendor=Vendor.AMD, pci="0000:0a:00.0", rocm=1)
 ARC = Gpu(id="0000:04:00.0", vendor=Vendor.INTEL, pci="0000:04:00.0")
 RADV, AMDVLK, OWN_NVIDIA, LLVMPIPE = 3, 2, 4, 13
 
@@ -66,21 +67,10 @@ def test_rocm_is_told_unique_ids_and_nothing_that_hip_would_take_for_numbers() -
     assert "HIP_VISIBLE_DEVICES" not in env
 
 
-def node(root: Path, number: int, **said: int) -> None:
-    folder = root / f"class/kfd/kfd/topology/nodes/{number}"
-    folder.mkdir(parents=True)
-    (folder / "properties").write_text("".join(f"{name} {value}\n" for name, value in said.items()))
-
-
-def test_a_card_without_unique_id_is_counted_in_the_order_of_the_drivers_nodes(tmp_path: Path) -> None:
-    node(tmp_path, 0, cpu_cores_count=16, simd_count=0)
-    node(tmp_path, 10, simd_count=96, location_id=0x0A00, domain=0)
-    node(tmp_path, 2, simd_count=192, location_id=0x0300, domain=0)
-    (tmp_path / "class/kfd/kfd/topology/nodes/3").mkdir()  # one that this user may not use
-    found = by_rocm([OLD_AMD], tmp_path)
-    assert found == {"ROCR_VISIBLE_DEVICES": "1"}
-    assert by_rocm([XTX, OLD_AMD], tmp_path) == {"ROCR_VISIBLE_DEVICES": f"{XTX.id},1"}
-    assert by_rocm([replace(OLD_AMD, pci="0000:0b:00.0")], tmp_path) is None
+def test_a_card_without_unique_id_goes_by_rocms_number() -> None:
+    assert by_rocm([OLD_AMD]) == {"ROCR_VISIBLE_DEVICES": "1"}
+    assert by_rocm([XTX, OLD_AMD]) == {"ROCR_VISIBLE_DEVICES": f"{XTX.id},1"}
+    assert by_rocm([XTX, replace(OLD_AMD, rocm=None)]) is None
 
 
 def test_vulkan_is_told_the_number_of_the_address_whatever_the_order() -> None:
@@ -134,8 +124,8 @@ def test_sycl_is_told_numbers_of_level_zero() -> None:
 
 
 def test_an_address_is_the_same_however_it_is_written() -> None:
-    assert normal("00000000:0A:00.0") == normal("0000:0a:00.0") == "0000:0a:00.0"
-    assert normal("10000:01:00.0") == "10000:01:00.0"
+    assert pci.address("00000000:0A:00.0") == pci.address("0000:0a:00.0") == "0000:0a:00.0"
+    assert pci.address("10000:01:00.0") == "10000:01:00.0"
 
 
 def build(*backends: Backend) -> Binary:

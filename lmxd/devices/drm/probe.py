@@ -64,7 +64,7 @@ class DrmProbe:
             if reading is None or reading.figures is None:
                 measured.append(self._unavailable(ref, reading))
             else:
-                rocm = kfd.processes(self._roots, reading.gpu_id)
+                rocm = kfd.processes(self._roots, reading.node)
                 use = CardUse.of(reading.card.address, before, after, others, rocm)
                 measured.append(self._available(ref, reading, reading.figures, use, pids))
         self._last |= {m.id: m for m in measured if m.unavailable is None}
@@ -99,6 +99,7 @@ class DrmProbe:
             pool=MEMORY if figures.unified else None,
             own=figures.own,
             own_used=figures.own_used,
+            rocm=reading.rocm,
         )
 
     def _unavailable(self, ref: str, reading: CardReading | None) -> Measurement:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.accounts import SystemUser
+from lmxd.devices import pci
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
 from lmxd.engines.environment import environment
 from lmxd.engines.http import get, post
@@ -18,7 +19,6 @@ from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import listing
-from lmxd.engines.visibility import normal
 from lmxd.estimate.backends import Backend
 from lmxd.throttle import Throttle
 
@@ -125,7 +125,7 @@ class LlamaServer:
 
 def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
     """The contradiction between the cards of a plan and those that its log names, where both say an address."""
-    wanted, found = {normal(card.pci) for card in plan.cards}, {normal(at) for at in logs.addresses(log)}
+    wanted, found = {pci.address(card.pci) for card in plan.cards}, {pci.address(at) for at in logs.addresses(log)}
     if "" in wanted or found <= wanted:
         return None
     return f"it was to run on {', '.join(plan.gpus)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
