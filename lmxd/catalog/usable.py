@@ -13,7 +13,7 @@ from lmxd.devices.probes import measure_now
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
-from lmxd.estimate.backends import SERVE, Backend, for_vendor
+from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +68,7 @@ class Usable:
 
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:
         vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
-        wanted = " and ".join(f"for {vendor.brand} a build with {' or '.join(SERVE[vendor])}" for vendor in vendors)
+        wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from lmxd.devices import pci
-from lmxd.devices.drm.cards import by_address
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.reader import CardReader
 from lmxd.devices.measurement import Measurement, Probe, Vendor
@@ -69,7 +68,7 @@ def numbered_gpus(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[NumberedGpu
         for reading in CardReader(roots, ioctl).read()
         if reading.card.driver or not reading.integrated
     )
-    return sorted([*found, *others], key=lambda gpu: (gpu.integrated, by_address(gpu.address)))
+    return sorted([*found, *others], key=lambda gpu: (gpu.integrated, pci.order(gpu.address)))
 
 
 class AliasProbe:

@@ -75,3 +75,8 @@ def address(said: object) -> str:
         return ""
     domain, bus, device, function = found.groups()
     return f"{int(domain, 16):04x}:{bus}:{device}.{function}"
+
+
+def order(address: str) -> tuple[int, ...]:
+    """The key that sorts PCI addresses as numbers: a domain may have more digits than four."""
+    return tuple(int(part, 16) for part in re.split("[:.]", address))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from lmxd import cuda
-from lmxd.estimate.backends import SERVE, Backend, for_vendor
+from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 from lmxd.estimate.learned import Card
 
 GIB: Final = 2**30
@@ -146,7 +146,7 @@ def card_of(
         name=name,
         driver=driver,
         build=build,
-        backend=for_vendor(backends, maker) or SERVE[maker][0],
+        backend=for_vendor(backends, maker) or BACKENDS_OF[maker][0],
         multiprocessors=sms,
         compute=compute,
     )

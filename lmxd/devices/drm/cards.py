@@ -67,7 +67,7 @@ def cards(roots: Roots) -> list[DrmCard]:
                 render=renders[0] if renders else "",
                 path=device,
             )
-    return sorted(found.values(), key=lambda card: by_address(card.address))
+    return sorted(found.values(), key=lambda card: pci.order(card.address))
 
 
 def addresses(roots: Roots) -> dict[str, str]:
@@ -83,17 +83,12 @@ def undriven(roots: Roots) -> list[DrmCard]:
             if not gpu.driver:
                 path = roots.sys / "bus/pci/devices" / gpu.address
                 found.append(DrmCard(-1, gpu.address, "", pci.VENDOR_IDS[vendor], _hex(path / "device"), 0, "", path))
-    return sorted(found, key=lambda card: by_address(card.address))
+    return sorted(found, key=lambda card: pci.order(card.address))
 
 
 def driver_wanted(card: DrmCard) -> str:
     """The name of the driver that a card without one needs."""
     return _DRIVERS[card.vendor]
-
-
-def by_address(address: str) -> tuple[int, ...]:
-    """The key that sorts PCI addresses as numbers."""
-    return tuple(int(part, 16) for part in re.split("[:.]", address))
 
 
 def _nodes(roots: Roots) -> Iterator[tuple[str, Path, str, str]]:
