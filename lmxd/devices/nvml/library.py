@@ -58,6 +58,6 @@ class Library:
         return getattr(self._nvml, name, None)
 
     def close(self) -> None:
-        """Close NVML, whether or not it is open. All handles become invalid."""
+        """Close NVML. All handles become invalid, unless somebody else has opened it as well."""
         with suppress(NvmlFault):
             self.require("nvmlShutdown")
