@@ -80,3 +80,6 @@ class AliasProbe:
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
         return [replace(m, ref=self._names.get(m.ref, m.ref)) for m in self._probe.measure(pids)]
+
+    def close(self) -> None:
+        self._probe.close()

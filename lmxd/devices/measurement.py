@@ -98,3 +98,7 @@ class Probe(Protocol):
     def measure(self, pids: Set[int]) -> list[Measurement]:
         """One look. ``pids`` are the processes whose use is of interest."""
         ...
+
+    def close(self) -> None:
+        """Let go of what it keeps open. It is not asked again."""
+        ...

@@ -35,6 +35,10 @@ class PoolProbe:
         gpus = [m for m in found if m.pool is not None]
         return [view_of_ram(m, gpus) if m.kind is DeviceKind.HOST else m for m in found] + [pool(ram, gpus)]
 
+    def close(self) -> None:
+        for probe in self._probes:
+            probe.close()
+
     def _as_known(self, found: Measurement) -> Measurement:
         known = self._views.get(found.id)
         if known is None or found.unavailable is None:

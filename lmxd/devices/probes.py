@@ -37,6 +37,10 @@ class DefaultProbe:
         hint = f"no GPU ({self._nvidia.absent or 'none is found'}): models run in RAM, on the CPU"
         return [replace(found, hints=(*found.hints, hint)) for found in self._host.measure(pids)]
 
+    def close(self) -> None:
+        for probe in (self._nvidia, *self._others):
+            probe.close()
+
 
 def open_probes(
     refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots(), ioctl: Ioctl = kernel_ioctl
@@ -62,4 +66,8 @@ def open_probes(
 
 def measure_now(refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots()) -> list[Measurement]:
     """One look at the devices in ``refs``, for programs that take only one."""
-    return [found for probe in open_probes(refs, nvml, roots) for found in probe.measure(set())]
+    probes = open_probes(refs, nvml, roots)
+    found = [found for probe in probes for found in probe.measure(set())]
+    for probe in probes:
+        probe.close()
+    return found

@@ -70,6 +70,9 @@ class DrmProbe:
         self._last |= {m.id: m for m in measured if m.unavailable is None}
         return measured
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def _chosen(self, readings: list[CardReading]) -> dict[str, CardReading | None]:
         """The reading by the name that a card goes by; None for one that is not there, or not any more."""
         if self._wanted is not None:
