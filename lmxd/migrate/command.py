@@ -37,7 +37,6 @@ _WRAPPERS: Final = {
 }
 """Programs that start the one that follows -> their options that have a value."""
 _SHELLS: Final = frozenset(("sh", "bash", "zsh", "dash"))
-_NOT_HERE: Final = "lmxd sets the engine's environment itself"
 _FOR_ALL: Final = "engine.environment sets it, for all models"
 _ROUTERS: Final = frozenset(("--models-preset", "--models-dir"))
 _MISSING: Final = (
@@ -175,7 +174,7 @@ def _from_environment(variables: Mapping[str, str], left: About) -> list[str]:
 
 def _say_environment(variables: Mapping[str, str], left: About) -> None:
     for name, value in variables.items():
-        why = _NOT_HERE if variables_of_engines.problem(name) else _FOR_ALL
+        why = variables_of_engines.problem(name, value) or _FOR_ALL
         left(f"env: {name}={'… (not shown)' if is_secret(name) else value}: {why}")
 
 

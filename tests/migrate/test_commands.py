@@ -147,7 +147,7 @@ def test_a_router_is_no_model(tmp_path: Path) -> None:
 def test_variables_of_an_engine_are_said_with_their_place(tmp_path: Path) -> None:
     found = cmd(tmp_path, "llama-server -m /x.gguf", env=["HSA_OVERRIDE_GFX_VERSION=11.0.0", "LD_PRELOAD=/x.so"])
     assert "m: env: HSA_OVERRIDE_GFX_VERSION=11.0.0: engine.environment sets it, for all models" in found.left
-    assert "m: env: LD_PRELOAD=/x.so: lmxd sets the engine's environment itself" in found.left
+    assert "m: env: LD_PRELOAD=/x.so: LD_PRELOAD is refused: it loads other code into the engine" in found.left
 
 
 def test_each_of_several_servers_is_named(tmp_path: Path) -> None:
