@@ -12,6 +12,7 @@ from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import usable_gpus
 from lmxd.daemon.readings import cards
 from lmxd.devices.measurement import Measurement
+from lmxd.devices.troubles import troubles
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -81,6 +82,10 @@ class Present:
     def engine_changed(self) -> bool:
         """Whether another llama-server is there than the one that was found: upgraded in its place, new, or gone."""
         return self.llama.stamp() != self._stamp
+
+    def all_warnings(self) -> list[str]:
+        """The warnings of the configuration, the devices, and the engine on these."""
+        return [*self.warnings, *troubles(self.measured), *self.catalog.usable.warnings()]
 
     def learn(self, learned: Learned) -> None:
         """Let what was observed count from now on."""
