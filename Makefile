@@ -19,7 +19,7 @@ TMPFILESDIR ?= /usr/lib/tmpfiles.d
 ETCDIR ?= /etc/lmxd
 VENV ?= .venv
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
-EXTRAS ?= engine
+EXTRAS ?= engine,hub
 PEERS ?= peers
 UNIT = $(addprefix tests/,core gguf estimate config store devices instances test_architecture.py)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lmxd.config.section import Section
+from lmxd.config.section import Section, UsablePath
+from lmxd.config.values import duration
 
 _PLACE = re.compile(r"(localhost|[0-9.]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
@@ -60,13 +60,18 @@ class GatewayConfig(Section):
         description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; another ADDRESS:PORT, such as 0.0.0.0:8080, is for other "
         "machines, too, and wants keys; off by default",
     )
-    tls_cert: Path | None = Field(None, description="PEM file of the certificate and its chain: HTTPS instead of HTTP")
-    tls_key: Path | None = Field(None, description="PEM file of its private key; by default in the same file")
-    keys_file: Path | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
+    tls_cert: UsablePath | None = Field(None, description="PEM file of the certificate and its chain, for HTTPS")
+    tls_key: UsablePath | None = Field(None, description="PEM file of its private key; by default in the same file")
+    keys_file: UsablePath | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
     anonymous: bool = Field(False, description="models are for whoever can connect, without a key")
-    wait: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] | None = Field(
-        300, description="seconds that a request may wait in a queue; null for as long as it takes"
-    )
+    wait: (
+        Annotated[
+            float,
+            Field(ge=0, le=10**6, allow_inf_nan=False),
+            BeforeValidator(duration, json_schema_input_type=float | str),
+        ]
+        | None
+    ) = Field(300, description="seconds that a request may wait in a queue; null for as long as it takes")
     instances: int = Field(1, ge=1, le=64, description="of each model, for the requests of all clients together")
     max_body_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(64, description="size cap of one request")
     max_bodies_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(

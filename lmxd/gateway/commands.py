@@ -13,6 +13,7 @@ import click
 
 from lmxd.config.file import load
 from lmxd.config.gateway import GatewayConfig
+from lmxd.config.location import USER
 from lmxd.errors import LmxdError
 from lmxd.gateway import keys
 from lmxd.gateway.app import runner
@@ -29,6 +30,7 @@ log = logging.getLogger("lmxd.gateway")
 
 
 @click.command()
+@USER
 @click.pass_context
 def gateway(context: click.Context) -> None:
     """Serve OpenAI's API and the dashboard over HTTP; gateway.listen says where."""
@@ -57,6 +59,7 @@ def _daemon(params: dict[str, Any]) -> Path:
 @click.command()
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="It may stop, pin and have devices yielded, on the dashboard.")
+@USER
 @click.pass_context
 def key(context: click.Context, name: str, admin: bool) -> None:
     """Print a new API key for NAME, and add its hash to gateway.keys_file. An older one of that name ends."""
