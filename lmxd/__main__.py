@@ -82,7 +82,9 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
             say(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
     usable, measured = usable_here(config)
-    of_models = Catalog(config).warnings(on_gpu=_gpu_is_meant(config))
+    catalog = Catalog(config)
+    catalog.see(usable, measured)
+    of_models = catalog.warnings(tuple(usable.gpus))
     for warning in (*config.warnings, *troubles(measured), *usable.warnings(), *of_models):
         say(f"{path}: warning: {warning}", err=True)
     say(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
@@ -92,12 +94,6 @@ main.add_command(gateway)
 main.add_command(key)
 for _command in migrate.COMMANDS:
     main.add_command(_command)
-
-
-def _gpu_is_meant(config: Config) -> bool:
-    """Without starting anything: RAM only if it is all that is asked for."""
-    wanted = config.gpu.wanted()
-    return wanted is None or any(d.device != "host" for d in wanted)
 
 
 def _activate_failpoints() -> None:
