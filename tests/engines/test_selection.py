@@ -137,7 +137,25 @@ def test_a_build_with_several_backends_is_told_which_devices_are_meant(tmp_path:
     plan = replace(plan_in(tmp_path), gpus=("GPU-a", "GPU-b"), cards=(NVIDIA, two))
     argv = " ".join(command(build(Backend.CUDA, Backend.VULKAN), plan).argv)
     assert "--device CUDA0,CUDA1" in argv
-    assert "--device" not in command(build(Backend.CUDA), plan).argv
+    assert "--device" not in command(build(Backend.CUDA), replace(plan, gpus=("GPU-a",), cards=(NVIDIA,))).argv
+
+
+def test_a_split_names_its_devices_for_a_processors_gpu_would_be_left_out(tmp_path: Path) -> None:
+    plan = replace(plan_in(tmp_path), gpus=("GPU-a", "GPU-b"), cards=(NVIDIA, replace(NVIDIA, id="GPU-b")))
+    assert "--device CUDA0,CUDA1" in " ".join(command(build(Backend.CUDA), plan).argv)
+
+
+def test_a_script_is_started_for_the_backend_that_it_listed(tmp_path: Path) -> None:
+    """Of a wrapped Vulkan build, Vulkan is not hidden because NVIDIA's usual backend is another."""
+    listing = "Available devices:\n  Vulkan0: NVIDIA H100 (1 MiB, 1 MiB free)\n"
+    wrapped = tmp_path / "llama-server"
+    wrapped.write_text(f"#!/bin/sh\ncat <<END\n{listing}END\n")
+    wrapped.chmod(0o755)
+    server = LlamaServer(wrapped, {"VK_DRIVER_FILES": str(manifest())})
+    plan = replace(plan_in(tmp_path), gpus=("GPU-a",), cards=(NVIDIA,))
+    assert server.backends(frozenset({"GPU-a"})) == frozenset({Backend.VULKAN})
+    env = server.command(plan).env
+    assert (env["GGML_VK_VISIBLE_DEVICES"], env["CUDA_VISIBLE_DEVICES"]) == ("0", "")
 
 
 def test_a_build_is_never_started_for_a_card_that_it_has_no_backend_for(tmp_path: Path) -> None:
@@ -216,6 +234,15 @@ def test_devices_are_listed_as_the_engines_user_sees_them(tmp_path: Path) -> Non
     tmp_path.chmod(0o755)
     open_to_all = environment({"VK_DRIVER_FILES": str(manifest()), "VK_ICD_FILENAMES": str(manifest())})
     assert len(listing(engine_account("nobody", shared=True))(program, open_to_all)) == 1
+
+
+def test_a_driver_that_crashes_is_told_apart_from_one_that_is_not_there(runtimes: Path) -> None:
+    crashing = runtimes / "crash.c"
+    crashing.write_text("int vkEnumerateInstanceVersion(void *version) { __builtin_trap(); }")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", runtimes / "libcrash.so", crashing], check=True)
+    with pytest.raises(LmxdError, match=r"devices of vulkan cannot be listed: it died of signal 4") as caught:
+        listing(None)(("vulkan_devices.py", str(runtimes / "libcrash.so")), environment())
+    assert caught.value.code == "engine_missing"
 
 
 def test_a_machine_without_a_driver_lists_nothing() -> None:

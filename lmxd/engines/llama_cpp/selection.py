@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from lmxd.accounts import SystemUser
 from lmxd.devices import pci
+from lmxd.engines.llama_cpp.asking import ask
 from lmxd.engines.visibility import HIP_SHOWN, VULKAN_SHOWN, Gpu, by_cuda, by_rocm, shown
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
@@ -79,17 +80,24 @@ def listing(account: SystemUser | None) -> Lister:
             words = [str(_HERE / "as_user.py"), str(account.uid), str(account.gid), groups, *words]
         command = [sys.executable, "-I", "-S", *words]
         try:
-            done = subprocess.run(  # noqa: S603 (a program of ours)
-                command, capture_output=True, text=True, errors="replace", timeout=_DEADLINE, env=dict(env), cwd="/",
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            said: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
-            return [RuntimeDevice(**device) for device in said]
+            done = ask(command, env, _DEADLINE)
+            said: list[dict[str, Any]] = json.loads(done.output) if done.status == 0 else []
+            found = [RuntimeDevice(**device) for device in said]
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
-            problem = f"the devices of {program[0].partition('_devices')[0]} cannot be listed: {error}"
-            raise LmxdError("engine_missing", problem, "look whether the card's driver works") from error
+            raise _unlisted(program, str(error)) from error
+        if done.status < 0:
+            raise _unlisted(program, done.last_error)
+        return found
 
     return devices
+
+
+def _unlisted(program: Sequence[str], why: str) -> LmxdError:
+    runtime = program[0].partition("_devices")[0]
+    message = f"the devices of {runtime} cannot be listed: {why}"
+    return LmxdError(
+        "engine_missing", message, "look whether the card's driver works, or choose it with engine.environment"
+    )
 
 
 def _by_address(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice]) -> int:
