@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import Config
@@ -91,11 +92,14 @@ def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[D
     }
 
 
-def usable_here(config: Config) -> tuple[Usable, list[Measurement]]:
-    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon."""
+def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:
+    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon.
+
+    ``nvml``: the pynvml module by default, or something that behaves like it.
+    """
     import pynvml
 
-    measured = measure_now(config.gpu.refs, pynvml)
+    measured = measure_now(config.gpu.refs, nvml or pynvml)
     llama = LlamaServer(config.engine.path, config.engine.environment)
     try:
         name = str(llama.binary().path)

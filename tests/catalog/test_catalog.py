@@ -66,6 +66,8 @@ def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
     (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings([CARD])
     assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.70" in warning
     assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings([CARD]) == []
+    assert catalog(tmp_path, "{estimated_memory_gb: 0.70}").warnings([CARD]) == [], "as the estimate is said"
+    assert catalog(tmp_path, "{estimated_memory_gb: 0.69}").warnings([CARD]) != []
 
 
 def test_a_figure_is_low_for_the_cards_that_there_are_not_for_one_of_a_data_centre(tmp_path: Path) -> None:
@@ -74,6 +76,13 @@ def test_a_figure_is_low_for_the_cards_that_there_are_not_for_one_of_a_data_cent
     assert made.warnings([CARD]) == []
     assert len(made.warnings([CARD, other])) == 1
     assert made.warnings([]) == [], "in RAM there is no context"
+
+
+def test_a_context_of_0_is_the_trained_one_as_to_llama_server(tmp_path: Path) -> None:
+    made = catalog(tmp_path, "{context_length: 0}")
+    assert made.resolve("m").launch.context == 32768
+    assert made.resolve("m", Size(ctx=512)).launch.context == 512
+    assert catalog(tmp_path).resolve("m").launch.context == 4096
 
 
 def test_a_missing_file_is_a_matter_of_whoever_needs_it(tmp_path: Path) -> None:
