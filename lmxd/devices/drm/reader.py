@@ -43,7 +43,7 @@ class CardReader:
     def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
         self._roots = roots
         self._clock = clock
-        self._known: dict[str, tuple[int, int]] = {}
+        self._identities: dict[str, tuple[int, int]] = {}
         """Model and unique id by address: a card that does not tell its id just now is no other one."""
         self._undriven: list[DrmCard] = []
         self._due = float("-inf")
@@ -68,10 +68,10 @@ class CardReader:
 
     def _serial(self, card: DrmCard, node: kfd.KfdNode | None) -> int:
         """Its unique id, as it told it now or before; 0 if it never did."""
-        model, before = self._known.get(card.address, (0, 0))
+        model, before = self._identities.get(card.address, (0, 0))
         same = not card.device_id or card.device_id == model
         serial = card.serial or (node.serial if node else 0) or (before if same else 0)
-        self._known[card.address] = card.device_id or model, serial
+        self._identities[card.address] = card.device_id or model, serial
         return serial
 
     def _waiting(self) -> list[DrmCard]:
