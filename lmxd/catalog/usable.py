@@ -18,9 +18,13 @@ from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usable:
-    """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any)."""
+    """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
+
+    ``missing``: why there is no engine that runs.
+    """
 
     engine: str = "llama-server"
+    missing: str | None = None
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
     names: Mapping[DeviceId, str] = field(default_factory=dict)
@@ -55,7 +59,9 @@ class Usable:
         return left
 
     def warnings(self) -> Iterator[str]:
-        """One sentence if there are GPUs that no backend serves, with what to do."""
+        """One sentence if there is no engine, or there are GPUs that no backend of it serves, with what to do."""
+        if self.missing is not None:
+            yield self.missing
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
         if without:
             yield f"{self._problem(without)}: {self._remedy(without)}"
@@ -78,18 +84,15 @@ def usable_here(config: Config) -> tuple[Usable, list[Measurement]]:
 
     measured = measure_now(config.gpu.refs, pynvml)
     llama = LlamaServer(config.engine.path, config.engine.environment)
-    try:
-        name = str(llama.binary().path)
-    except LmxdError:
-        name = "none"
-    return usable_gpus(llama, name, measured), measured
+    return usable_gpus(llama, measured), measured
 
 
-def usable_gpus(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Usable:
-    """The GPUs that were measured, and the backends of an engine that is called ``engine``. It may take a while."""
+def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement]) -> Usable:
+    """The GPUs that were measured, and the backends of an engine. It may take a while."""
     gpus = frozenset(m.id for m in measured if m.kind is DeviceKind.GPU)
     try:
+        binary = llama.binary()
         backends = llama.backends(gpus) if gpus else None
-    except LmxdError:
-        backends = None  # that there is no engine is told elsewhere
-    return Usable(engine=f"llama-server {engine}", backends=backends).seeing(measured)
+    except LmxdError as error:
+        return Usable(missing=str(error)).seeing(measured)
+    return Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)

@@ -149,10 +149,7 @@ class Daemon:
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        dry_runs = self.where.state / "dry-runs"
-        await asyncio.to_thread(
-            self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
-        )
+        await self._find_engine()
         await self.measuring.look()
         await asyncio.to_thread(self.present.find_usable)
         if self.outbox.writer is None:
@@ -168,6 +165,10 @@ class Daemon:
         await self._tell_residents()
         for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)
+
+    async def _find_engine(self) -> None:
+        learned, account = self.observations.learned, self.performer.startup.account
+        await asyncio.to_thread(self.present.find_engine, learned, self.where.state / "dry-runs", account)
 
     async def _tell_residents(self) -> None:
         """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
@@ -186,6 +187,8 @@ class Daemon:
     async def _tell_usable(self) -> None:
         """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
         before = set(self.catalog.usable.warnings())
+        if self.catalog.usable.missing is not None:  # it may have lacked the driver that is there now
+            await self._find_engine()
         await asyncio.to_thread(self.present.find_usable)
         for warning in self.catalog.usable.warnings():
             if warning not in before:

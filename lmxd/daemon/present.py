@@ -39,7 +39,7 @@ class Present:
 
     def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
-        self.catalog.usable = usable_gpus(self.llama, self.engine_name, self.measured)
+        self.catalog.usable = usable_gpus(self.llama, self.measured)
         self.know_cards()
 
     def know_cards(self) -> None:
@@ -59,11 +59,10 @@ class Present:
         """
         try:
             binary = self.llama.binary()
-        except LmxdError as error:
-            self.warnings.append(str(error))
+        except LmxdError:  # the catalog's usable says so
             self.engine_name = "none"
             return
-        self.engine_name = f"{binary.path} ({binary.version})"
+        self.engine_name = binary.name
         self.catalog.build = binary.version
         self.catalog.estimator = Estimator(
             build=family(binary.version, binary.flags),

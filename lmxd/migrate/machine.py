@@ -65,7 +65,7 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     found.left += usable.warnings()
     _gpus(document, devices)
     document.space()
-    _engine(document, found)
+    _engine(document)
     document.space()
     document.put({"admission_control": {"queue_depth": 512}}, "requests that may wait; the next one is refused")
     document.space()
@@ -93,11 +93,10 @@ def _gpus(document: Document, devices: Sequence[Measurement]) -> None:
     )
 
 
-def _engine(document: Document, found: FoundModel) -> None:
+def _engine(document: Document) -> None:
     try:
         binary = probe(find(None))
-    except LmxdError as error:
-        found.say(str(error))
+    except LmxdError:  # that was said
         document.put({"engine": {}}, "no llama-server was found: install one, or name it here")
         document.suggest({"engine": {"path": "/usr/local/bin/llama-server"}})
         return
