@@ -20,11 +20,12 @@ from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 class Usable:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
-    ``missing``: why there is no engine that runs.
+    ``missing``: why there is no engine that runs. ``unreached``: why its backends do not find GPUs that are there.
     """
 
     engine: str = "llama-server"
     missing: str | None = None
+    unreached: tuple[str, ...] = ()
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
     names: Mapping[DeviceId, str] = field(default_factory=dict)
@@ -59,9 +60,10 @@ class Usable:
         return left
 
     def warnings(self) -> Iterator[str]:
-        """One sentence if there is no engine, or there are GPUs that no backend of it serves, with what to do."""
+        """A sentence if there is no engine, or there are GPUs that no backend of it serves or finds: what to do."""
         if self.missing is not None:
             yield self.missing
+        yield from self.unreached
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
         if without:
             yield f"{self._problem(without)}: {self._remedy(without)}"
@@ -89,10 +91,12 @@ def usable_here(config: Config) -> tuple[Usable, list[Measurement]]:
 
 def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement]) -> Usable:
     """The GPUs that were measured, and the backends of an engine. It may take a while."""
-    gpus = frozenset(m.id for m in measured if m.kind is DeviceKind.GPU)
+    there = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
     try:
         binary = llama.binary()
-        backends = llama.backends(gpus) if gpus else None
+        backends = llama.backends(frozenset(there)) if there else None
+        found = Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)
+        working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
+        return replace(found, unreached=tuple(llama.unreached(working)))
     except LmxdError as error:
         return Usable(missing=str(error)).seeing(measured)
-    return Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)

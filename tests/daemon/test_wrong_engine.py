@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from devices.fake_nvml import FakeNvml
 from house import House, card, fake_engine, model
+from lavapipe import manifest
 
 from lmxd.__main__ import main
 from lmxd.errors import LmxdError
@@ -155,3 +156,19 @@ async def test_an_engine_that_lacked_its_driver_is_found_when_a_card_comes(tmp_p
         status = await lmxd.status()
         assert status.engine.startswith(str(path))
         assert not [w for w in status.warnings if "llama-server" in w]
+
+
+@pytest.mark.parametrize("amiss", ["no driver", "nothing"])
+async def test_a_card_that_the_builds_runtime_does_not_find_is_told_before_the_first_request(
+    tmp_path: Path, amiss: str
+) -> None:
+    path = "/dev/null" if amiss == "no driver" else str(manifest())
+    made = house(tmp_path, "  Vulkan0: card (1 MiB, 1 MiB free)")
+    made.write(engine=made.sections["engine"] | {"environment": {"VK_DRIVER_FILES": path, "VK_ICD_FILENAMES": path}})
+    async with made.open() as h, h.client() as lmxd:
+        said = [w for w in (await lmxd.status()).warnings if "llama-server" in w]
+    if amiss == "no driver":
+        assert "cannot be told to use GPU-a" in said[0]
+        assert "its Vulkan finds no device" in said[0]
+        assert "mesa-vulkan-drivers" in said[0]
+    assert len(said) == (amiss == "no driver")
