@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import Config
@@ -20,11 +21,10 @@ from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 class Usable:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
-    ``missing``: why there is no engine that runs. ``unreached``: why its backends do not find GPUs that are there.
+    ``unreached``: why its backends do not find GPUs that are there.
     """
 
     engine: str = "llama-server"
-    missing: str | None = None
     unreached: tuple[str, ...] = ()
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
@@ -60,9 +60,7 @@ class Usable:
         return left
 
     def warnings(self) -> Iterator[str]:
-        """A sentence if there is no engine, or there are GPUs that no backend of it serves or finds: what to do."""
-        if self.missing is not None:
-            yield self.missing
+        """A sentence if there are GPUs that no backend serves, and for each that its backend does not find."""
         yield from self.unreached
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
         if without:
@@ -80,11 +78,14 @@ class Usable:
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
 
 
-def usable_here(config: Config) -> tuple[Usable, list[Measurement]]:
-    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon."""
+def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:
+    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon.
+
+    ``nvml``: the pynvml module by default, or something that behaves like it.
+    """
     import pynvml
 
-    measured = measure_now(config.gpu.refs, pynvml)
+    measured = measure_now(config.gpu.refs, nvml or pynvml)
     llama = LlamaServer(config.engine.path, config.engine.environment)
     return usable_gpus(llama, measured), measured
 
@@ -98,5 +99,5 @@ def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement]) -> Usable:
         found = Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)
         working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
         return replace(found, unreached=tuple(llama.unreached(working)))
-    except LmxdError as error:
-        return Usable(missing=str(error)).seeing(measured)
+    except LmxdError:
+        return Usable().seeing(measured)  # that there is no engine is told elsewhere

@@ -49,7 +49,7 @@ def checked(data: Any, source: str) -> Config:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(source, [f"holds a {type(data).__name__}, not keys and values"])
-    data, warnings = without_retired(data)
+    data, warnings = without_retired(_without_shared(data))
     try:
         return Config.model_validate(data).warned(warnings)
     except ValidationError as error:
@@ -57,6 +57,11 @@ def checked(data: Any, source: str) -> Config:
         problems = [_problem(e) for e in found[:_MOST_PROBLEMS]]
         more = len(found) - len(problems)
         raise ConfigError(source, [*problems, f"and {more} more problems"] if more else problems) from error
+
+
+def _without_shared(data: dict[Any, Any]) -> dict[Any, Any]:
+    """The sections without those called ``x-…``, whose parts others refer to."""
+    return {key: value for key, value in data.items() if not (isinstance(key, str) and key.startswith("x-"))}
 
 
 def _problem(error: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ from lmxd.daemon.answering.metrics import Metrics
 from lmxd.daemon.answering.models import ModelCalls
 from lmxd.daemon.answering.requests import Requests
 from lmxd.daemon.answering.service import Service, calls
+from lmxd.daemon.engine_watch import EngineWatch
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.daemon.keeping.means import Means
 from lmxd.daemon.keeping.outbox import Outbox
@@ -55,6 +57,7 @@ from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.rules import policy_of, unknown_users
+from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.devices.measurement import DeviceKind, Probe
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
@@ -82,7 +85,8 @@ class Daemon:
         self._nvml = nvml
         self._roots = roots
         self.admission = Admission()
-        self.present = Present(Catalog(config), LlamaServer(config.engine.path))
+        self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
+        self.served = ServedDirectories(self.present)
         self.access = Access(shared=where.shared)
         self.journal = Journal(self.admission.state.lives)
         self.arrivals = Arrivals()
@@ -94,6 +98,12 @@ class Daemon:
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
         self._build()
+        self.engine = EngineWatch(
+            self.present,
+            where.state / "dry-runs",
+            lambda: self.observations.learned,
+            lambda: self.performer.startup.account,
+        )
         self._adopt(config, open_probes(config.gpu.refs, nvml, roots))
 
     def _build(self) -> None:
@@ -125,9 +135,14 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
-            ModelCalls(state, present, self.asks, self.observations),
+            ModelCalls(state, present, self.asks, self.observations, self.served),
         )
-        return Service(table, state, access, self.answers, present, self.outbox, handle)
+        return Service(table, state, access, self.answers, self.served, self.outbox, handle)
+
+    def _catalog(self, config: Config) -> Catalog:
+        """A catalog of a configuration. Who serves one user alone opens that user's files; root's are never meant."""
+        alone = not self.where.shared and os.geteuid() != 0
+        return Catalog(config, os.geteuid() if alone else None)
 
     @property
     def catalog(self) -> Catalog:
@@ -139,8 +154,9 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        before, self.present.catalog = self.present.catalog.usable, Catalog(config)
+        before, self.present.catalog = self.present.catalog.usable, self._catalog(config)
         self.catalog.usable = before  # until the engine has been looked at anew
+        self.served.adopt(config)
         self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
@@ -149,9 +165,10 @@ class Daemon:
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        await self._find_engine()
+        await self.engine.find()
         await self.measuring.look()
         await asyncio.to_thread(self.present.find_usable)
+        await self.served.look()
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
@@ -165,10 +182,6 @@ class Daemon:
         await self._tell_residents()
         for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)
-
-    async def _find_engine(self) -> None:
-        learned, account = self.observations.learned, self.performer.startup.account
-        await asyncio.to_thread(self.present.find_engine, learned, self.where.state / "dry-runs", account)
 
     async def _tell_residents(self) -> None:
         """Tell the core what is to run whether somebody asks or not; not before it knows what runs already."""
@@ -187,8 +200,8 @@ class Daemon:
     async def _tell_usable(self) -> None:
         """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
         before = set(self.catalog.usable.warnings())
-        if self.catalog.usable.missing is not None:  # it may have lacked the driver that is there now
-            await self._find_engine()
+        if not self.present.has_engine:  # it may have lacked the driver that is there now
+            await self.engine.find()
         await asyncio.to_thread(self.present.find_usable)
         for warning in self.catalog.usable.warnings():
             if warning not in before:
@@ -240,6 +253,8 @@ class Daemon:
 
     async def _seen(self, begun: float, readings: Sequence[DeviceReading], changed: bool) -> None:
         """Hand a look at the devices to the parts that learn from it, and to those that wait for one."""
+        if await self.engine.notice():
+            self.asks.renew()
         state, launches, catalog = self.admission.state, self.launches, self.present.catalog
         self.observer.see(begun, readings, launches, catalog)
         self.peaks.see(readings, launches)

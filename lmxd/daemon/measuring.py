@@ -14,7 +14,7 @@ from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequeste
 from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
-from lmxd.daemon.readings import device_readings, layout
+from lmxd.daemon.readings import device_readings, layout, with_pool
 from lmxd.devices.troubles import TroubleLog
 from lmxd.devices.watcher import Look, Watcher
 
@@ -107,4 +107,6 @@ class Measuring:
             watcher = self.watcher
             look = await watcher.look({pid for mine in pids.values() for pid in mine})
         after = await self._pids()
-        return look, {name: pids.get(name, set()) | after.get(name, set()) for name in pids | after}
+        return with_pool(look, self._state), {
+            name: pids.get(name, set()) | after.get(name, set()) for name in pids.keys() | after.keys()
+        }

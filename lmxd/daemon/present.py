@@ -36,6 +36,10 @@ class Present:
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     layout: Layout = field(default_factory=Layout)
+    _stamp: object = None
+    """The llama-server that was found."""
+    _missing: str = ""
+    """The warning that there was none."""
 
     def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
@@ -57,9 +61,13 @@ class Present:
 
         ``dry_runs``: where its answers are kept. ``account``: the user that it runs as; None for ours.
         """
+        self._stamp = self.llama.stamp()
+        self.warnings = [warning for warning in self.warnings if warning != self._missing]
         try:
             binary = self.llama.binary()
-        except LmxdError:  # the catalog's usable says so
+        except LmxdError as error:
+            self._missing = str(error)
+            self.warnings.append(self._missing)
             self.engine_name = "none"
             return
         self.engine_name = binary.name
@@ -70,6 +78,15 @@ class Present:
             second=DryRunner(binary, dry_runs, account=account),
             patient=False,
         )
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether a llama-server was found that runs."""
+        return self.engine_name != "none"
+
+    def engine_changed(self) -> bool:
+        """Whether another llama-server is there than the one that was found: upgraded in its place, new, or gone."""
+        return self.llama.stamp() != self._stamp
 
     def all_warnings(self) -> list[str]:
         """The warnings of the configuration, the devices, and the engine on these."""

@@ -61,6 +61,18 @@ def pool(ram: Measurement, gpus: Sequence[Measurement]) -> Measurement:
     )
 
 
+def still(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """The same on a machine that is known to have a pool, though no GPU says so now: its driver is not there yet.
+
+    What the GPUs have is among the bytes in use, and whose it is cannot be told.
+    """
+    ram = next((m for m in measurements if m.kind is DeviceKind.HOST), None)
+    if ram is None or any(m.pool is not None for m in measurements):
+        return tuple(measurements)
+    viewed = [view_of_ram(m, ()) if m is ram else m for m in measurements]
+    return (*viewed, replace(pool(ram, ()), processes=None))
+
+
 def _together(ram: Measurement, gpus: Sequence[Measurement]) -> dict[int, ProcessUse] | None:
     """The bytes of processes in the pool; None where a GPU cannot tell them apart, or names some otherwise than /proc.
 

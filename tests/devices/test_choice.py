@@ -67,4 +67,7 @@ def test_a_device_goes_by_its_configured_name() -> None:
         def measure(self, pids: Set[int]) -> list[Measurement]:
             return [Measurement(id=ref, ref=ref, kind=DeviceKind.GPU, name="x") for ref in (NVIDIA, AMD)]
 
+        def close(self) -> None:
+            """Nothing is kept open."""
+
     assert [m.ref for m in AliasProbe(Fixed(), {NVIDIA: "2"}).measure(set())] == ["2", AMD]

@@ -24,9 +24,9 @@ class NvmlCard:
     """A card by its UUID, which is looked for again after a fault: by itself, with pauses that grow.
 
     ``known`` is what it said of itself. It is asked again ``questions`` times at most until it has said all: a call may
-    fail just then, and after a fault there may be another driver. ``parent``: the UUID of the GPU that it is a slice of.
-    ``unknown``: there is only a name in the configuration, or an index that does not answer. ``moved``: a hint that its
-    configured index means another card by now.
+    fail just then, and after a fault there may be another driver. ``parent``: the UUID of the GPU that it is a part of.
+    ``unknown``: there is only a name in the configuration, or an index that does not answer, or it cannot be used.
+    ``moved``: a hint that its configured index means another card by now.
     """
 
     id: str

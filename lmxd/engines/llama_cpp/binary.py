@@ -73,12 +73,24 @@ _NOT_STARTED: Final = (126, 127)
 _known: dict[tuple[str, int, int], Binary] = {}
 
 
+def stamp(path: Path) -> tuple[str, int, int, int] | None:
+    """Tells a binary from another that comes to its place; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def probe(path: Path, *, anew: bool = False) -> Binary:
     """Ask a binary for its version and flags, once for as long as the file does not change.
 
     ``anew``: look again for its backends, which may have been installed beside it.
     """
-    seen = path.stat()
+    try:
+        seen = path.stat()
+    except OSError as error:
+        raise LmxdError("engine_missing", f"{path}: {error.strerror}", "check engine.path") from error
     key = (str(path.resolve()), seen.st_size, seen.st_mtime_ns)
     found = _known.get(key)
     if found is None:

@@ -17,7 +17,7 @@ from lmxd.engines.environment import environment
 from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.backends import listed
-from lmxd.engines.llama_cpp.binary import Binary, find, probe
+from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import listing, once, selection
 from lmxd.engines.visibility import Gpu
@@ -55,6 +55,13 @@ class LlamaServer:
     def binary(self) -> Binary:
         """LmxdError ``engine_missing`` if there is none that runs."""
         return probe(find(self._configured))
+
+    def stamp(self) -> object:
+        """A value that is another one when another llama-server is there than before; None while there is none."""
+        try:
+            return stamp(find(self._configured))
+        except LmxdError:
+            return None
 
     def require(self) -> None:
         self.binary()
