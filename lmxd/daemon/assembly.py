@@ -200,6 +200,8 @@ class Daemon:
     async def _tell_usable(self) -> None:
         """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
         before = set(self.catalog.usable.warnings())
+        if not self.present.has_engine:  # it may have lacked the driver that is there now
+            await self.engine.find()
         await asyncio.to_thread(self.present.find_usable)
         for warning in self.catalog.usable.warnings():
             if warning not in before:

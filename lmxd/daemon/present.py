@@ -42,7 +42,7 @@ class Present:
 
     def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
-        self.catalog.see(usable_gpus(self.llama, self.engine_name, self.measured), self.measured)
+        self.catalog.see(usable_gpus(self.llama, self.measured), self.measured)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""
@@ -63,7 +63,7 @@ class Present:
             self.warnings.append(self._missing)
             self.engine_name = "none"
             return
-        self.engine_name = f"{binary.path} ({binary.version})"
+        self.engine_name = binary.name
         self.catalog.build = binary.version
         self.catalog.estimator = Estimator(
             build=family(binary.version, binary.flags),
@@ -71,6 +71,11 @@ class Present:
             second=DryRunner(binary, dry_runs, account=account),
             patient=False,
         )
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether a llama-server was found that runs."""
+        return self.engine_name != "none"
 
     def engine_changed(self) -> bool:
         """Whether another llama-server is there than the one that was found: upgraded in its place, new, or gone."""

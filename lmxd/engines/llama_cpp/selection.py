@@ -92,6 +92,24 @@ def listing(account: SystemUser | None) -> Lister:
     return devices
 
 
+def once(lister: Lister) -> Lister:
+    """The same, asked once of each program: one that hangs does so for many cards."""
+    said: dict[str, Sequence[RuntimeDevice] | LmxdError] = {}
+
+    def devices(program: Sequence[str], env: Mapping[str, str]) -> Sequence[RuntimeDevice]:
+        if program[0] not in said:
+            try:
+                said[program[0]] = lister(program, env)
+            except LmxdError as error:
+                said[program[0]] = error
+        found = said[program[0]]
+        if isinstance(found, LmxdError):
+            raise found
+        return found
+
+    return devices
+
+
 def _unlisted(program: Sequence[str], why: str) -> LmxdError:
     runtime = program[0].partition("_devices")[0]
     message = f"the devices of {runtime} cannot be listed: {why}"
@@ -108,7 +126,8 @@ def _by_address(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice]) -> in
     alike = [n for n, device in enumerate(seen) if device.kind != _CPU and device.vendor == pci.VENDOR_IDS[gpu.vendor]]
     if len(alike) == 1 and not seen[alike[0]].pci:
         return alike[0]
-    raise _unseen(backend, gpu, seen, "let the engine's user open /dev/dri/renderD* (groups render and video)")
+    driver = "install its driver for Vulkan (mesa-vulkan-drivers), " if backend is Backend.VULKAN else ""
+    raise _unseen(backend, gpu, seen, f"{driver}let the engine's user open /dev/dri/renderD* (groups render and video)")
 
 
 def _of_vulkan(gpu: Gpu, seen: Sequence[RuntimeDevice], *, software: bool) -> int:
