@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -70,6 +70,21 @@ def gpu_places(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[GpuPlace]:
         if reading.card.driver or not reading.integrated
     )
     return sorted([*found, *others], key=lambda place: (place.integrated, by_address(place.address)))
+
+
+def numbered(gpus: Sequence[Measurement]) -> list[Measurement]:
+    """All GPUs, by the numbers that they have in a configuration. A MIG slice has none, and what has no address yet."""
+
+    def order(gpu: Measurement) -> tuple[bool, tuple[int, ...]]:
+        return gpu.pool is not None and gpu.vendor is not Vendor.NVIDIA, by_address(gpu.pci) if gpu.pci else ()
+
+    numbers = {pci: str(n) for n, pci in enumerate(dict.fromkeys(g.pci for g in sorted(gpus, key=order) if g.pci))}
+    return [
+        replace(gpu, ref=numbers.get(gpu.pci, gpu.ref))
+        if gpu.vendor is not Vendor.NVIDIA or gpu.ref.isdecimal()
+        else gpu
+        for gpu in sorted(gpus, key=order)
+    ]
 
 
 class Renamed:
