@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_UUID: Final = re.compile(r"((?:GPU|MIG)-[0-9a-fA-F]{8})[0-9a-fA-F-]+")
+_UUID: Final = re.compile(r"((?:GPU|MIG)-(?:[^-]+(?=-)|(?!0000)[0-9a-f]{8}(?=[0-9a-f]{8}$))).+")
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 

@@ -56,15 +56,16 @@ class House:
 
     def __init__(self, directory: Path, nvml: FakeNvml | None = None, **sections: Any) -> None:
         self.roots = Roots(sys=directory / "sys")
-        """No card is on the PCI bus, but those that a test puts there."""
+        """The kernel's files, for which another machine's can be given before it opens.
+
+        No card is on the PCI bus, but those that a test puts there.
+        """
         if not self.roots.sys.exists():
             self.roots.sys.mkdir()
             (self.roots.sys / "fs").symlink_to("/sys/fs")
         self.directory = directory
         self.config_path = directory / "config.yaml"
         self.nvml = nvml or FakeNvml()
-        self.roots = Roots()
-        """The kernel's files, for which another machine's can be given before it opens."""
         if not self.nvml.cards:
             self.nvml.init_fault = 12
         self.sections = sections

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from lmxd.cli import output
+from lmxd.devices.troubles import called
 from lmxd.rpc.books import Device
 from lmxd.text import short_id
 
 GIB: Final = 2**30
-_SAID: Final = re.compile(r"^(NVIDIA|AMD|Intel) (GeForce |Radeon )?(?=\S*\d|\S+ \S*\d)")
+_SAID: Final = re.compile(r"^(NVIDIA|AMD|Intel) (GeForce |Radeon )?(?!GPU)(?=\S*\d|\S+ \S*\d)")
 """The part of a card's name that its owner needs least: the maker, before what tells cards apart."""
 
 DEVICES: Final = (
-    "DEVICE", "NAME (BYTES IN GiB)", ">CAPACITY", ">MARGIN", ">LIMIT", ">FOREIGN", ">YIELDED", ">CHARGED",
+    "DEVICE", "NAME (IN GiB)", ">CAPACITY", ">MARGIN", ">LIMIT", ">FOREIGN", ">YIELDED", ">CHARGED",
     ">RECLAIMING", ">HEADROOM",
 )  # fmt: skip
 _OFTEN_EMPTY: Final = frozenset({">MARGIN", ">LIMIT", ">YIELDED", ">RECLAIMING"})
@@ -36,7 +37,7 @@ def table(found: Sequence[Device]) -> tuple[list[str], list[list[str]]]:
 def _row(d: Device) -> list[str]:
     is_there = d.unavailable is None
     return [
-        output.device(d),
+        called(d),
         _SAID.sub("", d.name),
         _size(d.capacity) if is_there or d.capacity else _NONE,
         _size(d.margin),
@@ -59,11 +60,3 @@ def notes(found: Sequence[Device]) -> Iterator[str]:
         if d.views and d.unavailable is None:
             who = " and ".join([*map(short_id, d.views), *(["all programs"] if len(d.views) == 1 else [])])
             yield f"{who} draw from one {d.id}: {output.size(max(0, d.headroom))} are free for all of them together"
-
-
-def faults(found: Sequence[Device]) -> Iterator[str]:
-    """A sentence for each device that is not available: why, and what to do."""
-    for d in found:
-        if d.unavailable is not None:
-            remedy = f"; remedy: {d.remedy}" if d.remedy else ""
-            yield f"{output.device(d)}, {d.name}, is unavailable: {d.unavailable}{remedy}"

@@ -136,11 +136,6 @@ def reason(t: TicketInfo) -> str:
     return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or (f"waits for {awaited}" if awaited else "-")
 
 
-def device(d: Device) -> str:
-    """A device as it is configured, and its UUID where that is something else."""
-    return short_id(d.id) if d.ref == d.id else f"{d.ref}: {short_id(d.id)}"
-
-
 def seen(d: Device, bytes_: int, size: Callable[[int], str] = size) -> str:
     """Bytes in use on a device, as far as they can be seen."""
     if not d.lower_bound:
@@ -194,9 +189,8 @@ def _figures(error: LmxdError) -> list[str]:
     for s in error.data.get("shortfalls", []):
         if s.get("unavailable"):
             continue  # the message says why
-        lines.append(
-            f"{short_id(s['device'])}{shared(s.get('views', []))}: needs {size(s['need'])}, free {size(max(0, s['have']))}"
-        )
+        where = f"{short_id(s['device'])}{shared(s.get('views', []))}"
+        lines.append(f"{where}: needs {size(s['need'])}, free {size(max(0, s['have']))}")
         lines += [f"  {h['name']} has {size(h['bytes'])} ({h['phase']})" for h in s["holders"]]
     lines += [turn(TurnInfo.model_validate(t)) for t in error.data.get("turns", [])]
     failure = error.data.get("failure")

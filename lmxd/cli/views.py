@@ -9,9 +9,10 @@ import click
 from lmxd import __version__
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.devices import faults, notes, table
+from lmxd.cli.devices import notes, table
 from lmxd.cli.live import repeat
 from lmxd.cli.output import size
+from lmxd.devices.troubles import fault
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
@@ -56,8 +57,9 @@ def devices(json_wanted: bool) -> None:
         output.as_json(found)
     else:
         _print_devices(found.devices)
-        for fault in faults(found.devices):
-            say(fault)
+        for d in found.devices:
+            if d.unavailable is not None:
+                say(fault(d))
 
 
 def _print_devices(found: list[Device]) -> None:
@@ -146,7 +148,7 @@ def models(json_wanted: bool) -> None:
             x.model,
             str(x.ctx),
             str(x.slots),
-            " or ".join(f"{size(n)} on {short_id(device)}" for device, n in x.bytes.items()) or "-",
+            _places(x.bytes),
             x.basis or "-",
             str(x.running),
             _problem(x),
@@ -155,6 +157,13 @@ def models(json_wanted: bool) -> None:
     ]
     columns = ("MODEL", ">CTX", ">SLOTS", "BYTES", "BASIS", ">RUNNING", "PROBLEM")
     output.table(columns, rows, "no models are configured")
+
+
+def _places(by_device: dict[str, int]) -> str:
+    """The bytes of a model by device, those of several alike said once."""
+    alike = {n: [short_id(device) for device, same in by_device.items() if same == n] for n in by_device.values()}
+    where = {n: devices[0] if len(devices) == 1 else f"each of {len(devices)}" for n, devices in alike.items()}
+    return " or ".join(f"{size(n)} on {on}" for n, on in where.items()) or "-"
 
 
 def _problem(model: ModelInfo) -> str:

@@ -73,18 +73,29 @@ def gpu_places(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[GpuPlace]:
 
 
 def numbered(gpus: Sequence[Measurement]) -> list[Measurement]:
-    """All GPUs, by the numbers that they have in a configuration. A MIG slice has none, and what has no address yet."""
+    """All GPUs by the numbers that they have in a configuration; where all are NVIDIA's, NVML's numbers are those.
 
-    def order(gpu: Measurement) -> tuple[bool, tuple[int, ...]]:
-        return gpu.pool is not None and gpu.vendor is not Vendor.NVIDIA, by_address(gpu.pci) if gpu.pci else ()
+    A MIG slice has none, and neither has a GPU whose address is not known.
+    """
+    if all(gpu.vendor is Vendor.NVIDIA for gpu in gpus):
+        return list(gpus)
+    in_order = sorted(gpus, key=_order)
+    seats = dict.fromkeys(_seat(gpu) for gpu in in_order if gpu.pci)
+    numbers = {seat: str(number) for number, seat in enumerate(seats)}
+    return [gpu if _is_slice(gpu) else replace(gpu, ref=numbers.get(_seat(gpu), gpu.ref)) for gpu in in_order]
 
-    numbers = {pci: str(n) for n, pci in enumerate(dict.fromkeys(g.pci for g in sorted(gpus, key=order) if g.pci))}
-    return [
-        replace(gpu, ref=numbers.get(gpu.pci, gpu.ref))
-        if gpu.vendor is not Vendor.NVIDIA or gpu.ref.isdecimal()
-        else gpu
-        for gpu in sorted(gpus, key=order)
-    ]
+
+def _order(gpu: Measurement) -> tuple[bool, tuple[int, ...]]:
+    return gpu.pool is not None and gpu.vendor is not Vendor.NVIDIA, by_address(gpu.pci) if gpu.pci else ()
+
+
+def _seat(gpu: Measurement) -> tuple[str, str]:
+    """The address of a GPU, and its id where it is whole: slices of one share its number."""
+    return gpu.pci, "" if _is_slice(gpu) else gpu.id
+
+
+def _is_slice(gpu: Measurement) -> bool:
+    return gpu.vendor is Vendor.NVIDIA and not gpu.ref.isdecimal()
 
 
 class Renamed:

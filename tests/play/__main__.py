@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 from click.testing import CliRunner
@@ -14,8 +14,9 @@ from house import fake_engine, model
 from lmxd_process import Lmxd
 
 from lmxd.cli.main import main as lmxctl
-from play.machines import MACHINES, SAMPLES, build
-from play.program import __file__ as PROGRAM
+from play.daemon import PlayedLmxd
+from play.directories import SAMPLES, build
+from play.machines import MACHINES
 
 COMMANDS = (
     ("status",),
@@ -29,39 +30,8 @@ COMMANDS = (
 )
 
 
-class PlayedLmxd(Lmxd):
-    """The programs on another machine."""
-
-    def __init__(self, directory: Path, config: dict[str, object], machine: Path) -> None:
-        paths = f"{Path(PROGRAM).parent.parent}:{Path(PROGRAM).parent.parent.parent}"
-        super().__init__(directory, config, {"PYTHONPATH": paths, "COLUMNS": "80"})
-        self.machine = machine
-
-    def daemon_command(self) -> list[str]:
-        return [*self._program("lmxd"), "--config", str(self.config_path), "--socket", str(self.socket)]
-
-    def command(self, *words: str) -> list[str]:
-        return [*self._program("lmxctl"), *words]
-
-    def check_config(self) -> subprocess.CompletedProcess[str]:
-        command = [*self._program("lmxd"), "--config", str(self.config_path), "check-config"]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
-
-    def _program(self, name: str) -> list[str]:
-        return [sys.executable, PROGRAM, str(self.machine), name]
-
-
-def engine(directory: Path, backends: str) -> Path:
-    """A llama-server that says which devices it was built for."""
-    fake, path = fake_engine(directory), directory / "built/llama-server"
-    path.parent.mkdir()
-    (path.parent / "devices").write_text(f"Available devices:\n{backends}")
-    path.write_text(f'#!/bin/sh\n[ "$1" = --list-devices ] && exec cat {path.parent}/devices\nexec {fake} "$@"\n')
-    path.chmod(0o755)
-    return path
-
-
-def tell(name: str, extra: dict[str, object]) -> None:
+def tell(name: str, extra: dict[str, Any]) -> None:
+    """Play one machine, and print what its owner would read."""
     print(f"\n######## {name}")
     with tempfile.TemporaryDirectory(prefix="play-") as at:
         directory = Path(at)
@@ -93,7 +63,7 @@ def shown(lmxd: Lmxd, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    extra: dict[str, object] = {}
+    extra: dict[str, Any] = {}
     names = sys.argv[1:]
     if names and names[0].startswith("{"):
         extra = yaml.safe_load(names.pop(0))

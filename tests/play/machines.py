@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from devices.machines import on_the_bus
 from drm_trees import GIB, MIB, Machine, fdinfo
-
-SAMPLES: Final = Path("/work/shared/device-samples")
 
 Builder = Callable[[Machine], None]
 
@@ -59,9 +55,8 @@ def two_one_unknown(m: Machine) -> None:
 
 def intel_laptop(m: Machine) -> None:
     """Intel's iGPU draws the desktop, NVIDIA's card computes."""
-    igpu = m.card(0, "0000:00:02.0", "i915", "0xa7a0", 128)
+    m.card(0, "0000:00:02.0", "i915", "0xa7a0", 128)
     on_the_bus(m.root / "sys", "0000:00:02.0", "0x8086", driver="i915")
-    assert igpu
     m.write("ioctl.json", json.dumps({"perfmon": False, "regions": {"renderD128": [[0, 16 * GIB, 0]]}}))
     m.card(1, "0000:01:00.0", "nvidia", "0x28e0", 129)
     nvidia(m, card("GeForce RTX 4060 Laptop GPU", 8 * GIB, 150 * MIB, cores=3072, compute=[8, 9]))
@@ -168,7 +163,7 @@ def jetson(name: str, memory_kb: int, listed: bool, **more: Any) -> Builder:
             f"MemTotal: {memory_kb} kB\nMemAvailable: {memory_kb - 3 * 1024 * 1024} kB\nNvMapMemUsed: 500000 kB",
         )
         un = {"rc": 3}
-        processes = {"list": []} if listed else un
+        processes: dict[str, Any] = {"list": []} if listed else un
         nvidia(
             m,
             card(name, 0, memory_v1=un, memory_v2=un, compute_processes_v3=processes, graphics_processes_v3=un)
@@ -287,45 +282,3 @@ MACHINES: Final[dict[str, Builder]] = {
     "amd-undriven": dgpu_undriven,
     "none": lambda m: None,
 }
-
-
-def build(name: str, root: Path) -> Path:
-    """Write the files of a machine, or of one of the samples."""
-    machine = Machine(root)
-    if name in MACHINES:
-        (root / "proc/self/ns").mkdir(parents=True)
-        (root / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
-        (root / "sys/class/drm").mkdir(parents=True, exist_ok=True)
-        MACHINES[name](machine)
-        return root
-    shutil.rmtree(root)
-    shutil.copytree(SAMPLES / name, root)
-    for links in root.glob("proc/*/fd.links"):
-        (links.parent / "fd").mkdir()
-        for link in links.iterdir():
-            (links.parent / "fd" / link.name).symlink_to(link.read_text().strip())
-    if not (root / "proc/meminfo").exists():
-        machine.write("proc/meminfo", f"MemTotal: {64 * GIB // 1024} kB\nMemAvailable: {60 * GIB // 1024} kB")
-    said = root / "ioctl.json"
-    if said.exists():
-        said.write_text(json.dumps(_of_sample(json.loads(said.read_text()), root)))
-    return root
-
-
-def _of_sample(said: dict[str, Any], root: Path) -> dict[str, Any]:
-    (answers,) = said.values()
-    regions = [
-        [
-            int(r["class"] in ("device", "vram")),
-            r.get("total", r.get("probed")),
-            r.get("used", r.get("probed", 0) - r.get("unallocated", 0)),
-        ]
-        for r in answers["with_cap_perfmon"]
-    ]
-    nodes = sorted(path.name for path in root.glob("sys/class/drm/renderD*"))
-    for node in nodes:
-        place = root / "dev/dri" / node
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.touch()
-    found = dict.fromkeys(nodes[-1:], regions) | dict.fromkeys(nodes[:-1], regions[:1])
-    return {"perfmon": True, "regions": found}

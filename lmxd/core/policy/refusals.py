@@ -16,7 +16,6 @@ from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User
-from lmxd.text import short_id
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
@@ -84,8 +83,10 @@ def _remedy(found: tuple[Shortfall, ...], usual: str) -> str:
     faulty = {s.device: s.remedy for s in found if s.unavailable is not None and s.remedy}
     if not faulty:
         return usual
+    if len(set(faulty.values())) == 1 and len(faulty) == len(found):
+        return next(iter(faulty.values()))
     by_remedy = {remedy: [d for d, r in faulty.items() if r == remedy] for remedy in faulty.values()}
-    theirs = "; ".join(f"{', '.join(map(short_id, devices))}: {remedy}" for remedy, devices in by_remedy.items())
+    theirs = "; ".join(f"{', '.join(devices)}: {remedy}" for remedy, devices in by_remedy.items())
     return theirs if len(faulty) == len(found) else f"{usual}; {theirs}"
 
 
@@ -99,7 +100,7 @@ def never_fits(state: State, ticket: Ticket) -> Refusal:
 
 
 def or_raise(state: State, ask: Ask) -> str:
-    """The rest of a remedy, where a limit of the configuration keeps back bytes of a device that a request may go to."""
+    """The rest of a remedy, where a configured limit keeps back bytes of a device that a request may go to."""
     accounts = [state.ledger.accounts.get(device) for option in ask.options for device in option.demand]
     return ", or raise max_memory_gb" if any(a is not None and a.limited for a in accounts) else ""
 
