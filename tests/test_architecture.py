@@ -33,7 +33,7 @@ SEES: dict[str, set[str]] = {
     "gguf": set(),
     "cuda": set(),
     "estimate": {"cuda", "gguf", "errors"},
-    "devices": {"cuda", "text"},
+    "devices": {"text"},
     "accounts": {"errors"},
     "confinement": set(),
     "engines": {"accounts", "confinement", "devices", "errors", "failures", "files", "estimate", "gguf", "throttle"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import Config
@@ -14,9 +13,7 @@ from lmxd.devices.probes import measure_now
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
-from lmxd.estimate.backends import SERVE, Backend, for_vendor
-
-_MAKERS: Final = {Vendor.NVIDIA: "NVIDIA", Vendor.AMD: "AMD", Vendor.INTEL: "Intel"}
+from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +38,9 @@ class Usable:
         gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
         return replace(
             self,
-            gpus={gpu: Gpu(id=gpu, vendor=m.vendor, pci=m.pci) for gpu, m in gpus.items()},
+            gpus={
+                gpu: Gpu(id=gpu, vendor=m.vendor or Vendor.NVIDIA, pci=m.pci, rocm=m.rocm) for gpu, m in gpus.items()
+            },
             names={gpu: m.name for gpu, m in gpus.items()},
         )
 
@@ -68,8 +67,8 @@ class Usable:
         return f"{self.engine} is {build}, and no model of it can run on {them}"
 
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:
-        vendors = sorted({self.gpus[gpu].vendor or Vendor.NVIDIA for gpu in gpus})
-        wanted = " and ".join(f"for {_MAKERS[vendor]} a build with {' or '.join(SERVE[vendor])}" for vendor in vendors)
+        vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
+        wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
 
 

@@ -149,7 +149,7 @@ def _places(wanted: Wanted) -> list[Place]:
     backends = binary.backends if binary is not None else None
     return [
         Place(
-            card=card_of(x.name, driver=x.driver, vendor=x.vendor, chip=(x.cores, x.compute), backends=backends),
+            card=card_of(x.name, driver=x.driver, vendor=x.vendor, cores=x.cores, compute=x.compute, backends=backends),
             capacity=x.capacity,
         )
         for x in found

@@ -54,6 +54,6 @@ class EngineConfig(Section):
     @field_validator("environment")
     @classmethod
     def _variables(cls, value: dict[str, str]) -> dict[str, str]:
-        if found := [why for name in value if (why := environment.problem(name))]:
+        if found := [why for name, word in value.items() if (why := environment.problem(name, word))]:
             raise ValueError("; ".join(found))
         return value

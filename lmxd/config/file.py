@@ -68,10 +68,14 @@ def _problem(error: Any) -> str:
         near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"{key}: unknown key; {hint}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"]
+    if error["type"] == "value_error":  # one of ours, which may begin with a name
+        message = message.removeprefix("Value error, ")
+    else:
+        message = message[:1].lower() + message[1:]
     value = error["input"]
     shown = "" if isinstance(value, (dict, BaseModel)) else f" is {shortened(repr(value), _LONGEST)}"
-    return f"{key}{shown}: {message[:1].lower()}{shortened(message[1:], 2 * _LONGEST)}"
+    return f"{key}{shown}: {shortened(message, 2 * _LONGEST)}"
 
 
 def _known_keys(where: list[str]) -> list[str]:

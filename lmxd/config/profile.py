@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from lmxd.config.section import Gigabytes, Seconds, Section, on_off
 from lmxd.engines import templates
+from lmxd.engines.environment import is_passable
 from lmxd.engines.llama_cpp import flags
 from lmxd.gguf.types import CACHE_TYPES
 
@@ -110,6 +111,17 @@ class Profile(Section):
         """YAML's numbers and switches are as good as their text."""
         if isinstance(value, list):
             return [str(w) if isinstance(w := on_off(v), (int, float)) else w for v in value]
+        return value
+
+    @field_validator("engine_flags", "command", "env")
+    @classmethod
+    def _passable(cls, value: Any) -> Any:
+        """Words that the kernel would not pass on are told here, not at each launch."""
+        words = (*value, *value.values()) if isinstance(value, dict) else value or ()
+        if found := [word for word in words if not is_passable(word)]:
+            raise ValueError(f"{found[0]!r} has a character that no program can be given")
+        if isinstance(value, dict) and (wrong := [name for name in value if not name or "=" in name]):
+            raise ValueError(f"{wrong[0]!r} is no name of a variable")
         return value
 
     @field_validator("engine_flags")

@@ -24,9 +24,9 @@ def _promises(state: State) -> Iterator[str]:
     if not state.policy.enforce:
         return
     for account in state.ledger.accounts.values():
-        promised = sum(r.promised for r in account.reservations.values())
-        if account.capacity and promised > account.ceiling:
-            yield f"{account.device}: {promised} bytes are promised of {account.ceiling}"
+        most = max(account.ceiling, account.bound)
+        if account.capacity and account.promised > most:
+            yield f"{account.device}: {account.promised} bytes are promised of {most}"
 
 
 def _sums(state: State) -> Iterator[str]:

@@ -27,7 +27,6 @@ RequestKey: TypeAlias = tuple[int, str]
 Demand: TypeAlias = Mapping[DeviceId, int]
 """Bytes on each device that one way of placing an instance takes, and on each pool that they are drawn from."""
 
-
 HOLD: Final = "hold"
 """The profile of all holds, so that no name of a client's becomes an id or a label. No model may be called so."""
 _FEW = 4
@@ -192,9 +191,9 @@ class Taken(NamedTuple):
 class DeviceReading(NamedTuple):
     """One reading of one device.
 
-    ``taken`` is None where the device cannot tell processes apart: each instance then counts with its promised bytes,
-    as one does that is None in it. ``lags``: bytes of a dead process may stay in use for a while, as on a GPU, not in
-    RAM. ``pool``: the device whose bytes its own are. ``unavailable``: why it has no figures; ``remedy``: what to do.
+    ``taken`` is None where processes are not told apart: each instance then counts with its promised bytes, as one does
+    that is None in it. ``lags``: bytes of the dead may stay in use. ``pool``: the device whose bytes its own are;
+    ``views``: those whose bytes are its, read or not. ``unavailable``: why it has no figures; ``remedy``: what to do.
     """
 
     device: DeviceId
@@ -206,6 +205,7 @@ class DeviceReading(NamedTuple):
     taken: Mapping[InstanceId, Taken | None] | None = None
     unavailable: str | None = None
     pool: DeviceId | None = None
+    views: tuple[DeviceId, ...] = ()
     remedy: str = ""
 
 

@@ -55,10 +55,9 @@ from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.rules import policy_of, unknown_users
-from lmxd.devices.measurement import DeviceKind
+from lmxd.devices.measurement import DeviceKind, Probe
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
-from lmxd.devices.troubles import troubles
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -95,7 +94,7 @@ class Daemon:
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
         self._build()
-        self._adopt(config, *open_probes(config.gpu.refs, nvml, roots))
+        self._adopt(config, open_probes(config.gpu.refs, nvml, roots))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -135,7 +134,7 @@ class Daemon:
         """The catalog of the configuration in force."""
         return self.present.catalog
 
-    def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
+    def _adopt(self, config: Config, probes: Sequence[Probe]) -> None:
         """Make a configuration the one in force. LmxdError, and nothing is changed, if its engine.user cannot be."""
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
@@ -143,11 +142,9 @@ class Daemon:
         before, self.present.catalog = self.present.catalog.usable, Catalog(config)
         self.catalog.usable = before  # until the engine has been looked at anew
         self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
-        self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
-        self.present.warnings += [*config.warnings, *unknown_users(config)]
-        self.present.warnings += [*account_warnings(account), *gaps()]
+        self.present.warnings = [*config.warnings, *unknown_users(config), *account_warnings(account), *gaps()]
         self.loop.handle(PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
@@ -210,16 +207,16 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes, warnings = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
-        if config.metrics != self.catalog.config.metrics:
-            warnings.append("metrics.listen takes effect when lmxd is restarted")
+        probes = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
+        metrics_before = self.catalog.config.metrics
         self.access.refresh()
-        self._adopt(config, probes, warnings)
+        self._adopt(config, probes)
+        if config.metrics != metrics_before:
+            self.present.warnings.append("metrics.listen takes effect when lmxd is restarted")
         await self.begin()
         self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
-        warnings = [*self.present.warnings, *troubles(self.present.measured)]
-        return Reloaded(path=str(self.config_path), warnings=warnings)
+        return Reloaded(path=str(self.config_path), warnings=self.present.all_warnings())
 
     def _perform(self, decision: Decision) -> None:
         self.performer.perform(decision)

@@ -14,9 +14,9 @@ from lmxd.core.events import Event, InstanceExited, InstanceReady, LeaseRequeste
 from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
-from lmxd.daemon.readings import device_readings, layout
+from lmxd.daemon.readings import device_readings, layout, with_pool
 from lmxd.devices.troubles import TroubleLog
-from lmxd.devices.watcher import Watcher
+from lmxd.devices.watcher import Look, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Measuring:
         self._report = report
         self._seen = seen
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._troubles = TroubleLog()
         self.watcher = Watcher((), time.monotonic)
 
@@ -87,16 +88,25 @@ class Measuring:
 
     async def look(self) -> None:
         """Once; again, if a reload has other devices looked at by the time that the answer comes."""
-        present, pids = self._present, await self._pids()
-        watcher = None
+        present = self._present
+        async with self._turn:  # so that the processes are those of its beginning, and readings come in their order
+            look, pids = await self._measured()
+            present.begun, present.measured = look.begun, look.measurements
+            self._troubles.see(look.measurements)
+            readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
+            before, present.layout = present.layout, layout(look.measurements)
+            present.catalog.usable = present.catalog.usable.seeing(look.measurements)
+            present.know_cards()
+            self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
+        await self._seen(look.begun, readings, before != present.layout)
+
+    async def _measured(self) -> tuple[Look, Mapping[InstanceId, set[int]]]:
+        """One look, and the processes of instances before and after it: one that began meanwhile is no stranger."""
+        pids, watcher = await self._pids(), None
         while watcher is not self.watcher:
             watcher = self.watcher
             look = await watcher.look({pid for mine in pids.values() for pid in mine})
-        present.begun, present.measured = look.begun, look.measurements
-        self._troubles.see(look.measurements)
-        readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
-        before, present.layout = present.layout, layout(look.measurements)
-        present.catalog.usable = present.catalog.usable.seeing(look.measurements)
-        present.know_cards()
-        self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
-        await self._seen(look.begun, readings, before != present.layout)
+        after = await self._pids()
+        return with_pool(look, self._state), {
+            name: pids.get(name, set()) | after.get(name, set()) for name in pids.keys() | after.keys()
+        }

@@ -12,6 +12,7 @@ from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import usable_gpus
 from lmxd.daemon.readings import cards
 from lmxd.devices.measurement import Measurement
+from lmxd.devices.troubles import troubles
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -70,6 +71,10 @@ class Present:
             second=DryRunner(binary, dry_runs, account=account),
             patient=False,
         )
+
+    def all_warnings(self) -> list[str]:
+        """The warnings of the configuration, the devices, and the engine on these."""
+        return [*self.warnings, *troubles(self.measured), *self.catalog.usable.warnings()]
 
     def learn(self, learned: Learned) -> None:
         """Let what was observed count from now on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import replace
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import DeviceConfig, GpuConfig
@@ -11,7 +12,8 @@ from lmxd.core.books.accounts import Account
 from lmxd.core.books.state import State
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId, Phase
 from lmxd.daemon.attribution import taken
-from lmxd.devices.measurement import DeviceKind, Measurement
+from lmxd.devices.measurement import HOST, MEMORY, DeviceKind, Measurement
+from lmxd.devices.pool import still
 from lmxd.devices.watcher import Look
 from lmxd.estimate.backends import Backend
 from lmxd.estimate.cards import card_of
@@ -27,6 +29,14 @@ def device_readings(
         device_reading(x, gpu, pids, settled(state, device_id(x), look.begun), accounts.get(device_id(x)))
         for x in look.measurements
     )
+
+
+def with_pool(look: Look, state: State) -> Look:
+    """A look with the pool for as long as anything has bytes of it, whether or not its GPUs answer."""
+    account = state.ledger.accounts.get(DeviceId(MEMORY))
+    if account is None or not account.reservations:
+        return look
+    return replace(look, measurements=still(look.measurements))
 
 
 def device_id(found: Measurement) -> DeviceId:
@@ -78,6 +88,7 @@ def device_reading(
         limit=limit,
         lags=found.kind is not DeviceKind.HOST,
         pool=pool_of(found),
+        views=(DeviceId(HOST),) if found.kind is DeviceKind.POOL else (),
         taken=taken(found, pids, ready, account),
     )
 
@@ -121,7 +132,8 @@ def cards(
             driver=m.driver,
             build=build,
             vendor=m.vendor,
-            chip=(m.cores, m.compute),
+            cores=m.cores,
+            compute=m.compute,
             backends=backends,
         )
         for m in measurements

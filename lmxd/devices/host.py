@@ -46,6 +46,9 @@ class HostProbe:
             )
         ]
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def _limited(self) -> tuple[int, int] | None:
         """(limit, bytes in use without page cache) of the tightest cgroup that we are in, if any has a limit."""
         try:

@@ -10,7 +10,7 @@ from typing import Final
 from lmxd.devices.measurement import ProcessUse
 
 _INITIAL: Final = "pid:[4026531836]"
-"""The kernel's name of the namespace that it starts with."""
+"""The namespace that the kernel starts with (PROC_PID_INIT_INO)."""
 
 
 class Namespace:
@@ -28,6 +28,10 @@ class Namespace:
         if self.initial or not uses:
             return dict(uses), self.initial is False
         unseen = {pid for pid in uses if pid not in pids and not (self._proc / str(pid)).exists()}
+        if self.initial is False and unseen:  # all are named as elsewhere: a number that is ours here is another's
+            alias = self._aliases(pids)
+            found = {alias.get(pid, pid): use for pid, use in uses.items() if pid in alias or pid in unseen}
+            return found, not uses.keys() <= alias.keys()
         found = {pid: use for pid, use in uses.items() if pid not in unseen}
         alias = self._aliases(pids - found.keys())
         found |= {alias.get(pid, pid): uses[pid] for pid in unseen}

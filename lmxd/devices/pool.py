@@ -35,6 +35,10 @@ class PoolProbe:
         gpus = [m for m in found if m.pool is not None]
         return [view_of_ram(m, gpus) if m.kind is DeviceKind.HOST else m for m in found] + [pool(ram, gpus)]
 
+    def close(self) -> None:
+        for probe in self._probes:
+            probe.close()
+
     def _as_known(self, found: Measurement) -> Measurement:
         known = self._views.get(found.id)
         if known is None or found.unavailable is None:
@@ -57,8 +61,20 @@ def pool(ram: Measurement, gpus: Sequence[Measurement]) -> Measurement:
     )
 
 
+def still(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """The same on a machine that is known to have a pool, though no GPU says so now: its driver is not there yet.
+
+    What the GPUs have is among the bytes in use, and whose it is cannot be told.
+    """
+    ram = next((m for m in measurements if m.kind is DeviceKind.HOST), None)
+    if ram is None or any(m.pool is not None for m in measurements):
+        return tuple(measurements)
+    viewed = [view_of_ram(m, ()) if m is ram else m for m in measurements]
+    return (*viewed, replace(pool(ram, ()), processes=None))
+
+
 def _together(ram: Measurement, gpus: Sequence[Measurement]) -> dict[int, ProcessUse] | None:
-    """What each process has of the pool; None where a GPU cannot tell them apart, or names some otherwise than /proc.
+    """The bytes of processes in the pool; None where a GPU cannot tell them apart, or names some otherwise than /proc.
 
     Pages of mapped files do not count: the kernel takes them back, and of a model on the GPU they are a second copy.
     """

@@ -90,7 +90,9 @@ class Watcher:
             try:
                 future.get_loop().call_soon_threadsafe(_answer, future, look)
             except RuntimeError:
-                return  # the loop is closed
+                break  # the loop is closed
+        for probe in self._probes:
+            probe.close()
 
 
 def _answer(future: asyncio.Future[Look], look: Look) -> None:

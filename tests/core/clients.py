@@ -59,10 +59,11 @@ class Clients:
 
         again()
 
-    def run(self, seconds: float) -> None:
+    def run(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Let so many seconds pass, or fewer if ``enough`` was seen."""
         end = self.world.now + seconds
         self.after(0.0, self._measure)
-        while self._heap and self._heap[0][0] <= end:
+        while self._heap and self._heap[0][0] <= end and not enough():
             due = self.world.admission.next_deadline()
             if due is not None and due < self._heap[0][0]:
                 self.world.now = max(self.world.now, due)

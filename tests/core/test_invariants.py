@@ -106,3 +106,17 @@ def test_a_check_changes_nothing() -> None:
     account(state).charged = 1
     broken(state)
     assert account(state).charged == 1
+
+
+def test_a_device_that_became_smaller_breaks_no_promise() -> None:
+    world = World()
+    world.ask("a", 10)
+    world.ask("b", 10)
+    for smaller in ({"limit": 15 * GIB}, {"capacity": 16 * GIB}):
+        for name, value in smaller.items():
+            setattr(world.devices["gpu"], name, value)
+        world.measure()
+        assert broken(world.state) == []
+        assert world.headroom() < 0
+    account(world.state).reserve(InstanceId("a#1"), 12 * GIB)
+    assert any("are promised of" in sentence for sentence in broken(world.state)), "a promise since then does"

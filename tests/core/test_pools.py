@@ -196,3 +196,22 @@ def test_the_option_says_devices_and_pools_apart() -> None:
     option = placed({"gpu": 8, "host": 4, "memory": 12}, pools=("memory",))
     assert (dict(option.devices), option.size) == ({"gpu": 8, "host": 4}, 12)
     assert isinstance(unified(1)["memory"], Pool)
+
+
+def test_what_ran_in_ram_before_a_pool_was_known_has_bytes_of_it() -> None:
+    """A processor's GPU gets its driver late: RAM is no device of its own any more, and what loads there goes on."""
+    devices = unified(32)
+    ram, memory = devices["host"], devices["memory"]
+    ram.pool = None
+    world = World({"host": ram})
+    world.ask("in ram", {"host": 20})
+    del world.devices["host"]
+    world.devices |= {"gpu": devices["gpu"], "memory": memory}
+    world.measure()
+    world.ask("m", {"gpu": 16}, wait=0)
+    assert list(world.refused().values()) == ["no_capacity"]
+    world.ask("n", {"gpu": 11})
+    assert charges(world) == {"host": 20, "gpu": 11, "memory": 31}
+    world.gone("in ram#1")
+    world.measure()
+    assert charges(world) == {"gpu": 11, "memory": 11}

@@ -60,8 +60,8 @@ def test_the_cold_one_waits_40_s_at_most_and_the_hot_one_keeps_70_per_cent(hot: 
     hot=st.integers(1, 6),
     slots=st.integers(1, 4),
     pause=st.floats(0.3, 90),
-    work=st.floats(0.002, 2),
-    breath=st.floats(0.001, 0.3),
+    work=st.floats(0.01, 2),
+    breath=st.floats(0.005, 0.3),
     going=st.floats(0.05, 2),
 )
 def test_the_bound_of_a_wait_follows_from_the_loads(
@@ -72,7 +72,7 @@ def test_the_bound_of_a_wait_follows_from_the_loads(
     for n in range(hot):
         both.loop(f"hot{n}", ["hot"], 16, spread=slots, pause=breath, max_instances=1)
     both.after(7.0, lambda: both.loop("cold", ["cold"], 16, pause=pause, max_instances=1))
-    both.run(60 + 5 * (3 * load + pause))
+    both.run(60 + 5 * (3 * load + pause), lambda: both.answers["cold"] >= 3)  # some have hundreds of hot ones a second
     guess = 1 + 16 / 4  # what is expected of a load that was never seen
     answers = 5 * work * max(1, hot / slots)
     turn = max(both.world.state.policy.quantum_loads * (load + max(load, guess)), min(10.0, answers))

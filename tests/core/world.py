@@ -70,6 +70,8 @@ class Gpu:
     attributes: bool = True
     lags: bool = True
     pool: str | None = None
+    always_views: tuple[DeviceId, ...] = ()
+    """Of a pool: devices that draw from it, whether or not they are read."""
 
     def taken(self) -> dict[InstanceId, Taken]:
         """What a reading says of each process."""
@@ -94,6 +96,7 @@ class Gpu:
             used=self.used(),
             taken=self.taken() if self.attributes else None,
             pool=None if self.pool is None else DeviceId(self.pool),
+            views=self.always_views,
         )
 
 
@@ -102,6 +105,7 @@ class Pool(Gpu):
     """Physical memory that ``views`` share. Its own ``foreign`` bytes are those of programs that use none of them."""
 
     views: tuple[Gpu, ...] = ()
+    always_views: tuple[DeviceId, ...] = (DeviceId("host"),)
 
     def taken(self) -> dict[InstanceId, Taken]:
         total: Counter[str] = Counter()

@@ -9,6 +9,7 @@ import pytest
 from devices.fake_nvml import Card, FakeNvml
 from house import House, model
 from prometheus_client.exposition import generate_latest
+from waiting import until
 
 from lmxd.devices.host import memory_total
 from lmxd.errors import LmxdError
@@ -115,3 +116,41 @@ async def test_the_next_daemon_charges_the_same(tmp_path: Path) -> None:
 
 def _accounts(h: House) -> Any:
     return h.state.ledger.accounts.values()
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+async def test_the_memory_of_a_gpu_that_does_not_answer_is_not_promised_in_ram(tmp_path: Path, restarts: bool) -> None:
+    """Its driver fails when lmxd starts again, or reads its configuration again: nothing says that there is a pool."""
+    h = house(tmp_path, gpu={"devices": [0, "host"]})
+    most = RAM // 2
+    async with h.open(stays=restarts), h.client() as lmxd:
+        await lmxd.hold(most, device="GPU-a", hold="explicit", wait=0)
+        h.nvml.init_fault = 9
+        if not restarts:
+            await lmxd.reload()
+            await _ram_is_full(h)
+    if restarts:
+        async with h.open():
+            await _ram_is_full(h)
+
+
+async def _ram_is_full(h: House) -> None:
+    async with h.client() as lmxd:
+        assert [(d.id, d.pool, d.unavailable is None) for d in (await lmxd.devices()).devices] == [
+            ("0", None, False),
+            ("host", "memory", True),
+            ("memory", None, True),
+        ]
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.hold(int(RAM * 0.45), device="host", wait=0)
+        assert refused.value.code == "no_capacity"
+        h.nvml.init_fault = None
+        h.nvml.cards[0].faults = {"Memory": 3, "Memory_v2": 3}
+
+        async def seen() -> bool:
+            return [d.id for d in (await lmxd.devices()).devices] == ["GPU-a", "host", "memory"]
+
+        await until(seen, 20)
+        charged = {a.device: a.charged for a in _accounts(h)}
+        assert charged["GPU-a"] == charged["memory"]
+        assert not (await lmxd.status()).broken_invariants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -66,7 +67,11 @@ class FakeNvml:
         self.cards = list(cards)
         self.init_fault: int | None = None
         self.opened = 0
+        self.users = 0
+        """How often it is open: it closes when all who opened it have closed it."""
         self.epoch = 0
+        self.asked: Counter[str] = Counter()
+        """Calls about a card, by their names as in ``Card.faults``."""
         self.random: Callable[[str, Card | None], int | None] = lambda call, card: None
         self.hang: threading.Event | None = None
         self.meanwhile: Callable[[Card], None] = lambda card: None
@@ -76,10 +81,14 @@ class FakeNvml:
         if self.init_fault is not None:
             raise NVMLError(self.init_fault)
         self.opened += 1
-        self.epoch += 1
+        self.epoch += not self.users
+        self.users += 1
 
     def nvmlShutdown(self) -> None:
-        self.epoch += 1
+        if not self.users:
+            raise NVMLError(1)
+        self.users -= 1
+        self.epoch += not self.users
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return "580.00"
@@ -125,9 +134,9 @@ class FakeNvml:
         return self._card("Compute capability", handle).compute
 
     def nvmlDeviceGetMemoryInfo(self, handle: Handle, version: int | None = None) -> SimpleNamespace:
+        card = self._card("Memory" if version is None else "Memory_v2", handle)
         if self.hang is not None:
             self.hang.wait()
-        card = self._card("Memory" if version is None else "Memory_v2", handle)
         if card.fault is not None:
             raise NVMLError(card.fault)
         assert version in (None, self.nvmlMemory_v2)
@@ -156,6 +165,7 @@ class FakeNvml:
 
     def _fail(self, call: str, card: Card | None = None) -> None:
         """Fail as this call is to; ``random`` may have any call fail."""
+        self.asked[call] += 1
         code = card.faults.get(call) if card is not None else None
         if code is None:
             code = self.random(call, card)

@@ -283,3 +283,80 @@ def test_faults_at_random_moments_are_those_of_their_card(data: st.DataObject, c
             machine.nvml.cards.remove(others[0])  # it is taken out, and the others move up
         machine.now += data.draw(st.sampled_from([0.1, 1.0, 11.0]))
     assert machine.nvml.opened == 1
+
+
+@pytest.mark.parametrize("code", [3, 13])
+def test_a_card_that_once_does_not_tell_its_uuid_is_no_second_card(tmp_path: Path, code: int) -> None:
+    """Else its bytes would be promised under two names."""
+    machine = two(tmp_path)
+    probe = machine.probe()
+    probe.measure(set())
+    machine.nvml.cards[1].faults = {"UUID": code}
+    assert {tuple(m.id for m in found) for found in machine.looks(probe)} == {("GPU-a", "GPU-b")}
+    machine.nvml.cards[1].faults = {}
+    assert [m.id for m in machine.probe().measure(set())] == ["GPU-a", "GPU-b"]
+    other = machine.probe()
+    machine.nvml.cards[0].faults = machine.nvml.cards[1].faults = {"UUID": code}
+    assert [m.id for m in other.measure(set())] == ["0", "1"]
+    machine.nvml.cards[0].faults = machine.nvml.cards[1].faults = {}
+    for found in machine.looks(other):
+        assert len({m.capacity for m in found if m.unavailable is None}) == len(available(found)), "one of each"
+    assert available(found) == ["GPU-a", "GPU-b"]
+
+
+@pytest.mark.parametrize("refs", [(), (1,), ("GPU-b",)])
+def test_a_card_that_is_to_be_divided_and_has_no_slice_says_so(tmp_path: Path, refs: tuple[int | str, ...]) -> None:
+    """CUDA finds nothing on it, however much memory it shows."""
+    machine = two(tmp_path)
+    whole = machine.nvml.cards[1]
+    whole.slices = []
+    probe = machine.probe(*refs)
+    for found in machine.looks(probe):
+        assert found[-1].id == "GPU-b"
+        assert found[-1].unavailable == "MIG divides it, and there is no slice"
+        assert "nvidia-smi mig -cgi" in found[-1].remedy
+    whole.slices = [Card("MIG-1", 20 * GIB)]
+    machine.now += 11
+    assert available(probe.measure(set()))[-1] == "MIG-1"
+    whole.slices = []
+    machine.now += 11
+    assert [m.id for m in probe.measure(set())][-1] == "GPU-b"
+    whole.slices = None
+    machine.now += 61
+    assert available(probe.measure(set()))[-1] == "GPU-b"
+
+
+@pytest.mark.parametrize("code", [2, 4, 999])
+def test_a_slice_that_once_does_not_answer_is_not_taken_for_one_that_was_taken_away(tmp_path: Path, code: int) -> None:
+    machine = two(tmp_path)
+    machine.nvml.cards[1].slices = slices = [Card("MIG-1", 20 * GIB), Card("MIG-2", 10 * GIB)]
+    probe = machine.probe()
+    probe.measure(set())
+    slices[1].faults = {"UUID": code}
+    machine.now += 11
+    for found in machine.looks(probe):
+        assert [m.id for m in found] == ["GPU-a", "MIG-1", "MIG-2"]
+        assert {"GPU-a", "MIG-1"} <= set(available(found))
+
+
+def test_what_a_card_did_not_say_of_itself_at_first_is_asked_again(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, Card("GPU-a", GIB, name="NVIDIA Fine", cores=16896, faults={"Name": 999, "Cores": 999}))
+    probe = machine.probe()
+    assert probe.measure(set())[0].name == "NVIDIA GPU"
+    machine.nvml.cards[0].faults = {"Compute capability": 999}
+    (found,) = probe.measure(set())
+    assert (found.name, found.cores, found.compute) == ("NVIDIA Fine", 16896, (9, 0))
+    machine.looks(probe)
+    asked = machine.nvml.asked["Name"]
+    machine.looks(probe)
+    assert machine.nvml.asked["Name"] == asked, "not at every look"
+
+
+def test_a_number_of_the_host_that_is_one_of_ours_here_is_not_ours(tmp_path: Path) -> None:
+    proc = of_a_container(tmp_path)
+    (proc / "57").mkdir()
+    machine = Machine(tmp_path, Card("GPU-a", 24 * GIB, processes={57: 9 * GIB, 28291: GIB}))
+    machine.roots = Roots(sys=tmp_path / "sys", proc=proc)
+    (found,) = machine.probe().measure({57})
+    assert found.processes == {28291: ProcessUse(total=GIB, visible=GIB)}
+    assert found.partial

@@ -29,6 +29,9 @@ class Gpus:
     def measure(self, pids: Set[int]) -> list[Measurement]:
         return self.found
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
 
 def gpu(**figures: object) -> Measurement:
     usual: dict[str, object] = {"id": "GPU-a", "ref": "0", "kind": DeviceKind.GPU, "name": "NVIDIA GB10"}

@@ -34,6 +34,9 @@ async def test_all_looks_are_made_by_one_thread() -> None:
             threads.add(threading.get_ident())
             return []
 
+        def close(self) -> None:
+            """Nothing is kept open."""
+
     watching = Watcher([Nosy()], time.monotonic)
     await asyncio.gather(*(watching.look(set()) for _ in range(20)))
     assert len(threads) == 1
@@ -67,6 +70,9 @@ async def test_a_probe_that_raises_makes_its_devices_unavailable() -> None:
             if self.calls == 2:
                 raise ValueError("oops")
             return [Measurement(id="x", ref="x", kind=DeviceKind.GPU, name="x")]
+
+        def close(self) -> None:
+            """Nothing is kept open."""
 
     watching = Watcher([Broken()], time.monotonic)
     await watching.look(set())

@@ -41,7 +41,8 @@ class Account:
 
     ``pool``: the device that it is a view of, if its bytes are bytes of that. Promises are then made on both.
 
-    ``ceiling``: the most that promises may ever add up to. ``foreign``: measured use that no reservation explains.
+    ``ceiling``: the most that promises may ever add up to. ``bound``: what it was when bytes were last promised; the
+    device may be smaller since, or its limit lower. ``foreign``: measured use that no reservation explains.
     ``headroom``: the bytes that may be promised now; it may be negative. ``free``: the same, but -1 while the device
     does not answer. ``exited``: some reservations are of instances that have exited. Every change brings the sums up to
     date, for they are read far more often.
@@ -59,6 +60,7 @@ class Account:
     reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
     yields: dict[YieldId, Yielded] = field(default_factory=dict)
     ceiling: int = 0
+    bound: int = 0
     foreign: int = 0
     charged: int = 0
     reclaiming: int = 0
@@ -142,6 +144,16 @@ class Account:
     def reserve(self, instance: InstanceId, size: int) -> None:
         self.reservations[instance] = Reservation(promised=size)
         self.balance()
+        self.bound = self.ceiling
+
+    @property
+    def promised(self) -> int:
+        """Bytes that are promised on it, to instances that have exited as well."""
+        return sum(r.promised for r in self.reservations.values())
+
+    def accept(self) -> None:
+        """Take what is promised for right: it was, at another time, or by another rule."""
+        self.bound = max(self.bound, self.promised)
 
     def measure(self, reading: DeviceReading) -> bool:
         """Take in one reading. Returns whether it says anything new. An unavailable device keeps its last figures."""

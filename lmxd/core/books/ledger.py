@@ -1,7 +1,7 @@
 """The ledger: the accounts of all devices. A pool and the devices that share it have one account each.
 
-Whoever gets bytes of such a device gets them of the pool, too. So no byte of it is promised twice, and each device
-keeps its own bounds.
+Bytes promised on such a device are promised of the pool, too. So no byte of it is promised twice, and each device keeps
+its own bounds.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Ledger:
                 freed += found
                 touched.update([device] if found else ())
         if len(accounts) > len(readings):
+            self._join(readings, touched)
             freed += self._retire(accounts.keys() - {reading.device for reading in readings}, touched)
         covered = self._cover_pools(touched)
         gone = [i for i in dict.fromkeys(freed) if next(self.of(i), None) is None]
@@ -62,6 +63,14 @@ class Ledger:
             del self.places[instance]
         resized = resized or len(accounts) != known
         return Measured(gone, touched, moved or resized or covered or bool(freed), resized)
+
+    def _join(self, readings: tuple[DeviceReading, ...], touched: set[DeviceId]) -> None:
+        """Have devices that are not read any more be views of their pool: what is on them has bytes of it."""
+        for reading in readings:
+            for account in [self.accounts[view] for view in reading.views if view in self.accounts]:
+                if account.pool is None:
+                    account.pool = reading.device
+                    touched.add(account.device)
 
     def _cover_pools(self, touched: set[DeviceId]) -> bool:
         """Have pools follow the charges of their views, and note which did. Returns whether any did."""
@@ -101,6 +110,11 @@ class Ledger:
         """Promise an instance bytes of a pool, of which it has them on other devices already."""
         self.places[instance] += (pool,)
         self.accounts[pool].reserve(instance, size)
+
+    def accept(self) -> None:
+        """Take all that is promised for right: it was by another rule, or for an earlier daemon."""
+        for account in self.accounts.values():
+            account.accept()
 
     def mark_exited(self, instance: InstanceId, at: float) -> None:
         for account in self.of(instance):

@@ -31,4 +31,5 @@ def _join(state: State, instance: Instance, pool: DeviceId) -> None:
     size = sum(need for device, need in option.devices.items() if device in accounts and accounts[device].pool == pool)
     instance.option = replace(option, demand={**option.demand, pool: size}, pools=(*option.pools, pool))
     state.ledger.draw(instance.id, pool, size)
+    accounts[pool].accept()
     state.step.touched.instances.add(instance.id)

@@ -94,6 +94,7 @@ def record(state: State, event: Event) -> None:
         case PolicyChanged():
             state.policy, state.step.refuse_again, state.step.policy_changed = event.policy, True, True
             state.failed.clear()
+            state.ledger.accept()
         case ResidentsChanged():
             state.residents = {s.ask.kind: s for s in event.residents}
             state.reach.touch(state.ledger.accounts)

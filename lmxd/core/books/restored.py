@@ -22,6 +22,7 @@ def restored(state: State, event: LedgerRestored) -> None:
         state.add_instance(instance)
         if not instance.live:
             state.retire(instance)
+    state.ledger.accept()
     for lease in event.leases:
         state.add_lease(lease)
         state.expire(lease, _deadline(lease, state.now + event.grace))

@@ -61,6 +61,12 @@ class Fault(NamedTuple):
     remedy: str
 
 
+NO_SLICES: Final = Fault(
+    "MIG divides it, and there is no slice",
+    "make some: nvidia-smi mig -cgi PROFILE -C (nvidia-smi mig -lgip lists profiles); or have it whole: nvidia-smi "
+    "-mig 0",
+)
+NO_UUID: Final = Fault("NVML: it does not tell its UUID", _LOOK)
 OUT: Final = Fault("the card is no longer there", "put it back, or lmxctl reload to do without it")
 
 

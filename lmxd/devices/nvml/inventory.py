@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -11,6 +11,9 @@ from lmxd.devices.nvml.faults import (
     FUNCTION_NOT_FOUND,
     INVALID_ARGUMENT,
     NO_PERMISSION,
+    NO_SLICES,
+    NO_UUID,
+    NOT_FOUND,
     NOT_SUPPORTED,
     Fault,
     NvmlFault,
@@ -20,11 +23,13 @@ from lmxd.devices.pci import PciGpu, address
 
 _WHOLE: Final = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND, INVALID_ARGUMENT, NO_PERMISSION, ARGUMENT_VERSION})
 """Codes of a GPU or a driver that knows nothing of slices."""
+_EMPTY: Final = frozenset({NOT_FOUND, INVALID_ARGUMENT, NOT_SUPPORTED})
+"""Codes of a place for a slice where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """One index of NVML: the card there, or the fault that keeps it from being known.
+    """One index of NVML: the card there, or the fault that keeps it from being known (no UUID) or used.
 
     ``slices``: the handles of the MIG slices of a GPU that is divided, by UUID: they are devices, and the GPU is none.
     """
@@ -54,29 +59,42 @@ def inventory(library: Library, bus: Sequence[PciGpu]) -> list[Listed]:
     return [replace(s, pci=places.get(s.index, s.pci)) for s in seen]
 
 
+def identified(seen: Sequence[Listed], known: Iterable[str]) -> list[Listed]:
+    """The same without what goes by its index though ``known`` or others have UUIDs: it is one of these."""
+    names = {*known, *(s.uuid for s in seen)} - {""}
+    if all(name.isdecimal() for name in names):
+        return list(seen)  # cards without UUIDs
+    return [replace(s, uuid="", handle=None, fault=NO_UUID) if s.uuid.isdecimal() else s for s in seen]
+
+
 def _seen(library: Library, index: int) -> Listed:
     pci = ""
     try:
         handle = library.require("nvmlDeviceGetHandleByIndex", index)
         pci = address(getattr(library.ask("nvmlDeviceGetPciInfo", handle), "busId", ""))
-        uuid = library.identity(handle, index)
-        return Listed(index=index, uuid=uuid, pci=pci, handle=handle, slices=_slices(library, handle))
+        uuid, slices = library.identity(handle, index), _slices(library, handle)
+        fault = NO_SLICES if slices == {} else None
+        return Listed(index=index, uuid=uuid, pci=pci, handle=handle, fault=fault, slices=slices or {})
     except NvmlFault as fault:
         return Listed(index=index, pci=pci, fault=fault.fault())
 
 
-def _slices(library: Library, handle: Any) -> dict[str, Any]:
-    """There are fewer than there could be, and none of a GPU that cannot be divided. Raises NvmlFault."""
+def _slices(library: Library, handle: Any) -> dict[str, Any] | None:
+    """There are fewer than there could be. None of a GPU that is not divided. Raises NvmlFault."""
     try:
         if not library.require("nvmlDeviceGetMigMode", handle)[0]:
-            return {}
+            return None
     except NvmlFault as fault:
         if fault.code not in _WHOLE:
             raise
-        return {}
+        return None
     found = {}
     for number in range(library.require("nvmlDeviceGetMaxMigDeviceCount", handle)):
-        slice = library.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
-        if slice is not None and (uuid := library.text("nvmlDeviceGetUUID", slice)):
-            found[uuid] = slice
+        try:
+            slice = library.require("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
+        except NvmlFault as fault:
+            if fault.code not in _EMPTY:
+                raise
+        else:
+            found[library.uuid(slice)] = slice
     return found

@@ -46,18 +46,22 @@ class Library:
     def identity(self, handle: Any, index: int | str) -> str:
         """The UUID of a card; its index where cards have none. Raises NvmlFault."""
         try:
-            found = self.require("nvmlDeviceGetUUID", handle)
+            return self.uuid(handle) or str(index)
         except NvmlFault as fault:
             if fault.code not in (NOT_SUPPORTED, FUNCTION_NOT_FOUND):
                 raise
             return str(index)
-        return found.decode(errors="replace") if isinstance(found, bytes) else str(found or index)
+
+    def uuid(self, handle: Any) -> str:
+        """The UUID of a card or a slice. Raises NvmlFault."""
+        found = self.require("nvmlDeviceGetUUID", handle)
+        return found.decode(errors="replace") if isinstance(found, bytes) else str(found or "")
 
     def constant(self, name: str) -> Any:
         """A constant; None if this one does not know it."""
         return getattr(self._nvml, name, None)
 
     def close(self) -> None:
-        """Close NVML, whether or not it is open. All handles become invalid."""
+        """Close NVML. All handles become invalid, unless somebody else has opened it as well."""
         with suppress(NvmlFault):
             self.require("nvmlShutdown")

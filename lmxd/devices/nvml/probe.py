@@ -67,11 +67,14 @@ class NvmlProbe:
             measured = {card.id: self._again(card, measured.get(card.id), pids, now) for card in cards}
         found = list(measured.values())
         if all(m.unavailable for m in found):
-            self._library.close()  # nobody is harmed, and some faults pass only so
-            self._lose(now)
+            self._shut(now)  # nobody is harmed, and some faults pass only so
         else:
             self._backoff.reset()
         return found
+
+    def close(self) -> None:
+        """NVML counts its users: a driver can only be taken out when none is left."""
+        self._shut(self._clock())
 
     def _look_around(self, now: float) -> None:
         """See which cards there are: at a low rate, and at once where the bus has changed."""
@@ -81,8 +84,7 @@ class NvmlProbe:
             bus = gpus(self._roots.sys, Vendor.NVIDIA)
             if bus != self._bus:
                 self._bus = bus
-                self._library.close()
-                self._lose(now)
+                self._shut(now)
                 self._backoff.reset()
             elif well:
                 self._count()
@@ -98,8 +100,7 @@ class NvmlProbe:
             if not self._roster.cards:
                 raise NvmlFault(GPU_NOT_FOUND, "no GPU is listed")
         except NvmlFault as fault:
-            self._library.close()
-            self._lose(now)
+            self._shut(now)
             self._fault = fault.fault(self._bus)
             for card in self._roster.cards.values():
                 card.fault = self._fault
@@ -110,8 +111,10 @@ class NvmlProbe:
         with suppress(NvmlFault):  # those that answer are as good as before; if none does, NVML is opened again
             self._roster.update(inventory(self._library, self._bus))
 
-    def _lose(self, now: float) -> None:
-        """NVML is closed: no handle is good any more."""
+    def _shut(self, now: float) -> None:
+        """Close NVML: no handle is good any more."""
+        if self._open:
+            self._library.close()
         self._open = False
         self._backoff.failed(now)
         for card in self._roster.cards.values():

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmxd.devices.nvml.card import NvmlCard
 from lmxd.devices.nvml.faults import OUT, Fault
-from lmxd.devices.nvml.inventory import Listed
+from lmxd.devices.nvml.inventory import Listed, identified
 
 _MOVED = "GPU {index} was {then} when lmxd started, and would be {now} now: name it by its UUID, or lmxctl reload"
 _LISTED = "nvidia-smi -L lists those that there are; leave gpu.device out for all of them"
@@ -29,6 +29,7 @@ class Roster:
     def update(self, seen: Sequence[Listed]) -> None:
         """Take in what NVML lists: new cards, handles of those that were lost, and those that are lost now."""
         before, self.cards = self.cards, {}
+        seen = identified(seen, (c.id for c in before.values() if not c.unknown))
         if self._refs is None:
             self._all(seen, before)
         else:
@@ -44,19 +45,19 @@ class Roster:
                 card.fault = self._why_lost(card, seen)
 
     def _all(self, seen: Sequence[Listed], before: dict[str, NvmlCard]) -> None:
-        well = {s.uuid: s for s in seen if s.fault is None}
-        for s in well.values():
+        told = {s.uuid: s for s in seen if s.uuid}
+        for s in told.values():
             self._add(s, str(s.index), before)
-        lost = {c.id: c for c in before.values() if not (c.unknown or c.id in well or c.parent in well)}
+        lost = {c.id: c for c in before.values() if not (c.unknown or c.id in told or c.parent in told)}
         self.cards |= lost
-        failing = [s for s in seen if s.fault is not None]
+        failing = [s for s in seen if not s.uuid]
         for s in failing[len({c.parent or c.id for c in lost.values()}) :]:
             name = s.pci or f"gpu{s.index}"
             self._keep(NvmlCard(name, str(s.index), s.pci, unknown=True, fault=s.fault), before)
 
     def _one(self, ref: int | str, seen: Sequence[Listed], before: dict[str, NvmlCard]) -> None:
         found = self._find(ref, seen)
-        if found is not None and found.fault is None:
+        if found is not None and found.uuid:
             self._add(found, str(ref), before, isinstance(ref, str) and ref in found.slices)
             self._notice(ref, seen)
             return
@@ -89,7 +90,8 @@ class Roster:
     def _add(self, s: Listed, ref: str, before: dict[str, NvmlCard], alone: bool = False) -> None:
         """Add a GPU, or in its place the slices that it is divided into; of these ``alone`` the one named."""
         if not s.slices:
-            self._keep(NvmlCard(s.uuid, self._free(ref, s.uuid, before), s.pci), before)
+            ref = self._free(ref, s.uuid, before)
+            self._keep(NvmlCard(s.uuid, ref, s.pci, unknown=s.fault is not None, fault=s.fault), before)
         for uuid in s.slices:
             if not alone or uuid == ref:
                 named = ref if self._refs is not None else uuid
@@ -102,9 +104,11 @@ class Roster:
 
     def _keep(self, card: NvmlCard, before: dict[str, NvmlCard]) -> None:
         old = before.get(card.id)
-        if old is not None and old.unknown:
+        if old is None or old.unknown != card.unknown:
+            old = card  # it is known by now, or cannot be used as it was
+        elif old.unknown:
             old.fault = card.fault
-        self.cards.setdefault(card.id, old or card)
+        self.cards.setdefault(card.id, old)
 
     def _why_lost(self, card: NvmlCard, seen: Sequence[Listed]) -> Fault:
         """The fault of the index that it has, or may have."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lmxd.devices.drm import amdgpu, kfd
@@ -24,7 +24,8 @@ _PERIOD: Final = 10.0
 class CardReading:
     """One card. ``id`` is what lasts of it: its unique id as ROCm writes it, else the PCI address.
 
-    ``figures`` or ``fault``. ``integrated``: it is part of the processor. ``gpu_id`` is KFD's, 0 without.
+    ``figures`` or ``fault``. ``integrated``: it is part of the processor. ``node``: KFD's of it. ``rocm``: the number
+    by which ROCm's runtime knows it, None if that is not known.
     """
 
     card: DrmCard
@@ -32,10 +33,11 @@ class CardReading:
     integrated: bool
     figures: CardFigures | None = None
     fault: Unreadable | None = None
-    gpu_id: int = 0
+    node: kfd.KfdNode | None = None
+    rocm: int | None = None
 
 
-class Survey:
+class CardReader:
     """Reads all cards. Those without a driver are looked for now and then: the whole PCI bus is read for it."""
 
     def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +56,7 @@ class Survey:
         read = []
         for (card, node), serial in zip(found, serials, strict=True):
             lasting = f"GPU-{serial:016x}" if serial and alone[serial] == 1 else card.address
-            read.append(self._one(card, lasting, node, known))
+            read.append(replace(self._one(card, lasting, node, known), rocm=_rocm(card, node, found)))
         taken = {card.address for card, _ in found}
         return read + [_without_driver(card) for card in self._waiting() if card.address not in taken]
 
@@ -65,15 +67,21 @@ class Survey:
         return self._undriven
 
     def _one(self, card: DrmCard, lasting: str, node: kfd.KfdNode | None, known: list[kfd.KfdNode]) -> CardReading:
-        gpu_id = node.gpu_id if node else 0
         try:
             is_amd = card.vendor is Vendor.AMD
             figures = amdgpu.figures(card, node, known) if is_amd else self._intel.figures(card)
             if not figures.total:
                 raise Unreadable(f"{card.driver} says that it has no memory")
         except Unreadable as fault:
-            return CardReading(card=card, id=lasting, integrated=_guessed(card), fault=fault, gpu_id=gpu_id)
-        return CardReading(card=card, id=lasting, integrated=figures.unified, figures=figures, gpu_id=gpu_id)
+            return CardReading(card=card, id=lasting, integrated=_guessed(card), fault=fault, node=node)
+        return CardReading(card=card, id=lasting, integrated=figures.unified, figures=figures, node=node)
+
+
+def _rocm(card: DrmCard, node: kfd.KfdNode | None, found: Sequence[tuple[DrmCard, kfd.KfdNode | None]]) -> int | None:
+    """The number of a card in ROCm's order. The only one of AMD's is the first, whether KFD shows it or not."""
+    if node is not None:
+        return node.number
+    return 0 if [other for other, _ in found if other.vendor is Vendor.AMD] == [card] else None
 
 
 def _without_driver(card: DrmCard) -> CardReading:
