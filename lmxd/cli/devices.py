@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from lmxd.cli import output
+from lmxd.devices.measurement import HOST
 from lmxd.devices.troubles import called
 from lmxd.rpc.books import Device
 from lmxd.text import short_id
 
 GIB: Final = 2**30
-_SAID: Final = re.compile(r"^(NVIDIA|AMD|Intel) (GeForce |Radeon )?(?!GPU)(?=\S*\d|\S+ \S*\d)")
+_SAID: Final = re.compile(r"^(NVIDIA|AMD|Intel) (GeForce |Radeon (?=RX ))?(?!GPU)(?=\S*\d|\S+ \S*\d)")
 """The part of a card's name that its owner needs least: the maker, before what tells cards apart."""
 
 DEVICES: Final = (
@@ -51,12 +52,14 @@ def _row(d: Device) -> list[str]:
 
 
 def _size(n: int) -> str:
-    return f"{n / GIB:.1f}"
+    return f"{round(n / GIB, 1) or 0.0:.1f}"
 
 
 def notes(found: Sequence[Device]) -> Iterator[str]:
     """A sentence for each pool: which devices draw from it."""
     for d in found:
         if d.views and d.unavailable is None:
-            who = " and ".join([*map(short_id, d.views), *(["all programs"] if len(d.views) == 1 else [])])
-            yield f"{who} draw from one {d.id}: {output.size(max(0, d.headroom))} are free for all of them together"
+            others = [] if HOST in d.views else ["all programs"]
+            who = output.listed([*map(short_id, d.views), *others])
+            free = output.size(max(0, d.headroom))
+            yield f"{who} draw from one {d.id}: {free} are free for all of them together"

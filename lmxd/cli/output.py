@@ -167,7 +167,12 @@ def blocked(s: ShortfallInfo) -> str:
 
 def shared(views: Sequence[str]) -> str:
     """The devices that a pool's bytes are of, in brackets; nothing for a device that is no pool."""
-    return f" (shared by {' and '.join(map(short_id, views))})" if views else ""
+    return f" (shared by {listed([*map(short_id, views)])})" if views else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:

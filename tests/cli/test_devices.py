@@ -62,12 +62,28 @@ def test_use_that_nobody_tells_is_not_told_as_none() -> None:
     assert "at least 3.0" in row
 
 
+def test_a_pools_sentence_names_all_that_draw_from_it() -> None:
+    def note(*views: str) -> str:
+        (said,) = devices.notes([device(id="memory", ref="memory", kind="pool", views=list(views))])
+        return said.partition(" draw ")[0]
+
+    assert note(UUID) == "GPU-01a4c5e8 and all programs"
+    assert note("0000:c5:00.0", "host") == "0000:c5:00.0 and host"
+    assert note("0001:01:00.0", "0002:01:00.0") == "0001:01:00.0, 0002:01:00.0 and all programs"
+
+
+def test_nothing_is_not_negative() -> None:
+    _, (row,) = devices.table([device(headroom=-(2**20))])
+    assert row[-1] == "0.0"
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
         ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
         ("NVIDIA RTX A2000", "RTX A2000"),
         ("AMD Radeon RX 7900 series", "RX 7900 series"),
+        ("AMD Radeon 8060S, 8050S", "Radeon 8060S, 8050S"),
         ("AMD GPU 1002:163f", "AMD GPU 1002:163f"),
         ("Intel Arc A770", "Arc A770"),
         ("Orin (nvgpu)", "Orin (nvgpu)"),
