@@ -139,6 +139,6 @@ def _of_vulkan(gpu: Gpu, seen: Sequence[RuntimeDevice], *, software: bool) -> in
 
 def _unseen(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice], remedy: str) -> LmxdError:
     found = ", ".join(f"{device.name or 'a GPU'} {device.pci}".strip() for device in seen) or "no device"
-    at = f" at {gpu.pci}" if gpu.pci else ""
+    at = f" at {gpu.pci}" if gpu.pci not in ("", gpu.id) else ""
     message = f"llama-server cannot be told to use {gpu.id}{at}: its {backend} finds {found}"
     return LmxdError("engine_missing", message, f"{remedy}, or choose its driver with engine.environment")
