@@ -68,7 +68,7 @@ def find(configured: Path | None) -> Path:
 
 
 _NOT_STARTED: Final = (126, 127)
-"""What a shell ends with if it cannot start a program, and glibc's loader if a library is missing."""
+"""The statuses of a shell that cannot start a program, and of glibc's loader that misses a library."""
 
 _known: dict[tuple[str, int, int], Binary] = {}
 
