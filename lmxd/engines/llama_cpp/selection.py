@@ -29,7 +29,7 @@ _CPU: Final = 4
 _PREFERRED: Final = {3: 0, 4: 0, 6: 0, 2: 1}
 """VkDriverId of Mesa's for AMD, NVIDIA's own, Mesa's for Intel, then AMD's open one: as llama.cpp chooses where two
 drivers have one card."""
-_CHOSEN_DRIVERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
+_CHOSEN_DRIVERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_LOADER_DRIVERS_SELECT")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +139,6 @@ def _of_vulkan(gpu: Gpu, seen: Sequence[RuntimeDevice], *, software: bool) -> in
 
 def _unseen(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice], remedy: str) -> LmxdError:
     found = ", ".join(f"{device.name or 'a GPU'} {device.pci}".strip() for device in seen) or "no device"
-    at = f" at {gpu.pci}" if gpu.pci else ""
+    at = f" at {gpu.pci}" if gpu.pci not in ("", gpu.id) else ""
     message = f"llama-server cannot be told to use {gpu.id}{at}: its {backend} finds {found}"
     return LmxdError("engine_missing", message, f"{remedy}, or choose its driver with engine.environment")
