@@ -185,7 +185,7 @@ def main() -> None:
     if on_gpu:
         import pynvml
 
-        (probe,), _ = open_probes(None, pynvml)
+        (probe,) = open_probes(None, pynvml)
         on_gpu = probe.measure(set())[0].kind is DeviceKind.GPU
     with tempfile.TemporaryDirectory() as place:
         where = Path(place)

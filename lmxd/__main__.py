@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmxd import __version__, failpoints
-from lmxd.catalog.catalog import Catalog
-from lmxd.catalog.usable import usable_here
-from lmxd.config.file import DEFAULT_CONFIG, load
+from lmxd.config.file import load
+from lmxd.config.location import USER, default_config, user_config
 from lmxd.config.schema import Config
 from lmxd.confinement.capabilities import keep_from_children
 from lmxd.daemon.places import Places, admit_groups, listen, occupy, places
-from lmxd.devices.troubles import troubles
+from lmxd.daemon.watched_file import content, watched
 from lmxd.errors import EX_CONFIG, ConfigError, LmxdError
 from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
@@ -38,12 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("lmxd")
 
 
-def _default_config(user: bool) -> Path:
-    if not user:
-        return DEFAULT_CONFIG
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lmxd/config.yaml"
-
-
 @click.group(
     "lmxd", cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
@@ -53,17 +46,25 @@ def _default_config(user: bool) -> Path:
 )
 @click.option("--user", is_flag=True, help="Run for this user alone, without root: paths under XDG directories.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what the engines are started with, and more.")
+@click.option("--watch-config", is_flag=True, help="Reload the configuration whenever its file changes.")
 @click.version_option(__version__, prog_name="lmxd")
 @click.pass_context
-def main(context: click.Context, config_path: Path | None, socket_path: Path | None, user: bool, verbose: bool) -> None:
+def main(
+    context: click.Context,
+    config_path: Path | None,
+    socket_path: Path | None,
+    user: bool,
+    verbose: bool,
+    watch_config: bool,
+) -> None:
     """Admission control for GPU memory: leases llama-server instances over a Unix socket."""
-    context.obj = config_path or _default_config(user)
+    context.obj = config_path or default_config(user=user)
     log_to_stderr(verbose=verbose)
     if context.invoked_subcommand is not None:
         return
     try:
         _activate_failpoints()
-        run(context.obj, places(socket_path, user=user))
+        run(context.obj, places(socket_path, user=user), watch=watch_config)
     except LmxdError as error:
         log.error("%s", error)
         sys.exit(error.exit_status)
@@ -71,33 +72,43 @@ def main(context: click.Context, config_path: Path | None, socket_path: Path | N
 
 @main.command("check-config")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
+@USER
 @click.pass_context
 def check_config(context: click.Context, config_path: Path | None) -> None:
-    """Validate the configuration, and look at the devices that it names, without starting anything."""
-    path = config_path or context.obj
+    """Validate the configuration, and look for all that it names, without starting anything.
+
+    As root, models are looked at with the eyes of the service's user.
+    """
+    import pynvml
+
+    from lmxd.daemon.checks import check
+
+    path: Path = config_path or context.obj
     try:
         config = load(path)
     except ConfigError as error:
         for problem in error.problems:
             say(f"{path}: error: {problem}", err=True)
         sys.exit(EX_CONFIG)
-    usable, measured = usable_here(config)
-    of_models = Catalog(config).warnings(on_gpu=_gpu_is_meant(config))
-    for warning in (*config.warnings, *troubles(measured), *usable.warnings(), *of_models):
-        say(f"{path}: warning: {warning}", err=True)
-    say(f"{path}: ok, {len(config.models)} model{'s' if len(config.models) != 1 else ''}")
+    found = check(config, pynvml, alone=context.find_root().params["user"] or path == user_config())
+    for kind, sentences in (("error", found.errors), ("warning", found.warnings)):
+        for sentence in sentences:
+            say(f"{path}: {kind}: {sentence}", err=True)
+    counts = [_count(found.models, "model"), _count(len(found.errors), "error"), _count(len(found.warnings), "warning")]
+    models, *amiss = counts[:1] + [words for words in counts[1:] if not words.startswith("0 ")]
+    say(f"{path}: {'' if found.errors else 'ok, '}{', '.join((models, *amiss))}")
+    if found.errors:
+        sys.exit(EX_CONFIG)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 main.add_command(gateway)
 main.add_command(key)
 for _command in migrate.COMMANDS:
     main.add_command(_command)
-
-
-def _gpu_is_meant(config: Config) -> bool:
-    """Without starting anything: RAM only if it is all that is asked for."""
-    wanted = config.gpu.wanted()
-    return wanted is None or any(d.device != "host" for d in wanted)
 
 
 def _activate_failpoints() -> None:
@@ -107,18 +118,22 @@ def _activate_failpoints() -> None:
         raise LmxdError("config", str(error)) from error
 
 
-def run(config_path: Path, where: Places) -> None:
-    """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start."""
+def run(config_path: Path, where: Places, *, watch: bool = False) -> None:
+    """Run the daemon until SIGTERM or SIGINT. Raises LmxdError if it cannot start.
+
+    ``watch``: the configuration is read again whenever its file changes.
+    """
     keep_from_children()
+    read = content(config_path) if watch else None  # before: what is changed meanwhile is read again
     config = load(config_path)
     with occupy(where):
         import uvloop
 
         descriptors()  # as many as may be: select(2), for which the usual bound is so low, is not used
-        uvloop.run(_serve(config, config_path, where))
+        uvloop.run(_serve(config, config_path, where, read))
 
 
-async def _serve(config: Config, config_path: Path, where: Places) -> None:
+async def _serve(config: Config, config_path: Path, where: Places, read: bytes | None) -> None:
     import pynvml
 
     from lmxd.daemon.assembly import Daemon
@@ -147,6 +162,8 @@ async def _serve(config: Config, config_path: Path, where: Places) -> None:
     if notifier.heard:
         daemon.on_change = lambda: notifier.status(daemon.health.summary())
     background = _background(daemon, notifier)
+    if read is not None:
+        background.append(loop.create_task(watched(config_path, read, lambda: _reload(daemon, notifier))))
     notifier.ready(daemon.health.summary())
     log.info("lmxd %s listens on %s: %s", __version__, where.socket, daemon.health.summary())
     await asyncio.wait([told, *background], return_when=asyncio.FIRST_COMPLETED)

@@ -70,6 +70,11 @@ def account_warnings(account: SystemUser | None) -> Iterator[str]:
         )
 
 
+def account_groups(account: pwd.struct_passwd) -> list[int]:
+    """All groups of a user."""
+    return os.getgrouplist(account.pw_name, account.pw_gid)
+
+
 def _entry(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(int(user)) if _NUMBER.fullmatch(user) else pwd.getpwnam(user)

@@ -47,11 +47,6 @@ def multiprocessors(cores: int, compute: Capability) -> int:
     return cores // _CORES_AND_THREADS.get(compute, _GUESS)[0]
 
 
-def cores(multiprocessors: int, compute: Capability) -> int:
-    """The cores of so many multiprocessors: NVML counts a MIG slice in these."""
-    return multiprocessors * _CORES_AND_THREADS.get(compute, _GUESS)[0]
-
-
 def resident_threads(multiprocessors: int, compute: Capability) -> int:
     """The threads that so many multiprocessors keep at once."""
     return multiprocessors * _CORES_AND_THREADS.get(compute, _GUESS)[1]

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
+import shlex
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 200
+"""Bytes of a file's name: file systems take 255, and a suffix follows."""
+
+
+def file_name(name: str) -> str:
+    """The name of a file for a name of ours, which may have slashes or be long: no two have the same."""
+    plain = name.replace("/", "%2F")
+    if len(os.fsencode(plain)) <= _LONGEST_NAME:
+        return plain
+    return f"%{hashlib.sha256(name.encode()).hexdigest()}"  # no other begins so: names begin with a letter or digit
 
 
 def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:
@@ -20,6 +34,24 @@ def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EPERM, "not a regular file with one name", str(path))
+
+
+def obstacle(path: Path) -> Path | None:
+    """The directory above a file, or the file itself, that keeps this process from reading it; None if nothing does."""
+    real = Path(os.path.abspath(path))
+    for directory in reversed(real.parents):
+        if not os.access(directory, os.X_OK):
+            return directory
+    if (target := Path(os.path.realpath(real))) != real:
+        return obstacle(target)
+    return target if target.exists() and not os.access(target, os.R_OK) else None
+
+
+def let_in(user: str, path: Path, barred: Path) -> str:
+    """A remedy for a file that a user cannot read, because something above it, or itself, is shut."""
+    right = "r" if barred == path else "x"
+    more = "" if right == "r" else ", and so on below if need be"
+    return f"setfacl -m u:{user}:{right} {shlex.quote(str(barred))}{more}; or move the file to a directory that is open"
 
 
 def read_text(path: Path, most: int, *, regular: bool = False) -> str:
@@ -38,14 +70,27 @@ def read_text(path: Path, most: int, *, regular: bool = False) -> str:
     return data.decode()
 
 
-def replace_text(path: Path, text: str) -> bool:
-    """Write ``text`` to ``path``, making its directory. False, and a warning in the log, if that cannot be done."""
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_text(path: Path, text: str, *, keep_mode: bool = False) -> bool:
+    """Write ``text`` to ``path``, making its directory. False, and a warning in the log, if that cannot be done.
+
+    ``keep_mode``: who may read the file that is there may read the new one, and a link to it stays one.
+    """
+    path = path.resolve() if keep_mode else path
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
         with open(open_regular(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
             file.write(text)
+        if keep_mode and path.exists():
+            shutil.copymode(path, fresh)
+            os.chown(fresh, path.stat().st_uid, path.stat().st_gid)
         fresh.replace(path)
     except OSError as error:
         log.warning("%s cannot be written: %s", path, error)

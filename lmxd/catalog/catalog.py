@@ -27,11 +27,15 @@ from lmxd.estimate.learned import Card
 
 
 class Catalog:
-    """The profiles of one configuration. A reload makes a new catalog; running instances keep their old profiles."""
+    """The profiles of one configuration. A reload makes a new catalog; running instances keep their old profiles.
 
-    def __init__(self, config: Config) -> None:
+    ``owner``: the uid of the one user whom it is for, whose files may be anywhere; None where it is for several.
+    """
+
+    def __init__(self, config: Config, owner: int | None = None) -> None:
         self.config = config
-        self._files = ModelFiles(config)
+        self._owner = owner
+        self._files = ModelFiles(config, owner)
         self._variants = {name: profile.variant() for name, profile in config.models.items()}
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
         self.estimator = Estimator(patient=False)
@@ -42,6 +46,13 @@ class Catalog:
         """The most bytes that each variant of a declared engine was seen to take."""
         self.cards: dict[DeviceId, Card] = {}
         """GPUs by id. The daemon adds them when it has measured the devices."""
+
+    def renewed(self, config: Config) -> Catalog:
+        """The same catalog with other models, which knows of engine and devices what this one knows."""
+        made = Catalog(config, self._owner)
+        made.estimator, made.build, made.usable = self.estimator, self.build, self.usable
+        made.peaks, made.cards = self.peaks, self.cards
+        return made
 
     def profile(self, name: str) -> Profile:
         """The profile of a name. LmxdError ``unknown_model`` if it is not configured."""
@@ -61,7 +72,7 @@ class Catalog:
             variant=self._variants[name],
             idle_timeout=self._idle_timeouts[name],
             size=size,
-            launch=launch_at(size, profile, formula.usual_context),
+            launch=launch_at(size, profile, formula.context),
             sizing=sizing,
             usable=self.usable if sizing.kind is EngineKind.LLAMA_CPP else Usable(gpus=self.usable.gpus),
         )

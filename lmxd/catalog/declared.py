@@ -36,6 +36,9 @@ class DeclaredSizing:
     def told(self) -> Path | None:
         return self.formula.path if "model" in places(*self.command) else None
 
+    def program(self) -> Path | None:
+        return Path(self.command[0])
+
     def layers(self) -> int | None:
         return None
 

@@ -46,9 +46,15 @@ class Formula:
         except LmxdError:
             return None  # ``estimate`` raises the error
 
-    def usual_context(self) -> int:
-        """The context of a launch that names none: enough for most prompts, and at most the trained one."""
-        return DEFAULT_CONTEXT if self.trained is None else min(DEFAULT_CONTEXT, self.trained)
+    def context(self, said: int | None) -> int:
+        """The context of a launch that names none, by the word of its profile.
+
+        0 stands for the trained one, as to llama-server; None for enough for most prompts, and at most the trained one.
+        """
+        if said:
+            return said
+        trained = self.trained or DEFAULT_CONTEXT
+        return trained if said == 0 else min(DEFAULT_CONTEXT, trained)
 
     def layers(self) -> int | None:
         """The number of layers with the output; None if the file cannot be read: then it cannot be divided."""

@@ -36,6 +36,9 @@ class LlamaSizing:
     def told(self) -> Path | None:
         return self.formula.path
 
+    def program(self) -> Path | None:
+        return None
+
     def layers(self) -> int | None:
         return self.formula.layers()
 
@@ -71,7 +74,7 @@ class LlamaSizing:
 
     def _usual_launch(self) -> Launch:
         """The launch that the declared size is for."""
-        return launch_at(Size(), self.profile, self.formula.usual_context)
+        return launch_at(Size(), self.profile, self.formula.context)
 
     def _check_declared(self, launch: Launch, error: LmxdError) -> None:
         usual = self._usual_launch()
@@ -102,7 +105,7 @@ class LlamaSizing:
             return [f"models.{self.name}: {error}"]
         need = found.device if on_gpu else found.host
         declared = self.profile.estimated_memory_gb
-        if declared is None or declared * GIB >= need:
+        if declared is None or declared >= round(need / GIB, 2):  # as it is said
             return []
         return [
             f"models.{self.name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"

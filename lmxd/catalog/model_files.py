@@ -1,7 +1,9 @@
 """The files that the daemon opens as models: regular files in directories that the configuration names.
 
-``model_dir``, ``model_dirs``, or an absolute ``path`` of a profile name a directory. Links are followed only into these
-directories. A user who can write into one of them can make lmxd open no file elsewhere.
+``model_dir``, ``model_dirs``, ``models_from``, or an absolute ``path`` of a profile name a directory. A path into the
+cache of a hub names the whole repository, whose links lead to its blobs. Links are followed only into these
+directories. A user who can write into one of them can make lmxd open no file elsewhere. A daemon that serves its own
+user alone opens that user's files wherever they are.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TypeAlias
 from lmxd.config.schema import Config
 from lmxd.errors import LmxdError
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
+from lmxd.models.layouts import repository_directory
 
 _Identity: TypeAlias = tuple[int, int]
 """Device and inode."""
@@ -22,12 +25,17 @@ _Identity: TypeAlias = tuple[int, int]
 class ModelFiles:
     """Finds the model files of one configuration, in its directories only."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, owner: int | None = None) -> None:
+        """``owner``: the uid whose files may be anywhere; None for nobody's."""
         paths = [p.path.expanduser() for p in config.models.values() if p.path is not None]
-        named = [path.parent for path in paths if path.is_absolute() and ".." not in path.parts]
-        self._model_dir = config.model_dir
+        named = [
+            repository_directory(path) or path.parent for path in paths if path.is_absolute() and ".." not in path.parts
+        ]
+        self._owner = owner
+        self._model_dir = config.model_dir.expanduser()
         self._known: dict[Path, tuple[Path, list[_Identity | None]]] = {}
-        self._allowed = list(_resolved([config.model_dir, *config.model_dirs, *named]))
+        shared = [config.model_dir, *config.model_dirs, *config.models_from]
+        self._allowed = list(dict.fromkeys(_resolved([*shared, *named])))
 
     def find(self, name: str, path: Path | None) -> Path | LmxdError:
         """The file of a profile: at ``path``, or by the profile's name; or the error why it cannot be used."""
@@ -60,13 +68,16 @@ class ModelFiles:
             real = part.resolve(strict=True)
         except (OSError, RuntimeError):
             return None
-        if not any(real.is_relative_to(directory) for directory in self._allowed):
+        if not (any(real.is_relative_to(directory) for directory in self._allowed) or self._is_owners(real)):
             remedy = f"put it there, or add {real.parent} to model_dirs"
             where = f"{path} is {real}" if part == path else f"{part}, a part of {path.name}, is {real}"
             raise LmxdError("model_file_forbidden", f"{where}, which is in no directory for models", remedy)
-        if not real.is_file():
+        if not _is_regular(real):
             raise LmxdError("model_file_forbidden", f"{path} is not a regular file", "name a GGUF file")
         return _identity(real)
+
+    def _is_owners(self, real: Path) -> bool:
+        return self._owner is not None and real.stat().st_uid == self._owner
 
 
 def find_model(model_dir: Path, name: str) -> Path:
@@ -100,6 +111,13 @@ def _identity(path: Path) -> _Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return True  # opening it will raise the error
 
 
 def _identities(path: Path) -> list[_Identity | None]:

@@ -24,10 +24,10 @@ class Size:
     max_instances: int | None = None
 
 
-def launch_at(size: Size, profile: Profile, usual_context: Callable[[], int]) -> Launch:
-    """The launch of a profile at a size. ``usual_context`` is called if neither names a context."""
+def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
+    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
     return Launch(
-        context=size.ctx or profile.context_length or usual_context(),
+        context=size.ctx or usual_context(profile.context_length),
         slots=max(profile.slots, size.slots or 1),
         ubatch=profile.ubatch_size,
         batch=profile.batch_size,

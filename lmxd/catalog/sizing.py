@@ -42,6 +42,10 @@ class Sizing(Protocol):
         """The file that the engine is given; None if it is given none. LmxdError as for ``file``."""
         ...
 
+    def program(self) -> Path | None:
+        """The program that the profile itself names; None if the engine's module finds one."""
+        ...
+
     def layers(self) -> int | None:
         """The number of layers that can be divided over devices; None if the model cannot be divided."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import Config
@@ -14,9 +14,7 @@ from lmxd.devices.probes import measure_now
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
-from lmxd.estimate.backends import SERVE, Backend, for_vendor
-
-_MAKERS: Final = {Vendor.NVIDIA: "NVIDIA", Vendor.AMD: "AMD", Vendor.INTEL: "Intel"}
+from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +39,9 @@ class Usable:
         gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
         return replace(
             self,
-            gpus={gpu: Gpu(id=gpu, vendor=m.vendor, pci=m.pci) for gpu, m in gpus.items()},
+            gpus={
+                gpu: Gpu(id=gpu, vendor=m.vendor or Vendor.NVIDIA, pci=m.pci, rocm=m.rocm) for gpu, m in gpus.items()
+            },
             names={gpu: m.name for gpu, m in gpus.items()},
         )
 
@@ -68,16 +68,19 @@ class Usable:
         return f"{self.engine} is {build}, and no model of it can run on {them}"
 
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:
-        vendors = sorted({self.gpus[gpu].vendor or Vendor.NVIDIA for gpu in gpus})
-        wanted = " and ".join(f"for {_MAKERS[vendor]} a build with {' or '.join(SERVE[vendor])}" for vendor in vendors)
+        vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
+        wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
 
 
-def usable_here(config: Config) -> tuple[Usable, list[Measurement]]:
-    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon."""
+def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:
+    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon.
+
+    ``nvml``: the pynvml module by default, or something that behaves like it.
+    """
     import pynvml
 
-    measured = measure_now(config.gpu.refs, pynvml)
+    measured = measure_now(config.gpu.refs, nvml or pynvml)
     llama = LlamaServer(config.engine.path, config.engine.environment)
     try:
         name = str(llama.binary().path)

@@ -14,7 +14,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.client import Client, default_socket
 
 F = TypeVar("F", bound=Callable[..., Any])
-_COMPLETED: Final = re.compile(r"[\w.:@+#/-]+", re.ASCII)
+_COMPLETED: Final = re.compile(r"[\w.:@+#/-]+")
 """Names that a shell takes as they are: it would run others, or have the terminal do so."""
 
 

@@ -8,11 +8,14 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.files import Wanted, estimates_in, of_file
+from lmxd.cli.files import Wanted, estimates_of, of_file
 from lmxd.cli.output import GIB, MIB, short
+from lmxd.cli.remote import of_reference
 from lmxd.errors import LmxdError
 from lmxd.gguf.footprint import PARTS
 from lmxd.gguf.types import CACHE_TYPES
+from lmxd.models.found import Search
+from lmxd.models.reference import is_reference, reference
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
 from lmxd.terminal import say
@@ -21,7 +24,7 @@ CACHE = click.Choice(list(CACHE_TYPES))
 
 
 @click.command()
-@click.argument("model", metavar="FILE.gguf|DIRECTORY|MODEL", shell_complete=completes("model"))
+@click.argument("model", metavar="FILE.gguf|DIRECTORY|hf:ORG/REPO:QUANT|URL|MODEL", shell_complete=completes("model"))
 @click.option("--ctx", type=click.IntRange(1, 2**27), help="Tokens per slot.")
 @click.option("--slots", type=click.IntRange(1, 256), help="Slots.")
 @click.option("--cache-type", type=CACHE, help="Type of the K and V cache.")
@@ -54,12 +57,15 @@ def estimate(
 ) -> None:
     """Bytes that a model takes, by part.
 
-    A FILE, or all files of a DIRECTORY, are read here, without the daemon and without a
+    Of a model of a hub only the header is read, not fetched: whether it fits, with which
+    context, and which quantization of its repository is the largest that does.
+
+    A FILE, or all files of a DIRECTORY and of those in it, are read here, without the daemon and without a
     GPU: for the GPUs named by --as-gpu, else for those of this machine, else for RAM. A
     MODEL of the configuration is asked of the daemon, for the devices it has.
     """
     k, v = cache_type_k or cache_type, cache_type_v or cache_type
-    if not _is_file(model):
+    if not (_is_file(model) or is_reference(model)):
         if cards or flags or engine:
             raise LmxdError(
                 "invalid_params", f"{model} is a model of the daemon's", "name a file to use --as-gpu, --flags"
@@ -71,14 +77,20 @@ def estimate(
     if flags is not None and any((ctx, slots, k, v)):
         raise LmxdError("invalid_params", "--flags and --ctx, --slots or --cache-type exclude each other", "use one")
     wanted = Wanted(ctx=ctx, slots=slots, k=k, v=v, cards=cards, flags=flags, engine=engine, dry_run=dry_run)
-    if Path(model).is_dir():
-        _show_all(estimates_in(Path(model), wanted), json_wanted)
+    if is_reference(model):
+        _show(of_reference(reference(model), wanted), json_wanted)
+    elif Path(model).is_dir():
+        search = Search()
+        search.look(Path(model))
+        paths = [found.path for found in search.models]
+        _show_all(list(estimates_of(paths, wanted)), search.unread, json_wanted)
     else:
         _show(of_file(Path(model), wanted), json_wanted)
 
 
 def _is_file(name: str) -> bool:
-    return name.endswith(".gguf") or "/" in name or Path(name).is_dir()
+    """Whether it is meant as a path. A name with slashes is a model's, as repositories have them."""
+    return name.endswith(".gguf") or name.startswith(("/", "./", "../", "~")) or Path(name).exists()
 
 
 def _show(e: Estimated, json_wanted: bool) -> None:
@@ -108,13 +120,13 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         say("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
 
 
-def _show_all(found: list[Estimated | LmxdError], json_wanted: bool) -> None:
+def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted: bool) -> None:
     if json_wanted:
         shown = [
             {"error": e.code, "message": e.message} if isinstance(e, LmxdError) else e.model_dump(mode="json")
             for e in found
         ]
-        output.as_json({"models": shown})
+        output.as_json({"models": shown, "unread": unread})
         return
     rows = []
     for e in found:
@@ -125,7 +137,11 @@ def _show_all(found: list[Estimated | LmxdError], json_wanted: bool) -> None:
         rows.append(
             (Path(e.model).name, str(e.ctx), str(e.slots), output.size(device), output.size(e.host["total"]), e.basis)
         )
-    output.table(("FILE", ">CTX", ">SLOTS", ">DEVICE", ">HOST", "BASIS"), rows, "no GGUF files there")
+    output.table(
+        ("FILE", ">CTX", ">SLOTS", ">DEVICE", ">HOST", "BASIS"), rows, "no GGUF files there, nor in directories below"
+    )
+    for sentence in unread:
+        say(sentence, err=True)
 
 
 COMMANDS = (estimate,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from lmxd.estimate.arguments import Arguments, parse
 from lmxd.estimate.cards import card_of, memory_of
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.extras import Extras, projector_bytes
-from lmxd.estimate.files import first_parts, read_file, read_model
+from lmxd.estimate.files import read_file, read_model
 from lmxd.estimate.fits import fewest_cards, largest_context, most_slots
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.learned import Card
@@ -65,16 +65,14 @@ class _Machine:
         return _estimator(self._wanted)
 
 
-def estimates_in(directory: Path, wanted: Wanted) -> list[Estimated | LmxdError]:
-    """Estimates of every model in a directory; an error in the place of each that cannot be used."""
-    found: list[Estimated | LmxdError] = []
+def estimates_of(paths: Iterable[Path], wanted: Wanted) -> Iterator[Estimated | LmxdError]:
+    """The estimate of each model, or the error why it cannot be used."""
     machine = _Machine(wanted)
-    for path in first_parts(directory):
+    for path in paths:
         try:
-            found.append(_of(path, wanted, machine))
+            yield _of(path, wanted, machine)
         except LmxdError as error:
-            found.append(LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name}))
-    return found
+            yield LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name})
 
 
 def of_file(path: Path, wanted: Wanted) -> Estimated:
@@ -86,12 +84,12 @@ def of_file(path: Path, wanted: Wanted) -> Estimated:
 
 
 def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) -> Estimated:
-    """The estimate of one launch. Beside a GPU the CPU rearranges no weights."""
+    """The estimate of one launch. The CPU rearranges no weights beside a GPU, nor where lmxd says --no-repack."""
     arguments = parse(_words(wanted), repacked_types())
     places = [] if arguments.in_ram else machine.places
     places = places[:1] if arguments.one_card else places
     arguments, covered = _resolved(path, wanted, arguments)
-    launch = replace(arguments.launch, repack=frozenset()) if places else arguments.launch
+    launch = replace(arguments.launch, repack=frozenset()) if places or wanted.flags is None else arguments.launch
     extras = _extras(arguments)
     estimator = machine.estimator
     cards = tuple(place.card for place in places)
@@ -149,7 +147,7 @@ def _places(wanted: Wanted) -> list[Place]:
     backends = binary.backends if binary is not None else None
     return [
         Place(
-            card=card_of(x.name, driver=x.driver, vendor=x.vendor, chip=(x.cores, x.compute), backends=backends),
+            card=card_of(x.name, driver=x.driver, vendor=x.vendor, cores=x.cores, compute=x.compute, backends=backends),
             capacity=x.capacity,
         )
         for x in found
@@ -158,7 +156,8 @@ def _places(wanted: Wanted) -> list[Place]:
 
 def _estimator(wanted: Wanted) -> Estimator:
     binary = _binary(wanted)
-    build = family(binary.version, binary.flags) if binary is not None and wanted.engine is not None else LATEST
+    here = wanted.engine is not None or not wanted.cards  # on another machine's cards runs another llama-server
+    build = family(binary.version, binary.flags) if binary is not None and here else LATEST
     if wanted.dry_run == "never" or binary is None:
         return Estimator(build=build)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmxd/dry-runs"

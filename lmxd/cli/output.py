@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from pydantic import BaseModel
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: o
 
 GIB = 2**30
 MIB = 2**20
+_NEVER: Final = 10**9
+"""Seconds of an idle_timeout that the configuration calls never."""
 
 
 def size(n: int) -> str:
@@ -109,8 +111,13 @@ def doing(instance: InstanceInfo) -> str:
         return f"held: {instance.name}" if instance.name else "held"
     if instance.busy:
         return "busy"
-    until = "pinned" if instance.idle_timeout is None else seconds(instance.idle_timeout)
-    return f"idle {seconds(instance.idle)}/{until}"
+    return f"idle {seconds(instance.idle)}/{_until(instance.idle_timeout)}"
+
+
+def _until(idle_timeout: float | None) -> str:
+    if idle_timeout is None:
+        return "pinned"
+    return "never" if idle_timeout >= _NEVER else seconds(idle_timeout)
 
 
 def swap(s: SwapInfo) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from lmxd.config.section import Seconds, Section
+from lmxd.config.section import Section, UsablePath
+from lmxd.config.values import Seconds
 from lmxd.engines import environment
 
 
 class EngineConfig(Section):
     """Settings of llama-server: where it is, and how instances of it start and stop."""
 
-    path: Path | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
+    path: UsablePath | None = Field(None, description="llama-server; by default from PATH or an installed wheel")
     endpoint: Literal["unix", "tcp"] = Field(
         "unix", description="Unix socket per instance, for holders of its leases; or loopback TCP port, for every user"
     )
@@ -54,6 +54,6 @@ class EngineConfig(Section):
     @field_validator("environment")
     @classmethod
     def _variables(cls, value: dict[str, str]) -> dict[str, str]:
-        if found := [why for name in value if (why := environment.problem(name))]:
+        if found := [why for name, word in value.items() if (why := environment.problem(name, word))]:
             raise ValueError("; ".join(found))
         return value

@@ -49,7 +49,7 @@ def checked(data: Any, source: str) -> Config:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(source, [f"holds a {type(data).__name__}, not keys and values"])
-    data, warnings = without_retired(data)
+    data, warnings = without_retired(_without_shared(data))
     try:
         return Config.model_validate(data).warned(warnings)
     except ValidationError as error:
@@ -57,6 +57,11 @@ def checked(data: Any, source: str) -> Config:
         problems = [_problem(e) for e in found[:_MOST_PROBLEMS]]
         more = len(found) - len(problems)
         raise ConfigError(source, [*problems, f"and {more} more problems"] if more else problems) from error
+
+
+def _without_shared(data: dict[Any, Any]) -> dict[Any, Any]:
+    """The sections without those called ``x-…``, whose parts others refer to."""
+    return {key: value for key, value in data.items() if not (isinstance(key, str) and key.startswith("x-"))}
 
 
 def _problem(error: Any) -> str:
@@ -68,10 +73,14 @@ def _problem(error: Any) -> str:
         near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"{key}: unknown key; {hint}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"]
+    if error["type"] == "value_error":  # one of ours, which may begin with a name
+        message = message.removeprefix("Value error, ")
+    else:
+        message = message[:1].lower() + message[1:]
     value = error["input"]
     shown = "" if isinstance(value, (dict, BaseModel)) else f" is {shortened(repr(value), _LONGEST)}"
-    return f"{key}{shown}: {message[:1].lower()}{shortened(message[1:], 2 * _LONGEST)}"
+    return f"{key}{shown}: {shortened(message, 2 * _LONGEST)}"
 
 
 def _known_keys(where: list[str]) -> list[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
-from lmxd.config.section import Gigabytes, Seconds, Section, on_off
+from lmxd.config.names import composed
+from lmxd.config.section import Gigabytes, Section, UsablePath, on_off
+from lmxd.config.values import IdleSeconds, all_filled
 from lmxd.engines import templates
+from lmxd.engines.environment import is_passable
 from lmxd.engines.llama_cpp import flags
 from lmxd.gguf.types import CACHE_TYPES
 
@@ -46,13 +48,13 @@ def _gpu_layers(value: object) -> int | None:
 class Profile(Section):
     """One entry of ``models``: what a client may ask for by name."""
 
-    path: Path | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
+    path: UsablePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
     context_length: int | None = Field(
         None,
-        ge=1,
+        ge=0,
         le=2**27,
-        description="tokens that one slot can hold; by default 4096, or what the model was trained for",
+        description="tokens that one slot can hold; 0: as many as the model was trained for; by default 4096 of them",
     )
     slots: int = Field(1, ge=1, le=256, description="leases that an instance can carry at once")
     gpu_layers: Annotated[int | None, PlainValidator(_gpu_layers)] = Field(
@@ -95,7 +97,12 @@ class Profile(Section):
         None,
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
     )
-    idle_timeout: Seconds | None = Field(None, description="overrides the global idle_timeout")
+    idle_timeout: IdleSeconds | None = Field(None, description="overrides the global idle_timeout; never is possible")
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(composed(alias) for alias in value)
 
     @field_validator("cache_type_k", "cache_type_v")
     @classmethod
@@ -112,12 +119,28 @@ class Profile(Section):
             return [str(w) if isinstance(w := on_off(v), (int, float)) else w for v in value]
         return value
 
+    @field_validator("engine_flags", "command", "env")
+    @classmethod
+    def _passable(cls, value: Any) -> Any:
+        """Words that the kernel would not pass on are told here, not at each launch."""
+        words = (*value, *value.values()) if isinstance(value, dict) else value or ()
+        if found := [word for word in words if not is_passable(word)]:
+            raise ValueError(f"{found[0]!r} has a character that no program can be given")
+        if isinstance(value, dict) and (wrong := [name for name in value if not name or "=" in name]):
+            raise ValueError(f"{wrong[0]!r} is no name of a variable")
+        return value
+
     @field_validator("engine_flags")
     @classmethod
     def _flags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if found := flags.problems(value):
             raise ValueError("; ".join(found))
         return value
+
+    @field_validator("command", "env", mode="before")
+    @classmethod
+    def _variables(cls, value: object) -> object:
+        return all_filled(value)
 
     @field_validator("command")
     @classmethod

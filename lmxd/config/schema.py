@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
+    ConfigDict,
     Field,
     PlainValidator,
     PrivateAttr,
@@ -16,10 +18,11 @@ from pydantic import (
 )
 
 from lmxd.config.engine import EngineConfig
+from lmxd.config.names import RULE, composed, is_name
 from lmxd.config.profile import Profile
-from lmxd.config.section import Gigabytes, Seconds, Section
+from lmxd.config.section import Gigabytes, Section, UsablePath
+from lmxd.config.values import IdleSeconds, Seconds, duration
 
-_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 _HOLDS = "hold"
 """The name under which holds have their ids and figures."""
 
@@ -155,11 +158,16 @@ class GatewayConfig(Section):
     """Settings of ``lmxd gateway``, a process of its own."""
 
     listen: Local | None = Field(None, description="127.0.0.1:PORT, [::1]:PORT or unix:PATH; off by default")
-    keys_file: Path | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
+    keys_file: UsablePath | None = Field(None, description="API keys, as `lmxd key NAME` writes them")
     anonymous: bool = Field(False, description="models are for whoever can connect, without a key")
-    wait: Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)] | None = Field(
-        300, description="seconds that a request may wait in a queue; null for as long as it takes"
-    )
+    wait: (
+        Annotated[
+            float,
+            Field(ge=0, le=10**6, allow_inf_nan=False),
+            BeforeValidator(duration, json_schema_input_type=float | str),
+        ]
+        | None
+    ) = Field(300, description="seconds that a request may wait in a queue; null for as long as it takes")
     instances: int = Field(1, ge=1, le=64, description="of each model, for the requests of all clients together")
     max_body_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(64, description="size cap of one request")
     max_bodies_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
@@ -184,6 +192,8 @@ def _open(name: str) -> str:
 class Config(Section):
     """The whole configuration file."""
 
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
+
     gpu: GpuConfig = Field(GpuConfig(), description="which devices to use, and how much of them")
     admission_control: AdmissionConfig = Field(AdmissionConfig(), description="the queue")
     engine: EngineConfig = Field(EngineConfig(), description="llama-server")
@@ -191,10 +201,15 @@ class Config(Section):
     gateway: GatewayConfig = Field(GatewayConfig(), description="OpenAI's API and the dashboard")
     users: dict[str, UserConfig] = Field({}, description="user name, uid or default -> what that user may have at once")
     groups: dict[str, GroupConfig] = Field({}, description="group name or gid -> what its members may have together")
-    idle_timeout: Seconds = Field(300, description="seconds without a request after which an instance ends")
-    model_dir: Path = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
-    model_dirs: tuple[Path, ...] = Field(
+    idle_timeout: IdleSeconds = Field(
+        300, description="seconds (or 10m, 1h30m, never) without a request after which an instance ends"
+    )
+    model_dir: UsablePath = Field(Path("/var/lib/lmxd/models"), description="where model files are looked up")
+    model_dirs: tuple[UsablePath, ...] = Field(
         (), description="further directories that model files may be in, or links lead to"
+    )
+    models_from: tuple[UsablePath, ...] = Field(
+        (), description="directories whose models, also those that come later, are served without a profile"
     )
     models: dict[str, Profile] = Field({}, description="name -> what a client may ask for by it")
     _warnings: tuple[str, ...] = PrivateAttr(())
@@ -221,11 +236,13 @@ class Config(Section):
         if not isinstance(value, dict):
             return value
         for name in value:
-            if not isinstance(name, str) or not _PROFILE.fullmatch(name):
-                raise ValueError(f"{name!r} is no model name: letters, digits and . _ : @ + - (quote numbers)")
+            if not isinstance(name, str) or not is_name(composed(name)):
+                raise ValueError(f"{name!r} is no model name: {RULE} (quote numbers)")
             if name == _HOLDS:
                 raise ValueError(f"{name!r} is the name of holds: call the model otherwise, and this an alias of it")
-        return {name: {} if entry is None else entry for name, entry in value.items()}
+        if len({composed(name) for name in value}) < len(value):
+            raise ValueError("two names are the same but for how their letters are encoded")
+        return {composed(name): {} if entry is None else entry for name, entry in value.items()}
 
     @model_validator(mode="after")
     def _one_meaning(self) -> Config:
@@ -234,8 +251,8 @@ class Config(Section):
             for alias in profile.aliases:
                 if alias in seen:
                     raise ValueError(f"models.{name}.aliases: {alias!r} is the name of another")
-                if not _PROFILE.fullmatch(alias):
-                    raise ValueError(f"models.{name}.aliases: {alias!r} is no model name")
+                if not is_name(alias):
+                    raise ValueError(f"models.{name}.aliases: {alias!r} is no model name: {RULE}")
                 seen.add(alias)
         return self
 
@@ -250,6 +267,7 @@ class Config(Section):
 
     def named(self, name: str) -> str:
         """The profile that a name means: its own, or an alias."""
+        name = composed(name)
         if name in self.models:
             return name
         return next((own for own, profile in self.models.items() if name in profile.aliases), name)

@@ -22,6 +22,7 @@ _LONGEST_NUMBER: Final = 64
 _LARGEST_KEY: Final = 2**60
 """From there on, different numbers have the same hash: many of them would be a slow table."""
 _WIDTH: Final = 100
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class BadYaml(Exception):
@@ -36,6 +37,7 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
         self._weight = 0
         self._weights: dict[yaml.Node, int] = {}
+        self._flat: set[yaml.Node] = set()
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         before, alias = self._weight, self.check_event(yaml.AliasEvent)
@@ -56,17 +58,42 @@ class _Loader(yaml.SafeLoader):
         self._weights[node] = self._weight - before
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the keys merged by ``<<`` before a mapping's own: later ones win, and of a list its first mapping.
+
+        Not PyYAML's, of which 6.0.4 lets the last one of a list win.
+        """
+        if node in self._flat:
+            return
+        self._flat.add(node)
+        self._refuse_doubles(node)
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        sources = [source for key, value in node.value if key.tag == _MERGE for source in _sources(value)]
+        for source in sources:
+            self.flatten_mapping(source)
+        node.value = [pair for source in reversed(sources) for pair in source.value] + own
+
+    def _refuse_doubles(self, node: yaml.MappingNode) -> None:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = "<<" if key_node.tag == _MERGE else self.construct_object(key_node, deep=True)
             if isinstance(key, int) and abs(key) >= _LARGEST_KEY:
                 raise yaml.MarkedYAMLError(problem="a key is too large", problem_mark=key_node.start_mark)
             if isinstance(key, Hashable) and key in seen:
                 shown = shortened(repr(key), 80)
                 raise yaml.MarkedYAMLError(problem=f"the key {shown} is given twice", problem_mark=key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+
+
+def _sources(node: yaml.Node) -> list[yaml.MappingNode]:
+    """The mappings that a merge key names."""
+    named: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    found = [source for source in named if isinstance(source, yaml.MappingNode)]
+    if len(found) < len(named):
+        raise yaml.MarkedYAMLError(
+            problem="expected a mapping to merge, or a list of them", problem_mark=node.start_mark
+        )
+    return found
 
 
 def _number(read: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ from lmxd.daemon.answering.metrics import Metrics
 from lmxd.daemon.answering.models import ModelCalls
 from lmxd.daemon.answering.requests import Requests
 from lmxd.daemon.answering.service import Service, calls
+from lmxd.daemon.engine_watch import EngineWatch
 from lmxd.daemon.keeping.arrivals import Arrivals
 from lmxd.daemon.keeping.means import Means
 from lmxd.daemon.keeping.outbox import Outbox
@@ -55,10 +57,10 @@ from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.rules import policy_of, unknown_users
-from lmxd.devices.measurement import DeviceKind
+from lmxd.daemon.served_directories import ServedDirectories
+from lmxd.devices.measurement import DeviceKind, Probe
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
-from lmxd.devices.troubles import troubles
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -83,7 +85,8 @@ class Daemon:
         self._nvml = nvml
         self._roots = roots
         self.admission = Admission()
-        self.present = Present(Catalog(config), LlamaServer(config.engine.path))
+        self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
+        self.served = ServedDirectories(self.present)
         self.access = Access(shared=where.shared)
         self.journal = Journal(self.admission.state.lives)
         self.arrivals = Arrivals()
@@ -95,7 +98,13 @@ class Daemon:
         self.outbox = Outbox(self._perform)
         self.on_change: Callable[[], None] = lambda: None
         self._build()
-        self._adopt(config, *open_probes(config.gpu.refs, nvml, roots))
+        self.engine = EngineWatch(
+            self.present,
+            where.state / "dry-runs",
+            lambda: self.observations.learned,
+            lambda: self.performer.startup.account,
+        )
+        self._adopt(config, open_probes(config.gpu.refs, nvml, roots))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -126,38 +135,40 @@ class Daemon:
             Holding(state, leasing, self.performer.holds, present, self.health, self.measuring.look, access),
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
-            ModelCalls(state, present, self.asks, self.observations),
+            ModelCalls(state, present, self.asks, self.observations, self.served),
         )
-        return Service(table, state, access, self.answers, present, self.outbox, handle)
+        return Service(table, state, access, self.answers, self.served, self.outbox, handle)
+
+    def _catalog(self, config: Config) -> Catalog:
+        """A catalog of a configuration. Who serves one user alone opens that user's files; root's are never meant."""
+        alone = not self.where.shared and os.geteuid() != 0
+        return Catalog(config, os.geteuid() if alone else None)
 
     @property
     def catalog(self) -> Catalog:
         """The catalog of the configuration in force."""
         return self.present.catalog
 
-    def _adopt(self, config: Config, probes: Sequence[Any], warnings: list[str]) -> None:
+    def _adopt(self, config: Config, probes: Sequence[Probe]) -> None:
         """Make a configuration the one in force. LmxdError, and nothing is changed, if its engine.user cannot be."""
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        before, self.present.catalog = self.present.catalog.usable, Catalog(config)
+        before, self.present.catalog = self.present.catalog.usable, self._catalog(config)
         self.catalog.usable = before  # until the engine has been looked at anew
+        self.served.adopt(config)
         self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
-        self.present.warnings = warnings
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
-        self.present.warnings += [*config.warnings, *unknown_users(config)]
-        self.present.warnings += [*account_warnings(account), *gaps()]
+        self.present.warnings = [*config.warnings, *unknown_users(config), *account_warnings(account), *gaps()]
         self.loop.handle(PolicyChanged(at=time.monotonic(), policy=policy_of(config)))
 
     async def begin(self) -> None:
         """Learn what there is: devices, engine, models. Warnings are kept for ``status``."""
-        dry_runs = self.where.state / "dry-runs"
-        await asyncio.to_thread(
-            self.present.find_engine, self.observations.learned, dry_runs, self.performer.startup.account
-        )
+        await self.engine.find()
         await self.measuring.look()
         await asyncio.to_thread(self.present.find_usable)
+        await self.served.look()
         if self.outbox.writer is None:
             restoring = Restoring(
                 self.records, self.outbox, self.performer, self.where, self.measuring.look, self.loop.handle
@@ -210,16 +221,16 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes, warnings = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
-        if config.metrics != self.catalog.config.metrics:
-            warnings.append("metrics.listen takes effect when lmxd is restarted")
+        probes = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
+        metrics_before = self.catalog.config.metrics
         self.access.refresh()
-        self._adopt(config, probes, warnings)
+        self._adopt(config, probes)
+        if config.metrics != metrics_before:
+            self.present.warnings.append("metrics.listen takes effect when lmxd is restarted")
         await self.begin()
         self.asks.renew()
         log.info("configuration reloaded from %s", self.config_path)
-        warnings = [*self.present.warnings, *troubles(self.present.measured)]
-        return Reloaded(path=str(self.config_path), warnings=warnings)
+        return Reloaded(path=str(self.config_path), warnings=self.present.all_warnings())
 
     def _perform(self, decision: Decision) -> None:
         self.performer.perform(decision)
@@ -240,6 +251,8 @@ class Daemon:
 
     async def _seen(self, begun: float, readings: Sequence[DeviceReading], changed: bool) -> None:
         """Hand a look at the devices to the parts that learn from it, and to those that wait for one."""
+        if await self.engine.notice():
+            self.asks.renew()
         state, launches, catalog = self.admission.state, self.launches, self.present.catalog
         self.observer.see(begun, readings, launches, catalog)
         self.peaks.see(readings, launches)

@@ -12,6 +12,7 @@ from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import usable_gpus
 from lmxd.daemon.readings import cards
 from lmxd.devices.measurement import Measurement
+from lmxd.devices.troubles import troubles
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -35,6 +36,10 @@ class Present:
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     layout: Layout = field(default_factory=Layout)
+    _stamp: object = None
+    """The llama-server that was found."""
+    _missing: str = ""
+    """The warning that there was none."""
 
     def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
@@ -56,10 +61,13 @@ class Present:
 
         ``dry_runs``: where its answers are kept. ``account``: the user that it runs as; None for ours.
         """
+        self._stamp = self.llama.stamp()
+        self.warnings = [warning for warning in self.warnings if warning != self._missing]
         try:
             binary = self.llama.binary()
         except LmxdError as error:
-            self.warnings.append(str(error))
+            self._missing = str(error)
+            self.warnings.append(self._missing)
             self.engine_name = "none"
             return
         self.engine_name = f"{binary.path} ({binary.version})"
@@ -70,6 +78,14 @@ class Present:
             second=DryRunner(binary, dry_runs, account=account),
             patient=False,
         )
+
+    def engine_changed(self) -> bool:
+        """Whether another llama-server is there than the one that was found: upgraded in its place, new, or gone."""
+        return self.llama.stamp() != self._stamp
+
+    def all_warnings(self) -> list[str]:
+        """The warnings of the configuration, the devices, and the engine on these."""
+        return [*self.warnings, *troubles(self.measured), *self.catalog.usable.warnings()]
 
     def learn(self, learned: Learned) -> None:
         """Let what was observed count from now on."""

@@ -132,7 +132,8 @@ def cards(
             driver=m.driver,
             build=build,
             vendor=m.vendor,
-            chip=(m.cores, m.compute),
+            cores=m.cores,
+            compute=m.compute,
             backends=backends,
         )
         for m in measurements

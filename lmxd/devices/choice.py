@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from lmxd.devices import pci
-from lmxd.devices.drm.cards import by_address
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
-from lmxd.devices.drm.survey import Survey
+from lmxd.devices.drm.reader import CardReader
 from lmxd.devices.measurement import Measurement, Probe, Vendor
 from lmxd.devices.roots import Roots
 
@@ -27,8 +26,8 @@ class GpuChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuPlace:
-    """One GPU of the machine: where it is, and the name that lasts."""
+class NumberedGpu:
+    """One GPU among those that a configuration may number. ``address``: on the PCI bus; ``id``: the name that lasts."""
 
     address: str
     id: str
@@ -38,11 +37,11 @@ class GpuPlace:
 
 def choose(refs: Iterable[int | str], roots: Roots, ioctl: Ioctl = kernel_ioctl) -> GpuChoice:
     """Find out whose the named GPUs are. Without a card of AMD or Intel, all are for NVML to find."""
-    places = gpu_places(roots, ioctl)
+    gpus = numbered_gpus(roots, ioctl)
     nvidia: dict[str, int | str] = {}
     drm: dict[str, str] = {}
-    of_nvidia = [place for place in places if place.vendor is Vendor.NVIDIA]
-    others = {name: p.id for p in places if p.vendor is not Vendor.NVIDIA for name in (p.address, p.id)}
+    of_nvidia = [gpu for gpu in gpus if gpu.vendor is Vendor.NVIDIA]
+    others = {name: gpu.id for gpu in gpus if gpu.vendor is not Vendor.NVIDIA for name in (gpu.address, gpu.id)}
     for ref in refs:
         if isinstance(ref, str):
             name = pci.address(ref) or ref
@@ -50,10 +49,10 @@ def choose(refs: Iterable[int | str], roots: Roots, ioctl: Ioctl = kernel_ioctl)
                 drm[ref] = others.get(name, ref)
             else:
                 nvidia[ref] = ref
-        elif ref < len(places) and places[ref].vendor is not Vendor.NVIDIA:
-            drm[str(ref)] = places[ref].id
-        elif ref < len(places) and of_nvidia.index(places[ref]) != ref:
-            nvidia[str(ref)] = places[ref].address  # NVML counts its own alone
+        elif ref < len(gpus) and gpus[ref].vendor is not Vendor.NVIDIA:
+            drm[str(ref)] = gpus[ref].id
+        elif ref < len(gpus) and of_nvidia.index(gpus[ref]) != ref:
+            nvidia[str(ref)] = gpus[ref].address  # NVML counts its own alone
         elif others and not of_nvidia:
             drm[str(ref)] = str(ref)
         else:
@@ -61,18 +60,18 @@ def choose(refs: Iterable[int | str], roots: Roots, ioctl: Ioctl = kernel_ioctl)
     return GpuChoice(nvidia=nvidia, drm=drm)
 
 
-def gpu_places(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[GpuPlace]:
+def numbered_gpus(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[NumberedGpu]:
     """The GPUs in the order in which they are numbered: by PCI address, those of processors last."""
-    found = [GpuPlace(gpu.address, gpu.address, Vendor.NVIDIA, False) for gpu in pci.gpus(roots.sys, Vendor.NVIDIA)]
+    found = [NumberedGpu(gpu.address, gpu.address, Vendor.NVIDIA, False) for gpu in pci.gpus(roots.sys, Vendor.NVIDIA)]
     others = (
-        GpuPlace(reading.card.address, reading.id, reading.card.vendor, reading.integrated)
-        for reading in Survey(roots, ioctl).read()
+        NumberedGpu(reading.card.address, reading.id, reading.card.vendor, reading.integrated)
+        for reading in CardReader(roots, ioctl).read()
         if reading.card.driver or not reading.integrated
     )
-    return sorted([*found, *others], key=lambda place: (place.integrated, by_address(place.address)))
+    return sorted([*found, *others], key=lambda gpu: (gpu.integrated, pci.order(gpu.address)))
 
 
-class Renamed:
+class AliasProbe:
     """A probe whose devices go by the names that they were configured by. ``names``: by the probe's own."""
 
     def __init__(self, probe: Probe, names: Mapping[str, str]) -> None:

@@ -27,6 +27,11 @@ class Vendor(StrEnum):
     AMD = "amd"
     INTEL = "intel"
 
+    @property
+    def brand(self) -> str:
+        """The vendor's name as people write it."""
+        return "Intel" if self is Vendor.INTEL else self.value.upper()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessUse:
@@ -48,7 +53,7 @@ class Measurement:
     none, or "host". ``lower_bound``: at least so much is ``used``, for not all of it can be seen. ``pool``: the id of
     the memory that it shares with other devices; ``own`` bytes of its capacity are no part of that, of which
     ``own_used`` are in use. ``pci``: the address, as 0000:03:00.0. ``cores`` and ``compute``: the CUDA cores and the
-    compute capability of a GPU that has them.
+    compute capability of a GPU that has them. ``rocm``: the number by which ROCm's runtime knows a GPU of AMD's.
     """
 
     id: str
@@ -72,6 +77,7 @@ class Measurement:
     own_used: int = 0
     cores: int = 0
     compute: tuple[int, int] | None = None
+    rocm: int | None = None
 
 
 def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) -> dict[int, ProcessUse]:

@@ -10,7 +10,7 @@ from typing import Final
 from lmxd.devices.measurement import ProcessUse
 
 _INITIAL: Final = "pid:[4026531836]"
-"""The kernel's name of the namespace that it starts with."""
+"""The namespace that the kernel starts with (PROC_PID_INIT_INO)."""
 
 
 class Namespace:

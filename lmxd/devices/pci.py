@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lmxd.devices.measurement import Vendor
 
 _DISPLAY = 0x03
 """The PCI class of graphics cards, those without a connector included."""
-_VENDORS = {0x10DE: Vendor.NVIDIA, 0x1002: Vendor.AMD, 0x8086: Vendor.INTEL}
+VENDOR_IDS: Final = {Vendor.NVIDIA: 0x10DE, Vendor.AMD: 0x1002, Vendor.INTEL: 0x8086}
 _GIVEN_AWAY = {"vfio-pci", "pci-stub", "xen-pciback"}
 """Drivers that hold a card for a virtual machine: it is no card of this one."""
 _ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
@@ -38,14 +38,14 @@ def _found(devices: Path, vendor: Vendor) -> Iterator[PciGpu]:
     except OSError:
         return  # a machine without a PCI bus
     for entry in entries:
-        place = devices / entry
+        path = devices / entry
         try:
-            if _VENDORS.get(_number(place / "vendor")) is not vendor or _number(place / "class") >> 16 != _DISPLAY:
+            if _number(path / "vendor") != VENDOR_IDS[vendor] or _number(path / "class") >> 16 != _DISPLAY:
                 continue
-            seat = place.stat().st_ino
+            seat = path.stat().st_ino
         except (OSError, ValueError):
             continue  # it is just being taken out
-        driver = _link(place / "driver")
+        driver = _link(path / "driver")
         if driver not in _GIVEN_AWAY:
             yield PciGpu(address(entry), vendor, driver, seat)
 
@@ -75,3 +75,8 @@ def address(said: object) -> str:
         return ""
     domain, bus, device, function = found.groups()
     return f"{int(domain, 16):04x}:{bus}:{device}.{function}"
+
+
+def order(address: str) -> tuple[int, ...]:
+    """The key that sorts PCI addresses as numbers: a domain may have more digits than four."""
+    return tuple(int(part, 16) for part in re.split("[:.]", address))

@@ -74,7 +74,7 @@ def still(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
 
 
 def _together(ram: Measurement, gpus: Sequence[Measurement]) -> dict[int, ProcessUse] | None:
-    """What each process has of the pool; None where a GPU cannot tell them apart, or names some otherwise than /proc.
+    """The bytes of processes in the pool; None where a GPU cannot tell them apart, or names some otherwise than /proc.
 
     Pages of mapped files do not count: the kernel takes them back, and of a model on the GPU they are a second copy.
     """

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from lmxd.devices.choice import Renamed, choose
+from lmxd.devices.choice import AliasProbe, choose
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.probe import DrmProbe
 from lmxd.devices.host import HostProbe
@@ -16,7 +16,7 @@ from lmxd.devices.pool import PoolProbe
 from lmxd.devices.roots import Roots
 
 
-class WhateverThereIs:
+class DefaultProbe:
     """All discrete GPUs; those that share the machine's memory if there is none; RAM if there is no GPU at all.
 
     What there is may change while lmxd runs. A GPU that does not answer is a GPU: RAM never takes its place. One that
@@ -44,8 +44,8 @@ class WhateverThereIs:
 
 def open_probes(
     refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots(), ioctl: Ioctl = kernel_ioctl
-) -> tuple[list[Probe], list[str]]:
-    """The probes for the devices in ``refs`` (None: whatever there is), and warnings.
+) -> list[Probe]:
+    """The probes for the devices in ``refs`` (None: whatever there is).
 
     ``nvml`` is the pynvml module or something that behaves like it. ``roots``: of the kernel's files. ``ioctl``: the
     system call, by which Intel's drivers are asked.
@@ -53,20 +53,20 @@ def open_probes(
     host = HostProbe(roots.proc, roots.sys / "fs/cgroup")
     if refs is None:
         others = (DrmProbe(None, roots=roots, ioctl=ioctl),)
-        return [PoolProbe([WhateverThereIs(NvmlProbe(nvml, None, roots=roots), others, host)], host)], []
+        return [PoolProbe([DefaultProbe(NvmlProbe(nvml, None, roots=roots), others, host)], host)]
     chosen = choose((ref for ref in refs if ref != HOST), roots, ioctl)
     probes: list[Probe] = []
     if chosen.nvidia:
         names = {str(asked): name for name, asked in chosen.nvidia.items()}
-        probes.append(Renamed(NvmlProbe(nvml, tuple(chosen.nvidia.values()), roots=roots), names))
+        probes.append(AliasProbe(NvmlProbe(nvml, tuple(chosen.nvidia.values()), roots=roots), names))
     if chosen.drm:
         probes.append(DrmProbe(chosen.drm, roots=roots, ioctl=ioctl))
-    return [PoolProbe([*probes, host] if HOST in refs else probes, host)], []
+    return [PoolProbe([*probes, host] if HOST in refs else probes, host)]
 
 
 def measure_now(refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots()) -> list[Measurement]:
     """One look at the devices in ``refs``, for programs that take only one."""
-    probes, _ = open_probes(refs, nvml, roots)
+    probes = open_probes(refs, nvml, roots)
     found = [found for probe in probes for found in probe.measure(set())]
     for probe in probes:
         probe.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,13 +21,15 @@ OF_GPUS: Final = frozenset(
     GGML_VK_DISABLE_INTEGER_DOT_PRODUCT GGML_VK_DISABLE_FUSION GGML_VK_DISABLE_GRAPH_OPTIMIZE GGML_VK_DISABLE_ASYNC
     GGML_VK_DISABLE_MMVQ GGML_VK_DISABLE_HOST_VISIBLE_VIDMEM GGML_VK_FORCE_MMVQ GGML_VK_ALLOW_GRAPHICS_QUEUE
     GGML_VK_ASYNC_USE_TRANSFER_QUEUE GGML_VK_ENABLE_MEMORY_PRIORITY GGML_VK_MAX_NODES_PER_SUBMIT
-    GGML_VK_SERIALIZE_SUBMISSIONS
+    GGML_VK_SERIALIZE_SUBMISSIONS GGML_VK_FORCE_MAX_ALLOCATION_SIZE GGML_VK_FORCE_MAX_BUFFER_SIZE
     ZES_ENABLE_SYSMAN ZE_FLAT_DEVICE_HIERARCHY ONEAPI_ROOT CMPLR_ROOT MKLROOT SYCL_CACHE_PERSISTENT SYCL_CACHE_DIR
     UR_L0_ENABLE_RELAXED_ALLOCATION_LIMITS UR_L0_USE_IMMEDIATE_COMMANDLISTS UR_L0_V2_FORCE_DISABLE_COPY_OFFLOAD
     SYCL_PI_LEVEL_ZERO_USE_IMMEDIATE_COMMANDLISTS GGML_SYCL_DISABLE_OPT GGML_SYCL_DISABLE_GRAPH
     GGML_SYCL_DISABLE_DNN""".split()
 )
 """Variables that users of GPUs need for their card to work, or to work well. None changes what a model takes."""
+_OF_ONE_CARD: Final = re.compile("HSA_OVERRIDE_GFX_VERSION_[0-9]{1,2}", re.ASCII)
+"""The same for one card of several, by its number among the driver's nodes."""
 _ALLOWED: Final = _OF_EVERY_PROGRAM | OF_GPUS
 
 _REFUSED: Final[dict[str, str]] = {
@@ -46,15 +49,24 @@ _REFUSED: Final[dict[str, str]] = {
 
 def environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
     """All that an engine inherits, and ``own``. Anything else could change what was admitted, as LLAMA_ARG_* can."""
-    return {name: value for name, value in os.environ.items() if name in _ALLOWED} | dict(own or {})
+    inherited = {name: value for name, value in os.environ.items() if name in _ALLOWED or _OF_ONE_CARD.fullmatch(name)}
+    return inherited | dict(own or {})
 
 
-def problem(name: str) -> str | None:
+def problem(name: str, value: str) -> str | None:
     """The reason why a variable may not be set for engines; None if it may."""
-    if name in _ALLOWED:
-        return None
+    if name in _ALLOWED or _OF_ONE_CARD.fullmatch(name):
+        return None if is_passable(value) else f"{name} has a character that no variable can have"
     if name in _REFUSED:
         return f"{name} is refused: {_REFUSED[name]}"
     near = difflib.get_close_matches(name, _ALLOWED, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ", such as HSA_OVERRIDE_GFX_VERSION or VK_DRIVER_FILES"
     return f"{name!r} is not a variable that engines may be given{hint}"
+
+
+def is_passable(text: str) -> bool:
+    """Returns whether a program can be given a text, as a word or in its environment: there is an end at NUL."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

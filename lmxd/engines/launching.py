@@ -11,6 +11,7 @@ from typing import Final
 
 from lmxd.engines.engine import Plan
 from lmxd.errors import LmxdError
+from lmxd.files import file_name
 
 SOCKET_PATH_MAX: Final = 107
 """Bytes of a Unix socket's path: sun_path has 108, and the last is 0 (unix(7))."""
@@ -24,10 +25,15 @@ _SOCKET: Final = "s.sock"
 
 def socket_path(home: Path, instance: str) -> Path:
     """The path of an instance's Unix socket, in a directory of its own: who runs it need not write into ours."""
-    path = home / instance / _SOCKET
+    path = home / file_name(instance) / _SOCKET
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         path = home / hashlib.sha256(instance.encode()).hexdigest()[:14] / _SOCKET
     return path
+
+
+def key_path(home: Path, instance: str) -> Path:
+    """The path of the file with an instance's API key."""
+    return home / f"{file_name(instance)}.key"
 
 
 def free_socket(plan: Plan) -> Path:
@@ -54,7 +60,7 @@ def _open_as(directory: Path, home: Path) -> None:
 
 def new_key(plan: Plan) -> tuple[str, Path]:
     """An instance's API key, and the file that it was written to for nobody but us to read. LmxdError if it cannot."""
-    key, path = secrets.token_urlsafe(32), plan.home / f"{plan.instance}.key"
+    key, path = secrets.token_urlsafe(32), key_path(plan.home, plan.instance)
     try:
         path.unlink(missing_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

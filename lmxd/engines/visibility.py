@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from lmxd.devices.measurement import Vendor
 
-_NODES: Final = "class/kfd/kfd/topology/nodes"
 _NOTHING: Final = "/dev/null"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """A GPU that an engine is to use: the id that lasts, its maker (None: not known), and its PCI address."""
+    """A GPU that an engine is to use: the id that lasts, its vendor, and its PCI address ("" if not known).
+
+    ``rocm``: the number by which ROCm's runtime knows it, if it does.
+    """
 
     id: str
-    vendor: Vendor | None = None
+    vendor: Vendor = Vendor.NVIDIA
     pci: str = ""
+    rocm: int | None = None
 
 
 HIDDEN: Final = {
@@ -47,13 +49,12 @@ def by_cuda(gpus: Sequence[Gpu]) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpu.id for gpu in gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def by_rocm(gpus: Sequence[Gpu], sys: Path = Path("/sys")) -> dict[str, str] | None:
-    """ROCm takes UUIDs, or numbers in the order of the driver's nodes; None if a card is not among those.
+def by_rocm(gpus: Sequence[Gpu]) -> dict[str, str] | None:
+    """ROCm takes UUIDs, or numbers; None if a card's is not known.
 
     CUDA_VISIBLE_DEVICES is empty then, which HIP takes for unset.
     """
-    numbered = _nodes(sys) if any(not gpu.id.startswith("GPU-") for gpu in gpus) else {}
-    words = [gpu.id if gpu.id.startswith("GPU-") else numbered.get(normal(gpu.pci), "") for gpu in gpus]
+    words = [gpu.id if gpu.id.startswith("GPU-") else "" if gpu.rocm is None else str(gpu.rocm) for gpu in gpus]
     return {"ROCR_VISIBLE_DEVICES": ",".join(words)} if all(words) else None
 
 
@@ -61,7 +62,7 @@ def natively(gpus: Sequence[Gpu]) -> dict[str, str] | None:
     """For a program of which only its user knows how it reaches a GPU: by its vendor's runtime, with those of the
     others hidden. None if a card cannot be named; Intel's cannot. Vulkan is the program's own affair.
     """
-    vendors = {gpu.vendor or Vendor.NVIDIA for gpu in gpus}
+    vendors = {gpu.vendor for gpu in gpus}
     if vendors <= {Vendor.NVIDIA}:
         return _hidden(_OF_VENDORS) | by_cuda(gpus)
     if vendors == {Vendor.AMD} and (found := by_rocm(gpus)) is not None:
@@ -76,27 +77,3 @@ def _hidden(names: frozenset[str]) -> dict[str, str]:
 def shown(variables: dict[str, str], *, keep: frozenset[str] = frozenset()) -> dict[str, str]:
     """Everything hidden but what ``variables`` show. ``keep``: names that stay as they are inherited."""
     return _hidden(frozenset(HIDDEN) - keep) | variables
-
-
-def normal(pci: str) -> str:
-    """A PCI address as 0000:03:00.0, however many digits its domain was written with."""
-    domain, _, rest = pci.lower().partition(":")
-    return f"{domain.lstrip('0'):0>4}:{rest}" if rest else ""
-
-
-def _nodes(sys: Path) -> dict[str, str]:
-    """Numbers of GPUs by PCI address, as ROCm's runtime counts them: its nodes in order, but those without a GPU."""
-    found: dict[str, str] = {}
-    nodes = (node for node in (sys / _NODES).glob("*") if node.name.isdecimal())
-    for node in sorted(nodes, key=lambda node: int(node.name)):
-        try:
-            words = (line.split() for line in (node / "properties").read_text().splitlines())
-            said = {name: int(value) for name, value in (pair for pair in words if len(pair) == 2)}
-        except (OSError, ValueError):
-            continue  # one that this user may not use is not counted either
-        if not said.get("simd_count"):
-            continue
-        place, domain = said.get("location_id", 0), said.get("domain", 0)
-        address = f"{domain:04x}:{place >> 8 & 0xFF:02x}:{place >> 3 & 0x1F:02x}.{place & 7:x}"
-        found[address] = str(len(found))
-    return found

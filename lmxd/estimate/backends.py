@@ -16,7 +16,7 @@ class Backend(StrEnum):
     VULKAN = "Vulkan"
 
 
-SERVE: Final[Mapping[str, tuple[Backend, ...]]] = {
+BACKENDS_OF: Final[Mapping[str, tuple[Backend, ...]]] = {
     "nvidia": (Backend.CUDA, Backend.VULKAN),
     "amd": (Backend.ROCM, Backend.VULKAN),
     "intel": (Backend.SYCL, Backend.VULKAN),
@@ -26,5 +26,5 @@ SERVE: Final[Mapping[str, tuple[Backend, ...]]] = {
 
 def for_vendor(backends: Collection[Backend] | None, vendor: str | None) -> Backend | None:
     """The backend that runs on a vendor's GPUs; None if the build has none. Not knowing its backends, the usual one."""
-    usual = SERVE[vendor or "nvidia"]
+    usual = BACKENDS_OF[vendor or "nvidia"]
     return next((backend for backend in usual if backends is None or backend in backends), None)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from lmxd import cuda
-from lmxd.estimate.backends import SERVE, Backend, for_vendor
+from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 from lmxd.estimate.learned import Card
 
 GIB: Final = 2**30
@@ -85,7 +85,7 @@ _SLICES: Final = 7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sheet:
+class DataSheet:
     """The figures of a GPU's data sheet; those of CUDA's are 0 and None for other vendors."""
 
     vendor: str
@@ -94,11 +94,11 @@ class Sheet:
     compute: cuda.Capability | None = None
 
 
-_SHEETS: Final = {
-    name: Sheet(vendor="nvidia", memory_gb=memory, multiprocessors=sms, compute=compute)
+_DATA_SHEETS: Final = {
+    name: DataSheet(vendor="nvidia", memory_gb=memory, multiprocessors=sms, compute=compute)
     for compute, named in _NVIDIA.items()
     for name, (memory, sms) in named.items()
-} | {name: Sheet(vendor=v, memory_gb=memory) for v, named in _OTHERS.items() for name, memory in named.items()}
+} | {name: DataSheet(vendor=v, memory_gb=memory) for v, named in _OTHERS.items() for name, memory in named.items()}
 
 
 def memory_of(name: str) -> int | None:
@@ -109,13 +109,13 @@ def memory_of(name: str) -> int | None:
         return int(slice[2]) * GIB
     if said:
         return int(said[1]) * GIB - _RESERVED
-    sheet = _sheet(name)
+    sheet = _data_sheet(name)
     return None if sheet is None else sheet.memory_gb * GIB - _RESERVED
 
 
-def chip_of(name: str) -> tuple[int, cuda.Capability] | None:
+def multiprocessors_of(name: str) -> tuple[int, cuda.Capability] | None:
     """(multiprocessors, compute capability) of an NVIDIA GPU of that name, or of a MIG slice; None if not known."""
-    sheet, slice = _sheet(name), _SLICE.search(name.upper())
+    sheet, slice = _data_sheet(name), _SLICE.search(name.upper())
     if sheet is None or sheet.compute is None:
         return None
     sms = sheet.multiprocessors
@@ -128,16 +128,16 @@ def card_of(
     driver: str = "",
     build: str = "",
     vendor: str | None = None,
-    chip: tuple[int, cuda.Capability | None] = (0, None),
+    cores: int = 0,
+    compute: cuda.Capability | None = None,
     backends: Collection[Backend] | None = None,
 ) -> Card:
-    """A GPU as the estimator sees it. ``chip``: its cores and compute capability, as far as NVML says them.
+    """A GPU as the estimator sees it. ``cores`` and ``compute``: its CUDA cores (0 if unknown) and compute capability.
 
     ``backends``: of the engine's build; None if they are not known. NVML may count the whole GPU's cores for a slice:
     the fewer count.
     """
-    cores, compute = chip
-    sheet, by_name = _sheet(name), chip_of(name)
+    sheet, by_name = _data_sheet(name), multiprocessors_of(name)
     sms = cuda.multiprocessors(cores, compute) if compute else 0
     if by_name is not None and (not sms or (_SLICE.search(name.upper()) and by_name[0] < sms)):
         sms, compute = by_name
@@ -146,18 +146,18 @@ def card_of(
         name=name,
         driver=driver,
         build=build,
-        backend=for_vendor(backends, maker) or SERVE[maker][0],
+        backend=for_vendor(backends, maker) or BACKENDS_OF[maker][0],
         multiprocessors=sms,
         compute=compute,
     )
 
 
 @lru_cache(64)
-def _sheet(name: str) -> Sheet | None:
+def _data_sheet(name: str) -> DataSheet | None:
     """The data sheet of the longest name that is in this one. A laptop's GPU is another than its desktop namesake."""
     spoken = re.sub(r"[^A-Z0-9 ]", " ", name.upper())
-    fits = [key for key in _SHEETS if re.search(rf"\b{key}\b", spoken)]
+    fits = [key for key in _DATA_SHEETS if re.search(rf"\b{key}\b", spoken)]
     found = max(fits, key=len, default=None)
     if found is None or ("LAPTOP" in spoken and "LAPTOP" not in found):
         return None
-    return _SHEETS[found]
+    return _DATA_SHEETS[found]

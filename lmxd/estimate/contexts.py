@@ -13,10 +13,10 @@ from typing import Final
 
 from lmxd import cuda
 from lmxd.estimate.backends import Backend
-from lmxd.estimate.cards import chip_of
+from lmxd.estimate.cards import multiprocessors_of
 from lmxd.estimate.learned import Card, Learned
+from lmxd.estimate.overhead import MIB
 
-MIB: Final = 2**20
 PER_THREAD: Final = 2048
 """Bytes of a CUDA context for each thread that the card can keep at once."""
 ADDED: Final = 68 * MIB
@@ -70,7 +70,7 @@ def prior(card: Card) -> ProcessContext:
     """The context of a process on a card on which none was seen yet."""
     if card.backend is not Backend.CUDA:
         return ProcessContext(*_OTHERS[card.backend])
-    sms, compute = (card.multiprocessors, card.compute) if card.compute else chip_of(card.name) or (0, None)
+    sms, compute = (card.multiprocessors, card.compute) if card.compute else multiprocessors_of(card.name) or (0, None)
     if not sms or compute is None:
         return ProcessContext(UNKNOWN, UNKNOWN_ERROR, "prior of an H100: nothing is known of this card")
     size = PER_THREAD * cuda.resident_threads(sms, compute) + ADDED

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from lmxd.errors import LmxdError
+from lmxd.files import let_in, obstacle
 from lmxd.gguf.facts import Unsupported, model_of, vocabulary_of
 from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
 from lmxd.gguf.model import Model
-from lmxd.gguf.split import part_names, part_number
+from lmxd.gguf.split import part_names
 
 _Key = tuple[str, int, int, int, int]
 _models: dict[_Key, Model] = {}
 _MAX_REMEMBERED = 256
 """Models whose facts are kept, so that a large directory of files does not fill the memory."""
-_MAX_NAMES = 1_000_000
-_MAX_MODELS = 10_000
-"""Names in a directory, and models among them, that are looked at at once."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """Opening never waits, whatever the name has come to stand for."""
 
@@ -107,9 +105,21 @@ def read_file(path: Path) -> Header:
     except HeaderError as error:
         raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
     except OSError as error:
-        raise LmxdError(
-            "model_file_missing", f"{path}: {error.strerror}", "check the path and its permissions"
-        ) from error
+        remedy = _remedy(path, error, "check the path and its permissions")
+        raise LmxdError("model_file_missing", f"{path}: {error.strerror}", remedy) from error
+
+
+def _remedy(path: Path, error: Exception, usual: str) -> str:
+    """The usual remedy; of a file that is shut for us, how it is opened."""
+    barred = obstacle(path) if isinstance(error, PermissionError) else None
+    return usual if barred is None else let_in(_me(), path, barred)
+
+
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def identity(path: Path) -> _Key:
@@ -119,26 +129,8 @@ def identity(path: Path) -> _Key:
         found = real.stat()
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise LmxdError(
-            "model_file_missing", f"{path}: {reason}", "set path, or put the file into model_dir"
-        ) from error
-    if not real.is_file():
+        remedy = "set path, or put the file into model_dir"
+        raise LmxdError("model_file_missing", f"{path}: {reason}", _remedy(path, error, remedy)) from error
+    if not stat.S_ISREG(found.st_mode):
         raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")
     return (str(real), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def first_parts(directory: Path) -> list[Path]:
-    """The models in a directory: whole files, and the first part of split ones. LmxdError if it cannot be read."""
-    try:
-        found = sorted(p for p in islice(directory.iterdir(), _MAX_NAMES) if p.suffix == ".gguf" and _is_first(p))
-    except OSError as error:
-        raise LmxdError("model_file_missing", f"{directory}: {error.strerror}", "check the path") from error
-    if len(found) > _MAX_MODELS:
-        raise LmxdError("invalid_params", f"{directory} has more than {_MAX_MODELS} models", "name a directory in it")
-    return found
-
-
-def _is_first(path: Path) -> bool:
-    """Returns whether a file is a whole model or the first part of one."""
-    part = part_number(path.name)
-    return part is None or part[0] == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from lmxd.config.file import load
+from lmxd.config.location import USER
 from lmxd.config.schema import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway import keys
@@ -27,6 +28,7 @@ log = logging.getLogger("lmxd.gateway")
 
 
 @click.command()
+@USER
 @click.pass_context
 def gateway(context: click.Context) -> None:
     """Serve OpenAI's API and the dashboard over HTTP; gateway.listen says where."""
@@ -49,6 +51,7 @@ def gateway(context: click.Context) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="It may stop, pin and have devices yielded, on the dashboard.")
+@USER
 @click.pass_context
 def key(context: click.Context, name: str, admin: bool) -> None:
     """Print a new API key for NAME, and add its hash to gateway.keys_file. An older one of that name ends."""

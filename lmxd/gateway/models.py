@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import unquote
 
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import ModelInfo, Models
@@ -29,6 +30,18 @@ class KnownModels:
         if self._asked is None or now - self._asked_at >= _FRESH:
             self._asked_at, self._asked = now, asyncio.get_running_loop().create_task(self._client.models())
         return (await asyncio.shield(self._asked)).models
+
+    async def of_path(self, path: str) -> tuple[str, str]:
+        """(the model, the rest) of a path that begins with a model's name, encoded or not. The longest name counts.
+
+        A name that nobody knows is taken to end at the first slash.
+        """
+        words = path.split("/")
+        known = {called for model in await self.all() for called in (model.model, *model.aliases)}
+        for count in range(len(words), 0, -1):
+            if (name := unquote("/".join(words[:count]))) in known:
+                return name, "/".join(words[count:])
+        return unquote(words[0]), "/".join(words[1:])
 
     async def named(self, name: str, lists: str) -> ModelInfo:
         """The one that a name or an alias means. LmxdError ``unknown_model``; ``lists``: where there is a list."""

@@ -34,8 +34,8 @@ class OpenAi:
         return [
             *(web.post(f"/v1/{name}", self._by_body) for name in _NAMED),
             web.get("/v1/models", self._models),
-            web.get("/v1/models/{model}", self._model),
-            *(web.route(method, "/upstream/{model}/{path:.*}", self._upstream) for method in _METHODS),
+            web.get("/v1/models/{model:.+}", self._model),
+            *(web.route(method, "/upstream/{rest:.+}", self._upstream) for method in _METHODS),
         ]
 
     async def _by_body(self, request: web.Request) -> web.StreamResponse:
@@ -46,10 +46,10 @@ class OpenAi:
 
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
         """Everything of one model's llama-server."""
-        _, _, path = request.raw_path.removeprefix("/upstream/").partition("/")
+        model, path = await self._known.of_path(request.raw_path.removeprefix("/upstream/"))
         require_open(request.method, path)
         body = await self._bodies.read(request)
-        wish = self._serving.wish(request, request.match_info["model"])
+        wish = self._serving.wish(request, model)
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
 
     async def _models(self, request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from lmxd.files import file_name
 from lmxd.instances import proc
 
 log = logging.getLogger(__name__)
@@ -51,14 +52,14 @@ class Groups:
         """One for an instance, bounded to so many bytes of RAM. Raises OSError if the bound cannot be set."""
         if self.root is None:
             return None
-        group = ControlGroup(self.root / f"i-{instance}")
+        group = ControlGroup(self.root / _name(instance))
         group.path.mkdir(exist_ok=True)
         group.bound(memory_max)
         return group
 
     def find(self, instance: str, memory_max: int | None) -> ControlGroup | None:
         """The one that an earlier daemon made; its bound is lost when the daemon's own group is made whole."""
-        if self.root is None or not (path := self.root / f"i-{instance}").is_dir():
+        if self.root is None or not (path := self.root / _name(instance)).is_dir():
             return None
         group = ControlGroup(path)
         with suppress(OSError):
@@ -68,9 +69,14 @@ class Groups:
     def sweep(self, kept: set[str]) -> None:
         """End whatever is left in groups of instances that are not ``kept``."""
         if self.root is not None:
+            names = {_name(instance) for instance in kept}
             for path in self.root.glob("i-*"):
-                if path.name.removeprefix("i-") not in kept:
+                if path.name not in names:
                     ControlGroup(path).end()
+
+
+def _name(instance: str) -> str:
+    return f"i-{file_name(instance)}"
 
 
 class ControlGroup:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from lmxd.files import open_regular
+from lmxd.files import file_name, open_regular
 
 _TAIL = 64 * 1024
 """Bytes at the end of a log that its last lines are looked for in."""
@@ -26,7 +26,7 @@ class Log:
 
     def __init__(self, directory: Path, instance: str, cap: int) -> None:
         """``cap``: bytes."""
-        self.path = directory / f"{instance}.log"
+        self.path = log_path(directory, instance)
         self._cap = cap
 
     def open(self) -> int:
@@ -64,6 +64,11 @@ class Log:
             kept = _last_bytes(file, self._cap // 4)
             file.truncate(first)
             file.write(b"\n... (cut by lmxd: the log reached its size cap)\n" + kept)
+
+
+def log_path(directory: Path, instance: str) -> Path:
+    """The path of an instance's log."""
+    return directory / f"{file_name(instance)}.log"
 
 
 def tail(path: Path, lines: int) -> list[str]:

@@ -7,8 +7,19 @@ from pathlib import Path
 import click
 
 from lmxd.errors import LmxdError
-from lmxd.migrate import llama_server, llama_swap, machine, ollama
+from lmxd.migrate import (
+    compose,
+    large_model_proxy,
+    llama_server,
+    llama_swap,
+    machine,
+    modelfile,
+    ollama,
+    shell_script,
+    systemd_unit,
+)
 from lmxd.migrate.entries import FoundModel, rendered
+from lmxd.migrate.pull import pull
 from lmxd.terminal import say, say_lines
 
 PATH = click.Path(path_type=Path)
@@ -38,8 +49,10 @@ def _say(left: list[str], headline: str) -> None:
 
 def _done(found: FoundModel, source: str, output: Path | None) -> None:
     _write(rendered(found, source), output)
-    say(f"{sum(not e.open for e in found.entries)} models from {source}", err=True)
-    _say(found.left, "not carried over as it was:")
+    ready = sum(not entry.open for entry in found.entries)
+    say(f"{ready} model{'' if ready == 1 else 's'} from {source}", err=True)
+    for headline, sentences in found.report.lines().items():
+        _say(sentences, headline)
 
 
 @click.group("import")
@@ -64,31 +77,74 @@ def from_llama_server(file: Path, output: Path | None) -> None:
 
 
 @import_.command("ollama")
-@click.argument("directory", type=PATH, required=False)
+@click.argument("path", type=PATH, required=False)
 @OUTPUT
-def from_ollama(directory: Path | None, output: Path | None) -> None:
-    """From ollama's store, where OLLAMA_MODELS or convention says that it is. The files stay where they are."""
+def from_ollama(path: Path | None, output: Path | None) -> None:
+    """From ollama's store, or from a Modelfile.
 
-    store = ollama.store(directory)
+    The store is where OLLAMA_MODELS or convention says that it is. The files stay where they are.
+    """
+    if path is not None and path.is_file():
+        _done(modelfile.read(path), str(path), output)
+        return
+    store = ollama.store(path)
     _done(ollama.read(store), f"ollama's store in {store}", output)
 
 
-@click.command()
-@click.argument("directory", type=PATH)
+@import_.command("large-model-proxy")
+@click.argument("file", type=PATH)
 @OUTPUT
-def scan(directory: Path, output: Path | None) -> None:
-    """Profiles of the GGUF files in DIRECTORY, with the bytes that each would take here."""
-    _done(machine.scan(directory), str(directory), output)
+def from_large_model_proxy(file: Path, output: Path | None) -> None:
+    """From large-model-proxy's config.json."""
+    _done(large_model_proxy.read(file), str(file), output)
+
+
+@import_.command("compose")
+@click.argument("file", type=PATH)
+@OUTPUT
+def from_compose(file: Path, output: Path | None) -> None:
+    """From a compose file of docker or podman: its services that run llama-server."""
+    _done(compose.read(file), str(file), output)
+
+
+@import_.command("systemd")
+@click.argument("file", type=PATH)
+@OUTPUT
+def from_systemd(file: Path, output: Path | None) -> None:
+    """From a systemd unit that starts llama-server."""
+    _done(systemd_unit.read(file), str(file), output)
+
+
+@import_.command("script")
+@click.argument("file", type=PATH)
+@OUTPUT
+def from_script(file: Path, output: Path | None) -> None:
+    """From a shell script that starts llama-server, or a container of it. It is read, not run."""
+    _done(shell_script.read(file), str(file), output)
+
+
+@click.command()
+@click.argument("directories", type=PATH, nargs=-1)
+@OUTPUT
+def scan(directories: tuple[Path, ...], output: Path | None) -> None:
+    """Profiles of the GGUF files in DIRECTORIES and below, with the bytes that each would take here.
+
+    Without any: of those in the caches of huggingface_hub, llama.cpp, LM Studio and ollama.
+    """
+    _done(machine.scan(directories), ", ".join(map(str, directories)) or "the usual places", output)
 
 
 @click.command()
 @click.argument("directories", type=PATH, nargs=-1)
 @OUTPUT
 def init(directories: tuple[Path, ...], output: Path | None) -> None:
-    """A commented configuration for this machine: its devices, its engine, the models in DIRECTORIES."""
+    """A commented configuration for this machine: its devices, its engine, the models in DIRECTORIES and below.
+
+    Without any: the models in the caches of huggingface_hub, llama.cpp, LM Studio and ollama.
+    """
     text, left = machine.configuration(directories)
     _write(text, output)
     _say(left, "what is amiss:")
 
 
-COMMANDS = (import_, scan, init)
+COMMANDS = (import_, scan, init, pull)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from lmxd.config import yaml_text
 from lmxd.config.file import checked
+from lmxd.config.names import composed, fitting
+from lmxd.config.profile import Profile
 from lmxd.errors import ConfigError
 from lmxd.migrate.document import Document
+from lmxd.migrate.report import About, Report, Sentence
 from lmxd.text import shortened
 
-_UNFIT: Final = re.compile(r"[^A-Za-z0-9._:@+-]+")
 MOST: Final = 2000
 """Profiles at once: as many as a configuration can hold."""
-_MOST_SAID: Final = 500
-"""Sentences about what was not carried over."""
-_LONGEST: Final = 500
-"""Characters of one."""
-
-Sentence = str | Callable[[], str]
-"""Words, or what makes them: that costs nothing for one that is not listed."""
-Left = Callable[[Sentence], None]
-"""Is told each thing that could not be carried over."""
+_LONGEST: Final = 200
+"""Characters of a value that is said."""
 
 
 @dataclass(slots=True)
@@ -35,30 +30,38 @@ class Entry:
     settings: dict[str, Any]
     comment: str = ""
     open: bool = False
+    origin: str = ""
+    """Its name where it comes from."""
+
+    def note(self, words: str) -> None:
+        """Add to its comment."""
+        self.comment = f"{self.comment}; {words}" if self.comment else words
 
 
 @dataclass(slots=True)
 class FoundModel:
-    """All profiles found, sentences about what could not be carried over, and settings beside ``models``."""
+    """All profiles found, the account of what could not be carried over, and settings beside ``models``."""
 
     entries: list[Entry] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    report: Report = field(default_factory=Report)
     settings: dict[str, Any] = field(default_factory=dict)
     suggested: dict[str, Any] = field(default_factory=dict)
     """Settings that become comments: somebody is to look at them first."""
     _taken: dict[str, int] = field(default_factory=dict)
     """By name: the number of entries that wanted it."""
 
-    def say(self, sentence: Sentence) -> None:
-        """Note what could not be carried over, within bounds: a file may be made of such things."""
-        if len(self.left) < _MOST_SAID:
-            self.left.append(shortened(_made(sentence), _LONGEST))
-        elif len(self.left) == _MOST_SAID:
-            self.left.append("and more")
+    @property
+    def left(self) -> list[str]:
+        """Sentences about what could not be carried over."""
+        return self.report.left
 
-    def about(self, name: str) -> Left:
-        """Notes what could not be carried over of one model."""
-        return lambda what: self.say(lambda: f"{name}: {_made(what)}")
+    def say(self, sentence: Sentence) -> None:
+        """Note what could not be carried over."""
+        self.report.say(sentence)
+
+    def about(self, name: str) -> About:
+        """The report on one model."""
+        return self.report.about(name)
 
     @property
     def full(self) -> bool:
@@ -70,21 +73,29 @@ class FoundModel:
         if self.full:
             self.say(f"{entry.name}: is left out, as there are {MOST} models already")
             return
-        wanted = _UNFIT.sub("-", entry.name[:1024]).lstrip("-.:@+_")[:128] or "model"
+        wanted = _fit(entry.name)
         name = wanted
         while name in self._taken:
             self._taken[wanted] += 1
             name = f"{wanted[:120]}-{self._taken[wanted]}"
         self._taken[name] = 1
-        if name != entry.name:
+        if name != composed(entry.name):
             self.say(f"{entry.name}: is called {name} here")
+        entry.origin = entry.origin or entry.name
         entry.name = name
         self.entries.append(entry)
 
+    def by_name(self) -> dict[str, Entry]:
+        """The entries by their names where they come from, and by their aliases."""
+        aliases = {alias: entry for entry in self.entries for alias in entry.settings.get("aliases", ())}
+        return aliases | {entry.origin: entry for entry in self.entries}
+
     def checked(self) -> FoundModel:
-        """Entries that lmxd would refuse become comments, what cannot be written is left out, and why is said."""
+        """Settings that lmxd would refuse are left out; so are entries that cannot be written. Why is said."""
+        self._check_aliases()
         writable, room = [], yaml_text.LARGEST
         for entry in self.entries:
+            self._check(entry)
             try:
                 room -= len(yaml_text.dump({entry.name: entry.settings}))
             except yaml_text.BadYaml as error:
@@ -94,14 +105,45 @@ class FoundModel:
                 self.say(f"{entry.name}: is left out, as the configuration would be too large")
                 break
             writable.append(entry)
-            try:
-                checked({"models": {entry.name: entry.settings}}, entry.name)
-            except ConfigError as error:
-                if not entry.open:
-                    self.say(f"{entry.name}: {'; '.join(error.problems)}")
-                entry.open = True
         self.entries = writable
         return self
+
+    def _check_aliases(self) -> None:
+        """Keep of each entry the aliases that are names, and that nothing else is called."""
+        taken = {entry.name for entry in self.entries}
+        for entry in self.entries:
+            aliases = []
+            for alias in map(composed, entry.settings.pop("aliases", ())):
+                if alias == entry.name or alias in aliases:
+                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is its name already")
+                elif alias in taken:
+                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is the name of another")
+                elif not _is_name(alias):
+                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is no name of a model here")
+                else:
+                    taken.add(alias)
+                    aliases.append(alias)
+            if aliases:
+                entry.settings["aliases"] = aliases
+
+    def _check(self, entry: Entry) -> None:
+        """Take out each setting that lmxd refuses. An entry that cannot do without it becomes a comment."""
+        for _ in range(len(entry.settings) + 1):
+            try:
+                Profile.model_validate(entry.settings)
+                return
+            except ValidationError as error:
+                found = error.errors(include_url=False)
+            keys = {str(e["loc"][0]): e["msg"].removeprefix("Value error, ") for e in found if e["loc"]}
+            essential = {"path", "command", "env"} & keys.keys()
+            for key, why in keys.items():
+                value = entry.settings[key] if key in essential else entry.settings.pop(key)
+                self.say(f"{entry.name}: {key}: {why} (it was {shortened(str(value), _LONGEST)})")
+            if essential or not keys:
+                if not keys and not entry.open:
+                    self.say(f"{entry.name}: {found[0]['msg'].removeprefix('Value error, ')}")
+                entry.open = True
+                return
 
     def write(self, document: Document, source: str) -> None:
         """Put all of it into a document."""
@@ -113,8 +155,19 @@ class FoundModel:
         document.models([({e.name: e.settings}, e.comment, e.open) for e in self.entries])
 
 
-def _made(sentence: Sentence) -> str:
-    return sentence if isinstance(sentence, str) else sentence()
+def _is_name(name: str) -> bool:
+    """Whether lmxd takes it as the name of a model."""
+    try:
+        checked({"models": {name: {}}}, name)
+    except ConfigError:
+        return False
+    return True
+
+
+def _fit(name: str) -> str:
+    """A name that is as near to another as it can be."""
+    near = fitting(name)
+    return near if _is_name(near) else f"{near[:120]}-model"
 
 
 def rendered(found: FoundModel, source: str) -> str:

@@ -2,97 +2,71 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from lmxd.config import yaml_text
-from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
-from lmxd.migrate import words
-from lmxd.migrate.entries import MOST, Entry, FoundModel, Left
+from lmxd.migrate import command, macros
+from lmxd.migrate.command import StartCommand
+from lmxd.migrate.entries import MOST, Entry, FoundModel
+from lmxd.migrate.leaves import Leaves
+from lmxd.migrate.macros import Macros
+from lmxd.migrate.report import About
 
-_MACRO: Final = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
-_DEEPEST: Final = 10
-"""Levels of macros in macros."""
-_LONGEST: Final = 32 * 2**10
-"""Characters of a command line."""
-_MOST: Final = 2 * 2**20
-"""Characters that macros may come to in all command lines together."""
-_OURS: Final = frozenset(("cmd", "ttl", "name", "description", "useModelName", "unlisted", "proxy", "concurrencyLimit"))
-"""Of a model, what is carried over or has no meaning here."""
+_OF_MODEL: Final = {
+    "proxy": "lmxd gives each instance an address of its own",
+    "checkEndpoint": "lmxd knows when llama-server is ready",
+    "cmdStop": "lmxd ends what it started itself",
+    "unloadTimeout": "engine.stop_timeout is for all models",
+    "useModelName": "llama-server takes any name",
+    "unlisted": "all models are listed, to whoever may use them",
+    "concurrencyLimit": "slots say how many requests an instance serves at once; the others wait",
+    "filters": "clients send their own parameters",
+    "sendLoadingState": "who waits is told so by the gateway",
+    "macros": "no value refers to it",
+}
+"""Key of a model -> why it has no counterpart."""
 _TOP: Final = {
-    "models", "macros", "groups", "hooks", "startPort", "logLevel", "logTimeFormat", "healthCheckTimeout",
-    "metricsMaxInMemory", "includeAliasesInList", "logToStdout", "captureBuffer", "globalTTL",
-}  # fmt: skip
-
-
-class Macros:
-    """The macros of a file, and the characters that they may still come to: they multiply, and each model has them."""
-
-    def __init__(self, found: object) -> None:
-        self._all = {name: str(value) for name, value in _keys(found).items()}
-        self.room = _MOST
-
-    def filled(self, cmd: str, own: Mapping[str, Any]) -> str:
-        """A command line with its macros, which may hold macros. ValueError if it grows too long.
-
-        ``own``: those of its model, which come before those of the file.
-        """
-        values = ChainMap({name: str(value) for name, value in own.items()}, self._all)
-        for _ in range(_DEEPEST):
-            filled = self._once(cmd, values)
-            if filled == cmd:
-                break
-            cmd = filled
-        return cmd
-
-    def _once(self, cmd: str, values: Mapping[str, str]) -> str:
-        room = _LONGEST - len(cmd)
-
-        def value(macro: re.Match[str]) -> str:
-            nonlocal room
-            found = values.get(macro[1], macro[0])
-            room -= len(found)
-            if room < 0:
-                raise ValueError(f"with its macros it has more than {_LONGEST} characters")
-            self.room -= len(found)
-            if self.room < 0:
-                raise ValueError(f"the macros of all models have more than {_MOST} characters")
-            return found
-
-        filled = _MACRO.sub(value, cmd)
-        if len(filled) > _LONGEST:
-            raise ValueError(f"it has more than {_LONGEST} characters")
-        return filled
+    "startPort": "lmxd gives each instance an address of its own",
+    "groups": "what fits runs together, by its bytes; there are no groups",
+    "matrix": "what fits runs together, by its bytes",
+    "routing": "what fits runs together, by its bytes",
+    "apiKeys": "lmxd key NAME adds one for the gateway",
+    "macros": "no value refers to it",
+    "sendLoadingState": "who waits is told so by the gateway",
+    "profiles": "a name means one model here: make it an alias",
+}
+"""Key of the file -> the same."""
 
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is none of llama-swap's."""
     whole = _whole(path)
-    found, macros = FoundModel(), Macros(whole.get("macros"))
-    for name, model in whole["models"].items():
-        if found.full or macros.room <= 0:
-            found.say(
-                f"{name}: and what follows is left out: {MOST} models, or {_MOST} characters of macros, are the most"
-            )
+    snippets = whole.take("macros")
+    snippets = snippets if isinstance(snippets, Mapping) else {}
+    found, filled = FoundModel(), Macros(snippets)
+    _settings(found, whole, filled)
+    models = whole.take("models")
+    for name, model in models.items():
+        if found.full or filled.room <= 0:
+            found.say(f"{name}: and what follows is left out: {MOST} models, or {macros.MOST} characters of macros,"
+                      " are the most")  # fmt: skip
             break
         if isinstance(model, Mapping):
-            _model(found, str(name), model, macros)
+            _model(found, str(name), model, filled, path.absolute().parent)
         else:
             found.say(f"models.{name} is a {type(model).__name__}, not keys and values")
-    _groups(found, whole)
-    _hooks(found, whole)
-    for key in whole.keys() - _TOP:
-        found.say(f"{key}: has no counterpart here")
+    _routing(found, whole)
+    found.report.rest(whole.rest(), _TOP)
+    found.report.rest(filled.unused(snippets), _TOP)
     return found.checked()
 
 
-def _whole(path: Path) -> dict[str, Any]:
+def _whole(path: Path) -> Leaves:
     try:
         whole = yaml_text.load(read_text(path, yaml_text.LARGEST))
     except (OSError, UnicodeDecodeError, yaml_text.BadYaml) as error:
@@ -100,89 +74,133 @@ def _whole(path: Path) -> dict[str, Any]:
         raise LmxdError("config", f"{path}: {why}", "name llama-swap's config.yaml") from error
     if not isinstance(whole, dict) or not isinstance(whole.get("models"), dict):
         raise LmxdError("config", f"{path}: has no models", "name llama-swap's config.yaml")
-    return whole
+    return Leaves(whole)
 
 
-def _model(found: FoundModel, name: str, model: Mapping[str, Any], macros: Macros) -> None:
+def _settings(found: FoundModel, whole: Leaves, filled: Macros) -> None:
+    """Settings of the file that lmxd has, too. Without a ttl llama-swap keeps a model until another needs its place."""
+    engine: dict[str, Any] = {}
+    for key, own, least in (("healthCheckTimeout", "load_timeout", 15), ("unloadTimeout", "stop_timeout", 1)):
+        if (seconds := whole.number(key)) is not None:
+            engine[own] = max(least, _plain(seconds))
+    if engine:
+        found.settings["engine"] = engine
+    found.settings["idle_timeout"] = _plain(whole.number("globalTTL") or 0) or "never"
+
+
+def _model(found: FoundModel, name: str, model: Mapping[str, Any], filled: Macros, base: Path) -> None:
     left = found.about(name)
-    argv = _argv(str(model.get("cmd", "")), macros, {**_keys(model.get("macros")), "MODEL_ID": name}, left)
+    own = model.get("macros")
+    own = {**own, "MODEL_ID": name} if isinstance(own, Mapping) else {"MODEL_ID": name}
+    used, filled.used = filled.used, set()
+    leaves = Leaves(_filled(model, own, filled, left))
+    argv = _argv(leaves.take("cmd"), left)
     if not argv:
         left("has no cmd")
+        left.rest(leaves.rest(), _OF_MODEL)
         return
-    comment = " ".join(str(model[key]) for key in ("name", "description") if model.get(key))
-    if "llama-server" in Path(argv[0]).name:
-        settings = words.settings(argv[1:], left)
-        _engine(found, argv[0])
-        entry = Entry(name, settings, comment)
-    else:
-        command = [word.replace("${PORT}", "{port}") for word in argv]
-        entry = Entry(name, {"command": command}, comment, open=True)
-        left(
-            "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
-            " open: true), and take the comment signs away"
-        )
-    ttl = model.get("ttl")
-    if isinstance(ttl, (int, float)) and ttl > 0:
-        entry.settings["idle_timeout"] = ttl
-    if model.get("env"):
-        left("env: lmxd sets the engine's environment itself")
-    if aliases := _items(model.get("aliases")):
-        entry.settings["aliases"] = aliases
-    for key in model.keys() - _OURS - {"env", "aliases"}:
-        left(f"{key}: has no counterpart here")
+    entry = command.entry(found, name, StartCommand(argv, _environment(leaves), base))
+    if "command" in entry.settings:
+        entry.settings["command"] = [word.replace("${PORT}", "{port}") for word in argv]
+        if (health := leaves.text("checkEndpoint")) is not None:
+            entry.settings["health"] = health
+    _carry(entry, leaves, name, left)
     found.add(entry)
+    left.rest(leaves.rest(), _OF_MODEL)
+    left.rest(filled.unused({key: value for key, value in own.items() if key != "MODEL_ID"}), _OF_MODEL)
+    filled.used = used | (filled.used - own.keys())
 
 
-def _engine(found: FoundModel, program: str) -> None:
-    """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
-    if not found.suggested and program not in ("llama-server", _own_engine()):
-        found.suggested["engine"] = {"path": program}
-        found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
+def _filled(model: Mapping[str, Any], own: Mapping[str, Any], filled: Macros, left: About) -> dict[str, Any]:
+    """A model with its macros. Comments of a command go before: a macro in one may come to several lines."""
+    made = {}
+    for key, value in model.items():
+        if key == "macros":
+            continue
+        if key in ("cmd", "cmdStop") and isinstance(value, str):
+            value = "\n".join(line for line in value.split("\n") if not line.lstrip().startswith("#"))
+        try:
+            made[str(key)] = filled.value(value, own)
+        except ValueError as error:
+            left(f"{key}: {error}")
+    for text in (str(value) for value in made.values()):
+        for macro in sorted(macros.unknown(text)):
+            left(f"the macro {macro} is not defined")
+        for variable in sorted(macros.unset(text)):
+            left(f"the environment has no {variable}: ${{env.{variable}}} stays as it is, for lmxd to fill in")
+    return made
 
 
-def _own_engine() -> str | None:
+def _argv(cmd: object, left: About) -> list[str]:
+    """The words of a command line, as llama-swap's shell-like reading has them. The port stays a place."""
+    lines = [line.rstrip() for line in str(cmd or "").split("\n")]
+    joined = "\n".join(f"{line[:-1]} " if line.endswith("\\") else line for line in lines)
     try:
-        return str(find(None))
-    except LmxdError:
-        return None
-
-
-def _argv(cmd: str, macros: Macros, own: Mapping[str, Any], left: Left) -> list[str]:
-    """The command line with its macros filled in. The port stays a place."""
-    try:
-        argv = shlex.split(macros.filled(cmd, own).replace("\\\n", " "), comments=True)
+        return shlex.split(joined)
     except ValueError as error:
         left(f"cmd: {error}")
         return []
-    for macro in set(_MACRO.findall(" ".join(argv))) - {"PORT"}:
-        left(f"the macro {macro} is not defined")
-    return argv
 
 
-def _groups(found: FoundModel, whole: Mapping[str, Any]) -> None:
-    """Carry over the models that were to stay. lmxd itself finds out by bytes which may run beside which."""
-    entries = {e.name: e for e in found.entries}
-    for name, group in _keys(whole.get("groups")).items():
-        group = _keys(group)
-        members = [m for m in _items(group.get("members")) if m in entries]
-        if group.get("persistent"):
-            for member in members:
-                entries[member].settings["pin"] = True
-        found.say(f"groups.{name}: what fits runs together, by its bytes; there are no groups")
+def _environment(leaves: Leaves) -> dict[str, str]:
+    return dict(item.partition("=")[::2] for item in leaves.items("env"))
 
 
-def _hooks(found: FoundModel, whole: Mapping[str, Any]) -> None:
-    entries = {e.name: e for e in found.entries}
-    hooks = _keys(_keys(whole.get("hooks")).get("on_startup"))
-    for member in _items(hooks.get("preload")):
-        if member in entries:
-            entries[member].settings["preload"] = True
+def _carry(entry: Entry, leaves: Leaves, name: str, left: About) -> None:
+    """Settings of a model that lmxd has, too."""
+    said = [text for key in ("name", "description") if (text := leaves.text(key)) is not None]
+    entry.comment = "; ".join(filter(None, (" ".join(said), entry.comment)))
+    if (ttl := leaves.number("ttl")) is not None and ttl >= 0:
+        entry.settings["idle_timeout"] = _plain(ttl) or "never"
+    elif ttl is not None:
+        left.unneed(f"ttl {_plain(ttl)}", "the idle_timeout of all models is meant")
+    entry.settings["aliases"] = leaves.items("aliases")
+    by_name = leaves.part("filters").part("setParamsByID")
+    for alias in by_name:
+        if alias != name:
+            entry.settings["aliases"].append(alias)
 
 
-def _keys(value: object) -> dict[str, Any]:
-    """The value as keys and values; nothing if it is something else."""
-    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else {}
+def _routing(found: FoundModel, whole: Leaves) -> None:
+    """Carry over what is to stay, to come first, and to start at once. By bytes, lmxd finds out what runs together."""
+    routing, models = whole.part("routing"), found.by_name()
+    settings = routing.part("router").part("settings")
+    for groups in (whole.part("groups"), settings.part("groups")):
+        for name in groups:
+            _group(found, name, groups.part(name), models)
+    ranks = routing.part("scheduler").part("settings").part("fifo").part("priority")
+    for name in ranks:
+        if (entry := models.get(name)) and (rank := ranks.number(name)) is not None:
+            entry.settings["priority"] = max(-100, min(100, _plain(rank)))
+    hooks = whole.part("hooks").part("on_startup")
+    for name in hooks.items("preload"):
+        if entry := models.get(name):
+            entry.settings["preload"] = True
+        else:
+            found.say(f"hooks.on_startup.preload: there is no model {name}")
+    selectors = whole.part("selectors")
+    for name in selectors:
+        _selector(found, name, selectors.part(name), models)
 
 
-def _items(value: object) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else []
+def _group(found: FoundModel, name: str, group: Leaves, models: Mapping[str, Entry]) -> None:
+    members = group.items("members")
+    if stays := group.take("persistent"):
+        for entry in filter(None, map(models.get, members)):
+            entry.settings["pin"] = True
+    said = ", ".join(m if m in models else f"{m}, which is no model here" for m in members)
+    found.say(f"groups.{name}: {_TOP['groups']} (it was {said or 'empty'}{'; pinned, as persistent' if stays else ''})")
+
+
+def _selector(found: FoundModel, name: str, selector: Leaves, models: Mapping[str, Entry]) -> None:
+    """The first model of a selector is asked for by its name, too."""
+    targets = selector.items("targets")
+    entry = next(filter(None, map(models.get, targets)), None)
+    if entry is not None:
+        entry.settings.setdefault("aliases", []).append(name)
+    meant = f"means {entry.name} here, alone of its targets" if entry else "has no model here"
+    found.say(f"selectors.{name}: {meant} (they were {', '.join(targets) or 'none'})")
+
+
+def _plain(number: float) -> int:
+    return int(min(max(number, -(10**9)), 10**9))

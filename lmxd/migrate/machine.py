@@ -2,45 +2,86 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from lmxd.catalog.usable import usable_here
-from lmxd.cli.files import Wanted, estimates_in
+from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.schema import Config
 from lmxd.devices.measurement import HOST, Measurement
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.document import Document
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.models.found import ModelOnDisk, Search
+from lmxd.models.layouts import own_models, repository_directory, usual_places
 from lmxd.rpc.estimates import Estimated
 
 _GIB: Final = 2**30
 _MODEL_DIR: Final = Path("/var/lib/lmxd/models")
 
 
-def scan(directory: Path) -> FoundModel:
-    """A profile for each model in a directory, with the bytes that it would take here.
+def scan(directories: Sequence[Path]) -> FoundModel:
+    """A profile for each model in directories, with the bytes that it would take here.
 
-    LmxdError ``model_file_missing`` if the directory cannot be read.
+    Without any: in the usual places of this and of other tools. LmxdError ``model_file_missing`` if there is none.
     """
-    found = FoundModel()
-    for estimated in estimates_in(directory, Wanted()):
-        if isinstance(estimated, LmxdError):
-            found.say(f"{estimated.data.get('file', directory)}: {estimated}")
-            continue
-        path = Path(estimated.model).absolute()
-        found.add(Entry(_name(path), {"path": str(path), "context_length": estimated.ctx}, _needs(estimated)))
+    found = _found(directories)
+    if not found.entries:
+        looked = ", ".join(str(place) for place in directories or usual_places())
+        problem = "; ".join([f"there is no model file (*.gguf) in {looked}, nor below", *found.left])
+        raise LmxdError("model_file_missing", problem, "name a directory, or fetch one: lmxd pull hf:ORG/REPO")
+    return found
+
+
+def _found(directories: Sequence[Path]) -> FoundModel:
+    """The profiles, and sentences about what could not be used. Of the usual places, those count that are there."""
+    search, found = Search(), FoundModel()
+    for place in directories or [place for place in usual_places() if _is_open(place)]:
+        search.look(place)
+    for sentence in search.unread:
+        found.say(sentence)
+    for model, estimated in zip(search.models, estimates_of((m.path for m in search.models), Wanted()), strict=True):
+        if model.missing:
+            found.say(f"{model.name}: {model.missing} of its parts are missing beside {model.path}")
+        elif isinstance(estimated, LmxdError):
+            found.say(f"{model.name}: {estimated}")
+        else:
+            path = _nameable(model, found)
+            words = f"{needs(estimated)}{_beside(model)}"
+            found.add(Entry(model.name, {"path": str(path), "context_length": estimated.ctx}, words))
     return found.checked()
 
 
-def _name(path: Path) -> str:
-    """Without the number of its part."""
-    return path.stem.rpartition("-00001-of-")[0] or path.stem
+def _is_open(place: Path) -> bool:
+    return place.is_dir() and os.access(place, os.R_OK | os.X_OK)
 
 
-def _needs(found: Estimated) -> str:
+def _nameable(model: ModelOnDisk, found: FoundModel) -> Path:
+    """The path for a profile: one whose directory, or repository, holds all parts, so that lmxd may open them.
+
+    Where a link leads elsewhere the file itself is named; of a split model, its directory is added to ``model_dirs``.
+    """
+    home = (repository_directory(model.path) or model.path.parent).resolve()
+    elsewhere = [real for part in model.parts if not (real := part.resolve()).is_relative_to(home)]
+    if not elsewhere:
+        return model.path
+    if len(model.parts) == 1:
+        return elsewhere[0]
+    known = found.settings.get("model_dirs", [])
+    found.settings["model_dirs"] = list(dict.fromkeys([*known, *(str(real.parent) for real in elsewhere)]))
+    return model.path
+
+
+def _beside(model: ModelOnDisk) -> str:
+    parts = f"; in {len(model.parts)} parts" if len(model.parts) > 1 else ""
+    return f"{parts}; its projector for pictures is {model.projector}" if model.projector else parts
+
+
+def needs(found: Estimated) -> str:
+    """The bytes of an estimated launch, in words."""
     sizes = [f"{d['total'] / _GIB:.2f} GiB of {d['device']}" for d in _devices(found)]
     sizes.append(f"{found.host['total'] / _GIB:.2f} GiB of RAM")
     return f"{' and '.join(sizes)} at {found.ctx} tokens ({found.basis}, plus or minus {found.error / 2**20:.0f} MiB)"
@@ -52,17 +93,15 @@ def _devices(found: Estimated) -> list[dict[str, int]]:
 
 def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     """(a commented configuration for this machine, what is amiss)."""
-    found = FoundModel()
-    for directory in directories:
-        more = scan(directory)
-        found.left += more.left
-        for entry in more.entries:
-            found.add(entry)
+    found = _found(directories)
+    if not found.entries:
+        found.say(f"no model file (*.gguf) in {', '.join(map(str, directories or usual_places()))}, nor below")
     document = Document()
     document.comment("lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.")
     document.space()
     usable, devices = usable_here(Config())
-    found.left += usable.warnings()
+    for warning in usable.warnings():
+        found.say(warning)
     _gpus(document, devices)
     document.space()
     _engine(document, found)
@@ -73,9 +112,12 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
     document.space()
     document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
-    document.put({"model_dir": str(next(iter(directories), _MODEL_DIR).absolute())})
+    home = next(iter(directories), _MODEL_DIR if os.geteuid() == 0 else own_models()).absolute()
+    document.put({"model_dir": str(home)})
     document.space()
-    found.checked().write(document, "the model files found")
+    document.comment("every model in a directory, also those that come later, without a profile:")
+    document.suggest({"models_from": [str(home)]})
+    found.write(document, "the model files found")
     return document.text(), found.left
 
 

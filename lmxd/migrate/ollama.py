@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.report import About
+from lmxd.text import shortened
 
 _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _LARGEST: Final = 256 * 2**10
@@ -32,6 +35,14 @@ _FLAGS: Final = {
     "frequency_penalty": "--frequency-penalty",
     "seed": "--seed",
     "num_predict": "--predict",
+    "num_keep": "--keep",
+    "typical_p": "--typical",
+}
+_SETTINGS: Final = {
+    "num_ctx": "context_length",
+    "num_gpu": "gpu_layers",
+    "num_thread": "threads",
+    "num_batch": "batch_size",
 }
 _LOST: Final = {
     "template": "its template is Go's: the one in the model file is used instead",
@@ -40,6 +51,11 @@ _LOST: Final = {
     "projector": "its projector: pictures are not understood",
     "messages": "its example messages: clients must send them",
 }
+TEXTS: Final = frozenset(("template", "system", "messages"))
+"""Layers that are texts."""
+_UNNEEDED: Final = {"license": "it stays where it is"}
+_LATEST: Final = "latest"
+"""The tag that is meant if none is said: models are asked for with it, too."""
 PLACES: Final = (
     Path("~/.ollama/models"),
     Path("/usr/share/ollama/.ollama/models"),
@@ -89,19 +105,40 @@ def _manifest(found: FoundModel, root: Path, path: Path) -> None:
         found.say(f"{'/'.join(parts)}: is left out")
         return
     name = _name(parts)
-    layers = dict(_layers(found, name, path))
-    if "model" not in layers:
+    layers = list(_layers(found, name, path))
+    by_kind = dict(layers)
+    if "model" not in by_kind:
         found.say(f"{name}: its manifest names no model file")
         return
-    if (blob := _blob(found, name, root, layers["model"])) is None:
+    if (blob := _blob(found, name, root, by_kind["model"])) is None:
         return
     settings: dict[str, Any] = {"path": str(blob)}
-    if "params" in layers and (params := _blob(found, name, root, layers["params"])) is not None:
-        settings |= _parameters(found, name, params)
-    for kind, why in _LOST.items():
-        if kind in layers:
-            found.say(f"{name}: {why}")
+    if "params" in by_kind and (params := _blob(found, name, root, by_kind["params"])) is not None:
+        settings |= parameters(_params(found, name, params), found.about(name))
+    if parts[-1] == _LATEST:
+        settings["aliases"] = [f"{name}:{_LATEST}"]
+    for kind, digest in layers:
+        if by_kind.get(kind) != digest or kind not in ("model", "params"):
+            _say_layer(found, name, kind, digest, root)
     found.add(Entry(name, settings))
+
+
+def _say_layer(found: FoundModel, name: str, kind: str, digest: str, root: Path) -> None:
+    """Note a layer that is not carried over, with what it says, if it is a text."""
+    text = ""
+    if kind in TEXTS and (blob := _blob(found, name, root, digest)) is not None:
+        with suppress(OSError, ValueError):
+            text = read_text(blob, _LARGEST, regular=True)
+    say_lost(found.about(name), kind, text)
+
+
+def say_lost(left: About, kind: str, text: str) -> None:
+    """Note what is no setting here."""
+    said = shortened(" ".join(text.split()), 300)
+    if kind in _UNNEEDED:
+        left.unneed(f"{kind} {said}".rstrip(), _UNNEEDED[kind])
+    else:
+        left(f"{_LOST.get(kind, f'its {kind}: has no counterpart here')}{f' (it was {said})' if said else ''}")
 
 
 def _blob(found: FoundModel, name: str, root: Path, digest: str) -> Path | None:
@@ -123,7 +160,7 @@ def _name(parts: tuple[str, ...]) -> str:
     """registry.ollama.ai/library/llama3/8b is llama3:8b to those who use it."""
     *where, model, tag = parts
     own = [x for x in where if x not in ("registry.ollama.ai", "library")]
-    return "/".join([*own, model]) + ("" if tag == "latest" else f":{tag}")
+    return "/".join([*own, model]) + ("" if tag == _LATEST else f":{tag}")
 
 
 def _layers(found: FoundModel, name: str, path: Path) -> Iterator[tuple[str, str]]:
@@ -136,25 +173,34 @@ def _layers(found: FoundModel, name: str, path: Path) -> Iterator[tuple[str, str
         found.say(f"{name}: {path} is no manifest: {type(error).__name__}")
 
 
-def _parameters(found: FoundModel, name: str, path: Path) -> dict[str, Any]:
+def _params(found: FoundModel, name: str, path: Path) -> list[tuple[str, Any]]:
     try:
         given = json.loads(read_text(path, _LARGEST, regular=True))
     except (OSError, ValueError, RecursionError) as error:
         found.say(f"{name}: its parameters cannot be read: {error}")
-        return {}
+        return []
     if not isinstance(given, Mapping):
         found.say(f"{name}: its parameters are a {type(given).__name__}")
-        return {}
+        return []
+    return list(given.items())
+
+
+def parameters(given: Iterable[tuple[str, Any]], left: About) -> dict[str, Any]:
+    """The settings of a model's parameters."""
     settings: dict[str, Any] = {}
     flags: list[str] = []
-    for key, value in given.items():
-        if key == "num_ctx":
-            settings["context_length"] = value
+    for key, value in given:
+        if key in _SETTINGS:
+            if _SETTINGS[key] in settings:
+                left(f"{key} = {settings[_SETTINGS[key]]}: is given twice, and the last one counts")
+            settings[_SETTINGS[key]] = value
         elif key == "stop":
             stops = value if isinstance(value, list) else [value]
             flags += [word for stop in stops for word in ("--reverse-prompt", str(stop))]
         elif key in _FLAGS:
             flags += [_FLAGS[key], str(value)]
         else:
-            found.say(f"{name}: {key} = {value}: has no counterpart here")
+            left(f"{key} = {value}: has no counterpart here")
+    if settings.get("gpu_layers") in (-1, "-1", 999):
+        left.unneed(f"num_gpu {settings.pop('gpu_layers')}", "all layers go to the GPU here by themselves")
     return settings | ({"engine_flags": flags} if flags else {})

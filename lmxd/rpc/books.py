@@ -73,7 +73,7 @@ class InstanceInfo(Result):
     speed: float = Field(0.0, description="tokens a second of all of them, about")
     loaded: float | None = Field(None, description="of one that starts: the part of its bytes that it has taken")
     idle: float = Field(description="seconds since it last did something")
-    idle_timeout: float | None = Field(description="null for a pinned one")
+    idle_timeout: float | None = Field(description="null for a pinned one; 1e9 and more are never")
     age: float
     promised: dict[str, int]
     measured: dict[str, int] = Field({})

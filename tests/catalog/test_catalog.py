@@ -65,6 +65,15 @@ def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
     (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings(on_gpu=True)
     assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.70" in warning
     assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings(on_gpu=True) == []
+    assert catalog(tmp_path, "{estimated_memory_gb: 0.70}").warnings(on_gpu=True) == [], "as the estimate is said"
+    assert catalog(tmp_path, "{estimated_memory_gb: 0.69}").warnings(on_gpu=True) != []
+
+
+def test_a_context_of_0_is_the_trained_one_as_to_llama_server(tmp_path: Path) -> None:
+    made = catalog(tmp_path, "{context_length: 0}")
+    assert made.resolve("m").launch.context == 32768
+    assert made.resolve("m", Size(ctx=512)).launch.context == 512
+    assert catalog(tmp_path).resolve("m").launch.context == 4096
 
 
 def test_a_missing_file_is_a_matter_of_whoever_needs_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lmxd.cli import output
+from lmxd.cli.output import doing
 from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
 from lmxd.cli.wishes import standing
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
@@ -174,3 +175,8 @@ def test_of_many_instances_a_screen_shows_some_and_the_queue_is_in_sight(height:
     moved = drawn(seen, height=height, first=1000)
     assert "m29#1" in moved, "the end is as far as it goes"
     assert ("more above" in moved) == (len(shown) < 30)
+
+
+@pytest.mark.parametrize(("timeout", "until"), [(300, "5 min 0 s"), (None, "pinned"), (10**9, "never")])
+def test_it_says_how_long_an_idle_instance_stays(timeout: float | None, until: str) -> None:
+    assert doing(instance(busy=False, idle=3, idle_timeout=timeout)) == f"idle 3 s/{until}"

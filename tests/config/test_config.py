@@ -111,6 +111,16 @@ WRONG = [
     ("metrics: {listen: '0.0.0.0:80'}", "metrics.listen is '0.0.0.0:80': only 127.0.0.1:PORT"),
     ("metrics: {listen: '127.0.0.1:99999'}", "metrics.listen is '127.0.0.1:99999'"),
     ("engine: {endpoint: http}", "engine.endpoint is 'http'"),
+    (
+        "engine: {environment: {GGML_VK_VISIBLE_DEVICES: 0}}",
+        "environment: GGML_VK_VISIBLE_DEVICES is refused: lmxd sets",
+    ),
+    ("engine: {environment: {LD_PRELOAD: /x}}", "environment: LD_PRELOAD is refused: it loads other code"),
+    ("engine: {environment: {RADV_PERFTEST: 'a\\0b'}}".replace("'", '"'), "RADV_PERFTEST has a character that no"),
+    ("engine: {environment: {RADV_PERFTEST: '\\ud800'}}".replace("'", '"'), "RADV_PERFTEST has a character that no"),
+    ("engine: {environment: {HSA_OVERRIDE_GFX_VERSION_x: 1}}", "is not a variable that engines may be given"),
+    ('models: {a: {command: [/x, "{socket}\\0"]}}', "has a character that no program can be given"),
+    ('models: {a: {command: [/x, "{socket}"], env: {"A=B": x}}}', "'A=B' is no name of a variable"),
     ("[1, 2]", "holds a list, not keys and values"),
     ("a: [", "line 1: "),
     ("models: {a: {}, a: {}}", "line 1: the key 'a' is given twice"),
@@ -122,6 +132,11 @@ WRONG = [
 def test_what_is_wrong_is_named(text: str, problem: str) -> None:
     found = problems(text)
     assert any(problem in p for p in found), found
+
+
+def test_what_cards_need_is_passed_on_for_one_of_several_too() -> None:
+    found = parse("engine: {environment: {HSA_OVERRIDE_GFX_VERSION_1: 11.0.0, ZES_ENABLE_SYSMAN: on}}", "x").engine
+    assert found.environment == {"HSA_OVERRIDE_GFX_VERSION_1": "11.0.0", "ZES_ENABLE_SYSMAN": "1"}
 
 
 def test_all_problems_are_named_at_once() -> None:

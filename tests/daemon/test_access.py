@@ -371,8 +371,7 @@ def test_what_is_not_a_file_is_not_opened(models: Path) -> None:
 
 async def test_a_forbidden_file_is_refused_to_the_client(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    model(tmp_path, "outside")
-    (tmp_path / "models/a.gguf").symlink_to("../outside.gguf")
+    (tmp_path / "models/a.gguf").symlink_to("/etc/passwd")  # root's, whoever we are
     async with House(tmp_path, model_dir=str(tmp_path / "models"), models={"a": {}}).open() as h, h.client() as lmxd:
         with pytest.raises(LmxdError, match="in no directory for models"):
             await lmxd.request("a")

@@ -39,7 +39,7 @@ class Looks:
 
     def watch(self) -> None:
         """As at the start, and at each reload."""
-        self.measuring.watch(open_probes(None, self.nvml, self.roots)[0])
+        self.measuring.watch(open_probes(None, self.nvml, self.roots))
 
     async def _pids(self) -> Mapping[InstanceId, set[int]]:
         return dict(self.processes)

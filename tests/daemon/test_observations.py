@@ -65,14 +65,14 @@ def test_a_file_of_an_earlier_version_is_read_and_its_figures_win(tmp_path: Path
     old = asdict(observation())
     old["card"] = {name: old["card"][name] for name in ("name", "driver", "build")}
     path.write_text(json.dumps({"version": 1, "observations": [old]}))
-    here = card_of("NVIDIA L4", driver="580", build="11434", chip=(7424, (8, 9)))
+    here = card_of("NVIDIA L4", driver="580", build="11434", cores=7424, compute=(8, 9))
     assert context(here, Observations(path).learned).source == "learned from 1 launch"
     assert context(replace(here, backend=Backend.VULKAN), Observations(path).learned).source.startswith("a guess")
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "observations.json"
-    seen = replace(observation(), card=card_of("NVIDIA L4", driver="580", build="11434", chip=(7424, (8, 9))))
+    seen = replace(observation(), card=card_of("NVIDIA L4", driver="580", build="11434", cores=7424, compute=(8, 9)))
     other = replace(observation("n"), card=card_of("Radeon", vendor="amd", build="11434"))
     written = Observations(path)
     written.note(seen)

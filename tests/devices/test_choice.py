@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drm_trees import GIB, Drivers, Machine
 
-from lmxd.devices.choice import GpuChoice, Renamed, choose
+from lmxd.devices.choice import AliasProbe, GpuChoice, choose
 from lmxd.devices.measurement import DeviceKind, Measurement
 
 NVIDIA, AMD, ARC, IGPU = "0000:01:00.0", "0000:03:00.0", "0000:0a:00.0", "0000:00:02.0"
@@ -70,4 +70,4 @@ def test_a_device_goes_by_its_configured_name() -> None:
         def close(self) -> None:
             """Nothing is kept open."""
 
-    assert [m.ref for m in Renamed(Fixed(), {NVIDIA: "2"}).measure(set())] == ["2", AMD]
+    assert [m.ref for m in AliasProbe(Fixed(), {NVIDIA: "2"}).measure(set())] == ["2", AMD]

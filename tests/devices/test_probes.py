@@ -23,7 +23,7 @@ def without_nvml() -> FakeNvml:
 
 
 def opened(machine: Machine, nvml: FakeNvml, *refs: int | str) -> list[Probe]:
-    probes, _ = open_probes(refs or None, nvml, machine.roots, DRIVERS)
+    probes = open_probes(refs or None, nvml, machine.roots, DRIVERS)
     return probes
 
 

@@ -14,6 +14,7 @@ from engines.plans import plan_in
 from lavapipe import manifest
 
 from lmxd.accounts import engine_account
+from lmxd.devices import pci
 from lmxd.devices.measurement import Vendor
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import EngineKind
@@ -22,13 +23,13 @@ from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import RuntimeDevice, listing, selection
 from lmxd.engines.llama_cpp.server import LlamaServer
-from lmxd.engines.visibility import Gpu, by_rocm, normal
+from lmxd.engines.visibility import Gpu, by_rocm
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
 NVIDIA = Gpu(id="GPU-a", vendor=Vendor.NVIDIA, pci="0000:01:00.0")
 XTX = Gpu(id="GPU-5f1e3d2c4b5a6978", vendor=Vendor.AMD, pci="0000:03:00.0")
-OLD_AMD = Gpu(id="0000:0a:00.0", vendor=Vendor.AMD, pci="0000:0a:00.0")
+OLD_AMD = Gpu(id="0000:0a:00.0", vendor=Vendor.AMD, pci="0000:0a:00.0", rocm=1)
 ARC = Gpu(id="0000:04:00.0", vendor=Vendor.INTEL, pci="0000:04:00.0")
 RADV, AMDVLK, OWN_NVIDIA, LLVMPIPE = 3, 2, 4, 13
 
@@ -66,21 +67,10 @@ def test_rocm_is_told_unique_ids_and_nothing_that_hip_would_take_for_numbers() -
     assert "HIP_VISIBLE_DEVICES" not in env
 
 
-def node(root: Path, number: int, **said: int) -> None:
-    folder = root / f"class/kfd/kfd/topology/nodes/{number}"
-    folder.mkdir(parents=True)
-    (folder / "properties").write_text("".join(f"{name} {value}\n" for name, value in said.items()))
-
-
-def test_a_card_without_unique_id_is_counted_in_the_order_of_the_drivers_nodes(tmp_path: Path) -> None:
-    node(tmp_path, 0, cpu_cores_count=16, simd_count=0)
-    node(tmp_path, 10, simd_count=96, location_id=0x0A00, domain=0)
-    node(tmp_path, 2, simd_count=192, location_id=0x0300, domain=0)
-    (tmp_path / "class/kfd/kfd/topology/nodes/3").mkdir()  # one that this user may not use
-    found = by_rocm([OLD_AMD], tmp_path)
-    assert found == {"ROCR_VISIBLE_DEVICES": "1"}
-    assert by_rocm([XTX, OLD_AMD], tmp_path) == {"ROCR_VISIBLE_DEVICES": f"{XTX.id},1"}
-    assert by_rocm([replace(OLD_AMD, pci="0000:0b:00.0")], tmp_path) is None
+def test_a_card_without_unique_id_goes_by_rocms_number() -> None:
+    assert by_rocm([OLD_AMD]) == {"ROCR_VISIBLE_DEVICES": "1"}
+    assert by_rocm([XTX, OLD_AMD]) == {"ROCR_VISIBLE_DEVICES": f"{XTX.id},1"}
+    assert by_rocm([XTX, replace(OLD_AMD, rocm=None)]) is None
 
 
 def test_vulkan_is_told_the_number_of_the_address_whatever_the_order() -> None:
@@ -134,8 +124,8 @@ def test_sycl_is_told_numbers_of_level_zero() -> None:
 
 
 def test_an_address_is_the_same_however_it_is_written() -> None:
-    assert normal("00000000:0A:00.0") == normal("0000:0a:00.0") == "0000:0a:00.0"
-    assert normal("10000:01:00.0") == "10000:01:00.0"
+    assert pci.address("00000000:0A:00.0") == pci.address("0000:0a:00.0") == "0000:0a:00.0"
+    assert pci.address("10000:01:00.0") == "10000:01:00.0"
 
 
 def build(*backends: Backend) -> Binary:
@@ -147,7 +137,25 @@ def test_a_build_with_several_backends_is_told_which_devices_are_meant(tmp_path:
     plan = replace(plan_in(tmp_path), gpus=("GPU-a", "GPU-b"), cards=(NVIDIA, two))
     argv = " ".join(command(build(Backend.CUDA, Backend.VULKAN), plan).argv)
     assert "--device CUDA0,CUDA1" in argv
-    assert "--device" not in command(build(Backend.CUDA), plan).argv
+    assert "--device" not in command(build(Backend.CUDA), replace(plan, gpus=("GPU-a",), cards=(NVIDIA,))).argv
+
+
+def test_a_split_names_its_devices_for_a_processors_gpu_would_be_left_out(tmp_path: Path) -> None:
+    plan = replace(plan_in(tmp_path), gpus=("GPU-a", "GPU-b"), cards=(NVIDIA, replace(NVIDIA, id="GPU-b")))
+    assert "--device CUDA0,CUDA1" in " ".join(command(build(Backend.CUDA), plan).argv)
+
+
+def test_a_script_is_started_for_the_backend_that_it_listed(tmp_path: Path) -> None:
+    """Of a wrapped Vulkan build, Vulkan is not hidden because NVIDIA's usual backend is another."""
+    listing = "Available devices:\n  Vulkan0: NVIDIA H100 (1 MiB, 1 MiB free)\n"
+    wrapped = tmp_path / "llama-server"
+    wrapped.write_text(f"#!/bin/sh\ncat <<END\n{listing}END\n")
+    wrapped.chmod(0o755)
+    server = LlamaServer(wrapped, {"VK_DRIVER_FILES": str(manifest())})
+    plan = replace(plan_in(tmp_path), gpus=("GPU-a",), cards=(NVIDIA,))
+    assert server.backends(frozenset({"GPU-a"})) == frozenset({Backend.VULKAN})
+    env = server.command(plan).env
+    assert (env["GGML_VK_VISIBLE_DEVICES"], env["CUDA_VISIBLE_DEVICES"]) == ("0", "")
 
 
 def test_a_build_is_never_started_for_a_card_that_it_has_no_backend_for(tmp_path: Path) -> None:
@@ -226,6 +234,15 @@ def test_devices_are_listed_as_the_engines_user_sees_them(tmp_path: Path) -> Non
     tmp_path.chmod(0o755)
     open_to_all = environment({"VK_DRIVER_FILES": str(manifest()), "VK_ICD_FILENAMES": str(manifest())})
     assert len(listing(engine_account("nobody", shared=True))(program, open_to_all)) == 1
+
+
+def test_a_driver_that_crashes_is_told_apart_from_one_that_is_not_there(runtimes: Path) -> None:
+    crashing = runtimes / "crash.c"
+    crashing.write_text("int vkEnumerateInstanceVersion(void *version) { __builtin_trap(); }")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", runtimes / "libcrash.so", crashing], check=True)
+    with pytest.raises(LmxdError, match=r"devices of vulkan cannot be listed: it died of signal 4") as caught:
+        listing(None)(("vulkan_devices.py", str(runtimes / "libcrash.so")), environment())
+    assert caught.value.code == "engine_missing"
 
 
 def test_a_machine_without_a_driver_lists_nothing() -> None:

@@ -10,10 +10,11 @@ import synthetic
 
 from lmxd import cuda
 from lmxd.estimate.backends import Backend, for_vendor
-from lmxd.estimate.cards import card_of, chip_of, memory_of
-from lmxd.estimate.contexts import ADDED, MIB, PER_THREAD, UNKNOWN, UNKNOWN_ERROR, context, prior
+from lmxd.estimate.cards import card_of, memory_of, multiprocessors_of
+from lmxd.estimate.contexts import ADDED, PER_THREAD, UNKNOWN, UNKNOWN_ERROR, context, prior
 from lmxd.estimate.footprints import estimate
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned, Observation
+from lmxd.estimate.overhead import MIB
 from lmxd.gguf.facts import model_of
 from lmxd.gguf.header import read_header
 from lmxd.gguf.launch import Launch
@@ -77,7 +78,7 @@ def test_on_an_h100_a_context_is_a_stack_for_each_thread_and_254_mib() -> None:
 def test_the_prior_is_the_bare_context_and_what_llama_server_adds(name: str) -> None:
     """On the H100 59 to 66 MiB more than 2 KiB for each thread; the error bar holds both ends on every other card."""
     cores, compute, reported = BARE[name]
-    found = prior(card_of(name, chip=(cores, compute)))
+    found = prior(card_of(name, cores=cores, compute=compute))
     assert found.error == 48 * MIB
     for added in (59, 66):
         assert abs((reported + added) * MIB - found.size) <= found.error
@@ -86,14 +87,14 @@ def test_the_prior_is_the_bare_context_and_what_llama_server_adds(name: str) -> 
 
 def test_the_h100_is_as_it_was_measured() -> None:
     """587 to 594 MiB in 133 launches (bench/data/h100.jsonl)."""
-    for card in (card_of("NVIDIA H100 80GB HBM3", chip=(16896, (9, 0))), Card(name="NVIDIA H100 80GB HBM3")):
+    for card in (card_of("NVIDIA H100 80GB HBM3", cores=16896, compute=(9, 0)), Card(name="NVIDIA H100 80GB HBM3")):
         found = prior(card)
         assert (found.size, found.error) == (596 * MIB, 8 * MIB)
 
 
 def test_an_rtx_4090_is_as_llama_cpp_itself_reported() -> None:
     """451 to 456 MiB beside its buffers, as it ended (pull request 15860 of llama.cpp): 67 to 72 beside a bare one."""
-    found = prior(card_of("NVIDIA GeForce RTX 4090", chip=(16384, (8, 9))))
+    found = prior(card_of("NVIDIA GeForce RTX 4090", cores=16384, compute=(8, 9)))
     assert 451 * MIB <= found.size <= 456 * MIB
 
 
@@ -101,14 +102,14 @@ def test_an_rtx_4090_is_as_llama_cpp_itself_reported() -> None:
     ("compute", "error"), [((7, 5), 96), ((8, 0), 96), ((12, 1), 96), ((8, 6), 48), ((12, 0), 48), ((13, 0), 480)]
 )
 def test_the_error_bar_is_narrow_where_a_figure_confirms_the_architecture(compute: cuda.Capability, error: int) -> None:
-    found = prior(card_of("NVIDIA Something", chip=(40 * 128, compute)))
+    found = prior(card_of("NVIDIA Something", cores=40 * 128, compute=compute))
     assert found.error == error * MIB
     assert found.size > ADDED
 
 
 def test_a_card_of_twelve_gib_loses_no_half_gib_for_each_instance() -> None:
     """It was charged 596 MiB, with an error of 480, and now 206."""
-    card = card_of("NVIDIA GeForce RTX 4070", chip=(5888, (8, 9)))
+    card = card_of("NVIDIA GeForce RTX 4070", cores=5888, compute=(8, 9))
     found = estimate(eight(), Launch(context=4096), (card,))
     unheard = estimate(eight(), Launch(context=4096), (Card(name="NVIDIA Something"),))
     assert unheard.device - found.device == 390 * MIB
@@ -143,38 +144,33 @@ def test_a_card_that_nothing_is_known_of_says_so() -> None:
     ],
 )
 def test_a_card_that_is_not_here_is_known_by_its_name(name: str, sms: int, gib: float) -> None:
-    chip = chip_of(name)
-    assert chip is not None
-    assert chip[0] == sms
+    known = multiprocessors_of(name)
+    assert known is not None
+    assert known[0] == sms
     assert memory_of(name) == gib * 2**30
-    assert prior(card_of(name)).size == PER_THREAD * cuda.resident_threads(*chip) + ADDED
+    assert prior(card_of(name)).size == PER_THREAD * cuda.resident_threads(*known) + ADDED
 
 
 @pytest.mark.parametrize("name", ["NVIDIA GeForce MX450", "NVIDIA GeForce RTX 3050 Laptop GPU", "Voodoo 5"])
 def test_a_name_that_is_not_known_is_not_taken_for_a_namesake(name: str) -> None:
-    assert chip_of(name) is None
+    assert multiprocessors_of(name) is None
     assert memory_of(name) is None
 
 
 def test_a_slice_has_the_multiprocessors_that_nvml_says_and_no_more_than_its_share() -> None:
     """NVML may count the cores of the whole GPU for a slice."""
     name = "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
-    assert card_of(name, chip=(cuda.cores(14, (8, 0)), (8, 0))).multiprocessors == 14
-    assert card_of(name, chip=(6912, (8, 0))).multiprocessors == 16
-    assert prior(card_of(name, chip=(14 * 64, (8, 0)))).size == 124 * MIB
-    assert prior(card_of("NVIDIA A100-SXM4-40GB", chip=(6912, (8, 0)))).size == 500 * MIB
+    assert card_of(name, cores=14 * 64, compute=(8, 0)).multiprocessors == 14
+    assert card_of(name, cores=6912, compute=(8, 0)).multiprocessors == 16
+    assert prior(card_of(name, cores=14 * 64, compute=(8, 0))).size == 124 * MIB
+    assert prior(card_of("NVIDIA A100-SXM4-40GB", cores=6912, compute=(8, 0))).size == 500 * MIB
 
 
-def test_where_nvml_does_not_count_the_cores_the_name_tells_the_whole_chip() -> None:
-    assert chip_of("NVIDIA GeForce RTX 4070") == (46, (8, 9))
-    for chip in ((0, None), (0, (9, 0)), (5888, None)):
-        card = card_of("NVIDIA GeForce RTX 4070", chip=chip)
+def test_where_nvml_does_not_count_the_cores_the_name_tells_all() -> None:
+    assert multiprocessors_of("NVIDIA GeForce RTX 4070") == (46, (8, 9))
+    for cores, compute in ((0, None), (0, (9, 0)), (5888, None)):
+        card = card_of("NVIDIA GeForce RTX 4070", cores=cores, compute=compute)
         assert (card.multiprocessors, card.compute) == (46, (8, 9))
-
-
-def test_cores_and_multiprocessors_are_each_others_inverse() -> None:
-    for compute in ((7, 5), (8, 0), (8, 6), (9, 0), (12, 1), (99, 0)):
-        assert cuda.multiprocessors(cuda.cores(20, compute), compute) == 20
 
 
 @pytest.mark.parametrize(

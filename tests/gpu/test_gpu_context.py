@@ -17,9 +17,10 @@ import pytest
 from lmxd_process import Lmxd, ask
 
 from lmxd import cuda
-from lmxd.estimate.cards import card_of, chip_of
-from lmxd.estimate.contexts import ADDED, MIB, PER_THREAD, prior
+from lmxd.estimate.cards import card_of, multiprocessors_of
+from lmxd.estimate.contexts import ADDED, PER_THREAD, prior
 from lmxd.estimate.learned import Card
+from lmxd.estimate.overhead import MIB
 
 nvml = pytest.importorskip("pynvml")
 
@@ -39,7 +40,7 @@ pytestmark = [pytest.mark.skipif(GPU is None, reason="there is no NVIDIA GPU"), 
 def here() -> Card:
     """The card as NVML describes it."""
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(GPU)
-    return card_of(nvml.nvmlDeviceGetName(GPU), chip=(nvml.nvmlDeviceGetNumGpuCores(GPU), (major, minor)))
+    return card_of(nvml.nvmlDeviceGetName(GPU), cores=nvml.nvmlDeviceGetNumGpuCores(GPU), compute=(major, minor))
 
 
 def of_process(pid: int | None) -> int:
@@ -59,11 +60,11 @@ def bare(stack: int) -> Iterator[int]:
             process.kill()
 
 
-def test_nvml_and_the_table_of_names_agree_about_the_chip() -> None:
+def test_nvml_and_the_table_of_names_agree_about_the_multiprocessors() -> None:
     card = here()
     assert card.compute is not None
     assert cuda.is_known(card.compute), "else lmxd/cuda.py lacks a row"
-    by_name = chip_of(card.name)
+    by_name = multiprocessors_of(card.name)
     print(card, by_name)
     assert by_name in (None, (card.multiprocessors, card.compute))
 

@@ -16,7 +16,7 @@ from house import model
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lmxd.cli.files import Wanted, estimates_in
+from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.file import parse
 from lmxd.errors import LmxdError
 from lmxd.migrate import llama_server, llama_swap, ollama, words
@@ -109,12 +109,12 @@ def test_llama_swap(tmp_path: Path) -> None:
         "engine.path: /opt/llama.cpp/llama-server is only suggested",
         "vllm: is no llama-server: say its estimated_memory_gb",
         "vllm: cmdStop",
-        "org/with spaces:Q4: is called org-with-spaces:Q4 here",
+        "org/with spaces:Q4: is called org/with-spaces:Q4 here",
         "groups.always",
         "peers: has no counterpart here",
     ):
         assert word in left
-    assert "startPort" not in left
+    assert "startPort: lmxd gives each instance an address of its own (it was 10001)" in left
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_ollamas_store(store: Store) -> None:
     assert llama.path.read_bytes()[:4] == b"GGUF"
     assert llama.context_length == 8192
     assert llama.engine_flags == ("--temp", "0.2", "--reverse-prompt", "<|end|>")
-    assert "hf.co-someone-some-model:Q4_K_M" in made.models
+    assert "hf.co/someone/some-model:Q4_K_M" in made.models
     left = "\n".join(found.left)
-    for word in ("llama3.1:8b: its template is Go's", "mirostat = 1", "its projector", "gone: sha256-000", "is called"):
+    for word in ("llama3.1:8b: its template is Go's", "mirostat = 1", "its projector", "gone: sha256-000"):
         assert word in left
     assert "license" not in left
 
@@ -224,7 +224,7 @@ def test_a_store_that_is_damaged(store: Store) -> None:
     (store.root / "manifests/registry.ollama.ai/library/llama3.1/8b").write_text("{")
     found = ollama.read(store.root)
     assert "is no manifest" in "\n".join(found.left)
-    assert list(config(found).models) == ["hf.co-someone-some-model:Q4_K_M"]
+    assert list(config(found).models) == ["hf.co/someone/some-model:Q4_K_M"]
 
 
 def test_a_store_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ NO_NUMBERS = ("²", "٣", "9" * 5000, "-" + "9" * 5000, "1_0")
     ("line", "settings", "left"),
     [
         ("-c 8192 -np 4", {"context_length": 2048, "slots": 4}, []),
-        ("-c 0 -t -1 -ngl 999", {}, []),
+        ("-c 0 -t -1 -ngl 999", {"context_length": 0}, []),
         ("-ngl 12 -b 512 -ub 256", {"gpu_layers": 12, "batch_size": 512, "ubatch_size": 256}, []),
         ("--temp -1 --seed -1", {"engine_flags": ["--temp", "-1", "--seed", "-1"]}, []),
         ("-fa -c 4096", {"flash_attention": "on", "context_length": 4096}, []),
@@ -256,7 +256,7 @@ NO_NUMBERS = ("²", "٣", "9" * 5000, "-" + "9" * 5000, "1_0")
 )
 def test_words(line: str, settings: dict[str, Any], left: list[str]) -> None:
     found = FoundModel()
-    assert words.settings(line.split(), found.say) == settings
+    assert words.settings(line.split(), found.about("m")) == settings
     assert len(found.left) == len(left)
     assert all(a in b for a, b in zip(left, found.left, strict=True))
 
@@ -264,7 +264,7 @@ def test_words(line: str, settings: dict[str, Any], left: list[str]) -> None:
 @given(st.lists(st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=12), max_size=8))
 def test_any_words_at_all_become_a_profile_or_are_said(line: list[str]) -> None:
     found = FoundModel()
-    found.add(Entry("m", words.settings(line, found.say)))
+    found.add(Entry("m", words.settings(line, found.about("m"))))
     config(found.checked())
 
 
@@ -345,7 +345,7 @@ def test_scan_makes_profiles_with_their_bytes(tmp_path: Path) -> None:
     done = lmxd("scan", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "broken.gguf" in done.stderr
-    (estimated,) = (e for e in estimates_in(tmp_path, Wanted()) if not isinstance(e, LmxdError))
+    (estimated,) = (e for e in estimates_of(sorted(tmp_path.glob("*.gguf")), Wanted()) if not isinstance(e, LmxdError))
     assert f"# {estimated.host['total'] / 2**30:.2f} GiB of RAM at" in done.stdout
     assert yaml.safe_load(done.stdout)["models"]["small"]["path"] == str(tmp_path / "small.gguf")
     assert lmxd("scan", str(tmp_path / "none")).returncode == 78

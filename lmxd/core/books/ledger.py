@@ -1,7 +1,7 @@
 """The ledger: the accounts of all devices. A pool and the devices that share it have one account each.
 
-Whoever gets bytes of such a device gets them of the pool, too. So no byte of it is promised twice, and each device
-keeps its own bounds.
+Bytes promised on such a device are promised of the pool, too. So no byte of it is promised twice, and each device keeps
+its own bounds.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
-from lmxd.devices.troubles import troubles
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
 from lmxd.rpc.books import Device, Devices, Instances, QueueInfo, Status
@@ -99,9 +98,7 @@ class Inspection:
             queue_depth=state.policy.queue_depth,
             broken_invariants=broken(state),
             warnings=[
-                *self._present.warnings,
-                *troubles(self._present.measured),
-                *self._present.catalog.usable.warnings(),
+                *self._present.all_warnings(),
                 *self._health.warnings(),
             ],
         )

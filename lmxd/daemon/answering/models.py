@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from lmxd.catalog.size import Size
@@ -12,24 +13,32 @@ from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
+from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.errors import LmxdError
+from lmxd.estimate.footprints import DEFAULT_CONTEXT
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 from lmxd.rpc.framing import Encoded, encoded
 from lmxd.rpc.server import Connection
 
+log = logging.getLogger(__name__)
+
 
 class ModelCalls:
     """Answers the calls ``models``, ``estimate`` and ``estimates``."""
 
-    def __init__(self, state: State, present: Present, asks: Asks, observations: Observations) -> None:
+    def __init__(
+        self, state: State, present: Present, asks: Asks, observations: Observations, served: ServedDirectories
+    ) -> None:
         self._state = state
         self._present = present
         self._asks = asks
         self._observations = observations
+        self._served = served
         self._models = SharedAnswer(self._all)
 
     async def models(self) -> Encoded:
+        await self._served.look()
         running = tuple(i.ask.profile for i in self._state.instances.values())
         failed = tuple((launch, failure.until) for launch, failure in self._state.failed.items())
         layout = self._present.layout
@@ -44,17 +53,20 @@ class ModelCalls:
         return encoded(Models(models=found).model_dump(mode="json"))
 
     async def _model(self, name: str) -> ModelInfo:
+        """One profile. A fault of it is said of it, so that it takes nothing away from the others."""
         running = sum(1 for i in self._state.instances.values() if i.ask.profile == name)
-        resolved = await self._asks.warm(name)
+        profile = self._present.catalog.profile(name)
         view = ModelInfo(
             model=name,
-            aliases=list(resolved.profile.aliases),
-            ctx=resolved.launch.context,
-            slots=resolved.profile.slots,
+            aliases=list(profile.aliases),
+            ctx=profile.context_length or DEFAULT_CONTEXT,
+            slots=profile.slots,
             bytes={},
             running=running,
         )
         try:
+            resolved = await self._asks.warm(name)
+            view = view.model_copy(update={"ctx": resolved.launch.context})
             ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
@@ -62,6 +74,9 @@ class ModelCalls:
             view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown})
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
+        except (OSError, ValueError, RuntimeError) as error:  # such as a disk that fails while a header is read
+            log.exception("%s cannot be looked at", name)
+            return view.model_copy(update={"problem": f"it cannot be looked at: {error}"})
         failed = self._state.failed.get(ask.launch)
         if failed is None:
             return view

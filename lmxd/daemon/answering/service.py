@@ -22,7 +22,7 @@ from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.answering.models import ModelCalls
 from lmxd.daemon.answering.requests import Requests
 from lmxd.daemon.keeping.outbox import Outbox
-from lmxd.daemon.present import Present
+from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
@@ -93,7 +93,7 @@ class Service:
         state: State,
         access: Access,
         answers: Answers,
-        present: Present,
+        served: ServedDirectories,
         outbox: Outbox,
         report: Callable[[Event], None],
     ) -> None:
@@ -103,7 +103,7 @@ class Service:
         self._state = state
         self._access = access
         self._answers = answers
-        self._present = present
+        self._served = served
         self._outbox = outbox
         self._report = report
         self.acts = Acts(audit.log)
@@ -121,7 +121,7 @@ class Service:
 
     async def _answered(self, connection: Connection, id: framing.Id, called: Method, params: Params) -> Handled:
         if isinstance(params, (Wish, EstimateParams)):
-            name = self._present.catalog.config.named(params.model)
+            name = await self._served.own_name(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[called.name](connection, id, params)
         found: Handled = await answer if inspect.isawaitable(answer) else answer

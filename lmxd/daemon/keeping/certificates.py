@@ -17,13 +17,14 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from lmxd.config.names import is_name
 from lmxd.core.words import Phase
 from lmxd.daemon.keeping.records import ASKS, OPTIONS
 from lmxd.daemon.launching.launched import STARTS, Start, as_json
 from lmxd.daemon.launching.prompts import PromptCaches
 from lmxd.daemon.launching.startup import CERTIFICATE
 from lmxd.daemon.places import Places
-from lmxd.engines.launching import socket_path
+from lmxd.engines.launching import key_path, socket_path
 from lmxd.instances import proc
 from lmxd.instances.orphans import impostors, orphans
 from lmxd.instances.ports import listening_port
@@ -31,8 +32,8 @@ from lmxd.store.rows import InstanceRow
 
 log = logging.getLogger(__name__)
 
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}#[1-9][0-9]{0,8}")
-"""An instance's id: the name of a profile, and a number."""
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+"""The end of an instance's id, which begins with the name of a profile."""
 _CACHE: Final = re.compile(r"[0-9a-f]{32}")
 """The name of a prompt cache's directory."""
 _LONGEST: Final = 256 * 1024
@@ -50,17 +51,18 @@ _TOLD: Final = 16
 
 def start_of(row: InstanceRow, where: Places) -> Start:
     """The start of an instance's row. ValueError if this daemon would never have written such a row."""
-    if not _ID.fullmatch(row.id):
+    profile, _, number = row.id.rpartition("#")
+    if not (is_name(profile) and _NUMBER.fullmatch(number)):
         raise ValueError("its id is none of ours")
     for text in (row.start or "", row.ask, row.option):
         _require_numbers(text)
     start, ask = STARTS.validate_json(row.start or ""), ASKS.validate_json(row.ask)
     option = OPTIONS.validate_json(row.option)
-    if start.plan.instance != row.id or start.plan.home != where.home or ask.profile != row.id.rpartition("#")[0]:
+    if start.plan.instance != row.id or start.plan.home != where.home or ask.profile != profile:
         raise ValueError("it is about another instance, or another lmxd")
     address = start.address
     if address is not None:
-        if not _is_in(address.key_file, where.home, f"{row.id}.key"):
+        if not _is_in(address.key_file, where.home, key_path(where.home, row.id).name):
             raise ValueError("its key is not in our directory")
         sockets = (socket_path(where.home, row.id), where.home / f"{row.id}.sock")  # the second as lmxd once made it
         if address.socket is not None and address.socket not in sockets:

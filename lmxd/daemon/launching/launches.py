@@ -20,7 +20,7 @@ from lmxd.engines.engine import Activity, Engine
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
 from lmxd.instances.cgroup import Groups
-from lmxd.instances.logs import Log
+from lmxd.instances.logs import Log, log_path
 from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Launches:
         return [self._launched[instance] for instance in self.loading.gate.waiting]
 
     def log_path(self, instance: InstanceId) -> Path:
-        return self._log_dir / f"{instance}.log"
+        return log_path(self._log_dir, instance)
 
     async def all_gone(self) -> None:
         """Returns when no instance has a process any more."""

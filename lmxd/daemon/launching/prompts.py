@@ -23,6 +23,7 @@ from typing import Final
 from lmxd.accounts import SystemUser
 from lmxd.core.words import User
 from lmxd.engines.engine import Endpoint, Engine, Plan, slot_file
+from lmxd.files import file_name
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class PromptCaches:
         self.account = account
 
     def door(self, instance: str) -> Path:
-        return self.directory / f"{instance}{_DOOR}"
+        return self.directory / f"{file_name(instance)}{_DOOR}"
 
     def open(self, plan: Plan, build: str, user: User) -> PromptCache | None:
         """The cache of an instance of ``plan`` that is private to ``user``; None if it cannot be kept."""

@@ -15,7 +15,6 @@ from lmxd.devices.roots import Roots
 
 VENDORS: Final = {"amdgpu": Vendor.AMD, "i915": Vendor.INTEL, "xe": Vendor.INTEL}
 """Driver -> vendor. All others are of displays, of virtual machines, or measured by NVML."""
-_MAKERS: Final = {Vendor.AMD: 0x1002, Vendor.INTEL: 0x8086}
 _DRIVERS: Final = {Vendor.AMD: "amdgpu", Vendor.INTEL: "xe or i915"}
 _CARD: Final = re.compile(r"card(\d{1,6})")
 _RENDER: Final = re.compile(r"renderD\d{1,6}")
@@ -42,7 +41,7 @@ class DrmCard:
     def vendor(self) -> Vendor:
         if self.driver:
             return VENDORS[self.driver]
-        return next(vendor for vendor, number in _MAKERS.items() if number == self.vendor_id)
+        return next(vendor for vendor, number in pci.VENDOR_IDS.items() if number == self.vendor_id)
 
     @property
     def asleep(self) -> bool:
@@ -68,7 +67,7 @@ def cards(roots: Roots) -> list[DrmCard]:
                 render=renders[0] if renders else "",
                 path=device,
             )
-    return sorted(found.values(), key=lambda card: by_address(card.address))
+    return sorted(found.values(), key=lambda card: pci.order(card.address))
 
 
 def addresses(roots: Roots) -> dict[str, str]:
@@ -79,22 +78,17 @@ def addresses(roots: Roots) -> dict[str, str]:
 def undriven(roots: Roots) -> list[DrmCard]:
     """Graphics cards of AMD and Intel that no driver has yet: it is loaded late, or not at all."""
     found = []
-    for vendor, number in _MAKERS.items():
+    for vendor in _DRIVERS:
         for gpu in pci.gpus(roots.sys, vendor):
             if not gpu.driver:
                 path = roots.sys / "bus/pci/devices" / gpu.address
-                found.append(DrmCard(-1, gpu.address, "", number, _hex(path / "device"), 0, "", path))
-    return sorted(found, key=lambda card: by_address(card.address))
+                found.append(DrmCard(-1, gpu.address, "", pci.VENDOR_IDS[vendor], _hex(path / "device"), 0, "", path))
+    return sorted(found, key=lambda card: pci.order(card.address))
 
 
 def driver_wanted(card: DrmCard) -> str:
     """The name of the driver that a card without one needs."""
     return _DRIVERS[card.vendor]
-
-
-def by_address(address: str) -> tuple[int, ...]:
-    """The key that sorts PCI addresses as numbers."""
-    return tuple(int(part, 16) for part in re.split("[:.]", address))
 
 
 def _nodes(roots: Roots) -> Iterator[tuple[str, Path, str, str]]:

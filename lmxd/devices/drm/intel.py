@@ -12,7 +12,8 @@ from typing import Final
 from lmxd.devices.drm.cards import DrmCard
 from lmxd.devices.drm.figures import CardFigures, Unreadable
 from lmxd.devices.drm.ioctls import Ioctl, Region, i915_regions, xe_regions
-from lmxd.devices.drm.kernel_files import entries, memory, number, text, text_or_nothing
+from lmxd.devices.drm.kernel_files import entries, number, text, text_or_nothing
+from lmxd.devices.host import memory_total
 from lmxd.devices.roots import Roots
 
 _ASKS: Final = {"xe": xe_regions, "i915": i915_regions}
@@ -23,7 +24,6 @@ _OWN_MEMORY: Final = re.compile(r"vram\d*_mm")
 _INTEGRATED_AT: Final = "0000:00:02.0"
 """Intel's integrated GPUs are always there; cards are behind a bridge."""
 JOIN: Final = "let the user that lmxd runs as open it: usermod -aG render USER, then restart lmxd"
-
 _SHOW: Final = "have udev make it, or give it to the container that lmxd is in (--device /dev/dri)"
 
 
@@ -54,7 +54,7 @@ class Intel:
         machines = [r for r in regions if not r.local]
         used = max((r.used for r in (*machines, *known) if not r.local), default=0)
         return CardFigures(
-            total=max((r.total for r in machines), default=0) or self._memory(),
+            total=max((r.total for r in machines), default=0) or memory_total(self._roots.proc),
             used=used or None,
             unified=True,
             regions=_MACHINES[card.driver],
@@ -97,12 +97,6 @@ class Intel:
                 word = text(tile / "physical_vram_size_bytes")
                 sizes.append(number(word.removeprefix("0x"), 16 if word.startswith("0x") else 10))
         return [Region(local=True, total=size, used=0) for size in sizes]
-
-    def _memory(self) -> int:
-        try:
-            return memory(self._roots.proc)
-        except (OSError, ValueError) as error:
-            raise Unreadable(f"/proc/meminfo: {error}") from error
 
     def _unreadable(self, card: DrmCard, fault: OSError | None) -> Unreadable:
         if fault is not None and fault.filename is not None:

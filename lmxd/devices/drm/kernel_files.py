@@ -9,15 +9,6 @@ _MOST: Final = 2**50
 """No device has a PiB: a counter that went below zero, or an answer of a card that is gone (all bits set)."""
 
 
-def memory(proc: Path) -> int:
-    """Bytes of RAM. Raises OSError or ValueError."""
-    for line in text(proc / "meminfo").splitlines():
-        words = line.split()
-        if words[:1] == ["MemTotal:"]:
-            return 1024 * number(words[1])
-    raise ValueError("there is no MemTotal")
-
-
 def text(path: Path) -> str:
     """A small file without the white space around. Raises OSError."""
     return path.read_text(errors="replace").strip()

@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.devices.drm.cards import DrmCard
-from lmxd.devices.drm.kernel_files import count, entries, number, pairs, target, text, text_or_nothing
+from lmxd.devices.drm.kernel_files import count, entries, number, pairs, text, text_or_nothing
+from lmxd.devices.namespace import Namespace
 from lmxd.devices.roots import Roots
 
-_INITIAL_PIDS: Final = "pid:[4026531836]"
-"""The namespace of the machine's pids (PROC_PID_INIT_INO): KFD names processes by these, whoever asks."""
 _VRAM: Final = (1, 2)
 """heap_type of a bank that is the card's own, reached by the processor or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class KfdNode:
-    """One GPU of the topology. ``local``: bytes of its own memory, 0 also where this kernel says so of every GPU.
+    """One GPU of the topology. ``number``: by which ROCm's runtime knows it; ``gpu_id``: by which the kernel does.
 
-    ``banks``: bytes of the banks that are video memory, a carve-out of the machine's among them. ``cores``: those of
-    the processor that it is one node with.
+    ``local``: bytes of its own memory, 0 also where this kernel says so of every GPU. ``banks``: bytes of the banks
+    that are video memory, a carve-out of the machine's among them. ``cores``: those of the processor that it is one
+    node with.
     """
 
+    number: int
     gpu_id: int
     address: str
     minor: int
@@ -35,10 +36,14 @@ class KfdNode:
 
 
 def nodes(roots: Roots) -> list[KfdNode]:
-    """The GPUs of the topology; processors are none. Empty without KFD."""
+    """The GPUs of the topology, in ROCm's order; processors are none, nor GPUs that this user may not use."""
     folder = roots.sys / "class/kfd/kfd/topology/nodes"
-    found = (_node(path) for path in entries(folder))
-    return [node for node in found if node is not None]
+    paths = sorted((path for path in entries(folder) if path.name.isdecimal()), key=lambda path: int(path.name))
+    found: list[KfdNode] = []
+    for path in paths:
+        if (node := _node(path, len(found))) is not None:
+            found.append(node)
+    return found
 
 
 def node_of(card: DrmCard, known: Iterable[KfdNode]) -> KfdNode | None:
@@ -49,34 +54,32 @@ def node_of(card: DrmCard, known: Iterable[KfdNode]) -> KfdNode | None:
     return next(iter(same or [node for node in known if minor and node.minor == int(minor)]), None)
 
 
-def processes(roots: Roots, gpu_id: int) -> dict[int, int]:
-    """Bytes by pid on one GPU. Empty where the pids that KFD names are not those that we see."""
-    try:
-        if target(roots.proc / "self/ns/pid") not in ("", _INITIAL_PIDS):
-            return {}
-    except PermissionError:
+def processes(roots: Roots, node: KfdNode | None) -> dict[int, int]:
+    """Bytes by pid on one GPU. Empty in another pid namespace than the initial one: KFD names pids of that."""
+    if node is None or Namespace(roots.proc).initial is False:
         return {}
     found = {}
     for entry in entries(roots.sys / "class/kfd/kfd/proc"):
         try:
-            found[int(entry.name)] = number(text(entry / f"vram_{gpu_id}"))
+            found[int(entry.name)] = number(text(entry / f"vram_{node.gpu_id}"))
         except (OSError, ValueError):
             continue  # it is not on this GPU, or has ended
     return found
 
 
-def _node(path: Path) -> KfdNode | None:
+def _node(path: Path, position: int) -> KfdNode | None:
     words = pairs(path / "properties", " ")
     if not count(words, "simd_count"):
         return None
-    place, domain = count(words, "location_id"), count(words, "domain")
     try:
         gpu_id = number(text_or_nothing(path / "gpu_id"))
     except ValueError:
         gpu_id = 0
+    place, domain = count(words, "location_id"), count(words, "domain")
     banks = (pairs(bank / "properties", " ") for bank in entries(path / "mem_banks"))
     serial = words.get("unique_id", "")
     return KfdNode(
+        number=position,
         gpu_id=gpu_id,
         address=f"{domain:04x}:{place >> 8 & 0xFF:02x}:{place >> 3 & 0x1F:02x}.{place & 7}",
         minor=count(words, "drm_render_minor"),

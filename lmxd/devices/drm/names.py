@@ -11,7 +11,6 @@ from lmxd.devices.drm.cards import DrmCard
 from lmxd.devices.drm.kernel_files import text_or_nothing
 from lmxd.devices.measurement import Vendor
 
-_MAKERS: Final = {Vendor.AMD: "AMD", Vendor.INTEL: "Intel"}
 _KNOWN: Final = {
     (Vendor.AMD, 0x744C): "Radeon RX 7900 series",
     (Vendor.AMD, 0x7448): "Radeon PRO W7900",
@@ -45,15 +44,15 @@ _LONGEST: Final = 48
 
 def name(card: DrmCard, lists: tuple[Path, ...]) -> str:
     """The name of a card as its owner may know it. ``lists``: files in the form of pci.ids."""
-    maker = _MAKERS[card.vendor]
+    brand = card.vendor.brand
     said = (
         text_or_nothing(card.path / "product_name")
         or _KNOWN.get((card.vendor, card.device_id), "")
         or _listed(lists, card.vendor_id, card.device_id)
     )
     if said and said.isprintable():
-        return said if said.startswith(maker) else f"{maker} {said}"
-    return f"{maker} GPU {card.vendor_id:04x}:{card.device_id:04x}"
+        return said if said.startswith(brand) else f"{brand} {said}"
+    return f"{brand} GPU {card.vendor_id:04x}:{card.device_id:04x}"
 
 
 @lru_cache(maxsize=64)

@@ -12,13 +12,13 @@ from typing import Final
 from lmxd.devices import pci
 from lmxd.devices.drm import kfd
 from lmxd.devices.drm.cards import DrmCard, addresses
-from lmxd.devices.drm.census import Census
+from lmxd.devices.drm.client_scan import ClientScan
 from lmxd.devices.drm.figures import CardFigures
 from lmxd.devices.drm.intel import JOIN
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.kernel_files import text_or_nothing
 from lmxd.devices.drm.names import LISTS, name
-from lmxd.devices.drm.survey import CardReading, Survey
+from lmxd.devices.drm.reader import CardReader, CardReading
 from lmxd.devices.drm.uses import CardUse
 from lmxd.devices.measurement import MEMORY, DeviceKind, Measurement
 from lmxd.devices.roots import Roots
@@ -47,24 +47,24 @@ class DrmProbe:
         self._wanted = wanted
         self._roots = roots
         self._lists = lists
-        self._survey = Survey(roots, ioctl, clock)
-        self._census = Census(roots, clock)
+        self._reader = CardReader(roots, ioctl, clock)
+        self._clients = ClientScan(roots, clock)
         self._last: dict[str, Measurement] = {}
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
         nodes = addresses(self._roots)
         ours = pids if nodes else frozenset[int]()  # a machine without such cards has little to do
-        before = self._census.of(ours, nodes)
-        readings = self._survey.read()
-        after = self._census.of(ours, nodes)
+        before = self._clients.of(ours, nodes)
+        readings = self._reader.read()
+        after = self._clients.of(ours, nodes)
         chosen = self._chosen(readings)
-        others = self._census.others(after, pids, nodes) if any(chosen.values()) else ()
+        others = self._clients.others(after, pids, nodes) if any(chosen.values()) else ()
         measured = []
         for ref, reading in chosen.items():
             if reading is None or reading.figures is None:
                 measured.append(self._unavailable(ref, reading))
             else:
-                rocm = kfd.processes(self._roots, reading.gpu_id)
+                rocm = kfd.processes(self._roots, reading.node)
                 use = CardUse.of(reading.card.address, before, after, others, rocm)
                 measured.append(self._available(ref, reading, reading.figures, use, pids))
         self._last |= {m.id: m for m in measured if m.unavailable is None}
@@ -102,6 +102,7 @@ class DrmProbe:
             pool=MEMORY if figures.unified else None,
             own=figures.own,
             own_used=figures.own_used,
+            rocm=reading.rocm,
         )
 
     def _unavailable(self, ref: str, reading: CardReading | None) -> Measurement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from lmxd.devices.drm.census import ClientHolder, SeenClients
+from lmxd.devices.drm.client_scan import ClientHolder, SeenClients
 from lmxd.devices.drm.figures import CardFigures
 from lmxd.devices.measurement import ProcessUse, agreed
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.accounts import SystemUser
+from lmxd.engines.llama_cpp.asking import ask
 from lmxd.estimate.backends import Backend
 
 _PT_INTERP: Final = 3
@@ -25,6 +26,8 @@ _LIBRARIES: Final = {
     Backend.SYCL: re.compile(r"lib(ggml-sycl|sycl)\b"),
     Backend.VULKAN: re.compile(r"lib(ggml-vulkan|vulkan)\b"),
 }
+_DRIVER: Final = "libcuda.so.1"
+"""A library of NVIDIA's driver: all others come with a build, or beside it."""
 _NEEDED: Final = re.compile(r"^\s+(\S+)(?: => (\S+))?", re.MULTILINE)
 _LISTED: Final = re.compile(r"^Available devices:$", re.MULTILINE)
 _DEVICE: Final = re.compile(r"^  (\w+?)\d+: ", re.MULTILINE | re.ASCII)
@@ -32,7 +35,7 @@ _DEVICE: Final = re.compile(r"^  (\w+?)\d+: ", re.MULTILINE | re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The backends that a build has, and the Vulkan loader that it would open."""
+    """The backends that a build has and can load, and the Vulkan loader that it would open."""
 
     backends: frozenset[Backend]
     vulkan: str = "libvulkan.so.1"
@@ -47,15 +50,14 @@ def built(path: Path, env: Mapping[str, str]) -> Built | None:
     if loader is None:
         return None
     try:
-        listed = subprocess.run(  # noqa: S603 (the loader that the program itself names)
-            [loader, "--list", path], capture_output=True, text=True, errors="replace", timeout=DEADLINE, env=env
-        )
+        listed = ask((loader, "--list", path), env, DEADLINE)
     except (OSError, subprocess.SubprocessError):
         return None
-    if listed.returncode:
+    if listed.status:
         return None
-    needed = dict(_NEEDED.findall(listed.stdout))
-    names = {*needed, *_beside(path, needed)}
+    needed = dict(_NEEDED.findall(listed.output))
+    beside = {at.name: at for at in _beside(path, needed)}
+    names = {*needed, *(name for name, at in beside.items() if name in needed or _loads(loader, at, env))}
     if not any(name.startswith("libggml") for name in names):
         return None  # all in one file, or a program that starts another
     vulkan = next((at for name, at in needed.items() if name.startswith("libvulkan.") and at.startswith("/")), "")
@@ -63,13 +65,32 @@ def built(path: Path, env: Mapping[str, str]) -> Built | None:
     return Built(_named(names), vulkan or (str(own) if own.exists() else "libvulkan.so.1"))
 
 
-def _beside(path: Path, needed: Mapping[str, str]) -> Iterator[str]:
-    """Backends that are loaded when it runs: beside the program, beside ggml, or in a directory of that."""
+def _beside(path: Path, needed: Mapping[str, str]) -> Iterator[Path]:
+    """Backends that are loaded when it runs: beside the program, beside ggml, or in a directory of that.
+
+    There are none for a program that needs the CPU's: it was linked to all that it uses. Others are older builds'.
+    """
+    if any(name.startswith("libggml-cpu") for name in needed):
+        return
     places = {path.resolve().parent}
     places |= {Path(at).resolve().parent for name, at in needed.items() if name.startswith("libggml") and at}
     for place in places:
         for pattern in ("libggml-*.so*", "ggml/libggml-*.so*", "ggml/*/libggml-*.so*"):
-            yield from (found.name for found in place.glob(pattern))
+            yield from place.glob(pattern)
+
+
+def _loads(loader: str, library: Path, env: Mapping[str, str]) -> bool:
+    """Whether all is there that a backend for GPUs needs, but for NVIDIA's driver, which may be late.
+
+    llama.cpp goes on without one that it cannot load.
+    """
+    if not _named([library.name]):
+        return True
+    try:
+        listed = ask((loader, "--list", library), env, DEADLINE)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return not listed.status or _DRIVER in listed.errors
 
 
 def _named(names: Iterable[str]) -> frozenset[Backend]:
@@ -116,13 +137,9 @@ def listed(
 
 def _ask(path: Path, env: Mapping[str, str], account: SystemUser | None) -> frozenset[Backend] | None:
     try:
-        done = subprocess.run(  # noqa: S603 (the binary that root configured)
-            [path, "--list-devices"], capture_output=True, text=True, errors="replace", timeout=DEADLINE, env=env,
-            stdin=subprocess.DEVNULL, cwd="/", **({} if account is None else account.spawning()),
-        )  # fmt: skip
+        text = ask((path, "--list-devices"), env, DEADLINE, account).text
     except (OSError, subprocess.SubprocessError):
         return None
-    text = done.stdout + done.stderr
     if not _LISTED.search(text):
         return None
     return frozenset(b for b in Backend if b.value in set(_DEVICE.findall(text)))

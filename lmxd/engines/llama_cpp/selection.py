@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmxd.accounts import SystemUser
-from lmxd.devices.measurement import Vendor
-from lmxd.engines.visibility import HIP_SHOWN, VULKAN_SHOWN, Gpu, by_cuda, by_rocm, normal, shown
+from lmxd.devices import pci
+from lmxd.engines.llama_cpp.asking import ask
+from lmxd.engines.visibility import HIP_SHOWN, VULKAN_SHOWN, Gpu, by_cuda, by_rocm, shown
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
@@ -25,7 +26,6 @@ _DEADLINE: Final = 20.0
 _HERE: Final = Path(__file__).parent
 _CPU: Final = 4
 """VK_PHYSICAL_DEVICE_TYPE_CPU: a driver that computes on the processor."""
-_VENDORS: Final = {Vendor.NVIDIA: 0x10DE, Vendor.AMD: 0x1002, Vendor.INTEL: 0x8086}
 _PREFERRED: Final = {3: 0, 4: 0, 6: 0, 2: 1}
 """VkDriverId of Mesa's for AMD, NVIDIA's own, Mesa's for Intel, then AMD's open one: as llama.cpp chooses where two
 drivers have one card."""
@@ -80,25 +80,32 @@ def listing(account: SystemUser | None) -> Lister:
             words = [str(_HERE / "as_user.py"), str(account.uid), str(account.gid), groups, *words]
         command = [sys.executable, "-I", "-S", *words]
         try:
-            done = subprocess.run(  # noqa: S603 (a program of ours)
-                command, capture_output=True, text=True, errors="replace", timeout=_DEADLINE, env=dict(env), cwd="/",
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            said: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
-            return [RuntimeDevice(**device) for device in said]
+            done = ask(command, env, _DEADLINE)
+            said: list[dict[str, Any]] = json.loads(done.output) if done.status == 0 else []
+            found = [RuntimeDevice(**device) for device in said]
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
-            problem = f"the devices of {program[0].partition('_devices')[0]} cannot be listed: {error}"
-            raise LmxdError("engine_missing", problem, "look whether the card's driver works") from error
+            raise _unlisted(program, str(error)) from error
+        if done.status < 0:
+            raise _unlisted(program, done.last_error)
+        return found
 
     return devices
 
 
+def _unlisted(program: Sequence[str], why: str) -> LmxdError:
+    runtime = program[0].partition("_devices")[0]
+    message = f"the devices of {runtime} cannot be listed: {why}"
+    return LmxdError(
+        "engine_missing", message, "look whether the card's driver works, or choose it with engine.environment"
+    )
+
+
 def _by_address(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice]) -> int:
     """The number of the device at a GPU's address; of the only one of its vendor, if its driver tells no address."""
-    here = [n for n, device in enumerate(seen) if device.pci and device.pci == normal(gpu.pci)]
+    here = [n for n, device in enumerate(seen) if device.pci and device.pci == pci.address(gpu.pci)]
     if here:
         return min(here, key=lambda n: _PREFERRED.get(seen[n].driver, 2))
-    alike = [n for n, device in enumerate(seen) if device.kind != _CPU and device.vendor == _VENDORS.get(_vendor(gpu))]
+    alike = [n for n, device in enumerate(seen) if device.kind != _CPU and device.vendor == pci.VENDOR_IDS[gpu.vendor]]
     if len(alike) == 1 and not seen[alike[0]].pci:
         return alike[0]
     raise _unseen(backend, gpu, seen, "let the engine's user open /dev/dri/renderD* (groups render and video)")
@@ -109,10 +116,6 @@ def _of_vulkan(gpu: Gpu, seen: Sequence[RuntimeDevice], *, software: bool) -> in
     if software and len(seen) == 1 and seen[0].kind == _CPU:
         return 0
     return _by_address(Backend.VULKAN, gpu, seen)
-
-
-def _vendor(gpu: Gpu) -> Vendor:
-    return gpu.vendor or Vendor.NVIDIA
 
 
 def _unseen(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice], remedy: str) -> LmxdError:

@@ -6,19 +6,21 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from lmxd.accounts import SystemUser
+from lmxd.devices import pci
 from lmxd.engines.engine import Activity, Command, Diagnosis, Endpoint, Plan, slot_file
 from lmxd.engines.environment import environment
 from lmxd.engines.http import get, post
 from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.backends import listed
-from lmxd.engines.llama_cpp.binary import Binary, find, probe
+from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.selection import listing
-from lmxd.engines.visibility import normal
+from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 from lmxd.throttle import Throttle
 
@@ -46,27 +48,39 @@ class LlamaServer:
         self._configured = configured
         self._env = env
         self._account = account
+        self._listed: frozenset[Backend] | None = None
         self._complaints = Throttle(most=1, window=600.0)
 
     def binary(self) -> Binary:
         """LmxdError ``engine_missing`` if there is none that runs."""
         return probe(find(self._configured))
 
+    def stamp(self) -> object:
+        """A value that is another one when another llama-server is there than before; None while there is none."""
+        try:
+            return stamp(find(self._configured))
+        except LmxdError:
+            return None
+
     def require(self) -> None:
         self.binary()
 
     def command(self, plan: Plan) -> Command:
-        return command(self.binary(), plan, self._env, listing(self._account))
+        binary = self.binary()
+        if binary.backends is None:
+            binary = replace(binary, backends=self._listed)
+        return command(binary, plan, self._env, listing(self._account))
 
     def backends(self, cards: frozenset[str]) -> frozenset[Backend] | None:
         """The backends of this build, on a machine with these cards; None if it is not known.
 
-        It may take a while. LmxdError ``engine_missing`` if there is none that runs.
+        It looks anew, which may take a while. LmxdError ``engine_missing`` if there is none that runs.
         """
-        binary = self.binary()
+        binary = probe(find(self._configured), anew=True)
         if binary.backends is not None:
             return binary.backends
-        return listed(binary.path, environment(self._env), cards, self._account)
+        self._listed = listed(binary.path, environment(self._env), cards, self._account)
+        return self._listed
 
     async def ready(self, endpoint: Endpoint) -> bool:
         status, _ = await get(endpoint, "/health")
@@ -125,7 +139,7 @@ class LlamaServer:
 
 def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
     """The contradiction between the cards of a plan and those that its log names, where both say an address."""
-    wanted, found = {normal(card.pci) for card in plan.cards}, {normal(at) for at in logs.addresses(log)}
+    wanted, found = {pci.address(card.pci) for card in plan.cards}, {pci.address(at) for at in logs.addresses(log)}
     if "" in wanted or found <= wanted:
         return None
     return f"it was to run on {', '.join(plan.gpus)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"

@@ -124,6 +124,24 @@ def test_kfd_tells_a_processors_gpu_with_an_unknown_number_beside_a_card(tmp_pat
     assert [m.pool for m in probe(machine).measure(set())] == [None, "memory"]
 
 
+def test_rocms_numbers_are_those_of_kfds_nodes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    for number, address in enumerate((AT, "0000:0a:00.0", "0000:0b:00.0"), 1):
+        machine.amd(number, address, vram_total=24 * GIB, vram_used=0)
+    machine.kfd(10, AT, 24 * GIB)
+    machine.kfd(2, "0000:0a:00.0", 24 * GIB)
+    machine.write("sys/class/kfd/kfd/topology/nodes/0/properties", "cpu_cores_count 16\nsimd_count 0")
+    (tmp_path / "sys/class/kfd/kfd/topology/nodes/1").mkdir()  # one that this user may not use
+    assert [m.rocm for m in probe(machine).measure(set())] == [1, 0, None]
+
+
+def test_the_only_card_is_rocms_first_and_one_of_intels_is_none_of_its(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.amd(1, AT, vram_total=24 * GIB, vram_used=0)
+    machine.card(2, "0000:0a:00.0", "xe", "0xe20b", 129)
+    assert [m.rocm for m in probe(machine).measure(set())] == [0, None]
+
+
 def test_a_process_on_unified_memory_has_both_regions(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.amd(device="0x1586", vram_total=GIB, vram_used=GIB // 2, gtt_total=99 * GIB, gtt_used=24 * GIB)

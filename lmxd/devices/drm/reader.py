@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lmxd.devices.drm import amdgpu, kfd
@@ -24,7 +24,8 @@ _PERIOD: Final = 10.0
 class CardReading:
     """One card. ``id`` is what lasts of it: its unique id as ROCm writes it, else the PCI address.
 
-    ``figures`` or ``fault``. ``integrated``: it is part of the processor. ``gpu_id`` is KFD's, 0 without.
+    ``figures`` or ``fault``. ``integrated``: it is part of the processor. ``node``: KFD's of it. ``rocm``: the number
+    by which ROCm's runtime knows it, None if that is not known.
     """
 
     card: DrmCard
@@ -32,10 +33,11 @@ class CardReading:
     integrated: bool
     figures: CardFigures | None = None
     fault: Unreadable | None = None
-    gpu_id: int = 0
+    node: kfd.KfdNode | None = None
+    rocm: int | None = None
 
 
-class Survey:
+class CardReader:
     """Reads all cards. Those without a driver are looked for now and then: the whole PCI bus is read for it."""
 
     def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +59,10 @@ class Survey:
         alone = Counter(serials)
         names = [f"GPU-{s:016x}" if s and alone[s] == 1 else "" for s in serials]
         last = iter(names)
-        read = [self._one(card, next(last) or card.address, node, known) for card, node in found]
+        read = [
+            replace(self._one(card, next(last) or card.address, node, known), rocm=_rocm(card, node, found))
+            for card, node in found
+        ]
         return read + [_without_driver(card, next(last) or card.address) for card in waiting]
 
     def _serial(self, card: DrmCard, node: kfd.KfdNode | None) -> int:
@@ -75,15 +80,21 @@ class Survey:
         return self._undriven
 
     def _one(self, card: DrmCard, lasting: str, node: kfd.KfdNode | None, known: list[kfd.KfdNode]) -> CardReading:
-        gpu_id = node.gpu_id if node else 0
         try:
             is_amd = card.vendor is Vendor.AMD
             figures = amdgpu.figures(card, node, known) if is_amd else self._intel.figures(card)
             if not figures.total:
                 raise Unreadable(f"{card.driver} says that it has no memory")
         except Unreadable as fault:
-            return CardReading(card=card, id=lasting, integrated=_guessed(card), fault=fault, gpu_id=gpu_id)
-        return CardReading(card=card, id=lasting, integrated=figures.unified, figures=figures, gpu_id=gpu_id)
+            return CardReading(card=card, id=lasting, integrated=_guessed(card), fault=fault, node=node)
+        return CardReading(card=card, id=lasting, integrated=figures.unified, figures=figures, node=node)
+
+
+def _rocm(card: DrmCard, node: kfd.KfdNode | None, found: Sequence[tuple[DrmCard, kfd.KfdNode | None]]) -> int | None:
+    """The number of a card in ROCm's order. The only one of AMD's is the first, whether KFD shows it or not."""
+    if node is not None:
+        return node.number
+    return 0 if [other for other, _ in found if other.vendor is Vendor.AMD] == [card] else None
 
 
 def _without_driver(card: DrmCard, lasting: str) -> CardReading:

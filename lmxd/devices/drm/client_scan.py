@@ -31,7 +31,7 @@ class SeenClients:
     hidden: frozenset[int] = frozenset()
 
 
-class Census:
+class ClientScan:
     """Reads fdinfo. The others' clients are as they were at the last look at all, less those that ended."""
 
     def __init__(self, roots: Roots, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,0 +1,41 @@
+"""The models of directories that are served without a profile (``models_from``), as profiles."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from lmxd.config.profile import Profile
+from lmxd.config.schema import Config
+from lmxd.models.found import Search
+
+_File: TypeAlias = tuple[int, int]
+"""Device and inode."""
+
+
+def with_served(config: Config) -> tuple[Config, list[str]]:
+    """(the configuration with a profile for each model of ``models_from``, what could not be looked at).
+
+    A file that a profile names is not served a second time. A name that the configuration has is its own.
+    """
+    if not config.models_from:
+        return config, []
+    search = Search()
+    for directory in config.models_from:
+        search.look(directory)
+    own = {file for profile in config.models.values() if profile.path and (file := _file(config, profile.path))}
+    found = {
+        model.name: Profile(path=model.path)
+        for model in search.models
+        if _file(config, model.path) not in own and config.named(model.name) not in config.models
+    }
+    unread = [f"models_from: {sentence}" for sentence in search.unread]
+    return config.model_copy(update={"models": {**config.models, **found}}), unread
+
+
+def _file(config: Config, path: Path) -> _File | None:
+    with suppress(OSError, RuntimeError):
+        found = (config.model_dir.expanduser() / path.expanduser()).stat()
+        return found.st_dev, found.st_ino
+    return None

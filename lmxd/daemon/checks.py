@@ -1,0 +1,130 @@
+"""Checks of a configuration against this machine, without starting anything: all that is not there is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from lmxd.accounts import account_groups, engine_account
+from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.model_files import parts
+from lmxd.catalog.served import with_served
+from lmxd.catalog.usable import usable_here
+from lmxd.config.schema import Config
+from lmxd.daemon.rules import unknown_users
+from lmxd.devices.troubles import troubles
+from lmxd.engines.llama_cpp.binary import find, probe
+from lmxd.errors import LmxdError
+from lmxd.files import let_in, obstacle
+
+SERVICE: Final = "lmxd"
+"""The user that the system's service runs as."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """The findings about a configuration. With an error, lmxd does not start or a model never does."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    models: int = 0
+
+
+def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
+    """Look for everything that a configuration names. ``alone``: it is for a daemon of this user's alone."""
+    found = Findings()
+    whole, unread = with_served(config)
+    found.models = len(whole.models)
+    usable, measured = usable_here(config, nvml)
+    found.warnings += [*config.warnings, *troubles(measured), *usable.warnings(), *unread, *unknown_users(config)]
+    found.errors += _account_errors(config, alone=alone)
+    on_gpu = _gpu_is_meant(config)
+    catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
+    found.errors += _engine_errors(catalog, found)
+    found.warnings += catalog.warnings(on_gpu=on_gpu)
+    if not alone and os.geteuid() == 0:
+        found.warnings += _hidden_from_service(catalog)
+    keys = config.gateway.keys_file
+    if config.gateway.listen is not None and keys is not None and not keys.expanduser().exists():
+        found.warnings.append(
+            f"gateway.keys_file {keys}: is not there, so that nobody is let in; lmxd key NAME makes it"
+        )
+    return found
+
+
+def _gpu_is_meant(config: Config) -> bool:
+    """RAM only if it is all that is asked for: a configuration may be checked on another machine."""
+    wanted = config.gpu.wanted()
+    return wanted is None or any(d.device != "host" for d in wanted)
+
+
+def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:
+    try:
+        engine_account(config.engine.user, shared=not alone)
+    except LmxdError as error:
+        yield str(error)
+
+
+def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
+    """The programs that are named, and are not there. A llama-server that is only looked for is a warning's matter."""
+    named = catalog.config.engine.path
+    programs = {name: catalog.resolve(name).sizing.program() for name in catalog.config.models}
+    if named is not None or None in programs.values():
+        try:
+            probe(find(named))
+        except LmxdError as error:
+            if named is not None:
+                yield str(error)
+            else:
+                found.warnings.append(str(error))
+    for name, program in programs.items():
+        if program is not None and not (program.is_file() and os.access(program, os.X_OK)):
+            yield f"models.{name}.command: {program} is not an executable file"
+
+
+def _hidden_from_service(catalog: Catalog) -> Iterator[str]:
+    """A warning for each model file that the service's user cannot read, though root can."""
+    files: dict[str, Path] = {}
+    for name in catalog.config.models:
+        try:
+            if (path := catalog.file(name)) is not None:
+                files[name] = path
+        except LmxdError:
+            continue  # it is among the warnings
+    try:
+        account = pwd.getpwnam(SERVICE)
+    except KeyError:
+        return
+    wanted = list(dict.fromkeys(part for path in files.values() for part in parts(path)))
+    hidden = obstacles_of(account, wanted)
+    for name, path in files.items():
+        for part in parts(path):
+            if (what := hidden.get(part)) is not None:
+                yield f"models.{name}: {part} is shut for user {SERVICE}: {let_in(SERVICE, part, what)}"
+                break
+
+
+def obstacles_of(account: pwd.struct_passwd, paths: Iterable[Path]) -> dict[Path, Path]:
+    """The files that a user cannot read -> what bars the way. Asked of the kernel, by a process of that user's."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups(account_groups(account))
+            os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+            os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+            found = {str(path): str(what) for path in paths if (what := obstacle(path)) is not None}
+            with open(writing, "w") as pipe:
+                pipe.write(json.dumps(found))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return {Path(path): Path(what) for path, what in json.loads(said or "{}").items()}

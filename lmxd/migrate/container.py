@@ -1,0 +1,98 @@
+"""``docker run`` and ``podman run``: the image and its command, and where the files lie that it sees."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from lmxd.migrate.leaves import is_secret
+from lmxd.migrate.report import About
+
+_RUNTIMES: Final = frozenset(("docker", "podman", "nerdctl"))
+_SWITCHES: Final = frozenset(
+    """--rm --init --privileged -d --detach -i --interactive -t --tty -it -ti -dit -itd -P --publish-all --read-only
+    --no-healthcheck --oom-kill-disable --sig-proxy -q --quiet --tls-verify --replace""".split()
+)
+"""Options without a value: all others have one."""
+_ITS_IMAGES: Final = re.compile(r"(?i)llama[._-]?cpp|llama[._-]?server|ramalama")
+_WHY: Final = "is of the container, and lmxd starts llama-server itself"
+
+
+@dataclass(slots=True)
+class Container:
+    """A container that is to run: its image, its command, its environment, and the host's paths by its own."""
+
+    image: str = ""
+    words: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+
+    def runs_llama_server(self) -> bool:
+        """Whether its command is llama-server's."""
+        first = PurePosixPath(self.words[0]).name if self.words else ""
+        file = any(word.endswith(".gguf") for word in self.words)
+        return _ITS_IMAGES.search(self.image) is not None or first == "llama-server" or file
+
+    def arguments(self, left: About) -> list[str]:
+        """The words for llama-server: without its name, which images have or not."""
+        words = list(self.words)
+        while words and (PurePosixPath(words[0]).name == "llama-server" or words[0] in ("--server", "-s", "server")):
+            left.unneed(words.pop(0), _WHY)
+        return words
+
+    def mount(self, said: str) -> None:
+        """Note HOST:INSIDE[:OPTIONS], or ``type=bind,source=…,target=…``."""
+        if "target=" in said or "dst=" in said or "destination=" in said:
+            parts = dict(part.partition("=")[::2] for part in said.split(","))
+            host = parts.get("source") or parts.get("src", "")
+            inside = parts.get("target") or parts.get("dst") or parts.get("destination", "")
+        else:
+            host, _, inside = said.partition(":")
+            inside = inside.partition(":")[0]
+        if host and inside:
+            self.volumes[inside.rstrip("/") or "/"] = host
+
+    def on_host(self, path: str, base: Path) -> str | None:
+        """A path of the container as the host's; None if it is in none of its directories. A named volume is none."""
+        for inside in sorted(self.volumes, key=len, reverse=True):
+            host = self.volumes[inside]
+            if (path == inside or path.startswith(f"{inside.rstrip('/')}/")) and host.startswith(("/", ".", "~", "$")):
+                whole = Path(host).expanduser() / path[len(inside) :].lstrip("/")
+                return str(whole if whole.is_absolute() or host.startswith("$") else base / whole)
+        return None
+
+
+def runs_container(argv: Sequence[str]) -> bool:
+    """Whether a command line is of docker, podman or the like."""
+    return bool(argv) and PurePosixPath(argv[0]).name in _RUNTIMES and "run" in argv[1:6]
+
+
+def parse(argv: Sequence[str], left: About) -> Container:
+    """The container of such a command line; its options are said."""
+    found = Container()
+    rest = deque(argv[list(argv).index("run") + 1 :])
+    entry: list[str] = []
+    while rest and rest[0].startswith("-"):
+        option, joined, value = rest.popleft().partition("=")
+        if option in _SWITCHES:
+            left.unneed(f"{argv[0]} run {option}{joined}{value}", _WHY)
+            continue
+        value = value if joined or not rest else rest.popleft()
+        if option in ("-v", "--volume", "--mount"):
+            found.mount(value)
+        elif option in ("-e", "--env"):
+            name, _, content = value.partition("=")
+            found.environment[name] = content
+            continue
+        elif option == "--entrypoint":
+            entry = [value]
+        shown = "(not shown)" if is_secret(option) else value
+        left.unneed(f"{argv[0]} run {option} {shown}", _WHY)
+    found.image = rest.popleft() if rest else ""
+    found.words = entry + list(rest)
+    left.unneed(f"image {found.image}", _WHY)
+    return found

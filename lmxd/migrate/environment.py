@@ -1,0 +1,59 @@
+"""llama-server's environment as its flags: each has a variable."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lmxd.engines.llama_cpp import flags
+
+_PREFIX: Final = "LLAMA_ARG_"
+_OTHERWISE: Final = {
+    "BATCH": "batch-size",
+    "UBATCH": "ubatch-size",
+    "N_PARALLEL": "parallel",
+    "ROPE_SCALING_TYPE": "rope-scaling",
+    "DIO": "direct-io",
+    "STATIC_PATH": "path",
+    "THINK": "reasoning-format",
+    "THINK_BUDGET": "reasoning-budget",
+    "THINK_BUDGET_MESSAGE": "reasoning-budget-message",
+    "ENDPOINT_METRICS": "metrics",
+    "ENDPOINT_PROPS": "props",
+    "ENDPOINT_SLOTS": "slots",
+    "CHECKPOINT_MIN_SPACING_NT": "checkpoint-min-step",
+    "N_GPU_LAYERS_DRAFT": "spec-draft-ngl",
+    "SPEC_DRAFT_HF_REPO": "spec-draft-hf",
+}
+"""Variables, without what all begin with, that are not called as their flags are."""
+_FALSE: Final = frozenset(("false", "off", "0", "no", "disabled"))
+
+
+def flag_of(name: str) -> str | None:
+    """The flag of a variable such as LLAMA_ARG_CTX_SIZE; None if it is not llama-server's."""
+    if name == "LLAMA_API_KEY":
+        return "--api-key"
+    if not name.startswith(_PREFIX):
+        return None
+    own = name.removeprefix(_PREFIX)
+    return f"--{_OTHERWISE.get(own) or own.lower().replace('_', '-')}"
+
+
+def words_of(flag: str, value: str) -> list[str]:
+    """A flag with a value as words of a command line: switches have none, and those that are off may have an opposite.
+
+    Empty if it is off, as it is by itself.
+    """
+    if flags.ALLOWED.get(flag) is not False:
+        return [flag, value]
+    if value.strip().lower() not in _FALSE:
+        return [flag]
+    name = flag.removeprefix("--")
+    opposite = f"--{name.removeprefix('no-')}" if name.startswith("no-") else f"--no-{name}"
+    return [opposite] if opposite in flags.ALLOWED or opposite == "--mmap" else []
+
+
+def flag_named(name: str) -> str:
+    """The flag of a name without dashes, as presets have them."""
+    short, long = f"-{name}", f"--{name}"
+    known = flags.ALLOWED.keys() | flags.KEYS.keys()
+    return short if (short in known or len(name) <= 3) and long not in known else long

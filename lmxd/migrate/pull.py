@@ -1,0 +1,152 @@
+"""``lmxd pull``: a model is fetched from a hub, when it is known to fit, and served."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from lmxd.cli.files import Wanted
+from lmxd.cli.remote import fits_here, of_offer, of_url
+from lmxd.config.adding import with_profile
+from lmxd.config.file import parse
+from lmxd.config.location import USER
+from lmxd.config.names import fitting
+from lmxd.config.schema import Config
+from lmxd.errors import LmxdError
+from lmxd.files import replace_text
+from lmxd.migrate.machine import needs
+from lmxd.models.fetching import fetch
+from lmxd.models.hub import Hub, chosen
+from lmxd.models.layouts import own_models
+from lmxd.models.quants import stem_of
+from lmxd.models.reference import Reference, reference
+from lmxd.rpc.client import Client, default_socket
+from lmxd.rpc.estimates import Estimated
+from lmxd.terminal import say
+
+_SPARE: Final = 2**30
+"""Bytes of a disk that are left free."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The place where models are fetched to, and the configuration that is to name them."""
+
+    directory: Path
+    config_path: Path
+    text: str
+    config: Config
+
+
+@click.command()
+@click.argument("model", metavar="hf:ORG/REPO[:QUANT]|URL")
+@click.option("--to", type=click.Path(path_type=Path), help="Into this directory; by default model_dir.")
+@click.option("--as", "name", help="Its name here; by default that of repository and quantization.")
+@click.option("--sha256", help="Of a URL: the checksum that the file must have.")
+@click.option("--anyway", is_flag=True, help="Also if it does not fit this machine, or nobody can say.")
+@USER
+@click.pass_context
+def pull(
+    context: click.Context, model: str, to: Path | None, name: str | None, sha256: str | None, anyway: bool
+) -> None:
+    """Fetch a model into model_dir, and add a profile of it to the configuration.
+
+    Its header is read first: a model that does not fit this machine is not fetched. What was
+    broken off is gone on with.
+    """
+    wanted = reference(model)
+    target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)
+    path, own = _fetched(wanted, target, sha256, anyway=anyway)
+    _open_for_readers(path, target.directory)
+    _add(target, fitting(name or own), path)
+
+
+def _fetched(wanted: Reference, target: Target, sha256: str | None, *, anyway: bool) -> tuple[Path, str]:
+    """(the file, or the first of its parts; its name)."""
+    if wanted.url is not None:
+        url = wanted.url
+        if not anyway:
+            _require_fit(of_url(url, Wanted(dry_run="never")))
+        return fetch(url, target.directory, _told, sha256), stem_of(url.partition("?")[0])
+    hub = Hub()
+    offers = hub.offers(wanted)
+    offer = chosen(offers, wanted)
+    if not anyway:
+        _require_fit(of_offer(hub, offer, offers, Wanted(dry_run="never")))
+    _require_disk(target.directory, offer.size)
+    say(f"{offer.name}: {offer.size / 2**30:.2f} GiB into {target.directory / offer.repository}", err=True)
+    return hub.fetch(offer, target.directory)[0], offer.name
+
+
+def _told(done: int, whole: int) -> None:
+    click.echo(
+        f"\r{done / 2**20:,.0f} of {whole / 2**20:,.0f} MiB" + ("\n" if done >= whole else ""), err=True, nl=False
+    )
+
+
+def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
+    """LmxdError ``config`` if the configuration cannot be used, or the directory not be made."""
+    text = config_path.read_text(encoding="utf-8") if config_path.exists() else ""
+    config = parse(text, str(config_path))
+    own = user and "model_dir" not in config.model_fields_set
+    directory = (to or (own_models() if own else config.model_dir)).expanduser().absolute()
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LmxdError("config", f"{directory}: {error.strerror}", "run it as root, or say --user, or --to") from error
+    if not os.access(directory, os.W_OK):
+        raise LmxdError("config", f"{directory} cannot be written to", "run it as root, or say --user, or --to")
+    return Target(directory=directory, config_path=config_path, text=text, config=config)
+
+
+def _require_fit(found: Estimated) -> None:
+    """LmxdError ``never_fits`` if a model does not fit this machine."""
+    say(f"{found.model}: {needs(found)}", err=True)
+    if fits_here(found):
+        return
+    other = found.fits.get("largest_quantization")
+    remedy = f"{other} is the largest that does" if other else "choose a smaller model"
+    raise LmxdError("never_fits", f"{found.model} does not fit this machine", f"{remedy}; or say --anyway")
+
+
+def _require_disk(directory: Path, size: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if size + _SPARE > free:
+        problem = f"{directory} has {free / 2**30:.1f} GiB free, of which {size / 2**30:.1f} and 1 more are needed"
+        raise LmxdError("config", problem, "make room, or name another directory with --to")
+
+
+def _open_for_readers(path: Path, directory: Path) -> None:
+    """Let the service's user read a model that root fetched, whatever the umask."""
+    if os.geteuid() != 0:
+        return
+    for each in [path, *path.parents]:
+        if each == directory or not each.is_relative_to(directory):
+            break
+        each.chmod(0o755 if each.is_dir() else 0o644)
+    for part in path.parent.glob("*.gguf"):
+        part.chmod(0o644)
+
+
+def _add(target: Target, name: str, path: Path) -> None:
+    """Add a profile, and have the daemon read it; nothing where the directory is served without profiles."""
+    if any(path.is_relative_to(served.expanduser()) for served in target.config.models_from):
+        say(f"{path}: served as it is, for its directory is in models_from")
+        return
+    settings: dict[str, Any] = {"path": str(path)}
+    if target.config.models.get(name) is None:
+        text = with_profile(target.text, name, settings)
+        if not replace_text(target.config_path, text, keep_mode=True):
+            shown = f"models: {{'{name}': {{path: {path}}}}}"
+            raise LmxdError("config", f"{target.config_path} cannot be written", f"add to it: {shown}")
+    say(f"{name}: {path}, in {target.config_path}")
+    try:
+        with Client(default_socket()) as client:
+            client.reload()
+    except LmxdError as error:
+        say(f"lmxd will know of it when it reads its configuration: lmxctl reload ({error.message})", err=True)

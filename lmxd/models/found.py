@@ -1,0 +1,164 @@
+"""Model files found in directories: each model once, with all of its parts and its projector, by a name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, count
+from pathlib import Path
+from typing import Final
+
+from lmxd.config.names import fitting
+from lmxd.gguf.split import MAX_PARTS, part_names, part_number
+from lmxd.models.layouts import name_of, newest_first, store_models
+from lmxd.models.quants import is_projector, quant_of, stem_of
+
+_DEEPEST: Final = 12
+"""Levels of directories that are looked through: the caches of hubs have six."""
+_MOST_ENTRIES: Final = 200_000
+_MOST_MODELS: Final = 2000
+"""Entries of directories that are looked at, and models that are found: as many as a configuration can hold."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelOnDisk:
+    """A model on disk. ``path``: its file, or the first of ``parts``; ``projector``: what reads pictures for it."""
+
+    name: str
+    path: Path
+    parts: tuple[Path, ...]
+    projector: Path | None = None
+    missing: int = 0
+    """Parts that are not there."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its parts; 0 of those that cannot be looked at."""
+        return sum(_size(part) for part in self.parts)
+
+
+@dataclass(slots=True)
+class Search:
+    """The search of directories, what it found, and what it could not look at."""
+
+    models: list[ModelOnDisk] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """A sentence for each directory that could not be read, or not to its end."""
+    _seen: set[tuple[int, int]] = field(default_factory=set)
+    """Directories by device and inode: a link may lead back."""
+    _files: dict[tuple[int, int], Path] = field(default_factory=dict)
+    """Files that models are made of, likewise: several links to one are one model."""
+    _names: set[str] = field(default_factory=set)
+    _entries: int = 0
+
+    def look(self, root: Path) -> None:
+        """Look through a directory, or at one file, and all directories that it has or has links to."""
+        root = Path(os.path.abspath(root.expanduser()))
+        if root.is_file():
+            self._group(root.parent, root.parent, [root])
+            return
+        self._through(root, root, _DEEPEST)
+
+    def _through(self, root: Path, directory: Path, levels: int) -> None:
+        try:
+            with os.scandir(directory) as entries:
+                listed = sorted(self._counted(directory, entries), key=lambda entry: entry.name)
+            found = directory.stat()
+        except OSError as error:
+            self.unread.append(f"{directory}: {error.strerror}")
+            return
+        if (found.st_dev, found.st_ino) in self._seen:
+            return
+        self._seen.add((found.st_dev, found.st_ino))
+        files, directories = [], []
+        for entry in listed:
+            try:
+                if entry.name.endswith(".gguf") and entry.is_file():
+                    files.append(Path(entry))
+                elif entry.is_dir() and not entry.name.startswith("."):
+                    directories.append(Path(entry))
+            except OSError as error:
+                self.unread.append(f"{entry.path}: {error.strerror}")
+        self._group(root, directory, files)
+        for name, blob in store_models(directory):
+            self._add(name, blob, (blob,))
+        for each in newest_first(directories):
+            if levels:
+                self._through(root, each, levels - 1)
+            else:
+                self.unread.append(f"{each}: is too deep: name it, or a directory nearer to it")
+
+    def _counted(self, directory: Path, entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+        for entry in entries:
+            if self._entries == _MOST_ENTRIES:
+                self.unread.append(
+                    f"{directory}: is not looked at to its end, as there are {_MOST_ENTRIES} files already"
+                )
+                return
+            self._entries += 1
+            yield entry
+
+    def _group(self, root: Path, directory: Path, files: Sequence[Path]) -> None:
+        """The models among the files of one directory."""
+        projectors = [path for path in files if is_projector(path.name)]
+        there = set(files)
+        for path in files:
+            if path in projectors:
+                continue
+            part = part_number(path.name)
+            if part is None or not 1 <= part[1] <= MAX_PARTS:
+                parts = [path]
+            elif path != next(p for p in map(Path, part_names(str(path), part[1])) if p in there):
+                continue  # the first that is there stands for all
+            else:
+                parts = [Path(name) for name in part_names(str(path), part[1])]
+            kept = tuple(p for p in parts if p in there)
+            beside = _best(projectors or _beside(directory))
+            self._add(name_of(root, path), parts[0], kept, beside, len(parts) - len(kept))
+
+    def _add(
+        self, name: str, path: Path, parts: tuple[Path, ...], projector: Path | None = None, missing: int = 0
+    ) -> None:
+        """Take a model in, unless it is there already by another link."""
+        try:
+            found = parts[0].stat()
+        except OSError as error:
+            self.unread.append(f"{path}: {error.strerror}")
+            return
+        if self._files.setdefault((found.st_dev, found.st_ino), path) != path:
+            return
+        if len(self.models) == _MOST_MODELS:
+            self.unread.append(f"{path}: is left out, for there are {_MOST_MODELS} models already")
+            return
+        own = self._own_name(fitting(name), path)
+        self.models.append(ModelOnDisk(name=own, path=path, parts=parts, projector=projector, missing=missing))
+
+    def _own_name(self, name: str, path: Path) -> str:
+        """A name that no other has: with the file's own in the place of the quantization, if that is another's."""
+        longer = fitting(f"{name.partition(':')[0]}:{stem_of(path.name)}")
+        numbered = (f"{longer[:120]}-{number}" for number in count(2))
+        own = next(each for each in chain((name, longer), numbered) if each not in self._names)
+        self._names.add(own)
+        return own
+
+
+def _beside(directory: Path) -> list[Path]:
+    """Projectors in the directory above: quantizations may have directories of their own."""
+    try:
+        return sorted(p for p in directory.parent.iterdir() if p.suffix == ".gguf" and is_projector(p.name))
+    except OSError:
+        return []
+
+
+def _best(projectors: Sequence[Path]) -> Path | None:
+    """The one that most have: F16, else the first."""
+    halves = [path for path in projectors if quant_of(path.name) in ("F16", "FP16")]
+    return next(iter([*halves, *projectors]), None)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

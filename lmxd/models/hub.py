@@ -1,0 +1,183 @@
+"""A hub of models (Hugging Face's, or HF_ENDPOINT), by the library huggingface_hub: an optional extra of lmxd."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Final, ParamSpec, TypeVar
+
+from lmxd.errors import LmxdError
+from lmxd.files import sha256_of
+from lmxd.gguf.split import MAX_PARTS, part_names, part_number
+from lmxd.models.quants import is_projector, named, stem_of
+from lmxd.models.ranges import copy_header
+from lmxd.models.reference import Reference
+
+_USUAL: Final = ("Q4_K_M", "UD-Q4_K_M", "Q4_0", "Q8_0", "MXFP4")
+"""Quantizations that are taken where none is named, the first that there is: as llama-server -hf does."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteFile:
+    """A file of a repository: its name in it, its bytes, and its SHA-256 if the hub says one."""
+
+    name: str
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A model of a repository at a revision: one quantization, in one or several files."""
+
+    repository: str
+    revision: str
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def name(self) -> str:
+        return named(self.repository, self.files[0].name)
+
+    @property
+    def quant(self) -> str:
+        return self.name.rpartition(":")[2]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def _library() -> ModuleType:
+    """LmxdError ``config`` if the library is not installed."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name in ("httpx", "httpx2", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        remedy = "pip install 'lmxd[hub]' into lmxd's environment"
+        raise LmxdError("config", "huggingface_hub is not installed, which fetches models", remedy) from error
+    found: ModuleType = huggingface_hub
+    return found
+
+
+def _understood(call: Callable[P, T]) -> Callable[P, T]:
+    """Turns the library's errors, and those of the network below it, into LmxdErrors that say what to do."""
+
+    @wraps(call)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except LmxdError:
+            raise
+        except Exception as error:  # the library raises those of the HTTP library that it uses by now
+            name, words = type(error).__name__, " ".join(str(error).split())[:300]
+            remedy = {
+                "GatedRepoError": "accept its terms on the hub's page, and set HF_TOKEN",
+                "RepositoryNotFoundError": "check its name; for a private one, set HF_TOKEN",
+                "LocalEntryNotFoundError": "check the network, and HF_ENDPOINT",
+            }.get(name, "try again: what was fetched is kept")
+            raise LmxdError("model_file_missing", f"the hub: {name}: {words}", remedy) from error
+
+    return wrapped
+
+
+class Hub:
+    """A hub of models. ``endpoint``: its URL; HF_ENDPOINT, or Hugging Face's, by default. HF_TOKEN is sent to it."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+        self._hub = _library()
+
+    @_understood
+    def offers(self, wanted: Reference) -> list[Offer]:
+        """The models of a repository, the largest first. LmxdError ``model_file_missing`` if there is none."""
+        api = self._hub.HfApi(endpoint=self.endpoint)
+        info = api.model_info(wanted.repository, revision=wanted.revision, files_metadata=True)
+        files = [
+            RemoteFile(name=each.rfilename, size=each.size or 0, sha256=each.lfs.sha256 if each.lfs else None)
+            for each in info.siblings or []
+            if each.rfilename.endswith(".gguf") and _is_inside(each.rfilename) and not is_projector(each.rfilename)
+        ]
+        found = [Offer(repository=wanted.repository, revision=info.sha, files=group) for group in _grouped(files)]
+        if not found:
+            raise LmxdError("model_file_missing", f"{wanted}: there is no GGUF file in it", "look for one with -GGUF")
+        return sorted(found, key=lambda offer: -offer.size)
+
+    @_understood
+    def header(self, offer: Offer, directory: Path) -> Path:
+        """The files of an offer with their headers alone, below ``directory``, for estimates. The first is returned."""
+        paths = [directory / offer.repository / offer.revision / file.name for file in offer.files]
+        for file, path in zip(offer.files, paths, strict=True):
+            if not (path.exists() and path.stat().st_size == file.size):
+                where = (offer.repository, file.name)
+                url = self._hub.hf_hub_url(*where, revision=offer.revision, endpoint=self.endpoint)
+                copy_header(url, self._hub.utils.build_hf_headers(library_name="lmxd"), path)
+        return paths[0]
+
+    @_understood
+    def fetch(self, offer: Offer, directory: Path) -> list[Path]:
+        """Fetch an offer into ORG/REPO below ``directory``. What was fetched before is kept, and gone on with.
+
+        Each file is compared with the hub's checksum. LmxdError ``bad_model_file`` if it is another: it is removed.
+        """
+        paths, home = [], directory / offer.repository
+        for file in offer.files:
+            where = (offer.repository, file.name)
+            fetched = self._hub.hf_hub_download(
+                *where, revision=offer.revision, local_dir=home, endpoint=self.endpoint, library_name="lmxd"
+            )
+            path = Path(fetched)
+            if file.sha256 is not None and sha256_of(path) != file.sha256:
+                path.unlink()
+                raise LmxdError(
+                    "bad_model_file", f"{path} is not what the hub has: its SHA-256 differs", "fetch it again"
+                )
+            paths.append(path)
+        return paths
+
+
+def chosen(offers: list[Offer], wanted: Reference) -> Offer:
+    """The offer that is meant. LmxdError ``invalid_params`` says which there are."""
+    there = ", ".join(f"{offer.quant} ({offer.size / 2**30:.1f} GiB)" for offer in offers)
+    if wanted.file is not None:
+        found = [offer for offer in offers if any(file.name == wanted.file for file in offer.files)]
+    elif wanted.quant is not None:
+        asked = wanted.quant.lower()
+        found = [offer for offer in offers if offer.quant.lower() == asked]
+        found += [offer for offer in offers if stem_of(offer.files[0].name).lower() == asked]
+    else:
+        found = [offer for quant in _USUAL for offer in offers if offer.quant == quant]
+        if not found and len(offers) > 1:
+            raise LmxdError("invalid_params", f"{wanted} has several models", f"name one of {there}")
+        found = found or offers
+    if not found:
+        raise LmxdError("invalid_params", f"{wanted}: there is no such model in it", f"there are {there}")
+    return found[0]
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _grouped(files: Iterable[RemoteFile]) -> list[tuple[RemoteFile, ...]]:
+    """Whole files, and all parts of split ones together. A split model without all of its parts is none."""
+    by_name = {file.name: file for file in files}
+    groups: list[tuple[RemoteFile, ...]] = []
+    for name, file in by_name.items():
+        part = part_number(name)
+        if part is None:
+            groups.append((file,))
+        elif part[0] == 1 and 1 <= part[1] <= MAX_PARTS:
+            names = part_names(name, part[1])
+            if all(each in by_name for each in names):
+                groups.append(tuple(by_name[each] for each in names))
+    return groups

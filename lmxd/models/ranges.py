@@ -1,0 +1,129 @@
+"""Files behind a URL, read from some byte on: of a model, its header suffices for an estimate."""
+
+from __future__ import annotations
+
+import io
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from email.message import Message
+from pathlib import Path
+from typing import IO, Any, Final, cast
+from urllib.parse import urlsplit
+
+from lmxd.errors import LmxdError
+from lmxd.gguf.header import HeaderError, read_header
+
+_CHUNK: Final = 4 * 2**20
+"""Bytes that are asked for at once. Most headers, which have the vocabulary, are of 3 to 12 MB."""
+_LARGEST_HEADER: Final = 512 * 2**20
+_TIMEOUT: Final = 30.0
+"""Seconds for which a server may say nothing."""
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects. A token is for the host that it was given for: the hub sends to hosts of others."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        made = super().redirect_request(req, fp, code, msg, cast("Any", headers), newurl)
+        if made is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+            made.remove_header("Authorization")
+        return made
+
+
+_OPENER: Final = urllib.request.build_opener(_Redirects)
+
+
+def opened(url: str, headers: Mapping[str, str], first: int, last: int | None = None) -> Any:
+    """The answer to a request for bytes ``first`` to ``last``. LmxdError ``model_file_missing`` if it is refused."""
+    end = "" if last is None else str(last)
+    asked = {**headers, "Range": f"bytes={first}-{end}", "Accept-Encoding": "identity"}
+    try:
+        request = urllib.request.Request(url, headers=asked)  # noqa: S310 (a reference has no other scheme)
+        return _OPENER.open(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        remedy = "check its name; for a gated model, accept its terms and set HF_TOKEN"
+        raise LmxdError("model_file_missing", f"{shown(url)}: {error.code} {error.reason}", remedy) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or error
+        raise LmxdError("model_file_missing", f"{shown(url)}: {why}", "check the network, and HF_ENDPOINT") from error
+
+
+def shown(url: str) -> str:
+    """A URL without its query, which may be a signature."""
+    return url.partition("?")[0]
+
+
+class RangeFile(io.RawIOBase):
+    """A file behind a URL, read from its beginning on, chunk by chunk. ``size``: its bytes."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._url = url
+        self._headers = headers
+        self._at = 0
+        self.data = bytearray()
+        """Its beginning, as far as it was read."""
+        self.size = self._more()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(self._at + len(buffer), self.size)
+        while len(self.data) < wanted:
+            self._more()
+        found = self.data[self._at : wanted]
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def _more(self) -> int:
+        """Read the next chunk; returns the size of the whole."""
+        first = len(self.data)
+        if first >= _LARGEST_HEADER:
+            raise LmxdError("bad_model_file", f"{shown(self._url)}: its header does not end", "do not use this file")
+        with opened(self._url, self._headers, first, first + _CHUNK - 1) as answer:
+            match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if answer.status != 206 or match is None or int(match[1]) != first:
+                problem = f"{shown(self._url)}: its server sends no parts of files"
+                raise LmxdError("model_file_missing", problem, "fetch it whole: lmxd pull --anyway")
+            try:
+                read = answer.read(_CHUNK)
+            except OSError as error:
+                raise LmxdError("model_file_missing", f"{shown(self._url)}: {error}", "try again") from error
+        if not read:
+            raise LmxdError("model_file_missing", f"{shown(self._url)}: its server sends nothing", "try again")
+        self.data += read
+        return int(match[3])
+
+
+def copy_header(url: str, headers: Mapping[str, str], to: Path) -> None:
+    """Make ``to`` the file behind a URL with a hole for all that follows its header: its size, but not its bytes.
+
+    LmxdError ``model_file_missing``, ``bad_model_file``.
+    """
+    source = RangeFile(url, headers)
+    try:
+        read_header(io.BufferedReader(source), source.size)
+    except HeaderError as error:
+        raise LmxdError("bad_model_file", f"{shown(url)}: {error}", "choose another file") from error
+    to.parent.mkdir(parents=True, exist_ok=True)
+    fresh = to.with_name(f".{to.name}.new")
+    with fresh.open("wb") as file:
+        file.write(source.data)
+        file.truncate(source.size)
+    fresh.replace(to)
