@@ -286,3 +286,22 @@ async def test_why_names_the_devices_there_are(tmp_path: Path) -> None:
                 await lmxd.why(wanted)
             assert caught.value.code == "invalid_params"
             assert "1 (GPU-ab)" in caught.value.remedy
+
+
+@pytest.mark.parametrize("device", [None, "0", "0000:01:00.0"])
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_hold_that_waits_for_a_driver_has_its_bytes_when_it_comes(
+    tmp_path: Path, device: str | None, shared: bool
+) -> None:
+    """Until then, the GPU has another name, and nobody knows whether it draws from a pool."""
+    late = Card("GPU-a", 0, faults={"Memory": 3, "Memory_v2": 3}) if shared else card(24)
+    nvml = FakeNvml(late)
+    nvml.init_fault = 9
+    made = house(tmp_path, nvml)
+    on_the_bus(made.roots.sys, "0000:01:00.0", driver="")
+    async with made.open() as h, h.client() as lmxd:
+        request = asyncio.create_task(lmxd.hold(GIB // 8, device=device))
+        await h.until(lambda: len(h.state.queue) == 1)
+        nvml.init_fault = None
+        assert (await asyncio.wait_for(request, 30)).devices == {"GPU-a": GIB // 8}
+        assert not (await lmxd.status()).broken_invariants

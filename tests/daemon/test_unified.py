@@ -142,7 +142,7 @@ async def _ram_is_full(h: House) -> None:
             ("memory", None, True),
         ]
         with pytest.raises(LmxdError) as refused:
-            await lmxd.hold(int(RAM * 0.45), device="host", wait=0)
+            await lmxd.hold(int(RAM * 0.49), device="host", wait=0)
         assert refused.value.code == "no_capacity"
         h.nvml.init_fault = None
         h.nvml.cards[0].faults = {"Memory": 3, "Memory_v2": 3}

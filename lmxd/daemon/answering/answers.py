@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from lmxd.catalog.size import Size
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
@@ -46,9 +45,9 @@ class Waiting:
 
     connection: Connection
     request: framing.Id
-    size: Size | None
-    """The requested size; None for a hold."""
     ask: Ask
+    again: Callable[[], Ask]
+    """Makes the ask once more, for the devices and the configuration that there are by then. LmxdError."""
     answer: asyncio.Future[Granted | Held]
 
 
