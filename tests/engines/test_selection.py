@@ -110,9 +110,10 @@ def test_what_cannot_be_known_is_refused_with_a_remedy(devices: tuple[RuntimeDev
     assert "groups render and video" in caught.value.remedy
 
 
-def test_a_software_driver_is_taken_only_where_it_was_asked_for_by_name() -> None:
+@pytest.mark.parametrize("name", ["VK_DRIVER_FILES", "VK_LOADER_DRIVERS_SELECT"])
+def test_a_software_driver_is_taken_only_where_it_was_asked_for_by_name(name: str) -> None:
     runtime = Runtime(device("", kind=4, vendor=0x10005, driver=LLVMPIPE))
-    env = selected(Backend.VULKAN, NVIDIA, runtime=runtime, VK_DRIVER_FILES="/x/lvp_icd.json")
+    env = selected(Backend.VULKAN, NVIDIA, runtime=runtime, **{name: "*lvp_icd*"})
     assert env["GGML_VK_VISIBLE_DEVICES"] == "0"
 
 

@@ -68,7 +68,7 @@ def find(configured: Path | None) -> Path:
 
 
 _NOT_STARTED: Final = (126, 127)
-"""Statuses of a shell that cannot start a program, and of glibc's loader without a library."""
+"""The statuses of a shell that cannot start a program, and of glibc's loader that misses a library."""
 
 _known: dict[tuple[str, int, int], Binary] = {}
 

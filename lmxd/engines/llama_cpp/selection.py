@@ -29,7 +29,7 @@ _CPU: Final = 4
 _PREFERRED: Final = {3: 0, 4: 0, 6: 0, 2: 1}
 """VkDriverId of Mesa's for AMD, NVIDIA's own, Mesa's for Intel, then AMD's open one: as llama.cpp chooses where two
 drivers have one card."""
-_CHOSEN_DRIVERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
+_CHOSEN_DRIVERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_LOADER_DRIVERS_SELECT")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
