@@ -15,6 +15,8 @@ from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
+from lmxd.estimate.cards import card_of
+from lmxd.estimate.learned import Card
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +78,23 @@ class Usable:
         vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
         wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
+
+
+def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[DeviceId, Card]:
+    """The GPUs that were measured, as the estimator knows them, with the backend of the engine's ``build`` there."""
+    return {
+        DeviceId(m.id): card_of(
+            m.name,
+            driver=m.driver,
+            build=build,
+            vendor=m.vendor,
+            cores=m.cores,
+            compute=m.compute,
+            backends=usable.backends,
+        )
+        for m in measured
+        if m.kind is DeviceKind.GPU
+    }
 
 
 def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:

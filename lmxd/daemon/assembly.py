@@ -177,8 +177,8 @@ class Daemon:
             self.access.engines |= found.users
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
-        on_gpu = bool(self.present.layout.of_kind(DeviceKind.GPU))
-        self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
+        gpus = self.present.layout.of_kind(DeviceKind.GPU)
+        self.present.warnings += await asyncio.to_thread(self.catalog.warnings, gpus)
         await self._tell_residents()
         for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)

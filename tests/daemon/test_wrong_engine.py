@@ -49,6 +49,12 @@ async def test_a_build_for_the_cpu_is_told_and_nothing_is_charged_to_the_gpu(tmp
         assert device.charged == 0
 
 
+async def test_a_reload_says_so_again(tmp_path: Path) -> None:
+    async with house(tmp_path, "  (none)").open() as h, h.client() as lmxd:
+        del h
+        assert any("is built for the CPU alone" in said for said in (await lmxd.reload()).warnings)
+
+
 async def test_where_ram_is_configured_its_models_run_there(tmp_path: Path) -> None:
     async with house(tmp_path, "  (none)", devices=[0, "host"]).open() as h, h.client() as lmxd:
         lease = await lmxd.request("m")
@@ -71,6 +77,16 @@ def test_check_config_says_it_without_a_daemon(tmp_path: Path, monkeypatch: pyte
     assert found.exit_code == 0
     assert "warning: llama-server" in found.output
     assert "is built for the CPU alone" in found.output
+
+
+def test_check_config_reckons_with_the_card_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = card(12)
+    small.name, small.cores, small.compute = "NVIDIA GeForce RTX 3060", 3584, (8, 6)
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(small))
+    made = house(tmp_path, "  CUDA0: card (1 MiB, 1 MiB free)")
+    made.write(models={"m": {"estimated_memory_gb": 0.3}})
+    found = CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)])
+    assert (found.exit_code, "estimated_memory_gb" in found.output) == (0, False)
 
 
 def test_init_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
