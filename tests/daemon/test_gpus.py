@@ -39,6 +39,16 @@ async def test_two_gb_are_left_alone_when_nothing_is_said(tmp_path: Path) -> Non
         assert (device.capacity, device.margin, device.headroom) == (24 * GIB, 2 * GIB, 22 * GIB)
 
 
+@pytest.mark.parametrize("limit", [None, 20])
+async def test_a_limit_is_raised_where_there_is_one(tmp_path: Path, limit: float | None) -> None:
+    said = {} if limit is None else {"max_memory_gb": limit}
+    async with house(tmp_path, FakeNvml(card(24)), gib=100, gpu=said).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("a")
+        for remedy in (refused.value.remedy, (await lmxd.plan("a")).remedy):
+            assert ("raise max_memory_gb" in (remedy or "")) is (limit is not None)
+
+
 @pytest.mark.parametrize(("said", "margin"), [(20, 2), (23, 1), (24, 0), (99, 0)])
 async def test_a_limit_may_reach_into_the_margin(tmp_path: Path, said: float, margin: int) -> None:
     async with house(tmp_path, FakeNvml(card(24)), gpu={"max_memory_gb": said}).open() as h, h.client() as lmxd:
@@ -168,6 +178,8 @@ async def test_a_driver_that_comes_late_is_waited_for_and_ram_never_takes_its_pl
             await lmxd.request("a", wait=0)
         assert "modprobe nvidia" in (refused.value.remedy or "")
         assert "smaller context" not in (refused.value.remedy or "")
+        assert "no room" not in refused.value.message, "it is not a matter of bytes"
+        assert "no room" not in (await lmxd.plan("a")).why
         request = asyncio.create_task(lmxd.request("a"))
         await h.until(lambda: len(h.state.queue) == 1)
         nvml.init_fault = None

@@ -43,7 +43,7 @@ class CardReader:
     def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
         self._roots = roots
         self._clock = clock
-        self._known: dict[str, tuple[int, int]] = {}
+        self._identities: dict[str, tuple[int, int]] = {}
         """Model and unique id by address: a card that does not tell its id just now is no other one."""
         self._undriven: list[DrmCard] = []
         self._due = float("-inf")
@@ -54,23 +54,24 @@ class CardReader:
         known = kfd.nodes(self._roots)
         found = [(card, kfd.node_of(card, known)) for card in cards(self._roots)]
         taken = {card.address for card, _ in found}
-        waiting = [card for card in self._waiting() if card.address not in taken]
-        serials = [self._serial(card, node) for card, node in found] + [self._serial(card, None) for card in waiting]
+        every = [*found, *((card, None) for card in self._waiting() if card.address not in taken)]
+        serials = [self._serial(card, node) for card, node in every]
         alone = Counter(serials)
-        names = [f"GPU-{s:016x}" if s and alone[s] == 1 else "" for s in serials]
-        last = iter(names)
-        read = [
-            replace(self._one(card, next(last) or card.address, node, known), rocm=_rocm(card, node, found))
-            for card, node in found
-        ]
-        return read + [_without_driver(card, next(last) or card.address) for card in waiting]
+        read = []
+        for (card, node), serial in zip(every, serials, strict=True):
+            lasting = f"GPU-{serial:016x}" if serial and alone[serial] == 1 else card.address
+            if card.driver:
+                read.append(replace(self._one(card, lasting, node, known), rocm=_rocm(card, node, found)))
+            else:
+                read.append(_without_driver(card, lasting))
+        return read
 
     def _serial(self, card: DrmCard, node: kfd.KfdNode | None) -> int:
         """Its unique id, as it told it now or before; 0 if it never did."""
-        model, before = self._known.get(card.address, (0, 0))
+        model, before = self._identities.get(card.address, (0, 0))
         same = not card.device_id or card.device_id == model
         serial = card.serial or (node.serial if node else 0) or (before if same else 0)
-        self._known[card.address] = card.device_id or model, serial
+        self._identities[card.address] = card.device_id or model, serial
         return serial
 
     def _waiting(self) -> list[DrmCard]:

@@ -88,4 +88,5 @@ class NvmlFault(Exception):
             remedy = _NO_DEVICE_FILES
         if self.code in ABSENT:
             remedy += _OR_RAM
-        return Fault(f"NVML: {self}", remedy)
+        said = str(self)
+        return Fault(said if said.startswith("NVML") else f"NVML: {said}", remedy)
