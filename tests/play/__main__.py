@@ -1,4 +1,4 @@
-"""``python -m play [NAME...]``: what lmxd says to the owners of machines. Without names: of all."""
+"""``python -m play [NAME or DIRECTORY...]``: what lmxd says to the owners of machines. Without names: of all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lmxd_process import Lmxd
 
 from lmxd.cli.main import main as lmxctl
 from play.daemon import PlayedLmxd
-from play.directories import SAMPLES, build
+from play.directories import build
 from play.machines import MACHINES
 
 COMMANDS = (
@@ -67,5 +67,7 @@ if __name__ == "__main__":
     names = sys.argv[1:]
     if names and names[0].startswith("{"):
         extra = yaml.safe_load(names.pop(0))
-    for name in names or [*MACHINES, *sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())]:
+    for name in names or MACHINES:
+        if name not in MACHINES and not Path(name, "proc").is_dir():
+            sys.exit(f"{name}: neither the directory of a machine nor one of {', '.join(MACHINES)}")
         tell(name, extra)

@@ -1,21 +1,23 @@
-"""The directories of machines that are played: written, or copied from the samples."""
+"""The directories of machines that are played: written, or copied from a sample of one.
+
+A sample has ``sys`` and ``proc`` of a machine, ``nvml.json`` and ``ioctl.json`` with what its drivers answer, and the
+targets of /proc/PID/fd/N in ``proc/PID/fd.links/N``.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from drm_trees import GIB, Machine
 
 from play.machines import MACHINES
 
-SAMPLES: Final = Path("/work/shared/device-samples")
-
 
 def build(name: str, root: Path) -> Path:
-    """Write the files of a machine, or of one of the samples."""
+    """Write the files of a machine by its name, or copy those of the sample in a directory."""
     machine = Machine(root)
     if name in MACHINES:
         (root / "proc/self/ns").mkdir(parents=True)
@@ -24,7 +26,7 @@ def build(name: str, root: Path) -> Path:
         MACHINES[name](machine)
         return root
     shutil.rmtree(root)
-    shutil.copytree(SAMPLES / name, root)
+    shutil.copytree(name, root)
     for links in root.glob("proc/*/fd.links"):
         (links.parent / "fd").mkdir()
         for link in links.iterdir():
