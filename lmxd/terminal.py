@@ -27,6 +27,11 @@ def show(text: str, *, faint: bool = False) -> None:
     sys.stdout.flush()
 
 
+def say_over(line: str, *, last: bool) -> None:
+    """Print a line of progress over the one before, to standard error. ``last``: the next line comes below it."""
+    click.echo(f"\r{visible(line)}" + ("\n" if last else ""), err=True, nl=False)
+
+
 def typed(prompt: str) -> str | None:
     """The next line of standard input, asked for on a terminal; None at its end, or when it is interrupted."""
     try:

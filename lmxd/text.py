@@ -1,9 +1,11 @@
-"""Text from outside, made harmless: each character is seen as itself or as an escape, on one line, within a length."""
+"""Text for people: from outside, made harmless, and names that are too long for the eye."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
+_UUID: Final = re.compile(r"((?:GPU|MIG)-(?:[^-]+(?=-)|(?!0000)[0-9a-f]{8}(?=[0-9a-f]{8}$))).+")
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -19,6 +21,11 @@ def visible(text: str) -> str:
 def escaped(text: str) -> str:
     """The same, with the backslash escaped, too: no two texts become the same one."""
     return visible(text.replace("\\", "\\\\") if "\\" in text else text)
+
+
+def short_id(device: str) -> str:
+    """The first eight digits of a GPU's UUID, which are enough for the eye; other names of devices as they are."""
+    return _UUID.sub(r"\1", device)
 
 
 def shortened(text: str, most: int) -> str:

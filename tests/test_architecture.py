@@ -34,7 +34,7 @@ SEES: dict[str, set[str]] = {
     "gguf": set(),
     "cuda": set(),
     "estimate": {"cuda", "gguf", "errors", "files"},
-    "devices": set(),
+    "devices": {"text"},
     "accounts": {"errors"},
     "confinement": set(),
     "engines": {"accounts", "confinement", "devices", "errors", "failures", "files", "estimate", "gguf", "throttle"},
@@ -65,6 +65,7 @@ SEES: dict[str, set[str]] = {
         "failpoints",
         "listening",
         "store",
+        "text",
         "acts",
     },
     "migrate": {

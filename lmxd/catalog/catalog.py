@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lmxd.catalog.declared import DeclaredSizing
@@ -13,11 +13,12 @@ from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
-from lmxd.catalog.usable import Usable
+from lmxd.catalog.usable import Usable, cards
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
+from lmxd.devices.measurement import Measurement
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
@@ -41,11 +42,15 @@ class Catalog:
         self.estimator = Estimator(patient=False)
         self.build = ""
         self.usable = Usable()
-        """The GPUs that llama-server can use. The daemon says it when it has measured the devices."""
+        """The GPUs that llama-server can use, once they were measured."""
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
         self.cards: dict[DeviceId, Card] = {}
-        """GPUs by id. The daemon adds them when it has measured the devices."""
+        """The same by id, as the estimator knows them."""
+
+    def see(self, usable: Usable, measured: Sequence[Measurement]) -> None:
+        """Let estimates be those of the GPUs that were measured, with the engine's build and its backend there."""
+        self.usable, self.cards = usable, cards(measured, usable, self.build)
 
     def renewed(self, config: Config) -> Catalog:
         """The same catalog with other models, which knows of engine and devices what this one knows."""
@@ -134,12 +139,12 @@ class Catalog:
         resolved = self.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         return resolved.what_would_fit(room, layout, spill=ask.spills)
 
-    def warnings(self, *, on_gpu: bool) -> list[str]:
-        """Warnings about profiles that may not work: a missing file, or a declared size against the estimate."""
+    def warnings(self, gpus: Sequence[DeviceId]) -> list[str]:
+        """Warnings about profiles that may not work on ``gpus`` (none: in RAM)."""
         found = []
         for name in self.config.models:
             resolved = self.resolve(name)
-            found += resolved.sizing.warnings(resolved.launch, on_gpu=on_gpu)
+            found += resolved.sizing.warnings(resolved.launch, gpus)
             if resolved.profile.suspend and not self.config.suspends(resolved.profile):
                 why = "prompt_cache_gb is 0" if not self.config.engine.prompt_cache_gb else "keep or preload is set"
                 found.append(f"models.{name}.suspend has no effect: {why}")

@@ -57,5 +57,5 @@ class DeclaredSizing:
     def read(self, launch: Launch) -> None:
         """Nothing needs to be read."""
 
-    def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
+    def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
         return []

@@ -98,12 +98,12 @@ class LlamaSizing:
         with suppress(LmxdError):
             self.formula.read(launch)
 
-    def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
+    def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
         try:
-            found = self.formula.estimate(launch, (DeviceId("a GPU"),) if on_gpu else ())
+            found = [self.formula.estimate(launch, (gpu,)) for gpu in gpus] or [self.formula.estimate(launch, ())]
         except LmxdError as error:
             return [f"models.{self.name}: {error}"]
-        need = found.device if on_gpu else found.host
+        need = max(x.device if gpus else x.host for x in found)
         declared = self.profile.estimated_memory_gb
         if declared is None or declared >= round(need / GIB, 2):  # as it is said
             return []

@@ -73,6 +73,9 @@ class Sizing(Protocol):
         """Make ``charge`` take no time, which may take a while. ``charge`` raises the errors."""
         ...
 
-    def warnings(self, launch: Launch, *, on_gpu: bool) -> list[str]:
-        """Warnings about a launch that may not work: a missing file, or a declared size against the estimate."""
+    def warnings(self, launch: Launch, gpus: Sequence[DeviceId]) -> list[str]:
+        """Warnings about a launch that may not work on one of ``gpus`` (none: in RAM).
+
+        Of a missing file, or of a declared size that is less than the largest of the estimates.
+        """
         ...

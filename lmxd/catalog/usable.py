@@ -15,13 +15,19 @@ from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
+from lmxd.estimate.cards import card_of
+from lmxd.estimate.learned import Card
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usable:
-    """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any)."""
+    """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
+
+    ``unreached``: why its backends do not find GPUs that are there.
+    """
 
     engine: str = "llama-server"
+    unreached: tuple[str, ...] = ()
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
     names: Mapping[DeviceId, str] = field(default_factory=dict)
@@ -56,7 +62,8 @@ class Usable:
         return left
 
     def warnings(self) -> Iterator[str]:
-        """One sentence if there are GPUs that no backend serves, with what to do."""
+        """A sentence if there are GPUs that no backend serves, and for each that its backend does not find."""
+        yield from self.unreached
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
         if without:
             yield f"{self._problem(without)}: {self._remedy(without)}"
@@ -73,6 +80,23 @@ class Usable:
         return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
 
 
+def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[DeviceId, Card]:
+    """The GPUs that were measured, as the estimator knows them, with the backend of the engine's ``build`` there."""
+    return {
+        DeviceId(m.id): card_of(
+            m.name,
+            driver=m.driver,
+            build=build,
+            vendor=m.vendor,
+            cores=m.cores,
+            compute=m.compute,
+            backends=usable.backends,
+        )
+        for m in measured
+        if m.kind is DeviceKind.GPU
+    }
+
+
 def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:
     """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon.
 
@@ -82,18 +106,17 @@ def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurem
 
     measured = measure_now(config.gpu.refs, nvml or pynvml)
     llama = LlamaServer(config.engine.path, config.engine.environment)
-    try:
-        name = str(llama.binary().path)
-    except LmxdError:
-        name = "none"
-    return usable_gpus(llama, name, measured), measured
+    return usable_gpus(llama, measured), measured
 
 
-def usable_gpus(llama: LlamaServer, engine: str, measured: Sequence[Measurement]) -> Usable:
-    """The GPUs that were measured, and the backends of an engine that is called ``engine``. It may take a while."""
-    gpus = frozenset(m.id for m in measured if m.kind is DeviceKind.GPU)
+def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement]) -> Usable:
+    """The GPUs that were measured, and the backends of an engine. It may take a while."""
+    there = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
     try:
-        backends = llama.backends(gpus) if gpus else None
+        binary = llama.binary()
+        backends = llama.backends(frozenset(there)) if there else None
+        found = Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)
+        working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
+        return replace(found, unreached=tuple(llama.unreached(working)))
     except LmxdError:
-        backends = None  # that there is no engine is told elsewhere
-    return Usable(engine=f"llama-server {engine}", backends=backends).seeing(measured)
+        return Usable().seeing(measured)  # that there is no engine is told elsewhere

@@ -14,6 +14,7 @@ from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Drained
 from lmxd.terminal import say
+from lmxd.text import short_id
 
 _LOOK: Final = 0.2
 """Seconds between two looks at what still runs."""
@@ -89,7 +90,7 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
             assert size is not None
             made = client.yield_(size, device=device, lasts=lasts)
             done, much = made, output.size(made.bytes)
-            text = f"{made.id}: {much} of {output.short(made.device)} for {output.seconds(made.lasts)}"
+            text = f"{made.id}: {much} of {short_id(made.device)} for {output.seconds(made.lasts)}"
             text += "" if made.free >= made.bytes else f"; {output.size(made.free)} are free, the rest is asked for"
     if json_wanted:
         output.as_json(done)

@@ -9,7 +9,7 @@ import click
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.files import Wanted, estimates_of, of_file
-from lmxd.cli.output import GIB, MIB, short
+from lmxd.cli.output import GIB, MIB
 from lmxd.cli.remote import of_reference
 from lmxd.errors import LmxdError
 from lmxd.gguf.footprint import PARTS
@@ -19,6 +19,7 @@ from lmxd.models.reference import is_reference, reference
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
 from lmxd.terminal import say
+from lmxd.text import short_id
 
 CACHE = click.Choice(list(CACHE_TYPES))
 
@@ -98,7 +99,7 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         output.as_json(e)
         return
     say(f"{e.model}: {e.ctx} tokens in each of {e.slots} slot{'s' if e.slots > 1 else ''}, {e.basis}")
-    places = [(short(d["device"]), d) for d in e.devices] + [("host", e.host)]
+    places = [(short_id(d["device"]), d) for d in e.devices] + [("host", e.host)]
     rows = [
         (part, *(f"{parts[part] / MIB:,.1f}" for _, parts in places))
         for part in (*PARTS, "total")
@@ -107,7 +108,7 @@ def _show(e: Estimated, json_wanted: bool) -> None:
     output.table(("PART", *(f">{place} MiB" for place, _ in places)), rows, "")
     for context in e.contexts:
         size, error = (f"{context[key] / MIB:,.0f} MiB" for key in ("bytes", "error"))
-        place = short(context["device"])
+        place = short_id(context["device"])
         say(f"overhead on {place}: {size} of the process itself, plus or minus {error} ({context['source']})")
     say(f"plus or minus {e.error / MIB:,.0f} MiB")
     if e.declared is not None:

@@ -11,12 +11,14 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.devices import notes
 from lmxd.cli.output import size
 from lmxd.cli.wishes import wish_options
 from lmxd.errors import EX_OK, EX_TEMPFAIL
 from lmxd.rpc.explanations import Planned
 from lmxd.rpc.owners import OwnerInfo, Why
 from lmxd.terminal import say
+from lmxd.text import short_id
 
 
 @click.command()
@@ -30,7 +32,7 @@ def why(device: str, json_wanted: bool) -> None:
         output.as_json(found)
     else:
         output.table(("OWNER", ">BYTES", "WHY"), _rows(found), "")
-        for note in output.notes([found.device]):
+        for note in notes([found.device]):
             say(note)
         if found.device.pool is not None:
             say(f"its bytes are bytes of {found.device.pool}: lmxctl why {found.device.pool} says who has those")
@@ -49,7 +51,7 @@ def _rows(found: Why) -> list[tuple[str, ...]]:
     if found.withheld:
         rows.append(("limit", size(found.withheld), "beyond max_memory_gb"))
     if d.beyond_pool:
-        rows.append(("shared", size(d.beyond_pool), f"others have these bytes of {d.pool}, or it keeps them"))
+        rows.append(("shared", size(d.beyond_pool), f"in use by others of {d.pool}, or kept free there"))
     rows.append(("free" if d.headroom >= 0 else "overdrawn", size(abs(d.headroom)), "headroom"))
     rows.append((d.name, size(d.capacity), "capacity"))
     return rows
@@ -87,7 +89,7 @@ def _planned(p: Planned) -> Iterator[str]:
         case "share":
             yield f"{p.model} would be served by {p.instance}{eta}: {p.why}"
         case "start":
-            yield f"{p.model} would be started on {output.sizes(p.devices)}{eta}: {p.why}"
+            yield f"{p.model} would be started, with {output.sizes(p.devices)}{eta}: {p.why}"
             if p.split:
                 yield f"  layers divided {':'.join(map(str, p.split))}"
             if p.gpu_layers is not None:
@@ -106,7 +108,7 @@ def _planned(p: Planned) -> Iterator[str]:
         if s.unavailable:
             yield f"  {output.blocked(s)}"
             continue
-        yield f"  {output.short(s.device)}: needs {size(s.need)}, free {size(max(0, s.have))}"
+        yield f"  {short_id(s.device)}: needs {size(s.need)}, free {size(max(0, s.have))}"
         for h in s.holders:
             had = "has" if h.since is None else f"has had for {output.seconds(h.since)}"
             yield f"    {h.name} {had} {size(h.bytes)}"

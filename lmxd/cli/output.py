@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from pydantic import BaseModel
@@ -13,7 +13,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, TicketInfo
 from lmxd.rpc.messages import ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.terminal import say, say_lines
-from lmxd.text import visible
+from lmxd.text import short_id, visible
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
     from rich.console import Console
@@ -32,12 +32,7 @@ def size(n: int) -> str:
 
 
 def sizes(by_device: dict[str, int]) -> str:
-    return ", ".join(f"{size(n)} on {short(device)}" for device, n in by_device.items())
-
-
-def short(device: str) -> str:
-    """A UUID's first group is enough for the eye."""
-    return "-".join(device.split("-")[:2]) if device.startswith(("GPU-", "MIG-")) else device
+    return ", ".join(f"{size(n)} on {short_id(device)}" for device, n in by_device.items())
 
 
 def seconds(s: float) -> str:
@@ -148,14 +143,11 @@ def reason(t: TicketInfo) -> str:
     return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or (f"waits for {awaited}" if awaited else "-")
 
 
-def device(d: Device) -> str:
-    """A device as it is configured, and its UUID where that is something else."""
-    return d.id if d.ref == d.id else f"{d.ref}: {short(d.id)}"
-
-
-def seen(d: Device, bytes_: int) -> str:
+def seen(d: Device, bytes_: int, size: Callable[[int], str] = size) -> str:
     """Bytes in use on a device, as far as they can be seen."""
-    return f"at least {size(bytes_)}" if d.lower_bound else size(bytes_)
+    if not d.lower_bound:
+        return size(bytes_)
+    return f"at least {size(bytes_)}" if bytes_ else "not known"
 
 
 def whose(uid: int | None, user: str | None) -> str:
@@ -174,25 +166,20 @@ def blocked(s: ShortfallInfo) -> str:
     """The reason why a demand does not fit on one device."""
     if s.unavailable:
         remedy = f" (remedy: {s.remedy})" if s.remedy else ""
-        return f"{short(s.device)} is unavailable: {s.unavailable}{remedy}"
+        return f"{short_id(s.device)} is unavailable: {s.unavailable}{remedy}"
     holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
     free = f"free {size(max(0, s.have))} of {size(s.ceiling)}"
-    return f"{size(s.need)} on {short(s.device)}{shared(s.views)}, {free}; held by {holders or 'nobody'}"
+    return f"{size(s.need)} on {short_id(s.device)}{shared(s.views)}, {free}; held by {holders or 'nobody'}"
 
 
 def shared(views: Sequence[str]) -> str:
     """The devices that a pool's bytes are of, in brackets; nothing for a device that is no pool."""
-    return f" (shared by {' and '.join(map(short, views))})" if views else ""
+    return f" (shared by {listed([*map(short_id, views)])})" if views else ""
 
 
-def notes(found: Sequence[Device]) -> list[str]:
-    """A sentence for each pool: which devices draw from it."""
-    said = []
-    for d in found:
-        if d.views and d.unavailable is None:
-            who = " and ".join([*map(short, d.views), *(["all programs"] if len(d.views) == 1 else [])])
-            said.append(f"{who} draw from one {d.id}: {size(max(0, d.headroom))} are free for all of them together")
-    return said
+def listed(names: Sequence[str]) -> str:
+    """Names as in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:
@@ -212,9 +199,10 @@ def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:
 def _figures(error: LmxdError) -> list[str]:
     lines = []
     for s in error.data.get("shortfalls", []):
-        lines.append(
-            f"{short(s['device'])}{shared(s.get('views', []))}: needs {size(s['need'])}, free {size(max(0, s['have']))}"
-        )
+        if s.get("unavailable"):
+            continue  # the message says why
+        where = f"{short_id(s['device'])}{shared(s.get('views', []))}"
+        lines.append(f"{where}: needs {size(s['need'])}, free {size(max(0, s['have']))}")
         lines += [f"  {h['name']} has {size(h['bytes'])} ({h['phase']})" for h in s["holders"]]
     lines += [turn(TurnInfo.model_validate(t)) for t in error.data.get("turns", [])]
     failure = error.data.get("failure")

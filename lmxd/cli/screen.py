@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lmxd.cli import output
 from lmxd.cli.output import size, text
+from lmxd.devices.troubles import called
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.owners import Why
 
@@ -117,7 +118,7 @@ def _head(seen: Seen) -> Text:
 
 def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[RenderableType]:
     d = why.device
-    name = output.device(d)
+    name = called(d)
     if d.unavailable is not None:
         remedy = [text(f"  remedy: {d.remedy}")] if d.remedy else []
         return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red"), *remedy]

@@ -9,13 +9,16 @@ import click
 from lmxd import __version__
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.devices import notes, table
 from lmxd.cli.live import repeat
-from lmxd.cli.output import short, size
+from lmxd.cli.output import size
+from lmxd.devices.troubles import fault
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
 from lmxd.terminal import say
+from lmxd.text import short_id
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,38 +50,22 @@ def status(json_wanted: bool) -> None:
 @click.command()
 @answers
 def devices(json_wanted: bool) -> None:
-    """Bytes by device: capacity, foreign, charged, reclaiming, headroom."""
+    """Bytes by device: capacity, margin, foreign, charged, headroom."""
     with connect() as client:
         found = client.devices()
     if json_wanted:
         output.as_json(found)
     else:
         _print_devices(found.devices)
+        for d in found.devices:
+            if d.unavailable is not None:
+                say(fault(d))
 
 
 def _print_devices(found: list[Device]) -> None:
-    columns = ("DEVICE", "NAME", ">CAPACITY", ">LIMIT", ">MARGIN", ">USED", ">FOREIGN", ">CHARGED", ">RECLAIMING")
-    rows = [
-        (
-            output.device(d),
-            d.name,
-            size(d.capacity),
-            "-" if d.limit is None else size(d.limit),
-            size(d.margin),
-            output.seen(d, d.used),
-            output.seen(d, d.foreign),
-            size(d.charged),
-            size(d.reclaiming),
-            size(d.headroom) if d.unavailable is None else f"unavailable: {d.unavailable}",
-        )
-        for d in found
-    ]
-    output.table((*columns, ">HEADROOM"), rows, "no devices")
-    for note in output.notes(found):
+    output.table(*table(found), "no devices")
+    for note in notes(found):
         say(note)
-    for d in found:
-        if d.unavailable is not None and d.remedy:
-            say(f"{output.device(d)}: remedy: {d.remedy}")
 
 
 @click.command()
@@ -119,7 +106,7 @@ def lease_label(x: LeaseInfo) -> str:
 
 def _bytes(by_device: dict[str, int]) -> str:
     """The bytes of an instance by device, a dash if not measured yet. The larger of both columns is charged."""
-    return " ".join(f"{short(device)} {size(n) if n else '-'}" for device, n in by_device.items())
+    return " ".join(f"{short_id(device)} {size(n) if n else '-'}" for device, n in by_device.items())
 
 
 def _port(endpoint: str | None) -> str:
@@ -161,7 +148,7 @@ def models(json_wanted: bool) -> None:
             x.model,
             str(x.ctx),
             str(x.slots),
-            " or ".join(f"{size(n)} on {short(device)}" for device, n in x.bytes.items()) or "-",
+            _places(x.bytes),
             x.basis or "-",
             str(x.running),
             _problem(x),
@@ -170,6 +157,13 @@ def models(json_wanted: bool) -> None:
     ]
     columns = ("MODEL", ">CTX", ">SLOTS", "BYTES", "BASIS", ">RUNNING", "PROBLEM")
     output.table(columns, rows, "no models are configured")
+
+
+def _places(by_device: dict[str, int]) -> str:
+    """The bytes of a model by device, those of several alike said once."""
+    alike = {n: [short_id(device) for device, same in by_device.items() if same == n] for n in by_device.values()}
+    where = {n: devices[0] if len(devices) == 1 else f"each of {len(devices)}" for n, devices in alike.items()}
+    return " or ".join(f"{size(n)} on {on}" for n, on in where.items()) or "-"
 
 
 def _problem(model: ModelInfo) -> str:

@@ -119,7 +119,7 @@ class Profile(Section):
             return [str(w) if isinstance(w := on_off(v), (int, float)) else w for v in value]
         return value
 
-    @field_validator("engine_flags", "command", "env")
+    @field_validator("command", "env")
     @classmethod
     def _passable(cls, value: Any) -> Any:
         """Words that the kernel would not pass on are told here, not at each launch."""

@@ -177,8 +177,8 @@ class Daemon:
             self.access.engines |= found.users
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
-        on_gpu = bool(self.present.layout.of_kind(DeviceKind.GPU))
-        self.present.warnings += await asyncio.to_thread(self.catalog.warnings, on_gpu=on_gpu)
+        gpus = self.present.layout.of_kind(DeviceKind.GPU)
+        self.present.warnings += await asyncio.to_thread(self.catalog.warnings, gpus)
         await self._tell_residents()
         for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
             log.warning("%s", warning)
@@ -200,6 +200,8 @@ class Daemon:
     async def _tell_usable(self) -> None:
         """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
         before = set(self.catalog.usable.warnings())
+        if not self.present.has_engine:  # it may have lacked the driver that is there now
+            await self.engine.find()
         await asyncio.to_thread(self.present.find_usable)
         for warning in self.catalog.usable.warnings():
             if warning not in before:

@@ -43,10 +43,10 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     usable, measured = usable_here(config, nvml)
     found.warnings += [*config.warnings, *troubles(measured), *usable.warnings(), *unread, *unknown_users(config)]
     found.errors += _account_errors(config, alone=alone)
-    on_gpu = _gpu_is_meant(config)
     catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
+    catalog.see(usable, measured)
     found.errors += _engine_errors(catalog, found)
-    found.warnings += catalog.warnings(on_gpu=on_gpu)
+    found.warnings += catalog.warnings(tuple(usable.gpus))
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
     keys = config.gateway.keys_file
@@ -55,12 +55,6 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
             f"gateway.keys_file {keys}: is not there, so that nobody is let in; lmxd key NAME makes it"
         )
     return found
-
-
-def _gpu_is_meant(config: Config) -> bool:
-    """RAM only if it is all that is asked for: a configuration may be checked on another machine."""
-    wanted = config.gpu.wanted()
-    return wanted is None or any(d.device != "host" for d in wanted)
 
 
 def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:

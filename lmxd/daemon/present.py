@@ -10,7 +10,6 @@ from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import usable_gpus
-from lmxd.daemon.readings import cards
 from lmxd.devices.measurement import Measurement
 from lmxd.devices.troubles import troubles
 from lmxd.engines.command import CommandEngine
@@ -43,13 +42,7 @@ class Present:
 
     def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
-        self.catalog.usable = usable_gpus(self.llama, self.engine_name, self.measured)
-        self.know_cards()
-
-    def know_cards(self) -> None:
-        """Let estimates be those of the GPUs that were measured last, with the engine's build and its backend there."""
-        catalog = self.catalog
-        catalog.cards = cards(self.measured, catalog.build, catalog.usable.backends)
+        self.catalog.see(usable_gpus(self.llama, self.measured), self.measured)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""
@@ -70,7 +63,7 @@ class Present:
             self.warnings.append(self._missing)
             self.engine_name = "none"
             return
-        self.engine_name = f"{binary.path} ({binary.version})"
+        self.engine_name = binary.name
         self.catalog.build = binary.version
         self.catalog.estimator = Estimator(
             build=family(binary.version, binary.flags),
@@ -78,6 +71,11 @@ class Present:
             second=DryRunner(binary, dry_runs, account=account),
             patient=False,
         )
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether a llama-server was found that runs."""
+        return self.engine_name != "none"
 
     def engine_changed(self) -> bool:
         """Whether another llama-server is there than the one that was found: upgraded in its place, new, or gone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from lmxd.catalog.layout import Layout
@@ -15,9 +15,6 @@ from lmxd.daemon.attribution import taken
 from lmxd.devices.measurement import HOST, MEMORY, DeviceKind, Measurement
 from lmxd.devices.pool import still
 from lmxd.devices.watcher import Look
-from lmxd.estimate.backends import Backend
-from lmxd.estimate.cards import card_of
-from lmxd.estimate.learned import Card
 
 
 def device_readings(
@@ -120,22 +117,3 @@ def layout(measurements: Sequence[Measurement]) -> Layout:
     """The devices as launches are placed on them."""
     pools = {device_id(m): pool for m in measurements if (pool := pool_of(m)) is not None}
     return Layout({device_id(m): m.kind for m in measurements}, pools)
-
-
-def cards(
-    measurements: Sequence[Measurement], build: str, backends: Collection[Backend] | None
-) -> dict[DeviceId, Card]:
-    """The GPUs, as the estimator knows them. ``backends``: of the engine's build; None if they are not known."""
-    return {
-        device_id(m): card_of(
-            m.name,
-            driver=m.driver,
-            build=build,
-            vendor=m.vendor,
-            cores=m.cores,
-            compute=m.compute,
-            backends=backends,
-        )
-        for m in measurements
-        if m.kind is DeviceKind.GPU
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -69,6 +69,32 @@ def numbered_gpus(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[NumberedGpu
         if reading.card.driver or not reading.integrated
     )
     return sorted([*found, *others], key=lambda gpu: (gpu.integrated, pci.order(gpu.address)))
+
+
+def numbered(gpus: Sequence[Measurement]) -> list[Measurement]:
+    """All GPUs by the numbers that they have in a configuration; where all are NVIDIA's, NVML's numbers are those.
+
+    A MIG slice has none, and neither has a GPU whose address is not known.
+    """
+    if all(gpu.vendor is Vendor.NVIDIA for gpu in gpus):
+        return list(gpus)
+    in_order = sorted(gpus, key=_order)
+    seats = dict.fromkeys(_seat(gpu) for gpu in in_order if gpu.pci)
+    numbers = {seat: str(number) for number, seat in enumerate(seats)}
+    return [gpu if _is_slice(gpu) else replace(gpu, ref=numbers.get(_seat(gpu), gpu.ref)) for gpu in in_order]
+
+
+def _order(gpu: Measurement) -> tuple[bool, tuple[int, ...]]:
+    return gpu.pool is not None and gpu.vendor is not Vendor.NVIDIA, pci.order(gpu.pci) if gpu.pci else ()
+
+
+def _seat(gpu: Measurement) -> tuple[str, str]:
+    """The address of a GPU, and its id where it is whole: slices of one share its number."""
+    return gpu.pci, "" if _is_slice(gpu) else gpu.id
+
+
+def _is_slice(gpu: Measurement) -> bool:
+    return gpu.vendor is Vendor.NVIDIA and not gpu.ref.isdecimal()
 
 
 class AliasProbe:

@@ -52,7 +52,7 @@ def pool(ram: Measurement, gpus: Sequence[Measurement]) -> Measurement:
         id=MEMORY,
         ref=MEMORY,
         kind=DeviceKind.POOL,
-        name="memory of GPU and CPU",
+        name="unified memory",
         capacity=ram.capacity + sum(gpu.own for gpu in gpus),
         used=ram.used + sum(gpu.own_used for gpu in gpus),
         processes=_together(ram, gpus),

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from lmxd.devices.choice import AliasProbe, choose
+from lmxd.devices.choice import AliasProbe, choose, numbered
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.probe import DrmProbe
 from lmxd.devices.host import HostProbe
@@ -30,7 +30,7 @@ class DefaultProbe:
         self._offered: set[str] = set()
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
-        gpus = [found for probe in (self._nvidia, *self._others) for found in probe.measure(pids)]
+        gpus = numbered([found for probe in (self._nvidia, *self._others) for found in probe.measure(pids)])
         if gpus:
             self._offered |= {gpu.id for gpu in [gpu for gpu in gpus if gpu.pool is None] or gpus}
             return [gpu for gpu in gpus if gpu.id in self._offered]

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Protocol
 
 from lmxd.devices.measurement import Measurement
+from lmxd.text import short_id
 
 log = logging.getLogger(__name__)
+
+
+class MeasuredDevice(Protocol):
+    """A device by its names, and why it is unavailable: as it was measured, or as it was told to a client."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def ref(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def unavailable(self) -> str | None: ...
+    @property
+    def remedy(self) -> str: ...
 
 
 def troubles(measured: Iterable[Measurement]) -> list[str]:
@@ -15,13 +32,21 @@ def troubles(measured: Iterable[Measurement]) -> list[str]:
     return [words for found in measured for words in _of(found)]
 
 
-def _of(found: Measurement) -> list[str]:
-    name = found.id if found.ref == found.id else f"{found.ref} ({found.id})"
-    hints = [f"{name}: {hint}" for hint in found.hints]
-    if found.unavailable is None:
-        return hints
+def fault(found: MeasuredDevice) -> str:
+    """The sentence on a device that is not available."""
     remedy = f"; remedy: {found.remedy}" if found.remedy else ""
-    return [f"{name}, {found.name}, is unavailable: {found.unavailable}{remedy}", *hints]
+    return f"{called(found)}, {found.name}, is unavailable: {found.unavailable}{remedy}"
+
+
+def called(found: MeasuredDevice) -> str:
+    """A device as it is configured, and by its id where that is something else."""
+    name = short_id(found.id)
+    return name if found.ref == found.id else f"{found.ref}: {name}"
+
+
+def _of(found: Measurement) -> list[str]:
+    hints = [f"{called(found)}: {hint}" for hint in found.hints]
+    return hints if found.unavailable is None else [fault(found), *hints]
 
 
 class TroubleLog:

@@ -33,14 +33,14 @@ _NVIDIA: Final[dict[cuda.Capability, dict[str, tuple[int, int]]]] = {
         "TESLA T4": (16, 40), "QUADRO RTX 4000": (8, 36), "QUADRO RTX 5000": (16, 48), "QUADRO RTX 6000": (24, 72),
         "QUADRO RTX 8000": (48, 72),
     },
-    (8, 0): {"A30": (24, 56), "A100": (40, 108)},
+    (8, 0): {"A30": (24, 56), "A100": (40, 108), "A800": (40, 108)},
     (8, 6): {
         "RTX 3050": (8, 20), "RTX 3060": (12, 28), "RTX 3060 TI": (8, 38), "RTX 3070": (8, 46), "RTX 3070 TI": (8, 48),
         "RTX 3080": (10, 68), "RTX 3080 TI": (12, 80), "RTX 3090": (24, 82), "RTX 3090 TI": (24, 84),
         "RTX 3060 LAPTOP": (6, 30), "RTX 3070 LAPTOP": (8, 40), "RTX 3080 LAPTOP": (16, 48),
         "RTX 3080 TI LAPTOP": (16, 58), "RTX A2000": (12, 26), "RTX A4000": (16, 48), "RTX A4500": (20, 56),
         "RTX A5000": (24, 64), "RTX A5500": (24, 80), "RTX A6000": (48, 84), "A2": (16, 10), "A10": (24, 72),
-        "A10G": (24, 80), "A40": (48, 84),
+        "A10G": (24, 80), "A40": (48, 84), "A16": (16, 10), "RTX 3050 TI LAPTOP": (4, 20), "RTX 3080 12GB": (12, 70),
     },
     (8, 7): {"ORIN": (64, 16)},
     (8, 9): {
@@ -49,13 +49,15 @@ _NVIDIA: Final[dict[cuda.Capability, dict[str, tuple[int, int]]]] = {
         "RTX 4090": (24, 128), "RTX 4090 D": (24, 114), "RTX 4050 LAPTOP": (6, 20), "RTX 4060 LAPTOP": (8, 24),
         "RTX 4070 LAPTOP": (8, 36), "RTX 4080 LAPTOP": (12, 58), "RTX 4090 LAPTOP": (16, 76),
         "RTX 2000 ADA": (16, 22), "RTX 4000 ADA": (20, 48), "RTX 4500 ADA": (24, 60), "RTX 5000 ADA": (32, 100),
-        "RTX 6000 ADA": (48, 142), "L4": (24, 58), "L40": (48, 142), "L40S": (48, 142),
+        "RTX 6000 ADA": (48, 142), "L4": (24, 58), "L40": (48, 142), "L40S": (48, 142), "L20": (48, 92),
+        "RTX 4000 SFF ADA": (20, 48),
     },
     (9, 0): {
         "H100": (80, 132), "H100 PCIE": (80, 114), "H100 NVL": (94, 132), "H200": (141, 132), "H20": (96, 78),
-        "H800": (80, 132),
+        "H800": (80, 132), "GH200 480GB": (96, 132), "GH200 144G HBM3E": (144, 132), "H20 3E": (141, 78),
     },
     (10, 0): {"B200": (180, 148)},
+    (11, 0): {"THOR": (122, 20)},
     (12, 0): {
         "RTX 5050": (8, 20), "RTX 5060": (8, 30), "RTX 5060 TI": (16, 36), "RTX 5070": (12, 48),
         "RTX 5070 TI": (16, 70), "RTX 5080": (16, 84), "RTX 5090": (32, 170), "RTX 5090 D": (32, 170),
@@ -81,13 +83,15 @@ _OTHERS: Final[dict[str, dict[str, int]]] = {
 """Vendor -> name -> GB."""
 _SLICE: Final = re.compile(r"\bMIG (\d+)G\.(\d+)GB")
 _SLICES: Final = 7
-"""The parts of a GPU that MIG deals out."""
+_QUARTERED: Final = frozenset({"A30", "RTX PRO 6000"})
+"""The parts of a GPU that MIG deals out; of these, it is four."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSheet:
     """The figures of a GPU's data sheet; those of CUDA's are 0 and None for other vendors."""
 
+    name: str
     vendor: str
     memory_gb: int
     multiprocessors: int = 0
@@ -95,21 +99,24 @@ class DataSheet:
 
 
 _DATA_SHEETS: Final = {
-    name: DataSheet(vendor="nvidia", memory_gb=memory, multiprocessors=sms, compute=compute)
+    name: DataSheet(name=name, vendor="nvidia", memory_gb=memory, multiprocessors=sms, compute=compute)
     for compute, named in _NVIDIA.items()
     for name, (memory, sms) in named.items()
-} | {name: DataSheet(vendor=v, memory_gb=memory) for v, named in _OTHERS.items() for name, memory in named.items()}
+} | {
+    name: DataSheet(name=name, vendor=vendor, memory_gb=memory)
+    for vendor, named in _OTHERS.items()
+    for name, memory in named.items()
+}
 
 
 def memory_of(name: str) -> int | None:
     """Bytes that processes can have on an empty card of that name; None if it is not known."""
-    slice = _SLICE.search(name.upper())
-    said = re.search(r"(\d+) ?GB", name)
+    slice, sheet = _SLICE.search(name.upper()), _data_sheet(name)
     if slice:
         return int(slice[2]) * GIB
-    if said:
+    said = re.search(r"(\d+) ?GB", name)
+    if said and (sheet is None or said[0] not in sheet.name):  # GH200 480GB: those are its processor's
         return int(said[1]) * GIB - _RESERVED
-    sheet = _data_sheet(name)
     return None if sheet is None else sheet.memory_gb * GIB - _RESERVED
 
 
@@ -118,8 +125,10 @@ def multiprocessors_of(name: str) -> tuple[int, cuda.Capability] | None:
     sheet, slice = _data_sheet(name), _SLICE.search(name.upper())
     if sheet is None or sheet.compute is None:
         return None
-    sms = sheet.multiprocessors
-    return (-(-sms * min(int(slice[1]), _SLICES) // _SLICES) if slice else sms), sheet.compute
+    if slice is None:
+        return sheet.multiprocessors, sheet.compute
+    parts = 4 if sheet.name in _QUARTERED else _SLICES
+    return -(-sheet.multiprocessors * min(int(slice[1]), parts) // parts), sheet.compute
 
 
 def card_of(

@@ -27,7 +27,7 @@ from lmxd.models.quants import stem_of
 from lmxd.models.reference import Reference, reference
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
-from lmxd.terminal import say
+from lmxd.terminal import say, say_over
 
 _SPARE: Final = 2**30
 """Bytes of a disk that are left free."""
@@ -84,9 +84,7 @@ def _fetched(wanted: Reference, target: Target, sha256: str | None, *, anyway: b
 
 
 def _told(done: int, whole: int) -> None:
-    click.echo(
-        f"\r{done / 2**20:,.0f} of {whole / 2**20:,.0f} MiB" + ("\n" if done >= whole else ""), err=True, nl=False
-    )
+    say_over(f"{done / 2**20:,.0f} of {whole / 2**20:,.0f} MiB", last=done >= whole)
 
 
 def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:

@@ -17,6 +17,7 @@ from lmxd.config.file import parse
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind
 from lmxd.errors import LmxdError
+from lmxd.estimate.cards import card_of
 
 GIB = 2**30
 CARD = DeviceId("GPU-a")
@@ -62,11 +63,19 @@ def test_a_context_beyond_the_trained_one_needs_scaling(tmp_path: Path) -> None:
 
 
 def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
-    (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings(on_gpu=True)
+    (warning,) = catalog(tmp_path, "{estimated_memory_gb: 0.1}").warnings([CARD])
     assert "models.m.estimated_memory_gb is 0.1, but the estimator finds 0.70" in warning
-    assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings(on_gpu=True) == []
-    assert catalog(tmp_path, "{estimated_memory_gb: 0.70}").warnings(on_gpu=True) == [], "as the estimate is said"
-    assert catalog(tmp_path, "{estimated_memory_gb: 0.69}").warnings(on_gpu=True) != []
+    assert catalog(tmp_path, "{estimated_memory_gb: 4}").warnings([CARD]) == []
+    assert catalog(tmp_path, "{estimated_memory_gb: 0.70}").warnings([CARD]) == [], "as the estimate is said"
+    assert catalog(tmp_path, "{estimated_memory_gb: 0.69}").warnings([CARD]) != []
+
+
+def test_a_figure_is_low_for_the_cards_that_there_are_not_for_one_of_a_data_centre(tmp_path: Path) -> None:
+    made, other = catalog(tmp_path, "{estimated_memory_gb: 0.3}"), DeviceId("GPU-b")
+    made.cards = {CARD: card_of("NVIDIA GeForce RTX 3060"), other: card_of("NVIDIA H100 80GB HBM3")}
+    assert made.warnings([CARD]) == []
+    assert len(made.warnings([CARD, other])) == 1
+    assert made.warnings([]) == [], "in RAM there is no context"
 
 
 def test_a_context_of_0_is_the_trained_one_as_to_llama_server(tmp_path: Path) -> None:
@@ -90,7 +99,7 @@ def test_a_missing_file_is_a_matter_of_whoever_needs_it(tmp_path: Path) -> None:
 def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_take(tmp_path: Path) -> None:
     made = catalog(tmp_path, "{command: [/x/vllm, '{socket}'], estimated_memory_gb: 2}")
     found = made.resolve("m")
-    assert (made.file("m"), found.is_warm(), found.sizing.warnings(found.launch, on_gpu=True)) == (None, True, [])
+    assert (made.file("m"), found.is_warm(), found.sizing.warnings(found.launch, [CARD])) == (None, True, [])
     assert bytes_of(made) == bytes_of(made, ctx=32768) == 2 * GIB
     ask = found.ask(GPU)
     assert made.what_would_fit(ask, {CARD: GIB}, GPU) is None, "a smaller context takes no less"

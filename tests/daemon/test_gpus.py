@@ -39,6 +39,16 @@ async def test_two_gb_are_left_alone_when_nothing_is_said(tmp_path: Path) -> Non
         assert (device.capacity, device.margin, device.headroom) == (24 * GIB, 2 * GIB, 22 * GIB)
 
 
+@pytest.mark.parametrize("limit", [None, 20])
+async def test_a_limit_is_raised_where_there_is_one(tmp_path: Path, limit: float | None) -> None:
+    said = {} if limit is None else {"max_memory_gb": limit}
+    async with house(tmp_path, FakeNvml(card(24)), gib=100, gpu=said).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("a")
+        for remedy in (refused.value.remedy, (await lmxd.plan("a")).remedy):
+            assert ("raise max_memory_gb" in (remedy or "")) is (limit is not None)
+
+
 @pytest.mark.parametrize(("said", "margin"), [(20, 2), (23, 1), (24, 0), (99, 0)])
 async def test_a_limit_may_reach_into_the_margin(tmp_path: Path, said: float, margin: int) -> None:
     async with house(tmp_path, FakeNvml(card(24)), gpu={"max_memory_gb": said}).open() as h, h.client() as lmxd:
@@ -168,6 +178,8 @@ async def test_a_driver_that_comes_late_is_waited_for_and_ram_never_takes_its_pl
             await lmxd.request("a", wait=0)
         assert "modprobe nvidia" in (refused.value.remedy or "")
         assert "smaller context" not in (refused.value.remedy or "")
+        assert "no room" not in refused.value.message, "it is not a matter of bytes"
+        assert "no room" not in (await lmxd.plan("a")).why
         request = asyncio.create_task(lmxd.request("a"))
         await h.until(lambda: len(h.state.queue) == 1)
         nvml.init_fault = None
@@ -286,3 +298,22 @@ async def test_why_names_the_devices_there_are(tmp_path: Path) -> None:
                 await lmxd.why(wanted)
             assert caught.value.code == "invalid_params"
             assert "1 (GPU-ab)" in caught.value.remedy
+
+
+@pytest.mark.parametrize("device", [None, "0", "0000:01:00.0"])
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_hold_that_waits_for_a_driver_has_its_bytes_when_it_comes(
+    tmp_path: Path, device: str | None, shared: bool
+) -> None:
+    """Until then, the GPU has another name, and nobody knows whether it draws from a pool."""
+    late = Card("GPU-a", 0, faults={"Memory": 3, "Memory_v2": 3}) if shared else card(24)
+    nvml = FakeNvml(late)
+    nvml.init_fault = 9
+    made = house(tmp_path, nvml)
+    on_the_bus(made.roots.sys, "0000:01:00.0", driver="")
+    async with made.open() as h, h.client() as lmxd:
+        request = asyncio.create_task(lmxd.hold(GIB // 8, device=device))
+        await h.until(lambda: len(h.state.queue) == 1)
+        nvml.init_fault = None
+        assert (await asyncio.wait_for(request, 30)).devices == {"GPU-a": GIB // 8}
+        assert not (await lmxd.status()).broken_invariants

@@ -87,10 +87,11 @@ async def test_ram_and_the_gpu_do_not_promise_the_same_bytes(tmp_path: Path) -> 
 
 async def test_bytes_are_given_away_of_the_memory(tmp_path: Path) -> None:
     async with house(tmp_path).open() as h, h.client() as lmxd:
-        begun = await lmxd.yield_(GIB // 4, lasts=60)
+        begun = await lmxd.yield_(RAM // 8, lasts=60)
         assert begun.device == "memory"
         gpu, memory = (await lmxd.devices()).devices
-        assert (gpu.yielded, memory.yielded) == (0, GIB // 4)
+        assert gpu.yielded == 0
+        assert 0 < memory.yielded <= RAM // 8, "this machine's other programs may have taken some of it since"
         assert gpu.headroom <= memory.headroom
 
 
@@ -142,7 +143,7 @@ async def _ram_is_full(h: House) -> None:
             ("memory", None, True),
         ]
         with pytest.raises(LmxdError) as refused:
-            await lmxd.hold(int(RAM * 0.45), device="host", wait=0)
+            await lmxd.hold(int(RAM * 0.49), device="host", wait=0)
         assert refused.value.code == "no_capacity"
         h.nvml.init_fault = None
         h.nvml.cards[0].faults = {"Memory": 3, "Memory_v2": 3}

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from devices.fake_nvml import FakeNvml
 from house import House, card, fake_engine, model
+from lavapipe import manifest
 
 from lmxd.__main__ import main
 from lmxd.errors import LmxdError
@@ -48,6 +49,12 @@ async def test_a_build_for_the_cpu_is_told_and_nothing_is_charged_to_the_gpu(tmp
         assert device.charged == 0
 
 
+async def test_a_reload_says_so_again(tmp_path: Path) -> None:
+    async with house(tmp_path, "  (none)").open() as h, h.client() as lmxd:
+        del h
+        assert any("is built for the CPU alone" in said for said in (await lmxd.reload()).warnings)
+
+
 async def test_where_ram_is_configured_its_models_run_there(tmp_path: Path) -> None:
     async with house(tmp_path, "  (none)", devices=[0, "host"]).open() as h, h.client() as lmxd:
         lease = await lmxd.request("m")
@@ -70,6 +77,16 @@ def test_check_config_says_it_without_a_daemon(tmp_path: Path, monkeypatch: pyte
     assert found.exit_code == 0
     assert "warning: llama-server" in found.output
     assert "is built for the CPU alone" in found.output
+
+
+def test_check_config_reckons_with_the_card_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = card(12)
+    small.name, small.cores, small.compute = "NVIDIA GeForce RTX 3060", 3584, (8, 6)
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(small))
+    made = house(tmp_path, "  CUDA0: card (1 MiB, 1 MiB free)")
+    made.write(models={"m": {"estimated_memory_gb": 0.3}})
+    found = CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)])
+    assert (found.exit_code, "estimated_memory_gb" in found.output) == (0, False)
 
 
 def test_init_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +131,60 @@ async def test_variables_of_a_card_come_from_the_configuration_and_the_daemons_o
         assert env["HSA_OVERRIDE_GFX_VERSION"] == "11.0.0", "the configuration's goes before"
         assert (env["RADV_PERFTEST"], env["ZES_ENABLE_SYSMAN"]) == ("nogttspill", "1")
         assert "LD_PRELOAD" not in env
+
+
+BROKEN = "#!/bin/sh\nexec /nowhere/llama-server\n"
+
+
+@pytest.mark.parametrize("text", [None, BROKEN])
+def test_check_config_and_init_say_that_there_is_no_engine_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    path = tmp_path / "bin/llama-server"
+    path.parent.mkdir()
+    if text is not None:
+        path.write_text(text)
+        path.chmod(0o755)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"gpu: {{device: host}}\nengine: {{path: {path}}}\n")
+    found = CliRunner().invoke(main, ["check-config", "--config", str(config)])
+    assert str(path) in found.output
+    assert found.output.count("is not an executable file" if text is None else "does not run") == 1
+    if text is not None:
+        monkeypatch.setenv("PATH", str(path.parent))
+        _, amiss = machine.configuration([])
+        assert len([said for said in amiss if "does not run" in said]) == 1
+
+
+async def test_an_engine_that_lacked_its_driver_is_found_when_a_card_comes(tmp_path: Path) -> None:
+    made = house(tmp_path, "  CUDA0: card (1 MiB, 1 MiB free)", device=0)
+    path = tmp_path / "build/llama-server"
+    works = path.read_text()
+    path.write_text(BROKEN)
+    made.nvml.init_fault = 9
+    async with made.open() as h, h.client() as lmxd:
+        status = await lmxd.status()
+        assert [w for w in status.warnings if "does not run" in w]
+        assert status.engine == "none"
+        path.write_text(works)
+        made.nvml.init_fault = None
+        assert set((await lmxd.request("m")).devices) == {"GPU-a"}
+        status = await lmxd.status()
+        assert status.engine.startswith(str(path))
+        assert not [w for w in status.warnings if "llama-server" in w]
+
+
+@pytest.mark.parametrize("amiss", ["no driver", "nothing"])
+async def test_a_card_that_the_builds_runtime_does_not_find_is_told_before_the_first_request(
+    tmp_path: Path, amiss: str
+) -> None:
+    path = "/dev/null" if amiss == "no driver" else str(manifest())
+    made = house(tmp_path, "  Vulkan0: card (1 MiB, 1 MiB free)")
+    made.write(engine=made.sections["engine"] | {"environment": {"VK_DRIVER_FILES": path, "VK_ICD_FILENAMES": path}})
+    async with made.open() as h, h.client() as lmxd:
+        said = [w for w in (await lmxd.status()).warnings if "llama-server" in w]
+    if amiss == "no driver":
+        assert "cannot be told to use GPU-a" in said[0]
+        assert "its Vulkan finds no device" in said[0]
+        assert "mesa-vulkan-drivers" in said[0]
+    assert len(said) == (amiss == "no driver")

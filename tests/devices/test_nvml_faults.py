@@ -275,6 +275,8 @@ def test_faults_at_random_moments_are_those_of_their_card(data: st.DataObject, c
         found = probe.measure(set())
         figures = {m.id: m.capacity for m in found if m.unavailable is None}
         assert len({m.id for m in found}) == len(found)
+        sizes = [size for size in figures.values() if size]
+        assert len(set(sizes)) == len(sizes), "no card is offered under two names"
         assert figures[healthy.uuid] == healthy.total
         assert all(SIZES[uuid] * GIB == size for uuid, size in figures.items() if size and uuid in SIZES)
         others = [card for card in machine.nvml.cards if card is not healthy]

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from devices.fake_nvml import Card, FakeNvml
+from devices.machines import on_the_bus
 from drm_trees import GIB, Drivers, Machine
 
 from lmxd.devices.measurement import HOST, MEMORY, DeviceKind, Measurement, Probe
@@ -51,6 +52,19 @@ def test_cards_of_two_makers_both_count(tmp_path: Path) -> None:
     card_of_amd(machine)
     found = looked(opened(machine, FakeNvml(Card("GPU-n", 24 * GIB))))
     assert [m.id for m in found] == ["GPU-n", AMD]
+
+
+def test_the_number_that_is_shown_is_the_one_that_a_configuration_takes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    card_of_amd(machine)
+    integrated(machine)
+    on_the_bus(machine.roots.sys, "0000:0a:00.0")
+    nvml = FakeNvml(Card("GPU-n", 24 * GIB, pci="00000000:0A:00.0"))
+    shown = {m.ref: m.id for m in looked(opened(machine, nvml))}
+    assert shown == {"0": AMD, "1": "GPU-n"}
+    for number, id in shown.items():
+        (meant,) = looked(opened(machine, nvml, int(number)))
+        assert (meant.ref, meant.id) == (number, id)
 
 
 def test_the_processors_gpu_counts_where_it_is_the_only_one(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from lmxd.engines.engine import EngineKind
 from lmxd.engines.environment import environment
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
-from lmxd.engines.llama_cpp.selection import RuntimeDevice, listing, selection
+from lmxd.engines.llama_cpp.selection import RuntimeDevice, listing, once, selection
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu, by_rocm
 from lmxd.errors import LmxdError
@@ -110,9 +110,10 @@ def test_what_cannot_be_known_is_refused_with_a_remedy(devices: tuple[RuntimeDev
     assert "groups render and video" in caught.value.remedy
 
 
-def test_a_software_driver_is_taken_only_where_it_was_asked_for_by_name() -> None:
+@pytest.mark.parametrize("name", ["VK_DRIVER_FILES", "VK_LOADER_DRIVERS_SELECT"])
+def test_a_software_driver_is_taken_only_where_it_was_asked_for_by_name(name: str) -> None:
     runtime = Runtime(device("", kind=4, vendor=0x10005, driver=LLVMPIPE))
-    env = selected(Backend.VULKAN, NVIDIA, runtime=runtime, VK_DRIVER_FILES="/x/lvp_icd.json")
+    env = selected(Backend.VULKAN, NVIDIA, runtime=runtime, **{name: "*lvp_icd*"})
     assert env["GGML_VK_VISIBLE_DEVICES"] == "0"
 
 
@@ -243,6 +244,25 @@ def test_a_driver_that_crashes_is_told_apart_from_one_that_is_not_there(runtimes
     with pytest.raises(LmxdError, match=r"devices of vulkan cannot be listed: it died of signal 4") as caught:
         listing(None)(("vulkan_devices.py", str(runtimes / "libcrash.so")), environment())
     assert caught.value.code == "engine_missing"
+
+
+def test_a_runtime_is_asked_once_for_many_cards_also_if_it_hangs() -> None:
+    runtime = Runtime(device("0000:0a:00.0"), device("0000:03:00.0"))
+    lister = once(runtime)
+    for gpu in (XTX, OLD_AMD):
+        selection(Backend.VULKAN, [gpu], {}, "libvulkan.so.1", lister)
+    assert len(runtime.asked) == 1
+    asked = []
+
+    def hangs(program: Sequence[str], env: Mapping[str, str]) -> Sequence[RuntimeDevice]:
+        asked.append(program)
+        raise LmxdError("engine_missing", "it timed out", "look")
+
+    lister = once(hangs)
+    for _ in range(2):
+        with pytest.raises(LmxdError, match="it timed out"):
+            lister(("vulkan_devices.py", "x"), {})
+    assert len(asked) == 1
 
 
 def test_a_machine_without_a_driver_lists_nothing() -> None:

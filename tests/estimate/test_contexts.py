@@ -141,6 +141,13 @@ def test_a_card_that_nothing_is_known_of_says_so() -> None:
         ("Quadro RTX 6000", 72, 23.5),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 16, 5),
         ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 47, 20),
+        ("NVIDIA A30 MIG 1g.6gb", 14, 6),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition MIG 2g.48gb", 94, 48),
+        ("NVIDIA GH200 480GB", 132, 95.5),
+        ("NVIDIA GH200 144G HBM3e", 132, 143.5),
+        ("NVIDIA GB10", 48, 118.5),
+        ("NVIDIA A800-SXM4-80GB", 108, 79.5),
+        ("NVIDIA GeForce RTX 3080 12GB", 70, 11.5),
     ],
 )
 def test_a_card_that_is_not_here_is_known_by_its_name(name: str, sms: int, gib: float) -> None:

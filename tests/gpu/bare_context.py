@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 import sys
-import time
 
 _STACK_SIZE = 0
 """CU_LIMIT_STACK_SIZE of cuda.h."""
@@ -25,7 +25,7 @@ def main() -> None:
         if status := getattr(cuda, str(name))(*arguments):
             sys.exit(f"{name}: {status}")
     print("held", flush=True)
-    time.sleep(3600)
+    signal.pause()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import synthetic
+from gpu.this_gpu import GPU, needs_gpu, nvml
 from lmxd_process import Lmxd, ask, lease_from, opened, post
 
 from lmxd.engines.llama_cpp.binary import find, probe
@@ -35,20 +36,8 @@ MIB = 2**20
 UNDER = 64 * MIB
 """By how much an estimate may be below what is measured."""
 
-nvml = pytest.importorskip("pynvml")
-
-
-def _gpu() -> Any:
-    try:
-        nvml.nvmlInit()
-        return nvml.nvmlDeviceGetHandleByIndex(0)
-    except nvml.NVMLError:
-        return None
-
-
-GPU = _gpu()
 pytestmark = [
-    pytest.mark.skipif(GPU is None, reason="there is no NVIDIA GPU"),
+    needs_gpu,
     pytest.mark.skipif(shutil.which("llama-server") is None, reason="there is no llama-server on PATH"),
     pytest.mark.timeout(300),
 ]

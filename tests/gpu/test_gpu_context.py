@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from gpu.this_gpu import GPU, needs_gpu, nvml
 from lmxd_process import Lmxd, ask
 
 from lmxd import cuda
@@ -22,19 +22,7 @@ from lmxd.estimate.contexts import ADDED, PER_THREAD, prior
 from lmxd.estimate.learned import Card
 from lmxd.estimate.overhead import MIB
 
-nvml = pytest.importorskip("pynvml")
-
-
-def _gpu() -> Any:
-    try:
-        nvml.nvmlInit()
-        return nvml.nvmlDeviceGetHandleByIndex(0)
-    except nvml.NVMLError:
-        return None
-
-
-GPU = _gpu()
-pytestmark = [pytest.mark.skipif(GPU is None, reason="there is no NVIDIA GPU"), pytest.mark.timeout(300)]
+pytestmark = [needs_gpu, pytest.mark.timeout(300)]
 
 
 def here() -> Card:

@@ -6,23 +6,13 @@ from pathlib import Path
 
 import pytest
 import synthetic
+from gpu.this_gpu import needs_gpu
 from lmxd_process import ask
 from unit_process import UID, UnitLmxd, needs_unit, restrictions
 
-nvml = pytest.importorskip("pynvml")
-
-
-def _has_gpu() -> bool:
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return False
-    return True
-
-
 pytestmark = [
     needs_unit,
-    pytest.mark.skipif(not _has_gpu(), reason="there is no NVIDIA GPU"),
+    needs_gpu,
     pytest.mark.timeout(300),
 ]
 

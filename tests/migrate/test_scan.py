@@ -44,7 +44,7 @@ def test_what_is_written_of_every_layout_passes_the_check(tmp_path: Path) -> Non
             "link",
         }
         catalog = Catalog(config)
-        assert catalog.warnings(on_gpu=False) == []
+        assert catalog.warnings([]) == []
 
 
 def test_a_split_model_whose_parts_are_links_is_written_with_their_directory(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_split_model_whose_parts_are_links_is_written_with_their_directory(tmp
     assert [entry.settings["path"] for entry in found.entries] == [str(tmp_path / "near" / far[0].name)]
     config = parse(rendered(found, "a test"), "test")
     assert config.model_dirs == (tmp_path / "far",)
-    assert Catalog(config).warnings(on_gpu=False) == []
+    assert Catalog(config).warnings([]) == []
 
 
 def test_nothing_found_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

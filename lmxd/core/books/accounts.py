@@ -98,6 +98,11 @@ class Account:
         self.free = self.headroom if self.unavailable is None else -1
 
     @property
+    def limited(self) -> bool:
+        """Whether the limit keeps back bytes that the device would have for lmxd."""
+        return self.limit is not None and self.limit < self.capacity - self.margin
+
+    @property
     def limit_binds(self) -> bool:
         """Whether the limit leaves less than other processes do. Then foreign use takes nothing from lmxd."""
         return self.limit is not None and self.limit <= self._room

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from math import inf
 from typing import Final
 
@@ -14,7 +15,7 @@ from lmxd.core.policy.forecast import Forecast, turns
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import Refusal, Shortfall, Turn, User
+from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
@@ -26,12 +27,19 @@ def no_capacity(state: State, ticket: Ticket) -> Refusal:
     date = Forecast(state).date(ticket)
     taken = f"all slots of {', '.join(date.awaits)} are taken"
     if not date.by_slot:
-        message = "there is no room now"
+        message = no_room(useful_shortfalls(state, ticket))
     elif has_all_instances(state, ticket):
         message = taken
     else:
         message = f"{taken}, and there is no room for another instance"
     return _short(state, ticket, date, RefusalCode.NO_CAPACITY, message)
+
+
+def no_room(found: Sequence[Shortfall]) -> str:
+    """The sentence that says what a request lacks: free bytes, or a device that answers."""
+    if found and all(s.unavailable is not None for s in found):
+        return "no device that it could run on is available"
+    return "there is no room now"
 
 
 def wait_expired(state: State, ticket: Ticket) -> Refusal:
@@ -75,6 +83,8 @@ def _remedy(found: tuple[Shortfall, ...], usual: str) -> str:
     faulty = {s.device: s.remedy for s in found if s.unavailable is not None and s.remedy}
     if not faulty:
         return usual
+    if len(set(faulty.values())) == 1 and len(faulty) == len(found):
+        return next(iter(faulty.values()))
     by_remedy = {remedy: [d for d, r in faulty.items() if r == remedy] for remedy in faulty.values()}
     theirs = "; ".join(f"{', '.join(devices)}: {remedy}" for remedy, devices in by_remedy.items())
     return theirs if len(faulty) == len(found) else f"{usual}; {theirs}"
@@ -84,9 +94,15 @@ def never_fits(state: State, ticket: Ticket) -> Refusal:
     return Refusal(
         code=RefusalCode.NEVER_FITS,
         message="the request exceeds what the device could ever give it",
-        remedy="ask for a smaller context, a smaller model or cache type, or raise max_memory_gb",
+        remedy="ask for a smaller context, or take a smaller model or cache type" + or_raise(state, ticket.ask),
         shortfalls=shortfalls(state, ticket.ask),
     )
+
+
+def or_raise(state: State, ask: Ask) -> str:
+    """The rest of a remedy, where a configured limit keeps back bytes of a device that a request may go to."""
+    accounts = [state.ledger.accounts.get(device) for option in ask.options for device in option.demand]
+    return ", or raise max_memory_gb" if any(a is not None and a.limited for a in accounts) else ""
 
 
 def over_quota(which: str) -> Refusal:

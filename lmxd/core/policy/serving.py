@@ -221,9 +221,8 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
         return False  # a load would take too long: it needs a slot
     elif option := _place(this, ask):
-        where = " and ".join(option.demand)
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
-        why = f"it fits what is free on {where}{ahead}"
+        why = f"it fits what is free{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
         this.spend(option.demand)
         share(state, ({ask.kind} | cancel_stale(state)) & state.queue.kinds)

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from lmxd.catalog.size import Size
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
+from lmxd.core.policy.refusals import or_raise
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, TicketId
 from lmxd.daemon.answering import device_views, views
@@ -29,6 +29,7 @@ from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import LeaseEnded, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
+from lmxd.text import short_id
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,9 @@ class Waiting:
 
     connection: Connection
     request: framing.Id
-    size: Size | None
-    """The requested size; None for a hold."""
     ask: Ask
+    again: Callable[[], Ask]
+    """Makes the ask once more, for the devices and the configuration that there are by then. LmxdError."""
     answer: asyncio.Future[Granted | Held]
 
 
@@ -204,7 +205,7 @@ class Answers:
                 if fits is None
                 else f"a context of {fits} tokens would fit"
             )
-            remedy = f"{could}; or raise max_memory_gb"
+            remedy = could + or_raise(self._state, ask)
         elif refusal.shortfalls:
             message += ": " + "; ".join([*map(_why, refusal.shortfalls), *map(str, refusal.turns)])
         return LmxdError(refusal.code, message, remedy, data)
@@ -226,11 +227,11 @@ class Answers:
 
 def _why(shortfall: Shortfall) -> str:
     if shortfall.unavailable:
-        return f"{shortfall.device} is unavailable ({shortfall.unavailable})"
+        return f"{short_id(shortfall.device)} is unavailable ({shortfall.unavailable})"
     holders = ", ".join(_holder(holder) for holder in shortfall.holders) or "nobody"
     need, free = shortfall.need / GIB, max(0, shortfall.have) / GIB
-    shared = f", from which {' and '.join(shortfall.views)} draw" if shortfall.views else ""
-    return f"{need:.2f} GiB are needed on {shortfall.device}{shared}, {free:.2f} are free (held by {holders})"
+    shared = f", from which {' and '.join(map(short_id, shortfall.views))} draw" if shortfall.views else ""
+    return f"{need:.2f} GiB are needed on {short_id(shortfall.device)}{shared}, {free:.2f} are free (held by {holders})"
 
 
 def _holder(holder: Holder) -> str:

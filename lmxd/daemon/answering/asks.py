@@ -83,6 +83,11 @@ class Asks:
         )
         return resolved.ask(self._present.layout, room, private_to)
 
+    def again(self, model: str, size: Size, user: User) -> Ask:
+        """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
+        catalog = self._present.catalog
+        return self.ask(catalog.resolve(model, size), catalog.private_to(model, size, user))
+
     def _is_served(self, ask: Ask) -> bool:
         """Whether a ready instance has a slot for it. It gets that slot whatever else waits."""
         return any(
@@ -96,12 +101,8 @@ class Asks:
         """
         queue = self._state.queue
         for ticket in queue.some(0, len(queue) if most is None else most):
-            waiting = self._waiting[ticket.id]
-            if waiting.size is None:
-                continue  # the ask of a hold does not change
             try:
-                catalog, name, size = self._present.catalog, waiting.ask.profile, waiting.size
-                ask = self.ask(catalog.resolve(name, size), catalog.private_to(name, size, ticket.owner.who))
+                ask = self._waiting[ticket.id].again()
             except LmxdError:
                 continue  # its start will fail with this error
             self._report(AskChanged(at=time.monotonic(), ticket=ticket.id, ask=ask))

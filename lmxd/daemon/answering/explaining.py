@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lmxd.core.admission import Admission
@@ -20,8 +20,9 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.events import ActivitySeen, LeaseRequested
 from lmxd.core.policy.forecast import SURE_OF, dated, turns
+from lmxd.core.policy.refusals import no_room
 from lmxd.core.policy.reports import blockers
-from lmxd.core.words import NO_CONNECTION, Ask, Hold, LeaseId, TicketId, Turn
+from lmxd.core.words import NO_CONNECTION, Ask, Hold, LeaseId, Shortfall, TicketId, Turn
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
@@ -95,11 +96,11 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
 def _why(told: ReportProgress) -> str:
     if not told.shortfalls and told.waits_for:
         return f"all slots of {', '.join(told.waits_for)} are taken"
-    return _no_room(told.turns)
+    return _no_room(told.turns, told.shortfalls)
 
 
-def _no_room(found: Iterable[Turn]) -> str:
-    return "there is no room now" + "".join(f"; {turn}" for turn in found)
+def _no_room(found: Iterable[Turn], short: Sequence[Shortfall] = ()) -> str:
+    return no_room(short) + "".join(f"; {turn}" for turn in found)
 
 
 def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> Planned:

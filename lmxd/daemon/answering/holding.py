@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from lmxd.core.books.state import State
@@ -50,11 +51,26 @@ class Holding:
         if params.pid is not None:
             await self._holds.require(params.pid, await self._uid(params.pid, connection.peer))
         await self._measure()
+        held = await self._leasing.wait(
+            connection, id, params, self._ask(params), partial(self._ask, params), None, None
+        )
+        assert isinstance(held, Held)
+        if params.pid is not None:
+            try:
+                await self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
+            except BaseException:  # it ended, or was withdrawn, or lmxd failed: who is told so has no lease
+                with suppress(LmxdError):
+                    self._leasing.release(connection, held.lease)
+                raise
+        return held
+
+    def _ask(self, params: HoldParams) -> Ask:
+        """The ask of a hold on the devices that there are now. LmxdError if the one that it names is none of them."""
         wanted = None if params.device is None else device_id(owners.find(self._present.measured, params.device))
         layout = self._present.layout
         pools = () if wanted is not None else layout.of_kind(DeviceKind.POOL)
         devices = [device for device in layout.kinds if wanted in (None, device) and device not in pools]
-        ask = Ask(
+        return Ask(
             profile=HOLD,
             name=params.name,
             variant="hold",
@@ -65,16 +81,6 @@ class Holding:
             share=False,
             external=True,
         )
-        held = await self._leasing.wait(connection, id, params, ask, None, None, None)
-        assert isinstance(held, Held)
-        if params.pid is not None:
-            try:
-                await self.adopt(connection, AdoptParams(lease=held.lease, pid=params.pid))
-            except BaseException:  # it ended, or was withdrawn, or lmxd failed: who is told so has no lease
-                with suppress(LmxdError):
-                    self._leasing.release(connection, held.lease)
-                raise
-        return held
 
     async def adopt(self, connection: Connection, params: AdoptParams) -> Adopted:
         uid = await self._uid(params.pid, connection.peer)

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable
 
-from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.core.events import Event, LeaseReleased, LeaseRenewed, LeaseRequested, TicketCancelled
 from lmxd.core.instances import Lease
@@ -52,11 +51,11 @@ class Leasing:
         id: framing.Id,
         terms: Terms,
         ask: Ask,
-        size: Size | None,
+        again: Callable[[], Ask],
         deadline: float | None,
         user: str | None,
     ) -> Granted | Held:
-        """Send a request to the core, and wait for the answer.
+        """Send a request to the core, and wait for the answer. ``again`` makes its ask for the devices of another time.
 
         If the instance ends at the moment of the grant, the request is sent again, with its first time. Each attempt
         may wait for all of ``terms.wait``, since loading does not count; the deadline is that of the first.
@@ -90,17 +89,17 @@ class Leasing:
                     asked_at=before,
                     digest=None if key is None else digest,
                 )
-                return await self._answer(connection, id, size, asked)
+                return await self._answer(connection, id, again, asked)
             except InstanceGone as error:
                 gone, before = error, before or first
         raise gone
 
     async def _answer(
-        self, connection: Connection, id: framing.Id, size: Size | None, asked: LeaseRequested
+        self, connection: Connection, id: framing.Id, again: Callable[[], Ask], asked: LeaseRequested
     ) -> Granted | Held:
         """Wait for the answer to one request. InstanceGone if its instance ended before the client got the lease."""
         answer = asyncio.get_running_loop().create_future()
-        waiting = Waiting(connection=connection, request=id, size=size, ask=asked.ask, answer=answer)
+        waiting = Waiting(connection=connection, request=id, ask=asked.ask, again=again, answer=answer)
         self._answers.waiting[asked.ticket] = waiting
         self._report(asked)
         hit("request_recorded")

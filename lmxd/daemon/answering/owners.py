@@ -22,7 +22,7 @@ LARGEST = 20
 
 def find(measured: Sequence[Measurement], wanted: str) -> Measurement:
     """The one device that ``wanted`` names. LmxdError if there is none, or more than one."""
-    found = [x for x in measured if wanted in (x.id, x.ref)] or [x for x in measured if x.id.startswith(wanted)]
+    found = [x for x in measured if wanted in (x.id, x.ref, x.pci)] or [x for x in measured if x.id.startswith(wanted)]
     if len(found) != 1:
         which = "there is none of that name" if not found else "it begins the names of " + names(found)
         raise LmxdError("invalid_params", f"device is {wanted!r}, but {which}", f"name one of {names(measured)}")

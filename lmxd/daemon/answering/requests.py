@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from lmxd.catalog.size import Size
 from lmxd.core.admission import Admission
@@ -50,8 +51,10 @@ class Requests:
             self._access.require_proxy(connection.peer, params.user)
         self._health.require_ledger()
         size = self._size(connection, params)
-        ask = await self._asks.prepare(params.model, size, (connection.peer.uid, params.user or ""))
-        granted = await self._leasing.wait(connection, id, params, ask, size, params.deadline, params.user)
+        user = connection.peer.uid, params.user or ""
+        ask = await self._asks.prepare(params.model, size, user)
+        again = partial(self._asks.again, params.model, size, user)
+        granted = await self._leasing.wait(connection, id, params, ask, again, params.deadline, params.user)
         assert isinstance(granted, Granted)
         asyncio.get_running_loop().call_soon(hit, "grant_answered")
         return granted

@@ -24,6 +24,7 @@ from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
+from lmxd.text import short_id
 
 
 def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
@@ -210,4 +211,4 @@ def turns(found: Iterable[Turn]) -> list[TurnInfo]:
 
 
 def sentence(found: Mapping[DeviceId, int]) -> str:
-    return ", ".join(f"{size / GIB:.2f} GiB on {device}" for device, size in found.items())
+    return ", ".join(f"{size / GIB:.2f} GiB on {short_id(device)}" for device, size in found.items())

@@ -43,6 +43,8 @@ class CardReader:
     def __init__(self, roots: Roots, ioctl: Ioctl, clock: Callable[[], float] = time.monotonic) -> None:
         self._roots = roots
         self._clock = clock
+        self._identities: dict[str, tuple[int, int]] = {}
+        """Model and unique id by address: a card that does not tell its id just now is no other one."""
         self._undriven: list[DrmCard] = []
         self._due = float("-inf")
         self._intel = Intel(roots, ioctl)
@@ -51,14 +53,26 @@ class CardReader:
         """All cards by PCI address, those without a driver last."""
         known = kfd.nodes(self._roots)
         found = [(card, kfd.node_of(card, known)) for card in cards(self._roots)]
-        serials = [card.serial or (node.serial if node else 0) for card, node in found]
+        taken = {card.address for card, _ in found}
+        every = [*found, *((card, None) for card in self._waiting() if card.address not in taken)]
+        serials = [self._serial(card, node) for card, node in every]
         alone = Counter(serials)
         read = []
-        for (card, node), serial in zip(found, serials, strict=True):
+        for (card, node), serial in zip(every, serials, strict=True):
             lasting = f"GPU-{serial:016x}" if serial and alone[serial] == 1 else card.address
-            read.append(replace(self._one(card, lasting, node, known), rocm=_rocm(card, node, found)))
-        taken = {card.address for card, _ in found}
-        return read + [_without_driver(card) for card in self._waiting() if card.address not in taken]
+            if card.driver:
+                read.append(replace(self._one(card, lasting, node, known), rocm=_rocm(card, node, found)))
+            else:
+                read.append(_without_driver(card, lasting))
+        return read
+
+    def _serial(self, card: DrmCard, node: kfd.KfdNode | None) -> int:
+        """Its unique id, as it told it now or before; 0 if it never did."""
+        model, before = self._identities.get(card.address, (0, 0))
+        same = not card.device_id or card.device_id == model
+        serial = card.serial or (node.serial if node else 0) or (before if same else 0)
+        self._identities[card.address] = card.device_id or model, serial
+        return serial
 
     def _waiting(self) -> list[DrmCard]:
         if self._clock() >= self._due:
@@ -84,11 +98,11 @@ def _rocm(card: DrmCard, node: kfd.KfdNode | None, found: Sequence[tuple[DrmCard
     return 0 if [other for other, _ in found if other.vendor is Vendor.AMD] == [card] else None
 
 
-def _without_driver(card: DrmCard) -> CardReading:
+def _without_driver(card: DrmCard, lasting: str) -> CardReading:
     driver = driver_wanted(card)
     remedy = f"load it (modprobe {driver.split()[0]}), unless the kernel was told not to (nomodeset)"
     fault = Unreadable(f"no driver has the card yet: {driver} is not loaded", remedy)
-    return CardReading(card=card, id=card.address, integrated=_guessed(card), fault=fault)
+    return CardReading(card=card, id=lasting, integrated=_guessed(card), fault=fault)
 
 
 def _guessed(card: DrmCard) -> bool:

@@ -41,7 +41,8 @@ _REMEDIES: Final = {
     17: "allow lmxd /dev/nvidia*: DeviceAllow= of its unit, or the device cgroup of its container",
     GPU_NOT_FOUND: "see dmesg and nvidia-smi -L why the driver does not have the card; in a container, give it the "
     "GPUs (--gpus all)",
-    VERSION_MISMATCH: "reboot, or reload the nvidia modules: the driver was upgraded while the old one was loaded",
+    VERSION_MISMATCH: "reboot, or reload the nvidia modules: the driver was upgraded while the old one was loaded; if "
+    "that was done, restart lmxd, which may have the old library (models go on)",
 }
 _LOOK: Final = "see dmesg and nvidia-smi; if it lasts, reboot"
 _OR_RAM: Final = "; or use the CPU (gpu: {device: host})"
@@ -87,4 +88,5 @@ class NvmlFault(Exception):
             remedy = _NO_DEVICE_FILES
         if self.code in ABSENT:
             remedy += _OR_RAM
-        return Fault(f"NVML: {self}", remedy)
+        said = str(self)
+        return Fault(said if said.startswith("NVML") else f"NVML: {said}", remedy)

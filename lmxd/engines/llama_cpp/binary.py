@@ -40,6 +40,11 @@ class Binary:
     backends: frozenset[Backend] | None = None
     vulkan: str = "libvulkan.so.1"
 
+    @property
+    def name(self) -> str:
+        """The program and its version, for people."""
+        return f"{self.path} ({self.version})"
+
     def knows(self, flag: str) -> bool:
         return flag in self.flags
 
@@ -64,8 +69,8 @@ def find(configured: Path | None) -> Path:
     raise LmxdError("engine_missing", "there is no llama-server on PATH nor in an installed wheel", remedy)
 
 
-_LIBRARY_MISSING: Final = "error while loading shared libraries"
-"""The words of the dynamic loader (dl_main in glibc's rtld.c)."""
+_NOT_STARTED: Final = (126, 127)
+"""The statuses of a shell that cannot start a program, and of glibc's loader that misses a library."""
 
 _known: dict[tuple[str, int, int], Binary] = {}
 
@@ -109,8 +114,8 @@ def _output(path: Path, flag: str) -> str:
     if printed.status == -signal.SIGILL:
         message = f"{path} has instructions that this processor lacks (SIGILL)"
         raise LmxdError("engine_missing", message, advice())
-    if printed.status and _LIBRARY_MISSING in printed.errors:
-        remedy = "install that library, or a build for this machine, and set engine.path"
+    if printed.status in _NOT_STARTED:
+        remedy = "install what it needs, or a build for this machine, and set engine.path"
         raise LmxdError("engine_missing", f"{path} does not run: {printed.last_error}", remedy)
     return printed.text
 

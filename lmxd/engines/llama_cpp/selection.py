@@ -29,7 +29,7 @@ _CPU: Final = 4
 _PREFERRED: Final = {3: 0, 4: 0, 6: 0, 2: 1}
 """VkDriverId of Mesa's for AMD, NVIDIA's own, Mesa's for Intel, then AMD's open one: as llama.cpp chooses where two
 drivers have one card."""
-_CHOSEN_DRIVERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
+_CHOSEN_DRIVERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_LOADER_DRIVERS_SELECT")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +92,24 @@ def listing(account: SystemUser | None) -> Lister:
     return devices
 
 
+def once(lister: Lister) -> Lister:
+    """The same, asked once of each program: one that hangs does so for many cards."""
+    said: dict[str, Sequence[RuntimeDevice] | LmxdError] = {}
+
+    def devices(program: Sequence[str], env: Mapping[str, str]) -> Sequence[RuntimeDevice]:
+        if program[0] not in said:
+            try:
+                said[program[0]] = lister(program, env)
+            except LmxdError as error:
+                said[program[0]] = error
+        found = said[program[0]]
+        if isinstance(found, LmxdError):
+            raise found
+        return found
+
+    return devices
+
+
 def _unlisted(program: Sequence[str], why: str) -> LmxdError:
     runtime = program[0].partition("_devices")[0]
     message = f"the devices of {runtime} cannot be listed: {why}"
@@ -108,7 +126,8 @@ def _by_address(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice]) -> in
     alike = [n for n, device in enumerate(seen) if device.kind != _CPU and device.vendor == pci.VENDOR_IDS[gpu.vendor]]
     if len(alike) == 1 and not seen[alike[0]].pci:
         return alike[0]
-    raise _unseen(backend, gpu, seen, "let the engine's user open /dev/dri/renderD* (groups render and video)")
+    driver = "install its driver for Vulkan (mesa-vulkan-drivers), " if backend is Backend.VULKAN else ""
+    raise _unseen(backend, gpu, seen, f"{driver}let the engine's user open /dev/dri/renderD* (groups render and video)")
 
 
 def _of_vulkan(gpu: Gpu, seen: Sequence[RuntimeDevice], *, software: bool) -> int:
@@ -120,6 +139,6 @@ def _of_vulkan(gpu: Gpu, seen: Sequence[RuntimeDevice], *, software: bool) -> in
 
 def _unseen(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice], remedy: str) -> LmxdError:
     found = ", ".join(f"{device.name or 'a GPU'} {device.pci}".strip() for device in seen) or "no device"
-    at = f" at {gpu.pci}" if gpu.pci else ""
+    at = f" at {gpu.pci}" if gpu.pci not in ("", gpu.id) else ""
     message = f"llama-server cannot be told to use {gpu.id}{at}: its {backend} finds {found}"
     return LmxdError("engine_missing", message, f"{remedy}, or choose its driver with engine.environment")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,9 +19,10 @@ from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
-from lmxd.engines.llama_cpp.selection import listing
+from lmxd.engines.llama_cpp.selection import listing, once, selection
+from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
-from lmxd.estimate.backends import Backend
+from lmxd.estimate.backends import Backend, for_vendor
 from lmxd.throttle import Throttle
 
 log = logging.getLogger(__name__)
@@ -66,10 +67,24 @@ class LlamaServer:
         self.binary()
 
     def command(self, plan: Plan) -> Command:
+        return command(self._whole(), plan, self._env, listing(self._account))
+
+    def _whole(self) -> Binary:
+        """The binary, with the backends that it listed if its files do not tell them."""
         binary = self.binary()
-        if binary.backends is None:
-            binary = replace(binary, backends=self._listed)
-        return command(binary, plan, self._env, listing(self._account))
+        return binary if binary.backends is not None else replace(binary, backends=self._listed)
+
+    def unreached(self, gpus: Iterable[Gpu]) -> Iterator[str]:
+        """The reasons why it cannot be told to use GPUs for which it has a backend. It may take a while."""
+        binary, env, lister = self._whole(), environment(self._env), once(listing(self._account))
+        for gpu in gpus:
+            backend = for_vendor(binary.backends, gpu.vendor)
+            if binary.backends is None or backend is None:
+                continue
+            try:
+                selection(backend, (gpu,), env, binary.vulkan, lister)
+            except LmxdError as error:
+                yield str(error)
 
     def backends(self, cards: frozenset[str]) -> frozenset[Backend] | None:
         """The backends of this build, on a machine with these cards; None if it is not known.

@@ -322,3 +322,29 @@ def test_a_node_that_no_engine_could_open_is_told() -> None:
             os.seteuid(0)
         assert (found.unavailable, found.capacity) == (None, 8 * GIB), "its figures are for all to read"
         assert [("renderD128" in hint, "usermod -aG render" in hint) for hint in found.hints] == [(True, True)]
+
+
+def test_a_card_that_does_not_tell_its_id_for_once_is_no_second_one(tmp_path: Path) -> None:
+    """Else its bytes would be promised under two names. A card of another model in its place is another."""
+    machine = Machine(tmp_path)
+    place = f"sys/bus/pci/devices/{AT}"
+    for name, said in (("vendor", "0x1002"), ("device", "0x744c"), ("class", "0x030000")):
+        machine.write(f"{place}/{name}", said)
+    card = machine.amd(serial="a1", vram_total=8 * GIB, vram_used=0)
+    looking, mine = probe(machine), "GPU-00000000000000a1"
+    assert only(looking.measure(set())).id == mine
+    for name in ("unique_id", "device"):
+        (card / name).unlink()
+        found = only(looking.measure(set()))
+        assert (found.id, found.unavailable) == (mine, None)
+    shutil.rmtree(card.parents[1])
+    found = only(probe(machine).measure(set()))
+    assert found.id == AT
+    looking = probe(machine)
+    card = machine.amd(serial="a1", vram_total=8 * GIB, vram_used=0)
+    looking.measure(set())
+    shutil.rmtree(card.parents[1])
+    found = only(looking.measure(set()))
+    assert (found.id, found.unavailable) == (mine, "no driver has the card yet: amdgpu is not loaded")
+    machine.amd(device="0x7480", vram_total=16 * GIB, vram_used=0)
+    assert {m.id: m.capacity for m in looking.measure(set()) if m.unavailable is None} == {AT: 16 * GIB}
