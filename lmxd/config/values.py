@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -58,13 +58,17 @@ def _variable(found: re.Match[str]) -> str:
     return value
 
 
+_WRITTEN: Final = rf"^\s*(?:{_DURATION.pattern}|{_NUMBER.pattern})\s*$"
+"""What editors are told of a time as text."""
+_Number = Annotated[float, Field(gt=0, le=NEVER)]
+_Text = Annotated[str, Field(pattern=_WRITTEN)]
 Seconds = Annotated[
     float,
     Field(gt=0, le=NEVER, allow_inf_nan=False),
-    BeforeValidator(duration, json_schema_input_type=float | str),
+    BeforeValidator(duration, json_schema_input_type=_Number | _Text),
 ]
 IdleSeconds = Annotated[
     float,
     Field(gt=0, le=NEVER, allow_inf_nan=False),
-    BeforeValidator(duration_or_never, json_schema_input_type=float | str),
+    BeforeValidator(duration_or_never, json_schema_input_type=_Number | _Text | Literal["never"]),
 ]
