@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
@@ -58,10 +58,10 @@ def _variable(found: re.Match[str]) -> str:
     return value
 
 
-_WRITTEN: Final = rf"^\s*(?:{_DURATION.pattern}|{_NUMBER.pattern})\s*$"
-"""What editors are told of a time as text."""
+_WRITTEN: Final = rf"{_DURATION.pattern}|{_NUMBER.pattern}"
 _Number = Annotated[float, Field(gt=0, le=NEVER)]
-_Text = Annotated[str, Field(pattern=_WRITTEN)]
+_Text = Annotated[str, Field(pattern=rf"^\s*(?:{_WRITTEN})\s*$")]
+_TextOrNever = Annotated[str, Field(pattern=rf"^(?:never|\s*(?:{_WRITTEN})\s*)$")]
 Seconds = Annotated[
     float,
     Field(gt=0, le=NEVER, allow_inf_nan=False),
@@ -70,5 +70,5 @@ Seconds = Annotated[
 IdleSeconds = Annotated[
     float,
     Field(gt=0, le=NEVER, allow_inf_nan=False),
-    BeforeValidator(duration_or_never, json_schema_input_type=_Number | _Text | Literal["never"]),
+    BeforeValidator(duration_or_never, json_schema_input_type=_Number | _TextOrNever),
 ]
