@@ -42,7 +42,8 @@ def begun(lmxd: Lmxd, **settings: Any) -> subprocess.CompletedProcess[str]:
     ("settings", "words"),
     [
         ({"listen": None}, "gateway.listen is not set"),
-        ({"listen": "0.0.0.0:80"}, "gateway.listen is '0.0.0.0:80': only 127.0.0.1:PORT"),
+        ({"listen": "0.0.0.0"}, "gateway.listen is '0.0.0.0'"),
+        ({"listen": "0.0.0.0:80", "keys_file": None, "anonymous": True}, "0.0.0.0:80 is for other machines, too"),
         ({"keys_file": None}, "give a keys_file"),
         ({"keys_file": "/nowhere/keys"}, "gateway.keys_file /nowhere/keys: No such file"),
         ({"listen": "unix:/nowhere/x.sock"}, "gateway.listen unix:/nowhere/x.sock: No such file"),
