@@ -10,7 +10,7 @@ from typing import Final
 from lmxd.catalog.usable import usable_here
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.schema import Config
-from lmxd.devices.measurement import HOST, Measurement
+from lmxd.devices.measurement import HOST, DeviceKind, Measurement
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.document import Document
@@ -126,6 +126,9 @@ def _gpus(document: Document, devices: Sequence[Measurement]) -> None:
         document.comment("No GPU was found: models run in RAM.")
     for d in devices:
         known_as = "" if d.ref == d.id else f" ({d.id})"
+        if d.kind is DeviceKind.POOL:
+            document.comment(f"It draws from {d.capacity / _GIB:.1f} GiB that all programs share.")
+            continue
         document.comment(f"{d.ref}: {d.name}, {d.unavailable or f'{d.capacity / _GIB:.1f} GiB'}{known_as}")
         if d.unavailable is not None and d.remedy:
             document.comment(d.remedy, "  ")

@@ -49,3 +49,10 @@ def test_status_of_a_machine_is_told_once_and_within_80_columns(
         assert " ".join(line.split()).startswith(row)
     assert sum(said in line for line in lines) == 1 or not said
     assert said in played_lmxd.check_config().stderr or name == "gb10"
+
+
+def test_init_names_the_devices_that_a_configuration_can_name(tmp_path: Path) -> None:
+    said = played(tmp_path, "gb10").init(tmp_path).stdout
+    assert "0: NVIDIA GB10, 121.7 GiB" in said
+    assert "draws from 121.7 GiB that all programs share" in said
+    assert "memory:" not in said, "it is no device for a configuration"

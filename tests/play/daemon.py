@@ -27,8 +27,16 @@ class PlayedLmxd(Lmxd):
         return [*self._program("lmxctl"), *words]
 
     def check_config(self) -> subprocess.CompletedProcess[str]:
-        command = [*self._program("lmxd"), "--config", str(self.config_path), "check-config"]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+        return self._run("--config", str(self.config_path), "check-config")
+
+    def init(self, directory: Path) -> subprocess.CompletedProcess[str]:
+        """The configuration that is proposed for the models in a directory."""
+        return self._run("init", str(directory))
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self._program("lmxd"), *words], env=self.env, capture_output=True, text=True, timeout=60
+        )
 
     def _program(self, name: str) -> list[str]:
         return [sys.executable, PROGRAM, str(self.machine), name]
