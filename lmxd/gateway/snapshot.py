@@ -148,7 +148,7 @@ def _why(s: ShortfallInfo) -> dict[str, Any]:
 def for_all(whole: dict[str, Any]) -> dict[str, Any]:
     """The part that anybody with a key may see: bytes and places, but not who it is that has them."""
     return whole | {
-        "devices": [d | {"parts": [_anonymous(p) for p in d["parts"]]} for d in whole["devices"]],
+        "devices": [d | {"parts": _anonymous(d["parts"])} for d in whole["devices"]],
         "instances": [
             i | {"users": [], "leases": [{"age": x["age"]} for x in i["leases"]]} for i in whole["instances"]
         ],
@@ -156,7 +156,10 @@ def for_all(whole: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _anonymous(part: dict[str, Any]) -> dict[str, Any]:
-    if part["class"] == "foreign":
-        return part | {"name": "others"}
-    return part | ({"users": []} if "users" in part else {})
+def _anonymous(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts without users, and all foreign ones as one: pages tell parts apart by their names."""
+    shown = [part | ({"users": []} if "users" in part else {}) for part in parts if part["class"] != "foreign"]
+    if size := sum(part["bytes"] for part in parts if part["class"] == "foreign"):
+        before = sum(part["class"] in ("own", "reclaiming") for part in shown)
+        shown.insert(before, {"class": "foreign", "name": "others", "bytes": size})
+    return shown

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lmxd.gateway.snapshot import for_all, snapshot
-from lmxd.rpc.books import InstanceInfo, LeaseInfo, Status, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, Status, TicketInfo
+from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
 
 STATUS = Status(
     version="1", uptime=1, engine="x", admission=True, draining=False, devices=[], instances=1, leases=1, waiting=1,
@@ -43,3 +44,22 @@ def test_others_see_no_names() -> None:
     found = for_all(shown(uid=990, user="anna"))
     assert (found["instances"][0]["users"], found["queue"][0]["user"]) == ([], None)
     assert "anna" not in str(found)
+
+
+def test_others_see_foreign_processes_as_one_part_and_each_part_by_a_name_of_its_own() -> None:
+    """A page tells parts apart by their names: of two with the same name one was drawn again at each look."""
+    device = Device(
+        id="GPU-a", ref="0", kind="gpu", name="x", capacity=100, reserved=0, margin=10, limit=None, used=40, foreign=35,
+        charged=5, reclaiming=0, headroom=50,
+    )  # fmt: skip
+    mine = OwnerInfo(instance="a#1", bytes=5, promised=5, measured=5, exited=False)
+    foreign = [ProcessInfo(pid=n, name="game", bytes=10) for n in (1, 2, 3)]
+    why = Why(device=device, instances=[mine], processes=foreign, withheld=0)
+    whole = snapshot(STATUS, [why], [], [], named=str)
+    for found, names in (
+        (whole, ["a#1", "game (1)", "game (2)", "game (3)", "others", "margin", "free"]),
+        (for_all(whole), ["a#1", "others", "margin", "free"]),
+    ):
+        (parts,) = [d["parts"] for d in found["devices"]]
+        assert [p["name"] for p in parts] == names
+        assert sum(p["bytes"] for p in parts) == device.capacity
