@@ -14,22 +14,25 @@ from lmxd.text import visible
 
 def say(line: str = "", *, err: bool = False) -> None:
     """Print one line. What the terminal cannot show is escaped, so that it always can be printed."""
-    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    click.echo(visible(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
+    click.echo(_printable(visible(line), err=err), err=err)
 
 
 def show(text: str, *, faint: bool = False) -> None:
     """Print a piece of a text that goes on, with its line breaks and tabs. All else that moves a cursor is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    shown = "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
-    shown = shown.encode(encoding, "backslashreplace").decode(encoding)
+    shown = _printable("\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n")), err=False)
     click.echo(click.style(shown, dim=True) if faint else shown, nl=False)
     sys.stdout.flush()
 
 
 def say_over(line: str, *, last: bool) -> None:
     """Print a line of progress over the one before, to standard error. ``last``: the next line comes below it."""
-    click.echo(f"\r{visible(line)}" + ("\n" if last else ""), err=True, nl=False)
+    click.echo(f"\r{_printable(visible(line), err=True)}" + ("\n" if last else ""), err=True, nl=False)
+
+
+def _printable(text: str, *, err: bool) -> str:
+    """The text with escapes for what the encoding of standard output, or of standard error, lacks."""
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def typed(prompt: str) -> str | None:

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -124,6 +125,16 @@ def _speed(figures: dict[str, Any]) -> str:
     return ", ".join(parts + ([f"{speed:.0f} tokens/s"] if isinstance(speed, int | float) else []))
 
 
+@contextmanager
+def _leased(model: str, wait: float | None) -> Iterator[Granted]:
+    """A lease of a model, for as long as it is talked to; a bar shows the wait for it."""
+    with connect() as client:
+        with WaitBar() as progress:
+            lease = client.request(model, wait=wait, on_progress=progress.show)
+        with lease:
+            yield lease
+
+
 def _first(system: str | None) -> list[Message]:
     return [{"role": "system", "content": system}] if system else []
 
@@ -159,11 +170,8 @@ def ask(
     if not text.strip():
         raise LmxdError("invalid_params", "there is no question", f'lmxctl ask {model} "QUESTION", or pipe one in')
     messages = [*_first(system), {"role": "user", "content": text}]
-    with connect() as client:
-        with WaitBar() as progress:
-            lease = client.request(model, wait=waiting_time(wait, no_wait), on_progress=progress.show)
-        with lease:
-            said, figures = _answered(lease, messages, most, shown=not json_wanted)
+    with _leased(model, waiting_time(wait, no_wait)) as lease:
+        said, figures = _answered(lease, messages, most, shown=not json_wanted)
     if json_wanted:
         output.as_json({"model": lease.model, "instance": lease.instance, "answer": said, **figures})
     elif sys.stdout.isatty() and (speed := _speed(figures)):
@@ -187,14 +195,11 @@ def chat(model: str, system: str | None, most: int | None, wait: float | None, n
 
 
 def _chat(model: str, messages: list[Message], most: int | None, wait: float | None) -> None:
-    with connect() as client:
-        with WaitBar() as progress:
-            lease = client.request(model, wait=wait, on_progress=progress.show)
-        with lease:
-            while line := (typed(f"{lease.model}> ") or "").strip():
-                messages.append({"role": "user", "content": line})
-                said, _ = _answered(lease, messages, most, shown=True)
-                messages.append({"role": "assistant", "content": said})
+    with _leased(model, wait) as lease:
+        while line := (typed(f"{lease.model}> ") or "").strip():
+            messages.append({"role": "user", "content": line})
+            said, _ = _answered(lease, messages, most, shown=True)
+            messages.append({"role": "assistant", "content": said})
 
 
 COMMANDS = (ask, chat)

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.config import yaml_text
 from lmxd.errors import LmxdError
-from lmxd.files import read_text
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.container import Container
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.leaves import Leaves, flat, shown
 from lmxd.migrate.shell_script import filled, named, names_of
+from lmxd.migrate.source import yaml_with
 
 _WHY: Final = "is of the container, and lmxd starts llama-server itself"
 
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is no compose file."""
-    whole, found = _whole(path), FoundModel()
+    whole = Leaves(_interpolated(yaml_with("services", path, "name a compose file")))
+    found = FoundModel()
     services = whole.part("services")
     for name in services:
         if found.full:
@@ -32,17 +32,6 @@ def read(path: Path) -> FoundModel:
     if not found.entries:
         raise LmxdError("config", f"{path}: no service runs llama-server", "name a compose file with one that does")
     return found.checked()
-
-
-def _whole(path: Path) -> Leaves:
-    remedy = "name a compose file"
-    try:
-        whole = yaml_text.load(read_text(path, yaml_text.LARGEST))
-    except (OSError, UnicodeDecodeError, yaml_text.BadYaml) as error:
-        raise LmxdError("config", f"{path}: {getattr(error, 'strerror', None) or error}", remedy) from error
-    if not isinstance(whole, dict) or not isinstance(whole.get("services"), dict):
-        raise LmxdError("config", f"{path}: has no services", remedy)
-    return Leaves(_interpolated(whole))
 
 
 def _interpolated(value: Any) -> Any:

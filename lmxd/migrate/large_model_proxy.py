@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.leaves import Leaves
+from lmxd.migrate.source import document_with
 
 _LARGEST: Final = 512 * 2**10
 """Bytes of a file."""
@@ -45,7 +45,9 @@ _REASONS: Final = {
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is none of large-model-proxy's."""
-    whole, found = _whole(path), FoundModel()
+    remedy = "name large-model-proxy's config.json"
+    whole = Leaves(document_with("Services", list, path, lambda: _json(read_text(path, _LARGEST)), remedy))
+    found = FoundModel()
     idle = whole.number("ShutDownAfterInactivitySeconds")
     found.settings["idle_timeout"] = int(min(idle or 120, 10**9))  # its own default
     for number, service in enumerate(whole.take("Services")):
@@ -60,16 +62,10 @@ def read(path: Path) -> FoundModel:
     return found.checked()
 
 
-def _whole(path: Path) -> Leaves:
-    remedy = "name large-model-proxy's config.json"
-    try:
-        text = _STRING_OR_COMMENT.sub(lambda found: found[1] or " ", read_text(path, _LARGEST))
-        whole = json.loads(_STRING_OR_COMMA.sub(lambda found: found[1] or "", text))
-    except (OSError, ValueError, RecursionError) as error:
-        raise LmxdError("config", f"{path}: {getattr(error, 'strerror', None) or error}", remedy) from error
-    if not isinstance(whole, dict) or not isinstance(whole.get("Services"), list):
-        raise LmxdError("config", f"{path}: has no Services", remedy)
-    return Leaves(whole)
+def _json(text: str) -> object:
+    """JSON with the comments and trailing commas that large-model-proxy allows."""
+    text = _STRING_OR_COMMENT.sub(lambda found: found[1] or " ", text)
+    return json.loads(_STRING_OR_COMMA.sub(lambda found: found[1] or "", text))
 
 
 def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:

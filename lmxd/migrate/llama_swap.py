@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.config import yaml_text
-from lmxd.errors import LmxdError
-from lmxd.files import read_text
 from lmxd.migrate import command, macros
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.leaves import Leaves
 from lmxd.migrate.macros import Macros
 from lmxd.migrate.report import About
+from lmxd.migrate.source import yaml_with
 
 _OF_MODEL: Final = {
     "proxy": "lmxd gives each instance an address of its own",
@@ -45,7 +43,7 @@ _TOP: Final = {
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is none of llama-swap's."""
-    whole = _whole(path)
+    whole = Leaves(yaml_with("models", path, "name llama-swap's config.yaml"))
     snippets = whole.take("macros")
     snippets = snippets if isinstance(snippets, Mapping) else {}
     found, filled = FoundModel(), Macros(snippets)
@@ -64,17 +62,6 @@ def read(path: Path) -> FoundModel:
     found.report.rest(whole.rest(), _TOP)
     found.report.rest(filled.unused(snippets), _TOP)
     return found.checked()
-
-
-def _whole(path: Path) -> Leaves:
-    try:
-        whole = yaml_text.load(read_text(path, yaml_text.LARGEST))
-    except (OSError, UnicodeDecodeError, yaml_text.BadYaml) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise LmxdError("config", f"{path}: {why}", "name llama-swap's config.yaml") from error
-    if not isinstance(whole, dict) or not isinstance(whole.get("models"), dict):
-        raise LmxdError("config", f"{path}: has no models", "name llama-swap's config.yaml")
-    return Leaves(whole)
 
 
 def _settings(found: FoundModel, whole: Leaves, filled: Macros) -> None:

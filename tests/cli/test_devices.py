@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import pytest
+from cli.card import GIB, card
 from cli.test_views import drawn
 
 from lmxd.cli import devices, output
 from lmxd.devices.troubles import fault
-from lmxd.rpc.books import Device
 
-GIB = 2**30
 UUID = "GPU-01a4c5e8-1111-2222-3333-444455556666"
-
-
-def device(**more: Any) -> Device:
-    figures = {
-        "capacity": 24 * GIB,
-        "reserved": 0,
-        "margin": 2 * GIB,
-        "limit": None,
-        "used": 9 * GIB,
-        "foreign": 3 * GIB,
-        "charged": 6 * GIB,
-        "reclaiming": 0,
-        "headroom": 13 * GIB,
-    }
-    return Device(
-        **{"id": UUID, "ref": "0", "kind": "gpu", "name": "NVIDIA GeForce RTX 4070 Ti SUPER", **figures} | more
-    )
+device = partial(card, id=UUID, name="NVIDIA GeForce RTX 4070 Ti SUPER")
 
 
 def test_it_fits_80_columns_and_adds_up() -> None:

@@ -218,6 +218,14 @@ def test_there_is_one_way_to_a_terminal() -> None:
     }
 
 
+@pytest.mark.parametrize("call", ["say('…')", "say('…', err=True)", "show('…')", "say_over('…', last=True)"])
+def test_a_terminal_of_few_letters_is_told_all(call: str) -> None:
+    program = [sys.executable, "-c", f"from lmxd.terminal import *; {call}"]
+    done = subprocess.run(program, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2026" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_completion_script_is_what_the_shell_takes(shell: str) -> None:
     done = subprocess.run(

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import pytest
+from cli.card import GIB, card
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -14,26 +15,9 @@ from lmxd.cli import output
 from lmxd.cli.output import doing
 from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
 from lmxd.cli.wishes import standing
-from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
+from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.owners import OwnerInfo, Why
-
-GIB = 2**30
-
-
-def device(**more: Any) -> Device:
-    figures = {
-        "capacity": 24 * GIB,
-        "reserved": 0,
-        "margin": 2 * GIB,
-        "limit": None,
-        "used": 9 * GIB,
-        "foreign": 3 * GIB,
-        "charged": 6 * GIB,
-        "reclaiming": 0,
-        "headroom": 13 * GIB,
-    }
-    return Device(id="GPU-a1b2-c3", ref="0", kind="gpu", name="Some card", **figures | more)
 
 
 def why(owners: dict[str, int] | None = None, **more: Any) -> Why:
@@ -41,7 +25,7 @@ def why(owners: dict[str, int] | None = None, **more: Any) -> Why:
         OwnerInfo(instance=name, bytes=size, promised=size, measured=size, exited=name.startswith("gone"))
         for name, size in (owners if owners is not None else {"a#1": 6 * GIB}).items()
     ]
-    return Why(device=device(**more), instances=found, processes=[], withheld=0)
+    return Why(device=card(**more), instances=found, processes=[], withheld=0)
 
 
 def status(**more: Any) -> Status:
@@ -132,8 +116,8 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None
 
 
 def test_use_that_cannot_be_seen_whole_is_a_lower_bound() -> None:
-    assert output.seen(device(), 3 * GIB) == "3072 MiB"
-    assert output.seen(device(lower_bound=True), 3 * GIB) == "at least 3072 MiB"
+    assert output.seen(card(), 3 * GIB) == "3072 MiB"
+    assert output.seen(card(lower_bound=True), 3 * GIB) == "at least 3072 MiB"
 
 
 def test_a_device_that_cannot_be_had() -> None:
