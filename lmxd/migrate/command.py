@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from lmxd.engines import environment as variables_of_engines
 from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
-from lmxd.migrate import container, environment, hub_cache, shell_words, words
+from lmxd.migrate import container, environment, hub_cache, programs, words
 from lmxd.migrate.container import Container
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.report import About
+from lmxd.migrate.shell_reader import ShellReader
 
-_ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_WRAPPERS: Final = {
-    "env": "-u -C -S --unset --chdir",
-    "exec": "-a",
-    "nohup": "",
-    "setsid": "",
-    "time": "",
-    "nice": "-n --adjustment",
-    "ionice": "-c -n --class --classdata",
-    "taskset": "-c --cpu-list",
-    "numactl": "-N -m -i -C -l --cpunodebind --membind --interleave --physcpubind --preferred",
-    "stdbuf": "-i -o -e",
-    "sudo": "-u -g --user --group",
-    "chrt": "",
-    "/usr/bin/env": "-u -C -S",
-}
-"""Programs that start the one that follows -> their options that have a value."""
-_SHELLS: Final = frozenset(("sh", "bash", "zsh", "dash"))
 _FOR_ALL: Final = "engine.environment sets it, for all models"
+_OF_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ROUTERS: Final = frozenset(("--models-preset", "--models-dir"))
+_TOOLS: Final = frozenset(("llama-swap", "large-model-proxy", "ollama"))
 _MISSING: Final = (
     "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
     " open: true), and take the comment signs away"
@@ -55,89 +39,78 @@ class StartCommand:
     container: Container | None = None
 
     def unwrapped(self, left: About) -> StartCommand:
-        """Without the programs that only start it."""
-        rest, wrapped = deque(self.argv), []
-        while rest:
-            if match := _ASSIGNMENT.fullmatch(rest[0]):
-                self.environment[match[1]] = match[2]
-                rest.popleft()
-                continue
-            name = PurePosixPath(rest[0]).name
-            if name not in _WRAPPERS or len(rest) == 1:
-                break
-            wrapped.append(_wrapper(rest, _WRAPPERS[name].split()))
-        for wrapper in wrapped:
-            if wrapper not in ("exec", "env"):
+        """Without the programs that only start it, and the shell that is given it as a line."""
+        inner = programs.unwrapped(self.argv)
+        for wrapper in inner.wrappers:
+            if wrapper not in ("exec", "env", "command"):
                 left(f"{wrapper}: lmxd starts the engine without it")
-        self.argv = list(rest)
-        return self._of_shell(left).unwrapped(left) if is_shell(self.argv) else self
+        self.environment |= inner.environment
+        self.argv = inner.argv
+        line = programs.line_for_shell(self.argv)
+        return self if line is None else self._of_line(line, left)
 
-    def _of_shell(self, left: About) -> StartCommand:
-        """The command that a shell is given with -c."""
-        said = shell_words.commands(self.argv[2])
-        chosen = next(filter(starts_server, said), said[-1] if said else [])
-        for other in said:
-            if other is not chosen:
-                left(f"{' '.join(other)}: is not run")
-        self.argv = chosen
+    def _of_line(self, line: str, left: About) -> StartCommand:
+        """The first server that a line for a shell starts; itself if it starts none."""
+        values = {name: value for name, value in self.environment.items() if "$" not in value}
+        for number, started in enumerate(ShellReader(self.base, left, left.unneed, values).started(line)):
+            if number:
+                left(f"{' '.join(started.words)}: is the second that it starts")
+                continue
+            self.argv, self.base = started.words, started.base
+            self.environment |= started.environment
+            self.unwrapped(left)
         return self
 
     def contained(self, left: About) -> StartCommand:
-        """With the container that it starts, if it does."""
+        """With the container that it starts, if it does; its words are unwrapped likewise."""
         if self.container is None and container.runs_container(self.argv):
             self.container = container.parse(self.argv, left)
             self.environment |= self.container.environment
+        if self.container is not None:
+            inner = StartCommand(self.container.words, dict(self.environment), Path("/")).unwrapped(left)
+            self.container.words, self.environment = inner.argv, self.environment | inner.environment
         return self
+
+    @property
+    def said(self) -> list[str]:
+        """The words that say what is served: those of its variables first, since its own count more."""
+        flags = [(environment.flag_of(name), value) for name, value in self.environment.items()]
+        own = self.argv if self.container is None else self.container.words
+        return [*(word for flag, value in flags if flag is not None for word in (flag, value)), *own]
+
+    def resolved(self, left: About) -> StartCommand:
+        """Without what only starts it, on the host or in a container."""
+        return self.unwrapped(left).contained(left)
 
     def arguments(self, left: About) -> list[str] | None:
         """The words for llama-server; None if it starts something else."""
         if self.container is not None:
             return self.container.arguments(left) if self.container.runs_llama_server() else None
-        return self.argv[1:] if self.argv and "llama-server" in PurePosixPath(self.argv[0]).name else None
+        return programs.server_arguments(self.argv)
 
 
-def is_shell(argv: Sequence[str]) -> bool:
-    """Whether a command line is of a shell that is given another one."""
-    return len(argv) > 2 and PurePosixPath(argv[0]).name in _SHELLS and re.fullmatch("-[a-z]*c", argv[1]) is not None
+def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = True) -> Entry:
+    """The profile of a command; a comment if it cannot be one yet.
 
-
-def starts_server(words: Sequence[str]) -> bool:
-    """Whether a command line starts llama-server, or a container, somehow."""
-    first = any("llama-server" in PurePosixPath(word).name for word in words[:8])
-    return first or any(container.runs_container(words[at:]) for at in range(3))
-
-
-def _wrapper(rest: deque[str], with_value: Sequence[str]) -> str:
-    taken = [rest.popleft()]
-    name = PurePosixPath(taken[0]).name
-    while rest and rest[0].startswith("-") and len(rest) > 1:
-        taken.append(rest.popleft())
-        if taken[-1] in with_value and len(rest) > 1:
-            taken.append(rest.popleft())
-    if name in ("taskset", "chrt") and len(rest) > 1 and taken[1:2] != ["-c"]:
-        taken.append(rest.popleft())
-    return " ".join(taken)
-
-
-def entry(found: FoundModel, name: str, command: StartCommand) -> Entry:
-    """The profile of a command; a comment if it cannot be one yet."""
+    ``alone``: without a model it is the router; otherwise the name says which model is meant.
+    """
     left = found.about(name)
-    command = command.unwrapped(left).contained(left)
+    command = command.resolved(left)
     arguments = command.arguments(left)
     if arguments is None:
-        left(_MISSING)
+        _say_reader(command.argv, left)
         _say_environment(command.environment, left)
         return Entry(name, {"command": list(command.argv)}, open=True)
     arguments = arguments + _from_environment(command.environment, left)
-    made = llama_server(name, arguments, left)
+    made = llama_server(name, arguments, left, alone=alone)
     _locate(made, command, left)
     if command.container is None:
         _engine(found, name, command.argv[0])
     return made
 
 
-def llama_server(name: str, arguments: Sequence[str], left: About) -> Entry:
-    """The profile of llama-server's own words."""
+def llama_server(name: str, arguments: Sequence[str], left: About, *, alone: bool) -> Entry:
+    """The profile of llama-server's own words. ``alone`` as above."""
     settings = words.settings(arguments, left)
     settings.setdefault("context_length", 0)  # as llama-server does, without -c
     of_hub = words.names_no_file(arguments)
@@ -150,12 +123,23 @@ def llama_server(name: str, arguments: Sequence[str], left: About) -> Entry:
         made.open = of_hub
         if made.open:
             made.note("its file is not here yet")
-        elif _ROUTERS & {word.partition("=")[0] for word in arguments}:
+        elif alone or _ROUTERS & {word.partition("=")[0] for word in arguments}:
             made.open = True
             left("is the router: lmxd import llama-server FILE reads its presets, and models_from serves a directory")
         else:
             left("names no model file: it is looked up in model_dir by its name")
     return made
+
+
+def _say_reader(argv: Sequence[str], left: About) -> None:
+    """Say what is missing, or which import reads what is started."""
+    script = next((word for word in argv[:3] if word.endswith(".sh")), None)
+    if script is not None:
+        left(f"starts a script: lmxd import script {script} reads it")
+    elif argv and (program := programs.name_of(argv[0])) in _TOOLS:
+        left(f"starts {program}: lmxd import {program} reads its configuration")
+    else:
+        left(_MISSING)
 
 
 def _from_environment(variables: Mapping[str, str], left: About) -> list[str]:
@@ -182,6 +166,18 @@ def _locate(made: Entry, command: StartCommand, left: About) -> None:
     """Make the path of a model the host's, and whole where its file is found."""
     said: Any = made.settings.get("path")
     if not said or "${env." in said:
+        return
+    if _OF_WINDOWS.match(said):
+        mounted = Path("/mnt", said[0].lower(), *said[3:].replace("\\", "/").split("/"))  # as WSL has it
+        made.open = not mounted.is_file()
+        if made.open:
+            left(f"path: {said} is of Windows: name the file here, and take the comment signs away")
+        else:
+            made.settings["path"] = str(mounted)
+        return
+    if "$" in said:
+        made.open = True
+        left(f"path: {said} has what is not known here: write it out, and take the comment signs away")
         return
     if command.container is not None and not os.path.isfile(said):
         outside = command.container.on_host(said, command.base)

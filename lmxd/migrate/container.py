@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from lmxd.migrate import programs
 from lmxd.migrate.leaves import is_secret
-from lmxd.migrate.report import About
+from lmxd.migrate.report import About, Report
 
 _RUNTIMES: Final = frozenset(("docker", "podman", "nerdctl"))
 _SWITCHES: Final = frozenset(
@@ -18,7 +19,12 @@ _SWITCHES: Final = frozenset(
     --no-healthcheck --oom-kill-disable --sig-proxy -q --quiet --tls-verify --replace""".split()
 )
 """Options without a value: all others have one."""
-_ITS_IMAGES: Final = re.compile(r"(?i)llama[._-]?cpp|llama[._-]?server|ramalama")
+_ITS_IMAGES: Final = re.compile(r"(?i)llama[._-]?cpp(?![._-]?python)|llama[._-]?server|ramalama")
+_OTHER_WORK: Final = frozenset(
+    "--run -r --run-legacy --convert -c --quantize -q --bench -b --perplexity -p --all-in-one -a".split()
+)
+"""First words for the image of all of llama.cpp that mean another program than llama-server."""
+_OTHER_ENGINES: Final = re.compile(r"(?i)vllm|sglang|ollama|koboldcpp|localai|text-generation")
 _WHY: Final = "is of the container, and lmxd starts llama-server itself"
 
 
@@ -27,6 +33,7 @@ class Container:
     """A container that is to run: its image, its command, its environment, and the host's paths by its own."""
 
     image: str = ""
+    name: str = ""
     words: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
@@ -34,13 +41,20 @@ class Container:
     def runs_llama_server(self) -> bool:
         """Whether its command is llama-server's."""
         first = PurePosixPath(self.words[0]).name if self.words else ""
+        if programs.server_arguments(self.words) is not None:
+            return True
+        if ":full" in self.image and first in _OTHER_WORK:
+            return False
         file = any(word.endswith(".gguf") for word in self.words)
-        return _ITS_IMAGES.search(self.image) is not None or first == "llama-server" or file
+        return _ITS_IMAGES.search(self.image) is not None or (file and not _OTHER_ENGINES.search(self.image))
 
     def arguments(self, left: About) -> list[str]:
         """The words for llama-server: without its name, which images have or not."""
-        words = list(self.words)
-        while words and (PurePosixPath(words[0]).name == "llama-server" or words[0] in ("--server", "-s", "server")):
+        words = programs.server_arguments(self.words)
+        if words is not None:
+            left.unneed(self.words[0], _WHY)
+        words = list(self.words) if words is None else words
+        while words and words[0] in ("--server", "-s", "server"):
             left.unneed(words.pop(0), _WHY)
         return words
 
@@ -71,6 +85,11 @@ def runs_container(argv: Sequence[str]) -> bool:
     return bool(argv) and PurePosixPath(argv[0]).name in _RUNTIMES and "run" in argv[1:6]
 
 
+def runs_llama_server(argv: Sequence[str]) -> bool:
+    """Whether it is of a container that runs llama-server."""
+    return runs_container(argv) and parse(argv, Report().about("")).runs_llama_server()
+
+
 def parse(argv: Sequence[str], left: About) -> Container:
     """The container of such a command line; its options are said."""
     found = Container()
@@ -90,6 +109,8 @@ def parse(argv: Sequence[str], left: About) -> Container:
             continue
         elif option == "--entrypoint":
             entry = [value]
+        elif option == "--name":
+            found.name = value
         shown = "(not shown)" if is_secret(option) else value
         left.unneed(f"{argv[0]} run {option} {shown}", _WHY)
     found.image = rest.popleft() if rest else ""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
 from typing import Final
 
 from lmxd.engines.llama_cpp import flags
+from lmxd.files import read_text
 
 _PREFIX: Final = "LLAMA_ARG_"
 _OTHERWISE: Final = {
@@ -26,6 +30,25 @@ _OTHERWISE: Final = {
 }
 """Variables, without what all begin with, that are not called as their flags are."""
 _FALSE: Final = frozenset(("false", "off", "0", "no", "disabled"))
+_ASSIGNED: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+_LARGEST: Final = 64 * 2**10
+"""Bytes of a file of variables."""
+
+
+def read_variables(path: Path) -> dict[str, str]:
+    """The lines NAME=value of a file, as shells, compose and systemd have them. OSError or ValueError if it cannot be.
+
+    Quotes around a value are none of it; what else a file has does not count.
+    """
+    found = {}
+    for line in read_text(path, _LARGEST, regular=True).splitlines():
+        if match := _ASSIGNED.fullmatch(line):
+            try:
+                words = shlex.split(match[2], comments=True)
+            except ValueError:
+                words = [match[2].strip()]
+            found[match[1]] = " ".join(words)
+    return found
 
 
 def flag_of(name: str) -> str | None:

@@ -49,7 +49,7 @@ def _model(found: FoundModel, name: str, options: dict[str, str], base: Path, le
     preload = options.pop("load-on-startup", None)
     stop = options.pop("stop-timeout", None)
     aliases = [alias.strip() for key in ("alias", "a", "LLAMA_ARG_ALIAS") for alias in options.pop(key, "").split(",")]
-    entry = command.entry(found, name, StartCommand(["llama-server", *_argv(options, left)], {}, base))
+    entry = command.entry(found, name, StartCommand(["llama-server", *_argv(options, left)], {}, base), alone=False)
     if preload is not None and preload.lower() in _TRUE:
         entry.settings["preload"] = True
     elif preload is not None:
