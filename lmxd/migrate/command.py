@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from lmxd.migrate.report import About
 from lmxd.migrate.shell_reader import ShellReader
 
 _FOR_ALL: Final = "engine.environment sets it, for all models"
-_OF_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ROUTERS: Final = frozenset(("--models-preset", "--models-dir"))
 _TOOLS: Final = frozenset(("llama-swap", "large-model-proxy", "ollama"))
 _MISSING: Final = (
@@ -37,6 +35,8 @@ class StartCommand:
     environment: dict[str, str] = field(default_factory=dict)
     base: Path = field(default_factory=Path.cwd)
     container: Container | None = None
+    placed: bool = False
+    """Whether the directory is said, rather than guessed."""
 
     def unwrapped(self, left: About) -> StartCommand:
         """Without the programs that only start it, and the shell that is given it as a line."""
@@ -56,7 +56,7 @@ class StartCommand:
             if number:
                 left(f"{' '.join(started.words)}: is the second that it starts")
                 continue
-            self.argv, self.base = started.words, started.base
+            self.argv, self.base, self.placed = started.words, started.base, self.placed or started.placed
             self.environment |= started.environment
             self.unwrapped(left)
         return self
@@ -104,8 +104,11 @@ def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = 
     arguments = arguments + _from_environment(command.environment, left)
     made = llama_server(name, arguments, left, alone=alone)
     _locate(made, command, left)
-    if command.container is None:
-        _engine(found, name, command.argv[0])
+    program = command.argv[0]
+    if programs.of_windows(program) or program.endswith(".exe"):
+        left(f"was run by {program}, which is of Windows")
+    elif command.container is None:
+        _engine(found, name, str(command.base / program) if command.placed and "/" in program else program)
     return made
 
 
@@ -167,7 +170,7 @@ def _locate(made: Entry, command: StartCommand, left: About) -> None:
     said: Any = made.settings.get("path")
     if not said or "${env." in said:
         return
-    if _OF_WINDOWS.match(said):
+    if programs.of_windows(said):
         mounted = Path("/mnt", said[0].lower(), *said[3:].replace("\\", "/").split("/"))  # as WSL has it
         made.open = not mounted.is_file()
         if made.open:
@@ -189,7 +192,9 @@ def _locate(made: Entry, command: StartCommand, left: About) -> None:
     path = Path(said).expanduser() if said.startswith("~/") else Path(said)
     if not path.is_absolute():
         near = [base / path for base in (command.base, Path.cwd()) if os.path.exists(base / path)]
-        if near:
+        if command.placed:
+            path = Path(os.path.normpath(command.base / path))
+        elif near:
             path = near[0].absolute()
         else:
             left(f"path: {said} is relative, and is looked up in model_dir here: write the whole path if that differs")

@@ -65,8 +65,9 @@ class Container:
             host = parts.get("source") or parts.get("src", "")
             inside = parts.get("target") or parts.get("dst") or parts.get("destination", "")
         else:
-            host, _, inside = said.partition(":")
-            inside = inside.partition(":")[0]
+            drive = said[:2] if programs.of_windows(said) else ""
+            host, _, inside = said.removeprefix(drive).partition(":")
+            host, inside = drive + host, inside.partition(":")[0]
         if host and inside:
             self.volumes[inside.rstrip("/") or "/"] = host
 
@@ -74,10 +75,16 @@ class Container:
         """A path of the container as the host's; None if it is in none of its directories. A named volume is none."""
         for inside in sorted(self.volumes, key=len, reverse=True):
             host = self.volumes[inside]
-            if (path == inside or path.startswith(f"{inside.rstrip('/')}/")) and host.startswith(("/", ".", "~", "$")):
+            if (path == inside or path.startswith(f"{inside.rstrip('/')}/")) and _is_path(host):
+                if programs.of_windows(host):
+                    return f"{host.rstrip('/')}/{path[len(inside) :].lstrip('/')}"
                 whole = Path(host).expanduser() / path[len(inside) :].lstrip("/")
                 return str(whole if whole.is_absolute() or host.startswith("$") else base / whole)
         return None
+
+
+def _is_path(host: str) -> bool:
+    return host.startswith(("/", ".", "~", "$")) or programs.of_windows(host)
 
 
 def runs_container(argv: Sequence[str]) -> bool:

@@ -72,7 +72,8 @@ def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
     name = service.text("Name") or name
     left = found.about(name)
     program, args = service.text("Command"), service.text("Args") or ""
-    where = Path(service.text("Workdir") or service.text("WorkDir") or base)
+    said = service.text("Workdir") or service.text("WorkDir")
+    where = base / (said or "")
     try:
         argv = [*([program] if program else []), *shlex.split(args)]
     except ValueError as error:
@@ -82,8 +83,8 @@ def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
         left("has no Command")
         left.rest(service.rest(), _REASONS)
         return
-    entry = command.entry(found, name, StartCommand(argv, {}, where))
-    if where != base:
+    entry = command.entry(found, name, StartCommand(argv, {}, where, placed=said is not None))
+    if said is not None:
         left.unneed(f"Workdir {where}", "its relative paths begin there")
     if (idle := service.number("ShutDownAfterInactivitySeconds")) is not None and idle > 0:
         entry.settings["idle_timeout"] = int(min(idle, 10**9))

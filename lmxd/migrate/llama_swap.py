@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.migrate import command, macros
+from lmxd.migrate import command, macros, programs
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.leaves import Leaves
@@ -15,6 +16,7 @@ from lmxd.migrate.macros import Macros
 from lmxd.migrate.report import About
 from lmxd.migrate.source import yaml_with
 
+_OF_WINDOWS: Final = re.compile(r"""(?:^|[\s"'=])[A-Za-z]:\\""")
 _OF_MODEL: Final = {
     "proxy": "lmxd gives each instance an address of its own",
     "checkEndpoint": "lmxd knows when llama-server is ready",
@@ -122,6 +124,8 @@ def _argv(cmd: object, left: About) -> list[str]:
     """The words of a command line, as llama-swap's shell-like reading has them. The port stays a place."""
     lines = [line.rstrip() for line in str(cmd or "").split("\n")]
     joined = "\n".join(f"{line[:-1]} " if line.endswith("\\") else line for line in lines)
+    if _OF_WINDOWS.search(joined):
+        return programs.windows_words(joined)
     try:
         return shlex.split(joined)
     except ValueError as error:

@@ -28,11 +28,12 @@ _WRAPPERS: Final = {
     "timeout": ("-s -k --signal --kill-after", 1),
     "flock": ("-w -E --timeout", 1),
     "unbuffer": ("", 0),
-    "command": ("", 0),
     "systemd-run": ("-p -u -E --property --unit --setenv --slice --uid --gid --description --working-directory", 0),
     "screen": ("-S -c -dmS -DmS -Logfile", 0),
 }
 """Programs that start the one that follows -> (their options that have a value, their words before it)."""
+_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_WINDOWS_WORD: Final = re.compile(r'(?:\\"|"(?:\\"|[^"])*"?|[^\s"])+')
 _SHELLS: Final = frozenset(("sh", "bash", "zsh", "dash", "ash"))
 _TERMINALS: Final = frozenset(("tmux", "screen"))
 """Programs that a shell's line may be given to as one word."""
@@ -45,6 +46,20 @@ class Unwrapped:
     argv: list[str]
     environment: dict[str, str]
     wrappers: list[str]
+
+
+def of_windows(path: str) -> bool:
+    """Whether a path is one of Windows: C:\\x, C:/x or \\\\server\\x."""
+    return _WINDOWS.match(path) is not None
+
+
+def windows_words(line: str) -> list[str]:
+    """The words of a command line of Windows, where a backslash is a character as any other, but before a quote."""
+    found = []
+    for word in _WINDOWS_WORD.findall(line):
+        plain = word.replace('\\"', "\0").replace('"', "").replace("\0", '"')
+        found.append(plain)
+    return found
 
 
 def name_of(word: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _PLAIN: Final = frozenset(
 """Words of the shell's own, that start nothing."""
 _SHOWN: Final = 120
 """Characters of a command that is said."""
+_START: Final = re.compile(r"(?m)^[ \t]*ExecStart=[-@:+!]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Started:
     words: list[str]
     environment: dict[str, str]
     base: Path
+    placed: bool
+    """Whether the text says the directory itself."""
 
 
 class ShellReader:
@@ -51,14 +55,20 @@ class ShellReader:
         self._exported: set[str] = set()
         self._set: set[str] = set()
         self._export_all = False
+        self._placed = False
 
     def started(self, text: str) -> Iterator[Started]:
         """What it starts. All other commands are said."""
         for command in commands(text):
-            while command.words and command.words[0] in _KEYWORDS:
-                command.words.pop(0)
-            if command.words and not self._variables_of(command):
-                yield from self._command(command)
+            yield from self._of(command)
+            for document in command.documents:
+                yield from self._written(command.line, document)
+
+    def _of(self, command: ShellCommand) -> Iterator[Started]:
+        while command.words and command.words[0] in _KEYWORDS:
+            command.words.pop(0)
+        if command.words and not self._variables_of(command):
+            yield from self._command(command)
 
     def _command(self, command: ShellCommand) -> Iterator[Started]:
         words = [word for raw in command.words for word in self._variables.words(raw)]
@@ -66,9 +76,9 @@ class ShellReader:
         if command.label or not words:
             self._unneed(f"line {command.line}, {self._shown(command)}", "starts nothing")
         elif self._starts(inner.argv):
-            exported = {name: value for name in self._exported if (value := self._variables.value(name)) is not None}
-            yield Started(words, exported, self._variables.base)
+            yield self._now(words)
         elif words[0] == "cd" and len(words) == 2 and "$" not in words[1]:
+            self._placed = True
             self._variables.base = Path(os.path.normpath(self._variables.base / words[1]))
             self._unneed(f"line {command.line}, cd {words[1]}", "relative paths begin there")
         elif words[0] in ("source", ".") and len(words) > 1:
@@ -77,6 +87,20 @@ class ShellReader:
             self._unneed(f"line {command.line}, {self._shown(command)}", "starts nothing")
         else:
             self._left(f"line {command.line}: starts no llama-server (it was {self._shown(command)})")
+
+    def _now(self, words: list[str]) -> Started:
+        exported = {name: value for name in self._exported if (value := self._variables.value(name)) is not None}
+        return Started(words, exported, self._variables.base, self._placed)
+
+    def _written(self, line: int, document: str) -> Iterator[Started]:
+        """What a script or a unit would start that is written here, to be run elsewhere."""
+        inner = ShellReader(self._variables.base, _unsaid, _unsaid, {})
+        inner._variables = self._variables.copy()
+        for command in commands(_START.sub("", document.replace("\\\\\n", "\\\n"))):
+            for started in inner._of(command):
+                words = shortened(" ".join(started.words), _SHOWN)
+                self._left(f"line {line}: {words}: is only written there, to be run elsewhere")
+                yield started
 
     def _starts(self, argv: list[str]) -> bool:
         if (line := programs.line_for_shell(argv)) is not None:
@@ -114,7 +138,7 @@ class ShellReader:
             new = [word for each in commands(raw[1:-1]) for inner in each.words for word in variables.words(inner)]
         else:
             new = [variables.text(raw)]
-        if before is not None and not more and any("$" in word for word in new) and "$" not in before:
+        if before and not more and any("$" in word for word in new) and "$" not in before:
             self._left(f"line {line}, {name}: stays {shortened(before, _SHOWN)} (it was {shortened(raw, _SHOWN)})")
             return
         if more and not raw.startswith("(") and before is not None:
@@ -141,6 +165,10 @@ class ShellReader:
 
     def _shown(self, command: ShellCommand) -> str:
         return shortened(" ".join(str(command).split()), _SHOWN)
+
+
+def _unsaid(*words: str) -> None:
+    """Say nothing of what is not the text's own."""
 
 
 def _plain(command: ShellCommand) -> list[str]:

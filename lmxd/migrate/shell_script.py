@@ -31,7 +31,8 @@ def read(path: Path) -> FoundModel:
     found, script = FoundModel(), path.absolute()
     reader = ShellReader(script.parent, found.say, found.report.unneed, {}, str(script))
     for started in reader.started(text):
-        found.add(named(found, path.stem, StartCommand(started.words, started.environment, started.base)))
+        start = StartCommand(started.words, started.environment, started.base, placed=started.placed)
+        found.add(named(found, path.stem, start))
     if not found.entries:
         raise LmxdError("config", f"{path}: starts no llama-server", "name a script that starts llama-server")
     return found.checked()

@@ -34,6 +34,12 @@ class ShellVariables:
             self._values |= {"0": [script], "BASH_SOURCE": [script]}
         self._levels = _DEEPEST
 
+    def copy(self) -> ShellVariables:
+        """The same variables, which may become others."""
+        made = ShellVariables(self.base, {})
+        made._values = dict(self._values)
+        return made
+
     def value(self, name: str) -> str | None:
         """The value of a variable; of a list its words."""
         if name == "PWD":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 _ENDS_WORD: Final = frozenset(" \t\r\n;|&<>)")
@@ -22,12 +22,13 @@ class ShellCommand:
     words: list[str]
     label: bool = False
     """A pattern of ``case``, or the name of a function."""
-    given: int = 0
-    """Lines of the document that follows it (``<<END``)."""
+    documents: list[str] = field(default_factory=list)
+    """What it is given on the lines that follow (``<<END``)."""
 
     def __str__(self) -> str:
-        """Its words, and how many lines it was given."""
-        return " ".join(self.words) + (f" <<, {self.given} lines" if self.given else "")
+        """Its words, and how many lines it is given."""
+        lines = sum(document.count("\n") for document in self.documents)
+        return " ".join(self.words) + (f" << {lines} lines" if lines else "")
 
 
 def commands(text: str) -> list[ShellCommand]:
@@ -124,6 +125,7 @@ class _Reading:
     def _documents(self) -> None:
         """Pass by the documents that were announced on the line before."""
         for end, tabs in self._awaited:
+            start = stop = self.at
             while self.at < len(self._text):
                 stop = self._text.find("\n", self.at)
                 stop = len(self._text) if stop < 0 else stop
@@ -131,9 +133,10 @@ class _Reading:
                 self.at = stop + 1
                 self._line += 1
                 if (line.lstrip("\t") if tabs else line) == end:
+                    stop -= len(line)
                     break
-                if self._found:
-                    self._found[-1].given += 1
+            if self._found:
+                self._found[-1].documents.append(self._text[start:stop])
         self._awaited.clear()
 
     def _word(self) -> None:

@@ -35,6 +35,7 @@ class _Unit:
     base: Path
     starts: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    placed: bool = False
     container: Container = field(default_factory=Container)
 
     def take(self, section: str, key: str, value: str, left: About) -> None:
@@ -50,7 +51,7 @@ class _Unit:
             self.starts.append(value.lstrip("@-:+!"))
             return
         if key == "WorkingDirectory" and section == "Service":
-            self.base = Path(_split(value.lstrip("-"))[0]).expanduser()
+            self.base, self.placed = Path(_split(value.lstrip("-"))[0]).expanduser(), True
             left.unneed(said, "relative paths begin there")
             return
         if section == "Container":
@@ -65,7 +66,7 @@ class _Unit:
         for start in self.starts:
             words = [word for each in _split(start) for word in _expanded(each, variables)]
             if words:
-                yield StartCommand(words, dict(self.variables), self.base)
+                yield StartCommand(words, dict(self.variables), self.base, placed=self.placed)
 
     def _of_container(self, key: str, value: str) -> None:
         if key == "Image":
