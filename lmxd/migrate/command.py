@@ -166,21 +166,9 @@ def _say_environment(variables: Mapping[str, str], left: About) -> None:
 
 
 def _locate(made: Entry, command: StartCommand, left: About) -> None:
-    """Make the path of a model the host's, and whole where its file is found."""
+    """Make the path of a model the host's, and whole where its directory is known."""
     said: Any = made.settings.get("path")
     if not said or "${env." in said:
-        return
-    if programs.of_windows(said):
-        mounted = Path("/mnt", said[0].lower(), *said[3:].replace("\\", "/").split("/"))  # as WSL has it
-        made.open = not mounted.is_file()
-        if made.open:
-            left(f"path: {said} is of Windows: name the file here, and take the comment signs away")
-        else:
-            made.settings["path"] = str(mounted)
-        return
-    if "$" in said:
-        made.open = True
-        left(f"path: {said} has what is not known here: write it out, and take the comment signs away")
         return
     if command.container is not None and not os.path.isfile(said):
         outside = command.container.on_host(said, command.base)
@@ -189,16 +177,29 @@ def _locate(made: Entry, command: StartCommand, left: About) -> None:
             return
         left.unneed(f"path {said}", f"is {outside} on the host")
         said = outside
+    made.settings["path"] = _whole(made, said, command, left)
+
+
+def _whole(made: Entry, said: str, command: StartCommand, left: About) -> str:
+    """A path from its root; it stays as it is, and its entry open, where nobody knows what it means here."""
+    if programs.of_windows(said):
+        mounted = Path("/mnt", said[0].lower(), *said[3:].replace("\\", "/").split("/"))  # as WSL has it
+        if mounted.is_file():
+            return str(mounted)
+        left(f"path: {said} is of Windows: name the file here, and take the comment signs away")
+        made.open = True
+        return said
+    if "$" in said:
+        left(f"path: {said} has what is not known here: write it out, and take the comment signs away")
+        made.open = True
+        return said
     path = Path(said).expanduser() if said.startswith("~/") else Path(said)
-    if not path.is_absolute():
-        near = [base / path for base in (command.base, Path.cwd()) if os.path.exists(base / path)]
-        if command.placed:
-            path = Path(os.path.normpath(command.base / path))
-        elif near:
-            path = near[0].absolute()
-        else:
-            left(f"path: {said} is relative, and is looked up in model_dir here: write the whole path if that differs")
-    made.settings["path"] = str(path)
+    if path.is_absolute() or command.placed:
+        return os.path.normpath(command.base / path)
+    near = [base / path for base in (command.base, Path.cwd()) if os.path.exists(base / path)]
+    if not near:
+        left(f"path: {said} is relative, and is looked up in model_dir here: write the whole path if that differs")
+    return str(near[0].absolute() if near else path)
 
 
 def _engine(found: FoundModel, name: str, program: str) -> None:

@@ -92,9 +92,11 @@ def line_for_shell(argv: Sequence[str]) -> str | None:
     if len(argv) > 2 and name_of(argv[0]) in _SHELLS:
         at = next((n for n, word in enumerate(argv[1:], 1) if re.fullmatch("-[a-z]*c", word)), None)
         return argv[at + 1] if at is not None and at + 1 < len(argv) else None
-    if argv and name_of(argv[0]) in _TERMINALS and " " in argv[-1]:
-        return argv[-1]
-    return None
+    return argv[-1] if argv and _gives_line(argv) else None
+
+
+def _gives_line(argv: Sequence[str]) -> bool:
+    return name_of(argv[0]) in _TERMINALS and " " in argv[-1]
 
 
 def unwrapped(argv: Sequence[str]) -> Unwrapped:
@@ -104,7 +106,7 @@ def unwrapped(argv: Sequence[str]) -> Unwrapped:
         if set_here := assignment(rest[0]):
             found.environment[set_here[0]] = set_here[2]
             rest.popleft()
-        elif name_of(rest[0]) in _WRAPPERS and len(rest) > 1 and line_for_shell(list(rest)) is None:
+        elif name_of(rest[0]) in _WRAPPERS and len(rest) > 1 and not _gives_line(rest):
             found.wrappers.append(_wrapper(rest))
         else:
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ class ShellReader:
             yield self._now(words)
         elif words[0] == "cd" and len(words) == 2 and "$" not in words[1]:
             self._placed = True
-            self._variables.base = Path(os.path.normpath(self._variables.base / words[1]))
+            self._variables.go_to(words[1])
             self._unneed(f"line {command.line}, cd {words[1]}", "relative paths begin there")
         elif words[0] in ("source", ".") and len(words) > 1:
             self._source(command, words[1])

@@ -12,7 +12,7 @@ from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import command, programs
 from lmxd.migrate.command import StartCommand
-from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.report import Report
 from lmxd.migrate.shell_reader import ShellReader
 
@@ -31,6 +31,9 @@ def read(path: Path) -> FoundModel:
     found, script = FoundModel(), path.absolute()
     reader = ShellReader(script.parent, found.say, found.report.unneed, {}, str(script))
     for started in reader.started(text):
+        if found.full:
+            found.say(f"what follows the first {MOST} is left out")
+            break
         start = StartCommand(started.words, started.environment, started.base, placed=started.placed)
         found.add(named(found, path.stem, start))
     if not found.entries:

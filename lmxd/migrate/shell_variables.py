@@ -17,6 +17,8 @@ _ASSIGNED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=(.*)", re.DOTALL)
 _PLAIN: Final = re.compile(r"[^\\'\"$`~]+")
 _LONGEST: Final = 32 * 2**10
 """Characters of a value."""
+_LONGEST_PATH: Final = 4096
+"""Characters of a directory: no system takes more."""
 _TRIMMED: Final = 260
 _PATTERN: Final = 32
 """Characters of a value from which a pattern is taken, and of the pattern."""
@@ -46,6 +48,12 @@ class ShellVariables:
             return str(self.base)
         found = self._values.get(name)
         return os.environ.get(name) if found is None else " ".join(found)
+
+    def go_to(self, directory: str) -> None:
+        """Have relative paths begin elsewhere, as ``cd`` does."""
+        there = os.path.normpath(self.base / directory)
+        if len(there) <= _LONGEST_PATH:
+            self.base = Path(there)
 
     def assign(self, name: str, words: list[str], *, more: bool = False) -> None:
         """Set a variable. ``more``: to what it has already."""

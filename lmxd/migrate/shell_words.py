@@ -10,7 +10,7 @@ _ENDS_WORD: Final = frozenset(" \t\r\n;|&<>)")
 _ARRAY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=$")
 _OPERATOR: Final = re.compile(r"&?(?:<<<|<<-|<<|>>|<>|[<>])[|&]?")
 _CLOSES: Final = {"(": ")", "{": "}"}
-_DEEPEST: Final = 40
+_DEEPEST: Final = 16
 """Levels of quotes and substitutions in each other."""
 
 
