@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
@@ -26,12 +27,16 @@ def with_served(config: Config) -> tuple[Config, list[str]]:
         search.look(directory)
     own = {file for profile in config.models.values() if profile.path and (file := _file(config, profile.path))}
     found = {
-        model.name: Profile(path=model.path)
+        model.name: Profile(path=model.path, aliases=_free(config, model.aliases))
         for model in search.models
         if _file(config, model.path) not in own and config.named(model.name) not in config.models
     }
     unread = [f"models_from: {sentence}" for sentence in search.unread]
     return config.model_copy(update={"models": {**config.models, **found}}), unread
+
+
+def _free(config: Config, aliases: Iterable[str]) -> tuple[str, ...]:
+    return tuple(alias for alias in aliases if config.named(alias) not in config.models)
 
 
 def _file(config: Config, path: Path) -> _File | None:

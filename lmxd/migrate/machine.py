@@ -51,7 +51,8 @@ def _found(directories: Sequence[Path]) -> FoundModel:
         else:
             path = _nameable(model, found)
             words = f"{needs(estimated)}{_beside(model)}"
-            found.add(Entry(model.name, {"path": str(path), "context_length": estimated.ctx}, words))
+            settings = {"path": str(path), "context_length": estimated.ctx, "aliases": list(model.aliases)}
+            found.add(Entry(model.name, settings, words))
     return found.checked()
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,16 +13,12 @@ from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.report import About
+from lmxd.models.layouts import ollama_places
+from lmxd.models.ollama_store import StoredModel, blob, stored_models
 from lmxd.text import shortened
 
-_DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _LARGEST: Final = 256 * 2**10
-"""Bytes of a manifest, or of parameters: they have hundreds."""
-_MOST: Final = 10_000
-"""Files of a directory that are looked at."""
-_DEEPEST: Final = 8
-"""Levels of directories. Names have four at most."""
-_KIND: Final = "application/vnd.ollama.image."
+"""Bytes of parameters, or of a text."""
 _FLAGS: Final = {
     "temperature": "--temp",
     "top_k": "--top-k",
@@ -54,71 +49,43 @@ _LOST: Final = {
 TEXTS: Final = frozenset(("template", "system", "messages"))
 """Layers that are texts."""
 _UNNEEDED: Final = {"license": "it stays where it is"}
-_LATEST: Final = "latest"
-"""The tag that is meant if none is said: models are asked for with it, too."""
-PLACES: Final = (
-    Path("~/.ollama/models"),
-    Path("/usr/share/ollama/.ollama/models"),
-    Path("/var/lib/ollama/models"),
-)
 
 
 def store(named: Path | None) -> Path:
     """The directory of ollama's models. LmxdError ``config`` if there is none."""
-    given = (
-        [named] if named is not None else [Path(os.environ["OLLAMA_MODELS"])] if "OLLAMA_MODELS" in os.environ else []
-    )
-    for path in given or PLACES:
+    places = ollama_places() if named is None else [named]
+    for path in places:
         if (found := path.expanduser() / "manifests").is_dir():
             return found.parent
-    where = ", ".join(str(p) for p in given or PLACES)
+    where = ", ".join(str(place) for place in places)
     raise LmxdError("config", f"there is no store of ollama's in {where}", "name it: lmxd import ollama DIRECTORY")
 
 
 def read(root: Path) -> FoundModel:
-    """The models of a store. Links in it are not followed, and nothing outside of it is looked at."""
+    """The models of a store."""
     found, root = FoundModel(), Path(os.path.realpath(root))
-    for path in sorted(_files(root / "manifests", _DEEPEST, found)):
-        _manifest(found, root, path)
+    for stored in stored_models(root, found.say):
+        if found.full:
+            found.say(f"{stored.name}: and what follows is left out")
+            break
+        _model(found, root, stored)
     return found.checked()
 
 
-def _files(directory: Path, levels: int, found: FoundModel) -> Iterator[Path]:
-    """The regular files below a directory, as many as are looked at."""
-    try:
-        with os.scandir(directory) as entries:
-            for number, entry in enumerate(entries):
-                if number == _MOST:
-                    found.say(f"{directory}: only {_MOST} of its files are looked at")
-                    return
-                if entry.is_file(follow_symlinks=False):
-                    yield Path(entry)
-                elif levels and entry.is_dir(follow_symlinks=False):
-                    yield from _files(Path(entry), levels - 1, found)
-    except OSError as error:
-        found.say(f"{directory}: {error.strerror}")
-
-
-def _manifest(found: FoundModel, root: Path, path: Path) -> None:
-    parts = path.relative_to(root / "manifests").parts
-    if len(parts) < 2 or found.full:
-        found.say(f"{'/'.join(parts)}: is left out")
-        return
-    name = _name(parts)
-    layers = list(_layers(found, name, path))
-    by_kind = dict(layers)
-    if "model" not in by_kind:
+def _model(found: FoundModel, root: Path, stored: StoredModel) -> None:
+    name = stored.name
+    if (digest := stored.digest("model")) is None:
         found.say(f"{name}: its manifest names no model file")
         return
-    if (blob := _blob(found, name, root, by_kind["model"])) is None:
+    if (path := blob(root, name, digest, found.say)) is None:
         return
-    settings: dict[str, Any] = {"path": str(blob)}
-    if "params" in by_kind and (params := _blob(found, name, root, by_kind["params"])) is not None:
+    settings: dict[str, Any] = {"path": str(path)}
+    if (digest := stored.digest("params")) and (params := blob(root, name, digest, found.say)) is not None:
         settings |= parameters(_params(found, name, params), found.about(name))
-    if parts[-1] == _LATEST:
-        settings["aliases"] = [f"{name}:{_LATEST}"]
-    for kind, digest in layers:
-        if by_kind.get(kind) != digest or kind not in ("model", "params"):
+    if stored.aliases:
+        settings["aliases"] = list(stored.aliases)
+    for kind, digest in stored.layers:
+        if stored.digest(kind) != digest or kind not in ("model", "params"):
             _say_layer(found, name, kind, digest, root)
     found.add(Entry(name, settings))
 
@@ -126,9 +93,9 @@ def _manifest(found: FoundModel, root: Path, path: Path) -> None:
 def _say_layer(found: FoundModel, name: str, kind: str, digest: str, root: Path) -> None:
     """Note a layer that is not carried over, with what it says, if it is a text."""
     text = ""
-    if kind in TEXTS and (blob := _blob(found, name, root, digest)) is not None:
+    if kind in TEXTS and (path := blob(root, name, digest, found.say)) is not None:
         with suppress(OSError, ValueError):
-            text = read_text(blob, _LARGEST, regular=True)
+            text = read_text(path, _LARGEST, regular=True)
     say_lost(found.about(name), kind, text)
 
 
@@ -139,38 +106,6 @@ def say_lost(left: About, kind: str, text: str) -> None:
         left.unneed(f"{kind} {said}".rstrip(), _UNNEEDED[kind])
     else:
         left(f"{_LOST.get(kind, f'its {kind}: has no counterpart here')}{f' (it was {said})' if said else ''}")
-
-
-def _blob(found: FoundModel, name: str, root: Path, digest: str) -> Path | None:
-    """The file of a digest: a regular one in the store, and no link to elsewhere."""
-    if (match := _DIGEST.fullmatch(digest)) is None:
-        found.say(f"{name}: {digest!r} is no digest")
-        return None
-    blob = root / "blobs" / f"sha256-{match[1]}"
-    if os.path.realpath(blob) != str(blob):
-        found.say(f"{name}: {blob.name} is a link to elsewhere")
-    elif not blob.is_file():
-        found.say(f"{name}: {blob.name} is missing")
-    else:
-        return blob
-    return None
-
-
-def _name(parts: tuple[str, ...]) -> str:
-    """registry.ollama.ai/library/llama3/8b is llama3:8b to those who use it."""
-    *where, model, tag = parts
-    own = [x for x in where if x not in ("registry.ollama.ai", "library")]
-    return "/".join([*own, model]) + ("" if tag == _LATEST else f":{tag}")
-
-
-def _layers(found: FoundModel, name: str, path: Path) -> Iterator[tuple[str, str]]:
-    """Kind -> digest, as the manifest has them."""
-    try:
-        layers = json.loads(read_text(path, _LARGEST, regular=True))["layers"]
-        for layer in layers:
-            yield str(layer["mediaType"]).removeprefix(_KIND), str(layer["digest"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        found.say(f"{name}: {path} is no manifest: {type(error).__name__}")
 
 
 def _params(found: FoundModel, name: str, path: Path) -> list[tuple[str, Any]]:

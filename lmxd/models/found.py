@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Final
 
 from lmxd.config.names import fitting
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
-from lmxd.models.layouts import name_of, newest_first, store_models
-from lmxd.models.quants import is_projector, quant_of, stem_of
+from lmxd.models.layouts import flat_repositories, name_of, newest_first
+from lmxd.models.ollama_store import blob, is_store, stored_models
+from lmxd.models.quants import is_model_file, is_partial, is_projector, quant_of, stem_of
 
 _DEEPEST: Final = 12
 """Levels of directories that are looked through: the caches of hubs have six."""
@@ -31,6 +32,7 @@ class ModelOnDisk:
     projector: Path | None = None
     missing: int = 0
     """Parts that are not there."""
+    aliases: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -56,7 +58,7 @@ class Search:
         """Look through a directory, or at one file, and all directories that it has or has links to."""
         root = Path(os.path.abspath(root.expanduser()))
         if root.is_file():
-            self._group(root.parent, root.parent, [root])
+            self._group(root.parent, root.parent, [root], flat_repositories(os.listdir(root.parent)))
             return
         self._through(root, root, _DEEPEST)
 
@@ -74,20 +76,40 @@ class Search:
         files, directories = [], []
         for entry in listed:
             try:
-                if entry.name.endswith(".gguf") and entry.is_file():
+                if is_model_file(entry.name) and self._is_whole(entry):
                     files.append(Path(entry))
                 elif entry.is_dir() and not entry.name.startswith("."):
                     directories.append(Path(entry))
             except OSError as error:
                 self.unread.append(f"{entry.path}: {error.strerror}")
-        self._group(root, directory, files)
-        for name, blob in store_models(directory):
-            self._add(name, blob, (blob,))
+        self._group(root, directory, files, flat_repositories(entry.name for entry in listed))
+        if is_store(directory):
+            self._store(directory)
         for each in newest_first(directories):
             if levels:
                 self._through(root, each, levels - 1)
             else:
                 self.unread.append(f"{each}: is too deep: name it, or a directory nearer to it")
+
+    def _is_whole(self, entry: os.DirEntry[str]) -> bool:
+        """Whether a file called as a model's is one; links that lead nowhere, and halves of files, are said."""
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            self.unread.append(f"{entry.path}: is a link that leads nowhere")
+        elif entry.is_file() and is_partial(entry.name):
+            self.unread.append(f"{entry.path}: is not fetched to its end, as its name says")
+        else:
+            return entry.is_file()
+        return False
+
+    def _store(self, root: Path) -> None:
+        """The models of a store of ollama's."""
+        names: dict[Path, list[str]] = {}
+        for stored in stored_models(root, self.unread.append):
+            digest = stored.digest("model")
+            if digest is not None and (path := blob(root, stored.name, digest, self.unread.append)) is not None:
+                names.setdefault(path, []).extend((stored.name, *stored.aliases))
+        for path, (name, *aliases) in names.items():
+            self._add(name, path, (path,), aliases=tuple(aliases))
 
     def _counted(self, directory: Path, entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
@@ -99,10 +121,11 @@ class Search:
             self._entries += 1
             yield entry
 
-    def _group(self, root: Path, directory: Path, files: Sequence[Path]) -> None:
+    def _group(self, root: Path, directory: Path, files: Sequence[Path], repositories: Mapping[str, str]) -> None:
         """The models among the files of one directory."""
-        projectors = [path for path in files if is_projector(path.name)]
+        projectors = {path for path in files if is_projector(path.name)}
         there = set(files)
+        beside = _best(sorted(projectors) or _beside(directory)) if there - projectors else None
         for path in files:
             if path in projectors:
                 continue
@@ -114,11 +137,16 @@ class Search:
             else:
                 parts = [Path(name) for name in part_names(str(path), part[1])]
             kept = tuple(p for p in parts if p in there)
-            beside = _best(projectors or _beside(directory))
-            self._add(name_of(root, path), parts[0], kept, beside, len(parts) - len(kept))
+            self._add(name_of(root, path, repositories), parts[0], kept, beside, len(parts) - len(kept))
 
     def _add(
-        self, name: str, path: Path, parts: tuple[Path, ...], projector: Path | None = None, missing: int = 0
+        self,
+        name: str,
+        path: Path,
+        parts: tuple[Path, ...],
+        projector: Path | None = None,
+        missing: int = 0,
+        aliases: tuple[str, ...] = (),
     ) -> None:
         """Take a model in, unless it is there already by another link."""
         try:
@@ -132,7 +160,11 @@ class Search:
             self.unread.append(f"{path}: is left out, for there are {_MOST_MODELS} models already")
             return
         own = self._own_name(fitting(name), path)
-        self.models.append(ModelOnDisk(name=own, path=path, parts=parts, projector=projector, missing=missing))
+        others = tuple(alias for alias in aliases if alias not in self._names)
+        self._names.update(others)
+        self.models.append(
+            ModelOnDisk(name=own, path=path, parts=parts, projector=projector, missing=missing, aliases=others)
+        )
 
     def _own_name(self, name: str, path: Path) -> str:
         """A name that no other has: with the file's own in the place of the quantization, if that is another's."""
@@ -146,7 +178,7 @@ class Search:
 def _beside(directory: Path) -> list[Path]:
     """Projectors in the directory above: quantizations may have directories of their own."""
     try:
-        return sorted(p for p in directory.parent.iterdir() if p.suffix == ".gguf" and is_projector(p.name))
+        return sorted(p for p in directory.parent.iterdir() if is_model_file(p.name) and is_projector(p.name))
     except OSError:
         return []
 

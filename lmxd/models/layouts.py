@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from lmxd.files import read_text
-from lmxd.models.quants import named, quant_of, stem_of
+from lmxd.models.quants import named, quant_of, says_nothing, stem_of
 
 _REPOSITORY: Final = re.compile(r"models--(.+)")
 _REVISION: Final = "snapshots"
-_LARGEST: Final = 256 * 2**10
-"""Bytes of a manifest: they have hundreds."""
-_MODEL_LAYER: Final = "application/vnd.ollama.image.model"
-_DIGEST: Final = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_MOST_MANIFESTS: Final = 10_000
+_OF_SERVICES: Final = (
+    "/usr/share/ollama/.ollama/models",
+    "/var/lib/ollama/models",
+    "/var/snap/ollama/common/models",
+)
+"""Stores of ollama's services."""
+_REVISIONS: Final = re.compile(r"snapshots|sha256[-:][0-9a-f]+")
+"""Directories that hold the revisions of a repository, as ramalama has them."""
+_LARGEST: Final = 4096
+"""Bytes of a file that names another."""
 
 
 def own_models(environ: Mapping[str, str] = os.environ) -> Path:
@@ -31,20 +35,40 @@ def usual_places(environ: Mapping[str, str] = os.environ, home: Path | None = No
     """Where model files of other tools, and lmxd's own, usually are; most are not there on any one machine."""
     home = home or Path(environ.get("HOME") or "/")
     cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-    hub = environ.get("HF_HUB_CACHE") or Path(environ.get("HF_HOME") or cache / "huggingface") / "hub"
+    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
+    hub = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
     found = [
         own_models({**environ, "HOME": str(home)}),
         Path("/var/lib/lmxd/models"),
-        Path(hub),
+        Path(hub or Path(environ.get("HF_HOME") or cache / "huggingface") / "hub"),
         Path(environ.get("LLAMA_CACHE") or cache / "llama.cpp"),
-        home / ".lmstudio/models",
+        _lm_studio(home) / "models",
         cache / "lm-studio/models",
-        Path(environ.get("OLLAMA_MODELS") or home / ".ollama/models"),
-        Path("/usr/share/ollama/.ollama/models"),
-        Path("/var/lib/ollama/models"),
+        *ollama_places(environ, home),
+        data / "nomic.ai/GPT4All",
+        data / "Jan/data/llamacpp/models",
+        home / "jan/models",
+        data / "ramalama/store",
         home / "models",
     ]
     return list(dict.fromkeys(found))
+
+
+def ollama_places(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> list[Path]:
+    """Where ollama keeps its models: it says so by OLLAMA_MODELS, or they are in a home, a service's or the user's."""
+    if said := environ.get("OLLAMA_MODELS"):
+        return [Path(said)]
+    home = home or Path(environ.get("HOME") or "/")
+    return [home / ".ollama/models", *map(Path, _OF_SERVICES)]
+
+
+def _lm_studio(home: Path) -> Path:
+    """Its directory: a file in the home says where, if it was moved."""
+    try:
+        said = read_text(home / ".lmstudio-home-pointer", _LARGEST, regular=True).strip()
+    except (OSError, ValueError):
+        said = ""
+    return Path(said) if said.startswith("/") else home / ".lmstudio"
 
 
 def repository_directory(path: Path) -> Path | None:
@@ -68,56 +92,28 @@ def newest_first(directories: Sequence[Path]) -> list[Path]:
     return found
 
 
-def name_of(root: Path, path: Path) -> str:
-    """The name of a model file that was found below ``root``: by repository and quantization where there is one."""
+def name_of(root: Path, path: Path, repositories: Mapping[str, str]) -> str:
+    """The name of a model file that was found below ``root``: by repository and quantization where there is one.
+
+    ``repositories``: those of the directory that it is in, as ``flat_repositories`` has them.
+    """
     if (directory := repository_directory(path)) is not None:
         return named(directory.name.removeprefix("models--").replace("--", "/"), path.name)
-    if (flat := _flat_repository(path)) is not None:
-        return named(flat, path.name)
-    inside = list(path.parent.relative_to(root).parts)
+    for end in (at for at, letter in enumerate(path.name) if letter == "_"):
+        if (flat := repositories.get(path.name[:end])) is not None:
+            return named(flat, path.name)
+    inside = [part for part in path.parent.relative_to(root).parts if not _REVISIONS.fullmatch(part)]
     if inside and quant_of(f"{inside[-1]}.gguf"):  # a directory for each quantization
         inside.pop()
     if len(inside) >= 2:  # publisher/repository/file, as LM Studio has it, and `hf download --local-dir`
         return named("/".join(inside[-2:]), path.name)
-    return stem_of(path.name)
+    return named(inside[-1], path.name) if inside and says_nothing(path.name) else stem_of(path.name)
 
 
-def _flat_repository(path: Path) -> str | None:
-    """The repository of a file in llama.cpp's cache, which has all in one directory: ORG_REPO_FILE.gguf.
+def flat_repositories(names: Iterable[str]) -> dict[str, str]:
+    """ORG_REPO -> ORG/REPO, of a directory that llama.cpp keeps all its files in, as ORG_REPO_FILE.gguf.
 
-    A file beside it, manifest=ORG=REPO=TAG.json, says where the names end.
+    Files among them, manifest=ORG=REPO=TAG.json, say where the names end.
     """
-    try:
-        manifests = [p.name for p in path.parent.glob("manifest=*.json")][:_MOST_MANIFESTS]
-    except OSError:
-        return None
-    for manifest in manifests:
-        words = manifest.removesuffix(".json").split("=")
-        if len(words) == 4 and path.name.startswith(f"{words[1]}_{words[2]}_"):
-            return f"{words[1]}/{words[2]}"
-    return None
-
-
-def store_models(root: Path) -> Iterator[tuple[str, Path]]:
-    """(name, file) of each model in ollama's store; nothing if ``root`` is none."""
-    manifests = root / "manifests"
-    if not ((root / "blobs").is_dir() and manifests.is_dir()):
-        return
-    for number, path in enumerate(sorted(manifests.rglob("*"))):
-        if number == _MOST_MANIFESTS:
-            return
-        parts = path.relative_to(manifests).parts
-        if len(parts) >= 3 and path.is_file() and (blob := _blob(root, path)) is not None:
-            *where, model, tag = (x for x in parts if x not in ("registry.ollama.ai", "library"))
-            yield "/".join([*where, model]) + ("" if tag == "latest" else f":{tag}"), blob
-
-
-def _blob(root: Path, manifest: Path) -> Path | None:
-    try:
-        layers = json.loads(read_text(manifest, _LARGEST, regular=True))["layers"]
-        digests = [str(x["digest"]) for x in layers if x["mediaType"] == _MODEL_LAYER]
-        match = _DIGEST.fullmatch(digests[0])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-    blob = root / "blobs" / f"sha256-{match[1]}" if match else None
-    return blob if blob is not None and blob.is_file() and not blob.is_symlink() else None
+    manifests = (name.removesuffix(".json").split("=") for name in names if name.startswith("manifest="))
+    return {f"{words[1]}_{words[2]}": f"{words[1]}/{words[2]}" for words in manifests if len(words) == 4}

@@ -14,9 +14,33 @@ _QUANT: Final = re.compile(
 _SPLIT: Final = re.compile(r"-\d{5}-of-\d{5}$")
 
 
+_SUFFIX: Final = re.compile(r"\.gguf$", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"(?:ggml[-_.])?model(?=$|[-_.])", re.IGNORECASE)
+_PARTIAL: Final = re.compile(r"(?:incomplete-|downloading_)", re.IGNORECASE)
+"""Begins of names by which GPT4All and LM Studio call files that they have not fetched whole."""
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file's name is one of a GGUF file."""
+    return _SUFFIX.search(name) is not None
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file's name says that it is still being fetched."""
+    return _PARTIAL.match(name) is not None
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a file is called no more than ``model``, and by its quantization: its directory has its name."""
+    return _PLAIN.match(stem_of(name)) is not None and stem_of(name.lower()).removeprefix("ggml-") in (
+        "model",
+        *(f"model{mark}{(quant_of(name) or '').lower()}" for mark in "-_."),
+    )
+
+
 def stem_of(name: str) -> str:
     """The name of a file without .gguf, and without the number of its part."""
-    return _SPLIT.sub("", name.rpartition("/")[2].removesuffix(".gguf"))
+    return _SPLIT.sub("", _SUFFIX.sub("", name.rpartition("/")[2]))
 
 
 def quant_of(name: str) -> str | None:
@@ -26,8 +50,9 @@ def quant_of(name: str) -> str | None:
 
 
 def named(repository: str, file: str) -> str:
-    """The name of a file of a repository: the repository and its quantization, else the repository and its stem."""
-    return f"{repository}:{quant_of(file) or stem_of(file)}"
+    """The name of a file of a repository: the repository and its quantization, else its stem, if that says anything."""
+    quant = quant_of(file) or ("" if says_nothing(file) else stem_of(file))
+    return f"{repository}:{quant}" if quant else repository
 
 
 def is_projector(name: str) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from house import model
@@ -137,3 +140,83 @@ def test_the_usual_places_follow_the_variables_of_their_tools(tmp_path: Path) ->
     assert Path("/x") in usual_places({"HF_HUB_CACHE": "/x"}, tmp_path)
     assert {tmp_path / ".cache/huggingface/hub", tmp_path / ".lmstudio/models"} <= set(usual_places({}, tmp_path))
     assert os.path.isabs(usual_places({}, tmp_path)[0])
+
+
+def test_links_that_lead_nowhere_and_halves_of_files_are_said(tmp_path: Path) -> None:
+    path = in_hub(tmp_path, "o/r", "r-Q4_0.gguf")
+    (path.parent / "gone-Q8_0.gguf").symlink_to("../../blobs/gone")
+    (tmp_path / "models--o--r/blobs/abc.incomplete").write_bytes(b"GGUF")
+    for name in ("incomplete-a.Q4_0.gguf", "downloading_b-Q4_0.gguf", "c-Q4_0.gguf.part"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "directory.gguf").mkdir()
+    search = Search()
+    search.look(tmp_path)
+    assert [each.name for each in search.models] == ["o/r:Q4_0"]
+    assert sorted(sentence.partition(": ")[::2] for sentence in search.unread) == [
+        (f"{tmp_path}/downloading_b-Q4_0.gguf", "is not fetched to its end, as its name says"),
+        (f"{tmp_path}/incomplete-a.Q4_0.gguf", "is not fetched to its end, as its name says"),
+        (f"{path.parent}/gone-Q8_0.gguf", "is a link that leads nowhere"),
+    ]
+
+
+def test_files_that_are_called_model_have_the_names_of_their_directories(tmp_path: Path) -> None:
+    for directory, file in {
+        "Jan/unsloth/gemma-GGUF": "model",
+        "tiny": "ggml-model-Q4_0",
+        "huggingface/ggml-org/Smol/snapshots/sha256-abc": "Smol-Q8_0",
+        "plain": "models-of-mine",
+    }.items():
+        (tmp_path / directory).mkdir(parents=True)
+        model(tmp_path / directory, file)
+    (tmp_path / "plain/LOUD-Q6_K.GGUF").write_bytes(b"GGUF, loud")
+    assert found(tmp_path).keys() == {
+        "unsloth/gemma-GGUF",
+        "tiny:Q4_0",
+        "ggml-org/Smol:Q8_0",
+        "models-of-mine",
+        "LOUD-Q6_K",
+    }
+
+
+def test_a_model_of_ollama_s_is_found_by_all_its_names(tmp_path: Path) -> None:
+    blob = in_ollama(tmp_path, "registry.ollama.ai/library/llama3/8b")
+    manifest = tmp_path / "manifests/registry.ollama.ai/library/llama3/8b"
+    (manifest.parent / "latest").write_bytes(manifest.read_bytes())
+    in_ollama(tmp_path, "registry.example.com:5000/library/own/latest")
+    models = found(tmp_path)
+    assert models["llama3:8b"].path == blob
+    assert models["llama3:8b"].aliases == ("llama3", "llama3:latest")
+    assert models["registry.example.com:5000/library/own"].aliases == ("registry.example.com:5000/library/own:latest",)
+    manifest.write_text("{")
+    (tmp_path / "manifests/registry.ollama.ai/library/llama3/latest").write_text('{"layers": []}')
+    search = Search()
+    search.look(tmp_path)
+    assert search.unread == [f"llama3:8b: {manifest} is no manifest: JSONDecodeError"]
+
+
+def test_thousands_of_files_are_looked_at_with_a_few_listings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "flat"
+    directory.mkdir()
+    for number in range(300):
+        (directory / f"o_r{number}_m-Q4_0.gguf").write_bytes(b"GGUF%d" % number)
+        (directory / f"manifest=o=r{number}=latest.json").write_text("{}")
+    listings: list[object] = []
+
+    def counted(own: Callable[[Path], Any], path: Path) -> Any:
+        listings.append(path)
+        return own(path)
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, partial(counted, getattr(os, name)))
+    assert len(found(tmp_path)) == 300
+    assert len(listings) <= 4
+
+
+def test_the_places_of_more_tools(tmp_path: Path) -> None:
+    (tmp_path / ".lmstudio-home-pointer").write_text("/data/lmstudio\n")
+    places = set(usual_places({}, tmp_path))
+    data = tmp_path / ".local/share"
+    assert {Path("/data/lmstudio/models"), data / "nomic.ai/GPT4All", data / "ramalama/store"} <= places
+    assert {data / "Jan/data/llamacpp/models", Path("/var/snap/ollama/common/models")} <= places
+    assert Path("/old") in usual_places({"HUGGINGFACE_HUB_CACHE": "/old"}, tmp_path)
