@@ -11,11 +11,15 @@ from lmxd.errors import LmxdError
 from lmxd.files import read_text
 from lmxd.migrate import hub_cache, ollama
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.programs import of_windows
 from lmxd.migrate.report import About
+from lmxd.models.found import Search
 
-_INSTRUCTION: Final = re.compile(r'[ \t]*([A-Za-z]+)[ \t]+("""(?:.*?)(?:"""|\Z)|[^\n]*)', re.DOTALL)
+_VALUE: Final = r'"""(?:.*?)(?:"""|\Z)|"[^"]*"(?=[ \t]*(?:\n|\Z))|[^\n]*'
+_INSTRUCTION: Final = re.compile(rf"[ \t]*([A-Za-z]+)[ \t]+((?:[A-Za-z_]+[ \t]+)?(?:{_VALUE}))", re.DOTALL)
 _EMPTY: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
+_NUMBER: Final = re.compile(r"(-?[0-9]{1,10}(?:\.[0-9]{1,10})?)[ \t]*(?:#.*)?")
 _LARGEST: Final = 256 * 2**10
 """Bytes of a file."""
 _HUB: Final = re.compile(r"(?:hf\.co|huggingface\.co)/")
@@ -30,7 +34,7 @@ def read(path: Path) -> FoundModel:
             sources.append(value)
         elif instruction == "parameter":
             key, _, content = value.partition(" ")
-            given.append((key, _plain(content.strip().strip('"'))))
+            given.append((key, _plain(_unquoted(content.strip()))))
         else:
             ollama.say_lost(left, {"message": "messages"}.get(instruction, instruction), value)
     if not sources:
@@ -45,7 +49,16 @@ def read(path: Path) -> FoundModel:
 
 
 def _plain(value: str) -> str | int:
+    """A number without the comment that may stand behind it; other values are whole lines."""
+    if number := _NUMBER.fullmatch(value):
+        value = number[1]
     return int(value) if _WHOLE.fullmatch(value) else value
+
+
+def _unquoted(value: str) -> str:
+    if value.startswith('"""'):
+        return value.removeprefix('"""').removesuffix('"""')
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
 def _name(path: Path) -> str:
@@ -65,7 +78,7 @@ def _instructions(path: Path) -> Iterator[tuple[str, str]]:
             at = max(empty.end(), at + 1)
         elif match := _INSTRUCTION.match(text, at):
             at = match.end()
-            yield match[1].lower(), match[2].strip().removeprefix('"""').removesuffix('"""')
+            yield match[1].lower(), _unquoted(match[2].strip())
         else:
             line = text.count("\n", 0, at) + 1
             raise LmxdError("config", f"{path}: line {line} is no instruction of a Modelfile", "name a Modelfile")
@@ -73,8 +86,11 @@ def _instructions(path: Path) -> Iterator[tuple[str, str]]:
 
 def _source(source: str, base: Path, left: About) -> Entry:
     """The profile that FROM names: a file, a model of ollama's, or one of a hub."""
-    if source.startswith(("/", "./", "../", "~")) or source.endswith(".gguf"):
-        return Entry(source, {"path": str(base / Path(source).expanduser())})
+    if of_windows(source):
+        left(f"FROM {source} is a path of Windows: name the file here, and take the comment signs away")
+        return Entry(source, {"path": source}, open=True)
+    if source.startswith(("/", ".", "~")) or source.lower().endswith(".gguf"):
+        return _file(source, base / Path(source).expanduser(), left)
     if entry := _of_store(source):
         left.unneed(f"FROM {source}", f"its file is used from ollama's store: {entry.settings['path']}")
         return Entry(source, {k: v for k, v in entry.settings.items() if k != "aliases"})
@@ -83,6 +99,21 @@ def _source(source: str, base: Path, left: About) -> Entry:
         return Entry(source, {"path": str(path)})
     fetch = f"lmxd pull hf:{_HUB.sub('', source)}" if _HUB.match(source) else f"ollama pull {source}"
     left(f"FROM {source} is not on this machine: fetch it with {fetch}, and import again")
+    return Entry(source, {}, open=True)
+
+
+def _file(source: str, path: Path, left: About) -> Entry:
+    """The profile of a file, or of the only model of a directory."""
+    if not path.is_dir():
+        return Entry(source, {"path": str(path)})
+    search = Search()
+    search.look(path)
+    if len(search.models) == 1:
+        left.unneed(f"FROM {source}", f"is {search.models[0].path}")
+        return Entry(source, {"path": str(search.models[0].path)})
+    left(
+        f"FROM {source} is a directory with {len(search.models)} GGUF files: name one (other formats must be converted)"
+    )
     return Entry(source, {}, open=True)
 
 
