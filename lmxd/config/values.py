@@ -39,6 +39,16 @@ def filled(value: object) -> object:
     return _VARIABLE.sub(_variable, value) if isinstance(value, str) else value
 
 
+def filled_if_set(text: str) -> str:
+    """The same, but variables that are not set stay."""
+    return _VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[0], text)
+
+
+def variables_of(text: str) -> set[str]:
+    """The names of the variables that a text has."""
+    return {name for name in _VARIABLE.findall(text) if _NAME.fullmatch(name)}
+
+
 def all_filled(value: object) -> object:
     """The same for each item of a list, or each value of a mapping."""
     if isinstance(value, dict):

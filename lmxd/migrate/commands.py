@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -44,7 +48,17 @@ def _say(left: list[str], headline: str) -> None:
     if left:
         say(headline, err=True)
     for sentence in left:
-        say(f"  {sentence}", err=True)
+        for line in _wrapped(sentence):
+            say(line, err=True)
+
+
+def _wrapped(sentence: str) -> list[str]:
+    """The lines of a sentence: as wide as the terminal, if somebody looks on, with no word broken."""
+    if not sys.stderr.isatty():
+        return [f"  {sentence}"]
+    width = shutil.get_terminal_size().columns
+    indents = {"initial_indent": "  ", "subsequent_indent": "    "}
+    return textwrap.wrap(sentence, width, **indents, break_long_words=False, break_on_hyphens=False)  # type: ignore[arg-type]
 
 
 def _done(found: FoundModel, source: str, output: Path | None) -> None:
@@ -60,20 +74,32 @@ def import_() -> None:
     """Profiles from what another tool is configured with, as YAML; what could not be carried over is said."""
 
 
-@import_.command("llama-swap")
-@click.argument("file", type=PATH)
-@OUTPUT
-def from_llama_swap(file: Path, output: Path | None) -> None:
-    """From llama-swap's config.yaml."""
-    _done(llama_swap.read(file), str(file), output)
+_READERS: dict[str, tuple[str, Callable[[Path], FoundModel]]] = {
+    "llama-swap": ("llama-swap's config.yaml.", llama_swap.read),
+    "llama-server": ("the presets of llama-server's router, models.ini.", llama_server.read),
+    "large-model-proxy": ("large-model-proxy's config.json.", large_model_proxy.read),
+    "compose": ("a compose file of docker or podman: its services that run llama-server.", compose.read),
+    "systemd": ("a systemd unit, or one of podman's (.container), that starts llama-server.", systemd_unit.read),
+    "script": (
+        "a shell script that starts llama-server, or a container of it. It is read, not run.",
+        shell_script.read,
+    ),
+}
+"""Name -> (words about its file, and its reader)."""
 
 
-@import_.command("llama-server")
-@click.argument("file", type=PATH)
-@OUTPUT
-def from_llama_server(file: Path, output: Path | None) -> None:
-    """From the presets of llama-server's router, models.ini."""
-    _done(llama_server.read(file), str(file), output)
+def _command(name: str, about: str, read: Callable[[Path], FoundModel]) -> click.Command:
+    @click.command(name, help=f"From {about}")
+    @click.argument("file", type=PATH)
+    @OUTPUT
+    def from_file(file: Path, output: Path | None) -> None:
+        _done(read(file), str(file), output)
+
+    return from_file
+
+
+for _name, (_about, _read) in _READERS.items():
+    import_.add_command(_command(_name, _about, _read))
 
 
 @import_.command("ollama")
@@ -89,38 +115,6 @@ def from_ollama(path: Path | None, output: Path | None) -> None:
         return
     store = ollama.store(path)
     _done(ollama.read(store), f"ollama's store in {store}", output)
-
-
-@import_.command("large-model-proxy")
-@click.argument("file", type=PATH)
-@OUTPUT
-def from_large_model_proxy(file: Path, output: Path | None) -> None:
-    """From large-model-proxy's config.json."""
-    _done(large_model_proxy.read(file), str(file), output)
-
-
-@import_.command("compose")
-@click.argument("file", type=PATH)
-@OUTPUT
-def from_compose(file: Path, output: Path | None) -> None:
-    """From a compose file of docker or podman: its services that run llama-server."""
-    _done(compose.read(file), str(file), output)
-
-
-@import_.command("systemd")
-@click.argument("file", type=PATH)
-@OUTPUT
-def from_systemd(file: Path, output: Path | None) -> None:
-    """From a systemd unit that starts llama-server."""
-    _done(systemd_unit.read(file), str(file), output)
-
-
-@import_.command("script")
-@click.argument("file", type=PATH)
-@OUTPUT
-def from_script(file: Path, output: Path | None) -> None:
-    """From a shell script that starts llama-server, or a container of it. It is read, not run."""
-    _done(shell_script.read(file), str(file), output)
 
 
 @click.command()

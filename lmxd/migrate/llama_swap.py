@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lmxd.config.values import variables_of
 from lmxd.migrate import command, macros, programs
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
@@ -115,7 +116,7 @@ def _filled(model: Mapping[str, Any], own: Mapping[str, Any], filled: Macros, le
     for text in (str(value) for value in made.values()):
         for macro in sorted(macros.unknown(text)):
             left(f"the macro {macro} is not defined")
-        for variable in sorted(macros.unset(text)):
+        for variable in sorted(variables_of(text)):
             left(f"the environment has no {variable}: ${{env.{variable}}} stays as it is, for lmxd to fill in")
     return made
 

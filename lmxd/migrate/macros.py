@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any, Final
 
+from lmxd.config.values import filled_if_set
+
 _MACRO: Final = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
-_VARIABLE: Final = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}")
 _DEEPEST: Final = 10
 """Levels of macros in macros."""
 _LONGEST: Final = 32 * 2**10
@@ -33,7 +33,7 @@ class Macros:
         """
         values = ChainMap({str(name): value for name, value in own.items()}, self._all)
         for _ in range(_DEEPEST):
-            filled = self._once(_VARIABLE.sub(_variable, text), values)
+            filled = self._once(filled_if_set(text), values)
             if filled == text:
                 break
             text = filled
@@ -81,12 +81,3 @@ class Macros:
 def unknown(text: str) -> set[str]:
     """The macros that are still in a text, but those that are known when it runs alone."""
     return set(_MACRO.findall(text)) - {"PORT", "PID"}
-
-
-def unset(text: str) -> set[str]:
-    """The variables that are still in a text, since they are not set."""
-    return set(_VARIABLE.findall(text))
-
-
-def _variable(found: re.Match[str]) -> str:
-    return os.environ.get(found[1]) or found[0]
