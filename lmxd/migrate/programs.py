@@ -34,6 +34,8 @@ _WRAPPERS: Final = {
 """Programs that start the one that follows -> (their options that have a value, their words before it)."""
 _WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _WINDOWS_WORD: Final = re.compile(r'(?:\\"|"(?:\\"|[^"])*"?|[^\s"])+')
+_LONGEST: Final = 1000
+"""Characters of a name that count: no system takes more."""
 _SHELLS: Final = frozenset(("sh", "bash", "zsh", "dash", "ash"))
 _TERMINALS: Final = frozenset(("tmux", "screen"))
 """Programs that a shell's line may be given to as one word."""
@@ -64,7 +66,7 @@ def windows_words(line: str) -> list[str]:
 
 def name_of(word: str) -> str:
     """The name of a program, on whichever system its path is."""
-    return re.split(r"[\\/]", word)[-1]
+    return word[-_LONGEST:].replace("\\", "/").rpartition("/")[2]
 
 
 def server_arguments(argv: Sequence[str]) -> list[str] | None:

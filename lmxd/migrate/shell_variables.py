@@ -13,7 +13,7 @@ from lmxd.migrate.shell_words import closed_at, commands
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
 _PARAMETER: Final = re.compile(rf"({_NAME.pattern})(?:\[([^\]]*)\])?(:?[-=?+]|##?|%%?|)(.*)", re.DOTALL)
-_ASSIGNED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=(.*)", re.DOTALL)
+_ASSIGNED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,200})(\+?)=")
 _PLAIN: Final = re.compile(r"[^\\'\"$`~]+")
 _LONGEST: Final = 32 * 2**10
 """Characters of a value."""
@@ -183,8 +183,8 @@ class ShellVariables:
 
 def assignment(raw: str) -> tuple[str, bool, str] | None:
     """(name, whether it is added to, what is written) if a written word sets a variable."""
-    match = _ASSIGNED.fullmatch(raw)
-    return None if match is None else (match[1], bool(match[2]), match[3])
+    match = _ASSIGNED.match(raw)
+    return None if match is None else (match[1], bool(match[2]), raw[match.end() :])
 
 
 def _said(words: list[str], directory: Path) -> str | None:
