@@ -97,10 +97,15 @@ def shown(path: str, value: object) -> str:
     if value is None or value == [] or value == {}:
         return ""
     values = value if isinstance(value, list) else [value]
-    words = [_plain(v) for v in values]
-    if is_secret(path) or any("=" in word and is_secret(word.partition("=")[0]) for word in words):
-        return f"{len(words)} not shown" if len(words) > 1 else "not shown"
-    return shortened(", ".join(words), _LONGEST)
+    if is_secret(path):
+        return f"{len(values)} not shown" if len(values) > 1 else "not shown"
+    return shortened(", ".join(_shown(_plain(v)) for v in values), _LONGEST)
+
+
+def _shown(word: str) -> str:
+    """A word; of NAME=VALUE, where the name is one of secrets, the name alone."""
+    name, equals, _ = word.partition("=")
+    return f"{name}: not shown" if equals and is_secret(name) else word
 
 
 def grouped(leaves: Iterable[tuple[str, object]]) -> Iterator[tuple[str, list[str]]]:

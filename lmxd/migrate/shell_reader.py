@@ -1,4 +1,4 @@
-"""What the text of a shell would start, by its variables and directories. It is read, and never run."""
+"""The servers that the text of a shell would start, by its variables and directories. It is read, and never run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ShellReader:
         self._placed = False
 
     def started(self, text: str) -> Iterator[Started]:
-        """What it starts. All other commands are said."""
+        """The servers that it starts. All other commands are said."""
         for command in commands(text):
             yield from self._of(command)
             for document in command.documents:
@@ -92,7 +92,7 @@ class ShellReader:
         return Started(words, exported, self._variables.base, self._placed)
 
     def _written(self, line: int, document: str) -> Iterator[Started]:
-        """What a script or a unit would start that is written here, to be run elsewhere."""
+        """The servers that a script or a unit would start that is written here, to be run elsewhere."""
         inner = ShellReader(self._variables.base, _unsaid, _unsaid, {})
         inner._variables = self._variables.copy()
         for command in commands(_START.sub("", document.replace("\\\\\n", "\\\n"))):

@@ -23,7 +23,7 @@ class ShellCommand:
     label: bool = False
     """A pattern of ``case``, or the name of a function."""
     documents: list[str] = field(default_factory=list)
-    """What it is given on the lines that follow (``<<END``)."""
+    """Texts that it is given on the lines that follow (``<<END``)."""
 
     def __str__(self) -> str:
         """Its words, and how many lines it is given."""

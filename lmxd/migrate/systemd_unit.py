@@ -59,7 +59,7 @@ class _Unit:
         left.unneed(said, _WHY)
 
     def commands(self) -> Iterator[StartCommand]:
-        """What it starts."""
+        """The commands that it starts."""
         if self.container.image:
             yield StartCommand(["llama-server"], self.variables | self.container.environment, self.base, self.container)
         variables = ShellVariables(self.base, self.variables)

@@ -190,3 +190,24 @@ def test_secrets_are_counted_and_not_shown(tmp_path: Path) -> None:
     assert not [secret for secret in ("sk-one", "sk-two", "sk-peer", "sk-word", "hf-secret") if secret in said]
     for name in ("apiKeys: ", "2 not shown", "apiKey: not shown", "--api-key (not shown)", "env: HF_TOKEN"):
         assert name in said
+
+
+def test_a_secret_in_a_list_hides_itself_alone(tmp_path: Path) -> None:
+    path = tmp_path / "compose.yaml"
+    services = {
+        "chat": {"image": "ggml-org/llama.cpp:server", "command": "-m /m/x.gguf"},
+        "web": {"image": "web", "environment": ["BASE_URL=http://chat", "API_KEY=sk-word"]},
+    }
+    path.write_text(yaml.safe_dump({"services": services}))
+    said = told(compose.read, path)
+    assert "BASE_URL=http://chat, API_KEY: not shown" in said
+    assert "sk-word" not in said
+
+
+def test_what_is_said_of_several_models_is_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    models = {name: {"cmd": f"llama-server -m /{name}.gguf --offline"} for name in ("a", "b")}
+    path.write_text(yaml.safe_dump({"models": models | {"c": {"cmd": "llama-server -m /c.gguf --verbose"}}}))
+    left = llama_swap.read(path).left
+    assert "--offline is refused: lmxd sets it (a, b)" in left
+    assert "c: --verbose is refused: lmxd sets it" in left
