@@ -27,15 +27,20 @@ def find(repository: str, file: str | None = None) -> Path | None:
     if (match := _NAME.fullmatch(repository)) is None:
         return None
     name, quant = match[1].lower(), match[2]
-    models = [m for m in _on_disk(tuple(usual_places())) if m.name.lower().startswith(f"{name}:") and not m.missing]
+    models = [m for m in _on_disk(tuple(usual_places())) if _repository(m) == name and not m.missing]
     if file is not None:
         wanted = [m for m in models if m.path.name.endswith(Path(file).name)]
     elif quant and quant != _LATEST:
-        same = [m for m in models if m.name.lower() == f"{name}:{quant.lower()}"]
+        same = [m for m in models if m.name.lower().endswith(f"{name}:{quant.lower()}")]
         wanted = same or [m for m in models if quant.lower() in m.path.name.lower()]
     else:
         wanted = [m for q in _PREFERRED for m in models if m.name.endswith(f":{q}")] + models
     return _openable(wanted[0]) if wanted else None
+
+
+def _repository(model: ModelOnDisk) -> str:
+    """The repository that a model is of, also where ollama fetched it from the hub."""
+    return model.name.lower().removeprefix("hf.co/").removeprefix("huggingface.co/").partition(":")[0]
 
 
 @lru_cache(maxsize=1)

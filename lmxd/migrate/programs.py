@@ -91,10 +91,22 @@ _MODELS: Final = frozenset(("-hf", "-hfr", "--hf-repo", "--model", "--models-pre
 
 def line_for_shell(argv: Sequence[str]) -> str | None:
     """The line that a command gives to a shell; None if it gives none."""
-    if len(argv) > 2 and name_of(argv[0]) in _SHELLS:
-        at = next((n for n, word in enumerate(argv[1:], 1) if re.fullmatch("-[a-z]*c", word)), None)
-        return argv[at + 1] if at is not None and at + 1 < len(argv) else None
+    if (at := _place_of_line(argv)) is not None:
+        return argv[at]
     return argv[-1] if argv and _gives_line(argv) else None
+
+
+def words_for_line(argv: Sequence[str]) -> dict[str, str]:
+    """The words that follow such a line, by the names that it has for them: $0, $1 …"""
+    at = _place_of_line(argv)
+    return {} if at is None else {str(number): word for number, word in enumerate(argv[at + 1 :])}
+
+
+def _place_of_line(argv: Sequence[str]) -> int | None:
+    if not argv or name_of(argv[0]) not in _SHELLS:
+        return None
+    at = next((n for n, word in enumerate(argv[1:20], 1) if re.fullmatch("-[a-z]*c", word)), len(argv))
+    return at + 1 if at + 1 < len(argv) else None
 
 
 def _gives_line(argv: Sequence[str]) -> bool:

@@ -198,11 +198,18 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache/huggingface/hub"
 
 
-def test_a_model_of_a_hub_is_looked_up_in_the_caches(tmp_path: Path, hub: Path) -> None:
+def test_a_model_of_a_hub_is_looked_up_in_the_caches(
+    tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = model_caches.in_hub(hub, "bartowski/Some-3B-GGUF", "Some-3B-Q4_K_M.gguf")
     large = model_caches.in_hub(hub, "bartowski/Some-3B-GGUF", "Some-3B-Q8_0.gguf")
     flat = model_caches.in_llama_cache(tmp_path / "cache/llama.cpp", "ggml-org/tiny-GGUF", "tiny-Q8_0.gguf")
+    plain = model_caches.in_hub(hub, "someone/plain", "model.gguf")
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    fetched = model_caches.in_ollama(tmp_path / "ollama", "hf.co/someone/theirs-GGUF/Q4_K_M")
     words = {
+        "-hf someone/plain": plain,
+        "-hf someone/theirs-GGUF:Q4_K_M": fetched,
         "-hf bartowski/Some-3B-GGUF:Q8_0": large,
         "--hf-repo bartowski/Some-3B-GGUF": small,
         "-hf bartowski/some-3b-gguf:q4_k_m": small,

@@ -50,6 +50,7 @@ def only(found: FoundModel) -> dict[str, Any]:
         ("llama-server -m /x.gguf -c 64 --chat-template-kwargs '{\"a\": \"b c\"}'",
          {"engine_flags": ("--chat-template-kwargs", '{"a": "b c"}')}),
         ("tmux new -d -s llm 'llama-server -m /x.gguf -c 64'", {}),
+        ("bash -lc 'exec llama-server -m $1 -c ${2:-8}' _ /x.gguf 64", {}),
         ("screen -dmS llm llama-server -m /x.gguf -c 64", {}),
         ("/opt/llama.cpp/server -m /x.gguf -c 64", {}),
         ("llama serve -m /x.gguf -c 64", {}),
