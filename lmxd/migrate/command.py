@@ -52,8 +52,8 @@ class StartCommand:
     def _of_line(self, line: str, left: About) -> StartCommand:
         """The first server that a line for a shell starts; itself if it starts none."""
         own = programs.words_for_line(self.argv)
-        for number, word in own.items():
-            left.unneed(f"${number}, {word}", "stands where the line uses it")
+        for place, word in own.items():
+            left.unneed(f"${place}, {word}", "stands where the line uses it")
         values = own | {name: value for name, value in self.environment.items() if "$" not in value}
         for number, started in enumerate(ShellReader(self.base, left, left.unneed, values).started(line)):
             if number:
