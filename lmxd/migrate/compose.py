@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lmxd.errors import LmxdError
 from lmxd.migrate.command import StartCommand
-from lmxd.migrate.container import Container
+from lmxd.migrate.container import CARDS, Container
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.environment import read_variables
 from lmxd.migrate.leaves import Leaves, flat, shown
@@ -80,7 +80,12 @@ def _service(found: FoundModel, name: str, service: Leaves, base: Path) -> None:
         left.unneed(", ".join(f"{leaf}: {shown(leaf, value)}" for leaf, value in flat("volume", volume)), _WHY)
     found.add(named(found, name, started))
     for leaf, value in service.drain():
-        left.unneed(f"{leaf}: {shown(leaf, value)}", _WHY)
+        if leaf.startswith("extends"):
+            left(f"{leaf}: {shown(leaf, value)}: what it adds is not read: write it out")
+        elif leaf.endswith("device_ids"):
+            left(f"{leaf}: {shown(leaf, value)}: {CARDS}")
+        else:
+            left.unneed(f"{leaf}: {shown(leaf, value)}", _WHY)
 
 
 def _environment(said: object) -> dict[str, str]:

@@ -25,6 +25,8 @@ _OTHER_WORK: Final = frozenset(
 )
 """First words for the image of all of llama.cpp that mean another program than llama-server."""
 _OTHER_ENGINES: Final = re.compile(r"(?i)vllm|sglang|ollama|koboldcpp|localai|text-generation")
+CARDS: Final = "lmxd chooses the card, among those of gpu.devices"
+"""The reason why no card is named."""
 _WHY: Final = "is of the container, and lmxd starts llama-server itself"
 
 
@@ -118,6 +120,9 @@ def parse(argv: Sequence[str], left: About) -> Container:
             entry = [value]
         elif option == "--name":
             found.name = value
+        if option == "--gpus" and value != "all":
+            left(f"{argv[0]} run --gpus {value}: {CARDS}")
+            continue
         shown = "(not shown)" if is_secret(option) else value
         left.unneed(f"{argv[0]} run {option} {shown}", _WHY)
     found.image = rest.popleft() if rest else ""

@@ -21,6 +21,7 @@ _OURS: Final = frozenset(
 """Flags that lmxd sets itself, to the same end: nothing is lost."""
 _DEFAULTS: Final = frozenset("--mmap -kvo --kv-offload --repack --op-offload -cb --cont-batching --ui --webui".split())
 """Switches that are on by themselves."""
+_UNIFIED: Final = frozenset("-kvu --kv-unified".split())
 _HUB: Final = frozenset("-hf -hfr --hf-repo".split())
 _HUB_FILE: Final = frozenset("-hff --hf-file".split())
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
@@ -61,7 +62,7 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
         left(f"--hf-repo: the model file is named, too (it was {' '.join(hub.values())})")
     else:
         found |= looked_up(hub, left)
-    return _per_slot(found, left)
+    return _per_slot(found, left, unified=any(word in _UNIFIED for word in words))
 
 
 def names_no_file(words: Sequence[str]) -> bool:
@@ -136,12 +137,17 @@ def _set_number(found: dict[str, Any], key: str, flag: str, value: str, left: Ab
         left.unneed(f"{flag} {value}", _BY_ITSELF)
 
 
-def _per_slot(found: dict[str, Any], left: About) -> dict[str, Any]:
-    """llama-server divides its context among its slots; a profile says what each of them has."""
+def _per_slot(found: dict[str, Any], left: About, *, unified: bool) -> dict[str, Any]:
+    """llama-server divides its context among its slots; a profile says what each of them has.
+
+    ``unified``: its slots share it, which they do not here.
+    """
     slots = found.get("slots", 1)
     if total := found.get("context_length"):
         found["context_length"] = max(1, total // slots)
-        if total % slots:
+        if unified and slots > 1:
+            left(f"--ctx-size {total}: its {slots} slots shared all of it, and here each has {found['context_length']}")
+        elif total % slots:
             left(f"--ctx-size {total}: each of {slots} slots has {found['context_length']}")
     elif slots > 1:
         left(

@@ -157,6 +157,31 @@ def test_each_of_several_servers_is_named(tmp_path: Path) -> None:
     assert "m1: was run by /opt/vulkan/llama-server: here one llama-server runs all models" in found.left
 
 
+def test_slots_that_shared_their_context_are_said(tmp_path: Path) -> None:
+    found = cmd(tmp_path, "llama-server -m /x.gguf -c 8192 -np 4 -kvu")
+    assert config(found).models["m"].context_length == 2048
+    assert "m: --ctx-size 8192: its 4 slots shared all of it, and here each has 2048" in found.left
+
+
+def test_the_choice_of_a_card_is_said(tmp_path: Path) -> None:
+    why = "lmxd chooses the card, among those of gpu.devices"
+    found = cmd(tmp_path, f"docker run --gpus '\"device=1\"' -v /m:/m {LLAMA_CPP}:server -m /m/x.gguf")
+    assert f'm: docker run --gpus "device=1": {why}' in found.left
+    devices = {"driver": "nvidia", "device_ids": ["0", "1"], "capabilities": ["gpu"]}
+    service = {
+        "image": f"{LLAMA_CPP}:server",
+        "command": "-m /m/x.gguf",
+        "volumes": ["/m:/m"],
+        "extends": {"file": "base.yaml", "service": "llm"},
+        "deploy": {"resources": {"reservations": {"devices": [devices]}}},
+    }
+    path = tmp_path / "compose.yaml"
+    path.write_text(yaml.safe_dump({"services": {"x": service}}))
+    left = compose.read(path).left
+    assert f"x: deploy.resources.reservations.devices[0].device_ids: 0, 1: {why}" in left
+    assert "x: extends.file: base.yaml: what it adds is not read: write it out" in left
+
+
 LLAMA_CPP = "ghcr.io/ggml-org/llama.cpp"
 
 
