@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,8 +109,8 @@ def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = 
     made = llama_server(name, arguments, left, alone=alone)
     _locate(made, command, left)
     program = command.argv[0]
-    if programs.of_windows(program) or program.endswith(".exe"):
-        left(f"was run by {program}, which is of Windows")
+    if programs.of_windows(program) or program.endswith(".exe") or "$" in program:
+        left(f"was run by {program}, which is of Windows" if "$" not in program else f"was run by {program}")
     elif command.container is None:
         _engine(found, name, str(command.base / program) if command.placed and "/" in program else program)
     return made
@@ -142,6 +143,9 @@ def _say_reader(argv: Sequence[str], left: About) -> None:
     script = next((word for word in argv[:3] if word.endswith(".sh")), None)
     if script is not None:
         left(f"starts a script: lmxd import script {script} reads it")
+    elif "compose" in argv[1:2] or (argv and programs.name_of(argv[0]) == "docker-compose"):
+        file = next((file for flag, file in pairwise(argv) if flag in ("-f", "--file")), "compose.yaml")
+        left(f"starts services: lmxd import compose {file} reads them")
     elif argv and (program := programs.name_of(argv[0])) in _TOOLS:
         left(f"starts {program}: lmxd import {program} reads its configuration")
     else:

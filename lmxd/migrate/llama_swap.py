@@ -143,6 +143,9 @@ def _carry(entry: Entry, leaves: Leaves, name: str, left: About) -> None:
     said = [text for key in ("name", "description") if (text := leaves.text(key)) is not None]
     entry.comment = "; ".join(filter(None, (" ".join(said), entry.comment)))
     if (ttl := leaves.number("ttl")) is not None and ttl >= 0:
+        own = entry.settings.get("idle_timeout")
+        if own is not None:
+            left(f"--sleep-idle-seconds: its ttl counts (it was {own})")
         entry.settings["idle_timeout"] = _plain(ttl) or "never"
     elif ttl is not None:
         left.unneed(f"ttl {_plain(ttl)}", "the idle_timeout of all models is meant")

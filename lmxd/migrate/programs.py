@@ -74,7 +74,7 @@ def server_arguments(argv: Sequence[str]) -> list[str] | None:
 
     Its own name, ``llama serve``, and ``server`` of older versions; a program that nobody knows, but for its model.
     """
-    if not argv:
+    if not argv or _ASKS & set(argv[1:3]):
         return None
     name = name_of(argv[0]).removesuffix(".exe")
     if _SERVER.fullmatch(name):
@@ -86,6 +86,8 @@ def server_arguments(argv: Sequence[str]) -> list[str] | None:
     return None
 
 
+_ASKS: Final = frozenset(("--version", "--help", "-h", "--list-devices", "--license"))
+"""Words with which llama-server answers, and ends."""
 _MODELS: Final = frozenset(("-hf", "-hfr", "--hf-repo", "--model", "--models-preset", "--models-dir"))
 
 

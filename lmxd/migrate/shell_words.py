@@ -57,6 +57,8 @@ class _Reading:
         self._awaited: list[tuple[str, bool]] = []
         """Ends of documents that begin on the next line, and whether tabs may stand before them."""
         self._open = 0
+        self._piped = 0
+        """Commands in a row, each with | behind it: they may be patterns of ``case``."""
 
     def commands(self) -> list[ShellCommand]:
         while self.at < len(self._text):
@@ -83,7 +85,7 @@ class _Reading:
         elif c in "<>" or self._text.startswith("&>", self.at):
             self._redirected()
         elif c in ";|&":
-            self._end()
+            self._end(piped=c == "|")
             self.at += 1
         elif c in "()" and not self._text.startswith("((", self.at):
             self._parenthesis(c)
@@ -102,10 +104,13 @@ class _Reading:
             self._end(label=not self._open)
             self._open = max(0, self._open - 1)
 
-    def _end(self, *, label: bool = False) -> None:
+    def _end(self, *, label: bool = False, piped: bool = False) -> None:
         if self._words:
             self._found.append(ShellCommand(self._first, self._words, label))
             self._words = []
+            for earlier in self._found[len(self._found) - 1 - self._piped :]:
+                earlier.label = label
+            self._piped = self._piped + 1 if piped else 0
 
     def _redirected(self) -> None:
         """Pass by where output goes, and where input comes from."""

@@ -96,7 +96,7 @@ def read(path: Path) -> FoundModel:
     name = path.name.removesuffix(".service").removesuffix(".container").rstrip("@")
     found, unit = FoundModel(), _Unit(name or path.name, path.absolute().parent)
     left = found.about(unit.name)
-    for section, key, value in _settings(path):
+    for section, key, value in _settings(path, left):
         unit.take(section, key, value, left)
     if not (unit.starts or unit.container.image):
         raise LmxdError("config", f"{path}: has no ExecStart", "name a service unit that starts llama-server")
@@ -124,7 +124,7 @@ def _split(text: str) -> list[str]:
     return [word.replace("%h", str(Path.home())).replace("%%", "%") for word in words] or [""]
 
 
-def _settings(path: Path) -> list[tuple[str, str, str]]:
+def _settings(path: Path, left: About) -> list[tuple[str, str, str]]:
     """(section, key, value) in their order. A key without a value takes back what was said before."""
     try:
         text = read_text(path, _LARGEST)
@@ -148,6 +148,8 @@ def _settings(path: Path) -> list[tuple[str, str, str]]:
             found.pop((section, key.strip()), None)
         elif equals:
             found.setdefault((section, key.strip()), []).append(value.strip())
+        elif section:
+            left(f"{line!r} is no setting of a unit: systemd, too, passes it by")
         else:
             raise LmxdError("config", f"{path}: {line[:80]!r} is no setting of a unit", "name a service unit")
     return [(*key, value) for key, values in found.items() for value in values]

@@ -46,6 +46,8 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
         value = value if joined else _value(flag, rest)
         if key := flags.KEYS.get(flag):
             _set(found, key, flag, value, left)
+        elif flag == "--sleep-idle-seconds" and _WHOLE.fullmatch(value):
+            found["idle_timeout"] = int(value) if int(value) > 0 else "never"
         elif flag in flags.ALLOWED and flag not in _DEFAULTS:
             extra += [flag, value] if flags.ALLOWED[flag] else [flag]
         elif flag in _HUB | _HUB_FILE:

@@ -79,6 +79,8 @@ def test_a_script_knows_where_it_lies(tmp_path: Path) -> None:
         "cp llama-server /usr/local/bin",
         "/usr/local/bin/update-llama-server --now",
         "./start-llama-server.sh",
+        "llama-server --version",
+        "case $1 in\n llama-server|other) true;;\nesac",
         "# llama-server -m /x.gguf",
         "docker run ollama/ollama",
         "docker run --gpus all vllm/vllm-openai --model /x.gguf",
@@ -125,6 +127,7 @@ def test_without_a_model_it_is_the_router(tmp_path: Path) -> None:
     [
         ("./serve.sh 8080", "starts a script: lmxd import script ./serve.sh reads it"),
         ("bash /opt/serve.sh", "starts a script: lmxd import script /opt/serve.sh reads it"),
+        ("docker compose -f /srv/llm.yaml up chat", "starts services: lmxd import compose /srv/llm.yaml reads them"),
         ("/usr/bin/llama-swap -config /x.yaml", "starts llama-swap: lmxd import llama-swap reads its configuration"),
     ],
 )
@@ -144,6 +147,21 @@ def test_a_unit_s_files_of_variables_are_read(tmp_path: Path) -> None:
     found = unit(tmp_path, "[Service]\nExecStart=llama-server -m /srv/%i.gguf\n", "llm@.service")
     assert not config(found).models
     assert "llm: path: /srv/%i.gguf is of an instance of the unit" in "\n".join(found.left)
+
+
+def test_a_line_that_is_no_setting_is_said(tmp_path: Path) -> None:
+    found = unit(tmp_path, "[Service]\nExecStart=/bin/llama-server\\\n  -m /a.gguf\n   -c 64 --jinja\nRestart=always\n")
+    assert only(found)["path"] == Path("/a.gguf")
+    assert "llm: '-c 64 --jinja' is no setting of a unit: systemd, too, passes it by" in found.left
+
+
+def test_seconds_of_idleness_are_carried_over(tmp_path: Path) -> None:
+    text = "llama-server -m /x.gguf --sleep-idle-seconds"
+    assert only(script(tmp_path, f"{text} 600"))["idle_timeout"] == 600
+    assert only(script(tmp_path, f"{text} -1"))["idle_timeout"] == 10**9
+    found = cmd(tmp_path, f"{text} 600", ttl=60)
+    assert only(found)["idle_timeout"] == 60
+    assert "m: --sleep-idle-seconds: its ttl counts (it was 600)" in found.left
 
 
 def test_a_container_of_podman_s_units(tmp_path: Path) -> None:
