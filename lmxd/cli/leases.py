@@ -62,7 +62,7 @@ def request(
         _request(model, waiting_time(wait, no_wait), hold, ttl, wish, shell=shell, json_wanted=json_wanted)
     except LmxdError as error:
         if shell:
-            say(f"(exit {error.exit_status})")  # eval of nothing would succeed
+            say(f"(exit {error.exit_status})", whole=True)  # eval of nothing would succeed
         raise
 
 
@@ -91,17 +91,17 @@ def _request(
 
 def _print_exports(lease: Granted) -> None:
     for name, value in environment(lease).items():
-        say(f"export {name}={shlex.quote(value)}")
+        say(f"export {name}={shlex.quote(value)}", whole=True)
     if lease.socket is None:
         say(f"unset {ENDPOINT_SOCKET}")
 
 
 def _print_lease(lease: Granted) -> None:
-    say(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
-    say(f"  base URL  {lease.base_url}")
+    say(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices, lease.called)} ({lease.basis})")
+    say(f"  base URL  {lease.base_url}", whole=True)
     if lease.socket:
-        say(f"  over      curl --unix-socket {shlex.quote(lease.socket)}")
-    say(f"  API key   {lease.api_key}")
+        say(f"  over      curl --unix-socket {shlex.quote(lease.socket)}", whole=True)
+    say(f"  API key   {lease.api_key}", whole=True)
     say(f"  context   {lease.ctx} tokens")
 
 

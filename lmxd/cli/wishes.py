@@ -132,9 +132,11 @@ def standing(progress: Progress) -> str:
     due = "" if progress.eta is None else f", expected in {output.seconds(progress.eta)}"
     if progress.state == "starting":
         return f"{'starting' if progress.loaded is None else 'loading'} {progress.instance}{due}"
-    waits_for = f", waiting for {', '.join(progress.waits_for)}" if progress.waits_for else ""
+    used = {t.instance for t in progress.turns}
+    others = [name for name in progress.waits_for if name not in used]
+    awaited = f", {output.awaited(others).replace('waits for', 'waiting for')}" if others else ""
     turns = "".join(f"; {output.turn(t)}" for t in progress.turns)
-    return f"number {progress.position} in the queue{due}{waits_for}{turns}"
+    return f"number {progress.position} in the queue{due}{awaited}{turns}"
 
 
 def environment(lease: Granted) -> dict[str, str]:

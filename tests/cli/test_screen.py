@@ -116,8 +116,8 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None
 
 
 def test_use_that_cannot_be_seen_whole_is_a_lower_bound() -> None:
-    assert output.seen(card(), 3 * GIB) == "3072 MiB"
-    assert output.seen(card(lower_bound=True), 3 * GIB) == "at least 3072 MiB"
+    assert output.seen(card(), 3 * GIB) == "3.00 GiB"
+    assert output.seen(card(lower_bound=True), 3 * GIB) == "at least 3.00 GiB"
 
 
 def test_a_device_that_cannot_be_had() -> None:

@@ -1,0 +1,197 @@
+"""Tables for people, as wide as their terminal: the one component for all of them.
+
+No figure is shortened and no word is broken. Where a row does not fit in a line, it is tried in this order: words are
+folded in their columns; what the last column says goes below the row; names of the first column go above it; long
+words end with "…". On the narrowest of terminals each row is a list of its cells. Columns without a word are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.style import Style
+from rich.text import Text
+
+from lmxd.folding import cut, folded, widest_word, width
+from lmxd.text import visible
+
+GAP: Final = 2
+"""Spaces between columns. No cell has two in a row within it, so that a line can be taken apart."""
+_BELOW: Final = 4
+"""Spaces before what is said below a row."""
+_PROSE: Final = 28
+"""Cells below which the last column goes below its row rather than being folded further."""
+_LEAST: Final = 9
+"""Cells that a word is cut to, at the least: as many as begin an id."""
+_NOTHING: Final = frozenset({"", "-"})
+
+Cell = str | Text
+"""A text, or one with a style."""
+
+
+def text(words: str, style: str | Style = "") -> Text:
+    """Words for a table or a screen: every character is visible, and none is markup."""
+    return Text(visible(words), style, overflow="ellipsis")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. ``right``: it is of figures, which are neither folded nor cut."""
+
+    heading: str
+    cells: tuple[Text, ...]
+    right: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing of any row."""
+        return _NOTHING.issuperset(cell.plain for cell in self.cells)
+
+    @property
+    def natural(self) -> int:
+        """Cells that it takes in one line."""
+        return max(width(self.heading), self._widest)
+
+    @property
+    def least(self) -> int:
+        """Cells without which a word would be cut."""
+        words = self._widest if self.right else max((widest_word(cell.plain) for cell in self.cells), default=0)
+        return max(widest_word(self.heading), words)
+
+    @property
+    def cut_least(self) -> int:
+        """Cells without which it says too little."""
+        return self.least if self.right else max(widest_word(self.heading), min(self.least, _LEAST))
+
+    @property
+    def _widest(self) -> int:
+        return max((width(cell.plain) for cell in self.cells), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The widths of the columns that are side by side, and whether the first and the last have lines of their own."""
+
+    widths: tuple[int, ...]
+    above: bool = False
+    below: bool = False
+
+
+class Table:
+    """Rows below headings. A heading that begins with ``>`` is of figures, which are aligned to the right."""
+
+    def __init__(self, headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+        cells = [[_cell(cell) for cell in row] for row in rows]
+        columns = [
+            Column(visible(heading.removeprefix(">")), tuple(row[n] for row in cells), heading.startswith(">"))
+            for n, heading in enumerate(headings)
+        ]
+        self._columns = [column for n, column in enumerate(columns) if not n or not column.is_empty]
+        self._rows = range(len(cells))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.lines(options.max_width)
+
+    def lines(self, most: int) -> Iterator[Text]:
+        """The lines of the table, none of them wider than ``most`` cells."""
+        arrangement = _arranged(self._columns, most)
+        if arrangement is None:
+            yield from self._listed(most)
+            return
+        yield from _row(
+            [text(c.heading, "bold") for c in self._columns], self._columns, arrangement, most, heading=True
+        )
+        for n in self._rows:
+            yield from _row([c.cells[n] for c in self._columns], self._columns, arrangement, most)
+
+    def _listed(self, most: int) -> Iterator[Text]:
+        """Each row as a list of its cells, for a terminal that is too narrow for anything else."""
+        indent = min(max(width(c.heading) for c in self._columns) + GAP, most // 2)
+        for n in self._rows:
+            for column in self._columns:
+                heading = cut(column.heading, indent - 1)
+                for line in _cell_lines(column.cells[n], max(1, most - indent)):
+                    yield text(heading + " " * (indent - width(heading)), "bold") + line
+                    heading = ""
+            if n + 1 < len(self._rows):
+                yield text("")
+
+
+def _cell(cell: Cell) -> Text:
+    words, style = (cell.plain, cell.style) if isinstance(cell, Text) else (cell, "")
+    start = words[: len(words) - len(words.lstrip(" "))]
+    return text(start + " ".join(filter(None, words.split(" "))), style)
+
+
+def _arranged(columns: Sequence[Column], most: int) -> Arrangement | None:
+    """The first arrangement that fits; None if none does."""
+    prose = len(columns) > 1 and not columns[-1].right
+    names = len(columns) > 1 and not columns[0].right
+    for cuts in (False, True):
+        for above, below in ((False, False), (False, True), (True, False), (True, True)):
+            if (above and not names) or (below and not prose) or (cuts and prose and not below):
+                continue
+            side = columns[: len(columns) - below]
+            widths = _widths(side, most, above=above, cuts=cuts, prose=prose and not below)
+            if widths is not None:
+                return Arrangement(tuple(widths), above, below)
+    return None
+
+
+def _widths(side: Sequence[Column], most: int, *, above: bool, cuts: bool, prose: bool) -> list[int] | None:
+    """The widths of columns side by side in ``most`` cells; None if they do not fit.
+
+    ``above``: wider names of the first are above, so that its heading has to fit alone.
+    """
+    room = most - GAP * (len(side) - 1)
+    least = [c.cut_least if cuts else c.least for c in side]
+    if prose and not cuts:
+        least[-1] = max(least[-1], min(side[-1].natural, _PROSE))
+    if above:
+        least[0] = width(side[0].heading)
+    if sum(least) > room:
+        return None
+    widths = [c.natural for c in side]
+    while (excess := sum(widths) - room) > 0:
+        n = max((n for n in range(len(side)) if widths[n] > least[n]), key=lambda n: (above and n == 0, widths[n]))
+        lower = max((w for m, w in enumerate(widths) if m != n), default=0)
+        widths[n] = max(least[n], widths[n] - excess, min(lower, widths[n] - 1))
+    return widths
+
+
+def _row(
+    cells: Sequence[Text], columns: Sequence[Column], arrangement: Arrangement, most: int, *, heading: bool = False
+) -> Iterator[Text]:
+    """The lines of one row. Headings stand on the line above the first row, cells on the first of theirs."""
+    side = list(cells[: len(arrangement.widths)])
+    if arrangement.above and width(side[0].plain) > arrangement.widths[0]:
+        yield from _cell_lines(side[0], most)
+        side[0] = text("")
+    blocks = [
+        [cell] if columns[n].right and not heading else _cell_lines(cell, arrangement.widths[n])
+        for n, cell in enumerate(side)
+    ]
+    height = max(map(len, blocks))
+    for at in range(height):
+        line, column_at = text(""), 0
+        for n, (block, wide) in enumerate(zip(blocks, arrangement.widths, strict=True)):
+            index = at - (height - len(block)) if heading else at
+            piece = block[index] if 0 <= index < len(block) else text("")
+            before = wide - width(piece.plain) if columns[n].right else 0
+            if piece.plain:
+                line.append(" " * (column_at + before - width(line.plain)))
+                line.append_text(piece)
+            column_at += wide + GAP
+        if line.plain or not arrangement.above:
+            yield line
+    if arrangement.below and cells[-1].plain not in _NOTHING:
+        for piece in _cell_lines(cells[-1], most - _BELOW):
+            yield text(" " * _BELOW) + piece
+
+
+def _cell_lines(cell: Text, most: int) -> list[Text]:
+    """A cell folded between words, and words that are wider cut."""
+    return [text(cut(line, most), cell.style) for line in folded(cell.plain, most)]
