@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from lmxd.cli import output
@@ -61,9 +61,12 @@ def names(found: Iterable[Device]) -> dict[str, str]:
     return {d.id: device_name(d.id, d.ref) for d in found}
 
 
-def notes(found: Sequence[Device]) -> Iterator[str]:
-    """A sentence for each pool: which devices draw from it; and one for each yield, with its id and its end."""
-    called = names(found)
+def notes(found: Sequence[Device], called: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A sentence for each pool: which devices draw from it; and one for each yield, with its id and its end.
+
+    ``called``: names of devices by id, where others than these are named.
+    """
+    called = {**(called or {}), **names(found)}
     for d in found:
         if d.views and d.unavailable is None:
             others = [] if HOST in d.views else ["all programs"]

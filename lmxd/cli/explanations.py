@@ -12,6 +12,7 @@ import click
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.devices import notes
+from lmxd.cli.hints import more_slots
 from lmxd.cli.output import gib, size
 from lmxd.cli.wishes import wish_options
 from lmxd.devices.troubles import called
@@ -45,14 +46,14 @@ def why(device: str | None, json_wanted: bool) -> None:
 
 def _show_owners(found: Why) -> None:
     d = found.device
-    output.table((f"OWNER ({called(d)})", ">GiB", "WHY"), _rows(found), "")
-    for note in notes([d]):
+    output.table((f"OWNER ({called(d)})", ">GiB", "WHY"), owner_rows(found), "")
+    for note in notes([d], found.called):
         say(note)
     if d.pool is not None:
         say(f"its bytes are bytes of {d.pool}: lmxctl why {d.pool} says who has those")
 
 
-def _rows(found: Why) -> list[tuple[str, ...]]:
+def owner_rows(found: Why) -> list[tuple[str, ...]]:
     d = found.device
     if d.unavailable is not None:
         return [
@@ -98,11 +99,14 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
     """
     with connect() as client:
         found = client.plan(model, **wish)
+        running = client.instances().instances if found.outcome != "share" and not json_wanted else []
     if json_wanted:
         output.as_json(found)
     else:
         for line in planned(found):
             say(line)
+        if not wish["exclusive"] and (hint := more_slots(running, found.model, wish["slots"] or 1)):
+            say(f"  hint: {hint}")
     sys.exit(EX_TEMPFAIL if found.outcome in ("queue", "refuse") else EX_OK)
 
 
@@ -140,8 +144,10 @@ def _lacking(p: Planned) -> Iterator[str]:
         if s.unavailable:
             yield f"  {output.blocked(s)}"
             continue
-        yield f"  {output.name_of(s)}: needs {size(s.need)}, free {size(max(0, s.have))}"
-        for h in s.holders:
+        ever = p.code == "never_fits"
+        free = f"never more than {size(s.ceiling)}" if ever else f"free {size(max(0, s.have))}"
+        yield f"  {output.name_of(s)}: needs {size(s.need)}, {free}"
+        for h in () if ever else s.holders:
             had = "has" if h.since is None else f"has had for {output.seconds(h.since)}"
             yield f"    {h.name} {had} {size(h.bytes)}{turns.pop(h.name, '')}"
     for instance, goes_on in turns.items():

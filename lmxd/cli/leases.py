@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, get_args
 
 import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.hints import more_slots
 from lmxd.cli.wishes import (
     ENDPOINT_SOCKET,
     WaitBar,
@@ -77,7 +81,7 @@ def _request(
     json_wanted: bool,
 ) -> None:
     with connect() as client:
-        with WaitBar() as progress:
+        with WaitBar(partial(_hint, model, wish)) as progress:
             lease = client.request(model, wait=wait, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
         if shell:
             _print_exports(lease)
@@ -85,8 +89,19 @@ def _request(
             output.as_json(lease)
         else:
             _print_lease(lease)
+            if hint := _hint(lease.model, wish, lease.instance):
+                say(f"  hint      {hint}")
         if hold == "connection":
             _hold(client, lease)
+
+
+def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> str | None:
+    """What would have let a request share an instance that runs. It is asked of a connection of its own."""
+    if wish.get("exclusive"):
+        return None
+    with suppress(LmxdError), connect() as client:
+        return more_slots(client.instances().instances, model, wish.get("slots") or 1, besides)
+    return None
 
 
 def _print_exports(lease: Granted) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, InstanceInfo, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.terminal import columns, say, say_lines
 from lmxd.text import several, short_id
@@ -59,6 +59,13 @@ def seconds(s: float) -> str:
 def counted(number: int, what: str) -> str:
     """Things and their number: "1 lease", "2 leases"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def summary(s: Status) -> str:
+    """The instances, the leases and the queue in a sentence."""
+    running = f"{counted(s.instances, 'instance')}, {counted(s.leases, 'lease')}"
+    off = "" if s.admission else ", admission is OFF"
+    return f"{running}, {s.waiting} of {s.queue_depth} places in the queue taken{off}"
 
 
 def as_json(value: BaseModel | dict[str, Any], *, err: bool = False) -> None:

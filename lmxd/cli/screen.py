@@ -14,7 +14,6 @@ from lmxd.cli import output
 from lmxd.cli.devices import names, yielding
 from lmxd.cli.output import gib, size
 from lmxd.cli.tables import GAP, text
-from lmxd.cli.views import summary
 from lmxd.devices.troubles import called as named
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.owners import Why
@@ -120,7 +119,7 @@ def _height(console: Console, *parts: RenderableType) -> int:
 def _fitting(console: Console, lines: int, most: int, part: Callable[[int], RenderableType]) -> int:
     """The rows of a table that go into so many lines, its headings beside them: as many as there are, or a few."""
     rows = min(most, max(_LEAST, lines))
-    while rows > _LEAST and _height(console, part(rows)) > lines + 1:
+    while rows > 1 and _height(console, part(rows)) > lines + 1:
         rows -= 1
     return rows
 
@@ -128,7 +127,7 @@ def _fitting(console: Console, lines: int, most: int, part: Callable[[int], Rend
 def _head(seen: Seen) -> str:
     s = seen.status
     state = "draining" if s.draining else "up"
-    return f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {summary(s)}"
+    return f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {output.summary(s)}"
 
 
 def _title(why: Why, history: Samples, called: Mapping[str, str], *, plain: bool) -> Text:
@@ -176,16 +175,16 @@ def _instances(found: Sequence[InstanceInfo], first: int, shown: int) -> Rendera
     rows = [
         (
             text(i.instance, _colour(i.instance)),
-            output.doing(i),
             f"{i.processing}/{i.slots}" if i.ctx else "-",
             f"{i.speed:.0f}" if i.phase == "ready" and i.ctx else "-",
             str(i.ctx) if i.ctx else "-",
             gib(sum(i.charged.values())),
             str(len(i.leases)),
+            output.doing(i),
         )
         for i in found[first : first + shown]
     ]
-    return output.filled(("INSTANCE", "STATE", ">SLOTS", ">TOKENS/S", ">CTX", ">GiB", ">LEASES"), rows, "no instances")
+    return output.filled(("INSTANCE", ">SLOTS", ">TOKENS/S", ">CTX", ">GiB", ">LEASES", "STATE"), rows, "no instances")
 
 
 def _sums(found: Sequence[InstanceInfo], first: int, shown: int, speed: Sequence[float], *, plain: bool) -> Text:

@@ -108,16 +108,16 @@ class Table:
             yield from _row([c.cells[n] for c in self._columns], self._columns, arrangement, most)
 
     def _listed(self, most: int) -> Iterator[Text]:
-        """Each row as a list of its cells, for a terminal that is too narrow for anything else."""
-        indent = min(max(width(c.heading) for c in self._columns) + GAP, most // 2)
+        """Each row as a list of its cells, below the first, for a terminal that is too narrow for anything else."""
+        first, *others = self._columns
+        indent = min(max((width(c.heading) for c in others), default=0) + 2 * GAP, most // 2)
         for n in self._rows:
-            for column in self._columns:
-                heading = cut(column.heading, indent - 1)
-                for line in _cell_lines(column.cells[n], max(1, most - indent)):
+            yield from _cell_lines(first.cells[n], most)
+            for column in others:
+                heading = cut(" " * GAP + column.heading, indent - 1)
+                for line in _cell_lines(column.cells[n], most - indent):
                     yield text(heading + " " * (indent - width(heading)), "bold") + line
                     heading = ""
-            if n + 1 < len(self._rows):
-                yield text("")
 
 
 def _cell(cell: Cell) -> Text:
@@ -144,10 +144,11 @@ def _arranged(columns: Sequence[Column], most: int) -> Arrangement | None:
 def _widths(side: Sequence[Column], most: int, *, above: bool, cuts: bool, prose: bool) -> list[int] | None:
     """The widths of columns side by side in ``most`` cells; None if they do not fit.
 
-    ``above``: wider names of the first are above, so that its heading has to fit alone.
+    The first is never cut there, for it has what a row is called by. ``above``: wider names of it are above the others,
+    so that its heading has to fit alone.
     """
     room = most - GAP * (len(side) - 1)
-    least = [c.cut_least if cuts else c.least for c in side]
+    least = [c.cut_least if cuts and n else c.least for n, c in enumerate(side)]
     if prose and not cuts:
         least[-1] = max(least[-1], min(side[-1].natural, _PROSE))
     if above:

@@ -15,7 +15,7 @@ from lmxd.cli.live import repeat
 from lmxd.cli.output import size
 from lmxd.devices.troubles import fault
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, Status, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
 from lmxd.terminal import say
@@ -42,17 +42,10 @@ def status(json_wanted: bool) -> None:
         return
     state = "draining" if found.draining else "up"
     say(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}, engine {found.engine}")
-    say(summary(found))
+    say(output.summary(found))
     _print_devices(found.devices)
     for warning in found.warnings + found.broken_invariants:
         say(f"warning: {warning}")
-
-
-def summary(s: Status) -> str:
-    """The instances, the leases and the queue in a sentence."""
-    running = f"{output.counted(s.instances, 'instance')}, {output.counted(s.leases, 'lease')}"
-    off = "" if s.admission else ", admission is OFF"
-    return f"{running}, {s.waiting} of {s.queue_depth} places in the queue taken{off}"
 
 
 @click.command()

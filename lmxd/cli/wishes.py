@@ -13,6 +13,7 @@ from lmxd.cli import output
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import Progress
+from lmxd.terminal import say
 from lmxd.text import visible
 
 if TYPE_CHECKING:
@@ -88,10 +89,14 @@ def waiting_time(wait: float | None, no_wait: bool) -> float | None:
 
 
 class WaitBar:
-    """Shows on a terminal where the request stands, with a bar once its instance loads; shows nothing in a pipe."""
+    """Shows on a terminal where the request stands, with a bar once its instance loads; shows nothing in a pipe.
 
-    def __init__(self) -> None:
+    ``hint``: what would spare the wait, asked once it begins.
+    """
+
+    def __init__(self, hint: Callable[[], str | None] = lambda: None) -> None:
         self._shown: Bars | None = None
+        self._hint: Callable[[], str | None] | None = hint
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -117,6 +122,10 @@ class WaitBar:
     def show(self, progress: Progress) -> None:
         if self._shown is None:
             return
+        if self._hint is not None and progress.state == "queued":
+            hint, self._hint = self._hint(), None
+            if hint is not None:
+                say(f"hint: {hint}", err=True)
         part = progress.loaded
         self._shown.update(
             self._task,

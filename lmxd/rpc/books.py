@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from lmxd.rpc.holds import YieldInfo
-from lmxd.rpc.messages import Called, Result, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.rpc.messages import DeviceNames, Result, ShortfallInfo, SwapInfo, TurnInfo
 
 
 class Device(Result):
@@ -89,7 +89,7 @@ class Instances(Result):
     """All instances."""
 
     instances: list[InstanceInfo]
-    called: Called = Field({})
+    called: DeviceNames = Field({})
 
 
 class TicketInfo(Result):
@@ -118,7 +118,7 @@ class QueueInfo(Result):
     depth: int
     tickets: list[TicketInfo]
     yields: list[YieldInfo] = Field([], description="bytes that are kept free for others meanwhile")
-    called: Called = Field({})
+    called: DeviceNames = Field({})
 
 
 class ModelInfo(Result):
@@ -141,7 +141,7 @@ class Models(Result):
     """All profiles of the configuration."""
 
     models: list[ModelInfo]
-    called: Called = Field({})
+    called: DeviceNames = Field({})
 
 
 class Status(Result):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Called, Name, Params, Result, Terms
+from lmxd.rpc.messages import DeviceNames, Name, Params, Result, Terms
 
 YieldTime = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 Pid = Annotated[int, Field(ge=2, le=2**22)]
@@ -33,7 +33,7 @@ class Held(Result):
     lease: str
     instance: str
     devices: dict[str, int]
-    called: Called = Field({})
+    called: DeviceNames = Field({})
     cuda_visible_devices: str
     environment: dict[str, str] = Field(default_factory=dict)
     hold: str
@@ -71,7 +71,7 @@ class YieldBegun(Result):
     bytes: int
     lasts: float
     free: int
-    called: Called = Field({})
+    called: DeviceNames = Field({})
 
 
 class YieldInfo(Result):

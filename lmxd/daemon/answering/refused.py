@@ -53,13 +53,11 @@ def course(turn: Turn) -> str:
 
 
 def never_more(model: str, demand: Demand, room: Mapping[DeviceId, int], called: Mapping[DeviceId, str]) -> str:
-    """The sentence on a model that needs more bytes of devices than lmxd could ever promise."""
-    parts = [
-        f"{need / GIB:.2f} GiB on {called.get(device) or short_id(device)}; there is never more than"
-        f" {room.get(device, 0) / GIB:.2f} GiB"
-        for device, need in demand.items()
-    ]
-    return f"{model} needs {', and '.join(parts)} for lmxd"
+    """The sentence on a model that needs more bytes of devices than lmxd could ever promise, of the first of them."""
+    device, need = next(iter(demand.items()))
+    most = room.get(device, 0) / GIB
+    where = called.get(device) or short_id(device)
+    return f"{model} needs {need / GIB:.2f} GiB on {where}; there is never more than {most:.2f} GiB for lmxd"
 
 
 def sizes(demand: Demand, called: Mapping[DeviceId, str]) -> str:
