@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +12,9 @@ from lmxd import tracebacks
 from lmxd.errors import EX_SOFTWARE, EX_USAGE, LmxdError
 from lmxd.folding import folded
 from lmxd.text import visible
+
+_USUAL: Final = 80
+"""Columns of a terminal that does not say how many it has."""
 
 
 def say(line: str = "", *, err: bool = False, whole: bool = False) -> None:
@@ -26,17 +29,20 @@ def say(line: str = "", *, err: bool = False, whole: bool = False) -> None:
 
 
 def columns(*, err: bool = False) -> int | None:
-    """The width of the terminal that standard output, or standard error, is; None for a pipe, which has none.
-
-    COLUMNS says it where that is set, also of a pipe: ``watch`` shows what it reads from one.
-    """
-    said = os.environ.get("COLUMNS", "")
-    if said.isdecimal() and int(said):
-        return int(said)
+    """The width of the terminal that standard output, or standard error, is; None for a pipe, which has none."""
+    stream = sys.stderr if err else sys.stdout
     try:
-        return os.get_terminal_size((sys.stderr if err else sys.stdout).fileno()).columns or None
-    except (OSError, ValueError, AttributeError):  # a pipe, or no file at all
+        if not stream.isatty():
+            return None
+        return said_columns() or os.get_terminal_size(stream.fileno()).columns or _USUAL
+    except (OSError, ValueError, AttributeError):  # a terminal of another kind, or no file at all
         return None
+
+
+def said_columns() -> int | None:
+    """The width that COLUMNS says."""
+    said = os.environ.get("COLUMNS", "")
+    return int(said) or None if said.isascii() and said.isdecimal() else None
 
 
 def show(text: str, *, faint: bool = False) -> None:

@@ -138,9 +138,16 @@ def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted
         if isinstance(e, LmxdError):
             rows.append((str(e.data.get("file", "")), "", "", "", "", e.message))
             continue
-        device = sum(d["total"] for d in e.devices)
+        device = output.gib(sum(d["total"] for d in e.devices)) if e.devices else "-"
         rows.append(
-            (Path(e.model).name, str(e.ctx), str(e.slots), output.gib(device), output.gib(e.host["total"]), e.basis)
+            (
+                Path(e.model).name,
+                str(e.ctx),
+                str(e.slots),
+                device,
+                output.gib(e.host["total"]),
+                e.basis,
+            )
         )
     output.table(
         ("FILE", ">CTX", ">SLOTS", ">DEVICE GiB", ">HOST GiB", "BASIS"),

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
-from lmxd.terminal import columns, say, say_lines
+from lmxd.terminal import columns, said_columns, say, say_lines
 from lmxd.text import several, short_id
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
@@ -88,12 +88,15 @@ def filled(headings: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) 
 
 
 def console() -> Console:
-    """A pipe has no width, unless COLUMNS says one: nothing is folded for it. A terminal of few letters is told all."""
+    """A pipe has no width: nothing is folded for it, unless COLUMNS says one, as ``watch`` does, which shows it then.
+
+    A terminal of few letters is told all of them.
+    """
     from rich.console import Console
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    return Console(width=columns() or _PIPE)
+    return Console(width=columns() or said_columns() or _PIPE)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) -> None:
@@ -137,6 +140,14 @@ def turn(t: TurnInfo) -> str:
     return f"{t.instance} {goes_on(t)}"
 
 
+def turns(found: Sequence[TurnInfo]) -> list[str]:
+    """The same of each instance; of many, in one sentence."""
+    if len(found) <= _FEW:
+        return [*map(turn, found)]
+    most = seconds(max(t.closes_in for t in found))
+    return [f"{len(found)} instances are in use by others, for {most} more at the most"]
+
+
 def goes_on(t: TurnInfo) -> str:
     """The same without its name."""
     if t.unused:
@@ -154,8 +165,8 @@ def reason(t: TicketInfo) -> str:
     if own or not (t.turns or t.shortfalls):
         return awaited(t.waits_for) if t.waits_for else "-"
     named = {h.name for s in t.shortfalls for h in s.holders[:_FEW]}
-    others = [turn(each) for each in t.turns if each.instance not in named]
-    return "; ".join([*others, *(blocked(s, t.turns) for s in t.shortfalls)])
+    others = [each for each in t.turns if each.instance not in named]
+    return "; ".join([*turns(others), *(blocked(s, t.turns) for s in t.shortfalls)])
 
 
 def awaited(names: Sequence[str]) -> str:

@@ -118,9 +118,13 @@ def _height(console: Console, *parts: RenderableType) -> int:
 
 def _fitting(console: Console, lines: int, most: int, part: Callable[[int], RenderableType]) -> int:
     """The rows of a table that go into so many lines, its headings beside them: as many as there are, or a few."""
-    rows = min(most, max(_LEAST, lines))
-    while rows > 1 and _height(console, part(rows)) > lines + 1:
-        rows -= 1
+    least, rows = min(most, 1), min(most, max(_LEAST, lines))
+    while least < rows:
+        middle = (least + rows + 1) // 2
+        if _height(console, part(middle)) <= lines + 1:
+            least = middle
+        else:
+            rows = middle - 1
     return rows
 
 

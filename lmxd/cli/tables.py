@@ -1,8 +1,9 @@
 """Tables for people, as wide as their terminal: the one component for all of them.
 
-No figure is shortened and no word is broken. Where a row does not fit in a line, it is tried in this order: words are
-folded in their columns; what the last column says goes below the row; names of the first column go above it; long
-words end with "…". On the narrowest of terminals each row is a list of its cells. Columns without a word are left out.
+No figure is shortened and no word is broken. Where rows do not fit in a line each, words are folded in their columns,
+what the last column says goes below the row, or names of the first go above it: whichever takes the fewest lines. Where
+that does not do, long words end with "…", and on the narrowest of terminals each row is a list of its cells. Columns
+without a word are left out.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _BELOW: Final = 4
 """Spaces before what is said below a row."""
 _PROSE: Final = 28
 """Cells below which the last column goes below its row rather than being folded further."""
-_LEAST: Final = 9
-"""Cells that a word is cut to, at the least: as many as begin an id."""
+_LEAST: Final = 10
+"""Cells that a word is cut to, at the least: as many as the id of a request or a lease takes, which is never cut."""
 _NOTHING: Final = frozenset({"", "-"})
 
 Cell = str | Text
@@ -96,14 +97,16 @@ class Table:
         yield from self.lines(options.max_width)
 
     def lines(self, most: int) -> Iterator[Text]:
-        """The lines of the table, none of them wider than ``most`` cells."""
-        arrangement = _arranged(self._columns, most)
-        if arrangement is None:
+        """The lines of the table, none of them wider than ``most`` cells: as few as may be."""
+        found = _arrangements(self._columns, most, cuts=False) or _arrangements(self._columns, most, cuts=True)
+        if not found:
             yield from self._listed(most)
             return
-        yield from _row(
-            [text(c.heading, "bold") for c in self._columns], self._columns, arrangement, most, heading=True
-        )
+        yield from min(([*self._arranged(each, most)] for each in found), key=len)
+
+    def _arranged(self, arrangement: Arrangement, most: int) -> Iterator[Text]:
+        headings = [text(column.heading, "bold") for column in self._columns]
+        yield from _row(headings, self._columns, arrangement, most, heading=True)
         for n in self._rows:
             yield from _row([c.cells[n] for c in self._columns], self._columns, arrangement, most)
 
@@ -126,19 +129,21 @@ def _cell(cell: Cell) -> Text:
     return text(start + " ".join(filter(None, words.split(" "))), style)
 
 
-def _arranged(columns: Sequence[Column], most: int) -> Arrangement | None:
-    """The first arrangement that fits; None if none does."""
+def _arrangements(columns: Sequence[Column], most: int, *, cuts: bool) -> list[Arrangement]:
+    """The arrangements that fit, the simplest first. ``cuts``: long words are cut, and no prose stands in a column."""
     prose = len(columns) > 1 and not columns[-1].right
     names = len(columns) > 1 and not columns[0].right
-    for cuts in (False, True):
-        for above, below in ((False, False), (False, True), (True, False), (True, True)):
-            if (above and not names) or (below and not prose) or (cuts and prose and not below):
-                continue
-            side = columns[: len(columns) - below]
-            widths = _widths(side, most, above=above, cuts=cuts, prose=prose and not below)
-            if widths is not None:
-                return Arrangement(tuple(widths), above, below)
-    return None
+    found = []
+    for above, below in ((False, False), (False, True), (True, False), (True, True)):
+        if (above and not names) or (below and not prose) or (cuts and prose and not below):
+            continue
+        side = columns[: len(columns) - below]
+        widths = _widths(side, most, above=above, cuts=cuts, prose=prose and not below)
+        if widths is not None:
+            found.append(Arrangement(tuple(widths), above, below))
+        if widths == [c.natural for c in columns]:
+            break  # nothing can be simpler
+    return found
 
 
 def _widths(side: Sequence[Column], most: int, *, above: bool, cuts: bool, prose: bool) -> list[int] | None:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 _OTHERS: Final = "another's"
 _NONE: Final = "-"
 QUEUE = ("TICKET", ">PLACE", "MODEL", "USER", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
-PS = ("INSTANCE", "STATE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT", "LEASES (USER)")
+PS = (
+    "INSTANCE", "PHASE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT", "LEASES (USER)",
+    "DOING",
+)  # fmt: skip
 MODELS = ("MODEL", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "PROBLEM")
 
 
@@ -92,7 +95,7 @@ def instance_row(i: InstanceInfo, called: Mapping[str, str]) -> tuple[str, ...]:
     measured = sum(i.measured.values())
     return (
         i.instance,
-        i.phase if output.doing(i) == i.phase else f"{i.phase}, {output.doing(i)}",
+        i.phase,
         str(i.ctx) if i.ctx else _NONE,
         f"{sum(x.slots for x in i.leases)}/{i.slots}",
         ", ".join(called.get(device) or short_id(device) for device in i.promised),
@@ -100,6 +103,7 @@ def instance_row(i: InstanceInfo, called: Mapping[str, str]) -> tuple[str, ...]:
         output.gib(measured) if measured else _NONE,
         _port(i.endpoint),
         ", ".join(map(lease_label, i.leases)) or _NONE,
+        output.doing(i) if i.phase in ("ready", "starting") else _NONE,
     )
 
 
@@ -123,7 +127,8 @@ def queue(json_wanted: bool) -> None:
         output.as_json(found)
         return
     if waiting := [t for t in found.tickets if t.position]:
-        say(f"{output.counted(len(waiting), 'request')} of at most {found.depth} wait, {most_wanted(waiting)}")
+        wait = "waits" if len(waiting) == 1 else "wait"
+        say(f"{len(waiting)} of at most {found.depth} requests {wait}, {most_wanted(waiting)}")
     output.table(QUEUE, [ticket_row(t) for t in found.tickets], "nobody waits")
     for each in found.yields:
         say(yielding(each, found.called.get(each.device) or short_id(each.device)))

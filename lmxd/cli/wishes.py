@@ -144,7 +144,7 @@ def standing(progress: Progress) -> str:
     used = {t.instance for t in progress.turns}
     others = [name for name in progress.waits_for if name not in used]
     awaited = f", {output.awaited(others).replace('waits for', 'waiting for')}" if others else ""
-    turns = "".join(f"; {output.turn(t)}" for t in progress.turns)
+    turns = "".join(f"; {turn}" for turn in output.turns(progress.turns))
     return f"number {progress.position} in the queue{due}{awaited}{turns}"
 
 

@@ -80,14 +80,13 @@ def test_a_long_name_is_above_its_row_and_the_columns_stand_where_they_did() -> 
 
 def test_a_reason_that_has_no_room_beside_its_row_is_below() -> None:
     why = "it is kept free for others, on request, and comes back afterwards"
-    shown = lines(Table(("OWNER", ">GiB", "WHY"), [(HUB, "1.00", why), ("a", "2.00", "-")]), 80)
-    assert shown == [
-        f"OWNER{' ' * (width(HUB) - 5)}   GiB",
-        "    WHY",
-        f"{HUB}  1.00",
-        f"    {why}",
-        f"a{' ' * (width(HUB) - 1)}  2.00",
-    ]
+    shown = lines(Table(("OWNER", ">GiB", "WHY"), [(HUB, "1.00", why), (HUB, "2.00", "-")]), 80)
+    assert shown == [f"{'OWNER':51}   GiB", "    WHY", f"{HUB}  1.00", f"    {why}", f"{HUB}  2.00"]
+
+
+def test_of_all_ways_the_one_of_fewest_lines_is_taken() -> None:
+    rows = [(HUB, "1.00", "it is kept free for others, on request"), *(("a", "2.00", "free for all") for _ in range(9))]
+    assert len(lines(Table(("OWNER", ">GiB", "WHY"), rows), 80)) == 1 + 2 + 9
 
 
 def test_columns_without_a_word_are_left_out() -> None:

@@ -19,7 +19,7 @@ from lmxd.core.decisions import (
     StopInstance,
 )
 from lmxd.core.words import DeviceId
-from lmxd.daemon.answering.refused import message, sizes, turn_of
+from lmxd.daemon.answering.refused import message, places, turns_of
 from lmxd.daemon.answering.remembered import Remembered
 from lmxd.text import several
 
@@ -89,7 +89,7 @@ def _subjects(decision: Decision) -> Iterator[str]:
 def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) -> str | None:
     match decision:
         case StartInstance():
-            return f"{decision.instance} starts with {sizes(decision.option.devices, called())}: {decision.why}"
+            return f"{decision.instance} starts on {places(decision.option.devices, called())}: {decision.why}"
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
         case GrantLease():
@@ -98,7 +98,7 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
             return f"refused ({decision.refusal.code}): {message(decision.refusal)}"
         case ReportProgress() if decision.position:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
-            turns = "".join(f"; {turn_of(turn)}" for turn in decision.turns)
+            turns = "".join(f"; {turn}" for turn in turns_of(decision.turns))
             waits = _waits([name for name in decision.waits_for if name not in {t.instance for t in decision.turns}])
             return f"{decision.ticket} is number {decision.position} in the queue, {when}{waits}{turns}"
         case ReportProgress():

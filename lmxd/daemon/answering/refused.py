@@ -16,8 +16,8 @@ _FEW: Final = 3
 def message(refusal: Refusal) -> str:
     """The sentence of a refusal with its figures: of each device, who has the bytes, and for how long yet."""
     named = {h.name for s in refusal.shortfalls for h in _named(s.holders)}
-    others = [turn_of(turn) for turn in refusal.turns if turn.instance not in named]
-    details = [*(lacking(s, refusal.turns) for s in refusal.shortfalls), *others]
+    others = [turn for turn in refusal.turns if turn.instance not in named]
+    details = [*(lacking(s, refusal.turns) for s in refusal.shortfalls), *turns_of(others)]
     if not details:
         return refusal.message
     return f"{refusal.message}{'; ' if ': ' in refusal.message else ': '}{'; '.join(details)}"
@@ -40,6 +40,15 @@ def turn_of(turn: Turn) -> str:
     return f"{turn.instance} {course(turn)}"
 
 
+def turns_of(found: Sequence[Turn]) -> list[str]:
+    """The sentences on instances that others use; of many, one on all of them."""
+    if len(found) <= _FEW:
+        return [*map(turn_of, found)]
+    return [
+        f"{len(found)} instances are in use by others, for {max(t.closes_in for t in found):.0f} s more at the most"
+    ]
+
+
 def course(turn: Turn) -> str:
     """How long an instance goes on that others use, and the cost of the swap."""
     if turn.unused:
@@ -60,18 +69,18 @@ def never_more(model: str, demand: Demand, room: Mapping[DeviceId, int], called:
     return f"{model} needs {need / GIB:.2f} GiB on {where}; there is never more than {most:.2f} GiB for lmxd"
 
 
-def sizes(demand: Demand, called: Mapping[DeviceId, str]) -> str:
-    """Bytes by device."""
-    return ", ".join(f"{size / GIB:.2f} GiB on {called.get(d) or short_id(d)}" for d, size in demand.items())
+def places(demand: Demand, called: Mapping[DeviceId, str]) -> str:
+    """Devices and the bytes of each."""
+    return ", ".join(f"{called.get(d) or short_id(d)} ({size / GIB:.2f} GiB)" for d, size in demand.items())
 
 
 def _holders(found: Sequence[Holder], turns: Mapping[InstanceId, Turn]) -> Iterable[str]:
+    if many := [h for h in found if h not in _named(found)]:
+        yield f"{len(many)} instances {sum(h.bytes for h in many) / GIB:.2f}"
     for holder in _named(found):
         turn = turns.get(InstanceId(holder.name))
         since = "" if holder.since is None else f" for {holder.since:.0f} s"
         yield f"{holder.name} {holder.bytes / GIB:.2f}{since}" + (f", which {course(turn)}" if turn else "")
-    if many := [h for h in found if h not in _named(found)]:
-        yield f"{len(many)} instances {sum(h.bytes for h in many) / GIB:.2f}"
 
 
 def _named(found: Sequence[Holder]) -> list[Holder]:
