@@ -89,6 +89,7 @@ SEES: dict[str, set[str]] = {
         "engines",
         "errors",
         "files",
+        "folding",
         "models",
         "rpc",
         "terminal",
