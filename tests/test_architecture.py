@@ -58,7 +58,7 @@ SEES: dict[str, set[str]] = {
         "text",
     },
     "models": {"config", "errors", "files", "gguf", "text"},
-    "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors", "models"},
+    "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors", "models", "text"},
     "daemon": {
         "accounts",
         "confinement",

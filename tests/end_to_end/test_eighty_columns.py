@@ -98,6 +98,12 @@ def test_a_request_is_told_of_the_slot_that_would_have_spared_an_instance(runnin
     assert "hint" not in running.lmxctl("plan", "m", "--exclusive").stdout
 
 
+def test_who_waits_on_a_terminal_is_told_of_it_at_once(running: Lmxd) -> None:
+    names = [lease_from(running.json("request", "m")).instance for _ in range(3)]
+    shown = " ".join("\n".join(on_screen(running, "request", "m", "--wait", "1")).split())
+    assert f"hint: {names[0]} runs, and its 1 slot is taken; slots: 2 in its profile would let both in" in shown
+
+
 def test_a_refusal_and_a_plan_name_each_holder_once(running: Lmxd) -> None:
     names = [lease_from(running.json("request", "m")).instance for _ in range(3)]
     for words in (["request", HUB, "--no-wait"], ["plan", HUB]):
