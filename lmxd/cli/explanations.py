@@ -111,7 +111,7 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
 
 
 def planned(p: Planned) -> Iterator[str]:
-    """What a request would come to: each device and each holder in a line."""
+    """The answer that a request would get: each device and each holder in a line."""
     eta = "" if p.eta is None else f", expected in {output.seconds(p.eta)}"
     match p.outcome:
         case "share":

@@ -96,7 +96,7 @@ def _request(
 
 
 def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> str | None:
-    """What would have let a request share an instance that runs. It is asked of a connection of its own."""
+    """The hint at an instance that a request could have shared, asked for on a connection of its own."""
     if wish.get("exclusive"):
         return None
     with suppress(LmxdError), connect() as client:
