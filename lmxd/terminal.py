@@ -34,15 +34,11 @@ def columns(*, err: bool = False) -> int | None:
     try:
         if not stream.isatty():
             return None
-        return said_columns() or os.get_terminal_size(stream.fileno()).columns or _USUAL
+        said = os.environ.get("COLUMNS", "")
+        told = int(said) if said.isascii() and said.isdecimal() else 0
+        return told or os.get_terminal_size(stream.fileno()).columns or _USUAL
     except (OSError, ValueError, AttributeError):  # a terminal of another kind, or no file at all
         return None
-
-
-def said_columns() -> int | None:
-    """The width that COLUMNS says."""
-    said = os.environ.get("COLUMNS", "")
-    return int(said) or None if said.isascii() and said.isdecimal() else None
 
 
 def show(text: str, *, faint: bool = False) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
-from lmxd.terminal import columns, said_columns, say, say_lines
+from lmxd.terminal import columns, say, say_lines
 from lmxd.text import several, short_id
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
@@ -88,15 +88,12 @@ def filled(headings: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) 
 
 
 def console() -> Console:
-    """A pipe has no width: nothing is folded for it, unless COLUMNS says one, as ``watch`` does, which shows it then.
-
-    A terminal of few letters is told all of them.
-    """
+    """A pipe has no width: nothing is folded for it. A terminal of few letters is told all."""
     from rich.console import Console
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    return Console(width=columns() or said_columns() or _PIPE)
+    return Console(width=columns() or _PIPE)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) -> None:

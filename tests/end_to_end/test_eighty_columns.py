@@ -69,13 +69,6 @@ def test_a_pipe_gets_each_row_whole_in_one_line(running: Lmxd) -> None:
     assert sum(HUB in line for line in running.lmxctl("models").stdout.splitlines()) == 1
 
 
-def test_a_pipe_for_a_screen_is_as_wide_as_that(running: Lmxd) -> None:
-    """``watch`` says so by COLUMNS."""
-    lease_from(running.json("request", HUB))
-    running.env |= {"COLUMNS": "60"}
-    assert max(map(width, running.lmxctl("ps").stdout.splitlines())) <= 60
-
-
 def test_why_is_of_the_one_device_there_is(running: Lmxd) -> None:
     assert running.lmxctl("why").stdout.startswith("OWNER (host)")
     assert running.json("why")["device"]["id"] == "host"
