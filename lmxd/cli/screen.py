@@ -26,6 +26,8 @@ _BETWEEN: Final = 6
 """Lines of blanks, headings and sums around the two tables."""
 _LEAST: Final = 2
 """Rows of a table that are shown however low the screen is."""
+_WIDEST: Final = 200
+"""Columns of a bar at the most: a pipe has any number of them."""
 _MORE: Final = 20
 """Cells for the sum of the owners that a legend has no room for."""
 HISTORY: Final = 60
@@ -152,7 +154,7 @@ def _device(why: Why, history: Samples, called: Mapping[str, str], width: int, *
     if d.unavailable is not None:
         return [text(""), title, *([text(f"  remedy: {d.remedy}")] if d.remedy else [])]
     yields = [text(f"  {yielding(each, called[d.id])}") for each in d.yields]
-    return [text(""), title, bar(why, max(20, width - 2), plain=plain), _legend(why, width), *yields]
+    return [text(""), title, bar(why, max(20, min(width, _WIDEST) - 2), plain=plain), _legend(why, width), *yields]
 
 
 def _legend(why: Why, width: int) -> Text:
