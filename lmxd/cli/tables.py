@@ -27,6 +27,8 @@ _PROSE: Final = 28
 """Cells below which the last column goes below its row rather than being folded further."""
 _LEAST: Final = 10
 """Cells that a word is cut to, at the least: as many as the id of a request or a lease takes, which is never cut."""
+_SHORT: Final = 20
+"""Cells of a name that stays beside the other columns, if there is room, where longer ones are above."""
 _NOTHING: Final = frozenset({"", "-"})
 
 Cell = str | Text
@@ -66,6 +68,12 @@ class Column:
     def cut_least(self) -> int:
         """Cells without which it says too little."""
         return self.least if self.right else max(widest_word(self.heading), min(self.least, _LEAST))
+
+    @property
+    def short(self) -> int:
+        """Cells that its heading and its short cells take."""
+        found = (width(cell.plain) for cell in self.cells)
+        return max(width(self.heading), *(wide for wide in found if wide <= _SHORT), 0)
 
     @property
     def _widest(self) -> int:
@@ -150,14 +158,14 @@ def _widths(side: Sequence[Column], most: int, *, above: bool, cuts: bool, prose
     """The widths of columns side by side in ``most`` cells; None if they do not fit.
 
     The first is never cut there, for it has what a row is called by. ``above``: wider names of it are above the others,
-    so that its heading has to fit alone.
+    so that its short ones, or its heading alone, have to fit.
     """
     room = most - GAP * (len(side) - 1)
     least = [c.cut_least if cuts and n else c.least for n, c in enumerate(side)]
     if prose and not cuts:
         least[-1] = max(least[-1], min(side[-1].natural, _PROSE))
     if above:
-        least[0] = width(side[0].heading)
+        least[0] = side[0].short if sum(least[1:]) + side[0].short <= room else width(side[0].heading)
     if sum(least) > room:
         return None
     widths = [c.natural for c in side]
