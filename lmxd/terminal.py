@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from lmxd import tracebacks
 from lmxd.errors import EX_SOFTWARE, EX_USAGE, LmxdError
+from lmxd.folding import folded
 from lmxd.text import visible
 
+_USUAL: Final = 80
+"""Columns of a terminal that does not say how many it has."""
 
-def say(line: str = "", *, err: bool = False) -> None:
-    """Print one line. What the terminal cannot show is escaped, so that it always can be printed."""
-    click.echo(_printable(visible(line), err=err), err=err)
+
+def say(line: str = "", *, err: bool = False, whole: bool = False) -> None:
+    """Print one line. What the terminal cannot show is escaped, so that it always can be printed.
+
+    On a terminal it is folded between words, unless it is to stay ``whole``, as what is copied or run.
+    """
+    most = None if whole else columns(err=err)
+    lines = [visible(line)] if most is None else folded(visible(line), most, indent=2)
+    for each in lines:
+        click.echo(_printable(each, err=err), err=err)
+
+
+def columns(*, err: bool = False) -> int | None:
+    """The width of the terminal that standard output, or standard error, is; None for a pipe, which has none."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        if not stream.isatty():
+            return None
+        said = os.environ.get("COLUMNS", "")
+        told = int(said) if said.isascii() and said.isdecimal() else 0
+        return told or os.get_terminal_size(stream.fileno()).columns or _USUAL
+    except (OSError, ValueError, AttributeError):  # a terminal of another kind, or no file at all
+        return None
 
 
 def show(text: str, *, faint: bool = False) -> None:
@@ -44,9 +68,9 @@ def typed(prompt: str) -> str | None:
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """Print a text of our own that has several lines. Nothing in it came from outside, unless it was escaped."""
+    """Print a text of our own that has several lines, as it is. Nothing in it came from outside, unless escaped."""
     for line in text.removesuffix("\n").split("\n"):
-        say(line, err=err)
+        say(line, err=err, whole=True)
 
 
 class Commands(click.Group):

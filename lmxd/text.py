@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 _UUID: Final = re.compile(r"((?:GPU|MIG)-(?:[^-]+(?=-)|(?!0000)[0-9a-f]{8}(?=[0-9a-f]{8}$))).+")
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+_FEW: Final = 3
+"""Names that are said one by one."""
 
 
 def visible(text: str) -> str:
@@ -26,6 +31,16 @@ def escaped(text: str) -> str:
 def short_id(device: str) -> str:
     """The first eight digits of a GPU's UUID, which are enough for the eye; other names of devices as they are."""
     return _UUID.sub(r"\1", device)
+
+
+def device_name(device: str, ref: str = "") -> str:
+    """A device in a sentence: by its number, ``GPU 0``, where it has one, else by the beginning of its id."""
+    return f"GPU {ref}" if ref.isdecimal() else short_id(device)
+
+
+def several(names: Sequence[str], what: str = "instances") -> str:
+    """Names as in a sentence; of many, their number."""
+    return ", ".join(names) if len(names) <= _FEW else f"{len(names)} {what}"
 
 
 def shortened(text: str, most: int) -> str:

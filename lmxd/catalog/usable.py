@@ -17,13 +17,14 @@ from lmxd.errors import LmxdError
 from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 from lmxd.estimate.cards import card_of
 from lmxd.estimate.learned import Card
+from lmxd.text import device_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usable:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
-    ``unreached``: why its backends do not find GPUs that are there.
+    ``unreached``: why its backends do not find GPUs that are there. ``names``: of their makers; ``called``: GPU 0.
     """
 
     engine: str = "llama-server"
@@ -31,6 +32,7 @@ class Usable:
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
     names: Mapping[DeviceId, str] = field(default_factory=dict)
+    called: Mapping[DeviceId, str] = field(default_factory=dict)
 
     def backend(self, gpu: DeviceId) -> Backend | None:
         """The backend that would run a model on a GPU; None if the build has none for it."""
@@ -49,6 +51,7 @@ class Usable:
                 gpu: Gpu(id=gpu, vendor=m.vendor or Vendor.NVIDIA, pci=m.pci, rocm=m.rocm) for gpu, m in gpus.items()
             },
             names={gpu: m.name for gpu, m in gpus.items()},
+            called={gpu: device_name(m.id, m.ref) for gpu, m in gpus.items()},
         )
 
     def of(self, layout: Layout) -> Layout:
@@ -71,7 +74,7 @@ class Usable:
     def _problem(self, gpus: Iterable[DeviceId]) -> str:
         has = " and ".join(sorted(self.backends or ()))
         build = f"a {has} build" if has else "built for the CPU alone"
-        them = ", ".join(f"{gpu} ({self.names.get(gpu) or 'GPU'})" for gpu in gpus)
+        them = ", ".join(f"{self.called.get(gpu) or gpu} ({self.names.get(gpu) or 'GPU'})" for gpu in gpus)
         return f"{self.engine} is {build}, and no model of it can run on {them}"
 
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:

@@ -63,7 +63,8 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
     elif end:
         say("requests are admitted again")
     else:
-        say(f"draining: {done.instances} instances run, {done.leases} leases stand")
+        running, leases = output.counted(done.instances, "instance"), output.counted(done.leases, "lease")
+        say(f"draining: {running} and {leases} are left")
 
 
 @click.command("yield")
@@ -90,7 +91,8 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
             assert size is not None
             made = client.yield_(size, device=device, lasts=lasts)
             done, much = made, output.size(made.bytes)
-            text = f"{made.id}: {much} of {short_id(made.device)} for {output.seconds(made.lasts)}"
+            device = made.called.get(made.device) or short_id(made.device)
+            text = f"{made.id}: {much} of {device} for {output.seconds(made.lasts)}"
             text += "" if made.free >= made.bytes else f"; {output.size(made.free)} are free, the rest is asked for"
     if json_wanted:
         output.as_json(done)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from lmxd.cli import output
 from lmxd.devices.measurement import HOST
 from lmxd.devices.troubles import called
 from lmxd.rpc.books import Device
-from lmxd.text import short_id
+from lmxd.rpc.holds import YieldInfo
+from lmxd.text import device_name, short_id
 
 GIB: Final = 2**30
 _SAID: Final = re.compile(r"^(NVIDIA|AMD|Intel) (GeForce |Radeon (?=RX ))?(?!GPU)(?=\S*\d|\S+ \S*\d)")
@@ -55,11 +56,27 @@ def _size(n: int) -> str:
     return f"{round(n / GIB, 1) or 0.0:.1f}"
 
 
-def notes(found: Sequence[Device]) -> Iterator[str]:
-    """A sentence for each pool: which devices draw from it."""
+def names(found: Iterable[Device]) -> dict[str, str]:
+    """The devices' names in sentences, by id."""
+    return {d.id: device_name(d.id, d.ref) for d in found}
+
+
+def notes(found: Sequence[Device], called: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A sentence for each pool: which devices draw from it; and one for each yield, with its id and its end.
+
+    ``called``: names of devices by id, where others than these are named.
+    """
+    called = {**(called or {}), **names(found)}
     for d in found:
         if d.views and d.unavailable is None:
             others = [] if HOST in d.views else ["all programs"]
-            who = output.listed([*map(short_id, d.views), *others])
+            who = output.listed([*(called.get(view, short_id(view)) for view in d.views), *others])
             free = output.size(max(0, d.headroom))
             yield f"{who} draw from one {d.id}: {free} are free for all of them together"
+        yield from (yielding(each, called[d.id]) for each in d.yields)
+
+
+def yielding(each: YieldInfo, device: str) -> str:
+    """The bytes that a yield keeps free, until when, and how to end it sooner."""
+    ends = output.seconds(max(0.0, each.ends_in))
+    return f"{each.id} keeps {output.size(each.bytes)} of {device} free for others, {ends} more"

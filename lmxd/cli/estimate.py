@@ -99,7 +99,7 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         output.as_json(e)
         return
     say(f"{e.model}: {e.ctx} tokens in each of {e.slots} slot{'s' if e.slots > 1 else ''}, {e.basis}")
-    places = [(short_id(d["device"]), d) for d in e.devices] + [("host", e.host)]
+    places = [(_name(e, d["device"]), d) for d in e.devices] + [("host", e.host)]
     rows = [
         (part, *(f"{parts[part] / MIB:,.1f}" for _, parts in places))
         for part in (*PARTS, "total")
@@ -108,7 +108,7 @@ def _show(e: Estimated, json_wanted: bool) -> None:
     output.table(("PART", *(f">{place} MiB" for place, _ in places)), rows, "")
     for context in e.contexts:
         size, error = (f"{context[key] / MIB:,.0f} MiB" for key in ("bytes", "error"))
-        place = short_id(context["device"])
+        place = _name(e, context["device"])
         say(f"overhead on {place}: {size} of the process itself, plus or minus {error} ({context['source']})")
     say(f"plus or minus {e.error / MIB:,.0f} MiB")
     if e.declared is not None:
@@ -119,6 +119,10 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         say(f"fits: {what.replace('_', ' ')} {value if value is not None else 'none'}")
     if e.inputs:
         say("from " + ", ".join(f"{key} {value}" for key, value in e.inputs.items()))
+
+
+def _name(e: Estimated, device: str) -> str:
+    return e.called.get(device) or short_id(device)
 
 
 def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted: bool) -> None:
@@ -134,12 +138,21 @@ def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted
         if isinstance(e, LmxdError):
             rows.append((str(e.data.get("file", "")), "", "", "", "", e.message))
             continue
-        device = sum(d["total"] for d in e.devices)
+        device = output.gib(sum(d["total"] for d in e.devices)) if e.devices else "-"
         rows.append(
-            (Path(e.model).name, str(e.ctx), str(e.slots), output.size(device), output.size(e.host["total"]), e.basis)
+            (
+                Path(e.model).name,
+                str(e.ctx),
+                str(e.slots),
+                device,
+                output.gib(e.host["total"]),
+                e.basis,
+            )
         )
     output.table(
-        ("FILE", ">CTX", ">SLOTS", ">DEVICE", ">HOST", "BASIS"), rows, "no GGUF files there, nor in directories below"
+        ("FILE", ">CTX", ">SLOTS", ">DEVICE GiB", ">HOST GiB", "BASIS"),
+        rows,
+        "no GGUF files there, nor in directories below",
     )
     for sentence in unread:
         say(sentence, err=True)

@@ -21,7 +21,7 @@ def estimates(json_wanted: bool) -> None:
         output.as_json(found)
         return
     output.table(
-        ("CARD", "DRIVER", "BUILD", "BACKEND", ">CONTEXT MiB", ">+/- MiB", "SOURCE"),
+        ("CARD", "DRIVER", "BUILD", "BACKEND", ">CONTEXT MiB", ">± MiB", "SOURCE"),
         [
             (c.card, c.driver, c.build, c.backend, _mib(c.bytes), _mib(c.error), c.source or str(c.count))
             for c in found.contexts

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, get_args
 
 import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.hints import more_slots
 from lmxd.cli.wishes import (
     ENDPOINT_SOCKET,
     WaitBar,
@@ -62,7 +66,7 @@ def request(
         _request(model, waiting_time(wait, no_wait), hold, ttl, wish, shell=shell, json_wanted=json_wanted)
     except LmxdError as error:
         if shell:
-            say(f"(exit {error.exit_status})")  # eval of nothing would succeed
+            say(f"(exit {error.exit_status})", whole=True)  # eval of nothing would succeed
         raise
 
 
@@ -77,7 +81,7 @@ def _request(
     json_wanted: bool,
 ) -> None:
     with connect() as client:
-        with WaitBar() as progress:
+        with WaitBar(partial(_hint, model, wish)) as progress:
             lease = client.request(model, wait=wait, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
         if shell:
             _print_exports(lease)
@@ -85,23 +89,34 @@ def _request(
             output.as_json(lease)
         else:
             _print_lease(lease)
+            if hint := _hint(lease.model, wish, lease.instance):
+                say(f"  hint      {hint}")
         if hold == "connection":
             _hold(client, lease)
 
 
+def _hint(model: str, wish: Mapping[str, Any], besides: str | None = None) -> str | None:
+    """The hint at an instance that a request could have shared, asked for on a connection of its own."""
+    if wish.get("exclusive"):
+        return None
+    with suppress(LmxdError), connect() as client:
+        return more_slots(client.instances().instances, model, wish.get("slots") or 1, besides)
+    return None
+
+
 def _print_exports(lease: Granted) -> None:
     for name, value in environment(lease).items():
-        say(f"export {name}={shlex.quote(value)}")
+        say(f"export {name}={shlex.quote(value)}", whole=True)
     if lease.socket is None:
         say(f"unset {ENDPOINT_SOCKET}")
 
 
 def _print_lease(lease: Granted) -> None:
-    say(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices)} ({lease.basis})")
-    say(f"  base URL  {lease.base_url}")
+    say(f"{lease.lease} on {lease.instance}: {output.sizes(lease.devices, lease.called)} ({lease.basis})")
+    say(f"  base URL  {lease.base_url}", whole=True)
     if lease.socket:
-        say(f"  over      curl --unix-socket {shlex.quote(lease.socket)}")
-    say(f"  API key   {lease.api_key}")
+        say(f"  over      curl --unix-socket {shlex.quote(lease.socket)}", whole=True)
+    say(f"  API key   {lease.api_key}", whole=True)
     say(f"  context   {lease.ctx} tokens")
 
 

@@ -1,38 +1,51 @@
-"""Tables for people, JSON for scripts, and errors with their remedy and exit status: the output of lmxctl."""
+"""The output of lmxctl: sentences for people, JSON for scripts, and errors with their remedy and exit status."""
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from pydantic import BaseModel
 
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, InstanceInfo, TicketInfo
-from lmxd.rpc.messages import ShortfallInfo, SwapInfo, TurnInfo
-from lmxd.terminal import say, say_lines
-from lmxd.text import short_id, visible
+from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
+from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.terminal import columns, say, say_lines
+from lmxd.text import several, short_id
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.console import Console, RenderableType
+
+    from lmxd.cli.tables import Cell
 
 GIB = 2**30
 MIB = 2**20
 _NEVER: Final = 10**9
 """Seconds of an idle_timeout that the configuration calls never."""
+_PIPE: Final = 10**6
+"""Columns of a pipe, which has none: more than any row takes."""
+_FEW: Final = 3
+"""Holders that are named; of more, their number is told."""
+_LOG: Final = 10
+"""Lines of a failed instance's log that an error shows."""
 
 
 def size(n: int) -> str:
-    """Bytes for people: MiB below ten GiB, so that small differences show."""
-    return f"{n / GIB:.1f} GiB" if abs(n) >= 10 * GIB else f"{n / MIB:.0f} MiB"
+    """Bytes in a sentence, with three digits or more."""
+    return f"{n / GIB:.1f} GiB" if abs(n) >= 10 * GIB else f"{gib(n)} GiB"
 
 
-def sizes(by_device: dict[str, int]) -> str:
-    return ", ".join(f"{size(n)} on {short_id(device)}" for device, n in by_device.items())
+def gib(n: int) -> str:
+    """Bytes in a column of which the heading names the unit. The least of bytes is not shown as none."""
+    return "<0.01" if 0 < n < GIB / 200 else f"{n / GIB:.2f}"
+
+
+def sizes(by_device: Mapping[str, int], called: Mapping[str, str]) -> str:
+    """Bytes by device, of which ``called`` are the names."""
+    return ", ".join(f"{size(n)} on {called.get(device) or short_id(device)}" for device, n in by_device.items())
 
 
 def seconds(s: float) -> str:
@@ -41,6 +54,18 @@ def seconds(s: float) -> str:
     if s < 3600:
         return f"{s // 60:.0f} min {s % 60:.0f} s"
     return f"{s // 3600:.0f} h {s % 3600 // 60:.0f} min"
+
+
+def counted(number: int, what: str) -> str:
+    """Things and their number: "1 lease", "2 leases"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def summary(s: Status) -> str:
+    """The instances, the leases and the queue in a sentence."""
+    running = f"{counted(s.instances, 'instance')}, {counted(s.leases, 'lease')}"
+    off = "" if s.admission else ", admission is OFF"
+    return f"{running}, {s.waiting} of {s.queue_depth} places in the queue taken{off}"
 
 
 def as_json(value: BaseModel | dict[str, Any], *, err: bool = False) -> None:
@@ -54,42 +79,25 @@ def plain(value: BaseModel | Sequence[BaseModel]) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else [x.model_dump(mode="json") for x in value]
 
 
-def text(words: str, style: str = "") -> Text:
-    """Words for a table or a screen: every character is visible, and none is markup."""
-    from rich.text import Text
-
-    return Text(visible(words), style)
-
-
-def grid(columns: Sequence[str]) -> Table:
-    """An empty table; a column whose heading begins with ``>`` is aligned to the right."""
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        right = column.startswith(">")
-        shown.add_column(text(column.lstrip(">")), justify="right" if right else "left", overflow="fold")
-    return shown
-
-
-def filled(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> Table | Text:
+def filled(headings: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) -> RenderableType:
     """A table of text, or what is said in its place where there are no rows."""
-    shown, lines = grid(columns), list(rows)
-    for line in lines:
-        shown.add_row(*map(text, line))
-    return shown if lines else text(empty)
+    from lmxd.cli.tables import Table, text
+
+    lines = list(rows)
+    return Table(headings, lines) if lines else text(empty)
 
 
 def console() -> Console:
-    """A pipe has no width: nothing is folded for it."""
+    """A pipe has no width: nothing is folded for it. A terminal of few letters is told all."""
     from rich.console import Console
 
-    found = Console()
-    return found if found.is_terminal else Console(width=max(found.width, 200))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console(width=columns() or _PIPE)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
-    console().print(filled(columns, rows, empty))
+def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], empty: str) -> None:
+    console().print(filled(headings, rows, empty))
 
 
 def doing(instance: InstanceInfo) -> str:
@@ -126,21 +134,42 @@ def swap(s: SwapInfo) -> str:
 
 def turn(t: TurnInfo) -> str:
     """The time for which an instance that a request waits for goes on, and the cost of the swap."""
+    return f"{t.instance} {goes_on(t)}"
+
+
+def turns(found: Sequence[TurnInfo]) -> list[str]:
+    """The same of each instance; of many, in one sentence."""
+    if len(found) <= _FEW:
+        return [*map(turn, found)]
+    most = seconds(max(t.closes_in for t in found))
+    return [f"{len(found)} instances are in use by others, for {most} more at the most"]
+
+
+def goes_on(t: TurnInfo) -> str:
+    """The same without its name."""
     if t.unused:
-        return f"{t.instance} is leased, but unused: until that lease ends, in {seconds(t.closes_in)} at the latest"
+        return f"is leased, but unused: until that lease ends, in {seconds(t.closes_in)} at the latest"
     fair = ", as its users had less lately" if t.fair else ""
     until = f"serves others for up to {seconds(t.closes_in)} more{fair}" if t.closes_in > 0 else "finishes what it does"
-    return f"{t.instance} {until} (a swap: {t.price:.1f} s of loading)"
+    return f"{until} (a swap: {t.price:.1f} s of loading)"
 
 
 def reason(t: TicketInfo) -> str:
     """The instance that starts for a request, or why it waits."""
     if t.instance:
         return t.instance
-    awaited = ", ".join(t.waits_for)
-    if any(name.rpartition("#")[0] == t.model for name in t.waits_for):
-        return f"waits for {awaited}"
-    return "; ".join([*map(turn, t.turns), *map(blocked, t.shortfalls)]) or (f"waits for {awaited}" if awaited else "-")
+    own = any(name.rpartition("#")[0] == t.model for name in t.waits_for)
+    if own or not (t.turns or t.shortfalls):
+        return awaited(t.waits_for) if t.waits_for else "-"
+    named = {h.name for s in t.shortfalls for h in s.holders[:_FEW]}
+    others = [each for each in t.turns if each.instance not in named]
+    return "; ".join([*turns(others), *(blocked(s, t.turns) for s in t.shortfalls)])
+
+
+def awaited(names: Sequence[str]) -> str:
+    """The instances that a request waits for, or the quota, which is a sentence of its own."""
+    quota = next((name for name in names if " " in name), None)
+    return quota or f"waits for {several(names)}"
 
 
 def seen(d: Device, bytes_: int, size: Callable[[int], str] = size) -> str:
@@ -162,19 +191,28 @@ def queued(t: TicketInfo) -> tuple[str, str, str, str, str]:
     return place, t.model or size(t.bytes), whose(t.uid, t.user), seconds(t.waited), expected
 
 
-def blocked(s: ShortfallInfo) -> str:
-    """The reason why a demand does not fit on one device."""
+def blocked(s: ShortfallInfo, turns: Sequence[TurnInfo] = ()) -> str:
+    """The reason why a demand does not fit on one device: who has its bytes, and for how long yet."""
     if s.unavailable:
-        remedy = f" (remedy: {s.remedy})" if s.remedy else ""
-        return f"{short_id(s.device)} is unavailable: {s.unavailable}{remedy}"
-    holders = ", ".join(f"{h.name} {size(h.bytes)}" for h in s.holders)
-    free = f"free {size(max(0, s.have))} of {size(s.ceiling)}"
-    return f"{size(s.need)} on {short_id(s.device)}{shared(s.views)}, {free}; held by {holders or 'nobody'}"
+        return f"{name_of(s)} is unavailable: {s.unavailable}"
+    goes = {t.instance: f", which {goes_on(t)}" for t in turns}
+    return f"{size(s.need)} on {name_of(s)}, of which {size(max(0, s.have))} free; held by {holders(s.holders, goes)}"
 
 
-def shared(views: Sequence[str]) -> str:
-    """The devices that a pool's bytes are of, in brackets; nothing for a device that is no pool."""
-    return f" (shared by {listed([*map(short_id, views)])})" if views else ""
+def holders(found: Sequence[HolderInfo], goes: Mapping[str, str]) -> str:
+    """The holders of bytes with their bytes. Of many, their number: "15 instances, 21.0 GiB"."""
+    instances = [h for h in found if "#" in h.name]
+    few = len(instances) <= _FEW
+    parts = [f"{h.name} {size(h.bytes)}{goes.get(h.name, '')}" for h in instances] if few else []
+    parts += [] if few else [f"{len(instances)} instances, {size(sum(h.bytes for h in instances))}"]
+    parts += [f"{h.name} {size(h.bytes)}" for h in found if h not in instances]
+    return "; ".join(parts) or "nobody"
+
+
+def name_of(s: ShortfallInfo) -> str:
+    """The device for people, and the devices that its bytes are of, if it is a pool."""
+    names = [s.called.get(device) or short_id(device) for device in (s.device, *s.views)]
+    return f"{names[0]} (shared by {listed(names[1:])})" if s.views else names[0]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -183,30 +221,21 @@ def listed(names: Sequence[str]) -> str:
 
 
 def fail(error: LmxdError, *, json_wanted: bool) -> NoReturn:
-    """Say what is wrong and what would help, and exit by sysexits."""
+    """Say what is wrong and what would help, and exit by sysexits. Its figures are in its message."""
     if json_wanted:
         shown = {"error": {"code": error.code, "message": error.message, "remedy": error.remedy, **error.data}}
         as_json(shown)
     else:
         say(f"lmxctl: {error.message}", err=True)
-        for line in _figures(error):
+        failure = error.data.get("failure")
+        for line in _failure(failure, error.message) if failure else ():
             say(f"  {line}", err=True)
         if error.remedy:
             say(f"  remedy: {error.remedy}", err=True)
     sys.exit(error.exit_status)
 
 
-def _figures(error: LmxdError) -> list[str]:
-    lines = []
-    for s in error.data.get("shortfalls", []):
-        if s.get("unavailable"):
-            continue  # the message says why
-        where = f"{short_id(s['device'])}{shared(s.get('views', []))}"
-        lines.append(f"{where}: needs {size(s['need'])}, free {size(max(0, s['have']))}")
-        lines += [f"  {h['name']} has {size(h['bytes'])} ({h['phase']})" for h in s["holders"]]
-    lines += [turn(TurnInfo.model_validate(t)) for t in error.data.get("turns", [])]
-    failure = error.data.get("failure")
-    if failure:
-        lines.append(f"reason: {failure['code']}")
-        lines += [f"| {line}" for line in failure["log"][-10:]]
-    return lines
+def _failure(failure: dict[str, Any], message: str) -> list[str]:
+    """The code of a failed launch, and the last lines of its log that are not in the message already."""
+    said = [line for line in failure["log"][-_LOG:] if line.strip() and line.strip() not in message]
+    return [f"reason: {failure['code']}", *(f"| {line}" for line in said)]

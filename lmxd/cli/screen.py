@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from lmxd.cli import output
-from lmxd.cli.output import size, text
-from lmxd.devices.troubles import called
+from lmxd.cli.devices import names, yielding
+from lmxd.cli.output import gib, size
+from lmxd.cli.tables import GAP, text
+from lmxd.devices.troubles import called as named
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.owners import Why
+from lmxd.text import short_id
 
 _COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
@@ -24,6 +26,10 @@ _BETWEEN: Final = 6
 """Lines of blanks, headings and sums around the two tables."""
 _LEAST: Final = 2
 """Rows of a table that are shown however low the screen is."""
+_WIDEST: Final = 200
+"""Columns of a bar at the most: a pipe has any number of them."""
+_MORE: Final = 20
+"""Cells for the sum of the owners that a legend has no room for."""
 HISTORY: Final = 60
 """Looks that a sparkline shows: a minute, at one a second."""
 
@@ -85,87 +91,120 @@ def rendered(
 ) -> RenderableType:
     """Everything, as wide as the console. Of more instances than ``height`` lines leave room for, those from ``first``.
 
-    The queue has a part of the lines in any case.
+    The queue has a part of the lines in any case. Where the devices take more than half, each has one line.
     """
     plain = console.encoding.lower() not in ("utf-8", "utf8")
-    above: list[RenderableType] = [_head(seen)]
-    for why in seen.owners:
-        above += _device(why, history, console.width, plain=plain)
+    called = names(why.device for why in seen.owners)
+    head, width = text(_head(seen), "bold"), console.width
+    devices = [line for why in seen.owners for line in _device(why, history, called, width, plain=plain)]
     below = [text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
+    if height is not None and _height(console, *devices) > height // 2:
+        devices = [text(""), *(_title(why, history, called, plain=plain) for why in seen.owners)]
     shown, waiting = len(seen.instances), len(seen.tickets)
     if height is not None:
-        taken = len(console.render_lines(Group(*above, *below), pad=False))
-        shown, waiting = _shared(max(0, height - taken - _BETWEEN), shown, waiting)
+        lines = max(0, height - _height(console, head, *devices, *below) - _BETWEEN)
+        least = min(waiting and _height(console, _queue(seen, waiting)), max(_LEAST, lines // 3))
+        shown = _fitting(console, lines - least, shown, lambda n: _instances(seen.instances, first, n))
+        left = lines - _height(console, _instances(seen.instances, first, shown))
+        waiting = _fitting(console, left, waiting, lambda n: _queue(seen, n))
     first = max(0, min(first, len(seen.instances) - shown))
-    instances = _instances(seen.instances, first, shown, history.speed, plain=plain)
-    return Group(*above, text(""), instances, text(""), _queue(seen, waiting), *below)
+    sums = _sums(seen.instances, first, shown, history.speed, plain=plain)
+    instances = [_instances(seen.instances, first, shown), *([sums] if seen.instances else [])]
+    return Group(head, *devices, text(""), *instances, text(""), _queue(seen, waiting), *below)
 
 
-def _shared(lines: int, instances: int, tickets: int) -> tuple[int, int]:
-    """(rows of instances, rows of the queue) in so many lines: as many as there are, or each at least a part."""
-    least = min(tickets, max(_LEAST, lines // 3))
-    shown = min(instances, max(_LEAST, lines - least))
-    return shown, min(tickets, max(_LEAST, lines - shown))
+def _height(console: Console, *parts: RenderableType) -> int:
+    """The lines that parts of the screen take."""
+    return len(console.render_lines(Group(*parts), pad=False))
 
 
-def _head(seen: Seen) -> Text:
+def _fitting(console: Console, lines: int, most: int, part: Callable[[int], RenderableType]) -> int:
+    """The rows of a table that go into so many lines, its headings beside them: as many as there are, or a few."""
+    least, rows = min(most, 1), min(most, max(_LEAST, lines))
+    while least < rows:
+        middle = (least + rows + 1) // 2
+        if _height(console, part(middle)) <= lines + 1:
+            least = middle
+        else:
+            rows = middle - 1
+    return rows
+
+
+def _head(seen: Seen) -> str:
     s = seen.status
     state = "draining" if s.draining else "up"
-    off = "" if s.admission else ", admission is OFF"
-    said = f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {s.instances} instances, {s.leases} leases, "
-    return text(f"{said}{s.waiting} of {s.queue_depth} places in the queue taken{off}", "bold")
+    return f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {output.summary(s)}"
 
 
-def _device(why: Why, history: Samples, width: int, *, plain: bool) -> list[RenderableType]:
+def _title(why: Why, history: Samples, called: Mapping[str, str], *, plain: bool) -> Text:
+    """A device in a line."""
     d = why.device
-    name = called(d)
+    name = named(d)
     if d.unavailable is not None:
-        remedy = [text(f"  remedy: {d.remedy}")] if d.remedy else []
-        return [text(""), text(f"{name} {d.name}: unavailable: {d.unavailable}", "red"), *remedy]
-    shared = output.shared(d.views) if d.pool is None else f" (of {d.pool})"
+        return text(f"{name} {d.name}: unavailable: {d.unavailable}", "red")
+    views = output.listed([called.get(view, short_id(view)) for view in d.views])
+    shared = f" (shared by {views})" if views else "" if d.pool is None else f" (of {d.pool})"
     title = f"{name}{shared} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
-    past = sparkline(history.used.get(d.id, ()), 1.0, plain=plain)
-    legend = text("  ")
-    for x in why.instances:
-        mark = "reclaiming " if x.exited else ""
-        legend.append_text(text(f"{mark}{x.instance} {size(x.bytes)}  ", _colour(x.instance)))
-    kept = ("kept", why.withheld + d.yielded)
-    for label, bytes_ in (("foreign", d.foreign), ("margin", d.margin), kept, (f"others of {d.pool}", d.beyond_pool)):
-        if bytes_:
-            legend.append(f"{label} {size(bytes_)}  ", "dim")
-    legend.append(f"free {size(max(0, d.headroom))}")
-    return [text(""), text(f"{title}  {past}"), bar(why, max(20, width - 2), plain=plain), legend]
+    return text(f"{title}  {sparkline(history.used.get(d.id, ()), 1.0, plain=plain)}".rstrip())
 
 
-def _instances(
-    found: Sequence[InstanceInfo], first: int, shown: int, speed: Sequence[float], *, plain: bool
-) -> RenderableType:
-    if not found:
-        return text("no instances")
-    table = output.grid(("INSTANCE", "STATE", ">SLOTS", ">TOKENS/S", ">CTX", ">BYTES", ">LEASES"))
-    for i in found[first : first + shown]:
-        table.add_row(
+def _device(why: Why, history: Samples, called: Mapping[str, str], width: int, *, plain: bool) -> list[RenderableType]:
+    """A device with its bytes by owner, and the yields that keep some of them free."""
+    d, title = why.device, _title(why, history, called, plain=plain)
+    if d.unavailable is not None:
+        return [text(""), title, *([text(f"  remedy: {d.remedy}")] if d.remedy else [])]
+    yields = [text(f"  {yielding(each, called[d.id])}") for each in d.yields]
+    return [text(""), title, bar(why, max(20, min(width, _WIDEST) - 2), plain=plain), _legend(why, width), *yields]
+
+
+def _legend(why: Why, width: int) -> Text:
+    """The owners of a device's bytes, and the rest of it. Of more owners than two lines hold, the largest."""
+    d = why.device
+    kept = why.withheld + d.yielded
+    rest = {"foreign": d.foreign, "margin": d.margin, "kept": kept, f"others of {d.pool}": d.beyond_pool}
+    ends = [text(f"{label} {size(n)}", "dim") for label, n in rest.items() if n]
+    ends.append(text(f"free {size(max(0, d.headroom))}"))
+    owners = [
+        text(f"{'reclaiming ' if x.exited else ''}{x.instance} {size(x.bytes)}", _colour(x.instance))
+        for x in why.instances
+    ]
+    room, shown = 2 * (width - 4) - sum(x.cell_len + GAP for x in ends), 0
+    while shown < len(owners) and (room := room - owners[shown].cell_len - GAP) > _MORE:
+        shown += 1
+    if more := why.instances[shown:]:
+        ends.insert(0, text(f"{len(more)} more {size(sum(x.bytes for x in more))}"))
+    return text("  ") + text(" " * GAP).join([*owners[:shown], *ends])
+
+
+def _instances(found: Sequence[InstanceInfo], first: int, shown: int) -> RenderableType:
+    first = max(0, min(first, len(found) - shown))
+    rows = [
+        (
             text(i.instance, _colour(i.instance)),
-            text(output.doing(i)),
             f"{i.processing}/{i.slots}" if i.ctx else "-",
             f"{i.speed:.0f}" if i.phase == "ready" and i.ctx else "-",
             str(i.ctx) if i.ctx else "-",
-            size(sum(i.charged.values())),
+            gib(sum(i.charged.values())),
             str(len(i.leases)),
+            output.doing(i),
         )
+        for i in found[first : first + shown]
+    ]
+    return output.filled(("INSTANCE", ">SLOTS", ">TOKENS/S", ">CTX", ">GiB", ">LEASES", "STATE"), rows, "no instances")
+
+
+def _sums(found: Sequence[InstanceInfo], first: int, shown: int, speed: Sequence[float], *, plain: bool) -> Text:
+    """The instances that are not in sight, and the tokens of all."""
     past = sparkline(speed, max(speed, default=0.0), plain=plain)
     left = [
         f"{count} more {where}" for count, where in ((first, "above"), (len(found) - first - shown, "below")) if count
     ]
     more = f"… {', '.join(left)} (↑ ↓)  " if left else ""
-    return Group(table, text(f"{more}{sum(i.speed for i in found):.0f} tokens/s  {past}"))
+    return text(f"{more}{sum(i.speed for i in found):.0f} tokens/s  {past}".rstrip())
 
 
 def _queue(seen: Seen, shown: int) -> RenderableType:
-    if not seen.tickets:
-        return text("nobody waits")
-    table: Table = output.grid((">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON"))
-    for t in seen.tickets[:shown]:
-        table.add_row(*map(text, (*output.queued(t), output.reason(t))))
-    more = len(seen.tickets) - shown
+    headings = (">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
+    rows = [(*output.queued(t), output.reason(t)) for t in seen.tickets[:shown]]
+    table, more = output.filled(headings, rows, "nobody waits"), len(seen.tickets) - shown
     return Group(table, text(f"… {more} more")) if more else table

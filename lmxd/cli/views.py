@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from lmxd import __version__
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
-from lmxd.cli.devices import notes, table
+from lmxd.cli.devices import notes, table, yielding
 from lmxd.cli.live import repeat
 from lmxd.cli.output import size
 from lmxd.devices.troubles import fault
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, LeaseInfo, ModelInfo, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
 from lmxd.terminal import say
@@ -23,8 +24,14 @@ from lmxd.text import short_id
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_OTHERS = "another's"
+_OTHERS: Final = "another's"
+_NONE: Final = "-"
 QUEUE = ("TICKET", ">PLACE", "MODEL", "USER", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
+PS = (
+    "INSTANCE", "PHASE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT", "LEASES (USER)",
+    "DOING",
+)  # fmt: skip
+MODELS = ("MODEL", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "PROBLEM")
 
 
 @click.command()
@@ -38,10 +45,7 @@ def status(json_wanted: bool) -> None:
         return
     state = "draining" if found.draining else "up"
     say(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}, engine {found.engine}")
-    say(
-        f"{found.instances} instances, {found.leases} leases, {found.waiting} of {found.queue_depth} places in the"
-        f" queue taken{'' if found.admission else ', admission is OFF'}"
-    )
+    say(output.summary(found))
     _print_devices(found.devices)
     for warning in found.warnings + found.broken_invariants:
         say(f"warning: {warning}")
@@ -82,38 +86,35 @@ def ps(watch: bool, interval: float, json_wanted: bool) -> None:
 
 
 def _running(client: Client) -> RenderableType:
-    columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "PROMISED", "MEASURED", "PORT", "DOING", "LEASES (USER)")
-    rows = [
-        (
-            i.instance,
-            i.phase,
-            str(i.ctx),
-            f"{sum(x.slots for x in i.leases)}/{i.slots}",
-            _bytes(i.promised),
-            _bytes(i.measured),
-            _port(i.endpoint),
-            "-" if i.phase not in ("ready", "starting") else output.doing(i),
-            " ".join(map(lease_label, i.leases)) or "-",
-        )
-        for i in client.instances().instances
-    ]
-    return output.filled(columns, rows, "no instances")
+    found = client.instances()
+    return output.filled(PS, [instance_row(i, found.called) for i in found.instances], "no instances")
+
+
+def instance_row(i: InstanceInfo, called: Mapping[str, str]) -> tuple[str, ...]:
+    """``called``: devices' names by id. The larger of the bytes promised and measured is charged."""
+    measured = sum(i.measured.values())
+    return (
+        i.instance,
+        i.phase,
+        str(i.ctx) if i.ctx else _NONE,
+        f"{sum(x.slots for x in i.leases)}/{i.slots}",
+        ", ".join(called.get(device) or short_id(device) for device in i.promised),
+        output.gib(sum(i.promised.values())),
+        output.gib(measured) if measured else _NONE,
+        _port(i.endpoint),
+        ", ".join(map(lease_label, i.leases)) or _NONE,
+        output.doing(i) if i.phase in ("ready", "starting") else _NONE,
+    )
 
 
 def lease_label(x: LeaseInfo) -> str:
     return f"{x.lease} ({output.whose(x.uid, x.user)})" if x.lease else f"{_OTHERS} {size(x.bytes)}"
 
 
-def _bytes(by_device: dict[str, int]) -> str:
-    """The bytes of an instance by device, a dash if not measured yet. The larger of both columns is charged."""
-    return " ".join(f"{short_id(device)} {size(n) if n else '-'}" for device, n in by_device.items())
-
-
 def _port(endpoint: str | None) -> str:
-    if endpoint is None:
-        return "-"
-    port = endpoint.rpartition(":")[2]
-    return port if port.isdecimal() else "unix"
+    """The port of an endpoint that speaks TCP; others are sockets beside the daemon's."""
+    port = (endpoint or "").rpartition(":")[2]
+    return port if port.isdecimal() else _NONE
 
 
 @click.command()
@@ -125,13 +126,24 @@ def queue(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
-    rows = [ticket_row(t) for t in found.tickets]
-    output.table(QUEUE, rows, "nobody waits")
+    if waiting := [t for t in found.tickets if t.position]:
+        wait = "waits" if len(waiting) == 1 else "wait"
+        say(f"{len(waiting)} of at most {found.depth} requests {wait}, {most_wanted(waiting)}")
+    output.table(QUEUE, [ticket_row(t) for t in found.tickets], "nobody waits")
+    for each in found.yields:
+        say(yielding(each, found.called.get(each.device) or short_id(each.device)))
+
+
+def most_wanted(waiting: Sequence[TicketInfo]) -> str:
+    """The bytes that waiting requests want of a device, from the least to the most."""
+    least, most = (size(pick(t.bytes for t in waiting)) for pick in (min, max))
+    return f"for {least}" + ("" if least == most else f" to {most}") + (" each" if len(waiting) > 1 else "")
 
 
 def ticket_row(t: TicketInfo) -> tuple[str, ...]:
     place, model, user, waited, expected = output.queued(t)
-    return t.ticket or _OTHERS, place, model, user, str(t.priority), waited, expected, output.reason(t)
+    of_class = str(t.priority) if t.priority else _NONE
+    return t.ticket or _OTHERS, place, model, user, of_class, waited, expected, output.reason(t)
 
 
 @click.command()
@@ -143,32 +155,29 @@ def models(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
-    rows = [
-        (
-            x.model,
-            str(x.ctx),
-            str(x.slots),
-            _places(x.bytes),
-            x.basis or "-",
-            str(x.running),
-            _problem(x),
-        )
-        for x in found.models
-    ]
-    columns = ("MODEL", ">CTX", ">SLOTS", "BYTES", "BASIS", ">RUNNING", "PROBLEM")
-    output.table(columns, rows, "no models are configured")
+    output.table(MODELS, [model_row(x, found.called) for x in found.models], "no models are configured")
 
 
-def _places(by_device: dict[str, int]) -> str:
-    """The bytes of a model by device, those of several alike said once."""
-    alike = {n: [short_id(device) for device, same in by_device.items() if same == n] for n in by_device.values()}
-    where = {n: devices[0] if len(devices) == 1 else f"each of {len(devices)}" for n, devices in alike.items()}
-    return " or ".join(f"{size(n)} on {on}" for n, on in where.items()) or "-"
+def model_row(x: ModelInfo, called: Mapping[str, str]) -> tuple[str, ...]:
+    """``called``: devices' names by id."""
+    sizes, places = _places(x.bytes, called)
+    running = str(x.running) if x.running else _NONE
+    return x.model, str(x.ctx), str(x.slots), sizes, places, x.basis or _NONE, running, _problem(x)
+
+
+def _places(by_device: Mapping[str, int], called: Mapping[str, str]) -> tuple[str, str]:
+    """The bytes of a model and the devices, of which those that take the same of it are said together."""
+    alike = {
+        output.gib(n): [called.get(device) or short_id(device) for device, same in by_device.items() if same == n]
+        for n in by_device.values()
+    }
+    places = [found[0] if len(found) == 1 else f"each of {len(found)}" for found in alike.values()]
+    return " or ".join(alike) or _NONE, " or ".join(places) or _NONE
 
 
 def _problem(model: ModelInfo) -> str:
     again = f" (tried again in {output.seconds(model.retry_in)})" if model.problem and model.retry_in else ""
-    return f"{model.problem}{again}" if model.problem else "-"
+    return f"{model.problem}{again}" if model.problem else _NONE
 
 
 @click.command()

@@ -13,6 +13,7 @@ from lmxd.cli import output
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import Progress
+from lmxd.terminal import say
 from lmxd.text import visible
 
 if TYPE_CHECKING:
@@ -88,10 +89,14 @@ def waiting_time(wait: float | None, no_wait: bool) -> float | None:
 
 
 class WaitBar:
-    """Shows on a terminal where the request stands, with a bar once its instance loads; shows nothing in a pipe."""
+    """Shows on a terminal where the request stands, with a bar once its instance loads; shows nothing in a pipe.
 
-    def __init__(self) -> None:
+    ``hint``: what would spare the wait, asked once it begins.
+    """
+
+    def __init__(self, hint: Callable[[], str | None] = lambda: None) -> None:
         self._shown: Bars | None = None
+        self._hint: Callable[[], str | None] | None = hint
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -117,6 +122,10 @@ class WaitBar:
     def show(self, progress: Progress) -> None:
         if self._shown is None:
             return
+        if self._hint is not None and progress.state == "queued":
+            hint, self._hint = self._hint(), None
+            if hint is not None:
+                say(f"hint: {hint}", err=True)
         part = progress.loaded
         self._shown.update(
             self._task,
@@ -132,9 +141,11 @@ def standing(progress: Progress) -> str:
     due = "" if progress.eta is None else f", expected in {output.seconds(progress.eta)}"
     if progress.state == "starting":
         return f"{'starting' if progress.loaded is None else 'loading'} {progress.instance}{due}"
-    waits_for = f", waiting for {', '.join(progress.waits_for)}" if progress.waits_for else ""
-    turns = "".join(f"; {output.turn(t)}" for t in progress.turns)
-    return f"number {progress.position} in the queue{due}{waits_for}{turns}"
+    used = {t.instance for t in progress.turns}
+    others = [name for name in progress.waits_for if name not in used]
+    awaited = f", {output.awaited(others).replace('waits for', 'waiting for')}" if others else ""
+    turns = "".join(f"; {turn}" for turn in output.turns(progress.turns))
+    return f"number {progress.position} in the queue{due}{awaited}{turns}"
 
 
 def environment(lease: Granted) -> dict[str, str]:

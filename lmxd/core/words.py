@@ -194,6 +194,7 @@ class DeviceReading(NamedTuple):
     ``taken`` is None where processes are not told apart: each instance then counts with its promised bytes, as one does
     that is None in it. ``lags``: bytes of the dead may stay in use. ``pool``: the device whose bytes its own are;
     ``views``: those whose bytes are its, read or not. ``unavailable``: why it has no figures; ``remedy``: what to do.
+    ``called``: its name for people, such as GPU 0.
     """
 
     device: DeviceId
@@ -207,6 +208,7 @@ class DeviceReading(NamedTuple):
     pool: DeviceId | None = None
     views: tuple[DeviceId, ...] = ()
     remedy: str = ""
+    called: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,10 +233,7 @@ class Failure:
 
 
 class Holder(NamedTuple):
-    """An owner of bytes on a device: an instance, or ``foreign`` for all processes that are not lmxd's.
-
-    ``since``: seconds for which it has had them.
-    """
+    """An owner of bytes on a device: an instance, which has them for ``since`` seconds, or ``foreign`` for others."""
 
     name: str
     bytes: int
@@ -247,7 +246,7 @@ class Shortfall(NamedTuple):
     """The reason why a demand does not fit on a device now: ``need`` bytes, of which ``have`` are free.
 
     ``ceiling`` is the most that lmxd could ever promise of the device's ``capacity``. ``holders`` have the rest.
-    ``views``: the devices that draw from it, if it is a pool.
+    ``views``: the devices that draw from it, if it is a pool. ``called``: the names of all these for people.
     """
 
     device: DeviceId
@@ -259,6 +258,7 @@ class Shortfall(NamedTuple):
     unavailable: str | None = None
     views: tuple[DeviceId, ...] = ()
     remedy: str = ""
+    called: Mapping[DeviceId, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,16 +275,6 @@ class Turn:
     price: float
     unused: bool = False
     fair: bool = False
-
-    def __str__(self) -> str:
-        if self.unused:
-            what = f"is leased, but unused: it goes when that lease ends, in {self.closes_in:.0f} s at the latest"
-        elif self.closes_in > 0:
-            why = ", for its users had less lately than who waits" if self.fair else ""
-            what = f"serves those who want it for up to {self.closes_in:.0f} s more{why}"
-        else:
-            what = "takes no new requests and finishes what it does"
-        return f"{self.instance} {what} (loading both models takes {self.price:.1f} s)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

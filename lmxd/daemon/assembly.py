@@ -88,7 +88,8 @@ class Daemon:
         self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
         self.served = ServedDirectories(self.present)
         self.access = Access(shared=where.shared)
-        self.journal = Journal(self.admission.state.lives)
+        state = self.admission.state
+        self.journal = Journal(state.lives, lambda: state.ledger.called)
         self.arrivals = Arrivals()
         self.peaks = Peaks(where.state / "peaks.json")
         self.observations = Observations(where.state / "observations.json")

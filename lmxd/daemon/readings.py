@@ -15,6 +15,7 @@ from lmxd.daemon.attribution import taken
 from lmxd.devices.measurement import HOST, MEMORY, DeviceKind, Measurement
 from lmxd.devices.pool import still
 from lmxd.devices.watcher import Look
+from lmxd.text import device_name
 
 
 def device_readings(
@@ -71,9 +72,14 @@ def device_reading(
     account: Account | None = None,
 ) -> DeviceReading:
     """One device's measurement in the core's terms."""
+    called = device_name(found.id, found.ref)
     if found.unavailable is not None:
         return DeviceReading(
-            device=device_id(found), unavailable=found.unavailable, remedy=found.remedy, pool=pool_of(found)
+            device=device_id(found),
+            unavailable=found.unavailable,
+            remedy=found.remedy,
+            pool=pool_of(found),
+            called=called,
         )
     allowed = _config_of(found, gpu)
     limit = None if allowed.max_memory_gb is None else int(allowed.max_memory_gb * GIB)
@@ -87,6 +93,7 @@ def device_reading(
         pool=pool_of(found),
         views=(DeviceId(HOST),) if found.kind is DeviceKind.POOL else (),
         taken=taken(found, pids, ready, account),
+        called=called,
     )
 
 

@@ -66,7 +66,7 @@ def key(context: click.Context, name: str, admin: bool) -> None:
     path = load(context.obj).gateway.keys_file
     if path is None:
         raise LmxdError("config", f"{context.obj}: gateway.keys_file is not set", "say where keys are kept")
-    say(keys.add(path, name, admin=admin))
+    say(keys.add(path, name, admin=admin), whole=True)
 
 
 async def _serve(config: GatewayConfig, address: str, daemon: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any, Final
 
 from lmxd.config import yaml_text
 from lmxd.errors import LmxdError
+from lmxd.folding import folded, width
 from lmxd.text import shortened, visible
 
-_WIDTH: Final = 100
+_WIDTH: Final = 80
+"""Columns, as most terminals have them."""
 _LONGEST: Final = 1000
 """Characters of a comment."""
 _NOTES: Final = 24
@@ -29,21 +30,24 @@ class Document:
 
     def comment(self, words: str, indent: str = "") -> None:
         """Words that mean nothing to lmxd, whatever they are."""
-        wrapped = textwrap.wrap(visible(shortened(words, _LONGEST)), _WIDTH - 2 - len(indent))
+        wrapped = folded(visible(shortened(words, _LONGEST)), _WIDTH - 2 - len(indent)) if words else []
         self._lines += [f"{indent}# {line}" for line in wrapped]
 
     def put(self, values: dict[str, Any], note: str = "") -> None:
         """Settings, and a note beside the last of them. BadYaml if they cannot be written."""
-        lines = _lines(values)
-        lines[-1] = f"{lines[-1]:<{_NOTES}}# {visible(note)}" if note else lines[-1]
-        self._lines += lines
+        self._note(_lines(values), note)
         self._meant |= values
 
     def suggest(self, values: dict[str, Any], note: str = "") -> None:
         """The same as a comment: somebody may take the comment signs away."""
-        lines = [f"#{line}" for line in _lines(values)]
-        lines[-1] = f"{lines[-1]:<{_NOTES}}# {visible(note)}" if note else lines[-1]
-        self._lines += lines
+        self._note([f"#{line}" for line in _lines(values)], note)
+
+    def _note(self, lines: list[str], note: str) -> None:
+        """Lines with a note beside the last of them; above them where it is too long for that."""
+        beside = f"{lines[-1]:<{_NOTES}}# {visible(note)}"
+        if note and width(beside) > _WIDTH:
+            self.comment(note)
+        self._lines += [*lines[:-1], beside if note and width(beside) <= _WIDTH else lines[-1]]
 
     def models(self, entries: list[tuple[dict[str, Any], str, bool]]) -> None:
         """The section of models: for each its name and settings, words about it, and whether it is only suggested."""

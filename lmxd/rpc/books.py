@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Result, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.rpc.holds import YieldInfo
+from lmxd.rpc.messages import DeviceNames, Result, ShortfallInfo, SwapInfo, TurnInfo
 
 
 class Device(Result):
@@ -28,6 +29,7 @@ class Device(Result):
     charged: int
     reclaiming: int
     yielded: int = Field(0, description="kept free for others, on request")
+    yields: list[YieldInfo] = Field([], description="the requests for that")
     headroom: int
     pool: str | None = Field(None, description="the memory that it shares with other devices")
     beyond_pool: int = Field(0, description="bytes that would be free on it, but are not in its pool")
@@ -87,6 +89,7 @@ class Instances(Result):
     """All instances."""
 
     instances: list[InstanceInfo]
+    called: DeviceNames = Field({})
 
 
 class TicketInfo(Result):
@@ -110,10 +113,12 @@ class TicketInfo(Result):
 
 
 class QueueInfo(Result):
-    """All requests that wait or start, in order, and the depth of the queue."""
+    """All requests that wait or start, in order, the depth of the queue, and the yields."""
 
     depth: int
     tickets: list[TicketInfo]
+    yields: list[YieldInfo] = Field([], description="bytes that are kept free for others meanwhile")
+    called: DeviceNames = Field({})
 
 
 class ModelInfo(Result):
@@ -136,6 +141,7 @@ class Models(Result):
     """All profiles of the configuration."""
 
     models: list[ModelInfo]
+    called: DeviceNames = Field({})
 
 
 class Status(Result):

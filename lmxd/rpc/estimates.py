@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from lmxd.rpc.messages import CacheType, Name, Params, Result, SizeParams
+from lmxd.rpc.messages import CacheType, DeviceNames, Name, Params, Result, SizeParams
 
 
 class EstimateParams(SizeParams):
@@ -30,6 +30,7 @@ class Estimated(Result):
     basis: str
     error: int
     devices: list[dict[str, Any]]
+    called: DeviceNames = Field({})
     host: dict[str, int]
     contexts: list[dict[str, Any]] = Field([])
     declared: int | None = None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Name, Params, Result, ShortfallInfo, TurnInfo, Wish
+from lmxd.rpc.messages import DeviceNames, Name, Params, Result, ShortfallInfo, TurnInfo, Wish
 
 
 class PlanParams(Wish):
@@ -25,6 +25,7 @@ class Planned(Result):
     why: str
     instance: str | None = None
     devices: dict[str, int] = Field({}, description="bytes that a new instance would be charged")
+    called: DeviceNames = Field({})
     split: list[int] = Field([], description="layers on each device, if it would be divided")
     gpu_layers: int | None = Field(None, description="if not all: the others would run in RAM")
     evicts: list[str] = Field([])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmxd.rpc.messages import Name, Params, Result, Terms
+from lmxd.rpc.messages import DeviceNames, Name, Params, Result, Terms
 
 YieldTime = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
 Pid = Annotated[int, Field(ge=2, le=2**22)]
@@ -33,6 +33,7 @@ class Held(Result):
     lease: str
     instance: str
     devices: dict[str, int]
+    called: DeviceNames = Field({})
     cuda_visible_devices: str
     environment: dict[str, str] = Field(default_factory=dict)
     hold: str
@@ -70,6 +71,16 @@ class YieldBegun(Result):
     bytes: int
     lasts: float
     free: int
+    called: DeviceNames = Field({})
+
+
+class YieldInfo(Result):
+    """A yield that goes on. Its id is what ends it sooner."""
+
+    id: str
+    device: str
+    bytes: int
+    ends_in: float = Field(description="seconds after which the bytes may be used again")
 
 
 class UnyieldParams(Params):

@@ -21,6 +21,7 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
+DeviceNames = Annotated[dict[str, str], Field(description="names for people, such as GPU 0, of devices by id")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -169,6 +170,7 @@ class Granted(Result):
     slots: int
     instance_slots: int = Field(1, description="slots of its instance, for leases of all users")
     devices: dict[str, int] = Field(description="bytes charged, by device")
+    called: DeviceNames = Field({})
     basis: str = Field(description="where the bytes come from: declared or closed-form")
     hold: str
     ttl: float | None = None
@@ -220,6 +222,7 @@ class ShortfallInfo(Result):
     unavailable: str | None = None
     views: list[str] = Field([], description="of a pool: the devices that draw from it")
     remedy: str = ""
+    called: DeviceNames = Field({})
 
 
 class TurnInfo(Result):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from lmxd.rpc.books import Device
-from lmxd.rpc.messages import Name, Params, Result, SwapInfo
+from lmxd.rpc.messages import DeviceNames, Name, Params, Result, SwapInfo
 
 
 class WhyParams(Params):
@@ -44,3 +44,4 @@ class Why(Result):
     instances: list[OwnerInfo]
     processes: list[ProcessInfo] = Field(description="of what is foreign, the largest that can be told apart")
     withheld: int = Field(description="bytes beyond max_memory_gb")
+    called: DeviceNames = Field({})

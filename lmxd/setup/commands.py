@@ -171,7 +171,7 @@ def _show(todo: Setup) -> None:
         _row("amiss", sentence, err=True)
     for change in (todo.configuration, *todo.services.files):
         for line in change.lines():
-            say(line)
+            say(line, whole=True)
     if todo.lacks_key:
         _row("keys", f"one for {_caller()}, its hash in {todo.config.gateway.keys_file}")
     _row("start", todo.services.plan)
@@ -231,9 +231,9 @@ def _say_how(gateway: GatewayConfig, key: str | None, model: str | None, end: st
         _row("end", end)
     say()
     say("For Open WebUI (Admin Panel, Settings, Connections), and for OpenAI's clients:")
-    say(f"  export OPENAI_BASE_URL={url}/v1")
-    say(f"  export OPENAI_API_BASE_URL={url}/v1")
-    say(f"  export OPENAI_API_KEY={key or 'KEY'}")
+    say(f"  export OPENAI_BASE_URL={url}/v1", whole=True)
+    say(f"  export OPENAI_API_BASE_URL={url}/v1", whole=True)
+    say(f"  export OPENAI_API_KEY={key or 'KEY'}", whole=True)
     say("In a container: docs/containers.md; from another machine: docs/network.md.")
 
 

@@ -211,7 +211,7 @@ def test_there_is_one_way_to_a_terminal() -> None:
     assert found == {
         "terminal.py: click.echo",
         "terminal.py: input",
-        "cli/output.py: Text",
+        "cli/tables.py: Text",
         "engines/llama_cpp/pretend/__main__.py: sys.stderr.write",  # to llama-server's log, which is read by lmxd alone
         "engines/llama_cpp/vulkan_devices.py: sys.stdout.write",  # JSON, to lmxd alone
         "engines/llama_cpp/level_zero_devices.py: sys.stdout.write",

@@ -109,6 +109,14 @@ def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None
     assert max(map(len, lines)) <= 80
 
 
+def test_in_a_pipe_names_are_whole_and_bars_are_no_wider_than_a_wide_screen() -> None:
+    name = "m" * 120 + "#1"
+    seen = Seen(status=status(), owners=[why({name: GIB})], instances=[instance(instance=name)], tickets=[])
+    lines = drawn(seen, width=10**6).splitlines()
+    assert sum(name in line for line in lines) == 2
+    assert max(map(len, lines)) < 400
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None:
     seen = Seen(status=status(), owners=[why()], instances=[instance()], tickets=[])
@@ -116,8 +124,8 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None
 
 
 def test_use_that_cannot_be_seen_whole_is_a_lower_bound() -> None:
-    assert output.seen(card(), 3 * GIB) == "3072 MiB"
-    assert output.seen(card(lower_bound=True), 3 * GIB) == "at least 3072 MiB"
+    assert output.seen(card(), 3 * GIB) == "3.00 GiB"
+    assert output.seen(card(lower_bound=True), 3 * GIB) == "at least 3.00 GiB"
 
 
 def test_a_device_that_cannot_be_had() -> None:

@@ -20,6 +20,7 @@ from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, dated, turns
 from lmxd.core.rules import Policy, Quota
 from lmxd.core.words import Hold
+from lmxd.daemon.answering.refused import course
 
 
 def one_card(**rules: object) -> World:
@@ -592,7 +593,7 @@ def test_an_unused_lease_is_dated_by_its_end_and_not_by_a_turn() -> None:
     assert [unused for unused, _ in told[6:]] == [True] * 34
     ends = world.instance("a#1").active_at + 300.0
     assert [at for _, at in told[6:]] == [pytest.approx(ends)] * 34
-    assert "leased, but unused" in str(turn)
+    assert "leased, but unused" in course(turn)
     reports = [x for x in world.all(ReportProgress) if isinstance(x, ReportProgress) and x.ticket == waits]
     assert len(reports) < 8, "it does not change, and is not told every second"
 

@@ -57,7 +57,7 @@ def test_what_lives_is_never_forgotten() -> None:
 
 
 def test_one_users_many_requests_leave_the_histories_of_others() -> None:
-    journal = Journal(lambda name: name == "b#1")
+    journal = Journal(lambda name: name == "b#1", dict)
     option = Option(demand={DeviceId("gpu"): 1})
     ask = Ask(profile="hold", variant="hold", context=0, slots=1, spread=1, options=(option,))
     journal.note(granted(0, BEN, "b#1"))

@@ -42,8 +42,8 @@ def house(tmp_path: Path, listing: str, **gpu: object) -> House:
 async def test_a_build_for_the_cpu_is_told_and_nothing_is_charged_to_the_gpu(tmp_path: Path) -> None:
     async with house(tmp_path, "  (none)").open() as h, h.client() as lmxd:
         (said,) = [w for w in (await lmxd.status()).warnings if "llama-server" in w]
-        assert "is built for the CPU alone, and no model of it can run on GPU-a" in said
-        with pytest.raises(LmxdError, match="no model of it can run on GPU-a") as caught:
+        assert "is built for the CPU alone, and no model of it can run on GPU 0" in said
+        with pytest.raises(LmxdError, match="no model of it can run on GPU 0") as caught:
             await lmxd.request("m")
         assert (caught.value.code, "set engine.path" in caught.value.remedy) == ("engine_missing", True)
         (device,) = (await lmxd.devices()).devices

@@ -26,8 +26,8 @@ def played(tmp_path: Path, name: str) -> PlayedLmxd:
             ["0: GPU-01a4c5e8 RTX 3090 23.8 2.0 0.4 0.0 21.4", "1: 0000:02:00.0 NVIDIA GPU"],
             "GPU is lost",
         ),
-        ("mismatch", ["0: 0000:01:00.0 NVIDIA GPU - - 0.0 unavailable"], "reload the nvidia modules"),
-        ("nouveau", ["0: 0000:01:00.0 NVIDIA GPU - - 0.0 unavailable"], "modprobe.blacklist=nouveau"),
+        ("mismatch", ["0: 0000:01:00.0 NVIDIA GPU 0.0 unavailable"], "reload the nvidia modules"),
+        ("nouveau", ["0: 0000:01:00.0 NVIDIA GPU 0.0 unavailable"], "modprobe.blacklist=nouveau"),
         ("amd-and-nvidia", ["0: GPU-9a1b2c3d RX 7900 series 24.0", "1: GPU-0aa4c5e8 RTX 3090 23.8"], ""),
         (
             "gb10",

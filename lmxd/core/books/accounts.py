@@ -57,6 +57,7 @@ class Account:
     pool: DeviceId | None = None
     unavailable: str | None = "not measured yet"
     remedy: str = ""
+    called: str = ""
     reservations: dict[InstanceId, Reservation] = field(default_factory=dict)
     yields: dict[YieldId, Yielded] = field(default_factory=dict)
     ceiling: int = 0
@@ -70,6 +71,11 @@ class Account:
     free: int = -1
     reading: DeviceReading | None = None
     """The last reading, if nothing has changed since: the same reading again need not be taken in."""
+
+    @property
+    def name(self) -> str:
+        """Its name for people; its id before it was ever measured."""
+        return self.called or self.device
 
     @property
     def balanced(self) -> bool:
@@ -159,7 +165,7 @@ class Account:
         """Take in one reading. Returns whether it says anything new. An unavailable device keeps its last figures."""
         if reading == self.reading:
             return False
-        self.unavailable, self.remedy = reading.unavailable, reading.remedy
+        self.unavailable, self.remedy, self.called = reading.unavailable, reading.remedy, reading.called
         if reading.unavailable is None:
             self.capacity, self.margin, self.limit = reading.capacity, reading.margin, reading.limit
             self.used, self.lags, self.pool = reading.used, reading.lags, reading.pool

@@ -85,6 +85,11 @@ class Ledger:
                 moved = True
         return moved
 
+    @property
+    def called(self) -> dict[DeviceId, str]:
+        """The devices' names for people."""
+        return {device: account.name for device, account in self.accounts.items()}
+
     def views(self, pool: DeviceId) -> list[Account]:
         """The accounts of the devices that draw from a pool; none if it is no pool."""
         return [a for a in self.accounts.values() if a.pool == pool]

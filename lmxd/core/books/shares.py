@@ -15,6 +15,7 @@ from lmxd.core.rules import Policy, Quota
 from lmxd.core.words import Owner, User
 
 _LN2: Final = log(2)
+_GIB: Final = 2**30
 _WORTH_RANKING: Final = 0.5
 """Seconds by which a user's lateness must change before the user's tickets are ranked anew, for moving them takes time.
 """
@@ -146,7 +147,10 @@ class Shares:
             if quota.max_leases is not None and share.leases + leases > quota.max_leases:
                 return f"{who} has {share.leases} of at most {quota.max_leases} leases"
             if quota.max_bytes is not None and share.bytes + size > quota.max_bytes:
-                return f"{who} holds {share.bytes} of at most {quota.max_bytes} bytes, and this takes {size}"
+                most = quota.max_bytes / _GIB
+                return (
+                    f"{who} holds {share.bytes / _GIB:.2f} of at most {most:.2f} GiB, and this takes {size / _GIB:.2f}"
+                )
         return None
 
 

@@ -66,6 +66,7 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
         holders.append(Holder("foreign", account.foreign, "foreign"))
     if account.yielded:
         holders.append(Holder("yielded", account.yielded, "kept free"))
+    views = state.ledger.views(account.device)
     return Shortfall(
         device=account.device,
         need=need,
@@ -74,6 +75,7 @@ def _shortfall(state: State, account: Account, need: int) -> Shortfall:
         capacity=account.capacity,
         holders=tuple(sorted(holders, key=lambda h: -h.bytes)),
         unavailable=account.unavailable,
-        views=tuple(view.device for view in state.ledger.views(account.device)),
+        views=tuple(view.device for view in views),
         remedy=account.remedy,
+        called={each.device: each.name for each in (account, *views)},
     )

@@ -58,7 +58,7 @@ def _relieve_device(state: State, account: Account, wanted: YieldReasons) -> Non
     if not account.yields and state.now - since < _PATIENCE:
         state.alarms.set((AlarmKind.SHORT, account.device), since + _PATIENCE)
         return
-    why = f"{account.device} is kept free for others" if account.yields else f"others use more of {account.device}"
+    why = f"{account.name} is kept free for others" if account.yields else f"others use more of {account.name}"
     mine = [state.instances[name] for name in account.reservations]
     coming = sum(r.charge for name, r in account.reservations.items() if not state.instances[name].live)
     lacking = {account.device: -account.headroom - coming}

@@ -16,6 +16,7 @@ from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User
+from lmxd.text import several
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
@@ -25,21 +26,25 @@ _LATER: Final = "allow a later deadline, or ask for less"
 
 def no_capacity(state: State, ticket: Ticket) -> Refusal:
     date = Forecast(state).date(ticket)
-    taken = f"all slots of {', '.join(date.awaits)} are taken"
     if not date.by_slot:
         message = no_room(useful_shortfalls(state, ticket))
     elif has_all_instances(state, ticket):
-        message = taken
+        message = taken(date.awaits)
     else:
-        message = f"{taken}, and there is no room for another instance"
+        message = "all slots of the model's instances are taken, and there is no room for another"
     return _short(state, ticket, date, RefusalCode.NO_CAPACITY, message)
 
 
 def no_room(found: Sequence[Shortfall]) -> str:
     """The sentence that says what a request lacks: free bytes, or a device that answers."""
     if found and all(s.unavailable is not None for s in found):
-        return "no device that it could run on is available"
+        return "it has no device to run on"
     return "there is no room now"
+
+
+def taken(instances: Sequence[str]) -> str:
+    """The sentence on instances that have no slot."""
+    return f"all slots of {several(instances)} are taken"
 
 
 def wait_expired(state: State, ticket: Ticket) -> Refusal:
@@ -50,8 +55,9 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
 def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
     """The queue has no place for a ticket. It names the users with the most requests in it."""
     most = ", ".join(f"{count} of {_named(*who)}" for who, count in waiting.most_common(_NAMED))
+    whose = f"all of {_named(*next(iter(waiting)))}" if len(waiting) == 1 else most
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
-    message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {most}{more}"
+    message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {whose}{more}"
     remedy = "ask again later, or have admission_control.queue_depth raised"
     return _short(state, ticket, Forecast(state).date(ticket), RefusalCode.QUEUE_FULL, message, remedy)
 
@@ -71,7 +77,7 @@ def _short(
     return Refusal(
         code=code,
         message=message,
-        remedy=_remedy(found, remedy),
+        remedy=_remedy(found, remedy + _or_slots(state, ticket.ask)),
         shortfalls=found,
         turns=turns(state, ticket, date),
         retry_in=None if date.at == inf else date.at - state.now,
@@ -80,7 +86,7 @@ def _short(
 
 def _remedy(found: tuple[Shortfall, ...], usual: str) -> str:
     """The remedy of the devices that do not answer; the usual one where others could make room."""
-    faulty = {s.device: s.remedy for s in found if s.unavailable is not None and s.remedy}
+    faulty = {s.called[s.device]: s.remedy for s in found if s.unavailable is not None and s.remedy}
     if not faulty:
         return usual
     if len(set(faulty.values())) == 1 and len(faulty) == len(found):
@@ -103,6 +109,14 @@ def or_raise(state: State, ask: Ask) -> str:
     """The rest of a remedy, where a configured limit keeps back bytes of a device that a request may go to."""
     accounts = [state.ledger.accounts.get(device) for option in ask.options for device in option.demand]
     return ", or raise max_memory_gb" if any(a is not None and a.limited for a in accounts) else ""
+
+
+def _or_slots(state: State, ask: Ask) -> str:
+    """The rest of a remedy, where an instance of the model runs, of which all slots are taken."""
+    taken = [i.ask.spread - i.free_slots for i in state.able(ask) if i.free_slots < ask.slots and i.shared]
+    if not taken or not ask.share or ask.external:
+        return ""
+    return f", or have slots: {min(taken) + ask.slots} in its profile, with which one instance serves both"
 
 
 def over_quota(which: str) -> Refusal:

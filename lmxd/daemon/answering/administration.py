@@ -80,7 +80,8 @@ class Administration:
         self._report(YieldRequested(at=time.monotonic(), id=id, device=device, size=params.bytes, lasts=params.lasts))
         account = self._state.ledger.accounts[device]
         free = account.yielded + min(0, account.headroom)
-        return YieldBegun(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
+        begun = YieldBegun(id=id, device=device, bytes=params.bytes, lasts=params.lasts, free=max(0, free))
+        return begun.model_copy(update={"called": {device: account.name}})
 
     def unyield(self, id: str) -> YieldOver:
         if not any(id in a.yields for a in self._state.ledger.accounts.values()):

@@ -7,14 +7,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
 from lmxd.core.policy.refusals import or_raise
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Ask, Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, TicketId
-from lmxd.daemon.answering import device_views, views
+from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Refusal, TicketId
+from lmxd.daemon.answering import device_views, refused, views
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
@@ -29,7 +28,6 @@ from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import LeaseEnded, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
-from lmxd.text import short_id
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +150,7 @@ class Answers:
                 lease=lease.id,
                 instance=instance.id,
                 devices=devices,
+                called=self._called(devices),
                 cuda_visible_devices=shown.get("CUDA_VISIBLE_DEVICES", ""),
                 environment=shown,
                 hold=lease.hold.value,
@@ -174,11 +173,16 @@ class Answers:
             slots=lease.slots,
             instance_slots=instance.ask.spread,
             devices=devices,
+            called=self._called(devices),
             basis=self._present.catalog.basis(instance.ask.profile),
             hold=lease.hold.value,
             ttl=lease.ttl,
             waited=waited,
         )
+
+    def _called(self, devices: Iterable[DeviceId]) -> dict[str, str]:
+        called = self._state.ledger.called
+        return {device: called[device] for device in devices if device in called}
 
     def _refused(self, decision: RefuseLease) -> None:
         waiting = self.waiting.pop(decision.ticket, None)
@@ -192,12 +196,12 @@ class Answers:
             waiting.answer.set_exception(LmxdError(refusal.code, refusal.message, refusal.remedy))
 
     def _error(self, ask: Ask, refusal: Refusal) -> LmxdError:
-        message, remedy, data = refusal.message, refusal.remedy, {"model": ask.profile, **views.refusal(refusal)}
+        message, remedy = refused.message(refusal), refusal.remedy
+        data = {"model": ask.profile, **views.refusal(refusal)}
         if refusal.code is RefusalCode.NEVER_FITS:
             room = {device: a.ceiling for device, a in self._state.ledger.accounts.items()}
             demand = self._beyond(ask, room)
-            most = views.sentence({device: room.get(device, 0) for device in demand})
-            message = f"{ask.profile} needs {views.sentence(demand)}; there is never more than {most} for lmxd"
+            message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)
             fits = self._present.catalog.what_would_fit(ask, room, self._present.layout)
             data["fits"] = None if fits is None else {"ctx": fits}
             could = (
@@ -206,8 +210,6 @@ class Answers:
                 else f"a context of {fits} tokens would fit"
             )
             remedy = could + or_raise(self._state, ask)
-        elif refusal.shortfalls:
-            message += ": " + "; ".join([*map(_why, refusal.shortfalls), *map(str, refusal.turns)])
         return LmxdError(refusal.code, message, remedy, data)
 
     @staticmethod
@@ -223,17 +225,3 @@ class Answers:
             detail = self.watchers.redacted(decision.detail, connection.peer)
             ended = LeaseEnded(lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=detail)
             connection.notify(ended)
-
-
-def _why(shortfall: Shortfall) -> str:
-    if shortfall.unavailable:
-        return f"{short_id(shortfall.device)} is unavailable ({shortfall.unavailable})"
-    holders = ", ".join(_holder(holder) for holder in shortfall.holders) or "nobody"
-    need, free = shortfall.need / GIB, max(0, shortfall.have) / GIB
-    shared = f", from which {' and '.join(map(short_id, shortfall.views))} draw" if shortfall.views else ""
-    return f"{need:.2f} GiB are needed on {short_id(shortfall.device)}{shared}, {free:.2f} are free (held by {holders})"
-
-
-def _holder(holder: Holder) -> str:
-    since = "" if holder.since is None else f" since {holder.since:.0f} s ago"
-    return f"{holder.name} {holder.bytes / GIB:.2f}{since}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lmxd.core.books.accounts import Account
 from lmxd.core.books.ledger import Ledger
@@ -12,6 +12,7 @@ from lmxd.core.words import DeviceId
 from lmxd.daemon.readings import device_id
 from lmxd.devices.measurement import Measurement
 from lmxd.rpc.books import Device
+from lmxd.rpc.holds import YieldInfo
 
 
 def devices(state: State, measured: Sequence[Measurement]) -> list[Device]:
@@ -37,6 +38,7 @@ def _device(state: State, found: Measurement) -> Device:
         charged=account.charged,
         reclaiming=account.reclaiming,
         yielded=account.yielded,
+        yields=yields(state, [account]),
         headroom=headroom,
         pool=found.pool,
         beyond_pool=account.headroom - headroom,
@@ -44,6 +46,16 @@ def _device(state: State, found: Measurement) -> Device:
         unavailable=found.unavailable,
         remedy=found.remedy,
     )
+
+
+def yields(state: State, accounts: Iterable[Account]) -> list[YieldInfo]:
+    """The yields of devices, those that end first at the beginning."""
+    found = [
+        YieldInfo(id=id, device=account.device, bytes=kept.size, ends_in=kept.until - state.now)
+        for account in accounts
+        for id, kept in account.yields.items()
+    ]
+    return sorted(found, key=lambda each: each.ends_in)
 
 
 def _headroom(ledger: Ledger, account: Account) -> int:

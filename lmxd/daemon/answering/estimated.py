@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.resolved import Resolved
 from lmxd.config.section import GIB
+from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind
 from lmxd.estimate import contexts
 from lmxd.estimate.learned import RAM, Card, Learned
 from lmxd.rpc.estimates import Context, Estimated, Estimates, Observed
 
 
-def explain(resolved: Resolved, layout: Layout) -> Estimated:
+def explain(resolved: Resolved, layout: Layout, called: Mapping[DeviceId, str]) -> Estimated:
     """The bytes that a model would take, by part, and those declared for it."""
     launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
     gpus = layout.of_kind(DeviceKind.GPU) if layout.goes_to_gpu(launch) else []
@@ -26,6 +27,7 @@ def explain(resolved: Resolved, layout: Layout) -> Estimated:
         basis=first.basis,
         error=max(e.error for e in (first, *found)),
         devices=[{"device": gpu, **e.parts.device.as_dict()} for gpu, e in zip(gpus, found, strict=True)],
+        called={gpu: called[gpu] for gpu in gpus if gpu in called},
         contexts=[{"device": gpu, **x.as_dict()} for gpu, e in zip(gpus, found, strict=True) for x in e.contexts],
         host=first.parts.host.as_dict(),
         declared=None if declared is None else int(declared * GIB),

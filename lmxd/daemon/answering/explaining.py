@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from lmxd.core.admission import Admission
@@ -20,9 +20,9 @@ from lmxd.core.decisions import (
 )
 from lmxd.core.events import ActivitySeen, LeaseRequested
 from lmxd.core.policy.forecast import SURE_OF, dated, turns
-from lmxd.core.policy.refusals import no_room
+from lmxd.core.policy.refusals import no_room, taken
 from lmxd.core.policy.reports import blockers
-from lmxd.core.words import NO_CONNECTION, Ask, Hold, LeaseId, Shortfall, TicketId, Turn
+from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Hold, LeaseId, TicketId
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of
 from lmxd.daemon.answering.journal import Journal
@@ -53,6 +53,7 @@ def plan(admission: Admission, ask: Ask, peer: Peer, deadline: float | None) -> 
         busy = trial.state.instances[instance].busy
         decided += trial.handle(ActivitySeen(at=time.monotonic(), instance=instance, busy=busy, worked=busy)).decisions
     found = _outcome(ask.profile, decided)
+    found = found.model_copy(update={"called": {d: trial.state.ledger.called[DeviceId(d)] for d in found.devices}})
     return _dated(trial.state, found) if found.outcome == "queue" else found
 
 
@@ -63,7 +64,7 @@ def _dated(state: State, found: Planned) -> Planned:
         return found
     each = dated(state, position)[-1]
     expected, waits_for = turns(state, ticket, each.date), list(blockers(state, ticket, each.date))
-    why = _no_room(expected) if expected else found.why
+    why = no_room(()) if expected else found.why
     return found.model_copy(
         update={"why": why, "eta": each.eta, "waits_for": waits_for, "turns": views.turns(expected)}
     )
@@ -94,13 +95,10 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
 
 
 def _why(told: ReportProgress) -> str:
-    if not told.shortfalls and told.waits_for:
-        return f"all slots of {', '.join(told.waits_for)} are taken"
-    return _no_room(told.turns, told.shortfalls)
-
-
-def _no_room(found: Iterable[Turn], short: Sequence[Shortfall] = ()) -> str:
-    return no_room(short) + "".join(f"; {turn}" for turn in found)
+    if told.shortfalls or told.turns or not told.waits_for:
+        return no_room(told.shortfalls)
+    quota = next((name for name in told.waits_for if " " in name), None)
+    return quota or taken(told.waits_for)
 
 
 def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> Planned:
@@ -125,7 +123,7 @@ def _refused(model: str, decision: RefuseLease) -> Planned:
     return Planned(
         outcome="refuse",
         model=model,
-        why="; ".join([refusal.message, *map(str, refusal.turns)]),
+        why=refusal.message,
         code=refusal.code,
         remedy=refusal.remedy,
         eta=refusal.retry_in,

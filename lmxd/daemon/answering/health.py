@@ -72,7 +72,7 @@ class Health:
         """One line for the service manager."""
         state = self._state
         books = ", ".join(
-            f"{(a.charged + a.reclaiming) / GIB:.1f}/{a.ceiling / GIB:.1f} GiB on {a.device}"
+            f"{(a.charged + a.reclaiming) / GIB:.1f}/{a.ceiling / GIB:.1f} GiB on {a.name}"
             for a in state.ledger.accounts.values()
             if a.pool is None  # the bytes of a view are those of its pool
         )

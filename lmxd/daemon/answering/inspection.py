@@ -67,12 +67,15 @@ class Inspection:
 
     def instances(self, connection: Connection) -> Instances:
         self._performer.launches.look()
-        return Instances(instances=views.instances(self._state, self._performer, self._access, connection.peer))
+        found = views.instances(self._state, self._performer, self._access, connection.peer)
+        return Instances(instances=found, called=self._state.ledger.called)
 
     def queue(self, connection: Connection) -> QueueInfo:
         return QueueInfo(
             depth=self._state.policy.queue_depth,
             tickets=views.queue(self._state, self._access, connection.peer),
+            yields=device_views.yields(self._state, self._state.ledger.accounts.values()),
+            called=self._state.ledger.called,
         )
 
     async def why(self, wanted: str) -> Why:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lmxd.core.decisions import (
@@ -18,8 +18,10 @@ from lmxd.core.decisions import (
     StartInstance,
     StopInstance,
 )
-from lmxd.core.words import Demand, Shortfall
+from lmxd.core.words import DeviceId
+from lmxd.daemon.answering.refused import message, places, turns_of
 from lmxd.daemon.answering.remembered import Remembered
+from lmxd.text import several
 
 _ENTRIES = 64
 """The most entries of one subject: beyond it, those in the middle are dropped, for its start and its end matter most.
@@ -50,16 +52,17 @@ class History:
 class Journal:
     """The histories by the id of the ticket, lease or instance."""
 
-    def __init__(self, lives: Callable[[str], bool]) -> None:
-        """``lives``: whether there is such a ticket, lease or instance now."""
+    def __init__(self, lives: Callable[[str], bool], called: Callable[[], Mapping[DeviceId, str]]) -> None:
+        """``lives``: whether there is such a ticket, lease or instance now. ``called``: devices' names for people."""
         self._histories: Remembered[History] = Remembered(lives)
+        self._called = called
 
     def get(self, subject: str) -> History | None:
         return self._histories.get(subject)
 
     def note(self, decision: Decision) -> None:
         """Add a decision to the history of each of its subjects."""
-        text = _sentence(decision)
+        text = _sentence(decision, self._called)
         if text is None:
             return
         subjects = list(_subjects(decision))
@@ -83,21 +86,20 @@ def _subjects(decision: Decision) -> Iterator[str]:
             yield name
 
 
-def _sentence(decision: Decision) -> str | None:
+def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) -> str | None:
     match decision:
         case StartInstance():
-            return f"{decision.instance} starts on {_sizes(decision.option.devices)}: {decision.why}"
+            return f"{decision.instance} starts on {places(decision.option.devices, called())}: {decision.why}"
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
         case GrantLease():
             return f"{decision.lease} is granted on {decision.instance} after {decision.waited:.1f} s: {decision.why}"
         case RefuseLease():
-            short = "; ".join([*map(_short, decision.refusal.shortfalls), *map(str, decision.refusal.turns)])
-            return f"refused ({decision.refusal.code}): {decision.refusal.message}" + (f": {short}" if short else "")
+            return f"refused ({decision.refusal.code}): {message(decision.refusal)}"
         case ReportProgress() if decision.position:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
-            waits = f", waits for {', '.join(decision.waits_for)}" if decision.waits_for else ""
-            turns = "".join(f"; {turn}" for turn in decision.turns)
+            turns = "".join(f"; {turn}" for turn in turns_of(decision.turns))
+            waits = _waits([name for name in decision.waits_for if name not in {t.instance for t in decision.turns}])
             return f"{decision.ticket} is number {decision.position} in the queue, {when}{waits}{turns}"
         case ReportProgress():
             return f"{decision.ticket} waits for {decision.instance} to be ready"
@@ -128,9 +130,7 @@ def _swap(decision: ReportSwap) -> str:
     return f"{waits}: its turn is over, it takes no new requests, finishes what it does, and goes"
 
 
-def _sizes(demand: Demand) -> str:
-    return ", ".join(f"{device} ({size / 2**30:.2f} GiB)" for device, size in demand.items())
-
-
-def _short(s: Shortfall) -> str:
-    return f"{s.device} has {max(0, s.have) / 2**30:.2f} of {s.need / 2**30:.2f} GiB"
+def _waits(names: Sequence[str]) -> str:
+    """The instances that a ticket waits for, or the quota, which is a sentence of its own."""
+    quota = next((name for name in names if " " in name), None)
+    return f": {quota}" if quota else f", waits for {several(names)}" if names else ""

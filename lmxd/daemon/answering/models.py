@@ -50,7 +50,7 @@ class ModelCalls:
         for name in sorted(self._present.catalog.config.models):
             found.append(await self._model(name))
             await asyncio.sleep(0)  # each takes milliseconds: others go on in between
-        return encoded(Models(models=found).model_dump(mode="json"))
+        return encoded(Models(models=found, called=self._state.ledger.called).model_dump(mode="json"))
 
     async def _model(self, name: str) -> ModelInfo:
         """One profile. A fault of it is said of it, so that it takes nothing away from the others."""
@@ -92,7 +92,7 @@ class ModelCalls:
             cache_type_v=params.cache_type_v,
         )
         resolved = await self._asks.warm(params.model, size, (connection.peer.uid, ""))
-        return estimated.explain(resolved, self._present.layout)
+        return estimated.explain(resolved, self._present.layout, self._state.ledger.called)
 
     def estimates(self) -> Estimates:
         return estimated.estimates(self._observations.learned, self._present.catalog.cards.values())

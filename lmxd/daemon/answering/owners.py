@@ -15,6 +15,7 @@ from lmxd.devices.host import HostProbe
 from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.errors import LmxdError
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
+from lmxd.text import device_name, short_id
 
 LARGEST = 20
 """The most foreign processes that are named, the largest first: a screenful."""
@@ -22,7 +23,8 @@ LARGEST = 20
 
 def find(measured: Sequence[Measurement], wanted: str) -> Measurement:
     """The one device that ``wanted`` names. LmxdError if there is none, or more than one."""
-    found = [x for x in measured if wanted in (x.id, x.ref, x.pci)] or [x for x in measured if x.id.startswith(wanted)]
+    found = [x for x in measured if wanted in (x.id, x.ref, x.pci, device_name(x.id, x.ref))]
+    found = found or [x for x in measured if x.id.startswith(wanted)]
     if len(found) != 1:
         which = "there is none of that name" if not found else "it begins the names of " + names(found)
         raise LmxdError("invalid_params", f"device is {wanted!r}, but {which}", f"name one of {names(measured)}")
@@ -30,7 +32,7 @@ def find(measured: Sequence[Measurement], wanted: str) -> Measurement:
 
 
 def names(measured: Sequence[Measurement]) -> str:
-    return ", ".join(x.id if x.ref == x.id else f"{x.ref} ({x.id})" for x in measured) or "none"
+    return ", ".join(short_id(x.id) if x.ref == x.id else f"{x.ref} ({short_id(x.id)})" for x in measured) or "none"
 
 
 def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
@@ -52,6 +54,7 @@ def why(state: State, performer: Performer, found: Measurement, foreign: list[Pr
         instances=sorted(_instances(state, account, performer), key=lambda x: -x.bytes),
         processes=foreign,
         withheld=account.withheld,
+        called=state.ledger.called,
     )
 
 

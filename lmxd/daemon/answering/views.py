@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeAlias
 
-from lmxd.config.section import GIB
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Lease, Ticket
@@ -15,7 +14,7 @@ from lmxd.core.policy.forecast import Forecast, dated, dated_far, pace, starting
 from lmxd.core.policy.forecast import turns as expected_turns
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
-from lmxd.core.words import DeviceId, Phase, Refusal, Shortfall, Turn
+from lmxd.core.words import Phase, Refusal, Shortfall, Turn
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.device_views import by_device, charged
 from lmxd.daemon.launching.performer import Performer
@@ -24,7 +23,6 @@ from lmxd.rpc.books import InstanceInfo, LeaseInfo, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.peer import Peer
-from lmxd.text import short_id
 
 
 def instances(state: State, performer: Performer, access: Access, peer: Peer) -> list[InstanceInfo]:
@@ -190,6 +188,7 @@ def shortfalls(found: Iterable[Shortfall]) -> list[ShortfallInfo]:
             unavailable=s.unavailable,
             views=list(s.views),
             remedy=s.remedy,
+            called=dict(s.called),
         )
         for s in found
     ]
@@ -208,7 +207,3 @@ def turns(found: Iterable[Turn]) -> list[TurnInfo]:
     return [
         TurnInfo(instance=t.instance, closes_in=t.closes_in, price=t.price, unused=t.unused, fair=t.fair) for t in found
     ]
-
-
-def sentence(found: Mapping[DeviceId, int]) -> str:
-    return ", ".join(f"{size / GIB:.2f} GiB on {short_id(device)}" for device, size in found.items())
