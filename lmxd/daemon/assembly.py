@@ -58,6 +58,7 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.served_directories import ServedDirectories
+from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.measurement import DeviceKind, Probe
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
@@ -104,7 +105,8 @@ class Daemon:
             lambda: self.observations.learned,
             lambda: self.performer.startup.account,
         )
-        self._adopt(config, open_probes(config.gpu.refs, nvml, roots))
+        self._calls = DriverCalls()
+        self._adopt(config, open_probes(config.gpu.refs, nvml, roots, calls=self._calls))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -223,7 +225,7 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
+        probes = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots, calls=self._calls)
         metrics_before = self.catalog.config.metrics
         self.access.refresh()
         self._adopt(config, probes)

@@ -93,7 +93,9 @@ def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) ->
 
 
 class Probe(Protocol):
-    """Looks at some devices. May block; is called from one thread only; never raises for a device's faults."""
+    """Looks at some devices. Blocks for seconds at most; is called from one thread only; never raises for a device's
+    faults, nor for a driver that hangs.
+    """
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
         """One look. ``pids`` are the processes whose use is of interest."""

@@ -24,7 +24,8 @@ class NvmlCard:
     """A card by its UUID, which is looked for again after a fault: by itself, with pauses that grow.
 
     ``known`` is what it said of itself. It is asked again ``questions`` times at most until it has said all: a call may
-    fail just then, and after a fault there may be another driver. ``parent``: the UUID of the GPU that it is a part of.
+    fail just then, and after a fault there may be another driver. ``place``: as in ``Listed``. ``parent``: the UUID of
+    the GPU that it is a part of.
     ``unknown``: there is only a name in the configuration, or an index that does not answer, or it cannot be used.
     ``moved``: a hint that its configured index means another card by now.
     """
@@ -32,6 +33,7 @@ class NvmlCard:
     id: str
     ref: str
     pci: str = ""
+    place: str = ""
     parent: str = ""
     unknown: bool = False
     handle: Any = None
