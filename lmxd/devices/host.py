@@ -13,7 +13,7 @@ from typing import Final
 from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement, ProcessUse, agreed
 
-_HANGS: Final = "see dmesg, and lxcfs if this is a container of LXC; GPUs go on"
+_HANGS: Final = "see dmesg, and lxcfs if this is a container of LXC (GPUs go on meanwhile)"
 
 
 class HostProbe:

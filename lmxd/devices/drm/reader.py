@@ -23,7 +23,9 @@ _PERIOD: Final = 10.0
 SILENT: Final = "/sys/class/drm"
 _KFD: Final = "/sys/class/kfd"
 """The names of what is asked and is no card's alone. The first stands for cards of which the kernel has not told."""
-_HANGS: Final = "the other devices go on; see dmesg, and end what uses the card; if its driver stays away, reboot"
+_HANGS: Final = (
+    "see dmesg, and end what uses the card; if the driver stays away, reboot (other devices go on meanwhile)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

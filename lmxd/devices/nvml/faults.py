@@ -34,8 +34,8 @@ _REMEDIES: Final = {
     "in a container, give it the GPUs (--gpus all)",
     8: "connect the card's power cables",
     DRIVER_NOT_LOADED: "load NVIDIA's driver (modprobe nvidia; dmesg says why if that fails)",
-    TIMEOUT: "the other devices go on; see dmesg (Xid), end what uses the card, then nvidia-smi --gpu-reset; if that "
-    "hangs too, reboot",
+    TIMEOUT: "see dmesg (Xid), end what uses the card, then nvidia-smi --gpu-reset; if that hangs too, reboot (other "
+    "devices go on meanwhile)",
     LIBRARY_NOT_FOUND: "install the driver's library libnvidia-ml.so.1; in a container, give it the GPUs (--gpus all)",
     FUNCTION_NOT_FOUND: "update NVIDIA's driver: it is too old",
     GPU_IS_LOST: "the card fell off the bus (dmesg | grep Xid): reboot, or power the machine off; if it comes again, "
