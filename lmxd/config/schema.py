@@ -54,7 +54,8 @@ class GpuConfig(Section):
     margin_gb: float | None = Field(
         None,
         ge=0,
-        description="never promised; by default 2 on a GPU, for RAM, and a GPU that shares it, the larger of 1 and 5 %",
+        description="never promised; by default a tenth of a GPU, from 0.5 to 2; for RAM, and a GPU that shares it, the"
+        " larger of 1 and 5 %",
     )
 
     @field_validator("devices", mode="before")
