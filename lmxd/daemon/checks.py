@@ -15,6 +15,7 @@ from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.model_files import parts
 from lmxd.catalog.served import with_served
 from lmxd.catalog.usable import usable_here
+from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
 from lmxd.daemon.rules import unknown_users
 from lmxd.devices.troubles import troubles
@@ -49,6 +50,7 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     found.warnings += catalog.warnings(tuple(usable.gpus))
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
+    found.warnings += exposures(config.gateway)
     keys = config.gateway.keys_file
     if config.gateway.listen is not None and keys is not None and not keys.expanduser().exists():
         found.warnings.append(

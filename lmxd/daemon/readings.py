@@ -19,8 +19,8 @@ from lmxd.devices.watcher import Look
 
 _LEAST: Final = GIB // 2
 _MOST: Final = 2 * GIB
-"""Bytes of a GPU's margin. It is for what estimates miss, 1 % or 64 MiB of each instance, which grows with the card, and
-for a stranger that comes, whose CUDA context alone is up to 0.6 GiB; no packing of large cards needed more."""
+"""Bytes of a GPU's margin. It is for what estimates miss, 1 % or 64 MiB of each instance, which grows with the card,
+and for a stranger that comes, whose CUDA context alone is up to 0.6 GiB; no packing of large cards needed more."""
 
 
 def device_readings(
@@ -109,9 +109,8 @@ def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
     """The margin as configured; else a tenth of a GPU, from 0.5 to 2 GiB, and of RAM the larger of 1 GiB and 5 %.
 
-    Never more than what a limit leaves.
-
-    A GPU that shares a pool has none, for the pool has it. RAM keeps its own: the pool's may be in a carve-out.
+    Never more than what a limit leaves. A GPU that shares a pool has none, for the pool has it. RAM keeps its own: the
+    pool's may be in a carve-out.
     """
     if found.kind is DeviceKind.GPU and found.pool is not None:
         return 0
