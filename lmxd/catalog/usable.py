@@ -9,8 +9,10 @@ from typing import Any
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import Config
 from lmxd.core.words import DeviceId
+from lmxd.devices.drm.cards import any_sleeps
 from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
 from lmxd.devices.probes import measure_now
+from lmxd.devices.roots import Roots
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
@@ -109,14 +111,18 @@ def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurem
     return usable_gpus(llama, measured), measured
 
 
-def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement]) -> Usable:
-    """The GPUs that were measured, and the backends of an engine. It may take a while."""
+def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Roots = Roots()) -> Usable:
+    """The GPUs that were measured, and the backends of an engine. It may take a while.
+
+    Where a card sleeps, what would wake it is not asked, and not told of: the first launch finds out.
+    """
+    asleep = any_sleeps(roots)
     there = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
     try:
         binary = llama.binary()
-        backends = llama.backends(frozenset(there)) if there else None
+        backends = llama.backends(frozenset(there), asleep=asleep) if there else None
         found = Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)
         working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
-        return replace(found, unreached=tuple(llama.unreached(working)))
+        return replace(found, unreached=tuple(llama.unreached(working, asleep=asleep)))
     except LmxdError:
         return Usable().seeing(measured)  # that there is no engine is told elsewhere

@@ -86,7 +86,7 @@ class Daemon:
         self._nvml = nvml
         self._roots = roots
         self.admission = Admission()
-        self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
+        self.present = Present(self._catalog(config), LlamaServer(config.engine.path), roots)
         self.served = ServedDirectories(self.present)
         self.access = Access(shared=where.shared)
         self.journal = Journal(self.admission.state.lives)

@@ -11,6 +11,7 @@ from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import usable_gpus
 from lmxd.devices.measurement import Measurement
+from lmxd.devices.roots import Roots
 from lmxd.devices.troubles import troubles
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
@@ -28,6 +29,8 @@ class Present:
 
     catalog: Catalog
     llama: LlamaServer
+    roots: Roots = field(default_factory=Roots)
+    """Of the kernel's files."""
     engine_name: str = "none"
     """The engine's path and version."""
     warnings: list[str] = field(default_factory=list)
@@ -42,7 +45,7 @@ class Present:
 
     def find_usable(self) -> None:
         """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
-        self.catalog.see(usable_gpus(self.llama, self.measured), self.measured)
+        self.catalog.see(usable_gpus(self.llama, self.measured, self.roots), self.measured)
 
     def engine(self, kind: EngineKind) -> Engine:
         """The engine of a kind: the one place where a kind finds it."""

@@ -21,6 +21,8 @@ from lmxd.engines.visibility import HIP_SHOWN, VULKAN_SHOWN, Gpu, by_cuda, by_ro
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
+LISTED: Final = frozenset({Backend.VULKAN, Backend.SYCL})
+"""The backends of which all devices have to be listed, which wakes those that sleep."""
 _DEADLINE: Final = 20.0
 """Seconds to list the devices of a runtime: a card that sleeps takes a few to wake."""
 _HERE: Final = Path(__file__).parent

@@ -19,7 +19,7 @@ from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
-from lmxd.engines.llama_cpp.selection import listing, once, selection
+from lmxd.engines.llama_cpp.selection import LISTED, listing, once, selection
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend, for_vendor
@@ -74,26 +74,32 @@ class LlamaServer:
         binary = self.binary()
         return binary if binary.backends is not None else replace(binary, backends=self._listed)
 
-    def unreached(self, gpus: Iterable[Gpu]) -> Iterator[str]:
-        """The reasons why it cannot be told to use GPUs for which it has a backend. It may take a while."""
+    def unreached(self, gpus: Iterable[Gpu], *, asleep: bool = False) -> Iterator[str]:
+        """The reasons why it cannot be told to use GPUs for which it has a backend. It may take a while.
+
+        ``asleep``: a card sleeps, and is not woken to find out.
+        """
         binary, env, lister = self._whole(), environment(self._env), once(listing(self._account))
         for gpu in gpus:
             backend = for_vendor(binary.backends, gpu.vendor)
-            if binary.backends is None or backend is None:
+            if binary.backends is None or backend is None or (asleep and backend in LISTED):
                 continue
             try:
                 selection(backend, (gpu,), env, binary.vulkan, lister)
             except LmxdError as error:
                 yield str(error)
 
-    def backends(self, cards: frozenset[str]) -> frozenset[Backend] | None:
+    def backends(self, cards: frozenset[str], *, asleep: bool = False) -> frozenset[Backend] | None:
         """The backends of this build, on a machine with these cards; None if it is not known.
 
-        It looks anew, which may take a while. LmxdError ``engine_missing`` if there is none that runs.
+        It looks anew, which may take a while. ``asleep``: a card sleeps, and is not woken to find out. LmxdError
+        ``engine_missing`` if there is none that runs.
         """
         binary = probe(find(self._configured), anew=True)
         if binary.backends is not None:
             return binary.backends
+        if asleep:
+            return self._listed
         self._listed = listed(binary.path, environment(self._env), cards, self._account)
         return self._listed
 
