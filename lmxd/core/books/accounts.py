@@ -72,6 +72,11 @@ class Account:
     """The last reading, if nothing has changed since: the same reading again need not be taken in."""
 
     @property
+    def is_known(self) -> bool:
+        """Whether the device has ever been measured: promises of an earlier daemon may come before that."""
+        return self.capacity > 0
+
+    @property
     def balanced(self) -> bool:
         """Whether the sums equal those that are computed from the reservations."""
         anew = replace(self)
