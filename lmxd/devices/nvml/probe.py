@@ -22,7 +22,7 @@ from lmxd.devices.nvml.card import NvmlCard
 from lmxd.devices.nvml.faults import ABSENT, GPU_NOT_FOUND, Fault, NvmlFault, NvmlHang
 from lmxd.devices.nvml.inventory import DRIVER, inventory
 from lmxd.devices.nvml.library import Library
-from lmxd.devices.nvml.roster import Roster
+from lmxd.devices.nvml.registry import CardRegistry
 from lmxd.devices.pci import PciGpu, gpus
 from lmxd.devices.roots import Roots
 
@@ -52,7 +52,7 @@ class NvmlProbe:
         self._roots = roots
         self._calls = calls or DriverCalls()
         self._namespace = Namespace(roots.proc)
-        self._roster = Roster(refs)
+        self._registry = CardRegistry(refs)
         self._listed = False
         """Whether NVML is open, and the cards are those that it lists."""
         self._hung = False
@@ -74,8 +74,8 @@ class NvmlProbe:
         self._look_around(now, driver)
         if not self._listed:
             return self._all_unavailable()
-        measured = self._each(list(self._roster.cards.values()), pids, driver)
-        if any(card.due(now) for card in self._roster.cards.values()):
+        measured = self._each(list(self._registry.cards.values()), pids, driver)
+        if any(card.due(now) for card in self._registry.cards.values()):
             self._count(driver)  # cards may have changed their places
             measured = self._again(measured, pids, driver, now)
         found = list(measured.values())
@@ -92,7 +92,7 @@ class NvmlProbe:
 
     def _look_around(self, now: float, driver: CallRound) -> None:
         """See which cards there are: at a low rate, and at once where the bus has changed."""
-        well = self._listed and all(card.handle is not None for card in self._roster.cards.values())
+        well = self._listed and all(card.handle is not None for card in self._registry.cards.values())
         if now - self._counted_at >= (_INVENTORY if well else _WHILE_FAULTY):
             self._counted_at = now
             bus = gpus(self._roots.sys, Vendor.NVIDIA)
@@ -109,17 +109,17 @@ class NvmlProbe:
         try:
             if not driver.ask({DRIVER: self._opened}):
                 raise NvmlHang(self._calls.late())
-            self._roster.update(inventory(self._library, self._bus, driver, self._calls.late()))
+            self._registry.update(inventory(self._library, self._bus, driver, self._calls.late()))
             self._listed, self.absent = True, ""
-            if not self._roster.cards:
+            if not self._registry.cards:
                 raise NvmlFault(GPU_NOT_FOUND, "no GPU is listed")
         except NvmlFault as fault:
             if not isinstance(fault, NvmlHang):  # else it is asked at each look, which takes no time while it hangs
                 self._shut(now, driver)
             self._fault = fault.fault(self._bus)
-            for card in self._roster.cards.values():
+            for card in self._registry.cards.values():
                 card.fault = self._fault
-            nothing = self._refs is None and not self._bus and not self._roster.cards
+            nothing = self._refs is None and not self._bus and not self._registry.cards
             self.absent = str(fault) if nothing and fault.code in ABSENT else ""
 
     def _opened(self) -> bool:
@@ -128,7 +128,7 @@ class NvmlProbe:
 
     def _count(self, driver: CallRound) -> None:
         with suppress(NvmlFault):  # those that answer are as good as before; if none does, NVML is opened again
-            self._roster.update(inventory(self._library, self._bus, driver, self._calls.late()))
+            self._registry.update(inventory(self._library, self._bus, driver, self._calls.late()))
 
     def _shut(self, now: float, driver: CallRound) -> None:
         """Close NVML: no handle is good any more."""
@@ -136,7 +136,7 @@ class NvmlProbe:
             driver.ask({DRIVER: self._library.close})
         self._listed = False
         self._backoff.failed(now)
-        for card in self._roster.cards.values():
+        for card in self._registry.cards.values():
             card.handle = None
 
     def _each(self, cards: Iterable[NvmlCard], pids: Set[int], driver: CallRound) -> dict[str, Measurement]:
@@ -174,7 +174,7 @@ class NvmlProbe:
         self, measured: Mapping[str, Measurement], pids: Set[int], driver: CallRound, now: float
     ) -> dict[str, Measurement]:
         """Measure those that had no handle, if they have one by now; else leave them alone for a while."""
-        cards = self._roster.cards
+        cards = self._registry.cards
         good = {name: m for name, m in measured.items() if m.unavailable is None}
         anew = self._each([card for card in cards.values() if card.id not in good], pids, driver)
         for name, found in anew.items():
@@ -184,8 +184,8 @@ class NvmlProbe:
 
     def _all_unavailable(self) -> list[Measurement]:
         """The cards that are known; before, those that are asked for, or that are on the bus."""
-        if self._roster.cards:
-            return [card.unavailable(card.fault or self._fault) for card in self._roster.cards.values()]
+        if self._registry.cards:
+            return [card.unavailable(card.fault or self._fault) for card in self._registry.cards.values()]
         if self._refs is not None:
             return [_paused(str(ref), "", self._fault) for ref in self._refs]
         if self._bus:

@@ -13,7 +13,7 @@ _MOVED = "GPU {index} was {then} when lmxd started, and would be {now} now: name
 _LISTED = "nvidia-smi -L lists those that there are; leave gpu.device out for all of them"
 
 
-class Roster:
+class CardRegistry:
     """The cards in ``refs``: index, UUID or PCI id, as configured; None for all.
 
     An index means the card that it meant at first. A card that was known stays on the list when it is lost; a MIG
