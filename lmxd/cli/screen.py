@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lmxd.cli import output
 from lmxd.cli.output import size, text
-from lmxd.devices.troubles import called
+from lmxd.devices.diagnostics import called
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.owners import Why
 

@@ -12,7 +12,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.devices import notes, table
 from lmxd.cli.live import repeat
 from lmxd.cli.output import size
-from lmxd.devices.troubles import fault
+from lmxd.devices.diagnostics import fault
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client

@@ -18,7 +18,7 @@ from lmxd.catalog.usable import usable_here
 from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
 from lmxd.daemon.rules import unknown_users
-from lmxd.devices.troubles import troubles
+from lmxd.devices.diagnostics import diagnostics
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
@@ -42,7 +42,7 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     whole, unread = with_served(config)
     found.models = len(whole.models)
     usable, measured = usable_here(config, nvml)
-    found.warnings += [*config.warnings, *troubles(measured), *usable.warnings(), *unread, *unknown_users(config)]
+    found.warnings += [*config.warnings, *diagnostics(measured), *usable.warnings(), *unread, *unknown_users(config)]
     found.errors += _account_errors(config, alone=alone)
     catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
     catalog.see(usable, measured)

@@ -10,9 +10,9 @@ from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import usable_gpus
+from lmxd.devices.diagnostics import diagnostics
 from lmxd.devices.measurement import Measurement
 from lmxd.devices.roots import Roots
-from lmxd.devices.troubles import troubles
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -86,7 +86,7 @@ class Present:
 
     def all_warnings(self) -> list[str]:
         """The warnings of the configuration, the devices, and the engine on these."""
-        return [*self.warnings, *troubles(self.measured), *self.catalog.usable.warnings()]
+        return [*self.warnings, *diagnostics(self.measured), *self.catalog.usable.warnings()]
 
     def learn(self, learned: Learned) -> None:
         """Let what was observed count from now on."""
