@@ -72,11 +72,6 @@ class Account:
     """The last reading, if nothing has changed since: the same reading again need not be taken in."""
 
     @property
-    def is_known(self) -> bool:
-        """Whether the device has ever been measured: promises of an earlier daemon may come before that."""
-        return self.capacity > 0
-
-    @property
     def balanced(self) -> bool:
         """Whether the sums equal those that are computed from the reservations."""
         anew = replace(self)
@@ -101,6 +96,11 @@ class Account:
         left = self._room if self.limit is None else min(self.limit, self._room)
         self.headroom = left - self.charged - self.reclaiming
         self.free = self.headroom if self.unavailable is None else -1
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the device has ever been measured: promises of an earlier daemon may come before that."""
+        return self.capacity > 0
 
     @property
     def limited(self) -> bool:
