@@ -17,7 +17,7 @@ DEADLINE: Final = 2.0
 """Seconds that a driver has for an answer. It takes milliseconds; of a card that has to wake up, about a second."""
 PATIENT: Final = 15.0
 """The same for a program that looks only once: opening NVML takes a second for each card that nothing keeps awake."""
-_AFTER: Final = 0.25
+_AFTER: Final = 1.0
 """Seconds for a device that was late last time: a driver that is slow, not dead, must not hold up every look."""
 
 
