@@ -10,7 +10,7 @@ from lmxd.catalog.layout import Layout
 from lmxd.config.schema import Config
 from lmxd.core.words import DeviceId
 from lmxd.devices.drm.cards import any_sleeps
-from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.probes import measure_now
 from lmxd.devices.roots import Roots
 from lmxd.engines.llama_cpp.server import LlamaServer
@@ -19,6 +19,7 @@ from lmxd.errors import LmxdError
 from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 from lmxd.estimate.cards import card_of
 from lmxd.estimate.learned import Card
+from lmxd.vendor import Vendor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

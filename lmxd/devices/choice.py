@@ -11,8 +11,9 @@ from lmxd.devices import pci
 from lmxd.devices.driver_calls import CallRound, DriverCalls
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.reader import CardReader
-from lmxd.devices.measurement import Measurement, Probe, Vendor
+from lmxd.devices.measurement import Measurement, Probe
 from lmxd.devices.roots import Roots
+from lmxd.vendor import Vendor
 
 _SERIAL: Final = re.compile(r"GPU-[0-9a-f]{16}", re.IGNORECASE)
 """ROCm's name of a card; NVIDIA's has dashes."""

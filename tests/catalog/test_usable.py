@@ -7,10 +7,11 @@ import pytest
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.usable import Usable
 from lmxd.core.words import DeviceId
-from lmxd.devices.measurement import HOST, DeviceKind, Vendor
+from lmxd.devices.measurement import HOST, DeviceKind
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
+from lmxd.vendor import Vendor
 
 NVIDIA, AMD, INTEL, RAM = DeviceId("GPU-n"), DeviceId("GPU-a"), DeviceId("0000:04:00.0"), DeviceId(HOST)
 VENDORS = {NVIDIA: Vendor.NVIDIA, AMD: Vendor.AMD, INTEL: Vendor.INTEL}

@@ -14,11 +14,12 @@ from lavapipe import manifest
 
 from lmxd.__main__ import main
 from lmxd.catalog.usable import usable_gpus
-from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.roots import Roots
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.migrate import machine
+from lmxd.vendor import Vendor
 
 
 def engine(directory: Path, listing: str) -> Path:

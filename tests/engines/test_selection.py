@@ -15,7 +15,6 @@ from lavapipe import manifest
 
 from lmxd.accounts import engine_account
 from lmxd.devices import pci
-from lmxd.devices.measurement import Vendor
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.environment import environment
@@ -26,6 +25,7 @@ from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu, by_rocm
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
+from lmxd.vendor import Vendor
 
 NVIDIA = Gpu(id="GPU-a", vendor=Vendor.NVIDIA, pci="0000:01:00.0")
 XTX = Gpu(id="GPU-5f1e3d2c4b5a6978", vendor=Vendor.AMD, pci="0000:03:00.0")

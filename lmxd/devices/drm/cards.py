@@ -10,8 +10,8 @@ from typing import Final
 
 from lmxd.devices import pci
 from lmxd.devices.drm.kernel_files import entries, pairs, text_or_nothing
-from lmxd.devices.measurement import Vendor
 from lmxd.devices.roots import Roots
+from lmxd.vendor import Vendor
 
 VENDORS: Final = {"amdgpu": Vendor.AMD, "i915": Vendor.INTEL, "xe": Vendor.INTEL}
 """Driver -> vendor. All others are of displays, of virtual machines, or measured by NVML."""

@@ -15,8 +15,8 @@ from lmxd.devices.drm.cards import DrmCard, addresses, cards, driver_wanted, und
 from lmxd.devices.drm.figures import CardFigures, Unreadable
 from lmxd.devices.drm.intel import Intel, is_integrated
 from lmxd.devices.drm.ioctls import Ioctl
-from lmxd.devices.measurement import Vendor
 from lmxd.devices.roots import Roots
+from lmxd.vendor import Vendor
 
 _PERIOD: Final = 10.0
 """Seconds between two looks at the PCI bus."""

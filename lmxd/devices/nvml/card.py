@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from lmxd.devices.backoff import Backoff
 from lmxd.devices.host import memory_total
-from lmxd.devices.measurement import MEMORY, DeviceKind, Measurement, Vendor
+from lmxd.devices.measurement import MEMORY, DeviceKind, Measurement
 from lmxd.devices.namespace import Namespace
 from lmxd.devices.nvml.faults import NOT_FOUND, Fault, NvmlFault
 from lmxd.devices.nvml.figures import Figures, figures
 from lmxd.devices.nvml.library import Library
+from lmxd.vendor import Vendor
 
 _NAMELESS: Final = "NVIDIA GPU"
 _QUESTIONS: Final = 5

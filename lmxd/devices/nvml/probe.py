@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from lmxd.devices.backoff import Backoff
 from lmxd.devices.driver_calls import CallRound, DriverCalls
-from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.namespace import Namespace
 from lmxd.devices.nvml.card import NvmlCard
 from lmxd.devices.nvml.faults import ABSENT, GPU_NOT_FOUND, Fault, NvmlFault, NvmlHang
@@ -25,6 +25,7 @@ from lmxd.devices.nvml.library import Library
 from lmxd.devices.nvml.registry import CardRegistry
 from lmxd.devices.pci import PciGpu, gpus
 from lmxd.devices.roots import Roots
+from lmxd.vendor import Vendor
 
 _INVENTORY: Final = 10.0
 _WHILE_FAULTY: Final = 1.0
