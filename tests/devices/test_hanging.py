@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.drm.ioctls import kernel_ioctl
-from lmxd.devices.measurement import HOST, Measurement, Probe
+from lmxd.devices.measurement import HOST, MEMORY, Measurement, Probe
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
 
@@ -141,6 +141,19 @@ def test_nvml_is_not_closed_under_a_call_that_hangs(tmp_path: Path, event: threa
     looking.look()
     looking.probe.close()
     assert (nvml.opened, nvml.users) == (1, 1)
+
+
+def test_a_gpu_that_hangs_leaves_the_pool_that_it_shares_measured(tmp_path: Path, event: threading.Event) -> None:
+    machine = Machine(tmp_path, memory=128 * GIB)
+    on_the_bus(machine.roots.sys, "0000:01:00.0")
+    gb10 = Card("GPU-a", 0, name="NVIDIA GB10", faults={"Memory": 3, "Memory_v2": 3})
+    looking = Looking(FakeNvml(gb10), machine.roots)
+    assert looking.unavailable() == {"GPU-a": None, MEMORY: None}
+    gb10.hangs["Compute"] = event
+    machine.write("proc/meminfo", f"MemTotal: {2**27} kB\nMemAvailable: {2**26} kB\n")
+    found = looking.look()
+    assert (found["GPU-a"].unavailable is None, found["GPU-a"].pool) == (False, MEMORY)
+    assert (found[MEMORY].unavailable, found[MEMORY].used) == (None, 64 * GIB)
 
 
 def test_no_reload_begins_another_call_to_a_card_that_hangs(tmp_path: Path, event: threading.Event) -> None:
