@@ -41,12 +41,13 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     whole, unread = with_served(config)
     found.models = len(whole.models)
     usable, measured = usable_here(config, nvml)
-    found.warnings += [*config.warnings, *troubles(measured), *usable.warnings(), *unread, *unknown_users(config)]
-    found.errors += _account_errors(config, alone=alone)
     catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
-    catalog.see(usable, measured)
+    catalog.see(measured, usable)
+    found.warnings += [*config.warnings, *troubles(measured), *catalog.warnings_of_engines(), *unread]
+    found.warnings += unknown_users(config)
+    found.errors += _account_errors(config, alone=alone)
     found.errors += _engine_errors(catalog, found)
-    found.warnings += catalog.warnings(tuple(usable.gpus))
+    found.warnings += catalog.warnings(tuple(catalog.default.usable.gpus))
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
     keys = config.gateway.keys_file
@@ -65,14 +66,18 @@ def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:
 
 
 def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
-    """The programs that are named, and are not there. A llama-server that is only looked for is a warning's matter."""
-    named = catalog.config.engine.path
+    """The programs that are named, and are not there. One that is only looked for is a warning's matter."""
     programs = {name: catalog.resolve(name).sizing.program() for name in catalog.config.models}
-    if named is not None or None in programs.values():
+    seen: set[str] = set()
+    looked_for = {catalog.config.engine_of(p).name for p in catalog.config.models.values()}
+    for settings in (engine.settings for engine in catalog.engines.values()):
+        if settings.key in seen or (settings.path is None and settings.name not in looked_for):
+            continue
+        seen.add(settings.key)
         try:
-            probe(find(named))
+            probe(find(settings.path, settings.key), settings.key)
         except LmxdError as error:
-            if named is not None:
+            if settings.path is not None:
                 yield str(error)
             else:
                 found.warnings.append(str(error))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lmxd.catalog.usable import usable_here
+from lmxd.catalog.usable import usable_here, warnings
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.schema import Config
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement
@@ -100,7 +100,7 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     document.comment("lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.")
     document.space()
     usable, devices = usable_here(Config())
-    for warning in usable.warnings():
+    for warning in warnings(list(usable.values())):
         found.say(warning)
     _gpus(document, devices)
     document.space()

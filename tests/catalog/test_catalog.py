@@ -72,7 +72,7 @@ def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
 
 def test_a_figure_is_low_for_the_cards_that_there_are_not_for_one_of_a_data_centre(tmp_path: Path) -> None:
     made, other = catalog(tmp_path, "{estimated_memory_gb: 0.3}"), DeviceId("GPU-b")
-    made.cards = {CARD: card_of("NVIDIA GeForce RTX 3060"), other: card_of("NVIDIA H100 80GB HBM3")}
+    made.default.cards = {CARD: card_of("NVIDIA GeForce RTX 3060"), other: card_of("NVIDIA H100 80GB HBM3")}
     assert made.warnings([CARD]) == []
     assert len(made.warnings([CARD, other])) == 1
     assert made.warnings([]) == [], "in RAM there is no context"

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from lmxd.config.file import load, parse
-from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.errors import ConfigError
 
@@ -162,9 +161,14 @@ def test_deep_nesting_is_an_error_not_a_crash() -> None:
     assert problems("[" * 5000)
 
 
+def variant_of(config: Config, name: str) -> str:
+    profile = config.models[name]
+    return profile.variant(config.engine_of(profile))
+
+
 def test_a_variant_names_the_engines_settings_only() -> None:
     def variant(text: str) -> str:
-        return Profile.model_validate(yaml.safe_load(text) or {}).variant()
+        return variant_of(parse(yaml.safe_dump({"models": {"a": yaml.safe_load(text) or {}}}), "test"), "a")
 
     same = ["{}", "{context_length: 8192}", "{priority: 3}", "{pin: true}", "{idle_timeout: 9}", "{slots: 4}"]
     assert len({variant(text) for text in same}) == 1
@@ -187,5 +191,5 @@ def test_a_name_means_one_model(models: dict[str, object], words: str) -> None:
 
 def test_an_alias_makes_no_other_launch() -> None:
     found = parse("models: {a: {aliases: [x]}, b: {}}", "test")
-    assert found.models["a"].variant() == found.models["b"].variant()
+    assert variant_of(found, "a") == variant_of(found, "b")
     assert (found.named("x"), found.named("a"), found.named("none")) == ("a", "a", "none")

@@ -63,6 +63,7 @@ class ModelCalls:
             slots=profile.slots,
             bytes={},
             running=running,
+            engine=self._present.catalog.config.engine_of(profile).name,
         )
         try:
             resolved = await self._asks.warm(name)
@@ -95,4 +96,5 @@ class ModelCalls:
         return estimated.explain(resolved, self._present.layout)
 
     def estimates(self) -> Estimates:
-        return estimated.estimates(self._observations.learned, self._present.catalog.cards.values())
+        cards = [card for engine in self._present.catalog.in_use() for card in engine.cards.values()]
+        return estimated.estimates(self._observations.learned, cards)
