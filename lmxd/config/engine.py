@@ -46,7 +46,8 @@ _Environment = Annotated[dict[str, str], BeforeValidator(_words), AfterValidator
 
 
 def _with_env(schema: dict[str, Any]) -> None:
-    schema["properties"]["env"] = schema["properties"]["environment"]
+    properties = schema["properties"]
+    properties["env"] = {**properties["environment"], "description": "short for environment"}
 
 
 class _WithEnvironment(Section):
@@ -89,8 +90,7 @@ class EngineConfig(_WithEnvironment):
     )
     environment: _Environment = Field(
         {},
-        description="variables for llama-server that its GPU needs, from an allow-list: HSA_OVERRIDE_GFX_VERSION …;"
-        " env for short",
+        description="variables for llama-server that its GPU needs, from an allow-list: HSA_OVERRIDE_GFX_VERSION …",
     )
     read_ahead: bool = Field(True, description="a model's file is read into the page cache while its bytes are awaited")
     prompt_cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
@@ -106,7 +106,7 @@ class NamedEngineConfig(_WithEnvironment):
         EngineKind.LLAMA_CPP, description=f"of {', '.join(PROGRAMS)}"
     )
     path: UsablePath | None = Field(None, description="its program; by default as in engine")
-    environment: _Environment | None = Field(None, description="likewise; env for short")
+    environment: _Environment | None = Field(None, description="likewise")
     endpoint: Literal["unix", "tcp"] | None = Field(None, description="likewise")
     load_timeout: Seconds | None = Field(None, description="likewise")
     stop_timeout: Seconds | None = Field(None, description="likewise")
