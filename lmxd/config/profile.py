@@ -90,7 +90,7 @@ class Profile(Section):
     suspend: bool = Field(
         False, description="each user has an instance alone, whose prompt cache is kept on disk for the user's next one"
     )
-    endpoint: Literal["unix", "tcp"] | None = Field(None, description="overrides engine.endpoint for llama-server")
+    endpoint: Literal["unix", "tcp"] | None = Field(None, description="overrides that of its engine")
     command: tuple[str, ...] | None = Field(
         None, description="another engine's command line, with {socket} {device} {memory_fraction} and more filled in"
     )

@@ -1,0 +1,71 @@
+"""The llama-servers that ran models elsewhere, as engines. A file does not choose what is run: they are suggested."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from lmxd.config.names import fitting
+from lmxd.engines.engine import EngineKind
+from lmxd.engines.llama_cpp.binary import find
+from lmxd.errors import LmxdError
+
+_USUAL: Final = frozenset("/ .. bin build release llama-server llama.cpp llama server usr local opt app".split())
+"""Parts of a path that tell no engine from another."""
+_BUILDS: Final = re.compile(r"(?i)(?<![a-z])(cuda|vulkan|rocm|hip|sycl|musa|cpu)(?![a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The llama-server that ran a model: its program, empty for the one that lmxd finds, and variables for it."""
+
+    program: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of an engine that is the same."""
+        path = {"path": self.program} if self.program else {}
+        return path | ({"environment": dict(self.environment)} if self.environment else {})
+
+    @property
+    def said(self) -> dict[str, str]:
+        """The same, each as one line."""
+        variables = " ".join(f"{name}={value}" for name, value in self.environment)
+        said = {"path": self.program, "environment": variables}
+        return {key: words for key, words in said.items() if words}
+
+
+def server(program: str, environment: Iterable[tuple[str, str]] = ()) -> Server:
+    """The llama-server of a command line. The one that lmxd finds by itself needs no name."""
+    return Server("" if program in ("llama-server", _own()) else program, tuple(sorted(environment)))
+
+
+def _own() -> str | None:
+    try:
+        return str(find(None))
+    except LmxdError:
+        return None
+
+
+def named(servers: Sequence[Server]) -> dict[str, Server]:
+    """Names for them: by the kind of build that is in a path, else by what tells a path from others."""
+    found: dict[str, Server] = {}
+    for each in servers:
+        wanted = _name(each)
+        name, number = wanted, 1
+        while name in found or name in list(EngineKind):
+            number += 1
+            name = f"{wanted}-{number}"
+        found[name] = each
+    return found
+
+
+def _name(each: Server) -> str:
+    if builds := _BUILDS.findall(each.program):
+        return str(builds[-1]).lower()
+    parts = [part for part in PurePosixPath(each.program).parts if part.lower() not in _USUAL]
+    return fitting(parts[-1])[:40].rstrip("/") if parts else "engine"
