@@ -69,7 +69,7 @@ def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
     """The programs that are named, and are not there. One that is only looked for is a warning's matter."""
     programs = {name: catalog.resolve(name).sizing.program() for name in catalog.config.models}
     seen: set[str] = set()
-    looked_for = {catalog.config.engine_of(p).name for p in catalog.config.models.values()}
+    looked_for = {profile.engine_name for profile in catalog.config.models.values()}
     for settings in (engine.settings for engine in catalog.engines.values()):
         if settings.key in seen or (settings.path is None and settings.name not in looked_for):
             continue

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lmxd.config.names import fitting
 from lmxd.engines.engine import EngineKind
@@ -52,20 +53,25 @@ def _own() -> str | None:
 
 
 def named(servers: Sequence[Server]) -> dict[str, Server]:
-    """Names for them: by the kind of build that is in a path, else by what tells a path from others."""
-    found: dict[str, Server] = {}
-    for each in servers:
-        wanted = _name(each)
-        name, number = wanted, 1
-        while name in found or name in list(EngineKind):
-            number += 1
-            name = f"{wanted}-{number}"
-        found[name] = each
+    """Names for them, by their paths."""
+    return distinct((each, name_of(each.program)) for each in servers)
+
+
+_Named = TypeVar("_Named")
+
+
+def distinct(wanted: Iterable[tuple[_Named, str]]) -> dict[str, _Named]:
+    """The same by names that no other has, and that are no kinds of engines."""
+    found: dict[str, _Named] = {}
+    for each, name in wanted:
+        numbers = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        found[next(free for free in numbers if free not in found and free not in list(EngineKind))] = each
     return found
 
 
-def _name(each: Server) -> str:
-    if builds := _BUILDS.findall(each.program):
+def name_of(program: str) -> str:
+    """A name for the engine at a path: the kind of build that is in it, else what tells the path from others."""
+    if builds := _BUILDS.findall(program):
         return str(builds[-1]).lower()
-    parts = [part for part in PurePosixPath(each.program).parts if part.lower() not in _USUAL]
+    parts = [part for part in PurePosixPath(program).parts if part.lower() not in _USUAL]
     return fitting(parts[-1])[:40].rstrip("/") if parts else "engine"

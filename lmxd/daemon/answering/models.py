@@ -63,7 +63,7 @@ class ModelCalls:
             slots=profile.slots,
             bytes={},
             running=running,
-            engine=self._present.catalog.config.engine_of(profile).name,
+            engine=profile.engine_name,
         )
         try:
             resolved = await self._asks.warm(name)

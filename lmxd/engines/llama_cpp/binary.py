@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -62,16 +63,22 @@ def find(configured: Path | None, key: str = "engine") -> Path:
         if named is None:
             raise LmxdError("engine_missing", f"{key}.path {configured} is not an executable file", remedy)
         return Path(named).absolute()
-    on_path = shutil.which("llama-server")
-    if on_path is not None:
-        return Path(on_path).absolute()
+    if (path := next(here(), None)) is not None:
+        return path
+    raise LmxdError("engine_missing", "there is no llama-server on PATH nor in an installed wheel", remedy)
+
+
+def here() -> Iterator[Path]:
+    """All that are found without being named, in order of preference: on PATH, and in installed wheels."""
+    for directory in os.get_exec_path():
+        if (on_path := shutil.which("llama-server", path=directory)) is not None:
+            yield Path(on_path).absolute()
     for package in _WHEELS:
         spec = importlib.util.find_spec(package)
         for place in (spec.submodule_search_locations or []) if spec else []:
             carried = Path(place) / "bin" / "llama-server"
             if os.access(carried, os.X_OK):
-                return carried
-    raise LmxdError("engine_missing", "there is no llama-server on PATH nor in an installed wheel", remedy)
+                yield carried
 
 
 _NOT_STARTED: Final = (126, 127)
