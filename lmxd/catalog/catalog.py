@@ -162,7 +162,7 @@ class Catalog:
         found = []
         for name in self.config.models:
             resolved = self.resolve(name)
-            found += resolved.sizing.warnings(resolved.launch, resolved.usable_among(gpus))
+            found += resolved.sizing.warnings(resolved.launch, resolved.usable.among(gpus))
             if resolved.profile.suspend and not self.config.suspends(resolved.profile):
                 why = "prompt_cache_gb is 0" if not self.config.engine.prompt_cache_gb else "keep or preload is set"
                 found.append(f"models.{name}.suspend has no effect: {why}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,6 @@ class Resolved:
     sizing: Sizing
     engine: EngineSettings
     usable: Usable
-
-    def usable_among(self, gpus: Sequence[DeviceId]) -> list[DeviceId]:
-        """The GPUs that its engine can use; all, if it can use none, which is told otherwise."""
-        return [gpu for gpu in gpus if self.usable.backend(gpu) is not None] or list(gpus)
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""

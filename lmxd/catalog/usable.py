@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +37,10 @@ class Usable:
     def backend(self, gpu: DeviceId) -> Backend | None:
         """The backend that would run a model on a GPU; None if the build has none for it."""
         return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
+
+    def among(self, gpus: Collection[DeviceId]) -> list[DeviceId]:
+        """Those of some GPUs that it has a backend for; all, if there are none, which is told otherwise."""
+        return [gpu for gpu in gpus if self.backend(gpu) is not None] or list(gpus)
 
     def cards(self, devices: Iterable[DeviceId]) -> tuple[Gpu, ...]:
         """The GPUs among some devices."""

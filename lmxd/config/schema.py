@@ -183,6 +183,13 @@ class Config(Section):
         """A section with nothing under it means its defaults."""
         return {} if value is None else value
 
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _engine(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError("its keys stand here, such as path; one of engines is chosen by a model: engine: NAME")
+        return value
+
     @field_validator("users", "groups", mode="before")
     @classmethod
     def _users(cls, value: object) -> object:

@@ -33,6 +33,8 @@ class Findings:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     models: int = 0
+    engines: dict[str, str] = field(default_factory=dict)
+    """Path and version of each engine that is there."""
 
 
 def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
@@ -46,7 +48,7 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     found.warnings += [*config.warnings, *troubles(measured), *catalog.warnings_of_engines(), *unread]
     found.warnings += unknown_users(config)
     found.errors += _account_errors(config, alone=alone)
-    found.errors += _engine_errors(catalog, found)
+    found.errors += dict.fromkeys(_engine_errors(catalog, found))  # of one path, once
     found.warnings += catalog.warnings(tuple(catalog.default.usable.gpus))
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
@@ -68,18 +70,17 @@ def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:
 def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
     """The programs that are named, and are not there. One that is only looked for is a warning's matter."""
     programs = {name: catalog.resolve(name).sizing.program() for name in catalog.config.models}
-    seen: set[str] = set()
     looked_for = {profile.engine_name for profile in catalog.config.models.values()}
-    for settings in (engine.settings for engine in catalog.engines.values()):
-        if settings.key in seen or (settings.path is None and settings.name not in looked_for):
+    for name, engine in catalog.engines.items():
+        settings = engine.settings
+        if settings.path is None and name not in looked_for:
             continue
-        seen.add(settings.key)
         try:
-            probe(find(settings.path, settings.key), settings.key)
+            found.engines[name] = probe(find(settings.path, settings.key), settings.key).name
         except LmxdError as error:
             if settings.path is not None:
                 yield str(error)
-            else:
+            elif str(error) not in found.warnings:
                 found.warnings.append(str(error))
     for name, program in programs.items():
         if program is not None and not (program.is_file() and os.access(program, os.X_OK)):

@@ -206,7 +206,11 @@ async def test_a_reload_with_an_unknown_engine_changes_nothing(tmp_path: Path) -
 def test_check_config_says_of_each_engine_whether_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(card(24)))
     made = house(tmp_path)
-    assert CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)]).exit_code == 0
+    found = CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)])
+    assert found.exit_code == 0
+    for name, version in (("llama.cpp", ""), ("cuda", "9001 (c)"), ("vulkan", "9002 (v)")):
+        (line,) = [line for line in found.output.splitlines() if f": engine {name}: " in line]
+        assert version in line
     (tmp_path / "vulkan" / "llama-server").unlink()
     made.write(engines=made.sections["engines"] | {"spare": {"path": str(tmp_path / "spare")}})
     found = CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)])

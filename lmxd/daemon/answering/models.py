@@ -96,5 +96,6 @@ class ModelCalls:
         return estimated.explain(resolved, self._present.layout)
 
     def estimates(self) -> Estimates:
-        cards = [card for engine in self._present.catalog.in_use() for card in engine.cards.values()]
+        engines = self._present.catalog.in_use()
+        cards = [engine.cards[gpu] for engine in engines for gpu in engine.usable.among(engine.cards)]
         return estimated.estimates(self._observations.learned, cards)
