@@ -111,6 +111,14 @@ class NamedEngineConfig(_WithEnvironment):
     load_timeout: Seconds | None = Field(None, description="likewise")
     stop_timeout: Seconds | None = Field(None, description="likewise")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_all(cls, value: Any) -> Any:
+        general = EngineConfig.model_fields.keys() - cls.model_fields.keys()
+        if isinstance(value, dict) and (wrong := [str(key) for key in value if key in general]):
+            raise ValueError(f"{', '.join(wrong)}: this holds for all engines together, and stands under engine")
+        return value
+
     @field_validator("kind", mode="before")
     @classmethod
     def _kind(cls, value: object) -> object:
