@@ -39,7 +39,7 @@ class Usable:
         return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
 
     def among(self, gpus: Collection[DeviceId]) -> list[DeviceId]:
-        """Those of some GPUs that it has a backend for; all, if there are none, which is told otherwise."""
+        """The GPUs of some that it has a backend for; all, if there are none, which is told otherwise."""
         return [gpu for gpu in gpus if self.backend(gpu) is not None] or list(gpus)
 
     def cards(self, devices: Iterable[DeviceId]) -> tuple[Gpu, ...]:

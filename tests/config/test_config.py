@@ -206,7 +206,7 @@ def test_an_alias_makes_no_other_launch() -> None:
         ("engines: {command: {}}", "'command' is the kind of engine that a profile says itself"),
         ("engines: {7: {}}", "7 is no name of an engine"),
         ("engines: {cuda: {pth: /x}}", "engines.cuda.pth: unknown key; did you mean path?"),
-        ("engines: {cuda: {log_max_mb: 3}}", "engines.cuda: log_max_mb: this holds for all engines together, and stands under engine"),
+        ("engines: {cuda: {log_max_mb: 3}}", "log_max_mb: this holds for all engines together"),
         ("engines: {cuda: {env: {LD_PRELOAD: x}}}", "engines.cuda.environment: LD_PRELOAD is refused"),
         ("engines: {cuda: {env: {}, environment: {}}}", "env is short for environment: give one of them"),
         ("engine: cuda", "engine is 'cuda': its keys stand here"),

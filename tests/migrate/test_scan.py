@@ -120,7 +120,7 @@ def test_init_suggests_the_other_llama_servers_as_engines(tmp_path: Path, monkey
         (place / "llama-server").write_text(f'#!/bin/sh\nexec {real} "$@"\n')
         (place / "llama-server").chmod(0o755)
     monkeypatch.setenv("PATH", ":".join(map(str, places)), prepend=":")
-    text, _ = machine.configuration([tmp_path])
+    text = machine.configuration([tmp_path], machine.look([tmp_path]))
     assert f"#engine:\n#  path: {places[0] / 'llama-server'}\n" in text
     suggestion = text[text.index("#engines:\n") :].partition("\n\n")[0]
     suggested = parse("\n".join(line.removeprefix("#") for line in suggestion.splitlines()), "suggested")
