@@ -70,6 +70,12 @@ class Catalog:
         wanted = {*self.config.engines, *(settings.name for settings in self._settings.values())}
         return [engine for name, engine in self.engines.items() if name in wanted] or [self.default]
 
+    def missing(self, name: str, error: LmxdError) -> str:
+        """The sentence that an engine was not found; of the one that nobody named, with those that are named."""
+        if name in self.config.engines or not self.config.engines or self.engines[name].settings.path is not None:
+            return str(error)
+        return f"{error}; models that name no engine want it: name one of {', '.join(self.config.engines)} in them"
+
     def warnings_of_engines(self) -> list[str]:
         """A sentence for each GPU that no engine in use can run models on, or that one of them does not find."""
         return list(dict.fromkeys(warnings([engine.usable for engine in self.in_use()])))

@@ -79,9 +79,9 @@ def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
             found.engines[name] = probe(find(settings.path, settings.key), settings.key).name
         except LmxdError as error:
             if settings.path is not None:
-                yield str(error)
-            elif str(error) not in found.warnings:
-                found.warnings.append(str(error))
+                yield catalog.missing(name, error)
+            elif (sentence := catalog.missing(name, error)) not in found.warnings:
+                found.warnings.append(sentence)
     for name, program in programs.items():
         if program is not None and not (program.is_file() and os.access(program, os.X_OK)):
             yield f"models.{name}.command: {program} is not an executable file"

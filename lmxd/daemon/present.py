@@ -84,7 +84,7 @@ class Present:
             try:
                 binary = server.binary()
             except LmxdError as error:
-                self._missing[name] = str(error)
+                self._missing[name] = self.catalog.missing(name, error)
                 continue
             self.engine_names[name] = binary.name
             engine.build = binary.version

@@ -16,6 +16,7 @@ from lmxd.errors import LmxdError
 
 _USUAL: Final = frozenset("/ .. bin build release llama-server llama.cpp llama server usr local opt app".split())
 """Parts of a path that tell no engine from another."""
+_HOME: Final = re.compile(r"^(?:/home/[^/]+|/root|~)/")
 _BUILDS: Final = re.compile(r"(?i)(?<![a-z])(cuda|vulkan|rocm|hip|sycl|musa|cpu)(?![a-z])")
 
 
@@ -73,5 +74,5 @@ def name_of(program: str) -> str:
     """A name for the engine at a path: the kind of build that is in it, else what tells the path from others."""
     if builds := _BUILDS.findall(program):
         return str(builds[-1]).lower()
-    parts = [part for part in PurePosixPath(program).parts if part.lower() not in _USUAL]
+    parts = [part for part in PurePosixPath(_HOME.sub("/", program)).parts if part.lower() not in _USUAL]
     return fitting(parts[-1])[:40].rstrip("/") if parts else "engine"

@@ -156,6 +156,23 @@ async def test_an_engine_that_no_model_runs_on_need_not_be_there(tmp_path: Path)
         del h
 
 
+async def test_who_names_engines_alone_is_told_to_choose_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = house(tmp_path, engine={"path": None})
+    broken = tmp_path / "bin" / "llama-server"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexec /nowhere/llama-server\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(broken.parent), prepend=":")
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(card(24)))
+    async with made.open() as h, h.client() as lmxd:
+        (said,) = [w for w in (await lmxd.status()).warnings if "does not run" in w]
+        assert said.endswith("models that name no engine want it: name one of cuda, vulkan in them")
+        assert (await lmxd.request("a")).instance == "a#1"
+        del h
+    found = CliRunner().invoke(main, ["check-config", "--config", str(made.config_path)])
+    assert "name one of cuda, vulkan in them" in found.output
+
+
 async def test_instances_of_two_engines_are_not_shared_and_a_reload_leaves_what_runs(tmp_path: Path) -> None:
     made = house(tmp_path, models={"a": {"engine": "cuda", "slots": 4}})
     async with made.open() as h, h.client() as lmxd:
