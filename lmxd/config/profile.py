@@ -52,7 +52,9 @@ class Profile(Section):
     """One entry of ``models``: what a client may ask for by name."""
 
     path: UsablePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
-    engine: str | None = Field(None, description="name of one of engines; by default llama.cpp, as engine says")
+    engine: str | None = Field(
+        None, min_length=1, description="name of one of engines; by default llama.cpp, as engine says"
+    )
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
     context_length: int | None = Field(
         None,

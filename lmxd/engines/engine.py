@@ -60,7 +60,7 @@ class Plan:
     split: tuple[int, ...] = ()
     variant: str = ""
     kind: EngineKind = EngineKind.LLAMA_CPP
-    engine: str = EngineKind.LLAMA_CPP.value
+    engine: str = ""
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
@@ -70,6 +70,8 @@ class Plan:
     cards: tuple[Gpu, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.engine:  # an earlier lmxd knew one of each kind
+            object.__setattr__(self, "engine", self.kind.value)
         if tuple(card.id for card in self.cards) != self.gpus:  # an earlier lmxd wrote no cards; its GPUs were NVIDIA's
             object.__setattr__(self, "cards", tuple(Gpu(id=gpu) for gpu in self.gpus))
 
