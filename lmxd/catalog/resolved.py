@@ -11,6 +11,7 @@ from lmxd.catalog.options import NO_ROOM, Room, options
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.catalog.usable import Usable
+from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
@@ -34,6 +35,7 @@ class Resolved:
     size: Size
     launch: Launch
     sizing: Sizing
+    engine: EngineSettings
     usable: Usable
 
     def is_warm(self) -> bool:
@@ -81,7 +83,7 @@ class Resolved:
 
         return largest_context(self.launch, fits, self.launch.context)
 
-    def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
+    def plan(self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
         """The plan for the engine of an instance that was admitted."""
         profile, ask, option = self.profile, start.ask, start.option
         gpus = tuple(device for device in option.devices if device != RAM_ID)
@@ -104,9 +106,10 @@ class Resolved:
             flags=profile.engine_flags,
             gpus=gpus,
             cards=self.usable.cards(gpus),
-            endpoint=profile.endpoint or endpoint,
+            endpoint=profile.endpoint or self.engine.endpoint,
             home=home,
-            kind=self.sizing.kind,
+            kind=self.engine.kind,
+            engine=self.engine.name,
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,

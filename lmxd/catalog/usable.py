@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,10 +26,12 @@ from lmxd.vendor import Vendor
 class Usable:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
-    ``unreached``: why its backends do not find GPUs that are there.
+    ``key``: the section of the configuration that has its path. ``unreached``: why its backends do not find GPUs that
+    are there.
     """
 
     engine: str = "llama-server"
+    key: str = "engine"
     unreached: tuple[str, ...] = ()
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
@@ -38,6 +40,10 @@ class Usable:
     def backend(self, gpu: DeviceId) -> Backend | None:
         """The backend that would run a model on a GPU; None if the build has none for it."""
         return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
+
+    def among(self, gpus: Collection[DeviceId]) -> list[DeviceId]:
+        """The GPUs of some that it has a backend for; all, if there are none, which is told otherwise."""
+        return [gpu for gpu in gpus if self.backend(gpu) is not None] or list(gpus)
 
     def cards(self, devices: Iterable[DeviceId]) -> tuple[Gpu, ...]:
         """The GPUs among some devices."""
@@ -64,10 +70,15 @@ class Usable:
             raise LmxdError("engine_missing", self._problem(without), self._remedy(without))
         return left
 
-    def warnings(self) -> Iterator[str]:
-        """A sentence if there are GPUs that no backend serves, and for each that its backend does not find."""
-        yield from self.unreached
+    def warnings(self, served: Set[DeviceId] = frozenset()) -> Iterator[str]:
+        """A sentence if there are GPUs that no backend serves, and for each that its backend does not find.
+
+        ``served``: GPUs that another engine serves, so that this one need not if it serves any.
+        """
+        yield from (sentence if self.key == "engine" else f"{self.key}: {sentence}" for sentence in self.unreached)
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
+        if len(without) < len(self.gpus):
+            without = [gpu for gpu in without if gpu not in served]
         if without:
             yield f"{self._problem(without)}: {self._remedy(without)}"
 
@@ -80,7 +91,7 @@ class Usable:
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:
         vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
         wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
-        return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
+        return f"install {wanted}, and set {self.key}.path; or say gpu: {{device: host}} to run models in RAM"
 
 
 def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[DeviceId, Card]:
@@ -100,16 +111,26 @@ def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[D
     }
 
 
-def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:
-    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon.
+def warnings(engines: Sequence[Usable]) -> Iterator[str]:
+    """The warnings of several engines of one machine."""
+    served = {gpu for engine in engines for gpu in engine.gpus if engine.backend(gpu) is not None}
+    for engine in engines:
+        yield from engine.warnings(served)
+
+
+def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, Usable], list[Measurement]]:
+    """The GPUs of this machine that each engine of a configuration can use, and all its devices, without a daemon.
 
     ``nvml``: the pynvml module by default, or something that behaves like it.
     """
     import pynvml
 
     measured = measure_now(config.gpu.refs, nvml or pynvml)
-    llama = LlamaServer(config.engine.path, config.engine.environment)
-    return usable_gpus(llama, measured), measured
+    engines = {
+        name: LlamaServer(settings.path, settings.environment, key=settings.key)
+        for name, settings in config.all_engines().items()
+    }
+    return {name: usable_gpus(llama, measured) for name, llama in engines.items()}, measured
 
 
 def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Roots = Roots()) -> Usable:
@@ -122,8 +143,8 @@ def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Root
     try:
         binary = llama.binary()
         backends = llama.backends(frozenset(there), asleep=asleep) if there else None
-        found = Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)
+        found = Usable(engine=f"llama-server {binary.name}", key=llama.key, backends=backends).seeing(measured)
         working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
         return replace(found, unreached=tuple(llama.unreached(working, asleep=asleep)))
     except LmxdError:
-        return Usable().seeing(measured)  # that there is no engine is told elsewhere
+        return Usable(key=llama.key).seeing(measured)  # that there is no engine is told elsewhere

@@ -90,6 +90,8 @@ def _planned(p: Planned) -> Iterator[str]:
             yield f"{p.model} would be served by {p.instance}{eta}: {p.why}"
         case "start":
             yield f"{p.model} would be started, with {output.sizes(p.devices)}{eta}: {p.why}"
+            if p.engine != "llama.cpp":
+                yield f"  by the engine {p.engine}"
             if p.split:
                 yield f"  layers divided {':'.join(map(str, p.split))}"
             if p.gpu_layers is not None:

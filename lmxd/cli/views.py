@@ -37,7 +37,10 @@ def status(json_wanted: bool) -> None:
         output.as_json(found)
         return
     state = "draining" if found.draining else "up"
-    say(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}, engine {found.engine}")
+    engine = f", engine {found.engine}" if len(found.engines) < 2 else ""
+    say(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}{engine}")
+    for name, at in found.engines.items() if not engine else ():
+        say(f"engine {name}: {at}")
     say(
         f"{found.instances} instances, {found.leases} leases, {found.waiting} of {found.queue_depth} places in the"
         f" queue taken{'' if found.admission else ', admission is OFF'}"
@@ -82,10 +85,14 @@ def ps(watch: bool, interval: float, json_wanted: bool) -> None:
 
 
 def _running(client: Client) -> RenderableType:
-    columns = ("INSTANCE", "PHASE", ">CTX", "SLOTS", "PROMISED", "MEASURED", "PORT", "DOING", "LEASES (USER)")
+    found = client.instances().instances
+    several = len({i.engine for i in found if i.engine}) > 1
+    columns = ("INSTANCE", *_if(several, "ENGINE"), "PHASE", ">CTX", "SLOTS", "PROMISED", "MEASURED", "PORT", "DOING",
+               "LEASES (USER)")  # fmt: skip
     rows = [
         (
             i.instance,
+            *_if(several, i.engine or "-"),
             i.phase,
             str(i.ctx),
             f"{sum(x.slots for x in i.leases)}/{i.slots}",
@@ -95,9 +102,14 @@ def _running(client: Client) -> RenderableType:
             "-" if i.phase not in ("ready", "starting") else output.doing(i),
             " ".join(map(lease_label, i.leases)) or "-",
         )
-        for i in client.instances().instances
+        for i in found
     ]
     return output.filled(columns, rows, "no instances")
+
+
+def _if(shown: bool, cell: str) -> tuple[str, ...]:
+    """The cell of a column that is not always there."""
+    return (cell,) if shown else ()
 
 
 def lease_label(x: LeaseInfo) -> str:
@@ -143,9 +155,11 @@ def models(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
+    several = len({x.engine for x in found.models}) > 1
     rows = [
         (
             x.model,
+            *_if(several, x.engine),
             str(x.ctx),
             str(x.slots),
             _places(x.bytes),
@@ -155,7 +169,7 @@ def models(json_wanted: bool) -> None:
         )
         for x in found.models
     ]
-    columns = ("MODEL", ">CTX", ">SLOTS", "BYTES", "BASIS", ">RUNNING", "PROBLEM")
+    columns = ("MODEL", *_if(several, "ENGINE"), ">CTX", ">SLOTS", "BYTES", "BASIS", ">RUNNING", "PROBLEM")
     output.table(columns, rows, "no models are configured")
 
 

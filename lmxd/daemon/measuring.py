@@ -95,7 +95,7 @@ class Measuring:
             self._diagnostics.see(look.measurements)
             readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
             before, present.layout = present.layout, layout(look.measurements)
-            present.catalog.see(present.catalog.usable.seeing(look.measurements), look.measurements)
+            present.catalog.see(look.measurements)
             self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         await self._seen(look.begun, readings, before != present.layout)
 

@@ -25,16 +25,20 @@ class EngineKind(StrEnum):
     COMMAND = "command"
 
 
+PROGRAMS: Final = (EngineKind.LLAMA_CPP,)
+"""The kinds that have a program of their own, so that there can be several engines of them, by name."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The exact size and place that was admitted, and that an engine must start with.
 
-    ``context`` is tokens per slot, ``gpu_layers`` None means all. ``gpus`` are ids that last; empty
-    means RAM. ``cards``: the same, with what tells them apart. ``split`` are the layers on each of
-    them. ``home`` is a directory of the daemon's for key and socket files. ``command``, ``env`` and
-    ``health`` are for an engine that is none of ours; ``size`` of ``capacity`` bytes of the (first)
-    device is what it may take. ``prompts``: a directory for its prompt cache, which is there when it
-    starts and when it is to save.
+    ``engine`` is the name of the engine. ``context`` is tokens per slot, ``gpu_layers`` None means
+    all. ``gpus`` are ids that last; empty means RAM. ``cards``: the same, with what tells them apart.
+    ``split`` are the layers on each of them. ``home`` is a directory of the daemon's for key and
+    socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours; ``size``
+    of ``capacity`` bytes of the (first) device is what it may take. ``prompts``: a directory for its
+    prompt cache, which is there when it starts and when it is to save.
     """
 
     instance: str
@@ -56,6 +60,7 @@ class Plan:
     split: tuple[int, ...] = ()
     variant: str = ""
     kind: EngineKind = EngineKind.LLAMA_CPP
+    engine: str = ""
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
@@ -65,6 +70,8 @@ class Plan:
     cards: tuple[Gpu, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.engine:  # an earlier lmxd knew one of each kind
+            object.__setattr__(self, "engine", self.kind.value)
         if tuple(card.id for card in self.cards) != self.gpus:  # an earlier lmxd wrote no cards; its GPUs were NVIDIA's
             object.__setattr__(self, "cards", tuple(Gpu(id=gpu) for gpu in self.gpus))
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from lmxd.engines import environment as variables_of_engines
-from lmxd.engines.llama_cpp.binary import find
-from lmxd.errors import LmxdError
 from lmxd.migrate import container, environment, hub_cache, shell_words, words
 from lmxd.migrate.container import Container
+from lmxd.migrate.engines import server
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.report import About
@@ -131,8 +130,9 @@ def entry(found: FoundModel, name: str, command: StartCommand) -> Entry:
     arguments = arguments + _from_environment(command.environment, left)
     made = llama_server(name, arguments, left)
     _locate(made, command, left)
-    if command.container is None:
-        _engine(found, name, command.argv[0])
+    made.server = server(
+        command.argv[0] if command.container is None else "llama-server", _allowed(command.environment)
+    )
     return made
 
 
@@ -172,6 +172,13 @@ def _from_environment(variables: Mapping[str, str], left: About) -> list[str]:
     return argv
 
 
+def _allowed(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The variables that an engine may be given."""
+    for name, value in variables.items():
+        if environment.flag_of(name) is None and variables_of_engines.problem(name, value) is None:
+            yield name, value
+
+
 def _say_environment(variables: Mapping[str, str], left: About) -> None:
     for name, value in variables.items():
         why = variables_of_engines.problem(name, value) or _FOR_ALL
@@ -198,23 +205,3 @@ def _locate(made: Entry, command: StartCommand, left: About) -> None:
         else:
             left(f"path: {said} is relative, and is looked up in model_dir here: write the whole path if that differs")
     made.settings["path"] = str(path)
-
-
-def _engine(found: FoundModel, name: str, program: str) -> None:
-    """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
-    if program in ("llama-server", _own_engine()):
-        found.report.unneed(program, "is what lmxd finds by itself", name)
-    elif not found.suggested:
-        found.suggested["engine"] = {"path": program}
-        found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
-    elif found.suggested["engine"]["path"] != program:
-        found.say(f"{name}: was run by {program}: here one llama-server runs all models")
-    else:
-        found.report.unneed(program, "is suggested as engine.path", name)
-
-
-def _own_engine() -> str | None:
-    try:
-        return str(find(None))
-    except LmxdError:
-        return None

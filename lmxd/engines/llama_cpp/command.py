@@ -37,7 +37,7 @@ def _backend(binary: Binary, plan: Plan) -> Backend:
     backend = found.pop() if len(found) == 1 else None
     if backend is None:
         problem = f"{binary.path} has no backend for {', '.join(plan.gpus)}"
-        raise LmxdError("engine_missing", problem, "install a build that has one, and set engine.path")
+        raise LmxdError("engine_missing", problem, f"install a build that has one, and set {binary.key}.path")
     return backend
 
 

@@ -43,9 +43,17 @@ class LlamaServer:
     """llama-server as an engine. It speaks to instances over HTTP, with their keys."""
 
     def __init__(
-        self, configured: Path | None, env: Mapping[str, str] | None = None, account: SystemUser | None = None
+        self,
+        configured: Path | None,
+        env: Mapping[str, str] | None = None,
+        account: SystemUser | None = None,
+        key: str = "engine",
     ) -> None:
-        """``env``: variables that its instances get. ``account``: the user that they run as; None for ours."""
+        """``env``: variables that its instances get. ``account``: the user that they run as; None for ours.
+
+        ``key``: the section of the configuration that has its path.
+        """
+        self.key = key
         self._configured = configured
         self._env = env
         self._account = account
@@ -54,7 +62,7 @@ class LlamaServer:
 
     def binary(self) -> Binary:
         """LmxdError ``engine_missing`` if there is none that runs."""
-        return probe(find(self._configured))
+        return probe(find(self._configured, self.key), self.key)
 
     def stamp(self) -> object:
         """A value that is another one when another llama-server is there than before; None while there is none."""
@@ -95,7 +103,7 @@ class LlamaServer:
         It looks anew, which may take a while. ``asleep``: a card sleeps, and is not woken to find out. LmxdError
         ``engine_missing`` if there is none that runs.
         """
-        binary = probe(find(self._configured), anew=True)
+        binary = probe(find(self._configured, self.key), self.key, anew=True)
         if binary.backends is not None:
             return binary.backends
         if asleep:
