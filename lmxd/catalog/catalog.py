@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from lmxd.catalog.declared import DeclaredSizing
 from lmxd.catalog.formula import Formula
+from lmxd.catalog.gpu_support import GpuSupport, warnings
 from lmxd.catalog.installed import InstalledEngine
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.llama_cpp import LlamaSizing
@@ -15,7 +16,6 @@ from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
-from lmxd.catalog.usable import Usable, warnings
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
@@ -45,7 +45,7 @@ class Catalog:
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
 
-    def see(self, measured: Sequence[Measurement], found: Mapping[str, Usable] = MappingProxyType({})) -> None:
+    def see(self, measured: Sequence[Measurement], found: Mapping[str, GpuSupport] = MappingProxyType({})) -> None:
         """Let estimates be those of the GPUs that were measured. ``found``: those that engines were found to use."""
         for name, engine in self.engines.items():
             engine.see(found.get(name, engine.usable).seeing(measured), measured)
@@ -106,7 +106,7 @@ class Catalog:
             launch=launch_at(size, profile, formula.context),
             sizing=sizing,
             engine=settings,
-            usable=usable if settings.kind in PROGRAMS else Usable(gpus=usable.gpus),
+            usable=usable if settings.kind in PROGRAMS else GpuSupport(gpus=usable.gpus),
         )
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from lmxd.catalog.usable import Usable, cards
+from lmxd.catalog.gpu_support import GpuSupport, cards
 from lmxd.config.engine import EngineSettings
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import Measurement
@@ -24,10 +24,10 @@ class InstalledEngine:
     settings: EngineSettings
     build: str = ""
     estimator: Estimator = field(default_factory=partial(Estimator, patient=False))
-    usable: Usable = field(default_factory=Usable)
+    usable: GpuSupport = field(default_factory=GpuSupport)
     cards: Mapping[DeviceId, Card] = field(default_factory=dict)
 
-    def see(self, usable: Usable, measured: Sequence[Measurement]) -> None:
+    def see(self, usable: GpuSupport, measured: Sequence[Measurement]) -> None:
         """Let estimates be those of the GPUs that were measured."""
         self.usable, self.cards = usable, cards(measured, usable, self.build)
 

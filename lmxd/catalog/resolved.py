@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmxd.catalog.gpu_support import GpuSupport
 from lmxd.catalog.layout import RAM_ID, Layout
 from lmxd.catalog.options import NO_ROOM, Room, options
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
-from lmxd.catalog.usable import Usable
 from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
@@ -36,7 +36,7 @@ class Resolved:
     launch: Launch
     sizing: Sizing
     engine: EngineSettings
-    usable: Usable
+    usable: GpuSupport
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from lmxd.accounts import account_groups, engine_account
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.gpu_support import usable_here
 from lmxd.catalog.model_files import parts
 from lmxd.catalog.served import with_served
-from lmxd.catalog.usable import usable_here
 from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
 from lmxd.daemon.rules import unknown_users

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.gpu_support import usable_gpus
 from lmxd.catalog.layout import Layout
-from lmxd.catalog.usable import usable_gpus
 from lmxd.devices.diagnostics import diagnostics
 from lmxd.devices.measurement import Measurement
 from lmxd.devices.roots import Roots

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.catalog.usable import usable_here, warnings
+from lmxd.catalog.gpu_support import usable_here, warnings
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.schema import Config
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement

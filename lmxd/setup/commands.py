@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from lmxd.catalog.usable import usable_here
+from lmxd.catalog.gpu_support import usable_here
 from lmxd.config.adding import with_setting
 from lmxd.config.file import DEFAULT_CONFIG, parse, read_configuration
 from lmxd.config.gateway import GatewayConfig

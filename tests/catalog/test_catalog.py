@@ -10,10 +10,10 @@ import synthetic
 from house import model
 
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.gpu_support import GpuSupport
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.options import Room
 from lmxd.catalog.size import Size
-from lmxd.catalog.usable import Usable
 from lmxd.config.file import parse
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind
@@ -145,7 +145,7 @@ def test_two_engines_place_models_on_the_cards_of_their_makers(tmp_path: Path) -
     nvidia, amd = DeviceId("GPU-n"), DeviceId("GPU-a")
     gpus = {nvidia: Gpu(id=nvidia), amd: Gpu(id=amd, vendor=Vendor.AMD)}
     for name, backend in (("cuda", Backend.CUDA), ("rocm", Backend.ROCM)):
-        made.engines[name].usable = Usable(backends=frozenset({backend}), gpus=gpus)
+        made.engines[name].usable = GpuSupport(backends=frozenset({backend}), gpus=gpus)
     both = Layout({nvidia: DeviceKind.GPU, amd: DeviceKind.GPU})
     asks = {name: made.resolve(name).ask(both) for name in "mn"}
     assert {name: [set(o.devices) for o in ask.options] for name, ask in asks.items()} == {

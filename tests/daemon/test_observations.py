@@ -13,7 +13,7 @@ import synthetic
 from devices.fake_nvml import FakeNvml
 from house import House, card
 
-from lmxd.catalog.usable import Usable, cards
+from lmxd.catalog.gpu_support import GpuSupport, cards
 from lmxd.core.words import DeviceId, DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
@@ -199,7 +199,7 @@ def test_the_figures_of_a_measured_card_choose_its_prior(
         compute=(8, 9) if cuda else None,
     )
     ram = Measurement(id="host", ref="host", kind=DeviceKind.HOST, name="RAM")
-    usable = Usable(backends=None if backends is None else frozenset(backends))
+    usable = GpuSupport(backends=None if backends is None else frozenset(backends))
     ((device, found),) = cards([gpu, ram], usable, "11434").items()
     assert device == "GPU-a"
     assert prior(found).source.startswith(said)

@@ -13,7 +13,7 @@ from house import House, card, fake_engine, model
 from lavapipe import manifest
 
 from lmxd.__main__ import main
-from lmxd.catalog.usable import usable_gpus
+from lmxd.catalog.gpu_support import usable_gpus
 from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.roots import Roots
 from lmxd.engines.llama_cpp.server import LlamaServer

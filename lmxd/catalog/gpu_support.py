@@ -23,7 +23,7 @@ from lmxd.vendor import Vendor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Usable:
+class GpuSupport:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
     ``key``: the section of the configuration that has its path. ``unreached``: why its backends do not find GPUs that
@@ -49,7 +49,7 @@ class Usable:
         """The GPUs among some devices."""
         return tuple(self.gpus[d] for d in devices if d in self.gpus)
 
-    def seeing(self, measured: Sequence[Measurement]) -> Usable:
+    def seeing(self, measured: Sequence[Measurement]) -> GpuSupport:
         """The same engine beside the GPUs that were measured."""
         gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
         return replace(
@@ -94,7 +94,7 @@ class Usable:
         return f"install {wanted}, and set {self.key}.path; or say gpu: {{device: host}} to run models in RAM"
 
 
-def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[DeviceId, Card]:
+def cards(measured: Sequence[Measurement], usable: GpuSupport, build: str) -> dict[DeviceId, Card]:
     """The GPUs that were measured, as the estimator knows them, with the backend of the engine's ``build`` there."""
     return {
         DeviceId(m.id): card_of(
@@ -111,14 +111,14 @@ def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[D
     }
 
 
-def warnings(engines: Sequence[Usable]) -> Iterator[str]:
+def warnings(engines: Sequence[GpuSupport]) -> Iterator[str]:
     """The warnings of several engines of one machine."""
     served = {gpu for engine in engines for gpu in engine.gpus if engine.backend(gpu) is not None}
     for engine in engines:
         yield from engine.warnings(served)
 
 
-def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, Usable], list[Measurement]]:
+def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, GpuSupport], list[Measurement]]:
     """The GPUs of this machine that each engine of a configuration can use, and all its devices, without a daemon.
 
     ``nvml``: the pynvml module by default, or something that behaves like it.
@@ -133,7 +133,7 @@ def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, Usable], li
     return {name: usable_gpus(llama, measured) for name, llama in engines.items()}, measured
 
 
-def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Roots = Roots()) -> Usable:
+def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Roots = Roots()) -> GpuSupport:
     """The GPUs that were measured, and the backends of an engine. It may take a while.
 
     Where a card sleeps, what would wake it is not asked, and not told of: the first launch finds out.
@@ -143,8 +143,8 @@ def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Root
     try:
         binary = llama.binary()
         backends = llama.backends(frozenset(there), asleep=asleep) if there else None
-        found = Usable(engine=f"llama-server {binary.name}", key=llama.key, backends=backends).seeing(measured)
+        found = GpuSupport(engine=f"llama-server {binary.name}", key=llama.key, backends=backends).seeing(measured)
         working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
         return replace(found, unreached=tuple(llama.unreached(working, asleep=asleep)))
     except LmxdError:
-        return Usable(key=llama.key).seeing(measured)  # that there is no engine is told elsewhere
+        return GpuSupport(key=llama.key).seeing(measured)  # that there is no engine is told elsewhere

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from lmxd.catalog.gpu_support import GpuSupport, warnings
 from lmxd.catalog.layout import Layout
-from lmxd.catalog.usable import Usable, warnings
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import HOST, DeviceKind
 from lmxd.engines.visibility import Gpu
@@ -19,8 +19,8 @@ NVIDIA, AMD, INTEL, RAM = DeviceId("GPU-n"), DeviceId("GPU-a"), DeviceId("0000:0
 VENDORS = {NVIDIA: Vendor.NVIDIA, AMD: Vendor.AMD, INTEL: Vendor.INTEL}
 
 
-def usable(*backends: Backend, of: tuple[DeviceId, ...] = tuple(VENDORS)) -> Usable:
-    return Usable(
+def usable(*backends: Backend, of: tuple[DeviceId, ...] = tuple(VENDORS)) -> GpuSupport:
+    return GpuSupport(
         engine="llama-server /x",
         backends=frozenset(backends),
         gpus={gpu: Gpu(id=gpu, vendor=VENDORS[gpu]) for gpu in of},
@@ -48,8 +48,8 @@ def test_on_a_mixed_machine_a_build_has_the_cards_of_its_backends(backends: set[
 
 def test_not_knowing_the_backends_all_are_taken() -> None:
     everything = layout(NVIDIA, AMD, RAM)
-    assert Usable().of(everything) == everything
-    assert not list(Usable(gpus={AMD: Gpu(id=AMD, vendor=Vendor.AMD)}).warnings())
+    assert GpuSupport().of(everything) == everything
+    assert not list(GpuSupport(gpus={AMD: Gpu(id=AMD, vendor=Vendor.AMD)}).warnings())
 
 
 def test_a_model_goes_to_ram_only_where_that_is_configured() -> None:
