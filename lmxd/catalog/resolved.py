@@ -16,6 +16,7 @@ from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.engines.engine import Plan
+from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
 from lmxd.gguf.launch import Launch
@@ -104,8 +105,7 @@ class Resolved:
             variant=ask.variant,
             threads=profile.threads,
             flags=profile.engine_flags,
-            gpus=gpus,
-            cards=self.usable.cards(gpus),
+            gpus=tuple(self.usable.gpus.get(gpu) or Gpu(id=gpu) for gpu in gpus),
             endpoint=profile.endpoint or self.engine.endpoint,
             home=home,
             kind=self.engine.kind,

@@ -149,7 +149,7 @@ class Performer:
         file = plan.estimated
         if file is None or not all(tells_apart(state, measured, x) for x in devices):
             return False
-        cards = [engine.card(DeviceId(gpu)) for gpu in plan.gpus]
+        cards = [engine.card(DeviceId(gpu)) for gpu in plan.gpu_ids]
         try:
             return engine.estimator.estimate(file, launch_of(plan), cards).known
         except LmxdError:

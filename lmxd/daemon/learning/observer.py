@@ -47,7 +47,7 @@ class Observer:
                     continue
                 if len(launched.plan.gpus) > 1 or launched.plan.estimated is None:
                     continue  # its parts are not told apart, or no formula is about it
-                if reading.device not in (launched.plan.gpus or (HOST,)):
+                if reading.device not in (launched.plan.gpu_ids or (HOST,)):
                     continue  # its share of RAM beside a GPU, or of a pool
                 self._see(instance, launched, reading.device, taken.total, catalog)
         for gone in self._seen.keys() - present:

@@ -168,10 +168,10 @@ class LlamaServer:
 
 def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
     """The contradiction between the cards of a plan and those that its log names, where both say an address."""
-    wanted, found = {pci.address(card.pci) for card in plan.cards}, {pci.address(at) for at in logs.addresses(log)}
+    wanted, found = {pci.address(gpu.pci) for gpu in plan.gpus}, {pci.address(at) for at in logs.addresses(log)}
     if "" in wanted or found <= wanted:
         return None
-    return f"it was to run on {', '.join(plan.gpus)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
+    return f"it was to run on {', '.join(plan.gpu_ids)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
 
 
 def _figures(text: str) -> dict[str, float]:
