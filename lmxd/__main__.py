@@ -97,6 +97,8 @@ def check_config(context: click.Context, config_path: Path | None) -> None:
     for kind, sentences in (("error", found.errors), ("warning", found.warnings)):
         for sentence in sentences:
             say(f"{path}: {kind}: {sentence}", err=True)
+    for name, at in found.engines.items() if len(found.engines) > 1 else ():
+        say(f"{path}: engine {name}: {at}")
     counts = [_count(found.models, "model"), _count(len(found.errors), "error"), _count(len(found.warnings), "warning")]
     models, *amiss = counts[:1] + [words for words in counts[1:] if not words.startswith("0 ")]
     say(f"{path}: {'' if found.errors else 'ok, '}{', '.join((models, *amiss))}")

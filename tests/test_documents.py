@@ -23,6 +23,7 @@ from sources import parse, parsed
 
 from lmxd import __version__
 from lmxd.cli.main import main
+from lmxd.config.engine import NamedEngineConfig
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.core.books.alarms import AlarmKind
@@ -76,6 +77,7 @@ SECTIONS: dict[str, Any] = {
     "one of users": UserConfig,
     "one of groups": GroupConfig,
     "engine": Config.model_fields["engine"].annotation,
+    "one of engines": NamedEngineConfig,
     "metrics": Config.model_fields["metrics"].annotation,
     "gateway": Config.model_fields["gateway"].annotation,
     "one of models": Profile,

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from lmxd.catalog.declared import DeclaredSizing
 from lmxd.catalog.formula import Formula
+from lmxd.catalog.gpu_support import GpuSupport, warnings
+from lmxd.catalog.installed import InstalledEngine
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.llama_cpp import LlamaSizing
 from lmxd.catalog.model_files import ModelFiles
 from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size, launch_at
 from lmxd.catalog.sizing import Sizing
-from lmxd.catalog.usable import Usable, cards
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
 from lmxd.devices.measurement import Measurement
-from lmxd.engines.engine import EngineKind
+from lmxd.engines.engine import PROGRAMS, EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
-from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.footprints import CLOSED_FORM, DECLARED
 from lmxd.estimate.learned import Card
 
@@ -37,27 +38,47 @@ class Catalog:
         self.config = config
         self._owner = owner
         self._files = ModelFiles(config, owner)
-        self._variants = {name: profile.variant() for name, profile in config.models.items()}
+        self._settings = {name: config.engine_of(profile) for name, profile in config.models.items()}
+        self._variants = {name: profile.variant(self._settings[name]) for name, profile in config.models.items()}
         self._idle_timeouts = {name: config.idle_timeout_of(profile) for name, profile in config.models.items()}
-        self.estimator = Estimator(patient=False)
-        self.build = ""
-        self.usable = Usable()
-        """The GPUs that llama-server can use, once they were measured."""
+        self.engines = {name: InstalledEngine(settings) for name, settings in config.all_engines().items()}
         self.peaks: dict[str, int] = {}
         """The most bytes that each variant of a declared engine was seen to take."""
-        self.cards: dict[DeviceId, Card] = {}
-        """The same by id, as the estimator knows them."""
 
-    def see(self, usable: Usable, measured: Sequence[Measurement]) -> None:
-        """Let estimates be those of the GPUs that were measured, with the engine's build and its backend there."""
-        self.usable, self.cards = usable, cards(measured, usable, self.build)
+    def see(self, measured: Sequence[Measurement], found: Mapping[str, GpuSupport] = MappingProxyType({})) -> None:
+        """Let estimates be those of the GPUs that were measured. ``found``: those that engines were found to use."""
+        for name, engine in self.engines.items():
+            engine.see(found.get(name, engine.usable).seeing(measured), measured)
 
     def renewed(self, config: Config) -> Catalog:
-        """The same catalog with other models, which knows of engine and devices what this one knows."""
+        """The same catalog with other models, which knows of engines and devices what this one knows."""
         made = Catalog(config, self._owner)
-        made.estimator, made.build, made.usable = self.estimator, self.build, self.usable
-        made.peaks, made.cards = self.peaks, self.cards
+        made.engines, made.peaks = self.engines, self.peaks
         return made
+
+    @property
+    def default(self) -> InstalledEngine:
+        """The engine that runs what names none."""
+        return self.engines[EngineKind.LLAMA_CPP]
+
+    def installed(self, name: str) -> InstalledEngine:
+        """The engine of a name; of one that is none of ours, the default, which knows the same devices."""
+        return self.engines.get(name, self.default)
+
+    def in_use(self) -> list[InstalledEngine]:
+        """The engines that the configuration names or a profile runs on; llama.cpp alone if there are none."""
+        wanted = {*self.config.engines, *(settings.name for settings in self._settings.values())}
+        return [engine for name, engine in self.engines.items() if name in wanted] or [self.default]
+
+    def missing(self, name: str, error: LmxdError) -> str:
+        """The sentence that an engine was not found; of the one that nobody named, with those that are named."""
+        if name in self.config.engines or not self.config.engines or self.engines[name].settings.path is not None:
+            return str(error)
+        return f"{error}; models that name no engine want it: name one of {', '.join(self.config.engines)} in them"
+
+    def warnings_of_engines(self) -> list[str]:
+        """A sentence for each GPU that no engine in use can run models on, or that one of them does not find."""
+        return list(dict.fromkeys(warnings([engine.usable for engine in self.in_use()])))
 
     def profile(self, name: str) -> Profile:
         """The profile of a name. LmxdError ``unknown_model`` if it is not configured."""
@@ -66,11 +87,16 @@ class Catalog:
             raise LmxdError("unknown_model", f"there is no model {name!r}", f"configured: {known}")
         return self.config.models[name]
 
+    def has(self, name: str, variant: str) -> bool:
+        """Whether what was started as a variant of a profile would be started as the same now."""
+        return self._variants.get(name) == variant
+
     def resolve(self, name: str, size: Size = Size()) -> Resolved:
         """A model at a size. LmxdError ``unknown_model``. A fault of its file is raised when the file is needed."""
-        profile = self.profile(name)
+        profile, settings = self.profile(name), self._settings[name]
         formula = self._formula(name, profile)
         sizing = self._sizing(name, profile, formula)
+        usable = self.installed(settings.name).usable
         return Resolved(
             name=name,
             profile=profile,
@@ -79,7 +105,8 @@ class Catalog:
             size=size,
             launch=launch_at(size, profile, formula.context),
             sizing=sizing,
-            usable=self.usable if sizing.kind is EngineKind.LLAMA_CPP else Usable(gpus=self.usable.gpus),
+            engine=settings,
+            usable=usable if settings.kind in PROGRAMS else GpuSupport(gpus=usable.gpus),
         )
 
     def private_to(self, name: str, size: Size, user: User) -> User | None:
@@ -96,17 +123,18 @@ class Catalog:
         return None if size.share and profile.share == "compatible" else (user[0], "")
 
     def _formula(self, name: str, profile: Profile) -> Formula:
+        engine = self.installed(self._settings[name].name)
         return Formula(
             name=name,
             file=self._files.find(name, profile.path),
             stretched=flags.stretches_context(profile.engine_flags),
-            estimator=self.estimator,
-            cards=self.cards,
-            unknown=Card(build=self.build),
+            estimator=engine.estimator,
+            cards=engine.cards,
+            unknown=Card(build=engine.build),
         )
 
     def _sizing(self, name: str, profile: Profile, formula: Formula) -> Sizing:
-        """The sizing of the engine that runs a profile. No other place asks whether a profile has a command."""
+        """The sizing of the kind of engine that runs a profile."""
         command = profile.command
         if command is None:
             return LlamaSizing(name=name, profile=profile, formula=formula)
@@ -122,10 +150,6 @@ class Catalog:
         """The model file of a profile; None for an engine without one. LmxdError if the file is missing."""
         profile = self.profile(name)
         return self._sizing(name, profile, self._formula(name, profile)).file()
-
-    def card(self, device: DeviceId) -> Card:
-        """The card of a GPU, for the estimator: its name and driver, and the engine's build."""
-        return self.cards.get(device, Card(build=self.build))
 
     def basis(self, name: str) -> str:
         """The basis of a profile's bytes: declared, or closed form. A removed profile counts as the latter."""
@@ -144,7 +168,7 @@ class Catalog:
         found = []
         for name in self.config.models:
             resolved = self.resolve(name)
-            found += resolved.sizing.warnings(resolved.launch, gpus)
+            found += resolved.sizing.warnings(resolved.launch, resolved.usable.among(gpus))
             if resolved.profile.suspend and not self.config.suspends(resolved.profile):
                 why = "prompt_cache_gb is 0" if not self.config.engine.prompt_cache_gb else "keep or preload is set"
                 found.append(f"models.{name}.suspend has no effect: {why}")

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from lmxd.catalog.formula import Formula
 from lmxd.core.words import DeviceId
-from lmxd.engines.engine import EngineKind
 from lmxd.engines.templates import places
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
@@ -23,7 +22,6 @@ class DeclaredSizing:
     estimate of that file, which the command may be given.
     """
 
-    kind: ClassVar = EngineKind.COMMAND
     scales: ClassVar = False
     command: tuple[str, ...]
     size: int

@@ -13,7 +13,6 @@ from lmxd.catalog.size import Size, launch_at
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
-from lmxd.engines.engine import EngineKind
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
@@ -23,7 +22,6 @@ from lmxd.gguf.launch import Launch
 class LlamaSizing:
     """The sizing of a profile without a ``command``."""
 
-    kind: ClassVar = EngineKind.LLAMA_CPP
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = True
     name: str

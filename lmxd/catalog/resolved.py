@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmxd.catalog.gpu_support import GpuSupport
 from lmxd.catalog.layout import RAM_ID, Layout
 from lmxd.catalog.options import NO_ROOM, Room, options
 from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
-from lmxd.catalog.usable import Usable
+from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.engines.engine import Plan
+from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
 from lmxd.gguf.launch import Launch
@@ -34,7 +36,8 @@ class Resolved:
     size: Size
     launch: Launch
     sizing: Sizing
-    usable: Usable
+    engine: EngineSettings
+    usable: GpuSupport
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -81,7 +84,7 @@ class Resolved:
 
         return largest_context(self.launch, fits, self.launch.context)
 
-    def plan(self, start: StartInstance, endpoint: str, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
+    def plan(self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
         """The plan for the engine of an instance that was admitted."""
         profile, ask, option = self.profile, start.ask, start.option
         gpus = tuple(device for device in option.devices if device != RAM_ID)
@@ -102,11 +105,11 @@ class Resolved:
             variant=ask.variant,
             threads=profile.threads,
             flags=profile.engine_flags,
-            gpus=gpus,
-            cards=self.usable.cards(gpus),
-            endpoint=profile.endpoint or endpoint,
+            gpus=tuple(self.usable.gpus.get(gpu) or Gpu(id=gpu) for gpu in gpus),
+            endpoint=profile.endpoint or self.engine.endpoint,
             home=home,
-            kind=self.sizing.kind,
+            kind=self.engine.kind,
+            engine=self.engine.name,
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,

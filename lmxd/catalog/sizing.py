@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from lmxd.core.words import DeviceId
-from lmxd.engines.engine import EngineKind
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
 
 
 class Sizing(Protocol):
     """The bytes of one model run by one kind of engine. A fault of its file is raised by methods that need it."""
-
-    @property
-    def kind(self) -> EngineKind:
-        """The kind of engine."""
-        ...
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from lmxd.cli import output
+from lmxd.devices.diagnostics import called
 from lmxd.devices.measurement import HOST
-from lmxd.devices.troubles import called
 from lmxd.rpc.books import Device
 from lmxd.rpc.holds import YieldInfo
 from lmxd.text import device_name, short_id

@@ -15,7 +15,7 @@ from lmxd.cli.devices import notes
 from lmxd.cli.hints import more_slots
 from lmxd.cli.output import gib, size
 from lmxd.cli.wishes import wish_options
-from lmxd.devices.troubles import called
+from lmxd.devices.diagnostics import called
 from lmxd.errors import EX_OK, EX_TEMPFAIL
 from lmxd.rpc.explanations import Planned
 from lmxd.rpc.owners import OwnerInfo, Why
@@ -118,6 +118,8 @@ def planned(p: Planned) -> Iterator[str]:
             yield f"{p.model} would be served by {p.instance}{eta}"
         case "start":
             yield f"{p.model} would be started, with {output.sizes(p.devices, p.called)}{eta}: {p.why}"
+            if p.engine != "llama.cpp":
+                yield f"  by the engine {p.engine}"
             if p.split:
                 yield f"  layers divided {':'.join(map(str, p.split))}"
             if p.gpu_layers is not None:

@@ -14,7 +14,7 @@ from lmxd.cli import output
 from lmxd.cli.devices import names, yielding
 from lmxd.cli.output import gib, size
 from lmxd.cli.tables import GAP, text
-from lmxd.devices.troubles import called as named
+from lmxd.devices.diagnostics import called as named
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.owners import Why
 from lmxd.text import short_id

@@ -13,7 +13,7 @@ from lmxd.cli.common import answers, completes, connect
 from lmxd.cli.devices import notes, table, yielding
 from lmxd.cli.live import repeat
 from lmxd.cli.output import size
-from lmxd.devices.troubles import fault
+from lmxd.devices.diagnostics import fault
 from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.client import Client
@@ -28,10 +28,10 @@ _OTHERS: Final = "another's"
 _NONE: Final = "-"
 QUEUE = ("TICKET", ">PLACE", "MODEL", "USER", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
 PS = (
-    "INSTANCE", "PHASE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT", "LEASES (USER)",
-    "DOING",
+    "INSTANCE", "ENGINE", "PHASE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT",
+    "LEASES (USER)", "DOING",
 )  # fmt: skip
-MODELS = ("MODEL", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "PROBLEM")
+MODELS = ("MODEL", "ENGINE", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "PROBLEM")
 
 
 @click.command()
@@ -44,7 +44,10 @@ def status(json_wanted: bool) -> None:
         output.as_json(found)
         return
     state = "draining" if found.draining else "up"
-    say(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}, engine {found.engine}")
+    engine = f", engine {found.engine}" if len(found.engines) < 2 else ""
+    say(f"lmxd {found.version}, {state} for {output.seconds(found.uptime)}{engine}")
+    for name, at in found.engines.items() if not engine else ():
+        say(f"engine {name}: {at}")
     say(output.summary(found))
     _print_devices(found.devices)
     for warning in found.warnings + found.broken_invariants:
@@ -87,14 +90,20 @@ def ps(watch: bool, interval: float, json_wanted: bool) -> None:
 
 def _running(client: Client) -> RenderableType:
     found = client.instances()
-    return output.filled(PS, [instance_row(i, found.called) for i in found.instances], "no instances")
+    several = len({i.engine for i in found.instances if i.engine}) > 1
+    rows = [instance_row(i, found.called, several=several) for i in found.instances]
+    return output.filled(PS, rows, "no instances")
 
 
-def instance_row(i: InstanceInfo, called: Mapping[str, str]) -> tuple[str, ...]:
-    """``called``: devices' names by id. The larger of the bytes promised and measured is charged."""
+def instance_row(i: InstanceInfo, called: Mapping[str, str], *, several: bool = False) -> tuple[str, ...]:
+    """``called``: devices' names by id; ``several``: there are several engines.
+
+    The larger of the bytes promised and measured is charged.
+    """
     measured = sum(i.measured.values())
     return (
         i.instance,
+        i.engine or _NONE if several else _NONE,
         i.phase,
         str(i.ctx) if i.ctx else _NONE,
         f"{sum(x.slots for x in i.leases)}/{i.slots}",
@@ -155,14 +164,17 @@ def models(json_wanted: bool) -> None:
     if json_wanted:
         output.as_json(found)
         return
-    output.table(MODELS, [model_row(x, found.called) for x in found.models], "no models are configured")
+    several = len({x.engine for x in found.models}) > 1
+    rows = [model_row(x, found.called, several=several) for x in found.models]
+    output.table(MODELS, rows, "no models are configured")
 
 
-def model_row(x: ModelInfo, called: Mapping[str, str]) -> tuple[str, ...]:
-    """``called``: devices' names by id."""
+def model_row(x: ModelInfo, called: Mapping[str, str], *, several: bool = False) -> tuple[str, ...]:
+    """``called``: devices' names by id; ``several``: there are several engines."""
     sizes, places = _places(x.bytes, called)
     running = str(x.running) if x.running else _NONE
-    return x.model, str(x.ctx), str(x.slots), sizes, places, x.basis or _NONE, running, _problem(x)
+    engine = x.engine if several else _NONE
+    return x.model, engine, str(x.ctx), str(x.slots), sizes, places, x.basis or _NONE, running, _problem(x)
 
 
 def _places(by_device: Mapping[str, int], called: Mapping[str, str]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from lmxd.config import yaml_text
+from lmxd.config.engine import NamedEngineConfig
 from lmxd.config.profile import Profile
 from lmxd.config.retired import without_retired
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
@@ -16,7 +17,11 @@ from lmxd.errors import ConfigError
 from lmxd.files import read_text
 from lmxd.text import shortened
 
-_ENTRIES: Final[dict[str, type[BaseModel]]] = {"users": UserConfig, "groups": GroupConfig}
+_ENTRIES: Final[dict[str, type[BaseModel]]] = {
+    "users": UserConfig,
+    "groups": GroupConfig,
+    "engines": NamedEngineConfig,
+}
 """The entries of sections whose keys are names."""
 _MOST_PROBLEMS: Final = 50
 _LONGEST: Final = 200

@@ -8,15 +8,18 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
+from lmxd.config.engine import EngineSettings
 from lmxd.config.names import composed
 from lmxd.config.section import Gigabytes, Section, UsablePath, on_off
 from lmxd.config.values import IdleSeconds, all_filled
 from lmxd.engines import templates
+from lmxd.engines.engine import EngineKind
 from lmxd.engines.environment import is_passable
 from lmxd.engines.llama_cpp import flags
 from lmxd.gguf.types import CACHE_TYPES
 
 _POLICY: Final = {
+    "engine",
     "aliases",
     "context_length",
     "slots",
@@ -34,7 +37,7 @@ _POLICY: Final = {
     "endpoint",
     "open",
 }
-"""Settings that two interchangeable launches need not share."""
+"""Settings that two interchangeable launches need not share; of the engine, more than its name counts."""
 
 
 def _gpu_layers(value: object) -> int | None:
@@ -49,6 +52,9 @@ class Profile(Section):
     """One entry of ``models``: what a client may ask for by name."""
 
     path: UsablePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
+    engine: str | None = Field(
+        None, min_length=1, description="name of one of engines; by default llama.cpp, as engine says"
+    )
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
     context_length: int | None = Field(
         None,
@@ -86,7 +92,7 @@ class Profile(Section):
     suspend: bool = Field(
         False, description="each user has an instance alone, whose prompt cache is kept on disk for the user's next one"
     )
-    endpoint: Literal["unix", "tcp"] | None = Field(None, description="overrides engine.endpoint for llama-server")
+    endpoint: Literal["unix", "tcp"] | None = Field(None, description="overrides that of its engine")
     command: tuple[str, ...] | None = Field(
         None, description="another engine's command line, with {socket} {device} {memory_fraction} and more filled in"
     )
@@ -98,6 +104,11 @@ class Profile(Section):
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
     )
     idle_timeout: IdleSeconds | None = Field(None, description="overrides the global idle_timeout; never is possible")
+
+    @field_validator("engine")
+    @classmethod
+    def _engine(cls, value: str | None) -> str | None:
+        return None if value is None else composed(value)
 
     @field_validator("aliases")
     @classmethod
@@ -159,6 +170,8 @@ class Profile(Section):
     @model_validator(mode="after")
     def _command(self) -> Profile:
         if self.command is None:
+            if self.engine == EngineKind.COMMAND:
+                raise ValueError("engine: command is for a profile that says its command")
             if self.env or self.health != "/health" or self.open:
                 raise ValueError("env, health and open are for profiles with a command")
             return self
@@ -168,6 +181,8 @@ class Profile(Section):
             raise ValueError(
                 "engine_flags, suspend, cpu_spill and endpoint are for llama-server, but there is a command"
             )
+        if self.engine not in (None, EngineKind.COMMAND):
+            raise ValueError(f"engine: {self.engine} would not run it, for there is a command: take one of them out")
         self._closed(templates.places(*self.command, *self.env.values()))
         return self
 
@@ -192,10 +207,13 @@ class Profile(Section):
             raise ValueError(f"cache_type_v: {self.cache_type_v} needs flash attention, but flash_attention is off")
         return self
 
-    def variant(self) -> str:
-        """Names what two launches must share to be interchangeable: all settings but context and policy."""
-        engine = self.model_dump(
-            mode="json",
-            exclude=_POLICY,
-        )
-        return hashlib.sha256(json.dumps(engine, sort_keys=True).encode()).hexdigest()[:12]
+    @property
+    def engine_name(self) -> str:
+        """The name of the engine that runs it. Those without a name are called by their kinds."""
+        return EngineKind.COMMAND if self.command is not None else self.engine or EngineKind.LLAMA_CPP
+
+    def variant(self, engine: EngineSettings) -> str:
+        """Names what two launches must share to be interchangeable: engine, and all settings but context and policy."""
+        settings: dict[str, Any] = self.model_dump(mode="json", exclude=_POLICY)
+        settings |= {"engine": engine.identity} if engine.identity else {}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -15,12 +15,13 @@ from pydantic import (
     model_validator,
 )
 
-from lmxd.config.engine import EngineConfig
+from lmxd.config.engine import EngineConfig, EngineSettings, NamedEngineConfig, by_kind, by_name
 from lmxd.config.gateway import GatewayConfig, MetricsConfig
 from lmxd.config.names import RULE, composed, is_name
 from lmxd.config.profile import Profile
 from lmxd.config.section import Gigabytes, Section, UsablePath
 from lmxd.config.values import IdleSeconds, Seconds
+from lmxd.engines.engine import PROGRAMS, EngineKind
 
 _HOLDS = "hold"
 """The name under which holds have their ids and figures."""
@@ -54,7 +55,8 @@ class GpuConfig(Section):
     margin_gb: float | None = Field(
         None,
         ge=0,
-        description="never promised; by default 2 on a GPU, for RAM, and a GPU that shares it, the larger of 1 and 5 %",
+        description="never promised; by default a tenth of a GPU, from 0.5 to 2; for RAM, and a GPU that shares it, the"
+        " larger of 1 and 5 %",
     )
 
     @field_validator("devices", mode="before")
@@ -147,6 +149,7 @@ class Config(Section):
     gpu: GpuConfig = Field(GpuConfig(), description="which devices to use, and how much of them")
     admission_control: AdmissionConfig = Field(AdmissionConfig(), description="the queue")
     engine: EngineConfig = Field(EngineConfig(), description="llama-server")
+    engines: dict[str, NamedEngineConfig] = Field({}, description="name -> an engine that profiles choose by it")
     metrics: MetricsConfig = Field(MetricsConfig(), description="Prometheus")
     gateway: GatewayConfig = Field(GatewayConfig(), description="OpenAI's API and the dashboard")
     users: dict[str, UserConfig] = Field({}, description="user name, uid or default -> what that user may have at once")
@@ -165,12 +168,28 @@ class Config(Section):
     _warnings: tuple[str, ...] = PrivateAttr(())
 
     @field_validator(
-        "gpu", "admission_control", "engine", "metrics", "gateway", "users", "groups", "models", mode="before"
+        "gpu",
+        "admission_control",
+        "engine",
+        "engines",
+        "metrics",
+        "gateway",
+        "users",
+        "groups",
+        "models",
+        mode="before",
     )
     @classmethod
     def _empty(cls, value: object) -> object:
         """A section with nothing under it means its defaults."""
         return {} if value is None else value
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _engine(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError("its keys stand here, such as path; one of engines is chosen by a model: engine: NAME")
+        return value
 
     @field_validator("users", "groups", mode="before")
     @classmethod
@@ -179,6 +198,25 @@ class Config(Section):
         if isinstance(value, dict):
             return {str(name): {} if entry is None else entry for name, entry in value.items()}
         return value
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _engines(cls, value: object) -> object:
+        """An engine with nothing said is as ``engine``; one that is called as a kind is of that kind."""
+        if not isinstance(value, dict):
+            return value
+        found: dict[str, object] = {}
+        for key, entry in value.items():
+            name = composed(key) if isinstance(key, str) else key
+            if not isinstance(name, str) or not is_name(name):
+                raise ValueError(f"{key!r} is no name of an engine: {RULE} (quote numbers)")
+            if name == EngineKind.COMMAND:
+                raise ValueError(f"{name!r} is the kind of engine that a profile says itself: call it otherwise")
+            said = entry.get("kind", name) if isinstance(entry, dict) else name
+            if name in list(EngineKind) and said != name:
+                raise ValueError(f"{name!r} is a kind of engine, but its kind is to be {said!r}: call it otherwise")
+            found[name] = {} if entry is None else entry
+        return found
 
     @field_validator("models", mode="before")
     @classmethod
@@ -205,6 +243,25 @@ class Config(Section):
                     raise ValueError(f"models.{name}.aliases: {alias!r} is no model name: {RULE}")
                 seen.add(alias)
         return self
+
+    @model_validator(mode="after")
+    def _known_engines(self) -> Config:
+        known = {*self.all_engines(), EngineKind.COMMAND}
+        wrong = [
+            f"models.{name}.engine is {x.engine!r}" for name, x in self.models.items() if x.engine_name not in known
+        ]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: there is no such engine; there are {', '.join(self.all_engines())}")
+        return self
+
+    def all_engines(self) -> dict[str, EngineSettings]:
+        """Every engine by its name: those that are called by their kind, and those of ``engines``."""
+        kinds = {kind.value: by_kind(self.engine, kind) for kind in PROGRAMS}
+        return kinds | {name: by_name(self.engine, name, own) for name, own in self.engines.items()}
+
+    def engine_of(self, profile: Profile) -> EngineSettings:
+        """The engine that runs a profile."""
+        return self.all_engines().get(profile.engine_name) or by_kind(self.engine, EngineKind.COMMAND)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -58,10 +58,10 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.daemon.served_directories import ServedDirectories
+from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.measurement import DeviceKind, Probe
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
-from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc.estimates import ForgetParams
@@ -85,7 +85,7 @@ class Daemon:
         self._nvml = nvml
         self._roots = roots
         self.admission = Admission()
-        self.present = Present(self._catalog(config), LlamaServer(config.engine.path))
+        self.present = Present(self._catalog(config), roots)
         self.served = ServedDirectories(self.present)
         self.access = Access(shared=where.shared)
         state = self.admission.state
@@ -105,7 +105,8 @@ class Daemon:
             lambda: self.observations.learned,
             lambda: self.performer.startup.account,
         )
-        self._adopt(config, open_probes(config.gpu.refs, nvml, roots))
+        self._calls = DriverCalls()
+        self._adopt(config, open_probes(config.gpu.refs, nvml, roots, calls=self._calls))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -155,10 +156,8 @@ class Daemon:
         account = self.performer.startup.account = engine_account(config.engine.user, shared=self.where.shared)
         if account is not None:
             self.access.engines.add(account.uid)
-        before, self.present.catalog = self.present.catalog.usable, self._catalog(config)
-        self.catalog.usable = before  # until the engine has been looked at anew
+        self.present.adopt(self._catalog(config), account)
         self.served.adopt(config)
-        self.present.llama = LlamaServer(config.engine.path, config.engine.environment, account)
         self.measuring.watch(probes)
         self.catalog.peaks = self.peaks.sizes
         self.present.warnings = [*config.warnings, *unknown_users(config), *account_warnings(account), *gaps()]
@@ -181,7 +180,7 @@ class Daemon:
         gpus = self.present.layout.of_kind(DeviceKind.GPU)
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, gpus)
         await self._tell_residents()
-        for warning in (*self.present.warnings, *self.catalog.usable.warnings()):
+        for warning in (*self.present.warnings, *self.present.missing(), *self.catalog.warnings_of_engines()):
             log.warning("%s", warning)
 
     async def _tell_residents(self) -> None:
@@ -199,12 +198,11 @@ class Daemon:
         self.loop.handle(ResidentsChanged(at=time.monotonic(), residents=tuple(residents)))
 
     async def _tell_usable(self) -> None:
-        """Find out whether the engine can use the devices that there are now, and say so if it cannot."""
-        before = set(self.catalog.usable.warnings())
-        if not self.present.has_engine:  # it may have lacked the driver that is there now
-            await self.engine.find()
+        """Find out whether the engines can use the devices that there are now, and say so if it cannot."""
+        before = set(self.catalog.warnings_of_engines())
+        await self.engine.find(self.present.missing_engines)  # they may have lacked the driver that is there now
         await asyncio.to_thread(self.present.find_usable)
-        for warning in self.catalog.usable.warnings():
+        for warning in self.catalog.warnings_of_engines():
             if warning not in before:
                 log.warning("%s", warning)
 
@@ -224,7 +222,7 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots)
+        probes = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots, calls=self._calls)
         metrics_before = self.catalog.config.metrics
         self.access.refresh()
         self._adopt(config, probes)
@@ -267,7 +265,7 @@ class Daemon:
             await self._tell_usable()
             self.asks.renew()
             await self._tell_residents()
-        elif len(catalog.cards) > 1:
+        elif len(self.present.layout.of_kind(DeviceKind.GPU)) > 1:
             self.asks.renew(_SPLIT_ANEW)
 
     # the end

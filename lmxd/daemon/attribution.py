@@ -29,8 +29,13 @@ def taken(
 
 
 def _grown(used: int, known: Mapping[InstanceId, Taken | None], account: Account) -> dict[InstanceId, Taken | None]:
-    """The bytes of instances that load: those in use beyond what others have, and had before."""
-    rest, loading = used - account.foreign, dict[InstanceId, int]()
+    """The bytes of instances that load, and of holds: those in use beyond what others have, and had before.
+
+    At the first look after a start nothing has grown: some of what is in use then may be of a hold that was taken
+    over, but none of it is known to be, and to credit it would promise foreign bytes.
+    """
+    foreign = account.foreign if account.is_known else used
+    rest, loading = used - foreign, dict[InstanceId, int]()
     for instance, r in account.reservations.items():
         if r.exited_at is not None:
             rest -= r.visible or 0

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from lmxd.accounts import account_groups, engine_account
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.gpu_support import usable_here
 from lmxd.catalog.model_files import parts
 from lmxd.catalog.served import with_served
-from lmxd.catalog.usable import usable_here
+from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
 from lmxd.daemon.rules import unknown_users
-from lmxd.devices.troubles import troubles
+from lmxd.devices.diagnostics import diagnostics
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
@@ -33,6 +34,8 @@ class Findings:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     models: int = 0
+    engines: dict[str, str] = field(default_factory=dict)
+    """Path and version of each engine that is there."""
 
 
 def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
@@ -41,14 +44,16 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     whole, unread = with_served(config)
     found.models = len(whole.models)
     usable, measured = usable_here(config, nvml)
-    found.warnings += [*config.warnings, *troubles(measured), *usable.warnings(), *unread, *unknown_users(config)]
-    found.errors += _account_errors(config, alone=alone)
     catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
-    catalog.see(usable, measured)
-    found.errors += _engine_errors(catalog, found)
-    found.warnings += catalog.warnings(tuple(usable.gpus))
+    catalog.see(measured, usable)
+    found.warnings += [*config.warnings, *diagnostics(measured), *catalog.warnings_of_engines(), *unread]
+    found.warnings += unknown_users(config)
+    found.errors += _account_errors(config, alone=alone)
+    found.errors += dict.fromkeys(_engine_errors(catalog, found))  # of one path, once
+    found.warnings += catalog.warnings(tuple(catalog.default.usable.gpus))
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
+    found.warnings += exposures(config.gateway)
     keys = config.gateway.keys_file
     if config.gateway.listen is not None and keys is not None and not keys.expanduser().exists():
         found.warnings.append(
@@ -65,17 +70,20 @@ def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:
 
 
 def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
-    """The programs that are named, and are not there. A llama-server that is only looked for is a warning's matter."""
-    named = catalog.config.engine.path
+    """The programs that are named, and are not there. One that is only looked for is a warning's matter."""
     programs = {name: catalog.resolve(name).sizing.program() for name in catalog.config.models}
-    if named is not None or None in programs.values():
+    looked_for = {profile.engine_name for profile in catalog.config.models.values()}
+    for name, engine in catalog.engines.items():
+        settings = engine.settings
+        if settings.path is None and name not in looked_for:
+            continue
         try:
-            probe(find(named))
+            found.engines[name] = probe(find(settings.path, settings.key), settings.key).name
         except LmxdError as error:
-            if named is not None:
-                yield str(error)
-            else:
-                found.warnings.append(str(error))
+            if settings.path is not None:
+                yield catalog.missing(name, error)
+            elif (sentence := catalog.missing(name, error)) not in found.warnings:
+                found.warnings.append(sentence)
     for name, program in programs.items():
         if program is not None and not (program.is_file() and os.access(program, os.X_OK)):
             yield f"models.{name}.command: {program} is not an executable file"

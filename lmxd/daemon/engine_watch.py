@@ -1,11 +1,11 @@
-"""The llama-server at hand: found at the start, and found anew when another one comes into its place."""
+"""The engines at hand: found at the start, and found anew when another one comes into the place of one."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,14 @@ from lmxd.estimate.learned import Learned
 log = logging.getLogger(__name__)
 
 _FRESH: Final = 1.0
-"""Seconds for which a look at the binary is good: devices may be looked at ten times a second."""
+"""Seconds for which a look at the binaries is good: devices may be looked at ten times a second."""
 
 
 class EngineWatch:
-    """Keeps flags, backends and estimates those of the llama-server that is there now.
+    """Keeps flags, backends and estimates those of the engines that are there now.
 
-    ``dry_runs``: the directory for its answers. ``learned``: what was observed. ``account``: the user that it runs as.
+    ``dry_runs``: the directory for their answers. ``learned``: what was observed. ``account``: the user that they run
+    as.
     """
 
     def __init__(
@@ -38,19 +39,26 @@ class EngineWatch:
         self._account = account
         self._looked = float("-inf")
 
-    async def find(self) -> None:
-        """Look for it."""
-        await asyncio.to_thread(self._present.find_engine, self._learned(), self._dry_runs, self._account())
+    async def find(self, names: Iterable[str] | None = None) -> None:
+        """Look for some of them; None: for all."""
+        wanted = list(self._present.servers if names is None else names)
+        await asyncio.to_thread(self._present.find_engines, wanted, self._learned(), self._dry_runs, self._account())
 
     async def notice(self, *, at_once: bool = False) -> bool:
-        """Look whether it was upgraded in its place, has come or has gone, at most once a second. Whether it was so."""
+        """Look whether one was upgraded in its place, has come or has gone, at most once a second. Whether it was so.
+
+        ``at_once``: now, too.
+        """
         if time.monotonic() - self._looked < _FRESH and not at_once:
             return False
         self._looked = time.monotonic()
-        if not await asyncio.to_thread(self._present.engine_changed):
+        changed = await asyncio.to_thread(self._present.changed_engines)
+        if not changed:
             return False
-        before = self._present.engine_name
-        await self.find()
+        before = self._present.engines()
+        await self.find(changed)
         await asyncio.to_thread(self._present.find_usable)
-        log.info("another llama-server is there: %s, instead of %s", self._present.engine_name, before)
+        for name, found in self._present.engines().items():
+            if name in changed:
+                log.info("another engine %s is there: %s, instead of %s", name, found, before.get(name, "none"))
         return True

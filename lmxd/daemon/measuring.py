@@ -15,7 +15,7 @@ from lmxd.core.policy.residents import any_missing
 from lmxd.core.words import DeviceReading, InstanceId, Phase
 from lmxd.daemon.present import Present
 from lmxd.daemon.readings import device_readings, layout, with_pool
-from lmxd.devices.troubles import TroubleLog
+from lmxd.devices.diagnostics import DiagnosticLog
 from lmxd.devices.watcher import Look, Watcher
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Measuring:
         self._seen = seen
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._troubles = TroubleLog()
+        self._diagnostics = DiagnosticLog()
         self.watcher = Watcher((), time.monotonic)
 
     def watch(self, probes: Iterable[Any]) -> None:
@@ -92,10 +92,10 @@ class Measuring:
         async with self._turn:  # so that the processes are those of its beginning, and readings come in their order
             look, pids = await self._measured()
             present.begun, present.measured = look.begun, look.measurements
-            self._troubles.see(look.measurements)
+            self._diagnostics.see(look.measurements)
             readings = device_readings(look, present.catalog.config.gpu, pids, self._state)
             before, present.layout = present.layout, layout(look.measurements)
-            present.catalog.see(present.catalog.usable.seeing(look.measurements), look.measurements)
+            present.catalog.see(look.measurements)
             self._report(MemoryMeasured(at=time.monotonic(), begun=look.begun, readings=readings))
         await self._seen(look.begun, readings, before != present.layout)
 

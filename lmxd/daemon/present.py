@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmxd.accounts import SystemUser
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.gpu_support import usable_gpus
 from lmxd.catalog.layout import Layout
-from lmxd.catalog.usable import usable_gpus
+from lmxd.devices.diagnostics import diagnostics
 from lmxd.devices.measurement import Measurement
-from lmxd.devices.troubles import troubles
+from lmxd.devices.roots import Roots
 from lmxd.engines.command import CommandEngine
 from lmxd.engines.engine import Engine, EngineKind
 from lmxd.engines.llama_cpp.dry_run import DryRunner
@@ -27,64 +28,101 @@ class Present:
     """The configuration in force and the last look at the devices."""
 
     catalog: Catalog
-    llama: LlamaServer
-    engine_name: str = "none"
-    """The engine's path and version."""
+    roots: Roots = field(default_factory=Roots)
+    """Of the kernel's files."""
+    servers: dict[str, LlamaServer] = field(default_factory=dict)
+    """The engines by their names."""
+    engine_names: dict[str, str] = field(default_factory=dict)
+    """Path and version of each that was found."""
     warnings: list[str] = field(default_factory=list)
     begun: float = float("-inf")
     """The time at which the last look began."""
     measured: Sequence[Measurement] = ()
     layout: Layout = field(default_factory=Layout)
-    _stamp: object = None
-    """The llama-server that was found."""
-    _missing: str = ""
-    """The warning that there was none."""
+    _stamps: dict[str, object] = field(default_factory=dict)
+    """The llama-servers that were found."""
+    _missing: dict[str, str] = field(default_factory=dict)
+    """The warnings that there was none."""
+
+    def adopt(self, catalog: Catalog, account: SystemUser | None) -> None:
+        """Make a catalog the one in force. What its engines could use counts until they have been looked at anew.
+
+        ``account``: the user that they run as; None for ours.
+        """
+        for name, engine in catalog.engines.items():
+            engine.usable = self.catalog.installed(name).usable
+        self.catalog = catalog
+        self.servers = {
+            name: LlamaServer(engine.settings.path, engine.settings.environment, account, engine.settings.key)
+            for name, engine in catalog.engines.items()
+        }
+
+    def engine(self, name: str, kind: EngineKind) -> Engine:
+        """The engine of a name: the one place where a kind finds its own.
+
+        One that is gone from the configuration is replaced by the default of its kind: its instances go on.
+        """
+        if kind is EngineKind.COMMAND:
+            return CommandEngine()
+        return self.servers.get(name) or self.servers[kind]
 
     def find_usable(self) -> None:
-        """Find out which of the GPUs that were measured last the engine is built for. It may have to be asked."""
-        self.catalog.see(usable_gpus(self.llama, self.measured), self.measured)
-
-    def engine(self, kind: EngineKind) -> Engine:
-        """The engine of a kind: the one place where a kind finds it."""
-        engines: dict[EngineKind, Engine] = {EngineKind.LLAMA_CPP: self.llama, EngineKind.COMMAND: CommandEngine()}
-        return engines[kind]
-
-    def find_engine(self, learned: Learned, dry_runs: Path, account: SystemUser | None) -> None:
-        """Look for the engine, and have estimates be those of its build.
-
-        ``dry_runs``: where its answers are kept. ``account``: the user that it runs as; None for ours.
-        """
-        self._stamp = self.llama.stamp()
-        self.warnings = [warning for warning in self.warnings if warning != self._missing]
-        try:
-            binary = self.llama.binary()
-        except LmxdError as error:
-            self._missing = str(error)
-            self.warnings.append(self._missing)
-            self.engine_name = "none"
-            return
-        self.engine_name = binary.name
-        self.catalog.build = binary.version
-        self.catalog.estimator = Estimator(
-            build=family(binary.version, binary.flags),
-            learned=learned,
-            second=DryRunner(binary, dry_runs, account=account),
-            patient=False,
+        """Find out which of the GPUs that were measured last each engine is built for. It may have to be asked."""
+        catalog, measured = self.catalog, self.measured
+        catalog.see(
+            measured, {name: usable_gpus(server, measured, self.roots) for name, server in self.servers.items()}
         )
 
-    @property
-    def has_engine(self) -> bool:
-        """Whether a llama-server was found that runs."""
-        return self.engine_name != "none"
+    def find_engines(self, names: Iterable[str], learned: Learned, dry_runs: Path, account: SystemUser | None) -> None:
+        """Look for some engines, and have estimates be those of their builds.
 
-    def engine_changed(self) -> bool:
-        """Whether another llama-server is there than the one that was found: upgraded in its place, new, or gone."""
-        return self.llama.stamp() != self._stamp
+        ``dry_runs``: where their answers are kept. ``account``: the user that they run as; None for ours.
+        """
+        servers, engines = self.servers, self.catalog.engines
+        for name in names:
+            if name not in servers or name not in engines:
+                continue  # a reload has taken it away meanwhile
+            server, engine = servers[name], engines[name]
+            self._stamps[name] = server.stamp()
+            self._missing.pop(name, None)
+            self.engine_names.pop(name, None)
+            try:
+                binary = server.binary()
+            except LmxdError as error:
+                self._missing[name] = self.catalog.missing(name, error)
+                continue
+            self.engine_names[name] = binary.name
+            engine.build = binary.version
+            engine.estimator = Estimator(
+                build=family(binary.version, binary.flags),
+                learned=learned,
+                second=DryRunner(binary, dry_runs, account=account),
+                patient=False,
+            )
+
+    @property
+    def missing_engines(self) -> list[str]:
+        """The names of those of which no llama-server was found that runs."""
+        return [name for name in self.servers if name not in self.engine_names]
+
+    def changed_engines(self) -> list[str]:
+        """The names of those for which another llama-server is there now: upgraded in its place, new, or gone."""
+        return [name for name, server in self.servers.items() if server.stamp() != self._stamps.get(name)]
+
+    def engines(self) -> dict[str, str]:
+        """Name -> path and version of each engine in use; none for one that was not found."""
+        names = [engine.settings.name for engine in self.catalog.in_use()]
+        return {name: self.engine_names.get(name, "none") for name in names}
 
     def all_warnings(self) -> list[str]:
-        """The warnings of the configuration, the devices, and the engine on these."""
-        return [*self.warnings, *troubles(self.measured), *self.catalog.usable.warnings()]
+        """The warnings of the configuration, the devices, and the engines on these."""
+        return [*self.warnings, *self.missing(), *diagnostics(self.measured), *self.catalog.warnings_of_engines()]
+
+    def missing(self) -> list[str]:
+        """A sentence for each engine in use that was not found."""
+        return list(dict.fromkeys(self._missing[name] for name in self.engines() if name in self._missing))
 
     def learn(self, learned: Learned) -> None:
         """Let what was observed count from now on."""
-        self.catalog.estimator = replace(self.catalog.estimator, learned=learned)
+        for engine in self.catalog.engines.values():
+            engine.estimator = replace(engine.estimator, learned=learned)

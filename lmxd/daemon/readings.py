@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from typing import Final
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import DeviceConfig, GpuConfig
@@ -16,6 +17,11 @@ from lmxd.devices.measurement import HOST, MEMORY, DeviceKind, Measurement
 from lmxd.devices.pool import still
 from lmxd.devices.watcher import Look
 from lmxd.text import device_name
+
+_LEAST: Final = GIB // 2
+_MOST: Final = 2 * GIB
+"""Bytes of a GPU's margin. It is for what estimates miss, 1 % or 64 MiB of each instance, which grows with the card,
+and for a stranger that comes, whose CUDA context alone is up to 0.6 GiB; no packing of large cards needed more."""
 
 
 def device_readings(
@@ -108,15 +114,17 @@ def _config_of(found: Measurement, gpu: GpuConfig) -> DeviceConfig:
 
 
 def _margin(found: Measurement, allowed: DeviceConfig, limit: int | None) -> int:
-    """The margin as configured; else 2 GiB of a GPU, of RAM the larger of 1 GiB and 5 %, within what a limit leaves.
+    """The margin as configured; else a tenth of a GPU, from 0.5 to 2 GiB, and of RAM the larger of 1 GiB and 5 %.
 
-    A GPU that shares a pool has none, for the pool has it. RAM keeps its own: the pool's may be in a carve-out.
+    Never more than what a limit leaves. A GPU that shares a pool has none, for the pool has it. RAM keeps its own: the
+    pool's may be in a carve-out.
     """
     if found.kind is DeviceKind.GPU and found.pool is not None:
         return 0
     if allowed.margin_gb is not None:
         return int(allowed.margin_gb * GIB)
-    default = 2 * GIB if found.kind is DeviceKind.GPU else max(GIB, found.capacity // 20)
+    tenth, of_ram = found.capacity // 10, max(GIB, found.capacity // 20)
+    default = min(max(tenth, _LEAST), _MOST) if found.kind is DeviceKind.GPU else of_ram
     return default if limit is None else min(default, max(0, found.capacity - limit))
 
 

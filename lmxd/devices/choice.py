@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from lmxd.devices import pci
+from lmxd.devices.driver_calls import CallRound, DriverCalls
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.reader import CardReader
-from lmxd.devices.measurement import Measurement, Probe, Vendor
+from lmxd.devices.measurement import Measurement, Probe
 from lmxd.devices.roots import Roots
+from lmxd.vendor import Vendor
 
 _SERIAL: Final = re.compile(r"GPU-[0-9a-f]{16}", re.IGNORECASE)
 """ROCm's name of a card; NVIDIA's has dashes."""
@@ -35,9 +37,11 @@ class NumberedGpu:
     integrated: bool
 
 
-def choose(refs: Iterable[int | str], roots: Roots, ioctl: Ioctl = kernel_ioctl) -> GpuChoice:
+def choose(
+    refs: Iterable[int | str], roots: Roots, ioctl: Ioctl = kernel_ioctl, calls: DriverCalls | None = None
+) -> GpuChoice:
     """Find out whose the named GPUs are. Without a card of AMD or Intel, all are for NVML to find."""
-    gpus = numbered_gpus(roots, ioctl)
+    gpus = numbered_gpus(roots, ioctl, calls)
     nvidia: dict[str, int | str] = {}
     drm: dict[str, str] = {}
     of_nvidia = [gpu for gpu in gpus if gpu.vendor is Vendor.NVIDIA]
@@ -60,12 +64,14 @@ def choose(refs: Iterable[int | str], roots: Roots, ioctl: Ioctl = kernel_ioctl)
     return GpuChoice(nvidia=nvidia, drm=drm)
 
 
-def numbered_gpus(roots: Roots, ioctl: Ioctl = kernel_ioctl) -> list[NumberedGpu]:
+def numbered_gpus(roots: Roots, ioctl: Ioctl = kernel_ioctl, calls: DriverCalls | None = None) -> list[NumberedGpu]:
     """The GPUs in the order in which they are numbered: by PCI address, those of processors last."""
+    reader = CardReader(roots, ioctl, calls=calls)
+    driver = CallRound(reader.calls)
     found = [NumberedGpu(gpu.address, gpu.address, Vendor.NVIDIA, False) for gpu in pci.gpus(roots.sys, Vendor.NVIDIA)]
     others = (
         NumberedGpu(reading.card.address, reading.id, reading.card.vendor, reading.integrated)
-        for reading in CardReader(roots, ioctl).read()
+        for reading in reader.read(reader.find(driver), driver)
         if reading.card.driver or not reading.integrated
     )
     return sorted([*found, *others], key=lambda gpu: (gpu.integrated, pci.order(gpu.address)))

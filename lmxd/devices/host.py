@@ -6,9 +6,14 @@ In a container or a slice whose cgroup has a memory limit, the limit is what the
 from __future__ import annotations
 
 from collections.abc import Set
+from functools import partial
 from pathlib import Path
+from typing import Final
 
+from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement, ProcessUse, agreed
+
+_HANGS: Final = "see dmesg, and lxcfs if this is a container of LXC (GPUs go on meanwhile)"
 
 
 class HostProbe:
@@ -17,19 +22,28 @@ class HostProbe:
     A mapped model file is such cache, so a process's ``visible`` use leaves it out.
     """
 
-    def __init__(self, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        cgroups: Path = Path("/sys/fs/cgroup"),
+        calls: DriverCalls | None = None,
+    ) -> None:
         self._proc = proc
         self._cgroups = cgroups
+        self._calls = calls or DriverCalls()
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
+        """RAM. In a container, /proc/meminfo may be a program's answer, which can hang as a driver's can."""
+        found = self._calls.ask({HOST: partial(self._measured, pids)})
+        return found.get(HOST) or [_unavailable(self._calls.late("/proc/meminfo"), _HANGS)]
+
+    def _measured(self, pids: Set[int]) -> list[Measurement]:
         before = self._uses(pids)
         try:
             memory = _kilobytes((self._proc / "meminfo").read_text())
             total, used = memory["MemTotal"], memory["MemTotal"] - memory["MemAvailable"]
         except (OSError, KeyError, ValueError) as error:
-            return [
-                Measurement(id=HOST, ref=HOST, kind=DeviceKind.HOST, name="RAM", unavailable=f"/proc/meminfo: {error}")
-            ]
+            return [_unavailable(f"/proc/meminfo: {error}")]
         limited = self._limited()
         if limited is not None and limited[0] < total:
             left = total - used  # what is there for all on the machine
@@ -71,6 +85,10 @@ class HostProbe:
             return ProcessUse(total=visible + memory["RssFile"], visible=visible)
         except (OSError, KeyError, ValueError):
             return None  # it has ended, or is the kernel's own
+
+
+def _unavailable(why: str, remedy: str = "") -> Measurement:
+    return Measurement(id=HOST, ref=HOST, kind=DeviceKind.HOST, name="RAM", unavailable=why, remedy=remedy)
 
 
 def memory_total(proc: Path) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from lmxd.vendor import Vendor
+
 HOST = "host"
 MEMORY = "memory"
 """The id of the pool that is the machine's memory."""
@@ -18,19 +20,6 @@ class DeviceKind(StrEnum):
     GPU = "gpu"
     HOST = "host"
     POOL = "pool"
-
-
-class Vendor(StrEnum):
-    """The maker of a GPU, which decides what an engine must be built with and how it is told which card to use."""
-
-    NVIDIA = "nvidia"
-    AMD = "amd"
-    INTEL = "intel"
-
-    @property
-    def brand(self) -> str:
-        """The vendor's name as people write it."""
-        return "Intel" if self is Vendor.INTEL else self.value.upper()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +82,9 @@ def agreed(before: Mapping[int, ProcessUse], after: Mapping[int, ProcessUse]) ->
 
 
 class Probe(Protocol):
-    """Looks at some devices. May block; is called from one thread only; never raises for a device's faults."""
+    """Looks at some devices. Blocks for seconds at most; is called from one thread only; never raises for a device's
+    faults, nor for a driver that hangs.
+    """
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
         """One look. ``pids`` are the processes whose use is of interest."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lmxd.devices.measurement import Vendor
+from lmxd.vendor import Vendor
 
 _DISPLAY = 0x03
 """The PCI class of graphics cards, those without a connector included."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lmxd.devices.choice import AliasProbe, choose, numbered
+from lmxd.devices.driver_calls import PATIENT, DriverCalls
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.probe import DrmProbe
 from lmxd.devices.host import HostProbe
@@ -43,30 +44,35 @@ class DefaultProbe:
 
 
 def open_probes(
-    refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots(), ioctl: Ioctl = kernel_ioctl
+    refs: tuple[int | str, ...] | None,
+    nvml: Any,
+    roots: Roots = Roots(),
+    ioctl: Ioctl = kernel_ioctl,
+    calls: DriverCalls | None = None,
 ) -> list[Probe]:
     """The probes for the devices in ``refs`` (None: whatever there is).
 
     ``nvml`` is the pynvml module or something that behaves like it. ``roots``: of the kernel's files. ``ioctl``: the
-    system call, by which Intel's drivers are asked.
+    system call, by which Intel's drivers are asked. ``calls``: those under way, which outlast the probes.
     """
-    host = HostProbe(roots.proc, roots.sys / "fs/cgroup")
+    calls = calls or DriverCalls()
+    host = HostProbe(roots.proc, roots.sys / "fs/cgroup", calls)
     if refs is None:
-        others = (DrmProbe(None, roots=roots, ioctl=ioctl),)
-        return [PoolProbe([DefaultProbe(NvmlProbe(nvml, None, roots=roots), others, host)], host)]
-    chosen = choose((ref for ref in refs if ref != HOST), roots, ioctl)
+        others = (DrmProbe(None, roots=roots, ioctl=ioctl, calls=calls),)
+        return [PoolProbe([DefaultProbe(NvmlProbe(nvml, None, roots=roots, calls=calls), others, host)], host)]
+    chosen = choose((ref for ref in refs if ref != HOST), roots, ioctl, calls)
     probes: list[Probe] = []
     if chosen.nvidia:
         names = {str(asked): name for name, asked in chosen.nvidia.items()}
-        probes.append(AliasProbe(NvmlProbe(nvml, tuple(chosen.nvidia.values()), roots=roots), names))
+        probes.append(AliasProbe(NvmlProbe(nvml, tuple(chosen.nvidia.values()), roots=roots, calls=calls), names))
     if chosen.drm:
-        probes.append(DrmProbe(chosen.drm, roots=roots, ioctl=ioctl))
+        probes.append(DrmProbe(chosen.drm, roots=roots, ioctl=ioctl, calls=calls))
     return [PoolProbe([*probes, host] if HOST in refs else probes, host)]
 
 
 def measure_now(refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots()) -> list[Measurement]:
     """One look at the devices in ``refs``, for programs that take only one."""
-    probes = open_probes(refs, nvml, roots)
+    probes = open_probes(refs, nvml, roots, calls=DriverCalls(PATIENT))
     found = [found for probe in probes for found in probe.measure(set())]
     for probe in probes:
         probe.close()

@@ -1,4 +1,4 @@
-"""The one thread that looks at devices. A look that does not come back in time makes them unavailable."""
+"""The one thread that looks at devices. A look that does not come back in time makes them all unavailable."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from lmxd.devices.measurement import Measurement, Probe
 
-DEADLINE = 2.0
-"""Seconds after which a look counts as hanging, and its devices as unavailable."""
+DEADLINE = 10.0
+"""Seconds after which a look as a whole counts as hanging, and all devices as unavailable. Each driver has a deadline
+of its own, of 2 s; this is for what hangs besides."""
 
 _FAILED = "this is a fault of lmxd: report it with its log"
 _HANGS = "see dmesg; if the driver does not come back, reboot"

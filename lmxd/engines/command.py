@@ -36,7 +36,7 @@ class CommandEngine:
         values = {
             "port": port,
             "socket": where,
-            "device": ",".join(plan.gpus) or "cpu",
+            "device": ",".join(plan.gpu_ids) or "cpu",
             "memory_fraction": f"{min(_MOST, plan.size / plan.capacity):.4f}",
             "memory_mb": plan.size // 2**20,
             "model": plan.model or "",
@@ -84,8 +84,8 @@ class CommandEngine:
 
 def _shown(plan: Plan) -> dict[str, str]:
     """The variables that show it its GPUs. LmxdError if there are none for these."""
-    if (found := natively(plan.cards)) is None:
-        names = ", ".join(plan.gpus)
+    if (found := natively(plan.gpus)) is None:
+        names = ", ".join(plan.gpu_ids)
         remedy = "let the engine's user open /dev/kfd and /dev/dri, or choose another device"
         raise LmxdError("engine_missing", f"{plan.profile} cannot be told to use {names} alone", remedy)
     return found

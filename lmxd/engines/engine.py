@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
+
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from lmxd.engines.visibility import Gpu
 from lmxd.failures import FailureCode
@@ -25,16 +27,25 @@ class EngineKind(StrEnum):
     COMMAND = "command"
 
 
+PROGRAMS: Final = (EngineKind.LLAMA_CPP,)
+"""The kinds that have a program of their own, so that there can be several engines of them, by name."""
+
+
+def _of_older(gpus: object) -> object:
+    """The GPUs of a plan as an earlier lmxd wrote them: ids beside ``cards``, or alone, when all were NVIDIA's."""
+    return [{"id": gpu} if isinstance(gpu, str) else gpu for gpu in gpus] if isinstance(gpus, list) else gpus
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The exact size and place that was admitted, and that an engine must start with.
 
-    ``context`` is tokens per slot, ``gpu_layers`` None means all. ``gpus`` are ids that last; empty
-    means RAM. ``cards``: the same, with what tells them apart. ``split`` are the layers on each of
-    them. ``home`` is a directory of the daemon's for key and socket files. ``command``, ``env`` and
-    ``health`` are for an engine that is none of ours; ``size`` of ``capacity`` bytes of the (first)
-    device is what it may take. ``prompts``: a directory for its prompt cache, which is there when it
-    starts and when it is to save.
+    ``engine`` is the name of the engine. ``context`` is tokens per slot, ``gpu_layers`` None means
+    all. Without ``gpus`` it is in RAM. ``split`` are the layers on each of them. ``home`` is a
+    directory of the daemon's for key and socket files. ``command``, ``env`` and ``health`` are for an
+    engine that is none of ours; ``size`` of ``capacity`` bytes of the (first) device is what it may
+    take. ``prompts``: a directory for its prompt cache, which is there when it starts and when it is
+    to save.
     """
 
     instance: str
@@ -50,23 +61,28 @@ class Plan:
     gpu_layers: int | None
     threads: int | None
     flags: tuple[str, ...]
-    gpus: tuple[str, ...]
+    gpus: Annotated[tuple[Gpu, ...], BeforeValidator(_of_older), Field(validation_alias=AliasChoices("cards", "gpus"))]
     endpoint: str
     home: Path
     split: tuple[int, ...] = ()
     variant: str = ""
     kind: EngineKind = EngineKind.LLAMA_CPP
+    engine: str = ""
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
     size: int = 0
     capacity: int = 1
     prompts: Path | None = None
-    cards: tuple[Gpu, ...] = ()
 
     def __post_init__(self) -> None:
-        if tuple(card.id for card in self.cards) != self.gpus:  # an earlier lmxd wrote no cards; its GPUs were NVIDIA's
-            object.__setattr__(self, "cards", tuple(Gpu(id=gpu) for gpu in self.gpus))
+        if not self.engine:  # an earlier lmxd knew one of each kind
+            object.__setattr__(self, "engine", self.kind.value)
+
+    @property
+    def gpu_ids(self) -> tuple[str, ...]:
+        """The ids of its GPUs, which last."""
+        return tuple(gpu.id for gpu in self.gpus)
 
     @property
     def estimated(self) -> Path | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lmxd.devices.measurement import Vendor
+from lmxd.vendor import Vendor
 
 _NOTHING: Final = "/dev/null"
 

@@ -14,6 +14,7 @@ from typing import Final
 from lmxd import cuda
 from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 from lmxd.estimate.learned import Card
+from lmxd.vendor import Vendor
 
 GIB: Final = 2**30
 _RESERVED: Final = 2**29
@@ -68,14 +69,14 @@ _NVIDIA: Final[dict[cuda.Capability, dict[str, tuple[int, int]]]] = {
     (12, 1): {"GB10": (119, 48)},
 }  # fmt: skip
 """Compute capability -> name -> (GB where the name itself does not say it, multiprocessors)."""
-_OTHERS: Final[dict[str, dict[str, int]]] = {
-    "amd": {
+_OTHERS: Final[dict[Vendor, dict[str, int]]] = {
+    Vendor.AMD: {
         "RX 6600": 8, "RX 6600 XT": 8, "RX 6700 XT": 12, "RX 6800": 16, "RX 6800 XT": 16, "RX 6900 XT": 16,
         "RX 6950 XT": 16, "RX 7600": 8, "RX 7600 XT": 16, "RX 7700 XT": 12, "RX 7800 XT": 16, "RX 7900 GRE": 16,
         "RX 7900 XT": 20, "RX 7900 XTX": 24, "RX 9060 XT": 16, "RX 9070": 16, "RX 9070 XT": 16, "PRO W7900": 48,
         "AI PRO R9700": 32, "MI50": 16, "MI60": 32, "MI100": 32, "MI210": 64, "MI300X": 192,
     },
-    "intel": {
+    Vendor.INTEL: {
         "ARC A380": 6, "ARC A580": 8, "ARC A750": 8, "ARC A770": 16, "ARC B570": 10, "ARC B580": 12, "ARC PRO B50": 16,
         "ARC PRO B60": 24,
     },
@@ -92,14 +93,14 @@ class DataSheet:
     """The figures of a GPU's data sheet; those of CUDA's are 0 and None for other vendors."""
 
     name: str
-    vendor: str
+    vendor: Vendor
     memory_gb: int
     multiprocessors: int = 0
     compute: cuda.Capability | None = None
 
 
 _DATA_SHEETS: Final = {
-    name: DataSheet(name=name, vendor="nvidia", memory_gb=memory, multiprocessors=sms, compute=compute)
+    name: DataSheet(name=name, vendor=Vendor.NVIDIA, memory_gb=memory, multiprocessors=sms, compute=compute)
     for compute, named in _NVIDIA.items()
     for name, (memory, sms) in named.items()
 } | {
@@ -136,7 +137,7 @@ def card_of(
     *,
     driver: str = "",
     build: str = "",
-    vendor: str | None = None,
+    vendor: Vendor | None = None,
     cores: int = 0,
     compute: cuda.Capability | None = None,
     backends: Collection[Backend] | None = None,
@@ -150,7 +151,7 @@ def card_of(
     sms = cuda.multiprocessors(cores, compute) if compute else 0
     if by_name is not None and (not sms or (_SLICE.search(name.upper()) and by_name[0] < sms)):
         sms, compute = by_name
-    maker = vendor or (sheet.vendor if sheet else "nvidia")
+    maker = vendor or (sheet.vendor if sheet else Vendor.NVIDIA)
     return Card(
         name=name,
         driver=driver,

@@ -13,6 +13,7 @@ import click
 
 from lmxd.config.file import load
 from lmxd.config.gateway import GatewayConfig
+from lmxd.config.key_files import exposures
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
 from lmxd.gateway import keys
@@ -38,7 +39,7 @@ def gateway(context: click.Context) -> None:
     try:
         whole = load(context.obj)
         config = whole.gateway
-        for warning in whole.warnings:
+        for warning in (*whole.warnings, *exposures(config)):
             log.warning("%s", warning)
         if config.listen is None:
             raise LmxdError("config", f"{context.obj}: gateway.listen is not set", "say 127.0.0.1:8080, for instance")

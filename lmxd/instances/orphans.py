@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmxd.instances import proc
+from lmxd.instances.environments import environments
 from lmxd.instances.exits import exited
 
 
@@ -28,8 +29,7 @@ def impostors(home: Path, engines: Set[int] = frozenset()) -> list[int]:
 
 
 def _claimants(home: Path) -> dict[int, dict[str, str]]:
-    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
-    found = {pid: proc.environment(pid) for pid in pids}
+    found = environments(int(name) for name in os.listdir("/proc") if name.isdecimal())
     return {pid: env for pid, env in found.items() if env.get("LMXD_HOME") == str(home)}
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 from lmxd.engines import environment as variables_of_engines
-from lmxd.engines.llama_cpp.binary import find
-from lmxd.errors import LmxdError
 from lmxd.migrate import container, environment, hub_cache, programs, words
 from lmxd.migrate.container import Container
+from lmxd.migrate.engines import server
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.report import About
@@ -108,11 +107,7 @@ def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = 
     arguments = arguments + _from_environment(command.environment, left)
     made = llama_server(name, arguments, left, alone=alone)
     _locate(made, command, left)
-    program = command.argv[0]
-    if programs.of_windows(program) or program.endswith(".exe") or "$" in program:
-        left(f"was run by {program}, which is of Windows" if "$" not in program else f"was run by {program}")
-    elif command.container is None:
-        _engine(found, name, str(command.base / program) if command.placed and "/" in program else program)
+    made.server = server(_program(command, left), _allowed(command.environment))
     return made
 
 
@@ -152,6 +147,17 @@ def _say_reader(argv: Sequence[str], left: About) -> None:
         left(_MISSING)
 
 
+def _program(command: StartCommand, left: About) -> str:
+    """The program that ran it, if it is one of this system."""
+    program = command.argv[0]
+    if command.container is not None:
+        return "llama-server"
+    if programs.of_windows(program) or program.endswith(".exe") or "$" in program:
+        left(f"was run by {program}" + (", which is of Windows" if "$" not in program else ""))
+        return "llama-server"
+    return str(command.base / program) if command.placed and "/" in program else program
+
+
 def _from_environment(variables: Mapping[str, str], left: About) -> list[str]:
     argv: list[str] = []
     others: dict[str, str] = {}
@@ -164,6 +170,13 @@ def _from_environment(variables: Mapping[str, str], left: About) -> list[str]:
             left.unneed(f"{name}={value}", "it is off by itself")
     _say_environment(others, left)
     return argv
+
+
+def _allowed(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The variables that an engine may be given."""
+    for name, value in variables.items():
+        if environment.flag_of(name) is None and variables_of_engines.problem(name, value) is None:
+            yield name, value
 
 
 def _say_environment(variables: Mapping[str, str], left: About) -> None:
@@ -207,23 +220,3 @@ def _whole(made: Entry, said: str, command: StartCommand, left: About) -> str:
     if not near:
         left(f"path: {said} is relative, and is looked up in model_dir here: write the whole path if that differs")
     return str(near[0].absolute() if near else path)
-
-
-def _engine(found: FoundModel, name: str, program: str) -> None:
-    """Suggest the first program that is another than lmxd finds by itself: a file does not choose what is run."""
-    if program in ("llama-server", _own_engine()):
-        found.report.unneed(program, "is what lmxd finds by itself", name)
-    elif not found.suggested:
-        found.suggested["engine"] = {"path": program}
-        found.say(f"engine.path: {program} is only suggested: take the comment signs away if you trust that program")
-    elif found.suggested["engine"]["path"] != program:
-        found.say(f"{name}: was run by {program}: here one llama-server runs all models")
-    else:
-        found.report.unneed(program, "is suggested as engine.path", name)
-
-
-def _own_engine() -> str | None:
-    try:
-        return str(find(None))
-    except LmxdError:
-        return None

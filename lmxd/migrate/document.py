@@ -49,14 +49,18 @@ class Document:
             self.comment(note)
         self._lines += [*lines[:-1], beside if note and width(beside) <= _WIDTH else lines[-1]]
 
-    def models(self, entries: list[tuple[dict[str, Any], str, bool]]) -> None:
-        """The section of models: for each its name and settings, words about it, and whether it is only suggested."""
-        meant = {name: settings for entry, _, suggested in entries if not suggested for name, settings in entry.items()}
+    def models(self, entries: list[tuple[dict[str, Any], str, bool, dict[str, Any]]]) -> None:
+        """The section of models: for each its name and settings, words about it, and whether it is only suggested.
+
+        The last are settings of it that are only suggested.
+        """
+        meant = {name: settings for entry, _, open_, _ in entries if not open_ for name, settings in entry.items()}
         self._lines.append("models:" if meant else "models: {}")
-        for entry, words, suggested in entries:
-            sign = "#" if suggested else ""
+        for entry, words, open_, suggested in entries:
+            sign = "#" if open_ else ""
             self.comment(words, f"{sign}  ")
             self._lines += [f"{sign}  {line}" for line in _lines(entry)]
+            self._lines += [f"#    {line}" for line in _lines(suggested)] if suggested else []
         self._meant["models"] = meant
 
     def text(self) -> str:

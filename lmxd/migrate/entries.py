@@ -13,6 +13,7 @@ from lmxd.config.names import composed, fitting
 from lmxd.config.profile import Profile
 from lmxd.errors import ConfigError
 from lmxd.migrate.document import Document
+from lmxd.migrate.engines import Server, named
 from lmxd.migrate.report import About, Report, Sentence
 from lmxd.text import shortened
 
@@ -32,6 +33,10 @@ class Entry:
     open: bool = False
     origin: str = ""
     """Its name where it comes from."""
+    server: Server | None = None
+    """The llama-server that ran it, if one did."""
+    suggested: dict[str, Any] = field(default_factory=dict)
+    """Settings that become comments."""
 
     def note(self, words: str) -> None:
         """Add to its comment."""
@@ -93,6 +98,7 @@ class FoundModel:
     def checked(self) -> FoundModel:
         """Settings that lmxd would refuse are left out; so are entries that cannot be written. Why is said."""
         self._check_aliases()
+        self._suggest_engines()
         writable, room = [], yaml_text.LARGEST
         for entry in self.entries:
             self._check(entry)
@@ -107,6 +113,31 @@ class FoundModel:
             writable.append(entry)
         self.entries = writable
         return self
+
+    def _suggest_engines(self) -> None:
+        """Suggest the llama-servers that lmxd does not find by itself: one for all models, or each by a name."""
+        ran = [(entry, entry.server) for entry in self.entries if entry.server is not None]
+        others = [server for server in dict.fromkeys(server for _, server in ran) if server != Server()]
+        if len(others) == 1:
+            self.suggested["engine"] = others[0].settings
+            keys = " and ".join(f"engine.{key}: {said}" for key, said in others[0].said.items())
+            self.say(f"{keys} is only suggested: take the comment signs away if you trust that program")
+        elif others:
+            self.suggested["engines"] = {name: server.settings for name, server in named(others).items()}
+            self.say(
+                f"engines: {', '.join(named(others))} are only suggested: take the comment signs away, and those of"
+                " engine at the models that they ran, if you trust these programs"
+            )
+        called = {server: name for name, server in named(others).items()}
+        for entry, server in ran:
+            words = " with ".join(server.said.values())
+            if server == Server():
+                self.report.unneed("llama-server", "is what lmxd finds by itself", entry.name)
+            elif len(others) > 1:
+                entry.suggested["engine"] = called[server]
+                self.report.unneed(words, f"is suggested as engines.{called[server]}", entry.name)
+            else:
+                self.report.unneed(words, "is suggested as engine", entry.name)
 
     def _check_aliases(self) -> None:
         """Keep of each entry the aliases that are names, and that nothing else is called."""
@@ -152,7 +183,7 @@ class FoundModel:
             document.put(self.settings)
         if self.suggested:
             document.suggest(self.suggested)
-        document.models([({e.name: e.settings}, e.comment, e.open) for e in self.entries])
+        document.models([({e.name: e.settings}, e.comment, e.open, e.suggested) for e in self.entries])
 
 
 def _is_name(name: str) -> bool:

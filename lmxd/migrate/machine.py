@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.catalog.usable import usable_here
+from lmxd.catalog.gpu_support import usable_here, warnings
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.schema import Config
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement
-from lmxd.engines.llama_cpp.binary import find, probe
+from lmxd.engines.llama_cpp.binary import Binary, find, here, probe
 from lmxd.errors import LmxdError
 from lmxd.migrate.document import Document
+from lmxd.migrate.engines import distinct, name_of
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import own_models, repository_directory, usual_places
@@ -107,7 +109,7 @@ def configuration(
     document.comment("lmxd on this machine. docs/configuration.md has every key; lmxd check-config checks a change.")
     document.space()
     usable, devices = usable_here(Config())
-    for warning in usable.warnings():
+    for warning in warnings(list(usable.values())):
         found.say(warning)
     _gpus(document, devices)
     document.space()
@@ -150,6 +152,7 @@ def _gpus(document: Document, devices: Sequence[Measurement]) -> None:
 
 
 def _engine(document: Document, found: FoundModel) -> None:
+    """The llama-server that lmxd finds by itself, and others that are here as engines by their builds."""
     try:
         binary = probe(find(None))
     except LmxdError as error:
@@ -160,3 +163,23 @@ def _engine(document: Document, found: FoundModel) -> None:
     document.comment(f"llama-server {binary.version} was found: {binary.path}")
     document.put({"engine": {}})
     document.suggest({"engine": {"path": str(binary.path)}})
+    others = [other for other in _binaries() if not other.path.samefile(binary.path)]
+    if others:
+        document.space()
+        document.comment("There are others, too; a model chooses one by its name, such as engine: NAME.")
+        names = distinct((other, _build(other)) for other in others)
+        document.suggest({"engines": {name: {"path": str(other.path)} for name, other in names.items()}})
+
+
+def _binaries() -> Iterator[Binary]:
+    """The llama-servers that run, each once."""
+    for path in {path.resolve(): path for path in here()}.values():
+        with suppress(LmxdError):
+            yield probe(path)
+
+
+def _build(binary: Binary) -> str:
+    """The backends that a build has, as a name; its directory's where its files do not tell."""
+    if binary.backends is None:
+        return name_of(str(binary.path))
+    return "-".join(sorted(backend.lower() for backend in binary.backends)) or "cpu"

@@ -64,6 +64,7 @@ class InstanceInfo(Result):
     instance: str
     model: str
     name: str | None = Field(None, description="of a hold: how its client calls it")
+    engine: str | None = Field(None, description="the name of its engine; null for a hold")
     phase: str
     pid: int | None = None
     endpoint: str | None = None
@@ -126,6 +127,7 @@ class ModelInfo(Result):
 
     model: str
     aliases: list[str] = Field([], description="other names that it may be asked for by")
+    engine: str = Field("llama.cpp", description="the name of the engine that runs it")
     ctx: int
     slots: int
     path: str | None = None
@@ -149,7 +151,8 @@ class Status(Result):
 
     version: str
     uptime: float
-    engine: str
+    engine: str = Field(description="path and version of the first of engines")
+    engines: dict[str, str] = Field({}, description="name -> path and version of each engine in use; none: not found")
     admission: bool = Field(description="whether admission is enforced")
     draining: bool
     devices: list[Device]

@@ -22,6 +22,7 @@ class Planned(Result):
 
     outcome: Literal["share", "start", "evict", "queue", "refuse"]
     model: str
+    engine: str = Field("llama.cpp", description="the name of the engine that runs it")
     why: str
     instance: str | None = None
     devices: dict[str, int] = Field({}, description="bytes that a new instance would be charged")

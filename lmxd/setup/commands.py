@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from lmxd.catalog.usable import usable_here
+from lmxd.catalog.gpu_support import usable_here
 from lmxd.config.adding import with_setting
 from lmxd.config.file import DEFAULT_CONFIG, parse, read_configuration
 from lmxd.config.gateway import GatewayConfig
@@ -127,11 +127,25 @@ def _say_found(found: FoundModel, config: Config) -> None:
     for d in devices:
         if d.kind is not DeviceKind.POOL:
             _row("device", f"{d.ref}: {d.name}, {d.unavailable or f'{d.capacity / 2**30:.1f} GiB'}")
-    binary = probe(find(config.engine.path))
-    _row("engine", f"llama-server {binary.version}: {binary.path}")
+    _say_engines(config)
     names = [entry.name for entry in found.entries if not entry.open]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     _row("models", f"{', '.join(names[:_SHOWN]) or 'none more'}{more}")
+
+
+def _say_engines(config: Config) -> None:
+    """Say of each engine where it is. LmxdError ``engine_missing`` if there is none at all."""
+    missing = []
+    for settings in config.all_engines().values():
+        try:
+            binary = probe(find(settings.path, settings.key), settings.key)
+        except LmxdError as error:
+            missing.append(error)
+            continue
+        name = f"{settings.name}, " if config.engines else ""
+        _row("engine", f"{name}llama-server {binary.version}: {binary.path}")
+    if len(missing) > len(config.engines):
+        raise missing[0]
 
 
 def _row(name: str, words: str, *, err: bool = False) -> None:

@@ -10,14 +10,18 @@ import synthetic
 from house import model
 
 from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.gpu_support import GpuSupport
 from lmxd.catalog.layout import Layout
 from lmxd.catalog.options import Room
 from lmxd.catalog.size import Size
 from lmxd.config.file import parse
 from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind
+from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
+from lmxd.estimate.backends import Backend
 from lmxd.estimate.cards import card_of
+from lmxd.vendor import Vendor
 
 GIB = 2**30
 CARD = DeviceId("GPU-a")
@@ -72,7 +76,7 @@ def test_a_low_figure_is_warned_of_with_both_numbers(tmp_path: Path) -> None:
 
 def test_a_figure_is_low_for_the_cards_that_there_are_not_for_one_of_a_data_centre(tmp_path: Path) -> None:
     made, other = catalog(tmp_path, "{estimated_memory_gb: 0.3}"), DeviceId("GPU-b")
-    made.cards = {CARD: card_of("NVIDIA GeForce RTX 3060"), other: card_of("NVIDIA H100 80GB HBM3")}
+    made.default.cards = {CARD: card_of("NVIDIA GeForce RTX 3060"), other: card_of("NVIDIA H100 80GB HBM3")}
     assert made.warnings([CARD]) == []
     assert len(made.warnings([CARD, other])) == 1
     assert made.warnings([]) == [], "in RAM there is no context"
@@ -132,3 +136,21 @@ def test_a_context_that_is_not_said_is_no_more_than_the_model_was_trained_for(tm
     synthetic.write(tmp_path / "m.gguf", metadata, tensors)
     assert made.resolve("m").launch.context == 2048
     assert made.resolve("m").ask(GPU).context == 2048
+
+
+def test_two_engines_place_models_on_the_cards_of_their_makers(tmp_path: Path) -> None:
+    model(tmp_path, "m")
+    text = "engines: {cuda: , rocm: }\nmodels: {m: {engine: cuda}, n: {engine: rocm, path: m.gguf}}"
+    made = Catalog(parse(f"model_dir: {tmp_path}\n{text}", "test"))
+    nvidia, amd = DeviceId("GPU-n"), DeviceId("GPU-a")
+    gpus = {nvidia: Gpu(id=nvidia), amd: Gpu(id=amd, vendor=Vendor.AMD)}
+    for name, backend in (("cuda", Backend.CUDA), ("rocm", Backend.ROCM)):
+        made.engines[name].usable = GpuSupport(backends=frozenset({backend}), gpus=gpus)
+    both = Layout({nvidia: DeviceKind.GPU, amd: DeviceKind.GPU})
+    asks = {name: made.resolve(name).ask(both) for name in "mn"}
+    assert {name: [set(o.devices) for o in ask.options] for name, ask in asks.items()} == {
+        "m": [{nvidia}],
+        "n": [{amd}],
+    }
+    assert asks["m"].variant != asks["n"].variant
+    assert made.warnings_of_engines() == []

@@ -9,7 +9,7 @@ from cli.card import GIB, card
 from cli.test_views import drawn
 
 from lmxd.cli import devices, output
-from lmxd.devices.troubles import fault
+from lmxd.devices.diagnostics import fault
 
 UUID = "GPU-01a4c5e8-1111-2222-3333-444455556666"
 device = partial(card, id=UUID, name="NVIDIA GeForce RTX 4070 Ti SUPER")

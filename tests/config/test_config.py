@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lmxd.config.file import load, parse
-from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.errors import ConfigError
 
@@ -162,9 +162,14 @@ def test_deep_nesting_is_an_error_not_a_crash() -> None:
     assert problems("[" * 5000)
 
 
+def variant_of(config: Config, name: str) -> str:
+    profile = config.models[name]
+    return profile.variant(config.engine_of(profile))
+
+
 def test_a_variant_names_the_engines_settings_only() -> None:
     def variant(text: str) -> str:
-        return Profile.model_validate(yaml.safe_load(text) or {}).variant()
+        return variant_of(parse(yaml.safe_dump({"models": {"a": yaml.safe_load(text) or {}}}), "test"), "a")
 
     same = ["{}", "{context_length: 8192}", "{priority: 3}", "{pin: true}", "{idle_timeout: 9}", "{slots: 4}"]
     assert len({variant(text) for text in same}) == 1
@@ -187,5 +192,73 @@ def test_a_name_means_one_model(models: dict[str, object], words: str) -> None:
 
 def test_an_alias_makes_no_other_launch() -> None:
     found = parse("models: {a: {aliases: [x]}, b: {}}", "test")
-    assert found.models["a"].variant() == found.models["b"].variant()
+    assert variant_of(found, "a") == variant_of(found, "b")
     assert (found.named("x"), found.named("a"), found.named("none")) == ("a", "a", "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("engines: {cuda: }\nmodels: {a: {engine: cud}, b: {engine: x}}",
+         "models.a.engine is 'cud', models.b.engine is 'x': there is no such engine; there are llama.cpp, cuda"),
+        ("engines: {cuda: {kind: vllm}}", "engines.cuda.kind is 'vllm': there is no such kind of engine; known are"),
+        ("engines: {llama.cpp: {kind: command}}", "'llama.cpp' is a kind of engine, but its kind is to be 'command'"),
+        ("engines: {command: {}}", "'command' is the kind of engine that a profile says itself"),
+        ("engines: {7: {}}", "7 is no name of an engine"),
+        ("engines: {cuda: {pth: /x}}", "engines.cuda.pth: unknown key; did you mean path?"),
+        ("engines: {cuda: {log_max_mb: 3}}", "log_max_mb: this holds for all engines together"),
+        ("engines: {cuda: {env: {LD_PRELOAD: x}}}", "engines.cuda.environment: LD_PRELOAD is refused"),
+        ("engines: {cuda: {env: {}, environment: {}}}", "env is short for environment: give one of them"),
+        ("engine: cuda", "engine is 'cuda': its keys stand here"),
+        ("models: {a: {engine: command}}", "engine: command is for a profile that says its command"),
+        ("models: {a: {engine: llama.cpp, command: [/x, '{socket}'], estimated_memory_gb: 1}}",
+         "engine: llama.cpp would not run it, for there is a command"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_engine_is_said_with_its_name(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        parse(text, "test")
+
+
+def test_engines_are_as_engine_says_but_for_what_they_say() -> None:
+    text = """
+engine: {path: /usual, endpoint: tcp, env: {RADV_DEBUG: 1}, load_timeout: 9}
+engines:
+  own: {path: /own, kind: llama.cpp, environment: {}, load_timeout: 1m}
+  same:
+models:
+  a: {engine: own}
+  b: {engine: same}
+  c: {engine: llama.cpp}
+  d: {}
+  e: {engine: command, command: [/x, '{socket}'], estimated_memory_gb: 1}
+"""
+    config = parse(text, "test")
+    found = {name: config.engine_of(profile) for name, profile in config.models.items()}
+    assert {
+        name: (x.name, str(x.path), x.endpoint, dict(x.environment), x.load_timeout) for name, x in found.items()
+    } == {
+        "a": ("own", "/own", "tcp", {}, 60),
+        "b": ("same", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
+        "c": ("llama.cpp", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
+        "d": ("llama.cpp", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
+        "e": ("command", "/usual", "tcp", {"RADV_DEBUG": "1"}, 9),
+    }
+    assert [x.key for x in found.values()] == ["engines.own", "engine", "engine", "engine", "engine"]
+
+
+def test_a_launch_is_interchangeable_with_those_of_the_same_engine_alone() -> None:
+    def variant(text: str, name: str = "a") -> str:
+        return variant_of(parse(text, "test"), name)
+
+    plain = variant("models: {a: }")
+    assert plain == variant("models: {a: {engine: llama.cpp}}") == variant("engines: {x: }\nmodels: {a: }")
+    others = [
+        "engines: {x: }\nmodels: {a: {engine: x}}",
+        "engines: {y: }\nmodels: {a: {engine: y}}",
+        "engines: {x: {path: /x}}\nmodels: {a: {engine: x}}",
+        "engines: {x: {env: {RADV_DEBUG: 1}}}\nmodels: {a: {engine: x}}",
+        "engine: {path: /x}\nmodels: {a: }",
+    ]
+    assert len({plain, *map(variant, others)}) == 1 + len(others)
+    assert variant("engines: {x: {load_timeout: 3, endpoint: tcp}}\nmodels: {a: {engine: x}}") == variant(others[0])

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.layout import Layout
-from lmxd.config.engine import EngineConfig
+from lmxd.config.engine import EngineConfig, NamedEngineConfig
 from lmxd.config.file import parse
 from lmxd.config.profile import Profile
 from lmxd.config.schema import AdmissionConfig, Config, GpuConfig, GroupConfig, UserConfig
@@ -61,6 +61,7 @@ NEARLY_RIGHT = st.fixed_dictionaries(
         "gpu": section(GpuConfig),
         "admission_control": section(AdmissionConfig),
         "engine": section(EngineConfig),
+        "engines": named(NamedEngineConfig),
         "users": named(UserConfig),
         "groups": named(GroupConfig),
         "models": named(Profile),

@@ -272,10 +272,10 @@ async def test_a_model_larger_than_any_card_is_split_as_the_ledger_says(tmp_path
         assert sum(map(int, split.split(","))) == 3, "two layers and the output"
         assert h.env(launched)["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
         assert launched.plan.model is not None
-        found = h.daemon.catalog.estimator.estimate(
+        found = h.daemon.catalog.default.estimator.estimate(
             launched.plan.model,
             Launch(context=32768, slots=80, split=tuple(map(float, split.split(",")))),
-            [h.daemon.catalog.card(DeviceId(gpu)) for gpu in ("GPU-a", "GPU-b")],
+            [h.daemon.catalog.default.card(DeviceId(gpu)) for gpu in ("GPU-a", "GPU-b")],
         )
         assert list(lease.devices.values()) == [part.total for part in found.parts.devices]
 

@@ -31,7 +31,7 @@ async def test_an_engine_upgraded_in_place_is_noticed_at_the_next_look(tmp_path:
         after = (await client.status()).engine
         assert after != before
         assert "99999" in after
-        assert made.daemon.present.catalog.build.startswith("99999")
+        assert made.daemon.present.catalog.default.build.startswith("99999")
         assert lease.instance in made.phases(), "what runs goes on"
         assert (await client.request("b")).instance == "b#1"
 

@@ -33,10 +33,17 @@ def house(tmp_path: Path, nvml: FakeNvml, gib: float = 8, **sections: object) ->
     )
 
 
-async def test_two_gb_are_left_alone_when_nothing_is_said(tmp_path: Path) -> None:
-    async with house(tmp_path, FakeNvml(card(24))).open() as h, h.client() as lmxd:
+@pytest.mark.parametrize(
+    ("capacity", "margin"), [(80, 2.0), (24, 2.0), (20, 2.0), (16, 1.6), (8, 0.8), (4.75, 0.5), (4, 0.5)]
+)
+async def test_a_tenth_is_left_alone_when_nothing_is_said_from_half_a_gib_to_two(
+    tmp_path: Path, capacity: float, margin: float
+) -> None:
+    nvml = FakeNvml(replace(card(1), total=int(capacity * GIB)))
+    async with house(tmp_path, nvml, gib=1).open() as h, h.client() as lmxd:
         (device,) = (await lmxd.devices()).devices
-        assert (device.capacity, device.margin, device.headroom) == (24 * GIB, 2 * GIB, 22 * GIB)
+        assert (device.capacity, device.margin) == (int(capacity * GIB), int(margin * GIB))
+        assert device.headroom == device.capacity - device.margin
 
 
 @pytest.mark.parametrize("limit", [None, 20])

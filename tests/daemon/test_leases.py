@@ -305,7 +305,7 @@ async def test_a_failure_of_our_own_ends_the_instance_and_says_so(
         def broken(*_: object) -> str | None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(h.daemon.present.llama, "misplaced", broken)
+        monkeypatch.setattr(h.daemon.present.servers["llama.cpp"], "misplaced", broken)
         with pytest.raises(LmxdError, match="ZeroDivisionError") as caught:
             await lmxd.request("a")
         assert caught.value.data["failure"]["code"] == "internal"

@@ -19,7 +19,6 @@ from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.present import Present
 from lmxd.devices.probes import open_probes
 from lmxd.devices.roots import Roots
-from lmxd.engines.llama_cpp.server import LlamaServer
 
 GIB = 2**30
 
@@ -32,8 +31,7 @@ class Looks:
         self.roots = Roots(sys=directory / "sys")
         self.processes: dict[InstanceId, set[int]] = {}
         self.readings: list[DeviceReading] = []
-        config = Config()
-        present = Present(Catalog(config), LlamaServer(config.engine.path))
+        present = Present(Catalog(Config()))
         self.measuring = Measuring(State(), present, self._pids, self._report, self._seen)
         self.watch()
 

@@ -13,17 +13,18 @@ import synthetic
 from devices.fake_nvml import FakeNvml
 from house import House, card
 
-from lmxd.catalog.usable import Usable, cards
+from lmxd.catalog.gpu_support import GpuSupport, cards
 from lmxd.core.words import DeviceId, DeviceReading, Taken
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.learning.observer import Observer
-from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.estimate.backends import Backend
 from lmxd.estimate.cards import card_of
 from lmxd.estimate.contexts import context, prior
 from lmxd.estimate.learned import Card, Learned, Observation
 from lmxd.gguf.footprint import Parts
 from lmxd.rpc.estimates import Estimates
+from lmxd.vendor import Vendor
 
 MIB = 2**20
 
@@ -73,7 +74,7 @@ def test_a_file_of_an_earlier_version_is_read_and_its_figures_win(tmp_path: Path
 def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "observations.json"
     seen = replace(observation(), card=card_of("NVIDIA L4", driver="580", build="11434", cores=7424, compute=(8, 9)))
-    other = replace(observation("n"), card=card_of("Radeon", vendor="amd", build="11434"))
+    other = replace(observation("n"), card=card_of("Radeon", vendor=Vendor.AMD, build="11434"))
     written = Observations(path)
     written.note(seen)
     written.note(other)
@@ -198,7 +199,7 @@ def test_the_figures_of_a_measured_card_choose_its_prior(
         compute=(8, 9) if cuda else None,
     )
     ram = Measurement(id="host", ref="host", kind=DeviceKind.HOST, name="RAM")
-    usable = Usable(backends=None if backends is None else frozenset(backends))
+    usable = GpuSupport(backends=None if backends is None else frozenset(backends))
     ((device, found),) = cards([gpu, ram], usable, "11434").items()
     assert device == "GPU-a"
     assert prior(found).source.startswith(said)

@@ -12,11 +12,14 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from house import FAKE, House
+from devices.fake_nvml import FakeNvml
+from house import FAKE, House, card
+from waiting import until
 
 from lmxd.core.words import InstanceId
 from lmxd.daemon.launching.doors import admit
@@ -24,6 +27,7 @@ from lmxd.engines.engine import Endpoint
 from lmxd.engines.http import get
 from lmxd.instances import proc
 
+GIB = 2**30
 PYTHON = "/usr/bin/python3.11"
 """For users who may not enter where ours is."""
 as_root = pytest.mark.skipif(
@@ -136,3 +140,30 @@ async def test_engines_of_a_former_user_that_are_not_taken_over_are_ended(open_t
     async with house(open_to_all, engine={"user": "daemon"}).open() as h:
         assert not proc.lives(pid)
         await h.until(lambda: not h.phases())
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_no_foreign_byte_is_credited_to_a_hold_after_a_restart(tmp_path: Path, late: bool) -> None:
+    """Where processes are not told apart, a hold has what use has grown by. Nothing is known of that at the first look,
+    which may be a late one.
+    """
+    nvml = FakeNvml(replace(card(24), processes=None, other=5 * GIB))
+    async with House(tmp_path, nvml).open(stays=True) as before, before.client() as lmxd:
+        await lmxd.hold(9 * GIB, hold="explicit")
+        (device,) = (await lmxd.devices()).devices
+        assert (device.foreign, device.headroom) == (5 * GIB, 8 * GIB)
+    nvml.init_fault = 9 if late else None
+    async with House(tmp_path, nvml, gpu={"device": "GPU-a"}).open() as h, h.client() as lmxd:
+        assert len(h.state.leases) == 1
+        nvml.init_fault = None
+
+        async def answers() -> bool:
+            return (await lmxd.devices()).devices[0].unavailable is None
+
+        await until(answers)
+        for _ in range(2):
+            (device,) = (await lmxd.devices()).devices
+            assert (device.foreign, device.charged, device.headroom) == (5 * GIB, 9 * GIB, 8 * GIB)
+        nvml.cards[0].other += 9 * GIB  # its holder takes it
+        (device,) = (await lmxd.devices()).devices
+        assert (device.foreign, device.charged, device.headroom) == (5 * GIB, 9 * GIB, 8 * GIB)

@@ -86,7 +86,7 @@ async def test_a_cold_model_is_read_once_for_all_who_ask_and_one_that_leaves_doe
     async with house(tmp_path, models={"a": {"estimated_memory_gb": 0.1, "slots": 8}}).open() as h, h.client() as lmxd:
         engine = SlowDryRun()
         unknown = replace(LATEST, known=False)
-        h.daemon.catalog.estimator = replace(h.daemon.catalog.estimator, build=unknown, second=engine)
+        h.daemon.catalog.default.estimator = replace(h.daemon.catalog.default.estimator, build=unknown, second=engine)
         first, *others = [asyncio.create_task(lmxd.request("a")) for _ in range(8)]
         await h.until(lambda: engine.count == 1)
         first.cancel()

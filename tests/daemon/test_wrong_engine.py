@@ -13,9 +13,14 @@ from house import House, card, fake_engine, model
 from lavapipe import manifest
 
 from lmxd.__main__ import main
+from lmxd.catalog.gpu_support import usable_gpus
+from lmxd.devices.measurement import DeviceKind, Measurement
+from lmxd.devices.roots import Roots
+from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.migrate import machine
 from lmxd.migrate.entries import FoundModel
+from lmxd.vendor import Vendor
 
 
 def engine(directory: Path, listing: str) -> Path:
@@ -191,3 +196,26 @@ async def test_a_card_that_the_builds_runtime_does_not_find_is_told_before_the_f
         assert "its Vulkan finds no device" in said[0]
         assert "mesa-vulkan-drivers" in said[0]
     assert len(said) == (amiss == "no driver")
+
+
+async def test_a_card_that_sleeps_is_not_woken_to_find_out(tmp_path: Path) -> None:
+    made = house(tmp_path, "  (none)")
+    status = made.roots.sys / "class/drm/card1/device/power/runtime_status"
+    status.parent.mkdir(parents=True)
+    status.write_text("suspended\n")
+    async with made.open() as h, h.client() as lmxd:
+        del h
+        assert not [w for w in (await lmxd.status()).warnings if "llama-server" in w]
+        status.write_text("active\n")
+        assert [w for w in (await lmxd.reload()).warnings if "is built for the CPU alone" in w]
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_a_build_for_vulkan_does_not_list_cards_while_one_sleeps(tmp_path: Path, asleep: bool) -> None:
+    status = tmp_path / "class/drm/card0/device/power/runtime_status"
+    status.parent.mkdir(parents=True)
+    status.write_text("suspended\n" if asleep else "active\n")
+    gone = Measurement(id="0000:03:00.0", ref="0", kind=DeviceKind.GPU, name="x", vendor=Vendor.AMD, pci="0000:03:00.0")
+    llama = LlamaServer(None, {"VK_DRIVER_FILES": "/dev/null", "VK_ICD_FILENAMES": "/dev/null"})
+    said = [w for w in usable_gpus(llama, [gone], Roots(sys=tmp_path)).warnings() if "its Vulkan finds" in w]
+    assert len(said) == (not asleep)

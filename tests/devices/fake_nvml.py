@@ -44,6 +44,8 @@ class Card:
     fault: int | None = None
     faults: dict[str, int] = field(default_factory=dict)
     """Codes by the call that fails with them: "Handle", "UUID", "Memory", "Memory_v2", "Compute", "Graphics", "Mig"."""
+    hangs: dict[str, threading.Event] = field(default_factory=dict)
+    """By the call, as above: the event until which it does not come back."""
     drawing: dict[int, int | None] = field(default_factory=dict)
     """The graphics processes."""
     cores: int = 0
@@ -74,10 +76,14 @@ class FakeNvml:
         """Calls about a card, by their names as in ``Card.faults``."""
         self.random: Callable[[str, Card | None], int | None] = lambda call, card: None
         self.hang: threading.Event | None = None
+        self.init_hang: threading.Event | None = None
         self.meanwhile: Callable[[Card], None] = lambda card: None
         """What happens between the look at a card's memory and the one at its processes."""
 
     def nvmlInit(self) -> None:
+        self.asked["Init"] += 1
+        if self.init_hang is not None:
+            self.init_hang.wait()
         if self.init_fault is not None:
             raise NVMLError(self.init_fault)
         self.opened += 1
@@ -166,6 +172,8 @@ class FakeNvml:
     def _fail(self, call: str, card: Card | None = None) -> None:
         """Fail as this call is to; ``random`` may have any call fail."""
         self.asked[call] += 1
+        if card is not None and call in card.hangs:
+            card.hangs[call].wait()
         code = card.faults.get(call) if card is not None else None
         if code is None:
             code = self.random(call, card)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from gateway_process import Gateway
 from house import model
 from lmxd_process import Lmxd
 
+CERTIFICATE = Path(__file__).parent.parent / "gateway/certificates/first.pem"
 Make = Callable[..., Lmxd]
 
 
@@ -159,6 +162,16 @@ def test_its_end_ends_its_leases(lmxd: Lmxd) -> None:
 def test_an_old_key_of_its_configuration_is_said_to_have_no_effect(lmxd: Lmxd) -> None:
     with Gateway(lmxd, linger=600) as gateway:
         assert "gateway.linger has no effect any more" in gateway.log.read_text()
+
+
+def test_a_private_key_that_everybody_can_read_is_said_when_it_begins(lmxd: Lmxd) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        pem = shutil.copy(CERTIFICATE, directory)
+        for mode, warnings in ((0o644, 1), (0o640, 0)):
+            os.chmod(pem, mode)
+            done = begun(lmxd, tls_cert=str(pem), keys_file="/nowhere/keys")
+            assert done.stderr.count(f"gateway.tls_cert {pem}: every user of this machine can read") == warnings
 
 
 def test_a_key_needs_a_file_to_be_in(lmxd: Lmxd) -> None:

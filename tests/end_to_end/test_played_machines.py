@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ def played(tmp_path: Path, name: str) -> PlayedLmxd:
             ["0: GPU-01a4c5e8 RTX 3090 23.8 2.0 0.4 0.0 21.4", "1: 0000:02:00.0 NVIDIA GPU"],
             "GPU is lost",
         ),
+        (
+            "two-one-hangs",
+            ["0: GPU-01a4c5e8 RTX 3090 23.8 2.0 0.4 0.0 21.4", "1: GPU-02a4c5e8 NVIDIA GPU"],
+            "the driver has not answered",
+        ),
         ("mismatch", ["0: 0000:01:00.0 NVIDIA GPU 0.0 unavailable"], "reload the nvidia modules"),
         ("nouveau", ["0: 0000:01:00.0 NVIDIA GPU 0.0 unavailable"], "modprobe.blacklist=nouveau"),
         ("amd-and-nvidia", ["0: GPU-9a1b2c3d RX 7900 series 24.0", "1: GPU-0aa4c5e8 RTX 3090 23.8"], ""),
@@ -49,6 +55,15 @@ def test_status_of_a_machine_is_told_once_and_within_80_columns(
         assert " ".join(line.split()).startswith(row)
     assert sum(said in line for line in lines) == 1 or not said
     assert said in played_lmxd.check_config().stderr or name == "gb10"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_call_that_never_comes_back_does_not_keep_the_daemon_from_its_end(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with played(tmp_path, "two-one-hangs") as lmxd:
+        assert "has not answered" in lmxd.lmxctl("status").stdout
+        assert lmxd.stop(number, seconds=10) == 0
 
 
 def test_init_names_the_devices_that_a_configuration_can_name(tmp_path: Path) -> None:

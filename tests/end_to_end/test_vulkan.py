@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from devices.fake_nvml import FakeNvml
-from house import House, card, http
+from house import House, card, fake_engine, http
 from lavapipe import manifest
 
 from lmxd.engines.llama_cpp.binary import find
@@ -49,3 +49,39 @@ async def test_a_launch_in_ram_loads_no_driver(tmp_path: Path, smollm2: Path) ->
         assert launched is not None
         assert launched.process is not None
         assert "libvulkan_lvp" not in Path(f"/proc/{launched.process.pid}/maps").read_text()
+
+
+async def test_a_vulkan_engine_and_a_cuda_engine_serve_at_once_on_one_card(tmp_path: Path, smollm2: Path) -> None:
+    drivers = {"VK_DRIVER_FILES": str(manifest()), "VK_ICD_FILENAMES": str(manifest())}
+    cuda = tmp_path / "cuda" / "llama-server"
+    cuda.parent.mkdir()
+    listing = "Available devices:\n  CUDA0: card (1 MiB, 1 MiB free)"
+    cuda.write_text(
+        f'#!/bin/sh\n[ "$1" = --list-devices ] && echo "{listing}" && exit\nexec {fake_engine(tmp_path)} "$@"\n'
+    )
+    cuda.chmod(0o755)
+    house = House(
+        tmp_path,
+        FakeNvml(card(24)),
+        engines={
+            "cuda": {"path": str(cuda)},
+            "vulkan": {"path": str(find(None)), "environment": drivers, "load_timeout": 120},
+        },
+        models={"m": {"engine": "cuda"}, "smollm2": {"engine": "vulkan", "path": str(smollm2), "context_length": 512}},
+    )
+    async with house.open() as h, h.client() as lmxd:
+        leases = [await lmxd.request(name) for name in ("m", "smollm2")]
+        assert [set(lease.devices) for lease in leases] == [{"GPU-a"}, {"GPU-a"}]
+        shown = []
+        for lease in leases:
+            launched = h.launched(lease.instance)
+            assert launched is not None
+            shown.append(h.env(launched))
+        names = ("CUDA_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES", "VK_DRIVER_FILES")
+        assert [[env.get(name) for name in names] for env in shown] == [
+            ["GPU-a", "", "/dev/null"],
+            ["", "0", str(manifest())],
+        ]
+        asked = json.dumps({"prompt": "The capital of France is", "n_predict": 4}).encode()
+        assert json.loads((await http(leases[1], "/completion", asked)).text)["tokens_predicted"] == 4
+        assert (await http(leases[0], "/health")).status == 200

@@ -12,10 +12,11 @@ import pytest
 import synthetic
 from engines.plans import plan_in
 from house import fake_engine, model
+from pydantic import TypeAdapter
 from recorded import shape
 
 from lmxd.daemon.places import places
-from lmxd.engines.engine import Plan
+from lmxd.engines.engine import EngineKind, Plan
 from lmxd.engines.launching import free_socket
 from lmxd.engines.llama_cpp import log
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
@@ -218,3 +219,12 @@ def test_the_group_of_the_home_may_pass_to_a_socket_whatever_the_umask(plan: Pla
         os.umask(before)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
     assert path.parent.stat().st_gid == tmp_path.stat().st_gid
+
+
+@pytest.mark.parametrize("kind", list(EngineKind))
+def test_what_an_earlier_lmxd_wrote_names_no_engine_and_is_of_the_one_of_its_kind(
+    tmp_path: Path, kind: EngineKind
+) -> None:
+    written = TypeAdapter(Plan).dump_python(replace(plan_in(tmp_path), kind=kind), mode="json")
+    del written["engine"]
+    assert TypeAdapter(Plan).validate_python(written).engine == kind

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from engines.plans import plan_in
 from lavapipe import manifest
+from pydantic import TypeAdapter
 
 from lmxd.accounts import engine_account
 from lmxd.devices import pci
-from lmxd.devices.measurement import Vendor
 from lmxd.engines.command import CommandEngine
-from lmxd.engines.engine import EngineKind
+from lmxd.engines.engine import EngineKind, Plan
 from lmxd.engines.environment import environment
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
@@ -26,6 +27,7 @@ from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu, by_rocm
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
+from lmxd.vendor import Vendor
 
 NVIDIA = Gpu(id="GPU-a", vendor=Vendor.NVIDIA, pci="0000:01:00.0")
 XTX = Gpu(id="GPU-5f1e3d2c4b5a6978", vendor=Vendor.AMD, pci="0000:03:00.0")
@@ -135,14 +137,14 @@ def build(*backends: Backend) -> Binary:
 
 def test_a_build_with_several_backends_is_told_which_devices_are_meant(tmp_path: Path) -> None:
     two = replace(NVIDIA, id="GPU-b", pci="0000:02:00.0")
-    plan = replace(plan_in(tmp_path), gpus=("GPU-a", "GPU-b"), cards=(NVIDIA, two))
+    plan = replace(plan_in(tmp_path), gpus=(NVIDIA, two))
     argv = " ".join(command(build(Backend.CUDA, Backend.VULKAN), plan).argv)
     assert "--device CUDA0,CUDA1" in argv
-    assert "--device" not in command(build(Backend.CUDA), replace(plan, gpus=("GPU-a",), cards=(NVIDIA,))).argv
+    assert "--device" not in command(build(Backend.CUDA), replace(plan, gpus=(NVIDIA,))).argv
 
 
 def test_a_split_names_its_devices_for_a_processors_gpu_would_be_left_out(tmp_path: Path) -> None:
-    plan = replace(plan_in(tmp_path), gpus=("GPU-a", "GPU-b"), cards=(NVIDIA, replace(NVIDIA, id="GPU-b")))
+    plan = replace(plan_in(tmp_path), gpus=(NVIDIA, replace(NVIDIA, id="GPU-b")))
     assert "--device CUDA0,CUDA1" in " ".join(command(build(Backend.CUDA), plan).argv)
 
 
@@ -153,36 +155,34 @@ def test_a_script_is_started_for_the_backend_that_it_listed(tmp_path: Path) -> N
     wrapped.write_text(f"#!/bin/sh\ncat <<END\n{listing}END\n")
     wrapped.chmod(0o755)
     server = LlamaServer(wrapped, {"VK_DRIVER_FILES": str(manifest())})
-    plan = replace(plan_in(tmp_path), gpus=("GPU-a",), cards=(NVIDIA,))
+    plan = replace(plan_in(tmp_path), gpus=(NVIDIA,))
     assert server.backends(frozenset({"GPU-a"})) == frozenset({Backend.VULKAN})
     env = server.command(plan).env
     assert (env["GGML_VK_VISIBLE_DEVICES"], env["CUDA_VISIBLE_DEVICES"]) == ("0", "")
 
 
 def test_a_build_is_never_started_for_a_card_that_it_has_no_backend_for(tmp_path: Path) -> None:
-    plan = replace(plan_in(tmp_path), gpus=(XTX.id,), cards=(XTX,))
+    plan = replace(plan_in(tmp_path), gpus=(XTX,))
     with pytest.raises(LmxdError, match="has no backend for GPU-5f1e3d2c4b5a6978"):
         command(build(Backend.CUDA), plan)
 
 
 def test_a_launch_in_ram_opens_no_driver(tmp_path: Path) -> None:
-    env = command(build(Backend.VULKAN), replace(plan_in(tmp_path), gpus=(), cards=())).env
+    env = command(build(Backend.VULKAN), replace(plan_in(tmp_path), gpus=())).env
     assert (env["GGML_DISABLE_VULKAN"], env["VK_DRIVER_FILES"], env["CUDA_VISIBLE_DEVICES"]) == ("1", "/dev/null", "")
 
 
 def test_another_engine_is_told_by_its_vendors_runtime(tmp_path: Path) -> None:
-    plan = replace(
-        plan_in(tmp_path), kind=EngineKind.COMMAND, command=("/bin/x", "{socket}"), gpus=(XTX.id,), cards=(XTX,)
-    )
+    plan = replace(plan_in(tmp_path), kind=EngineKind.COMMAND, command=("/bin/x", "{socket}"), gpus=(XTX,))
     env = CommandEngine().command(plan).env
     assert (env["ROCR_VISIBLE_DEVICES"], env["CUDA_VISIBLE_DEVICES"]) == (XTX.id, "")
     assert env.get("VK_DRIVER_FILES") != "/dev/null"
     with pytest.raises(LmxdError, match="cannot be told to use"):
-        CommandEngine().command(replace(plan, gpus=(ARC.id,), cards=(ARC,)))
+        CommandEngine().command(replace(plan, gpus=(ARC,)))
 
 
 def test_a_log_that_names_another_card_contradicts_the_plan(tmp_path: Path) -> None:
-    plan = replace(plan_in(tmp_path), gpus=(XTX.id,), cards=(XTX,), model=None)
+    plan = replace(plan_in(tmp_path), gpus=(XTX,), model=None)
     log = [
         "llama_prepare_model_devices: using device Vulkan0 (AMD Radeon (RADV)) (0000:0a:00.0) - 15170 MiB free",
         "load_tensors:      Vulkan0 model buffer size =  4155.99 MiB",
@@ -269,3 +269,13 @@ def test_a_machine_without_a_driver_lists_nothing() -> None:
     env = environment({"VK_DRIVER_FILES": "/dev/null", "VK_ICD_FILENAMES": "/dev/null"})
     assert listing(None)(("vulkan_devices.py", probe(find(None)).vulkan), env) == []
     assert listing(None)(("vulkan_devices.py", "/nowhere/libvulkan.so.1"), env) == []
+
+
+@pytest.mark.parametrize("said", [{"gpus": [XTX.id], "cards": [asdict(XTX)]}, {"gpus": [asdict(XTX)]}])
+def test_the_gpus_of_a_plan_are_known_again_whichever_lmxd_wrote_it(tmp_path: Path, said: dict[str, object]) -> None:
+    plans = TypeAdapter(Plan)
+    row = json.loads(plans.dump_json(replace(plan_in(tmp_path), gpus=(XTX,))))
+    assert row["gpus"] == [asdict(XTX)]
+    assert plans.validate_json(json.dumps(row | said)).gpus == (XTX,)
+    oldest = plans.validate_json(json.dumps(row | {"gpus": ["GPU-a"]}))
+    assert (oldest.gpus, oldest.gpu_ids) == ((Gpu(id="GPU-a"),), ("GPU-a",))

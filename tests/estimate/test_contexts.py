@@ -19,6 +19,7 @@ from lmxd.gguf.facts import model_of
 from lmxd.gguf.header import read_header
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
+from lmxd.vendor import Vendor
 
 BARE = {
     "NVIDIA GeForce RTX 3090": (10496, (8, 6), 256),
@@ -183,25 +184,25 @@ def test_where_nvml_does_not_count_the_cores_the_name_tells_all() -> None:
 @pytest.mark.parametrize(
     ("vendor", "built", "backend"),
     [
-        ("nvidia", None, Backend.CUDA),
-        ("nvidia", [Backend.VULKAN], Backend.VULKAN),
-        ("nvidia", [Backend.VULKAN, Backend.CUDA], Backend.CUDA),
-        ("amd", None, Backend.ROCM),
-        ("amd", [Backend.VULKAN], Backend.VULKAN),
-        ("amd", [Backend.CUDA], None),
-        ("intel", None, Backend.SYCL),
-        ("intel", [Backend.CUDA, Backend.VULKAN], Backend.VULKAN),
+        (Vendor.NVIDIA, None, Backend.CUDA),
+        (Vendor.NVIDIA, [Backend.VULKAN], Backend.VULKAN),
+        (Vendor.NVIDIA, [Backend.VULKAN, Backend.CUDA], Backend.CUDA),
+        (Vendor.AMD, None, Backend.ROCM),
+        (Vendor.AMD, [Backend.VULKAN], Backend.VULKAN),
+        (Vendor.AMD, [Backend.CUDA], None),
+        (Vendor.INTEL, None, Backend.SYCL),
+        (Vendor.INTEL, [Backend.CUDA, Backend.VULKAN], Backend.VULKAN),
         (None, None, Backend.CUDA),
     ],
 )
 def test_the_backend_is_the_one_that_is_built_for_the_vendor(
-    vendor: str | None, built: list[Backend] | None, backend: Backend | None
+    vendor: Vendor | None, built: list[Backend] | None, backend: Backend | None
 ) -> None:
     assert for_vendor(built, vendor) == backend
 
 
 def test_rocm_takes_what_was_seen_of_it_and_others_a_guess_that_says_so() -> None:
-    rocm = prior(card_of("AMD Radeon RX 7900 XTX", vendor="amd"))
+    rocm = prior(card_of("AMD Radeon RX 7900 XTX", vendor=Vendor.AMD))
     for seen in (253 * MIB, 313 * MIB, 0.4 * 2**30):
         assert rocm.size - rocm.error <= seen <= rocm.size + MIB, "the most that was seen, and the bar has the others"
     assert "RX 7900 XTX" in rocm.source

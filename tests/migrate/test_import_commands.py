@@ -150,11 +150,43 @@ def test_variables_of_an_engine_are_said_with_their_place(tmp_path: Path) -> Non
     assert "m: env: LD_PRELOAD=/x.so: LD_PRELOAD is refused: it loads other code into the engine" in found.left
 
 
+def uncommented(text: str) -> str:
+    """With what is suggested, but without words for people."""
+    lines = (line.removeprefix("#") for line in text.splitlines())
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("# ", "from ")))
+
+
+def test_variables_of_some_models_are_those_of_an_engine_of_theirs(tmp_path: Path) -> None:
+    models = {
+        "m0": {"cmd": "llama-server -m /x.gguf", "env": ["RADV_PERFTEST=nogttspill"]},
+        "m1": {"cmd": "/opt/x-rocm/llama-server -m /x.gguf", "env": ["HSA_OVERRIDE_GFX_VERSION=10.3.0"]},
+        "m2": {"cmd": "/opt/x-rocm/llama-server -m /x.gguf"},
+        "m3": {"cmd": "llama-server -m /x.gguf"},
+    }
+    whole = parse(uncommented(rendered(swap(tmp_path, {"models": models}), "x")), "uncommented")
+    found = {name: whole.engine_of(profile) for name, profile in whole.models.items()}
+    assert [found[name].path for name in models] == [None, *[Path("/opt/x-rocm/llama-server")] * 2, None]
+    assert [found[name].environment for name in models] == [
+        {"RADV_PERFTEST": "nogttspill"},
+        {"HSA_OVERRIDE_GFX_VERSION": "10.3.0"},
+        {},
+        {},
+    ]
+
+
 def test_each_of_several_servers_is_named(tmp_path: Path) -> None:
     models = {f"m{n}": {"cmd": f"/opt/{kind}/llama-server -m /x.gguf"} for n, kind in enumerate(("cuda", "vulkan"))}
     found = swap(tmp_path, {"models": models})
-    assert "#engine:\n#  path: /opt/cuda/llama-server\n" in rendered(found, "x")
-    assert "m1: was run by /opt/vulkan/llama-server: here one llama-server runs all models" in found.left
+    text = rendered(found, "x")
+    for name in ("cuda", "vulkan"):
+        assert f"#  {name}:\n#    path: /opt/{name}/llama-server\n" in text.partition("#engines:\n")[2]
+    assert {name: p.engine for name, p in config(found).models.items()} == {"m0": None, "m1": None}, "only suggested"
+    whole = parse(uncommented(text), "uncommented")
+    assert {name: whole.engine_of(p).path for name, p in whole.models.items()} == {
+        "m0": Path("/opt/cuda/llama-server"),
+        "m1": Path("/opt/vulkan/llama-server"),
+    }
+    assert sum("cuda, vulkan are only suggested" in line for line in found.left) == 1
 
 
 def test_slots_that_shared_their_context_are_said(tmp_path: Path) -> None:

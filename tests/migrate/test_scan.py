@@ -14,6 +14,7 @@ from model_caches import in_hub, in_llama_cache, in_lm_studio, in_ollama, split,
 from lmxd.catalog.catalog import Catalog
 from lmxd.cli.files import Wanted, of_file
 from lmxd.config.file import parse
+from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
 from lmxd.migrate import machine
 from lmxd.migrate.entries import rendered
@@ -109,3 +110,19 @@ def test_the_command_scans_the_usual_places_and_its_output_is_a_configuration(tm
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert list(yaml.safe_load(done.stdout)["models"]) == ["o/r:Q4_0"]
+
+
+def test_init_suggests_the_other_llama_servers_as_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = find(None)
+    places = [tmp_path / name for name in ("first", "new-rocm")]
+    for place in places:
+        place.mkdir()
+        (place / "llama-server").write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+        (place / "llama-server").chmod(0o755)
+    monkeypatch.setenv("PATH", ":".join(map(str, places)), prepend=":")
+    text = machine.configuration([tmp_path], machine.look([tmp_path]))
+    assert f"#engine:\n#  path: {places[0] / 'llama-server'}\n" in text
+    suggestion = text[text.index("#engines:\n") :].partition("\n\n")[0]
+    suggested = parse("\n".join(line.removeprefix("#") for line in suggestion.splitlines()), "suggested")
+    assert suggested.engines["rocm"].path == places[1] / "llama-server"
+    assert parse(text, "made").engines == {}

@@ -47,6 +47,12 @@ def two_one_lost(m: Machine) -> None:
     nvidia(m, *cards)
 
 
+def two_one_hangs(m: Machine) -> None:
+    cards = [card("GeForce RTX 3090", 24 * GIB, bus=b, cores=10496, compute=[8, 6]) for b in (1, 2)]
+    cards[1]["memory_v2"] = {"hangs": True}
+    nvidia(m, *cards)
+
+
 def two_one_unknown(m: Machine) -> None:
     cards = [card("GeForce RTX 3090", 24 * GIB, bus=b, cores=10496, compute=[8, 6]) for b in (1, 2)]
     cards[1]["handle"] = {"rc": 999}
@@ -252,6 +258,7 @@ def container(m: Machine) -> None:
 MACHINES: Final[dict[str, Builder]] = {
     "rtx3060-470": rtx_3060,
     "two-one-lost": two_one_lost,
+    "two-one-hangs": two_one_hangs,
     "two-one-unknown": two_one_unknown,
     "wsl2": wsl2,
     "container": container,

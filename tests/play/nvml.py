@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ class PlayedNvml:
     """Behaves like the pynvml module. ``path``: a file such as device-samples have; without it there is no NVML.
 
     The file is read at each call, so that a machine may change while it is looked at. A call that it does not have is
-    one that the driver does not know.
+    one that the driver does not know; one of which it says ``"hangs": true`` never comes back.
     """
 
     NVMLError = NVMLError
@@ -114,6 +115,8 @@ class PlayedNvml:
 
 
 def _raised(said: Answers) -> Answers:
+    if said.get("hangs"):
+        threading.Event().wait()
     if said.get("rc", _SUCCESS) != _SUCCESS:
         raise NVMLError(said["rc"])
     return {key: value for key, value in said.items() if key != "rc"}

@@ -231,6 +231,15 @@ def test_a_configuration_that_is_wrong_stays_as_it_is(newcomer: Newcomer, tmp_pa
     assert not newcomer.keys.exists()
 
 
+def test_of_several_engines_each_is_said(newcomer: Newcomer, tmp_path: Path) -> None:
+    model(tmp_path, "small")
+    newcomer.config.parent.mkdir(parents=True)
+    newcomer.config.write_text(f"engines: {{spare: {{path: {fake_engine(tmp_path)}}}}}\nmodels: {{}}\n")
+    done = newcomer.run("setup", "--user", tmp_path)
+    for name, path in (("llama.cpp", newcomer.bin), ("spare", tmp_path)):
+        assert re.search(rf"^(?:engine)? +{name}, llama-server .*\s.*{path}", done.stdout, re.M), done.stdout
+
+
 def test_a_port_that_somebody_has_is_left_to_them(newcomer: Newcomer, tmp_path: Path) -> None:
     model(tmp_path, "small")
     with socket.socket() as taken:

@@ -104,6 +104,11 @@ class Account:
         self.free = self.headroom if self.unavailable is None else -1
 
     @property
+    def is_known(self) -> bool:
+        """Whether the device has ever been measured: promises of an earlier daemon may come before that."""
+        return self.capacity > 0
+
+    @property
     def limited(self) -> bool:
         """Whether the limit keeps back bytes that the device would have for lmxd."""
         return self.limit is not None and self.limit < self.capacity - self.margin

@@ -57,7 +57,7 @@ class Asks:
         ask = self._made.get((model, size, mine))
         if ask is None or not self._is_served(ask):
             resolved = await self.warm(model, size, user)
-            self._present.engine(resolved.sizing.kind).require()  # before bytes are reserved
+            self._present.engine(resolved.engine.name, resolved.engine.kind).require()  # before bytes are reserved
             ask = self._made[model, size, mine] = self.ask(resolved, mine)
         return ask
 

@@ -17,7 +17,7 @@ from lmxd.rpc.estimates import Context, Estimated, Estimates, Observed
 def explain(resolved: Resolved, layout: Layout, called: Mapping[DeviceId, str]) -> Estimated:
     """The bytes that a model would take, by part, and those declared for it."""
     launch, sizing, declared = resolved.launch, resolved.sizing, resolved.profile.estimated_memory_gb
-    gpus = layout.of_kind(DeviceKind.GPU) if layout.goes_to_gpu(launch) else []
+    gpus = resolved.usable.among(layout.of_kind(DeviceKind.GPU)) if layout.goes_to_gpu(launch) else []
     found = [sizing.estimate(launch, (gpu,)) for gpu in gpus]
     first = found[0] if found else sizing.estimate(launch, ())
     return Estimated(

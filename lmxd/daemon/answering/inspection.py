@@ -87,11 +87,12 @@ class Inspection:
 
     async def status(self) -> Status:
         devices = await self._seen()
-        state = self._state
+        state, engines = self._state, self._present.engines()
         return Status(
             version=__version__,
             uptime=time.monotonic() - self._started,
-            engine=self._present.engine_name,
+            engine=next(iter(engines.values())),
+            engines=engines,
             admission=state.policy.enforce,
             draining=state.draining,
             devices=devices,

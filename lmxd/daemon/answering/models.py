@@ -63,6 +63,7 @@ class ModelCalls:
             slots=profile.slots,
             bytes={},
             running=running,
+            engine=profile.engine_name,
         )
         try:
             resolved = await self._asks.warm(name)
@@ -95,4 +96,6 @@ class ModelCalls:
         return estimated.explain(resolved, self._present.layout, self._state.ledger.called)
 
     def estimates(self) -> Estimates:
-        return estimated.estimates(self._observations.learned, self._present.catalog.cards.values())
+        engines = self._present.catalog.in_use()
+        cards = [engine.cards[gpu] for engine in engines for gpu in engine.usable.among(engine.cards)]
+        return estimated.estimates(self._observations.learned, cards)

@@ -67,7 +67,8 @@ class Requests:
         async with self._planning:
             await asyncio.sleep(0)
             ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
-            return explaining.plan(self._admission, ask, connection.peer, params.deadline)
+            planned = explaining.plan(self._admission, ask, connection.peer, params.deadline)
+            return planned.model_copy(update={"engine": resolved.engine.name})
 
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""

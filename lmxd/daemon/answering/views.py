@@ -39,6 +39,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         instance=i.id,
         model=i.ask.profile,
         name=i.ask.name or None,
+        engine=launched.plan.engine if launched else None,
         phase=i.phase.value,
         pid=performer.pid(i.id) if mine else None,
         endpoint=endpoint.url if endpoint else None,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size
-from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.books.state import State
@@ -131,11 +131,11 @@ class Performer:
         ask, config = decision.ask, self._present.catalog.config
         resolved = self._present.catalog.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
         capacity = {device: a.capacity for device, a in self._state.ledger.accounts.items()}
-        plan = resolved.plan(decision, config.engine.endpoint, self._where.home, capacity)
+        plan = resolved.plan(decision, self._where.home, capacity)
         prompts = self._prompts(plan, ask.private_to) if config.suspends(resolved.profile) else None
         start = Start(
             plan=plan if prompts is None else replace(plan, prompts=prompts.door),
-            limits=_limits(config, resolved.profile),
+            limits=_limits(config, resolved),
             poll=min(15.0, max(0.25, ask.idle_timeout / 20)),
             kept=None if prompts is None else prompts.path,
         )
@@ -145,19 +145,19 @@ class Performer:
 
     def _is_known(self, plan: Plan, devices: Iterable[DeviceId]) -> bool:
         """Returns whether its bytes are known, and will be told from those of other loads."""
-        catalog, state, measured = self._present.catalog, self._state, self._present.measured
+        engine, state, measured = self._present.catalog.installed(plan.engine), self._state, self._present.measured
         file = plan.estimated
         if file is None or not all(tells_apart(state, measured, x) for x in devices):
             return False
-        cards = [catalog.card(DeviceId(gpu)) for gpu in plan.gpus]
+        cards = [engine.card(DeviceId(gpu)) for gpu in plan.gpu_ids]
         try:
-            return catalog.estimator.estimate(file, launch_of(plan), cards).known
+            return engine.estimator.estimate(file, launch_of(plan), cards).known
         except LmxdError:
             return False  # only its user knows
 
     def engine(self, plan: Plan) -> Engine:
         """The engine that a plan is for."""
-        return self._present.engine(plan.kind)
+        return self._present.engine(plan.engine, plan.kind)
 
     def prompt_caches(self) -> PromptCaches:
         most = int(self._present.catalog.config.engine.prompt_cache_gb * GIB)
@@ -165,14 +165,15 @@ class Performer:
 
     def _prompts(self, plan: Plan, user: User | None) -> PromptCache | None:
         """The prompt cache of an instance, if it serves one user from its start to its end."""
-        return None if user is None else self.prompt_caches().open(plan, self._present.catalog.build, user)
+        build = self._present.catalog.installed(plan.engine).build
+        return None if user is None else self.prompt_caches().open(plan, build, user)
 
 
-def _limits(config: Config, profile: Profile) -> Limits:
-    memory = profile.memory_max_gb
+def _limits(config: Config, resolved: Resolved) -> Limits:
+    memory = resolved.profile.memory_max_gb
     return Limits(
-        load_timeout=config.engine.load_timeout,
-        stop_timeout=config.engine.stop_timeout,
+        load_timeout=resolved.engine.load_timeout,
+        stop_timeout=resolved.engine.stop_timeout,
         log_cap=int(config.engine.log_max_mb * 2**20),
         memory_max=None if memory is None else int(memory * GIB),
     )

@@ -47,7 +47,7 @@ class Observer:
                     continue
                 if len(launched.plan.gpus) > 1 or launched.plan.estimated is None:
                     continue  # its parts are not told apart, or no formula is about it
-                if reading.device not in (launched.plan.gpus or (HOST,)):
+                if reading.device not in (launched.plan.gpu_ids or (HOST,)):
                     continue  # its share of RAM beside a GPU, or of a pool
                 self._see(instance, launched, reading.device, taken.total, catalog)
         for gone in self._seen.keys() - present:
@@ -66,11 +66,15 @@ class Observer:
             self.observations.note(replace(seen, count=0))
 
     def _first(self, launched: Launched, device: DeviceId, total: int, catalog: Catalog) -> Observation | None:
-        plan, file, card = launched.plan, launched.plan.estimated, catalog.card(device)
+        plan, file = launched.plan, launched.plan.estimated
         assert file is not None
+        if not catalog.has(plan.profile, plan.variant):
+            return None  # a reload has changed its profile or its engine: the build that it runs is not known any more
+        engine = catalog.installed(plan.engine)
+        card = engine.card(device)
         launch = launch_of(plan)
         try:
-            prior = replace(catalog.estimator, learned=NOTHING_LEARNED)
+            prior = replace(engine.estimator, learned=NOTHING_LEARNED)
             found = prior.estimate(file, launch, (card,) if device != HOST else ())
         except LmxdError:
             return None  # the file is gone, or only its user knows what it takes

@@ -35,7 +35,7 @@ class Peaks:
                 launched = launches.get(instance)
                 if taken is None or launched is None or launched.plan.estimated is not None:
                     continue
-                if reading.device not in (launched.plan.gpus or (HOST,)):
+                if reading.device not in (launched.plan.gpu_ids or (HOST,)):
                     continue  # its share of RAM beside a GPU
                 if taken.total > max(launched.plan.size, self.sizes.get(launched.plan.variant, 0)) + _WORTH_NOTING:
                     self.sizes[launched.plan.variant] = taken.total

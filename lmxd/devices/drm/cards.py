@@ -10,8 +10,8 @@ from typing import Final
 
 from lmxd.devices import pci
 from lmxd.devices.drm.kernel_files import entries, pairs, text_or_nothing
-from lmxd.devices.measurement import Vendor
 from lmxd.devices.roots import Roots
+from lmxd.vendor import Vendor
 
 VENDORS: Final = {"amdgpu": Vendor.AMD, "i915": Vendor.INTEL, "xe": Vendor.INTEL}
 """Driver -> vendor. All others are of displays, of virtual machines, or measured by NVML."""
@@ -46,7 +46,7 @@ class DrmCard:
     @property
     def asleep(self) -> bool:
         """Returns whether its power is off until somebody uses it."""
-        return text_or_nothing(self.path / "power/runtime_status") in ("suspended", "suspending")
+        return _sleeps(self.path)
 
 
 def cards(roots: Roots) -> list[DrmCard]:
@@ -75,6 +75,11 @@ def addresses(roots: Roots) -> dict[str, str]:
     return {name: address for name, _, address, driver in _nodes(roots) if driver in VENDORS}
 
 
+def any_sleeps(roots: Roots) -> bool:
+    """Returns whether a card of the machine sleeps, whoever made it: a program that lists them all would wake it."""
+    return any(_sleeps(entry / "device") for entry in entries(roots.sys / "class/drm") if _CARD.fullmatch(entry.name))
+
+
 def undriven(roots: Roots) -> list[DrmCard]:
     """Graphics cards of AMD and Intel that no driver has yet: it is loaded late, or not at all."""
     found = []
@@ -89,6 +94,10 @@ def undriven(roots: Roots) -> list[DrmCard]:
 def driver_wanted(card: DrmCard) -> str:
     """The name of the driver that a card without one needs."""
     return _DRIVERS[card.vendor]
+
+
+def _sleeps(device: Path) -> bool:
+    return text_or_nothing(device / "power/runtime_status") in ("suspended", "suspending")
 
 
 def _nodes(roots: Roots) -> Iterator[tuple[str, Path, str, str]]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
 
-from lmxd.devices.drm.fdinfo import DrmClient, clients
+from lmxd.devices.driver_calls import CallRound
+from lmxd.devices.drm.fdinfo import DrmClient, client, descriptors
 from lmxd.devices.drm.kernel_files import entries
 from lmxd.devices.roots import Roots
 
 _PERIOD: Final = 10.0
 """Seconds between two looks at all processes of the machine, each of which reads hundreds of files."""
+_ANY: Final = "fdinfo"
+"""The name by which descriptors are asked of which the card is not known before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +45,35 @@ class ClientScan:
         self._others: tuple[ClientHolder, ...] = ()
         self._due = float("-inf")
 
-    def of(self, pids: Set[int], nodes: Mapping[str, str]) -> SeenClients:
-        """The clients of these processes alone."""
-        found: dict[tuple[str, str], ClientHolder] = {}
+    def of(self, pids: Set[int], nodes: Mapping[str, str], driver: CallRound) -> SeenClients:
+        """The clients of these processes alone. Each card is asked for its own: of one that hangs there are none."""
+        at: dict[str, list[_Descriptor]] = {}
         hidden = set()
         for pid in sorted(pids):
             try:
-                for client in clients(self._roots, pid, nodes):
-                    found.setdefault((client.address, client.number), ClientHolder(pid, client))
+                for path, node in descriptors(self._roots, pid):
+                    address = nodes.get(node, "")
+                    at.setdefault(address or node or _ANY, []).append(_Descriptor(pid, path, address))
             except PermissionError:
                 hidden.add(pid)
+        answers = driver.ask({place: partial(_read, mine) for place, mine in at.items()})
+        hidden |= {descriptor.pid for descriptor in at.get(_ANY, ()) if _ANY not in answers}
+        found: dict[tuple[str, str], ClientHolder] = {}
+        for seen in answers.values():
+            hidden |= seen.hidden
+            for holder in seen.holders:
+                found.setdefault((holder.client.address, holder.client.number), holder)
         return SeenClients(tuple(found.values()), frozenset(hidden))
 
-    def others(self, ours: SeenClients, pids: Set[int], nodes: Mapping[str, str]) -> tuple[ClientHolder, ...]:
+    def others(
+        self, ours: SeenClients, pids: Set[int], nodes: Mapping[str, str], driver: CallRound
+    ) -> tuple[ClientHolder, ...]:
         """The clients of all other processes that may be seen, and that none of ``ours`` shares."""
         if self._clock() >= self._due:
             self._due = self._clock() + _PERIOD
             everybody = {int(entry.name) for entry in entries(self._roots.proc) if entry.name.isdecimal()}
-            self._others = self.of(everybody - pids, nodes).holders
+            found = self.of(everybody - pids, nodes, driver).holders
+            self._others = (*found, *(h for h in self._others if h.client.address in driver.late))
         shared = {(holder.client.address, holder.client.number) for holder in ours.holders}
         return tuple(
             holder
@@ -66,3 +82,26 @@ class ClientScan:
             and (holder.client.address, holder.client.number) not in shared
             and (self._roots.proc / str(holder.pid)).exists()
         )
+
+
+class _Descriptor(NamedTuple):
+    """A descriptor of a process, and the address of its card where that is known."""
+
+    pid: int
+    path: Path
+    address: str
+
+
+def _read(wanted: Sequence[_Descriptor]) -> SeenClients:
+    """The clients behind descriptors, each once for each process."""
+    found: dict[tuple[int, str, str], ClientHolder] = {}
+    hidden = set()
+    for pid, path, address in wanted:
+        try:
+            seen = client(path, address)
+        except PermissionError:
+            hidden.add(pid)
+            continue
+        if seen is not None:
+            found.setdefault((pid, seen.address, seen.number), ClientHolder(pid, seen))
+    return SeenClients(tuple(found.values()), frozenset(hidden))

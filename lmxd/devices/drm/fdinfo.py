@@ -61,28 +61,25 @@ def parse(content: str) -> DrmClient | None:
     return DrmClient(address=address.lower(), driver=driver, number=client, resident=resident, shared=shared)
 
 
-def clients(roots: Roots, pid: int, nodes: Mapping[str, str]) -> list[DrmClient]:
-    """The clients of one process, each once. Empty if it is gone. PermissionError if they are not for us to see.
-
-    ``nodes``: the PCI address of each node, for kernels that do not say it.
+def descriptors(roots: Roots, pid: int) -> list[tuple[Path, str]]:
+    """(file, node) of a process's descriptors of GPUs; of all, without nodes, where fdinfo can be read but the links
+    cannot. None of one that is gone. PermissionError if they are not for us to see. No driver is asked.
     """
-    found: dict[tuple[str, str], DrmClient] = {}
-    for descriptor, node in _descriptors(roots, pid):
-        client = parse(_content(descriptor))
-        if client is not None:
-            client = replace(client, address=client.address or nodes.get(node, ""))
-            found.setdefault((client.address, client.number), client)
-    return list(found.values())
-
-
-def _descriptors(roots: Roots, pid: int) -> list[tuple[Path, str]]:
-    """(file, node) of the descriptors of GPUs; of all, without nodes, where fdinfo can be read but the links cannot."""
     links, shown = (roots.proc / str(pid) / name for name in ("fd", "fdinfo"))
     try:
         found = [(shown / name, target(links / name)) for name in os.listdir(links)]
     except (PermissionError, FileNotFoundError):
         return [(shown / name, "") for name in _listed(shown)]
     return [(path, link.rpartition("/")[2]) for path, link in found if _DRI in link]
+
+
+def client(descriptor: Path, address: str) -> DrmClient | None:
+    """The client behind a descriptor, as its driver tells; None if it is no GPU's, or is closed.
+
+    ``address``: of its card, for kernels that do not say it. Raises PermissionError.
+    """
+    found = parse(_content(descriptor))
+    return found and replace(found, address=found.address or address)
 
 
 def _listed(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from lmxd.devices.drm.cards import DrmCard
 from lmxd.devices.drm.kernel_files import text_or_nothing
-from lmxd.devices.measurement import Vendor
+from lmxd.vendor import Vendor
 
 _KNOWN: Final = {
     (Vendor.AMD, 0x744C): "Radeon RX 7900 series",

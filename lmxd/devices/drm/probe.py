@@ -6,19 +6,21 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from lmxd.devices import pci
+from lmxd.devices.driver_calls import CallRound, DriverCalls
 from lmxd.devices.drm import kfd
-from lmxd.devices.drm.cards import DrmCard, addresses
+from lmxd.devices.drm.cards import DrmCard
 from lmxd.devices.drm.client_scan import ClientScan
-from lmxd.devices.drm.figures import CardFigures
+from lmxd.devices.drm.figures import CardFigures, Unreadable
 from lmxd.devices.drm.intel import JOIN
 from lmxd.devices.drm.ioctls import Ioctl, kernel_ioctl
 from lmxd.devices.drm.kernel_files import text_or_nothing
 from lmxd.devices.drm.names import LISTS, name
-from lmxd.devices.drm.reader import CardReader, CardReading
+from lmxd.devices.drm.reader import SILENT, CardList, CardReader, CardReading
 from lmxd.devices.drm.uses import CardUse
 from lmxd.devices.measurement import MEMORY, DeviceKind, Measurement
 from lmxd.devices.roots import Roots
@@ -43,29 +45,35 @@ class DrmProbe:
         ioctl: Ioctl = kernel_ioctl,
         clock: Callable[[], float] = time.monotonic,
         lists: tuple[Path, ...] = LISTS,
+        calls: DriverCalls | None = None,
     ) -> None:
         self._wanted = wanted
         self._roots = roots
         self._lists = lists
-        self._reader = CardReader(roots, ioctl, clock)
+        self._reader = CardReader(roots, ioctl, clock, calls)
         self._clients = ClientScan(roots, clock)
         self._last: dict[str, Measurement] = {}
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
-        nodes = addresses(self._roots)
-        ours = pids if nodes else frozenset[int]()  # a machine without such cards has little to do
-        before = self._clients.of(ours, nodes)
-        readings = self._reader.read()
-        after = self._clients.of(ours, nodes)
-        chosen = self._chosen(readings)
-        others = self._clients.others(after, pids, nodes) if any(chosen.values()) else ()
+        driver = CallRound(self._reader.calls)
+        listed = self._reader.find(driver)
+        ours = pids if listed.nodes else frozenset[int]()  # a machine without such cards has little to do
+        before = self._clients.of(ours, listed.nodes, driver)
+        readings = self._reader.read(listed, driver)
+        after = self._clients.of(ours, listed.nodes, driver)
+        chosen = self._chosen(readings, listed)
+        others = self._clients.others(after, pids, listed.nodes, driver) if any(chosen.values()) else ()
+        counted = [reading for reading in chosen.values() if reading is not None and reading.figures is not None]
+        rocm = driver.ask({r.card.address: partial(kfd.processes, self._roots, r.node) for r in counted})
         measured = []
         for ref, reading in chosen.items():
+            if reading is not None and reading.card.address in driver.late:
+                reading = replace(reading, figures=None, fault=self._reader.hang)
             if reading is None or reading.figures is None:
-                measured.append(self._unavailable(ref, reading))
+                measured.append(self._unavailable(ref, reading, listed))
             else:
-                rocm = kfd.processes(self._roots, reading.node)
-                use = CardUse.of(reading.card.address, before, after, others, rocm)
+                address = reading.card.address
+                use = CardUse.of(address, before, after, others, rocm[address])
                 measured.append(self._available(ref, reading, reading.figures, use, pids))
         self._last |= {m.id: m for m in measured if m.unavailable is None}
         return measured
@@ -73,8 +81,13 @@ class DrmProbe:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _chosen(self, readings: list[CardReading]) -> dict[str, CardReading | None]:
-        """The reading by the name that a card goes by; None for one that is not there, or not any more."""
+    def _chosen(self, readings: list[CardReading], listed: CardList) -> dict[str, CardReading | None]:
+        """The reading by the name that a card goes by; None for one that is not there, or not any more.
+
+        While the kernel does not tell which cards there are, and never did, there may be one.
+        """
+        if self._wanted is None and listed.late and not readings:
+            return {SILENT: None}
         if self._wanted is not None:
             names = {key: reading for reading in reversed(readings) for key in (reading.card.address, reading.id)}
             return {ref: names.get(name) or names.get(pci.address(name)) for ref, name in self._wanted.items()}
@@ -105,13 +118,14 @@ class DrmProbe:
             rocm=reading.rocm,
         )
 
-    def _unavailable(self, ref: str, reading: CardReading | None) -> Measurement:
+    def _unavailable(self, ref: str, reading: CardReading | None, listed: CardList) -> Measurement:
         known = next((m for m in self._last.values() if m.ref == ref), None)
         if reading is None or reading.fault is None:
             wanted = ref if self._wanted is None else self._wanted[ref]
             why = f"the card {known.pci} is gone" if known else f"there is no AMD or Intel GPU {wanted}"
+            fault = self._reader.hang if listed.late else Unreadable(why)
             known = known or Measurement(id=wanted, ref=ref, kind=DeviceKind.GPU, name="GPU")
-            return replace(known, unavailable=why, remedy="", hints=(), lower_bound=False)
+            return replace(known, unavailable=str(fault), remedy=fault.remedy, hints=(), lower_bound=False)
         card = reading.card
         return Measurement(
             id=reading.id,

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from lmxd.devices.backoff import Backoff
 from lmxd.devices.host import memory_total
-from lmxd.devices.measurement import MEMORY, DeviceKind, Measurement, Vendor
+from lmxd.devices.measurement import MEMORY, DeviceKind, Measurement
 from lmxd.devices.namespace import Namespace
 from lmxd.devices.nvml.faults import NOT_FOUND, Fault, NvmlFault
 from lmxd.devices.nvml.figures import Figures, figures
 from lmxd.devices.nvml.library import Library
+from lmxd.vendor import Vendor
 
 _NAMELESS: Final = "NVIDIA GPU"
 _QUESTIONS: Final = 5
@@ -24,7 +25,8 @@ class NvmlCard:
     """A card by its UUID, which is looked for again after a fault: by itself, with pauses that grow.
 
     ``known`` is what it said of itself. It is asked again ``questions`` times at most until it has said all: a call may
-    fail just then, and after a fault there may be another driver. ``parent``: the UUID of the GPU that it is a part of.
+    fail just then, and after a fault there may be another driver. ``place``: as in ``Listed``. ``parent``: the UUID of
+    the GPU that it is a part of.
     ``unknown``: there is only a name in the configuration, or an index that does not answer, or it cannot be used.
     ``moved``: a hint that its configured index means another card by now.
     """
@@ -32,6 +34,7 @@ class NvmlCard:
     id: str
     ref: str
     pci: str = ""
+    place: str = ""
     parent: str = ""
     unknown: bool = False
     handle: Any = None

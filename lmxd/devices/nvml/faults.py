@@ -13,6 +13,7 @@ NOT_SUPPORTED: Final = 3
 NO_PERMISSION: Final = 4
 NOT_FOUND: Final = 6
 DRIVER_NOT_LOADED: Final = 9
+TIMEOUT: Final = 10
 LIBRARY_NOT_FOUND: Final = 12
 FUNCTION_NOT_FOUND: Final = 13
 GPU_IS_LOST: Final = 15
@@ -33,6 +34,8 @@ _REMEDIES: Final = {
     "in a container, give it the GPUs (--gpus all)",
     8: "connect the card's power cables",
     DRIVER_NOT_LOADED: "load NVIDIA's driver (modprobe nvidia; dmesg says why if that fails)",
+    TIMEOUT: "see dmesg (Xid), end what uses the card, then nvidia-smi --gpu-reset; if that hangs too, reboot (other "
+    "devices go on meanwhile)",
     LIBRARY_NOT_FOUND: "install the driver's library libnvidia-ml.so.1; in a container, give it the GPUs (--gpus all)",
     FUNCTION_NOT_FOUND: "update NVIDIA's driver: it is too old",
     GPU_IS_LOST: "the card fell off the bus (dmesg | grep Xid): reboot, or power the machine off; if it comes again, "
@@ -90,3 +93,10 @@ class NvmlFault(Exception):
             remedy += _OR_RAM
         said = str(self)
         return Fault(said if said.startswith("NVML") else f"NVML: {said}", remedy)
+
+
+class NvmlHang(NvmlFault):
+    """A call of NVML that does not come back."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(TIMEOUT, said)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
+from lmxd.devices.driver_calls import CallRound
 from lmxd.devices.nvml.faults import (
     ARGUMENT_VERSION,
     FUNCTION_NOT_FOUND,
@@ -17,10 +19,13 @@ from lmxd.devices.nvml.faults import (
     NOT_SUPPORTED,
     Fault,
     NvmlFault,
+    NvmlHang,
 )
 from lmxd.devices.nvml.library import Library
 from lmxd.devices.pci import PciGpu, address
 
+DRIVER: Final = "NVML"
+"""The name by which NVML is asked for what is no card's alone."""
 _WHOLE: Final = frozenset({NOT_SUPPORTED, FUNCTION_NOT_FOUND, INVALID_ARGUMENT, NO_PERMISSION, ARGUMENT_VERSION})
 """Codes of a GPU or a driver that knows nothing of slices."""
 _EMPTY: Final = frozenset({NOT_FOUND, INVALID_ARGUMENT, NOT_SUPPORTED})
@@ -31,12 +36,14 @@ _EMPTY: Final = frozenset({NOT_FOUND, INVALID_ARGUMENT, NOT_SUPPORTED})
 class Listed:
     """One index of NVML: the card there, or the fault that keeps it from being known (no UUID) or used.
 
+    ``place``: the name by which it is asked, one call at a time: its address, else its index.
     ``slices``: the handles of the MIG slices of a GPU that is divided, by UUID: they are devices, and the GPU is none.
     """
 
     index: int
     uuid: str = ""
     pci: str = ""
+    place: str = ""
     handle: Any = None
     fault: Fault | None = None
     slices: dict[str, Any] = field(default_factory=dict)
@@ -46,17 +53,26 @@ class Listed:
         return ref in (self.uuid, self.index) or (isinstance(ref, str) and bool(self.pci) and address(ref) == self.pci)
 
 
-def inventory(library: Library, bus: Sequence[PciGpu]) -> list[Listed]:
+def inventory(library: Library, bus: Sequence[PciGpu], driver: CallRound, late: str) -> list[Listed]:
     """All that NVML counts, in its order, which is that of PCI addresses. Raises NvmlFault if it does not count.
 
-    ``bus``: the cards on the PCI bus, of which those that do not answer may be one.
+    ``bus``: the cards on the PCI bus, of which those that do not answer may be one. ``late``: the reason of a call
+    that does not come back.
     """
-    seen = [_seen(library, index) for index in range(library.require("nvmlDeviceGetCount"))]
+    (count,) = driver.ask({DRIVER: partial(library.require, "nvmlDeviceGetCount")}).values() or (None,)
+    if count is None:
+        raise NvmlHang(late)
+    at = [card.address for card in bus] if len(bus) == count else [f"NVML's index {index}" for index in range(count)]
+    told = driver.ask({place: partial(_seen, library, index) for index, place in enumerate(at)})
+    seen = [
+        replace(told.get(place) or Listed(index=index, fault=NvmlHang(late).fault()), place=place)
+        for index, place in enumerate(at)
+    ]
     answered = {s.pci for s in seen}
     silent = [card.address for card in bus if card.address not in answered]
     failing = [s.index for s in seen if s.fault is not None and not s.pci]
-    places = dict(zip(failing, silent, strict=True)) if len(failing) == len(silent) else {}
-    return [replace(s, pci=places.get(s.index, s.pci)) for s in seen]
+    addresses = dict(zip(failing, silent, strict=True)) if len(failing) == len(silent) else {}
+    return [replace(s, pci=addresses.get(s.index, s.pci)) for s in seen]
 
 
 def identified(seen: Sequence[Listed], known: Iterable[str]) -> list[Listed]:

@@ -14,6 +14,13 @@ class Library:
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
+        self.is_open = False
+
+    def open(self) -> None:
+        """Open NVML, unless it is open: a call that nobody waited for may have done it. Raises NvmlFault."""
+        if not self.is_open:
+            self.require("nvmlInit")
+            self.is_open = True
 
     def require(self, name: str, *arguments: Any, **more: Any) -> Any:
         """An answer. Raises NvmlFault."""
@@ -63,5 +70,7 @@ class Library:
 
     def close(self) -> None:
         """Close NVML. All handles become invalid, unless somebody else has opened it as well."""
-        with suppress(NvmlFault):
-            self.require("nvmlShutdown")
+        if self.is_open:
+            self.is_open = False
+            with suppress(NvmlFault):
+                self.require("nvmlShutdown")

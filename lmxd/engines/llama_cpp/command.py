@@ -33,18 +33,18 @@ def command(
 
 def _backend(binary: Binary, plan: Plan) -> Backend:
     """The one that the plan's GPUs have in common. LmxdError if this build has none."""
-    found = {for_vendor(binary.backends, card.vendor) for card in plan.cards}
+    found = {for_vendor(binary.backends, gpu.vendor) for gpu in plan.gpus}
     backend = found.pop() if len(found) == 1 else None
     if backend is None:
-        problem = f"{binary.path} has no backend for {', '.join(plan.gpus)}"
-        raise LmxdError("engine_missing", problem, "install a build that has one, and set engine.path")
+        problem = f"{binary.path} has no backend for {', '.join(plan.gpu_ids)}"
+        raise LmxdError("engine_missing", problem, f"install a build that has one, and set {binary.key}.path")
     return backend
 
 
 def _shown(binary: Binary, plan: Plan, env: Mapping[str, str], lister: Lister) -> dict[str, str]:
-    if not plan.cards:
+    if not plan.gpus:
         return dict(HIDDEN)
-    return selection(_backend(binary, plan), plan.cards, env, binary.vulkan, lister)
+    return selection(_backend(binary, plan), plan.gpus, env, binary.vulkan, lister)
 
 
 def _size(binary: Binary, plan: Plan) -> Iterator[str]:

@@ -21,6 +21,8 @@ from lmxd.engines.visibility import HIP_SHOWN, VULKAN_SHOWN, Gpu, by_cuda, by_ro
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
 
+LISTED: Final = frozenset({Backend.VULKAN, Backend.SYCL})
+"""The backends of which all devices have to be listed, which wakes those that sleep."""
 _DEADLINE: Final = 20.0
 """Seconds to list the devices of a runtime: a card that sleeps takes a few to wake."""
 _HERE: Final = Path(__file__).parent
@@ -114,7 +116,9 @@ def _unlisted(program: Sequence[str], why: str) -> LmxdError:
     runtime = program[0].partition("_devices")[0]
     message = f"the devices of {runtime} cannot be listed: {why}"
     return LmxdError(
-        "engine_missing", message, "look whether the card's driver works, or choose it with engine.environment"
+        "engine_missing",
+        message,
+        "look whether the card's driver works, or choose it with the environment of its engine (engine.environment)",
     )
 
 
@@ -141,4 +145,8 @@ def _unseen(backend: Backend, gpu: Gpu, seen: Sequence[RuntimeDevice], remedy: s
     found = ", ".join(f"{device.name or 'a GPU'} {device.pci}".strip() for device in seen) or "no device"
     at = f" at {gpu.pci}" if gpu.pci not in ("", gpu.id) else ""
     message = f"llama-server cannot be told to use {gpu.id}{at}: its {backend} finds {found}"
-    return LmxdError("engine_missing", message, f"{remedy}, or choose its driver with engine.environment")
+    return LmxdError(
+        "engine_missing",
+        message,
+        f"{remedy}, or choose its driver with the environment of its engine (engine.environment)",
+    )

@@ -19,7 +19,7 @@ from lmxd.engines.llama_cpp import log as logs
 from lmxd.engines.llama_cpp.backends import listed
 from lmxd.engines.llama_cpp.binary import Binary, find, probe, stamp
 from lmxd.engines.llama_cpp.command import command
-from lmxd.engines.llama_cpp.selection import listing, once, selection
+from lmxd.engines.llama_cpp.selection import LISTED, listing, once, selection
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend, for_vendor
@@ -43,9 +43,17 @@ class LlamaServer:
     """llama-server as an engine. It speaks to instances over HTTP, with their keys."""
 
     def __init__(
-        self, configured: Path | None, env: Mapping[str, str] | None = None, account: SystemUser | None = None
+        self,
+        configured: Path | None,
+        env: Mapping[str, str] | None = None,
+        account: SystemUser | None = None,
+        key: str = "engine",
     ) -> None:
-        """``env``: variables that its instances get. ``account``: the user that they run as; None for ours."""
+        """``env``: variables that its instances get. ``account``: the user that they run as; None for ours.
+
+        ``key``: the section of the configuration that has its path.
+        """
+        self.key = key
         self._configured = configured
         self._env = env
         self._account = account
@@ -54,7 +62,7 @@ class LlamaServer:
 
     def binary(self) -> Binary:
         """LmxdError ``engine_missing`` if there is none that runs."""
-        return probe(find(self._configured))
+        return probe(find(self._configured, self.key), self.key)
 
     def stamp(self) -> object:
         """A value that is another one when another llama-server is there than before; None while there is none."""
@@ -74,26 +82,32 @@ class LlamaServer:
         binary = self.binary()
         return binary if binary.backends is not None else replace(binary, backends=self._listed)
 
-    def unreached(self, gpus: Iterable[Gpu]) -> Iterator[str]:
-        """The reasons why it cannot be told to use GPUs for which it has a backend. It may take a while."""
+    def unreached(self, gpus: Iterable[Gpu], *, asleep: bool = False) -> Iterator[str]:
+        """The reasons why it cannot be told to use GPUs for which it has a backend. It may take a while.
+
+        ``asleep``: a card sleeps, and is not woken to find out.
+        """
         binary, env, lister = self._whole(), environment(self._env), once(listing(self._account))
         for gpu in gpus:
             backend = for_vendor(binary.backends, gpu.vendor)
-            if binary.backends is None or backend is None:
+            if binary.backends is None or backend is None or (asleep and backend in LISTED):
                 continue
             try:
                 selection(backend, (gpu,), env, binary.vulkan, lister)
             except LmxdError as error:
                 yield str(error)
 
-    def backends(self, cards: frozenset[str]) -> frozenset[Backend] | None:
+    def backends(self, cards: frozenset[str], *, asleep: bool = False) -> frozenset[Backend] | None:
         """The backends of this build, on a machine with these cards; None if it is not known.
 
-        It looks anew, which may take a while. LmxdError ``engine_missing`` if there is none that runs.
+        It looks anew, which may take a while. ``asleep``: a card sleeps, and is not woken to find out. LmxdError
+        ``engine_missing`` if there is none that runs.
         """
-        binary = probe(find(self._configured), anew=True)
+        binary = probe(find(self._configured, self.key), self.key, anew=True)
         if binary.backends is not None:
             return binary.backends
+        if asleep:
+            return self._listed
         self._listed = listed(binary.path, environment(self._env), cards, self._account)
         return self._listed
 
@@ -154,10 +168,10 @@ class LlamaServer:
 
 def _elsewhere(plan: Plan, log: Sequence[str]) -> str | None:
     """The contradiction between the cards of a plan and those that its log names, where both say an address."""
-    wanted, found = {pci.address(card.pci) for card in plan.cards}, {pci.address(at) for at in logs.addresses(log)}
+    wanted, found = {pci.address(gpu.pci) for gpu in plan.gpus}, {pci.address(at) for at in logs.addresses(log)}
     if "" in wanted or found <= wanted:
         return None
-    return f"it was to run on {', '.join(plan.gpus)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
+    return f"it was to run on {', '.join(plan.gpu_ids)} at {', '.join(sorted(wanted))}, but it uses {', '.join(found)}"
 
 
 def _figures(text: str) -> dict[str, float]:

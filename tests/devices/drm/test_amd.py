@@ -11,7 +11,8 @@ import pytest
 from drm_trees import GIB, KIB, MIB, Clock, Machine, fdinfo
 
 from lmxd.devices.drm.probe import DrmProbe
-from lmxd.devices.measurement import DeviceKind, Measurement, ProcessUse, Vendor
+from lmxd.devices.measurement import DeviceKind, Measurement, ProcessUse
+from lmxd.vendor import Vendor
 
 AT = "0000:03:00.0"
 

@@ -9,7 +9,9 @@ from drm_trees import GIB, Machine, fdinfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmxd.devices.drm.fdinfo import clients, parse
+from lmxd.devices.driver_calls import CallRound, DriverCalls
+from lmxd.devices.drm.client_scan import ClientScan, SeenClients
+from lmxd.devices.drm.fdinfo import parse
 from lmxd.devices.drm.ioctls import decode_i915, decode_xe
 from lmxd.devices.drm.kernel_files import number
 
@@ -75,5 +77,6 @@ def test_fdinfo_is_read_where_links_may_not_be(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.process(42, ("/dev/null", "pos:\t0"), ("/dev/dri/renderD128", fdinfo("xe", AT, 1, resident_vram0="1 GiB")))
     (tmp_path / "proc/42/fd").rename(tmp_path / "proc/42/elsewhere")
-    assert [client.held(("vram0",)) for client in clients(machine.roots, 42, {})] == [GIB]
-    assert clients(machine.roots, 43, {}) == []
+    scan, driver = ClientScan(machine.roots), CallRound(DriverCalls())
+    assert [holder.client.held(("vram0",)) for holder in scan.of({42}, {}, driver).holders] == [GIB]
+    assert scan.of({43}, {}, driver) == SeenClients(())

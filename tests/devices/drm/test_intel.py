@@ -10,7 +10,8 @@ from drm_trees import GIB, MIB, Clock, Drivers, Machine, fdinfo
 
 from lmxd.devices.drm.ioctls import Region, decode_i915, decode_xe
 from lmxd.devices.drm.probe import DrmProbe
-from lmxd.devices.measurement import Measurement, ProcessUse, Vendor
+from lmxd.devices.measurement import Measurement, ProcessUse
+from lmxd.vendor import Vendor
 
 AT = "0000:03:00.0"
 SYSTEM, OWN = 0, 1

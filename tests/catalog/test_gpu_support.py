@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from lmxd.catalog.gpu_support import GpuSupport, warnings
 from lmxd.catalog.layout import Layout
-from lmxd.catalog.usable import Usable
 from lmxd.core.words import DeviceId
-from lmxd.devices.measurement import HOST, DeviceKind, Vendor
+from lmxd.devices.measurement import HOST, DeviceKind
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
+from lmxd.vendor import Vendor
 
 NVIDIA, AMD, INTEL, RAM = DeviceId("GPU-n"), DeviceId("GPU-a"), DeviceId("0000:04:00.0"), DeviceId(HOST)
 VENDORS = {NVIDIA: Vendor.NVIDIA, AMD: Vendor.AMD, INTEL: Vendor.INTEL}
 
 
-def usable(*backends: Backend, of: tuple[DeviceId, ...] = tuple(VENDORS)) -> Usable:
-    return Usable(
+def usable(*backends: Backend, of: tuple[DeviceId, ...] = tuple(VENDORS)) -> GpuSupport:
+    return GpuSupport(
         engine="llama-server /x",
         backends=frozenset(backends),
         gpus={gpu: Gpu(id=gpu, vendor=VENDORS[gpu]) for gpu in of},
@@ -45,8 +48,8 @@ def test_on_a_mixed_machine_a_build_has_the_cards_of_its_backends(backends: set[
 
 def test_not_knowing_the_backends_all_are_taken() -> None:
     everything = layout(NVIDIA, AMD, RAM)
-    assert Usable().of(everything) == everything
-    assert not list(Usable(gpus={AMD: Gpu(id=AMD, vendor=Vendor.AMD)}).warnings())
+    assert GpuSupport().of(everything) == everything
+    assert not list(GpuSupport(gpus={AMD: Gpu(id=AMD, vendor=Vendor.AMD)}).warnings())
 
 
 def test_a_model_goes_to_ram_only_where_that_is_configured() -> None:
@@ -65,3 +68,18 @@ def test_one_warning_names_the_cards_the_build_and_the_remedy() -> None:
     assert "GPU-n" not in said
     assert "for AMD a build with ROCm or Vulkan" in said
     assert not list(usable(Backend.VULKAN).warnings())
+
+
+def test_of_several_engines_each_need_serve_the_cards_of_one_maker_only() -> None:
+    cuda, rocm = usable(Backend.CUDA, of=(NVIDIA, AMD)), usable(Backend.ROCM, of=(NVIDIA, AMD))
+    assert len(list(warnings([cuda]))) == 1
+    assert list(warnings([cuda, rocm])) == []
+    (said,) = warnings([usable(Backend.CUDA, of=(NVIDIA,)), usable(of=(NVIDIA,))])
+    assert "built for the CPU alone, and no model of it can run on GPU-n" in said, "it serves none at all"
+    both = [usable(backend) for backend in (Backend.CUDA, Backend.ROCM)]
+    assert all(INTEL in said and AMD not in said for said in warnings(both)), "which nobody serves"
+
+
+def test_what_a_named_engine_does_not_find_is_said_with_its_name() -> None:
+    wrong = replace(usable(Backend.VULKAN, of=(AMD,)), key="engines.vulkan", unreached=("its Vulkan finds no device",))
+    assert list(warnings([wrong])) == ["engines.vulkan: its Vulkan finds no device"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmxd.catalog.layout import Layout
 from lmxd.config.schema import Config
 from lmxd.core.words import DeviceId
-from lmxd.devices.measurement import DeviceKind, Measurement, Vendor
+from lmxd.devices.drm.cards import any_sleeps
+from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.probes import measure_now
+from lmxd.devices.roots import Roots
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
@@ -18,16 +20,19 @@ from lmxd.estimate.backends import BACKENDS_OF, Backend, for_vendor
 from lmxd.estimate.cards import card_of
 from lmxd.estimate.learned import Card
 from lmxd.text import device_name
+from lmxd.vendor import Vendor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Usable:
+class GpuSupport:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
-    ``unreached``: why its backends do not find GPUs that are there. ``names``: of their makers; ``called``: GPU 0.
+    ``key``: the section of the configuration that has its path. ``unreached``: why its backends do not find GPUs that
+    are there. ``names``: of their makers; ``called``: GPU 0.
     """
 
     engine: str = "llama-server"
+    key: str = "engine"
     unreached: tuple[str, ...] = ()
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
@@ -38,11 +43,15 @@ class Usable:
         """The backend that would run a model on a GPU; None if the build has none for it."""
         return for_vendor(self.backends, self.gpus[gpu].vendor if gpu in self.gpus else None)
 
+    def among(self, gpus: Collection[DeviceId]) -> list[DeviceId]:
+        """The GPUs of some that it has a backend for; all, if there are none, which is told otherwise."""
+        return [gpu for gpu in gpus if self.backend(gpu) is not None] or list(gpus)
+
     def cards(self, devices: Iterable[DeviceId]) -> tuple[Gpu, ...]:
         """The GPUs among some devices."""
         return tuple(self.gpus[d] for d in devices if d in self.gpus)
 
-    def seeing(self, measured: Sequence[Measurement]) -> Usable:
+    def seeing(self, measured: Sequence[Measurement]) -> GpuSupport:
         """The same engine beside the GPUs that were measured."""
         gpus = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
         return replace(
@@ -64,10 +73,15 @@ class Usable:
             raise LmxdError("engine_missing", self._problem(without), self._remedy(without))
         return left
 
-    def warnings(self) -> Iterator[str]:
-        """A sentence if there are GPUs that no backend serves, and for each that its backend does not find."""
-        yield from self.unreached
+    def warnings(self, served: Set[DeviceId] = frozenset()) -> Iterator[str]:
+        """A sentence if there are GPUs that no backend serves, and for each that its backend does not find.
+
+        ``served``: GPUs that another engine serves, so that this one need not if it serves any.
+        """
+        yield from (sentence if self.key == "engine" else f"{self.key}: {sentence}" for sentence in self.unreached)
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
+        if len(without) < len(self.gpus):
+            without = [gpu for gpu in without if gpu not in served]
         if without:
             yield f"{self._problem(without)}: {self._remedy(without)}"
 
@@ -80,10 +94,10 @@ class Usable:
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:
         vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
         wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
-        return f"install {wanted}, and set engine.path; or say gpu: {{device: host}} to run models in RAM"
+        return f"install {wanted}, and set {self.key}.path; or say gpu: {{device: host}} to run models in RAM"
 
 
-def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[DeviceId, Card]:
+def cards(measured: Sequence[Measurement], usable: GpuSupport, build: str) -> dict[DeviceId, Card]:
     """The GPUs that were measured, as the estimator knows them, with the backend of the engine's ``build`` there."""
     return {
         DeviceId(m.id): card_of(
@@ -100,26 +114,40 @@ def cards(measured: Sequence[Measurement], usable: Usable, build: str) -> dict[D
     }
 
 
-def usable_here(config: Config, nvml: Any = None) -> tuple[Usable, list[Measurement]]:
-    """The GPUs of this machine that a configuration's engine can use, and all its devices, without a daemon.
+def warnings(engines: Sequence[GpuSupport]) -> Iterator[str]:
+    """The warnings of several engines of one machine."""
+    served = {gpu for engine in engines for gpu in engine.gpus if engine.backend(gpu) is not None}
+    for engine in engines:
+        yield from engine.warnings(served)
+
+
+def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, GpuSupport], list[Measurement]]:
+    """The GPUs of this machine that each engine of a configuration can use, and all its devices, without a daemon.
 
     ``nvml``: the pynvml module by default, or something that behaves like it.
     """
     import pynvml
 
     measured = measure_now(config.gpu.refs, nvml or pynvml)
-    llama = LlamaServer(config.engine.path, config.engine.environment)
-    return usable_gpus(llama, measured), measured
+    engines = {
+        name: LlamaServer(settings.path, settings.environment, key=settings.key)
+        for name, settings in config.all_engines().items()
+    }
+    return {name: usable_gpus(llama, measured) for name, llama in engines.items()}, measured
 
 
-def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement]) -> Usable:
-    """The GPUs that were measured, and the backends of an engine. It may take a while."""
+def usable_gpus(llama: LlamaServer, measured: Sequence[Measurement], roots: Roots = Roots()) -> GpuSupport:
+    """The GPUs that were measured, and the backends of an engine. It may take a while.
+
+    Where a card sleeps, what would wake it is not asked, and not told of: the first launch finds out.
+    """
+    asleep = any_sleeps(roots)
     there = {DeviceId(m.id): m for m in measured if m.kind is DeviceKind.GPU}
     try:
         binary = llama.binary()
-        backends = llama.backends(frozenset(there)) if there else None
-        found = Usable(engine=f"llama-server {binary.name}", backends=backends).seeing(measured)
+        backends = llama.backends(frozenset(there), asleep=asleep) if there else None
+        found = GpuSupport(engine=f"llama-server {binary.name}", key=llama.key, backends=backends).seeing(measured)
         working = found.cards(gpu for gpu, m in there.items() if m.unavailable is None)
-        return replace(found, unreached=tuple(llama.unreached(working)))
+        return replace(found, unreached=tuple(llama.unreached(working, asleep=asleep)))
     except LmxdError:
-        return Usable().seeing(measured)  # that there is no engine is told elsewhere
+        return GpuSupport(key=llama.key).seeing(measured)  # that there is no engine is told elsewhere

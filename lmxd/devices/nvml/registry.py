@@ -13,7 +13,7 @@ _MOVED = "GPU {index} was {then} when lmxd started, and would be {now} now: name
 _LISTED = "nvidia-smi -L lists those that there are; leave gpu.device out for all of them"
 
 
-class Roster:
+class CardRegistry:
     """The cards in ``refs``: index, UUID or PCI id, as configured; None for all.
 
     An index means the card that it meant at first. A card that was known stays on the list when it is lost; a MIG
@@ -53,7 +53,7 @@ class Roster:
         failing = [s for s in seen if not s.uuid]
         for s in failing[len({c.parent or c.id for c in lost.values()}) :]:
             name = s.pci or f"gpu{s.index}"
-            self._keep(NvmlCard(name, str(s.index), s.pci, unknown=True, fault=s.fault), before)
+            self._keep(NvmlCard(name, str(s.index), s.pci, s.place, unknown=True, fault=s.fault), before)
 
     def _one(self, ref: int | str, seen: Sequence[Listed], before: dict[str, NvmlCard]) -> None:
         found = self._find(ref, seen)
@@ -68,7 +68,8 @@ class Roster:
             return
         fault = found.fault if found is not None else None
         missing = Fault(f"there is no GPU {ref} on this machine (NVML lists {len(seen)})", _LISTED)
-        card = NvmlCard(str(ref), str(ref), found.pci if found else "", unknown=True, fault=fault or missing)
+        pci, place = (found.pci, found.place) if found else ("", "")
+        card = NvmlCard(str(ref), str(ref), pci, place, unknown=True, fault=fault or missing)
         self._keep(card, before)
 
     def _find(self, ref: int | str, seen: Sequence[Listed]) -> Listed | None:
@@ -91,11 +92,11 @@ class Roster:
         """Add a GPU, or in its place the slices that it is divided into; of these ``alone`` the one named."""
         if not s.slices:
             ref = self._free(ref, s.uuid, before)
-            self._keep(NvmlCard(s.uuid, ref, s.pci, unknown=s.fault is not None, fault=s.fault), before)
+            self._keep(NvmlCard(s.uuid, ref, s.pci, s.place, unknown=s.fault is not None, fault=s.fault), before)
         for uuid in s.slices:
             if not alone or uuid == ref:
                 named = ref if self._refs is not None else uuid
-                self._keep(NvmlCard(uuid, named, s.pci, parent=s.uuid), before)
+                self._keep(NvmlCard(uuid, named, s.pci, s.place, parent=s.uuid), before)
 
     def _free(self, ref: str, uuid: str, before: dict[str, NvmlCard]) -> str:
         """The index of a card, unless another one has gone by it since before: then its UUID."""
@@ -108,6 +109,7 @@ class Roster:
             old = card  # it is known by now, or cannot be used as it was
         elif old.unknown:
             old.fault = card.fault
+        old.place = card.place
         self.cards.setdefault(card.id, old)
 
     def _why_lost(self, card: NvmlCard, seen: Sequence[Listed]) -> Fault:

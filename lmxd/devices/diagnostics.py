@@ -1,4 +1,4 @@
-"""The troubles of devices in words: why one is unavailable and what to do, and what to know of one that works."""
+"""The diagnostics of devices, in words: why one is unavailable and what to do, and what to know of one that works."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MeasuredDevice(Protocol):
     def remedy(self) -> str: ...
 
 
-def troubles(measured: Iterable[Measurement]) -> list[str]:
+def diagnostics(measured: Iterable[Measurement]) -> list[str]:
     """One sentence for each."""
     return [words for found in measured for words in _of(found)]
 
@@ -49,8 +49,8 @@ def _of(found: Measurement) -> list[str]:
     return hints if found.unavailable is None else [fault(found), *hints]
 
 
-class TroubleLog:
-    """Writes each trouble to the log when it begins, and once more when it is over."""
+class DiagnosticLog:
+    """Writes each diagnostic to the log when it begins, and once more when it is over."""
 
     def __init__(self) -> None:
         self._told: dict[str, list[str]] = {}

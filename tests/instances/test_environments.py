@@ -1,0 +1,36 @@
+"""Environments of processes of which some are stuck in the kernel: the others are read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+import pytest
+
+from lmxd.instances.environments import environments
+
+
+def test_those_that_are_stuck_are_passed_over_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    stuck, came_back = threading.Event(), []
+
+    def read(pid: int) -> dict[str, str]:
+        if pid in (2, 3, 6):
+            stuck.wait()
+            came_back.append(pid)
+        return {"PID": str(pid)}
+
+    try:
+        with caplog.at_level(logging.WARNING):
+            found = environments(range(1, 7), read, patience=0.5)
+        assert found == {pid: {"PID": str(pid)} for pid in (1, 4, 5)}
+        assert [record.args for record in caplog.records] == [(2,), (3,), (6,)]
+        assert not came_back
+    finally:
+        stuck.set()
+
+
+def test_a_process_that_is_gone_has_none() -> None:
+    found = environments([os.getpid(), 2**22 + 1])
+    assert found[os.getpid()]
+    assert found[2**22 + 1] == {}
