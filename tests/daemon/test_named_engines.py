@@ -109,7 +109,7 @@ async def test_a_card_that_one_engine_serves_is_no_fault_of_the_other(tmp_path: 
         (said,) = [w for w in (await lmxd.status()).warnings if "built for the CPU alone" in w]
         assert ("vulkan" in said, "set engines.vulkan.path" in said) == (True, True)
         assert set((await lmxd.request("a")).devices) == {"GPU-a"}
-        with pytest.raises(LmxdError, match="no model of it can run on GPU-a") as caught:
+        with pytest.raises(LmxdError, match="no model of it can run on GPU") as caught:
             await lmxd.request("b")
         assert "set engines.vulkan.path" in caught.value.remedy
         del h

