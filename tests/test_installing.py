@@ -93,6 +93,31 @@ class Machine:
         """How often it was installed."""
         return len((self.venv / "installed").read_text().splitlines())
 
+    def make_here(self, target: str) -> subprocess.CompletedProcess[str]:
+        """Without DESTDIR, as root does it; each place is set, and systemd, which writes down what it is told, runs."""
+        root, run = self.destination, self.destination / "run"
+        (run / "systemd/system").mkdir(parents=True, exist_ok=True)
+        self.say("systemctl", f'#!/bin/sh\necho "$@" >>{run}/told\n')
+        usual = {
+            "PREFIX": "usr/local",
+            "LIBDIR": "opt/lmxd",
+            "UNITDIR": "usr/lib/systemd/system",
+            "USERUNITDIR": "usr/lib/systemd/user",
+            "SYSUSERSDIR": "usr/lib/sysusers.d",
+            "TMPFILESDIR": "usr/lib/tmpfiles.d",
+            "ETCDIR": "etc/lmxd",
+            "FISHDIR": "etc/fish/completions",
+            "RUN": "run",
+        }
+        return self.run("make", target, "EXTRAS=", *(f"{name}={root / place}" for name, place in usual.items()))
+
+    def told(self) -> list[str]:
+        """Each command to systemd since the last time."""
+        said = self.destination / "run/told"
+        lines = said.read_text().splitlines()
+        said.unlink()
+        return lines
+
     def install(self, *, umask: int = 0o022, **places: str) -> Path:
         words = [
             f"{name}={value}" for name, value in {"DESTDIR": str(self.destination), "EXTRAS": "", **places}.items()
@@ -236,6 +261,69 @@ def test_what_make_install_brings_make_uninstall_takes(machine: Machine) -> None
     assert done.returncode == 0, done.stderr
     left = [path for path in root.rglob("*") if not path.is_dir()]
     assert left == [root / "etc/lmxd/config.yaml"]
+
+
+UNITS = "usr/lib/systemd/system/lmxd.service"
+PACKAGED = "#!/bin/sh\necho installed\n"
+
+
+def test_an_upgrade_has_the_services_start_anew(machine: Machine) -> None:
+    for text in ('__version__ = "9.9.8"\n', '__version__ = "9.9.9"\n'):
+        (machine.sources / "lmxd/__init__.py").write_text(text)
+        done = machine.make_here("install")
+        assert done.returncode == 0, done.stderr
+        assert (machine.destination / "opt/lmxd/lmxd/__init__.py").read_text() == text
+        assert machine.told()[:2] == ["daemon-reload", "try-restart lmxd.service lmxd-gateway.service"]
+
+
+def test_an_uninstallation_ends_the_services_and_has_their_units_forgotten(machine: Machine) -> None:
+    machine.make_here("install")
+    machine.told()
+    done = machine.make_here("uninstall")
+    assert done.returncode == 0, done.stderr
+    told = machine.told()
+    assert told[-2:] == ["disable --now lmxd.service lmxd.socket", "daemon-reload"]
+    assert "start lmxd-stop-all.service" in told
+    assert not (machine.destination / UNITS).exists()
+
+
+def test_nothing_is_installed_over_the_package(machine: Machine) -> None:
+    machine.say("dpkg-query", PACKAGED)
+    done = machine.make_here("install")
+    assert done.returncode != 0
+    assert "lmxd is installed as a package" in done.stderr
+    assert not (machine.destination / "opt").exists()
+
+
+def test_of_a_package_that_was_installed_over_it_an_uninstallation_takes_nothing(machine: Machine) -> None:
+    machine.make_here("install")
+    machine.told()
+    machine.say("dpkg-query", PACKAGED)
+    done = machine.make_here("uninstall")
+    assert done.returncode == 0, done.stderr
+    assert machine.told() == ["daemon-reload"], "the package's service goes on"
+    assert (machine.destination / UNITS).exists()
+    assert not (machine.destination / "opt/lmxd").exists()
+
+
+def test_a_package_brings_a_configuration_once(machine: Machine, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "usr/share/lmxd").mkdir(parents=True)
+    (root / "usr/share/lmxd/config.yaml").write_text("first\n")
+    for program in ("systemd-sysusers", "systemd-tmpfiles", "systemctl"):
+        machine.say(program, "#!/bin/sh\n")
+    config = root / "etc/lmxd/config.yaml"
+    for text in ("first\n", "mine\n"):
+        done = machine.run("sh", "contrib/deb/postinst", "configure", DPKG_ROOT=str(root))
+        assert done.returncode == 0, done.stderr
+        assert config.read_text() == text
+        config.write_text("mine\n")
+    assert config.stat().st_mode & 0o777 == 0o644
+    assert "comes first on PATH" not in done.stderr
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "usr/local/bin/lmxd").touch()
+    done = machine.run("sh", "contrib/deb/postinst", "configure", "0.1.0", DPKG_ROOT=str(root))
+    assert "/usr/local/bin/lmxd, which is no part of the package, comes first on PATH" in done.stderr
 
 
 def test_the_licence_goes_with_it(machine: Machine) -> None:
