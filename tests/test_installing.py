@@ -47,18 +47,21 @@ case "$1 $2 $3" in
     done ;;
 "-c import ensurepip "*) test -z "$NO_VENV" ;;
 "-I "*) case $2 in */lmxd) module=lmxd ;; */lmxctl) module=lmxd.cli.main ;; esac
-    cd {ROOT} && exec {sys.executable} -m $module "${{@:3}}" ;;
+    said=$SAID/$module-$4  # every installation has the same words
+    test -e "$said" || {{ (cd {ROOT} && {sys.executable} -m $module "${{@:3}}" >"$said.new") && mv "$said.new" "$said"; }}
+    cat "$said" ;;
 *) exec {sys.executable} "$@" ;;
 esac
 """
-TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp printf rm sed
+TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp mv printf rm sed
     sort stat tr uname xargs"""
 
 
 class Machine:
     """Sources of somebody's, and a machine with a few programs: ``say`` adds one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, said: Path) -> None:
+        self.said = said
         self.sources, self.bin = directory / "sources", directory / "bin"
         self.destination, self.venv = directory / "destination", directory / "venv"
         self.bin.mkdir()
@@ -81,7 +84,8 @@ class Machine:
         self.say("id", f"#!/bin/sh\necho {uid}")
 
     def run(self, *command: str | Path, umask: int = 0o022, **env: str) -> subprocess.CompletedProcess[str]:
-        found = {"PATH": str(self.bin), "HOME": "/nonexistent", "PYTHON": str(self.bin / "python3"), **env}
+        found = {"PATH": str(self.bin), "HOME": "/nonexistent", "SAID": str(self.said), **env}
+        found.setdefault("PYTHON", str(self.bin / "python3"))
         return subprocess.run(
             command, cwd=self.sources, env=found, umask=umask, capture_output=True, text=True, timeout=100
         )
@@ -127,9 +131,15 @@ class Machine:
         return self.destination
 
 
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The completions that the real programs wrote, by program and shell."""
+    return tmp_path_factory.mktemp("said")
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path, said: Path) -> Machine:
+    return Machine(tmp_path, said)
 
 
 def test_a_change_is_installed_whatever_the_dates_say(machine: Machine) -> None:
@@ -220,7 +230,7 @@ def test_the_driver_of_a_card_comes_with_the_engine_for_it(
 def test_of_a_venv_that_root_made_a_user_is_told_what_to_do() -> None:
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
-        machine = Machine(Path(place))
+        machine = Machine(Path(place), Path(place))
         machine.prepare()
         (machine.sources / "lmxd/__init__.py").write_text('__version__ = "9.9.9"\n')
         (machine.bin / "setpriv").symlink_to(str(shutil.which("setpriv")))

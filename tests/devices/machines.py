@@ -22,6 +22,22 @@ def bound(place: Path, driver: str) -> None:
         (place / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
 
 
+class HostProc(type(Path())):  # type: ignore[misc]
+    """This machine's /proc, which says that it is of the initial pid namespace, also where the tests run in a container."""
+
+    def __truediv__(self, name: str) -> Path:
+        return self._namespace if name == "self/ns/pid" else Path("/proc") / name
+
+
+def of_the_host(directory: Path) -> Path:
+    """The /proc of a machine whose drivers call processes as we do."""
+    proc = HostProc("/proc")
+    proc._namespace = directory / "namespace"
+    if not proc._namespace.is_symlink():
+        proc._namespace.symlink_to("pid:[4026531836]")
+    return proc
+
+
 def of_a_container(directory: Path, total: int = 64 * 2**30) -> Path:
     """The /proc of a pid namespace of its own, which shows none of the host's processes."""
     proc = directory / "proc"
