@@ -439,7 +439,7 @@ def test_a_hold_and_its_process_are_taken_over(running: Lmxd) -> None:
 
 
 def test_a_yield_outlives_the_daemon(running: Lmxd) -> None:
-    made = running.json("yield", "200M", "--for", "1h")
+    made = running.json("yield", "8G", "--for", "1h")  # more than what others here take meanwhile, which counts for it
     over = running.json("yield", "100M", "--for", "1s")
     restart(running)
     running.until(lambda: running.lmxctl("yield", "--end", over["id"]).returncode == 64, 5)

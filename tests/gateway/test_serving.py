@@ -417,7 +417,7 @@ async def _settled(front: Front) -> int:
         seen.append(max(x.unread for x in replies))
         return len(seen) == seen.maxlen and len(set(seen)) == 1 and seen[0] > 0
 
-    await until(settled)
+    await until(settled, 60)
     return seen[0]
 
 
