@@ -99,7 +99,7 @@ install-files:
 	ln -sf $(LIBDIR)/bin/lmxd $(LIBDIR)/bin/lmxctl $(DESTDIR)$(PREFIX)/bin/
 	install -D -m 644 -t $(DESTDIR)$(UNITDIR) $(addprefix contrib/systemd/,$(UNITS))
 	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
-	install -D -m 644 -t $(DESTDIR)$(USERUNITDIR) $(addprefix contrib/systemd/user/,$(USERUNITS))
+	install -D -m 644 -t $(DESTDIR)$(USERUNITDIR) $(addprefix lmxd/setup/units/,$(USERUNITS))
 	sed -i 's|@BINDIR@|$(PREFIX)/bin|' $(addprefix $(DESTDIR)$(USERUNITDIR)/,$(USERUNITS))
 	install -D -m 644 contrib/systemd/lmxd.sysusers $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf
 	install -D -m 644 contrib/systemd/lmxd.tmpfiles $(DESTDIR)$(TMPFILESDIR)/lmxd.conf

@@ -27,6 +27,7 @@ from lmxd.gateway.commands import gateway, key
 from lmxd.listening.connections import descriptors
 from lmxd.log_lines import log_to_stderr
 from lmxd.migrate import commands as migrate
+from lmxd.setup.commands import setup
 from lmxd.terminal import Commands, say
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _count(number: int, what: str) -> str:
 main.add_command(gateway)
 main.add_command(key)
 main.add_command(completion)
+main.add_command(setup)
 for _command in migrate.COMMANDS:
     main.add_command(_command)
 

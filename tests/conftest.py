@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from examples import profile
 
 profile()
+
+
+@pytest.fixture(autouse=True)
+def hooks_of_the_process() -> Iterator[None]:
+    """A command that is run within a test sets them for its process: later tests are not to log what it would."""
+    before = sys.excepthook, threading.excepthook, sys.unraisablehook
+    yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook = before
 
 
 @pytest.fixture(scope="session")

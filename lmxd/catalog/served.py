@@ -10,7 +10,7 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.models.found import Search
 
-_File: TypeAlias = tuple[int, int]
+FileIdentity: TypeAlias = tuple[int, int]
 """Device and inode."""
 
 
@@ -24,17 +24,23 @@ def with_served(config: Config) -> tuple[Config, list[str]]:
     search = Search()
     for directory in config.models_from:
         search.look(directory)
-    own = {file for profile in config.models.values() if profile.path and (file := _file(config, profile.path))}
+    own = named_files(config)
     found = {
         model.name: Profile(path=model.path)
         for model in search.models
-        if _file(config, model.path) not in own and config.named(model.name) not in config.models
+        if file_at(config, model.path) not in own and config.named(model.name) not in config.models
     }
     unread = [f"models_from: {sentence}" for sentence in search.unread]
     return config.model_copy(update={"models": {**config.models, **found}}), unread
 
 
-def _file(config: Config, path: Path) -> _File | None:
+def named_files(config: Config) -> set[FileIdentity]:
+    """The files that profiles name."""
+    return {file for profile in config.models.values() if profile.path and (file := file_at(config, profile.path))}
+
+
+def file_at(config: Config, path: Path) -> FileIdentity | None:
+    """The identity of the file at a path of a profile; None if there is none."""
     with suppress(OSError, RuntimeError):
         found = (config.model_dir.expanduser() / path.expanduser()).stat()
         return found.st_dev, found.st_ino

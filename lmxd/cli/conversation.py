@@ -99,7 +99,7 @@ def _text(chunk: dict[str, Any]) -> tuple[str, str]:
     return str(delta.get("reasoning_content") or ""), str(delta.get("content") or "")
 
 
-def _answered(lease: Granted, messages: list[Message], most: int | None, *, shown: bool) -> tuple[str, dict[str, Any]]:
+def answered(lease: Granted, messages: list[Message], most: int | None, *, shown: bool) -> tuple[str, dict[str, Any]]:
     """(the answer, the last chunk's figures); it is printed as it comes if ``shown``, its thoughts on a terminal."""
     said, figures, thinking = "", dict[str, Any](), False
     for chunk in pieces(lease, messages, most):
@@ -171,7 +171,7 @@ def ask(
         raise LmxdError("invalid_params", "there is no question", f'lmxctl ask {model} "QUESTION", or pipe one in')
     messages = [*_first(system), {"role": "user", "content": text}]
     with _leased(model, waiting_time(wait, no_wait)) as lease:
-        said, figures = _answered(lease, messages, most, shown=not json_wanted)
+        said, figures = answered(lease, messages, most, shown=not json_wanted)
     if json_wanted:
         output.as_json({"model": lease.model, "instance": lease.instance, "answer": said, **figures})
     elif sys.stdout.isatty() and (speed := _speed(figures)):
@@ -198,7 +198,7 @@ def _chat(model: str, messages: list[Message], most: int | None, wait: float | N
     with _leased(model, wait) as lease:
         while line := (typed(f"{lease.model}> ") or "").strip():
             messages.append({"role": "user", "content": line})
-            said, _ = _answered(lease, messages, most, shown=True)
+            said, _ = answered(lease, messages, most, shown=True)
             messages.append({"role": "assistant", "content": said})
 
 

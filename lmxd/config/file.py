@@ -26,13 +26,17 @@ DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
 def load(path: Path) -> Config:
     """Read and check a configuration file. Raises ConfigError with every problem found."""
+    return parse(read_configuration(path), str(path))
+
+
+def read_configuration(path: Path) -> str:
+    """The text of a configuration file. Raises ConfigError if it cannot be read, or is no text."""
     try:
-        text = read_text(path, yaml_text.LARGEST)
+        return read_text(path, yaml_text.LARGEST)
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), [f"is not UTF-8: {error.reason} at byte {error.start}"]) from error
-    return parse(text, str(path))
 
 
 def parse(text: str, source: str) -> Config:

@@ -61,9 +61,8 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
     of_instances = found.home / ("x" * SOCKET_NAME_MAX)
     for path, what in ((found.socket, found.socket), (of_instances, f"of an instance in {found.home}")):
         if len(os.fsencode(path)) > SOCKET_PATH_MAX:
-            raise LmxdError(
-                "config", f"socket {what} is longer than {SOCKET_PATH_MAX} bytes", "choose a shorter --socket"
-            )
+            remedy = "choose a shorter --socket" + (", or XDG_RUNTIME_DIR" if user else "")
+            raise LmxdError("config", f"socket {what} is longer than {SOCKET_PATH_MAX} bytes", remedy)
     return found
 
 

@@ -60,6 +60,9 @@ class Keys:
             else:
                 self._callers[match[2]] = Caller(match[1], admin=match[3] is not None)
 
+    def __len__(self) -> int:
+        return len(self._callers)
+
     def caller(self, key: str) -> Caller | None:
         return self._callers.get(_hash(key))
 

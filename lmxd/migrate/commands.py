@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
+from lmxd.config.file import read_configuration
 from lmxd.errors import LmxdError
+from lmxd.files import replace_text
 from lmxd.migrate import (
     compose,
     large_model_proxy,
@@ -19,6 +22,7 @@ from lmxd.migrate import (
     systemd_unit,
 )
 from lmxd.migrate.entries import FoundModel, rendered
+from lmxd.migrate.merging import merged
 from lmxd.migrate.pull import pull
 from lmxd.terminal import say, say_lines
 
@@ -136,15 +140,42 @@ def scan(directories: tuple[Path, ...], output: Path | None) -> None:
 
 @click.command()
 @click.argument("directories", type=PATH, nargs=-1)
-@OUTPUT
-def init(directories: tuple[Path, ...], output: Path | None) -> None:
+@click.option("--output", "-o", type=PATH, help="Write there; what is there stays, and gets the models that it lacks.")
+@click.option("--force", is_flag=True, help="Write anew over what is there, which is kept beside it as FILE.old.")
+def init(directories: tuple[Path, ...], output: Path | None, force: bool) -> None:
     """A commented configuration for this machine: its devices, its engine, the models in DIRECTORIES and below.
 
     Without any: the models in the caches of huggingface_hub, llama.cpp, LM Studio and ollama.
     """
-    text, left = machine.configuration(directories)
-    _write(text, output)
-    _say(left, "what is amiss:")
+    found = machine.look(directories)
+    there = output is not None and os.path.lexists(output)
+    if output is not None and there and not force:
+        _add_to(output, found)
+    else:
+        text = machine.configuration(directories, found)
+        if output is not None and there:
+            _set_aside(output)
+        _write(text, output)
+    _say(found.left, "what is amiss:")
+
+
+def _add_to(path: Path, found: FoundModel) -> None:
+    """Add the models that a configuration lacks."""
+    text = read_configuration(path)
+    more, names = merged(text, str(path), found)
+    if not names:
+        say(f"{path}: no model more was found", err=True)
+        return
+    if not replace_text(path, more, keep_mode=True):
+        raise LmxdError("config", f"{path} cannot be written", "choose another --output")
+    say(f"{path}: added {', '.join(names)}", err=True)
+
+
+def _set_aside(path: Path) -> None:
+    try:
+        path.replace(path.with_name(f"{path.name}.old"))
+    except OSError as error:
+        raise LmxdError("config", f"{path}: {error.strerror}", "choose another --output") from error
 
 
 COMMANDS = (import_, scan, init, pull)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lmxd.catalog.usable import usable_here
 from lmxd.cli.files import Wanted, estimates_of
@@ -28,7 +28,7 @@ def scan(directories: Sequence[Path]) -> FoundModel:
 
     Without any: in the usual places of this and of other tools. LmxdError ``model_file_missing`` if there is none.
     """
-    found = _found(directories)
+    found = look(directories)
     if not found.entries:
         looked = ", ".join(str(place) for place in directories or usual_places())
         problem = "; ".join([f"there is no model file (*.gguf) in {looked}, nor below", *found.left])
@@ -36,7 +36,7 @@ def scan(directories: Sequence[Path]) -> FoundModel:
     return found
 
 
-def _found(directories: Sequence[Path]) -> FoundModel:
+def look(directories: Sequence[Path]) -> FoundModel:
     """The profiles, and sentences about what could not be used. Of the usual places, those count that are there."""
     search, found = Search(), FoundModel()
     for place in directories or [place for place in usual_places() if _is_open(place)]:
@@ -91,9 +91,15 @@ def _devices(found: Estimated) -> list[dict[str, int]]:
     return list(found.devices)
 
 
-def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
-    """(a commented configuration for this machine, what is amiss)."""
-    found = _found(directories)
+def configuration(
+    directories: Sequence[Path], found: FoundModel, gateway: dict[str, Any] | None = None, *, own: bool | None = None
+) -> str:
+    """A commented configuration for this machine, with the models found; without ``gateway`` its section is suggested.
+
+    ``own``: for the user's own daemon, as by default for all but root. The report of ``found`` has sentences about what
+    is amiss.
+    """
+    own = os.geteuid() != 0 if own is None else own
     if not found.entries:
         found.say(f"no model file (*.gguf) in {', '.join(map(str, directories or usual_places()))}, nor below")
     document = Document()
@@ -108,17 +114,21 @@ def configuration(directories: Sequence[Path]) -> tuple[str, list[str]]:
     document.space()
     document.put({"admission_control": {"queue_depth": 512}}, "requests that may wait; the next one is refused")
     document.space()
-    document.comment("OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway")
-    document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
+    if gateway is None:
+        document.comment("OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway")
+        document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
+    else:
+        document.comment("OpenAI's API and the dashboard; lmxd key NAME makes a key more")
+        document.put({"gateway": gateway})
     document.space()
     document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
-    home = next(iter(directories), _MODEL_DIR if os.geteuid() == 0 else own_models()).absolute()
+    home = next(iter(directories), own_models() if own else _MODEL_DIR).absolute()
     document.put({"model_dir": str(home)})
     document.space()
     document.comment("every model in a directory, also those that come later, without a profile:")
     document.suggest({"models_from": [str(home)]})
     found.write(document, "the model files found")
-    return document.text(), found.left
+    return document.text()
 
 
 def _gpus(document: Document, devices: Sequence[Measurement]) -> None:

@@ -12,8 +12,8 @@ import click
 
 from lmxd.cli.files import Wanted
 from lmxd.cli.remote import fits_here, of_offer, of_url
-from lmxd.config.adding import with_profile
-from lmxd.config.file import parse
+from lmxd.config.adding import with_profiles
+from lmxd.config.file import parse, read_configuration
 from lmxd.config.location import USER
 from lmxd.config.names import fitting
 from lmxd.config.schema import Config
@@ -89,7 +89,7 @@ def _told(done: int, whole: int) -> None:
 
 def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
     """LmxdError ``config`` if the configuration cannot be used, or the directory not be made."""
-    text = config_path.read_text(encoding="utf-8") if config_path.exists() else ""
+    text = read_configuration(config_path) if config_path.exists() else ""
     config = parse(text, str(config_path))
     own = user and "model_dir" not in config.model_fields_set
     directory = (to or (own_models() if own else config.model_dir)).expanduser().absolute()
@@ -138,7 +138,7 @@ def _add(target: Target, name: str, path: Path) -> None:
         return
     settings: dict[str, Any] = {"path": str(path)}
     if target.config.models.get(name) is None:
-        text = with_profile(target.text, name, settings)
+        text = with_profiles(target.text, {name: settings})
         if not replace_text(target.config_path, text, keep_mode=True):
             shown = f"models: {{'{name}': {{path: {path}}}}}"
             raise LmxdError("config", f"{target.config_path} cannot be written", f"add to it: {shown}")

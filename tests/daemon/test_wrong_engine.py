@@ -15,6 +15,7 @@ from lavapipe import manifest
 from lmxd.__main__ import main
 from lmxd.errors import LmxdError
 from lmxd.migrate import machine
+from lmxd.migrate.entries import FoundModel
 
 
 def engine(directory: Path, listing: str) -> Path:
@@ -92,8 +93,9 @@ def test_check_config_reckons_with_the_card_that_is_there(tmp_path: Path, monkey
 def test_init_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(card(24)))
     monkeypatch.setenv("PATH", f"{engine(tmp_path, '  (none)').parent}:{os.environ['PATH']}")
-    _, amiss = machine.configuration([])
-    assert any("is built for the CPU alone" in said for said in amiss)
+    found = FoundModel()
+    machine.configuration([], found)
+    assert any("is built for the CPU alone" in said for said in found.left)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +154,9 @@ def test_check_config_and_init_say_that_there_is_no_engine_that_runs(
     assert found.output.count("is not an executable file" if text is None else "does not run") == 1
     if text is not None:
         monkeypatch.setenv("PATH", str(path.parent))
-        _, amiss = machine.configuration([])
-        assert len([said for said in amiss if "does not run" in said]) == 1
+        made = FoundModel()
+        machine.configuration([], made)
+        assert len([said for said in made.left if "does not run" in said]) == 1
 
 
 async def test_an_engine_that_lacked_its_driver_is_found_when_a_card_comes(tmp_path: Path) -> None:

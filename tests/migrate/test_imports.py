@@ -321,8 +321,9 @@ def test_any_manifest_at_all_is_read_or_said(
     config(ollama.read(store.root))
 
 
-def lmxd(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lmxd", *args], capture_output=True, text=True, timeout=120)
+def lmxd(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lmxd", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
 
 
 def test_the_command_writes_no_file_twice(tmp_path: Path) -> None:
@@ -363,3 +364,44 @@ def test_init_writes_a_configuration_that_can_be_used(tmp_path: Path) -> None:
     made = parse(text, "init")
     assert made.models["small"].path == tmp_path / "small.gguf"
     assert lmxd("init").returncode == 0
+
+
+def test_init_adds_the_models_that_a_configuration_lacks_and_nothing_else(tmp_path: Path) -> None:
+    """Also run from within, with a relative path: it means the same from everywhere."""
+    (tmp_path / "sub").mkdir()
+    model(tmp_path / "sub", "small")
+    out = tmp_path / "config.yaml"
+    out.write_text(
+        f"# mine\nidle_timeout: 9m\nmodels:   # these\n    own: {{path: sub/small.gguf}}\nmodel_dir: {tmp_path}\n"
+    )
+    before = out.read_text()
+    assert lmxd("init", "sub", "-o", "config.yaml", cwd=tmp_path).returncode == 0
+    assert out.read_text() == before, "its file is served already"
+    for name in ("own", "more"):  # the name of the first is taken
+        (tmp_path / name).mkdir()
+        model(tmp_path / name, "own" if name == "own" else "more")
+    done = lmxd("init", ".", "-o", "config.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = out.read_text().splitlines()
+    assert [line for line in before.splitlines() if line not in kept] == []
+    paths = {name: profile.path for name, profile in parse(out.read_text(), "init").models.items()}
+    assert paths == {
+        "own": Path("sub/small.gguf"),
+        "own-2": tmp_path / "own/own.gguf",
+        "more": tmp_path / "more/more.gguf",
+    }
+    forced = lmxd("init", "more", "-o", "config.yaml", "--force", cwd=tmp_path)
+    assert forced.returncode == 0, forced.stderr
+    assert list(parse(out.read_text(), "init").models) == ["more"]
+    assert (tmp_path / "config.yaml.old").read_text().splitlines() == kept
+
+
+@pytest.mark.parametrize("text", ["models: {a: {path: /x.gguf}}\n", "modles: {}\n", "\0"])
+def test_init_leaves_alone_what_it_cannot_add_to(tmp_path: Path, text: str) -> None:
+    model(tmp_path, "small")
+    out = tmp_path / "config.yaml"
+    out.write_text(text)
+    done = lmxd("init", str(tmp_path), "-o", str(out))
+    assert done.returncode == 78
+    assert "Traceback" not in done.stderr
+    assert out.read_text() == text

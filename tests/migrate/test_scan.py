@@ -34,7 +34,7 @@ def test_what_is_written_of_every_layout_passes_the_check(tmp_path: Path) -> Non
     in_lm_studio(tmp_path / "studio", "pub/repo", "x-Q6_K.gguf")
     in_ollama(tmp_path / "ollama", "registry.ollama.ai/library/llama3/8b")
     places = [*(tmp_path / name for name in ("hub", "llama", "studio", "ollama")), linked(tmp_path / "linked")]
-    for text in (rendered(machine.scan(places), "a test"), machine.configuration(places)[0]):
+    for text in (rendered(machine.scan(places), "a test"), machine.configuration(places, machine.look(places))):
         config = parse(text, "test")
         assert config.models.keys() == {
             "unsloth/Qwen3-8B-GGUF:Q4_K_M",
@@ -70,7 +70,9 @@ def test_nothing_found_says_where_it_was_looked_for(tmp_path: Path, monkeypatch:
     assert f"{tmp_path / 'none'}: No such file" in error.value.message
     with pytest.raises(LmxdError, match=f"{tmp_path}/.cache/huggingface/hub"):
         machine.scan([])
-    assert any("no model file" in sentence for sentence in machine.configuration([tmp_path / "empty"])[1])
+    found = machine.look([tmp_path / "empty"])
+    machine.configuration([tmp_path / "empty"], found)
+    assert any("no model file" in sentence for sentence in found.left)
 
 
 def test_a_torn_model_and_a_file_that_is_none_are_said_and_not_written(tmp_path: Path) -> None:

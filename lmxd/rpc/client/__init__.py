@@ -10,6 +10,15 @@ Every failure is an ``LmxdError`` with the daemon's code and remedy.
 from lmxd.rpc.client.asynchronous import AsyncClient
 from lmxd.rpc.client.blocking import Client
 from lmxd.rpc.client.leases import AsyncLease, BlockingLease
-from lmxd.rpc.client.wire import ConnectionLost, default_socket, own_socket
+from lmxd.rpc.client.wire import SYSTEM_SOCKET, ConnectionLost, default_socket, own_socket
 
-__all__ = ["AsyncClient", "AsyncLease", "BlockingLease", "Client", "ConnectionLost", "default_socket", "own_socket"]
+__all__ = [
+    "SYSTEM_SOCKET",
+    "AsyncClient",
+    "AsyncLease",
+    "BlockingLease",
+    "Client",
+    "ConnectionLost",
+    "default_socket",
+    "own_socket",
+]

@@ -1,0 +1,1 @@
+"""``lmxd setup``: from nothing to the first answer."""
