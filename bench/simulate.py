@@ -37,8 +37,8 @@ HOT_KEEPS = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How long the traces are. ``spikes``: the jobs beside which foreign use comes and goes. ``fleets``: (devices, jobs)
-    of the growth table."""
+    """How long the traces are. ``spikes``: the jobs beside which foreign use comes and goes. ``fleets``: (devices,
+    jobs) of the growth table."""
 
     hours: float
     seconds: float

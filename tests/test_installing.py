@@ -48,13 +48,15 @@ case "$1 $2 $3" in
 "-c import ensurepip "*) test -z "$NO_VENV" ;;
 "-I "*) case $2 in */lmxd) module=lmxd ;; */lmxctl) module=lmxd.cli.main ;; esac
     said=$SAID/$module-$4  # every installation has the same words
-    test -e "$said" || {{ (cd {ROOT} && {sys.executable} -m $module "${{@:3}}" >"$said.new") && mv "$said.new" "$said"; }}
+    if ! test -e "$said"; then
+        (cd {ROOT} && {sys.executable} -m $module "${{@:3}}" >"$said.new") && mv "$said.new" "$said"
+    fi
     cat "$said" ;;
 *) exec {sys.executable} "$@" ;;
 esac
 """
-TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp mv printf rm sed
-    sort stat tr uname xargs"""
+TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp mv printf rm
+    sed sort stat tr uname xargs"""
 
 
 class Machine:

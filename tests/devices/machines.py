@@ -23,7 +23,7 @@ def bound(place: Path, driver: str) -> None:
 
 
 class HostProc(type(Path())):  # type: ignore[misc]
-    """This machine's /proc, which says that it is of the initial pid namespace, also where the tests run in a container."""
+    """This machine's /proc, which says that it is of the initial pid namespace, also where tests run in a container."""
 
     def __truediv__(self, name: str) -> Path:
         return self._namespace if name == "self/ns/pid" else Path("/proc") / name
