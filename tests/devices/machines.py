@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from os import PathLike
+from pathlib import Path, PosixPath
 
 
 def on_the_bus(sys: Path, address: str, vendor: str = "0x10de", kind: str = "0x030000", driver: str = "nvidia") -> Path:
@@ -22,19 +23,21 @@ def bound(place: Path, driver: str) -> None:
         (place / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
 
 
-class HostProc(type(Path())):  # type: ignore[misc]
+class HostProc(PosixPath):
     """This machine's /proc, which says that it is of the initial pid namespace, also where tests run in a container."""
 
-    def __truediv__(self, name: str) -> Path:
-        return self._namespace if name == "self/ns/pid" else Path("/proc") / name
+    namespace: Path
+
+    def __truediv__(self, name: str | PathLike[str]) -> Path:  # type: ignore[override]  # what is below is ordinary
+        return self.namespace if name == "self/ns/pid" else Path("/proc") / name
 
 
 def of_the_host(directory: Path) -> Path:
     """The /proc of a machine whose drivers call processes as we do."""
     proc = HostProc("/proc")
-    proc._namespace = directory / "namespace"
-    if not proc._namespace.is_symlink():
-        proc._namespace.symlink_to("pid:[4026531836]")
+    proc.namespace = directory / "namespace"
+    if not proc.namespace.is_symlink():
+        proc.namespace.symlink_to("pid:[4026531836]")
     return proc
 
 
