@@ -75,7 +75,9 @@ class Machine:
         self.say("python3", PYTHON)
         self.say("ldconfig", "#!/bin/sh\necho libgomp.so.1 libatomic.so.1")
         self.say("apt-get", f'#!/bin/sh\necho "$@" >>{directory}/apt\n')
-        self.apt = directory / "apt"
+        self.say("apt-cache", f'#!/bin/sh\n! grep -qx "$2" {directory}/unknown\n')
+        self.apt, self.unknown = directory / "apt", directory / "unknown"
+        self.unknown.touch()
 
     def say(self, name: str, script: str) -> None:
         (self.bin / name).unlink(missing_ok=True)
@@ -195,17 +197,38 @@ def test_a_user_is_asked_once_for_all_that_is_missing(machine: Machine) -> None:
     machine.say("ldconfig", "#!/bin/sh\n")
     done = machine.prepare("engine,test,model", NO_VENV="1")
     assert done.returncode == 1
-    assert "apt-get install python3-venv libgomp1 libatomic1 curl chromium\n" in done.stderr
+    needed, wished = "python3-venv libgomp1 libatomic1 curl", "chromium gcc libc6-dev socat"
+    assert f"apt-get install {needed} {wished} libvulkan1 mesa-vulkan-drivers\n" in done.stderr
     assert not machine.apt.exists()
     assert not machine.venv.exists()
 
 
 def test_a_user_is_not_asked_for_what_only_some_tests_want(machine: Machine) -> None:
     machine.is_of(1000)
-    machine.say("curl", "#!/bin/sh\n")
+    for program in ("curl", "cc"):
+        machine.say(program, "#!/bin/sh\n")
     done = machine.prepare("test", PYTHONWARNINGS="")
     assert done.returncode == 0, done.stderr
-    assert "without chromium some tests are skipped" in done.stderr
+    wished = "chromium socat libvulkan1 mesa-vulkan-drivers"
+    assert f"without {wished} some tests are skipped (as root: apt-get install {wished})\n" in done.stderr
+
+
+def test_a_user_is_asked_for_nothing_that_the_distribution_has_not(machine: Machine) -> None:
+    """apt would then install none of them."""
+    machine.is_of(1000)
+    machine.unknown.write_text("chromium\nsocat\n")
+    done = machine.prepare("test")
+    assert done.returncode == 1
+    assert "apt-get install curl gcc libc6-dev libvulkan1 mesa-vulkan-drivers\n" in done.stderr
+
+
+def test_for_root_one_that_cannot_be_had_keeps_no_other_away(machine: Machine, tmp_path: Path) -> None:
+    machine.is_of(0)
+    machine.say("apt-get", f'#!/bin/sh\necho "$@" >>{tmp_path}/apt\ncase $* in *chromium*) exit 100 ;; esac\n')
+    done = machine.prepare("test")
+    assert done.returncode == 0, done.stderr
+    assert "chromium cannot be had: some tests are skipped\n" in done.stderr
+    assert "install -y --no-install-recommends socat\n" in machine.apt.read_text()
 
 
 def test_for_root_all_is_installed_together(machine: Machine) -> None:
