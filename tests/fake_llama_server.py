@@ -197,6 +197,7 @@ def main() -> None:
     given, rest = parser.parse_known_args()
     script = Path(given.m).with_suffix(".json")
     play = State.play = json.loads(script.read_text()) if script.exists() else {}
+    State.raw = play.get("answer", "").encode()
     print("started with", " ".join(rest), flush=True)
     if play.get("ignore_sigterm"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

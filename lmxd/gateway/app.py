@@ -16,6 +16,7 @@ from lmxd.gateway import failures
 from lmxd.gateway.authentication import Authentication, Unknown, actor
 from lmxd.gateway.board import ACTIONS, Board
 from lmxd.gateway.bodies import Bodies
+from lmxd.gateway.failures import ErrorFormat
 from lmxd.gateway.leases import Leases
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels
@@ -94,12 +95,8 @@ async def _end(app: web.Application) -> None:
 
 
 def _unforeseen(request: web.Request, error: Exception) -> web.Response:
-    """The answer to a request over which a mistake of ours came to light. ConnectionError if another was begun."""
+    """The answer to a request over which a mistake of ours came to light."""
     log.error("%s %s", request.method, request.path, exc_info=error)
-    if request.writer.output_size > 0:
-        if request.transport is not None:
-            cut(request.transport)
-        raise ConnectionResetError("an answer that was begun cannot become an error") from error
     return _failed(request, LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
 
 
@@ -114,11 +111,15 @@ def _asked(request: web.Request) -> str:
 
 def _unknown(request: web.Request, error: web.HTTPException) -> web.Response:
     what = f"{request.method} {request.path}: {error.reason.lower()}"
-    return failures.response(LmxdError("unknown_method", what, "docs/gateway.md has the paths"), error.status)
+    unknown = LmxdError("unknown_method", what, "docs/gateway.md has the paths")
+    return failures.response(unknown, error.status, ErrorFormat.of(request.path))
 
 
 def _failed(request: web.Request, error: LmxdError) -> web.Response:
+    """An error as the answer. ConnectionError if another was begun, which is cut: nobody takes it for whole."""
+    if request.writer.output_size > 0:
+        if request.transport is not None:
+            cut(request.transport)
+        raise ConnectionResetError("an answer that was begun cannot become an error") from error
     status = 401 if isinstance(error, Unknown) else failures.status_of(error)
-    if request.path.startswith("/api/"):
-        return web.json_response({"error": str(error)}, status=status)
-    return failures.response(error, status)
+    return failures.response(error, status, ErrorFormat.of(request.path))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -28,8 +29,27 @@ _OPEN: Final = frozenset(("/", _HEALTH, "/api/version"))
 class Unknown(LmxdError):
     """The error for a request without a key, or with one that is not known: 401 rather than 403."""
 
-    def __init__(self) -> None:
-        super().__init__("not_permitted", "a key is needed", "send Authorization: Bearer KEY; lmxd key NAME makes one")
+    def __init__(self, *, sent: bool) -> None:
+        """``sent``: there was a key, which is not known."""
+        message = "the key is not known" if sent else "a key is needed"
+        more = "it may be cut off, or removed; " if sent else "send Authorization: Bearer KEY; "
+        super().__init__("not_permitted", message, f"{more}lmxd key NAME makes one")
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The key that a request was sent with, however its client sends keys; empty if there is none.
+
+    ``Bearer KEY`` (OpenAI), ``Basic`` with the key as the password (http://me:KEY@host), ``X-Api-Key`` (Anthropic),
+    ``Api-Key`` (Azure).
+    """
+    scheme, _, words = headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and words.strip():
+        return words.strip()
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            user, _, password = base64.b64decode(words.strip(), validate=True).decode().partition(":")
+            return password or user
+    return (headers.get("X-Api-Key") or headers.get("Api-Key") or "").strip()
 
 
 def actor(request: web.Request) -> Actor:
@@ -91,15 +111,14 @@ class Authentication:
 
     def _known(self, request: web.Request) -> Caller | None:
         """The owner of the key of a request."""
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.headers.get("X-Api-Key", "")
-        return self.known(key.strip())
+        return self.known(key_of(request.headers))
 
     def _keyless(self, request: web.Request) -> Caller:
         """Nobody that is known. A key proves by itself that no page of another site asks: a browser adds none."""
         if request.path != _HEALTH:
             self._pages.require(request, harmless=request.path in _OPEN)
         if request.path not in _OPEN and not self._config.anonymous:
-            raise Unknown
+            raise Unknown(sent=bool(key_of(request.headers)))
         return ANYBODY
 
     def is_open(self, request: web.Request) -> bool:

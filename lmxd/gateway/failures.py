@@ -1,13 +1,17 @@
-"""Errors as HTTP has them: a status, when to come again, and a body as OpenAI's clients expect it."""
+"""Errors as HTTP has them: a status, when to come again, and a body as the clients of each API expect it."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+from enum import Enum
 from typing import Any, Final
 
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answers import EngineError, EngineProblem, understood
 
 _STATUS: Final[dict[str, int]] = {
     "invalid_request": 400,
@@ -42,15 +46,40 @@ _TYPES: Final = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_ANTHROPIC_TYPES: Final = _TYPES | {413: "request_too_large", 503: "overloaded_error"}
 _AGAIN: Final = 5.0
 """Seconds after which to ask again, where nothing better is known."""
+
+
+class ErrorFormat(Enum):
+    """The form in which the clients of an API expect an error."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
+    OLLAMA = "ollama"
+
+    @classmethod
+    def of(cls, path: str) -> ErrorFormat:
+        """The format for a path, also for one of an instance (``/upstream/MODEL/v1/messages``)."""
+        if path.startswith("/api/"):
+            return cls.OLLAMA
+        if path.endswith(("/messages", "/messages/count_tokens")):
+            return cls.ANTHROPIC
+        return cls.RESPONSES if path.endswith("/responses") else cls.OPENAI
 
 
 def status_of(error: LmxdError) -> int:
     return _STATUS.get(error.code, 500)
 
 
-def body_of(error: LmxdError, status: int) -> dict[str, Any]:
+def body_of(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPENAI) -> dict[str, Any]:
+    """The body of an answer that is an error."""
+    if kind is ErrorFormat.OLLAMA:
+        return {"error": str(error)}
+    if kind is ErrorFormat.ANTHROPIC:
+        problem = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": str(error)}
+        return {"type": "error", "error": problem}
     code = "model_not_found" if error.code == "unknown_model" else error.code
     return {
         "error": {
@@ -63,10 +92,30 @@ def body_of(error: LmxdError, status: int) -> dict[str, Any]:
     }
 
 
-def response(error: LmxdError, status: int) -> web.Response:
+def event_of(error: LmxdError, status: int, kind: ErrorFormat) -> bytes:
+    """The last event of a stream that was begun: each API's clients take another one for an error."""
+    made = body_of(error, status, kind)
+    if kind is ErrorFormat.RESPONSES:
+        inner = made["error"]
+        made = {"type": "error", "sequence_number": 0, **{key: inner[key] for key in ("code", "message", "param")}}
+    name = b"" if kind is ErrorFormat.OPENAI else b"event: error\n"
+    return name + b"data: " + json.dumps(made).encode() + b"\n\n"
+
+
+def response(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPENAI) -> web.Response:
     headers = {}
     if status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(error.data.get("retry_in") or _AGAIN)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response(body_of(error, status), status=status, headers=headers)
+    return web.json_response(body_of(error, status, kind), status=status, headers=headers)
+
+
+def of_engine(body: bytes, status: int) -> LmxdError:
+    """An engine's error, as it says it, or as it came."""
+    message: object = None
+    with contextlib.suppress(LmxdError):
+        error = understood(body, EngineError).error
+        message = error.message if isinstance(error, EngineProblem) else error
+    text = str(message or body[:2000].decode(errors="replace"))
+    return LmxdError("invalid_params" if status < 500 else "bad_answer", f"the instance says: {text}", "")

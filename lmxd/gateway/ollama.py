@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -14,8 +14,8 @@ from aiohttp import web
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
-from lmxd.gateway import translation
-from lmxd.gateway.answers import EngineError, EngineProblem, Vectors, understood
+from lmxd.gateway import failures, translation
+from lmxd.gateway.answers import Vectors, understood
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.events import collected, events
 from lmxd.gateway.leases import LeaseWish
@@ -27,6 +27,7 @@ from lmxd.gateway.wanted import Chat, Embed, Generate, Message, Question, decode
 from lmxd.rpc.books import InstanceInfo, ModelInfo
 from lmxd.rpc.client import AsyncClient
 
+log = logging.getLogger(__name__)
 API: Final = "0.12.0"
 """The ollama whose answers these are like. Clients compare it with what they need."""
 _LIST: Final = "/api/tags"
@@ -116,7 +117,7 @@ class Ollama:
         ):
             found = await collected(answer, head)
         if head.status != 200:
-            raise _refused(found, head.status)
+            raise failures.of_engine(found, head.status)
         vectors = [x.embedding for x in understood(found, Vectors).data]
         made = msgspec.json.encode({"model": said.wanted, "embeddings": vectors})
         return web.Response(body=made, content_type="application/json")
@@ -137,7 +138,7 @@ class Ollama:
         async with self._serving.asked(wish, call) as (answer, head):
             loaded = time.monotonic_ns()
             if head.status != 200:
-                raise _refused(await collected(answer, head), head.status)
+                raise failures.of_engine(await collected(answer, head), head.status)
             found = translation.Answer()
             lines = (message async for chunk in events(answer, head) if (message := found.take(chunk)))
             if said.stream is not False:
@@ -155,7 +156,7 @@ class Ollama:
 async def _streamed(
     request: web.Request, lines: AsyncIterator[dict[str, Any]], last: Callable[[], dict[str, Any]]
 ) -> web.StreamResponse:
-    """The lines of an answer as they come. An error ends them as ollama's do."""
+    """The lines of an answer as they come. An error, of whatever kind, ends them as ollama's do."""
     stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await stream.prepare(request)
     try:
@@ -164,17 +165,12 @@ async def _streamed(
         await sent(stream, _json_line(last()))
     except LmxdError as error:
         await sent(stream, _json_line({"error": str(error)}))
+    except ConnectionError:
+        raise  # the client's: there is nobody to tell
+    except Exception as error:
+        log.exception("%s %s", request.method, request.path)
+        await sent(stream, _json_line({"error": f"{type(error).__name__}: {error} (report this)"}))
     return stream
-
-
-def _refused(body: bytes, status: int) -> LmxdError:
-    """An engine's error, as it says it, or as it came."""
-    message: object = None
-    with contextlib.suppress(LmxdError):
-        error = understood(body, EngineError).error
-        message = error.message if isinstance(error, EngineProblem) else error
-    text = str(message or body[:2000].decode(errors="replace"))
-    return LmxdError("invalid_params" if status < 500 else "bad_answer", f"the instance says: {text}", "")
 
 
 _DETAILS: Final = {

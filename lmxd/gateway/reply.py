@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any, Final
 
 from aiohttp import web
@@ -13,6 +12,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway import failures
 from lmxd.gateway.chunks import LAST_CHUNK, Chunks, chunk
 from lmxd.gateway.events import collected
+from lmxd.gateway.failures import ErrorFormat
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.upstream import Exchange
@@ -63,6 +63,7 @@ class Reply:
         if request.transport is None:
             raise ConnectionResetError("the client has gone")
         self._request = request
+        self._format = ErrorFormat.of(request.path)
         self._transport: asyncio.Transport = request.transport
         self._chunked = request.version >= HttpVersion11
         self._begun = False
@@ -112,9 +113,12 @@ class Reply:
         if self._begun or self._passed_on:
             cut(self._transport)
 
-    async def relay(self, exchange: Exchange, head: Head) -> Sent:
+    async def relay(self, exchange: Exchange, head: Head) -> web.StreamResponse:
         """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
         self.stop_comments()
+        if head.status >= 400 and (self._begun or self._format is ErrorFormat.ANTHROPIC):
+            body = await collected(exchange, head)
+            return self._failed(failures.of_engine(body, head.status), head.status)
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
         if not self._begun:
@@ -161,19 +165,21 @@ class Reply:
 
     async def _wrapped(self, exchange: Exchange, head: Head) -> Sent:
         """Send an answer that is no stream as an event of the stream that was begun."""
-        return self._end(await collected(exchange, head))
+        return self._end(b"data: " + b" ".join((await collected(exchange, head)).splitlines()) + b"\n\n")
 
     def fail(self, error: LmxdError) -> web.StreamResponse:
         """Instead of an answer; an event, if a stream was begun."""
         self.stop_comments()
-        status = failures.status_of(error)
-        if not self._begun:
-            return failures.response(error, status)
-        return self._end(json.dumps(failures.body_of(error, status)).encode())
+        return self._failed(error, failures.status_of(error))
 
-    def _end(self, data: bytes) -> Sent:
+    def _failed(self, error: LmxdError, status: int) -> web.StreamResponse:
+        if not self._begun:
+            return failures.response(error, status, self._format)
+        return self._end(failures.event_of(error, status, self._format))
+
+    def _end(self, event: bytes) -> Sent:
         """End the stream with one event, the last."""
-        self._write(b"data: " + b" ".join(data.splitlines()) + b"\n\n")
+        self._write(event)
         if self._chunked:
             self._send(LAST_CHUNK)
         else:

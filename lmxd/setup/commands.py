@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from lmxd.setup.services import Services, services
 from lmxd.terminal import say, typed
 
 _PORTS: Final = range(8080, 8100)
+_WIDTH: Final = 80
+_INDENT: Final = 11
 _SHOWN: Final = 5
 """Models that are named."""
 
@@ -123,13 +126,19 @@ def _say_found(found: FoundModel, config: Config) -> None:
     _, devices = usable_here(config)
     for d in devices:
         if d.kind is not DeviceKind.POOL:
-            say(f"device   {d.ref}: {d.name}, {d.unavailable or f'{d.capacity / 2**30:.1f} GiB'}")
+            _row("device", f"{d.ref}: {d.name}, {d.unavailable or f'{d.capacity / 2**30:.1f} GiB'}")
     binary = probe(find(config.engine.path))
-    say(f"engine   llama-server {binary.version}")
-    say(f"         {binary.path}")
+    _row("engine", f"llama-server {binary.version}: {binary.path}")
     names = [entry.name for entry in found.entries if not entry.open]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    say(f"models   {', '.join(names[:_SHOWN]) or 'none more'}{more}")
+    _row("models", f"{', '.join(names[:_SHOWN]) or 'none more'}{more}")
+
+
+def _row(name: str, words: str, *, err: bool = False) -> None:
+    """Say something under a name, in lines of 80 columns. A path that is longer stays whole."""
+    lines = textwrap.wrap(words, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
+    for number, line in enumerate(lines):
+        say(f"{'' if number else name:<{_INDENT}}{line}", err=err)
 
 
 def _configuration(directories: Sequence[Path], found: FoundModel, path: Path, before: str | None) -> str:
@@ -159,13 +168,13 @@ def _free_port() -> int:
 
 def _show(todo: Setup) -> None:
     for sentence in todo.amiss:
-        say(f"amiss    {sentence}", err=True)
+        _row("amiss", sentence, err=True)
     for change in (todo.configuration, *todo.services.files):
         for line in change.lines():
             say(line)
     if todo.lacks_key:
-        say(f"{todo.config.gateway.keys_file}: a key for {_caller()}")
-    say(f"then: {todo.services.plan}")
+        _row("keys", f"one for {_caller()}, its hash in {todo.config.gateway.keys_file}")
+    _row("start", todo.services.plan)
 
 
 def _agreed() -> bool:
@@ -214,12 +223,12 @@ def _say_how(gateway: GatewayConfig, key: str | None, model: str | None, end: st
     shown = key or f"as it was shown when it was made; another: lmxd{option} key NAME"
     if gateway.anonymous:
         shown = "none is needed"
-    say(f"base URL   {url}/v1")
-    say(f"key        {shown}")
-    say(f"dashboard  {url}/")
-    say(f'ask        lmxctl ask {model or "MODEL"} "QUESTION"')
+    _row("base URL", f"{url}/v1")
+    _row("key", shown)
+    _row("dashboard", f"{url}/")
+    _row("ask", f'lmxctl ask {model or "MODEL"} "QUESTION"')
     if end:
-        say(f"to end it  {end}")
+        _row("end", end)
     say()
     say("For Open WebUI (Admin Panel, Settings, Connections), and for OpenAI's clients:")
     say(f"  export OPENAI_BASE_URL={url}/v1")

@@ -185,6 +185,31 @@ check "before it reloads" systemctl reload lmxd-gateway
 check "and then is" ask 200 "$other" /v1/models
 systemd-analyze security lmxd-gateway.service | tail -n 1 | sed 's/^/# /'
 rm -rf /etc/systemd/system/lmxd-gateway.service.d
+
+systemctl disable --now lmxd-gateway >/dev/null 2>&1
+systemctl start lmxd-stop-all
+printf 'gpu: {device: host, max_memory_gb: 1, margin_gb: 0.2}\nengine: {path: /try/llama-server, load_timeout: 100}\n' |
+    tee /etc/lmxd/config.yaml >own.yaml
+rm -f /etc/lmxd/gateway.keys
+units="lmxd.socket lmxd.service lmxd-gateway.service"
+check "setup leads from nothing to an answer" lmxd setup --yes /var/lib/lmxd/models
+key=$(sed -n 's/^key  *//p' last)
+check "its key is good" ask 200 "$key" /v1/models
+check "its units start with the machine" systemctl is-enabled $units
+check "it may be run again" lmxd setup --yes /var/lib/lmxd/models
+check "and changes nothing" ask 200 "$key" /v1/models
+uid=$(id -u member)
+mine="env HOME=/home/member XDG_RUNTIME_DIR=/run/user/$uid"
+install -D -o member -g member own.yaml /home/member/.config/lmxd/config.yaml
+chown -R member:member /home/member/.config
+check "a user has a systemd" systemctl start "user@$uid"
+check "setup leads the user to an answer" as member $mine lmxd setup --user --yes /var/lib/lmxd/models
+sed -n '/^base URL/p; /^end/p' last | sed 's/^/# /'
+check "its units start with the user" as member $mine systemctl --user is-enabled $units
+check "the user's lmxd answers" as member $mine lmxctl --socket "/run/user/$uid/lmxd.sock" ps
+check "it may be run again" as member $mine lmxd setup --user --yes /var/lib/lmxd/models
+as member $mine lmxctl --socket "/run/user/$uid/lmxd.sock" drain --now
+systemctl stop "user@$uid"
 check "the package is removed" dpkg -r lmxd
 check "no server is left" has_servers ""
 check "nothing of it but configuration, models and logs" same "$(find /usr /opt -path '*lmxd*' | head -n 3)" ""
