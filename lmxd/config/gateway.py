@@ -13,6 +13,8 @@ from lmxd.config.values import duration
 
 _PLACE = re.compile(r"(localhost|[0-9.]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[0-9A-Fa-f:.]+\]|[^\s/?#:\[\]@]+)(?::[0-9]{1,5})?")
+
 
 def _host(address: str) -> str | None:
     """The host of ADDRESS:PORT, which is an IP address or localhost; None if it is something else."""
@@ -41,6 +43,12 @@ def _place(value: str) -> str:
 def _local(value: str) -> str:
     if not _is_local(_place(value)):
         raise ValueError("only 127.0.0.1:PORT, localhost:PORT, [::1]:PORT or unix:/PATH is possible")
+    return value
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not _ORIGIN.fullmatch(value):
+        raise ValueError('give SCHEME://HOST or SCHEME://HOST:PORT, without a path, or "*"')
     return value
 
 
@@ -77,6 +85,11 @@ class GatewayConfig(Section):
     max_bodies_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
         512, description="of all requests together, from their first byte to their answer; one key has at most half"
     )
+    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] | None = Field(
+        None,
+        description='origins whose pages may ask from a browser, such as https://chat.example.org; "*" for all, with '
+        "keys; by default those of this machine, http://localhost on any port",
+    )
     hosts: tuple[str, ...] = Field(
         (),
         description="further names by which browsers come here without a key, as a proxy's; NAME:PORT if it is unusual",
@@ -90,6 +103,10 @@ class GatewayConfig(Section):
             raise ValueError(
                 f"anonymous: {self.listen} is for other machines, too, which need a key: take anonymous: true out, or "
                 "listen on 127.0.0.1"
+            )
+        if self.anonymous and "*" in (self.origins or ()):
+            raise ValueError(
+                "origins: with anonymous, every page in the web could ask: name the origins, or take it out"
             )
         if self.tls_key is not None and self.tls_cert is None:
             raise ValueError("tls_key: give tls_cert, too")

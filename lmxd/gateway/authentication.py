@@ -12,8 +12,9 @@ from aiohttp import web
 
 from lmxd.acts import Actor
 from lmxd.config.gateway import GatewayConfig
-from lmxd.errors import LmxdError
+from lmxd.gateway.failures import StatusError
 from lmxd.gateway.keys import Caller, Keys
+from lmxd.gateway.origins import Origins
 from lmxd.listening.connection import cut
 from lmxd.listening.pages import OwnPages
 
@@ -26,14 +27,11 @@ _OPEN: Final = frozenset(("/", _HEALTH, "/api/version"))
 """Pages that tell nothing, and may be had without a key."""
 
 
-class Unknown(LmxdError):
-    """The error for a request without a key, or with one that is not known: 401 rather than 403."""
-
-    def __init__(self, *, sent: bool) -> None:
-        """``sent``: there was a key, which is not known."""
-        message = "the key is not known" if sent else "a key is needed"
-        more = "it may be cut off, or removed; " if sent else "send Authorization: Bearer KEY; "
-        super().__init__("not_permitted", message, f"{more}lmxd key NAME makes one")
+def _unknown(key: str) -> StatusError:
+    """The error for a request without a key, or with one that is not known."""
+    message = "the key is not known" if key else "a key is needed"
+    remedy = "it may be cut off, or removed" if key else "send Authorization: Bearer KEY"
+    return StatusError(401, "not_permitted", message, f"{remedy}; lmxd key NAME makes one")
 
 
 def key_of(headers: Mapping[str, str]) -> str:
@@ -68,6 +66,7 @@ class Authentication:
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self._pages = OwnPages(config.listen or "", config.hosts, by_number=not config.is_local)
+        self.origins = Origins(config.origins)
         self._inside: dict[int, web.Request] = {}
         """The requests that are being answered, by their identity: they have no hash."""
         self._read_keys()
@@ -115,10 +114,10 @@ class Authentication:
 
     def _keyless(self, request: web.Request) -> Caller:
         """Nobody that is known. A key proves by itself that no page of another site asks: a browser adds none."""
-        if request.path != _HEALTH:
+        if request.path != _HEALTH and not self.origins.allow(request.headers):
             self._pages.require(request, harmless=request.path in _OPEN)
         if request.path not in _OPEN and not self._config.anonymous:
-            raise Unknown(sent=bool(key_of(request.headers)))
+            raise _unknown(key_of(request.headers))
         return ANYBODY
 
     def is_open(self, request: web.Request) -> bool:

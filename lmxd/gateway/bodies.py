@@ -10,12 +10,14 @@ from aiohttp import web
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
+from lmxd.gateway.failures import StatusError
 from lmxd.gateway.keys import Caller
 
 GRACE: Final = 10.0
 """Seconds that a body may take however short it is; as long as nothing comes, it must not take longer."""
 _RATE: Final = 64 * 1024
 """Bytes per second that must come beyond that: a slow mobile network's."""
+_ENCODINGS: Final = ("identity", "gzip", "deflate", "br", "zstd")
 _HELD: Final = web.RequestKey("held", int)
 
 
@@ -36,6 +38,10 @@ class Bodies:
 
     async def read(self, request: web.Request) -> bytes:
         """The whole body. LmxdError if it is too large, too slow, or too much besides others."""
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in _ENCODINGS:  # these the server has decoded
+            remedy = f"send it as it is, or as one of {', '.join(_ENCODINGS[1:])}"
+            raise StatusError(415, "invalid_request", f"Content-Encoding: {ascii(encoding)[:80]} is not known", remedy)
         self._check(request.content_length or 0)
         body, loop = bytearray(), asyncio.get_running_loop()
         begun = loop.time()

@@ -69,8 +69,16 @@ class ErrorFormat(Enum):
         return cls.RESPONSES if path.endswith("/responses") else cls.OPENAI
 
 
+class StatusError(LmxdError):
+    """An error with a status of HTTP's own, for which its code is too wide."""
+
+    def __init__(self, status: int, code: str, message: str, remedy: str) -> None:
+        super().__init__(code, message, remedy)
+        self.status = status
+
+
 def status_of(error: LmxdError) -> int:
-    return _STATUS.get(error.code, 500)
+    return error.status if isinstance(error, StatusError) else _STATUS.get(error.code, 500)
 
 
 def body_of(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPENAI) -> dict[str, Any]:

@@ -46,16 +46,15 @@ class Head:
     chunked: bool
     lines: tuple[bytes, ...]
 
-    @property
-    def raw(self) -> bytes:
-        """The bytes for the client, ended by an empty line."""
-        return _END.join((*self.lines, b"", b""))
+    def raw(self, more: bytes = b"", *, chunks: bool = True) -> bytes:
+        """The bytes for the client, with further lines, ended by an empty line.
 
-    @property
-    def raw_without_chunks(self) -> bytes:
-        """The same for a client of HTTP/1.0, whose body ends with its connection."""
-        kept = (x for x in self.lines if not x.lower().startswith(b"transfer-encoding:"))
-        return _END.join((*kept, b"Connection: close", b"", b""))
+        ``chunks``: False for a client of HTTP/1.0, whose body ends with its connection.
+        """
+        kept = self.lines
+        if not chunks:
+            kept = (*(x for x in kept if not x.lower().startswith(b"transfer-encoding:")), b"Connection: close")
+        return _END.join((*kept, more + _END))
 
     @property
     def until_closed(self) -> bool:

@@ -6,17 +6,42 @@ import time
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.models import KnownModels
+from lmxd.gateway.paths import routes, target
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.shut import require_open
-from lmxd.gateway.wanted import NamedRequest, StreamedRequest, decode
+from lmxd.gateway.wanted import StreamedRequest, decode, named_in
 from lmxd.rpc.books import ModelInfo
 
-_NAMED: Final = ("chat/completions", "completions", "embeddings", "rerank", "reranking", "responses", "messages")
-"""Paths of requests that name their model. The last two are llama-server's, of OpenAI's and Anthropic's make."""
+_NAMED: Final = (
+    "/v1/chat/completions",
+    "/v1/chat/completions/input_tokens",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/reranking",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+    "/completion",
+    "/infill",
+    "/embedding",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+)
+"""Paths of requests that name their model in their body, as JSON or as a form."""
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """Methods, with GET's HEAD, that have an answer as HTTP frames it: what follows a CONNECT is none."""
 
@@ -32,21 +57,38 @@ class OpenAi:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            *(web.post(f"/v1/{name}", self._by_body) for name in _NAMED),
-            web.get("/v1/models", self._models),
+            *(route for path in _NAMED for route in routes("POST", path, self._by_body_at(path))),
+            *routes("GET", "/v1/models", self._models),
             web.get("/v1/models/{model:.+}", self._model),
+            web.get("/models/{model:.+}", self._model),
+            web.get("/props", self._props),
             *(web.route(method, "/upstream/{rest:.+}", self._upstream) for method in _METHODS),
         ]
 
-    async def _by_body(self, request: web.Request) -> web.StreamResponse:
-        body = await self._bodies.read(request)
-        said = decode(body, NamedRequest)
-        wish = self._serving.wish(request, said.model)
-        return await self._serving.hand_on(request, wish, request.raw_path, body, streams=bool(said.stream))
+    def _by_body_at(self, path: str) -> Handler:
+        """The handler of a path, by whichever name it was asked for."""
+
+        async def by_body(request: web.Request) -> web.StreamResponse:
+            body = await self._bodies.read(request)
+            said = named_in(body, request.headers.get("Content-Type", ""))
+            wish = self._serving.wish(request, said.model)
+            query = request.rel_url.raw_query_string
+            there = f"{path}?{query}" if query else path
+            return await self._serving.hand_on(request, wish, there, body, streams=bool(said.stream))
+
+        return by_body
+
+    async def _props(self, request: web.Request) -> web.StreamResponse:
+        """The properties of a model's llama-server: which model, says the query."""
+        model = request.query.get("model")
+        if not model:
+            raise LmxdError("invalid_params", "model: none is named", "ask for /props?model=NAME, of /v1/models")
+        wish = self._serving.wish(request, model)
+        return await self._serving.hand_on(request, wish, "/props", b"", streams=False)
 
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
         """Everything of one model's llama-server."""
-        model, path = await self._known.of_path(request.raw_path.removeprefix("/upstream/"))
+        model, path = await self._known.of_path(target(request).removeprefix("/upstream/"))
         require_open(request.method, path)
         body = await self._bodies.read(request)
         wish = self._serving.wish(request, model)

@@ -14,6 +14,7 @@ from lmxd.gateway.chunks import LAST_CHUNK, Chunks, chunk
 from lmxd.gateway.events import collected
 from lmxd.gateway.failures import ErrorFormat
 from lmxd.gateway.http1 import Head
+from lmxd.gateway.origins import CORS
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.upstream import Exchange
 from lmxd.listening.connection import UNREAD_TIMEOUT, cut
@@ -64,6 +65,7 @@ class Reply:
             raise ConnectionResetError("the client has gone")
         self._request = request
         self._format = ErrorFormat.of(request.path)
+        self._cors = "".join(f"{name}: {value}\r\n" for name, value in request.get(CORS, {}).items()).encode("latin-1")
         self._transport: asyncio.Transport = request.transport
         self._chunked = request.version >= HttpVersion11
         self._begun = False
@@ -91,7 +93,7 @@ class Reply:
     def _begin(self) -> None:
         if not self._begun:
             framing = b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"Connection: close\r\n\r\n"
-            self._send(_STREAM + framing)
+            self._send(_STREAM + self._cors + framing)
             self._begun = True
         self._comment()
         self._timer = self._loop.call_later(_LIFE, self._begin)
@@ -123,7 +125,7 @@ class Reply:
             return await self._wrapped(exchange, head)
         if not self._begun:
             self._passed_on = True
-            self._send(head.raw if self._chunked else head.raw_without_chunks)
+            self._send(head.raw(self._cors, chunks=self._chunked))
         sink = self._sink(exchange)
         whole = await exchange.body(Chunks(sink).feed if head.chunked and not self._chunked else sink)
         if not whole:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.forms import is_form, short_fields
 
 _MAX_PARTS: Final = 500_000
 """Strings and objects of a body that is read into objects: some 50 MB of them."""
@@ -143,3 +144,12 @@ def decode_all(body: bytes, kind: type[T]) -> T:
 def decode_object(body: bytes) -> Mapping[str, Any]:
     """Any JSON object. LmxdError ``invalid_request`` if it is none."""
     return decode_all(body, dict[str, Any])
+
+
+def named_in(body: bytes, content_type: str) -> NamedRequest:
+    """The model that a body names, which is JSON or a form. LmxdError as ``decode``, or if it is no such form."""
+    if not is_form(content_type):
+        return decode(body, NamedRequest)
+    fields = short_fields(body, content_type, ("model", "stream"))
+    said: dict[str, Any] = dict(fields) | ({"stream": fields["stream"] == "true"} if "stream" in fields else {})
+    return decode(msgspec.json.encode(said), NamedRequest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browsers import CHROMIUM, FLAGS, needs_chromium
 from gateway_process import Gateway
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = """--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update
-           --disable-sync""".split()
 PICTURES = os.environ.get("LMXD_PICTURES")
 """A directory for screenshots, to be looked at."""
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ async def test_ollamas_client_has_an_error_whatever_breaks_off_its_stream(
         def broken(*_: object) -> Any:
             raise RuntimeError("a mistake of ours")
 
-        monkeypatch.setattr("lmxd.gateway.ollama._last", broken)
+        monkeypatch.setattr("lmxd.gateway.translation.Answer.take", broken)
         with pytest.raises(ollama.ResponseError, match="a mistake of ours"):
             [_ async for _ in await client.chat("a", TURN, stream=True)]
         lost = await front.ask("/api/none", {})

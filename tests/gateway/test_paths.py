@@ -1,0 +1,147 @@
+"""Paths, bodies and routes as clients write and send them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import brotli
+import openai
+import pytest
+from house import model
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.front import opened
+from gateway.test_serving import house
+from lmxd.errors import LmxdError
+from lmxd.gateway.forms import short_fields
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CHAT = {"model": "a", "messages": [{"role": "user", "content": "x" * 500}]}
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1//chat/completions", "/v1/chat/completions"),
+        ("/v1/chat//completions//", "/v1/chat/completions"),
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/embeddings", "/v1/embeddings"),
+        ("/messages", "/v1/messages"),
+        ("/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/v1/responses/input_tokens", "/v1/responses/input_tokens"),
+        ("/v1/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"),
+        ("/rerank", "/v1/rerank"),
+        ("/infill/", "/infill"),
+        ("/completion", "/completion"),
+        ("/tokenize", "/tokenize"),
+        ("/v1/audio/speech", "/v1/audio/speech"),
+        ("/v1/images/generations", "/v1/images/generations"),
+        ("/completions?x=1&y=2", "/v1/completions?x=1&y=2"),
+    ],
+)
+async def test_a_path_is_understood_however_it_is_written(tmp_path: Path, written: str, path: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask(written, CHAT)
+        assert (answer.status, json.loads(answer.text)["path"]) == (200, path)
+
+
+@pytest.mark.parametrize("path", ["/models", "/models/", "/v1//models", "/v1/models/"])
+async def test_so_is_the_list(tmp_path: Path, path: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        listed = json.loads((await front.ask(path, method="GET")).text)
+        assert [x["id"] for x in listed["data"]] == ["a", "b"]
+        assert json.loads((await front.ask("/models/a", method="GET")).text)["id"] == "a"
+
+
+@pytest.mark.parametrize("path", ["/v2/chat/completions", "/v1/chat", "/x/v1/models", "/v1/chatcompletions", "/v1"])
+async def test_a_path_that_there_is_not_is_a_404(tmp_path: Path, path: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask(path, CHAT)
+        assert (answer.status, json.loads(answer.text)["error"]["code"]) == (404, "unknown_method")
+
+
+async def test_a_whole_url_is_the_target_of_a_proxys_client(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        for path, status in (("/v1/models", b"200"), ("/upstream/a/v1/x", b"200"), ("/", b"200"), ("/none", b"404")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+            head = f"GET http://localhost:{front.port}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            writer.write(f"{head}Authorization: Bearer {front.key}\r\n\r\n".encode())
+            assert (await reader.read()).split()[1] == status, path
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("br", brotli.compress),
+        ("zstd", zstd.compress),
+        ("ZSTD", zstd.compress),
+    ],
+)
+async def test_a_body_may_be_packed(tmp_path: Path, encoding: str, packed: Any) -> None:
+    data = packed(json.dumps(CHAT).encode())
+    async with opened(house(tmp_path), max_body_mb=1) as front:
+        for path in ("/v1/chat/completions", "/api/chat", "/upstream/a/v1/chat/completions"):
+            answer = await front.ask(path, data, **{"Content-Encoding": encoding})
+            assert answer.status == 200, answer.text
+        bomb = packed(b" " * 3 * 2**20)
+        assert len(bomb) < 2**16
+        assert (await front.ask("/v1/chat/completions", bomb, **{"Content-Encoding": encoding})).status == 400
+        torn = await front.ask("/v1/chat/completions", data[: len(data) // 2], **{"Content-Encoding": encoding})
+        assert torn.status == 400
+
+
+@pytest.mark.parametrize("encoding", ["compress", "gzip, br", "x-secret"])
+async def test_a_packing_that_nobody_knows_is_a_415(tmp_path: Path, encoding: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/v1/chat/completions", CHAT, **{"Content-Encoding": encoding})
+        assert answer.status == 415
+        assert "gzip, deflate, br, zstd" in answer.text
+
+
+HEARD = 'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"text":"hello"}'
+
+
+async def test_files_are_sent_as_forms_that_name_their_model(tmp_path: Path) -> None:
+    model(tmp_path, "a", answer=HEARD)
+    async with opened(house(tmp_path)) as front:
+        client = openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key=front.key, max_retries=0)
+        with pytest.raises(openai.NotFoundError, match="there is no model 'none'"):
+            await client.audio.transcriptions.create(model="none", file=("x.wav", b"RIFF" * 1000))
+        heard = await client.audio.transcriptions.create(model="a", file=("x.wav", b"RIFF" * 100_000))
+        assert heard.text == "hello"
+        for body, kind in ((b"--x\r\n", "multipart/form-data; boundary=x"), (b"x", "multipart/form-data")):
+            answer = await front.ask("/v1/audio/transcriptions", body, **{"Content-Type": kind})
+            assert (answer.status, json.loads(answer.text)["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_the_properties_of_a_model_are_asked_for_by_its_name(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        assert (await front.ask("/props?model=a", method="GET")).status == 200
+        assert list(front.house.phases()) == ["a#1"]
+        assert (await front.ask("/props", method="GET")).status == 400
+        assert (await front.ask("/props?model=none", method="GET")).status == 404
+
+
+@given(st.binary(max_size=300), st.text(max_size=20))
+def test_what_is_no_form_is_said(body: bytes, boundary: str) -> None:
+    try:
+        fields = short_fields(body, f'multipart/form-data; boundary="{boundary}"', ("model",))
+        assert set(fields) <= {"model"}
+    except LmxdError as error:
+        assert error.code == "invalid_request"
