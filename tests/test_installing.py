@@ -383,6 +383,15 @@ def test_a_wheel_brings_every_file_of_the_package() -> None:
     assert others == brought
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="these are no sources under git")
+def test_all_sources_go_into_the_sdist() -> None:
+    """By MANIFEST.in, but for what setuptools takes by itself."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    named = {word.partition("/")[0] for word in (ROOT / "MANIFEST.in").read_text().split()}
+    by_itself = {"LICENSE", "MANIFEST.in", "README.md", "lmxd", "pyproject.toml"}
+    assert {path.partition("/")[0] for path in listed.splitlines()} <= named | by_itself
+
+
 @pytest.mark.skipif(not builds(), reason="setuptools is too old for pyproject.toml")
 def test_a_wheel_works_alone(tmp_path: Path) -> None:
     """Its files lie where no sources are, and come first."""
