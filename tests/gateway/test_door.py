@@ -83,7 +83,7 @@ FOREIGN: list[dict[str, str]] = [
     {"Host": "0.0.0.0"},
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
-    {"Origin": "http://localhost:1"},
+    {"Origin": "http://localhost.evil.example:1"},
     {"Origin": "http://[::1"},
     {"Origin": "http://127.0.0.1.evil.example"},
     {"Sec-Fetch-Site": "cross-site"},
@@ -166,7 +166,7 @@ async def test_a_key_proves_by_itself_that_no_page_of_another_site_asks(tmp_path
 
 async def test_a_target_that_is_no_path_is_refused(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
-        for target in (f"{front.url}/v1/models", "http://evil.example/upstream/a/health", "*", "evil.example:1"):
+        for target in ("*", "evil.example:1", "v1/models", "http://"):
             answer = await raw(front, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")
             assert answer.partition(b" ")[2][:3] in (b"400", b"404", b"405"), (target, answer)
         assert not front.house.state.instances

@@ -350,7 +350,10 @@ async def test_engines_on_tcp_ports(tmp_path: Path) -> None:
         assert (await answer.text()).count('"delta"') == 3
 
 
-async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("load_seconds", [0.0, 1.6], ids=["at once", "after a wait"])
+async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path, load_seconds: float) -> None:
+    """Such as nginx, unless it is told otherwise."""
+    model(tmp_path, "a", load_seconds=load_seconds)
     async with opened(house(tmp_path)) as front:
         body = b'{"model": "a", "stream": true, "max_tokens": 2}'
         reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
@@ -360,7 +363,9 @@ async def test_a_client_of_http_1_0_has_the_body_as_it_is(tmp_path: Path) -> Non
         writer.close()
         assert answer.count(b"delta") == 2
         assert b"Transfer-Encoding" not in answer
-        assert answer.partition(b"\r\n\r\n")[2].startswith(b"data:")
+        events = answer.partition(b"\r\n\r\n")[2]
+        assert events.startswith(b": " if load_seconds else b"data:")
+        assert all(line.startswith((b"data: {", b": ")) for line in events.splitlines() if line), events
 
 
 @contextlib.asynccontextmanager
