@@ -17,6 +17,7 @@ USERUNITDIR ?= /usr/lib/systemd/user
 SYSUSERSDIR ?= /usr/lib/sysusers.d
 TMPFILESDIR ?= /usr/lib/tmpfiles.d
 ETCDIR ?= /etc/lmxd
+RUN ?= /run
 VENV ?= .venv
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 EXTRAS ?= engine,hub
@@ -34,6 +35,9 @@ BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 FISHDIR = $(if $(filter /usr,$(PREFIX)),$(PREFIX)/share/fish/vendor_completions.d,/etc/fish/completions)
 PROGRAMS = lmxd lmxctl
+# Where a package has its files, too.
+SHARED = $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(addprefix $(DESTDIR)$(USERUNITDIR)/,$(USERUNITS)) \
+    $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
 
 all:
 	EDITABLE=1 contrib/prepare.sh $(VENV)
@@ -81,6 +85,9 @@ bench:
 
 # Everything that it makes is to be read by all, whatever the umask.
 install:
+	@test -n "$(DESTDIR)" || ! contrib/packaged.sh || { \
+	    echo "lmxd is installed as a package, which would no longer be whole: upgrade it (docs/upgrade.md), or first: apt remove lmxd" >&2; \
+	    exit 1; }
 	@umask 022 && $(MAKE) --no-print-directory install-files
 	@test -n "$(DESTDIR)" || contrib/systemd/activate.sh
 
@@ -118,15 +125,15 @@ dist:
 	@EDITABLE=1 contrib/prepare.sh $(VENV) engine,test
 	@rm -rf dist && $(VENV)/bin/python -m build --outdir dist .
 
+# What is a package's stays, where one was installed over it.
 uninstall:
-	test -n "$(DESTDIR)" || contrib/systemd/deactivate.sh
+	test -n "$(DESTDIR)" || contrib/packaged.sh || contrib/systemd/deactivate.sh
+	test -z "$(DESTDIR)" && contrib/packaged.sh || rm -f $(SHARED)
+	test -n "$(DESTDIR)" || ! test -d $(RUN)/systemd/system || systemctl daemon-reload
 	rm -rf $(DESTDIR)$(LIBDIR)
 	rm -f $(DESTDIR)$(PREFIX)/bin/lmxd $(DESTDIR)$(PREFIX)/bin/lmxctl
-	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
-	rm -f $(DESTDIR)$(SYSUSERSDIR)/lmxd.conf $(DESTDIR)$(TMPFILESDIR)/lmxd.conf
 	rm -f $(DESTDIR)$(MANDIR)/man1/lmxctl.1 $(DESTDIR)$(MANDIR)/man5/lmxd.yaml.5 $(DESTDIR)$(MANDIR)/man8/lmxd.8
 	rm -rf $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR)
-	rm -f $(addprefix $(DESTDIR)$(USERUNITDIR)/,$(USERUNITS))
 	rm -f $(addprefix $(DESTDIR)$(BASHDIR)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(ZSHDIR)/_,$(PROGRAMS))
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(FISHDIR)/%.fish) $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lmxctl.fish
 	@test -n "$(DESTDIR)" || echo "left: $(ETCDIR), /var/lib/lmxd, /var/log/lmxd and the users and groups (docs/upgrade.md)"

@@ -37,17 +37,19 @@ HOT_KEEPS = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How long the traces are. ``fleets``: (devices, jobs) of the growth table."""
+    """How long the traces are. ``spikes``: the jobs beside which foreign use comes and goes. ``fleets``: (devices,
+    jobs) of the growth table."""
 
     hours: float
     seconds: float
     jobs: int
+    spikes: int
     fleets: tuple[tuple[int, int], ...]
 
 
-FULL = Scale(24, 3600, 400, ((1, 60), (10, 400), (100, 3000), (1000, 12000)))
-QUICK = Scale(4, 1200, 400, ((1, 60), (10, 400), (100, 3000)))
-SHORTEST = Scale(1, 600, 400, ((1, 60), (10, 400)))
+FULL = Scale(24, 3600, 400, 150, ((1, 60), (10, 400), (100, 3000), (1000, 12000)))
+QUICK = Scale(4, 1200, 400, 150, ((1, 60), (10, 400), (100, 3000)))
+SHORTEST = Scale(0.25, 300, 400, 40, ((1, 60),))
 
 
 def compare(title: str, devices: dict[str, int], jobs: list[Job], client: str) -> Result:
@@ -188,7 +190,7 @@ def all_sizes(jobs: int) -> Iterator[str]:
 def main() -> Iterator[str]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter traces, and no fleet of 1,000 devices")
-    parser.add_argument("--shortest", action="store_true", help="a few seconds in all")
+    parser.add_argument("--shortest", action="store_true", help="a quarter of a minute in all")
     parser.add_argument("--growth", action="store_true", help="only how long an event takes fleets of more devices")
     given = parser.parse_args()
     scale = SHORTEST if given.shortest else QUICK if given.quick else FULL
@@ -197,7 +199,7 @@ def main() -> Iterator[str]:
         yield from two_rivals(scale.seconds)
         yield from two_crowds(scale.seconds)
         yield from all_sizes(scale.jobs)
-        foreign_spikes(150)
+        foreign_spikes(scale.spikes)
     growth(scale.fleets)
 
 

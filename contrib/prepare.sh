@@ -52,7 +52,17 @@ needed() {
     ! wants test || have curl || echo curl
 }
 wished() {
-    ! wants test || have chromium || have google-chrome || echo chromium
+    wants test || return 0
+    have chromium || have google-chrome || echo chromium
+    have cc || echo gcc libc6-dev
+    have socat || echo socat
+    has_library libvulkan.so.1 && ls /usr/share/vulkan/icd.d/lvp_icd* >/dev/null 2>&1 || echo libvulkan1 mesa-vulkan-drivers
+}
+# Those that this distribution has: one that it has not (Ubuntu: chromium) would have apt refuse them all.
+known() {
+    for package; do
+        ! apt-cache show "$package" >/dev/null 2>&1 || echo "$package"
+    done
 }
 
 apt_install() {
@@ -64,8 +74,10 @@ provide() {
     packages=$(needed | xargs) more=$(wished | xargs)
     if [ "$(id -u)" = 0 ] && have apt-get; then
         [ -z "$packages" ] || { echo "installing $packages" >&2 && apt_install $packages; }
-        [ -z "$more" ] || apt_install $more || echo "$more cannot be had: some tests are skipped" >&2
-    elif [ -n "$packages" ]; then
+        for package in $more; do
+            apt_install "$package" || echo "$package cannot be had: some tests are skipped" >&2
+        done
+    elif more=$(known $more | xargs) && [ -n "$packages" ]; then
         echo "Some packages are missing. As root, once:" >&2
         echo "    $(! have sudo || echo 'sudo ')apt-get install $packages${more:+ $more}" >&2
         echo "(Debian's and Ubuntu's names.) Then do the same again." >&2
@@ -75,12 +87,13 @@ provide() {
     fi
 }
 
-# promtool, which a test uses, is taken out of its package, so that no Prometheus is started here.
+# promtool, which a test uses, is taken out of its package (before Debian 13 that of Prometheus), so that none is started here.
 provide_promtool() {
     if [ ! -x "$venv/bin/promtool" ] && have apt-get; then
         place=$(mktemp -d)
-        (cd "$place" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } &&
-            dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool "$venv/bin/") >/dev/null 2>&1 ||
+        (cd "$place" && { [ "$(id -u)" != 0 ] || [ -n "$(known prometheus)" ] || apt-get update -q; } &&
+            package=$(known promtool prometheus | head -n 1) && apt-get download -q "$package" &&
+            dpkg-deb -x "$package"_*.deb . && cp usr/bin/promtool "$venv/bin/") >/dev/null 2>&1 ||
             echo "promtool cannot be had: its tests are skipped" >&2
         rm -rf "$place"
     fi

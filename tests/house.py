@@ -14,6 +14,7 @@ from typing import Any
 import synthetic
 import yaml
 from devices.fake_nvml import Card, FakeNvml
+from devices.machines import of_the_host
 from waiting import until
 
 from lmxd.config.file import load
@@ -55,7 +56,7 @@ class House:
     """``sections``: configuration besides engine and model_dir."""
 
     def __init__(self, directory: Path, nvml: FakeNvml | None = None, **sections: Any) -> None:
-        self.roots = Roots(sys=directory / "sys")
+        self.roots = Roots(sys=directory / "sys", proc=of_the_host(directory))
         """The kernel's files, for which another machine's can be given before it opens.
 
         No card is on the PCI bus, but those that a test puts there.

@@ -25,6 +25,7 @@ import yaml
 from gateway_process import Gateway
 from house import fake_engine, model
 from lmxd_process import Lmxd
+from waiting import wait_until
 
 from lmxd.__main__ import main as lmxd_main
 from lmxd.cli.main import main as lmxctl_main
@@ -116,10 +117,12 @@ class Sandbox:
         return done
 
     def clear(self) -> None:
-        ends = [("yield", "--end", id) for id in self._yields]
-        self._yields.clear()
-        for words in (("drain", "--now"), ("drain", "--end"), *ends):
-            assert self.lmxd.lmxctl(*words).returncode == 0
+        with self.lmxd.client() as client:
+            client.drain(now=True)
+            wait_until(lambda: not client.instances().instances)
+            client.drain(end=True)
+            while self._yields:
+                client.unyield(self._yields.pop())
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,6 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def clean(sandbox: Sandbox) -> Iterator[Sandbox]:
-    sandbox.clear()
     yield sandbox
     sandbox.clear()
 

@@ -47,18 +47,23 @@ case "$1 $2 $3" in
     done ;;
 "-c import ensurepip "*) test -z "$NO_VENV" ;;
 "-I "*) case $2 in */lmxd) module=lmxd ;; */lmxctl) module=lmxd.cli.main ;; esac
-    cd {ROOT} && exec {sys.executable} -m $module "${{@:3}}" ;;
+    said=$SAID/$module-$4  # every installation has the same words
+    if ! test -e "$said"; then
+        (cd {ROOT} && {sys.executable} -m $module "${{@:3}}" >"$said.new") && mv "$said.new" "$said"
+    fi
+    cat "$said" ;;
 *) exec {sys.executable} "$@" ;;
 esac
 """
-TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp printf rm sed
-    sort stat tr uname xargs"""
+TOOLS = """bash sh cat chmod cksum cp cut dirname echo find grep head id install ln ls make mkdir mktemp mv printf rm
+    sed sort stat tr uname xargs"""
 
 
 class Machine:
     """Sources of somebody's, and a machine with a few programs: ``say`` adds one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, said: Path) -> None:
+        self.said = said
         self.sources, self.bin = directory / "sources", directory / "bin"
         self.destination, self.venv = directory / "destination", directory / "venv"
         self.bin.mkdir()
@@ -70,7 +75,9 @@ class Machine:
         self.say("python3", PYTHON)
         self.say("ldconfig", "#!/bin/sh\necho libgomp.so.1 libatomic.so.1")
         self.say("apt-get", f'#!/bin/sh\necho "$@" >>{directory}/apt\n')
-        self.apt = directory / "apt"
+        self.say("apt-cache", f'#!/bin/sh\n! grep -qx "$2" {directory}/unknown\n')
+        self.apt, self.unknown = directory / "apt", directory / "unknown"
+        self.unknown.touch()
 
     def say(self, name: str, script: str) -> None:
         (self.bin / name).unlink(missing_ok=True)
@@ -81,7 +88,8 @@ class Machine:
         self.say("id", f"#!/bin/sh\necho {uid}")
 
     def run(self, *command: str | Path, umask: int = 0o022, **env: str) -> subprocess.CompletedProcess[str]:
-        found = {"PATH": str(self.bin), "HOME": "/nonexistent", "PYTHON": str(self.bin / "python3"), **env}
+        found = {"PATH": str(self.bin), "HOME": "/nonexistent", "SAID": str(self.said), **env}
+        found.setdefault("PYTHON", str(self.bin / "python3"))
         return subprocess.run(
             command, cwd=self.sources, env=found, umask=umask, capture_output=True, text=True, timeout=100
         )
@@ -93,6 +101,31 @@ class Machine:
         """How often it was installed."""
         return len((self.venv / "installed").read_text().splitlines())
 
+    def make_here(self, target: str) -> subprocess.CompletedProcess[str]:
+        """Without DESTDIR, as root does it; each place is set, and systemd, which writes down what it is told, runs."""
+        root, run = self.destination, self.destination / "run"
+        (run / "systemd/system").mkdir(parents=True, exist_ok=True)
+        self.say("systemctl", f'#!/bin/sh\necho "$@" >>{run}/told\n')
+        usual = {
+            "PREFIX": "usr/local",
+            "LIBDIR": "opt/lmxd",
+            "UNITDIR": "usr/lib/systemd/system",
+            "USERUNITDIR": "usr/lib/systemd/user",
+            "SYSUSERSDIR": "usr/lib/sysusers.d",
+            "TMPFILESDIR": "usr/lib/tmpfiles.d",
+            "ETCDIR": "etc/lmxd",
+            "FISHDIR": "etc/fish/completions",
+            "RUN": "run",
+        }
+        return self.run("make", target, "EXTRAS=", *(f"{name}={root / place}" for name, place in usual.items()))
+
+    def told(self) -> list[str]:
+        """Each command to systemd since the last time."""
+        said = self.destination / "run/told"
+        lines = said.read_text().splitlines()
+        said.unlink()
+        return lines
+
     def install(self, *, umask: int = 0o022, **places: str) -> Path:
         words = [
             f"{name}={value}" for name, value in {"DESTDIR": str(self.destination), "EXTRAS": "", **places}.items()
@@ -102,9 +135,15 @@ class Machine:
         return self.destination
 
 
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The completions that the real programs wrote, by program and shell."""
+    return tmp_path_factory.mktemp("said")
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path, said: Path) -> Machine:
+    return Machine(tmp_path, said)
 
 
 def test_a_change_is_installed_whatever_the_dates_say(machine: Machine) -> None:
@@ -158,17 +197,47 @@ def test_a_user_is_asked_once_for_all_that_is_missing(machine: Machine) -> None:
     machine.say("ldconfig", "#!/bin/sh\n")
     done = machine.prepare("engine,test,model", NO_VENV="1")
     assert done.returncode == 1
-    assert "apt-get install python3-venv libgomp1 libatomic1 curl chromium\n" in done.stderr
+    needed, wished = "python3-venv libgomp1 libatomic1 curl", "chromium gcc libc6-dev socat"
+    assert f"apt-get install {needed} {wished} libvulkan1 mesa-vulkan-drivers\n" in done.stderr
     assert not machine.apt.exists()
     assert not machine.venv.exists()
 
 
 def test_a_user_is_not_asked_for_what_only_some_tests_want(machine: Machine) -> None:
     machine.is_of(1000)
-    machine.say("curl", "#!/bin/sh\n")
+    for program in ("curl", "cc"):
+        machine.say(program, "#!/bin/sh\n")
     done = machine.prepare("test", PYTHONWARNINGS="")
     assert done.returncode == 0, done.stderr
-    assert "without chromium some tests are skipped" in done.stderr
+    wished = "chromium socat libvulkan1 mesa-vulkan-drivers"
+    assert f"without {wished} some tests are skipped (as root: apt-get install {wished})\n" in done.stderr
+
+
+def test_a_user_is_asked_for_nothing_that_the_distribution_has_not(machine: Machine) -> None:
+    """apt would then install none of them."""
+    machine.is_of(1000)
+    machine.unknown.write_text("chromium\nsocat\n")
+    done = machine.prepare("test")
+    assert done.returncode == 1
+    assert "apt-get install curl gcc libc6-dev libvulkan1 mesa-vulkan-drivers\n" in done.stderr
+
+
+@pytest.mark.parametrize(("unknown", "package"), [("", "promtool"), ("promtool\n", "prometheus")])
+def test_promtool_is_taken_out_of_the_package_that_has_it(machine: Machine, unknown: str, package: str) -> None:
+    machine.is_of(1000)
+    machine.say("curl", "#!/bin/sh\n")
+    machine.unknown.write_text(unknown)
+    assert machine.prepare("test").returncode == 0
+    assert machine.apt.read_text() == f"download -q {package}\n"
+
+
+def test_for_root_one_that_cannot_be_had_keeps_no_other_away(machine: Machine, tmp_path: Path) -> None:
+    machine.is_of(0)
+    machine.say("apt-get", f'#!/bin/sh\necho "$@" >>{tmp_path}/apt\ncase $* in *chromium*) exit 100 ;; esac\n')
+    done = machine.prepare("test")
+    assert done.returncode == 0, done.stderr
+    assert "chromium cannot be had: some tests are skipped\n" in done.stderr
+    assert "install -y --no-install-recommends socat\n" in machine.apt.read_text()
 
 
 def test_for_root_all_is_installed_together(machine: Machine) -> None:
@@ -195,7 +264,7 @@ def test_the_driver_of_a_card_comes_with_the_engine_for_it(
 def test_of_a_venv_that_root_made_a_user_is_told_what_to_do() -> None:
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
-        machine = Machine(Path(place))
+        machine = Machine(Path(place), Path(place))
         machine.prepare()
         (machine.sources / "lmxd/__init__.py").write_text('__version__ = "9.9.9"\n')
         (machine.bin / "setpriv").symlink_to(str(shutil.which("setpriv")))
@@ -238,6 +307,69 @@ def test_what_make_install_brings_make_uninstall_takes(machine: Machine) -> None
     assert left == [root / "etc/lmxd/config.yaml"]
 
 
+UNITS = "usr/lib/systemd/system/lmxd.service"
+PACKAGED = "#!/bin/sh\necho installed\n"
+
+
+def test_an_upgrade_has_the_services_start_anew(machine: Machine) -> None:
+    for text in ('__version__ = "9.9.8"\n', '__version__ = "9.9.9"\n'):
+        (machine.sources / "lmxd/__init__.py").write_text(text)
+        done = machine.make_here("install")
+        assert done.returncode == 0, done.stderr
+        assert (machine.destination / "opt/lmxd/lmxd/__init__.py").read_text() == text
+        assert machine.told()[:2] == ["daemon-reload", "try-restart lmxd.service lmxd-gateway.service"]
+
+
+def test_an_uninstallation_ends_the_services_and_has_their_units_forgotten(machine: Machine) -> None:
+    machine.make_here("install")
+    machine.told()
+    done = machine.make_here("uninstall")
+    assert done.returncode == 0, done.stderr
+    told = machine.told()
+    assert told[-2:] == ["disable --now lmxd.service lmxd.socket", "daemon-reload"]
+    assert "start lmxd-stop-all.service" in told
+    assert not (machine.destination / UNITS).exists()
+
+
+def test_nothing_is_installed_over_the_package(machine: Machine) -> None:
+    machine.say("dpkg-query", PACKAGED)
+    done = machine.make_here("install")
+    assert done.returncode != 0
+    assert "lmxd is installed as a package" in done.stderr
+    assert not (machine.destination / "opt").exists()
+
+
+def test_of_a_package_that_was_installed_over_it_an_uninstallation_takes_nothing(machine: Machine) -> None:
+    machine.make_here("install")
+    machine.told()
+    machine.say("dpkg-query", PACKAGED)
+    done = machine.make_here("uninstall")
+    assert done.returncode == 0, done.stderr
+    assert machine.told() == ["daemon-reload"], "the package's service goes on"
+    assert (machine.destination / UNITS).exists()
+    assert not (machine.destination / "opt/lmxd").exists()
+
+
+def test_a_package_brings_a_configuration_once(machine: Machine, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "usr/share/lmxd").mkdir(parents=True)
+    (root / "usr/share/lmxd/config.yaml").write_text("first\n")
+    for program in ("systemd-sysusers", "systemd-tmpfiles", "systemctl"):
+        machine.say(program, "#!/bin/sh\n")
+    config = root / "etc/lmxd/config.yaml"
+    for text in ("first\n", "mine\n"):
+        done = machine.run("sh", "contrib/deb/postinst", "configure", DPKG_ROOT=str(root))
+        assert done.returncode == 0, done.stderr
+        assert config.read_text() == text
+        config.write_text("mine\n")
+    assert config.stat().st_mode & 0o777 == 0o644
+    assert "comes first on PATH" not in done.stderr
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "usr/local/bin/lmxd").touch()
+    done = machine.run("sh", "contrib/deb/postinst", "configure", "0.1.0", DPKG_ROOT=str(root))
+    assert "/usr/local/bin/lmxd, which is no part of the package, comes first on PATH" in done.stderr
+
+
 def test_the_licence_goes_with_it(machine: Machine) -> None:
     root = machine.install()
     assert "Apache License" in (root / "usr/local/share/doc/lmxd/LICENSE").read_text()
@@ -258,6 +390,15 @@ def test_a_wheel_brings_every_file_of_the_package() -> None:
     brought = {path for pattern in data for path in (ROOT / "lmxd").glob(pattern)}
     others = {path for path in (ROOT / "lmxd").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert others == brought
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="these are no sources under git")
+def test_all_sources_go_into_the_sdist() -> None:
+    """By MANIFEST.in, but for what setuptools takes by itself."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    named = {word.partition("/")[0] for word in (ROOT / "MANIFEST.in").read_text().split()}
+    by_itself = {"LICENSE", "MANIFEST.in", "README.md", "lmxd", "pyproject.toml"}
+    assert {path.partition("/")[0] for path in listed.splitlines()} <= named | by_itself
 
 
 @pytest.mark.skipif(not builds(), reason="setuptools is too old for pyproject.toml")

@@ -26,6 +26,11 @@ ln -sfn ../lib/lmxd/bin/lmxd "$root/usr/bin/lmxd"
 ln -sfn ../lib/lmxd/bin/lmxctl "$root/usr/bin/lmxctl"
 ln -sfn ../../../bin/python3 "$root/usr/lib/lmxd/bin/python3"
 
+# The first configuration is copied into its place by postinst. As a conffile it would have every upgrade that changes a
+# comment in it ask whoever has added models, and fail where nobody can answer.
+mv "$root/etc/lmxd/config.yaml" "$root/usr/share/lmxd/config.yaml"
+rm -r "$root/etc"
+
 install -d "$root/DEBIAN" "$root/usr/share/doc/lmxd" "$root/usr/share/lintian/overrides"
 install -m 644 "$here/contrib/deb/copyright" "$root/usr/share/doc/lmxd/copyright"
 rm "$root/usr/share/doc/lmxd/LICENSE" # the copyright says where Debian has it
@@ -34,7 +39,6 @@ install -m 644 "$here/contrib/deb/lintian-overrides" "$root/usr/share/lintian/ov
     printf 'lmxd (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md of the sources.\n\n' "$version"
     printf ' -- lmxd <lmxd@localhost>  %s\n' "$(date -R -r "$here/CHANGELOG.md")"
 } | gzip -9n >"$root/usr/share/doc/lmxd/changelog.gz"
-echo /etc/lmxd/config.yaml >"$root/DEBIAN/conffiles"
 for script in postinst prerm postrm; do
     install -m 755 "$here/contrib/deb/$script" "$root/DEBIAN/$script"
 done

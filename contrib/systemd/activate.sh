@@ -3,7 +3,7 @@
 set -eu
 ! command -v systemd-sysusers >/dev/null || systemd-sysusers lmxd.conf
 ! command -v systemd-tmpfiles >/dev/null || systemd-tmpfiles --create lmxd.conf
-if [ -d /run/systemd/system ]; then
+if [ -d "${RUN:-/run}/systemd/system" ]; then
     systemctl daemon-reload
     # An upgrade: what ran goes on as the new version, and takes over the models that run.
     systemctl try-restart lmxd.service lmxd-gateway.service

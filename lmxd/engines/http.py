@@ -3,13 +3,14 @@ unpacked, or read beyond a bound."""
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Any, Final
 
 from lmxd.engines.engine import Endpoint
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+if TYPE_CHECKING:
+    import aiohttp
+
+_TIMEOUT: Final = 5.0
 """Seconds for a question about health or work, which a server that lives answers at once."""
 _MOST: Final = 2**20
 """Bytes of an answer that are read: metrics are a few KiB."""
@@ -22,12 +23,15 @@ async def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
 
 async def post(endpoint: Endpoint, path: str, body: dict[str, Any], seconds: float) -> tuple[int, str]:
     """POST a JSON body; the server has so many seconds to answer."""
-    return await _request(endpoint, "POST", path, body, aiohttp.ClientTimeout(total=seconds))
+    return await _request(endpoint, "POST", path, body, seconds)
 
 
 async def _request(
-    endpoint: Endpoint, method: str, path: str, body: dict[str, Any] | None, timeout: aiohttp.ClientTimeout
+    endpoint: Endpoint, method: str, path: str, body: dict[str, Any] | None, seconds: float
 ) -> tuple[int, str]:
+    import aiohttp  # here, since a command that asks no instance anything starts sooner without it
+
+    timeout = aiohttp.ClientTimeout(total=seconds)
     connector = aiohttp.UnixConnector(str(endpoint.socket)) if endpoint.socket else aiohttp.TCPConnector()
     headers = {"Authorization": f"Bearer {endpoint.key}"}
     try:

@@ -123,7 +123,7 @@ class Programs:
 
     def _begin(self, log_name: str, command: list[str]) -> int:
         """Start one, and wait until it is ready; its pid. LmxdError ``daemon_unavailable`` with its log's last line."""
-        log = self._state / log_name
+        written = self._state / log_name
         with (
             tempfile.TemporaryDirectory(prefix="lmxd-") as place,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told,
@@ -131,7 +131,7 @@ class Programs:
             told.bind(f"{place}/notify")
             told.settimeout(0.2)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-            with open(os.open(log, flags, 0o600), "ab") as file:
+            with open(os.open(written, flags, 0o600), "ab") as file:
                 child = subprocess.Popen(  # noqa: S603
                     [sys.executable, "-P", "-m", "lmxd", *self._arguments, *command],
                     env=os.environ | {"NOTIFY_SOCKET": f"{place}/notify"},
@@ -146,7 +146,7 @@ class Programs:
                     if b"READY=1" in told.recv(2**16):
                         return child.pid
             child.terminate()
-        lines = log.read_text(errors="replace").splitlines()
+        lines = written.read_text(errors="replace").splitlines()
         raise LmxdError(
-            "daemon_unavailable", f"lmxd did not start: {lines[-1] if lines else 'it said nothing'}", str(log)
+            "daemon_unavailable", f"lmxd did not start: {lines[-1] if lines else 'it said nothing'}", str(written)
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from os import PathLike
+from pathlib import Path, PosixPath
 
 
 def on_the_bus(sys: Path, address: str, vendor: str = "0x10de", kind: str = "0x030000", driver: str = "nvidia") -> Path:
@@ -20,6 +21,24 @@ def bound(place: Path, driver: str) -> None:
     (place / "driver").unlink(missing_ok=True)
     if driver:
         (place / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+
+
+class HostProc(PosixPath):
+    """This machine's /proc, which says that it is of the initial pid namespace, also where tests run in a container."""
+
+    namespace: Path
+
+    def __truediv__(self, name: str | PathLike[str]) -> Path:  # type: ignore[override]  # what is below is ordinary
+        return self.namespace if name == "self/ns/pid" else Path("/proc") / name
+
+
+def of_the_host(directory: Path) -> Path:
+    """The /proc of a machine whose drivers call processes as we do."""
+    proc = HostProc("/proc")
+    proc.namespace = directory / "namespace"
+    if not proc.namespace.is_symlink():
+        proc.namespace.symlink_to("pid:[4026531836]")
+    return proc
 
 
 def of_a_container(directory: Path, total: int = 64 * 2**30) -> Path:

@@ -207,8 +207,10 @@ def runtimes(tmp_path: Path) -> Path:
 
 def test_vulkan_says_which_card_is_where(runtimes: Path) -> None:
     found = listing(None)(("vulkan_devices.py", str(runtimes / "libvulkan.so.1")), environment())
-    assert [device.pci for device in found] == ["0000:0a:00.0", "0001:03:00.0", ""]
-    assert {(d.vendor, d.kind, d.driver, d.name) for d in found} == {(0x1002, 2, RADV, "card")}
+    *cards, processor = found
+    assert [device.pci for device in cards] == ["0000:0a:00.0", "0001:03:00.0", ""]
+    assert {(d.vendor, d.kind, d.driver, d.name) for d in cards} == {(0x1002, 2, RADV, "card")}
+    assert (processor.kind, processor.name, processor.pci) == (4, "processor", "")
 
 
 def test_level_zero_numbers_the_cards_of_all_its_drivers(runtimes: Path) -> None:

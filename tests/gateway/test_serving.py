@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import socket
 from collections import deque
@@ -386,12 +387,14 @@ async def test_a_reader_that_is_slow_does_not_fill_the_gateway(tmp_path: Path) -
     model(tmp_path, "a", token_seconds=0, token_bytes=1000)
     async with opened(house(tmp_path)) as front:
         await front.chat("a")
+        gc.freeze()  # searching through all that earlier tests left would keep this loop, and so the gateway, from work
         async with unread(front, tokens=10000) as slow:
             held = await _settled(front)
+            gc.unfreeze()
             assert held < 2 * 2**20
             total = 0
             receive = asyncio.get_running_loop().sock_recv
-            while not (data := await asyncio.wait_for(receive(slow, 2**20), 10)).endswith(b"0\r\n\r\n"):
+            while not (data := await asyncio.wait_for(receive(slow, 2**20), 60)).endswith(b"0\r\n\r\n"):
                 total += len(data)
             assert total > 8 * 2**20
 
@@ -401,16 +404,14 @@ async def test_a_client_that_reads_nothing_does_not_keep_its_slot(
 ) -> None:
     """Its instance could not make way for the other model as long as it has its lease."""
     monkeypatch.setattr("lmxd.gateway.reply.UNREAD_TIMEOUT", 0.2)
-    model(tmp_path, "a", token_seconds=0)
+    model(tmp_path, "a", token_seconds=0, token_bytes=10000)  # what lies between is soon full
     async with opened(house(tmp_path)) as front, unread(front, tokens=400000):
         await front.until(lambda: bool(front.house.state.leases))
-        assert (await asyncio.wait_for(front.chat("b"), 20)).status == 200
+        assert (await asyncio.wait_for(front.chat("b"), 60)).status == 200
 
 
 async def _settled(front: Front) -> int:
     """Bytes that the gateway's connections wait to send, when no more are added."""
-    import gc
-
     from lmxd.gateway.reply import Reply
 
     seen: deque[int] = deque(maxlen=20)
@@ -419,10 +420,10 @@ async def _settled(front: Front) -> int:
     def settled() -> bool:
         if not seen or not seen[-1]:
             replies[:] = [x for x in gc.get_objects() if isinstance(x, Reply)]
-        seen.append(max(x.unread for x in replies))
+        seen.append(max((x.unread for x in replies), default=0))
         return len(seen) == seen.maxlen and len(set(seen)) == 1 and seen[0] > 0
 
-    await until(settled)
+    await until(settled, 60)
     return seen[0]
 
 

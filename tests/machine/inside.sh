@@ -131,7 +131,8 @@ check "and end that" as chief lmxctl drain --end
 check "the audit log has it" bash -c 'journalctl -u lmxd | grep -q "done: drain lmxd"'
 
 server=$(servers)
-check "an upgrade installs" dpkg -i --force-confold lmxd_0.1.1_amd64.deb
+check "an upgrade installs, asking nothing" dpkg -i lmxd_0.1.1_amd64.deb
+check "the configuration is the same" grep -q tight: /etc/lmxd/config.yaml
 check "the new one runs" until_ok 60 restarted "$old"
 check "the ledger is the same" bash -c "lmxctl touch $lease"
 check "the server is the same" has_servers "$server"

@@ -19,6 +19,8 @@ _PROPERTIES_2, _DRIVER, _PCI = 1_000_059_001, 1_000_196_000, 1_000_212_000
 _PROPERTIES_BYTES = 4096
 """More than VkPhysicalDeviceProperties has: 824."""
 _UNTOLD = 0xFFFFFFFF
+_CPU = 4
+"""VK_PHYSICAL_DEVICE_TYPE_CPU. It is no card, but Mesa since 25 says that llvmpipe is one at 0000:00:00.0."""
 _P = ctypes.c_void_p
 
 
@@ -83,12 +85,13 @@ def _described(vulkan: Any, handle: ctypes.c_void_p) -> dict[str, Any]:
     body = bytes(properties.body)
     vendor, _, kind = struct.unpack_from("=III", body, 8)
     domain, bus, device, function = pci.address
+    told = domain != _UNTOLD and kind != _CPU
     return {
         "name": body[20:276].split(b"\0")[0].decode(errors="replace"),
         "vendor": vendor,
         "kind": kind,
         "driver": driver.id,
-        "pci": "" if domain == _UNTOLD else f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}",
+        "pci": f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}" if told else "",
     }
 
 
