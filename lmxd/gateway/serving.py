@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +20,8 @@ from lmxd.gateway.models import KnownModels
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
+from lmxd.gateway.wanted import renamed
+from lmxd.rpc.books import ModelInfo
 
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds before each try: an instance may have ended just now, and lmxd is about to notice."""
@@ -70,7 +72,9 @@ class Serving:
         LmxdError if there is none to be had.
         """
         with self._metrics.serving() as served:
-            wish = await self._resolved(wish)
+            model = await self._models.named(wish.model, "/v1/models")
+            call = _by_own_name(call, {wish.model, *model.aliases} - {model.model}, model.model)
+            wish = _of(model, wish)
             served.model = wish.model
             for pause in _PAUSES:
                 if pause:
@@ -97,16 +101,9 @@ class Serving:
 
     async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""
-        async with self._leases.lease(await self._resolved(wish), lambda _: None):
-            pass
-
-    async def _resolved(self, wish: LeaseWish) -> LeaseWish:
-        """The wish by the model's own name. A context that the usual one has room for is had with it.
-
-        LmxdError ``unknown_model``.
-        """
         model = await self._models.named(wish.model, "/v1/models")
-        return replace(wish, model=model.model, ctx=wish.ctx if wish.ctx and wish.ctx > model.ctx else None)
+        async with self._leases.lease(_of(model, wish), lambda _: None):
+            pass
 
     def _patience(self, request: web.Request) -> float | None:
         """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
@@ -114,3 +111,16 @@ class Serving:
         if found is None:
             return self._wait
         return min(float(found[1]), self._wait if self._wait is not None else float(found[1]))
+
+
+def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
+    """The wish by the model's own name. A context that the usual one has room for is had with it."""
+    return replace(wish, model=model.model, ctx=wish.ctx if wish.ctx and wish.ctx > model.ctx else None)
+
+
+def _by_own_name(call: UpstreamCall, others: Collection[str], name: str) -> UpstreamCall:
+    """A call that names its model as the engine knows it, which is started by that name and knows no other."""
+    if not others or not call.body:
+        return call
+    kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
+    return replace(call, body=renamed(call.body, kind, others, name))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.forms import is_form, short_fields
+from lmxd.gateway.forms import is_form, short_fields, with_field
 
 _MAX_PARTS: Final = 500_000
 """Strings and objects of a body that is read into objects: some 50 MB of them."""
@@ -72,7 +72,7 @@ class Message(Struct):
 
 
 class Question(Struct):
-    """The part that all requests of ollama's API have. ollama's clients say llama for llama:latest, or the reverse."""
+    """The part that all requests of ollama's API have."""
 
     model: ModelName | None = None
     name: ModelName | None = None
@@ -85,7 +85,7 @@ class Question(Struct):
     @property
     def wanted(self) -> str:
         """The model's name. LmxdError ``invalid_params`` if none is named."""
-        name = (self.model or self.name or "").removesuffix(":latest")
+        name = self.model or self.name
         if not name:
             raise LmxdError("invalid_params", "model: none is named", "name one of /api/tags")
         return name
@@ -153,3 +153,16 @@ def named_in(body: bytes, content_type: str) -> NamedRequest:
     fields = short_fields(body, content_type, ("model", "stream"))
     said: dict[str, Any] = dict(fields) | ({"stream": fields["stream"] == "true"} if "stream" in fields else {})
     return decode(msgspec.json.encode(said), NamedRequest)
+
+
+def renamed(body: bytes, content_type: str, names: Collection[str], name: str) -> bytes:
+    """A body that says ``name`` where it names its model by one of ``names``; any other, as it is."""
+    try:
+        if named_in(body, content_type).model not in names:
+            return body
+    except LmxdError:
+        return body  # what it is, is for the instance to say
+    if is_form(content_type):
+        return with_field(body, content_type, "model", name)
+    fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Raw])
+    return msgspec.json.encode(fields | {"model": name})
