@@ -39,6 +39,11 @@ class Resolved:
     engine: EngineSettings
     usable: GpuSupport
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words by which its profile has its engine started."""
+        return (*self.sizing.command, *self.profile.engine_flags)
+
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
         return self.sizing.is_warm(self.launch)

@@ -44,7 +44,7 @@ def test_as_many_tokens_as_it_takes() -> None:
 @pytest.mark.parametrize(
     ("wanted", "made"),
     [
-        ("json", {"type": "json_object"}),
+        ("json", {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}),
         ({"type": "object"}, {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}),
     ],
 )
