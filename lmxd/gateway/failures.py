@@ -47,6 +47,8 @@ _TYPES: Final = {
     429: "rate_limit_error",
 }
 _ANTHROPIC_TYPES: Final = _TYPES | {413: "request_too_large", 503: "overloaded_error"}
+_TOO_LONG: Final = ("too large to process", "exceeds the available context", "context length")
+"""The words of llama-server, and of vLLM."""
 _AGAIN: Final = 5.0
 """Seconds after which to ask again, where nothing better is known."""
 
@@ -62,7 +64,7 @@ class ErrorFormat(Enum):
     @classmethod
     def of(cls, path: str) -> ErrorFormat:
         """The format for a path, also for one of an instance (``/upstream/MODEL/v1/messages``)."""
-        if path.startswith("/api/"):
+        if path.lstrip("/").startswith("api/"):
             return cls.OLLAMA
         if path.endswith(("/messages", "/messages/count_tokens")):
             return cls.ANTHROPIC
@@ -126,4 +128,10 @@ def of_engine(body: bytes, status: int) -> LmxdError:
         error = understood(body, EngineError).error
         message = error.message if isinstance(error, EngineProblem) else error
     text = str(message or body[:2000].decode(errors="replace"))
-    return LmxdError("invalid_params" if status < 500 else "bad_answer", f"the instance says: {text}", "")
+    code = "invalid_params" if status < 500 or is_too_long(text) else "bad_answer"
+    return LmxdError(code, f"the instance says: {text}", "")
+
+
+def is_too_long(text: str) -> bool:
+    """Whether an engine says that a text has too many tokens, which llama-server calls a fault of its own."""
+    return any(words in text for words in _TOO_LONG)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -18,9 +18,6 @@ from lmxd.gateway.leases import LeaseWish
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.upstream import UpstreamCall
 from lmxd.gateway.wanted import Embed
-
-_TOO_LONG: Final = ("too large to process", "exceeds the available context", "exceed_context_size", "context length")
-"""The words of engines for a text that has more tokens than they take at once."""
 
 
 class OllamaEmbeddings:
@@ -53,7 +50,7 @@ class OllamaEmbeddings:
         try:
             return understood(await self._post(wish, "/v1/embeddings", input=texts), Vectors)
         except LmxdError as error:
-            if not any(words in error.message for words in _TOO_LONG):
+            if not failures.is_too_long(error.message):
                 raise
             if not cut:
                 raise LmxdError(

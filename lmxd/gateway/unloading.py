@@ -9,6 +9,7 @@ from aiohttp import web
 from lmxd.gateway.authentication import ANYBODY, CALLER
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.paths import routes, target
+from lmxd.rpc.books import InstanceInfo
 from lmxd.rpc.client import AsyncClient
 
 
@@ -26,20 +27,22 @@ class Unloading:
         return found
 
     async def _running(self, request: web.Request) -> web.Response:
-        found = (await self._client.instances()).instances
-        known = {model.model for model in await self._models.all()}
-        return web.json_response({"running": [{"model": i.model, "state": i.phase} for i in found if i.model in known]})
+        return web.json_response({"running": [{"model": i.model, "state": i.phase} for i in await self._instances()]})
 
     async def _all(self, request: web.Request) -> web.Response:
-        for model in await self._models.all():
-            if model.running:
-                await self._unload(request, model.model)
+        for model in {i.model for i in await self._instances()}:
+            await self._unload(request, model)
         return web.Response(text="OK")
 
     async def _one(self, request: web.Request) -> web.Response:
         name = unquote(target(request).partition("?")[0].partition("unload/")[2].strip("/"))
         await self._unload(request, (await self._models.named(name, "/v1/models")).model)
         return web.Response(text="OK")
+
+    async def _instances(self) -> list[InstanceInfo]:
+        """Those of models: a hold is not for the gateway to end."""
+        known = {model.model for model in await self._models.all()}
+        return [i for i in (await self._client.instances()).instances if i.model in known]
 
     async def _unload(self, request: web.Request, model: str) -> None:
         caller = request[CALLER]
