@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,30 @@ def test_a_model_is_unloaded(client: ollama.Client) -> None:
         client.list()
     else:
         raise AssertionError("it is there still")
+
+
+def test_the_client_for_node_does_what_its_users_do(gateway: Gateway, tmp_path: Path) -> None:
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("there is no Node here")
+    fetched = subprocess.run(
+        [npm, "install", "--prefix", str(tmp_path), "--no-audit", "--no-fund", "ollama"],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    if fetched.returncode:
+        pytest.skip("npm cannot fetch ollama's client here")
+    script = Path(__file__).with_name("ollama_client.mjs")
+    library = tmp_path / "node_modules" / "ollama" / "dist" / "index.mjs"
+    command = [node, str(script), str(library), gateway.url, gateway.key]
+    found = json.loads(subprocess.run(command, capture_output=True, timeout=120, check=True).stdout)
+    assert found["names"] == ["embed", "smollm2", "gpt-4o"]
+    assert found["abilities"] == ["completion"]
+    assert found["content"]
+    assert found["streamed"] > 1
+    assert found["widths"] == [576, 576]
+    assert set(found["running"]) >= {"smollm2", "embed"}
+    assert (found["pulled"], found["unloaded"]) == ("success", "unload")
+    assert found["unknown"].startswith("404 there is no model 'none'")
+    assert found["deleted"].startswith("403 smollm2 is as the configuration says")
