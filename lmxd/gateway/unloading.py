@@ -40,7 +40,7 @@ class Unloading:
         return web.Response(text="OK")
 
     async def _instances(self) -> list[InstanceInfo]:
-        """Those of models: a hold is not for the gateway to end."""
+        """The instances of models: a hold is not for the gateway to end."""
         known = {model.model for model in await self._models.all()}
         return [i for i in (await self._client.instances()).instances if i.model in known]
 
