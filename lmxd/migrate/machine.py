@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lmxd.catalog.gpu_support import usable_here, warnings
 from lmxd.cli.files import Wanted, estimates_of
+from lmxd.config.location import user_config
 from lmxd.config.schema import Config
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement
 from lmxd.engines.llama_cpp.binary import Binary, find, here, probe
@@ -118,13 +119,19 @@ def configuration(
     document.put({"admission_control": {"queue_depth": 512}}, "requests that may wait; the next one is refused")
     document.space()
     if gateway is None:
-        document.comment("OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway")
-        document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
+        keys = user_config().with_name("gateway.keys") if own else Path("/etc/lmxd/gateway.keys")
+        steps = (
+            ("lmxd --user key NAME", "lmxd --user gateway")
+            if own
+            else ("lmxd key NAME", "systemctl start lmxd-gateway")
+        )
+        document.comment(f"OpenAI's API and the dashboard: {', then '.join(steps)}")
+        document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": str(keys)}})
     else:
         document.comment("OpenAI's API and the dashboard; lmxd key NAME makes a key more")
         document.put({"gateway": gateway})
     document.space()
-    document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
+    document.put({"idle_timeout": 300}, "seconds without a request, then an instance ends")
     home = next(iter(directories), own_models() if own else _MODEL_DIR).absolute()
     document.put({"model_dir": str(home)})
     document.space()

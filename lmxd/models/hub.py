@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -62,7 +63,7 @@ def _library() -> ModuleType:
     try:
         import huggingface_hub
     except ImportError as error:
-        remedy = "pip install 'lmxd[hub]' into lmxd's environment"
+        remedy = f"{Path(sys.executable).with_name('pip')} install 'lmxd[hub]'"
         raise LmxdError("config", "huggingface_hub is not installed, which fetches models", remedy) from error
     found: ModuleType = huggingface_hub
     return found
