@@ -150,6 +150,11 @@ def _say_engines(config: Config) -> None:
         raise missing[0]
 
 
+def _command(name: str, words: str) -> None:
+    """Say a command under a name, in one line: it is copied."""
+    say(f"{name:<{_INDENT}}{words}", whole=True)
+
+
 def _row(name: str, words: str, *, err: bool = False) -> None:
     """Say something under a name, in lines of 80 columns. A path that is longer stays whole."""
     lines = textwrap.wrap(words, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
@@ -242,11 +247,11 @@ def _say_how(gateway: GatewayConfig, key: str | None, model: str | None, end: st
     _row("base URL", f"{url}/v1")
     _row("key", shown)
     if key is None and not gateway.anonymous:
-        _row("new key", f"{_typed_here('lmxd')}{' --user' if user else ''} key NAME")
+        _command("new key", f"{_typed_here('lmxd')}{' --user' if user else ''} key NAME")
     _row("dashboard", f"{url}/")
-    _row("ask", f'{_typed_here("lmxctl")} ask {shlex.quote(model or "MODEL")} "QUESTION"')
+    _command("ask", f'{_typed_here("lmxctl")} ask {shlex.quote(model or "MODEL")} "QUESTION"')
     if end:
-        _row("end", end)
+        _command("end", end)
     say()
     say("For Open WebUI (Admin Panel, Settings, Connections), and for OpenAI's clients:")
     say(f"  export OPENAI_BASE_URL={url}/v1", whole=True)
