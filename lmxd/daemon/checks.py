@@ -23,7 +23,7 @@ from lmxd.devices.diagnostics import diagnostics
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
-from lmxd.listening.tls import Certificate
+from lmxd.listening.certificate import Certificate
 
 SERVICE: Final = "lmxd"
 """The user that the system's service runs as."""
