@@ -12,6 +12,7 @@ from aiohttp import web
 
 from lmxd.acts import Actor
 from lmxd.config.gateway import GatewayConfig
+from lmxd.errors import LmxdError
 from lmxd.gateway.failures import StatusError
 from lmxd.gateway.keys import Caller, Keys
 from lmxd.gateway.origins import Origins
@@ -95,8 +96,16 @@ class Authentication:
                 log.error("%s: it lets nobody in", problem)
 
     def known(self, key: str) -> Caller | None:
-        """The owner of a key that is in force."""
-        return None if self._keys is None else self._keys.caller(key)
+        """The owner of a key that is in force. For one that is not known the file is read again, if it is another."""
+        if self._keys is None:
+            return None
+        if (caller := self._keys.caller(key)) is None and key and not self._keys.are_current():
+            try:
+                self.refresh()
+            except LmxdError as error:
+                log.error("no key is in force: %s", error)
+            caller = None if self._keys is None else self._keys.caller(key)
+        return caller
 
     @contextlib.contextmanager
     def entered(self, request: web.Request) -> Iterator[Caller]:

@@ -46,6 +46,7 @@ class Keys:
 
     def __init__(self, path: Path) -> None:
         """LmxdError ``config`` if the file cannot be used."""
+        self._path, self._version = path, _version(path)
         self._callers: dict[str, Caller] = {}
         self.problems: list[str] = []
         for number, line in enumerate(_lines(path), start=1):
@@ -66,10 +67,23 @@ class Keys:
     def caller(self, key: str) -> Caller | None:
         return self._callers.get(_hash(key))
 
+    def are_current(self) -> bool:
+        """Whether the file is the one that was read."""
+        return self._version == _version(self._path)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """The identity of a file and of its content, which an addition changes; nothing where there is none."""
+    try:
+        found = path.expanduser().stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
 
 def _lines(path: Path) -> list[str]:
     """The lines as an editor counts them. Bytes that are not UTF-8 spoil their own line alone."""
-    real = Path(os.path.realpath(path))
+    real = Path(os.path.realpath(path.expanduser()))
     try:
         _require_own(real.parent, real.parent.stat())
         with open(os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
@@ -98,7 +112,7 @@ def add(path: Path, name: str, *, admin: bool) -> str:
     """A new key, in the place of an older one of that name. LmxdError if the file cannot be used."""
     if _NAME.fullmatch(name) is None:
         raise LmxdError("config", f"{name!r} is no name for a key", "use letters, digits and . _ -")
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(path.expanduser()))
     key = _PREFIX + secrets.token_urlsafe(32)
     with _locked(path):
         known = _lines(path) if path.exists() else []
