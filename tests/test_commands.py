@@ -84,7 +84,7 @@ class Sandbox:
 
     def __init__(self, place: Path, lmxd: Lmxd, gateway: Gateway) -> None:
         self.place, self.lmxd, self.gateway = place, lmxd, gateway
-        self._yields: list[str] = []
+        self._yields: set[str] = set()  # some are shown more than once
         self.bin = place / "bin"
         self.bin.mkdir()
         for name, text in STAND_INS.items():
@@ -113,7 +113,7 @@ class Sandbox:
         env["PATH"] = f"{self.bin}:{env['PATH']}"
         command = ["bash", *(["-e"] if stop else []), "-uc", text] if program == "bash" else [program, "-c", text]
         done = subprocess.run(command, cwd=self.place, env=env, capture_output=True, text=True, timeout=110)
-        self._yields += re.findall(r"\by-[0-9a-f]{8}\b", done.stdout)
+        self._yields.update(re.findall(r"\by-[0-9a-f]{8}\b", done.stdout))
         return done
 
     def clear(self) -> None:

@@ -13,6 +13,7 @@ import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, completes, connect
+from lmxd.cli.evaluated import EvaluatedCommand
 from lmxd.cli.hints import more_slots
 from lmxd.cli.wishes import (
     ENDPOINT_SOCKET,
@@ -32,7 +33,7 @@ from lmxd.terminal import say
 LEASE = click.argument("lease", envvar="LMXD_LEASE", shell_complete=completes("lease"))
 
 
-@click.command()
+@click.command(cls=EvaluatedCommand)
 @click.argument("model", shell_complete=completes("model"))
 @wish_options
 @wait_options
@@ -62,27 +63,10 @@ def request(
     status: 0 granted, 64 usage, 69 no daemon, 70 launch failed, 75 no capacity, 77 not
     permitted, 78 configuration.
     """
-    try:
-        _request(model, waiting_time(wait, no_wait), hold, ttl, wish, shell=shell, json_wanted=json_wanted)
-    except LmxdError as error:
-        if shell:
-            say(f"(exit {error.exit_status})", whole=True)  # eval of nothing would succeed
-        raise
-
-
-def _request(
-    model: str,
-    wait: float | None,
-    hold: KeptBy,
-    ttl: float | None,
-    wish: dict[str, Any],
-    *,
-    shell: bool,
-    json_wanted: bool,
-) -> None:
+    waiting = waiting_time(wait, no_wait)
     with connect() as client:
         with WaitBar(partial(_hint, model, wish)) as progress:
-            lease = client.request(model, wait=wait, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
+            lease = client.request(model, wait=waiting, hold=hold, ttl=ttl, on_progress=progress.show, **wish)
         if shell:
             _print_exports(lease)
         elif json_wanted:

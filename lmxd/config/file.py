@@ -63,8 +63,8 @@ def checked(data: Any, source: str) -> Config:
         return Config.model_validate(data).warned(warnings)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        problems = [_problem(e) for e in found[:_MOST_PROBLEMS]]
-        more = len(found) - len(problems)
+        every = [problem for e in found for problem in _problems(e)]
+        problems, more = every[:_MOST_PROBLEMS], len(every[_MOST_PROBLEMS:])
         raise ConfigError(source, [*problems, f"and {more} more problems"] if more else problems) from error
 
 
@@ -73,10 +73,17 @@ def _without_shared(data: dict[Any, Any]) -> dict[Any, Any]:
     return {key: value for key, value in data.items() if not (isinstance(key, str) and key.startswith("x-"))}
 
 
+def _problems(error: Any) -> list[str]:
+    """One pydantic error as a sentence: key, value, remedy. One of several keys has a line for each."""
+    if not error["loc"]:
+        lines = error["msg"].removeprefix("Value error, ").split("\n")
+        return [shortened(line, 2 * _LONGEST) for line in lines]
+    return [_problem(error)]
+
+
 def _problem(error: Any) -> str:
-    """One pydantic error as a sentence: key, value, remedy."""
     where = [shortened(str(part), _LONGEST) for part in error["loc"]]
-    key = ".".join(where) or "the file"
+    key = ".".join(where)
     if error["type"] == "extra_forbidden":
         known = _known_keys(where[:-1])
         near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.4)

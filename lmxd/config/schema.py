@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -233,26 +234,31 @@ class Config(Section):
         return {composed(name): {} if entry is None else entry for name, entry in value.items()}
 
     @model_validator(mode="after")
-    def _one_meaning(self) -> Config:
+    def _known_names(self) -> Config:
+        """ValueError with a line for each name that means no model or engine, or two."""
+        if problems := [*self._wrong_aliases(), *self._unknown_engines()]:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _wrong_aliases(self) -> Iterator[str]:
         seen = set(self.models)
         for name, profile in self.models.items():
             for alias in profile.aliases:
                 if alias in seen:
-                    raise ValueError(f"models.{name}.aliases: {alias!r} is the name of another")
-                if not is_name(alias):
-                    raise ValueError(f"models.{name}.aliases: {alias!r} is no model name: {RULE}")
+                    yield f"models.{name}.aliases: {alias!r} is the name of another"
+                elif not is_name(alias):
+                    yield f"models.{name}.aliases: {alias!r} is no model name: {RULE}"
                 seen.add(alias)
-        return self
 
-    @model_validator(mode="after")
-    def _known_engines(self) -> Config:
-        known = {*self.all_engines(), EngineKind.COMMAND}
+    def _unknown_engines(self) -> Iterator[str]:
+        known = self.all_engines()
         wrong = [
-            f"models.{name}.engine is {x.engine!r}" for name, x in self.models.items() if x.engine_name not in known
+            f"models.{name}.engine is {x.engine!r}"
+            for name, x in self.models.items()
+            if x.engine_name not in (*known, EngineKind.COMMAND)
         ]
         if wrong:
-            raise ValueError(f"{', '.join(wrong)}: there is no such engine; there are {', '.join(self.all_engines())}")
-        return self
+            yield f"{', '.join(wrong)}: there is no such engine; there are {', '.join(known)}"
 
     def all_engines(self) -> dict[str, EngineSettings]:
         """Every engine by its name: those that are called by their kind, and those of ``engines``."""

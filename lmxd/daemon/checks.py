@@ -15,6 +15,7 @@ from lmxd.catalog.catalog import Catalog
 from lmxd.catalog.gpu_support import usable_here
 from lmxd.catalog.model_files import parts
 from lmxd.catalog.served import with_served
+from lmxd.config.gateway import GatewayConfig
 from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
 from lmxd.daemon.rules import unknown_users
@@ -22,6 +23,7 @@ from lmxd.devices.diagnostics import diagnostics
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
+from lmxd.listening.certificate import Certificate
 
 SERVICE: Final = "lmxd"
 """The user that the system's service runs as."""
@@ -53,13 +55,30 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     found.warnings += catalog.warnings(tuple(catalog.default.usable.gpus))
     if not alone and os.geteuid() == 0:
         found.warnings += _hidden_from_service(catalog)
-    found.warnings += exposures(config.gateway)
-    keys = config.gateway.keys_file
-    if config.gateway.listen is not None and keys is not None and not keys.expanduser().exists():
-        found.warnings.append(
-            f"gateway.keys_file {keys}: is not there, so that nobody is let in; lmxd key NAME makes it"
-        )
+    found.warnings += _gateway_warnings(config.gateway)
+    found.warnings += _directory_warnings(config)
     return found
+
+
+def _gateway_warnings(config: GatewayConfig) -> Iterator[str]:
+    """The files of the gateway that keep it from starting, or that others can get at."""
+    yield from exposures(config)
+    keys = config.keys_file
+    if config.listen is not None and keys is not None and not keys.expanduser().exists():
+        yield f"gateway.keys_file {keys}: is not there, so that nobody is let in; lmxd key NAME makes it"
+    if config.tls_cert is not None:
+        try:
+            Certificate(config.tls_cert, config.tls_key)
+        except LmxdError as error:
+            yield str(error)
+
+
+def _directory_warnings(config: Config) -> Iterator[str]:
+    """The directories for models that are named, and are none."""
+    own = [("model_dir", config.model_dir)] if "model_dir" in config.model_fields_set else []
+    for key, path in (*own, *(("model_dirs", path) for path in config.model_dirs)):
+        if obstacle(path.expanduser()) is None and not path.expanduser().is_dir():
+            yield f"{key}: {path} is no directory (make it, or name another)"
 
 
 def _account_errors(config: Config, *, alone: bool) -> Iterator[str]:

@@ -69,6 +69,7 @@ class Keys:
 
 def version_of(path: Path) -> tuple[int, ...]:
     """A mark that changes with the file, or with the rights that make it usable; empty if there is none."""
+    path = path.expanduser()
     try:
         found, place = os.stat(path), os.stat(os.path.realpath(path.parent))
     except OSError:
@@ -79,7 +80,7 @@ def version_of(path: Path) -> tuple[int, ...]:
 
 def _lines(path: Path) -> list[str]:
     """The lines as an editor counts them. Bytes that are not UTF-8 spoil their own line alone."""
-    real = Path(os.path.realpath(path))
+    real = Path(os.path.realpath(path.expanduser()))
     try:
         _require_own(real.parent, real.parent.stat())
         with open(os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
@@ -108,7 +109,7 @@ def add(path: Path, name: str, *, admin: bool) -> str:
     """A new key, in the place of an older one of that name. LmxdError if the file cannot be used."""
     if _NAME.fullmatch(name) is None:
         raise LmxdError("config", f"{name!r} is no name for a key", "use letters, digits and . _ -")
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(path.expanduser()))
     key = _PREFIX + secrets.token_urlsafe(32)
     with _locked(path):
         known = _lines(path) if path.exists() else []

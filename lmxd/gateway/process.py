@@ -12,9 +12,9 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.app import runner
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
+from lmxd.listening.certificate import Certificate
 from lmxd.listening.connections import Connections, descriptors
 from lmxd.listening.listen import listen
-from lmxd.listening.tls import Certificate
 from lmxd.systemd import Notifier
 
 log = logging.getLogger("lmxd.gateway")

@@ -103,7 +103,7 @@ def read_header(file: BinaryIO, file_size: int) -> Header:
 
 def _read(c: _Cursor) -> Header:
     if (magic := c.take(4)) != b"GGUF":
-        raise HeaderError(f"not a GGUF file: it begins with {magic!r} instead of b'GGUF'")
+        raise HeaderError(f"not a GGUF file: it begins with {repr(magic)[1:]}, not with 'GGUF'")
     (version,) = c.unpack("<I")
     if version not in (2, 3):
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")

@@ -1,4 +1,4 @@
-"""TLS of a listener: its certificate, and what a connection is until it is agreed on."""
+"""TLS of a listener: a connection until it is agreed on."""
 
 from __future__ import annotations
 
@@ -6,50 +6,13 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Final, cast
 
-from lmxd.errors import LmxdError
 from lmxd.listening.connection import HEAD_TIMEOUT, HttpConnection, cut, sender
 from lmxd.listening.connections import Connections
 
 _LARGEST: Final = 64 * 1024
 """Bytes that may come behind a handshake before the connection is taken over: all of a request's head, and more."""
-
-
-class Certificate:
-    """A certificate and its private key, which may be renewed while it is in use."""
-
-    def __init__(self, cert: Path, key: Path | None) -> None:
-        """LmxdError ``config`` if they cannot be used."""
-        self._cert, self._key = cert, key
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Read the files again, for connections to come. LmxdError ``config``, and what was in force stays so."""
-        for key, path in (("tls_cert", self._cert), ("tls_key", self._key)):
-            try:
-                if path is not None:
-                    path.open("rb").close()
-            except OSError as error:
-                remedy = "it must be there, and readable by the user that the gateway runs as"
-                raise LmxdError("config", f"gateway.{key} {path}: {error.strerror}", remedy) from error
-        try:
-            trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            for context in (trial, self.context):
-                context.load_cert_chain(self._cert, self._key, password=_no_password)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or str(error)
-            remedy = "give a PEM certificate in tls_cert, and its own key, without a password, in tls_key"
-            raise LmxdError("config", f"gateway.tls_cert {self._cert}: {reason}", remedy) from error
-
-
-def _no_password() -> str:
-    """Instead of a question on the terminal."""
-    raise ValueError("its key has a password")
 
 
 class Handshake(asyncio.Protocol):

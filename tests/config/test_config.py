@@ -190,6 +190,14 @@ def test_a_name_means_one_model(models: dict[str, object], words: str) -> None:
         parse(yaml.safe_dump({"models": models}), "test")
 
 
+def test_every_name_that_is_wrong_is_said_by_itself() -> None:
+    models = {"a": {"aliases": ["no name", "b"]}, "b": {"engine": "none"}, "c": {"engine": "neither"}}
+    with pytest.raises(ConfigError) as caught:
+        parse(yaml.safe_dump({"models": models}), "test")
+    keys = [problem.split()[0] for problem in caught.value.problems]
+    assert keys == ["models.a.aliases:", "models.a.aliases:", "models.b.engine"]
+
+
 def test_an_alias_makes_no_other_launch() -> None:
     found = parse("models: {a: {aliases: [x]}, b: {}}", "test")
     assert variant_of(found, "a") == variant_of(found, "b")

@@ -68,6 +68,31 @@ def test_everything_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     assert "models.m: there is no m.gguf" in warnings
 
 
+def test_directories_and_certificates_that_are_named_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "cert.pem").write_text("no certificate")
+    found = findings(
+        tmp_path,
+        gpu={"device": "host"},
+        model_dir=str(tmp_path / "none"),
+        model_dirs=[str(tmp_path), str(tmp_path / "file")],
+        gateway={"tls_cert": str(tmp_path / "cert.pem")},
+    )
+    assert found.errors == []
+    certificate, *directories = found.warnings
+    assert certificate.startswith(f"gateway.tls_cert {tmp_path}/cert.pem: ")
+    assert "give a PEM certificate" in certificate
+    assert directories == [
+        f"model_dir: {tmp_path}/none is no directory (make it, or name another)",
+        f"model_dirs: {tmp_path}/file is no directory (make it, or name another)",
+    ]
+    found = findings(
+        tmp_path, gpu={"device": "host"}, gateway={"tls_cert": "/nowhere/c.pem", "tls_key": str(tmp_path / "file")}
+    )
+    (missing,) = found.warnings
+    assert missing.startswith("gateway.tls_cert /nowhere/c.pem: No such file or directory")
+
+
 def test_a_gpu_that_is_named_and_not_there_is_said_beside_one_that_is(tmp_path: Path) -> None:
     found = findings(tmp_path, FakeNvml(card(uuid="GPU-a")), gpu={"devices": [0, 3]})
     assert ["3" in warning for warning in found.warnings] == [True]

@@ -166,6 +166,19 @@ async def test_a_request_that_never_fits_is_refused_without_a_launch(tmp_path: P
         assert await lmxd.request("wide", ctx=fits), "what was said to fit does fit"
 
 
+async def test_who_cannot_hold_bytes_is_told_of_bytes_and_of_no_context(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h, h.client() as lmxd, h.client() as other:
+        with pytest.raises(LmxdError) as caught:
+            await lmxd.hold(5000 * 2**30)
+        assert (caught.value.code, caught.value.remedy) == ("never_fits", "hold less, or raise max_memory_gb")
+        assert "there is never more than 1.00 GiB" in caught.value.message
+        await lmxd.request("a")
+        with pytest.raises(LmxdError) as caught:
+            await other.hold(int(0.9 * 2**30), wait=0)
+        assert caught.value.code == "no_capacity"
+        assert caught.value.remedy == "ask again later, wait longer (--wait, or Prefer: wait), or hold less"
+
+
 async def test_no_wait_and_wait_and_the_queues_depth(tmp_path: Path) -> None:
     async with house(tmp_path, admission_control={"queue_depth": 1}).open() as h, h.client() as lmxd:
         await asyncio.gather(lmxd.request("a"), lmxd.request("b"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 
+import pytest
 from lmxd_process import Lmxd, opened
+from waiting import wait_until
 
 Make = Callable[..., Lmxd]
 
@@ -70,3 +73,29 @@ def test_a_script_ends_when_its_lease_is_refused(fake: Make) -> None:
         run = ["sh", "-c", script.format("m")]
         done = subprocess.run(run, env=running.ctl_env, capture_output=True, text=True, timeout=60)
         assert done.stdout.startswith("at http")
+
+
+@pytest.mark.parametrize("options", ["--ctx many m", "--wait", "--none m", "m n", ""])
+def test_a_script_ends_when_it_asks_wrongly(fake: Make, options: str) -> None:
+    script = f'set -e; eval "$(lmxctl request --shell {options})"; echo "at $OPENAI_BASE_URL"'
+    with fake() as running:
+        env = running.ctl_env | {"OPENAI_BASE_URL": "of an earlier lease"}
+        done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (64, ""), done.stderr
+
+
+def test_a_script_ends_when_its_request_is_ended(fake: Make) -> None:
+    """As by ``timeout 60 lmxctl request --shell m``."""
+    with fake() as running, running.client() as client:
+        client.hold(800 * 2**20)
+        asking = subprocess.Popen(
+            [sys.executable, "-m", "lmxd.cli.main", "request", "--shell", "m"],
+            env=running.ctl_env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: client.queue().tickets)
+        asking.terminate()
+        told, _ = asking.communicate(timeout=60)
+        assert (told, asking.returncode) == ("(exit 143)\n", 143)
+        wait_until(lambda: not client.queue().tickets)

@@ -131,6 +131,41 @@ def test_a_revocation_takes_effect_whatever_else_is_wrong(
     assert entry.known(gone) is None
 
 
+def test_a_key_that_was_added_counts_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    first = add(path, "first", admin=False)
+    entry = Authentication(GatewayConfig(listen="127.0.0.1:1", keys_file=path))
+    second = add(path, "second", admin=True)
+    entry.follow()
+    assert entry.known("lmxd-wrong") is None
+    assert entry.known(second) == Caller("second", admin=True)
+    again = add(path, "first", admin=False)
+    entry.follow()
+    assert entry.known(again) == Caller("first", admin=False)
+    assert entry.known(first) is None, "its name has another key"
+
+
+def test_the_file_may_lie_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    key = add(Path("~/keys"), "me", admin=False)
+    assert (tmp_path / "keys").exists()
+    entry = Authentication(GatewayConfig(listen="127.0.0.1:1", keys_file=Path("~/keys")))
+    assert entry.known(key) == Caller("me", admin=False)
+    more = add(Path("~/keys"), "more", admin=False)
+    entry.follow()
+    assert entry.known(more) == Caller("more", admin=False)
+
+
+def test_a_file_that_others_can_write_is_not_read_for_the_sake_of_a_wrong_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    add(path, "one", admin=False)
+    entry = Authentication(GatewayConfig(listen="127.0.0.1:1", keys_file=path))
+    wanted = add(path, "two", admin=True)
+    path.chmod(0o666)
+    entry.follow()
+    assert entry.known(wanted) is None
+
+
 def test_a_link_that_another_user_laid_is_not_followed(tmp_path: Path) -> None:
     """In a directory that others may write, names that will be used can be guessed and taken."""
     path, victim = tmp_path / "keys", tmp_path / "victim"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import ssl
 from pathlib import Path
@@ -15,9 +16,9 @@ from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.config.gateway import GatewayConfig, MetricsConfig
 from lmxd.errors import LmxdError
+from lmxd.listening.certificate import Certificate
 from lmxd.listening.connections import Connections
 from lmxd.listening.listen import listen
-from lmxd.listening.tls import Certificate
 
 CERTIFICATES = Path(__file__).parent / "certificates"
 FIRST, SECOND = CERTIFICATES / "first.pem", CERTIFICATES / "second.pem"
@@ -137,3 +138,12 @@ async def test_an_address_that_is_not_this_machines_is_named(tmp_path: Path) -> 
     async with opened(house(tmp_path)) as front:
         with pytest.raises(LmxdError, match=r"gateway\.listen 192\.0\.2\.1:8080"):
             await listen(front.running, "gateway.listen", "192.0.2.1:8080", front.connections)
+
+
+def test_a_certificate_may_lie_in_the_home_and_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(FIRST, tmp_path / "cert.pem")
+    Certificate(Path("~/cert.pem"), Path("~/cert.pem")).refresh()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(LmxdError, match=r"gateway.tls_key ~/fifo is not a regular file"):
+        Certificate(Path("~/cert.pem"), Path("~/fifo"))

@@ -87,7 +87,7 @@ def _key(name: str) -> bytes:
 
 
 HOSTILE = {
-    "not a GGUF file": b"PK\x03\x04" + bytes(60),
+    "not a GGUF file: it begins with 'PK": b"PK\x03\x04" + bytes(60),
     "version 1 is not": _with(b"", version=1),
     "big-endian": b"GGUF" + struct.pack(">I", 3) + bytes(16),
     "more than": _with(b"", n_keys=2**63),

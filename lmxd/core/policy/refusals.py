@@ -20,7 +20,7 @@ from lmxd.text import several
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
-_SHORTER: Final = "ask again later, wait longer (--wait, or Prefer: wait), or ask for a smaller context"
+_PATIENCE: Final = "ask again later, wait longer (--wait, or Prefer: wait), or "
 _LATER: Final = "allow a later deadline, or ask for less"
 
 
@@ -71,9 +71,10 @@ def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
 
 
 def _short(
-    state: State, ticket: Ticket, date: Date, code: RefusalCode, message: str, remedy: str = _SHORTER
+    state: State, ticket: Ticket, date: Date, code: RefusalCode, message: str, remedy: str | None = None
 ) -> Refusal:
     found = useful_shortfalls(state, ticket)
+    remedy = remedy or _PATIENCE + ("hold less" if ticket.ask.external else "ask for a smaller context")
     return Refusal(
         code=code,
         message=message,
@@ -97,10 +98,11 @@ def _remedy(found: tuple[Shortfall, ...], usual: str) -> str:
 
 
 def never_fits(state: State, ticket: Ticket) -> Refusal:
+    less = "hold less" if ticket.ask.external else "ask for a smaller context, or take a smaller model or cache type"
     return Refusal(
         code=RefusalCode.NEVER_FITS,
         message="the request exceeds what the device could ever give it",
-        remedy="ask for a smaller context, or take a smaller model or cache type" + or_raise(state, ticket.ask),
+        remedy=less + or_raise(state, ticket.ask),
         shortfalls=shortfalls(state, ticket.ask),
     )
 

@@ -204,12 +204,7 @@ class Answers:
             message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)
             fits = self._present.catalog.what_would_fit(ask, room, self._present.layout)
             data["fits"] = None if fits is None else {"ctx": fits}
-            could = (
-                "no context would fit: take a smaller model"
-                if fits is None
-                else f"a context of {fits} tokens would fit"
-            )
-            remedy = could + or_raise(self._state, ask)
+            remedy = refused.what_to_ask(ask, fits) + or_raise(self._state, ask)
         return LmxdError(refusal.code, message, remedy, data)
 
     @staticmethod

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lmxd.config.section import GIB
-from lmxd.core.words import Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, Turn
+from lmxd.core.words import Ask, Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, Turn
 from lmxd.text import short_id
 
 _FEW: Final = 3
@@ -67,6 +67,13 @@ def never_more(model: str, demand: Demand, room: Mapping[DeviceId, int], called:
     most = room.get(device, 0) / GIB
     where = called.get(device) or short_id(device)
     return f"{model} needs {need / GIB:.2f} GiB on {where}; there is never more than {most:.2f} GiB for lmxd"
+
+
+def what_to_ask(ask: Ask, fits: int | None) -> str:
+    """The remedy for a request that exceeds every device. ``fits``: the largest context that would not."""
+    if ask.external:
+        return "hold less"
+    return "no context would fit: take a smaller model" if fits is None else f"a context of {fits} tokens would fit"
 
 
 def places(demand: Demand, called: Mapping[DeviceId, str]) -> str:
