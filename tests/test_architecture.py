@@ -31,6 +31,7 @@ SEES: dict[str, set[str]] = {
     "files": set(),
     "acl": set(),
     "failpoints": set(),
+    "xdg": {"errors"},
     "listening": {"errors", "rpc"},
     "failures": set(),
     "core": {"failures", "text"},
@@ -55,8 +56,8 @@ SEES: dict[str, set[str]] = {
     },
     "instances": {"accounts", "failpoints", "files"},
     "store": {"errors", "failpoints"},
-    "config": {"engines", "files", "gguf", "errors", "text"},
-    "rpc": {"errors", "plain_json"},
+    "config": {"engines", "files", "gguf", "errors", "text", "xdg"},
+    "rpc": {"errors", "plain_json", "xdg"},
     "gateway": {"rpc", "config", "errors", "listening", "systemd", "terminal", "text", "acts", "plain_json"},
     "cli": {
         "completion",
@@ -71,7 +72,7 @@ SEES: dict[str, set[str]] = {
         "terminal",
         "text",
     },
-    "models": {"config", "errors", "files", "gguf", "text"},
+    "models": {"config", "errors", "files", "gguf", "text", "xdg"},
     "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors", "models", "text", "vendor"},
     "daemon": {
         "accounts",
@@ -94,6 +95,7 @@ SEES: dict[str, set[str]] = {
         "store",
         "text",
         "acts",
+        "xdg",
     },
     "migrate": {
         "catalog",
@@ -119,9 +121,11 @@ SEES: dict[str, set[str]] = {
         "errors",
         "files",
         "gateway",
+        "instances",
         "migrate",
         "rpc",
         "terminal",
+        "xdg",
     },
     "__main__": {
         "confinement",

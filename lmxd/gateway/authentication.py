@@ -122,7 +122,7 @@ class Authentication:
         return caller
 
     def _keyless(self, request: web.Request) -> Caller:
-        """Nobody that is known. A key proves by itself that no page of another site asks, unless browsers remember it."""
+        """Nobody that is known. A key that browsers do not remember proves that no page of another site asks."""
         if request.path != _HEALTH and not self.origins.allow(request.headers):
             self._pages.require(request, harmless=request.path in _OPEN)
         if request.path not in _OPEN and not self._config.anonymous:
