@@ -71,6 +71,7 @@ SEES: dict[str, set[str]] = {
         "models",
         "terminal",
         "text",
+        "xdg",
     },
     "models": {"config", "errors", "files", "gguf", "text", "xdg"},
     "catalog": {"core", "config", "devices", "engines", "estimate", "gguf", "errors", "models", "text", "vendor"},

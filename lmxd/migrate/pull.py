@@ -146,8 +146,9 @@ def _add(target: Target, name: str, path: Path) -> None:
     settings: dict[str, Any] = {"path": str(path)}
     if config.models.get(name) is None:
         mode = 0o644 if target.config_path == DEFAULT_CONFIG else 0o600
+        more = with_profiles(text, {name: settings})
         try:
-            write_own(target.config_path, with_profiles(text, {name: settings}), mode)
+            write_own(target.config_path, more, mode)
         except LmxdError as error:
             shown = f"models: {{'{name}': {{path: {path}}}}}"
             raise LmxdError("config", error.message, f"add to it: {shown}") from error
