@@ -141,7 +141,7 @@ def test_what_somebody_changes_while_it_is_shown_is_kept(directory: Path) -> Non
 
 
 SERVER = """
-import http.server, os
+import http.server, os, encodings.idna
 os.setgid(65534)
 os.setuid(65534)
 class Handler(http.server.BaseHTTPRequestHandler):
