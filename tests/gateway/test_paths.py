@@ -21,6 +21,7 @@ from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
 from lmxd.gateway.forms import short_fields
+from lmxd.gateway.packing import Unpacking
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -176,3 +177,42 @@ async def test_malformed_forms_are_no_lines_of_the_log(tmp_path: Path, caplog: p
             assert (await front.ask("/v1/audio/transcriptions", body, **sent)).status == 400
         assert "oundary" not in caplog.text
         assert "multipart" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("br", lambda data: brotli.compress(data, quality=4)), ("zstd", zstd.compress)],
+)
+def test_a_packed_body_is_unpacked_a_little_at_a_time_and_no_further_than_is_read(encoding: str, pack: Any) -> None:
+    """One of a megabyte may be a gigabyte, and others have their turn after each piece."""
+    unpacking = Unpacking(encoding)
+    pieces = unpacking.pieces(pack(b" " * 2**24))
+    first = [next(pieces) for _ in range(5)]
+    assert max(map(len, first)) <= 2**16
+    assert sum(map(len, first)) + sum(map(len, pieces)) == 2**24
+    assert unpacking.whole
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate"])
+async def test_a_packed_body_without_a_key_is_not_looked_into(tmp_path: Path, encoding: str) -> None:
+    """Nothing is unpacked, before or after the answer: to unpack keeps all others waiting."""
+    async with opened(house(tmp_path)) as front:
+        asked = {"Content-Encoding": encoding}
+        async with front.session.post("/v1/chat/completions", data=b"not so packed" * 1000, headers=asked) as answer:
+            assert answer.status == 401
+        with_key = await front.ask("/v1/chat/completions", b"not so packed" * 1000, **asked)
+        assert (with_key.status, "malformed" in with_key.text) == (400, True)
+
+
+async def test_a_packed_body_may_be_of_several_streams_and_of_no_more_than_many(tmp_path: Path) -> None:
+    whole = json.dumps(CHAT).encode()
+    async with opened(house(tmp_path)) as front:
+        for pack, encoding in ((gzip.compress, "gzip"), (zstd.compress, "zstd")):
+            for parts, status in (([whole[:9], whole[9:]], 200), ([b"", whole], 200), ([*[b""] * 2000, whole], 400)):
+                body = b"".join(map(pack, parts))
+                answer = await front.ask("/v1/chat/completions", body, **{"Content-Encoding": encoding})
+                assert answer.status == status, (encoding, answer.text)
+        raw = zlib.compress(whole)[2:-4]
+        assert (await front.ask("/v1/chat/completions", raw, **{"Content-Encoding": "deflate"})).status == 200
+        torn = gzip.compress(whole) + b"more"
+        assert (await front.ask("/v1/chat/completions", torn, **{"Content-Encoding": "gzip"})).status == 400
