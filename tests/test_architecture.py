@@ -310,7 +310,7 @@ def test_whether_a_profile_has_a_command_is_asked_in_one_place() -> None:
     assert {path: reads for path, reads in found.items() if reads} == {
         "catalog/catalog.py": ["profile.command"],
         "catalog/declared.py": ["self.command", "self.command"],
-        "catalog/resolved.py": ["self.sizing.command"],
+        "catalog/resolved.py": ["self.sizing.command"] * 2,
         "config/profile.py": ["self.command"] * 3,
         "engines/command.py": ["plan.command"] * 2,
     }

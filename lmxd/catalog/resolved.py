@@ -39,6 +39,11 @@ class Resolved:
     engine: EngineSettings
     usable: GpuSupport
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words by which its profile has its engine started."""
+        return (*self.sizing.command, *self.profile.engine_flags)
+
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
         return self.sizing.is_warm(self.launch)
@@ -95,8 +100,8 @@ class Resolved:
             model=self.sizing.told(),
             context=ask.context,
             slots=ask.spread,
-            batch=profile.batch_size,
-            ubatch=profile.ubatch_size,
+            batch=self.launch.batch,
+            ubatch=self.launch.ubatch,
             cache_type_k=profile.cache_type_k,
             cache_type_v=profile.cache_type_v,
             flash=profile.flash_attention,

@@ -26,14 +26,16 @@ class Size:
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
     """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
+    context, pools = size.ctx or usual_context(profile.context_length), flags.computes_all_outputs(profile.engine_flags)
+    ubatch = max(profile.ubatch_size, context) if pools else profile.ubatch_size  # such a server takes a text at once
     return Launch(
-        context=size.ctx or usual_context(profile.context_length),
+        context=context,
         slots=max(profile.slots, size.slots or 1),
-        ubatch=profile.ubatch_size,
-        batch=profile.batch_size,
+        ubatch=ubatch,
+        batch=max(profile.batch_size, ubatch) if pools else profile.batch_size,
         cache_type_k=size.cache_type_k or profile.cache_type_k,
         cache_type_v=size.cache_type_v or profile.cache_type_v,
         flash=profile.flash_attention,
         gpu_layers=profile.gpu_layers,
-        outputs_all=flags.computes_all_outputs(profile.engine_flags),
+        outputs_all=pools,
     )

@@ -68,7 +68,10 @@ class Profile(Section):
     )
     batch_size: int = Field(2048, ge=1, le=2**20, description="as -b")
     ubatch_size: int = Field(
-        512, ge=1, le=2**20, description="as -ub: larger is faster with long prompts, and takes more"
+        512,
+        ge=1,
+        le=2**20,
+        description="as -ub: larger is faster with long prompts, and takes more; for embeddings the context at least",
     )
     cache_type_k: str = Field("f16", description="of " + ", ".join(CACHE_TYPES))
     cache_type_v: str = Field("f16", description="likewise; a quantized one needs flash attention")

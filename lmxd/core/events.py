@@ -157,6 +157,14 @@ class PinChanged(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeepAliveChanged(Event):
+    """A client says how many seconds an instance stays after its last lease. None: as long as its profile says."""
+
+    instance: InstanceId
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainRequested(Event):
     """An administrator drains lmxd: no request is admitted, and instances end with their leases (``now``: at once)."""
 

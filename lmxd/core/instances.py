@@ -131,6 +131,8 @@ class Instance:
     """The uids that had leases on it: any of them may have kept its key, or a connection."""
     rested: bool = False
     """Its engine said that it was idle since its last lease ended: who released that left nothing behind."""
+    keep_alive: float | None = None
+    """Seconds without a lease after which it ends, as the client of its last lease said; at most its idle_timeout."""
     evictable_from: float = 0.0
     """It has no lease, but the last client usually comes back at once. Until this time it is not evicted."""
     stopped_at: float | None = None
@@ -182,6 +184,11 @@ class Instance:
         """Whether all its leases and tickets allow others beside them."""
         mine = self.ask.share and all(x.share for x in self.leases.values())
         return mine and all(t.ask.share for t in self.tickets.values())
+
+    @property
+    def stays(self) -> float:
+        """Seconds without a lease and a request after which it ends."""
+        return self.ask.idle_timeout if self.keep_alive is None else min(self.keep_alive, self.ask.idle_timeout)
 
     @property
     def held_idle(self) -> bool:

@@ -35,6 +35,7 @@ from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.holding import Holding
 from lmxd.daemon.answering.inspection import Inspection
 from lmxd.daemon.answering.journal import Journal
+from lmxd.daemon.answering.keeping_alive import KeepingAlive
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.answering.metrics import Metrics
 from lmxd.daemon.answering.models import ModelCalls
@@ -138,6 +139,7 @@ class Daemon:
             Administration(state, present, handle, self.measuring.look, self.reload, self._forget),
             Inspection(state, access, present, self.performer, self.answers, self.health, self.measuring.look),
             ModelCalls(state, present, self.asks, self.observations, self.served),
+            KeepingAlive(state, access, handle),
         )
         return Service(table, state, access, self.answers, self.served, self.outbox, handle)
 

@@ -62,7 +62,7 @@ def is_read(path: Path) -> bool:
 def _read(path: Path) -> Model:
     header = read_file(path)
     try:
-        return model_of(header, _all_tensors(path, header))
+        return model_of(header, all_tensors(path, header))
     except Unsupported as error:
         arch = header.metadata["general.architecture"]
         about = {"uncovered": arch, "vocabulary": vocabulary_of(header)}
@@ -72,7 +72,8 @@ def _read(path: Path) -> Model:
         raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
 
 
-def _all_tensors(path: Path, header: Header) -> tuple[Tensor, ...]:
+def all_tensors(path: Path, header: Header) -> tuple[Tensor, ...]:
+    """The tensors of all parts. HeaderError if those do not belong together; LmxdError as for ``read_file``."""
     count = header.metadata.get("split.count", 1)
     if not isinstance(count, int) or count <= 1:
         return header.tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from lmxd.errors import LmxdError
 
@@ -36,16 +36,37 @@ class Delta(Struct):
     tool_calls: list[Called] | None = None
 
 
+class LikelyToken(Struct, omit_defaults=True):
+    """A token, and the logarithm of its probability; None for one that cannot be."""
+
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+
+
+class ChosenToken(LikelyToken):
+    """A token of the answer, and those that might have been in its place."""
+
+    top_logprobs: list[LikelyToken] | None = None
+
+
+class Probabilities(Struct):
+    """The tokens of a chunk."""
+
+    content: list[ChosenToken] | None = None
+
+
 class Choice(Struct):
     """One of the answers; there is one."""
 
     delta: Delta | None = None
     text: str | None = None
+    logprobs: Probabilities | None = None
     finish_reason: str | None = None
 
 
 class Usage(Struct):
-    """Tokens."""
+    """Tokenized."""
 
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
@@ -70,13 +91,20 @@ class Chunk(Struct):
 class Vector(Struct):
     """The vector of one text."""
 
-    embedding: Raw
+    embedding: list[float]
 
 
 class Vectors(Struct):
     """An answer of /v1/embeddings."""
 
     data: list[Vector]
+    usage: Usage = field(default_factory=Usage)
+
+
+class Tokenized(Struct):
+    """An answer of /tokenize."""
+
+    tokens: list[int]
 
 
 class EngineProblem(Struct):

@@ -18,8 +18,10 @@ from lmxd.gateway.leases import Leases
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.ollama import Ollama
+from lmxd.gateway.ollama_models import OllamaModels
 from lmxd.gateway.openai import OpenAi
 from lmxd.gateway.serving import Serving
+from lmxd.gateway.unloading import Unloading
 
 BOARD: Final = web.AppKey("board", Board)
 _ACTS: Final = web.AppKey("acts", Acts)
@@ -51,7 +53,9 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     app.on_response_prepare.append(of_now)
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
     app.add_routes(OpenAi(models, serving, bodies).routes())
-    app.add_routes(Ollama(client, models, serving, bodies).routes())
+    app.add_routes(Ollama(serving, bodies).routes())
+    app.add_routes(OllamaModels(client, models, bodies).routes())
+    app.add_routes(Unloading(client, models).routes())
     board = app[BOARD] = Board(client, bodies)
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)

@@ -48,6 +48,8 @@ _TYPES: Final = {
 _ANTHROPIC_TYPES: Final = _TYPES | {413: "request_too_large", 503: "overloaded_error"}
 _OF_CLIENTS: Final = range(400, 500)
 """Statuses of what a client did wrong."""
+_TOO_LONG: Final = ("too large to process", "exceeds the available context", "context length")
+"""The words of llama-server, and of vLLM."""
 _AGAIN: Final = 5.0
 """Seconds after which to ask again, where nothing better is known."""
 
@@ -134,4 +136,10 @@ def of_engine(body: bytes, status: int) -> LmxdError:
         error = understood(body, EngineError).error
         message = error.message if isinstance(error, EngineProblem) else error
     text = str(message or body[:2000].decode(errors="replace"))
-    return LmxdError("invalid_params" if status < 500 else "bad_answer", f"the instance says: {text}", "")
+    code = "invalid_params" if status < 500 or is_too_long(text) else "bad_answer"
+    return LmxdError(code, f"the instance says: {text}", "")
+
+
+def is_too_long(text: str) -> bool:
+    """Whether an engine says that a text has too many tokens, which llama-server calls a fault of its own."""
+    return any(words in text for words in _TOO_LONG)

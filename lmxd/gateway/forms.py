@@ -32,6 +32,16 @@ def _said(content_type: str) -> tuple[bytes, dict[bytes, bytes]]:
 
 def short_fields(body: bytes, content_type: str, wanted: Collection[str]) -> dict[str, str]:
     """The wanted fields that a form has. LmxdError ``invalid_request`` if it is malformed."""
+    return _fields(body, content_type, wanted).found
+
+
+def with_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
+    """A form with another value of a field, if it has that. LmxdError ``invalid_request`` if it is malformed."""
+    begin, end = _fields(body, content_type, (name,)).places.get(name, (0, 0))
+    return body[:begin] + value.encode() + body[end:] if end else body
+
+
+def _fields(body: bytes, content_type: str, wanted: Collection[str]) -> _Fields:
     fields = _Fields(wanted)
     try:
         parser = MultipartParser(
@@ -49,7 +59,7 @@ def short_fields(body: bytes, content_type: str, wanted: Collection[str]) -> dic
         parser.finalize()
     except FormParserError as error:
         raise LmxdError("invalid_request", f"the body is no form: {error}", "send multipart/form-data") from error
-    return fields.found
+    return fields
 
 
 class _Fields:
@@ -57,6 +67,8 @@ class _Fields:
 
     def __init__(self, wanted: Collection[str]) -> None:
         self.found: dict[str, str] = {}
+        self.places: dict[str, tuple[int, int]] = {}
+        """The bytes of the form that each value is, from the first to the one behind it."""
         self._wanted = wanted
         self._header, self._said, self._value = bytearray(), bytearray(), bytearray()
         self._name = ""
@@ -83,6 +95,7 @@ class _Fields:
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._name in self._wanted and len(self._value) <= _LONGEST:
             self._value += data[start : min(end, start + _LONGEST + 1)]
+            self.places[self._name] = self.places.get(self._name, (start, end))[0], end
 
     def part_end(self) -> None:
         if self._name in self._wanted:

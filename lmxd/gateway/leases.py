@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,14 +23,18 @@ _RENEW: Final = 30.0
 class LeaseWish:
     """The lease that a request wants.
 
-    ``ctx``: the context, where the usual one is not enough; ``user``: for whom; ``wait``: the most seconds in the
-    queue, not counting the start of an instance.
+    ``ctx``: the context, where the usual one is not enough, and ``least_ctx`` the one to be had where that never fits;
+    ``user``: for whom; ``wait``: the most seconds in the queue, not counting the start of an instance. ``keep_alive``:
+    whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile says.
     """
 
     model: str
     ctx: int | None = None
+    least_ctx: int | None = None
     user: str | None = None
     wait: float | None = None
+    keep_alive: bool = False
+    stays: float | None = None
 
 
 class Leases:
@@ -60,7 +64,29 @@ class Leases:
     @contextlib.asynccontextmanager
     async def lease(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
         """One lease, or an LmxdError of the daemon's. If its task is cancelled, it leaves the queue."""
-        lease = await self.client.request(
+        try:
+            lease = await self._requested(wish, told)
+        except LmxdError as error:
+            if error.code != "never_fits" or wish.ctx == wish.least_ctx:
+                raise
+            lease = await self._requested(replace(wish, ctx=wish.least_ctx), told)
+        if self._keeper is None or self._keeper.done():
+            self._keeper = self._in_background(self._keep())
+        self.renewed[lease.lease] = time.monotonic()
+        try:
+            if wish.keep_alive:
+                await self.keep_alive(wish)
+            yield lease
+        finally:
+            del self.renewed[lease.lease]
+            self._in_background(lease.release())
+
+    async def keep_alive(self, wish: LeaseWish) -> None:
+        """Have the instances of a model stay as long as its client says. LmxdError."""
+        await self.client.keep_alive(wish.model, seconds=wish.stays, user=wish.user)
+
+    async def _requested(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncLease:
+        return await self.client.request(
             wish.model,
             ctx=wish.ctx,
             wait=wish.wait,
@@ -68,14 +94,6 @@ class Leases:
             user=wish.user,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
-        if self._keeper is None or self._keeper.done():
-            self._keeper = self._in_background(self._keep())
-        self.renewed[lease.lease] = time.monotonic()
-        try:
-            yield lease
-        finally:
-            del self.renewed[lease.lease]
-            self._in_background(lease.release())
 
     async def _keep(self) -> None:
         """Renew leases as long as there are any: a gateway that nobody uses sleeps."""

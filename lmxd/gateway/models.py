@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -12,6 +12,8 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.client import AsyncClient
 
+LATEST: Final = ":latest"
+"""The tag of a name that has none, as ollama has it."""
 _FRESH: Final = 1.0
 """Seconds for which the list is good: a burst of requests asks but once."""
 
@@ -23,6 +25,8 @@ class KnownModels:
         self._client = client
         self._asked: asyncio.Task[Models] | None = None
         self._asked_at = float("-inf")
+        self._names: tuple[Sequence[ModelInfo], Mapping[str, ModelInfo]] | None = None
+        """A list, and its models by name."""
 
     async def all(self) -> Sequence[ModelInfo]:
         """Requests that come at the same time ask but once."""
@@ -37,7 +41,7 @@ class KnownModels:
         A name that nobody knows is taken to end at the first slash.
         """
         words = path.split("/")
-        known = {called for model in await self.all() for called in (model.model, *model.aliases)}
+        known = await self._called()
         for count in range(len(words), 0, -1):
             if (name := unquote("/".join(words[:count]))) in known:
                 return name, "/".join(words[count:])
@@ -45,7 +49,24 @@ class KnownModels:
 
     async def named(self, name: str, lists: str) -> ModelInfo:
         """The one that a name or an alias means. LmxdError ``unknown_model``; ``lists``: where there is a list."""
-        found = {called: model for model in await self.all() for called in (model.model, *model.aliases)}
+        found = await self._called()
         if name in found:
             return found[name]
         raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")
+
+    async def _called(self) -> Mapping[str, ModelInfo]:
+        found = await self.all()
+        if self._names is None or self._names[0] is not found:
+            self._names = found, _by_name(found)
+        return self._names[1]
+
+
+def _by_name(models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
+    """The models by all their names. ollama's clients say llama for llama:latest, and the reverse."""
+    found = {called: model for model in models for called in (model.model, *model.aliases)}
+    for called, model in list(found.items()):
+        if called.endswith(LATEST):
+            found.setdefault(called.removesuffix(LATEST), model)
+        elif ":" not in called:
+            found.setdefault(called + LATEST, model)
+    return found

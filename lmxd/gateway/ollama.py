@@ -1,82 +1,50 @@
-"""The parts of ollama's API that its clients ask for, over the same leases."""
+"""ollama's requests for tokens, over the same leases."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.gateway import failures, translation
-from lmxd.gateway.answers import Vectors, understood
 from lmxd.gateway.bodies import Bodies
+from lmxd.gateway.durations import keep_alive
 from lmxd.gateway.events import collected, events
+from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import LeaseWish
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.lines import LineReply
+from lmxd.gateway.ollama_embeddings import OllamaEmbeddings
 from lmxd.gateway.paths import routes
-from lmxd.gateway.reply import sent
 from lmxd.gateway.serving import Serving
-from lmxd.gateway.upstream import UpstreamCall
-from lmxd.gateway.wanted import Chat, Embed, Generate, Message, Question, decode_all
-from lmxd.rpc.books import InstanceInfo, ModelInfo
-from lmxd.rpc.client import AsyncClient
+from lmxd.gateway.upstream import Exchange, UpstreamCall
+from lmxd.gateway.wanted import Chat, Embed, Generate, LegacyEmbed, Message, Question, decode_all
 
 log = logging.getLogger(__name__)
-API: Final = "0.12.0"
-"""The ollama whose answers these are like. Clients compare it with what they need."""
-_LIST: Final = "/api/tags"
-_FOREVER: Final = 100 * 365 * 86400.0
-"""Seconds until a pinned instance expires: ollama's clients want a date."""
 Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Ollama:
-    """The routes of ollama's API."""
+    """The routes of ollama's API that ask a model."""
 
-    def __init__(self, client: AsyncClient, models: KnownModels, serving: Serving, bodies: Bodies) -> None:
-        self._client = client
-        self._models = models
+    def __init__(self, serving: Serving, bodies: Bodies) -> None:
         self._serving = serving
         self._bodies = bodies
+        self._embeddings = OllamaEmbeddings(serving)
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            *routes("GET", "/api/version", self._version),
-            *routes("GET", "/api/tags", self._tags),
-            *routes("GET", "/api/ps", self._ps),
-            *routes("POST", "/api/show", self._show),
             *routes("POST", "/api/chat", self._chat),
             *routes("POST", "/api/generate", self._generate),
             *routes("POST", "/api/embed", self._embed),
+            *routes("POST", "/api/embeddings", self._embed_one),
         ]
-
-    async def _version(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": API, "lmxd": __version__})
-
-    async def _tags(self, request: web.Request) -> web.Response:
-        return web.json_response({"models": [_tag(x) for x in await self._models.all()]})
-
-    async def _ps(self, request: web.Request) -> web.Response:
-        found = (await self._client.instances()).instances
-        return web.json_response({"models": [_running(i) for i in found if i.endpoint is not None or i.leases]})
-
-    async def _show(self, request: web.Request) -> web.Response:
-        said = decode_all(await self._bodies.read(request), Question)
-        model = await self._models.named(said.wanted, _LIST)
-        return web.json_response(
-            {
-                "details": _DETAILS,
-                "model_info": {"general.architecture": "", "context_length": model.ctx},
-                "capabilities": ["completion", "tools"],
-            }
-        )
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         said = decode_all(await self._bodies.read(request), Chat)
@@ -84,7 +52,9 @@ class Ollama:
             return await self._loaded(request, said, {"message": {"role": "assistant", "content": ""}})
 
         def shape(message: dict[str, Any]) -> dict[str, Any]:
-            return {"message": {"role": "assistant", "content": "", **message}}
+            beside = {key: value for key, value in message.items() if key == "logprobs"}
+            inside = {key: value for key, value in message.items() if key not in beside}
+            return {"message": {"role": "assistant", "content": "", **inside}, **beside}
 
         body = translation.asked(said, said.messages)
         return await self._answer(request, said, "/v1/chat/completions", body, shape)
@@ -97,135 +67,127 @@ class Ollama:
             return await self._loaded(request, said, {"response": ""})
 
         def shape(message: dict[str, Any]) -> dict[str, Any]:
-            text = {"response": message.get("content", "")}
-            return text | ({"thinking": message["thinking"]} if "thinking" in message else {})
+            beside = {key: value for key, value in message.items() if key in ("thinking", "logprobs")}
+            return {"response": message.get("content", ""), **beside}
 
         if said.raw:
-            body = translation.options(said) | {"prompt": said.prompt}
+            body = translation.options(said) | translation.raw_logprobs(said) | {"prompt": said.prompt}
             return await self._answer(request, said, "/v1/completions", body, shape)
         system = [Message(role="system", content=said.system)] if said.system else []
         body = translation.asked(said, [*system, Message(content=said.prompt, images=said.images)])
         return await self._answer(request, said, "/v1/chat/completions", body, shape)
 
-    async def _embed(self, request: web.Request) -> web.Response:
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
         said = decode_all(await self._bodies.read(request), Embed)
-        if not bytes(said.input).startswith((b'"', b"[")):
+        if said.input is None:
             raise LmxdError("invalid_params", "input: Expected `str | array`", "docs/gateway.md")
-        body = msgspec.json.encode({"model": said.wanted, "input": said.input})
-        async with self._serving.asked(self._wish(request, said), UpstreamCall(path="/v1/embeddings", body=body)) as (
-            answer,
-            head,
-        ):
-            found = await collected(answer, head)
-        if head.status != 200:
-            raise failures.of_engine(found, head.status)
-        vectors = [x.embedding for x in understood(found, Vectors).data]
-        made = msgspec.json.encode({"model": said.wanted, "embeddings": vectors})
-        return web.Response(body=made, content_type="application/json")
+        texts = said.input if isinstance(said.input, list) else [said.input]
+        return await self._embedded(request, said, lambda wish: self._embeddings.answer(wish, said, texts))
 
-    async def _loaded(self, request: web.Request, said: Question, empty: dict[str, Any]) -> web.Response:
-        """Load the model of an empty request. A model to be unloaded ends when it is idle, or in the way."""
-        if not said.unloads:
-            await self._serving.load(self._wish(request, said))
-        reason = "unload" if said.unloads else "load"
-        return web.json_response(_line(said.wanted, empty) | {"done": True, "done_reason": reason})
+    async def _embed_one(self, request: web.Request) -> web.StreamResponse:
+        """The older route, of one text."""
+        said = decode_all(await self._bodies.read(request), LegacyEmbed)
+        whole = Embed(model=said.wanted)
+        texts = [said.prompt] if said.prompt else []
+
+        async def answer(wish: LeaseWish) -> dict[str, Any]:
+            found = await self._embeddings.answer(wish, whole, texts)
+            return {"embedding": found["embeddings"][0] if texts else []}
+
+        return await self._embedded(request, said, answer)
+
+    async def _embedded(
+        self, request: web.Request, said: Question, answer: Callable[[LeaseWish], Any]
+    ) -> web.StreamResponse:
+        reply = LineReply(request, streams=False)
+        async with reply.waiting():
+            try:
+                await reply.send(await answer(self._wish(request, said)))
+                return await reply.end()
+            except LmxdError as error:
+                return await reply.fail(error)
+
+    async def _loaded(self, request: web.Request, said: Question, empty: dict[str, Any]) -> web.StreamResponse:
+        """Load the model of an empty request, or have it end once it is idle."""
+        unloads = said.keep_alive is not None and keep_alive(said.keep_alive) == 0
+        reply = LineReply(request, streams=said.stream is not False)
+        async with reply.waiting():
+            try:
+                wish = self._wish(request, said)
+                await (self._serving.keep_alive(wish) if unloads else self._serving.load(wish))
+                reason = "unload" if unloads else "load"
+                await reply.send(_line(said.wanted, empty) | {"done": True, "done_reason": reason})
+                return await reply.end()
+            except LmxdError as error:
+                return await reply.fail(error)
 
     async def _answer(
         self, request: web.Request, said: Question, path: str, body: dict[str, Any], shape: Shape
     ) -> web.StreamResponse:
-        """The translation of an answer: line by line, or as one object."""
-        begun, call = time.monotonic_ns(), UpstreamCall(path=path, body=msgspec.json.encode(body))
-        wish, model = self._wish(request, said), said.wanted
-        async with self._serving.asked(wish, call) as (answer, head):
-            loaded = time.monotonic_ns()
-            if head.status != 200:
-                raise failures.of_engine(await collected(answer, head), head.status)
-            found = translation.Answer()
-            lines = (message async for chunk in events(answer, head) if (message := found.take(chunk)))
-            if said.stream is not False:
-                shaped = (_line(model, shape(message)) | {"done": False} async for message in lines)
-                return await _streamed(request, shaped, lambda: _last(model, shape({}), found, begun, loaded))
-            whole = translation.Whole()
-            async for message in lines:
-                whole.add(message)
-            return web.json_response(_last(model, shape(whole.message), found, begun, loaded))
+        """The translation of an answer: line by line, or as one object. An error, of whatever kind, ends it."""
+        wish, reply = self._wish(request, said), LineReply(request, streams=said.stream is not False)
+        call, begun = UpstreamCall(path=path, body=msgspec.json.encode(body)), time.monotonic_ns()
+        async with reply.waiting():
+            try:
+                async with self._serving.asked(wish, call) as (answer, head):
+                    told = _Told(said.wanted, shape, begun)
+                    await (told.whole if said.stream is False else told.lines)(reply, answer, head)
+                return await reply.end()
+            except LmxdError as error:
+                return await reply.fail(error)
+            except ConnectionError:
+                raise  # the client's: there is nobody to tell
+            except Exception as error:
+                log.exception("%s %s", request.method, request.path)
+                return await reply.fail(LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
 
     def _wish(self, request: web.Request, said: Question) -> LeaseWish:
-        return self._serving.wish(request, said.wanted, said.options.num_ctx if said.options else None)
+        context = said.options.num_ctx if said.options else None
+        wish = replace(self._serving.wish(request, said.wanted), ctx=None if context is None else int(context))
+        if said.keep_alive is None:
+            return wish
+        return replace(wish, keep_alive=True, stays=keep_alive(said.keep_alive))
 
 
-async def _streamed(
-    request: web.Request, lines: AsyncIterator[dict[str, Any]], last: Callable[[], dict[str, Any]]
-) -> web.StreamResponse:
-    """The lines of an answer as they come. An error, of whatever kind, ends them as ollama's do."""
-    stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await stream.prepare(request)
-    try:
-        async for line in lines:
-            await sent(stream, _json_line(line))
-        await sent(stream, _json_line(last()))
-    except LmxdError as error:
-        await sent(stream, _json_line({"error": str(error)}))
-    except ConnectionError:
-        raise  # the client's: there is nobody to tell
-    except Exception as error:
-        log.exception("%s %s", request.method, request.path)
-        await sent(stream, _json_line({"error": f"{type(error).__name__}: {error} (report this)"}))
-    return stream
+class _Told:
+    """One answer of an engine as it is told. ``begun``: nanoseconds, when it was asked for."""
 
+    def __init__(self, model: str, shape: Shape, begun: int) -> None:
+        self._model = model
+        self._shape = shape
+        self._begun, self._loaded = begun, time.monotonic_ns()
+        self._found = translation.Answer()
 
-_DETAILS: Final = {
-    "format": "gguf",
-    "family": "",
-    "families": [],
-    "parameter_size": "",
-    "quantization_level": "",
-    "parent_model": "",
-}
+    async def lines(self, reply: LineReply, answer: Exchange, head: Head) -> None:
+        async for message in self._messages(answer, head):
+            await reply.send(_line(self._model, self._shape(message)) | {"done": False})
+        await reply.send(self._last(self._shape({})))
 
+    async def whole(self, reply: LineReply, answer: Exchange, head: Head) -> None:
+        whole = translation.Whole()
+        async for message in self._messages(answer, head):
+            whole.add(message)
+        await reply.send(self._last(self._shape(whole.message)))
 
-def _tag(model: ModelInfo) -> dict[str, Any]:
-    size = max(model.bytes.values(), default=0)
-    stamp = datetime.fromtimestamp(0, UTC).isoformat()
-    return {
-        "name": model.model,
-        "model": model.model,
-        "modified_at": stamp,
-        "size": size,
-        "digest": "",
-        "details": _DETAILS,
-    }
+    async def _messages(self, answer: Exchange, head: Head) -> AsyncIterator[dict[str, Any]]:
+        if head.status != 200:
+            raise failures.of_engine(await collected(answer, head), head.status)
+        async for chunk in events(answer, head):
+            if message := self._found.take(chunk):
+                yield message
 
-
-def _running(instance: InstanceInfo) -> dict[str, Any]:
-    left = _FOREVER if instance.idle_timeout is None else max(0.0, instance.idle_timeout - instance.idle)
-    on_gpu = sum(n for device, n in instance.charged.items() if device != "host")
-    return {
-        "name": instance.model,
-        "model": instance.model,
-        "size": sum(instance.charged.values()),
-        "size_vram": on_gpu,
-        "digest": "",
-        "details": _DETAILS,
-        "expires_at": (datetime.now(UTC) + timedelta(seconds=left)).isoformat(),
-        "context_length": instance.ctx,
-    }
+    def _last(self, shaped: dict[str, Any]) -> dict[str, Any]:
+        """Durations are nanoseconds. Clients divide by that of the answer, which some engines do not say."""
+        now = time.monotonic_ns()
+        return _line(self._model, shaped) | {
+            "done": True,
+            "done_reason": self._found.reason,
+            "total_duration": now - self._begun,
+            "load_duration": self._loaded - self._begun,
+            "eval_duration": now - self._loaded,
+            **self._found.counts,
+        }
 
 
 def _line(model: str, shaped: dict[str, Any]) -> dict[str, Any]:
     return {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"), **shaped}
-
-
-def _last(model: str, shaped: dict[str, Any], found: translation.Answer, begun: int, loaded: int) -> dict[str, Any]:
-    """Durations are nanoseconds."""
-    return _line(model, shaped) | {
-        "done": True,
-        "done_reason": found.reason,
-        "total_duration": time.monotonic_ns() - begun,
-        "load_duration": loaded - begun,
-        **found.counts,
-    }
-
-
-def _json_line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"

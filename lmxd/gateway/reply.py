@@ -24,6 +24,8 @@ MAX_UNREAD: Final = 256 * 1024
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 )
+_OF_TEXTS: Final = ("/embeddings", "/embedding", "/rerank", "/reranking")
+"""Paths at which llama-server answers 500 to a text that is too long."""
 _PATIENCE: Final = 1.0
 """Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""
 _LIFE: Final = 10.0
@@ -119,8 +121,10 @@ class Reply:
         """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
         self.stop_comments()
         if head.status >= 400 and (self._begun or self._format is ErrorFormat.ANTHROPIC):
-            body = await collected(exchange, head)
-            return self._failed(failures.of_engine(body, head.status), head.status)
+            return self._failed(failures.of_engine(await collected(exchange, head), head.status), head.status)
+        if head.status == 500 and not self._begun and self._request.path.rstrip("/").endswith(_OF_TEXTS):
+            error = failures.of_engine(await collected(exchange, head), head.status)
+            return self._failed(error, 400 if error.code == "invalid_params" else 500)
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
         if not self._begun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -20,10 +20,16 @@ from lmxd.gateway.models import KnownModels
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
+from lmxd.gateway.wanted import renamed
+from lmxd.rpc.books import ModelInfo
 
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds before each try: an instance may have ended just now, and lmxd is about to notice."""
 _HANDED_ON: Final = frozenset(("content-type", "accept", "accept-language", "user-agent"))
+_STEP: Final = 16384
+"""Contexts are powers of two up to this one, and multiples of it."""
+_MAX_CONTEXT: Final = 2**27
+"""As large as a profile's may be."""
 _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 
 
@@ -70,7 +76,9 @@ class Serving:
         LmxdError if there is none to be had.
         """
         with self._metrics.serving() as served:
-            wish = await self._resolved(wish)
+            model = await self.model(wish)
+            call = _by_own_name(call, {wish.model, *model.aliases} - {model.model}, model.model)
+            wish = _of(model, wish)
             served.model = wish.model
             for pause in _PAUSES:
                 if pause:
@@ -89,24 +97,24 @@ class Serving:
                         return
             raise Unreachable(wish.model, "no instance of it could be reached")
 
-    def wish(self, request: web.Request, model: str, ctx: int | None = None) -> LeaseWish:
+    def wish(self, request: web.Request, model: str) -> LeaseWish:
         """The lease that a request wants, for the caller of its key."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
-        return LeaseWish(model=model, ctx=ctx, user=user, wait=self._patience(request))
+        return LeaseWish(model=model, user=user, wait=self._patience(request))
 
     async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""
-        async with self._leases.lease(await self._resolved(wish), lambda _: None):
+        async with self._leases.lease(_of(await self.model(wish), wish), lambda _: None):
             pass
 
-    async def _resolved(self, wish: LeaseWish) -> LeaseWish:
-        """The wish by the model's own name. A context that the usual one has room for is had with it.
+    async def keep_alive(self, wish: LeaseWish) -> None:
+        """Have the instances of its model stay as long as it says."""
+        await self._leases.keep_alive(_of(await self.model(wish), wish))
 
-        LmxdError ``unknown_model``.
-        """
-        model = await self._models.named(wish.model, "/v1/models")
-        return replace(wish, model=model.model, ctx=wish.ctx if wish.ctx and wish.ctx > model.ctx else None)
+    async def model(self, wish: LeaseWish) -> ModelInfo:
+        """The model that a wish names. LmxdError ``unknown_model``."""
+        return await self._models.named(wish.model, "/v1/models")
 
     def _patience(self, request: web.Request) -> float | None:
         """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
@@ -114,3 +122,24 @@ class Serving:
         if found is None:
             return self._wait
         return min(float(found[1]), self._wait if self._wait is not None else float(found[1]))
+
+
+def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
+    """The wish by the model's own name, and with a context of few sizes: clients say another with each request.
+
+    A context that the usual one has room for is had with it, and one beyond the trained is that, as ollama has it.
+    """
+    trained = (model.file and model.file.trained_ctx) or _MAX_CONTEXT
+    least = min(wish.ctx or 0, trained)
+    if least <= model.ctx:
+        return replace(wish, model=model.model, ctx=None)
+    step = min(_STEP, 1 << (least - 1).bit_length())
+    return replace(wish, model=model.model, ctx=min(-(-least // step) * step, trained), least_ctx=least)
+
+
+def _by_own_name(call: UpstreamCall, others: Collection[str], name: str) -> UpstreamCall:
+    """A call that names its model as the engine knows it, which is started by that name and knows no other."""
+    if not others or not call.body:
+        return call
+    kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
+    return replace(call, body=renamed(call.body, kind, others, name))

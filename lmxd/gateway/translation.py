@@ -14,6 +14,14 @@ from lmxd.gateway.wanted import Chat, Generate, Message, Options, Question
 
 _OPTIONS: Final = {"num_predict": "max_tokens"}
 """Options of ollama's that OpenAI calls otherwise."""
+_WHOLE: Final = ("num_predict", "top_k", "seed", "repeat_last_n")
+"""Options that engines want as whole numbers, and clients write as any."""
+_MAX_SEED: Final = 2**32 - 1
+"""A seed has 32 bits; -1 is this one, which stands for any."""
+_OBJECT: Final = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
+"""Any object: llama-server takes the word json_object for any value, and a bare text is one."""
+_MAX_LOGPROBS: Final = 2**17
+"""Tokens of an answer whose probabilities are put together."""
 _MAX_TEXT: Final = 64 * 2**20
 """Bytes of an answer that is put together whole."""
 _MAX_CALLS: Final = 1024
@@ -28,7 +36,7 @@ _NOTHING: Final = (b"", b"null")
 def asked(said: Chat | Generate, messages: Iterable[Message]) -> dict[str, Any]:
     """A body for /v1/chat/completions."""
     body: dict[str, Any] = {"messages": list(_messages(messages))}
-    body |= options(said)
+    body |= options(said) | chat_logprobs(said)
     if isinstance(said, Chat) and (tools := bytes(said.tools)) not in (*_NOTHING, b"[]"):
         if not tools.startswith(b"["):
             raise LmxdError("invalid_params", "tools: Expected `array | null`", "docs/gateway.md")
@@ -38,22 +46,50 @@ def asked(said: Chat | Generate, messages: Iterable[Message]) -> dict[str, Any]:
 
 def options(said: Question) -> dict[str, Any]:
     """Sampling, format and streaming; ollama streams unless told otherwise."""
-    given = msgspec.structs.asdict(said.options or Options())
-    body: dict[str, Any] = {
-        _OPTIONS.get(name, name): value for name, value in given.items() if value is not None and name != "num_ctx"
-    }
-    if body.get("max_tokens", 0) < 0:
-        del body["max_tokens"]  # -1: as many as it takes
+    body = _sampling(said.options or Options())
     wanted = bytes(said.format)
     if wanted.startswith(b"{"):
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": said.format}}
     elif wanted == b'"json"':
-        body["response_format"] = {"type": "json_object"}
+        body["response_format"] = _OBJECT
     elif wanted not in (*_NOTHING, b'""'):
         raise LmxdError("invalid_params", f"format: {ascii(wanted)[:60]}", "json, or a JSON Schema")
-    if isinstance(said.think, bool):
-        body["chat_template_kwargs"] = {"enable_thinking": said.think}
-    return body | {"model": said.wanted, "stream": True, "stream_options": {"include_usage": True}}
+    return (
+        body | _thinking(said.think) | {"model": said.wanted, "stream": True, "stream_options": {"include_usage": True}}
+    )
+
+
+def _sampling(options: Options) -> dict[str, Any]:
+    given = {name: value for name, value in msgspec.structs.asdict(options).items() if value is not None}
+    given.pop("num_ctx", None)
+    given |= {name: int(given[name]) for name in _WHOLE if name in given}
+    if "seed" in given:
+        given["seed"] &= _MAX_SEED
+    if given.get("num_predict", 0) < 0:
+        del given["num_predict"]  # -1: as many as it takes
+    return {_OPTIONS.get(name, name): value for name, value in given.items()}
+
+
+def _thinking(think: bool | str | None) -> dict[str, Any]:
+    """Templates know a switch, or a level: which, the model's author knows. Engines pass on both."""
+    if think is None or isinstance(think, bool):
+        return {} if think is None else {"chat_template_kwargs": {"enable_thinking": think}}
+    level = "high" if think == "max" else think
+    return {
+        "reasoning_effort": level,
+        "chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": level},
+    }
+
+
+def chat_logprobs(said: Question) -> dict[str, Any]:
+    """Probabilities of tokens, for /v1/chat/completions."""
+    return {"logprobs": True, "top_logprobs": said.top_logprobs or 0} if said.logprobs else {}
+
+
+def raw_logprobs(said: Question) -> dict[str, Any]:
+    """The same for /v1/completions; OpenAI's engines call that otherwise than llama-server."""
+    count = max(1, said.top_logprobs or 0)
+    return {"logprobs": count, "n_probs": count} if said.logprobs else {}
 
 
 def _messages(found: Iterable[Message]) -> Iterable[dict[str, Any]]:
@@ -61,6 +97,8 @@ def _messages(found: Iterable[Message]) -> Iterable[dict[str, Any]]:
     calls, unanswered = 0, []
     for message in found:
         made: dict[str, Any] = {"role": message.role, "content": _content(message)}
+        if message.thinking:
+            made["reasoning_content"] = message.thinking
         for called in message.tool_calls or ():
             calls += 1
             unanswered.append(f"call_{calls}")
@@ -94,22 +132,24 @@ class Whole:
 
     def __init__(self) -> None:
         self._texts: dict[str, bytearray] = {}
-        self._calls: list[Any] = []
+        self._lists: dict[str, list[Any]] = {}
 
     def add(self, message: dict[str, Any]) -> None:
         """LmxdError ``bad_answer`` if they are too long together."""
         for key, value in message.items():
-            if key == "tool_calls":
-                self._calls += value
+            if isinstance(value, list):
+                self._lists.setdefault(key, []).extend(value)
             else:
                 self._texts.setdefault(key, bytearray()).extend(value.encode())
         if sum(map(len, self._texts.values())) > _MAX_TEXT:
             raise _too_much(f"the answer is longer than {_MAX_TEXT} bytes")
+        if len(self._lists.get("logprobs", ())) > _MAX_LOGPROBS:
+            raise _too_much(f"the probabilities of more than {_MAX_LOGPROBS} tokens")
 
     @property
     def message(self) -> dict[str, Any]:
         texts = {key: value.decode() for key, value in self._texts.items()}
-        return texts | ({"tool_calls": self._calls} if self._calls else {})
+        return texts | self._lists
 
 
 class Answer:
@@ -131,6 +171,8 @@ class Answer:
                 message["content"] = content
             if delta is not None and delta.reasoning_content:
                 message["thinking"] = delta.reasoning_content
+            if choice.logprobs is not None and choice.logprobs.content:
+                message["logprobs"] = msgspec.to_builtins(choice.logprobs.content)
             for called in (delta and delta.tool_calls) or ():
                 self._call(called)
             if ended := choice.finish_reason:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.forms import is_form, short_fields
+from lmxd.gateway.forms import is_form, short_fields, with_field
 
 _MAX_PARTS: Final = 500_000
 """Strings and objects of a body that is read into objects: some 50 MB of them."""
 T = TypeVar("T")
 ModelName = Annotated[str, Meta(max_length=256)]
-Tokens = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
+Number = int | float
+"""Any number of JSON: clients write 7.0 for 7."""
+Tokens = Annotated[float, Meta(ge=-(2**31), lt=2**31)]
 
 
 class NamedRequest(Struct):
@@ -34,14 +36,14 @@ class StreamedRequest(Struct):
 class Options(Struct, omit_defaults=True):
     """Options of ollama's, of which num_ctx is the lease's; all others are about how ollama loads, and are left out."""
 
-    num_ctx: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    num_ctx: Annotated[float, Meta(ge=1, lt=2**31)] | None = None
     num_predict: Tokens | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: Tokens | None = None
     min_p: float | None = None
     typical_p: float | None = None
-    seed: int | None = None
+    seed: Number | None = None
     stop: str | list[str] | None = None
     repeat_penalty: float | None = None
     repeat_last_n: Tokens | None = None
@@ -67,32 +69,34 @@ class Message(Struct):
 
     role: str = "user"
     content: str | None = ""
+    thinking: str | None = None
     images: list[str] | None = None
     tool_calls: list[ToolCall] | None = None
 
 
 class Question(Struct):
-    """The part that all requests of ollama's API have. ollama's clients say llama for llama:latest, or the reverse."""
+    """The part that all requests of ollama's API have."""
 
     model: ModelName | None = None
     name: ModelName | None = None
     stream: bool | None = None
     options: Options | None = None
     format: Raw = Raw()
-    think: bool | str | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     keep_alive: float | str | None = None
 
     @property
     def wanted(self) -> str:
         """The model's name. LmxdError ``invalid_params`` if none is named."""
-        name = (self.model or self.name or "").removesuffix(":latest")
-        if not name:
-            raise LmxdError("invalid_params", "model: none is named", "name one of /api/tags")
-        return name
+        return _named(self.model or self.name)
 
-    @property
-    def unloads(self) -> bool:
-        return self.keep_alive in (0, "0", "0s")
+
+def _named(name: str | None) -> str:
+    if not name:
+        raise LmxdError("invalid_params", "model: none is named", "name one of /api/tags")
+    return name
 
 
 class Chat(Question):
@@ -115,7 +119,29 @@ class Generate(Question):
 class Embed(Question):
     """A request to /api/embed."""
 
-    input: Raw = Raw()
+    input: str | list[str] | None = None
+    truncate: bool | None = None
+    dimensions: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
+
+
+class LegacyEmbed(Question):
+    """A request to /api/embeddings."""
+
+    prompt: str | None = None
+
+
+class ModelChange(Struct):
+    """A request of ollama's API to change what models there are."""
+
+    model: ModelName | None = None
+    name: ModelName | None = None
+    source: ModelName | None = None
+    stream: bool | None = None
+
+    @property
+    def wanted(self) -> str:
+        """The model's name. LmxdError ``invalid_params`` if none is named."""
+        return _named(self.model or self.name or self.source)
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -153,3 +179,16 @@ def named_in(body: bytes, content_type: str) -> NamedRequest:
     fields = short_fields(body, content_type, ("model", "stream"))
     said: dict[str, Any] = dict(fields) | ({"stream": fields["stream"] == "true"} if "stream" in fields else {})
     return decode(msgspec.json.encode(said), NamedRequest)
+
+
+def renamed(body: bytes, content_type: str, names: Collection[str], name: str) -> bytes:
+    """A body that says ``name`` where it names its model by one of ``names``; any other, as it is."""
+    try:
+        if named_in(body, content_type).model not in names:
+            return body
+    except LmxdError:
+        return body  # what it is, is for the instance to say
+    if is_form(content_type):
+        return with_field(body, content_type, "model", name)
+    fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Raw])
+    return msgspec.json.encode(fields | {"model": name})

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lmxd.rpc.holds import YieldInfo
 from lmxd.rpc.messages import DeviceNames, Result, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.rpc.model_files import ModelFileInfo
 
 
 class Device(Result):
@@ -137,6 +138,8 @@ class ModelInfo(Result):
     problem: str | None = Field(None, description="why a request for it would be refused")
     failures: int = Field(0, description="launches that failed in a row")
     retry_in: float | None = Field(None, description="seconds before a failed launch is tried again")
+    file: ModelFileInfo | None = Field(None, description="its file, if it has one that can be read")
+    capabilities: list[str] = Field([], description="of completion, embedding, tools, thinking and vision")
 
 
 class Models(Result):

@@ -13,6 +13,7 @@ from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates, ForgetParam
 from lmxd.rpc.explanations import Explained, ExplainParams, Planned, PlanParams
 from lmxd.rpc.framing import Encoded, encoded
 from lmxd.rpc.holds import Adopted, AdoptParams, Held, HoldParams, UnyieldParams, YieldBegun, YieldOver, YieldParams
+from lmxd.rpc.keeping_alive import KeepAliveParams, KeptAlive
 from lmxd.rpc.messages import (
     PROTOCOL,
     Cancelled,
@@ -40,6 +41,7 @@ from lmxd.rpc.messages import (
     Stopped,
     Watching,
 )
+from lmxd.rpc.model_files import Shown, ShowParams
 from lmxd.rpc.notifications import NOTIFICATIONS
 from lmxd.rpc.owners import Why, WhyParams
 
@@ -159,6 +161,14 @@ METHODS: Final[Mapping[str, Method]] = {
         Method("instances", Nothing, Instances, "instances and their leases"),
         Method("queue", Nothing, QueueInfo, "requests that wait or start, in order"),
         Method("models", Nothing, Models, "the profiles that can be requested"),
+        Method(
+            "keep_alive",
+            KeepAliveParams,
+            KeptAlive,
+            "have the instances of a model end so many seconds after their last lease, once they are idle",
+            act="have {model} stay for {seconds} s after its last lease",
+        ),
+        Method("show", ShowParams, Shown, "a model as its file describes it"),
         Method("estimate", EstimateParams, Estimated, "bytes that a model would take, by part"),
         Method("estimates", Nothing, Estimates, "the bytes that instances took, as they were learned"),
         Method(

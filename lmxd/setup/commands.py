@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
+import shutil
 import socket
 import sys
 import textwrap
@@ -149,6 +151,11 @@ def _say_engines(config: Config) -> None:
         raise missing[0]
 
 
+def _command(name: str, words: str) -> None:
+    """Say a command under a name, in one line: it is copied."""
+    say(f"{name:<{_INDENT}}{words}", whole=True)
+
+
 def _row(name: str, words: str, *, err: bool = False) -> None:
     """Say something under a name, in lines of 80 columns. A path that is longer stays whole."""
     lines = textwrap.wrap(words, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
@@ -189,7 +196,8 @@ def _show(todo: Setup) -> None:
             say(line, whole=True)
     if todo.lacks_key:
         _row("keys", f"one for {_caller()}, its hash in {todo.config.gateway.keys_file}")
-    _row("start", todo.services.plan)
+    both_run = daemon_answers(todo.where.socket) and gateway_answers(todo.config.gateway)
+    _row("start", todo.services.plan(both_run=both_run))
 
 
 def _agreed() -> bool:
@@ -234,22 +242,28 @@ def _do(todo: Setup) -> None:
 def _say_how(gateway: GatewayConfig, key: str | None, model: str | None, end: str, *, user: bool) -> None:
     """Print what other programs need to know."""
     url = _url(gateway)
-    option = " --user" if user else ""
-    shown = key or f"as it was shown when it was made; another: lmxd{option} key NAME"
+    shown = key or "as it was shown when it was made"
     if gateway.anonymous:
         shown = "none is needed"
     _row("base URL", f"{url}/v1")
     _row("key", shown)
+    if key is None and not gateway.anonymous:
+        _command("new key", f"{_typed_here('lmxd')}{' --user' if user else ''} key NAME")
     _row("dashboard", f"{url}/")
-    _row("ask", f'lmxctl ask {model or "MODEL"} "QUESTION"')
+    _command("ask", f'{_typed_here("lmxctl")} ask {shlex.quote(model or "MODEL")} "QUESTION"')
     if end:
-        _row("end", end)
+        _command("end", end)
     say()
     say("For Open WebUI (Admin Panel, Settings, Connections), and for OpenAI's clients:")
     say(f"  export OPENAI_BASE_URL={url}/v1", whole=True)
     say(f"  export OPENAI_API_BASE_URL={url}/v1", whole=True)
     say(f"  export OPENAI_API_KEY={key or 'KEY'}", whole=True)
     say("In a container: docs/containers.md; from another machine: docs/network.md.")
+
+
+def _typed_here(program: str) -> str:
+    """The name of one of our programs where PATH has it; else its path, as in a virtual environment."""
+    return program if shutil.which(program) else shlex.quote(str(Path(sys.executable).with_name(program)))
 
 
 def _url(gateway: GatewayConfig) -> str:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from lmxd.core.events import (
     DrainEnded,
     DrainRequested,
+    KeepAliveChanged,
     LeaseReleased,
     LeaseRenewed,
     LoadBegun,
@@ -171,6 +172,11 @@ class Histories(RuleBasedStateMachine):
     def pin(self, data: st.DataObject, pin: bool) -> None:
         if name := self._instance(data, *Phase):
             self.world.happen(PinChanged(at=self.world.now, instance=name, pin=pin))
+
+    @rule(data=st.data(), seconds=st.sampled_from([None, 0.0, 4.0]))
+    def keep_alive(self, data: st.DataObject, seconds: float | None) -> None:
+        if name := self._instance(data, *Phase):
+            self.world.happen(KeepAliveChanged(at=self.world.now, instance=name, seconds=seconds))
 
     @rule(event=st.sampled_from([DrainRequested, DrainEnded, DrainEnded]))
     def drain(self, event: type[DrainRequested | DrainEnded]) -> None:

@@ -44,7 +44,7 @@ def test_as_many_tokens_as_it_takes() -> None:
 @pytest.mark.parametrize(
     ("wanted", "made"),
     [
-        ("json", {"type": "json_object"}),
+        ("json", {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}),
         ({"type": "object"}, {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}),
     ],
 )
@@ -240,3 +240,79 @@ async def test_an_engine_that_dies_is_said(tmp_path: Path) -> None:
         answer = await front.ask("/api/generate", {"model": "a", "prompt": "x", "stream": False})
         assert answer.status == 503
         assert "broke off" in json.loads(answer.text)["error"]
+
+
+def test_any_number_of_json_is_an_option() -> None:
+    body = translation.options(chat(options={"num_predict": 7.0, "top_k": 40.0, "seed": -1, "temperature": 1}))
+    assert (body["max_tokens"], body["top_k"], body["seed"], body["temperature"]) == (7, 40, 2**32 - 1, 1)
+    assert all(isinstance(body[name], int) for name in ("max_tokens", "top_k", "seed"))
+    assert translation.options(chat(options={"seed": 10**18 + 0.5}))["seed"] < 2**32
+
+
+@pytest.mark.parametrize(
+    ("think", "told"),
+    [
+        (None, {}),
+        (False, {"chat_template_kwargs": {"enable_thinking": False}}),
+        (
+            "low",
+            {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "low"}},
+        ),
+    ],
+)
+def test_levels_of_thought(think: Any, told: dict[str, Any]) -> None:
+    body = translation.options(chat(think=think))
+    assert {key: body[key] for key in ("reasoning_effort", "chat_template_kwargs") if key in body} == told
+
+
+def test_a_level_that_is_none_is_refused() -> None:
+    with pytest.raises(LmxdError, match="think"):
+        chat(think="a lot")
+
+
+def test_earlier_thoughts_are_handed_on() -> None:
+    said = chat(messages=[{"role": "assistant", "content": "4", "thinking": "2 + 2"}])
+    [made] = translation.asked(said, said.messages or [])["messages"]
+    assert made["reasoning_content"] == "2 + 2"
+
+
+def test_probabilities_are_asked_for_and_told() -> None:
+    said = chat(messages=[{"content": "hi"}], logprobs=True, top_logprobs=2)
+    body = translation.asked(said, said.messages or [])
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
+    token = {"token": "x", "logprob": -0.5, "bytes": [120], "id": 3, "top_logprobs": [{"token": "x", "logprob": -0.5}]}
+    made = piece_of(translation.Answer(), choices=[{"delta": {"content": "x"}, "logprobs": {"content": [token]}}])
+    assert made["logprobs"] == [{key: value for key, value in token.items() if key != "id"}]
+    whole = translation.Whole()
+    add_all(whole, [made, made])
+    assert len(whole.message["logprobs"]) == 2
+
+
+def contexts(front: Front) -> set[int]:
+    return {i.ask.context for i in front.house.state.instances.values() if i.live}
+
+
+async def generate_at(front: Front, context: float) -> None:
+    await lines(
+        front, "/api/generate", {"model": "a", "prompt": "x", "options": {"num_ctx": context, "num_predict": 1}}
+    )
+
+
+async def test_contexts_come_in_steps_up_to_the_trained_one(tmp_path: Path) -> None:
+    """The model was trained for 32768 tokens. Clients such as aider name another context with each request."""
+    async with opened(house(tmp_path, a={"context_length": 2048})) as front:
+        for wanted, most in ((5000, 8192), (6000.5, 8192), (20_000, 32_768), (10**9, 32_768)):
+            await generate_at(front, wanted)
+            assert max(contexts(front)) == most
+        assert contexts(front) <= {8192, 32_768}
+
+
+async def test_the_exact_context_is_had_where_the_step_never_fits(tmp_path: Path) -> None:
+    made = house(tmp_path, a={"context_length": 2048})
+    async with made.open(), made.client() as client:
+        needs = [(await client.plan("a", ctx=ctx)).devices for ctx in (20_000, 32_768)]
+    most = sum(size for need in needs for size in need.values()) / 2
+    made.write(gpu={"max_memory_gb": most / 2**30})
+    async with opened(made) as front:
+        await generate_at(front, 20_000)
+        assert contexts(front) == {20_000}

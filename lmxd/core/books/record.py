@@ -27,6 +27,7 @@ from lmxd.core.events import (
     Event,
     InstanceExited,
     InstanceReady,
+    KeepAliveChanged,
     LeaseReleased,
     LeaseRenewed,
     LeaseRequested,
@@ -46,14 +47,7 @@ from lmxd.core.events import (
 from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT, DRAINING
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import (
-    Cause,
-    Failure,
-    Hold,
-    Phase,
-    Refusal,
-    Yielded,
-)
+from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal, Yielded
 from lmxd.failures import FailureCode
 
 _CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)
@@ -85,7 +79,7 @@ def record(state: State, event: Event) -> None:
             _instance_exited(state, event)
         case ActivitySeen():
             _activity_seen(state, event)
-        case StopRequested() | PinChanged():
+        case StopRequested() | PinChanged() | KeepAliveChanged():
             _administered(state, event)
         case DrainRequested() | DrainEnded():
             _drain_changed(state, event)
@@ -275,12 +269,14 @@ def _activity_seen(state: State, event: ActivitySeen) -> None:
     state.step.seen = instance
 
 
-def _administered(state: State, event: StopRequested | PinChanged) -> None:
+def _administered(state: State, event: StopRequested | PinChanged | KeepAliveChanged) -> None:
     instance = state.instances.get(event.instance)
     if instance is None:
         return
     if isinstance(event, StopRequested):
         stop(state, instance, Cause.ADMIN, "an administrator stopped it")
+    elif isinstance(event, KeepAliveChanged):
+        instance.keep_alive = event.seconds
     else:
         instance.ask = replace(instance.ask, pin=event.pin)
         state.reach.touch(instance.demand)

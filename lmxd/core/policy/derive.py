@@ -30,6 +30,7 @@ from lmxd.core.policy.sharing import share
 from lmxd.core.policy.starts import grant
 from lmxd.core.policy.strays import end_beyond_quota, end_overstaying, is_looked_into, look_into_lingering
 from lmxd.core.policy.swaps import cancel_stale, reopen_the_unused
+from lmxd.core.policy.unloading import unload
 from lmxd.core.reasons import EndReason
 from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId, YieldId
 
@@ -40,6 +41,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
     _expire(state)
     _grant(state)
     _reap(state)
+    unload(state)
     reopen_the_unused(state)
     look_into_lingering(state)
     end_beyond_quota(state)

@@ -67,6 +67,7 @@ def grant(state: State, instance: Instance, ticket: Ticket) -> None:
     state.add_lease(lease)
     state.expire(lease, None if ticket.ttl is None else state.now + ticket.ttl)
     instance.active_at = instance.used_at = state.now
+    instance.keep_alive = None
     state.step.touched.instances.add(instance.id)
     state.step.decisions.append(
         GrantLease(

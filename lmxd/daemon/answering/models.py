@@ -10,6 +10,7 @@ from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
 from lmxd.daemon.answering.together import SharedAnswer
 from lmxd.daemon.learning.observations import Observations
 from lmxd.daemon.present import Present
@@ -19,13 +20,14 @@ from lmxd.estimate.footprints import DEFAULT_CONTEXT
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 from lmxd.rpc.framing import Encoded, encoded
+from lmxd.rpc.model_files import Shown
 from lmxd.rpc.server import Connection
 
 log = logging.getLogger(__name__)
 
 
 class ModelCalls:
-    """Answers the calls ``models``, ``estimate`` and ``estimates``."""
+    """Answers the calls ``models``, ``show``, ``estimate`` and ``estimates``."""
 
     def __init__(
         self, state: State, present: Present, asks: Asks, observations: Observations, served: ServedDirectories
@@ -35,6 +37,7 @@ class ModelCalls:
         self._asks = asks
         self._observations = observations
         self._served = served
+        self._descriptions = Descriptions()
         self._models = SharedAnswer(self._all)
 
     async def models(self) -> Encoded:
@@ -73,6 +76,8 @@ class ModelCalls:
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
             shown = None if path is None else str(path)
             view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown})
+            file = await self._descriptions.file(resolved, None)
+            view = view.model_copy(update={"file": info(file), "capabilities": abilities(resolved, file)})
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
         except (OSError, ValueError, RuntimeError) as error:  # such as a disk that fails while a header is read
@@ -84,6 +89,10 @@ class ModelCalls:
         left = max(0.0, failed.until - time.monotonic())
         problem = f"it failed to load: {failed.failure.message}" if left else None
         return view.model_copy(update={"failures": failed.count, "retry_in": left, "problem": problem})
+
+    async def show(self, connection: Connection, model: str) -> Shown:
+        resolved = self._present.catalog.resolve(model)
+        return await self._descriptions.shown(resolved, (connection.peer.uid, ""))
 
     async def estimate(self, connection: Connection, params: EstimateParams) -> Estimated:
         size = Size(

@@ -36,14 +36,14 @@ class FileReading:
         self._together = Together()
         self._lanes: dict[User | None, Lane] = {}
 
-    async def do(self, user: User | None, what: Hashable, work: Callable[[], None]) -> None:
+    async def do(self, user: User | None, what: Hashable, work: Callable[[], object]) -> None:
         """Do ``work`` in a thread, once for all calls of a user that want the same. LmxdError ``too_many``.
 
         ``user``: None for the daemon itself.
         """
         await self._together.do((user, what), lambda: self._in_turn(user, work))
 
-    async def _in_turn(self, user: User | None, work: Callable[[], None]) -> None:
+    async def _in_turn(self, user: User | None, work: Callable[[], object]) -> None:
         lane = self._lanes.setdefault(user, Lane())
         if lane.count >= _MOST:
             message = f"{_MOST} sizes of models are being looked up for this user already"

@@ -18,6 +18,7 @@ from lmxd.daemon.answering.administration import Administration
 from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.holding import Holding
 from lmxd.daemon.answering.inspection import Inspection
+from lmxd.daemon.answering.keeping_alive import KeepingAlive
 from lmxd.daemon.answering.leasing import Leasing
 from lmxd.daemon.answering.models import ModelCalls
 from lmxd.daemon.answering.requests import Requests
@@ -27,8 +28,10 @@ from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.estimates import EstimateParams
+from lmxd.rpc.keeping_alive import KeepAliveParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
 from lmxd.rpc.methods import METHODS, Method, described
+from lmxd.rpc.model_files import ShowParams
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.replies import Handled
 from lmxd.rpc.server import Connection
@@ -44,6 +47,7 @@ def calls(
     administration: Administration,
     inspection: Inspection,
     models: ModelCalls,
+    keeping_alive: KeepingAlive,
 ) -> Calls:
     """The table of all methods but ``watch``, which the service answers itself."""
     return {
@@ -65,6 +69,8 @@ def calls(
         "instances": lambda c, i, p: inspection.instances(c),
         "queue": lambda c, i, p: inspection.queue(c),
         "models": lambda c, i, p: models.models(),
+        "keep_alive": lambda c, i, p: keeping_alive.keep_alive(c, p),
+        "show": lambda c, i, p: models.show(c, p.model),
         "estimate": lambda c, i, p: models.estimate(c, p),
         "estimates": lambda c, i, p: models.estimates(),
         "forget": lambda c, i, p: administration.forget(p),
@@ -120,7 +126,7 @@ class Service:
             return await self._answered(connection, id, called, params)
 
     async def _answered(self, connection: Connection, id: framing.Id, called: Method, params: Params) -> Handled:
-        if isinstance(params, (Wish, EstimateParams)):
+        if isinstance(params, (Wish, EstimateParams, ShowParams, KeepAliveParams)):
             name = await self._served.own_name(params.model)
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[called.name](connection, id, params)

@@ -51,7 +51,7 @@ def _instance(state: State, performer: Performer, access: Access, peer: Peer, i:
         speed=launched.pace.speed if launched else 0.0,
         loaded=loaded(state, i),
         idle=state.now - i.active_at,
-        idle_timeout=None if i.ask.pin or i.ask.external else i.ask.idle_timeout,
+        idle_timeout=None if i.ask.pin or i.ask.external else i.stays,
         yield_in=None if i.yielding is None else i.yielding.by - state.now,
         swap=swap(state, i),
         age=state.now - i.started_at,

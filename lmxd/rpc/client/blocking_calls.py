@@ -11,6 +11,7 @@ from lmxd.rpc.client.wire import LeaseT, OnProgress, ResultT
 from lmxd.rpc.estimates import Estimated, Estimates, Forgotten
 from lmxd.rpc.explanations import Explained, Planned
 from lmxd.rpc.holds import Adopted, Held, YieldBegun, YieldOver
+from lmxd.rpc.keeping_alive import KeptAlive
 from lmxd.rpc.messages import (
     CacheType,
     Cancelled,
@@ -26,6 +27,7 @@ from lmxd.rpc.messages import (
     Stopped,
     Watching,
 )
+from lmxd.rpc.model_files import Shown
 from lmxd.rpc.owners import Why
 
 
@@ -187,6 +189,14 @@ class BlockingCalls(ABC):
     def models(self) -> Models:
         """The profiles that can be requested."""
         return self._call("models", Models)
+
+    def keep_alive(self, model: str, *, seconds: float | None = None, user: str | None = None) -> KeptAlive:
+        """Have the instances of a model end so many seconds after their last lease, once they are idle."""
+        return self._call("keep_alive", KeptAlive, model=model, seconds=seconds, user=user)
+
+    def show(self, model: str) -> Shown:
+        """A model as its file describes it."""
+        return self._call("show", Shown, model=model)
 
     def estimate(
         self,

@@ -1,0 +1,29 @@
+"""Unloading: instances whose last client said how long they are to stay.
+
+In: the vacant instances. Out: ``StopInstance`` and ``CheckActivity``. The rule: only one that its engine says is idle
+ends, and none that is pinned or kept. A lease granted meanwhile sets the word of an earlier client aside.
+"""
+
+from __future__ import annotations
+
+from lmxd.core.books.endings import stop
+from lmxd.core.books.state import State
+from lmxd.core.instances import Instance
+from lmxd.core.policy.eviction import kept
+from lmxd.core.policy.room import check
+from lmxd.core.words import Cause, Phase
+
+
+def unload(state: State) -> None:
+    """End the instances that have stayed as long as they were to."""
+    for instance in [i for i in state.vacant.values() if _is_due(state, i)]:
+        if instance.known_idle(state.now):
+            stop(state, instance, Cause.IDLE, f"its client wanted it for {instance.keep_alive:g} s more")
+        elif not instance.busy or state.step.time_passed:
+            check(state, instance)
+
+
+def _is_due(state: State, instance: Instance) -> bool:
+    if instance.keep_alive is None or instance.phase is not Phase.READY or instance.ask.pin:
+        return False
+    return state.now - instance.vacant_since >= instance.keep_alive and not kept(state, instance)

@@ -1,0 +1,62 @@
+"""Descriptions of the configured models, by what their files say."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+
+from lmxd.catalog.described import ModelFile, capabilities, describe, is_described
+from lmxd.catalog.resolved import Resolved
+from lmxd.core.words import User
+from lmxd.daemon.answering.reading import FileReading
+from lmxd.errors import LmxdError
+from lmxd.rpc.model_files import ModelFileInfo, Shown
+
+
+class Descriptions:
+    """Describes models. A file is read in a thread, and remembered."""
+
+    def __init__(self) -> None:
+        self._reading = FileReading()
+
+    async def file(self, resolved: Resolved, user: User | None) -> ModelFile | None:
+        """The file of a model; None if it has none that can be read."""
+        with suppress(LmxdError, OSError):
+            path = resolved.sizing.file()
+            if path is None:
+                return None
+            if not is_described(path):
+                await self._reading.do(user, path, partial(describe, path))
+            return describe(path)
+        return None
+
+    async def shown(self, resolved: Resolved, user: User) -> Shown:
+        """A model as its file describes it."""
+        file = await self.file(resolved, user)
+        return Shown(
+            model=resolved.name,
+            file=info(file),
+            capabilities=abilities(resolved, file),
+            metadata={} if file is None else dict(file.metadata),
+            template=None if file is None else file.template,
+        )
+
+
+def info(file: ModelFile | None) -> ModelFileInfo | None:
+    """The facts of a file as they are sent."""
+    if file is None:
+        return None
+    return ModelFileInfo(
+        size=file.size,
+        modified=file.modified,
+        digest=file.digest,
+        architecture=file.architecture,
+        parameters=file.parameters,
+        quantization=file.quantization,
+        trained_ctx=file.trained,
+    )
+
+
+def abilities(resolved: Resolved, file: ModelFile | None) -> list[str]:
+    """The abilities of a model, by its file and by how its engine is started."""
+    return capabilities(file, resolved.words)
