@@ -12,12 +12,12 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.failures import StatusError
 from lmxd.gateway.keys import Caller
+from lmxd.gateway.packing import ENCODINGS, Unpacking
 
 GRACE: Final = 10.0
 """Seconds that a body may take however short it is; as long as nothing comes, it must not take longer."""
 _RATE: Final = 64 * 1024
 """Bytes per second that must come beyond that: a slow mobile network's."""
-_ENCODINGS: Final = ("identity", "gzip", "deflate", "br", "zstd")
 _HELD: Final = web.RequestKey("held", int)
 
 
@@ -39,19 +39,23 @@ class Bodies:
     async def read(self, request: web.Request) -> bytes:
         """The whole body. LmxdError if it is too large, too slow, or too much besides others."""
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in _ENCODINGS:  # these the server has decoded
-            remedy = f"send it as it is, or as one of {', '.join(_ENCODINGS[1:])}"
+        if encoding not in ENCODINGS:
+            remedy = f"send it as it is, or as one of {', '.join(ENCODINGS[1:])}"
             raise StatusError(415, "invalid_request", f"Content-Encoding: {ascii(encoding)[:80]} is not known", remedy)
         self._check(request.content_length or 0)
-        body, loop = bytearray(), asyncio.get_running_loop()
+        body, loop, unpacking = bytearray(), asyncio.get_running_loop(), Unpacking(encoding)
         begun = loop.time()
         try:
             while not request.content.at_eof():
                 async with asyncio.timeout_at(begun + GRACE + len(body) / _RATE):
-                    piece = await request.content.readany()
-                self._hold(request, len(piece))
-                body += piece
-                self._check(len(body))
+                    packed = await request.content.readany()
+                for piece in unpacking.pieces(packed):
+                    self._hold(request, len(piece))
+                    body += piece
+                    self._check(len(body))
+                    await asyncio.sleep(0)
+            if not unpacking.whole:
+                raise ValueError("it ends too soon")
         except TimeoutError:
             raise LmxdError("invalid_request", f"the body comes too slowly: {len(body)} bytes so far", "") from None
         except (web.RequestPayloadError, ValueError) as error:

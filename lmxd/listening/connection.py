@@ -47,6 +47,7 @@ class HttpConnection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to have none
             keepalive_timeout=HEAD_TIMEOUT,
             lingering_time=LINGER,
+            auto_decompress=False,  # of a body that is refused all would be unpacked, without a turn for others
         )
         self._all = connections
         self.client: Hashable = None

@@ -34,7 +34,7 @@ from lmxd.migrate import machine
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.merging import merged
 from lmxd.rpc.client import SYSTEM_SOCKET
-from lmxd.setup.change import FileChange
+from lmxd.setup.change import FileChange, one_at_a_time
 from lmxd.setup.first_answer import ask_smallest, daemon_answers, gateway_answers, reload
 from lmxd.setup.services import Services, services
 from lmxd.terminal import say, typed
@@ -87,7 +87,8 @@ def setup(context: click.Context, directories: tuple[Path, ...], yes: bool) -> N
     if not yes and not _agreed():
         say("nothing was written", err=True)
         return
-    _do(todo)
+    with one_at_a_time(todo.configuration.path):
+        _do(todo)
 
 
 def _require_one_service(*, user: bool) -> None:
@@ -101,7 +102,7 @@ def _todo(directories: Sequence[Path], *, user: bool) -> Setup:
     """Find out what there is, and what is to be done. LmxdError if something is missing, or wrong."""
     path = user_config() if user else DEFAULT_CONFIG
     found = machine.look(directories)
-    before = read_configuration(path) if os.path.lexists(path) else None
+    before = read_configuration(path, regular=True) if os.path.lexists(path) else None
     old = parse(before or "", str(path))
     _say_found(found, old)
     after = _configuration(directories, found, path, before)

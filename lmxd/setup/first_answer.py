@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import os
+import pwd
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +15,7 @@ from lmxd.cli.conversation import answered
 from lmxd.cli.wishes import WaitBar
 from lmxd.config.gateway import GatewayConfig
 from lmxd.errors import LmxdError
+from lmxd.instances.ports import at_port
 from lmxd.rpc.client import Client
 from lmxd.terminal import say
 
@@ -21,6 +25,8 @@ _TOKENS: Final = 200
 _TITLE: Final = b"<title>lmxd</title>"
 _ENOUGH: Final = 4096
 """The dashboard has its title among so many bytes. Other servers on that port say that they are well, too."""
+_SERVICE: Final = "lmxd-gateway"
+"""The user of the system's gateway."""
 _PATIENCE: Final = 10.0
 """Seconds in which the gateway is to answer."""
 
@@ -51,7 +57,7 @@ class _Gateway(http.client.HTTPConnection):
 
 def gateway_answers(config: GatewayConfig, key: str | None = None) -> bool:
     """Whether a gateway of lmxd answers where a configuration says; with ``key``: whether it knows that key."""
-    if config.listen is None:
+    if config.listen is None or _is_anothers(config.listen):
         return False
     try:
         connection = _Gateway(config)
@@ -63,6 +69,17 @@ def gateway_answers(config: GatewayConfig, key: str | None = None) -> bool:
         return answer.status == 200 and _TITLE in answer.read(_ENOUGH)
     except (OSError, http.client.HTTPException):
         return False
+
+
+def _is_anothers(address: str) -> bool:
+    """Whether it is another user who listens there: no key is sent to them, nor is their page believed."""
+    if address.startswith("unix:"):
+        return False
+    trusted = {0, os.geteuid()}
+    if trusted == {0}:
+        with suppress(KeyError):
+            trusted.add(pwd.getpwnam(_SERVICE).pw_uid)
+    return any(listener.uid not in trusted for listener in at_port(int(address.rpartition(":")[2])))
 
 
 def daemon_answers(path: Path) -> bool:

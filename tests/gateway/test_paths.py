@@ -21,6 +21,7 @@ from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
 from lmxd.gateway.forms import short_fields
+from lmxd.gateway.packing import Unpacking
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -64,6 +65,18 @@ async def test_so_is_the_list(tmp_path: Path, path: str) -> None:
         listed = json.loads((await front.ask(path, method="GET")).text)
         assert [x["id"] for x in listed["data"]] == ["a", "b"]
         assert json.loads((await front.ask("/models/a", method="GET")).text)["id"] == "a"
+
+
+@pytest.mark.parametrize("written", ["//api/{}", "/api/{}/", "/api//{}", "///api/{}//"])
+async def test_so_are_the_paths_of_ollama(tmp_path: Path, written: str) -> None:
+    """A base URL that ends with a slash is common."""
+    async with opened(house(tmp_path)) as front:
+        for path in ("version", "tags", "ps"):
+            assert (await front.ask(front.url + written.format(path), method="GET")).status == 200
+        for path in ("show", "chat", "generate"):
+            asked = {"model": "a", "messages": [{"content": "x"}], "prompt": "x", "stream": False}
+            assert (await front.ask(front.url + written.format(path), asked)).status == 200
+        assert (await front.ask(f"{front.url}//props/?model=a", method="GET")).status == 200
 
 
 @pytest.mark.parametrize("path", ["/v2/chat/completions", "/v1/chat", "/x/v1/models", "/v1/chatcompletions", "/v1"])
@@ -145,3 +158,61 @@ def test_what_is_no_form_is_said(body: bytes, boundary: str) -> None:
         assert set(fields) <= {"model"}
     except LmxdError as error:
         assert error.code == "invalid_request"
+
+
+@pytest.mark.parametrize("head", ["", "Content-Disposition: form-data; name=model\r\n"])
+async def test_a_form_of_many_parts_keeps_nobody_waiting(tmp_path: Path, head: str) -> None:
+    body = f"--b\r\n{head}\r\na\r\n".encode() * 2000 + b"--b--\r\n"
+    async with opened(house(tmp_path)) as front:
+        sent = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = await front.ask("/v1/audio/transcriptions", body, **sent)
+        assert answer.status == 400
+        assert "more than 1000 parts" in answer.text
+
+
+async def test_malformed_forms_are_no_lines_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(house(tmp_path)) as front:
+        sent = {"Content-Type": "multipart/form-data; boundary=b"}
+        for body in (b"--c", b"--b\r\n\xff: x\r\n\r\n", b"--b\r\n" + b"a" * 20_000):
+            assert (await front.ask("/v1/audio/transcriptions", body, **sent)).status == 400
+        assert "oundary" not in caplog.text
+        assert "multipart" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("br", lambda data: brotli.compress(data, quality=4)), ("zstd", zstd.compress)],
+)
+def test_a_packed_body_is_unpacked_a_little_at_a_time_and_no_further_than_is_read(encoding: str, pack: Any) -> None:
+    """One of a megabyte may be a gigabyte, and others have their turn after each piece."""
+    unpacking = Unpacking(encoding)
+    pieces = unpacking.pieces(pack(b" " * 2**24))
+    first = [next(pieces) for _ in range(5)]
+    assert max(map(len, first)) <= 2**17, "a library may give somewhat more than it is asked for"
+    assert sum(map(len, first)) + sum(map(len, pieces)) == 2**24
+    assert unpacking.whole
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate"])
+async def test_a_packed_body_without_a_key_is_not_looked_into(tmp_path: Path, encoding: str) -> None:
+    """Nothing is unpacked, before or after the answer: to unpack keeps all others waiting."""
+    async with opened(house(tmp_path)) as front:
+        asked = {"Content-Encoding": encoding}
+        async with front.session.post("/v1/chat/completions", data=b"not so packed" * 1000, headers=asked) as answer:
+            assert answer.status == 401
+        with_key = await front.ask("/v1/chat/completions", b"not so packed" * 1000, **asked)
+        assert (with_key.status, "malformed" in with_key.text) == (400, True)
+
+
+async def test_a_packed_body_may_be_of_several_streams_and_of_no_more_than_many(tmp_path: Path) -> None:
+    whole = json.dumps(CHAT).encode()
+    async with opened(house(tmp_path)) as front:
+        for pack, encoding in ((gzip.compress, "gzip"), (zstd.compress, "zstd")):
+            for parts, status in (([whole[:9], whole[9:]], 200), ([b"", whole], 200), ([*[b""] * 2000, whole], 400)):
+                body = b"".join(map(pack, parts))
+                answer = await front.ask("/v1/chat/completions", body, **{"Content-Encoding": encoding})
+                assert answer.status == status, (encoding, answer.text)
+        raw = zlib.compress(whole)[2:-4]
+        assert (await front.ask("/v1/chat/completions", raw, **{"Content-Encoding": "deflate"})).status == 200
+        torn = gzip.compress(whole) + b"more"
+        assert (await front.ask("/v1/chat/completions", torn, **{"Content-Encoding": "gzip"})).status == 400
