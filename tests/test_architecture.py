@@ -95,20 +95,7 @@ SEES: dict[str, set[str]] = {
         "text",
         "acts",
     },
-    "migrate": {
-        "catalog",
-        "cli",
-        "config",
-        "devices",
-        "engines",
-        "errors",
-        "files",
-        "folding",
-        "models",
-        "rpc",
-        "terminal",
-        "text",
-    },
+    "migrate": {"config", "engines", "errors", "files", "folding", "models", "terminal", "text"},
     "setup": {
         "catalog",
         "cli",
@@ -120,8 +107,10 @@ SEES: dict[str, set[str]] = {
         "files",
         "gateway",
         "migrate",
+        "models",
         "rpc",
         "terminal",
+        "text",
     },
     "__main__": {
         "confinement",
@@ -142,7 +131,7 @@ SEES: dict[str, set[str]] = {
     },
 }
 """Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon;
-``migrate`` has them read there."""
+``setup`` has them read there."""
 
 IN_CORE: dict[str, set[str]] = {
     "language": set(),

@@ -28,12 +28,13 @@ from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
 from lmxd.gateway import keys
-from lmxd.migrate import machine
 from lmxd.migrate.entries import FoundModel
-from lmxd.migrate.merging import merged
 from lmxd.rpc.client import SYSTEM_SOCKET
+from lmxd.setup import found_profiles
 from lmxd.setup.change import FileChange
 from lmxd.setup.first_answer import ask_smallest, daemon_answers, gateway_answers, reload
+from lmxd.setup.merging import merged
+from lmxd.setup.new_configuration import configuration
 from lmxd.setup.services import Services, services
 from lmxd.terminal import say, typed
 
@@ -98,7 +99,7 @@ def _require_one_service(*, user: bool) -> None:
 def _todo(directories: Sequence[Path], *, user: bool) -> Setup:
     """Find out what there is, and what is to be done. LmxdError if something is missing, or wrong."""
     path = user_config() if user else DEFAULT_CONFIG
-    found = machine.look(directories)
+    found = found_profiles.look(directories)
     before = read_configuration(path) if os.path.lexists(path) else None
     old = parse(before or "", str(path))
     _say_found(found, old)
@@ -158,7 +159,7 @@ def _row(name: str, words: str, *, err: bool = False) -> None:
 def _configuration(directories: Sequence[Path], found: FoundModel, path: Path, before: str | None) -> str:
     """The configuration as it is to be: a new one, or the old one with the models and the gateway that it lacks."""
     if before is None:
-        return machine.configuration(directories, found, _gateway(path), own=path != DEFAULT_CONFIG)
+        return configuration(directories, found, _gateway(path), own=path != DEFAULT_CONFIG)
     text, _ = merged(before, str(path), found)
     if parse(text, str(path)).gateway.listen is None:
         text = with_setting(text, "gateway", _gateway(path))
