@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
 
 _UUID: Final = re.compile(r"((?:GPU|MIG)-(?:[^-]+(?=-)|(?!0000)[0-9a-f]{8}(?=[0-9a-f]{8}$))).+")
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
 _FEW: Final = 3
 """Names that are said one by one."""
+_Device = TypeVar("_Device", bound=str)
 
 
 def visible(text: str) -> str:
@@ -36,6 +35,11 @@ def short_id(device: str) -> str:
 def device_name(device: str, ref: str = "") -> str:
     """A device in a sentence: by its number, ``GPU 0``, where it has one, else by the beginning of its id."""
     return f"GPU {ref}" if ref.isdecimal() else short_id(device)
+
+
+def known_as(device: _Device, called: Mapping[_Device, str]) -> str:
+    """A device in a sentence: by its name of ``called``, names by id, else by the beginning of its id."""
+    return called.get(device) or short_id(device)
 
 
 def several(names: Sequence[str], what: str = "instances") -> str:
