@@ -9,25 +9,20 @@ from typing import Final
 
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
-from lmxd.files import read_text
 from lmxd.migrate import command, programs
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.report import Report
 from lmxd.migrate.shell_reader import ShellReader
+from lmxd.migrate.source import text_of
 
-_LARGEST: Final = 256 * 2**10
-"""Bytes of a file."""
+_REMEDY: Final = "name a script that starts llama-server"
 _NAMES: Final = frozenset(("-a", "--alias", "-m", "--model", "-hf", "-hfr", "--hf-repo"))
 
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is no text, or starts no llama-server."""
-    try:
-        text = read_text(path, _LARGEST)
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise LmxdError("config", f"{path}: {why}", "name a script that starts llama-server") from error
+    text = text_of(path, _REMEDY)
     found, script = FoundModel(), path.absolute()
     reader = ShellReader(script.parent, found.say, found.report.unneed, {}, str(script))
     for started in reader.started(text):
@@ -37,7 +32,7 @@ def read(path: Path) -> FoundModel:
         start = StartCommand(started.words, started.environment, started.base, placed=started.placed)
         found.add(named(found, path.stem, start))
     if not found.entries:
-        raise LmxdError("config", f"{path}: starts no llama-server", "name a script that starts llama-server")
+        raise LmxdError("config", f"{path}: starts no llama-server", _REMEDY)
     return found.checked()
 
 

@@ -11,7 +11,7 @@ from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.models.found import ModelOnDisk, Search
-from lmxd.models.layouts import repository_directory, usual_places
+from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
 
 
@@ -41,9 +41,9 @@ def look(directories: Sequence[Path]) -> FoundModel:
         elif isinstance(estimated, LmxdError):
             found.say(f"{model.name}: {estimated}")
         else:
-            path = _nameable(model, found)
+            _note_directories(found, model)
             words = f"{needs(estimated)}{_beside(model)}"
-            settings = {"path": str(path), "context_length": estimated.ctx, "aliases": list(model.aliases)}
+            settings = {"path": str(model.openable), "context_length": estimated.ctx, "aliases": list(model.aliases)}
             found.add(Entry(model.name, settings, words))
     return found.checked()
 
@@ -52,20 +52,11 @@ def _is_open(place: Path) -> bool:
     return place.is_dir() and os.access(place, os.R_OK | os.X_OK)
 
 
-def _nameable(model: ModelOnDisk, found: FoundModel) -> Path:
-    """The path for a profile: one whose directory, or repository, holds all parts, so that lmxd may open them.
-
-    Where a link leads elsewhere the file itself is named; of a split model, its directory is added to ``model_dirs``.
-    """
-    home = (repository_directory(model.path) or model.path.parent).resolve()
-    elsewhere = [real for part in model.parts if not (real := part.resolve()).is_relative_to(home)]
-    if not elsewhere:
-        return model.path
-    if len(model.parts) == 1:
-        return elsewhere[0]
-    known = found.settings.get("model_dirs", [])
-    found.settings["model_dirs"] = list(dict.fromkeys([*known, *(str(real.parent) for real in elsewhere)]))
-    return model.path
+def _note_directories(found: FoundModel, model: ModelOnDisk) -> None:
+    """Add the directories of parts that are elsewhere to ``model_dirs``, so that lmxd may open them."""
+    if len(model.parts) > 1 and (elsewhere := model.elsewhere):
+        known = found.settings.get("model_dirs", [])
+        found.settings["model_dirs"] = list(dict.fromkeys([*known, *(str(file.parent) for file in elsewhere)]))
 
 
 def _beside(model: ModelOnDisk) -> str:
