@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lmxd.catalog.gpu_support import usable_here, warnings
+from lmxd.config.file import DEFAULT_CONFIG
+from lmxd.config.location import user_config
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement
@@ -43,12 +45,7 @@ def configuration(
     document.space()
     document.put({"admission_control": {"queue_depth": 512}}, "requests that may wait; the next one is refused")
     document.space()
-    if gateway is None:
-        document.comment("OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway")
-        document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
-    else:
-        document.comment("OpenAI's API and the dashboard; lmxd key NAME makes a key more")
-        document.put({"gateway": gateway})
+    _gateway(document, gateway, own=own)
     document.space()
     document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
     home = next(iter(directories), own_models() if own else Config().model_dir).absolute()
@@ -75,6 +72,18 @@ def _gpus(document: Document, devices: Sequence[Measurement]) -> None:
     document.comment(
         "device: 0 for one of them, devices: [0, 1] for several; max_memory_gb: 20 for no more of each", "  "
     )
+
+
+def _gateway(document: Document, said: dict[str, Any] | None, *, own: bool) -> None:
+    """The section of the gateway; a suggestion of one, and how it would be started, if nothing is ``said``."""
+    if said is not None:
+        document.comment("OpenAI's API and the dashboard; lmxd key NAME makes a key more")
+        document.put({"gateway": said})
+        return
+    key, start = ("lmxd --user key", "lmxd --user gateway") if own else ("lmxd key", "systemctl start lmxd-gateway")
+    document.comment(f"OpenAI's API and the dashboard: {key} NAME, then {start}")
+    keys_file = (user_config() if own else DEFAULT_CONFIG).with_name("gateway.keys")
+    document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": str(keys_file)}})
 
 
 def _engine(document: Document, found: FoundModel) -> None:

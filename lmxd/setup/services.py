@@ -58,9 +58,8 @@ class Units:
                 remedy = "sudo make install in its sources, or its package; or say --user"
                 raise LmxdError("config", "the units of lmxd are not installed", remedy)
             self.files = _user_units()
-        self.plan, self.end = (
-            " ".join(["systemctl", *self._manager, verb, "--now", *_UNITS]) for verb in ("enable", "disable")
-        )
+        self.plan = f"systemctl {' '.join([*self._manager, 'enable', '--now', *_UNITS])}"
+        self.end = self.plan.replace("enable", "disable")
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         self._do(["daemon-reload"])
