@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 _UUID: Final = re.compile(r"((?:GPU|MIG)-(?:[^-]+(?=-)|(?!0000)[0-9a-f]{8}(?=[0-9a-f]{8}$))).+")
@@ -45,6 +45,11 @@ def known_as(device: _Device, called: Mapping[_Device, str]) -> str:
 def several(names: Sequence[str], what: str = "instances") -> str:
     """Names as in a sentence; of many, their number."""
     return ", ".join(names) if len(names) <= _FEW else f"{len(names)} {what}"
+
+
+def sentence_among(names: Iterable[str]) -> str | None:
+    """The first of some names that is a sentence: who waits for a quota has that among what it waits for."""
+    return next((name for name in names if " " in name), None)
 
 
 def shortened(text: str, most: int) -> str:

@@ -14,7 +14,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.terminal import columns, say, say_lines
-from lmxd.text import known_as, several
+from lmxd.text import known_as, sentence_among, several
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
     from rich.console import Console, RenderableType
@@ -168,7 +168,7 @@ def reason(t: TicketInfo) -> str:
 
 def awaited(names: Sequence[str]) -> str:
     """The instances that a request waits for, or the quota, which is a sentence of its own."""
-    quota = next((name for name in names if " " in name), None)
+    quota = sentence_among(names)
     return quota or f"waits for {several(names)}"
 
 
