@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +37,7 @@ def read(path: Path) -> FoundModel:
 
 def named(found: FoundModel, otherwise: str, started: StartCommand) -> Entry:
     """The profile of a command, under the names that its words say."""
-    seen = deepcopy(started).resolved(Report().about(otherwise))
+    seen = started.resolved(Report().about(otherwise))
     inside = seen.container.name if seen.container is not None else ""
     name, *aliases = names_of(seen.said, inside or otherwise)
     entry = command.entry(found, name, started)
