@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import shlex
-import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -76,21 +75,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def replace_text(path: Path, text: str, *, keep_mode: bool = False) -> bool:
-    """Write ``text`` to ``path``, making its directory. False, and a warning in the log, if that cannot be done.
-
-    ``keep_mode``: who may read the file that is there may read the new one, and a link to it stays one.
-    """
-    path = path.resolve() if keep_mode else path
+def replace_text(path: Path, text: str) -> bool:
+    """Write ``text`` to ``path``, making its directory. False, and a warning in the log, if that cannot be done."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
         with open(open_regular(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
             file.write(text)
-        if keep_mode and path.exists():
-            shutil.copymode(path, fresh)
-            os.chown(fresh, path.stat().st_uid, path.stat().st_gid)
         fresh.replace(path)
     except OSError as error:
         log.warning("%s cannot be written: %s", path, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +11,7 @@ from lmxd.models.hub import Hub, Offer, chosen
 from lmxd.models.ranges import copy_header
 from lmxd.models.reference import Reference
 from lmxd.rpc.estimates import Estimated
+from lmxd.xdg import own_directory
 
 
 def of_reference(wanted: Reference, asked: Wanted) -> Estimated:
@@ -50,7 +50,7 @@ def fits_here(found: Estimated) -> bool:
 
 
 def _estimated(hub: Hub, offer: Offer, asked: Wanted) -> Estimated:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmxd/headers"
+    cache = own_directory("XDG_CACHE_HOME", ".cache") / "lmxd/headers"
     return _judged(of_file(hub.header(offer, cache), asked), f"hf:{offer.name}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from lmxd.config import yaml_text
@@ -11,9 +12,10 @@ from lmxd.config.file import parse
 from lmxd.errors import ConfigError, LmxdError
 from lmxd.text import shortened, visible
 
-_SECTION: Final = re.compile(r"models:(?:[ \t]+(?:\{[ \t]*\}|null|~))?([ \t]+#.*)?[ \t]*")
+_SECTION: Final = re.compile(r"""(\ufeff?["']?models["']?[ \t]*:)(?:[ \t]+(?:\{[ \t]*\}|null|~))?([ \t]+#.*)?[ \t]*""")
 """The line that begins the section of models, with nothing of it on the same line."""
 _ENTRY: Final = re.compile(r"( +)[^ #]")
+_ENDS: Final = "\r\n\x85\u2028\u2029"
 _LONGEST_NOTE: Final = 200
 _LONGEST_SHOWN: Final = 1000
 """Characters of a comment, and of what is to be added by hand."""
@@ -24,8 +26,8 @@ def with_profiles(text: str, profiles: Mapping[str, dict[str, Any]], notes: Mapp
 
     LmxdError ``config``, with the profiles, if they must be added by hand.
     """
-    lines = text.splitlines()
-    at = next((n for n, line in enumerate(lines) if _SECTION.fullmatch(line)), None)
+    lines, end = yaml_text.lines(text), _end(text)
+    at = _line_of_models(text)
     indent = _indent(lines[at + 1 :] if at is not None else [])
     block = []
     for name, settings in profiles.items():
@@ -33,12 +35,11 @@ def with_profiles(text: str, profiles: Mapping[str, dict[str, Any]], notes: Mapp
             block.append(f"{indent}# {visible(shortened(note, _LONGEST_NOTE))}")
         block += [indent + line for line in yaml_text.dump({name: settings}).splitlines()]
     if at is None:
-        made = [*lines, *([""] if lines else []), "models:", *block]
+        whole = _appended(text, ["models:", *block])
     else:
-        match = _SECTION.fullmatch(lines[at])
-        note = match[1] if match and match[1] else ""
-        made = [*lines[:at], f"models:{note}", *block, *lines[at + 1 :]]
-    whole = "\n".join([*made, ""])
+        match = _SECTION.fullmatch(lines[at].rstrip(_ENDS))
+        first = lines[at].rstrip(_ENDS) if match is None else match[1] + (match[2] or "")
+        whole = "".join([*lines[:at], *(line + end for line in (first, *block)), *lines[at + 1 :]])
     there = _read(text).get("models")
     return _checked(whole, text, {"models": {**(there if isinstance(there, dict) else {}), **profiles}}, block)
 
@@ -46,9 +47,26 @@ def with_profiles(text: str, profiles: Mapping[str, dict[str, Any]], notes: Mapp
 def with_setting(text: str, key: str, value: Any) -> str:
     """The configuration with a top-level key more, at its end. LmxdError ``config`` if it must be added by hand."""
     block = yaml_text.dump({key: value}).splitlines()
-    lines = text.splitlines()
-    whole = "\n".join([*lines, *([""] if lines else []), *block, ""])
-    return _checked(whole, text, {key: value}, block)
+    return _checked(_appended(text, block), text, {key: value}, block)
+
+
+def _line_of_models(text: str) -> int | None:
+    """The line of the section of models, whatever else in the text looks like it; None if there is none."""
+    with suppress(yaml_text.BadYaml):
+        return yaml_text.line_of(text, "models")
+    return None
+
+
+def _appended(text: str, block: list[str]) -> str:
+    """A text with lines more at its end, after an empty one."""
+    end = _end(text)
+    close = end if text and not text.endswith(tuple(_ENDS)) else ""
+    return text + close + "".join(line + end for line in ([""] if text else []) + block)
+
+
+def _end(text: str) -> str:
+    """The end of a text's lines."""
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 def _indent(below: list[str]) -> str:

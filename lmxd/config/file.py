@@ -34,10 +34,13 @@ def load(path: Path) -> Config:
     return parse(read_configuration(path), str(path))
 
 
-def read_configuration(path: Path) -> str:
-    """The text of a configuration file. Raises ConfigError if it cannot be read, or is no text."""
+def read_configuration(path: Path, *, regular: bool = False) -> str:
+    """The text of a configuration file. Raises ConfigError if it cannot be read, or is no text.
+
+    ``regular``: it is to be written, too, and so no pipe, as a shell makes one of ``<(…)``.
+    """
     try:
-        return read_text(path, yaml_text.LARGEST)
+        return read_text(path, yaml_text.LARGEST, regular=regular)
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from lmxd.config.file import DEFAULT_CONFIG
+from lmxd.xdg import own_directory
 
 
 def user_config() -> Path:
     """The path of the user's own configuration."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lmxd/config.yaml"
+    return own_directory("XDG_CONFIG_HOME", ".config") / "lmxd/config.yaml"
 
 
 def default_config(*, user: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ _LONGEST_NUMBER: Final = 64
 _LARGEST_KEY: Final = 2**60
 """From there on, different numbers have the same hash: many of them would be a slow table."""
 _WIDTH: Final = 100
+_LINE: Final = re.compile(r"(?:[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+$)")
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
@@ -122,6 +124,21 @@ def load(text: str) -> Any:
     except (ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
         said = shortened(str(error), 200)  # by PyYAML's readers of dates, numbers, bytes
         raise BadYaml(f"a value is not of its kind: {said}") from error
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text as YAML counts them, each with its end."""
+    return _LINE.findall(text)
+
+
+def line_of(text: str, key: str) -> int | None:
+    """The line, from 0, on which a key of the outermost mapping is; None if it has none such. BadYaml."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise BadYaml("is no YAML") from error
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((int(name.start_mark.line) for name, _ in pairs if name.value == key), None)
 
 
 def _problem(error: yaml.YAMLError) -> str:

@@ -18,6 +18,7 @@ from lmxd.acl import open_to
 from lmxd.engines.launching import SOCKET_NAME_MAX, SOCKET_PATH_MAX
 from lmxd.errors import LmxdError
 from lmxd.rpc.client import own_socket
+from lmxd.xdg import own_directory
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def places(socket_path: Path | None, *, user: bool) -> Places:
         home = path.with_name(path.name + ".d")
         found = Places(socket=path, home=home, logs=home / "log", state=home / "state", shared=False)
     elif user:
-        path, lasting = own_socket(), Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "lmxd"
+        path, lasting = own_socket(), own_directory("XDG_STATE_HOME", ".local/state") / "lmxd"
         home = path.with_name("lmxd")
         found = Places(socket=path, home=home, logs=lasting / "log", state=lasting, shared=False)
     else:

@@ -50,6 +50,11 @@ def key_of(headers: Mapping[str, str]) -> str:
     return (headers.get("X-Api-Key") or headers.get("Api-Key") or "").strip()
 
 
+def is_remembered(headers: Mapping[str, str]) -> bool:
+    """Whether a browser adds the key of a request by itself, whichever page has it ask: as it does with a password."""
+    return headers.get("Authorization", "").strip().lower().startswith("basic ")
+
+
 def actor(request: web.Request) -> Actor:
     """The sender of a request as the log names it: the owner of its key, or its address.
 
@@ -109,11 +114,15 @@ class Authentication:
             del self._inside[id(request)]
 
     def _known(self, request: web.Request) -> Caller | None:
-        """The owner of the key of a request."""
-        return self.known(key_of(request.headers))
+        """The owner of the key of a request. LmxdError ``not_permitted`` if a page of another site may have sent it."""
+        if (caller := self.known(key_of(request.headers))) is None:
+            return None
+        if is_remembered(request.headers) and not self.origins.allow(request.headers):
+            self._pages.require(request, harmless=True, any_host=True)
+        return caller
 
     def _keyless(self, request: web.Request) -> Caller:
-        """Nobody that is known. A key proves by itself that no page of another site asks: a browser adds none."""
+        """Nobody that is known. A key that browsers do not remember proves that no page of another site asks."""
         if request.path != _HEALTH and not self.origins.allow(request.headers):
             self._pages.require(request, harmless=request.path in _OPEN)
         if request.path not in _OPEN and not self._config.anonymous:

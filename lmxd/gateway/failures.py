@@ -40,13 +40,14 @@ _STATUS: Final[dict[str, int]] = {
 }
 """All others are 500: neither the client's fault nor cured by asking again."""
 _TYPES: Final = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
 }
 _ANTHROPIC_TYPES: Final = _TYPES | {413: "request_too_large", 503: "overloaded_error"}
+_OF_CLIENTS: Final = range(400, 500)
+"""Statuses of what a client did wrong."""
 _AGAIN: Final = 5.0
 """Seconds after which to ask again, where nothing better is known."""
 
@@ -61,7 +62,8 @@ class ErrorFormat(Enum):
 
     @classmethod
     def of(cls, path: str) -> ErrorFormat:
-        """The format for a path, also for one of an instance (``/upstream/MODEL/v1/messages``)."""
+        """The format for a path, however it is written, also of an instance (``/upstream/MODEL/v1/messages``)."""
+        path = "/" + "/".join(filter(None, path.split("/")))
         if path.startswith("/api/"):
             return cls.OLLAMA
         if path.endswith(("/messages", "/messages/count_tokens")):
@@ -81,18 +83,24 @@ def status_of(error: LmxdError) -> int:
     return error.status if isinstance(error, StatusError) else _STATUS.get(error.code, 500)
 
 
+def _type(status: int, kind: ErrorFormat) -> str:
+    """The type of an error, in the words of its API."""
+    named, other = (_ANTHROPIC_TYPES, "api_error") if kind is ErrorFormat.ANTHROPIC else (_TYPES, "server_error")
+    return named.get(status) or ("invalid_request_error" if status in _OF_CLIENTS else other)
+
+
 def body_of(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPENAI) -> dict[str, Any]:
     """The body of an answer that is an error."""
     if kind is ErrorFormat.OLLAMA:
         return {"error": str(error)}
     if kind is ErrorFormat.ANTHROPIC:
-        problem = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": str(error)}
+        problem = {"type": _type(status, kind), "message": str(error)}
         return {"type": "error", "error": problem}
     code = "model_not_found" if error.code == "unknown_model" else error.code
     return {
         "error": {
             "message": str(error),
-            "type": _TYPES.get(status, "server_error"),
+            "type": _type(status, kind),
             "param": "model" if error.code == "unknown_model" else None,
             "code": code,
             **({"data": error.data} if error.data else {}),

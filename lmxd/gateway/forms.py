@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Final
 
@@ -10,7 +11,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from lmxd.errors import LmxdError
 
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+"""It writes a line for each malformed form, as many as a client likes. Its client is told."""
 _KIND: Final = b"multipart/form-data"
+_MOST_PARTS: Final = 1000
+"""Parts of a form: each takes time, and all others wait meanwhile."""
 _LONGEST: Final = 1024
 """Bytes of a field that is kept; what is longer is no name."""
 
@@ -32,6 +37,7 @@ def short_fields(body: bytes, content_type: str, wanted: Collection[str]) -> dic
         parser = MultipartParser(
             _said(content_type)[1].get(b"boundary", b""),
             {
+                "on_part_begin": fields.part_begin,
                 "on_header_field": fields.header_name,
                 "on_header_value": fields.header_value,
                 "on_header_end": fields.header_end,
@@ -54,6 +60,13 @@ class _Fields:
         self._wanted = wanted
         self._header, self._said, self._value = bytearray(), bytearray(), bytearray()
         self._name = ""
+        self._parts = 0
+
+    def part_begin(self) -> None:
+        """FormParserError if there were too many."""
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise FormParserError(f"it has more than {_MOST_PARTS} parts")
 
     def header_name(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]

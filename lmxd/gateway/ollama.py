@@ -20,6 +20,7 @@ from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.events import collected, events
 from lmxd.gateway.leases import LeaseWish
 from lmxd.gateway.models import KnownModels
+from lmxd.gateway.paths import routes
 from lmxd.gateway.reply import sent
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.upstream import UpstreamCall
@@ -47,13 +48,13 @@ class Ollama:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/api/version", self._version),
-            web.get("/api/tags", self._tags),
-            web.get("/api/ps", self._ps),
-            web.post("/api/show", self._show),
-            web.post("/api/chat", self._chat),
-            web.post("/api/generate", self._generate),
-            web.post("/api/embed", self._embed),
+            *routes("GET", "/api/version", self._version),
+            *routes("GET", "/api/tags", self._tags),
+            *routes("GET", "/api/ps", self._ps),
+            *routes("POST", "/api/show", self._show),
+            *routes("POST", "/api/chat", self._chat),
+            *routes("POST", "/api/generate", self._generate),
+            *routes("POST", "/api/embed", self._embed),
         ]
 
     async def _version(self, request: web.Request) -> web.Response:

@@ -61,7 +61,7 @@ class OpenAi:
             *routes("GET", "/v1/models", self._models),
             web.get("/v1/models/{model:.+}", self._model),
             web.get("/models/{model:.+}", self._model),
-            web.get("/props", self._props),
+            *routes("GET", "/props", self._props),
             *(web.route(method, "/upstream/{rest:.+}", self._upstream) for method in _METHODS),
         ]
 

@@ -28,8 +28,8 @@ class Origins:
 
     def allow(self, headers: Mapping[str, str]) -> bool:
         """Whether a page asks that may. A browser says whose page it is, and no page can change that."""
-        origin = headers.get("Origin", "").lower()
-        if not _ORIGIN.fullmatch(origin):
+        said = headers.get("Origin", "")
+        if not said.isascii() or not _ORIGIN.fullmatch(origin := said.lower()):
             return False
         if self._named is None:
             return _LOCAL.fullmatch(origin) is not None

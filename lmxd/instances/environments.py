@@ -22,16 +22,24 @@ _PATIENCE: Final = 2.0
 
 
 def environments(
-    pids: Iterable[int], read: Callable[[int], Environment] = proc.environment, patience: float = _PATIENCE
+    pids: Iterable[int],
+    read: Callable[[int], Environment] = proc.environment,
+    patience: float = _PATIENCE,
+    *,
+    most_late: int | None = None,
 ) -> dict[int, Environment]:
-    """The environment of each process, but of those that do not show it in time."""
+    """The environment of each process, but of those that do not show it in time.
+
+    ``most_late``: when so many have not, the rest is not asked; by default all are, however long it takes.
+    """
     found: dict[int, Environment] = {}
-    rest = list(pids)
-    while rest:
+    rest, late = list(pids), 0
+    while rest and (most_late is None or late < most_late):
         reader = _Reader(rest, read)
         found |= reader.until_it_hangs(patience)
         rest = reader.rest
         if rest:
+            late += 1
             log.warning("pid %d is stuck in the kernel, and does not show its environment: passed over", rest.pop(0))
     return found
 

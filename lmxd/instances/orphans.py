@@ -8,10 +8,14 @@ import time
 from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from lmxd.instances import proc
 from lmxd.instances.environments import environments
 from lmxd.instances.exits import exited
+
+_MOST_LATE: Final = 3
+"""Other users' processes that are waited for: any user can have thousands that never show their environment."""
 
 
 def orphans(home: Path, engines: Set[int] = frozenset()) -> dict[int, dict[str, str]]:
@@ -20,16 +24,27 @@ def orphans(home: Path, engines: Set[int] = frozenset()) -> dict[int, dict[str, 
     They run as our own user, or as one of ``engines``. A process shows what it likes for its environment.
     """
     ours = {os.geteuid(), *engines}
-    return {pid: env for pid, env in _claimants(home).items() if (ids := proc.uids(pid)) and ids <= ours}
+    claim = _claimants(home, [pid for pid in _processes() if _belongs(pid, ours)])
+    return {pid: env for pid, env in claim.items() if _belongs(pid, ours)}
 
 
 def impostors(home: Path, engines: Set[int] = frozenset()) -> list[int]:
-    """Processes of other users that say so all the same."""
-    return sorted(_claimants(home).keys() - orphans(home, engines).keys())
+    """Processes of other users that say so all the same. Of those that do not show it in time few are waited for."""
+    ours = {os.geteuid(), *engines}
+    others = [pid for pid in _processes() if not _belongs(pid, ours)]
+    return sorted(pid for pid in _claimants(home, others, most_late=_MOST_LATE) if not _belongs(pid, ours))
 
 
-def _claimants(home: Path) -> dict[int, dict[str, str]]:
-    found = environments(int(name) for name in os.listdir("/proc") if name.isdecimal())
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _belongs(pid: int, users: Set[int]) -> bool:
+    return bool(ids := proc.uids(pid)) and ids <= users
+
+
+def _claimants(home: Path, pids: list[int], most_late: int | None = None) -> dict[int, dict[str, str]]:
+    found = environments(pids, most_late=most_late)
     return {pid: env for pid, env in found.items() if env.get("LMXD_HOME") == str(home)}
 
 

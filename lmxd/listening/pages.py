@@ -34,17 +34,18 @@ class OwnPages:
         named = {name for x in self._hosts if (name := _name(x))}
         self._names = _LOCAL | named | {address.rpartition(":")[0].strip("[]").lower()}
 
-    def require(self, request: web.BaseRequest, *, harmless: bool = False) -> None:
+    def require(self, request: web.BaseRequest, *, harmless: bool = False, any_host: bool = False) -> None:
         """LmxdError ``not_permitted`` for what a page of another site may have sent, or a name made to lead here.
 
         All headers that it looks at are set by the browser alone: no page can change them. ``harmless``: also a browser
         may ask that does not say which page does, as most are by HTTP without TLS; and one that opens it as a page,
-        which may have been sent here from the address that a person typed.
+        which may have been sent here from the address that a person typed. ``any_host``: by whichever name, as a
+        browser that adds a password does so for the name alone that it was given for.
         """
         headers = request.headers
         hosts, origins = headers.getall("Host", []), headers.getall("Origin", [])
         named = {_name(host) for host in hosts}
-        if not self._any_host and not (named and all(map(self._leads_here, named))):
+        if not (self._any_host or any_host) and not (named and all(map(self._leads_here, named))):
             raise _refused("Host", hosts, "use localhost, or name it in gateway.hosts")
         if any(not self._is_own(origin, hosts) for origin in origins):
             raise _refused("Origin", origins)

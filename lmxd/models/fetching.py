@@ -3,48 +3,91 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from lmxd.errors import LmxdError
-from lmxd.files import sha256_of
-from lmxd.models.ranges import opened, shown
+from lmxd.files import open_regular, sha256_of
+from lmxd.models.ranges import BROKEN, opened, shown
 
 _BLOCK: Final = 2**20
+_SPARE: Final = 2**30
+"""Bytes of a disk that are left free, however long the file is."""
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)")
+_LENGTH: Final = re.compile(r"\d{1,18}")
+_AGAIN: Final = "try again: what was fetched is kept"
 
 
-def fetch(url: str, directory: Path, told: Callable[[int, int], None], sha256: str | None = None) -> Path:
-    """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many.
+def fetch(
+    url: str, directory: Path, told: Callable[[int, int], None], sha256: str | None = None, spare: int = _SPARE
+) -> Path:
+    """Fetch a file into a directory. ``told`` hears of bytes fetched, of how many, which is 0 if the server is silent.
 
-    LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum is another than ``sha256``.
+    LmxdError ``model_file_missing``; ``bad_model_file`` if its checksum is another than ``sha256``; ``config`` if the
+    disk would have less than ``spare`` bytes left.
     """
     path = directory / Path(unquote(urlsplit(url).path)).name
-    directory.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
-    first = partial.stat().st_size if partial.exists() else 0
     try:
-        with opened(url, {}, first) as answer:
-            goes_on = answer.status == 206
-            first = first if goes_on else 0
-            whole = first + int(answer.headers.get("Content-Length") or 0)
-            with partial.open("ab" if goes_on else "wb") as file:
-                while block := answer.read(_BLOCK):
-                    file.write(block)
-                    told(file.tell(), whole)
-                os.fsync(file.fileno())
-    except OSError as error:
-        raise LmxdError(
-            "model_file_missing", f"{shown(url)}: {error}", "try again: what was fetched is kept"
-        ) from error
-    if (size := partial.stat().st_size) < whole:
-        problem = f"{shown(url)}: it ended after {size} of {whole} bytes"
-        raise LmxdError("model_file_missing", problem, "try again: what was fetched is kept")
-    if sha256 is not None and sha256_of(partial) != sha256.lower():
-        partial.unlink()
-        raise LmxdError(
-            "bad_model_file", f"{shown(url)}: its SHA-256 is another", "check it, or fetch it from elsewhere"
-        )
-    partial.replace(path)
+        directory.mkdir(parents=True, exist_ok=True)
+        first = partial.stat().st_size if partial.exists() else 0
+        try:
+            size, whole = _received(url, partial, first, told, spare)
+        except LmxdError as error:
+            if not _ended_at(first, error):
+                raise
+            size = whole = first
+        if size < whole:
+            problem = f"{shown(url)}: it ended after {size} of {whole} bytes"
+            raise LmxdError("model_file_missing", problem, _AGAIN)
+        if sha256 is not None and sha256_of(partial) != sha256.lower():
+            partial.unlink()
+            remedy = "check it, or fetch it from elsewhere"
+            raise LmxdError("bad_model_file", f"{shown(url)}: its SHA-256 is another", remedy)
+        partial.replace(path)
+    except BROKEN as error:
+        raise LmxdError("model_file_missing", f"{shown(url)}: {error}", _AGAIN) from error
     return path
+
+
+def _received(url: str, partial: Path, first: int, told: Callable[[int, int], None], spare: int) -> tuple[int, int]:
+    """(the bytes that a partial file has in the end, those that it is to have). OSError, HTTPException, LmxdError."""
+    with opened(url, {}, first) as answer:
+        goes_on = answer.status == 206 and _begins_at(answer, first)
+        if answer.status == 206 and not goes_on:
+            problem = f"{shown(url)}: its server sends another part than was asked for"
+            raise LmxdError("model_file_missing", problem, f"remove {partial}, and fetch it anew")
+        length = answer.headers.get("Content-Length") or ""
+        whole = (first if goes_on else 0) + (int(length) if _LENGTH.fullmatch(length) else 0)
+        room = shutil.disk_usage(partial.parent).free - spare
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if goes_on else os.O_TRUNC)
+        with open(open_regular(partial, flags, 0o644), "ab" if goes_on else "wb") as file:
+            while block := answer.read(_BLOCK):
+                room -= len(block)
+                if room < 0:
+                    problem = f"{partial.parent} has not room for it"
+                    raise LmxdError("config", problem, "make room, or name another directory with --to")
+                file.write(block)
+                told(file.tell(), whole)
+            os.fsync(file.fileno())
+            return file.tell(), whole
+
+
+def _ended_at(size: int, error: LmxdError) -> bool:
+    """Whether a server refuses because nothing comes after so many bytes: a fetch may have been killed just then."""
+    refused = error.__cause__
+    if not isinstance(refused, HTTPError) or refused.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return False
+    return size > 0 and refused.headers.get("Content-Range") == f"bytes */{size}"
+
+
+def _begins_at(answer: Any, first: int) -> bool:
+    """Whether a part of a file begins where it was asked to."""
+    match = _RANGE.fullmatch(answer.headers.get("Content-Range") or "")
+    return match is not None and int(match[1]) == first

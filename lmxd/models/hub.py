@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,6 +19,8 @@ from lmxd.models.quants import is_projector, named, stem_of
 from lmxd.models.ranges import copy_header
 from lmxd.models.reference import Reference
 
+_REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+"""A revision as hubs name them: it becomes a directory's name."""
 _USUAL: Final = ("Q4_K_M", "UD-Q4_K_M", "Q4_0", "Q8_0", "MXFP4")
 """Quantizations that are taken where none is named, the first that there is: as llama-server -hf does."""
 P = ParamSpec("P")
@@ -101,6 +104,8 @@ class Hub:
         """The models of a repository, the largest first. LmxdError ``model_file_missing`` if there is none."""
         api = self._hub.HfApi(endpoint=self.endpoint)
         info = api.model_info(wanted.repository, revision=wanted.revision, files_metadata=True)
+        if not _REVISION.fullmatch(str(info.sha)):
+            raise LmxdError("model_file_missing", f"{wanted}: the hub names no revision", "check HF_ENDPOINT")
         files = [
             RemoteFile(name=each.rfilename, size=each.size or 0, sha256=each.lfs.sha256 if each.lfs else None)
             for each in info.siblings or []
@@ -165,7 +170,7 @@ def chosen(offers: list[Offer], wanted: Reference) -> Offer:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    return not path.is_absolute() and ".." not in path.parts and name.isprintable()
 
 
 def _grouped(files: Iterable[RemoteFile]) -> list[tuple[RemoteFile, ...]]:

@@ -10,6 +10,8 @@ from typing import Final
 
 from lmxd.files import read_text
 from lmxd.models.quants import named, quant_of, says_nothing, stem_of
+from lmxd.xdg import home as own_home
+from lmxd.xdg import own_directory
 
 _REPOSITORY: Final = re.compile(r"models--(.+)")
 _REVISION: Final = "snapshots"
@@ -27,18 +29,17 @@ _LARGEST: Final = 4096
 
 def own_models(environ: Mapping[str, str] = os.environ) -> Path:
     """The directory for models of an ordinary user."""
-    data = environ.get("XDG_DATA_HOME") or Path(environ.get("HOME") or "/") / ".local/share"
-    return Path(data) / "lmxd/models"
+    return own_directory("XDG_DATA_HOME", ".local/share", environ) / "lmxd/models"
 
 
 def usual_places(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> list[Path]:
     """Where model files of other tools, and lmxd's own, usually are; most are not there on any one machine."""
-    home = home or Path(environ.get("HOME") or "/")
-    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
-    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
+    home = home or own_home(environ)
+    mine = {**environ, "HOME": str(home)}
+    cache, data = own_directory("XDG_CACHE_HOME", ".cache", mine), own_directory("XDG_DATA_HOME", ".local/share", mine)
     hub = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
     found = [
-        own_models({**environ, "HOME": str(home)}),
+        own_models(mine),
         Path("/var/lib/lmxd/models"),
         Path(hub or Path(environ.get("HF_HOME") or cache / "huggingface") / "hub"),
         Path(environ.get("LLAMA_CACHE") or cache / "llama.cpp"),
@@ -58,7 +59,7 @@ def ollama_places(environ: Mapping[str, str] = os.environ, home: Path | None = N
     """Where ollama keeps its models: it says so by OLLAMA_MODELS, or they are in a home, a service's or the user's."""
     if said := environ.get("OLLAMA_MODELS"):
         return [Path(said)]
-    home = home or Path(environ.get("HOME") or "/")
+    home = home or own_home(environ)
     return [home / ".ollama/models", *map(Path, _OF_SERVICES)]
 
 

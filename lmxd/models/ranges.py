@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import re
 import urllib.error
@@ -20,17 +21,26 @@ _CHUNK: Final = 4 * 2**20
 _LARGEST_HEADER: Final = 512 * 2**20
 _TIMEOUT: Final = 30.0
 """Seconds for which a server may say nothing."""
+BROKEN: Final = (OSError, http.client.HTTPException, ValueError)
+"""A network, or a server that does not speak HTTP, or a name that no file can have."""
+_SCHEMES: Final = ("http", "https")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects. A token is for the host that it was given for: the hub sends to hosts of others."""
+    """Follows redirects to HTTP. A token is for the host that it was given for: the hub sends to hosts of others.
+
+    Nor does it go from a connection that nobody can read to one that all can.
+    """
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
+        there, here = urlsplit(newurl), urlsplit(req.full_url)
+        if there.scheme not in _SCHEMES:
+            raise urllib.error.URLError(f"it leads to {there.scheme}:, which is not followed")
         made = super().redirect_request(req, fp, code, msg, cast("Any", headers), newurl)
-        if made is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+        if made is not None and (there.netloc != here.netloc or (there.scheme, here.scheme) == ("http", "https")):
             made.remove_header("Authorization")
         return made
 
@@ -48,7 +58,7 @@ def opened(url: str, headers: Mapping[str, str], first: int, last: int | None = 
     except urllib.error.HTTPError as error:
         remedy = "check its name; for a gated model, accept its terms and set HF_TOKEN"
         raise LmxdError("model_file_missing", f"{shown(url)}: {error.code} {error.reason}", remedy) from error
-    except (OSError, ValueError) as error:
+    except BROKEN as error:
         why = getattr(error, "reason", None) or error
         raise LmxdError("model_file_missing", f"{shown(url)}: {why}", "check the network, and HF_ENDPOINT") from error
 
@@ -103,7 +113,7 @@ class RangeFile(io.RawIOBase):
                 raise LmxdError("model_file_missing", problem, "fetch it whole: lmxd pull --anyway")
             try:
                 read = answer.read(_CHUNK)
-            except OSError as error:
+            except BROKEN as error:
                 raise LmxdError("model_file_missing", f"{shown(self._url)}: {error}", "try again") from error
         if not read:
             raise LmxdError("model_file_missing", f"{shown(self._url)}: its server sends nothing", "try again")
@@ -121,9 +131,13 @@ def copy_header(url: str, headers: Mapping[str, str], to: Path) -> None:
         read_header(io.BufferedReader(source), source.size)
     except HeaderError as error:
         raise LmxdError("bad_model_file", f"{shown(url)}: {error}", "choose another file") from error
-    to.parent.mkdir(parents=True, exist_ok=True)
     fresh = to.with_name(f".{to.name}.new")
-    with fresh.open("wb") as file:
-        file.write(source.data)
-        file.truncate(source.size)
-    fresh.replace(to)
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as file:
+            file.write(source.data)
+            file.truncate(source.size)
+        fresh.replace(to)
+    except (OSError, OverflowError) as error:  # it may be said to be larger than any file
+        fresh.unlink(missing_ok=True)
+        raise LmxdError("bad_model_file", f"{shown(url)}: {error}", "choose another file") from error

@@ -16,6 +16,7 @@ from lmxd.config.names import fitting
 from lmxd.errors import LmxdError
 from lmxd.gateway import keys
 from lmxd.rpc.client import SYSTEM_SOCKET
+from lmxd.setup.change import one_at_a_time
 from lmxd.setup.first_answer import ask_smallest, daemon_answers, reload
 from lmxd.setup.inventory import take_inventory
 from lmxd.setup.local_gateway import LocalGateway
@@ -51,7 +52,8 @@ def setup(context: click.Context, directories: tuple[Path, ...], yes: bool) -> N
     if not yes and not _agreed():
         say("nothing was written", err=True)
         return
-    _carry_out(plan)
+    with one_at_a_time(plan.configuration.path):
+        _carry_out(plan)
 
 
 def _require_one_service(*, user: bool) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from lmxd.config.file import read_configuration
+from lmxd.config.writing import write_own
 from lmxd.errors import LmxdError
-from lmxd.files import replace_text
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.output import OUTPUT, PATH, say_all, write, write_found
 from lmxd.setup import found_profiles
@@ -52,17 +52,18 @@ def init(directories: tuple[Path, ...], output: Path | None, force: bool) -> Non
 
 def _add_to(path: Path, found: FoundModel) -> None:
     """Add the models that a configuration lacks."""
-    text = read_configuration(path)
+    text = read_configuration(path, regular=True)
     more, names = merged(text, str(path), found)
     if not names:
         say(f"{path}: no model more was found", err=True)
         return
-    if not replace_text(path, more, keep_mode=True):
-        raise LmxdError("config", f"{path} cannot be written", "choose another --output")
+    write_own(path, more)
     say(f"{path}: added {', '.join(names)}", err=True)
 
 
 def _set_aside(path: Path) -> None:
+    if not path.is_file():
+        raise LmxdError("config", f"{path} is not a regular file", "choose another --output")
     try:
         path.replace(path.with_name(f"{path.name}.old"))
     except OSError as error:

@@ -45,7 +45,7 @@ class Inventory:
 def take_inventory(directories: Sequence[Path], path: Path) -> Inventory:
     """Look at all of it; at models in ``directories``, or in the usual places. LmxdError if ``path`` cannot be used."""
     found = found_profiles.look(directories)
-    before = read_configuration(path) if os.path.lexists(path) else None
+    before = read_configuration(path, regular=True) if os.path.lexists(path) else None
     config = parse(before or "", str(path))
     _, measured = usable_here(config)
     devices = [device for device in measured if device.kind is not DeviceKind.POOL]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import os
+import pwd
 import ssl
+from contextlib import suppress
 from typing import Final
 
 from lmxd.config.gateway import GatewayConfig
+from lmxd.instances.ports import at_port
 from lmxd.unix_http import UnixHttpConnection
 
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 (nothing is bound here)
@@ -14,6 +18,8 @@ _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 (noth
 _TITLE: Final = b"<title>lmxd</title>"
 _ENOUGH: Final = 4096
 """The dashboard has its title among so many bytes. Other servers on that port say that they are well, too."""
+_SERVICE: Final = "lmxd-gateway"
+"""The user of the system's gateway."""
 _PATIENCE: Final = 10.0
 """Seconds in which the gateway is to answer."""
 
@@ -38,6 +44,8 @@ class LocalGateway:
 
     def answers(self, key: str | None = None) -> bool:
         """Whether it is a gateway of lmxd that answers there; with ``key``: whether it knows that key."""
+        if self._is_anothers():
+            return False
         try:
             connection = self._connection()
             if key is not None and not self._tls:
@@ -48,6 +56,16 @@ class LocalGateway:
             return answer.status == 200 and _TITLE in answer.read(_ENOUGH)
         except (OSError, http.client.HTTPException):
             return False
+
+    def _is_anothers(self) -> bool:
+        """Whether it is another user who listens there: no key is sent to them, nor is their page believed."""
+        if self._unix is not None:
+            return False
+        trusted = {0, os.geteuid()}
+        if trusted == {0}:
+            with suppress(KeyError):
+                trusted.add(pwd.getpwnam(_SERVICE).pw_uid)
+        return any(listener.uid not in trusted for listener in at_port(int(self._port)))
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._unix is not None:

@@ -13,12 +13,12 @@ import click
 from lmxd.cli.files import Wanted
 from lmxd.cli.remote import fits_here, of_offer, of_url
 from lmxd.config.adding import with_profiles
-from lmxd.config.file import parse, read_configuration
+from lmxd.config.file import DEFAULT_CONFIG, parse, read_configuration
 from lmxd.config.location import USER
 from lmxd.config.names import fitting
 from lmxd.config.schema import Config
+from lmxd.config.writing import write_own
 from lmxd.errors import LmxdError
-from lmxd.files import replace_text
 from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
 from lmxd.models.layouts import own_models
@@ -39,8 +39,6 @@ class Target:
 
     directory: Path
     config_path: Path
-    text: str
-    config: Config
 
 
 @click.command()
@@ -89,8 +87,7 @@ def _told(done: int, whole: int) -> None:
 
 def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
     """LmxdError ``config`` if the configuration cannot be used, or the directory not be made."""
-    text = read_configuration(config_path) if config_path.exists() else ""
-    config = parse(text, str(config_path))
+    _, config = _configured(config_path)
     own = user and "model_dir" not in config.model_fields_set
     directory = (to or (own_models() if own else config.model_dir)).expanduser().absolute()
     try:
@@ -99,7 +96,13 @@ def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
         raise LmxdError("config", f"{directory}: {error.strerror}", "run it as root, or say --user, or --to") from error
     if not os.access(directory, os.W_OK):
         raise LmxdError("config", f"{directory} cannot be written to", "run it as root, or say --user, or --to")
-    return Target(directory=directory, config_path=config_path, text=text, config=config)
+    return Target(directory=directory, config_path=config_path)
+
+
+def _configured(path: Path) -> tuple[str, Config]:
+    """The configuration as it is now, and its text; that of nothing where there is none."""
+    text = read_configuration(path, regular=True) if os.path.lexists(path) else ""
+    return text, parse(text, str(path))
 
 
 def _require_fit(found: Estimated) -> None:
@@ -132,16 +135,23 @@ def _open_for_readers(path: Path, directory: Path) -> None:
 
 
 def _add(target: Target, name: str, path: Path) -> None:
-    """Add a profile, and have the daemon read it; nothing where the directory is served without profiles."""
-    if any(path.is_relative_to(served.expanduser()) for served in target.config.models_from):
+    """Add a profile, and have the daemon read it; nothing where the directory is served without profiles.
+
+    To the configuration as it is now: somebody may have changed it while the model came.
+    """
+    text, config = _configured(target.config_path)
+    if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
         say(f"{path}: served as it is, for its directory is in models_from")
         return
     settings: dict[str, Any] = {"path": str(path)}
-    if target.config.models.get(name) is None:
-        text = with_profiles(target.text, {name: settings})
-        if not replace_text(target.config_path, text, keep_mode=True):
+    if config.models.get(name) is None:
+        mode = 0o644 if target.config_path == DEFAULT_CONFIG else 0o600
+        more = with_profiles(text, {name: settings})
+        try:
+            write_own(target.config_path, more, mode)
+        except LmxdError as error:
             shown = f"models: {{'{name}': {{path: {path}}}}}"
-            raise LmxdError("config", f"{target.config_path} cannot be written", f"add to it: {shown}")
+            raise LmxdError("config", error.message, f"add to it: {shown}") from error
     say(f"{name}: {path}, in {target.config_path}")
     try:
         with Client(default_socket()) as client:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from lmxd.errors import LmxdError
 from lmxd.setup.change import FileChange
+from lmxd.xdg import own_directory
 
 _UNITS: Final = ("lmxd.socket", "lmxd.service", "lmxd-gateway.service")
 _PATIENCE: Final = 60.0
@@ -92,15 +93,20 @@ def _systemctl(arguments: list[str]) -> str | None:
 
 def _user_units() -> list[FileChange]:
     """The user's own units, as the package has them, for the program that runs."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
-    program = str(Path(sys.executable).with_name("lmxd")).replace("%", "%%")
+    home = own_directory("XDG_CONFIG_HOME", ".config") / "systemd/user"
+    program = _quoted(str(Path(sys.executable).with_name("lmxd")))
     made = []
     for name in _UNITS:
         template = importlib.resources.files("lmxd.setup").joinpath("units", name).read_text(encoding="utf-8")
-        path = home / name
-        before = path.read_text(encoding="utf-8") if path.exists() else None
-        made.append(FileChange(path, before, template.replace("@BINDIR@/lmxd", f'"{program}"')))
+        made.append(FileChange.of(home / name, template.replace("@BINDIR@/lmxd", program)))
     return made
+
+
+def _quoted(path: str) -> str:
+    """A program's path as a unit has it (systemd.service(5), "Command lines"). LmxdError ``config`` if it cannot."""
+    if not path.isprintable():
+        raise LmxdError("config", f"a unit cannot name {path}", "install lmxd in another directory")
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 class Programs:

@@ -76,3 +76,58 @@ def test_a_text_that_cannot_be_added_to_is_told_with_what_to_add(text: str) -> N
     with pytest.raises(LmxdError, match=r"add it by hand: b: path: /y") as caught:
         with_profiles(text, {"b": {"path": "/y"}})
     assert caught.value.code == "config"
+
+
+SAID = {"new": {"path": "/m/n"}}
+ADDED = "  new:\n    path: /m/n\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("\ufeffmodels:\n  a: {path: /m/x}\n", f"\ufeffmodels:\n{ADDED}  a: {{path: /m/x}}\n"),
+        ('"models":\n  a: {path: /m/x}\n', f'"models":\n{ADDED}  a: {{path: /m/x}}\n'),
+        ("models :\n  a: {path: /m/x}\n", f"models :\n{ADDED}  a: {{path: /m/x}}\n"),
+        ("models: &all\n  a: {path: /m/x}\n", f"models: &all\n{ADDED}  a: {{path: /m/x}}\n"),
+        (
+            'x-said: "\nmodels:\n"\nmodels:\n  a: {path: /m/x}',
+            f'x-said: "\nmodels:\n"\nmodels:\n{ADDED}  a: {{path: /m/x}}',
+        ),
+        ("x-said: >\n  models:\nmodels: {}\n", f"x-said: >\n  models:\nmodels:\n{ADDED}"),
+        ("x-said: {\nmodels:\n 1}\n", f"x-said: {{\nmodels:\n 1}}\n\nmodels:\n{ADDED}"),
+        ("# a\u2028# models:\nmodels:\n", f"# a\u2028# models:\nmodels:\n{ADDED}"),
+        ("gpu: {}", f"gpu: {{}}\n\nmodels:\n{ADDED}"),
+    ],
+)
+def test_the_section_is_found_however_it_is_written_and_nothing_else_is_touched(before: str, after: str) -> None:
+    assert with_profiles(before, SAID) == after
+
+
+@given(configurations())
+def test_lines_end_as_they_did(text: str) -> None:
+    """An editor of another system ends lines with two characters: a change of each would be one of the whole file."""
+    theirs = text.replace("\n", "\r\n")
+    for made in (with_profiles(theirs, SAID), with_setting(theirs, "model_dirs", ["/a"])):
+        assert "\n" not in made.replace("\r\n", "") or "\n" not in text
+        kept = iter(made.splitlines(keepends=True))
+        for line in theirs.splitlines(keepends=True):
+            if not line.startswith("models:") and line.endswith("\n"):
+                assert line in kept
+
+
+PIECES = st.sampled_from(
+    "models: |  a: {path: /m/x}|models: {}|x-a: >|  models:|x-b: '|'|---|\t|\ufeff|\x85|\u2028|x-m: &m|  <<: *m|"
+    '? models|{|}|%YAML 1.1|\x00|models: &k|"|\ud800'.split("|")
+)
+
+
+@given(st.one_of(st.lists(PIECES).map("\n".join), st.lists(PIECES).map("\r\n".join), st.text()), st.text(max_size=20))
+def test_whatever_the_text_it_is_added_to_or_an_error_says_what_to_add(text: str, note: str) -> None:
+    for setting in (False, True):
+        try:
+            made = with_setting(text, "model_dirs", ["/a"]) if setting else with_profiles(text, SAID, {"new": note})
+        except LmxdError as error:
+            assert "add it by hand" in str(error)
+        else:
+            kept = {key: value for key, value in (yaml_text.load(text) or {}).items() if key != "models"}
+            assert kept.items() <= yaml_text.load(made).items()

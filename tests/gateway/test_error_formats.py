@@ -17,8 +17,9 @@ from house import model
 from gateway.front import Front, opened, read_until
 from gateway.test_bad_answers import OK, says
 from gateway.test_serving import house
+from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import key_of
-from lmxd.gateway.failures import ErrorFormat
+from lmxd.gateway.failures import ErrorFormat, body_of
 
 PROBLEM = (
     b'HTTP/1.1 400 Bad Request\r\nContent-Length: 54\r\n\r\n{"error":{"message":"too long","code":400,"type":"x"}}'
@@ -159,7 +160,24 @@ async def test_a_missing_key_is_told_from_an_unknown_one(tmp_path: Path) -> None
         ("/v1/chat/completions", ErrorFormat.OPENAI),
         ("/api/chat", ErrorFormat.OLLAMA),
         ("/none", ErrorFormat.OPENAI),
+        ("/v1/messages/", ErrorFormat.ANTHROPIC),
+        ("//v1//messages//count_tokens//", ErrorFormat.ANTHROPIC),
+        ("/v1/v1/responses/", ErrorFormat.RESPONSES),
+        ("//api//chat/", ErrorFormat.OLLAMA),
     ],
 )
 def test_the_format_is_that_of_the_path(path: str, kind: ErrorFormat) -> None:
     assert ErrorFormat.of(path) is kind
+
+
+@pytest.mark.parametrize("status", [400, 405, 413, 415, 422])
+@pytest.mark.parametrize("kind", [ErrorFormat.OPENAI, ErrorFormat.RESPONSES, ErrorFormat.ANTHROPIC])
+def test_a_fault_of_a_client_is_never_said_to_be_the_servers(kind: ErrorFormat, status: int) -> None:
+    said = body_of(LmxdError("invalid_request", "x", ""), status, kind)["error"]["type"]
+    assert said in ("invalid_request_error", "request_too_large")
+
+
+async def test_a_method_that_a_path_has_not_is_a_fault_of_the_client(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/v1/chat/completions", method="PUT")
+        assert (answer.status, json.loads(answer.text)["error"]["type"]) == (405, "invalid_request_error")

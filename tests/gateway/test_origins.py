@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,3 +168,35 @@ async def test_a_page_of_another_origin_in_chromium(tmp_path: Path, origins: Any
             assert "404 " in text
             assert "model_not_found" in text
         await browser.close()
+
+
+async def test_a_letter_that_only_looks_like_one_is_no_origin_and_no_fault_of_ours(tmp_path: Path) -> None:
+    """The Kelvin sign is a k in small letters, but not in a header."""
+    async with opened(house(tmp_path), origins=("*",)) as front:
+        asked = front.headers(Origin="http://\u212aelvin.example")
+        body = {"model": "a", "messages": []}
+        async with front.session.post("/v1/chat/completions", json=body, headers=asked) as answer:
+            assert (answer.status, answer.headers.get("Access-Control-Allow-Origin")) == (200, None)
+
+
+async def test_a_password_that_a_browser_remembers_lets_in_no_page_of_another_site(tmp_path: Path) -> None:
+    """It adds it by itself, to what any page asks for."""
+    async with opened(house(tmp_path), origins=("https://chat.example.org",)) as front:
+        word = base64.b64encode(f"me:{front.key}".encode()).decode()
+        for more, status in (
+            ({}, 200),
+            ({"Host": "lmxd.example.org"}, 200),
+            ({"Origin": front.url}, 200),
+            ({"Origin": "https://chat.example.org", "Sec-Fetch-Site": "cross-site"}, 200),
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ):
+            for path in ("/v1/models", "/props?model=a", "/upstream/a/health"):
+                asked = {"Authorization": f"Basic {word}", **more}
+                async with front.session.get(path, headers=asked) as answer:
+                    assert answer.status == status, (path, more)
+            with_bearer = front.headers(**more)
+            async with front.session.get("/v1/models", headers=with_bearer) as answer:
+                assert answer.status == 200, "no browser adds a key to what a page asks for"

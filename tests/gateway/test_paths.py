@@ -66,6 +66,18 @@ async def test_so_is_the_list(tmp_path: Path, path: str) -> None:
         assert json.loads((await front.ask("/models/a", method="GET")).text)["id"] == "a"
 
 
+@pytest.mark.parametrize("written", ["//api/{}", "/api/{}/", "/api//{}", "///api/{}//"])
+async def test_so_are_the_paths_of_ollama(tmp_path: Path, written: str) -> None:
+    """A base URL that ends with a slash is common."""
+    async with opened(house(tmp_path)) as front:
+        for path in ("version", "tags", "ps"):
+            assert (await front.ask(front.url + written.format(path), method="GET")).status == 200
+        for path in ("show", "chat", "generate"):
+            asked = {"model": "a", "messages": [{"content": "x"}], "prompt": "x", "stream": False}
+            assert (await front.ask(front.url + written.format(path), asked)).status == 200
+        assert (await front.ask(f"{front.url}//props/?model=a", method="GET")).status == 200
+
+
 @pytest.mark.parametrize("path", ["/v2/chat/completions", "/v1/chat", "/x/v1/models", "/v1/chatcompletions", "/v1"])
 async def test_a_path_that_there_is_not_is_a_404(tmp_path: Path, path: str) -> None:
     async with opened(house(tmp_path)) as front:
@@ -145,3 +157,22 @@ def test_what_is_no_form_is_said(body: bytes, boundary: str) -> None:
         assert set(fields) <= {"model"}
     except LmxdError as error:
         assert error.code == "invalid_request"
+
+
+@pytest.mark.parametrize("head", ["", "Content-Disposition: form-data; name=model\r\n"])
+async def test_a_form_of_many_parts_keeps_nobody_waiting(tmp_path: Path, head: str) -> None:
+    body = f"--b\r\n{head}\r\na\r\n".encode() * 2000 + b"--b--\r\n"
+    async with opened(house(tmp_path)) as front:
+        sent = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = await front.ask("/v1/audio/transcriptions", body, **sent)
+        assert answer.status == 400
+        assert "more than 1000 parts" in answer.text
+
+
+async def test_malformed_forms_are_no_lines_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(house(tmp_path)) as front:
+        sent = {"Content-Type": "multipart/form-data; boundary=b"}
+        for body in (b"--c", b"--b\r\n\xff: x\r\n\r\n", b"--b\r\n" + b"a" * 20_000):
+            assert (await front.ask("/v1/audio/transcriptions", body, **sent)).status == 400
+        assert "oundary" not in caplog.text
+        assert "multipart" not in caplog.text

@@ -34,3 +34,20 @@ def test_a_process_that_is_gone_has_none() -> None:
     found = environments([os.getpid(), 2**22 + 1])
     assert found[os.getpid()]
     assert found[2**22 + 1] == {}
+
+
+def test_of_others_only_a_few_are_waited_for() -> None:
+    """Any user can have thousands that never show their environment, and would keep lmxd from starting."""
+    stuck, asked = threading.Event(), []
+
+    def read(pid: int) -> dict[str, str]:
+        asked.append(pid)
+        if pid > 1:
+            stuck.wait()
+        return {"PID": str(pid)}
+
+    try:
+        assert environments(range(1, 10_000), read, patience=0.1, most_late=3) == {1: {"PID": "1"}}
+        assert asked == [1, 2, 3, 4]
+    finally:
+        stuck.set()

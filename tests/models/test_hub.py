@@ -230,3 +230,23 @@ def test_a_configuration_in_another_style_is_left_alone(hub: LoopbackHub, tmp_pa
     assert done.returncode == 78
     assert "add it by hand" in done.stderr
     assert config.read_text() == text
+
+
+def test_what_somebody_changes_while_a_model_comes_is_kept(hub: LoopbackHub, tmp_path: Path) -> None:
+    """It may take hours: another model may be pulled meanwhile."""
+    config = tmp_path / ".config/lmxd/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("models: {}\n")
+
+    class Asked(list[tuple[str, str, dict[str, str]]]):
+        """The requests, at the first of which for a file somebody writes."""
+
+        def append(self, request: tuple[str, str, dict[str, str]]) -> None:
+            super().append(request)
+            if request[0] == "GET" and request[1].startswith("/storage/"):
+                config.write_text("models:\n  other: {path: /m/other.gguf}\n")
+
+    hub.asked = Asked()
+    done = lmxd(tmp_path, "pull", "--user", f"hf:{REPOSITORY}", hub=hub)
+    assert done.returncode == 0, done.stderr
+    assert set(load(config).models) == {"other", f"{REPOSITORY}:Q4_K_M"}

@@ -15,6 +15,7 @@ from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted, Result
 from lmxd.rpc.notifications import Progress
+from lmxd.xdg import own_directory
 
 SYSTEM_SOCKET = Path("/run/lmxd/lmxd.sock")
 PATIENCE: Final = 20.0
@@ -41,8 +42,9 @@ def own_socket() -> Path:
 
     A login makes one, su(1) and containers do not: then it is among what the user keeps.
     """
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or state / "lmxd/run") / "lmxd.sock"
+    if (run := os.environ.get("XDG_RUNTIME_DIR", "")).startswith("/"):
+        return Path(run) / "lmxd.sock"
+    return own_directory("XDG_STATE_HOME", ".local/state") / "lmxd/run/lmxd.sock"
 
 
 def unavailable(path: Path, error: OSError) -> LmxdError:
