@@ -20,6 +20,7 @@ from lmxd.migrate import (
 )
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.output import OUTPUT, PATH, write_found
+from lmxd.terminal import Commands
 
 _READERS: Final[dict[str, tuple[str, Callable[[Path], FoundModel]]]] = {
     "llama-swap": ("llama-swap's config.yaml.", llama_swap.read),
@@ -35,7 +36,7 @@ _READERS: Final[dict[str, tuple[str, Callable[[Path], FoundModel]]]] = {
 """Name -> (words about its file, and its reader)."""
 
 
-@click.group("import")
+@click.group("import", cls=Commands)
 def import_() -> None:
     """Profiles from what another tool is configured with, as YAML; what could not be carried over is said."""
 

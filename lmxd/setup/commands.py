@@ -48,7 +48,8 @@ def setup(context: click.Context, directories: tuple[Path, ...], yes: bool) -> N
     show_inventory(here)
     here.require_engine()
     plan = planned(directories, here, user=user)
-    show_plan(plan, _caller())
+    both_run = daemon_answers(plan.socket) and LocalGateway(plan.gateway).answers()
+    show_plan(plan, _caller(), both_run=both_run)
     if not yes and not _agreed():
         say("nothing was written", err=True)
         return

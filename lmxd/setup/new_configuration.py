@@ -47,7 +47,7 @@ def configuration(
     document.space()
     _gateway(document, gateway, own=own)
     document.space()
-    document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
+    document.put({"idle_timeout": 300}, "seconds without a request, then an instance ends")
     home = next(iter(directories), own_models() if own else Config().model_dir).absolute()
     document.put({"model_dir": str(home)})
     document.space()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Final
 
 from lmxd.config.section import GIB
@@ -24,6 +28,16 @@ def row(name: str, words: str, *, err: bool = False) -> None:
         say(line, err=err)
 
 
+def _command(name: str, words: str) -> None:
+    """Say a command under a name, in one line: it is copied."""
+    say(f"{name:<{_INDENT}}{words}", whole=True)
+
+
+def _typed_here(program: str) -> str:
+    """The name of one of our programs where PATH has it; else its path, as in a virtual environment."""
+    return program if shutil.which(program) else shlex.quote(str(Path(sys.executable).with_name(program)))
+
+
 def show_inventory(here: Inventory) -> None:
     """Say what this machine has."""
     for device in here.devices:
@@ -35,8 +49,11 @@ def show_inventory(here: Inventory) -> None:
     row("models", f"{', '.join(here.models[:_SHOWN]) or 'none more'}{more}")
 
 
-def show_plan(plan: SetupPlan, caller: str) -> None:
-    """Say what is amiss, and what will be written and started. ``caller``: the name for a first key."""
+def show_plan(plan: SetupPlan, caller: str, *, both_run: bool) -> None:
+    """Say what is amiss, and what will be written and started.
+
+    ``caller``: the name for a first key. ``both_run``: daemon and gateway run already.
+    """
     for sentence in plan.amiss:
         row("amiss", sentence, err=True)
     for change in plan.changes:
@@ -44,21 +61,22 @@ def show_plan(plan: SetupPlan, caller: str) -> None:
             say(line, whole=True)
     if plan.lacks_key:
         row("keys", f"one for {caller}, its hash in {plan.gateway.keys_file}")
-    row("start", plan.services.plan)
+    row("start", plan.services.plan(both_run=both_run))
 
 
 def show_use(plan: SetupPlan, gateway: LocalGateway, key: str | None, model: str | None) -> None:
     """Say what other programs need to know. ``key``: the one that was made; ``model``: the one that answered."""
-    option = " --user" if plan.user else ""
-    shown = key or f"as it was shown when it was made; another: lmxd{option} key NAME"
+    shown = key or "as it was shown when it was made"
     if plan.gateway.anonymous:
         shown = "none is needed"
     row("base URL", f"{gateway.url}/v1")
     row("key", shown)
+    if key is None and not plan.gateway.anonymous:
+        _command("new key", f"{_typed_here('lmxd')}{' --user' if plan.user else ''} key NAME")
     row("dashboard", f"{gateway.url}/")
-    row("ask", f'lmxctl ask {model or "MODEL"} "QUESTION"')
+    _command("ask", f'{_typed_here("lmxctl")} ask {shlex.quote(model or "MODEL")} "QUESTION"')
     if plan.services.end:
-        row("end", plan.services.end)
+        _command("end", plan.services.end)
     say()
     say("For Open WebUI (Admin Panel, Settings, Connections), and for OpenAI's clients:")
     say(f"  export OPENAI_BASE_URL={gateway.url}/v1", whole=True)

@@ -25,12 +25,13 @@ _PATIENCE: Final = 60.0
 class Services(Protocol):
     """A way to start both."""
 
-    plan: str
-    """A sentence about what will be done."""
     end: str
     """The command that ends it all; empty if it is not known."""
     files: list[FileChange]
     """The files that are to be written for it."""
+
+    def plan(self, *, both_run: bool) -> str:
+        """A sentence about what will be done."""
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         """Start what does not run, for good, and have a gateway that runs read its keys again. LmxdError."""
@@ -59,8 +60,10 @@ class Units:
                 remedy = "sudo make install in its sources, or its package; or say --user"
                 raise LmxdError("config", "the units of lmxd are not installed", remedy)
             self.files = _user_units()
-        self.plan = f"systemctl {' '.join([*self._manager, 'enable', '--now', *_UNITS])}"
-        self.end = self.plan.replace("enable", "disable")
+        self.end = f"systemctl {' '.join([*self._manager, 'disable', '--now', *_UNITS])}"
+
+    def plan(self, *, both_run: bool) -> str:
+        return self.end.replace("disable", "enable")
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         self._do(["daemon-reload"])
@@ -115,8 +118,12 @@ class Programs:
     def __init__(self, arguments: list[str], state: Path) -> None:
         self._arguments, self._state = arguments, state
         self.files: list[FileChange] = []
-        self.plan = f"lmxd and its gateway in the background, as there is no systemd here; logs in {state}"
         self.end = ""
+
+    def plan(self, *, both_run: bool) -> str:
+        if both_run:
+            return f"nothing: lmxd and its gateway run already; logs in {self._state}"
+        return f"lmxd and its gateway in the background, as there is no systemd here; logs in {self._state}"
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         self._state.mkdir(mode=0o750, parents=True, exist_ok=True)
