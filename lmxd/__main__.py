@@ -26,8 +26,10 @@ from lmxd.failpoints import hit
 from lmxd.gateway.commands import gateway, key
 from lmxd.listening.connections import descriptors
 from lmxd.log_lines import log_to_stderr
-from lmxd.migrate import commands as migrate
+from lmxd.migrate.commands import import_
 from lmxd.setup.commands import setup
+from lmxd.setup.init import init, scan
+from lmxd.setup.pull import pull
 from lmxd.terminal import Commands, say
 
 if TYPE_CHECKING:
@@ -110,11 +112,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' if number != 1 else ''}"
 
 
-main.add_command(gateway)
-main.add_command(key)
-main.add_command(completion)
-main.add_command(setup)
-for _command in migrate.COMMANDS:
+for _command in (gateway, key, completion, setup, import_, scan, init, pull):
     main.add_command(_command)
 
 

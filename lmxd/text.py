@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
 _UUID: Final = re.compile(r"((?:GPU|MIG)-(?:[^-]+(?=-)|(?!0000)[0-9a-f]{8}(?=[0-9a-f]{8}$))).+")
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
-
 _FEW: Final = 3
 """Names that are said one by one."""
+_Device = TypeVar("_Device", bound=str)
 
 
 def visible(text: str) -> str:
@@ -38,9 +37,19 @@ def device_name(device: str, ref: str = "") -> str:
     return f"GPU {ref}" if ref.isdecimal() else short_id(device)
 
 
+def known_as(device: _Device, called: Mapping[_Device, str]) -> str:
+    """A device in a sentence: by its name of ``called``, names by id, else by the beginning of its id."""
+    return called.get(device) or short_id(device)
+
+
 def several(names: Sequence[str], what: str = "instances") -> str:
     """Names as in a sentence; of many, their number."""
     return ", ".join(names) if len(names) <= _FEW else f"{len(names)} {what}"
+
+
+def sentence_among(names: Iterable[str]) -> str | None:
+    """The first of some names that is a sentence: who waits for a quota has that among what it waits for."""
+    return next((name for name in names if " " in name), None)
 
 
 def shortened(text: str, most: int) -> str:

@@ -28,6 +28,7 @@ SEES: dict[str, set[str]] = {
     "terminal": {"errors", "folding", "text", "tracebacks"},
     "completion": {"terminal"},
     "systemd": {"text"},
+    "unix_http": set(),
     "files": set(),
     "acl": set(),
     "failpoints": set(),
@@ -71,6 +72,7 @@ SEES: dict[str, set[str]] = {
         "models",
         "terminal",
         "text",
+        "unix_http",
         "xdg",
     },
     "models": {"config", "errors", "files", "gguf", "text", "xdg"},
@@ -98,20 +100,7 @@ SEES: dict[str, set[str]] = {
         "acts",
         "xdg",
     },
-    "migrate": {
-        "catalog",
-        "cli",
-        "config",
-        "devices",
-        "engines",
-        "errors",
-        "files",
-        "folding",
-        "models",
-        "rpc",
-        "terminal",
-        "text",
-    },
+    "migrate": {"config", "engines", "errors", "files", "folding", "models", "terminal", "text"},
     "setup": {
         "catalog",
         "cli",
@@ -121,11 +110,15 @@ SEES: dict[str, set[str]] = {
         "engines",
         "errors",
         "files",
+        "folding",
         "gateway",
         "instances",
         "migrate",
+        "models",
         "rpc",
         "terminal",
+        "text",
+        "unix_http",
         "xdg",
     },
     "__main__": {
@@ -147,7 +140,7 @@ SEES: dict[str, set[str]] = {
     },
 }
 """Room -> the rooms it may import. ``cli`` reads model files itself: a client may not name a path to the daemon;
-``migrate`` has them read there."""
+``setup`` has them read there."""
 
 IN_CORE: dict[str, set[str]] = {
     "language": set(),

@@ -14,7 +14,7 @@ from lmxd.cli.wishes import Duration, SizeWish
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Drained
 from lmxd.terminal import say
-from lmxd.text import short_id
+from lmxd.text import known_as
 
 _LOOK: Final = 0.2
 """Seconds between two looks at what still runs."""
@@ -96,7 +96,7 @@ def yield_(size: int | None, device: str | None, lasts: float, ended: str | None
             assert size is not None
             made = client.yield_(size, device=device, lasts=lasts)
             done, much = made, output.size(made.bytes)
-            device = made.called.get(made.device) or short_id(made.device)
+            device = known_as(made.device, made.called)
             text = f"{made.id}: {much} of {device} for {output.seconds(made.lasts)}"
             text += "" if made.free >= made.bytes else f"; {output.size(made.free)} are free, the rest is asked for"
     if json_wanted:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from lmxd.cli.wishes import WaitBar, wait_options, waiting_time
 from lmxd.errors import LmxdError
 from lmxd.rpc.messages import Granted
 from lmxd.terminal import say, show, typed
+from lmxd.unix_http import UnixHttpConnection
 
 _SILENCE: Final = 600.0
 """Seconds without a byte after which an answer is given up: a long prompt on a slow CPU takes minutes."""
@@ -26,21 +26,13 @@ Message = dict[str, str]
 """``role`` and ``content``, as OpenAI's API has them."""
 
 
-class _Door(http.client.HTTPConnection):
+def _connection(lease: Granted) -> http.client.HTTPConnection:
     """A connection to an instance: to its Unix socket if it has one, else to its port."""
-
-    def __init__(self, lease: Granted) -> None:
-        where = urlsplit(lease.base_url)
-        super().__init__(where.hostname or "localhost", where.port, timeout=_SILENCE)
-        self._path = lease.socket
-
-    def connect(self) -> None:
-        if self._path is None:
-            super().connect()
-            return
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    where = urlsplit(lease.base_url)
+    host = where.hostname or "localhost"
+    if lease.socket is not None:
+        return UnixHttpConnection(lease.socket, host, _SILENCE)
+    return http.client.HTTPConnection(host, where.port, timeout=_SILENCE)
 
 
 def pieces(lease: Granted, messages: list[Message], most: int | None) -> Iterator[dict[str, Any]]:
@@ -51,10 +43,10 @@ def pieces(lease: Granted, messages: list[Message], most: int | None) -> Iterato
     body: dict[str, Any] = {"model": lease.model, "messages": messages, "stream": True}
     body |= {"stream_options": {"include_usage": True}} | ({} if most is None else {"max_tokens": most})
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {lease.api_key}"}
-    door = _Door(lease)
+    connection = _connection(lease)
     try:
-        door.request("POST", f"{urlsplit(lease.base_url).path}/chat/completions", json.dumps(body), headers)
-        answer = door.getresponse()
+        connection.request("POST", f"{urlsplit(lease.base_url).path}/chat/completions", json.dumps(body), headers)
+        answer = connection.getresponse()
         if answer.status != 200:
             raise _failed(lease, _reason(answer.read(2**16)) or f"status {answer.status}")
         for line in answer:
@@ -64,7 +56,7 @@ def pieces(lease: Granted, messages: list[Message], most: int | None) -> Iterato
     except (OSError, http.client.HTTPException) as error:
         raise _failed(lease, f"{error or type(error).__name__}") from error
     finally:
-        door.close()
+        connection.close()
 
 
 def _chunk(lease: Granted, text: str) -> dict[str, Any]:

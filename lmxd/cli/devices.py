@@ -11,7 +11,7 @@ from lmxd.devices.diagnostics import called
 from lmxd.devices.measurement import HOST
 from lmxd.rpc.books import Device
 from lmxd.rpc.holds import YieldInfo
-from lmxd.text import device_name, short_id
+from lmxd.text import device_name, known_as
 
 GIB: Final = 2**30
 _SAID: Final = re.compile(r"^(NVIDIA|AMD|Intel) (GeForce |Radeon (?=RX ))?(?!GPU)(?=\S*\d|\S+ \S*\d)")
@@ -70,7 +70,7 @@ def notes(found: Sequence[Device], called: Mapping[str, str] | None = None) -> I
     for d in found:
         if d.views and d.unavailable is None:
             others = [] if HOST in d.views else ["all programs"]
-            who = output.listed([*(called.get(view, short_id(view)) for view in d.views), *others])
+            who = output.listed([*(known_as(view, called) for view in d.views), *others])
             free = output.size(max(0, d.headroom))
             yield f"{who} draw from one {d.id}: {free} are free for all of them together"
         yield from (yielding(each, called[d.id]) for each in d.yields)

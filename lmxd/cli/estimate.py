@@ -20,7 +20,7 @@ from lmxd.models.reference import is_reference, reference
 from lmxd.rpc.estimates import Estimated
 from lmxd.rpc.messages import CacheType
 from lmxd.terminal import say
-from lmxd.text import short_id
+from lmxd.text import known_as
 
 CACHE = click.Choice(list(CACHE_TYPES))
 
@@ -131,7 +131,7 @@ def _show(e: Estimated, json_wanted: bool) -> None:
 
 
 def _name(e: Estimated, device: str) -> str:
-    return e.called.get(device) or short_id(device)
+    return known_as(device, e.called)
 
 
 def _show_all(found: list[Estimated | LmxdError], unread: list[str], json_wanted: bool) -> None:

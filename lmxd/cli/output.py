@@ -14,7 +14,7 @@ from lmxd.errors import LmxdError
 from lmxd.rpc.books import Device, InstanceInfo, Status, TicketInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.terminal import columns, say, say_lines
-from lmxd.text import several, short_id
+from lmxd.text import known_as, sentence_among, several
 
 if TYPE_CHECKING:  # rich takes longer to import than a request to be granted: only who shows a table does
     from rich.console import Console, RenderableType
@@ -45,7 +45,7 @@ def gib(n: int) -> str:
 
 def sizes(by_device: Mapping[str, int], called: Mapping[str, str]) -> str:
     """Bytes by device, of which ``called`` are the names."""
-    return ", ".join(f"{size(n)} on {called.get(device) or short_id(device)}" for device, n in by_device.items())
+    return ", ".join(f"{size(n)} on {known_as(device, called)}" for device, n in by_device.items())
 
 
 def seconds(s: float) -> str:
@@ -169,7 +169,7 @@ def reason(t: TicketInfo) -> str:
 
 def awaited(names: Sequence[str]) -> str:
     """The instances that a request waits for, or the quota, which is a sentence of its own."""
-    quota = next((name for name in names if " " in name), None)
+    quota = sentence_among(names)
     return quota or f"waits for {several(names)}"
 
 
@@ -212,7 +212,7 @@ def holders(found: Sequence[HolderInfo], goes: Mapping[str, str]) -> str:
 
 def name_of(s: ShortfallInfo) -> str:
     """The device for people, and the devices that its bytes are of, if it is a pool."""
-    names = [s.called.get(device) or short_id(device) for device in (s.device, *s.views)]
+    names = [known_as(device, s.called) for device in (s.device, *s.views)]
     return f"{names[0]} (shared by {listed(names[1:])})" if s.views else names[0]
 
 

@@ -17,7 +17,7 @@ from lmxd.cli.tables import GAP, text
 from lmxd.devices.diagnostics import called as named
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.owners import Why
-from lmxd.text import short_id
+from lmxd.text import known_as
 
 _COLOURS: Final = ("blue", "green", "magenta", "cyan", "yellow", "red")
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
@@ -142,7 +142,7 @@ def _title(why: Why, history: Samples, called: Mapping[str, str], *, plain: bool
     name = named(d)
     if d.unavailable is not None:
         return text(f"{name} {d.name}: unavailable: {d.unavailable}", "red")
-    views = output.listed([called.get(view, short_id(view)) for view in d.views])
+    views = output.listed([known_as(view, called) for view in d.views])
     shared = f" (shared by {views})" if views else "" if d.pool is None else f" (of {d.pool})"
     title = f"{name}{shared} {d.name}: {size(max(0, d.headroom))} free of {size(d.capacity)}"
     return text(f"{title}  {sparkline(history.used.get(d.id, ()), 1.0, plain=plain)}".rstrip())

@@ -19,7 +19,7 @@ from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInf
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
 from lmxd.terminal import say
-from lmxd.text import short_id
+from lmxd.text import known_as
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,7 +107,7 @@ def instance_row(i: InstanceInfo, called: Mapping[str, str], *, several: bool = 
         i.phase,
         str(i.ctx) if i.ctx else _NONE,
         f"{sum(x.slots for x in i.leases)}/{i.slots}",
-        ", ".join(called.get(device) or short_id(device) for device in i.promised),
+        ", ".join(known_as(device, called) for device in i.promised),
         output.gib(sum(i.promised.values())),
         output.gib(measured) if measured else _NONE,
         _port(i.endpoint),
@@ -140,7 +140,7 @@ def queue(json_wanted: bool) -> None:
         say(f"{len(waiting)} of at most {found.depth} requests {wait}, {most_wanted(waiting)}")
     output.table(QUEUE, [ticket_row(t) for t in found.tickets], "nobody waits")
     for each in found.yields:
-        say(yielding(each, found.called.get(each.device) or short_id(each.device)))
+        say(yielding(each, known_as(each.device, found.called)))
 
 
 def most_wanted(waiting: Sequence[TicketInfo]) -> str:
@@ -180,7 +180,7 @@ def model_row(x: ModelInfo, called: Mapping[str, str], *, several: bool = False)
 def _places(by_device: Mapping[str, int], called: Mapping[str, str]) -> tuple[str, str]:
     """The bytes of a model and the devices, of which those that take the same of it are said together."""
     alike = {
-        output.gib(n): [called.get(device) or short_id(device) for device, same in by_device.items() if same == n]
+        output.gib(n): [known_as(device, called) for device, same in by_device.items() if same == n]
         for n in by_device.values()
     }
     places = [found[0] if len(found) == 1 else f"each of {len(found)}" for found in alike.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -39,15 +39,14 @@ class StartCommand:
     """Whether the directory is said, rather than guessed."""
 
     def unwrapped(self, left: About) -> StartCommand:
-        """Without the programs that only start it, and the shell that is given it as a line."""
+        """The same without the programs that only start it, and the shell that is given it as a line."""
         inner = programs.unwrapped(self.argv)
         for wrapper in inner.wrappers:
             if wrapper not in ("exec", "env", "command"):
                 left(f"{wrapper}: lmxd starts the engine without it")
-        self.environment |= inner.environment
-        self.argv = inner.argv
-        line = programs.line_for_shell(self.argv)
-        return self if line is None else self._of_line(line, left)
+        plain = replace(self, argv=inner.argv, environment=self.environment | inner.environment)
+        line = programs.line_for_shell(plain.argv)
+        return plain if line is None else plain._of_line(line, left)
 
     def _of_line(self, line: str, left: About) -> StartCommand:
         """The first server that a line for a shell starts; itself if it starts none."""
@@ -55,24 +54,26 @@ class StartCommand:
         for place, word in own.items():
             left.unneed(f"${place}, {word}", "stands where the line uses it")
         values = own | {name: value for name, value in self.environment.items() if "$" not in value}
+        first = self
         for number, started in enumerate(ShellReader(self.base, left, left.unneed, values).started(line)):
             if number:
                 left(f"{' '.join(started.words)}: is the second that it starts")
                 continue
-            self.argv, self.base, self.placed = started.words, started.base, self.placed or started.placed
-            self.environment |= started.environment
-            self.unwrapped(left)
-        return self
+            variables, placed = self.environment | started.environment, self.placed or started.placed
+            inner = replace(self, argv=started.words, environment=variables, base=started.base, placed=placed)
+            first = inner.unwrapped(left)
+        return first
 
     def contained(self, left: About) -> StartCommand:
-        """With the container that it starts, if it does; its words are unwrapped likewise."""
-        if self.container is None and container.runs_container(self.argv):
-            self.container = container.parse(self.argv, left)
-            self.environment |= self.container.environment
-        if self.container is not None:
-            inner = StartCommand(self.container.words, dict(self.environment), Path("/")).unwrapped(left)
-            self.container.words, self.environment = inner.argv, self.environment | inner.environment
-        return self
+        """The same with the container that it starts, if it does; its words are unwrapped likewise."""
+        inside, variables = self.container, self.environment
+        if inside is None and container.runs_container(self.argv):
+            inside = container.parse(self.argv, left)
+            variables = variables | inside.environment
+        if inside is None:
+            return self
+        inner = StartCommand(inside.words, variables, Path("/")).unwrapped(left)
+        return replace(self, environment=inner.environment, container=replace(inside, words=inner.argv))
 
     @property
     def said(self) -> list[str]:
@@ -82,7 +83,7 @@ class StartCommand:
         return [*(word for flag, value in flags if flag is not None for word in (flag, value)), *own]
 
     def resolved(self, left: About) -> StartCommand:
-        """Without what only starts it, on the host or in a container."""
+        """The same without what only starts it, on the host or in a container."""
         return self.unwrapped(left).contained(left)
 
     def arguments(self, left: About) -> list[str] | None:

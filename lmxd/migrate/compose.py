@@ -6,20 +6,18 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lmxd.errors import LmxdError
 from lmxd.migrate.command import StartCommand
-from lmxd.migrate.container import CARDS, Container
+from lmxd.migrate.container import CARDS, OF_CONTAINER, Container
 from lmxd.migrate.entries import FoundModel
 from lmxd.migrate.environment import read_variables
 from lmxd.migrate.leaves import Leaves, flat, shown
 from lmxd.migrate.report import About
 from lmxd.migrate.shell_script import named, names_of
 from lmxd.migrate.shell_variables import ShellVariables
-from lmxd.migrate.source import yaml_with
-
-_WHY: Final = "is of the container, and lmxd starts llama-server itself"
+from lmxd.migrate.source import reason, yaml_with
 
 
 def read(path: Path) -> FoundModel:
@@ -44,7 +42,7 @@ def _beside(path: Path, found: FoundModel) -> dict[str, str]:
     try:
         variables = read_variables(path) if path.exists() else {}
     except (OSError, ValueError) as error:
-        found.say(f"{path}: is not read: {getattr(error, 'strerror', None) or error}")
+        found.say(f"{path}: is not read: {reason(error)}")
         return {}
     if variables:
         found.report.unneed(f"{path}", f"its variables are read: {', '.join(variables)}")
@@ -56,7 +54,7 @@ def _interpolated(value: Any, variables: ShellVariables) -> Any:
         return {key: _interpolated(inner, variables) for key, inner in value.items()}
     if isinstance(value, list):
         return [_interpolated(inner, variables) for inner in value]
-    return variables.filled(value.replace("$$", "\0")).replace("\0", "$") if isinstance(value, str) else value
+    return variables.filled_doubled(value) if isinstance(value, str) else value
 
 
 def _service(found: FoundModel, name: str, service: Leaves, base: Path) -> None:
@@ -72,12 +70,12 @@ def _service(found: FoundModel, name: str, service: Leaves, base: Path) -> None:
     variables = _environment(service.take("environment"))
     inside.environment, started = variables, StartCommand(["llama-server"], dict(variables), base, inside)
     left = found.about(names_of(started.said, name)[0])
-    left.unneed(f"service {name}{f', image {image}' if image else ''}", _WHY)
+    left.unneed(f"service {name}{f', image {image}' if image else ''}", OF_CONTAINER)
     for file in service.items("env_file"):
         _env_file(base / file, started, left)
     for volume in _listed(service.take("volumes")):
         inside.mount(volume if isinstance(volume, str) else _mount(volume))
-        left.unneed(", ".join(f"{leaf}: {shown(leaf, value)}" for leaf, value in flat("volume", volume)), _WHY)
+        left.unneed(", ".join(f"{leaf}: {shown(leaf, value)}" for leaf, value in flat("volume", volume)), OF_CONTAINER)
     found.add(named(found, name, started))
     for leaf, value in service.drain():
         if leaf.startswith("extends"):
@@ -85,7 +83,7 @@ def _service(found: FoundModel, name: str, service: Leaves, base: Path) -> None:
         elif leaf.endswith("device_ids"):
             left(f"{leaf}: {shown(leaf, value)}: {CARDS}")
         else:
-            left.unneed(f"{leaf}: {shown(leaf, value)}", _WHY)
+            left.unneed(f"{leaf}: {shown(leaf, value)}", OF_CONTAINER)
 
 
 def _environment(said: object) -> dict[str, str]:
@@ -99,7 +97,7 @@ def _env_file(path: Path, started: StartCommand, left: About) -> None:
     try:
         found = read_variables(path)
     except (OSError, ValueError) as error:
-        left(f"env_file {path}: is not read: {getattr(error, 'strerror', None) or error}")
+        left(f"env_file {path}: is not read: {reason(error)}")
         return
     started.environment = found | started.environment
     left.unneed(f"env_file {path}", f"its variables are read: {', '.join(found) or 'none'}")

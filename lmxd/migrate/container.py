@@ -27,7 +27,8 @@ _OTHER_WORK: Final = frozenset(
 _OTHER_ENGINES: Final = re.compile(r"(?i)vllm|sglang|ollama|koboldcpp|localai|text-generation")
 CARDS: Final = "lmxd chooses the card, among those of gpu.devices"
 """The reason why no card is named."""
-_WHY: Final = "is of the container, and lmxd starts llama-server itself"
+OF_CONTAINER: Final = "is of the container, and lmxd starts llama-server itself"
+"""The reason why an option of a container has no counterpart."""
 
 
 @dataclass(slots=True)
@@ -54,10 +55,10 @@ class Container:
         """The words for llama-server: without its name, which images have or not."""
         words = programs.server_arguments(self.words)
         if words is not None:
-            left.unneed(self.words[0], _WHY)
+            left.unneed(self.words[0], OF_CONTAINER)
         words = list(self.words) if words is None else words
         while words and words[0] in ("--server", "-s", "server"):
-            left.unneed(words.pop(0), _WHY)
+            left.unneed(words.pop(0), OF_CONTAINER)
         return words
 
     def mount(self, said: str) -> None:
@@ -107,7 +108,7 @@ def parse(argv: Sequence[str], left: About) -> Container:
     while rest and rest[0].startswith("-"):
         option, joined, value = rest.popleft().partition("=")
         if option in _SWITCHES:
-            left.unneed(f"{argv[0]} run {option}{joined}{value}", _WHY)
+            left.unneed(f"{argv[0]} run {option}{joined}{value}", OF_CONTAINER)
             continue
         value = value if joined or not rest else rest.popleft()
         if option in ("-v", "--volume", "--mount"):
@@ -124,8 +125,8 @@ def parse(argv: Sequence[str], left: About) -> Container:
             left(f"{argv[0]} run --gpus {value}: {CARDS}")
             continue
         shown = "(not shown)" if is_secret(option) else value
-        left.unneed(f"{argv[0]} run {option} {shown}", _WHY)
+        left.unneed(f"{argv[0]} run {option} {shown}", OF_CONTAINER)
     found.image = rest.popleft() if rest else ""
     found.words = entry + list(rest)
-    left.unneed(f"image {found.image}", _WHY)
+    left.unneed(f"image {found.image}", OF_CONTAINER)
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.models.found import ModelOnDisk, Search
-from lmxd.models.layouts import repository_directory, usual_places
+from lmxd.models.layouts import usual_places
 
 _NAME: Final = re.compile(r"(?:hf\.co/|huggingface\.co/)?([\w.-]{1,96}/[\w.-]{1,96})(?::([\w.-]{1,64}))?")
 _PREFERRED: Final = ("Q4_K_M", "Q8_0")
@@ -35,7 +35,7 @@ def find(repository: str, file: str | None = None) -> Path | None:
         wanted = same or [m for m in models if quant.lower() in m.path.name.lower()]
     else:
         wanted = [m for q in _PREFERRED for m in models if m.name.endswith(f":{q}")] + models
-    return _openable(wanted[0]) if wanted else None
+    return wanted[0].openable if wanted else None
 
 
 def _repository(model: ModelOnDisk) -> str:
@@ -50,8 +50,3 @@ def _on_disk(places: tuple[Path, ...]) -> tuple[ModelOnDisk, ...]:
         if place.is_dir():
             search.look(place)
     return tuple(search.models)
-
-
-def _openable(model: ModelOnDisk) -> Path:
-    """A path that lmxd may open: a link within its repository, else the file that it leads to."""
-    return model.path if repository_directory(model.path) or len(model.parts) > 1 else model.path.resolve()

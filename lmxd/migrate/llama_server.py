@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.files import read_text
 from lmxd.migrate import command, environment
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, FoundModel
 from lmxd.migrate.report import About
+from lmxd.migrate.source import text_of
 from lmxd.text import shortened
 
 _ALL: Final = "*"
 _TRUE: Final = frozenset(("true", "on", "1", "yes", "enabled"))
-_LARGEST: Final = 512 * 2**10
-"""Bytes of a file."""
+_REMEDY: Final = "name the file given as --models-preset"
 _LINES: Final = 20_000
 _MOST: Final = 20_000
 """Options of all models together. Those of [*] are in each."""
@@ -62,11 +61,7 @@ def _model(found: FoundModel, name: str, options: dict[str, str], base: Path, le
 
 def _sections(path: Path, found: FoundModel) -> Sections:
     """The sections as llama-server reads them: a comment ends a value, and the last of two of a name counts."""
-    try:
-        lines = read_text(path, _LARGEST).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or shortened(str(error), 200)
-        raise LmxdError("config", f"{path}: {why}", "name the file given as --models-preset") from error
+    lines = text_of(path, _REMEDY).splitlines()
     if len(lines) > _LINES:
         raise LmxdError("config", f"{path}: has more than {_LINES} lines", "import a part of it")
     sections: Sections = {}
@@ -91,7 +86,7 @@ def _sections(path: Path, found: FoundModel) -> Sections:
                 found.report.unneed(f"version {value}", "of the file's form")
         elif not _EMPTY.fullmatch(line):
             why = f"line {number} is neither [a section] nor key = value: {shortened(line.strip(), 80)}"
-            raise LmxdError("config", f"{path}: {why}", "name the file given as --models-preset")
+            raise LmxdError("config", f"{path}: {why}", _REMEDY)
     return sections
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.files import read_text
 from lmxd.migrate import hub_cache, ollama
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.programs import of_windows
 from lmxd.migrate.report import About
+from lmxd.migrate.source import text_of
 from lmxd.models.found import Search
 
 _VALUE: Final = r'"""(?:.*?)(?:"""|\Z)|"[^"]*"(?=[ \t]*(?:\n|\Z))|[^\n]*'
@@ -20,8 +20,6 @@ _INSTRUCTION: Final = re.compile(rf"[ \t]*([A-Za-z]+)[ \t]+((?:[A-Za-z_]+[ \t]+)
 _EMPTY: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
 _NUMBER: Final = re.compile(r"(-?[0-9]{1,10}(?:\.[0-9]{1,10})?)[ \t]*(?:#.*)?")
-_LARGEST: Final = 256 * 2**10
-"""Bytes of a file."""
 _HUB: Final = re.compile(r"(?:hf\.co|huggingface\.co)/")
 
 
@@ -68,11 +66,7 @@ def _name(path: Path) -> str:
 
 
 def _instructions(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        text = read_text(path, _LARGEST)
-    except (OSError, UnicodeDecodeError) as error:
-        raise LmxdError("config", f"{path}: {getattr(error, 'strerror', None) or error}", "name a Modelfile") from error
-    at = 0
+    text, at = text_of(path, "name a Modelfile"), 0
     while at < len(text):
         if empty := _EMPTY.match(text, at):
             at = max(empty.end(), at + 1)

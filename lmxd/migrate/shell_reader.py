@@ -12,6 +12,7 @@ from lmxd.migrate import container, programs
 from lmxd.migrate.environment import read_variables
 from lmxd.migrate.shell_variables import ShellVariables, assignment
 from lmxd.migrate.shell_words import ShellCommand, commands
+from lmxd.migrate.source import reason
 from lmxd.text import shortened
 
 _KEYWORDS: Final = frozenset("if then elif else while until do ! { time".split())
@@ -64,8 +65,7 @@ class ShellReader:
                 yield from self._written(command.line, document)
 
     def _of(self, command: ShellCommand) -> Iterator[Started]:
-        while command.words and command.words[0] in _KEYWORDS:
-            command.words.pop(0)
+        _drop_keywords(command)
         if command.words and not self._variables_of(command):
             yield from self._command(command)
 
@@ -153,8 +153,7 @@ class ShellReader:
         try:
             found = read_variables(path)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            self._left(f"line {command.line}: {name} is not read: {why}")
+            self._left(f"line {command.line}: {name} is not read: {reason(error)}")
             return
         for key, value in found.items():
             self._variables.assign(key, [value])
@@ -170,7 +169,11 @@ def _unsaid(*words: str) -> None:
     """Say nothing of what is not the text's own."""
 
 
-def _plain(command: ShellCommand) -> list[str]:
+def _drop_keywords(command: ShellCommand) -> None:
     while command.words and command.words[0] in _KEYWORDS:
         command.words.pop(0)
+
+
+def _plain(command: ShellCommand) -> list[str]:
+    _drop_keywords(command)
     return [word.strip("\"'") for word in command.words]

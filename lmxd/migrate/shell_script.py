@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Final
 
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
-from lmxd.files import read_text
 from lmxd.migrate import command, programs
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.report import Report
 from lmxd.migrate.shell_reader import ShellReader
+from lmxd.migrate.source import text_of
 
-_LARGEST: Final = 256 * 2**10
-"""Bytes of a file."""
+_REMEDY: Final = "name a script that starts llama-server"
 _NAMES: Final = frozenset(("-a", "--alias", "-m", "--model", "-hf", "-hfr", "--hf-repo"))
 
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is no text, or starts no llama-server."""
-    try:
-        text = read_text(path, _LARGEST)
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise LmxdError("config", f"{path}: {why}", "name a script that starts llama-server") from error
+    text = text_of(path, _REMEDY)
     found, script = FoundModel(), path.absolute()
     reader = ShellReader(script.parent, found.say, found.report.unneed, {}, str(script))
     for started in reader.started(text):
@@ -37,13 +31,13 @@ def read(path: Path) -> FoundModel:
         start = StartCommand(started.words, started.environment, started.base, placed=started.placed)
         found.add(named(found, path.stem, start))
     if not found.entries:
-        raise LmxdError("config", f"{path}: starts no llama-server", "name a script that starts llama-server")
+        raise LmxdError("config", f"{path}: starts no llama-server", _REMEDY)
     return found.checked()
 
 
 def named(found: FoundModel, otherwise: str, started: StartCommand) -> Entry:
     """The profile of a command, under the names that its words say."""
-    seen = deepcopy(started).resolved(Report().about(otherwise))
+    seen = started.resolved(Report().about(otherwise))
     inside = seen.container.name if seen.container is not None else ""
     name, *aliases = names_of(seen.said, inside or otherwise)
     entry = command.entry(found, name, started)

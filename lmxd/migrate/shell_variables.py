@@ -89,6 +89,10 @@ class ShellVariables:
         made = "".join([*found, text[at:]])
         return made if len(made) <= _LONGEST else text
 
+    def filled_doubled(self, text: str) -> str:
+        """The same where $$ is a dollar sign, as in units of systemd and files of compose."""
+        return self.filled(text.replace("$$", "\0")).replace("\0", "$")
+
     def _parts(self, raw: str, *, quoted: bool = False, inside: bool = False) -> Iterator[list[str]]:
         """The pieces of a written word; a piece of several strings ends words. ``inside``: of double quotes."""
         at = 0

@@ -1,14 +1,30 @@
-"""The documents that other tools are configured with: read whole, and known by a key that they must have."""
+"""The files that other tools are configured with: read whole; documents are known by a key that they must have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lmxd.config import yaml_text
 from lmxd.errors import LmxdError
 from lmxd.files import read_text
+
+_LARGEST: Final = 512 * 2**10
+"""Bytes of a text that people write by hand."""
+
+
+def text_of(path: Path, remedy: str) -> str:
+    """The text of a file. LmxdError ``config`` if it cannot be read, or is none."""
+    try:
+        return read_text(path, _LARGEST)
+    except (OSError, UnicodeDecodeError) as error:
+        raise LmxdError("config", f"{path}: {reason(error)}", remedy) from error
+
+
+def reason(error: Exception) -> str:
+    """The reason why a file could not be read, without its path."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def yaml_with(key: str, path: Path, remedy: str) -> dict[str, Any]:
@@ -24,7 +40,7 @@ def document_with(key: str, kind: type, path: Path, read: Callable[[], object], 
     try:
         whole = read()
     except (OSError, ValueError, RecursionError, yaml_text.BadYaml) as error:
-        raise LmxdError("config", f"{path}: {getattr(error, 'strerror', None) or error}", remedy) from error
+        raise LmxdError("config", f"{path}: {reason(error)}", remedy) from error
     if not isinstance(whole, dict) or not isinstance(whole.get(key), kind):
         raise LmxdError("config", f"{path}: has no {key}", remedy)
     return whole

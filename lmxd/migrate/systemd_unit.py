@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.files import read_text
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.container import Container
 from lmxd.migrate.entries import FoundModel
@@ -19,9 +18,9 @@ from lmxd.migrate.leaves import shown
 from lmxd.migrate.report import About
 from lmxd.migrate.shell_script import named
 from lmxd.migrate.shell_variables import ShellVariables
+from lmxd.migrate.source import reason, text_of
 
-_LARGEST: Final = 256 * 2**10
-"""Bytes of a file."""
+_REMEDY: Final = "name a service unit that starts llama-server"
 _WHY: Final = "is of the unit, and lmxd starts and ends llama-server itself"
 _ALONE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _SPECIFIER: Final = re.compile(r"%[a-zA-Z]")
@@ -84,8 +83,7 @@ class _Unit:
         try:
             found = read_variables(path)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            left(f"EnvironmentFile={name}: its variables are not read: {why}")
+            left(f"EnvironmentFile={name}: its variables are not read: {reason(error)}")
             return
         self.variables |= found
         left.unneed(f"EnvironmentFile={name}", f"its variables are read: {', '.join(found) or 'none'}")
@@ -99,7 +97,7 @@ def read(path: Path) -> FoundModel:
     for section, key, value in _settings(path, left):
         unit.take(section, key, value, left)
     if not (unit.starts or unit.container.image):
-        raise LmxdError("config", f"{path}: has no ExecStart", "name a service unit that starts llama-server")
+        raise LmxdError("config", f"{path}: has no ExecStart", _REMEDY)
     for started in unit.commands():
         entry = named(found, unit.name, started)
         if _SPECIFIER.search(str(entry.settings.get("path"))):
@@ -111,7 +109,7 @@ def read(path: Path) -> FoundModel:
 
 def _expanded(word: str, variables: ShellVariables) -> list[str]:
     """The words that one becomes: several only if it is a variable alone, without braces."""
-    text = variables.filled(word.replace("$$", "\0")).replace("\0", "$")
+    text = variables.filled_doubled(word)
     return text.split() if _ALONE.fullmatch(word) else [text]
 
 
@@ -126,11 +124,7 @@ def _split(text: str) -> list[str]:
 
 def _settings(path: Path, left: About) -> list[tuple[str, str, str]]:
     """(section, key, value) in their order. A key without a value takes back what was said before."""
-    try:
-        text = read_text(path, _LARGEST)
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise LmxdError("config", f"{path}: {why}", "name a service unit that starts llama-server") from error
+    text = text_of(path, _REMEDY)
     found: dict[tuple[str, str], list[str]] = {}
     section = begun = ""
     for raw in text.split("\n"):
@@ -151,5 +145,5 @@ def _settings(path: Path, left: About) -> list[tuple[str, str, str]]:
         elif section:
             left(f"{line!r} is no setting of a unit: systemd, too, passes it by")
         else:
-            raise LmxdError("config", f"{path}: {line[:80]!r} is no setting of a unit", "name a service unit")
+            raise LmxdError("config", f"{path}: {line[:80]!r} is no setting of a unit", _REMEDY)
     return [(*key, value) for key, values in found.items() for value in values]

@@ -11,7 +11,7 @@ from typing import Final
 
 from lmxd.config.names import fitting
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
-from lmxd.models.layouts import flat_repositories, name_of, newest_first
+from lmxd.models.layouts import flat_repositories, name_of, newest_first, repository_directory
 from lmxd.models.ollama_store import blob, is_store, stored_models
 from lmxd.models.quants import is_model_file, is_partial, is_projector, quant_of, stem_of
 
@@ -38,6 +38,20 @@ class ModelOnDisk:
     def size(self) -> int:
         """Bytes of its parts; 0 of those that cannot be looked at."""
         return sum(_size(part) for part in self.parts)
+
+    @property
+    def elsewhere(self) -> list[Path]:
+        """The files of parts that are links out of its directory, or out of its repository."""
+        home = (repository_directory(self.path) or self.path.parent).resolve()
+        return [file for part in self.parts if not (file := part.resolve()).is_relative_to(home)]
+
+    @property
+    def openable(self) -> Path:
+        """The path for a profile: the file itself of a model that is one link to elsewhere, which lmxd does not follow.
+
+        Of several parts the directories of those that are elsewhere have to be in ``model_dirs``.
+        """
+        return self.elsewhere[0] if len(self.parts) == 1 and self.elsewhere else self.path
 
 
 @dataclass(slots=True)

@@ -18,8 +18,8 @@ from lmxd.devices.measurement import DeviceKind, Measurement
 from lmxd.devices.roots import Roots
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
-from lmxd.migrate import machine
 from lmxd.migrate.entries import FoundModel
+from lmxd.setup.new_configuration import configuration
 from lmxd.vendor import Vendor
 
 
@@ -99,7 +99,7 @@ def test_init_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(card(24)))
     monkeypatch.setenv("PATH", f"{engine(tmp_path, '  (none)').parent}:{os.environ['PATH']}")
     found = FoundModel()
-    machine.configuration([], found)
+    configuration([], found)
     assert any("is built for the CPU alone" in said for said in found.left)
 
 
@@ -160,7 +160,7 @@ def test_check_config_and_init_say_that_there_is_no_engine_that_runs(
     if text is not None:
         monkeypatch.setenv("PATH", str(path.parent))
         made = FoundModel()
-        machine.configuration([], made)
+        configuration([], made)
         assert len([said for said in made.left if "does not run" in said]) == 1
 
 

@@ -30,6 +30,7 @@ from lmxd.daemon.answering.redaction import redacted
 from lmxd.errors import LmxdError
 from lmxd.rpc.explanations import Explained, HistoryStep, Planned
 from lmxd.rpc.peer import Peer
+from lmxd.text import sentence_among
 
 _TRIAL: Final = TicketId("plan")
 _FURTHEST = 64
@@ -97,8 +98,7 @@ def _outcome(model: str, decided: list[Decision]) -> Planned:
 def _why(told: ReportProgress) -> str:
     if told.shortfalls or told.turns or not told.waits_for:
         return no_room(told.shortfalls)
-    quota = next((name for name in told.waits_for if " " in name), None)
-    return quota or taken(told.waits_for)
+    return sentence_among(told.waits_for) or taken(told.waits_for)
 
 
 def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> Planned:

@@ -21,7 +21,7 @@ from lmxd.core.decisions import (
 from lmxd.core.words import DeviceId
 from lmxd.daemon.answering.refused import message, places, turns_of
 from lmxd.daemon.answering.remembered import Remembered
-from lmxd.text import several
+from lmxd.text import sentence_among, several
 
 _ENTRIES = 64
 """The most entries of one subject: beyond it, those in the middle are dropped, for its start and its end matter most.
@@ -132,5 +132,5 @@ def _swap(decision: ReportSwap) -> str:
 
 def _waits(names: Sequence[str]) -> str:
     """The instances that a ticket waits for, or the quota, which is a sentence of its own."""
-    quota = next((name for name in names if " " in name), None)
+    quota = sentence_among(names)
     return f": {quota}" if quota else f", waits for {several(names)}" if names else ""

@@ -7,7 +7,7 @@ from typing import Final
 
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, Demand, DeviceId, Holder, InstanceId, Refusal, Shortfall, Turn
-from lmxd.text import short_id
+from lmxd.text import known_as
 
 _FEW: Final = 3
 """Instances that are named as the holders of a device's bytes; of more, their number is told."""
@@ -25,10 +25,10 @@ def message(refusal: Refusal) -> str:
 
 def lacking(s: Shortfall, turns: Sequence[Turn] = ()) -> str:
     """The reason why a demand does not fit on one device."""
-    device = s.called.get(s.device) or short_id(s.device)
+    device = known_as(s.device, s.called)
     if s.unavailable:
         return f"{device} is unavailable ({s.unavailable})"
-    views = " and ".join(s.called.get(view) or short_id(view) for view in s.views)
+    views = " and ".join(known_as(view, s.called) for view in s.views)
     shared = f", from which {views} draw" if views else ""
     need, free = s.need / GIB, max(0, s.have) / GIB
     holders = ", ".join(_holders(s.holders, {t.instance: t for t in turns})) or "nobody"
@@ -65,7 +65,7 @@ def never_more(model: str, demand: Demand, room: Mapping[DeviceId, int], called:
     """The sentence on a model that needs more bytes of devices than lmxd could ever promise, of the first of them."""
     device, need = next(iter(demand.items()))
     most = room.get(device, 0) / GIB
-    where = called.get(device) or short_id(device)
+    where = known_as(device, called)
     return f"{model} needs {need / GIB:.2f} GiB on {where}; there is never more than {most:.2f} GiB for lmxd"
 
 
@@ -78,7 +78,7 @@ def what_to_ask(ask: Ask, fits: int | None) -> str:
 
 def places(demand: Demand, called: Mapping[DeviceId, str]) -> str:
     """Devices and the bytes of each."""
-    return ", ".join(f"{called.get(d) or short_id(d)} ({size / GIB:.2f} GiB)" for d, size in demand.items())
+    return ", ".join(f"{known_as(d, called)} ({size / GIB:.2f} GiB)" for d, size in demand.items())
 
 
 def _holders(found: Sequence[Holder], turns: Mapping[InstanceId, Turn]) -> Iterable[str]:

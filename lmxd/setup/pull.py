@@ -19,7 +19,6 @@ from lmxd.config.names import fitting
 from lmxd.config.schema import Config
 from lmxd.config.writing import write_own
 from lmxd.errors import LmxdError
-from lmxd.migrate.machine import needs
 from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
 from lmxd.models.layouts import own_models
@@ -27,6 +26,7 @@ from lmxd.models.quants import stem_of
 from lmxd.models.reference import Reference, reference
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
+from lmxd.setup.found_profiles import needs
 from lmxd.terminal import say, say_over
 
 _SPARE: Final = 2**30

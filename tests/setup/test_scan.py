@@ -16,8 +16,9 @@ from lmxd.cli.files import Wanted, of_file
 from lmxd.config.file import parse
 from lmxd.engines.llama_cpp.binary import find
 from lmxd.errors import LmxdError
-from lmxd.migrate import machine
 from lmxd.migrate.entries import rendered
+from lmxd.setup.found_profiles import look, scan
+from lmxd.setup.new_configuration import configuration
 
 
 def linked(directory: Path) -> Path:
@@ -35,7 +36,7 @@ def test_what_is_written_of_every_layout_passes_the_check(tmp_path: Path) -> Non
     in_lm_studio(tmp_path / "studio", "pub/repo", "x-Q6_K.gguf")
     in_ollama(tmp_path / "ollama", "registry.ollama.ai/library/llama3/8b")
     places = [*(tmp_path / name for name in ("hub", "llama", "studio", "ollama")), linked(tmp_path / "linked")]
-    for text in (rendered(machine.scan(places), "a test"), machine.configuration(places, machine.look(places))):
+    for text in (rendered(scan(places), "a test"), configuration(places, look(places))):
         config = parse(text, "test")
         assert config.models.keys() == {
             "unsloth/Qwen3-8B-GGUF:Q4_K_M",
@@ -53,7 +54,7 @@ def test_a_split_model_whose_parts_are_links_is_written_with_their_directory(tmp
     (tmp_path / "near").mkdir()
     for path in far:
         (tmp_path / "near" / path.name).symlink_to(path)
-    found = machine.scan([tmp_path / "near"])
+    found = scan([tmp_path / "near"])
     assert [entry.settings["path"] for entry in found.entries] == [str(tmp_path / "near" / far[0].name)]
     config = parse(rendered(found, "a test"), "test")
     assert config.model_dirs == (tmp_path / "far",)
@@ -66,13 +67,13 @@ def test_nothing_found_says_where_it_was_looked_for(tmp_path: Path, monkeypatch:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(LmxdError, match="no model file") as error:
-        machine.scan([tmp_path / "empty", tmp_path / "none"])
+        scan([tmp_path / "empty", tmp_path / "none"])
     assert f"{tmp_path / 'empty'}, {tmp_path / 'none'}" in error.value.message
     assert f"{tmp_path / 'none'}: No such file" in error.value.message
     with pytest.raises(LmxdError, match=f"{tmp_path}/.cache/huggingface/hub"):
-        machine.scan([])
-    found = machine.look([tmp_path / "empty"])
-    machine.configuration([tmp_path / "empty"], found)
+        scan([])
+    found = look([tmp_path / "empty"])
+    configuration([tmp_path / "empty"], found)
     assert any("no model file" in sentence for sentence in found.left)
 
 
@@ -80,7 +81,7 @@ def test_a_torn_model_and_a_file_that_is_none_are_said_and_not_written(tmp_path:
     model(tmp_path, "good")
     split(tmp_path, "torn", 3)[2].unlink()
     (tmp_path / "junk.gguf").write_bytes(b"junk")
-    found = machine.scan([tmp_path])
+    found = scan([tmp_path])
     assert [entry.name for entry in found.entries] == ["good"]
     left = "\n".join(found.left)
     assert "torn: 1 of its parts are missing" in left
@@ -92,7 +93,7 @@ async def test_scan_estimate_and_models_have_one_figure_for_one_file(
 ) -> None:
     path = model(tmp_path, "m")
     monkeypatch.setenv("PATH", str(fake_engine(tmp_path).parent), prepend=":")
-    (entry,) = machine.scan([tmp_path]).entries
+    (entry,) = scan([tmp_path]).entries
     estimated = of_file(path, Wanted(dry_run="never"))
     async with House(tmp_path, models={"m": {}}).open() as h, h.client() as client:
         (listed,) = (await client.models()).models
@@ -105,7 +106,7 @@ async def test_scan_estimate_and_models_have_one_figure_for_one_file(
 
 def test_a_gateway_is_suggested_where_its_user_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    own, system = (machine.configuration([tmp_path], machine.look([tmp_path]), own=own) for own in (True, False))
+    own, system = (configuration([tmp_path], look([tmp_path]), own=own) for own in (True, False))
     assert f"keys_file: {tmp_path}/lmxd/gateway.keys" in own
     assert "lmxd --user gateway" in own
     assert "keys_file: /etc/lmxd/gateway.keys" in system
@@ -129,7 +130,7 @@ def test_init_suggests_the_other_llama_servers_as_engines(tmp_path: Path, monkey
         (place / "llama-server").write_text(f'#!/bin/sh\nexec {real} "$@"\n')
         (place / "llama-server").chmod(0o755)
     monkeypatch.setenv("PATH", ":".join(map(str, places)), prepend=":")
-    text = machine.configuration([tmp_path], machine.look([tmp_path]))
+    text = configuration([tmp_path], look([tmp_path]))
     assert f"#engine:\n#  path: {places[0] / 'llama-server'}\n" in text
     suggestion = text[text.index("#engines:\n") :].partition("\n\n")[0]
     suggested = parse("\n".join(line.removeprefix("#") for line in suggestion.splitlines()), "suggested")
