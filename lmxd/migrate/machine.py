@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from lmxd.catalog.gpu_support import usable_here, warnings
 from lmxd.cli.files import Wanted, estimates_of
+from lmxd.config.file import DEFAULT_CONFIG
+from lmxd.config.location import user_config
 from lmxd.config.schema import Config
 from lmxd.devices.measurement import HOST, DeviceKind, Measurement
 from lmxd.engines.llama_cpp.binary import Binary, find, here, probe
@@ -118,8 +120,14 @@ def configuration(
     document.put({"admission_control": {"queue_depth": 512}}, "requests that may wait; the next one is refused")
     document.space()
     if gateway is None:
-        document.comment("OpenAI's API and the dashboard: lmxd key NAME, then systemctl start lmxd-gateway")
-        document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": "/etc/lmxd/gateway.keys"}})
+        how = (
+            "lmxd --user key NAME, then lmxd --user gateway"
+            if own
+            else "lmxd key NAME, then systemctl start lmxd-gateway"
+        )
+        document.comment(f"OpenAI's API and the dashboard: {how}")
+        keys_file = (user_config() if own else DEFAULT_CONFIG).with_name("gateway.keys")
+        document.suggest({"gateway": {"listen": "127.0.0.1:8080", "keys_file": str(keys_file)}})
     else:
         document.comment("OpenAI's API and the dashboard; lmxd key NAME makes a key more")
         document.put({"gateway": gateway})
