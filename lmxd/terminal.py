@@ -16,6 +16,9 @@ from lmxd.text import visible
 _USUAL: Final = 80
 """Columns of a terminal that does not say how many it has."""
 
+_SENTENCE: Final = 1000
+"""Characters: no command's first sentence has as many."""
+
 
 def say(line: str = "", *, err: bool = False, whole: bool = False) -> None:
     """Print one line. What the terminal cannot show is escaped, so that it always can be printed.
@@ -74,7 +77,16 @@ def say_lines(text: str, *, err: bool = False) -> None:
 
 
 class Commands(click.Group):
-    """A group of commands whose errors are said as all else is. Usage errors exit with EX_USAGE, not click's 2."""
+    """A group of commands whose errors are said as all else is. Usage errors exit with EX_USAGE, not click's 2.
+
+    Its help has the whole first sentence of each command, where click breaks off.
+    """
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, each.get_short_help_str(_SENTENCE)) for name, each in known if each is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -54,6 +54,8 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
         raise LmxdError("invalid_params", "--end goes with none of the others", "lmxctl drain --end")
     with connect() as client:
         done = client.drain(now=now, end=end)
+        if done.instances and not (no_wait or end or json_wanted):
+            say(f"waiting for {_left(done)}; lmxctl drain --end admits requests again", err=True)
         while done.instances and not (no_wait or end):
             time.sleep(_LOOK)
             found = client.status()
@@ -63,8 +65,11 @@ def drain(now: bool, no_wait: bool, end: bool, json_wanted: bool) -> None:
     elif end:
         say("requests are admitted again")
     else:
-        running, leases = output.counted(done.instances, "instance"), output.counted(done.leases, "lease")
-        say(f"draining: {running} and {leases} are left")
+        say(f"draining: {_left(done)} are left")
+
+
+def _left(found: Drained) -> str:
+    return f"{output.counted(found.instances, 'instance')} and {output.counted(found.leases, 'lease')}"
 
 
 @click.command("yield")

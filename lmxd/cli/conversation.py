@@ -196,6 +196,8 @@ def chat(model: str, system: str | None, most: int | None, wait: float | None, n
 
 def _chat(model: str, messages: list[Message], most: int | None, wait: float | None) -> None:
     with _leased(model, wait) as lease:
+        if sys.stdin.isatty():
+            say("An empty line, or Ctrl-D, ends the chat.", err=True)
         while line := (typed(f"{lease.model}> ") or "").strip():
             messages.append({"role": "user", "content": line})
             said, _ = answered(lease, messages, most, shown=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -86,7 +87,15 @@ def estimate(
         paths = [found.path for found in search.models]
         _show_all(list(estimates_of(paths, wanted)), search.unread, json_wanted)
     else:
+        _require_file(Path(model))
         _show(of_file(Path(model), wanted), json_wanted)
+
+
+def _require_file(path: Path) -> None:
+    """LmxdError ``model_file_missing`` if there is none. Others say what a profile should name, which is not meant."""
+    if not os.path.lexists(path):
+        remedy = "name a file that is there, hf:ORG/REPO:QUANT, or a model (lmxctl models)"
+        raise LmxdError("model_file_missing", f"{path}: No such file or directory", remedy)
 
 
 def _is_file(name: str) -> bool:

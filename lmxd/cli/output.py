@@ -49,6 +49,7 @@ def sizes(by_device: Mapping[str, int], called: Mapping[str, str]) -> str:
 
 
 def seconds(s: float) -> str:
+    s = round(s)
     if s < 60:
         return f"{s:.0f} s"
     if s < 3600:

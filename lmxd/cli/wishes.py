@@ -11,6 +11,7 @@ import click
 
 from lmxd.cli import output
 from lmxd.errors import LmxdError
+from lmxd.folding import cut, width
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.notifications import Progress
 from lmxd.terminal import say
@@ -88,6 +89,11 @@ def waiting_time(wait: float | None, no_wait: bool) -> float | None:
     return 0 if no_wait else wait
 
 
+_BAR: Final = 40
+_BESIDE: Final = 17
+"""Columns of a wait beside its words and its bar: what turns, the part, the time, and spaces."""
+
+
 class WaitBar:
     """Shows on a terminal where the request stands, with a bar once its instance loads; shows nothing in a pipe.
 
@@ -104,10 +110,11 @@ class WaitBar:
             from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bars
 
+            self._bar = BarColumn()
             columns = (
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
-                BarColumn(),
+                self._bar,
                 TextColumn("{task.fields[part]}"),
             )
             self._shown = Bars(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
@@ -126,10 +133,12 @@ class WaitBar:
             hint, self._hint = self._hint(), None
             if hint is not None:
                 say(f"hint: {hint}", err=True)
-        part = progress.loaded
+        part, most = progress.loaded, max(1, self._shown.console.width - _BESIDE)
+        words = cut(visible(standing(progress)), most)
+        self._bar.bar_width = min(_BAR, most - width(words))
         self._shown.update(
             self._task,
-            description=visible(standing(progress)),
+            description=words,
             total=None if part is None else 1.0,
             completed=part or 0.0,
             part="" if part is None else f"{part:.0%}",

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from lmxd.acts import Actor
 from lmxd.config.gateway import GatewayConfig
+from lmxd.errors import LmxdError
 from lmxd.gateway.failures import StatusError
-from lmxd.gateway.keys import Caller, Keys
+from lmxd.gateway.keys import Caller, Keys, version_of
 from lmxd.gateway.origins import Origins
 from lmxd.listening.connection import cut
 from lmxd.listening.pages import OwnPages
@@ -81,6 +82,14 @@ class Authentication:
         finally:
             self._cut_the_unknown()
 
+    def follow(self) -> None:
+        """Read a changed file of keys anew: a key that was just made is good at once."""
+        if self._config.keys_file is not None and self._version != version_of(self._config.keys_file):
+            try:
+                self.refresh()
+            except LmxdError as error:
+                log.error("no key is in force: %s", error)
+
     def _cut_the_unknown(self) -> None:
         for request in list(self._inside.values()):
             gone = request[CALLER] is not ANYBODY and self._known(request) != request[CALLER]
@@ -90,6 +99,7 @@ class Authentication:
     def _read_keys(self) -> None:
         self._keys: Keys | None = None
         if self._config.keys_file is not None:
+            self._version = version_of(self._config.keys_file)  # before the file is read: a later change is seen
             self._keys = Keys(self._config.keys_file)
             for problem in self._keys.problems:
                 log.error("%s: it lets nobody in", problem)
@@ -101,6 +111,7 @@ class Authentication:
     @contextlib.contextmanager
     def entered(self, request: web.Request) -> Iterator[Caller]:
         """The caller of a request, which may stay as long as its key is good. LmxdError ``not_permitted``."""
+        self.follow()
         caller = request[CALLER] = self._known(request) or self._keyless(request)
         self._inside[id(request)] = request
         try:

@@ -67,6 +67,16 @@ class Keys:
         return self._callers.get(_hash(key))
 
 
+def version_of(path: Path) -> tuple[int, ...]:
+    """A mark that changes with the file, or with the rights that make it usable; empty if there is none."""
+    try:
+        found, place = os.stat(path), os.stat(os.path.realpath(path.parent))
+    except OSError:
+        return ()
+    of_file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, found.st_uid, found.st_gid)
+    return (*of_file, place.st_mode, place.st_uid, place.st_gid)
+
+
 def _lines(path: Path) -> list[str]:
     """The lines as an editor counts them. Bytes that are not UTF-8 spoil their own line alone."""
     real = Path(os.path.realpath(path))

@@ -28,7 +28,7 @@ from lmxd.migrate import (
 from lmxd.migrate.entries import FoundModel, rendered
 from lmxd.migrate.merging import merged
 from lmxd.migrate.pull import pull
-from lmxd.terminal import say, say_lines
+from lmxd.terminal import Commands, say, say_lines
 
 PATH = click.Path(path_type=Path)
 OUTPUT = click.option(
@@ -73,7 +73,7 @@ def _done(found: FoundModel, source: str, output: Path | None) -> None:
         _say(sentences, headline)
 
 
-@click.group("import")
+@click.group("import", cls=Commands)
 def import_() -> None:
     """Profiles from what another tool is configured with, as YAML; what could not be carried over is said."""
 

@@ -132,7 +132,7 @@ def configuration(
         document.comment("OpenAI's API and the dashboard; lmxd key NAME makes a key more")
         document.put({"gateway": gateway})
     document.space()
-    document.put({"idle_timeout": 300}, "seconds without a request after which an instance ends")
+    document.put({"idle_timeout": 300}, "seconds without a request, then an instance ends")
     home = next(iter(directories), own_models() if own else _MODEL_DIR).absolute()
     document.put({"model_dir": str(home)})
     document.space()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -62,7 +63,7 @@ def _library() -> ModuleType:
     try:
         import huggingface_hub
     except ImportError as error:
-        remedy = "pip install 'lmxd[hub]' into lmxd's environment"
+        remedy = f"{Path(sys.executable).with_name('pip')} install 'lmxd[hub]'"
         raise LmxdError("config", "huggingface_hub is not installed, which fetches models", remedy) from error
     found: ModuleType = huggingface_hub
     return found
@@ -78,22 +79,39 @@ def _understood(call: Callable[P, T]) -> Callable[P, T]:
         except LmxdError:
             raise
         except Exception as error:  # the library raises those of the HTTP library that it uses by now
-            name, words = type(error).__name__, " ".join(str(error).split())[:300]
-            remedy = {
-                "GatedRepoError": "accept its terms on the hub's page, and set HF_TOKEN",
-                "RepositoryNotFoundError": "check its name; for a private one, set HF_TOKEN",
-                "LocalEntryNotFoundError": "check the network, and HF_ENDPOINT",
-            }.get(name, "try again: what was fetched is kept")
-            raise LmxdError("model_file_missing", f"the hub: {name}: {words}", remedy) from error
+            raise _said(error) from error
 
     return wrapped
+
+
+_SAID: Final = {
+    "GatedRepoError": ("the repository is for those who took its terms", "take them on its page, and set HF_TOKEN"),
+    "RepositoryNotFoundError": ("it has no such repository", "check its name; for a private one, set HF_TOKEN"),
+    "RevisionNotFoundError": ("the repository has no such revision", "check its name, or leave it out"),
+}
+"""The library's errors whose words are about its own functions, in words about what was asked."""
+_UNREACHED: Final = ("ConnectError", "ConnectTimeout", "ConnectionError", "LocalEntryNotFoundError", "ProxyError")
+
+
+def _said(error: Exception) -> LmxdError:
+    name, words = type(error).__name__, " ".join(str(error).split())[:300]
+    if name in _UNREACHED:
+        usual = (f"it is not reached: {words}", "check the network, and HF_ENDPOINT")
+    else:
+        usual = (f"{name}: {words}", "try again: what was fetched is kept")
+    problem, remedy = _SAID.get(name, usual)
+    return LmxdError("model_file_missing", f"the hub: {_endpoint()}: {problem}", remedy)
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 class Hub:
     """A hub of models. ``endpoint``: its URL; HF_ENDPOINT, or Hugging Face's, by default. HF_TOKEN is sent to it."""
 
     def __init__(self, endpoint: str | None = None) -> None:
-        self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+        self.endpoint = endpoint.rstrip("/") if endpoint else _endpoint()
         self._hub = _library()
 
     @_understood

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import socket
 import sys
 import textwrap
@@ -34,7 +35,7 @@ from lmxd.migrate.merging import merged
 from lmxd.rpc.client import SYSTEM_SOCKET
 from lmxd.setup.change import FileChange
 from lmxd.setup.first_answer import ask_smallest, daemon_answers, gateway_answers, reload
-from lmxd.setup.services import Services, services
+from lmxd.setup.services import Services, services, typed_here
 from lmxd.terminal import say, typed
 
 _PORTS: Final = range(8080, 8100)
@@ -148,6 +149,11 @@ def _say_engines(config: Config) -> None:
         raise missing[0]
 
 
+def _command(name: str, words: str) -> None:
+    """Say a command under a name, in one line: it is copied."""
+    say(f"{name:<{_INDENT}}{words}", whole=True)
+
+
 def _row(name: str, words: str, *, err: bool = False) -> None:
     """Say something under a name, in lines of 80 columns. A path that is longer stays whole."""
     lines = textwrap.wrap(words, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
@@ -188,7 +194,8 @@ def _show(todo: Setup) -> None:
             say(line, whole=True)
     if todo.lacks_key:
         _row("keys", f"one for {_caller()}, its hash in {todo.config.gateway.keys_file}")
-    _row("start", todo.services.plan)
+    both_run = daemon_answers(todo.where.socket) and gateway_answers(todo.config.gateway)
+    _row("start", todo.services.plan(both_run=both_run))
 
 
 def _agreed() -> bool:
@@ -233,16 +240,17 @@ def _do(todo: Setup) -> None:
 def _say_how(gateway: GatewayConfig, key: str | None, model: str | None, end: str, *, user: bool) -> None:
     """Print what other programs need to know."""
     url = _url(gateway)
-    option = " --user" if user else ""
-    shown = key or f"as it was shown when it was made; another: lmxd{option} key NAME"
+    shown = key or "as it was shown when it was made"
     if gateway.anonymous:
         shown = "none is needed"
     _row("base URL", f"{url}/v1")
     _row("key", shown)
+    if key is None and not gateway.anonymous:
+        _command("new key", f"{typed_here('lmxd')}{' --user' if user else ''} key NAME")
     _row("dashboard", f"{url}/")
-    _row("ask", f'lmxctl ask {model or "MODEL"} "QUESTION"')
+    _command("ask", f'{typed_here("lmxctl")} ask {shlex.quote(model or "MODEL")} "QUESTION"')
     if end:
-        _row("end", end)
+        _command("end", end)
     say()
     say("For Open WebUI (Admin Panel, Settings, Connections), and for OpenAI's clients:")
     say(f"  export OPENAI_BASE_URL={url}/v1", whole=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,12 +26,13 @@ _PATIENCE: Final = 60.0
 class Services(Protocol):
     """A way to start both."""
 
-    plan: str
-    """A sentence about what will be done."""
     end: str
     """The command that ends it all; empty if it is not known."""
     files: list[FileChange]
     """The files that are to be written for it."""
+
+    def plan(self, *, both_run: bool) -> str:
+        """A sentence about what will be done."""
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         """Start what does not run, for good, and have a gateway that runs read its keys again. LmxdError."""
@@ -58,8 +61,14 @@ class Units:
                 remedy = "sudo make install in its sources, or its package; or say --user"
                 raise LmxdError("config", "the units of lmxd are not installed", remedy)
             self.files = _user_units()
-        self.plan = f"systemctl {' '.join([*self._manager, 'enable', '--now', *_UNITS])}"
-        self.end = self.plan.replace("enable", "disable")
+        # A model goes on when its daemon ends: without drain its memory would be nobody's to give back.
+        self.end = f"{typed_here('lmxctl')} drain --now; {self._words('disable')}"
+
+    def plan(self, *, both_run: bool) -> str:
+        return self._words("enable")
+
+    def _words(self, verb: str) -> str:
+        return f"systemctl {' '.join([*self._manager, verb, '--now', *_UNITS])}"
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         self._do(["daemon-reload"])
@@ -72,6 +81,11 @@ class Units:
             words = " ".join(["systemctl", *self._manager, *arguments])
             remedy = f"journalctl {' '.join([*self._manager, '-e', '-u', 'lmxd', '-u', 'lmxd-gateway'])}"
             raise LmxdError("daemon_unavailable", f"{words}: {problem}", remedy)
+
+
+def typed_here(program: str) -> str:
+    """The name of one of our programs where PATH has it; else its path, as in a virtual environment."""
+    return program if shutil.which(program) else shlex.quote(str(Path(sys.executable).with_name(program)))
 
 
 def _systemctl(arguments: list[str]) -> str | None:
@@ -109,8 +123,12 @@ class Programs:
     def __init__(self, arguments: list[str], state: Path) -> None:
         self._arguments, self._state = arguments, state
         self.files: list[FileChange] = []
-        self.plan = f"lmxd and its gateway in the background, as there is no systemd here; logs in {state}"
         self.end = ""
+
+    def plan(self, *, both_run: bool) -> str:
+        if both_run:
+            return f"nothing: lmxd and its gateway run already; logs in {self._state}"
+        return f"lmxd and its gateway in the background, as there is no systemd here; logs in {self._state}"
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         self._state.mkdir(mode=0o750, parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from rich.console import Console
 from lmxd.cli import output
 from lmxd.cli.output import doing
 from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
-from lmxd.cli.wishes import standing
+from lmxd.cli.wishes import WaitBar, standing
+from lmxd.folding import width
 from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.owners import OwnerInfo, Why
@@ -172,3 +174,35 @@ def test_of_many_instances_a_screen_shows_some_and_the_queue_is_in_sight(height:
 @pytest.mark.parametrize(("timeout", "until"), [(300, "5 min 0 s"), (None, "pinned"), (10**9, "never")])
 def test_it_says_how_long_an_idle_instance_stays(timeout: float | None, until: str) -> None:
     assert doing(instance(busy=False, idle=3, idle_timeout=timeout)) == f"idle 3 s/{until}"
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers all that is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_wait_fits_its_terminal_however_long_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("a", "bartowski/SmolLM2-135M-Instruct-GGUF:Q4_1", "模型" * 30):
+        with WaitBar() as progress:
+            for loaded in (None, 0.58):
+                at: dict[str, Any] = {"instance": f"{name}#1", "eta": 1.0, "loaded": loaded}
+                progress.show(Progress(request=1, ticket="t", state="starting", position=0, **at))
+    frames = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()))
+    drawn_ = [frame for frame in frames if "ing " in frame]
+    assert drawn_
+    assert max(map(width, drawn_)) <= 80
+    assert all(re.search(r" 0:00:0\d$", frame.rstrip()) for frame in drawn_), drawn_
+    assert any("58%" in frame and "bartowski" in frame for frame in drawn_)
+
+
+@pytest.mark.parametrize(
+    ("time", "words"), [(59.4, "59 s"), (59.7, "1 min 0 s"), (119.7, "2 min 0 s"), (3599.8, "1 h 0 min")]
+)
+def test_no_minute_has_60_seconds(time: float, words: str) -> None:
+    assert output.seconds(time) == words

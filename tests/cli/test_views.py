@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
+import click
+import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from lmxd.__main__ import main as lmxd_main
 from lmxd.cli import explanations, output, views
+from lmxd.cli.main import main as lmxctl_main
+from lmxd.migrate.commands import import_
 from lmxd.rpc.books import LeaseInfo, TicketInfo
 from lmxd.rpc.messages import SwapInfo
 from lmxd.rpc.owners import OwnerInfo
@@ -51,3 +58,19 @@ def test_why_says_what_a_swap_costs() -> None:
     swap = SwapInfo(model="b", closes_in=7.0, price=2.6)
     owner = OwnerInfo(instance="a#1", bytes=GIB, promised=GIB, measured=GIB, swap=swap, exited=False)
     assert explanations.owner_label(owner).endswith("; serves for 7 s, then makes way for b (a swap: 2.6 s of loading)")
+
+
+@pytest.mark.parametrize("group", [lmxctl_main, lmxd_main, import_])
+def test_the_help_of_a_group_has_whole_sentences(group: click.Group) -> None:
+    done = CliRunner().invoke(group, ["--help"], terminal_width=80)
+    assert max(map(len, done.output.splitlines())) <= 80
+    for name, command in group.commands.items():
+        first = " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
+        assert first in " ".join(done.output.split()), name
+
+
+def test_an_estimate_of_a_file_that_is_not_there_says_what_to_name(tmp_path: Path) -> None:
+    done = CliRunner().invoke(lmxctl_main, ["estimate", str(tmp_path / "none.gguf")])
+    assert done.exit_code == 78
+    assert "hf:ORG/REPO" in done.output
+    assert "model_dir" not in done.output

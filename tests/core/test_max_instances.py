@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.world import GIB, Gpu, World
 
+from lmxd.core.decisions import ReportProgress
 from lmxd.core.words import Hold
 
 
@@ -105,3 +106,17 @@ def test_what_is_asked_to_yield_does_not_count_any_more() -> None:
     assert world.instance("b#1").yielding
     assert world.waiting() == []
     assert world.started() == ["b#1", "b#2"]
+
+
+def test_what_it_waits_for_is_told_even_if_nobody_knows_for_how_long() -> None:
+    """A forgotten lease of a pinned model kept the gateway waiting, and the queue said nothing of why."""
+    world = World({"gpu": Gpu(capacity=80 * GIB)})
+    world.ask("a", 8, max_instances=1, pin=True, hold=Hold.EXPLICIT)
+    world.ready("a#1")
+    world.seen("a#1")
+    world.tick(1000)
+    world.seen("a#1")
+    waits = world.ask("a", 8, max_instances=1)
+    assert world.waiting() == [waits]
+    told = world.last(ReportProgress)
+    assert (told.ticket, told.eta, told.waits_for) == (waits, None, ("a#1",))

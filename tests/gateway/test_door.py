@@ -12,6 +12,7 @@ from house import model
 
 from gateway.front import Front, opened, read_until
 from gateway.test_serving import house
+from lmxd.gateway.keys import add
 
 
 @pytest.mark.parametrize("key", ["Bearer nobody", "Bearer ", "Basic eA=="])
@@ -227,3 +228,14 @@ async def test_no_proxy_keeps_an_answer(tmp_path: Path) -> None:
             assert "no-" in answer.headers["Cache-Control"], (method, path)
         assert (await front.ask("/lmxd/state", method="GET")).headers["Cache-Control"] == "no-store"
         assert (await front.ask("/metrics", method="GET")).headers["Cache-Control"] == "no-store"
+
+
+async def test_a_key_that_is_made_while_the_gateway_runs_is_good_at_once(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        assert front.config.keys_file is not None
+        before = front.config.keys_file.read_bytes()
+        late = add(front.config.keys_file, "late", admin=False)
+        head = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        assert (await raw(front, head, late)).split(b" ")[1] == b"200"
+        front.config.keys_file.write_bytes(before)
+        assert (await raw(front, head, late)).split(b" ")[1] == b"401"

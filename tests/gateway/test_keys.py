@@ -193,3 +193,22 @@ def test_keys_that_are_added_at_once_all_count(tmp_path: Path) -> None:
     keys = [process.communicate(timeout=60)[0].strip() for process in added]
     known = Keys(path)
     assert [known.caller(key) for key in keys] == [Caller(f"n{n}", admin=False) for n in range(8)]
+
+
+def test_a_file_that_changes_is_followed_by_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no systemd is, nothing said how the gateway would hear of a new key."""
+    path = tmp_path / "keys"
+    first = add(path, "first", admin=False)
+    entry = Authentication(GatewayConfig(listen="127.0.0.1:1", keys_file=path))
+    second = add(path, "second", admin=True)
+    entry.follow()
+    assert [entry.known(key) for key in (first, second)] == [Caller("first", False), Caller("second", True)]
+    path.chmod(0o666)
+    entry.follow()
+    entry.follow()
+    assert [entry.known(key) for key in (first, second)] == [None, None]
+    assert len([r for r in caplog.records if "no key is in force" in r.getMessage()]) == 1
+    path.chmod(0o600)
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "first" not in line))
+    entry.follow()
+    assert [entry.known(key) for key in (first, second)] == [None, Caller("second", True)]

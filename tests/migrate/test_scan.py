@@ -103,6 +103,15 @@ async def test_scan_estimate_and_models_have_one_figure_for_one_file(
     assert entry.comment.startswith(f"{total / 2**30:.2f} GiB of RAM at 4096 tokens")
 
 
+def test_a_gateway_is_suggested_where_its_user_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    own, system = (machine.configuration([tmp_path], machine.look([tmp_path]), own=own) for own in (True, False))
+    assert f"keys_file: {tmp_path}/lmxd/gateway.keys" in own
+    assert "lmxd --user gateway" in own
+    assert "keys_file: /etc/lmxd/gateway.keys" in system
+    assert "systemctl start lmxd-gateway" in " ".join(system.replace("#", "").split())
+
+
 def test_the_command_scans_the_usual_places_and_its_output_is_a_configuration(tmp_path: Path) -> None:
     in_hub(tmp_path / ".cache/huggingface/hub", "o/r", "r-Q4_0.gguf")
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -141,7 +142,7 @@ def test_it_may_be_run_again_and_changes_nothing(newcomer: Newcomer, tmp_path: P
     again = newcomer.setup(tmp_path)
     assert {path: path.read_bytes() for path in before} == before
     assert said(again, "base URL") == said(first, "base URL")
-    assert "lmxd --user key NAME" in said(again, "key")
+    assert "lmxd --user key NAME" in said(again, "new key")
     assert "kill" not in again.stdout, "what runs is not started again"
     assert "(new)" not in again.stdout
 
@@ -298,3 +299,31 @@ def test_units_that_are_installed_are_not_written_again(tmp_path: Path) -> None:
         model(tmp_path, "small")
         newcomer.run("setup", "--user", "--yes", tmp_path)
         assert not (newcomer.home / ".config/systemd").exists()
+
+
+def test_the_end_of_units_ends_their_models_too(tmp_path: Path) -> None:
+    """A daemon that systemd stops leaves its models to the next one, and there is none."""
+    with Newcomer(SYSTEMD) as newcomer:
+        fake_engine(newcomer.bin)
+        model(tmp_path, "small")
+        done = newcomer.run("setup", "--user", "--yes", tmp_path, UNITS="1")
+        drained, ended = said(done, "end").split("; ")
+        assert drained.endswith("lmxctl drain --now")
+        assert ended == "systemctl --user disable --now lmxd.socket lmxd.service lmxd-gateway.service"
+
+
+def test_what_it_says_can_be_typed_as_it_is(newcomer: Newcomer, tmp_path: Path) -> None:
+    """In the sources lmxctl is in .venv, and not on PATH."""
+    model(tmp_path, "small")
+    newcomer.env["PATH"] = f"{newcomer.bin}:/usr/bin:/bin"
+    first = newcomer.setup(tmp_path)
+    words = [word.replace("QUESTION", "x") for word in shlex.split(said(first, "ask"))]
+    done = subprocess.run(words, env=newcomer.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_what_runs_is_not_said_to_be_started(newcomer: Newcomer, tmp_path: Path) -> None:
+    model(tmp_path, "small")
+    assert "in the background" in said(newcomer.setup(tmp_path), "start")
+    assert "run already" in said(newcomer.setup(tmp_path), "start")

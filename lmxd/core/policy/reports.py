@@ -14,6 +14,7 @@ from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.policy.dates import Date
 from lmxd.core.policy.forecast import SURE_OF, Dated, Forecast, dated, dated_far, pace, starting, turns
+from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.words import Ask, InstanceId
 
@@ -118,9 +119,14 @@ def _is_news(state: State, old: float | None, new: float | None) -> bool:
 
 
 def blockers(state: State, ticket: Ticket, date: Date) -> tuple[str, ...]:
-    """The quota that a ticket exceeds; or the instances that it waits for; or the holders of the bytes it lacks."""
+    """The quota that a ticket exceeds; or the instances that it waits for; or the holders of the bytes it lacks.
+
+    Where no more instances may run, bytes would not help: it waits for those that do, even if none can say how long.
+    """
     if quota := over_quota(state, ticket):
         return (quota,)
     if date.awaits:
         return date.awaits
+    if has_all_instances(state, ticket):
+        return serving(state, ticket.ask)
     return tuple(dict.fromkeys(h.name for s in shortfalls(state, ticket.ask) for h in s.holders))

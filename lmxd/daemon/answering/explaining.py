@@ -139,7 +139,7 @@ def explain(journal: Journal, access: Access, peer: Peer, subject: str) -> Expla
         raise LmxdError(
             "unknown_id",
             f"nothing is known of {subject} since lmxd was started",
-            "name a request, a lease or an instance",
+            "name a request (lmxctl queue), a lease or an instance (lmxctl ps), not a model",
         )
     access.require_owner(peer, history.owners, subject)
 
