@@ -6,10 +6,12 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from lmxd.setup.services import Units
 from lmxd.systemd import Notifier, activated_socket
 
 UNITS = Path(__file__).parent.parent / "contrib/systemd"
@@ -38,6 +40,28 @@ def test_the_units_are_understood(tmp_path: Path) -> None:
     units = [unit(tmp_path, "lmxd.service"), unit(tmp_path, "lmxd-gateway.service"), tmp_path / "lmxd.socket"]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     assert "lmxd" not in done.stderr, done.stderr
+
+
+@needs_analyze
+@pytest.mark.parametrize("place", ["plain", "with space", "100% mine"])
+def test_a_users_own_units_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """As ``lmxd setup --user`` writes them, for a program at any path."""
+    analyze = shutil.which("systemd-analyze")
+    program = tmp_path / place / "lmxd"
+    program.parent.mkdir()
+    program.touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python3")))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))  # without systemctl, and so without units that are installed already
+    units = Units(user=True).files
+    for change in units:
+        change.path.parent.mkdir(parents=True, exist_ok=True)
+        change.path.write_text(change.after)
+    command = [str(analyze), "--user", "verify", "--man=no", *(str(change.path) for change in units)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "lmxd" not in done.stderr, done.stderr
+    assert len(units) == 3
 
 
 def test_without_a_manager_nothing_is_sent() -> None:

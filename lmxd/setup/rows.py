@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import sys
-from pathlib import Path
 from typing import Final
 
 from lmxd.config.section import GIB
@@ -13,6 +10,7 @@ from lmxd.folding import folded
 from lmxd.setup.inventory import Inventory
 from lmxd.setup.local_gateway import LocalGateway
 from lmxd.setup.plan import SetupPlan
+from lmxd.setup.services import typed_here
 from lmxd.terminal import say
 from lmxd.text import visible
 
@@ -31,11 +29,6 @@ def row(name: str, words: str, *, err: bool = False) -> None:
 def _command(name: str, words: str) -> None:
     """Say a command under a name, in one line: it is copied."""
     say(f"{name:<{_INDENT}}{words}", whole=True)
-
-
-def _typed_here(program: str) -> str:
-    """The name of one of our programs where PATH has it; else its path, as in a virtual environment."""
-    return program if shutil.which(program) else shlex.quote(str(Path(sys.executable).with_name(program)))
 
 
 def show_inventory(here: Inventory) -> None:
@@ -72,9 +65,9 @@ def show_use(plan: SetupPlan, gateway: LocalGateway, key: str | None, model: str
     row("base URL", f"{gateway.url}/v1")
     row("key", shown)
     if key is None and not plan.gateway.anonymous:
-        _command("new key", f"{_typed_here('lmxd')}{' --user' if plan.user else ''} key NAME")
+        _command("new key", f"{typed_here('lmxd')}{' --user' if plan.user else ''} key NAME")
     row("dashboard", f"{gateway.url}/")
-    _command("ask", f'{_typed_here("lmxctl")} ask {shlex.quote(model or "MODEL")} "QUESTION"')
+    _command("ask", f'{typed_here("lmxctl")} ask {shlex.quote(model or "MODEL")} "QUESTION"')
     if plan.services.end:
         _command("end", plan.services.end)
     say()

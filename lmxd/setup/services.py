@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -60,10 +62,14 @@ class Units:
                 remedy = "sudo make install in its sources, or its package; or say --user"
                 raise LmxdError("config", "the units of lmxd are not installed", remedy)
             self.files = _user_units()
-        self.end = f"systemctl {' '.join([*self._manager, 'disable', '--now', *_UNITS])}"
+        # A model goes on when its daemon ends: without drain its memory would be nobody's to give back.
+        self.end = f"{typed_here('lmxctl')} drain --now; {self._words('disable')}"
 
     def plan(self, *, both_run: bool) -> str:
-        return self.end.replace("disable", "enable")
+        return self._words("enable")
+
+    def _words(self, verb: str) -> str:
+        return f"systemctl {' '.join([*self._manager, verb, '--now', *_UNITS])}"
 
     def start(self, *, daemon_runs: bool, gateway_runs: bool) -> None:
         self._do(["daemon-reload"])
@@ -76,6 +82,11 @@ class Units:
             words = " ".join(["systemctl", *self._manager, *arguments])
             remedy = f"journalctl {' '.join([*self._manager, '-e', '-u', 'lmxd', '-u', 'lmxd-gateway'])}"
             raise LmxdError("daemon_unavailable", f"{words}: {problem}", remedy)
+
+
+def typed_here(program: str) -> str:
+    """The name of one of our programs where PATH has it; else its path, as in a virtual environment."""
+    return program if shutil.which(program) else shlex.quote(str(Path(sys.executable).with_name(program)))
 
 
 def _systemctl(arguments: list[str]) -> str | None:

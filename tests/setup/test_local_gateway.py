@@ -17,7 +17,7 @@ from gateway.test_serving import house
 
 from lmxd.config.gateway import GatewayConfig
 from lmxd.listening.listen import listen
-from lmxd.listening.tls import Certificate
+from lmxd.listening.certificate import Certificate
 from lmxd.setup.local_gateway import LocalGateway
 
 

@@ -306,6 +306,17 @@ def test_units_that_are_installed_are_not_written_again(tmp_path: Path) -> None:
         assert not (newcomer.home / ".config/systemd").exists()
 
 
+def test_the_end_of_units_ends_their_models_too(tmp_path: Path) -> None:
+    """A daemon that systemd stops leaves its models to the next one, and there is none."""
+    with Newcomer(SYSTEMD) as newcomer:
+        fake_engine(newcomer.bin)
+        model(tmp_path, "small")
+        done = newcomer.run("setup", "--user", "--yes", tmp_path, UNITS="1")
+        drained, ended = said(done, "end").split("; ")
+        assert drained.endswith("lmxctl drain --now")
+        assert ended == "systemctl --user disable --now lmxd.socket lmxd.service lmxd-gateway.service"
+
+
 def test_what_it_says_can_be_typed_as_it_is(newcomer: Newcomer, tmp_path: Path) -> None:
     """In the sources lmxctl is in .venv, and not on PATH."""
     model(tmp_path, "small")
