@@ -16,8 +16,8 @@ from gateway.test_network import FIRST
 from gateway.test_serving import house
 
 from lmxd.config.gateway import GatewayConfig
-from lmxd.listening.listen import listen
 from lmxd.listening.certificate import Certificate
+from lmxd.listening.listen import listen
 from lmxd.setup.local_gateway import LocalGateway
 
 
