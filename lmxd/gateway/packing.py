@@ -67,11 +67,10 @@ class _Brotli:
 
     def unpack(self, data: bytes) -> bytes:
         made: bytes = self._object.process(data, output_buffer_limit=_AT_ONCE)
+        self.hungry = not made  # it says that it can take more while it has something to give
         return made
 
-    @property
-    def hungry(self) -> bool:
-        return bool(self._object.can_accept_more_data())
+    hungry = True
 
     @property
     def rest(self) -> bytes | None:
