@@ -118,7 +118,7 @@ class Unpacking:
         return self._member is None
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """What comes of more data, in small pieces, of which some are empty. ValueError if it is not so packed."""
+        """More data unpacked, in small pieces, of which some are empty. ValueError if it is not so packed."""
         if self._make is None:
             yield data
             return

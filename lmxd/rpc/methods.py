@@ -71,8 +71,8 @@ class Method:
 
     @property
     def quiet(self) -> bool:
-        """Whether its success needs no line in the audit log: a grant has one, and a renewal comes again and again."""
-        return self.grants or self.name == "renew"
+        """Whether its success needs no line in the audit log: a grant has one, and others come again and again."""
+        return self.grants or self.name in ("renew", "keep_alive")
 
     def told(self, params: Params) -> str:
         """The act, with its parameters."""
