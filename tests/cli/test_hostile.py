@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from examples import examples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sources import parsed
+from terminals import written
 
 from lmxd.cli.main import main
 from lmxd.cli.output import filled
@@ -144,19 +144,7 @@ def test_an_error_that_nobody_foresaw_is_harmless_too(monkeypatch: pytest.Monkey
 
 def in_terminal(*command: str) -> bytes:
     """All that a command writes to its terminal."""
-    ours, theirs = pty.openpty()
-    env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "60"}
-    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
-    os.close(theirs)
-    text = b""
-    try:
-        while data := os.read(ours, 65536):
-            text += data
-    except OSError:
-        pass  # EIO: the other end is closed
-    os.close(ours)
-    child.wait(20)
-    return text
+    return written(command, os.environ | {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "60"})
 
 
 @pytest.mark.parametrize("name", ["ps", "top", "request", "run", "hold", "ask"])

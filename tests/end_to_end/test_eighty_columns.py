@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import struct
-import subprocess
-import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from house import model
 from lmxd_process import Lmxd, lease_from
+from terminals import written
 
 from lmxd.folding import width
 
@@ -32,21 +27,8 @@ def running(fake: Make, tmp_path: Path) -> Iterator[Lmxd]:
 
 def on_screen(lmxd: Lmxd, *words: str, columns: int = 80) -> list[str]:
     """The lines that a command writes to a terminal so wide, without colours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {name: value for name, value in lmxd.ctl_env.items() if name not in ("COLUMNS", "LINES")}
-    child = subprocess.Popen(
-        lmxd.command(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=env | {"TERM": "vt100"}
-    )
-    os.close(theirs)
-    text = b""
-    try:
-        while data := os.read(ours, 65536):
-            text += data
-    except OSError:
-        pass  # EIO: the other end is closed
-    os.close(ours)
-    child.wait(30)
+    text = written(lmxd.command(*words), env | {"TERM": "vt100"}, columns=columns)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode()).replace("\r", "").split("\n")
 
 
