@@ -203,7 +203,7 @@ class History:
     def live(self, place: str) -> None:
         """Until it dies."""
         usual = [self.request] * 4 + [self.release] * 2 + [self.renew, self.hold, self.stop, self.crash]
-        rare = {"reloading": self.reload, "draining": self.drain, "renewed": self.renew}
+        rare = {"reloading": self.reload, "draining": self.drain, "renewed": self.renew, "stop_performed": self.stop}
         rare |= dict.fromkeys(("checkpoint_begin", "checkpointed"), self.rest)
         for _ in range(STEPS):
             self.random.choice(usual)()

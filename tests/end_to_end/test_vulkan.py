@@ -30,7 +30,7 @@ async def test_a_model_is_selected_loaded_and_asked_over_vulkan(tmp_path: Path, 
         env = h.env(launched)
         assert (env["GGML_VK_VISIBLE_DEVICES"], env["CUDA_VISIBLE_DEVICES"]) == ("0", "")
         assert launched.buffers > 100, "its weights are in a buffer of Vulkan0"
-        asked = json.dumps({"prompt": "The capital of France is", "n_predict": 4}).encode()
+        asked = json.dumps({"prompt": "The capital of France is", "n_predict": 4, "ignore_eos": True}).encode()
         answer = await http(lease, "/completion", asked)
         assert answer.status == 200
         assert json.loads(answer.text)["tokens_predicted"] == 4

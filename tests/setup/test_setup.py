@@ -248,10 +248,9 @@ def test_of_several_engines_each_is_said(newcomer: Newcomer, tmp_path: Path) -> 
 
 def test_a_port_that_somebody_has_is_left_to_them(newcomer: Newcomer, tmp_path: Path) -> None:
     model(tmp_path, "small")
-    with socket.socket() as taken:
-        with contextlib.suppress(OSError):  # or another has it already, which is as good
-            taken.bind(("127.0.0.1", 8080))
-            taken.listen()
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # somebody else has it, for longer than this test takes or for less
+            held.enter_context(socket.create_server(("127.0.0.1", 8080)))
         url = said(newcomer.setup(tmp_path), "base URL")
     assert re.fullmatch(r"http://127\.0\.0\.1:80(8[1-9]|9[0-9])/v1", url)
 
