@@ -45,7 +45,7 @@ class SetupPlan:
     def lacks_key(self) -> bool:
         """Whether the gateway needs keys, and there is none."""
         path = self.gateway.keys_file
-        return path is not None and (not path.exists() or not len(Keys(path)))
+        return path is not None and not (path.expanduser().exists() and len(Keys(path)))
 
 
 def planned(directories: Sequence[Path], here: Inventory, *, user: bool) -> SetupPlan:

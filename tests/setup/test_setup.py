@@ -24,6 +24,12 @@ from house import fake_engine, model
 from model_caches import in_hub
 from waiting import wait_until
 
+from lmxd.config.gateway import GatewayConfig
+from lmxd.gateway.keys import add
+from lmxd.setup.change import FileChange
+from lmxd.setup.plan import SetupPlan
+from lmxd.setup.services import Programs
+
 ROOT = Path(__file__).parents[2]
 NO_SYSTEMD = "#!/bin/sh\necho 'Failed to connect to bus: No medium found' >&2\nexit 1\n"
 SYSTEMD = """#!/bin/sh
@@ -331,3 +337,19 @@ def test_what_runs_is_not_said_to_be_started(newcomer: Newcomer, tmp_path: Path)
     model(tmp_path, "small")
     assert "in the background" in said(newcomer.setup(tmp_path), "start")
     assert "run already" in said(newcomer.setup(tmp_path), "start")
+
+
+def test_keys_in_the_home_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was made would end the one that its user has."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plan = SetupPlan(
+        user=True,
+        socket=tmp_path / "lmxd.sock",
+        configuration=FileChange(tmp_path / "config.yaml", None, ""),
+        gateway=GatewayConfig(listen="127.0.0.1:1", keys_file=Path("~/keys")),
+        services=Programs(["--user"], tmp_path),
+        amiss=[],
+    )
+    assert plan.lacks_key
+    add(Path("~/keys"), "me", admin=False)
+    assert not plan.lacks_key
