@@ -12,7 +12,7 @@ from typing import Final
 
 from lmxd.catalog.model_files import parts
 from lmxd.errors import LmxdError
-from lmxd.estimate.files import all_tensors, identity, read_file
+from lmxd.estimate.files import FileMemory, all_tensors, read_file
 from lmxd.gguf.architectures import WITHOUT_LOGITS
 from lmxd.gguf.header import Header, HeaderError, Scalar
 from lmxd.models.quants import quant_of
@@ -39,7 +39,6 @@ _RERANKS: Final = ("--rerank", "--reranking")
 _CALLS: Final = ("--enable-auto-tool-choice", "--tool-call-parser")
 _SEES: Final = ("--mmproj", "-mm", "--limit-mm-per-prompt")
 _THINKS: Final = ("--reasoning-parser",)
-_MAX_REMEMBERED: Final = 256
 _MAX_KEYS: Final = 512
 """Of metadata. Models have some forty; a file may have been made to fill answers."""
 _LONGEST: Final = 4096
@@ -64,22 +63,14 @@ class ModelFile:
     template: str | None
 
 
-_known: dict[object, ModelFile] = {}
-
-
 def is_described(path: Path) -> bool:
     """Whether ``describe`` takes no time. LmxdError ``model_file_missing``."""
-    return identity(path) in _known
+    return _files.has(path)
 
 
 def describe(path: Path) -> ModelFile:
     """The facts of the file at ``path``, remembered as long as it does not change. LmxdError if it cannot be read."""
-    key = identity(path)
-    if key not in _known:
-        if len(_known) >= _MAX_REMEMBERED:
-            _known.clear()
-        _known[key] = _read(path)
-    return _known[key]
+    return _files.of(path)
 
 
 def _read(path: Path) -> ModelFile:
@@ -100,6 +91,9 @@ def _read(path: Path) -> ModelFile:
         metadata=said,
         template=template if isinstance(template, str) else None,
     )
+
+
+_files = FileMemory(_read)
 
 
 def _scalars(header: Header) -> dict[str, Scalar]:

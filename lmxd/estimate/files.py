@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
@@ -15,12 +17,33 @@ from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
 from lmxd.gguf.model import Model
 from lmxd.gguf.split import part_names
 
+T = TypeVar("T")
 _Key = tuple[str, int, int, int, int]
-_models: dict[_Key, Model] = {}
 _MAX_REMEMBERED = 256
 """Models whose facts are kept, so that a large directory of files does not fill the memory."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """Opening never waits, whatever the name has come to stand for."""
+
+
+class FileMemory(Generic[T]):
+    """The facts that ``read`` finds in model files, kept for as long as a file does not change."""
+
+    def __init__(self, read: Callable[[Path], T]) -> None:
+        self._read = read
+        self._known: dict[_Key, T] = {}
+
+    def has(self, path: Path) -> bool:
+        """Whether ``of`` would answer from memory. LmxdError ``model_file_missing``."""
+        return identity(path) in self._known
+
+    def of(self, path: Path) -> T:
+        """The facts of the file at ``path``. LmxdError ``model_file_missing``, or what ``read`` raises."""
+        key = identity(path)
+        if key not in self._known:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = self._read(path)
+        return self._known[key]
 
 
 def read_model(path: Path) -> Model:
@@ -29,12 +52,7 @@ def read_model(path: Path) -> Model:
     Raises LmxdError: ``model_file_missing`` if it is not there or not a regular file,
     ``bad_model_file`` if its header cannot be used or the closed form does not cover it.
     """
-    key = identity(path)
-    if key not in _models:
-        if len(_models) >= _MAX_REMEMBERED:
-            _models.clear()
-        _models[key] = _read(path)
-    return _models[key]
+    return _models.of(path)
 
 
 def headers(path: Path) -> dict[Path, int]:
@@ -56,7 +74,7 @@ def headers(path: Path) -> dict[Path, int]:
 
 def is_read(path: Path) -> bool:
     """Returns whether ``read_model`` would answer from memory."""
-    return identity(path) in _models
+    return _models.has(path)
 
 
 def _read(path: Path) -> Model:
@@ -70,6 +88,9 @@ def _read(path: Path) -> Model:
         raise LmxdError("bad_model_file", f"{path}: {error}", data=about) from error
     except HeaderError as error:
         raise LmxdError("bad_model_file", f"{path}: {error}", "fetch or convert the file again") from error
+
+
+_models = FileMemory(_read)
 
 
 def all_tensors(path: Path, header: Header) -> tuple[Tensor, ...]:
