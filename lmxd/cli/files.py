@@ -16,10 +16,10 @@ from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import Arguments, parse
+from lmxd.estimate.companions import Companions
 from lmxd.estimate.cards import card_of, memory_of
 from lmxd.estimate.estimator import Estimator
-from lmxd.estimate.extras import Extras, projector_bytes
-from lmxd.estimate.files import read_file, read_model
+from lmxd.estimate.files import read_model
 from lmxd.estimate.fits import fewest_cards, largest_context, most_slots
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.learned import Card
@@ -90,10 +90,9 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
     places = places[:1] if arguments.one_card else places
     arguments, covered = _resolved(path, wanted, arguments)
     launch = replace(arguments.launch, repack=frozenset()) if places or wanted.flags is None else arguments.launch
-    extras = _extras(arguments)
     estimator = machine.estimator
     cards = tuple(place.card for place in places)
-    found = estimator.estimate(path, launch, cards, extras)
+    found = estimator.estimate(path, launch, cards, arguments.companions)
     ignored = [f"flags that do not count here: {', '.join(arguments.ignored)}"] if arguments.ignored else []
     return Estimated(
         model=str(path),
@@ -106,7 +105,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         host=found.parts.host.as_dict(),
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
-        fits=_fits(path, launch, places, replace(estimator, second=None), extras) if fits and covered else {},
+        fits=_fits(path, launch, places, replace(estimator, second=None), arguments.companions) if fits and covered else {},
     )
 
 
@@ -174,20 +173,8 @@ def _binary(wanted: Wanted) -> Binary | None:
         return None
 
 
-def _extras(arguments: Arguments) -> Extras:
-    adapters = tuple(tensor for path in arguments.adapters for tensor in read_file(path).tensors)
-    draft = read_model(arguments.draft) if arguments.draft is not None else None
-    return Extras(
-        projector=projector_bytes(read_file(arguments.projector)) if arguments.projector is not None else 0,
-        projector_on_device=arguments.projector_on_device,
-        adapters=adapters,
-        draft=draft,
-        draft_launch=arguments.draft_launch if draft is not None else None,
-    )
-
-
 def _fits(
-    path: Path, launch: Launch, places: Sequence[Place], estimator: Estimator, extras: Extras
+    path: Path, launch: Launch, places: Sequence[Place], estimator: Estimator, companions: Companions
 ) -> dict[str, int | None]:
     """The largest context, the most slots and the fewest cards, on empty devices whose size is known."""
     capacities = [place.capacity for place in places]
@@ -199,7 +186,7 @@ def _fits(
 
     def fits(cards: Sequence[Place]) -> Callable[[Launch], bool]:
         def on_them(asked: Launch) -> bool:
-            found = estimator.estimate(path, asked, tuple(place.card for place in cards), extras).parts
+            found = estimator.estimate(path, asked, tuple(place.card for place in cards), companions).parts
             totals = [device.total for device in found.devices] or [found.host.total]
             return all(
                 total <= room for total, room in zip(totals, [c.capacity for c in cards] or capacities, strict=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.errors import LmxdError
+from lmxd.estimate.companions import Companions, DraftModel
 from lmxd.gguf.launch import Launch, Override, padded
 from lmxd.gguf.types import CACHE_TYPES
 
@@ -89,17 +90,12 @@ class Arguments:
     context: int
     in_ram: bool
     one_card: bool
-    projector: Path | None
-    projector_on_device: bool
-    adapters: tuple[Path, ...]
-    draft: Path | None
-    draft_launch: Launch
+    companions: Companions
     ignored: tuple[str, ...]
 
     def resolved(self, trained: int) -> Arguments:
         """The arguments with the context that a model trained for so many tokens gets."""
-        context = self.context or trained
-        return replace(self, launch=_sized(self.launch, context), draft_launch=_sized(self.draft_launch, context))
+        return replace(self, launch=_sized(self.launch, self.context or trained))
 
 
 def parse(flags: str, repack: frozenset[str] = frozenset()) -> Arguments:
@@ -227,29 +223,24 @@ def _arguments(
         context=given.number("ctx-size", 0, most=2**27),
         in_ram=given.get("device") == "none",
         one_card=mode == "none",
-        projector=Path(given["mmproj"]) if "mmproj" in given else None,
-        projector_on_device="no-mmproj-offload" not in given,
-        adapters=adapters,
-        draft=Path(given["spec-draft-model"]) if "spec-draft-model" in given else None,
-        draft_launch=_draft_launch(given, launch),
+        companions=Companions(
+            projector=Path(given["mmproj"]) if "mmproj" in given else None,
+            projector_on_device="no-mmproj-offload" not in given,
+            adapters=adapters,
+            draft=_draft(given),
+        ),
         ignored=ignored,
     )
 
 
-def _draft_launch(given: _Given, launch: Launch) -> Launch:
-    """A draft model has the target's context, slots and batches, and settings of its own for the rest."""
-    return replace(
-        Launch(context=0),
-        slots=launch.slots,
-        unified=launch.unified,
+def _draft(given: _Given) -> DraftModel | None:
+    if "spec-draft-model" not in given:
+        return None
+    return DraftModel(
+        path=Path(given["spec-draft-model"]),
+        gpu_layers=_layers(given, "spec-draft-ngl"),
         cache_type_k=given.choice("spec-draft-type-k", "f16", tuple(CACHE_TYPES)),
         cache_type_v=given.choice("spec-draft-type-v", "f16", tuple(CACHE_TYPES)),
-        ubatch=launch.ubatch,
-        batch=launch.batch,
-        flash=launch.flash,
-        gpu_layers=_layers(given, "spec-draft-ngl"),
-        repack=launch.repack,
-        mmap=launch.mmap,
     )
 
 

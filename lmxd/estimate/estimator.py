@@ -12,7 +12,8 @@ from typing import Final
 from lmxd.errors import LmxdError
 from lmxd.estimate import contexts, overhead
 from lmxd.estimate.arguments import words
-from lmxd.estimate.extras import NO_EXTRAS, Extras
+from lmxd.estimate.companions import ALONE, Companions
+from lmxd.estimate.extras import Extras, beside_unknown
 from lmxd.estimate.files import identity, is_read, read_model
 from lmxd.estimate.footprints import OBSERVED, Estimate, estimate, of_other_backends
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
@@ -41,8 +42,10 @@ class Estimator:
     patient: bool = True
     always: bool = False
 
-    def estimate(self, path: Path, launch: Launch, cards: Sequence[Card] = (), extras: Extras = NO_EXTRAS) -> Estimate:
-        """The bytes that a llama-server takes for the model in ``path`` on ``cards``; without any: in RAM.
+    def estimate(
+        self, path: Path, launch: Launch, cards: Sequence[Card] = (), companions: Companions = ALONE
+    ) -> Estimate:
+        """The bytes that a llama-server takes for a model and its companions on ``cards``; without any: in RAM.
 
         Raises LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` if it would not start.
         """
@@ -51,11 +54,10 @@ class Estimator:
         except LmxdError as error:
             if error.data.get("uncovered") is None:
                 raise
-            return self._uncovered(path, launch, cards, error)
-        found = estimate(
-            model, launch, cards, extras=extras, build=self.build, learned=self.learned, file=file_key(path)
-        )
-        if (seen := self._observed(found, path, launch, cards)) is not None:
+            return self._uncovered(path, launch, cards, companions.extras(launch), error)
+        extras, key = companions.extras(launch), file_key(path, companions)
+        found = estimate(model, launch, cards, extras=extras, build=self.build, learned=self.learned, file=key)
+        if (seen := self._observed(found, fingerprint(path, launch, companions), launch, cards)) is not None:
             return seen
         if self.always or not (found.sure and self.build.known):
             other = self._opinions(path, launch, len(cards))
@@ -64,13 +66,13 @@ class Estimator:
             found = found if other is None else weighed(found, other)
         return found
 
-    def settled(self, path: Path, launch: Launch, cards: Sequence[Card]) -> bool:
+    def settled(self, path: Path, launch: Launch, cards: Sequence[Card], companions: Companions = ALONE) -> bool:
         """Whether an answer takes no time, and patience would change nothing of it.
 
         The header has been read, and the closed form is sure or the second source has answered. LmxdError
         ``model_file_missing``.
         """
-        if not is_read(path):
+        if not (is_read(path) and companions.are_read()):
             return False
         if self.second is None:
             return True
@@ -100,7 +102,9 @@ class Estimator:
         except LmxdError as error:
             return f"no dry run: {error.message}"
 
-    def _uncovered(self, path: Path, launch: Launch, cards: Sequence[Card], error: LmxdError) -> Estimate:
+    def _uncovered(
+        self, path: Path, launch: Launch, cards: Sequence[Card], extras: Extras, error: LmxdError
+    ) -> Estimate:
         other = self._opinions(path, launch, len(cards))
         if other is None:
             raise error
@@ -115,14 +119,15 @@ class Estimator:
             f"the closed form does not cover {error.data['uncovered']} models",
         )
         others = of_other_backends(cards)
-        error_of_others = _UNCOVERED_FETCH if others else 0
-        return replace(found, error=found.error + error_of_others, contexts=known, notes=(*found.notes, *others))
+        doubt = extras.error + (_UNCOVERED_FETCH if others else 0)
+        parts = beside_unknown(found.parts, extras, self.build)
+        return replace(found, parts=parts, error=found.error + doubt, contexts=known, notes=(*found.notes, *others))
 
-    def _observed(self, found: Estimate, path: Path, launch: Launch, cards: Sequence[Card]) -> Estimate | None:
+    def _observed(self, found: Estimate, same: str, launch: Launch, cards: Sequence[Card]) -> Estimate | None:
         """An exact repeat takes what it took; where more prompts may fetch more, no less than the closed form."""
         if len(cards) != 1:
             return None
-        seen = self.learned.same(cards[0], fingerprint(path, launch))
+        seen = self.learned.same(cards[0], same)
         if seen is None or not seen.prompted:
             return None
         device = found.parts.devices[0]
@@ -132,14 +137,18 @@ class Estimator:
         return replace(found, basis=OBSERVED, parts=parts, error=_OBSERVED_ERROR, contexts=())
 
 
-def file_key(path: Path) -> str:
-    """Tells a model file from others, and from itself before a change."""
-    return _digest(identity(path))
+def file_key(path: Path, companions: Companions = ALONE) -> str:
+    """Tells a model file with its companions from others, and from itself before a change."""
+    beside = companions.identity()
+    return _digest((identity(path), *beside) if beside else identity(path))
 
 
-def fingerprint(path: Path, launch: Launch) -> str:
-    """Tells one launch from another: the file as it is now, and everything that it is started with."""
-    return _digest((identity(path), words(launch), launch.drafted, launch.mtp, launch.mmap))
+def fingerprint(path: Path, launch: Launch, companions: Companions = ALONE) -> str:
+    """Tells one launch from another: the files as they are now, and everything that they are started with."""
+    told = [identity(path), words(launch), launch.drafted, launch.mtp, launch.mmap]
+    beside = companions.identity()
+    draft = None if companions.draft is None else words(companions.draft.launch(launch))
+    return _digest([*told, beside, draft, companions.projector_on_device] if beside else told)
 
 
 def _digest(what: object) -> str:

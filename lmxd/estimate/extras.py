@@ -51,20 +51,35 @@ def projector_bytes(header: Header) -> int:
     return weights + 4 * (image // patch) ** 2 * (5 * width + inner)
 
 
-def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: Extras, build: Build) -> Footprint:
-    """A model's footprint with what goes with it."""
-    places = [*parts.devices, parts.host]
-    placement = placed(model, launch, devices)
+def beside(parts: Footprint, extras: Extras, build: Build) -> Footprint:
+    """A footprint with a projector and a draft model, which are the same beside any model."""
+    devices, places = len(parts.devices), [*parts.devices, parts.host]
     first = 0 if devices and extras.projector_on_device else len(places) - 1
     places[first] = replace(places[first], projector=extras.projector)
+    if extras.draft is not None and extras.draft_launch is not None:
+        draft = footprint(extras.draft, extras.draft_launch, devices, build)
+        places = [a + b for a, b in zip(places, (*draft.devices, draft.host), strict=True)]
+    return replace(parts, devices=tuple(places[:-1]), host=places[-1])
+
+
+def beside_unknown(parts: Footprint, extras: Extras, build: Build) -> Footprint:
+    """A footprint with what goes with a model of which the layers are not known: each place may get all adapters."""
+    size = sum(cuda_bytes(tensor) for tensor in extras.adapters)
+    found = beside(parts, extras, build)
+    places = [replace(place, adapter=size) for place in (found.devices or (found.host,))]
+    return replace(found, devices=tuple(places)) if found.devices else replace(found, host=places[0])
+
+
+def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: Extras, build: Build) -> Footprint:
+    """A model's footprint with what goes with it."""
+    parts = beside(parts, extras, build)
+    places = [*parts.devices, parts.host]
+    placement = placed(model, launch, devices)
     for tensor in extras.adapters:
         place = placement.of(_layer_of_base(tensor, model))
         at = len(places) - 1 if place == HOST else place
         size = cuda_bytes(tensor) if devices else tensor.nbytes
         places[at] = replace(places[at], adapter=places[at].adapter + size)
-    if extras.draft is not None and extras.draft_launch is not None:
-        beside = footprint(extras.draft, extras.draft_launch, devices, build)
-        places = [a + b for a, b in zip(places, (*beside.devices, beside.host), strict=True)]
     if launch.mtp and model.all_layers > model.layers:
         at = len(places) - 1 if placement.output == HOST else placement.output
         places[at] = places[at] + _mtp(model, launch, devices, build)

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
@@ -18,7 +18,8 @@ from lmxd.gguf.model import Model
 from lmxd.gguf.split import part_names
 
 T = TypeVar("T")
-_Key = tuple[str, int, int, int, int]
+FileIdentity: TypeAlias = tuple[str, int, int, int, int]
+"""The real path, device, inode, size, and time of the last change."""
 _MAX_REMEMBERED = 256
 """Models whose facts are kept, so that a large directory of files does not fill the memory."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -30,7 +31,7 @@ class FileMemory(Generic[T]):
 
     def __init__(self, read: Callable[[Path], T]) -> None:
         self._read = read
-        self._known: dict[_Key, T] = {}
+        self._known: dict[FileIdentity, T] = {}
 
     def has(self, path: Path) -> bool:
         """Whether ``of`` would answer from memory. LmxdError ``model_file_missing``."""
@@ -144,7 +145,7 @@ def _me() -> str:
         return str(os.geteuid())
 
 
-def identity(path: Path) -> _Key:
+def identity(path: Path) -> FileIdentity:
     """A key that tells a file from another, and from itself before a change."""
     try:
         real = path.resolve(strict=True)

@@ -9,6 +9,7 @@ import pytest
 
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import parse, words
+from lmxd.estimate.companions import DraftModel
 from lmxd.gguf.launch import Launch, Override
 
 
@@ -75,10 +76,11 @@ def test_files_that_go_with_a_model() -> None:
     found = parse(
         "-mm proj.gguf --lora a.gguf,b.gguf --lora-scaled c.gguf:0.5 -md draft.gguf -ngld 3 --no-mmproj-offload"
     )
-    assert found.projector == Path("proj.gguf")
-    assert not found.projector_on_device
-    assert found.adapters == (Path("a.gguf"), Path("b.gguf"), Path("c.gguf"))
-    assert (found.draft, found.draft_launch.gpu_layers) == (Path("draft.gguf"), 3)
+    beside = found.companions
+    assert beside.projector == Path("proj.gguf")
+    assert not beside.projector_on_device
+    assert beside.adapters == (Path("a.gguf"), Path("b.gguf"), Path("c.gguf"))
+    assert beside.draft == DraftModel(path=Path("draft.gguf"), gpu_layers=3)
     assert found.launch.drafted > 0
 
 

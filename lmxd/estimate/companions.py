@@ -1,0 +1,90 @@
+"""The files that go with a model: a projector for images or sound, adapters, a draft model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from lmxd.estimate.extras import Extras, projector_bytes
+from lmxd.estimate.files import FileIdentity, FileMemory, identity, read_file, read_model
+from lmxd.gguf.header import Tensor
+from lmxd.gguf.launch import Launch
+
+Identity: TypeAlias = tuple[FileIdentity, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DraftModel:
+    """A model that proposes tokens. It has the target's context, slots and batches, and these settings of its own.
+
+    ``gpu_layers`` None means all.
+    """
+
+    path: Path
+    gpu_layers: int | None = None
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+
+    def launch(self, target: Launch) -> Launch:
+        """The launch of the draft beside the target's."""
+        return Launch(
+            context=target.context,
+            slots=target.slots,
+            unified=target.unified,
+            cache_type_k=self.cache_type_k,
+            cache_type_v=self.cache_type_v,
+            ubatch=target.ubatch,
+            batch=target.batch,
+            flash=target.flash,
+            gpu_layers=self.gpu_layers,
+            repack=target.repack,
+            mmap=target.mmap,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Companions:
+    """The files that go with a model. ``adapters`` are in the order in which the engine gets them."""
+
+    projector: Path | None = None
+    projector_on_device: bool = True
+    adapters: tuple[Path, ...] = ()
+    draft: DraftModel | None = None
+
+    def extras(self, launch: Launch) -> Extras:
+        """Their part in the estimate of a launch. LmxdError as for ``read_model``."""
+        extras = Extras(
+            projector=0 if self.projector is None else _projectors.of(self.projector),
+            projector_on_device=self.projector_on_device,
+            adapters=tuple(tensor for path in self.adapters for tensor in _adapters.of(path)),
+        )
+        if self.draft is None:
+            return extras
+        return replace(extras, draft=read_model(self.draft.path), draft_launch=self.draft.launch(launch))
+
+    def identity(self) -> Identity:
+        """Tells these files from others, and from themselves before a change. LmxdError ``model_file_missing``."""
+        draft = () if self.draft is None else (self.draft.path,)
+        projector = () if self.projector is None else (self.projector,)
+        return tuple(identity(path) for path in (*projector, *self.adapters, *draft))
+
+    def are_read(self) -> bool:
+        """Whether ``extras`` takes no time. LmxdError ``model_file_missing``."""
+        projector = self.projector is None or _projectors.has(self.projector)
+        return projector and all(map(_adapters.has, self.adapters))
+
+
+ALONE = Companions()
+"""Those of a model that nothing goes with."""
+
+
+def _projector(path: Path) -> int:
+    return projector_bytes(read_file(path))
+
+
+def _tensors(path: Path) -> tuple[Tensor, ...]:
+    return read_file(path).tensors
+
+
+_projectors, _adapters = FileMemory(_projector), FileMemory(_tensors)
