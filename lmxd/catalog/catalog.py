@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from lmxd.catalog.beside import beside
 from lmxd.catalog.declared import DeclaredSizing
 from lmxd.catalog.formula import Formula
 from lmxd.catalog.gpu_support import GpuSupport, warnings
@@ -127,7 +129,8 @@ class Catalog:
         return Formula(
             name=name,
             file=self._files.find(name, profile.path),
-            stretched=flags.stretches_context(profile.engine_flags),
+            files=beside(profile, partial(self._files.find, name)),
+            stretched=profile.stretches or flags.stretches_context(profile.engine_flags),
             estimator=engine.estimator,
             cards=engine.cards,
             unknown=Card(build=engine.build),

@@ -10,6 +10,7 @@ from typing import ClassVar
 from lmxd.catalog.formula import Formula
 from lmxd.core.words import DeviceId
 from lmxd.engines.templates import places
+from lmxd.estimate.companions import ALONE, Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
 
@@ -36,6 +37,12 @@ class DeclaredSizing:
 
     def program(self) -> Path | None:
         return Path(self.command[0])
+
+    def flags(self) -> tuple[str, ...]:
+        return ()
+
+    def companions(self) -> Companions:
+        return ALONE
 
     def layers(self) -> int | None:
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from lmxd.catalog.beside import Beside
 from lmxd.core.words import DeviceId
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
@@ -20,12 +21,14 @@ from lmxd.gguf.launch import Launch
 class Formula:
     """Computes the bytes of launches of one model file, by the estimator.
 
-    ``file``: its path, or the error that is raised when the file is needed. ``stretched``: a flag of the profile allows
-    contexts beyond the trained one. ``cards``: GPUs by id; a GPU that is not among them counts as ``unknown``.
+    ``file``: its path, or the error that is raised when the file is needed; ``files``: likewise those beside it.
+    ``stretched``: the profile allows contexts beyond the trained one. ``cards``: GPUs by id; a GPU that is not among
+    them counts as ``unknown``.
     """
 
     name: str
     file: Path | LmxdError
+    files: Beside | LmxdError
     stretched: bool
     estimator: Estimator
     cards: Mapping[DeviceId, Card]
@@ -37,6 +40,13 @@ class Formula:
         if isinstance(self.file, LmxdError):
             raise self.file
         return self.file
+
+    @property
+    def beside(self) -> Beside:
+        """The files beside the model. LmxdError as for ``path``, if one of them cannot be used."""
+        if isinstance(self.files, LmxdError):
+            raise self.files
+        return self.files
 
     @cached_property
     def trained(self) -> int | None:
@@ -69,14 +79,15 @@ class Formula:
         LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` for a context beyond the trained
         one or for settings that exclude each other.
         """
-        path = self.path
+        path, companions = self.path, self.beside.companions
         if self.trained is not None and launch.context > self.trained and not self.stretched:
             raise LmxdError(
                 "invalid_params",
                 f"ctx is {launch.context}, but {self.name} was trained for {self.trained} tokens",
-                f"ask for at most {self.trained}, or add --rope-scaling to its engine_flags",
+                f"ask for at most {self.trained}, or set rope of models.{self.name}",
             )
-        return self.estimator.estimate(path, launch, [self.cards.get(gpu, self.unknown) for gpu in gpus])
+        launch = replace(launch, repack=frozenset()) if gpus else launch  # beside a GPU nothing is rearranged
+        return self.estimator.estimate(path, launch, [self.cards.get(gpu, self.unknown) for gpu in gpus], companions)
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         """The figures that go into the closed form; empty for a model that it does not cover."""
@@ -88,7 +99,8 @@ class Formula:
     def is_warm(self, launch: Launch) -> bool:
         """Whether ``estimate`` takes no time: the header is read, and a dry run is made where one is needed."""
         try:
-            return all(self.estimator.settled(self.path, launch, cards) for cards in self._targets())
+            companions = self.beside.companions
+            return all(self.estimator.settled(self.path, launch, cards, companions) for cards in self._targets())
         except LmxdError:
             return True  # there is nothing to read
 
@@ -96,7 +108,7 @@ class Formula:
         """Read the header, and make a dry run where the closed form is unsure. It may take a while."""
         patient = replace(self.estimator, patient=True)
         for cards in self._targets():
-            patient.estimate(self.path, launch, cards)
+            patient.estimate(self.path, launch, cards, self.beside.companions)
 
     def _targets(self) -> list[tuple[Card, ...]]:
         """The places for which a launch is estimated: each kind of GPU on this machine, or RAM."""

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from lmxd.catalog.formula import Formula
+from lmxd.catalog.server_flags import server_flags
 from lmxd.catalog.size import Size, launch_at
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
 from lmxd.errors import LmxdError
+from lmxd.estimate.companions import Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
 
@@ -36,6 +38,13 @@ class LlamaSizing:
 
     def program(self) -> Path | None:
         return None
+
+    def flags(self) -> tuple[str, ...]:
+        beside = self.formula.beside
+        return server_flags(self.profile, beside.template, beside.grammar)
+
+    def companions(self) -> Companions:
+        return self.formula.beside.companions
 
     def layers(self) -> int | None:
         return self.formula.layers()

@@ -27,7 +27,8 @@ class ModelFiles:
 
     def __init__(self, config: Config, owner: int | None = None) -> None:
         """``owner``: the uid whose files may be anywhere; None for nobody's."""
-        paths = [p.path.expanduser() for p in config.models.values() if p.path is not None]
+        said = [path for p in config.models.values() for path in (*((p.path,) if p.path else ()), *p.files)]
+        paths = [path.expanduser() for path in said]
         named = [
             repository_directory(path) or path.parent for path in paths if path.is_absolute() and ".." not in path.parts
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmxd.catalog.gpu_support import GpuSupport
@@ -41,8 +41,9 @@ class Resolved:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words by which its profile has its engine started."""
-        return (*self.sizing.command, *self.profile.engine_flags)
+        """The words by which its profile has its engine started. LmxdError if a file that it names cannot be used."""
+        sees = ("--mmproj",) if self.sizing.companions().projector is not None else ()
+        return (*self.sizing.command, *self.sizing.flags(), *sees)
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""
@@ -98,18 +99,11 @@ class Resolved:
             instance=start.instance,
             profile=self.name,
             model=self.sizing.told(),
-            context=ask.context,
-            slots=ask.spread,
-            batch=self.launch.batch,
-            ubatch=self.launch.ubatch,
-            cache_type_k=profile.cache_type_k,
-            cache_type_v=profile.cache_type_v,
-            flash=profile.flash_attention,
-            gpu_layers=profile.gpu_layers if option.gpu_layers is None else option.gpu_layers,
-            split=option.split,
+            launch=self._placed(option, bool(gpus)),
             variant=ask.variant,
             threads=profile.threads,
-            flags=profile.engine_flags,
+            flags=self.sizing.flags(),
+            companions=self.sizing.companions(),
             gpus=tuple(self.usable.gpus.get(gpu) or Gpu(id=gpu) for gpu in gpus),
             endpoint=profile.endpoint or self.engine.endpoint,
             home=home,
@@ -120,4 +114,14 @@ class Resolved:
             health=profile.health,
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
+        )
+
+    def _placed(self, option: Option, on_gpus: bool) -> Launch:
+        """Its launch at the place of an option."""
+        launch, layers = self.launch, option.gpu_layers
+        return replace(
+            launch,
+            gpu_layers=launch.gpu_layers if layers is None else layers,
+            split=tuple(map(float, option.split)),
+            repack=frozenset() if on_gpus else launch.repack,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lmxd.config.profile import Profile
 from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.overrides import Override, experts_in_ram, overrides
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,12 +27,17 @@ class Size:
 
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
-    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
-    context, pools = size.ctx or usual_context(profile.context_length), flags.computes_all_outputs(profile.engine_flags)
+    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none.
+
+    Its ``repack`` is for RAM: beside a GPU the CPU rearranges nothing.
+    """
+    context = size.ctx or usual_context(profile.context_length)
+    pools = profile.pools or flags.computes_all_outputs(profile.engine_flags)
     ubatch = max(profile.ubatch_size, context) if pools else profile.ubatch_size  # such a server takes a text at once
     return Launch(
         context=context,
         slots=max(profile.slots, size.slots or 1),
+        unified=profile.kv_unified,
         ubatch=ubatch,
         batch=max(profile.batch_size, ubatch) if pools else profile.batch_size,
         cache_type_k=size.cache_type_k or profile.cache_type_k,
@@ -38,4 +45,17 @@ def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None]
         flash=profile.flash_attention,
         gpu_layers=profile.gpu_layers,
         outputs_all=pools,
+        swa_full=profile.swa_full,
+        overrides=tuple(_overrides(profile)),
+        mmap="--no-mmap" not in profile.engine_flags,
+        repack=repacked_types() if profile.repack else frozenset(),
+        drafted=profile.draft.tokens if profile.draft is not None else profile.mtp,
+        mtp=profile.mtp > 0,
     )
+
+
+def _overrides(profile: Profile) -> Iterator[Override]:
+    for rules in profile.override_tensor:
+        yield from overrides(rules)
+    if profile.n_cpu_moe:
+        yield experts_in_ram(None if profile.n_cpu_moe == "all" else profile.n_cpu_moe)

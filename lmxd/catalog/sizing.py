@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lmxd.core.words import DeviceId
+from lmxd.estimate.companions import Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
 
@@ -38,6 +39,14 @@ class Sizing(Protocol):
 
     def program(self) -> Path | None:
         """The program that the profile itself names; None if the engine's module finds one."""
+        ...
+
+    def flags(self) -> tuple[str, ...]:
+        """The flags that the engine gets beside its size. LmxdError if a file that one names cannot be used."""
+        ...
+
+    def companions(self) -> Companions:
+        """The files that go with the model. LmxdError if one cannot be used."""
         ...
 
     def layers(self) -> int | None:

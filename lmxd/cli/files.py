@@ -16,8 +16,8 @@ from lmxd.engines.llama_cpp.dry_run import DryRunner
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import Arguments, parse
-from lmxd.estimate.companions import Companions
 from lmxd.estimate.cards import card_of, memory_of
+from lmxd.estimate.companions import Companions
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import read_model
 from lmxd.estimate.fits import fewest_cards, largest_context, most_slots
@@ -105,7 +105,9 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         host=found.parts.host.as_dict(),
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
-        fits=_fits(path, launch, places, replace(estimator, second=None), arguments.companions) if fits and covered else {},
+        fits=_fits(path, launch, places, replace(estimator, second=None), arguments.companions)
+        if fits and covered
+        else {},
     )
 
 
@@ -177,6 +179,7 @@ def _fits(
     path: Path, launch: Launch, places: Sequence[Place], estimator: Estimator, companions: Companions
 ) -> dict[str, int | None]:
     """The largest context, the most slots and the fewest cards, on empty devices whose size is known."""
+    estimator = replace(estimator, second=None)  # it would be asked for each size that is tried
     capacities = [place.capacity for place in places]
     if not places:
         (ram,) = HostProbe().measure(set())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lmxd.config.engine import EngineSettings
+from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
 from lmxd.config.names import composed
-from lmxd.config.section import Gigabytes, Section, UsablePath, on_off
+from lmxd.config.section import Gigabytes, UsablePath, on_off
 from lmxd.config.values import IdleSeconds, all_filled
 from lmxd.engines import templates
 from lmxd.engines.engine import EngineKind
@@ -40,15 +41,7 @@ _POLICY: Final = {
 """Settings that two interchangeable launches need not share; of the engine, more than its name counts."""
 
 
-def _gpu_layers(value: object) -> int | None:
-    if value == "all":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise ValueError("give a number of layers from 0 up, or all")
-
-
-class Profile(Section):
+class Profile(LlamaCppKeys):
     """One entry of ``models``: what a client may ask for by name."""
 
     path: UsablePath | None = Field(None, description="GGUF file (the first of a split); else looked up in model_dir")
@@ -63,7 +56,7 @@ class Profile(Section):
         description="tokens that one slot can hold; 0: as many as the model was trained for; by default 4096 of them",
     )
     slots: int = Field(1, ge=1, le=256, description="leases that an instance can carry at once")
-    gpu_layers: Annotated[int | None, PlainValidator(_gpu_layers)] = Field(
+    gpu_layers: GpuLayers = Field(
         None, description="how many layers go to the GPU, the output layer counted first; all by default"
     )
     batch_size: int = Field(2048, ge=1, le=2**20, description="as -b")
@@ -75,9 +68,7 @@ class Profile(Section):
     )
     cache_type_k: str = Field("f16", description="of " + ", ".join(CACHE_TYPES))
     cache_type_v: str = Field("f16", description="likewise; a quantized one needs flash attention")
-    flash_attention: Annotated[Literal["auto", "on", "off"], BeforeValidator(on_off)] = Field(
-        "auto", description="auto: where the GPU has a kernel for the model's heads"
-    )
+    flash_attention: OnOffAuto = Field("auto", description="auto: where the GPU has a kernel for the model's heads")
     threads: int | None = Field(None, ge=1, le=4096, description="as -t; by default the engine's choice")
     engine_flags: tuple[str, ...] = Field((), description="further flags of llama-server, from an allow-list")
     estimated_memory_gb: Gigabytes | None = Field(None, description="your word for the bytes; else the estimator's")
@@ -118,12 +109,7 @@ class Profile(Section):
     def _aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(composed(alias) for alias in value)
 
-    @field_validator("cache_type_k", "cache_type_v")
-    @classmethod
-    def _cache_type(cls, value: str) -> str:
-        if value not in CACHE_TYPES:
-            raise ValueError(f"possible are {', '.join(CACHE_TYPES)}")
-        return value
+    _types = field_validator("cache_type_k", "cache_type_v")(cache_type)
 
     @field_validator("engine_flags", mode="before")
     @classmethod

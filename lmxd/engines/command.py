@@ -40,8 +40,8 @@ class CommandEngine:
             "memory_fraction": f"{min(_MOST, plan.size / plan.capacity):.4f}",
             "memory_mb": plan.size // 2**20,
             "model": plan.model or "",
-            "ctx": plan.context,
-            "slots": plan.slots,
+            "ctx": plan.launch.context,
+            "slots": plan.launch.slots,
             "name": plan.profile,
             "key_file": key_file,
         }

@@ -12,7 +12,9 @@ from typing import Annotated, Final, Protocol
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from lmxd.engines.visibility import Gpu
+from lmxd.estimate.companions import ALONE, Companions
 from lmxd.failures import FailureCode
+from lmxd.gguf.launch import Launch
 
 
 def slot_file(slot: int) -> str:
@@ -36,13 +38,25 @@ def _of_older(gpus: object) -> object:
     return [{"id": gpu} if isinstance(gpu, str) else gpu for gpu in gpus] if isinstance(gpus, list) else gpus
 
 
+_LAUNCH: Final = "context slots batch ubatch cache_type_k cache_type_v flash gpu_layers split".split()
+"""Fields of a launch that an earlier lmxd wrote beside those of its plan."""
+
+
+def of_older(plan: object) -> object:
+    """A plan as it is written now, of one that an earlier lmxd wrote."""
+    if not isinstance(plan, dict) or "launch" in plan:
+        return plan
+    launch = {name: plan[name] for name in _LAUNCH if name in plan}
+    return {name: value for name, value in plan.items() if name not in _LAUNCH} | {"launch": launch}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The exact size and place that was admitted, and that an engine must start with.
 
-    ``engine`` is the name of the engine. ``context`` is tokens per slot, ``gpu_layers`` None means
-    all. Without ``gpus`` it is in RAM. ``split`` are the layers on each of them. ``home`` is a
-    directory of the daemon's for key and socket files. ``command``, ``env`` and ``health`` are for an
+    ``engine`` is the name of the engine. Without ``gpus`` it is in RAM; the ``split`` of its launch are
+    the layers on each of them. ``companions`` go with its model. ``home`` is a directory of the
+    daemon's for key and socket files. ``command``, ``env`` and ``health`` are for an
     engine that is none of ours; ``size`` of ``capacity`` bytes of the (first) device is what it may
     take. ``prompts``: a directory for its prompt cache, which is there when it starts and when it is
     to save.
@@ -51,20 +65,13 @@ class Plan:
     instance: str
     profile: str
     model: Path | None
-    context: int
-    slots: int
-    batch: int
-    ubatch: int
-    cache_type_k: str
-    cache_type_v: str
-    flash: str
-    gpu_layers: int | None
+    launch: Launch
     threads: int | None
     flags: tuple[str, ...]
     gpus: Annotated[tuple[Gpu, ...], BeforeValidator(_of_older), Field(validation_alias=AliasChoices("cards", "gpus"))]
     endpoint: str
     home: Path
-    split: tuple[int, ...] = ()
+    companions: Companions = ALONE
     variant: str = ""
     kind: EngineKind = EngineKind.LLAMA_CPP
     engine: str = ""

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.estimate.companions import Companions, DraftModel
-from lmxd.gguf.launch import Launch, Override, padded
+from lmxd.estimate.companions import Adapter, Companions, DraftModel
+from lmxd.gguf.launch import Launch, padded
+from lmxd.gguf.overrides import Override, experts_in_ram, feed_forward_in_ram, overrides
+from lmxd.gguf.overrides import words as override_words
 from lmxd.gguf.types import CACHE_TYPES
 
 _AUTO_SLOTS: Final = 4
@@ -25,9 +27,6 @@ _DRAFTED: Final = 3
 """Tokens drafted ahead: llama-server's default of ``--spec-draft-n-max``."""
 _ALL_LAYERS: Final = 999
 """``-ngl`` from here on means all layers: no model has so many."""
-_EXPERTS: Final = r"blk\.({})\.ffn_(up|down|gate|gate_up)_(ch|)exps"
-_DENSE: Final = r"blk\.({})\.ffn_(up|down|gate)\."
-_ANY: Final = r"\d+"
 
 _VALUES: Final = {
     alias: names[0].lstrip("-")
@@ -107,19 +106,19 @@ def parse(flags: str, repack: frozenset[str] = frozenset()) -> Arguments:
         words = shlex.split(flags)
     except ValueError as error:
         raise _wrong(f"--flags {flags!r}: {error}") from error
-    given, overrides, adapters, ignored = _Given(), list[Override](), list[Path](), list[str]()
+    given, moved, adapters, ignored = _Given(), list[Override](), list[Adapter](), list[str]()
     for name, value in _pairs(words):
         match name:
             case "override-tensor":
-                overrides += _overrides(value)
+                moved += _overrides(value)
             case "lora" | "lora-scaled":
-                adapters += [Path(p.rsplit(":", 1)[0] if name == "lora-scaled" else p) for p in value.split(",")]
+                adapters += [_adapter(item, scaled=name == "lora-scaled") for item in value.split(",")]
             case _ if name.startswith("-"):
                 ignored.append(name)
             case _:
                 given[name] = value
-    overrides += _kept_on_the_host(given)
-    return _arguments(given, tuple(overrides), tuple(adapters), tuple(ignored), repack)
+    moved += _kept_in_ram(given)
+    return _arguments(given, tuple(moved), tuple(adapters), tuple(ignored), repack)
 
 
 def _wrong(what: str) -> LmxdError:
@@ -165,31 +164,32 @@ def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
             raise _wrong(f"{word!r} is no flag of llama-server")
 
 
-def _overrides(value: str) -> Iterator[Override]:
-    for rule in value.split(","):
-        pattern, _, place = rule.rpartition("=")
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise _wrong(f"--override-tensor {rule!r}: {error}") from error
-        device = re.fullmatch(r"[A-Za-z]+([0-9]{1,6})", place)
-        if not pattern or not (device or place.upper() in ("CPU", "CUDA_HOST")):
-            raise LmxdError(
-                "invalid_params", f"--override-tensor {rule!r} is not PATTERN=PLACE", "as in exps=CPU or exps=CUDA1"
-            )
-        yield Override(pattern, int(device[1]) if device else None)
+def _adapter(item: str, *, scaled: bool) -> Adapter:
+    path, _, scale = item.rpartition(":") if scaled else (item, "", "1")
+    try:
+        return Adapter(path=Path(path or scale), scale=float(scale) if path else 1.0)
+    except ValueError as error:
+        raise _wrong(f"--lora-scaled {item!r} is not FILE:SCALE") from error
 
 
-def _kept_on_the_host(given: _Given) -> Iterator[Override]:
+def _overrides(rules: str) -> Iterator[Override]:
+    try:
+        yield from overrides(rules)
+    except ValueError as error:
+        raise _wrong(f"--override-tensor {error}") from error
+
+
+def _kept_in_ram(given: _Given) -> Iterator[Override]:
     if "cpu-moe" in given:
-        yield Override(_EXPERTS.format(_ANY))
-    for name, pattern in (("n-cpu-moe", _EXPERTS), ("n-cpu-ffn", _DENSE)):
-        if count := given.number(name, 0, most=4096):
-            yield Override(pattern.format("|".join(map(str, range(count)))))
+        yield experts_in_ram()
+    if count := given.number("n-cpu-moe", 0, most=4096):
+        yield experts_in_ram(count)
+    if count := given.number("n-cpu-ffn", 0, most=4096):
+        yield feed_forward_in_ram(count)
 
 
 def _arguments(
-    given: _Given, overrides: tuple[Override, ...], adapters: tuple[Path, ...], ignored: tuple[str, ...],
+    given: _Given, moved: tuple[Override, ...], adapters: tuple[Adapter, ...], ignored: tuple[str, ...],
     repack: frozenset[str],
 ) -> Arguments:  # fmt: skip
     mode = given.choice("split-mode", "layer", ("layer", "none", "row", "tensor"))
@@ -211,7 +211,7 @@ def _arguments(
         swa_full="swa-full" in given,
         cache_on_device="no-kv-offload" not in given,
         op_offload="no-op-offload" not in given,
-        overrides=overrides,
+        overrides=moved,
         split=_split(given),
         mmap="no-mmap" not in given and given.get("load-mode", "auto") not in ("none", "mlock"),
         repack=frozenset() if "no-repack" in given else repack,
@@ -286,6 +286,5 @@ def words(launch: Launch) -> list[str]:
         (not launch.repack, "--no-repack"),
     ):
         found += [flag] if wanted else []
-    for rule in launch.overrides:
-        found += ["-ot", f"{rule.pattern}={'CPU' if rule.device is None else f'CUDA{rule.device}'}"]
-    return found + (["-ts", ",".join(f"{share:g}" for share in launch.split)] if launch.split else [])
+    found += ["-ts", ",".join(f"{share:g}" for share in launch.split)] if launch.split else []
+    return found + override_words(launch.overrides)

@@ -15,6 +15,14 @@ Identity: TypeAlias = tuple[FileIdentity, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Adapter:
+    """A LoRA adapter. ``scale``: how much of it is added, 1 for all."""
+
+    path: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DraftModel:
     """A model that proposes tokens. It has the target's context, slots and batches, and these settings of its own.
 
@@ -49,7 +57,7 @@ class Companions:
 
     projector: Path | None = None
     projector_on_device: bool = True
-    adapters: tuple[Path, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     draft: DraftModel | None = None
 
     def extras(self, launch: Launch) -> Extras:
@@ -57,7 +65,7 @@ class Companions:
         extras = Extras(
             projector=0 if self.projector is None else _projectors.of(self.projector),
             projector_on_device=self.projector_on_device,
-            adapters=tuple(tensor for path in self.adapters for tensor in _adapters.of(path)),
+            adapters=tuple(tensor for adapter in self.adapters for tensor in _adapters.of(adapter.path)),
         )
         if self.draft is None:
             return extras
@@ -65,14 +73,18 @@ class Companions:
 
     def identity(self) -> Identity:
         """Tells these files from others, and from themselves before a change. LmxdError ``model_file_missing``."""
+        return tuple(map(identity, self.files()))
+
+    def files(self) -> tuple[Path, ...]:
+        """The files, all of which the engine reads."""
         draft = () if self.draft is None else (self.draft.path,)
         projector = () if self.projector is None else (self.projector,)
-        return tuple(identity(path) for path in (*projector, *self.adapters, *draft))
+        return (*projector, *(adapter.path for adapter in self.adapters), *draft)
 
     def are_read(self) -> bool:
         """Whether ``extras`` takes no time. LmxdError ``model_file_missing``."""
         projector = self.projector is None or _projectors.has(self.projector)
-        return projector and all(map(_adapters.has, self.adapters))
+        return projector and all(_adapters.has(adapter.path) for adapter in self.adapters)
 
 
 ALONE = Companions()

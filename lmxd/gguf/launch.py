@@ -5,18 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from lmxd.gguf.overrides import Override
 from lmxd.gguf.types import CACHE_TYPES
 
 _PAD: Final = 256
 """Cells that llama.cpp rounds a context up to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """One ``--override-tensor``: tensors whose name contains ``pattern`` go to the host, or to a device by number."""
-
-    pattern: str
-    device: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,7 +60,7 @@ def test_in_ram_nothing_is_taken_beyond_the_footprint(binary: Binary, plan: Plan
 
 def test_flags_that_a_build_does_not_know_are_left_out(binary: Binary, plan: Plan) -> None:
     old = replace(binary, flags=frozenset({"--flash-attn"}))
-    said = words(old, replace(plan, flash="on", gpus=()))
+    said = words(old, replace(plan, launch=replace(plan.launch, flash="on"), gpus=()))
     assert "--fit" not in said
     assert " -fa -" in said, "a bare switch in old builds"
     assert "-fa" not in words(old, plan)

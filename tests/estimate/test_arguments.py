@@ -9,8 +9,9 @@ import pytest
 
 from lmxd.errors import LmxdError
 from lmxd.estimate.arguments import parse, words
-from lmxd.estimate.companions import DraftModel
-from lmxd.gguf.launch import Launch, Override
+from lmxd.estimate.companions import Adapter, DraftModel
+from lmxd.gguf.launch import Launch
+from lmxd.gguf.overrides import Override
 
 
 def launch(flags: str, trained: int = 131072) -> Launch:
@@ -79,7 +80,11 @@ def test_files_that_go_with_a_model() -> None:
     beside = found.companions
     assert beside.projector == Path("proj.gguf")
     assert not beside.projector_on_device
-    assert beside.adapters == (Path("a.gguf"), Path("b.gguf"), Path("c.gguf"))
+    assert beside.adapters == (
+        Adapter(path=Path("a.gguf")),
+        Adapter(path=Path("b.gguf")),
+        Adapter(path=Path("c.gguf"), scale=0.5),
+    )
     assert beside.draft == DraftModel(path=Path("draft.gguf"), gpu_layers=3)
     assert found.launch.drafted > 0
 

@@ -25,8 +25,9 @@ from lmxd.estimate.arguments import parse
 from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.header import Header, HeaderError, read_header
-from lmxd.gguf.launch import Launch, Override
+from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
+from lmxd.gguf.overrides import Override
 
 MIB = 2**20
 REPACKED = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})

@@ -6,15 +6,13 @@ import asyncio
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
 from lmxd.core.words import Failure, InstanceId
 from lmxd.daemon.launching.prompts import PromptCache
-from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan
-from lmxd.engines.llama_cpp import flags
-from lmxd.gguf.launch import Launch
+from lmxd.engines.engine import Activity, Address, Endpoint, Engine, Plan, of_older
 from lmxd.instances.logs import Log
 from lmxd.instances.process import Process
 
@@ -37,7 +35,7 @@ class Start:
     ``uid``: the user that its engine was started as; None for lmxd's own, and in what an earlier lmxd wrote.
     """
 
-    plan: Plan
+    plan: Annotated[Plan, BeforeValidator(of_older)]
     limits: Limits
     poll: float
     address: Address | None = None
@@ -128,19 +126,3 @@ def forget(address: Address) -> None:
         address.socket.unlink(missing_ok=True)
         if address.socket.parent != address.key_file.parent:  # it is the instance's own
             shutil.rmtree(address.socket.parent, ignore_errors=True)
-
-
-def launch_of(plan: Plan) -> Launch:
-    """The plan of an engine in the estimator's terms."""
-    return Launch(
-        context=plan.context,
-        slots=plan.slots,
-        ubatch=plan.ubatch,
-        batch=plan.batch,
-        cache_type_k=plan.cache_type_k,
-        cache_type_v=plan.cache_type_v,
-        flash=plan.flash,
-        gpu_layers=plan.gpu_layers,
-        split=tuple(map(float, plan.split)),
-        outputs_all=flags.computes_all_outputs(plan.flags),
-    )

@@ -81,7 +81,7 @@ class Launches:
         if launched.prompts is not None and launched.endpoint is not None and launched.ready_at is not None:
             try:
                 if (await door(launched)).own:
-                    slots, log_cap = launched.plan.slots, launched.start.limits.log_cap
+                    slots, log_cap = launched.plan.launch.slots, launched.start.limits.log_cap
                     await launched.prompts.save(launched.engine, launched.endpoint, slots, process.pid, log_cap)
             except Exception:
                 log.exception("the prompt cache of %s was not saved", launched.instance)
@@ -128,7 +128,7 @@ class Launches:
             if launched.process is not None:
                 await launched.process.end(launched.start.limits.stop_timeout)
             if launched.prompts is not None:
-                await asyncio.to_thread(launched.prompts.keep, launched.plan.slots)
+                await asyncio.to_thread(launched.prompts.keep, launched.plan.launch.slots)
             await asyncio.to_thread(launched.log.trim)
         except Exception:
             log.exception("%s left something behind", launched.instance)

@@ -28,7 +28,7 @@ from lmxd.core.words import DeviceId, InstanceId, User
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit
 from lmxd.daemon.launching.holds import AdoptedProcess, Holds
-from lmxd.daemon.launching.launched import Launched, Limits, Start, launch_of
+from lmxd.daemon.launching.launched import Launched, Limits, Start
 from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.launching.loading import usual
 from lmxd.daemon.launching.prompts import PromptCache, PromptCaches
@@ -151,7 +151,7 @@ class Performer:
             return False
         cards = [engine.card(DeviceId(gpu)) for gpu in plan.gpu_ids]
         try:
-            return engine.estimator.estimate(file, launch_of(plan), cards).known
+            return engine.estimator.estimate(file, plan.launch, cards, plan.companions).known
         except LmxdError:
             return False  # only its user knows
 

@@ -23,6 +23,8 @@ from typing import Final
 from lmxd.accounts import SystemUser
 from lmxd.core.words import User
 from lmxd.engines.engine import Endpoint, Engine, Plan, slot_file
+from lmxd.errors import LmxdError
+from lmxd.estimate.arguments import words
 from lmxd.files import file_name
 
 log = logging.getLogger(__name__)
@@ -60,13 +62,14 @@ class PromptCaches:
         try:
             known = plan.model.stat()
             file = [str(plan.model), known.st_size, known.st_mtime_ns]
-            size = [plan.context, plan.slots, plan.cache_type_k, plan.cache_type_v, plan.flash, plan.split, plan.flags]
-            key = json.dumps([*file, build, user, *size])
+            beside = plan.companions.identity()
+            how = [words(plan.launch), plan.flags, *((beside,) if beside else ())]
+            key = json.dumps([*file, build, user, *how])
             cache = PromptCache(
                 self, self.directory / hashlib.sha256(key.encode()).hexdigest()[:32], self.door(plan.instance)
             )
-            cache.begin(plan.slots)
-        except OSError as error:
+            cache.begin(plan.launch.slots)
+        except (OSError, LmxdError) as error:
             log.warning("%s: its prompt cache cannot be kept: %s", plan.instance, error)
             return None
         return cache

@@ -108,7 +108,7 @@ class Startup:
         if launched.endpoint.socket is not None:
             admit(launched.endpoint.socket)
         if launched.prompts is not None:
-            await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.slots)
+            await launched.prompts.restore(launched.engine, launched.endpoint, launched.plan.launch.slots)
         return None
 
     async def _fork(self, launched: Launched) -> Process | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lmxd.catalog.catalog import Catalog
 from lmxd.core.words import DeviceId, DeviceReading, InstanceId
-from lmxd.daemon.launching.launched import Launched, launch_of
+from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.launches import Launches
 from lmxd.daemon.learning.observations import Observations
 from lmxd.devices.measurement import HOST
@@ -61,7 +61,7 @@ class Observer:
                 return
             self._seen[instance] = seen
             self.observations.note(seen)
-        if launched.prompted >= launched.plan.ubatch and total > seen.prompted + _WORTH_NOTING:
+        if launched.prompted >= launched.plan.launch.ubatch and total > seen.prompted + _WORTH_NOTING:
             self._seen[instance] = seen = replace(seen, prompted=total)
             self.observations.note(replace(seen, count=0))
 
@@ -72,18 +72,17 @@ class Observer:
             return None  # a reload has changed its profile or its engine: the build that it runs is not known any more
         engine = catalog.installed(plan.engine)
         card = engine.card(device)
-        launch = launch_of(plan)
         try:
             prior = replace(engine.estimator, learned=NOTHING_LEARNED)
-            found = prior.estimate(file, launch, (card,) if device != HOST else ())
+            found = prior.estimate(file, plan.launch, (card,) if device != HOST else (), plan.companions)
         except LmxdError:
             return None  # the file is gone, or only its user knows what it takes
         place = found.parts.device if device != HOST else found.parts.host
         context = prior.context(card) if device != HOST else place.overhead
         return Observation(
             card=card if device != HOST else Card(name=RAM, build=card.build),
-            launch=fingerprint(file, launch),
-            file=file_key(file),
+            launch=fingerprint(file, plan.launch, plan.companions),
+            file=file_key(file, plan.companions),
             model=plan.profile,
             buffers=int(launched.buffers * MIB) or place.total - place.overhead,
             predicted=place.total - context,

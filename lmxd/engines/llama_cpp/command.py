@@ -13,6 +13,7 @@ from lmxd.engines.llama_cpp.selection import Lister, listing, selection
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend, for_vendor
+from lmxd.gguf import overrides
 
 
 def command(
@@ -26,9 +27,9 @@ def command(
     env |= _shown(binary, plan, env, lister) | whose(plan)
     key, key_file = new_key(plan)
     socket = free_socket(plan) if plan.endpoint == "unix" else None
-    argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_service(binary, plan, key_file, socket)]
-    address = Address(key_file=key_file, socket=socket)
-    return Command(argv=(*argv, *plan.flags), env=env, key=key, address=address)
+    argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_companions(binary, plan)]
+    argv += [*_service(binary, plan, key_file, socket), *plan.flags]
+    return Command(argv=tuple(argv), env=env, key=key, address=Address(key_file=key_file, socket=socket))
 
 
 def _backend(binary: Binary, plan: Plan) -> Backend:
@@ -49,14 +50,17 @@ def _shown(binary: Binary, plan: Plan, env: Mapping[str, str], lister: Lister) -
 
 def _size(binary: Binary, plan: Plan) -> Iterator[str]:
     yield from ("-m", str(plan.model), "-a", plan.profile)
-    yield from ("-c", str(plan.context * plan.slots), "-np", str(plan.slots))
-    yield from ("-b", str(plan.batch), "-ub", str(plan.ubatch))
-    yield from ("-ctk", plan.cache_type_k, "-ctv", plan.cache_type_v)
-    yield from _flash(binary, plan.flash)
+    launch = plan.launch
+    yield from ("-c", str(launch.context * launch.streams), "-np", str(launch.slots))
+    yield from ("-b", str(launch.batch), "-ub", str(launch.ubatch))
+    yield from ("-ctk", launch.cache_type_k, "-ctv", launch.cache_type_v)
+    yield from _flash(binary, launch.flash)
     if plan.threads is not None:
         yield from ("-t", str(plan.threads))
     yield from _known(binary, "--fit", "off")
-    yield from _known(binary, "--no-kv-unified")
+    yield from _known(binary, "--kv-unified" if launch.unified else "--no-kv-unified")
+    yield from ("--swa-full",) if launch.swa_full else ()
+    yield from overrides.words(launch.overrides)
 
 
 def _flash(binary: Binary, flash: str) -> Iterator[str]:
@@ -74,17 +78,42 @@ def _place(binary: Binary, plan: Plan) -> Iterator[str]:
             # Other backends may see these cards, too; and of several, a processor's GPU is left out unless it is named.
             backend = _backend(binary, plan)
             yield from _known(binary, "--device", ",".join(f"{backend}{n}" for n in range(len(plan.gpus))))
-        yield from ("-ngl", "999" if plan.gpu_layers is None else str(plan.gpu_layers))
-        if plan.split:
-            yield from ("-sm", "layer", "-ts", ",".join(map(str, plan.split)))
+        split = plan.launch.split
+        yield from ("-ngl", _layers(plan.launch.gpu_layers))
+        if split:
+            yield from ("-sm", "layer", "-ts", ",".join(f"{share:g}" for share in split))
         return
     yield from ("-ngl", "0")
     yield from _known(binary, "--device", "none")
-    # In RAM these would take bytes beyond the footprint: a second copy of the weights,
+    # In RAM these would take bytes beyond the footprint: rearranged weights that were not counted,
     # 8 GiB of old prompts, and copies of a sliding window.
-    yield from _known(binary, "--no-repack")
+    if not plan.launch.repack:
+        yield from _known(binary, "--no-repack")
     yield from _known(binary, "--cache-ram", "0")
     yield from _known(binary, "--ctx-checkpoints", "0")
+
+
+def _companions(binary: Binary, plan: Plan) -> Iterator[str]:
+    """The files beside the model, and the drafting of tokens."""
+    launch, beside = plan.launch, plan.companions
+    if beside.projector is not None:
+        yield from ("--mmproj", str(beside.projector))
+        yield from () if beside.projector_on_device else ("--no-mmproj-offload",)
+    if beside.adapters:
+        yield from ("--lora-scaled", ",".join(f"{adapter.path}:{adapter.scale:g}" for adapter in beside.adapters))
+    if (draft := beside.draft) is not None:
+        yield from ("-md", str(draft.path), "-ctkd", draft.cache_type_k, "-ctvd", draft.cache_type_v)
+        yield from ("-ngld", _layers(draft.gpu_layers) if plan.gpus else "0")
+        yield from _known(binary, "--spec-type", "draft-simple")
+    if launch.mtp:
+        yield from ("--spec-type", "draft-mtp")
+    if launch.drafted:
+        flag = "--spec-draft-n-max" if binary.knows("--spec-draft-n-max") else "--draft-max"
+        yield from (flag, str(launch.drafted))
+
+
+def _layers(count: int | None) -> str:
+    return "999" if count is None else str(count)
 
 
 def _service(binary: Binary, plan: Plan, key_file: Path, socket: Path | None) -> Iterator[str]:

@@ -39,30 +39,67 @@ KEYS: Final[dict[str, str]] = {
         "cache_type_v": "-ctv --cache-type-v",
         "flash_attention": "-fa --flash-attn",
         "threads": "-t --threads",
+        "mmproj": "-mm --mmproj",
+        "lora": "--lora --lora-scaled",
+        "draft": "-md --model-draft --spec-draft-model",
+        "n_cpu_moe": "-ncmoe --n-cpu-moe",
+        "override_tensor": "-ot --override-tensor",
+        "chat_template_file": "--chat-template-file",
+        "grammar": "--grammar",
+        "grammar_file": "--grammar-file",
     }.items()
     for flag in flags.split()
 }
+"""Flag with a value -> the key of a profile that says it."""
+
+DRAFT_KEYS: Final[dict[str, str]] = {
+    flag: key
+    for key, flags in {
+        "tokens": "--spec-draft-n-max --draft-max --draft --draft-n",
+        "gpu_layers": "-ngld --spec-draft-ngl --gpu-layers-draft --n-gpu-layers-draft",
+        "cache_type_k": "-ctkd --spec-draft-type-k --cache-type-k-draft",
+        "cache_type_v": "-ctvd --spec-draft-type-v --cache-type-v-draft",
+    }.items()
+    for flag in flags.split()
+}
+"""The same of the keys of ``draft``."""
+
+SWITCH_KEYS: Final[dict[str, tuple[str, bool | str]]] = {
+    flag: (key, value)
+    for key, value, flags in (
+        ("n_cpu_moe", "all", "-cmoe --cpu-moe"),
+        ("kv_unified", True, "-kvu --kv-unified"),
+        ("kv_unified", False, "-no-kvu --no-kv-unified"),
+        ("swa_full", True, "--swa-full"),
+        ("repack", True, "--repack"),
+        ("repack", False, "-nr --no-repack"),
+        ("mmproj_offload", True, "--mmproj-offload"),
+        ("mmproj_offload", False, "--no-mmproj-offload"),
+        ("props", True, "--props"),
+    )
+    for flag in flags.split()
+}
+"""Switch -> the key of a profile and its value that say it."""
 
 _BREAKS_ADMISSION: Final[dict[str, str]] = {
     flag: why
     for why, flags in {
-        "it changes the size that was admitted": """-fit --fit -fitt --fit-target -fitc --fit-ctx --swa-full
-            -kvu --kv-unified -no-kvu --no-kv-unified -cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints
-            --override-kv --repack -nr --no-repack --no-host --defrag-thold -dt""",
-        "it moves bytes to where they were not admitted": """-ot --override-tensor -cmoe --cpu-moe -ncmoe
-            --n-cpu-moe -sm --split-mode -ts --tensor-split -mg --main-gpu -dev --device -kvo --kv-offload -nkvo
+        "it changes the size that was admitted": """-fit --fit -fitt --fit-target -fitc --fit-ctx
+            -cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints --override-kv --no-host --defrag-thold -dt
+            --kv-unified-per-slot -cms --moe-cache-mib --lazy-mode -lzm --load-mode -lm --mmap""",
+        "it moves bytes to where they were not admitted": """-sm --split-mode -ts --tensor-split -mg --main-gpu -dev --device -kvo --kv-offload -nkvo
             --no-kv-offload --op-offload --no-op-offload --rpc""",
-        "it loads something that was not admitted": """-md --model-draft --spec-draft-model -mm --mmproj -mmu
-            --mmproj-url --lora --lora-scaled --control-vector --control-vector-scaled -mu --model-url -hf -hfr
-            --hf-repo -hff --hf-file -dr --docker-repo --spec-type --spec-default""",
+        "it loads something that was not admitted": """-mmu --mmproj-url --control-vector --control-vector-scaled -mu --model-url -hf -hfr
+            --hf-repo -hff --hf-file -dr --docker-repo --spec-type --spec-default --spec-draft-hf -hfd -hfrd --hf-repo-draft
+            --mmproj-auto --no-mmproj --no-mmproj-auto""",
         "it unloads or reloads behind the ledger's back": """--sleep-idle-seconds --models-dir --models-preset
             --models-max --models-autoload --no-models-autoload""",
         "lmxd sets it": """--host --port --reuse-port --api-key --api-key-file --api-prefix --metrics --slots --no-slots
             --ui --webui --no-ui --no-webui -a --alias --log-file --log-disable -lv --verbosity --log-verbosity -v
             --verbose --log-verbose --offline""",
         "it opens the machine to whoever can reach the server": """--tools --tools-runtime --agent -ag --path
-            --media-path --mcp-servers-config --mcp-servers-json --ui-mcp-proxy --webui-mcp-proxy --props
-            --slot-save-path --ssl-key-file --ssl-cert-file --log-prompts-dir --chat-template-file --grammar-file""",
+            --media-path --mcp-servers-config --mcp-servers-json --ui-mcp-proxy --webui-mcp-proxy
+            --slot-save-path --ssl-key-file --ssl-cert-file --log-prompts-dir""",
     }.items()
     for flag in flags.split()
 }
@@ -88,9 +125,16 @@ def problems(words: Sequence[str]) -> list[str]:
     return found
 
 
+def key_of(flag: str) -> str | None:
+    """The key of a profile that says what a flag says; None if there is none."""
+    if flag in SWITCH_KEYS:
+        return SWITCH_KEYS[flag][0]
+    return f"draft.{DRAFT_KEYS[flag]}" if flag in DRAFT_KEYS else KEYS.get(flag)
+
+
 def why_not(flag: str) -> str:
-    if flag in KEYS:
-        return f"{flag} is refused: use the key {KEYS[flag]} instead"
+    if (key := key_of(flag)) is not None:
+        return f"{flag} is refused: use the key {key} instead"
     if flag in _BREAKS_ADMISSION:
         return f"{flag} is refused: {_BREAKS_ADMISSION[flag]}"
     near = difflib.get_close_matches(flag, ALLOWED, n=1)

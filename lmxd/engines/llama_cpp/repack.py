@@ -5,6 +5,7 @@ Source: ggml/src/ggml-cpu/repack.cpp of build 11434, for x86 and for ARM with do
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ _BY_FEATURE: Final = {
 }
 
 
+@cache
 def repacked_types(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """Names of tensor types; empty if the CPU does not say what it can."""
     try:

@@ -150,9 +150,9 @@ class LlamaServer:
     def misplaced(self, plan: Plan, log: Sequence[str]) -> str | None:
         """A build without the GPU's backend loads into RAM, and says that all layers are offloaded."""
         sizes, layers = logs.buffers(log, plan.model), logs.offloaded(log, plan.model)
-        if plan.gpus and plan.gpu_layers is None and layers and layers[0] < layers[1]:
+        if plan.gpus and plan.launch.gpu_layers is None and layers and layers[0] < layers[1]:
             return f"all layers were to run on a GPU, but {layers[1] - layers[0]} of {layers[1]} run in RAM"
-        if not plan.gpus or plan.gpu_layers == 0 or not sizes:
+        if not plan.gpus or plan.launch.gpu_layers == 0 or not sizes:
             return None
         if not any(_ON_GPU.match(place) for place in sizes):
             return f"it was to run on a GPU, but its buffers are in {', '.join(sorted(sizes))}"

@@ -1,0 +1,211 @@
+"""The keys of a profile that only llama-server has: files beside the model, placement, templates, sampling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
+
+from lmxd.config.section import Section, UsablePath, on_off
+from lmxd.gguf.overrides import overrides
+from lmxd.gguf.types import CACHE_TYPES
+
+_ALL: Final = "all"
+_SEPARATORS: Final = re.compile("[,:]")
+"""Characters that llama-server separates the paths of adapters and their scales by."""
+
+
+def layers_on_gpu(value: object) -> int | None:
+    """A number of layers; None for all."""
+    if value == _ALL:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError("give a number of layers from 0 up, or all")
+
+
+def _experts_in_ram(value: object) -> int | Literal["all"]:
+    if value == _ALL:
+        return "all"
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4096:
+        return value
+    raise ValueError("give a number of layers from 0 to 4096, or all")
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, (str, dict)) else value
+
+
+def _path_alone(value: object) -> object:
+    """A bare path stands for a file with the usual settings."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+def cache_type(value: str) -> str:
+    """ValueError if llama.cpp has no such type of cache."""
+    if value not in CACHE_TYPES:
+        raise ValueError(f"possible are {', '.join(CACHE_TYPES)}")
+    return value
+
+
+GpuLayers: TypeAlias = Annotated[int | None, PlainValidator(layers_on_gpu)]
+OnOffAuto: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(on_off)]
+
+
+class LoraConfig(Section):
+    """One adapter, and how much of it is added to the model."""
+
+    path: UsablePath = Field(description="GGUF file of the adapter")
+    scale: float = Field(1, ge=-100, le=100, description="1 adds all of it; a request can choose otherwise")
+
+    @field_validator("path")
+    @classmethod
+    def _separable(cls, value: UsablePath) -> UsablePath:
+        if _SEPARATORS.search(str(value)):
+            raise ValueError("llama-server reads , and : as separators: give the file another name")
+        return value
+
+
+class DraftConfig(Section):
+    """A small model whose tokens the model itself checks, several at a time."""
+
+    path: UsablePath = Field(description="GGUF file of a model with the same vocabulary")
+    tokens: int = Field(3, ge=1, le=256, description="how many it proposes at once")
+    gpu_layers: GpuLayers = Field(None, description="how many of its layers go to the GPU; all by default")
+    cache_type_k: str = Field("f16", description="as the model's own")
+    cache_type_v: str = Field("f16", description="likewise")
+
+    _types = field_validator("cache_type_k", "cache_type_v")(cache_type)
+
+
+class RopeConfig(Section):
+    """The scaling of positions, for contexts beyond the trained one."""
+
+    scaling: Literal["none", "linear", "yarn"] | None = Field(None, description="by default as the model says")
+    scale: float | None = Field(None, gt=0, le=10**6, description="the context is longer by this factor")
+    freq_base: float | None = Field(None, gt=0, le=10**12, description="base frequency")
+    freq_scale: float | None = Field(None, gt=0, le=10**6, description="1/scale")
+    original_context: int | None = Field(None, ge=1, le=2**27, description="yarn: tokens that it was trained for")
+
+
+class SamplersConfig(Section):
+    """The sampling that a request gets unless it says otherwise."""
+
+    temperature: float | None = Field(None, ge=0, le=100, description="by default llama-server's own, or the model's")
+    top_k: int | None = Field(None, ge=0, le=2**31 - 1, description="0: no limit")
+    top_p: float | None = Field(None, ge=0, le=1, description="1: no limit")
+    min_p: float | None = Field(None, ge=0, le=1, description="0: no limit")
+    typical_p: float | None = Field(None, ge=0, le=1, description="1: no limit")
+    repeat_penalty: float | None = Field(None, ge=0, le=100, description="1: none")
+    repeat_last_n: int | None = Field(None, ge=-1, le=2**31 - 1, description="tokens that are looked back at")
+    presence_penalty: float | None = Field(None, ge=-100, le=100, description="0: none")
+    frequency_penalty: float | None = Field(None, ge=-100, le=100, description="0: none")
+    seed: int | None = Field(None, ge=-1, le=2**32 - 1, description="-1: another one each time")
+    max_tokens: int | None = Field(None, ge=-1, le=2**31 - 1, description="of an answer; -1: as many as there is room")
+    order: tuple[str, ...] = Field((), description="the samplers in their order, such as [top_k, temperature]")
+
+    @field_validator("order")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in value if not re.fullmatch("[a-z_]{1,32}", name)]:
+            raise ValueError(f"{wrong[0]!r} is no name of a sampler")
+        return value
+
+
+class LlamaCppKeys(Section):
+    """The keys of a profile that only llama-server has, beside its size."""
+
+    mmproj: UsablePath | None = Field(None, description="GGUF file of the projector, for images or sound")
+    mmproj_offload: bool = Field(True, description="false: the projector runs in RAM")
+    draft: Annotated[DraftConfig | None, BeforeValidator(_path_alone)] = Field(
+        None, description="a small model that proposes tokens: its path, or path and settings"
+    )
+    mtp: int = Field(0, ge=0, le=256, description="tokens that the model's own drafting layers propose at once")
+    lora: Annotated[tuple[Annotated[LoraConfig, BeforeValidator(_path_alone)], ...], BeforeValidator(_one_or_more)] = (
+        Field((), description="adapters: paths, or path and scale of each")
+    )
+    n_cpu_moe: Annotated[int | Literal["all"], PlainValidator(_experts_in_ram)] = Field(
+        0, description="layers, from the first, whose experts stay in RAM; all is possible"
+    )
+    override_tensor: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
+        (), description="PATTERN=CPU: tensors whose name has the pattern stay in RAM"
+    )
+    kv_unified: bool = Field(False, description="slots share one cache of context_length tokens")
+    swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
+    repack: bool = Field(True, description="in RAM: weights are rearranged for the CPU, which is faster")
+    embedding: bool = Field(False, description="it answers with embeddings alone")
+    rerank: bool = Field(False, description="it ranks documents alone")
+    pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(
+        None, description="how a text's embeddings become one; by default as the model says"
+    )
+    rope: RopeConfig = Field(RopeConfig(), description="scaling of positions")
+    chat_template: str | None = Field(None, max_length=2**16, description="in place of the model's own")
+    chat_template_file: UsablePath | None = Field(None, description="likewise, from a file")
+    chat_template_kwargs: dict[str, Any] = Field({}, description="what the template gets beside the messages")
+    jinja: bool | None = Field(None, description="whether the template is read as Jinja; by default it is")
+    reasoning: OnOffAuto | None = Field(None, description="whether it thinks; by default as the template says")
+    reasoning_format: Literal["none", "deepseek", "deepseek-legacy", "auto"] | None = Field(
+        None, description="where its thoughts are in an answer"
+    )
+    reasoning_budget: int | None = Field(None, ge=-1, le=2**31 - 1, description="tokens of thought; -1: no limit")
+    cache_reuse: int | None = Field(
+        None, ge=0, le=2**27, description="tokens that a part of an earlier prompt must have to be reused by shifting"
+    )
+    samplers: SamplersConfig = Field(SamplersConfig(), description="sampling, unless a request says otherwise")
+    grammar: str | None = Field(None, max_length=2**16, description="GBNF grammar that all answers follow")
+    grammar_file: UsablePath | None = Field(None, description="likewise, from a file")
+    props: bool = Field(False, description="holders of leases may change the server's global properties")
+
+    @field_validator("override_tensor")
+    @classmethod
+    def _overrides(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for rules in value:
+            if any(rule.device is not None for rule in overrides(rules)):
+                raise ValueError(f"{rules!r} names a GPU, which lmxd chooses: only PATTERN=CPU is possible")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> LlamaCppKeys:
+        """ValueError with a line for each two keys that exclude each other."""
+        if problems := list(self._contradictions()):
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        for a, b in (
+            ("draft", "mtp"),
+            ("chat_template", "chat_template_file"),
+            ("grammar", "grammar_file"),
+            ("embedding", "rerank"),
+        ):
+            if getattr(self, a) and getattr(self, b):
+                yield f"{a} and {b} exclude each other: take one of them out"
+        if self.rerank and self.pooling not in (None, "rank"):
+            yield f"pooling: rerank needs rank, not {self.pooling}: take it out"
+        if not self.mmproj_offload and self.mmproj is None:
+            yield "mmproj_offload is for a profile with mmproj"
+        if self.pools and (self.draft or self.mtp):
+            yield "draft and mtp are for models that write text: take out embedding and rerank, or these"
+
+    @property
+    def pools(self) -> bool:
+        """Whether it computes an output for each token, as embedding and reranking servers do."""
+        return self.embedding or self.rerank
+
+    @property
+    def stretches(self) -> bool:
+        """Whether positions are scaled, so that a context beyond the trained one is meant."""
+        return self.rope != RopeConfig()
+
+    @property
+    def files(self) -> tuple[UsablePath, ...]:
+        """The files that it names beside the model."""
+        found = (
+            self.mmproj,
+            self.draft.path if self.draft is not None else None,
+            self.chat_template_file,
+            self.grammar_file,
+        )
+        return (*(path for path in found if path is not None), *(lora.path for lora in self.lora))
