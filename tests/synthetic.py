@@ -5,6 +5,8 @@ llama-server loads one as it would the real one (with a vocabulary) and allocate
 
 from __future__ import annotations
 
+import math
+import random
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,6 +67,23 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Sequence[Shape]) -> 
     head, size = header(metadata, tensors)
     with path.open("wb") as file:
         file.write(head)
+        file.truncate(size)
+    return path
+
+
+def write_random(path: Path, metadata: Mapping[str, Any], tensors: Sequence[Shape], strength: float = 0.1) -> Path:
+    """The same with weights that are random, always the same and of f32 each: for models that are to compute."""
+    head, size = header(metadata, tensors)
+    chance = random.Random(1)
+    with path.open("wb") as file:
+        file.write(head)
+        at = -(-len(head) // 32) * 32
+        for name, shape, kind in tensors:
+            assert kind == "f32", name
+            count = math.prod(shape)
+            file.seek(at)
+            file.write(struct.pack(f"<{count}f", *(chance.gauss(0, strength) for _ in range(count))))
+            at += -(-4 * count // 32) * 32
         file.truncate(size)
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -34,21 +33,7 @@ METADATA: dict[str, Any] = {
 
 def projector(path: Path, embedding: int) -> Path:
     """A projector for a model of that embedding length, with weights that are always the same."""
-    shapes = list(_shapes(embedding))
-    head, size = synthetic.header(METADATA, shapes)
-    chance = random.Random(1)  # noqa: S311 (weights, no secrets)
-    with path.open("wb") as file:
-        file.write(head)
-        at = -(-len(head) // 32) * 32
-        for _, dimensions, _ in shapes:
-            count = 1
-            for dimension in dimensions:
-                count *= dimension
-            file.seek(at)
-            file.write(struct.pack(f"<{count}f", *(chance.gauss(0, 0.1) for _ in range(count))))
-            at += -(-4 * count // 32) * 32
-        file.truncate(size)
-    return path
+    return synthetic.write_random(path, METADATA, list(_shapes(embedding)))
 
 
 def _shapes(embedding: int) -> Iterator[synthetic.Shape]:

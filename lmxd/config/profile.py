@@ -166,10 +166,9 @@ class Profile(LlamaCppKeys):
             return self
         if self.estimated_memory_gb is None:
             raise ValueError("estimated_memory_gb: say what command takes at first, for no formula knows it")
-        if self.engine_flags or self.suspend or self.cpu_spill or self.endpoint:
-            raise ValueError(
-                "engine_flags, suspend, cpu_spill and endpoint are for llama-server, but there is a command"
-            )
+        of_llama_server = ("engine_flags", "suspend", "cpu_spill", "endpoint", *LlamaCppKeys.model_fields)
+        if wrong := [name for name in of_llama_server if getattr(self, name) != _DEFAULTS[name]]:
+            raise ValueError(f"{', '.join(wrong)}: for llama-server, but there is a command: take it out")
         if self.engine not in (None, EngineKind.COMMAND):
             raise ValueError(f"engine: {self.engine} would not run it, for there is a command: take one of them out")
         self._closed(templates.places(*self.command, *self.env.values()))
@@ -206,3 +205,6 @@ class Profile(LlamaCppKeys):
         settings: dict[str, Any] = self.model_dump(mode="json", exclude=_POLICY)
         settings |= {"engine": engine.identity} if engine.identity else {}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+_DEFAULTS: Final = {name: field.get_default() for name, field in Profile.model_fields.items()}

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lmxd.engines.llama_cpp import flags
 from lmxd.migrate import hub_cache
+from lmxd.migrate.beside_model import BesideModel
 from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.report import About
 from lmxd.text import shortened
@@ -19,9 +20,8 @@ _OURS: Final = frozenset(
     --log-disable -fit --fit -sm --split-mode""".split()
 )
 """Flags that lmxd sets itself, to the same end: nothing is lost."""
-_DEFAULTS: Final = frozenset("--mmap -kvo --kv-offload --repack --op-offload -cb --cont-batching --ui --webui".split())
+_DEFAULTS: Final = frozenset("--mmap -kvo --kv-offload --op-offload -cb --cont-batching --ui --webui".split())
 """Switches that are on by themselves."""
-_UNIFIED: Final = frozenset("-kvu --kv-unified".split())
 _HUB: Final = frozenset("-hf -hfr --hf-repo".split())
 _HUB_FILE: Final = frozenset("-hff --hf-file".split())
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
@@ -39,11 +39,13 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
     found: dict[str, Any] = {}
     extra: list[str] = []
     hub: dict[str, str] = {}
-    rest = deque(words)
+    rest, beside = deque(words), BesideModel(left)
     while rest:
         flag, joined, value = rest.popleft().partition("=")
         flag = f"--{flag[2:].replace('_', '-')}" if flag.startswith("--") else flag  # as llama-server reads them
         value = value if joined else _value(flag, rest)
+        if beside.takes(flag, value):
+            continue
         if key := flags.KEYS.get(flag):
             _set(found, key, flag, value, left)
         elif flag == "--sleep-idle-seconds" and _WHOLE.fullmatch(value):
@@ -64,7 +66,7 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
         left(f"--hf-repo: the model file is named, too (it was {' '.join(hub.values())})")
     else:
         found |= looked_up(hub, left)
-    return _per_slot(found, left, unified=any(word in _UNIFIED for word in words))
+    return _per_slot(found | beside.keys(), left)
 
 
 def names_no_file(words: Sequence[str]) -> bool:
@@ -99,7 +101,7 @@ def _refused(flag: str, value: str) -> str:
 
 def _value(flag: str, rest: deque[str]) -> str:
     """A value follows, unless the flag is a switch or another flag does. -1 is a value."""
-    takes = flags.ALLOWED.get(flag)
+    takes = False if flag in flags.SWITCH_KEYS else flags.ALLOWED.get(flag)
     if takes is False or not rest or (takes is None and rest[0].startswith("-") and not _is_number(rest[0])):
         return ""
     return rest.popleft()
@@ -139,17 +141,14 @@ def _set_number(found: dict[str, Any], key: str, flag: str, value: str, left: Ab
         left.unneed(f"{flag} {value}", _BY_ITSELF)
 
 
-def _per_slot(found: dict[str, Any], left: About, *, unified: bool) -> dict[str, Any]:
-    """llama-server divides its context among its slots; a profile says what each of them has.
-
-    ``unified``: its slots share it, which they do not here.
-    """
+def _per_slot(found: dict[str, Any], left: About) -> dict[str, Any]:
+    """llama-server divides its context among its slots, unless they share it; a profile says what each of them has."""
     slots = found.get("slots", 1)
-    if total := found.get("context_length"):
+    if found.get("kv_unified"):
+        pass
+    elif total := found.get("context_length"):
         found["context_length"] = max(1, total // slots)
-        if unified and slots > 1:
-            left(f"--ctx-size {total}: its {slots} slots shared all of it, and here each has {found['context_length']}")
-        elif total % slots:
+        if total % slots:
             left(f"--ctx-size {total}: each of {slots} slots has {found['context_length']}")
     elif slots > 1:
         left(

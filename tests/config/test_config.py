@@ -101,7 +101,7 @@ WRONG = [
     ("models: {a: {engine_flags: [-c, 5]}}", "-c is refused: use the key context_length instead"),
     ("models: {a: {engine_flags: [--sleep-idle-seconds, 5]}}", "--sleep-idle-seconds is refused: it unloads"),
     ("models: {a: {engine_flags: [--models-dir, x]}}", "--models-dir is refused"),
-    ("models: {a: {engine_flags: [--lora, x]}}", "--lora is refused: it loads something that was not admitted"),
+    ("models: {a: {engine_flags: [--lora, x]}}", "--lora is refused: use the key lora instead"),
     ("models: {a: {engine_flags: [--host, x]}}", "--host is refused: lmxd sets it"),
     ("models: {a: {engine_flags: [--tools, all]}}", "--tools is refused: it opens the machine"),
     ("models: {a: {engine_flags: [--ngl=5]}}", "'--ngl' is not a flag that a profile may add"),

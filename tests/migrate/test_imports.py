@@ -96,6 +96,7 @@ def test_llama_swap(tmp_path: Path) -> None:
     assert llama.engine_flags == ("--temp", "0.6", "--jinja")
     assert made.engine.path is None, "a file does not choose what is run"
     assert (made.models["vision"].gpu_layers, made.models["vision"].pin) == (20, True)
+    assert made.models["vision"].mmproj == Path("/models/mmproj.gguf")
     assert "vllm" not in made.models
     text = rendered(found, "a test")
     assert "#  vllm:" in text
@@ -104,7 +105,6 @@ def test_llama_swap(tmp_path: Path) -> None:
     assert "# Llama 3.1 the usual one" in text
     left = "\n".join(found.left)
     for word in (
-        "vision: --mmproj is refused: it loads something that was not admitted (it was /models/mmproj.gguf)",
         "vision: env",
         "engine.path: /opt/llama.cpp/llama-server is only suggested",
         "vllm: is no llama-server: say its estimated_memory_gb",
@@ -149,9 +149,8 @@ def test_presets_of_the_router(tmp_path: Path) -> None:
     assert gemma.engine_flags == ("--jinja",)
     assert (qwen.path, qwen.context_length) == (Path("/models/qwen.gguf"), 4096)
     assert qwen.engine_flags == ("--temp", "0.7")
-    assert found.left == [
-        "qwen: --mmproj is refused: it loads something that was not admitted (it was /models/mmproj.gguf)"
-    ]
+    assert qwen.mmproj == Path("/models/mmproj.gguf")
+    assert found.left == []
 
 
 def test_what_is_no_ini_file(tmp_path: Path) -> None:

@@ -86,12 +86,12 @@ _BREAKS_ADMISSION: Final[dict[str, str]] = {
     for why, flags in {
         "it changes the size that was admitted": """-fit --fit -fitt --fit-target -fitc --fit-ctx
             -cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints --override-kv --no-host --defrag-thold -dt
-            --kv-unified-per-slot -cms --moe-cache-mib --lazy-mode -lzm --load-mode -lm --mmap""",
-        "it moves bytes to where they were not admitted": """-sm --split-mode -ts --tensor-split -mg --main-gpu -dev --device -kvo --kv-offload -nkvo
-            --no-kv-offload --op-offload --no-op-offload --rpc""",
-        "it loads something that was not admitted": """-mmu --mmproj-url --control-vector --control-vector-scaled -mu --model-url -hf -hfr
-            --hf-repo -hff --hf-file -dr --docker-repo --spec-type --spec-default --spec-draft-hf -hfd -hfrd --hf-repo-draft
-            --mmproj-auto --no-mmproj --no-mmproj-auto""",
+            --kv-unified-per-slot -cms --checkpoint-min-step --moe-cache-mib --lazy-mode -lzm --load-mode -lm""",
+        "it moves bytes to where they were not admitted": """-sm --split-mode -ts --tensor-split -mg --main-gpu
+            -dev --device -kvo --kv-offload -nkvo --no-kv-offload --op-offload --no-op-offload --rpc""",
+        "it loads something that was not admitted": """-mmu --mmproj-url --control-vector --control-vector-scaled
+            -mu --model-url -hf -hfr --hf-repo -hff --hf-file -dr --docker-repo --spec-type --spec-default
+            --spec-draft-hf -hfd -hfrd --hf-repo-draft --mmproj-auto --no-mmproj --no-mmproj-auto""",
         "it unloads or reloads behind the ledger's back": """--sleep-idle-seconds --models-dir --models-preset
             --models-max --models-autoload --no-models-autoload""",
         "lmxd sets it": """--host --port --reuse-port --api-key --api-key-file --api-prefix --metrics --slots --no-slots

@@ -1,0 +1,55 @@
+"""Keys of profiles that only llama-server has."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmxd.config.file import parse
+from lmxd.config.llama_cpp_keys import DraftConfig, LoraConfig
+from lmxd.config.profile import Profile
+from lmxd.errors import LmxdError
+
+
+def profile(text: str) -> Profile:
+    return parse(f"models: {{a: {text}}}", "test").models["a"]
+
+
+def test_a_bare_path_stands_for_the_usual_settings() -> None:
+    found = profile("{draft: d.gguf, lora: a.gguf}")
+    assert found.draft == DraftConfig.model_validate({"path": "d.gguf"})
+    assert found.lora == (LoraConfig.model_validate({"path": "a.gguf"}),)
+    assert [x.scale for x in profile("{lora: [a.gguf, {path: b.gguf, scale: 0.5}]}").lora] == [1, 0.5]
+
+
+def test_switches_are_as_yaml_has_them() -> None:
+    assert profile("{reasoning: off}").reasoning == "off"
+    assert profile("{reasoning: auto, jinja: off}").jinja is False
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{draft: d.gguf, mtp: 2}", "draft and mtp exclude each other"),
+        ("{chat_template: x, chat_template_file: y}", "chat_template and chat_template_file exclude each other"),
+        ("{grammar: x, grammar_file: y}", "grammar and grammar_file exclude each other"),
+        ("{embedding: true, rerank: true}", "embedding and rerank exclude each other"),
+        ("{rerank: true, pooling: mean}", "rerank needs rank, not mean"),
+        ("{embedding: true, draft: d.gguf}", "draft and mtp are for models that write text"),
+        ("{mmproj_offload: false}", "mmproj_offload is for a profile with mmproj"),
+        ("{override_tensor: exps=CUDA0}", "names a GPU, which lmxd chooses"),
+        ("{override_tensor: exps}", "is not PATTERN=PLACE"),
+        ("{override_tensor: '(=CPU'}", "override_tensor"),
+        ("{lora: 'a:b.gguf'}", "llama-server reads , and : as separators"),
+        ("{n_cpu_moe: some}", "give a number of layers from 0 to 4096, or all"),
+        ("{draft: {path: d.gguf, cache_type_k: q9}}", "possible are f32"),
+        ("{samplers: {order: ['top k']}}", "is no name of a sampler"),
+        ("{engine_flags: [-md, d.gguf]}", "-md is refused: use the key draft instead"),
+        ("{engine_flags: [-ngld, '3']}", "-ngld is refused: use the key draft.gpu_layers instead"),
+        ("{engine_flags: [-cmoe]}", "-cmoe is refused: use the key n_cpu_moe instead"),
+        ("{command: [/x, '{socket}'], estimated_memory_gb: 1, mmproj: p.gguf}", "mmproj"),
+    ],
+)
+def test_what_cannot_be_is_named(text: str, sentence: str) -> None:
+    with pytest.raises(LmxdError) as caught:
+        profile(text)
+    assert sentence in str(caught.value)
