@@ -24,6 +24,7 @@ from sources import parse, parsed
 from lmxd import __version__
 from lmxd.cli.main import main
 from lmxd.config.engine import NamedEngineConfig
+from lmxd.config.llama_cpp_keys import DraftConfig, LoraConfig, RopeConfig, SamplersConfig
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.core.books.alarms import AlarmKind
@@ -60,10 +61,16 @@ def _default(field: dict[str, Any]) -> str:
     return "" if default in (None, []) else str(default).lower() if isinstance(default, bool) else str(default)
 
 
+def _properties(model: Any) -> dict[str, Any]:
+    """The schemas of the fields: those of the class itself before those that it inherits."""
+    found: dict[str, Any] = model.model_json_schema().get("properties", {})
+    own = [name for name in model.__annotations__ if name in found]
+    return {name: found[name] for name in (*own, *(name for name in found if name not in own))}
+
+
 def _rows(model: Any, *, defaults: bool) -> list[str]:
     rows = []
-    schema = model.model_json_schema()
-    for name, field in schema.get("properties", {}).items():
+    for name, field in _properties(model).items():
         default = f" | {_default(field)}" if defaults else ""
         rows.append(f"| `{name}`{default} | {_kind(field)} | {field.get('description', '')} |")
     return rows
@@ -81,6 +88,10 @@ SECTIONS: dict[str, Any] = {
     "metrics": Config.model_fields["metrics"].annotation,
     "gateway": Config.model_fields["gateway"].annotation,
     "one of models": Profile,
+    "draft of a model": DraftConfig,
+    "one of lora of a model": LoraConfig,
+    "rope of a model": RopeConfig,
+    "samplers of a model": SamplersConfig,
 }
 
 
@@ -211,7 +222,7 @@ def manual() -> str:
     ]
     for title, model in SECTIONS.items():
         text += [f".SS {_roff(title)}"]
-        for name, field in model.model_json_schema().get("properties", {}).items():
+        for name, field in _properties(model).items():
             default = _default(field)
             known = {"required": "; required", "": "", "see below": ""}.get(default, f"; {default} by default")
             text += [
@@ -240,8 +251,6 @@ def schema() -> str:
     devices["items"] = {"anyOf": [devices["items"], bare]}
     profile = whole["$defs"]["Profile"]["properties"]
     profile["engine_flags"]["items"] = {"type": ["string", "number", "boolean"]}
-    profile["flash_attention"] = {k: v for k, v in profile["flash_attention"].items() if k != "type"}
-    profile["flash_attention"]["enum"] = ["auto", "on", "off", True, False]
     return json.dumps(whole, indent=1) + "\n"
 
 

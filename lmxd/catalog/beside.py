@@ -9,6 +9,7 @@ from pathlib import Path
 from lmxd.config.profile import Profile
 from lmxd.errors import LmxdError
 from lmxd.estimate.companions import ALONE, Adapter, Companions, DraftModel
+from lmxd.estimate.files import identity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +38,18 @@ def beside(profile: Profile, find: Callable[[Path], Path | LmxdError]) -> Beside
                 adapters=tuple(Adapter(path=at(lora.path) or lora.path, scale=lora.scale) for lora in profile.lora),
                 draft=_draft(profile, at),
             ),
-            template=at(profile.chat_template_file),
-            grammar=at(profile.grammar_file),
+            template=_there(at(profile.chat_template_file)),
+            grammar=_there(at(profile.grammar_file)),
         )
     except LmxdError as error:
         return error
+
+
+def _there(path: Path | None) -> Path | None:
+    """A file that only the engine reads. LmxdError ``model_file_missing`` if it would not find it."""
+    if path is not None:
+        identity(path)
+    return path
 
 
 def _draft(profile: Profile, at: Callable[[Path], Path | None]) -> DraftModel | None:

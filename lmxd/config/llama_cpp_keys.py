@@ -50,8 +50,10 @@ def cache_type(value: str) -> str:
     return value
 
 
-GpuLayers: TypeAlias = Annotated[int | None, PlainValidator(layers_on_gpu)]
-OnOffAuto: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(on_off)]
+_Layers: TypeAlias = Annotated[int, Field(ge=0)] | Literal["all"]
+GpuLayers: TypeAlias = Annotated[int | None, PlainValidator(layers_on_gpu, json_schema_input_type=_Layers)]
+_OnOff: TypeAlias = Literal["auto", "on", "off"]
+OnOffAuto: TypeAlias = Annotated[_OnOff, BeforeValidator(on_off, json_schema_input_type=_OnOff | bool)]
 
 
 class LoraConfig(Section):
@@ -66,6 +68,9 @@ class LoraConfig(Section):
         if _SEPARATORS.search(str(value)):
             raise ValueError("llama-server reads , and : as separators: give the file another name")
         return value
+
+
+_Loras: TypeAlias = tuple[LoraConfig | str, ...]
 
 
 class DraftConfig(Section):
@@ -119,19 +124,19 @@ class LlamaCppKeys(Section):
 
     mmproj: UsablePath | None = Field(None, description="GGUF file of the projector, for images or sound")
     mmproj_offload: bool = Field(True, description="false: the projector runs in RAM")
-    draft: Annotated[DraftConfig | None, BeforeValidator(_path_alone)] = Field(
-        None, description="a small model that proposes tokens: its path, or path and settings"
-    )
+    draft: Annotated[
+        DraftConfig | None, BeforeValidator(_path_alone, json_schema_input_type=DraftConfig | str | None)
+    ] = Field(None, description="a small model that proposes tokens: its path, or path and settings")
     mtp: int = Field(0, ge=0, le=256, description="tokens that the model's own drafting layers propose at once")
     lora: Annotated[tuple[Annotated[LoraConfig, BeforeValidator(_path_alone)], ...], BeforeValidator(_one_or_more)] = (
         Field((), description="adapters: paths, or path and scale of each")
     )
-    n_cpu_moe: Annotated[int | Literal["all"], PlainValidator(_experts_in_ram)] = Field(
+    n_cpu_moe: Annotated[int | Literal["all"], PlainValidator(_experts_in_ram, json_schema_input_type=_Layers)] = Field(
         0, description="layers, from the first, whose experts stay in RAM; all is possible"
     )
-    override_tensor: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
-        (), description="PATTERN=CPU: tensors whose name has the pattern stay in RAM"
-    )
+    override_tensor: Annotated[
+        tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=tuple[str, ...] | str)
+    ] = Field((), description="PATTERN=CPU: tensors whose name has the pattern stay in RAM")
     kv_unified: bool = Field(False, description="slots share one cache of context_length tokens")
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
     repack: bool = Field(True, description="in RAM: weights are rearranged for the CPU, which is faster")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lmxd.estimate.extras import Extras, projector_bytes
-from lmxd.estimate.files import FileIdentity, FileMemory, identity, read_file, read_model
+from lmxd.estimate.files import FileMemory, FileVersion, identity, read_file, read_model
 from lmxd.gguf.header import Tensor
 from lmxd.gguf.launch import Launch
 
-Identity: TypeAlias = tuple[FileIdentity, ...]
+Identity: TypeAlias = tuple[FileVersion, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +88,7 @@ class Companions:
 
 
 ALONE = Companions()
-"""Those of a model that nothing goes with."""
+"""The companions of a model that nothing goes with."""
 
 
 def _projector(path: Path) -> int:

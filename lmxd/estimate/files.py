@@ -18,7 +18,7 @@ from lmxd.gguf.model import Model
 from lmxd.gguf.split import part_names
 
 T = TypeVar("T")
-FileIdentity: TypeAlias = tuple[str, int, int, int, int]
+FileVersion: TypeAlias = tuple[str, int, int, int, int]
 """The real path, device, inode, size, and time of the last change."""
 _MAX_REMEMBERED = 256
 """Models whose facts are kept, so that a large directory of files does not fill the memory."""
@@ -31,7 +31,7 @@ class FileMemory(Generic[T]):
 
     def __init__(self, read: Callable[[Path], T]) -> None:
         self._read = read
-        self._known: dict[FileIdentity, T] = {}
+        self._known: dict[FileVersion, T] = {}
 
     def has(self, path: Path) -> bool:
         """Whether ``of`` would answer from memory. LmxdError ``model_file_missing``."""
@@ -145,7 +145,7 @@ def _me() -> str:
         return str(os.geteuid())
 
 
-def identity(path: Path) -> FileIdentity:
+def identity(path: Path) -> FileVersion:
     """A key that tells a file from another, and from itself before a change."""
     try:
         real = path.resolve(strict=True)

@@ -1,0 +1,123 @@
+"""Profiles with files beside the model: their bytes, their flags, and where they are looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+import vision
+from adapters import adapter
+from house import model
+
+from lmxd.catalog.catalog import Catalog
+from lmxd.catalog.layout import Layout
+from lmxd.catalog.resolved import Resolved
+from lmxd.catalog.size import Size
+from lmxd.config.file import parse
+from lmxd.core.words import DeviceId
+from lmxd.devices.measurement import DeviceKind
+from lmxd.engines.llama_cpp.repack import repacked_types
+from lmxd.errors import LmxdError
+from lmxd.gguf.overrides import experts_in_ram
+
+CARD = DeviceId("GPU-a")
+GPU = Layout({CARD: DeviceKind.GPU})
+MIB = 2**20
+
+
+def resolved(tmp_path: Path, profile: str = "{}", **size: Any) -> Resolved:
+    """A profile of a small Llama in ``tmp_path``, where its files are, too."""
+    if not (tmp_path / "m.gguf").exists():
+        model(tmp_path, "m")
+    return Catalog(parse(f"model_dir: {tmp_path}\nmodels: {{m: {profile}}}", "test")).resolve("m", Size(**size))
+
+
+def bytes_of(found: Resolved) -> int:
+    (option,) = found.ask(GPU).options
+    return option.demand[CARD]
+
+
+def test_a_projector_is_on_the_card_unless_it_is_to_be_in_ram(tmp_path: Path) -> None:
+    size = vision.projector(tmp_path / "p.gguf", 64).stat().st_size
+    alone = bytes_of(resolved(tmp_path))
+    assert bytes_of(resolved(tmp_path, "{mmproj: p.gguf}")) > alone + size // 2
+    kept = resolved(tmp_path, "{mmproj: p.gguf, mmproj_offload: false}")
+    assert bytes_of(kept) == alone
+    assert kept.sizing.charge(kept.launch, ())[1] > resolved(tmp_path).sizing.charge(kept.launch, ())[1] + size // 2
+
+
+def test_an_adapter_and_a_draft_are_counted(tmp_path: Path) -> None:
+    alone = bytes_of(resolved(tmp_path))
+    adapter(tmp_path / "a.gguf", 64)
+    assert bytes_of(resolved(tmp_path, "{lora: a.gguf}")) > alone
+    drafting = resolved(tmp_path, "{draft: m.gguf}")
+    assert bytes_of(drafting) > 1.05 * alone
+    assert drafting.launch.drafted == 3
+    assert bytes_of(resolved(tmp_path, "{draft: m.gguf}", ctx=16384)) - bytes_of(drafting) > 1.5 * (
+        bytes_of(resolved(tmp_path, ctx=16384)) - alone
+    ), "the draft has the context of the model"
+
+
+def test_experts_stay_in_ram(tmp_path: Path) -> None:
+    parts = synthetic.decoder(
+        "qwen3moe", layers=4, embedding=1024, heads=8, kv_heads=2, feed_forward=512, vocabulary=512, head=128,
+        experts=(64, 2, 1024), qk_norm=True,
+    )  # fmt: skip
+    synthetic.write(tmp_path / "m.gguf", *parts)
+    sizes = [bytes_of(resolved(tmp_path, f"{{n_cpu_moe: {n}}}")) for n in (0, 2, "all")]
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert bytes_of(resolved(tmp_path, "{override_tensor: exps=CPU}")) == sizes[2]
+    assert resolved(tmp_path, "{n_cpu_moe: all}").launch.overrides == (experts_in_ram(),)
+
+
+def test_slots_that_share_a_cache_take_one(tmp_path: Path) -> None:
+    own, shared = (bytes_of(resolved(tmp_path, f"{{slots: 4, kv_unified: {word}}}")) for word in ("false", "true"))
+    assert shared < own
+
+
+def test_weights_are_rearranged_in_ram_alone(tmp_path: Path) -> None:
+    found = resolved(tmp_path)
+    assert found.launch.repack == repacked_types()
+    assert resolved(tmp_path, "{repack: false}").launch.repack == frozenset()
+
+
+def test_the_flags_of_keys(tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text("{{ messages }}")
+    said = resolved(
+        tmp_path,
+        "{rerank: true, pooling: rank, rope: {scaling: yarn, scale: 4}, chat_template_file: t.jinja, jinja: true,"
+        " reasoning: off, cache_reuse: 256, samplers: {temperature: 0.7, top_k: 40, order: [top_k, temperature]},"
+        " chat_template_kwargs: {a: 1}, props: true, engine_flags: [--no-warmup]}",
+    ).sizing.flags()
+    assert " ".join(said) == (
+        f"--reranking --props --pooling rank --reasoning off --cache-reuse 256 --rope-scaling yarn --rope-scale 4"
+        f' --temp 0.7 --top-k 40 --samplers top_k;temperature --chat-template-kwargs {{"a": 1}} --jinja'
+        f" --chat-template-file {tmp_path / 't.jinja'} --no-warmup"
+    )
+
+
+def test_rope_lets_a_context_beyond_the_trained_one(tmp_path: Path) -> None:
+    with pytest.raises(LmxdError, match=r"or set rope of models\.m"):
+        resolved(tmp_path, ctx=65536).ask(GPU)
+    assert resolved(tmp_path, "{rope: {scaling: yarn}}", ctx=65536).ask(GPU).context == 65536
+
+
+@pytest.mark.parametrize("key", ["mmproj", "draft", "lora", "chat_template_file", "grammar_file"])
+def test_a_file_beside_a_model_is_looked_for_where_models_are(tmp_path: Path, key: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with pytest.raises(LmxdError) as caught:
+        resolved(home, f"{{{key}: gone.gguf}}").ask(GPU)
+    assert (caught.value.code, "gone.gguf" in caught.value.message) == ("model_file_missing", True)
+    (tmp_path / "secret.gguf").write_bytes(b"GGUF")
+    (home / "link.gguf").symlink_to(tmp_path / "secret.gguf")
+    with pytest.raises(LmxdError) as caught:
+        resolved(home, f"{{{key}: link.gguf}}").ask(GPU)
+    assert caught.value.code == "model_file_forbidden"
+
+
+def test_other_files_are_another_launch(tmp_path: Path) -> None:
+    vision.projector(tmp_path / "p.gguf", 64)
+    assert resolved(tmp_path, "{mmproj: p.gguf}").variant != resolved(tmp_path).variant
