@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from lmxd.config.names import LATEST, RULE, is_name
 from lmxd.config.profile import Profile
 
 
+def tagged(names: Iterable[str], tag: str) -> list[str]:
+    """NAME:TAG for each name of a model. ``llama:latest`` is called ``llama`` in that."""
+    return list(dict.fromkeys(f"{name.removesuffix(LATEST)}:{tag}" for name in names))
+
+
 def variant_names(name: str, profile: Profile, tag: str) -> list[str]:
-    """NAME:TAG, the same of each alias, and the variant's own aliases. ``llama:latest`` is called ``llama`` in them."""
-    tagged = [f"{called.removesuffix(LATEST)}:{tag}" for called in (name, *profile.aliases)]
-    return list(dict.fromkeys([*tagged, *profile.variants[tag].aliases]))
+    """The names of a variant: those of its model with its tag, and its own aliases."""
+    return list(dict.fromkeys([*tagged((name, *profile.aliases), tag), *profile.variants[tag].aliases]))
 
 
 def meant(models: Mapping[str, Profile], name: str) -> tuple[str, str | None] | None:

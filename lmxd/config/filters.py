@@ -30,7 +30,7 @@ def wrong_name(parameter: str) -> str | None:
     """The reason why a parameter can be neither set nor stripped, if it cannot."""
     parts = parameter.split(".")
     if parts[0] in _OWN:
-        return f"{parameter} cannot be set or stripped: {_OWN[parts[0]]}; take it out"
+        return f"{parameter} cannot be set or stripped: {_OWN[parts[0]]}"
     if (
         not all(parts)
         or len(parameter) > _LONGEST_NAME
@@ -65,10 +65,14 @@ def _are_readable(value: Any) -> bool:
     return not isinstance(value, int) or value in _INTEGERS
 
 
-def names_of(value: object) -> object:
-    """The names in a text, with commas between them, as llama-swap has them; any other value, as it is."""
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a text with commas between them, as llama-swap has it."""
+    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+
+
+def _names(value: object) -> object:
     if isinstance(value, str):
-        return tuple(dict.fromkeys(name for part in value.split(",") if (name := part.strip())))
+        return names_in(value)
     return () if value is None else value
 
 
@@ -79,7 +83,7 @@ def _settable(value: object) -> object:
         if not isinstance(name, str):
             raise ValueError(f"{name!r} is no name of a parameter: quote it")
         if why := wrong_name(name):
-            raise ValueError(why)
+            raise ValueError(f"{why}; take it out")
         if why := wrong_value(wanted):
             raise ValueError(f"{name}: {why}")
     return value
@@ -87,7 +91,7 @@ def _settable(value: object) -> object:
 
 def _strippable(value: tuple[str, ...]) -> tuple[str, ...]:
     for why in filter(None, map(wrong_name, value)):
-        raise ValueError(why)
+        raise ValueError(f"{why}; take it out")
     return value
 
 
@@ -98,12 +102,12 @@ def _filled(value: object) -> object:
 
 SetParameters = Annotated[
     dict[str, Any],
-    BeforeValidator(_settable),
+    BeforeValidator(_settable, json_schema_input_type=dict[str, Any] | None),
     Field(description="parameters that requests have with these values, whatever a client says"),
 ]
 StripParameters = Annotated[
     tuple[str, ...],
-    BeforeValidator(names_of, json_schema_input_type=tuple[str, ...] | str),
+    BeforeValidator(_names, json_schema_input_type=tuple[str, ...] | str | None),
     AfterValidator(_strippable),
     Field(description="parameters that are taken out of requests, before others are set; also a text with commas"),
 ]
@@ -144,6 +148,6 @@ def wrong_tag(tag: str) -> str | None:
 
 Variants = Annotated[
     dict[str, Variant],
-    BeforeValidator(_tagged),
+    BeforeValidator(_tagged, json_schema_input_type=dict[str, Variant | None] | None),
     Field(description="TAG -> what NAME:TAG and ALIAS:TAG strip and set after that: further names, no instance more"),
 ]

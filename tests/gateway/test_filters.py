@@ -160,7 +160,7 @@ async def test_lists_have_variants_with_their_model(tmp_path: Path) -> None:
         tags = json.loads((await front.ask("/api/tags", method="GET")).text)["models"]
         assert [x["model"] for x in tags] == [*names, "b"]
         assert [x["details"]["parent_model"] for x in tags] == [""] * 3 + ["a"] * 10 + [""]
-        assert len({x["digest"] for x in tags}) == 2
+        assert len({x["digest"] for x in tags[:-1]}) == 1
         told = ollama.AsyncClient(host=front.url, headers=front.headers())
         shown = (await told.show("thinker")).parameters or ""
         assert shown.splitlines()[1:] == [
