@@ -18,6 +18,9 @@ _OWN: Final = {
     "stream": "a client reads its answer as it asked for it",
     "stream_options": "a client reads its answer as it asked for it",
     "id_slot": "lmxd says who has which slot",
+    "num_ctx": "context_length says how much an instance has",
+    "keep_alive": "idle_timeout says how long an instance stays",
+    "num_predict": "engines call it max_tokens",
 }
 """Parameters that are no model's to change -> why."""
 _LONGEST_NAME: Final = 256
@@ -103,7 +106,10 @@ def _filled(value: object) -> object:
 SetParameters = Annotated[
     dict[str, Any],
     BeforeValidator(_settable, json_schema_input_type=dict[str, Any] | None),
-    Field(description="parameters that requests have with these values, whatever a client says"),
+    Field(
+        description="parameters that requests have with these values, whatever a client says",
+        json_schema_extra={"propertyNames": {"not": {"pattern": rf"^({'|'.join(_OWN)})($|\.)"}}},
+    ),
 ]
 StripParameters = Annotated[
     tuple[str, ...],

@@ -68,10 +68,7 @@ class KnownModels:
 
     async def meaning(self, name: str, lists: str) -> Meaning:
         """The model, and its variant, that a name means. LmxdError as above."""
-        found = await self.meanings()
-        if name in found:
-            return found[name]
-        raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")
+        return meant_by(name, await self.meanings(), lists)
 
     async def listed(self) -> list[Meaning]:
         """Every name that is in lists of models, variants after the model that they are of."""
@@ -86,6 +83,13 @@ class KnownModels:
         if self._names is None or self._names[0] is not found:
             self._names = found, _by_name(found)
         return self._names[1]
+
+
+def meant_by(name: str, meanings: Mapping[str, Meaning], lists: str) -> Meaning:
+    """The meaning of a name. LmxdError ``unknown_model``; ``lists``: where there is a list."""
+    if name in meanings:
+        return meanings[name]
+    raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")
 
 
 def _by_name(models: Sequence[ModelInfo]) -> dict[str, Meaning]:

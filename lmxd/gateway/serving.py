@@ -17,12 +17,13 @@ from lmxd.gateway.engine_body import engine_body
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
 from lmxd.gateway.metrics import GatewayMetrics
-from lmxd.gateway.models import KnownModels, Meaning
+from lmxd.gateway.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 from lmxd.rpc.books import ModelInfo
 
+_LIST: Final = "/v1/models"
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds before each try: an instance may have ended just now, and lmxd is about to notice."""
 _HANDED_ON: Final = frozenset(("content-type", "accept", "accept-language", "user-agent"))
@@ -76,8 +77,9 @@ class Serving:
         LmxdError if there is none to be had.
         """
         with self._metrics.serving() as served:
-            meant = await self._models.meaning(wish.model, "/v1/models")
-            call = _for_engine(call, meant, await self._models.meanings())
+            meanings = await self._models.meanings()
+            meant = meant_by(wish.model, meanings, _LIST)
+            call = _for_engine(call, meant, meanings)
             wish = _of(meant.model, wish)
             served.model = wish.model
             for pause in _PAUSES:
@@ -114,7 +116,7 @@ class Serving:
 
     async def model(self, wish: LeaseWish) -> ModelInfo:
         """The model that a wish names. LmxdError ``unknown_model``."""
-        return await self._models.named(wish.model, "/v1/models")
+        return await self._models.named(wish.model, _LIST)
 
     def _patience(self, request: web.Request) -> float | None:
         """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
@@ -140,4 +142,5 @@ def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
 def _for_engine(call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
     """A call as its engine understands it, which knows one name of its model and nothing of variants."""
     kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
-    return replace(call, body=engine_body(call.body, kind, meant, names))
+    body = engine_body(call.body, kind, meant, names)
+    return call if body is call.body else replace(call, body=body)
