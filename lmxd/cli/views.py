@@ -15,7 +15,7 @@ from lmxd.cli.live import repeat
 from lmxd.cli.output import size
 from lmxd.devices.diagnostics import fault
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, FilterInfo, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo, VariantInfo
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
 from lmxd.terminal import say
@@ -196,10 +196,10 @@ def _note(model: ModelInfo) -> str:
     return f"{model.problem}{again}" if model.problem else _changes(model) or _NONE
 
 
-def _changes(filter: FilterInfo) -> str:
+def _changes(of: ModelInfo | VariantInfo) -> str:
     """The parameters of requests that are changed at the gateway."""
-    sets = f"sets {', '.join(filter.set)}" if filter.set else ""
-    strips = f"strips {', '.join(filter.strip)}" if filter.strip else ""
+    sets = f"sets {', '.join(of.set)}" if of.set else ""
+    strips = f"strips {', '.join(of.strip)}" if of.strip else ""
     return "; ".join(words for words in (sets, strips) if words)
 
 

@@ -10,11 +10,10 @@ import msgspec
 from msgspec import Raw
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.filters import Fields, filtered
+from lmxd.gateway.filters import Fields, Filter, filtered
 from lmxd.gateway.forms import is_form, short_fields, with_field, with_fields
 from lmxd.gateway.models import Meaning
 from lmxd.gateway.wanted import bounded
-from lmxd.rpc.books import FilterInfo
 
 _BEGIN: Final = re.compile(rb"\s*\{")
 _NOTHING: Final = Raw(b"null")
@@ -66,7 +65,7 @@ def _said(name: Any, meant: Meaning, names: Mapping[str, Meaning]) -> Meaning | 
     return found if found is not None and found.model.model == meant.model.model else None
 
 
-def _filters(said: Meaning | None, meant: Meaning) -> list[FilterInfo]:
+def _filters(said: Meaning | None, meant: Meaning) -> list[Filter]:
     return meant.filters if said is None or meant.variant is not None else said.filters
 
 

@@ -7,18 +7,20 @@ name lead into objects.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw
 
-from lmxd.rpc.books import FilterInfo
+from lmxd.rpc.books import ModelInfo, VariantInfo
 
-Fields = dict[str, Raw]
+Fields: TypeAlias = dict[str, Raw]
 """An object of JSON, of whose values no objects are made."""
+Filter: TypeAlias = ModelInfo | VariantInfo
+"""The source of a change: what it strips goes first, then it sets."""
 
 
-def filtered(fields: Fields, filters: Iterable[FilterInfo]) -> Fields:
+def filtered(fields: Fields, filters: Iterable[Filter]) -> Fields:
     """The parameters of a request after each filter, of which later ones win."""
     found = dict(fields)
     for each in filters:

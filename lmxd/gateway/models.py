@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 from lmxd.config.names import LATEST
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import FilterInfo, ModelInfo, Models, VariantInfo
+from lmxd.gateway.filters import Filter
+from lmxd.rpc.books import ModelInfo, Models, VariantInfo
 from lmxd.rpc.client import AsyncClient
 
 _FRESH: Final = 1.0
@@ -27,10 +28,9 @@ class Meaning:
     variant: VariantInfo | None = None
 
     @property
-    def filters(self) -> list[FilterInfo]:
+    def filters(self) -> list[Filter]:
         """The changes to its requests, the variant's after the model's."""
-        every: tuple[FilterInfo, ...] = (self.model, *(() if self.variant is None else (self.variant,)))
-        return [each for each in every if each.set or each.strip]
+        return [each for each in (self.model, self.variant) if each is not None and (each.set or each.strip)]
 
 
 class KnownModels:

@@ -125,25 +125,22 @@ class QueueInfo(Result):
     called: DeviceNames = Field({})
 
 
-class FilterInfo(Result):
-    """Parameters of requests that are changed on their way to the engine."""
-
-    set: dict[str, Any] = Field({}, description="parameters that have these values, whatever a client says")
-    strip: list[str] = Field([], description="parameters that are taken out before")
-
-
-class VariantInfo(FilterInfo):
+class VariantInfo(Result):
     """A further name of a model, whose requests are changed after those of its model are."""
 
     name: str
     aliases: list[str] = Field([], description="other names that it may be asked for by")
+    set: dict[str, Any] = Field({}, description="parameters of requests that have these values at the gateway")
+    strip: list[str] = Field([], description="parameters that are taken out before")
 
 
-class ModelInfo(FilterInfo):
+class ModelInfo(Result):
     """One profile of the configuration, with the bytes that a new instance of it would be charged."""
 
     model: str
     aliases: list[str] = Field([], description="other names that it may be asked for by")
+    set: dict[str, Any] = Field({}, description="parameters of requests that have these values at the gateway")
+    strip: list[str] = Field([], description="parameters that are taken out before")
     variants: list[VariantInfo] = Field([], description="further names, by which other parameters are set")
     engine: str = Field("llama.cpp", description="the name of the engine that runs it")
     ctx: int

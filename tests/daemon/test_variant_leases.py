@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import click
 import pytest
 from house import House, model
 
+from lmxd.cli.explanations import plan
+from lmxd.cli.leases import request
 from lmxd.errors import LmxdError
 
 VARIANTS = {"thinking": {"set": {"top_k": 20}, "strip": ["min_p"], "aliases": ["thinker"]}, "same": None}
@@ -55,3 +59,16 @@ async def test_a_file_that_is_called_like_a_variant_is_not_served_in_its_place(t
         model(tmp_path / "shelf", name)
     async with House(tmp_path, models=MODELS, models_from=[str(tmp_path / "shelf")]).open() as h, h.client() as client:
         assert [x.model for x in (await client.models()).models] == ["a", "other"]
+
+
+def completed(command: click.Command, word: str) -> list[str]:
+    with click.Context(command) as context:
+        return [found.value for found in command.params[0].shell_complete(context, word)]
+
+
+async def test_shells_complete_the_names_that_a_command_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with House(tmp_path, models=MODELS).open() as h:
+        monkeypatch.setenv("LMXD_SOCKET", str(h.where.socket))
+        assert await asyncio.to_thread(completed, request, "") == ["a", "x"]
+        assert await asyncio.to_thread(completed, plan, "a") == ["a", "a:same", "a:thinking"]
+        assert await asyncio.to_thread(completed, plan, "thi") == ["thinker"]

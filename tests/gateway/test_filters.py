@@ -22,7 +22,7 @@ from lmxd.config.filters import wrong_name, wrong_value
 from lmxd.gateway.engine_body import engine_body
 from lmxd.gateway.filters import filtered
 from lmxd.gateway.models import Meaning
-from lmxd.rpc.books import FilterInfo, ModelInfo, VariantInfo
+from lmxd.rpc.books import ModelInfo, VariantInfo
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
 OFF, ON = ({"enable_thinking": said} for said in (False, True))
@@ -213,21 +213,21 @@ JSON = st.recursive(
     max_leaves=4,
 )
 FILTERS = st.builds(
-    lambda set, strip: FilterInfo(set=set, strip=strip),
+    lambda set, strip: VariantInfo(name="v", set=set, strip=strip),
     st.dictionaries(NAMES.filter(lambda name: not wrong_name(name)), JSON, max_size=3),
     st.lists(NAMES.filter(lambda name: not wrong_name(name)), max_size=3),
 )
 BODIES = st.dictionaries(st.sampled_from(("a", "b", "c", "model", "stream")), JSON, max_size=4)
 
 
-def plain(body: dict[str, Any], *filters: FilterInfo) -> dict[str, Any]:
+def plain(body: dict[str, Any], *filters: VariantInfo) -> dict[str, Any]:
     raw = {name: Raw(json.dumps(value).encode()) for name, value in body.items()}
     return {name: json.loads(bytes(value)) for name, value in filtered(raw, filters).items()}
 
 
 @given(BODIES, FILTERS, FILTERS)
 def test_filters_come_to_the_same_when_they_come_twice(
-    body: dict[str, Any], one: FilterInfo, other: FilterInfo
+    body: dict[str, Any], one: VariantInfo, other: VariantInfo
 ) -> None:
     once = plain(body, one, other)
     assert plain(once, one, other) == once
@@ -252,13 +252,13 @@ def test_filters_come_to_the_same_when_they_come_twice(
     ],
 )
 def test_the_dots_of_a_name_lead_into_objects(body: Any, filter: Any, found: Any) -> None:
-    assert plain(body, FilterInfo(**filter)) == found
+    assert plain(body, VariantInfo(name="v", **filter)) == found
 
 
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=3))
 def test_whatever_a_configuration_sets_can_be_sent(values: dict[str, Any]) -> None:
     values = {name: value for name, value in values.items() if not (wrong_name(name) or wrong_value(value))}
-    filtered({}, [FilterInfo(set=values)])
+    filtered({}, [VariantInfo(name="v", set=values)])
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b'"a"', b"[" * 9999, b'{"a": }', b'--b\r\n"'])

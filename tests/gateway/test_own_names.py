@@ -71,6 +71,13 @@ def test_a_form_names_its_model_anew_and_keeps_its_file() -> None:
     assert renamed(said, kind, "another", "whisper") == said
 
 
+def test_a_form_that_names_its_model_twice_keeps_what_is_between() -> None:
+    named = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+    form = b"%b--b\r\nContent-Disposition: form-data; name=x\r\n\r\nkept\r\n%b--b--\r\n"
+    said, wanted = (form % (named % name, named % name) for name in (b"gpt-4o", b"a"))
+    assert renamed(said, "multipart/form-data; boundary=b", "gpt-4o", "a") == wanted
+
+
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b'{"model": 3}', b'{"prompt": "gpt-4o"}', b"\xff"])
 def test_what_names_no_model_stays_as_it_is(body: bytes) -> None:
     assert renamed(body, "application/json", "gpt-4o", "a") == body
