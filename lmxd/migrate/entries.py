@@ -42,11 +42,16 @@ class Entry:
 
     def aliases(self) -> list[str]:
         """Its other names where it comes from, those of its variants, too."""
-        variants = self.settings.get("variants", {}).values()
-        return [
-            *self.settings.get("aliases", ()),
-            *(name for variant in variants for name in variant.get("aliases", ())),
-        ]
+        every = (self.settings, *self.settings.get("variants", {}).values())
+        return [name for settings in every for name in settings.get("aliases", ())]
+
+    def call(self, name: str, other: str) -> None:
+        """Let ``name`` mean the same as its ``other`` name, which may be that of a variant."""
+        for variant in self.settings.get("variants", {}).values():
+            if other in variant["aliases"]:
+                variant["aliases"].append(name)
+                return
+        self.settings.setdefault("aliases", []).append(name)
 
     def note(self, words: str) -> None:
         """Add to its comment."""

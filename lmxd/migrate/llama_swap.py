@@ -186,9 +186,10 @@ def _group(found: FoundModel, name: str, group: Leaves, models: Mapping[str, Ent
 def _selector(found: FoundModel, name: str, selector: Leaves, models: Mapping[str, Entry]) -> None:
     """The first model of a selector is asked for by its name, too."""
     targets = selector.items("targets")
-    entry = next(filter(None, map(models.get, targets)), None)
+    target = next((target for target in targets if target in models), "")
+    entry = models.get(target)
     if entry is not None:
-        entry.settings.setdefault("aliases", []).append(name)
+        entry.call(name, target)
     meant = f"means {entry.name} here, alone of its targets" if entry else "has no model here"
     found.say(f"selectors.{name}: {meant} (they were {', '.join(targets) or 'none'})")
 

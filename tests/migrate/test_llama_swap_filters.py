@@ -55,6 +55,17 @@ def test_what_its_example_says(tmp_path: Path) -> None:
     assert not [words for words in found.left if "no counterpart" in words]
 
 
+def test_a_selector_of_a_variant_means_that(tmp_path: Path) -> None:
+    by_id = {"a:high": {"x": 1}, "other": {"x": 2}}
+    selectors = {"smart": {"targets": ["none", "a:high"]}, "quick": {"targets": ["a"]}, "third": {"targets": ["other"]}}
+    _, config = read(tmp_path, {"a": {"filters": {"setParamsByID": by_id}}}, selectors=selectors)
+    assert config.models["a"].aliases == ("quick",)
+    assert {tag: variant.aliases for tag, variant in config.models["a"].variants.items()} == {
+        "high": ("smart",),
+        "other": ("other", "third"),
+    }
+
+
 def test_the_older_name_and_what_cannot_be(tmp_path: Path) -> None:
     filters = {
         "strip_params": "model, seed",
