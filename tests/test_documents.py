@@ -24,6 +24,7 @@ from sources import parse, parsed
 from lmxd import __version__
 from lmxd.cli.main import main
 from lmxd.config.engine import NamedEngineConfig
+from lmxd.config.filters import Variant
 from lmxd.config.llama_cpp_keys import DraftConfig, LoraConfig, RopeConfig, SamplersConfig
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
@@ -56,7 +57,7 @@ def _default(field: dict[str, Any]) -> str:
     if "default" not in field:
         return "required"
     if isinstance(field["default"], dict):
-        return "see below"
+        return "see below" if "$ref" in json.dumps(field) else ""
     default = field["default"]
     return "" if default in (None, []) else str(default).lower() if isinstance(default, bool) else str(default)
 
@@ -92,6 +93,7 @@ SECTIONS: dict[str, Any] = {
     "one of lora of a model": LoraConfig,
     "rope of a model": RopeConfig,
     "samplers of a model": SamplersConfig,
+    "one of variants": Variant,
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lmxd.config.engine import EngineSettings
+from lmxd.config.filters import SetParameters, StripParameters, Variants
 from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
 from lmxd.config.names import composed
 from lmxd.config.section import Gigabytes, UsablePath, on_off
@@ -22,6 +24,9 @@ from lmxd.gguf.types import CACHE_TYPES
 _POLICY: Final = {
     "engine",
     "aliases",
+    "set",
+    "strip",
+    "variants",
     "context_length",
     "slots",
     "estimated_memory_gb",
@@ -49,6 +54,9 @@ class Profile(LlamaCppKeys):
         None, min_length=1, description="name of one of engines; by default llama.cpp, as engine says"
     )
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
+    set: SetParameters = Field({})
+    strip: StripParameters = Field(())
+    variants: Variants = Field({})
     context_length: int | None = Field(
         None,
         ge=0,
@@ -174,7 +182,7 @@ class Profile(LlamaCppKeys):
         self._closed(templates.places(*self.command, *self.env.values()))
         return self
 
-    def _closed(self, places: set[str]) -> None:
+    def _closed(self, places: AbstractSet[str]) -> None:
         """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""
         if len(places & {"socket", "port"}) != 1:
             raise ValueError(

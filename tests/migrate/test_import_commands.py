@@ -189,10 +189,11 @@ def test_each_of_several_servers_is_named(tmp_path: Path) -> None:
     assert sum("cuda, vulkan are only suggested" in line for line in found.left) == 1
 
 
-def test_slots_that_shared_their_context_are_said(tmp_path: Path) -> None:
+def test_slots_that_shared_their_context_do_so_here(tmp_path: Path) -> None:
     found = cmd(tmp_path, "llama-server -m /x.gguf -c 8192 -np 4 -kvu")
-    assert config(found).models["m"].context_length == 2048
-    assert "m: --ctx-size 8192: its 4 slots shared all of it, and here each has 2048" in found.left
+    made = config(found).models["m"]
+    assert (made.context_length, made.slots, made.kv_unified) == (8192, 4, True)
+    assert found.left == []
 
 
 def test_the_choice_of_a_card_is_said(tmp_path: Path) -> None:
