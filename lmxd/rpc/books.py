@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from lmxd.rpc.holds import YieldInfo
@@ -123,6 +125,17 @@ class QueueInfo(Result):
     called: DeviceNames = Field({})
 
 
+class FitInfo(Result):
+    """Whether a new instance of a model would find room.
+
+    ``now``; ``after`` the instances that ``ends`` names have ended, which are the fewest; ``blocked`` by bytes that are
+    not lmxd's to give; or ``never``.
+    """
+
+    when: Literal["now", "after", "blocked", "never"]
+    ends: list[str] = Field([])
+
+
 class ModelInfo(Result):
     """One profile of the configuration, with the bytes that a new instance of it would be charged."""
 
@@ -134,6 +147,7 @@ class ModelInfo(Result):
     path: str | None = None
     bytes: dict[str, int] = Field(description="what a new instance would be charged, by device")
     basis: str | None = None
+    fit: FitInfo | None = Field(None, description="whether a new instance would find room now")
     running: int
     problem: str | None = Field(None, description="why a request for it would be refused")
     failures: int = Field(0, description="launches that failed in a row")

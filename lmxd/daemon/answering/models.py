@@ -8,6 +8,7 @@ import time
 
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
+from lmxd.core.policy.fit import fit
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
@@ -17,7 +18,7 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
-from lmxd.rpc.books import ModelInfo, Models
+from lmxd.rpc.books import FitInfo, ModelInfo, Models
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 from lmxd.rpc.framing import Encoded, encoded
 from lmxd.rpc.model_files import Shown
@@ -75,7 +76,9 @@ class ModelCalls:
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
             shown = None if path is None else str(path)
-            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown})
+            found = fit(self._state, ask)
+            there = FitInfo(when=found.when.value, ends=list(found.ends))
+            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown, "fit": there})
             file = await self._descriptions.file(resolved, None)
             view = view.model_copy(update={"file": info(file), "capabilities": abilities(resolved, file)})
         except LmxdError as error:

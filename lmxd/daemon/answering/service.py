@@ -65,6 +65,7 @@ def calls(
         "explain": lambda c, i, p: requests.explain(c, p.id),
         "status": lambda c, i, p: inspection.status(),
         "devices": lambda c, i, p: inspection.devices(),
+        "overview": lambda c, i, p: inspection.overview(c),
         "why": lambda c, i, p: inspection.why(p.device),
         "instances": lambda c, i, p: inspection.instances(c),
         "queue": lambda c, i, p: inspection.queue(c),

@@ -28,6 +28,7 @@ from lmxd.rpc.messages import (
     Watching,
 )
 from lmxd.rpc.model_files import Shown
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
 
 
@@ -173,6 +174,10 @@ class BlockingCalls(ABC):
     def explain(self, id: str) -> Explained:
         """The history of a request, a lease or an instance, each step with its reason."""
         return self._call("explain", Explained, id=id)
+
+    def overview(self) -> Overview:
+        """Status, owners of bytes, instances and queue of one moment."""
+        return self._call("overview", Overview)
 
     def why(self, device: str) -> Why:
         """The owners of the bytes of a device, measured now."""
