@@ -20,6 +20,7 @@ from lmxd.gateway.models import KnownModels
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.ollama_models import OllamaModels
 from lmxd.gateway.openai import OpenAi
+from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.unloading import Unloading
 
@@ -40,7 +41,8 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     """All routes, behind the authentication."""
     metrics, acts = GatewayMetrics(), Acts(logging.getLogger("lmxd.gateway.audit"))
     client, models = leases.client, KnownModels(leases.client)
-    serving = Serving(leases, models, metrics, config.wait)
+    recent = RecentRequests(prompts=config.capture_prompts)
+    serving = Serving(leases, models, metrics, recent, config.wait)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -56,7 +58,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     app.add_routes(Ollama(serving, bodies).routes())
     app.add_routes(OllamaModels(client, models, bodies).routes())
     app.add_routes(Unloading(client, models).routes())
-    board = app[BOARD] = Board(client, bodies)
+    board = app[BOARD] = Board(client, models, bodies, recent)
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)

@@ -18,6 +18,7 @@ from lmxd.gateway.leases import Leases, LeaseWish
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.progress import RequestProgress
+from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 from lmxd.gateway.wanted import renamed
@@ -39,10 +40,18 @@ class Serving:
     ``wait``: seconds that a request may wait in a queue, unless it says otherwise.
     """
 
-    def __init__(self, leases: Leases, models: KnownModels, metrics: GatewayMetrics, wait: float | None) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        models: KnownModels,
+        metrics: GatewayMetrics,
+        recent: RecentRequests,
+        wait: float | None,
+    ) -> None:
         self._leases = leases
         self._models = models
         self._metrics = metrics
+        self._recent = recent
         self._wait = wait
 
     async def hand_on(
@@ -75,7 +84,8 @@ class Serving:
 
         LmxdError if there is none to be had.
         """
-        with self._metrics.serving() as served:
+        with self._recent.noted(wish, call) as note, self._metrics.serving() as served:
+            note.served = served
             model = await self.model(wish)
             call = _by_own_name(call, {wish.model, *model.aliases} - {model.model}, model.model)
             wish = _of(model, wish)
@@ -90,6 +100,7 @@ class Serving:
                         answer = await exchange(lease, call)
                     except Unreachable:
                         continue
+                    note.edges = answer.edges
                     with contextlib.closing(answer):
                         head = await answer.head()
                         served.status = head.status

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.chunks import BadAnswer
+from lmxd.gateway.edges import Edges
 from lmxd.gateway.http1 import Body, Head, read_head
 from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.messages import Granted
@@ -36,6 +37,7 @@ class Exchange(asyncio.Protocol):
     """One request to an instance, and its answer. ``bodiless``: the answer to a HEAD."""
 
     def __init__(self, *, bodiless: bool) -> None:
+        self.edges = Edges()
         self._bodiless = bodiless
         self._transport: asyncio.Transport | None = None
         self._seen = b""
@@ -101,6 +103,7 @@ class Exchange(asyncio.Protocol):
         assert self._to is not None
         assert self._body is not None
         if data := self._body.feed(data):
+            self.edges.keep(data)
             self._to(data)
         if self._body.done:
             self._end(None)

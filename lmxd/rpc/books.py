@@ -113,6 +113,7 @@ class TicketInfo(Result):
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
     shortfalls: list[ShortfallInfo] = Field([])
+    alternatives: bool = Field(True, description="any one of the devices of the shortfalls would do; else it takes all")
     turns: list[TurnInfo] = Field([], description="the instances that it waits for and others use: how long they go on")
 
 

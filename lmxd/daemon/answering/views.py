@@ -127,6 +127,7 @@ def _ticket(
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
         shortfalls=shortfalls(placement.useful_shortfalls(state, t)) if position else [],
+        alternatives=any(len(option.devices) == 1 for option in t.ask.options),
         turns=turns(expected_turns(state, t, date)),
     )
 
