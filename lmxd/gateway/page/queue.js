@@ -1,7 +1,16 @@
-/* The queue: who waits, how long, and for what. */
+/* The queue: who waits, how long, and for what. Where few wait, each says all of it. */
+const FEW = 4;
+
 function turn(x) {
   const until = x.unused ? `is leased, but unused: until that lease ends, in ${time(x.closes_in)} at the latest` : x.closes_in > 0 ? `serves others for up to ${time(x.closes_in)} more` : "finishes what it does";
   return `${x.instance} ${until} (a swap: ${x.price.toFixed(1)} s of loading)`;
+}
+
+/* In a few words; all of it is told on demand, for fifty may wait. */
+function inShort(t) {
+  if (t.instance) return `starts as ${t.instance}`;
+  if (t.why.length) return `needs ${size(Math.max(...t.why.map(w => w.need)))} of ${t.why.map(w => w.device).join(t.alternatives ? " or " : " and ")}`;
+  return t.turns.length || t.waits_for.length ? `waits for ${several(t.waits_for.length ? t.waits_for : t.turns.map(x => x.instance), 2)}` : "waits";
 }
 
 function reasons(t) {
@@ -13,11 +22,13 @@ function reasons(t) {
 }
 
 function ticket(row, t) {
-  const td = row.children, [model, who, why] = td[1].firstChild.children;
+  const td = row.children, [model, who, why] = td[1].firstChild.children, told = reasons(t);
   put(td[0], t.position ? String(t.position) : "starting");
   put(model, t.model || size(t.bytes));
   put(who, t.user ? ` for ${t.user}` : "");
-  put(why, t.instance || reasons(t));
+  why.className = told ? "" : "bare";
+  put(why.firstChild, inShort(t));
+  put(why.lastChild, told);
   put(td[2], time(t.waited));
   put(td[3], t.eta === null ? "" : "in " + time(t.eta));
 }
@@ -25,7 +36,7 @@ function ticket(row, t) {
 function queue(tickets) {
   sync($("queue-rows"), tickets, t => t.ticket || `${t.position} ${t.bytes}`, () => {
     const row = cells(make("tr"), ["Place", "Model", "Waited", "Expected"]);
-    row.children[1].append(make("div", {}, make("strong"), make("span", { class: "dim" }), make("span", { class: "why" })));
+    row.children[1].append(make("div", {}, make("strong"), make("span", { class: "dim" }), make("details", tickets.length <= FEW ? { open: "" } : {}, make("summary"), make("span", { class: "why" }))));
     return row;
   }, ticket);
   $("no-queue").hidden = tickets.length > 0;
