@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -167,6 +169,64 @@ def test_an_administrator_has_memory_yielded(page: Page, gateway: Gateway) -> No
     expect(page.locator(".card > .legend")).to_contain_text("yielded")
     with gateway.lmxd.client() as client:
         assert 0 < client.devices().devices[0].yielded <= 2**30
+
+
+def test_a_model_is_loaded_and_unloaded(page: Page, gateway: Gateway) -> None:
+    row = page.locator("#model-rows tr", has_text="llama-3.1-8b")
+    expect(row).to_contain_text("fits now")
+    row.get_by_role("button", name="Load").click()
+    expect(row).to_contain_text("loaded, idle")
+    other = page.locator("#model-rows tr", has_text="qwen3-30b")
+    expect(other).to_contain_text("after 1 ends")
+    row.get_by_role("button", name="Unload").click()
+    expect(row).to_contain_text("not loaded")
+    expect(page.get_by_text("Nothing runs.", exact=False)).to_be_visible()
+    assert not gateway.lmxd.instances()
+
+
+def test_a_model_is_tried_and_its_speed_told(page: Page) -> None:
+    page.get_by_role("button", name="Try llama-3.1-8b").click()
+    page.get_by_label("Message").fill("Hello")
+    page.keyboard.press("Enter")
+    conversation = page.get_by_role("region", name="Conversation")
+    expect(conversation.locator("p.mine")).to_have_text("Hello")
+    expect(page.locator("#try-told")).to_contain_text("tokens/s", timeout=20_000)
+    expect(page.locator("#try-told")).to_contain_text("the first after")
+    expect(conversation.locator("p").last).to_contain_text("x")
+    page.reload()
+    expect(page.get_by_role("dialog", name="Try llama-3.1-8b")).to_be_visible()
+    page.keyboard.press("Escape")
+    requested = page.locator("#request-rows tr").first
+    expect(requested).to_contain_text("llama-3.1-8b /v1/chat/completions")
+    expect(requested).to_contain_text("200 answered")
+
+
+def test_an_answer_is_stopped_and_one_that_waits_says_so(
+    page: Page, gateway: Gateway, crowd: Callable[[], None]
+) -> None:
+    crowd()
+    page.get_by_role("button", name="Try qwen3-30b").click()
+    page.get_by_label("Message").fill("Hello")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#try-told")).to_contain_text("in the queue")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("#try-told")).to_have_text("stopped")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#queue-rows tr")).to_have_count(1)
+    expect(page.locator("#request-rows tr").first).to_contain_text("499 client left")
+
+
+def test_it_says_how_to_connect(page: Page, gateway: Gateway) -> None:
+    """The command that it shows is run as it is, with the key as a variable."""
+    page.get_by_role("combobox", name="Model").select_option("llama-3.1-8b")
+    page.get_by_role("combobox", name="Program").select_option("curl")
+    command = page.locator("#connect-text").inner_text()
+    expect(page.locator("#openai-url")).to_have_text(f"{gateway.url}/v1")
+    words = [
+        word if "$LMXD_KEY" not in word else f"Authorization: Bearer {gateway.key}" for word in shlex.split(command)
+    ]
+    answer = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert "choices" in json.loads(answer.stdout)
 
 
 def test_a_users_key_shows_no_names_and_acts_on_nothing(browser: Browser, gateway: Gateway) -> None:

@@ -12,7 +12,7 @@ from house import House, card, model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.front import Front, opened, read_until
+from gateway.front import Front, opened
 from gateway.played_board import request
 from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway.authentication import ANYBODY
@@ -38,7 +38,7 @@ async def test_each_request_is_remembered_with_its_figures_and_without_its_promp
     async with opened(house(tmp_path)) as front:
         await front.chat("gpt", messages=[{"role": "user", "content": "a secret"}])
         async with front.stream("a", 5) as stream:
-            await read_until(stream, "[DONE]")
+            await stream.text()
         await front.chat("unheard-of")
         unknown, streamed, whole = await recent(front, front.admin)
         assert (whole["model"], whole["key"], whole["status"], whole["number"]) == ("a", "user", 200, 1)
@@ -97,10 +97,13 @@ def test_a_key_sees_its_own_and_nobody_sees_prompts_without_a_key() -> None:
     assert found.seen_by(Caller("carl", admin=False)) == found.seen_by(ANYBODY) == []
 
 
-@given(st.binary(max_size=200) | st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["messages", "content", "text"]), inner),
-).map(lambda value: json.dumps({"messages": value, "prompt": value, "input": value}).encode()))  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=9)
+FIELDS = st.sampled_from(["messages", "content", "text"])
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner))
+BODIES = VALUES.map(lambda value: json.dumps({"messages": value, "prompt": value, "input": value}).encode())
+
+
+@given(st.binary(max_size=200) | BODIES)
 def test_whatever_a_client_sends_is_a_prompt_or_none(body: bytes) -> None:
     assert isinstance(prompt(body), str)
 

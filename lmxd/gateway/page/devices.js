@@ -8,13 +8,17 @@ function shade(name) { return `var(--own-${colors.get(name) || 0})`; }
 
 const ORDER = ["own", "reclaiming", "foreign", "margin", "withheld", "free"];
 
+function groupOf(p) {
+  if (p.class === "own" || p.class === "reclaiming") return `${p.class} ${p.model}`;
+  return p.class === "foreign" ? "foreign" : `${p.class} ${p.name}`;
+}
+
 /* The parts of a device in the order of the legend: models together, then all that is not a model's. */
 function grouped(parts) {
   const groups = new Map();
   for (const p of parts) {
-    const own = p.class === "own" || p.class === "reclaiming";
-    const id = own ? `${p.class} ${p.model}` : p.class === "foreign" ? "foreign" : `${p.class} ${p.name}`;
-    const group = groups.get(id) || { id, class: p.class, name: own ? p.model : p.class === "foreign" ? "" : p.name, bytes: 0, names: [], users: new Set() };
+    const id = groupOf(p);
+    const group = groups.get(id) || { id, class: p.class, name: p.model || p.name, bytes: 0, names: [], users: new Set() };
     group.bytes += p.bytes;
     group.names.push(p.name);
     for (const user of p.users || []) group.users.add(user);
@@ -58,11 +62,11 @@ function device(e, d, now) {
   give.hidden = !admin;
   give.setAttribute("aria-label", `Yield memory of ${d.called}`);
   give.onclick = () => yieldOf(d);
-  const groups = legend(grouped(d.parts)), bar = e.querySelector(".bar");
+  const all = grouped(d.parts), groups = legend(all), bar = e.querySelector(".bar");
   bar.hidden = !d.parts.length;
   bar.setAttribute("aria-label", `${d.called}: ` + groups.map(g => g.text).join(", "));
-  const place = p => ORDER.indexOf(p.class);
-  const parts = [...d.parts].sort((a, b) => place(a) - place(b) || String(a.model).localeCompare(String(b.model)) || b.bytes - a.bytes);
+  const place = new Map(all.map((g, n) => [g.id, n]));
+  const parts = [...d.parts].sort((a, b) => place.get(groupOf(a)) - place.get(groupOf(b)) || b.bytes - a.bytes);
   sync(bar, parts, p => `${p.class} ${p.name}`, () => make("span"), (s, p) => {
     s.className = p.class;
     s.style.width = 100 * p.bytes / d.capacity + "%";

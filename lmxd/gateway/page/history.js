@@ -57,7 +57,7 @@ function history(e, d, now) {
   const ticks = [1, .75, .5, .25, 0].map(part => part ? `${Math.round(span * part / 60)} min` : "now");
   sync(plot.querySelector(".ticks"), ticks, t => t, () => make("span"), put);
   plot.querySelector("[data-id=reclaiming]").hidden = !seen.some(s => s.devices[d.id][1]);
-  plot.querySelector("li[data-id=unknown]").hidden = seen.length > 0 && x(seen[0].at) < 1;
+  plot.querySelector("li[data-id=unknown]").hidden = seen.length > 0 && x(seen[0].at) < 4;
   const most = Math.max(0, ...seen.map(s => s.devices[d.id][0]));
   svg.setAttribute("aria-label", seen.length ? `${d.called}, the last ${time(age)}: at most ${size(most)} used by models` : `${d.called}: no history yet`);
   plot.hidden = Boolean(d.unavailable) && !seen.length;

@@ -9,6 +9,8 @@ function turn(x) {
 /* In a few words; all of it is told on demand, for fifty may wait. */
 function inShort(t) {
   if (t.instance) return `starts as ${t.instance}`;
+  const quota = t.waits_for.find(name => name.includes(" "));
+  if (quota) return quota;
   if (t.why.length) return `needs ${size(Math.max(...t.why.map(w => w.need)))} of ${t.why.map(w => w.device).join(t.alternatives ? " or " : " and ")}`;
   return t.turns.length || t.waits_for.length ? `waits for ${several(t.waits_for.length ? t.waits_for : t.turns.map(x => x.instance), 2)}` : "waits";
 }
@@ -17,8 +19,9 @@ function reasons(t) {
   const lacks = t.why.map(w => w.unavailable ? `${w.device} is unavailable` : `needs ${size(w.need)} of ${w.device}, where ${size(Math.max(0, w.have))} are free`);
   const lack = lacks.length ? [lacks.join(t.alternatives ? ", or " : ", and ")] : [];
   const turns = t.turns.length > 3 ? [`${t.turns.length} instances are in use by others, for ${time(Math.max(...t.turns.map(x => x.closes_in)))} more at the most`] : t.turns.map(turn);
-  const named = t.waits_for.some(name => name.includes(" ")) ? t.waits_for.find(name => name.includes(" ")) : `waits for ${several(t.waits_for)}`;
-  return [...turns, ...lack, ...(t.waits_for.length ? [named] : [])].join("; ");
+  const quota = t.waits_for.find(name => name.includes(" "));  /* a sentence of its own */
+  const others = t.waits_for.filter(name => !t.turns.some(x => x.instance === name));
+  return [...turns, ...lack, ...(quota ? [quota] : others.length ? [`waits for ${several(others)}`] : [])].join("; ");
 }
 
 function ticket(row, t) {
