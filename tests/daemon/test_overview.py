@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from devices.fake_nvml import FakeNvml
@@ -12,8 +13,9 @@ from house import House, card
 
 @pytest.mark.parametrize("cards", [0, 1, 4])
 async def test_the_devices_are_measured_once(tmp_path: Path, cards: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``status`` and ``why`` of each device it was 1 + N times."""
-    house = House(tmp_path, FakeNvml(*(card(uuid=f"GPU-{n}") for n in range(cards))), models={"a": {}})
+    """With ``status`` and ``why`` of each device it was 1 + N times; and again for the list of models."""
+    models: dict[str, Any] = {f"m{number}": {} for number in range(20)}
+    house = House(tmp_path, FakeNvml(*(card(uuid=f"GPU-{n}") for n in range(cards))), models=models)
     async with house.open(), house.client() as client:
         looks = []
         look = house.daemon.measuring.watcher.look
@@ -24,6 +26,7 @@ async def test_the_devices_are_measured_once(tmp_path: Path, cards: int, monkeyp
 
         monkeypatch.setattr(house.daemon.measuring.watcher, "look", counted)
         found = await client.overview()
+        assert len((await client.models()).models) == 20
         assert len(looks) == 1
         assert [why.device.id for why in found.owners] == [d.id for d in found.status.devices]
         assert len(found.owners) == max(1, cards)

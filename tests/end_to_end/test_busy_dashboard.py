@@ -108,7 +108,9 @@ async def test_other_devices_are_alternatives_and_called_as_lmxctl_calls_them(br
         page = await shown(browser, at)
         needs = "needs 40.0 GiB of GPU {}, where 3.00 GiB are free"
         rows = page.locator("#queue-rows tr")
-        await expect(rows.nth(0).locator("summary")).to_have_text("needs 40.0 GiB of GPU 0 or GPU 1")
+        await expect(rows.nth(0).locator("summary")).to_have_text(
+            "needs 40.0 GiB of GPU 0 or GPU 1; waits for m1#1, m2#2 and 2 more"
+        )
         await expect(rows.nth(0)).to_contain_text(f"{needs.format(0)}, or {needs.format(1)}")
         await expect(rows.nth(1)).to_contain_text(f"{needs.format(0)}, and {needs.format(1)}")
         await expect(page.locator("main")).not_to_contain_text("MiB")

@@ -127,6 +127,8 @@ def test_without_a_key_nothing_is_shown(browser: Browser, gateway: Gateway) -> N
         page.get_by_label("API key").fill("wrong")
         page.get_by_role("button", name="Show").click()
         expect(page.get_by_text("This key is not known.")).to_be_visible()
+        expect(page.get_by_text("sudo lmxd key NAME", exact=False)).to_be_visible()
+        assert violations(page) == []
         expect(page.get_by_role("heading", name="Devices")).to_be_hidden()
 
 
@@ -154,6 +156,7 @@ def test_an_administrator_pins_and_stops_by_keyboard(page: Page, gateway: Gatewa
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text("Its leases end with it.")
+    assert violations(page) == []
     page.keyboard.press("Escape")
     assert gateway.lmxd.instances(), "who changed their mind has stopped nothing"
     page.get_by_role("button", name="Stop llama-3.1-8b#").press("Enter")
@@ -165,6 +168,7 @@ def test_an_administrator_pins_and_stops_by_keyboard(page: Page, gateway: Gatewa
 def test_an_administrator_has_memory_yielded(page: Page, gateway: Gateway) -> None:
     page.get_by_role("button", name="Yield memory of").click()
     page.get_by_label("GiB to keep free").fill("1")
+    assert violations(page) == []
     page.get_by_role("dialog").get_by_role("button", name="Yield").click()
     expect(page.locator(".card > .legend")).to_contain_text("yielded")
     with gateway.lmxd.client() as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Final
 
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
@@ -25,6 +26,8 @@ from lmxd.rpc.model_files import Shown
 from lmxd.rpc.server import Connection
 
 log = logging.getLogger(__name__)
+_FRESH: Final = 1.0
+"""Seconds for which a reading is good for a list: as long as the list itself."""
 
 
 class ModelCalls:
@@ -50,6 +53,8 @@ class ModelCalls:
         return await self._models.get((self._present.catalog, devices, running, failed))
 
     async def _all(self) -> Encoded:
+        """On one reading, however many models there are and however long their files take."""
+        await self._asks.measured(_FRESH)
         found = []
         for name in sorted(self._present.catalog.config.models):
             found.append(await self._model(name))
@@ -70,7 +75,7 @@ class ModelCalls:
             engine=profile.engine_name,
         )
         try:
-            resolved = await self._asks.warm(name)
+            resolved = await self._asks.read(name)
             view = view.model_copy(update={"ctx": resolved.launch.context})
             ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}

@@ -6,22 +6,22 @@ function turn(x) {
   return `${x.instance} ${until} (a swap: ${x.price.toFixed(1)} s of loading)`;
 }
 
+const MOST = 2;
+
 /* In a few words; all of it is told on demand, for fifty may wait. */
 function inShort(t) {
   if (t.instance) return `starts as ${t.instance}`;
-  const quota = t.waits_for.find(name => name.includes(" "));
+  const quota = t.waits_for.find(name => name.includes(" "));  // a sentence of its own
   if (quota) return quota;
-  if (t.why.length) return `needs ${size(Math.max(...t.why.map(w => w.need)))} of ${t.why.map(w => w.device).join(t.alternatives ? " or " : " and ")}`;
-  return t.turns.length || t.waits_for.length ? `waits for ${several(t.waits_for.length ? t.waits_for : t.turns.map(x => x.instance), 2)}` : "waits";
+  const lack = t.why.length ? [`needs ${size(Math.max(...t.why.map(w => w.need)))} of ${t.why.map(w => w.device).join(t.alternatives ? " or " : " and ")}`] : [];
+  return [...lack, ...(t.waits_for.length ? [`waits for ${several(t.waits_for, MOST)}`] : [])].join("; ") || "waits";
 }
 
 function reasons(t) {
   const lacks = t.why.map(w => w.unavailable ? `${w.device} is unavailable` : `needs ${size(w.need)} of ${w.device}, where ${size(Math.max(0, w.have))} are free`);
-  const lack = lacks.length ? [lacks.join(t.alternatives ? ", or " : ", and ")] : [];
   const turns = t.turns.length > 3 ? [`${t.turns.length} instances are in use by others, for ${time(Math.max(...t.turns.map(x => x.closes_in)))} more at the most`] : t.turns.map(turn);
-  const quota = t.waits_for.find(name => name.includes(" "));  /* a sentence of its own */
-  const others = t.waits_for.filter(name => !t.turns.some(x => x.instance === name));
-  return [...turns, ...lack, ...(quota ? [quota] : others.length ? [`waits for ${several(others)}`] : [])].join("; ");
+  const others = t.waits_for.length > MOST ? [`waits for ${t.waits_for.join(", ")}`] : [];
+  return [...turns, ...(lacks.length ? [lacks.join(t.alternatives ? ", or " : ", and ")] : []), ...others].join("; ");
 }
 
 function ticket(row, t) {
