@@ -230,3 +230,14 @@ async def test_one_look_at_the_devices_is_enough_for_all_who_watch(browser: Brow
         daemon.overviewed = daemon.overviewed.model_copy(update={"status": later})
         await expect(uptime).to_contain_text("2 h")
         assert daemon.looks - before <= 3
+
+
+async def test_as_many_models_as_there_are_colors_have_one_of_their_own(browser: Browser) -> None:
+    async with played(busy(models=12)) as at:
+        page = await shown(browser, at)
+        bars = page.locator(".bar > span.own")
+        made = await bars.evaluate_all(
+            "all => all.map(e => [e.title.split('#')[0], getComputedStyle(e).backgroundColor])"
+        )
+        assert len({color for _, color in made}) == len({name for name, _ in made}) == 12
+        assert len({tuple(each) for each in made}) == 12, "a model has one color on every device"

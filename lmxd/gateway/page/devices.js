@@ -1,9 +1,18 @@
 /* Devices: their bytes by owner, as a bar, with a legend by model. */
-const OWN_COLORS = 8;
-let colors = new Map();
+const OWN_COLORS = 12;
+const colors = new Map();
 
-/* As many models as there are colors have one of their own, and the same after a reload. */
-function colorModels(names) { colors = new Map([...new Set(names)].sort().map((name, n) => [name, n % OWN_COLORS])); }
+/* A model that runs keeps its color. A new one has the color that the fewest others have: of twelve, each has its own. */
+function colorModels(running) {
+  const names = new Set([...running].sort());
+  for (const name of colors.keys()) if (!names.has(name)) colors.delete(name);
+  for (const name of names) {
+    if (colors.has(name)) continue;
+    const uses = Array(OWN_COLORS).fill(0);
+    for (const color of colors.values()) uses[color]++;
+    colors.set(name, uses.indexOf(Math.min(...uses)));
+  }
+}
 function shade(name) { return `var(--own-${colors.get(name) || 0})`; }
 
 const ORDER = ["own", "reclaiming", "foreign", "margin", "withheld", "free"];

@@ -27,7 +27,7 @@ function show(s) {
   put($("about"), `${s.version}, up for ${time(s.uptime)}${s.draining ? ", draining" : ""}${s.admission ? "" : ", admission is OFF"}`);
   put($("summary"), summary(s));
   sync($("warnings"), s.warnings, w => w, () => make("p", { class: "warning" }), put);
-  colorModels([...s.models, ...s.instances].map(x => x.model));
+  colorModels(s.devices.flatMap(d => d.parts).map(p => p.model).filter(Boolean));
   sync($("device-list"), s.devices, d => d.id, freshDevice, (e, d) => device(e, d, s.at));
   $("no-devices").hidden = s.devices.length > 0;
   queue(s.queue);
