@@ -91,7 +91,7 @@ class RecentRequests:
                     asked=asked,
                     answered=answered,
                     status=served.status,
-                    prompt=prompt(call.body) if self.prompts else None,
+                    prompt=prompt_in(call.body) if self.prompts else None,
                 )
                 self._kept.append(made)
 
@@ -120,7 +120,7 @@ class _Asked(Struct):
     content: Raw = Raw(b'""')
 
 
-def prompt(body: bytes) -> str:
+def prompt_in(body: bytes) -> str:
     """The beginning of the last thing that a request says; empty if none can be made out."""
     if len(body) > _READ:
         return f"({len(body)} bytes)"

@@ -18,7 +18,7 @@ from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway.authentication import ANYBODY
 from lmxd.gateway.edges import Edges
 from lmxd.gateway.keys import Caller
-from lmxd.gateway.recent import MOST, PROMPT, SHOWN, RecentRequests, prompt
+from lmxd.gateway.recent import MOST, PROMPT, SHOWN, RecentRequests, prompt_in
 
 ROOT = Caller("root", admin=True)
 
@@ -105,7 +105,7 @@ BODIES = VALUES.map(lambda value: json.dumps({"messages": value, "prompt": value
 
 @given(st.binary(max_size=200) | BODIES)
 def test_whatever_a_client_sends_is_a_prompt_or_none(body: bytes) -> None:
-    assert isinstance(prompt(body), str)
+    assert isinstance(prompt_in(body), str)
 
 
 ENDS = [
