@@ -98,7 +98,7 @@ def _model(m: ModelInfo) -> dict[str, Any]:
     """``bytes``: of a new instance, on the device where it takes the most; None where it never goes on one alone."""
     return {
         "model": m.model,
-        "aliases": m.aliases,
+        "aliases": m.names[1:],
         "engine": m.engine,
         "ctx": m.ctx,
         "slots": m.slots,

@@ -241,3 +241,11 @@ async def test_as_many_models_as_there_are_colors_have_one_of_their_own(browser:
         )
         assert len({color for _, color in made}) == len({name for name, _ in made}) == 12
         assert len({tuple(each) for each in made}) == 12, "a model has one color on every device"
+
+
+async def test_an_alias_is_tried_by_its_own_name(browser: Browser) -> None:
+    async with played(busy()) as at:
+        page = await shown(browser, at, "#try/gpt-4o-mini")
+        await expect(page.get_by_role("dialog", name="Try gpt-4o-mini")).to_be_visible()
+        await page.goto(f"{at.url}#try/unheard-of")
+        await expect(page.get_by_role("alert")).to_have_text("there is no model unheard-of")

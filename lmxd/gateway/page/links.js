@@ -7,8 +7,8 @@ function aim() {
   try { name = decodeURIComponent(name); } catch { /* as it is */ }
   for (const e of document.querySelectorAll(".aimed-at")) e.classList.remove("aimed-at");
   if (kind === "try") {
-    const found = latest && latest.models.find(m => m.model === name);
-    if (found) openTry(found); else if (latest) problem(`there is no model ${name}`);
+    const found = latest && latest.models.find(m => m.model === name || m.aliases.includes(name));
+    if (found) openTry({ ...found, model: name }); else if (latest) problem(`there is no model ${name}`);
     return;
   }
   if ($("try").open) $("try").close();
