@@ -8,9 +8,11 @@ from typing import Final
 
 _EDGE: Final = 4096
 """Bytes that are kept at either end: several times as many as the counts of any engine."""
-_ASKED: Final = ("prompt_tokens", "input_tokens", "tokens_evaluated", "prompt_eval_count", "prompt_n")
-_ANSWERED: Final = ("completion_tokens", "output_tokens", "tokens_predicted", "eval_count", "predicted_n")
+_ASKED: Final = (b'"prompt_tokens"', b'"input_tokens"', b'"tokens_evaluated"', b'"prompt_n"')
+_ANSWERED: Final = (b'"completion_tokens"', b'"output_tokens"', b'"tokens_predicted"', b'"predicted_n"')
 """Names of the counts of OpenAI's API, of Anthropic's, of llama-server's own. The first that is there is taken."""
+
+_FIGURE: Final = re.compile(rb"\s*:\s*(\d{1,9})\b")
 
 
 class Edges:
@@ -38,9 +40,12 @@ class Edges:
         return _count(both, _ASKED), _count(both, _ANSWERED)
 
 
-def _count(text: bytes, names: tuple[str, ...]) -> int | None:
-    """The last figure under the first of the names that is there: streams count as they go on."""
+def _count(text: bytes, names: tuple[bytes, ...]) -> int | None:
+    """The last figure under the first of the names that is there: streams count as they go on.
+
+    It is found from behind, without a pattern over all of the text: each answer waits for it.
+    """
     for name in names:
-        if found := re.findall(rb'"%b"\s*:\s*(\d{1,9})\b' % name.encode(), text):
-            return int(found[-1])
+        if (at := text.rfind(name)) >= 0 and (found := _FIGURE.match(text, at + len(name))):
+            return int(found[1])
     return None
