@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -15,25 +16,38 @@ from lmxd.rpc.client import AsyncClient
 LATEST: Final = ":latest"
 """The tag of a name that has none, as ollama has it."""
 _FRESH: Final = 1.0
-"""Seconds for which the list is good: a burst of requests asks but once."""
+"""Seconds for which a list is good: a burst of requests asks but once."""
+_RENEW: Final = 0.5
+"""Seconds after which the next is asked for, while the one at hand still answers: nobody waits for it."""
 
 
 class KnownModels:
-    """The daemon's list of models, asked for at most once a second."""
+    """The daemon's list of models, asked for at most twice a second."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
+        self._clock = clock
+        self._known: Sequence[ModelInfo] = ()
+        self._known_since = float("-inf")
+        """When that list was asked for."""
         self._asked: asyncio.Task[Models] | None = None
-        self._asked_at = float("-inf")
         self._names: tuple[Sequence[ModelInfo], Mapping[str, ModelInfo]] | None = None
         """A list, and its models by name."""
 
     async def all(self) -> Sequence[ModelInfo]:
-        """Requests that come at the same time ask but once."""
-        now = time.monotonic()
-        if self._asked is None or now - self._asked_at >= _FRESH:
-            self._asked_at, self._asked = now, asyncio.get_running_loop().create_task(self._client.models())
-        return (await asyncio.shield(self._asked)).models
+        """Requests that come at the same time ask but once, and get the same list."""
+        now = self._clock()
+        if self._asked is None and now - self._known_since >= _RENEW:
+            self._asked = asyncio.get_running_loop().create_task(self._client.models())
+            self._asked.add_done_callback(partial(self._came, now))
+        if self._asked is not None and now - self._known_since >= _FRESH:
+            await asyncio.shield(self._asked)
+        return self._known
+
+    def _came(self, begun: float, asked: asyncio.Task[Models]) -> None:
+        self._asked = None
+        if not asked.cancelled() and asked.exception() is None:
+            self._known, self._known_since = asked.result().models, begun
 
     async def of_path(self, path: str) -> tuple[str, str]:
         """(the model, the rest) of a path that begins with a model's name, encoded or not. The longest name counts.

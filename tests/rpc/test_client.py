@@ -145,7 +145,7 @@ def test_on_the_loop_that_the_gateway_runs_on_a_call_finds_the_daemon_again(tmp_
             first = asyncio.create_task(lmxd.cancel(ticket="t-1"))
             await daemon.asked("cancel")
             daemon.writer.transport.abort()
-            while not lmxd._writer.transport.is_closing():
+            while lmxd._link.is_open:
                 await turns(1)
             second = asyncio.create_task(lmxd.cancel(ticket="t-2"))
             for _ in range(2):

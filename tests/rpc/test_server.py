@@ -158,7 +158,7 @@ class Busy:
         self.calls: list[asyncio.Future[Result]] = []
         self.most = 0
 
-    async def call(self, connection: server.Connection, id: framing.Id, method: str, params: Params) -> Result:
+    async def call(self, connection: server.Connection, call: framing.Call, params: Params) -> Result:
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.calls.append(done)
         self.most = max(self.most, sum(not x.done() for x in self.calls))
