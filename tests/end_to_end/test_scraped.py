@@ -94,7 +94,7 @@ class Prometheus:
     def is_ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         with contextlib.suppress(OSError):
-            return self.api("query", query="1")["resultType"] == "scalar"
+            return bool(self.api("query", query="1")["resultType"] == "scalar")
         return False
 
     def api(self, path: str, **query: str) -> Any:

@@ -119,9 +119,6 @@ class Scheduler:
     def serve(self, state: State) -> Ticket | None:
         """Serve the queue in order. Returns the head, which could not be served; None if all were."""
         cancel_stale(state)
-        if not len(state.queue) and not state.swapping:  # most answers end while nobody waits
-            state.head = None
-            return None
         share(state, state.with_free_slots.keys() & state.queue.kinds)
         this = self.last = SchedulingPass(state, self.last)
         fronts = state.queue.fronts()
