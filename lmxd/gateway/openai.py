@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.models import KnownModels, Meaning
 from lmxd.gateway.paths import routes, target
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.shut import require_open
@@ -101,21 +101,23 @@ class OpenAi:
     async def _models(self, request: web.Request) -> web.Response:
         models = await self._known.all()
         if not self._listed[1] or self._listed[0] is not models:
-            shown = [self._shown(x, name) for x in models for name in (x.model, *x.aliases)]
+            shown = [self._shown(meant) for meant in await self._known.listed()]
             self._listed = models, msgspec.json.encode({"object": "list", "data": shown})
         return web.Response(body=self._listed[1], content_type="application/json", charset="utf-8")
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        return web.json_response(self._shown(await self._known.named(name, "/v1/models"), name))
+        return web.json_response(self._shown(await self._known.meaning(name, "/v1/models")))
 
-    def _shown(self, model: ModelInfo, name: str) -> dict[str, Any]:
+    def _shown(self, meant: Meaning) -> dict[str, Any]:
+        model = meant.model
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
         return {
-            "id": name,
+            "id": meant.name,
             "object": "model",
             "created": self._begun,
             "owned_by": "lmxd",
+            **({"parent": model.model} if meant.variant else {}),
             "meta": meta | ({"problem": model.problem} if model.problem else {}),
         }
 
