@@ -156,10 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         self._advance(behind=behind)
 
     def _advance(self, *, behind: bool = True) -> None:
-        """Wait for a turn if there is a call that may begin; read more if there is none.
-
-        A call with nothing before it begins at once, as a rule: reading is not paused for so short a time.
-        """
+        """Wait for a turn if a call may begin. Read on if there is none, or it is ``behind`` no other."""
         if self._transport.is_closing():
             return
         try:
