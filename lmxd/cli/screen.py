@@ -204,7 +204,7 @@ def _sums(found: Sequence[InstanceInfo], first: int, shown: int, speed: Sequence
 
 
 def _queue(seen: Seen, shown: int) -> RenderableType:
-    headings = (">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
+    headings = (">PLACE", "MODEL", "WHO", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
     rows = [(*output.queued(t), output.reason(t)) for t in seen.tickets[:shown]]
     table, more = output.filled(headings, rows, "nobody waits"), len(seen.tickets) - shown
     return Group(table, text(f"… {more} more")) if more else table

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from lmxd.config import yaml_text
 from lmxd.config.engine import NamedEngineConfig
 from lmxd.config.profile import Profile
+from lmxd.config.quotas import GroupConfig, KeyConfig, UserConfig
 from lmxd.config.retired import without_retired
-from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
+from lmxd.config.schema import Config, DeviceConfig
 from lmxd.errors import ConfigError
 from lmxd.files import read_text
 from lmxd.text import shortened
@@ -20,6 +21,7 @@ from lmxd.text import shortened
 _ENTRIES: Final[dict[str, type[BaseModel]]] = {
     "users": UserConfig,
     "groups": GroupConfig,
+    "keys": KeyConfig,
     "engines": NamedEngineConfig,
 }
 """The entries of sections whose keys are names."""

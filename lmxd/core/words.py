@@ -19,7 +19,7 @@ NO_CONNECTION: Final = ConnectionId(0)
 """The connection of an owner that has none: a real one is counted from 1."""
 Group: TypeAlias = tuple[object, ...]
 User: TypeAlias = tuple[int, str]
-"""A uid, and the name of the user for whom it asks (empty: itself)."""
+"""A uid, and the name of the key for which it asks (empty: itself)."""
 Kind: TypeAlias = tuple[str, str, User | None]
 """Profile, variant, and the user of a private instance: instances of a kind can replace each other, if large enough."""
 RequestKey: TypeAlias = tuple[int, str]
@@ -63,11 +63,17 @@ class Cause(StrEnum):
     PREEMPTED = "preempted"
 
 
+def called(user: User) -> str:
+    """A user in sentences: the key, where the gateway asks for one."""
+    uid, key = user
+    return f"key {key}" if key else f"uid {uid}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
     """The user and process that asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
 
-    ``user``: the name of the user for whom it asks, where one process asks for several, as the gateway does.
+    ``user``: the name of the key for which it asks, where one process asks for several, as the gateway does.
     """
 
     uid: int
@@ -80,6 +86,11 @@ class Owner:
     def who(self) -> User:
         """The user whose recent use is compared with that of others, for a fair order."""
         return self.uid, self.user
+
+    @property
+    def called(self) -> str:
+        """Its name in sentences."""
+        return called(self.who)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

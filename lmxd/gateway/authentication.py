@@ -12,9 +12,9 @@ from aiohttp import web
 
 from lmxd.acts import Actor
 from lmxd.config.gateway import GatewayConfig
+from lmxd.config.keys import Caller, Keys, version_of
 from lmxd.errors import LmxdError
 from lmxd.gateway.failures import StatusError
-from lmxd.gateway.keys import Caller, Keys, version_of
 from lmxd.gateway.origins import Origins
 from lmxd.listening.connection import cut
 from lmxd.listening.pages import OwnPages

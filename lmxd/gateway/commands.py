@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from lmxd.config import keys
 from lmxd.config.file import load
 from lmxd.config.key_files import exposures
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
-from lmxd.gateway import keys
 from lmxd.rpc.client import default_socket, own_socket
 from lmxd.terminal import say
 

@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 from house import House
 
+from lmxd.config import keys
 from lmxd.config.gateway import GatewayConfig
-from lmxd.gateway import keys
 from lmxd.gateway.app import BOARD, runner
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases

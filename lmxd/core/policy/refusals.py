@@ -15,12 +15,14 @@ from lmxd.core.policy.forecast import Forecast, turns
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User
+from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User, called
 from lmxd.text import several
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
 _PATIENCE: Final = "ask again later, wait longer (--wait, or Prefer: wait), or "
+_SECTIONS: Final = {"key": "keys", "group": "groups"}
+"""The section of the configuration that has a quota, by the first word of its sentence; of a uid, it is users."""
 _LATER: Final = "allow a later deadline, or ask for less"
 
 
@@ -54,16 +56,12 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
 
 def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
     """The queue has no place for a ticket. It names the users with the most requests in it."""
-    most = ", ".join(f"{count} of {_named(*who)}" for who, count in waiting.most_common(_NAMED))
-    whose = f"all of {_named(*next(iter(waiting)))}" if len(waiting) == 1 else most
+    most = ", ".join(f"{count} of {called(who)}" for who, count in waiting.most_common(_NAMED))
+    whose = f"all of {called(next(iter(waiting)))}" if len(waiting) == 1 else most
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {whose}{more}"
     remedy = "ask again later, or have admission_control.queue_depth raised"
     return _short(state, ticket, Forecast(state).date(ticket), RefusalCode.QUEUE_FULL, message, remedy)
-
-
-def _named(uid: int, user: str) -> str:
-    return f"user {user!r}" if user else f"uid {uid}"
 
 
 def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
@@ -122,7 +120,8 @@ def _or_slots(state: State, ask: Ask) -> str:
 
 
 def over_quota(which: str) -> Refusal:
-    return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy="release a lease first, or have users: raised")
+    remedy = f"release a lease first, or have {_SECTIONS.get(which.partition(' ')[0], 'users')}: raised"
+    return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy=remedy)
 
 
 def too_many_waiting(who: str, most: int) -> Refusal:
