@@ -290,11 +290,15 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """A "no" that explains itself: a stable code, a sentence, the figures and a remedy."""
+    """A "no" that explains itself: a stable code, a sentence, the figures and a remedy.
+
+    ``would_help``: the part of the remedy that the configuration would have to say.
+    """
 
     code: RefusalCode
     message: str
     remedy: str = ""
+    would_help: tuple[str, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     turns: tuple[Turn, ...] = ()
     failure: Failure | None = None
