@@ -23,8 +23,6 @@ from lmxd.rpc.messages import Granted
 _CONNECT_TIMEOUT: Final = 5.0
 """Seconds to be let in by an instance to which many connect: llama-server has only few of them wait."""
 _AT_A_TIME: Final = 256 * 1024
-
-
 _LOG: Final = "ask again; its log may say why (lmxctl logs, for an administrator)"
 
 
@@ -32,11 +30,7 @@ class Unreachable(LmxdError):
     """The error for an instance that could not be asked: another may be."""
 
     def __init__(self, model: str, why: object) -> None:
-        super().__init__(
-            "stopped",
-            f"{model} does not answer: {why}",
-            _LOG,
-        )
+        super().__init__("stopped", f"{model} does not answer: {why}", _LOG)
 
 
 class Exchange(asyncio.Protocol):

@@ -105,7 +105,7 @@ def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None
     ]
     lines = drawn(Seen(status=status(), owners=[why()], instances=[], tickets=tickets)).splitlines()
     shown = {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in "123"}
-    assert "anna/990" in shown["1"]
+    assert "key anna" in shown["1"]
     assert "[red]b" in shown["2"]
     assert " 990 " in shown["3"]
     assert max(map(len, lines)) <= 80

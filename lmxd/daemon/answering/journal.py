@@ -93,7 +93,7 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
         case GrantLease():
-            granted = f"{decision.lease} is granted to {decision.owner.called} on {decision.instance}"
+            granted = f"{decision.lease} of {decision.owner.called} is granted on {decision.instance}"
             return f"{granted} after {decision.waited:.1f} s: {decision.why}"
         case RefuseLease():
             return f"{decision.owner.called} is refused ({decision.refusal.code}): {message(decision.refusal)}"
