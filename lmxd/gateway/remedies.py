@@ -89,7 +89,9 @@ def _never_fits(data: Mapping[str, Any], wish: LeaseWish) -> str:
         return "no context would fit: ask for a smaller model"
     fits = data["fits"]["ctx"]
     return (
-        f"ask for a num_ctx of {fits}" if wish.ctx is not None else f"have ctx: {fits} in its profile, which would fit"
+        f"ask for a num_ctx of {fits}"
+        if wish.ctx is not None
+        else f"have context_length: {fits} in its profile, which would fit"
     )
 
 

@@ -60,18 +60,17 @@ async def test_who_waits_and_who_holds_are_seen_by_the_name_of_their_key(tmp_pat
 
 async def test_a_key_has_limits_of_its_own(tmp_path: Path) -> None:
     model(tmp_path, "a", token_seconds=0.05)
-    async with opened(house(tmp_path, keys={"user": {"max_leases": 1, "max_waiting": 0}})) as front:
-        async with front.stream("a", 400) as first:
-            await read_until(first, "data:")
-            refused = await front.chat("a")
-            assert refused.status == 429
-            error = json.loads(refused.text)["error"]
-            assert error["code"] == "too_many_waiting"
-            assert "key user has 0 requests waiting" in error["message"]
-            other = await front.ask(
-                "/v1/chat/completions", {"model": "a", "messages": []}, Authorization=f"Bearer {front.admin}"
-            )
-            assert other.status == 200, "another key has the instance's other slots"
+    limits = {"user": {"max_leases": 1, "max_waiting": 0}}
+    async with opened(house(tmp_path, keys=limits)) as front, front.stream("a", 400) as first:
+        await read_until(first, "data:")
+        refused = await front.chat("a")
+        assert refused.status == 429
+        error = json.loads(refused.text)["error"]
+        assert error["code"] == "too_many_waiting"
+        assert "key user has 0 requests waiting" in error["message"]
+        body = {"model": "a", "messages": []}
+        other = await front.ask("/v1/chat/completions", body, Authorization=f"Bearer {front.admin}")
+        assert other.status == 200, "another key has the instance's other slots"
 
 
 async def test_a_reload_changes_limits_at_once(tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ async def test_without_a_key_nobody_asks_for_a_higher_class(tmp_path: Path) -> N
             assert (await front.ask("/v1/chat/completions", {"model": "a"}, **headers)).status == status
 
 
-async def test_nobody_but_the_gateway_names_a_key(tmp_path: Path, become: Become) -> None:  # noqa: F811
+async def test_nobody_but_the_gateway_names_a_key(tmp_path: Path, become: Become) -> None:
     """Neither to have its class, nor for its limits, nor to have its models end."""
     async with house(tmp_path, keys={"alice": {"max_priority": 50}}).open() as h:
         system_wide(h)
@@ -206,5 +205,3 @@ def test_the_highest_class_of_a_key_is_its_own_or_that_of_all_keys_or_that_of_th
 def test_no_key_is_called_as_all_of_them(tmp_path: Path) -> None:
     with pytest.raises(LmxdError, match="it stands for all others"):
         keys.add(tmp_path / "k", "default", admin=False)
-
-
