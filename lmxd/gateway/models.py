@@ -35,6 +35,10 @@ class KnownModels:
             self._asked_at, self._asked = now, asyncio.get_running_loop().create_task(self._client.models())
         return (await asyncio.shield(self._asked)).models
 
+    def forget(self) -> None:
+        """Ask again at the next look: there is a model more."""
+        self._asked = None
+
     async def of_path(self, path: str) -> tuple[str, str]:
         """(the model, the rest) of a path that begins with a model's name, encoded or not. The longest name counts.
 
