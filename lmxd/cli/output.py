@@ -181,7 +181,7 @@ def seen(d: Device, bytes_: int, size: Callable[[int], str] = size) -> str:
 
 
 def whose(uid: int | None, user: str | None) -> str:
-    """Who asked: the key that the gateway asked for, or the uid."""
+    """The key for which the gateway asked, or the uid that asked."""
     return "-" if uid is None else f"key {user}" if user else str(uid)
 
 

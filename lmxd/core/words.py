@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple, NewType, TypeAlias
 
 from lmxd.core.reasons import RefusalCode
+from lmxd.text import user_name
 
 DeviceId = NewType("DeviceId", str)
 InstanceId = NewType("InstanceId", str)
@@ -63,12 +64,6 @@ class Cause(StrEnum):
     PREEMPTED = "preempted"
 
 
-def called(user: User) -> str:
-    """A user in sentences: the key, where the gateway asks for one."""
-    uid, key = user
-    return f"key {key}" if key else f"uid {uid}"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
     """The user and process that asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
@@ -90,7 +85,7 @@ class Owner:
     @property
     def called(self) -> str:
         """Its name in sentences."""
-        return called(self.who)
+        return user_name(*self.who)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from core.world import GIB, Gpu, World, lease_of
 from lmxd.core.decisions import RefuseLease
 from lmxd.core.events import PolicyChanged
 from lmxd.core.rules import Quota
-from lmxd.core.words import called
+from lmxd.text import user_name
 
 
 def refusal(world: World, ticket: str) -> RefuseLease:
@@ -138,7 +138,7 @@ def test_what_a_key_left_behind_is_ended_for_its_own_limit_alone(mine: bool) -> 
 
 
 def test_a_user_is_called_by_its_key() -> None:
-    assert (called((1, "anna")), called((1, ""))) == ("key anna", "uid 1")
+    assert (user_name(1, "anna"), user_name(1, "")) == ("key anna", "uid 1")
     world = World(queue_depth=0)
     world.ask("a", 20, user="anna")
     world.ready("a#1")

@@ -147,7 +147,7 @@ async def test_what_cannot_be_fetched_is_an_error_to_both_kinds_of_clients(
 
 
 async def test_a_gateway_that_may_not_write_the_configuration_fetches_nothing(
-    hub: LoopbackHub,  # noqa: F811
+    hub: LoopbackHub,
     tmp_path: Path,
 ) -> None:
     """As the system's, whose user is nobody special: the remedy is the command."""

@@ -138,7 +138,7 @@ class Shares:
                 yield f"group {gid}", self.by_gid.get(gid, _NOTHING), policy.group_quotas[gid]
 
     def binding(self, owner: Owner, policy: Policy) -> set[str]:
-        """Whose quotas limit the leases or bytes that ``owner`` has."""
+        """The owners of the quotas that limit the leases or bytes that ``owner`` has."""
         all = self.bounds(owner, policy)
         return {who for who, _, quota in all if quota.max_leases is not None or quota.max_bytes is not None}
 

@@ -15,8 +15,8 @@ from lmxd.core.policy.forecast import Forecast, turns
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
-from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User, called
-from lmxd.text import several
+from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User
+from lmxd.text import several, user_name
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
@@ -56,8 +56,8 @@ def wait_expired(state: State, ticket: Ticket) -> Refusal:
 
 def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
     """The queue has no place for a ticket. It names the users with the most requests in it."""
-    most = ", ".join(f"{count} of {called(who)}" for who, count in waiting.most_common(_NAMED))
-    whose = f"all of {called(next(iter(waiting)))}" if len(waiting) == 1 else most
+    most = ", ".join(f"{count} of {user_name(*who)}" for who, count in waiting.most_common(_NAMED))
+    whose = f"all of {user_name(*next(iter(waiting)))}" if len(waiting) == 1 else most
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {whose}{more}"
     remedy = "ask again later, or have admission_control.queue_depth raised"

@@ -7,7 +7,7 @@ from functools import partial
 
 from lmxd.catalog.size import Size
 from lmxd.core.admission import Admission
-from lmxd.core.words import User, called
+from lmxd.core.words import User
 from lmxd.daemon.answering import explaining
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.asks import Asks
@@ -22,6 +22,7 @@ from lmxd.rpc import framing
 from lmxd.rpc.explanations import Explained, Planned, PlanParams
 from lmxd.rpc.messages import Granted, RequestParams, Wish
 from lmxd.rpc.server import Connection
+from lmxd.text import user_name
 
 
 class Requests:
@@ -86,7 +87,7 @@ class Requests:
             if wish.priority > most and (user[1] or not self._access.is_admin(connection.peer)):
                 raise LmxdError(
                     "not_permitted",
-                    f"priority is {wish.priority}, but {called(user)} may ask for {most} at most",
+                    f"priority is {wish.priority}, but {user_name(*user)} may ask for {most} at most",
                     f"ask for that, or have {'keys' if user[1] else 'users'}: raised",
                 )
         return Size(
