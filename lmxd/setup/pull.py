@@ -69,6 +69,8 @@ def pull(
     with report.failing():
         wanted = reference(model)
         target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)
+        if json_wanted:
+            _require_addable(target)
         report.step("pulling manifest")
         path, own = _fetched(wanted, target, sha256, report, anyway=anyway)
         _open_for_readers(path, target.directory)
@@ -113,6 +115,18 @@ def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
     if not os.access(directory, os.W_OK):
         raise LmxdError("config", f"{directory} cannot be written to", "run it as root, or say --user, or --to")
     return Target(directory=directory, config_path=config_path)
+
+
+def _require_addable(target: Target) -> None:
+    """LmxdError ``config`` if a profile would have to be added by hand, as no program does when a model has come."""
+    text, config = _configured(target.config_path)
+    if any(target.directory.is_relative_to(served.expanduser()) for served in config.models_from):
+        return
+    try:
+        with_profiles(text, {"model": {"path": str(target.directory / "model.gguf")}})
+    except LmxdError as error:
+        what = f"{target.config_path}: models: is written in a style that no profile can be added to"
+        raise LmxdError("config", what, "write it as a block, with a line for each model") from error
 
 
 def _configured(path: Path) -> tuple[str, Config]:
