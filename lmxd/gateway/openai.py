@@ -10,12 +10,11 @@ from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.models import KnownModels, Meaning
 from lmxd.gateway.paths import routes, target
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.shut import require_open
 from lmxd.gateway.wanted import StreamedRequest, decode, named_in
-from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = (
     "/v1/chat/completions",
@@ -95,20 +94,22 @@ class OpenAi:
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
 
     async def _models(self, request: web.Request) -> web.Response:
-        shown = [self._shown(x, name) for x in await self._known.all() for name in (x.model, *x.aliases)]
+        shown = [self._shown(meant) for meant in await self._known.listed()]
         return web.json_response({"object": "list", "data": shown})
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        return web.json_response(self._shown(await self._known.named(name, "/v1/models"), name))
+        return web.json_response(self._shown(await self._known.meaning(name, "/v1/models")))
 
-    def _shown(self, model: ModelInfo, name: str) -> dict[str, Any]:
+    def _shown(self, meant: Meaning) -> dict[str, Any]:
+        model = meant.model
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
         return {
-            "id": name,
+            "id": meant.name,
             "object": "model",
             "created": self._begun,
             "owned_by": "lmxd",
+            **({"parent": model.model} if meant.variant else {}),
             "meta": meta | ({"problem": model.problem} if model.problem else {}),
         }
 
