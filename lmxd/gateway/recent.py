@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from lmxd.config.keys import Caller
 from lmxd.gateway.authentication import ANYBODY
 from lmxd.gateway.edges import Edges
-from lmxd.gateway.keys import Caller
 from lmxd.gateway.leases import LeaseWish
 from lmxd.gateway.metrics import Served
 from lmxd.gateway.upstream import UpstreamCall

@@ -22,7 +22,7 @@ from gateway.played_board import (
 )
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from lmxd.gateway.keys import Caller
+from lmxd.config.keys import Caller
 
 PICTURES = os.environ.get("LMXD_PICTURES")
 pytestmark = needs_chromium

@@ -11,10 +11,10 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from lmxd.config.keys import Caller
 from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.board import Board
 from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.keys import Caller
 from lmxd.gateway.leases import LeaseWish
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from gateway.front import Front, opened
 from gateway.played_board import request
 from lmxd.config.gateway import GatewayConfig
+from lmxd.config.keys import Caller
 from lmxd.gateway.authentication import ANYBODY
 from lmxd.gateway.edges import Edges
-from lmxd.gateway.keys import Caller
 from lmxd.gateway.recent import MOST, PROMPT, SHOWN, RecentRequests, prompt_in
 
 ROOT = Caller("root", admin=True)
