@@ -8,10 +8,10 @@ from typing import Final
 
 from aiohttp import web
 
+from lmxd.config.keys import Caller
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.failures import StatusError
-from lmxd.gateway.keys import Caller
 from lmxd.gateway.packing import ENCODINGS, Unpacking
 
 GRACE: Final = 10.0

@@ -64,6 +64,10 @@ class KnownModels:
         if not asked.cancelled() and asked.exception() is None:
             self._known, self._known_since = asked.result().models, begun
 
+    def forget(self) -> None:
+        """Ask again at the next look: there is a model more."""
+        self._asked = None
+
     async def of_path(self, path: str) -> tuple[str, str]:
         """(the model, the rest) of a path that begins with a model's name, encoded or not. The longest name counts.
 

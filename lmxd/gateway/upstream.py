@@ -23,13 +23,14 @@ from lmxd.rpc.messages import Granted
 _CONNECT_TIMEOUT: Final = 5.0
 """Seconds to be let in by an instance to which many connect: llama-server has only few of them wait."""
 _AT_A_TIME: Final = 256 * 1024
+_LOG: Final = "ask again; its log may say why (lmxctl logs, for an administrator)"
 
 
 class Unreachable(LmxdError):
     """The error for an instance that could not be asked: another may be."""
 
     def __init__(self, model: str, why: object) -> None:
-        super().__init__("stopped", f"{model} does not answer: {why}", "ask again; lmxctl logs may say why")
+        super().__init__("stopped", f"{model} does not answer: {why}", _LOG)
 
 
 class Exchange(asyncio.Protocol):
@@ -146,7 +147,11 @@ class Exchange(asyncio.Protocol):
             return LmxdError(
                 "bad_answer", f"what the instance answers is no HTTP/1.1: {self._error}", "see to the engine"
             )
-        return LmxdError("stopped", f"the instance broke off: {self._error}", "lmxctl logs may say why")
+        return LmxdError(
+            "stopped",
+            f"the instance broke off: {self._error}",
+            _LOG,
+        )
 
     def hand_to(self, to: Callable[[bytes], object]) -> None:
         """Hand the body to ``to``, which may raise BadAnswer: at once what there is of it, and the rest as it comes."""

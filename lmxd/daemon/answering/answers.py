@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
-from lmxd.core.policy.refusals import or_raise
+from lmxd.core.policy.refusals import raised
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Refusal, TicketId
 from lmxd.daemon.answering import device_views, refused, views
@@ -206,7 +206,7 @@ class Answers:
             message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)
             fits = self._present.catalog.what_would_fit(ask, room, self._present.layout)
             data["fits"] = None if fits is None else {"ctx": fits}
-            remedy = refused.what_to_ask(ask, fits) + or_raise(self._state, ask)
+            remedy = ", or ".join((refused.what_to_ask(ask, fits), *raised(self._state, ask)))
         return LmxdError(refusal.code, message, remedy, data)
 
     @staticmethod
