@@ -76,7 +76,7 @@ def version_of(path: Path) -> tuple[int, ...]:
     """A mark that changes with the file, or with the rights that make it usable; empty if there is none."""
     path = path.expanduser()
     try:
-        found, place = os.stat(path), os.stat(os.path.realpath(path.parent))
+        found, place = os.stat(path), os.stat(path.parent)
     except OSError:
         return ()
     of_file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, found.st_uid, found.st_gid)

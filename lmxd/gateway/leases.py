@@ -81,7 +81,7 @@ class Leases:
             yield lease
         finally:
             del self.renewed[lease.lease]
-            self._in_background(lease.release())
+            self.client.let_go(lease.lease)
 
     async def keep_alive(self, wish: LeaseWish) -> None:
         """Have the instances of a model stay as long as its client says. LmxdError."""

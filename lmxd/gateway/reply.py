@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -84,9 +85,9 @@ class Reply:
 
     def progress(self, standing: RequestProgress) -> None:
         """Tell the client where its request stands; kept for later as long as no stream is begun."""
-        changed, self._standing = str(standing) != str(self._standing), standing
+        before, self._standing = self._standing, standing
         self._stood_at = self._loop.time()
-        if self._begun and changed:
+        if self._begun and str(before) != str(standing):
             self._comment()
 
     def _comment(self) -> None:
@@ -127,11 +128,14 @@ class Reply:
             return self._failed(error, 400 if error.code == "invalid_params" else 500)
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
+        first = b""
         if not self._begun:
             self._passed_on = True
-            self._send(head.raw(self._cors, chunks=self._chunked))
-        sink = self._sink(exchange)
-        whole = await exchange.body(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+            first = head.raw(self._cors, chunks=self._chunked)
+        sink = self._sink(exchange, first)
+        exchange.hand_to(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+        sink(b"")  # the head, if nothing of the body has come with it
+        whole = await exchange.ended()
         if not whole:
             cut(self._transport)
         reusable = whole and self._chunked and not head.until_closed and self._request.keep_alive
@@ -139,7 +143,8 @@ class Reply:
             self._transport.close()
         return Sent(head.status, reusable=reusable)
 
-    def _sink(self, exchange: Exchange) -> Any:
+    def _sink(self, exchange: Exchange, first: bytes) -> Callable[[bytes], None]:
+        """A function that sends parts of an answer. ``first`` goes with the first of them: one packet, not two."""
         draining = False
 
         async def drain() -> None:
@@ -157,9 +162,13 @@ class Reply:
             exchange.resume()
 
         def write(data: bytes) -> None:
-            nonlocal draining
+            nonlocal draining, first
             if self._transport.is_closing():
                 exchange.close()
+                return
+            if first:
+                first, data = b"", first + data
+            if not data:
                 return
             self._transport.write(data)
             if not draining and self.unread > MAX_UNREAD:

@@ -129,9 +129,8 @@ class Exchange(asyncio.Protocol):
     def send(self, *parts: bytes) -> None:
         """Send the whole request."""
         assert self._transport is not None
-        for part in parts:
-            if not self._transport.is_closing():
-                self._transport.write(part)
+        if not self._transport.is_closing():
+            self._transport.writelines(parts)
         if not self._transport.is_closing() and not self._transport.get_write_buffer_size():
             self._is_sent()
 
@@ -154,11 +153,20 @@ class Exchange(asyncio.Protocol):
             _LOG,
         )
 
-    async def body(self, to: Callable[[bytes], object]) -> bool:
-        """Hand all of it to ``to``, which may raise BadAnswer; whether it came to its end."""
+    def hand_to(self, to: Callable[[bytes], object]) -> None:
+        """Hand the body to ``to``, which may raise BadAnswer: at once what there is of it, and the rest as it comes."""
         assert self._body is not None
         self._to, seen, self._seen = to, self._seen, b""
         self.data_received(seen)
+
+    async def body(self, to: Callable[[bytes], object]) -> bool:
+        """The same, to its end; whether it came to that."""
+        self.hand_to(to)
+        return await self.ended()
+
+    async def ended(self) -> bool:
+        """Whether the body that is handed on came to its end."""
+        assert self._body is not None
         await self._ended.wait()
         if isinstance(self._error, BadAnswer):
             return False

@@ -82,7 +82,9 @@ class Answers:
             self._used_by(row.instance, row.uid)
 
     def _used_by(self, instance: str, uid: int) -> None:
-        self.users.put(instance, uid, (self.users.get(instance) or set()) | {uid})
+        known = self.users.get(instance) or set()
+        if uid not in known:
+            self.users.put(instance, uid, known | {uid})
 
     def decided(self, decision: Decision) -> None:
         """Note a decision as soon as it is made, before it is written and answered."""
