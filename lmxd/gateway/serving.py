@@ -109,6 +109,7 @@ class Serving:
                     try:
                         answer = await exchange(lease, call)
                     except Unreachable:
+                        self._leases.unfit(lease)
                         continue
                     note.edges = answer.edges
                     with contextlib.closing(answer):

@@ -72,6 +72,7 @@ class AsyncCalls(ABC):
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
+        reuse: bool = False,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -92,6 +93,7 @@ class AsyncCalls(ABC):
             deadline=deadline,
             max_instances=max_instances,
             user=user,
+            reuse=reuse,
         )
 
     async def release(self, lease: str) -> Released:

@@ -65,6 +65,7 @@ class BlockingCalls(ABC):
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
+        reuse: bool = False,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -85,6 +86,7 @@ class BlockingCalls(ABC):
             deadline=deadline,
             max_instances=max_instances,
             user=user,
+            reuse=reuse,
         )
 
     def release(self, lease: str) -> Released:
