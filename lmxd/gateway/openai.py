@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answer_format import with_format
 from lmxd.gateway.bodies import Bodies
+from lmxd.gateway.failures import is_anthropics
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.paths import routes, target
 from lmxd.gateway.serving import Serving
@@ -74,7 +77,7 @@ class OpenAi:
             wish = self._serving.wish(request, said.model)
             query = request.rel_url.raw_query_string
             there = f"{path}?{query}" if query else path
-            return await self._serving.hand_on(request, wish, there, body, streams=bool(said.stream))
+            return await self._serving.hand_on(request, wish, there, with_format(path, body), streams=bool(said.stream))
 
         return by_body
 
@@ -96,11 +99,15 @@ class OpenAi:
 
     async def _models(self, request: web.Request) -> web.Response:
         shown = [self._shown(x, name) for x in await self._known.all() for name in (x.model, *x.aliases)]
+        if is_anthropics(request.headers):
+            ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
+            return web.json_response({"data": [_anthropics(x) for x in shown], "has_more": False, **ends})
         return web.json_response({"object": "list", "data": shown})
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        return web.json_response(self._shown(await self._known.named(name, "/v1/models"), name))
+        shown = self._shown(await self._known.named(name, "/v1/models"), name)
+        return web.json_response(_anthropics(shown) if is_anthropics(request.headers) else shown)
 
     def _shown(self, model: ModelInfo, name: str) -> dict[str, Any]:
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
@@ -111,6 +118,12 @@ class OpenAi:
             "owned_by": "lmxd",
             "meta": meta | ({"problem": model.problem} if model.problem else {}),
         }
+
+
+def _anthropics(shown: dict[str, Any]) -> dict[str, Any]:
+    """A model as Anthropic's clients expect it."""
+    created = datetime.fromtimestamp(shown["created"], UTC).isoformat()
+    return {"type": "model", "id": shown["id"], "display_name": shown["id"], "created_at": created}
 
 
 def _streams(body: bytes) -> bool:

@@ -19,6 +19,7 @@ from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
+from lmxd.gateway.response_events import ResponseEvents
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 from lmxd.gateway.wanted import renamed
 from lmxd.rpc.books import ModelInfo
@@ -55,7 +56,8 @@ class Serving:
             body=body,
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
-        reply = Reply(request, streams=streams)
+        events = ResponseEvents(wish.model) if streams and path.partition("?")[0].endswith("/responses") else None
+        reply = Reply(request, streams=streams, events=events)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
