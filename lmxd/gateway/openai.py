@@ -61,6 +61,7 @@ class OpenAi:
     def routes(self) -> list[web.RouteDef]:
         return [
             *(route for path in _NAMED for route in routes("POST", path, self._by_body_at(path))),
+            *routes("POST", "/v2/rerank", self._by_body_at("/v1/rerank")),
             *routes("GET", "/v1/models", self._models),
             web.get("/v1/models/{model:.+}", self._model),
             web.get("/models/{model:.+}", self._model),
