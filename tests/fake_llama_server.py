@@ -48,6 +48,7 @@ class State:
     play: ClassVar[dict[str, Any]] = {}
     busy = 0
     raw = b""
+    asked = b""
     served = 0
     decoded = 0
 
@@ -88,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
                     f"llamacpp:requests_processing {State.busy}\nllamacpp:requests_deferred 0\n"
                 )
                 self.answer(200, text, "text/plain")
+            elif self.path == "/fake/asked":
+                self.answer(200, State.asked.decode())
             else:
                 self.answer(200, json.dumps([{"id": 0, "is_processing": State.busy > 0}]))
 
@@ -165,11 +168,17 @@ class Handler(BaseHTTPRequestHandler):
         elif State.raw:
             self.wfile.write(State.raw)
             self.close_connection = True
-        elif json.loads(body or b"{}").get("stream"):
-            self.stream(json.loads(body))
+        else:
+            self.reply(body)
+
+    def reply(self, body: bytes) -> None:
+        """As a model would; of a form, nothing is understood."""
+        State.asked = body
+        asked = {} if self.headers.get("Content-Type", "").startswith("multipart/") else json.loads(body or b"{}")
+        if asked.get("stream"):
+            self.stream(asked)
         else:
             State.served += 1
-            asked = json.loads(body or b"{}")
             message: dict[str, object] = {"role": "assistant", "content": f"fake {os.getpid()}"}
             if asked.get("tools"):
                 message["tool_calls"] = [self.called(asked["tools"][0])]

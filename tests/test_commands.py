@@ -190,7 +190,13 @@ def test_configurations_are_taken_by_lmxd_and_by_editors(text: str) -> None:
 
 def test_editors_find_what_lmxd_would_refuse() -> None:
     schema = json.loads((ROOT / "contrib/config.schema.json").read_text())
-    for text in ("modles: {}", "models: {m: {context: 3}}", "idle_timeout: soon", "engine: {endpoint: pigeon}"):
+    for text in (
+        "modles: {}",
+        "models: {m: {context: 3}}",
+        "idle_timeout: soon",
+        "engine: {endpoint: pigeon}",
+        "models: {m: {set: {model: x}}}",
+    ):
         with pytest.raises(LmxdError):
             parse(text, "a document")
         with pytest.raises(jsonschema.ValidationError):

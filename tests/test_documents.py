@@ -24,6 +24,7 @@ from sources import parse, parsed
 from lmxd import __version__
 from lmxd.cli.main import main
 from lmxd.config.engine import NamedEngineConfig
+from lmxd.config.filters import Variant
 from lmxd.config.profile import Profile
 from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
 from lmxd.core.books.alarms import AlarmKind
@@ -55,7 +56,7 @@ def _default(field: dict[str, Any]) -> str:
     if "default" not in field:
         return "required"
     if isinstance(field["default"], dict):
-        return "see below"
+        return "see below" if "$ref" in json.dumps(field) else ""
     default = field["default"]
     return "" if default in (None, []) else str(default).lower() if isinstance(default, bool) else str(default)
 
@@ -81,6 +82,7 @@ SECTIONS: dict[str, Any] = {
     "metrics": Config.model_fields["metrics"].annotation,
     "gateway": Config.model_fields["gateway"].annotation,
     "one of models": Profile,
+    "one of variants": Variant,
 }
 
 

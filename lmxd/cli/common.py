@@ -44,7 +44,9 @@ def _names(kind: str, incomplete: str) -> list[str]:
         with Client() as client:
             match kind:
                 case "model":
-                    names = [x.model for x in client.models().models]
+                    names = [name for x in client.models().models for name in (x.model, *x.aliases)]
+                case "model or variant":
+                    names = [name for x in client.models().models for name in x.names]
                 case "instance":
                     names = [x.instance for x in client.instances().instances]
                 case "device":

@@ -26,7 +26,9 @@ CACHE = click.Choice(list(CACHE_TYPES))
 
 
 @click.command()
-@click.argument("model", metavar="FILE.gguf|DIRECTORY|hf:ORG/REPO:QUANT|URL|MODEL", shell_complete=completes("model"))
+@click.argument(
+    "model", metavar="FILE.gguf|DIRECTORY|hf:ORG/REPO:QUANT|URL|MODEL", shell_complete=completes("model or variant")
+)
 @click.option("--ctx", type=click.IntRange(1, 2**27), help="Tokens per slot.")
 @click.option("--slots", type=click.IntRange(1, 256), help="Slots.")
 @click.option("--cache-type", type=CACHE, help="Type of the K and V cache.")

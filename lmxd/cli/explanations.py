@@ -89,7 +89,7 @@ def owner_label(x: OwnerInfo) -> str:
 
 
 @click.command()
-@click.argument("model", shell_complete=completes("model"))
+@click.argument("model", shell_complete=completes("model or variant"))
 @wish_options
 @answers
 def plan(model: str, json_wanted: bool, **wish: Any) -> None:

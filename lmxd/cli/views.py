@@ -15,7 +15,7 @@ from lmxd.cli.live import repeat
 from lmxd.cli.output import size
 from lmxd.devices.diagnostics import fault
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
+from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, ModelInfo, TicketInfo, VariantInfo
 from lmxd.rpc.client import Client
 from lmxd.rpc.messages import PROTOCOL
 from lmxd.terminal import say
@@ -31,7 +31,7 @@ PS = (
     "INSTANCE", "ENGINE", "PHASE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT",
     "LEASES (USER)", "DOING",
 )  # fmt: skip
-MODELS = ("MODEL", "ENGINE", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "PROBLEM")
+MODELS = ("MODEL", "ENGINE", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "NOTE")
 
 
 @click.command()
@@ -165,16 +165,20 @@ def models(json_wanted: bool) -> None:
         output.as_json(found)
         return
     several = len({x.engine for x in found.models}) > 1
-    rows = [model_row(x, found.called, several=several) for x in found.models]
+    rows = [row for x in found.models for row in model_rows(x, found.called, several=several)]
     output.table(MODELS, rows, "no models are configured")
 
 
-def model_row(x: ModelInfo, called: Mapping[str, str], *, several: bool = False) -> tuple[str, ...]:
-    """``called``: devices' names by id; ``several``: there are several engines."""
+def model_rows(x: ModelInfo, called: Mapping[str, str], *, several: bool = False) -> list[tuple[str, ...]]:
+    """A model, and below it its variants, which are the same instances.
+
+    ``called``: devices' names by id; ``several``: there are several engines.
+    """
     sizes, places = _places(x.bytes, called)
     running = str(x.running) if x.running else _NONE
     engine = x.engine if several else _NONE
-    return x.model, engine, str(x.ctx), str(x.slots), sizes, places, x.basis or _NONE, running, _problem(x)
+    own = (x.model, engine, str(x.ctx), str(x.slots), sizes, places, x.basis or _NONE, running, _note(x))
+    return [own, *((f"  {v.name}", *[_NONE] * (len(MODELS) - 2), _changes(v) or _NONE) for v in x.variants)]
 
 
 def _places(by_device: Mapping[str, int], called: Mapping[str, str]) -> tuple[str, str]:
@@ -187,9 +191,16 @@ def _places(by_device: Mapping[str, int], called: Mapping[str, str]) -> tuple[st
     return " or ".join(alike) or _NONE, " or ".join(places) or _NONE
 
 
-def _problem(model: ModelInfo) -> str:
+def _note(model: ModelInfo) -> str:
     again = f" (tried again in {output.seconds(model.retry_in)})" if model.problem and model.retry_in else ""
-    return f"{model.problem}{again}" if model.problem else _NONE
+    return f"{model.problem}{again}" if model.problem else _changes(model) or _NONE
+
+
+def _changes(of: ModelInfo | VariantInfo) -> str:
+    """The parameters of requests that are changed at the gateway."""
+    sets = f"sets {', '.join(of.set)}" if of.set else ""
+    strips = f"strips {', '.join(of.strip)}" if of.strip else ""
+    return "; ".join(words for words in (sets, strips) if words)
 
 
 @click.command()

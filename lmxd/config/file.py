@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from lmxd.config import yaml_text
-from lmxd.config.engine import NamedEngineConfig
-from lmxd.config.profile import Profile
 from lmxd.config.retired import without_retired
-from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
+from lmxd.config.schema import Config
 from lmxd.errors import ConfigError
 from lmxd.files import read_text
 from lmxd.text import shortened
 
-_ENTRIES: Final[dict[str, type[BaseModel]]] = {
-    "users": UserConfig,
-    "groups": GroupConfig,
-    "engines": NamedEngineConfig,
-}
-"""The entries of sections whose keys are names."""
 _MOST_PROBLEMS: Final = 50
 _LONGEST: Final = 200
 """Characters of a value that is shown."""
@@ -104,15 +96,18 @@ def _problem(error: Any) -> str:
 
 def _known_keys(where: list[str]) -> list[str]:
     """The keys that are possible in the section ``where``."""
-    model: type[BaseModel] = Config
+    kind: Any = Config
     for part in where:
-        if part.isdecimal():
-            model = DeviceConfig
-            continue
-        if part not in model.model_fields:
-            model = _ENTRIES.get(where[0], Profile)
-            continue
-        kind = model.model_fields[part].annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            model = kind
-    return list(model.model_fields)
+            kind = kind.model_fields[part].annotation if part in kind.model_fields else kind
+        else:  # the name or the number of an entry
+            kind = _section(kind)
+    section = _section(kind)
+    return [] if section is None else list(section.model_fields)
+
+
+def _section(kind: Any) -> type[BaseModel] | None:
+    """The kind of section that a value of that kind is, or that its entries are; None if they are none."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next(filter(None, map(_section, get_args(kind))), None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
+LATEST: Final = ":latest"
+"""The tag of a name that has none, as ollama has it."""
 LONGEST: Final = 128
 """Characters of a name."""
 _MARKS: Final = frozenset("._:@+-/")

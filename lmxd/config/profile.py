@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from lmxd.config.engine import EngineSettings
+from lmxd.config.filters import SetParameters, StripParameters, Variants
 from lmxd.config.names import composed
 from lmxd.config.section import Gigabytes, Section, UsablePath, on_off
 from lmxd.config.values import IdleSeconds, all_filled
@@ -21,6 +23,9 @@ from lmxd.gguf.types import CACHE_TYPES
 _POLICY: Final = {
     "engine",
     "aliases",
+    "set",
+    "strip",
+    "variants",
     "context_length",
     "slots",
     "estimated_memory_gb",
@@ -56,6 +61,9 @@ class Profile(Section):
         None, min_length=1, description="name of one of engines; by default llama.cpp, as engine says"
     )
     aliases: tuple[str, ...] = Field((), description="other names that it may be asked for by")
+    set: SetParameters = Field({})
+    strip: StripParameters = Field(())
+    variants: Variants = Field({})
     context_length: int | None = Field(
         None,
         ge=0,
@@ -189,7 +197,7 @@ class Profile(Section):
         self._closed(templates.places(*self.command, *self.env.values()))
         return self
 
-    def _closed(self, places: set[str]) -> None:
+    def _closed(self, places: AbstractSet[str]) -> None:
         """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""
         if len(places & {"socket", "port"}) != 1:
             raise ValueError(

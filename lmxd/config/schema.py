@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmxd.config.called import meant, wrong_names
 from lmxd.config.engine import EngineConfig, EngineSettings, NamedEngineConfig, by_kind, by_name
 from lmxd.config.gateway import GatewayConfig, MetricsConfig
 from lmxd.config.names import RULE, composed, is_name
@@ -236,19 +237,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _known_names(self) -> Config:
         """ValueError with a line for each name that means no model or engine, or two."""
-        if problems := [*self._wrong_aliases(), *self._unknown_engines()]:
+        if problems := [*wrong_names(self.models), *self._unknown_engines()]:
             raise ValueError("\n".join(problems))
         return self
-
-    def _wrong_aliases(self) -> Iterator[str]:
-        seen = set(self.models)
-        for name, profile in self.models.items():
-            for alias in profile.aliases:
-                if alias in seen:
-                    yield f"models.{name}.aliases: {alias!r} is the name of another"
-                elif not is_name(alias):
-                    yield f"models.{name}.aliases: {alias!r} is no model name: {RULE}"
-                seen.add(alias)
 
     def _unknown_engines(self) -> Iterator[str]:
         known = self.all_engines()
@@ -280,11 +271,14 @@ class Config(Section):
         return self
 
     def named(self, name: str) -> str:
-        """The profile that a name means: its own, or an alias."""
-        name = composed(name)
-        if name in self.models:
-            return name
-        return next((own for own, profile in self.models.items() if name in profile.aliases), name)
+        """The profile that a name means: its own, an alias, or that of a variant."""
+        found = meant(self.models, composed(name))
+        return composed(name) if found is None else found[0]
+
+    def is_variant(self, name: str) -> bool:
+        """Whether a name is that of a variant: its profile's with other parameters of requests."""
+        found = meant(self.models, composed(name))
+        return found is not None and found[1] is not None
 
     def suspends(self, profile: Profile) -> bool:
         """Whether instances of a profile keep their prompt caches. Those that run for nobody are everybody's."""

@@ -50,6 +50,10 @@ class ServedDirectories:
         await self.look(name)
         return self._present.catalog.config.named(name)
 
+    def is_variant(self, name: str) -> bool:
+        """Whether a name is that of a variant of a model."""
+        return self._present.catalog.config.is_variant(name)
+
     def _knows(self, name: str) -> bool:
         config = self._present.catalog.config
         return config.named(name) in config.models

@@ -5,17 +5,32 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote
 
+from lmxd.config.names import LATEST
 from lmxd.errors import LmxdError
-from lmxd.rpc.books import ModelInfo, Models
+from lmxd.gateway.filters import Filter
+from lmxd.rpc.books import ModelInfo, Models, VariantInfo
 from lmxd.rpc.client import AsyncClient
 
-LATEST: Final = ":latest"
-"""The tag of a name that has none, as ollama has it."""
 _FRESH: Final = 1.0
 """Seconds for which the list is good: a burst of requests asks but once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The model that a name means, and the variant of it, if it is the name of one."""
+
+    name: str
+    model: ModelInfo
+    variant: VariantInfo | None = None
+
+    @property
+    def filters(self) -> list[Filter]:
+        """The changes to its requests, the variant's after the model's."""
+        return [each for each in (self.model, self.variant) if each is not None and (each.set or each.strip)]
 
 
 class KnownModels:
@@ -25,8 +40,8 @@ class KnownModels:
         self._client = client
         self._asked: asyncio.Task[Models] | None = None
         self._asked_at = float("-inf")
-        self._names: tuple[Sequence[ModelInfo], Mapping[str, ModelInfo]] | None = None
-        """A list, and its models by name."""
+        self._names: tuple[Sequence[ModelInfo], Mapping[str, Meaning]] | None = None
+        """A list, and the meanings of names in it."""
 
     async def all(self) -> Sequence[ModelInfo]:
         """Requests that come at the same time ask but once."""
@@ -41,32 +56,50 @@ class KnownModels:
         A name that nobody knows is taken to end at the first slash.
         """
         words = path.split("/")
-        known = await self._called()
+        known = await self.meanings()
         for count in range(len(words), 0, -1):
             if (name := unquote("/".join(words[:count]))) in known:
                 return name, "/".join(words[count:])
         return unquote(words[0]), "/".join(words[1:])
 
     async def named(self, name: str, lists: str) -> ModelInfo:
-        """The one that a name or an alias means. LmxdError ``unknown_model``; ``lists``: where there is a list."""
-        found = await self._called()
-        if name in found:
-            return found[name]
-        raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")
+        """The model that any name of it means. LmxdError ``unknown_model``; ``lists``: where there is a list."""
+        return (await self.meaning(name, lists)).model
 
-    async def _called(self) -> Mapping[str, ModelInfo]:
+    async def meaning(self, name: str, lists: str) -> Meaning:
+        """The model, and its variant, that a name means. LmxdError as above."""
+        return meant_by(name, await self.meanings(), lists)
+
+    async def listed(self) -> list[Meaning]:
+        """Every name that is in lists of models, variants after the model that they are of."""
         found = await self.all()
+        return [self._of(found)[name] for model in found for name in model.names]
+
+    async def meanings(self) -> Mapping[str, Meaning]:
+        """By every name that a model may be asked for by."""
+        return self._of(await self.all())
+
+    def _of(self, found: Sequence[ModelInfo]) -> Mapping[str, Meaning]:
         if self._names is None or self._names[0] is not found:
             self._names = found, _by_name(found)
         return self._names[1]
 
 
-def _by_name(models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
-    """The models by all their names. ollama's clients say llama for llama:latest, and the reverse."""
-    found = {called: model for model in models for called in (model.model, *model.aliases)}
-    for called, model in list(found.items()):
-        if called.endswith(LATEST):
-            found.setdefault(called.removesuffix(LATEST), model)
-        elif ":" not in called:
-            found.setdefault(called + LATEST, model)
+def meant_by(name: str, meanings: Mapping[str, Meaning], lists: str) -> Meaning:
+    """The meaning of a name. LmxdError ``unknown_model``; ``lists``: where there is a list."""
+    if name in meanings:
+        return meanings[name]
+    raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")
+
+
+def _by_name(models: Sequence[ModelInfo]) -> dict[str, Meaning]:
+    """ollama's clients say llama for llama:latest, and the reverse."""
+    found = {name: Meaning(name, model) for model in models for name in (model.model, *model.aliases)}
+    for model in models:
+        for variant in model.variants:
+            found |= {name: Meaning(name, model, variant) for name in (variant.name, *variant.aliases)}
+    for name, meant in list(found.items()):
+        other = name.removesuffix(LATEST) if name.endswith(LATEST) else name + LATEST
+        if name.endswith(LATEST) or ":" not in name:
+            found.setdefault(other, replace(meant, name=other))
     return found

@@ -13,8 +13,9 @@ from lmxd import __version__
 from lmxd.errors import LmxdError
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.failures import StatusError
+from lmxd.gateway.filters import filtered
 from lmxd.gateway.lines import LineReply
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.models import KnownModels, Meaning
 from lmxd.gateway.paths import routes
 from lmxd.gateway.wanted import ModelChange, Question, decode_all
 from lmxd.rpc.books import InstanceInfo, ModelInfo
@@ -55,19 +56,17 @@ class OllamaModels:
         return web.json_response({"version": API, "lmxd": __version__})
 
     async def _tags(self, request: web.Request) -> web.Response:
-        found = await self._models.all()
-        return web.json_response(
-            {"models": [self._tag(model, name) for model in found for name in (model.model, *model.aliases)]}
-        )
+        return web.json_response({"models": [self._tag(meant) for meant in await self._models.listed()]})
 
-    def _tag(self, model: ModelInfo, name: str) -> dict[str, Any]:
+    def _tag(self, meant: Meaning) -> dict[str, Any]:
+        model = meant.model
         return {
-            "name": name,
-            "model": name,
+            "name": meant.name,
+            "model": meant.name,
             "modified_at": self._modified(model),
             "size": max(model.bytes.values(), default=0),
             "digest": _digest(model),
-            "details": _details(model),
+            "details": _details(model, meant),
             "capabilities": model.capabilities,
         }
 
@@ -82,7 +81,8 @@ class OllamaModels:
 
     async def _show(self, request: web.Request) -> web.Response:
         said = decode_all(await self._bodies.read(request), Question)
-        model = await self._models.named(said.wanted, LIST)
+        meant = await self._models.meaning(said.wanted, LIST)
+        model = meant.model
         shown = await self._client.show(model.model)
         kind = (shown.file and shown.file.architecture) or model.engine
         made = {
@@ -95,9 +95,9 @@ class OllamaModels:
         return web.json_response(
             {
                 "modelfile": f"# lmxd serves it as its configuration says\nFROM {model.model}\n",
-                "parameters": f"num_ctx {model.ctx}",
+                "parameters": "\n".join([f"num_ctx {model.ctx}", *_set(meant)]),
                 "template": shown.template or "",
-                "details": _details(model),
+                "details": _details(model, meant),
                 "model_info": shown.metadata | made,
                 "capabilities": shown.capabilities,
                 "modified_at": self._modified(model),
@@ -145,11 +145,17 @@ def _digest(model: ModelInfo) -> str:
     return model.file.digest if model.file else hashlib.sha256(model.model.encode()).hexdigest()
 
 
-def _details(model: ModelInfo) -> dict[str, Any]:
+def _set(meant: Meaning) -> list[str]:
+    """The parameters that its requests have, each in a line as ollama has them."""
+    found = filtered({}, meant.filters)
+    return [f"{name} {bytes(value).decode()}" for name, value in found.items()]
+
+
+def _details(model: ModelInfo, meant: Meaning | None = None) -> dict[str, Any]:
     file = model.file
     kind = file.architecture if file else model.engine
     return {
-        "parent_model": "",
+        "parent_model": model.model if meant is not None and meant.variant is not None else "",
         "format": "gguf" if file else "",
         "family": kind,
         "families": [kind],

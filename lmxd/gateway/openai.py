@@ -10,15 +10,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answer_format import with_format
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.failures import is_anthropics
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.models import KnownModels, Meaning
 from lmxd.gateway.paths import routes, target
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.shut import require_open
 from lmxd.gateway.wanted import StreamedRequest, decode, named_in
-from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = (
     "/v1/chat/completions",
@@ -78,7 +76,7 @@ class OpenAi:
             wish = self._serving.wish(request, said.model)
             query = request.rel_url.raw_query_string
             there = f"{path}?{query}" if query else path
-            return await self._serving.hand_on(request, wish, there, with_format(path, body), streams=bool(said.stream))
+            return await self._serving.hand_on(request, wish, there, body, streams=bool(said.stream))
 
         return by_body
 
@@ -99,7 +97,7 @@ class OpenAi:
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
 
     async def _models(self, request: web.Request) -> web.Response:
-        shown = [self._shown(x, name) for x in await self._known.all() for name in (x.model, *x.aliases)]
+        shown = [self._shown(meant) for meant in await self._known.listed()]
         if is_anthropics(request.headers):
             ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
             return web.json_response({"data": [_anthropics(x) for x in shown], "has_more": False, **ends})
@@ -107,16 +105,18 @@ class OpenAi:
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        shown = self._shown(await self._known.named(name, "/v1/models"), name)
+        shown = self._shown(await self._known.meaning(name, "/v1/models"))
         return web.json_response(_anthropics(shown) if is_anthropics(request.headers) else shown)
 
-    def _shown(self, model: ModelInfo, name: str) -> dict[str, Any]:
+    def _shown(self, meant: Meaning) -> dict[str, Any]:
+        model = meant.model
         meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
         return {
-            "id": name,
+            "id": meant.name,
             "object": "model",
             "created": self._begun,
             "owned_by": "lmxd",
+            **({"parent": model.model} if meant.variant else {}),
             "meta": meta | ({"problem": model.problem} if model.problem else {}),
         }
 

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answer_format import with_format
 from lmxd.gateway.authentication import ANYBODY, CALLER
+from lmxd.gateway.engine_body import engine_body
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
 from lmxd.gateway.metrics import GatewayMetrics
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.response_events import ResponseEvents
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
-from lmxd.gateway.wanted import renamed
 from lmxd.rpc.books import ModelInfo
 
+_LIST: Final = "/v1/models"
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds before each try: an instance may have ended just now, and lmxd is about to notice."""
 _HANDED_ON: Final = frozenset(("content-type", "accept", "accept-language", "user-agent"))
@@ -78,9 +80,10 @@ class Serving:
         LmxdError if there is none to be had.
         """
         with self._metrics.serving() as served:
-            model = await self.model(wish)
-            call = _by_own_name(call, {wish.model, *model.aliases} - {model.model}, model.model)
-            wish = _of(model, wish)
+            meanings = await self._models.meanings()
+            meant = meant_by(wish.model, meanings, _LIST)
+            call = _for_engine(call, meant, meanings)
+            wish = _of(meant.model, wish)
             served.model = wish.model
             for pause in _PAUSES:
                 if pause:
@@ -116,7 +119,7 @@ class Serving:
 
     async def model(self, wish: LeaseWish) -> ModelInfo:
         """The model that a wish names. LmxdError ``unknown_model``."""
-        return await self._models.named(wish.model, "/v1/models")
+        return await self._models.named(wish.model, _LIST)
 
     def _patience(self, request: web.Request) -> float | None:
         """Seconds to wait in a queue: RFC 7240's ``Prefer: wait=N``, but no longer than is configured."""
@@ -139,9 +142,8 @@ def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
     return replace(wish, model=model.model, ctx=min(-(-least // step) * step, trained), least_ctx=least)
 
 
-def _by_own_name(call: UpstreamCall, others: Collection[str], name: str) -> UpstreamCall:
-    """A call that names its model as the engine knows it, which is started by that name and knows no other."""
-    if not others or not call.body:
-        return call
+def _for_engine(call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
+    """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats."""
     kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
-    return replace(call, body=renamed(call.body, kind, others, name))
+    body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
+    return call if body is call.body else replace(call, body=body)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.forms import is_form, short_fields, with_field
+from lmxd.gateway.forms import is_form, short_fields
 
 _MAX_PARTS: Final = 500_000
 """Strings and objects of a body that is read into objects: some 50 MB of them."""
@@ -160,11 +160,16 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 def decode_all(body: bytes, kind: type[T]) -> T:
     """The same for a body that becomes many objects. LmxdError ``invalid_request`` if those were too many."""
+    return decode(bounded(body), kind)
+
+
+def bounded(body: bytes) -> bytes:
+    """A body that may become objects. LmxdError ``invalid_request`` if those were too many."""
     if body.count(b'"') + body.count(b"{") > _MAX_PARTS:
         raise LmxdError(
             "invalid_request", "the body has too many parts", f"{_MAX_PARTS} quotes and braces are the most"
         )
-    return decode(body, kind)
+    return body
 
 
 def decode_object(body: bytes) -> Mapping[str, Any]:
@@ -179,16 +184,3 @@ def named_in(body: bytes, content_type: str) -> NamedRequest:
     fields = short_fields(body, content_type, ("model", "stream"))
     said: dict[str, Any] = dict(fields) | ({"stream": fields["stream"] == "true"} if "stream" in fields else {})
     return decode(msgspec.json.encode(said), NamedRequest)
-
-
-def renamed(body: bytes, content_type: str, names: Collection[str], name: str) -> bytes:
-    """A body that says ``name`` where it names its model by one of ``names``; any other, as it is."""
-    try:
-        if named_in(body, content_type).model not in names:
-            return body
-    except LmxdError:
-        return body  # what it is, is for the instance to say
-    if is_form(content_type):
-        return with_field(body, content_type, "model", name)
-    fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Raw])
-    return msgspec.json.encode(fields | {"model": name})

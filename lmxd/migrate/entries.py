@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from lmxd.config import yaml_text
+from lmxd.config.called import tagged
 from lmxd.config.file import checked
 from lmxd.config.names import composed, fitting
 from lmxd.config.profile import Profile
@@ -37,6 +39,19 @@ class Entry:
     """The llama-server that ran it, if one did."""
     suggested: dict[str, Any] = field(default_factory=dict)
     """Settings that become comments."""
+
+    def aliases(self) -> list[str]:
+        """Its other names where it comes from, those of its variants, too."""
+        every = (self.settings, *self.settings.get("variants", {}).values())
+        return [name for settings in every for name in settings.get("aliases", ())]
+
+    def call(self, name: str, other: str) -> None:
+        """Let ``name`` mean the same as its ``other`` name, which may be that of a variant."""
+        for variant in self.settings.get("variants", {}).values():
+            if other in variant["aliases"]:
+                variant["aliases"].append(name)
+                return
+        self.settings.setdefault("aliases", []).append(name)
 
     def note(self, words: str) -> None:
         """Add to its comment."""
@@ -92,7 +107,7 @@ class FoundModel:
 
     def by_name(self) -> dict[str, Entry]:
         """The entries by their names where they come from, and by their aliases."""
-        aliases = {alias: entry for entry in self.entries for alias in entry.settings.get("aliases", ())}
+        aliases = {alias: entry for entry in self.entries for alias in entry.aliases()}
         return aliases | {entry.origin: entry for entry in self.entries}
 
     def checked(self) -> FoundModel:
@@ -140,22 +155,40 @@ class FoundModel:
                 self.report.unneed(words, "is suggested as engine", entry.name)
 
     def _check_aliases(self) -> None:
-        """Keep of each entry the aliases that are names, and that nothing else is called."""
+        """Keep of each entry the aliases and variants that have names, and that nothing else is called."""
         taken = {entry.name for entry in self.entries}
         for entry in self.entries:
-            aliases = []
-            for alias in map(composed, entry.settings.pop("aliases", ())):
-                if alias == entry.name or alias in aliases:
-                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is its name already")
-                elif alias in taken:
-                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is the name of another")
-                elif not _is_name(alias):
-                    self.say(f"{entry.name}: aliases: {shortened(alias, _LONGEST)} is no name of a model here")
-                else:
-                    taken.add(alias)
-                    aliases.append(alias)
-            if aliases:
-                entry.settings["aliases"] = aliases
+            aliases = self._free(entry, "aliases", entry.settings.pop("aliases", ()), {entry.name}, taken)
+            entry.settings |= {"aliases": aliases} if aliases else {}
+        for entry in self.entries:
+            variants = entry.settings.pop("variants", {})
+            kept = {tag: made for tag in variants if (made := self._variant(entry, tag, variants[tag], taken))}
+            entry.settings |= {"variants": kept} if kept else {}
+
+    def _variant(self, entry: Entry, tag: str, settings: dict[str, Any], taken: set[str]) -> dict[str, Any] | None:
+        """A variant with the aliases that it may have; None if another is called like it."""
+        names = tagged((entry.name, *entry.settings.get("aliases", ())), tag)
+        where = f"variants.{tag}"
+        if len(self._free(entry, where, names, set(), taken)) < len(names):
+            return None
+        wanted = [alias for alias in settings["aliases"] if composed(alias) not in names]
+        aliases = self._free(entry, f"{where}.aliases", wanted, set(), taken)
+        return {"set": settings["set"]} | ({"aliases": aliases} if aliases else {})
+
+    def _free(self, entry: Entry, where: str, wanted: Iterable[str], own: set[str], taken: set[str]) -> list[str]:
+        """The names that nothing else is called, which are taken from now on. Why others are left out is said."""
+        found: list[str] = []
+        for name in map(composed, wanted):
+            if name in own or name in found:
+                self.say(f"{entry.name}: {where}: {shortened(name, _LONGEST)} is its name already")
+            elif name in taken:
+                self.say(f"{entry.name}: {where}: {shortened(name, _LONGEST)} is the name of another")
+            elif not _is_name(name):
+                self.say(f"{entry.name}: {where}: {shortened(name, _LONGEST)} is no name of a model here")
+            else:
+                taken.add(name)
+                found.append(name)
+        return found
 
     def _check(self, entry: Entry) -> None:
         """Take out each setting that lmxd refuses. An entry that cannot do without it becomes a comment."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmxd.config.values import variables_of
-from lmxd.migrate import command, macros, programs
+from lmxd.migrate import command, filters, macros, programs
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import MOST, Entry, FoundModel
 from lmxd.migrate.leaves import Leaves
@@ -26,7 +26,6 @@ _OF_MODEL: Final = {
     "useModelName": "llama-server takes any name",
     "unlisted": "all models are listed, to whoever may use them",
     "concurrencyLimit": "slots say how many requests an instance serves at once; the others wait",
-    "filters": "clients send their own parameters",
     "sendLoadingState": "who waits is told so by the gateway",
     "macros": "no value refers to it",
 }
@@ -150,10 +149,7 @@ def _carry(entry: Entry, leaves: Leaves, name: str, left: About) -> None:
     elif ttl is not None:
         left.unneed(f"ttl {_plain(ttl)}", "the idle_timeout of all models is meant")
     entry.settings["aliases"] = leaves.items("aliases")
-    by_name = leaves.part("filters").part("setParamsByID")
-    for alias in by_name:
-        if alias != name:
-            entry.settings["aliases"].append(alias)
+    filters.carry(entry, leaves.part("filters"), name, left)
 
 
 def _routing(found: FoundModel, whole: Leaves) -> None:
@@ -190,9 +186,10 @@ def _group(found: FoundModel, name: str, group: Leaves, models: Mapping[str, Ent
 def _selector(found: FoundModel, name: str, selector: Leaves, models: Mapping[str, Entry]) -> None:
     """The first model of a selector is asked for by its name, too."""
     targets = selector.items("targets")
-    entry = next(filter(None, map(models.get, targets)), None)
+    target = next((target for target in targets if target in models), "")
+    entry = models.get(target)
     if entry is not None:
-        entry.settings.setdefault("aliases", []).append(name)
+        entry.call(name, target)
     meant = f"means {entry.name} here, alone of its targets" if entry else "has no model here"
     found.say(f"selectors.{name}: {meant} (they were {', '.join(targets) or 'none'})")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from lmxd.rpc.holds import YieldInfo
@@ -123,11 +125,23 @@ class QueueInfo(Result):
     called: DeviceNames = Field({})
 
 
+class VariantInfo(Result):
+    """A further name of a model, whose requests are changed after those of its model are."""
+
+    name: str
+    aliases: list[str] = Field([], description="other names that it may be asked for by")
+    set: dict[str, Any] = Field({}, description="parameters of requests that have these values at the gateway")
+    strip: list[str] = Field([], description="parameters that are taken out before")
+
+
 class ModelInfo(Result):
     """One profile of the configuration, with the bytes that a new instance of it would be charged."""
 
     model: str
     aliases: list[str] = Field([], description="other names that it may be asked for by")
+    set: dict[str, Any] = Field({}, description="parameters of requests that have these values at the gateway")
+    strip: list[str] = Field([], description="parameters that are taken out before")
+    variants: list[VariantInfo] = Field([], description="further names, by which other parameters are set")
     engine: str = Field("llama.cpp", description="the name of the engine that runs it")
     ctx: int
     slots: int
@@ -140,6 +154,11 @@ class ModelInfo(Result):
     retry_in: float | None = Field(None, description="seconds before a failed launch is tried again")
     file: ModelFileInfo | None = Field(None, description="its file, if it has one that can be read")
     capabilities: list[str] = Field([], description="of completion, embedding, tools, thinking and vision")
+
+    @property
+    def names(self) -> list[str]:
+        """Every name that it may be asked for by, its own first."""
+        return [self.model, *self.aliases, *(name for x in self.variants for name in (x.name, *x.aliases))]
 
 
 class Models(Result):

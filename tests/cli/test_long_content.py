@@ -22,7 +22,7 @@ from lmxd.cli.output import blocked
 from lmxd.cli.screen import Samples, Seen, rendered
 from lmxd.cli.tables import Table
 from lmxd.folding import width
-from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo, VariantInfo
 from lmxd.rpc.holds import YieldInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
@@ -113,10 +113,19 @@ def test_the_queue_fits_and_names_tickets_whole(most: int, found: list[TicketInf
 @settings(max_examples=examples(10), deadline=None)
 def test_models_and_owners_fit(found: list[tuple[str, int, str]]) -> None:
     models = [
-        ModelInfo(model=m, ctx=2**27, slots=256, bytes={UUID: n, MIG: n // 2}, basis="b", running=1, problem=p)
+        ModelInfo(
+            model=m,
+            ctx=2**27,
+            slots=256,
+            bytes={UUID: n, MIG: n // 2},
+            basis="b",
+            running=1,
+            problem=p,
+            variants=[VariantInfo(name=f"{m}:thinking", set=dict.fromkeys(p.split(), 1), strip=["min_p"])],
+        )
         for m, n, p in found
     ]
-    rows = [views.model_row(x, CALLED) for x in models]
+    rows = [row for x in models for row in views.model_rows(x, CALLED)]
     shown = lines(Table(views.MODELS, rows), 80)
     assert max(map(width, shown)) <= 80
     assert broken(shown, *(cell for row in rows for cell in row), *(h.lstrip(">") for h in views.MODELS)) == []

@@ -14,8 +14,9 @@ from rich.console import Console
 from lmxd.__main__ import main as lmxd_main
 from lmxd.cli import explanations, output, views
 from lmxd.cli.main import main as lmxctl_main
+from lmxd.cli.tables import Table
 from lmxd.migrate.commands import import_
-from lmxd.rpc.books import LeaseInfo, TicketInfo
+from lmxd.rpc.books import LeaseInfo, ModelInfo, TicketInfo, VariantInfo
 from lmxd.rpc.messages import SwapInfo
 from lmxd.rpc.owners import OwnerInfo
 
@@ -74,3 +75,21 @@ def test_an_estimate_of_a_file_that_is_not_there_says_what_to_name(tmp_path: Pat
     assert done.exit_code == 78
     assert "hf:ORG/REPO" in done.output
     assert "model_dir" not in done.output
+
+
+def test_variants_stand_below_their_model_and_filters_are_named() -> None:
+    variant = VariantInfo(name="qwen3:thinking", set={"chat_template_kwargs": {}, "top_k": 20}, strip=["min_p"])
+    variants = [variant, VariantInfo(name="qwen3:same")]
+    own: Any = {"ctx": 4096, "slots": 1, "bytes": {"host": GIB}, "running": 0}
+    qwen = ModelInfo(model="qwen3", **own, set={"temperature": 0.6}, strip=["seed"], variants=variants)
+    broken = ModelInfo(model="b", **own, strip=["seed"], problem="there is no file")
+    rows = [row for x in (qwen, broken) for row in views.model_rows(x, {})]
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("qwen3", "sets temperature; strips seed"),
+        ("  qwen3:thinking", "sets chat_template_kwargs, top_k; strips min_p"),
+        ("  qwen3:same", "-"),
+        ("b", "there is no file"),
+    ]
+    assert [line.split() for line in drawn(Table(views.MODELS, rows))][:1] == [
+        ["MODEL", "CTX", "SLOTS", "GiB", "OF", "NOTE"]
+    ]

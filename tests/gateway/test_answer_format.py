@@ -56,6 +56,6 @@ def test_a_body_that_cannot_be_read_is_left_to_the_engine(path: str, body: bytes
 
 async def test_an_engine_is_told_by_every_spelling_of_the_path(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
-        for path in (CHAT, "/chat/completions", "/v1//chat/completions/"):
+        for path in (CHAT, "/chat/completions", "/v1//chat/completions/", f"/upstream/a{CHAT}?x=1"):
             answer = await front.ask(path, {"model": "a", "response_format": {"type": "json_object"}})
             assert json.loads(answer.text)["asked"]["response_format"] == ANY_OBJECT

@@ -13,13 +13,22 @@ import pytest
 
 from gateway.front import opened
 from gateway.test_serving import house
-from lmxd.gateway.wanted import renamed
+from lmxd.gateway.engine_body import engine_body
+from lmxd.gateway.models import Meaning
+from lmxd.rpc.books import ModelInfo
 
 OTHERS = ("a:latest", "gpt-4o", "team/llama:latest", "team/llama")
 
 
 def models(directory: Path) -> Any:
     return house(directory, a={"aliases": ["gpt-4o", "team/llama:latest"]}, b={})
+
+
+def renamed(body: bytes, content_type: str, alias: str, name: str) -> bytes:
+    """What the engine of a model called ``name`` is sent for a body, to a path of that alias."""
+    model = ModelInfo(model=name, aliases=[alias], ctx=1, slots=1, bytes={}, running=0)
+    names = {called: Meaning(called, model) for called in model.names}
+    return engine_body(body, content_type, names[alias], names)
 
 
 async def test_an_engine_is_asked_by_the_name_that_it_knows(tmp_path: Path) -> None:
@@ -58,10 +67,17 @@ def test_a_form_names_its_model_anew_and_keeps_its_file() -> None:
     form = b'%bfile"; filename="x"\r\n\r\n%b\r\n%bmodel"\r\n\r\n%b\r\n%blanguage"\r\n\r\nen\r\n--bound--\r\n'
     kind = "multipart/form-data; boundary=bound"
     said, wanted = (form % (head, file, head, name, head) for name in (b"gpt-4o", b"whisper"))
-    assert renamed(said, kind, {"gpt-4o"}, "whisper") == wanted
-    assert renamed(said, kind, {"another"}, "whisper") == said
+    assert renamed(said, kind, "gpt-4o", "whisper") == wanted
+    assert renamed(said, kind, "another", "whisper") == said
+
+
+def test_a_form_that_names_its_model_twice_keeps_what_is_between() -> None:
+    named = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+    form = b"%b--b\r\nContent-Disposition: form-data; name=x\r\n\r\nkept\r\n%b--b--\r\n"
+    said, wanted = (form % (named % name, named % name) for name in (b"gpt-4o", b"a"))
+    assert renamed(said, "multipart/form-data; boundary=b", "gpt-4o", "a") == wanted
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b'{"model": 3}', b'{"prompt": "gpt-4o"}', b"\xff"])
 def test_what_names_no_model_stays_as_it_is(body: bytes) -> None:
-    assert renamed(body, "application/json", {"gpt-4o"}, "a") == body
+    assert renamed(body, "application/json", "gpt-4o", "a") == body

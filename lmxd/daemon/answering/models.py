@@ -7,6 +7,8 @@ import logging
 import time
 
 from lmxd.catalog.size import Size
+from lmxd.config.called import variant_names
+from lmxd.config.profile import Profile
 from lmxd.core.books.state import State
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
@@ -17,7 +19,7 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
-from lmxd.rpc.books import ModelInfo, Models
+from lmxd.rpc.books import ModelInfo, Models, VariantInfo
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 from lmxd.rpc.framing import Encoded, encoded
 from lmxd.rpc.model_files import Shown
@@ -62,6 +64,9 @@ class ModelCalls:
         view = ModelInfo(
             model=name,
             aliases=list(profile.aliases),
+            set=profile.set,
+            strip=list(profile.strip),
+            variants=[_variant(name, profile, tag) for tag in profile.variants],
             ctx=profile.context_length or DEFAULT_CONTEXT,
             slots=profile.slots,
             bytes={},
@@ -108,3 +113,8 @@ class ModelCalls:
         engines = self._present.catalog.in_use()
         cards = [engine.cards[gpu] for engine in engines for gpu in engine.usable.among(engine.cards)]
         return estimated.estimates(self._observations.learned, cards)
+
+
+def _variant(model: str, profile: Profile, tag: str) -> VariantInfo:
+    variant, (name, *aliases) = profile.variants[tag], variant_names(model, profile, tag)
+    return VariantInfo(name=name, aliases=aliases, set=variant.set, strip=list(variant.strip))

@@ -29,7 +29,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.keeping_alive import KeepAliveParams
-from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, Watching, Wish
+from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, RequestParams, Watching, Wish
 from lmxd.rpc.methods import METHODS, Method, described
 from lmxd.rpc.model_files import ShowParams
 from lmxd.rpc.peer import Peer
@@ -128,6 +128,12 @@ class Service:
     async def _answered(self, connection: Connection, id: framing.Id, called: Method, params: Params) -> Handled:
         if isinstance(params, (Wish, EstimateParams, ShowParams, KeepAliveParams)):
             name = await self._served.own_name(params.model)
+            if isinstance(params, RequestParams) and self._served.is_variant(params.model):
+                raise LmxdError(
+                    "invalid_params",
+                    f"model: {params.model} is {name} with parameters that the gateway sets, and an endpoint does not",
+                    f"ask the gateway, or for {name} and send what lmxctl models --json shows",
+                )
             params = params if name == params.model else params.model_copy(update={"model": name})
         answer = self._calls[called.name](connection, id, params)
         found: Handled = await answer if inspect.isawaitable(answer) else answer

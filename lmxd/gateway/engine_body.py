@@ -1,0 +1,74 @@
+"""The body that an engine is sent for a client's: by the name that it knows, and with what is set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.filters import Fields, Filter, filtered
+from lmxd.gateway.forms import is_form, short_fields, with_field, with_fields
+from lmxd.gateway.models import Meaning
+from lmxd.gateway.wanted import bounded
+
+_BEGIN: Final = re.compile(rb"\s*\{")
+_NOTHING: Final = Raw(b"null")
+
+
+def engine_body(body: bytes, content_type: str, meant: Meaning, names: Mapping[str, Meaning]) -> bytes:
+    """A body as its engine understands it: as it came, where there is nothing to change.
+
+    A path may name its model otherwise than the body does: it is the variant that either names, the path's first.
+    LmxdError ``invalid_request`` if it has too many parts.
+    """
+    model = meant.model
+    if not body or (meant.name == model.model and model.names == [model.model] and not meant.filters):
+        return body
+    return _form(body, content_type, meant, names) if is_form(content_type) else _object(body, meant, names)
+
+
+def _object(body: bytes, meant: Meaning, names: Mapping[str, Meaning]) -> bytes:
+    if not _BEGIN.match(body):
+        return body
+    try:
+        fields = msgspec.json.decode(bounded(body), type=Fields)
+        called = msgspec.json.decode(fields.get("model", _NOTHING))
+    except (ValueError, RecursionError):
+        return body  # what it is, is for the instance to say
+    said = _said(called, meant, names)
+    own = {} if said is None else {"model": Raw(msgspec.json.encode(meant.model.model))}
+    found = filtered(fields | own, _filters(said, meant))
+    return body if found == fields else msgspec.json.encode(found)
+
+
+def _form(body: bytes, content_type: str, meant: Meaning, names: Mapping[str, Meaning]) -> bytes:
+    """A form has no objects: what is to be in one is set as its JSON."""
+    try:
+        said = _said(short_fields(body, content_type, ("model",)).get("model"), meant, names)
+    except LmxdError:
+        return body  # as above
+    if said is not None and said.name != meant.model.model:
+        body = with_field(body, content_type, "model", meant.model.model)
+    if not (filters := _filters(said, meant)):
+        return body
+    added = {name: _text(value) for name, value in filtered({}, filters).items()}
+    return with_fields(body, content_type, [name for each in filters for name in each.strip], added)
+
+
+def _said(name: Any, meant: Meaning, names: Mapping[str, Meaning]) -> Meaning | None:
+    """The meaning of the name in a body, if it means the same model."""
+    found = names.get(name) if isinstance(name, str) else None
+    return found if found is not None and found.model.model == meant.model.model else None
+
+
+def _filters(said: Meaning | None, meant: Meaning) -> list[Filter]:
+    return meant.filters if said is None or meant.variant is not None else said.filters
+
+
+def _text(value: Raw) -> str:
+    found = msgspec.json.decode(value)
+    return found if isinstance(found, str) else bytes(value).decode()
