@@ -17,7 +17,7 @@ from lmxd.gateway.failures import ErrorFormat, StatusError
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.origins import CORS
 from lmxd.gateway.progress import RequestProgress
-from lmxd.gateway.response_events import ResponseEvents
+from lmxd.gateway.stream_events import StreamEvents
 from lmxd.gateway.upstream import Exchange
 from lmxd.listening.connection import UNREAD_TIMEOUT, cut
 
@@ -62,10 +62,10 @@ class Sent(web.StreamResponse):
 class Reply:
     """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits.
 
-    ``events``: what makes those of the Responses API whole.
+    ``events``: what makes those of an API whole.
     """
 
-    def __init__(self, request: web.Request, *, streams: bool, events: ResponseEvents | None = None) -> None:
+    def __init__(self, request: web.Request, *, streams: bool, events: StreamEvents | None = None) -> None:
         if request.transport is None:
             raise ConnectionResetError("the client has gone")
         self._request = request
@@ -140,7 +140,7 @@ class Reply:
             cut(self._transport)
         return self._ended(head, reusable=whole and not head.until_closed)
 
-    async def _amended(self, events: ResponseEvents, exchange: Exchange, sink: Callable[[bytes], None]) -> bool:
+    async def _amended(self, events: StreamEvents, exchange: Exchange, sink: Callable[[bytes], None]) -> bool:
         """Send the events of a stream made whole; whether it came to its end."""
 
         def take(data: bytes) -> None:

@@ -6,15 +6,14 @@ Those clients put an answer together by the numbers of its parts, and begin with
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any, Final
 
 import msgspec
 
-from lmxd.gateway.chunks import BadAnswer
+from lmxd.gateway.stream_events import StreamEvents
 
 _DATA: Final = b"data:"
-_MAX_EVENT: Final = 16 * 2**20
-"""Bytes of one event: the last has the whole answer."""
 _MAX_READ: Final = 2**20
 """Bytes of an event that is looked into: longer ones go on as they came."""
 _MAX_ITEMS: Final = 1024
@@ -24,33 +23,26 @@ _OF_AN_ITEM: Final = (*_OF_A_PART, "response.output_item.", "response.function_c
 _OF_TEXT: Final = ("response.output_text.delta", "response.output_text.done")
 
 
-class ResponseEvents:
+class ResponseEvents(StreamEvents):
     """One stream. ``model``: the one that was asked."""
 
+    begins = frozenset((b"response.created", b"error"))
+
     def __init__(self, model: str) -> None:
+        super().__init__()
         self._model, self._begun = model, int(time.time())
-        self._line = bytearray()
         self._number = 0
+        self._id: str | None = None
+        """The id of a response that began here: clients want the same in all of its events."""
         self._items: dict[str, int] = {}
         """The numbers of the parts of the answer that have begun, by their ids."""
 
-    def feed(self, data: bytes) -> bytes:
-        """The whole lines that have come. Raises BadAnswer."""
-        self._line += data
-        if len(self._line) > _MAX_EVENT:
-            raise BadAnswer(f"an event is longer than {_MAX_EVENT} bytes")
-        if b"\n" not in data:
-            return b""
-        *lines, rest = bytes(self._line).split(b"\n")
-        self._line = bytearray(rest)
-        return b"".join(self._whole(line) + b"\n" for line in lines)
+    def beginning(self) -> dict[str, Any]:
+        self._id = f"resp_{uuid.uuid4().hex}"
+        response = {"id": self._id, "object": "response", "status": "in_progress"}
+        return {"type": "response.created", "response": response}
 
-    @property
-    def rest(self) -> bytes:
-        """The line that nothing ended."""
-        return bytes(self._line)
-
-    def _whole(self, line: bytes) -> bytes:
+    def whole(self, line: bytes) -> bytes:
         if not line.startswith(_DATA) or len(line) > _MAX_READ:
             return line
         try:
@@ -76,7 +68,7 @@ class ResponseEvents:
         """The parts of an event with what they lack."""
         made: dict[str, Any] = {}
         if isinstance(response := event.get("response"), dict):
-            made["response"] = self._of_response() | response
+            made["response"] = self._of_response() | response | ({"id": self._id} if self._id else {})
             if isinstance(items := response.get("output"), list):
                 made["response"]["output"] = [_named(item) for item in items]
         if "item" in event:

@@ -17,11 +17,13 @@ from lmxd.gateway.authentication import ANYBODY, CALLER
 from lmxd.gateway.engine_body import engine_body
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
+from lmxd.gateway.message_events import MessageEvents
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.reply import Reply
 from lmxd.gateway.response_events import ResponseEvents
+from lmxd.gateway.stream_events import StreamEvents
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 from lmxd.rpc.books import ModelInfo
 
@@ -58,8 +60,7 @@ class Serving:
             body=body,
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
-        events = ResponseEvents(wish.model) if streams and path.partition("?")[0].endswith("/responses") else None
-        reply = Reply(request, streams=streams, events=events)
+        reply = Reply(request, streams=streams, events=_events(path, wish.model) if streams else None)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
@@ -140,6 +141,14 @@ def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
         return replace(wish, model=model.model, ctx=None)
     step = min(_STEP, 1 << (least - 1).bit_length())
     return replace(wish, model=model.model, ctx=min(-(-least // step) * step, trained), least_ctx=least)
+
+
+def _events(path: str, model: str) -> StreamEvents | None:
+    """The events of an answer, where llama-server leaves out what clients need."""
+    path = path.partition("?")[0]
+    if path.endswith("/responses"):
+        return ResponseEvents(model)
+    return MessageEvents(model) if path.endswith("/messages") else None
 
 
 def _for_engine(call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:

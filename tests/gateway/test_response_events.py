@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from gateway.front import opened
 from gateway.test_bad_answers import OK, says
 from gateway.test_serving import house
 from lmxd.gateway.chunks import BadAnswer, chunk
+from lmxd.gateway.message_events import MessageEvents
 from lmxd.gateway.response_events import ResponseEvents
 
 CREATED: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "in_progress"}
@@ -76,6 +78,42 @@ async def test_events_are_numbered_and_have_their_places(tmp_path: Path) -> None
             assert {key: value for key, value in told.items() if isinstance(sent.get(key), str)} == {
                 key: value for key, value in sent.items() if isinstance(value, str)
             }
+
+
+async def test_a_stream_whose_begin_is_left_out_gets_one(tmp_path: Path) -> None:
+    """llama-server leaves it out where the first token is a part of a letter."""
+    events = b"".join(map(chunk, WRITTEN[2:]))
+    async with opened(house(tmp_path)) as front:
+        await says(front, HEAD + events + b"0\r\n\r\n")
+        client = openai.AsyncOpenAI(base_url=f"{front.url}/v1", api_key=front.key, max_retries=0)
+        async with client, client.responses.stream(model="a", input="x") as stream:
+            assert (await stream.get_final_response()).output_text == "Hi"
+
+
+async def test_so_does_one_of_anthropics_api(tmp_path: Path) -> None:
+    """Its client took the answer for an empty success."""
+    events = (
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    )
+    written = [f"event: {x['type']}\ndata: {json.dumps(x)}\n\n".encode() for x in events]
+    begin = (
+        b'event: message_start\ndata: {"type": "message_start", "message": %b}\n\n'
+        % json.dumps(MessageEvents("b").beginning()["message"]).encode()
+    )
+    async with opened(house(tmp_path)) as front:
+        for before, model in ((b"", "a"), (begin, "b")):
+            await says(front, HEAD + b"".join(map(chunk, [before, *written] if before else written)) + b"0\r\n\r\n")
+            async with (
+                anthropic.AsyncAnthropic(base_url=front.url, api_key=front.key, max_retries=0) as client,
+                client.messages.stream(model="a", max_tokens=5, messages=[{"role": "user", "content": "x"}]) as stream,
+            ):
+                found = await stream.get_final_message()
+            assert [x.text for x in found.content if x.type == "text"] == ["Hi"]
+            assert (found.model, found.stop_reason, found.usage.output_tokens) == (model, "end_turn", 2)
 
 
 async def test_a_client_without_chunks_has_them_too(tmp_path: Path) -> None:
