@@ -185,7 +185,7 @@ def _instances(found: Sequence[InstanceInfo], first: int, shown: int) -> Rendera
             f"{i.speed:.0f}" if i.phase == "ready" and i.ctx else "-",
             str(i.ctx) if i.ctx else "-",
             gib(sum(i.charged.values())),
-            str(len(i.leases)),
+            _leases(i),
             output.doing(i),
         )
         for i in found[first : first + shown]
@@ -203,8 +203,14 @@ def _sums(found: Sequence[InstanceInfo], first: int, shown: int, speed: Sequence
     return text(f"{more}{sum(i.speed for i in found):.0f} tokens/s  {past}".rstrip())
 
 
+def _leases(i: InstanceInfo) -> str:
+    """The number of leases, and whose: the first of several users. Others' are counted alone."""
+    users = list(dict.fromkeys(output.whose(x.uid, x.user) for x in i.leases if x.uid is not None))
+    return f"{len(i.leases)}" + (f" ({', '.join([users[0], '…'][: len(users)])})" if users else "")
+
+
 def _queue(seen: Seen, shown: int) -> RenderableType:
-    headings = (">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
+    headings = (">PLACE", "MODEL", "WHO", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
     rows = [(*output.queued(t), output.reason(t)) for t in seen.tickets[:shown]]
     table, more = output.filled(headings, rows, "nobody waits"), len(seen.tickets) - shown
     return Group(table, text(f"… {more} more")) if more else table

@@ -151,7 +151,8 @@ class Board:
         if name not in self._actions:
             raise LmxdError("invalid_params", f"there is no action {name!r}", f"known: {', '.join(self._actions)}")
         if not caller.admin:
-            raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", "lmxd key NAME --admin")
+            remedy = "an administrator makes one that is: lmxd key NAME --admin"
+            raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", remedy)
         said = decode_object(await self._bodies.read(request))
         params = {key: said.get(key) for key in METHODS[name].params.model_fields}  # None is as if left out
         done = await self._actions[name](**params)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.remedies import said
 
 _STATUS: Final[dict[str, int]] = {
     "invalid_request": 400,
@@ -102,14 +103,14 @@ def _type(status: int, kind: ErrorFormat) -> str:
 def body_of(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPENAI) -> dict[str, Any]:
     """The body of an answer that is an error."""
     if kind is ErrorFormat.OLLAMA:
-        return {"error": str(error)}
+        return {"error": said(error)}
     if kind is ErrorFormat.ANTHROPIC:
-        problem = {"type": _type(status, kind), "message": str(error)}
+        problem = {"type": _type(status, kind), "message": said(error)}
         return {"type": "error", "error": problem}
     code = "model_not_found" if error.code == "unknown_model" else error.code
     return {
         "error": {
-            "message": str(error),
+            "message": said(error),
             "type": _type(status, kind),
             "param": "model" if error.code == "unknown_model" else None,
             "code": code,

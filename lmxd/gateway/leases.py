@@ -24,8 +24,9 @@ class LeaseWish:
     """The lease that a request wants.
 
     ``ctx``: the context, where the usual one is not enough, and ``least_ctx`` the one to be had where that never fits;
-    ``user``: for whom; ``wait``: the most seconds in the queue, not counting the start of an instance. ``keep_alive``:
-    whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile says.
+    ``user``: the key for which it is; ``wait``: the most seconds in the queue, not counting the start of an instance;
+    ``priority``: the class there, by default the profile's. ``keep_alive``: whether it says how long the instance
+    ``stays`` after it, in seconds; None: as long as its profile says.
     """
 
     model: str
@@ -33,6 +34,7 @@ class LeaseWish:
     least_ctx: int | None = None
     user: str | None = None
     wait: float | None = None
+    priority: int | None = None
     keep_alive: bool = False
     stays: float | None = None
 
@@ -79,7 +81,7 @@ class Leases:
             yield lease
         finally:
             del self.renewed[lease.lease]
-            self._in_background(lease.release())
+            self.client.let_go(lease.lease)
 
     async def keep_alive(self, wish: LeaseWish) -> None:
         """Have the instances of a model stay as long as its client says. LmxdError."""
@@ -92,6 +94,7 @@ class Leases:
             wait=wish.wait,
             max_instances=self._instances,
             user=wish.user,
+            priority=wish.priority,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.remedies import said
 from lmxd.gateway.reply import sent
 from lmxd.listening.connection import cut
 
@@ -62,7 +63,7 @@ class LineReply:
         await self._quiet()
         if not self._response.prepared:
             raise error
-        await self.send({"error": str(error)})
+        await self.send({"error": said(error)})
         if not self._streams and self._request.transport is not None:
             cut(self._request.transport)
             raise ConnectionResetError("an answer that was begun cannot become an error") from error

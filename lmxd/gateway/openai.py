@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -17,6 +19,7 @@ from lmxd.gateway.paths import routes, target
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.shut import require_open
 from lmxd.gateway.wanted import StreamedRequest, decode, named_in
+from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = (
     "/v1/chat/completions",
@@ -55,6 +58,8 @@ class OpenAi:
         self._serving = serving
         self._bodies = bodies
         self._begun = int(time.time())
+        self._listed: tuple[Sequence[ModelInfo], bytes] = (), b""
+        """A list of models, and the answer that is made of it once."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -97,11 +102,15 @@ class OpenAi:
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
 
     async def _models(self, request: web.Request) -> web.Response:
-        shown = [self._shown(meant) for meant in await self._known.listed()]
         if is_anthropics(request.headers):
+            shown = [_anthropics(self._shown(meant)) for meant in await self._known.listed()]
             ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
-            return web.json_response({"data": [_anthropics(x) for x in shown], "has_more": False, **ends})
-        return web.json_response({"object": "list", "data": shown})
+            return web.json_response({"data": shown, "has_more": False, **ends})
+        models = await self._known.all()
+        if not self._listed[1] or self._listed[0] is not models:
+            shown = [self._shown(meant) for meant in await self._known.listed()]
+            self._listed = models, msgspec.json.encode({"object": "list", "data": shown})
+        return web.Response(body=self._listed[1], content_type="application/json", charset="utf-8")
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]

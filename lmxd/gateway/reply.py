@@ -88,9 +88,9 @@ class Reply:
 
     def progress(self, standing: RequestProgress) -> None:
         """Tell the client where its request stands; kept for later as long as no stream is begun."""
-        changed, self._standing = str(standing) != str(self._standing), standing
+        before, self._standing = self._standing, standing
         self._stood_at = self._loop.time()
-        if self._begun and changed:
+        if self._begun and str(before) != str(standing):
             self._comment()
 
     def _comment(self) -> None:
@@ -128,14 +128,17 @@ class Reply:
             return await self._refused(exchange, head)
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
+        first = b""
         if not self._begun:
             self._passed_on = True
-            self._send(head.raw(self._cors, chunks=self._chunked))
-        sink = self._sink(exchange)
+            first = head.raw(self._cors, chunks=self._chunked)
+        sink = self._sink(exchange, first)
         if self._events is not None and head.chunked:
             whole = await self._amended(self._events, exchange, sink)
         else:
-            whole = await exchange.body(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+            exchange.hand_to(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+            sink(b"")  # the head, if nothing of the body has come with it
+            whole = await exchange.ended()
         if not whole:
             cut(self._transport)
         return self._ended(head, reusable=whole and not head.until_closed)
@@ -147,7 +150,9 @@ class Reply:
             if made := events.feed(data):
                 sink(chunk(made) if self._chunked else made)
 
-        whole = await exchange.body(Chunks(take).feed)
+        exchange.hand_to(Chunks(take).feed)
+        sink(b"")  # the head, as above
+        whole = await exchange.ended()
         if whole:
             if events.rest:
                 self._write(events.rest)
@@ -174,7 +179,8 @@ class Reply:
             self._transport.close()
         return Sent(head.status, reusable=reusable)
 
-    def _sink(self, exchange: Exchange) -> Callable[[bytes], None]:
+    def _sink(self, exchange: Exchange, first: bytes) -> Callable[[bytes], None]:
+        """A function that sends parts of an answer. ``first`` goes with the first of them: one packet, not two."""
         draining = False
 
         async def drain() -> None:
@@ -192,9 +198,13 @@ class Reply:
             exchange.resume()
 
         def write(data: bytes) -> None:
-            nonlocal draining
+            nonlocal draining, first
             if self._transport.is_closing():
                 exchange.close()
+                return
+            if first:
+                first, data = b"", first + data
+            if not data:
                 return
             self._transport.write(data)
             if not draining and self.unread > MAX_UNREAD:

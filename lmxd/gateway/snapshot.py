@@ -137,8 +137,8 @@ def _ticket(t: TicketInfo, named: Named) -> dict[str, Any]:
 
 
 def _whose(x: LeaseInfo | TicketInfo, named: Named) -> str:
-    """The user that has it, and whom for where that is somebody else; nothing if that is hidden."""
-    return "" if x.uid is None else f"{x.user} ({named(x.uid)})" if x.user else named(x.uid)
+    """The key or the user that has it; nothing if that is hidden."""
+    return "" if x.uid is None else f"key {x.user}" if x.user else named(x.uid)
 
 
 def _why(s: ShortfallInfo) -> dict[str, Any]:

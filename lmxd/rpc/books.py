@@ -55,7 +55,7 @@ class LeaseInfo(Result):
     lease: str | None = None
     uid: int | None = None
     pid: int | None = None
-    user: str | None = Field(None, description="whom it is for, where one process asks for several users")
+    user: str | None = Field(None, description="the key that it is for, where the gateway asks for it")
     hold: str | None = None
     age: float | None = None
     expires_in: float | None = None
@@ -104,7 +104,7 @@ class TicketInfo(Result):
     name: str | None = Field(None, description="of a request for a hold: how its client calls it")
     uid: int | None = None
     pid: int | None = None
-    user: str | None = Field(None, description="whom it is for, where one process asks for several users")
+    user: str | None = Field(None, description="the key that it is for, where the gateway asks for it")
     bytes: int = Field(description="what a new instance for it would take of a device")
     position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
     priority: int = 0

@@ -17,7 +17,7 @@ from lmxd.cli.output import doing
 from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
 from lmxd.cli.wishes import WaitBar, standing
 from lmxd.folding import width
-from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, Status, TicketInfo
 from lmxd.rpc.notifications import Progress
 from lmxd.rpc.owners import OwnerInfo, Why
 
@@ -105,9 +105,20 @@ def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None
     ]
     lines = drawn(Seen(status=status(), owners=[why()], instances=[], tickets=tickets)).splitlines()
     shown = {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in "123"}
-    assert "anna/990" in shown["1"]
+    assert "key anna" in shown["1"]
     assert "[red]b" in shown["2"]
     assert " 990 " in shown["3"]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("users", "shown"),
+    [(["anna"], "1 (key anna)"), (["anna", "anna"], "2 (key anna)"), (["x" * 64, "ben"], "x"), ([None], "1 (990)")],
+)
+def test_the_instances_say_who_holds_them_and_stay_within_the_terminal(users: list[str | None], shown: str) -> None:
+    leases = [LeaseInfo(bytes=GIB, slots=1, lease=f"l-{n}", uid=990, user=user) for n, user in enumerate(users)]
+    lines = drawn(Seen(status=status(), owners=[why()], instances=[instance(leases=leases)], tickets=[])).splitlines()
+    assert shown in "\n".join(lines)
     assert max(map(len, lines)) <= 80
 
 

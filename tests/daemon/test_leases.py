@@ -305,6 +305,9 @@ async def test_doing_nothing_costs_nothing(tmp_path: Path) -> None:
         assert h.daemon.loop.asleep
         await (await lmxd.request("a")).release()
         assert h.daemon.measuring.period() == 1.0
+        (instance,) = h.state.instances.values()
+        instance.active_at -= 60
+        assert h.daemon.measuring.period() == 5.0, "what nobody uses is hardly looked at"
         await h.until(lambda: not h.phases())
         assert h.daemon.measuring.period() is None
         assert h.daemon.loop.asleep

@@ -30,7 +30,7 @@ def shown(**who: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("who", "users", "user"),
     [
-        ({"uid": 990, "user": "anna"}, ["anna (lmxd-gateway)"], "anna (lmxd-gateway)"),
+        ({"uid": 990, "user": "anna"}, ["key anna"], "key anna"),
         ({"uid": 990}, ["lmxd-gateway"], "lmxd-gateway"),
         ({}, [], None),
     ],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
-from lmxd.core.policy.refusals import or_raise
+from lmxd.core.policy.refusals import raised
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Refusal, TicketId
 from lmxd.daemon.answering import device_views, refused, views
@@ -82,7 +82,9 @@ class Answers:
             self._used_by(row.instance, row.uid)
 
     def _used_by(self, instance: str, uid: int) -> None:
-        self.users.put(instance, uid, (self.users.get(instance) or set()) | {uid})
+        known = self.users.get(instance) or set()
+        if uid not in known:
+            self.users.put(instance, uid, known | {uid})
 
     def decided(self, decision: Decision) -> None:
         """Note a decision as soon as it is made, before it is written and answered."""
@@ -204,7 +206,7 @@ class Answers:
             message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)
             fits = self._present.catalog.what_would_fit(ask, room, self._present.layout)
             data["fits"] = None if fits is None else {"ctx": fits}
-            remedy = refused.what_to_ask(ask, fits) + or_raise(self._state, ask)
+            remedy = ", or ".join((refused.what_to_ask(ask, fits), *raised(self._state, ask)))
         return LmxdError(refusal.code, message, remedy, data)
 
     @staticmethod
