@@ -9,7 +9,7 @@ from lmxd.gateway.stream_events import StreamEvents
 
 
 class MessageEvents(StreamEvents):
-    """One stream. ``model``: the one that was asked."""
+    """A stream of Anthropic's API. ``model``: the one that was asked."""
 
     begins = frozenset((b"message_start", b"error", b"ping"))
 

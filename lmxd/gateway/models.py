@@ -56,17 +56,19 @@ class KnownModels:
             self._asked = asyncio.get_running_loop().create_task(self._client.models())
             self._asked.add_done_callback(partial(self._came, now))
         if self._asked is not None and now - self._known_since >= _FRESH:
-            await asyncio.shield(self._asked)
+            return (await asyncio.shield(self._asked)).models
         return self._known
 
     def _came(self, begun: float, asked: asyncio.Task[Models]) -> None:
+        if asked is not self._asked:
+            return  # it was asked before what is known now
         self._asked = None
         if not asked.cancelled() and asked.exception() is None:
             self._known, self._known_since = asked.result().models, begun
 
     def forget(self) -> None:
-        """Ask again at the next look: there is a model more."""
-        self._asked = None
+        """Ask again at the next look: there is a model more, which an answer that is on its way may lack."""
+        self._asked, self._known_since = None, float("-inf")
 
     async def of_path(self, path: str) -> tuple[str, str]:
         """(the model, the rest) of a path that begins with a model's name, encoded or not. The longest name counts.

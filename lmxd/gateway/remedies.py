@@ -64,7 +64,7 @@ class Remedies:
         if found and all(each.unavailable for each in found):
             return [f"for an administrator: {error.remedy}"]
         helps = [_later(error.data.get("retry_in")), self._patience(wish)]
-        if wish.ctx is not None:
+        if wish.ctx is not None and found:
             helps.append("ask for a smaller num_ctx")
         if (other := _that_fits(await self._models.all(), wish.model, found)) is not None:
             helps.append(f"ask for {other}, which fits now")

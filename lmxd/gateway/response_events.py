@@ -24,7 +24,7 @@ _OF_TEXT: Final = ("response.output_text.delta", "response.output_text.done")
 
 
 class ResponseEvents(StreamEvents):
-    """One stream. ``model``: the one that was asked."""
+    """A stream of the Responses API. ``model``: the one that was asked."""
 
     begins = frozenset((b"response.created", b"error"))
 

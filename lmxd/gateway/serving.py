@@ -103,6 +103,7 @@ class Serving:
                     try:
                         answer = await exchange(lease, call)
                     except Unreachable:
+                        self._leases.unfit(lease)
                         continue
                     with contextlib.closing(answer):
                         head = await answer.head()

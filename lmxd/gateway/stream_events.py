@@ -18,7 +18,7 @@ _MAX_LINE: Final = 16 * 2**20
 
 
 class StreamEvents(ABC):
-    """One stream. ``begins``: the events that may be its first."""
+    """The stream of an answer, as it is read and made whole. ``begins``: the events that may be its first."""
 
     begins: ClassVar[frozenset[bytes]]
 

@@ -87,6 +87,9 @@ class RequestParams(Wish, Terms):
         pattern=r"^[A-Za-z0-9._@+-]{1,64}$",
         description="the key that it is for, where one process asks for several (the gateway, administrators)",
     )
+    reuse: bool = Field(
+        False, description="its holder may use the lease for its next request, too; lmxd.wanted says when no longer"
+    )
 
 
 class LeaseParams(Params):
@@ -175,6 +178,7 @@ class Granted(Result):
     hold: str
     ttl: float | None = None
     waited: float
+    wanted: bool = Field(False, description="somebody waits in the queue: it is not to be used for another request")
 
 
 class Released(Result):

@@ -48,6 +48,18 @@ def test_bytes_of_a_key_are_limited_and_more_than_all_of_them_is_refused() -> No
     assert found.remedy == "ask again when a lease of it has ended, or have keys: raised"
 
 
+def test_who_waited_for_its_own_quota_is_told_so() -> None:
+    world = World(key_quotas={"anna": Quota(max_leases=1)})
+    world.ask("a", 8, user="anna")
+    over = world.ask("b", 8, user="anna", wait=5)
+    world.tick(6)
+    found = refusal(world, over).refusal
+    assert found.code == "wait_expired"
+    assert found.message == "the request waited as long as it would: key anna has 1 of at most 1 leases"
+    assert found.remedy == "ask again when a lease of it has ended, or have keys: raised"
+    assert not found.shortfalls, "there was room"
+
+
 def test_default_is_for_keys_that_are_not_named_and_for_no_user() -> None:
     world = World(
         {"gpu": Gpu(capacity=80 * GIB)}, default_key=Quota(max_leases=1), key_quotas={"anna": Quota(max_leases=2)}

@@ -29,9 +29,9 @@ from lmxd.errors import LmxdError
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "contrib/prometheus/lmxd.rules.yml"
 PROMETHEUS = shutil.which("prometheus", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-MINUTE = 0.2
+MINUTE = 0.5
 """Seconds that a minute of the rules lasts here."""
-PERIOD = "100ms"
+PERIOD = "250ms"
 """Between two looks, in place of a quarter of a minute."""
 
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="there is no Prometheus: make takes it out of its package")
@@ -166,7 +166,7 @@ def test_it_scrapes_both_and_nothing_is_alarming(gateway: Gateway, prometheus: P
     wait_until(lambda: prometheus.value('lmxd_decisions_total{model="m",result="granted"}') == 1)
     wait_until(lambda: prometheus.value('lmxd_gateway_requests_total{model="m",code="200"}') == 1)
     assert prometheus.value("lmxd_device_available") == 1
-    assert prometheus.firing() == {}
+    wait_until(lambda: prometheus.firing() == {})  # a scrape may be late where others keep the cores busy
 
 
 def test_requests_that_wait_with_nothing_granted_go_off_and_end(lmxd: Lmxd, prometheus: Prometheus) -> None:

@@ -73,6 +73,18 @@ async def test_a_key_has_limits_of_its_own(tmp_path: Path) -> None:
         assert other.status == 200, "another key has the instance's other slots"
 
 
+async def test_a_wait_for_ones_own_limit_names_what_would_help(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    here = house(tmp_path, keys={"user": {"max_leases": 1}})
+    async with opened(here, wait=1) as front, front.stream("a", 400) as first:
+        await read_until(first, "data:")
+        error = json.loads((await front.chat("a")).text)["error"]
+        assert error["code"] == "wait_expired"
+        assert "key user has 1 of at most 1 leases" in error["message"]
+        assert "have keys: raised" in error["message"]
+        assert "end a#1" not in error["message"], "which holds up nobody"
+
+
 async def test_a_reload_changes_limits_at_once(tmp_path: Path) -> None:
     model(tmp_path, "a", token_seconds=0.05)
     async with opened(house(tmp_path, keys={"default": {"max_leases": 1}})) as front, front.stream("a", 400) as first:

@@ -14,6 +14,8 @@ from lmxd.gateway.models import KnownModels
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.client import AsyncClient
 
+FEW: dict[str, Any] = {"aliases": [], "ctx": 1, "slots": 1, "bytes": {}, "running": 0}
+
 
 @dataclass
 class Lists:
@@ -32,8 +34,7 @@ class Lists:
         return self.now
 
     def answer(self) -> None:
-        model: dict[str, Any] = {"aliases": [], "ctx": 1, "slots": 1, "bytes": {}, "running": 0}
-        self.answers[-1].set_result(Models(models=[ModelInfo(model=f"list {self.asked}", **model)]))
+        self.answers[-1].set_result(Models(models=[ModelInfo(model=f"list {self.asked}", **FEW)]))
 
 
 def known(lists: Lists) -> KnownModels:
@@ -93,3 +94,19 @@ async def test_a_daemon_that_is_away_is_an_error_only_once_the_list_is_old() -> 
     lists.answers[-1].set_exception(LmxdError("daemon_unavailable", "gone", ""))
     with pytest.raises(LmxdError):
         await waiting
+
+
+async def test_a_list_that_was_asked_for_before_a_model_came_is_not_kept() -> None:
+    lists = Lists()
+    models = known(lists)
+    before = asyncio.create_task(first(models))
+    await turns(2)
+    models.forget()
+    after = asyncio.create_task(first(models))
+    await turns(2)
+    assert lists.asked == 2
+    for answer in lists.answers:
+        answer.set_result(Models(models=[ModelInfo(model=f"list {lists.answers.index(answer) + 1}", **FEW)]))
+    assert (await before, await after) == ("list 1", "list 2")
+    assert await first(models) == "list 2"
+    assert lists.asked == 2

@@ -151,7 +151,7 @@ def _turn_away(state: State) -> bool:
     for ticket in list(state.impatient.values()):
         if ticket.instance is None and not ticket.room_being_made and not is_looked_into(state, ticket):
             quota = over_quota(state, ticket)
-            refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
+            refuse(state, ticket, refusals.beyond_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.step.arrived
     if new is None:
         if state.step.policy_changed and len(state.queue) > state.policy.queue_depth:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from lmxd.core.books.failed import Failed
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
@@ -23,6 +25,7 @@ _NAMED: Final = 3
 _PATIENCE: Final = "ask again later, wait longer (--wait, or Prefer: wait), or "
 _SECTIONS: Final = {"key": "keys", "group": "groups"}
 """The section of the configuration that has a quota, by the first word of its sentence; of a uid, it is users."""
+_WAITED: Final = "the request waited as long as it would"
 _LATER: Final = "allow a later deadline, or ask for less"
 
 
@@ -50,8 +53,10 @@ def taken(instances: Sequence[str]) -> str:
 
 
 def wait_expired(state: State, ticket: Ticket) -> Refusal:
+    if quota := over_quota(state, ticket):
+        return replace(beyond_quota(quota), code=RefusalCode.WAIT_EXPIRED, message=f"{_WAITED}: {quota}")
     date = Forecast(state).date(ticket)
-    return _short(state, ticket, date, RefusalCode.WAIT_EXPIRED, "the request waited as long as it would")
+    return _short(state, ticket, date, RefusalCode.WAIT_EXPIRED, _WAITED)
 
 
 def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
@@ -121,11 +126,11 @@ def _slots(state: State, ask: Ask) -> tuple[str, ...]:
     return (f"have slots: {min(taken) + ask.slots} in its profile, with which one instance serves both",)
 
 
-def over_quota(which: str, first: str = "ask again when a lease of it has ended") -> Refusal:
+def beyond_quota(which: str, first: str = "ask again when a lease of it has ended") -> Refusal:
     """``first``: what helps without another configuration; nothing, if it is empty."""
     more = f"have {_SECTIONS.get(which.partition(' ')[0], 'users')}: raised"
     remedy = f"{first}, or {more}" if first else more
-    return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy=remedy)
+    return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy=remedy, would_help=(more,))
 
 
 def too_many_waiting(who: str, most: int) -> Refusal:

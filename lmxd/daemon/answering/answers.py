@@ -25,7 +25,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import LeaseEnded, YieldAsked
+from lmxd.rpc.notifications import LeaseEnded, Wanted, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
@@ -68,6 +68,10 @@ class Answers:
         self._performer = performer
         self.connections = connections
         self.waiting: dict[TicketId, Waiting] = {}
+        self._queued: set[TicketId] = set()
+        """The waiting requests that were told of a place in the queue; some may have left since."""
+        self.reusing: set[int] = set()
+        """Connections whose holders may use a lease for several requests, as long as nobody waits."""
         self.watchers = Watchers(state, access)
         self.ended: Remembered[EndReason] = Remembered(state.lives)
         """The reasons why the last leases of each user ended."""
@@ -101,11 +105,29 @@ class Answers:
             case ReportProgress():
                 if waiting := self.waiting.get(decision.ticket):
                     waiting.connection.notify(views.progress(decision, waiting.request))
+                    self._place_told(decision)
             case EndLease():
                 self._lease_ended(decision)
             case AskToYield():
                 self._asked_to_yield(decision)
         self.watchers.tell(decision)
+
+    def _place_told(self, decision: ReportProgress) -> None:
+        """Have leases be used for one request each, from the moment at which somebody waits in the queue."""
+        if not decision.position:
+            self._queued.discard(decision.ticket)
+            return
+        if not self._is_wanted():
+            connections = self.connections()
+            self.reusing &= connections.keys()
+            for number in self.reusing:
+                connections[number].notify(Wanted())
+        self._queued.add(decision.ticket)
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody waits in the queue."""
+        self._queued &= self.waiting.keys()
+        return bool(self._queued)
 
     def _asked_to_yield(self, decision: AskToYield) -> None:
         if connection := self.connections().get(decision.owner.connection):
@@ -180,6 +202,7 @@ class Answers:
             hold=lease.hold.value,
             ttl=lease.ttl,
             waited=waited,
+            wanted=self._is_wanted(),
         )
 
     def _called(self, devices: Iterable[DeviceId]) -> dict[str, str]:

@@ -53,6 +53,8 @@ class Requests:
             self._access.require_proxy(connection.peer, params.user)
         self._health.require_ledger()
         user = connection.peer.uid, params.user or ""
+        if params.reuse:
+            self._leasing.reuses(connection)
         size = self._size(connection, params, user)
         ask = await self._asks.prepare(params.model, size, user)
         again = partial(self._asks.again, params.model, size, user)

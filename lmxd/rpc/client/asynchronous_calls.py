@@ -71,6 +71,7 @@ class AsyncCalls(ABC):
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
+        reuse: bool = False,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -91,6 +92,7 @@ class AsyncCalls(ABC):
             deadline=deadline,
             max_instances=max_instances,
             user=user,
+            reuse=reuse,
         )
 
     async def release(self, lease: str) -> Released:

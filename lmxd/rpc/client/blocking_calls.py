@@ -64,6 +64,7 @@ class BlockingCalls(ABC):
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
+        reuse: bool = False,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -84,6 +85,7 @@ class BlockingCalls(ABC):
             deadline=deadline,
             max_instances=max_instances,
             user=user,
+            reuse=reuse,
         )
 
     def release(self, lease: str) -> Released:
