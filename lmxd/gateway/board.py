@@ -127,7 +127,8 @@ class Board:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """``timeline`` once, then ``state`` at every look, and ``requests`` when there were any."""
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        kind = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        stream = web.StreamResponse(headers=kind)
         await stream.prepare(request)
         self._watching += 1
         try:

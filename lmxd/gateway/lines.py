@@ -33,8 +33,8 @@ class LineReply:
         self._request = request
         self._streams = streams
         self._patience = (SOON if streams else LATE) if patience is None else patience
-        kind = "application/x-ndjson" if streams else "application/json"
-        self._response = web.StreamResponse(headers={"Content-Type": kind})
+        kind = {"Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}  # nginx sends each line on at once
+        self._response = web.StreamResponse(headers=kind if streams else {"Content-Type": "application/json"})
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:

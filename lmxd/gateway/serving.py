@@ -12,16 +12,20 @@ from typing import Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answer_format import with_format
 from lmxd.gateway.authentication import ANYBODY, CALLER
 from lmxd.gateway.engine_body import engine_body
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
+from lmxd.gateway.message_events import MessageEvents
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.remedies import Remedies
 from lmxd.gateway.reply import Reply
+from lmxd.gateway.response_events import ResponseEvents
+from lmxd.gateway.stream_events import StreamEvents
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
@@ -73,7 +77,7 @@ class Serving:
             body=body,
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
-        reply = Reply(request, streams=streams)
+        reply = Reply(request, streams=streams, events=_events(path, wish.model) if streams else None)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
@@ -185,8 +189,16 @@ def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
     return replace(wish, model=model.model, ctx=min(-(-least // step) * step, trained), least_ctx=least)
 
 
+def _events(path: str, model: str) -> StreamEvents | None:
+    """The events of an answer, where llama-server leaves out what clients need."""
+    path = path.partition("?")[0]
+    if path.endswith("/responses"):
+        return ResponseEvents(model)
+    return MessageEvents(model) if path.endswith("/messages") else None
+
+
 def _for_engine(call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
-    """A call as its engine understands it, which knows one name of its model and nothing of variants."""
+    """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats."""
     kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
-    body = engine_body(call.body, kind, meant, names)
+    body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
     return call if body is call.body else replace(call, body=body)

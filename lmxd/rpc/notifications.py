@@ -63,7 +63,7 @@ class YieldAsked(Notice):
     why: str
 
 
-class Wanted(Notice):
+class SomebodyWaits(Notice):
     """``lmxd.wanted`` tells who asks for leases with ``reuse`` that somebody waits: each served its last request."""
 
     notification = Notification.WANTED
@@ -79,5 +79,5 @@ class Happened(Notice):
 
 
 NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
-    notice.notification: notice for notice in (Progress, YieldAsked, Wanted, LeaseEnded, Happened)
+    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Happened)
 }

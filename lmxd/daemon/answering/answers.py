@@ -25,7 +25,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import LeaseEnded, Wanted, YieldAsked
+from lmxd.rpc.notifications import LeaseEnded, SomebodyWaits, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
@@ -121,7 +121,7 @@ class Answers:
             connections = self.connections()
             self.reusing &= connections.keys()
             for number in self.reusing:
-                connections[number].notify(Wanted())
+                connections[number].notify(SomebodyWaits())
         self._queued.add(decision.ticket)
 
     def _is_wanted(self) -> bool:
