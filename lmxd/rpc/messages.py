@@ -87,9 +87,7 @@ class RequestParams(Wish, Terms):
         pattern=r"^[A-Za-z0-9._@+-]{1,64}$",
         description="the key that it is for, where one process asks for several (the gateway, administrators)",
     )
-    reuse: bool = Field(
-        False, description="its holder may use the lease for its next request, too; lmxd.wanted says when no longer"
-    )
+    reuse: bool = Field(False, description="its holder may use the lease again; lmxd.wanted says when no longer")
 
 
 class LeaseParams(Params):
