@@ -83,6 +83,7 @@ class Leases:
         self.renewed[lease.lease] = time.monotonic()
         try:
             if wish.keep_alive:
+                self._spare.ended(lease.lease)  # its word is for this request: the next has its own
                 await self.keep_alive(wish)
             yield lease
         except BaseException:
