@@ -59,7 +59,10 @@ async def main() -> None:
     for name in ("--host", "--port"):
         parser.add_argument(name)
     given, _ = parser.parse_known_args()
-    server = await asyncio.start_server(serve, given.host, int(given.port), backlog=1024)
+    if given.host.endswith(".sock"):
+        server = await asyncio.start_unix_server(serve, given.host, backlog=1024)
+    else:
+        server = await asyncio.start_server(serve, given.host, int(given.port), backlog=1024)
     async with server:
         await server.serve_forever()
 

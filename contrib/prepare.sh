@@ -87,14 +87,16 @@ provide() {
     fi
 }
 
-# promtool, which a test uses, is taken out of its package (before Debian 13 that of Prometheus), so that none is started here.
-provide_promtool() {
-    if [ ! -x "$venv/bin/promtool" ] && have apt-get; then
+# Prometheus and promtool, which tests use, are taken out of their packages (before Debian 13 it is one), so that no service
+# is started here.
+provide_prometheus() {
+    if { [ ! -x "$venv/bin/promtool" ] || [ ! -x "$venv/bin/prometheus" ]; } && have apt-get; then
         place=$(mktemp -d)
         (cd "$place" && { [ "$(id -u)" != 0 ] || [ -n "$(known prometheus)" ] || apt-get update -q; } &&
-            package=$(known promtool prometheus | head -n 1) && apt-get download -q "$package" &&
-            dpkg-deb -x "$package"_*.deb . && cp usr/bin/promtool "$venv/bin/") >/dev/null 2>&1 ||
-            echo "promtool cannot be had: its tests are skipped" >&2
+            apt-get download -q $(known prometheus promtool) &&
+            for package in *.deb; do dpkg-deb -x "$package" . || exit 1; done &&
+            cp usr/bin/prometheus usr/bin/promtool "$venv/bin/") >/dev/null 2>&1 ||
+            echo "Prometheus cannot be had: its tests are skipped" >&2
         rm -rf "$place"
     fi
 }
@@ -139,7 +141,7 @@ fi
 echo "installing lmxd${extras:+ with $extras} into $venv" >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 own=$(echo "$extras" | sed 's/,*model//')
-! wants test || provide_promtool
+! wants test || provide_prometheus
 from=$(sources)
 [ "$from" = "$here" ] || trap 'rm -rf "$from"' EXIT
 pip install ${EDITABLE:+-e} "$from${own:+[$own]}" $(engine)

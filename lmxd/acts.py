@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -37,28 +37,28 @@ class Acts:
         self._done = ThrottledLines(Throttle(MOST_DONE, together=10 * MOST_DONE), self._count_done)
 
     @contextmanager
-    def act(self, actor: Actor, what: str, *, quiet: bool = False) -> Iterator[None]:
-        """Log what comes of the block. ``quiet``: its success is logged elsewhere, or is no news."""
+    def act(self, actor: Actor, what: Callable[[], str], *, quiet: bool = False) -> Iterator[None]:
+        """Log what comes of the block, in the words of ``what``. ``quiet``: success is logged elsewhere, or no news."""
         try:
             yield
         except LmxdError as error:
-            self.refused(actor, f"{what}: {error.message}", error.code)
+            self.refused(actor, f"{what()}: {error.message}", error.code)
             raise
         except asyncio.CancelledError:
-            self.refused(actor, f"{what}: nobody waits for the answer any more", "cancelled")
+            self.refused(actor, f"{what()}: nobody waits for the answer any more", "cancelled")
             raise
         except Exception:
-            self.refused(actor, what, "internal")
+            self.refused(actor, what(), "internal")
             raise
-        if quiet:
-            self._log.debug("%s done: %s", actor.name, what)
-        else:
-            self.came(actor.key, f"{actor.name} done: {what}")
+        if not quiet:
+            self.came(actor.key, lambda: f"{actor.name} done: {what()}")
+        elif self._log.isEnabledFor(logging.DEBUG):
+            self._log.debug("%s done: %s", actor.name, what())
 
-    def came(self, key: Hashable, line: str) -> None:
-        """Log what came of the acts of one actor, as a grant did."""
+    def came(self, key: Hashable, line: Callable[[], str]) -> None:
+        """Log what came of the acts of one actor, as a grant did. The line is made if it is within their bound."""
         if self._done.passes(key):
-            self._log.info("%s", line)
+            self._log.info("%s", line())
 
     def refused(self, actor: Actor, what: str, code: str) -> None:
         """Log a refusal."""

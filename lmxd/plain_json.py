@@ -10,10 +10,15 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 """Made once, for making one takes as long as encoding a message."""
 
 
+def strictly(value: Any) -> str:
+    """JSON of a value. ValueError if a number in it is not finite."""
+    return _ENCODER.encode(value)
+
+
 def encode(value: Any) -> str:
     """JSON of a value, with null for each number in it that is not finite."""
     try:
-        return _ENCODER.encode(value)
+        return strictly(value)
     except ValueError:
         return _ENCODER.encode(_finite(value))
 

@@ -42,6 +42,11 @@ def known_as(device: _Device, called: Mapping[_Device, str]) -> str:
     return called.get(device) or short_id(device)
 
 
+def user_name(uid: int, key: str) -> str:
+    """A user in sentences: the key for which the gateway asks, or else the uid."""
+    return f"key {key}" if key else f"uid {uid}"
+
+
 def several(names: Sequence[str], what: str = "instances") -> str:
     """Names as in a sentence; of many, their number."""
     return ", ".join(names) if len(names) <= _FEW else f"{len(names)} {what}"

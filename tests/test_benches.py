@@ -37,6 +37,7 @@ PARTS = {
     "arena_traces.py",
     "arena_watch.py",
     "fast_server.py",
+    "http_load.py",
     "shapes.py",
     "simple_policies.py",
     "simulated_traces.py",

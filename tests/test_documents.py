@@ -27,7 +27,8 @@ from lmxd.config.engine import NamedEngineConfig
 from lmxd.config.filters import Variant
 from lmxd.config.llama_cpp_keys import DraftConfig, LoraConfig, RopeConfig, SamplersConfig
 from lmxd.config.profile import Profile
-from lmxd.config.schema import Config, DeviceConfig, GroupConfig, UserConfig
+from lmxd.config.quotas import GroupConfig, KeyConfig, UserConfig
+from lmxd.config.schema import Config, DeviceConfig
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.engines.llama_cpp import flags
@@ -84,6 +85,7 @@ SECTIONS: dict[str, Any] = {
     "admission_control": Config.model_fields["admission_control"].annotation,
     "one of users": UserConfig,
     "one of groups": GroupConfig,
+    "one of keys": KeyConfig,
     "engine": Config.model_fields["engine"].annotation,
     "one of engines": NamedEngineConfig,
     "metrics": Config.model_fields["metrics"].annotation,

@@ -22,7 +22,7 @@ INSIDERS = {
     "test_acl.py": {"_exit"},  # of the operating system
     "confinement/attempts.py": {"_exit"},  # of the operating system
     "fake_llama_server.py": {"_exit"},  # of the operating system
-    "rpc/test_client.py": {"_held", "_take", "_writer"},
+    "rpc/test_client.py": {"_held", "_link", "_take"},
 }
 """May only become less."""
 

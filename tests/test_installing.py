@@ -222,13 +222,13 @@ def test_a_user_is_asked_for_nothing_that_the_distribution_has_not(machine: Mach
     assert "apt-get install curl gcc libc6-dev libvulkan1 mesa-vulkan-drivers\n" in done.stderr
 
 
-@pytest.mark.parametrize(("unknown", "package"), [("", "promtool"), ("promtool\n", "prometheus")])
-def test_promtool_is_taken_out_of_the_package_that_has_it(machine: Machine, unknown: str, package: str) -> None:
+@pytest.mark.parametrize(("unknown", "packages"), [("", "prometheus promtool"), ("promtool\n", "prometheus")])
+def test_prometheus_is_taken_out_of_the_packages_that_have_it(machine: Machine, unknown: str, packages: str) -> None:
     machine.is_of(1000)
     machine.say("curl", "#!/bin/sh\n")
     machine.unknown.write_text(unknown)
     assert machine.prepare("test").returncode == 0
-    assert machine.apt.read_text() == f"download -q {package}\n"
+    assert machine.apt.read_text() == f"download -q {packages}\n"
 
 
 def test_for_root_one_that_cannot_be_had_keeps_no_other_away(machine: Machine, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from lmxd.gateway.board import framed
 from lmxd.plain_json import encode
@@ -15,6 +16,13 @@ from lmxd.rpc import framing
 
 INF = float("inf")
 VALUES = st.recursive(st.floats() | st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+
+
+class Speeds(BaseModel):
+    """A message with numbers that may be odd."""
+
+    speed: float
+    slots: list[float]
 
 
 def strict(text: str | bytes) -> Any:
@@ -33,10 +41,8 @@ def test_all_values_become_json(value: Any) -> None:
 
 @pytest.mark.parametrize("odd", [INF, -INF, float("nan")])
 def test_no_number_breaks_an_answer(odd: float) -> None:
-    assert strict(framing.result(1, {"speed": odd, "slots": [1.5, odd]}))["result"] == {
-        "speed": None,
-        "slots": [1.5, None],
-    }
+    speeds = Speeds(speed=odd, slots=[1.5, odd])
+    assert strict(framing.result(1, framing.of_model(speeds)))["result"] == {"speed": None, "slots": [1.5, None]}
     assert strict(framing.result(1, framing.encoded([odd])))["result"] == [None]
     assert strict(framing.notification("x", {"at": odd}))["params"] == {"at": None}
     assert strict(framed("state", {"speed": odd}).decode().split("data: ")[1]) == {"speed": None}

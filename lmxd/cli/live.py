@@ -5,20 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from lmxd.cli import output
 from lmxd.cli.common import answers, connect
 from lmxd.cli.keyboard import END, Keyboard
-from lmxd.rpc.client import Client
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-    from lmxd.cli.screen import Seen
-
 
 _MOVES: Final = {"up": -1, "down": 1, "page up": -10, "page down": 10, "first": -(2**31)}
 """Rows by which a key moves the instances."""
@@ -82,34 +78,15 @@ def top(interval: float, count: int | None, json_wanted: bool) -> None:
     history = Samples()
     with connect() as client:
         if json_wanted:
-            seen = look(client)
-            parts: dict[str, Any] = {
-                "status": seen.status,
-                "owners": seen.owners,
-                "instances": seen.instances,
-                "queue": seen.tickets,
-            }
-            output.as_json({name: output.plain(value) for name, value in parts.items()})
+            output.as_json(client.overview())
             return
 
         def draw(console: Console, first: int | None) -> RenderableType:
-            seen = look(client)
+            seen = client.overview()
             history.note(seen)
             return rendered(seen, history, console, first or 0, None if first is None else console.height)
 
         repeat(draw, interval, count if count or sys.stdout.isatty() else 1, screen=True)
-
-
-def look(client: Client) -> Seen:
-    from lmxd.cli.screen import Seen
-
-    status = client.status()
-    return Seen(
-        status=status,
-        owners=[client.why(d.id) for d in status.devices],
-        instances=client.instances().instances,
-        tickets=client.queue().tickets,
-    )
 
 
 COMMANDS = (top,)

@@ -181,8 +181,8 @@ def seen(d: Device, bytes_: int, size: Callable[[int], str] = size) -> str:
 
 
 def whose(uid: int | None, user: str | None) -> str:
-    """The uid that asked, and the user it asked for where that is somebody else: "alice/1000"."""
-    return "-" if uid is None else f"{user}/{uid}" if user else str(uid)
+    """The key for which the gateway asked, or the uid that asked."""
+    return "-" if uid is None else f"key {user}" if user else str(uid)
 
 
 def queued(t: TicketInfo) -> tuple[str, str, str, str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -15,7 +14,8 @@ from lmxd.cli.devices import names, yielding
 from lmxd.cli.output import gib, size
 from lmxd.cli.tables import GAP, text
 from lmxd.devices.diagnostics import called as named
-from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
+from lmxd.rpc.books import InstanceInfo
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
 from lmxd.text import known_as
 
@@ -34,16 +34,6 @@ HISTORY: Final = 60
 """Looks that a sparkline shows: a minute, at one a second."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """One look at everything that ``lmxctl top`` shows."""
-
-    status: Status
-    owners: Sequence[Why]
-    instances: Sequence[InstanceInfo]
-    tickets: Sequence[TicketInfo]
-
-
 class Samples:
     """The figures that sparklines are drawn of: the part of each device in use, and all tokens a second."""
 
@@ -51,7 +41,7 @@ class Samples:
         self.used: dict[str, deque[float]] = {}
         self.speed: deque[float] = deque(maxlen=HISTORY)
 
-    def note(self, seen: Seen) -> None:
+    def note(self, seen: Overview) -> None:
         for why in seen.owners:
             d = why.device
             used = (d.charged + d.reclaiming + d.foreign) / d.capacity if d.capacity else 0.0
@@ -87,7 +77,7 @@ def _colour(instance: str) -> str:
 
 
 def rendered(
-    seen: Seen, history: Samples, console: Console, first: int = 0, height: int | None = None
+    seen: Overview, history: Samples, console: Console, first: int = 0, height: int | None = None
 ) -> RenderableType:
     """Everything, as wide as the console. Of more instances than ``height`` lines leave room for, those from ``first``.
 
@@ -100,7 +90,7 @@ def rendered(
     below = [text(f"warning: {w}", "yellow") for w in (*seen.status.warnings, *seen.status.broken_invariants)]
     if height is not None and _height(console, *devices) > height // 2:
         devices = [text(""), *(_title(why, history, called, plain=plain) for why in seen.owners)]
-    shown, waiting = len(seen.instances), len(seen.tickets)
+    shown, waiting = len(seen.instances), len(seen.queue)
     if height is not None:
         lines = max(0, height - _height(console, head, *devices, *below) - _BETWEEN)
         least = min(waiting and _height(console, _queue(seen, waiting)), max(_LEAST, lines // 3))
@@ -130,7 +120,7 @@ def _fitting(console: Console, lines: int, most: int, part: Callable[[int], Rend
     return rows
 
 
-def _head(seen: Seen) -> str:
+def _head(seen: Overview) -> str:
     s = seen.status
     state = "draining" if s.draining else "up"
     return f"lmxd {s.version}, {state} for {output.seconds(s.uptime)}: {output.summary(s)}"
@@ -185,7 +175,7 @@ def _instances(found: Sequence[InstanceInfo], first: int, shown: int) -> Rendera
             f"{i.speed:.0f}" if i.phase == "ready" and i.ctx else "-",
             str(i.ctx) if i.ctx else "-",
             gib(sum(i.charged.values())),
-            str(len(i.leases)),
+            _leases(i),
             output.doing(i),
         )
         for i in found[first : first + shown]
@@ -203,8 +193,14 @@ def _sums(found: Sequence[InstanceInfo], first: int, shown: int, speed: Sequence
     return text(f"{more}{sum(i.speed for i in found):.0f} tokens/s  {past}".rstrip())
 
 
-def _queue(seen: Seen, shown: int) -> RenderableType:
-    headings = (">PLACE", "MODEL", "USER", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
-    rows = [(*output.queued(t), output.reason(t)) for t in seen.tickets[:shown]]
-    table, more = output.filled(headings, rows, "nobody waits"), len(seen.tickets) - shown
+def _leases(i: InstanceInfo) -> str:
+    """The number of leases, and whose: the first of several users. Others' are counted alone."""
+    users = list(dict.fromkeys(output.whose(x.uid, x.user) for x in i.leases if x.uid is not None))
+    return f"{len(i.leases)}" + (f" ({', '.join([users[0], '…'][: len(users)])})" if users else "")
+
+
+def _queue(seen: Overview, shown: int) -> RenderableType:
+    headings = (">PLACE", "MODEL", "WHO", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
+    rows = [(*output.queued(t), output.reason(t)) for t in seen.queue[:shown]]
+    table, more = output.filled(headings, rows, "nobody waits"), len(seen.queue) - shown
     return Group(table, text(f"… {more} more")) if more else table

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _OTHERS: Final = "another's"
 _NONE: Final = "-"
-QUEUE = ("TICKET", ">PLACE", "MODEL", "USER", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
+QUEUE = ("TICKET", ">PLACE", "MODEL", "WHO", ">CLASS", ">WAITED", ">EXPECTED", "INSTANCE OR REASON")
 PS = (
     "INSTANCE", "ENGINE", "PHASE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT",
-    "LEASES (USER)", "DOING",
+    "LEASES (WHO)", "DOING",
 )  # fmt: skip
 MODELS = ("MODEL", "ENGINE", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "NOTE")
 

@@ -95,6 +95,12 @@ class GatewayConfig(Section):
         description="further names by which browsers come here without a key, as a proxy's; NAME:PORT if it is unusual",
     )
 
+    capture_prompts: bool = Field(
+        False,
+        description="the dashboard shows how the prompts of the last 200 requests begin, to administrators and to the "
+        "key that sent them; they are kept in memory alone",
+    )
+
     @model_validator(mode="after")
     def _closed(self) -> GatewayConfig:
         if self.listen is not None and self.keys_file is None and not self.anonymous:

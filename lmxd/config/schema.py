@@ -21,6 +21,7 @@ from lmxd.config.engine import EngineConfig, EngineSettings, NamedEngineConfig, 
 from lmxd.config.gateway import GatewayConfig, MetricsConfig
 from lmxd.config.names import RULE, composed, is_name
 from lmxd.config.profile import Profile
+from lmxd.config.quotas import GroupConfig, KeyConfig, UserConfig
 from lmxd.config.section import Gigabytes, Section, UsablePath
 from lmxd.config.values import IdleSeconds, Seconds
 from lmxd.engines.engine import PROGRAMS, EngineKind
@@ -120,25 +121,6 @@ class AdmissionConfig(Section):
     cut_generations: bool = Field(False, description="after the grace, end what is being generated, too")
 
 
-class UserConfig(Section):
-    """The quota of one user. Administrators are bound by it as everybody is, but for max_priority."""
-
-    weight: Annotated[float, Field(gt=0, le=1000)] = Field(1, description="share of the machine beside the others")
-    max_memory_gb: Gigabytes | None = Field(None, description="the most that the user's leases may take together")
-    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once; beyond 1024 only if set")
-    max_holds: int = Field(128, ge=0, le=100_000, description="holds at once, those that wait included")
-    max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
-    max_priority: int = Field(0, ge=-100, le=100, description="the highest class that may be asked for")
-
-
-class GroupConfig(Section):
-    """The quota of the members of one group, all together."""
-
-    max_memory_gb: Gigabytes | None = Field(None, description="the most that their leases may take together")
-    max_leases: int | None = Field(None, ge=0, le=100_000, description="leases at once")
-    max_waiting: int | None = Field(None, ge=0, le=100_000, description="requests that may wait at once")
-
-
 def _open(name: str) -> str:
     return f"models.{name} is open: every user of this machine can use its port without a key, and see what it answers"
 
@@ -156,6 +138,7 @@ class Config(Section):
     gateway: GatewayConfig = Field(GatewayConfig(), description="OpenAI's API and the dashboard")
     users: dict[str, UserConfig] = Field({}, description="user name, uid or default -> what that user may have at once")
     groups: dict[str, GroupConfig] = Field({}, description="group name or gid -> what its members may have together")
+    keys: dict[str, KeyConfig] = Field({}, description="name of a key, or default -> what that key may have at once")
     idle_timeout: IdleSeconds = Field(
         300, description="seconds (or 10m, 1h30m, never) without a request after which an instance ends"
     )
@@ -178,6 +161,7 @@ class Config(Section):
         "gateway",
         "users",
         "groups",
+        "keys",
         "models",
         mode="before",
     )
@@ -193,10 +177,10 @@ class Config(Section):
             raise ValueError("its keys stand here, such as path; one of engines is chosen by a model: engine: NAME")
         return value
 
-    @field_validator("users", "groups", mode="before")
+    @field_validator("users", "groups", "keys", mode="before")
     @classmethod
     def _users(cls, value: object) -> object:
-        """YAML reads a bare id as a number; a user or group with nothing said has the defaults."""
+        """YAML reads a bare id as a number; a user, group or key with nothing said has the defaults."""
         if isinstance(value, dict):
             return {str(name): {} if entry is None else entry for name, entry in value.items()}
         return value

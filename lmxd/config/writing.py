@@ -28,6 +28,18 @@ def write_own(path: Path, text: str, mode: int = 0o600) -> None:
         raise LmxdError("config", f"{path} cannot be written: {error.strerror}", remedy) from error
 
 
+def may_write(path: Path) -> bool:
+    """Whether ``write_own`` is likely to succeed."""
+    real = Path(os.path.realpath(path))
+    try:
+        found = _replaceable(real)
+    except OSError:
+        return False
+    owned = found is None or os.geteuid() in (0, found.st_uid)
+    nearest = next((each for each in real.parents if each.exists()), real.parent)
+    return owned and os.access(nearest, os.W_OK | os.X_OK)
+
+
 def _replaceable(real: Path) -> os.stat_result | None:
     """The regular file that is there; None if there is none. OSError for a pipe, a device, a directory."""
     try:

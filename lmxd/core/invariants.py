@@ -171,8 +171,7 @@ def _shares(state: State) -> Iterator[str]:
         yield f"{user} has something, and no share"
     for user, use in state.shares.by_user.items():
         had = [size for owner, size in all_had if owner.who == user]
-        if (use.bytes, use.waiting) != (sum(size or 0 for size in had), had.count(None)):
-            yield f"{user} is held to have {use}, but has {had}"
+        yield from _share(f"user {user}", use, had)
 
 
 def _share(who: str, share: Share, had: list[int | None]) -> Iterator[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmxd.core.words import Ask
+from lmxd.core.words import Ask, User
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quota:
-    """The most that one uid, or the members of a group together, may have at once.
+    """The most that one uid, one key, or the members of a group together, may have at once.
 
-    ``weight``: the use of a uid with weight 2 counts half. ``max_holds`` is of each uid by itself.
+    ``weight``: the use of a uid or key with weight 2 counts half. ``max_holds`` is of each uid by itself.
     """
 
     weight: float = 1.0
@@ -30,7 +30,8 @@ class Policy:
     worth one class of priority. ``fairness``: seconds by which a user with all recent use stands behind one with none.
     ``half_life``: seconds after which use counts half. ``quantum_loads``: the length of a turn, in loads of both models
     (2.65: docs/adr/0015). ``grace``: seconds within which a holder should yield. ``preempt``: whether a higher class
-    may ask a lower one to yield. ``cut``: whether a generation is cut when the grace is over.
+    may ask a lower one to yield. ``cut``: whether a generation is cut when the grace is over. ``quotas``: by uid.
+    ``key_quotas``: by the name of a key, for which the gateway asks.
     """
 
     queue_depth: int = 5
@@ -45,9 +46,20 @@ class Policy:
     default: Quota = Quota()
     quotas: Mapping[int, Quota] = field(default_factory=dict)
     group_quotas: Mapping[int, Quota] = field(default_factory=dict)
+    key_quotas: Mapping[str, Quota] = field(default_factory=dict)
+    default_key: Quota = Quota()
 
     def quota(self, uid: int) -> Quota:
         return self.quotas.get(uid, self.default)
+
+    def key_quota(self, key: str) -> Quota:
+        """The quota of one key, beside that of the uid that asks for it."""
+        return self.key_quotas.get(key, self.default_key)
+
+    def weight(self, user: User) -> float:
+        """The weight of a user: that of its uid, and of its key among the keys of that uid."""
+        uid, key = user
+        return self.quota(uid).weight * (self.key_quota(key).weight if key else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple, NewType, TypeAlias
 
 from lmxd.core.reasons import RefusalCode
+from lmxd.text import user_name
 
 DeviceId = NewType("DeviceId", str)
 InstanceId = NewType("InstanceId", str)
@@ -19,7 +20,7 @@ NO_CONNECTION: Final = ConnectionId(0)
 """The connection of an owner that has none: a real one is counted from 1."""
 Group: TypeAlias = tuple[object, ...]
 User: TypeAlias = tuple[int, str]
-"""A uid, and the name of the user for whom it asks (empty: itself)."""
+"""A uid, and the name of the key for which it asks (empty: itself)."""
 Kind: TypeAlias = tuple[str, str, User | None]
 """Profile, variant, and the user of a private instance: instances of a kind can replace each other, if large enough."""
 RequestKey: TypeAlias = tuple[int, str]
@@ -67,7 +68,7 @@ class Cause(StrEnum):
 class Owner:
     """The user and process that asks, as the kernel says (SO_PEERCRED, SO_PEERGROUPS).
 
-    ``user``: the name of the user for whom it asks, where one process asks for several, as the gateway does.
+    ``user``: the name of the key for which it asks, where one process asks for several, as the gateway does.
     """
 
     uid: int
@@ -80,6 +81,11 @@ class Owner:
     def who(self) -> User:
         """The user whose recent use is compared with that of others, for a fair order."""
         return self.uid, self.user
+
+    @property
+    def called(self) -> str:
+        """Its name in sentences."""
+        return user_name(*self.who)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,11 +285,15 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """A "no" that explains itself: a stable code, a sentence, the figures and a remedy."""
+    """A "no" that explains itself: a stable code, a sentence, the figures and a remedy.
+
+    ``would_help``: the part of the remedy that the configuration would have to say.
+    """
 
     code: RefusalCode
     message: str
     remedy: str = ""
+    would_help: tuple[str, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     turns: tuple[Turn, ...] = ()
     failure: Failure | None = None

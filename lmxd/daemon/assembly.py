@@ -57,7 +57,7 @@ from lmxd.daemon.measuring import Measuring
 from lmxd.daemon.places import Places
 from lmxd.daemon.present import Present
 from lmxd.daemon.pulse import Pulse
-from lmxd.daemon.rules import policy_of, unknown_users
+from lmxd.daemon.rules import policy_of, unknown_keys, unknown_users
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.devices.driver_calls import DriverCalls
 from lmxd.devices.measurement import DeviceKind, Probe
@@ -180,6 +180,7 @@ class Daemon:
             self.answers.restore(found.saved.leases)
             self.present.warnings += found.warnings
         gpus = self.present.layout.of_kind(DeviceKind.GPU)
+        self.present.warnings += await asyncio.to_thread(unknown_keys, self.catalog.config)
         self.present.warnings += await asyncio.to_thread(self.catalog.warnings, gpus)
         await self._tell_residents()
         for warning in (*self.present.warnings, *self.present.missing(), *self.catalog.warnings_of_engines()):

@@ -18,7 +18,7 @@ from lmxd.catalog.served import with_served
 from lmxd.config.gateway import GatewayConfig
 from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
-from lmxd.daemon.rules import unknown_users
+from lmxd.daemon.rules import unknown_keys, unknown_users
 from lmxd.devices.diagnostics import diagnostics
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.errors import LmxdError
@@ -49,7 +49,7 @@ def check(config: Config, nvml: Any, *, alone: bool) -> Findings:
     catalog = Catalog(whole, os.geteuid() if alone and os.geteuid() != 0 else None)
     catalog.see(measured, usable)
     found.warnings += [*config.warnings, *diagnostics(measured), *catalog.warnings_of_engines(), *unread]
-    found.warnings += unknown_users(config)
+    found.warnings += [*unknown_users(config), *unknown_keys(config)]
     found.errors += _account_errors(config, alone=alone)
     found.errors += dict.fromkeys(_engine_errors(catalog, found))  # of one path, once
     found.warnings += catalog.warnings(tuple(catalog.default.usable.gpus))

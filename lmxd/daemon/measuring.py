@@ -23,7 +23,11 @@ log = logging.getLogger(__name__)
 _RECLAIMING_PERIOD: Final = 0.1
 _WAITING_PERIOD: Final = 0.25
 _BUSY_PERIOD: Final = 1.0
-"""Seconds between two looks: while bytes are awaited of what has ended, while anybody waits, while anything runs."""
+_CALM_PERIOD: Final = 5.0
+"""Seconds between two looks: while bytes are awaited of what has ended, while anybody waits, while anything is used,
+and while all that runs is unused."""
+_CALM: Final = 10.0
+"""Seconds without a lease and without work after which an instance is unused."""
 _AFTER_A_FAULT: Final = 1.0
 """Seconds until the next look after one that failed for a reason that nobody foresaw."""
 
@@ -50,6 +54,8 @@ class Measuring:
         self._seen = seen
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._calm = False
+        """Whether it sleeps for the longest time."""
         self._diagnostics = DiagnosticLog()
         self.watcher = Watcher((), time.monotonic)
 
@@ -60,16 +66,18 @@ class Measuring:
 
     def heard(self, event: Event) -> None:
         """Some events make it worth while to look soon."""
-        waits = isinstance(event, LeaseRequested) and event.ticket in self._state.tickets
-        if waits or isinstance(event, (InstanceExited, InstanceReady)):
+        begins = isinstance(event, LeaseRequested) and (self._calm or event.ticket in self._state.tickets)
+        if begins or isinstance(event, (InstanceExited, InstanceReady)):
             self._wake.set()
 
     async def keep(self) -> None:
         """Look again and again; not at all while nothing runs and nobody waits."""
         while True:
             self._wake.clear()
+            period = self.period()
+            self._calm = period == _CALM_PERIOD
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.period()):  # not wait_for, which in 3.11 can swallow a cancellation
+                async with asyncio.timeout(period):  # not wait_for, which in 3.11 can swallow a cancellation
                     await self._wake.wait()
             try:
                 await self.look()
@@ -84,7 +92,13 @@ class Measuring:
             return _RECLAIMING_PERIOD
         if len(state.queue) or any(i.tickets for i in state.instances.values()):
             return _WAITING_PERIOD
-        return _BUSY_PERIOD if state.instances or any_missing(state) else None
+        if any_missing(state) or state.overcommitted_since or state.yielding:
+            return _BUSY_PERIOD
+        if not state.instances:
+            return None
+        since = time.monotonic() - _CALM
+        unused = all(i.vacant and not i.busy and i.active_at < since for i in state.instances.values())
+        return _CALM_PERIOD if unused else _BUSY_PERIOD
 
     async def look(self) -> None:
         """Once; again, if a reload has other devices looked at by the time that the answer comes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
@@ -111,12 +111,16 @@ class EngineProblem(Struct):
     """An engine's error."""
 
     message: str | None = None
+    type: str | None = None
+    code: int | str | None = None
 
 
 class EngineError(Struct):
-    """An engine's answer that is no success."""
+    """An engine's answer that is no success, as llama-server, vLLM and FastAPI say it."""
 
     error: EngineProblem | str | None = None
+    message: str | None = None
+    detail: Any = None
 
 
 def understood(body: bytes, kind: type[T]) -> T:

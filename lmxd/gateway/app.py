@@ -20,6 +20,8 @@ from lmxd.gateway.models import KnownModels
 from lmxd.gateway.ollama import Ollama
 from lmxd.gateway.ollama_models import OllamaModels
 from lmxd.gateway.openai import OpenAi
+from lmxd.gateway.pulls import Pulls
+from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.unloading import Unloading
 
@@ -30,17 +32,18 @@ _GRACE: Final = 30.0
 """Seconds that requests in flight have at the end."""
 
 
-def runner(config: GatewayConfig, leases: Leases, authentication: Authentication) -> web.AppRunner:
+def runner(config: GatewayConfig, leases: Leases, authentication: Authentication, pulls: Pulls) -> web.AppRunner:
     """The server. A handler is cancelled when its client goes: nobody waits or generates for one that left."""
-    app = application(config, leases, authentication)
+    app = application(config, leases, authentication, pulls)
     return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
 
 
-def application(config: GatewayConfig, leases: Leases, authentication: Authentication) -> web.Application:
+def application(config: GatewayConfig, leases: Leases, authentication: Authentication, pulls: Pulls) -> web.Application:
     """All routes, behind the authentication."""
     metrics, acts = GatewayMetrics(), Acts(logging.getLogger("lmxd.gateway.audit"))
     client, models = leases.client, KnownModels(leases.client)
-    serving = Serving(leases, models, metrics, config.wait)
+    recent = RecentRequests(prompts=config.capture_prompts)
+    serving = Serving(leases, models, metrics, recent, config.wait)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -54,9 +57,9 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     app.add_routes([web.get("/health", health), web.get("/metrics", show_metrics)])
     app.add_routes(OpenAi(models, serving, bodies).routes())
     app.add_routes(Ollama(serving, bodies).routes())
-    app.add_routes(OllamaModels(client, models, bodies).routes())
+    app.add_routes(OllamaModels(client, models, bodies, pulls).routes())
     app.add_routes(Unloading(client, models).routes())
-    board = app[BOARD] = Board(client, bodies)
+    board = app[BOARD] = Board(client, models, bodies, recent)
     app.add_routes(board.routes())
     app.cleanup_ctx.append(board.run)
     app.on_shutdown.append(board.end)

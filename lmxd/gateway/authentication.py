@@ -12,9 +12,9 @@ from aiohttp import web
 
 from lmxd.acts import Actor
 from lmxd.config.gateway import GatewayConfig
+from lmxd.config.keys import Caller, Keys, version_of
 from lmxd.errors import LmxdError
 from lmxd.gateway.failures import StatusError
-from lmxd.gateway.keys import Caller, Keys, version_of
 from lmxd.gateway.origins import Origins
 from lmxd.listening.connection import cut
 from lmxd.listening.pages import OwnPages
@@ -32,7 +32,7 @@ def _unknown(key: str) -> StatusError:
     """The error for a request without a key, or with one that is not known."""
     message = "the key is not known" if key else "a key is needed"
     remedy = "it may be cut off, or removed" if key else "send Authorization: Bearer KEY"
-    return StatusError(401, "not_permitted", message, f"{remedy}; lmxd key NAME makes one")
+    return StatusError(401, "not_permitted", message, f"{remedy}; an administrator makes one: lmxd key NAME")
 
 
 def key_of(headers: Mapping[str, str]) -> str:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import logging
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,10 +15,14 @@ from lmxd import plain_json
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.bodies import Bodies
+from lmxd.gateway.models import KnownModels
+from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.reply import sent
 from lmxd.gateway.snapshot import for_all, snapshot
 from lmxd.gateway.timeline import STEP, Timeline
 from lmxd.gateway.wanted import decode_object
+from lmxd.gateway.web_page import WebPage
+from lmxd.rpc.books import Device
 from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import Result
 from lmxd.rpc.methods import METHODS
@@ -30,7 +30,6 @@ from lmxd.rpc.methods import METHODS
 log = logging.getLogger("lmxd.gateway.audit")
 ACTIONS: Final = "/lmxd/"
 """The beginning of the paths of the dashboard's data and actions."""
-PAGE: Final = Path(__file__).parent / "page/index.html"
 _LIVE: Final = 1.0
 """Seconds between two looks while somebody watches."""
 
@@ -38,9 +37,11 @@ _LIVE: Final = 1.0
 class Board:
     """The dashboard: its page, its stream of events, and its actions."""
 
-    def __init__(self, client: AsyncClient, bodies: Bodies) -> None:
+    def __init__(self, client: AsyncClient, models: KnownModels, bodies: Bodies, recent: RecentRequests) -> None:
         self._client = client
+        self._models = models
         self._bodies = bodies
+        self._recent = recent
         self._actions: Mapping[str, Callable[..., Awaitable[Result]]] = {
             "stop": client.stop,
             "pin": client.pin,
@@ -50,17 +51,13 @@ class Board:
         """The daemon's methods that administrators may call here."""
         self.timeline = Timeline()
         self._now: dict[str, Any] = {}
+        self._seen: Sequence[Device] = ()
+        """The devices as the last look saw them."""
         self._moved = asyncio.Event()
         self._watched = asyncio.Event()
         self._watching = 0
         self._ending = False
-        self._page = PAGE.read_bytes()
-        self._headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": _policy(self._page.decode()),
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-        }
+        self._page = WebPage()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -92,7 +89,7 @@ class Board:
                     self._now = await self._look()
                 if due:
                     sampled = time.monotonic()
-                    devices = (await self._client.devices()).devices
+                    devices = self._seen if self._watching else (await self._client.devices()).devices
                     self._now = self._now | {"sample": self.timeline.note(time.time(), devices)}
             except LmxdError as error:
                 self._now = {"error": str(error)}
@@ -110,36 +107,40 @@ class Board:
                     await self._watched.wait()
 
     async def _look(self) -> dict[str, Any]:
-        client = self._client
-        status = await client.status()
-        owners = [await client.why(d.id) for d in status.devices]
-        instances, queue = (await client.instances()).instances, (await client.queue()).tickets
-        return snapshot(status, owners, instances, queue)
+        """One call, for which the devices are measured once, and the list of models that all requests share."""
+        found = await self._client.overview()
+        self._seen = found.status.devices
+        return snapshot(found, await self._models.all(), time.time())
 
     async def _show(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._page, headers=self._headers)
+        return web.Response(body=self._page.body.encode(), headers=self._page.headers)
 
     async def _state(self, request: web.Request) -> web.Response:
-        return web.json_response(self._for(request, await self._look()), dumps=plain_json.encode)
+        now = self._for(request, await self._look()) | {"requests": self._recent.seen_by(request[CALLER])}
+        return web.json_response(now, dumps=plain_json.encode)
 
     def _for(self, request: web.Request, now: dict[str, Any]) -> dict[str, Any]:
         caller = request[CALLER]
         if "devices" in now and not caller.admin:
             now = for_all(now)
-        return now | {"caller": caller.name, "admin": caller.admin}
+        return now | {"caller": caller.name, "admin": caller.admin, "prompts": self._recent.prompts}
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """``timeline`` once, then ``state`` at every look."""
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        """``timeline`` once, then ``state`` at every look, and ``requests`` when there were any."""
+        kind = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        stream = web.StreamResponse(headers=kind)
         await stream.prepare(request)
         self._watching += 1
         try:
             await sent(stream, framed("timeline", self.timeline.samples))
-            moved = self._moved
+            moved, told = self._moved, -1
             self._watched.set()
             while await moved.wait() and not self._ending:
                 moved = self._moved
                 await sent(stream, framed("state", self._for(request, self._now)))
+                if told != self._recent.count:
+                    told = self._recent.count
+                    await sent(stream, framed("requests", self._recent.seen_by(request[CALLER])))
         finally:
             self._watching -= 1
         return stream
@@ -150,7 +151,8 @@ class Board:
         if name not in self._actions:
             raise LmxdError("invalid_params", f"there is no action {name!r}", f"known: {', '.join(self._actions)}")
         if not caller.admin:
-            raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", "lmxd key NAME --admin")
+            remedy = "an administrator makes one that is: lmxd key NAME --admin"
+            raise LmxdError("not_permitted", f"the key of {caller.name} is no administrator's", remedy)
         said = decode_object(await self._bodies.read(request))
         params = {key: said.get(key) for key in METHODS[name].params.model_fields}  # None is as if left out
         done = await self._actions[name](**params)
@@ -160,17 +162,3 @@ class Board:
 
 def framed(name: str, data: object) -> bytes:
     return f"event: {name}\ndata: {plain_json.encode(data)}\n\n".encode()
-
-
-def _policy(page: str) -> str:
-    """The page's Content-Security-Policy: its own script and style, and requests to where it came from."""
-
-    def hashes(tag: str) -> str:
-        found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(x.encode()).digest()).decode() for x in found)
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-    return (
-        f"default-src 'none'; script-src {hashes('script')}; style-src 'unsafe-inline'; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )

@@ -8,10 +8,10 @@ from typing import Final
 
 from aiohttp import web
 
+from lmxd.config.keys import Caller
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.failures import StatusError
-from lmxd.gateway.keys import Caller
 from lmxd.gateway.packing import ENCODINGS, Unpacking
 
 GRACE: Final = 10.0
@@ -47,13 +47,15 @@ class Bodies:
         begun = loop.time()
         try:
             while not request.content.at_eof():
-                async with asyncio.timeout_at(begun + GRACE + len(body) / _RATE):
-                    packed = await request.content.readany()
+                if not (packed := request.content.read_nowait()):
+                    async with asyncio.timeout_at(begun + GRACE + len(body) / _RATE):
+                        packed = await request.content.readany()
                 for piece in unpacking.pieces(packed):
                     self._hold(request, len(piece))
                     body += piece
                     self._check(len(body))
-                    await asyncio.sleep(0)
+                    if unpacking.is_work:
+                        await asyncio.sleep(0)
             if not unpacking.whole:
                 raise ValueError("it ends too soon")
         except TimeoutError:

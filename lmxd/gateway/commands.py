@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from lmxd.config import keys
 from lmxd.config.file import load
 from lmxd.config.key_files import exposures
 from lmxd.config.location import USER
 from lmxd.errors import LmxdError
-from lmxd.gateway import keys
 from lmxd.rpc.client import default_socket, own_socket
 from lmxd.terminal import say
 
@@ -37,8 +37,11 @@ def gateway(context: click.Context) -> None:
         import uvloop
 
         from lmxd.gateway.process import serve
+        from lmxd.gateway.pulls import Pulls
 
-        uvloop.run(serve(config, config.listen, _daemon(root.params)))
+        daemon = _daemon(root.params)
+        pulls = Pulls(context.obj, daemon, user=root.params["user"])
+        uvloop.run(serve(config, config.listen, daemon, pulls))
     except LmxdError as error:
         log.error("%s", error)
         sys.exit(error.exit_status)

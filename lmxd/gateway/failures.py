@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Final
 
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answers import EngineError, EngineProblem, understood
+from lmxd.gateway.remedies import said
 
 _STATUS: Final[dict[str, int]] = {
     "invalid_request": 400,
@@ -48,8 +49,6 @@ _TYPES: Final = {
 _ANTHROPIC_TYPES: Final = _TYPES | {413: "request_too_large", 503: "overloaded_error"}
 _OF_CLIENTS: Final = range(400, 500)
 """Statuses of what a client did wrong."""
-_TOO_LONG: Final = ("too large to process", "exceeds the available context", "context length")
-"""The words of llama-server, and of vLLM."""
 _AGAIN: Final = 5.0
 """Seconds after which to ask again, where nothing better is known."""
 
@@ -63,14 +62,24 @@ class ErrorFormat(Enum):
     OLLAMA = "ollama"
 
     @classmethod
-    def of(cls, path: str) -> ErrorFormat:
-        """The format for a path, however it is written, also of an instance (``/upstream/MODEL/v1/messages``)."""
-        path = "/" + "/".join(filter(None, path.split("/")))
-        if path.startswith("/api/"):
+    def of(cls, path: str, headers: Mapping[str, str] = MappingProxyType({})) -> ErrorFormat:
+        """The format for a path, however it is written, also of an instance (``/upstream/MODEL/v1/messages``).
+
+        Anthropic's clients name the version of their API with each request, also where OpenAI has the same path.
+        """
+        words = [*filter(None, path.split("/"))]
+        if words[:1] == ["api"]:
             return cls.OLLAMA
-        if path.endswith(("/messages", "/messages/count_tokens")):
+        if is_anthropics(headers) or words[-1:] == ["messages"] or words[:2] in (["v1", "messages"], ["messages"]):
             return cls.ANTHROPIC
-        return cls.RESPONSES if path.endswith("/responses") else cls.OPENAI
+        if words[-2:] == ["messages", "count_tokens"]:
+            return cls.ANTHROPIC
+        return cls.RESPONSES if words[-1:] == ["responses"] else cls.OPENAI
+
+
+def is_anthropics(headers: Mapping[str, str]) -> bool:
+    """Whether a client of Anthropic's API asks."""
+    return "Anthropic-Version" in headers
 
 
 class StatusError(LmxdError):
@@ -94,14 +103,14 @@ def _type(status: int, kind: ErrorFormat) -> str:
 def body_of(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPENAI) -> dict[str, Any]:
     """The body of an answer that is an error."""
     if kind is ErrorFormat.OLLAMA:
-        return {"error": str(error)}
+        return {"error": said(error)}
     if kind is ErrorFormat.ANTHROPIC:
-        problem = {"type": _type(status, kind), "message": str(error)}
+        problem = {"type": _type(status, kind), "message": said(error)}
         return {"type": "error", "error": problem}
     code = "model_not_found" if error.code == "unknown_model" else error.code
     return {
         "error": {
-            "message": str(error),
+            "message": said(error),
             "type": _type(status, kind),
             "param": "model" if error.code == "unknown_model" else None,
             "code": code,
@@ -127,19 +136,3 @@ def response(error: LmxdError, status: int, kind: ErrorFormat = ErrorFormat.OPEN
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return web.json_response(body_of(error, status, kind), status=status, headers=headers)
-
-
-def of_engine(body: bytes, status: int) -> LmxdError:
-    """An engine's error, as it says it, or as it came."""
-    message: object = None
-    with contextlib.suppress(LmxdError):
-        error = understood(body, EngineError).error
-        message = error.message if isinstance(error, EngineProblem) else error
-    text = str(message or body[:2000].decode(errors="replace"))
-    code = "invalid_params" if status < 500 or is_too_long(text) else "bad_answer"
-    return LmxdError(code, f"the instance says: {text}", "")
-
-
-def is_too_long(text: str) -> bool:
-    """Whether an engine says that a text has too many tokens, which llama-server calls a fault of its own."""
-    return any(words in text for words in _TOO_LONG)

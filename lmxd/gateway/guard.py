@@ -76,4 +76,4 @@ def _failed(request: web.Request, error: LmxdError, status: int) -> web.Response
         if request.transport is not None:
             cut(request.transport)
         raise ConnectionResetError("an answer that was begun cannot become an error") from error
-    return failures.response(error, status, ErrorFormat.of(request.path))
+    return failures.response(error, status, ErrorFormat.of(request.path, request.headers))

@@ -29,6 +29,10 @@ _GUARDED: Final = (
 )
 """An engine's answer is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key. Nor has
 another client it from a proxy's cache."""
+_STREAMED: Final = (b"text/event-stream", b"application/x-ndjson")
+"""Types of answers that are read as they come."""
+_UNBUFFERED: Final = b"X-Accel-Buffering: no"
+"""nginx collects some kilobytes of an answer before it passes them on, unless it is told this."""
 _END: Final = b"\r\n"
 _BODILESS: Final = (204, 304)
 """Statuses of responses without a body (RFC 9112, 6.3)."""
@@ -80,7 +84,8 @@ def read_head(data: bytes) -> tuple[Head, bytes] | None:
     if chunked and (match[1] == b"0" or status == 204):
         raise BadAnswer(f"it is sent in chunks, but begins with {first[:60]!r}")
     kept = _kept(fields, without={b"content-length"} if status == 204 else set())
-    lines = (b"HTTP/1.1 " + match[2], *kept, *_GUARDED)
+    streamed = any(name == b"content-type" and value.lower().startswith(_STREAMED) for name, value, _ in fields)
+    lines = (b"HTTP/1.1 " + match[2], *kept, *_GUARDED, *((_UNBUFFERED,) if streamed else ()))
     return Head(status=status, length=length, chunked=chunked, lines=lines), data[end + 4 :]
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.progress import RequestProgress
+from lmxd.gateway.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncClient, AsyncLease
+from lmxd.rpc.notifications import Notification
 
 _LOOK: Final = 5.0
 _RENEW: Final = 30.0
@@ -24,8 +26,9 @@ class LeaseWish:
     """The lease that a request wants.
 
     ``ctx``: the context, where the usual one is not enough, and ``least_ctx`` the one to be had where that never fits;
-    ``user``: for whom; ``wait``: the most seconds in the queue, not counting the start of an instance. ``keep_alive``:
-    whether it says how long the instance ``stays`` after it, in seconds; None: as long as its profile says.
+    ``user``: the key for which it is; ``wait``: the most seconds in the queue, not counting the start of an instance;
+    ``priority``: the class there, by default the profile's. ``keep_alive``: whether it says how long the instance
+    ``stays`` after it, in seconds; None: as long as its profile says.
     """
 
     model: str
@@ -33,8 +36,14 @@ class LeaseWish:
     least_ctx: int | None = None
     user: str | None = None
     wait: float | None = None
+    priority: int | None = None
     keep_alive: bool = False
     stays: float | None = None
+
+    @property
+    def kind(self) -> Hashable:
+        """Tells wishes apart that one lease cannot serve."""
+        return self.model, self.ctx, self.least_ctx, self.user, self.priority
 
 
 class Leases:
@@ -44,12 +53,13 @@ class Leases:
     """
 
     def __init__(self, socket: Path, *, instances: int) -> None:
-        self.client = AsyncClient(socket)
+        self.client = AsyncClient(socket, self._told)
         self._instances = instances
         self.renewed: dict[str, float] = {}
         """The time at which each was granted, or last renewed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self._spare = SpareLeases(lambda lease: self.client.let_go(lease.lease))
 
     async def __aenter__(self) -> Leases:
         await self.client.__aenter__()
@@ -63,23 +73,49 @@ class Leases:
 
     @contextlib.asynccontextmanager
     async def lease(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
-        """One lease, or an LmxdError of the daemon's. If its task is cancelled, it leaves the queue."""
+        """One lease, or an LmxdError of the daemon's. If its task is cancelled, it leaves the queue.
+
+        One that was used without an error is kept for a moment.
+        """
+        lease = self._spare.take(wish.kind) or await self._granted(wish, told)
+        if self._keeper is None or self._keeper.done():
+            self._keeper = self._in_background(self._keep())
+        self.renewed[lease.lease] = time.monotonic()
+        try:
+            if wish.keep_alive:
+                self._spare.ended(lease.lease)  # its word is for this request: the next has its own
+                await self.keep_alive(wish)
+            yield lease
+        except BaseException:
+            self._spare.end(lease)
+            raise
+        else:
+            self._spare.put(wish.kind, lease)
+        finally:
+            del self.renewed[lease.lease]
+
+    async def _granted(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncLease:
+        """A lease from lmxd, for the context that is the least where the one that is wished for never fits."""
+        self._spare.give_back()  # what is asked for next may be what they hold
         try:
             lease = await self._requested(wish, told)
         except LmxdError as error:
             if error.code != "never_fits" or wish.ctx == wish.least_ctx:
                 raise
             lease = await self._requested(replace(wish, ctx=wish.least_ctx), told)
-        if self._keeper is None or self._keeper.done():
-            self._keeper = self._in_background(self._keep())
-        self.renewed[lease.lease] = time.monotonic()
-        try:
-            if wish.keep_alive:
-                await self.keep_alive(wish)
-            yield lease
-        finally:
-            del self.renewed[lease.lease]
-            self._in_background(lease.release())
+        self._spare.granted(lease)
+        return lease
+
+    def _told(self, method: str, params: dict[str, Any]) -> None:
+        """Heed what lmxd says of leases."""
+        if method == Notification.WANTED:
+            self._spare.wanted()
+        elif method == Notification.LEASE_ENDED:
+            self._spare.ended(params["lease"])
+
+    def unfit(self, lease: AsyncLease) -> None:
+        """Use a lease for no other request: its instance does not answer."""
+        self._spare.ended(lease.lease)
 
     async def keep_alive(self, wish: LeaseWish) -> None:
         """Have the instances of a model stay as long as its client says. LmxdError."""
@@ -92,6 +128,8 @@ class Leases:
             wait=wish.wait,
             max_instances=self._instances,
             user=wish.user,
+            priority=wish.priority,
+            reuse=True,
             on_progress=lambda progress: told(RequestProgress.of(progress)),
         )
 

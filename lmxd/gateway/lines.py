@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.remedies import said
 from lmxd.gateway.reply import sent
 from lmxd.listening.connection import cut
 
@@ -32,8 +33,8 @@ class LineReply:
         self._request = request
         self._streams = streams
         self._patience = (SOON if streams else LATE) if patience is None else patience
-        kind = "application/x-ndjson" if streams else "application/json"
-        self._response = web.StreamResponse(headers={"Content-Type": kind})
+        kind = {"Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}  # nginx sends each line on at once
+        self._response = web.StreamResponse(headers=kind if streams else {"Content-Type": "application/json"})
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
@@ -62,7 +63,7 @@ class LineReply:
         await self._quiet()
         if not self._response.prepared:
             raise error
-        await self.send({"error": str(error)})
+        await self.send({"error": said(error)})
         if not self._streams and self._request.transport is not None:
             cut(self._request.transport)
             raise ConnectionResetError("an answer that was begun cannot become an error") from error

@@ -28,9 +28,11 @@ class Served:
         self._wait = wait
         self.model = ""
         self.status = _GONE
+        self.waited: float | None = None
 
     def leased(self) -> None:
-        self._wait.observe(time.monotonic() - self._begun)
+        self.waited = time.monotonic() - self._begun
+        self._wait.observe(self.waited)
 
 
 class GatewayMetrics:

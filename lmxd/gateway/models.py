@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -16,7 +17,9 @@ from lmxd.rpc.books import ModelInfo, Models, VariantInfo
 from lmxd.rpc.client import AsyncClient
 
 _FRESH: Final = 1.0
-"""Seconds for which the list is good: a burst of requests asks but once."""
+"""Seconds for which a list is good: a burst of requests asks but once."""
+_RENEW: Final = 0.5
+"""Seconds after which the next is asked for, while the one at hand still answers: nobody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +37,38 @@ class Meaning:
 
 
 class KnownModels:
-    """The daemon's list of models, asked for at most once a second."""
+    """The daemon's list of models, asked for at most twice a second."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
+        self._clock = clock
+        self._known: Sequence[ModelInfo] = ()
+        self._known_since = float("-inf")
+        """When that list was asked for."""
         self._asked: asyncio.Task[Models] | None = None
-        self._asked_at = float("-inf")
         self._names: tuple[Sequence[ModelInfo], Mapping[str, Meaning]] | None = None
         """A list, and the meanings of names in it."""
 
     async def all(self) -> Sequence[ModelInfo]:
-        """Requests that come at the same time ask but once."""
-        now = time.monotonic()
-        if self._asked is None or now - self._asked_at >= _FRESH:
-            self._asked_at, self._asked = now, asyncio.get_running_loop().create_task(self._client.models())
-        return (await asyncio.shield(self._asked)).models
+        """Requests that come at the same time ask but once, and get the same list."""
+        now = self._clock()
+        if self._asked is None and now - self._known_since >= _RENEW:
+            self._asked = asyncio.get_running_loop().create_task(self._client.models())
+            self._asked.add_done_callback(partial(self._came, now))
+        if self._asked is not None and now - self._known_since >= _FRESH:
+            return (await asyncio.shield(self._asked)).models
+        return self._known
+
+    def _came(self, begun: float, asked: asyncio.Task[Models]) -> None:
+        if asked is not self._asked:
+            return  # it was asked before what is known now
+        self._asked = None
+        if not asked.cancelled() and asked.exception() is None:
+            self._known, self._known_since = asked.result().models, begun
+
+    def forget(self) -> None:
+        """Ask again at the next look: there is a model more, which an answer that is on its way may lack."""
+        self._asked, self._known_since = None, float("-inf")
 
     async def of_path(self, path: str) -> tuple[str, str]:
         """(the model, the rest) of a path that begins with a model's name, encoded or not. The longest name counts.

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway import failures, translation
+from lmxd.gateway import engine_errors, translation
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.durations import keep_alive
 from lmxd.gateway.events import collected, events
@@ -171,7 +171,7 @@ class _Told:
 
     async def _messages(self, answer: Exchange, head: Head) -> AsyncIterator[dict[str, Any]]:
         if head.status != 200:
-            raise failures.of_engine(await collected(answer, head), head.status)
+            raise engine_errors.of_engine(await collected(answer, head), head.status)
         async for chunk in events(answer, head):
             if message := self._found.take(chunk):
                 yield message

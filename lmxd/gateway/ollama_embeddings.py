@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from lmxd.errors import LmxdError
-from lmxd.gateway import failures
+from lmxd.gateway import engine_errors
 from lmxd.gateway.answers import Tokenized, Vectors, understood
 from lmxd.gateway.events import collected
 from lmxd.gateway.leases import LeaseWish
@@ -50,7 +50,7 @@ class OllamaEmbeddings:
         try:
             return understood(await self._post(wish, "/v1/embeddings", input=texts), Vectors)
         except LmxdError as error:
-            if not failures.is_too_long(error.message):
+            if not engine_errors.is_too_long(error.message):
                 raise
             if not cut:
                 raise LmxdError(
@@ -72,7 +72,7 @@ class OllamaEmbeddings:
         async with self._serving.asked(wish, call) as (answer, head):
             found = await collected(answer, head)
         if head.status != 200:
-            raise failures.of_engine(found, head.status)
+            raise engine_errors.of_engine(found, head.status)
         return found
 
 

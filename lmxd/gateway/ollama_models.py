@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -11,12 +13,14 @@ from aiohttp import web
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
+from lmxd.gateway.authentication import CALLER
 from lmxd.gateway.bodies import Bodies
 from lmxd.gateway.failures import StatusError
 from lmxd.gateway.filters import filtered
 from lmxd.gateway.lines import LineReply
 from lmxd.gateway.models import KnownModels, Meaning
 from lmxd.gateway.paths import routes
+from lmxd.gateway.pulls import Pulls
 from lmxd.gateway.wanted import ModelChange, Question, decode_all
 from lmxd.rpc.books import InstanceInfo, ModelInfo
 from lmxd.rpc.client import AsyncClient
@@ -32,8 +36,9 @@ _BILLION: Final = 10**9
 class OllamaModels:
     """The routes of ollama's API that ask for no tokens."""
 
-    def __init__(self, client: AsyncClient, models: KnownModels, bodies: Bodies) -> None:
+    def __init__(self, client: AsyncClient, models: KnownModels, bodies: Bodies, pulls: Pulls) -> None:
         self._client = client
+        self._pulls = pulls
         self._models = models
         self._bodies = bodies
         self._begun = time.time()
@@ -106,19 +111,24 @@ class OllamaModels:
         )
 
     async def _pull(self, request: web.Request) -> web.StreamResponse:
-        """A model that is here is pulled; another is for an administrator to fetch, with what it takes of the disk."""
+        """A model that is here is pulled. Another is fetched for administrators, with what it takes of the disk."""
         said = decode_all(await self._bodies.read(request), ModelChange)
         try:
             await self._models.named(said.wanted, LIST)
+            steps = None
         except LmxdError as error:
-            raise LmxdError(
-                error.code, error.message, f"an administrator may fetch it: lmxd pull {said.wanted}"
-            ) from error
-        reply = LineReply(request, streams=said.stream is not False)
-        async with reply.waiting():
-            if said.stream is not False:
-                await reply.send({"status": "pulling manifest"})
-            await reply.send({"status": "success"})
+            steps = self._pulls.of(said.wanted, request[CALLER], error)
+        reply, streams = LineReply(request, streams=said.stream is not False), said.stream is not False
+        async with reply.waiting(), contextlib.aclosing(steps or _already()) as lines:
+            try:
+                async for line in lines:
+                    if streams:
+                        await reply.send(line)
+            except LmxdError as error:
+                return await reply.fail(error)
+            self._models.forget()
+            if not streams:
+                await reply.send({"status": "success"})
             return await reply.end()
 
     async def _change(self, request: web.Request) -> web.Response:
@@ -134,6 +144,12 @@ class OllamaModels:
         if request.method == "HEAD":
             raise LmxdError("unknown_id", "there is no such blob", "an administrator adds models: lmxd pull")
         raise _refused("files are not taken from here", "an administrator adds models: lmxd pull, lmxd import")
+
+
+async def _already() -> AsyncGenerator[dict[str, Any], None]:
+    """The steps to a model that is here."""
+    for status in ("pulling manifest", "success"):
+        yield {"status": status}
 
 
 def _refused(what: str, remedy: str) -> LmxdError:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.bodies import Bodies
+from lmxd.gateway.failures import is_anthropics
 from lmxd.gateway.models import KnownModels, Meaning
 from lmxd.gateway.paths import routes, target
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.shut import require_open
 from lmxd.gateway.wanted import StreamedRequest, decode, named_in
+from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = (
     "/v1/chat/completions",
@@ -53,10 +58,13 @@ class OpenAi:
         self._serving = serving
         self._bodies = bodies
         self._begun = int(time.time())
+        self._listed: tuple[Sequence[ModelInfo], bytes] = (), b""
+        """A list of models, and the answer that is made of it once."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
             *(route for path in _NAMED for route in routes("POST", path, self._by_body_at(path))),
+            *routes("POST", "/v2/rerank", self._by_body_at("/v1/rerank")),
             *routes("GET", "/v1/models", self._models),
             web.get("/v1/models/{model:.+}", self._model),
             web.get("/models/{model:.+}", self._model),
@@ -94,12 +102,20 @@ class OpenAi:
         return await self._serving.hand_on(request, wish, "/" + path, body, streams=_streams(body))
 
     async def _models(self, request: web.Request) -> web.Response:
-        shown = [self._shown(meant) for meant in await self._known.listed()]
-        return web.json_response({"object": "list", "data": shown})
+        if is_anthropics(request.headers):
+            shown = [_anthropics(self._shown(meant)) for meant in await self._known.listed()]
+            ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
+            return web.json_response({"data": shown, "has_more": False, **ends})
+        models = await self._known.all()
+        if not self._listed[1] or self._listed[0] is not models:
+            shown = [self._shown(meant) for meant in await self._known.listed()]
+            self._listed = models, msgspec.json.encode({"object": "list", "data": shown})
+        return web.Response(body=self._listed[1], content_type="application/json", charset="utf-8")
 
     async def _model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        return web.json_response(self._shown(await self._known.meaning(name, "/v1/models")))
+        shown = self._shown(await self._known.meaning(name, "/v1/models"))
+        return web.json_response(_anthropics(shown) if is_anthropics(request.headers) else shown)
 
     def _shown(self, meant: Meaning) -> dict[str, Any]:
         model = meant.model
@@ -112,6 +128,12 @@ class OpenAi:
             **({"parent": model.model} if meant.variant else {}),
             "meta": meta | ({"problem": model.problem} if model.problem else {}),
         }
+
+
+def _anthropics(shown: dict[str, Any]) -> dict[str, Any]:
+    """A model as Anthropic's clients expect it."""
+    created = datetime.fromtimestamp(shown["created"], UTC).isoformat()
+    return {"type": "model", "id": shown["id"], "display_name": shown["id"], "created_at": created}
 
 
 def _streams(body: bytes) -> bool:

@@ -113,6 +113,11 @@ class Unpacking:
         self._members = 0
 
     @property
+    def is_work(self) -> bool:
+        """Whether each piece takes time, after which others are to have their turn."""
+        return self._make is not None
+
+    @property
     def whole(self) -> bool:
         """Whether it may end here."""
         return self._member is None

@@ -1,4 +1,5 @@
-"""Paths as clients write them: with or without /v1, with slashes twice or at the end, or as a whole URL."""
+"""Paths as clients write them: with or without /v1, as Azure and Groq have them, with slashes twice or at the end, or
+as a whole URL."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 _V1: Final = "v1"
+_BEFORE: Final = "(?:openai/+(?:deployments/+[^/]+/+)?)?(?:v1/+)*"
+"""The beginnings of a path of OpenAI's API: Groq's, Azure's, which names the model once more, and its own."""
 
 
 def routes(method: str, path: str, handler: Handler) -> list[web.RouteDef]:
@@ -16,9 +19,9 @@ def routes(method: str, path: str, handler: Handler) -> list[web.RouteDef]:
 
 
 def _tolerant(path: str) -> str:
-    """The pattern of a path: /v1 may be missing or said twice, and each slash be several."""
+    """The pattern of a path: /v1 may be missing or said twice, or stand behind /openai, and each slash be several."""
     first, *words = path.strip("/").split("/")
-    begin = "/{_first:/*(?:v1/+)*}" if first == _V1 else "/{_first:/*}"
+    begin = f"/{{_first:/*{_BEFORE}}}" if first == _V1 else "/{_first:/*}"
     words = words if first == _V1 else [first, *words]
     inner = "".join(f"{{_{number}:/+}}{word}" for number, word in enumerate(words[1:]))
     return f"{begin}{words[0]}{inner}{{_last:/*}}"

@@ -12,6 +12,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.app import runner
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
+from lmxd.gateway.pulls import Pulls
 from lmxd.listening.certificate import Certificate
 from lmxd.listening.connections import Connections, descriptors
 from lmxd.listening.listen import listen
@@ -20,7 +21,7 @@ from lmxd.systemd import Notifier
 log = logging.getLogger("lmxd.gateway")
 
 
-async def serve(config: GatewayConfig, address: str, daemon: Path) -> None:
+async def serve(config: GatewayConfig, address: str, daemon: Path, pulls: Pulls) -> None:
     """Serve until SIGTERM or SIGINT. LmxdError if it cannot begin."""
     loop, told, notifier = asyncio.get_running_loop(), asyncio.Event(), Notifier()
     authentication = Authentication(config)
@@ -30,7 +31,7 @@ async def serve(config: GatewayConfig, address: str, daemon: Path) -> None:
         loop.add_signal_handler(number, told.set)
     loop.add_signal_handler(signal.SIGHUP, _refresh, authentication, certificate)
     async with Leases(daemon, instances=config.instances) as leases:
-        running = runner(config, leases, authentication)
+        running = runner(config, leases, authentication, pulls)
         await running.setup()
         try:
             connections = Connections.within(descriptors())

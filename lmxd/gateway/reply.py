@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from lmxd.errors import LmxdError
-from lmxd.gateway import failures
+from lmxd.gateway import engine_errors, failures
 from lmxd.gateway.chunks import LAST_CHUNK, Chunks, chunk
 from lmxd.gateway.events import collected
-from lmxd.gateway.failures import ErrorFormat
+from lmxd.gateway.failures import ErrorFormat, StatusError
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.origins import CORS
 from lmxd.gateway.progress import RequestProgress
+from lmxd.gateway.stream_events import StreamEvents
 from lmxd.gateway.upstream import Exchange
 from lmxd.listening.connection import UNREAD_TIMEOUT, cut
 
@@ -24,8 +26,6 @@ MAX_UNREAD: Final = 256 * 1024
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 )
-_OF_TEXTS: Final = ("/embeddings", "/embedding", "/rerank", "/reranking")
-"""Paths at which llama-server answers 500 to a text that is too long."""
 _PATIENCE: Final = 1.0
 """Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""
 _LIFE: Final = 10.0
@@ -60,16 +60,20 @@ class Sent(web.StreamResponse):
 
 
 class Reply:
-    """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits."""
+    """The answer to one request. ``streams``: the client reads an event stream, and may get comments while it waits.
 
-    def __init__(self, request: web.Request, *, streams: bool) -> None:
+    ``events``: what makes those of an API whole.
+    """
+
+    def __init__(self, request: web.Request, *, streams: bool, events: StreamEvents | None = None) -> None:
         if request.transport is None:
             raise ConnectionResetError("the client has gone")
         self._request = request
-        self._format = ErrorFormat.of(request.path)
+        self._format = ErrorFormat.of(request.path, request.headers)
         self._cors = "".join(f"{name}: {value}\r\n" for name, value in request.get(CORS, {}).items()).encode("latin-1")
         self._transport: asyncio.Transport = request.transport
         self._chunked = request.version >= HttpVersion11
+        self._events = events
         self._begun = False
         self._passed_on = False
         """An instance's own head went out."""
@@ -84,9 +88,9 @@ class Reply:
 
     def progress(self, standing: RequestProgress) -> None:
         """Tell the client where its request stands; kept for later as long as no stream is begun."""
-        changed, self._standing = str(standing) != str(self._standing), standing
+        before, self._standing = self._standing, standing
         self._stood_at = self._loop.time()
-        if self._begun and changed:
+        if self._begun and str(before) != str(standing):
             self._comment()
 
     def _comment(self) -> None:
@@ -120,26 +124,63 @@ class Reply:
     async def relay(self, exchange: Exchange, head: Head) -> web.StreamResponse:
         """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
         self.stop_comments()
-        if head.status >= 400 and (self._begun or self._format is ErrorFormat.ANTHROPIC):
-            return self._failed(failures.of_engine(await collected(exchange, head), head.status), head.status)
-        if head.status == 500 and not self._begun and self._request.path.rstrip("/").endswith(_OF_TEXTS):
-            error = failures.of_engine(await collected(exchange, head), head.status)
-            return self._failed(error, 400 if error.code == "invalid_params" else 500)
+        if head.status >= 400:
+            return await self._refused(exchange, head)
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
+        first = b""
         if not self._begun:
             self._passed_on = True
-            self._send(head.raw(self._cors, chunks=self._chunked))
-        sink = self._sink(exchange)
-        whole = await exchange.body(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+            first = head.raw(self._cors, chunks=self._chunked)
+        sink = self._sink(exchange, first)
+        if self._events is not None and head.chunked:
+            whole = await self._amended(self._events, exchange, sink)
+        else:
+            exchange.hand_to(Chunks(sink).feed if head.chunked and not self._chunked else sink)
+            sink(b"")  # the head, if nothing of the body has come with it
+            whole = await exchange.ended()
         if not whole:
             cut(self._transport)
-        reusable = whole and self._chunked and not head.until_closed and self._request.keep_alive
+        return self._ended(head, reusable=whole and not head.until_closed)
+
+    async def _amended(self, events: StreamEvents, exchange: Exchange, sink: Callable[[bytes], None]) -> bool:
+        """Send the events of a stream made whole; whether it came to its end."""
+
+        def take(data: bytes) -> None:
+            if made := events.feed(data):
+                sink(chunk(made) if self._chunked else made)
+
+        exchange.hand_to(Chunks(take).feed)
+        sink(b"")  # the head, as above
+        whole = await exchange.ended()
+        if whole:
+            if events.rest:
+                self._write(events.rest)
+            self._send(LAST_CHUNK if self._chunked else b"")
+        return whole
+
+    async def _refused(self, exchange: Exchange, head: Head) -> web.StreamResponse:
+        """An instance's error: as it came if clients of this API expect it so, else put into their form."""
+        found = await collected(exchange, head)
+        error = engine_errors.of_engine(found, head.status, self._request.path)
+        status = failures.status_of(error) if head.status in (500, 501) else head.status
+        own = isinstance(error, StatusError) or self._format in (ErrorFormat.ANTHROPIC, ErrorFormat.OLLAMA)
+        if self._begun or own or status != head.status or not engine_errors.is_told(found):
+            return self._failed(error, status)
+        self._passed_on = True
+        self._send(head.raw(self._cors, chunks=self._chunked))
+        self._send((chunk(found) + LAST_CHUNK) if head.chunked and self._chunked else found)
+        return self._ended(head, reusable=not head.until_closed)
+
+    def _ended(self, head: Head, *, reusable: bool) -> Sent:
+        """It was sent. The connection ends with it unless it may have another request."""
+        reusable = reusable and self._chunked and self._request.keep_alive
         if not reusable:
             self._transport.close()
         return Sent(head.status, reusable=reusable)
 
-    def _sink(self, exchange: Exchange) -> Any:
+    def _sink(self, exchange: Exchange, first: bytes) -> Callable[[bytes], None]:
+        """A function that sends parts of an answer. ``first`` goes with the first of them: one packet, not two."""
         draining = False
 
         async def drain() -> None:
@@ -157,9 +198,13 @@ class Reply:
             exchange.resume()
 
         def write(data: bytes) -> None:
-            nonlocal draining
+            nonlocal draining, first
             if self._transport.is_closing():
                 exchange.close()
+                return
+            if first:
+                first, data = b"", first + data
+            if not data:
                 return
             self._transport.write(data)
             if not draining and self.unread > MAX_UNREAD:

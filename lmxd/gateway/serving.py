@@ -12,16 +12,24 @@ from typing import Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answer_format import with_format
 from lmxd.gateway.authentication import ANYBODY, CALLER
 from lmxd.gateway.engine_body import engine_body
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
+from lmxd.gateway.message_events import MessageEvents
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.progress import RequestProgress
+from lmxd.gateway.recent import RecentRequests
+from lmxd.gateway.remedies import Remedies
 from lmxd.gateway.reply import Reply
+from lmxd.gateway.response_events import ResponseEvents
+from lmxd.gateway.stream_events import StreamEvents
 from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
 from lmxd.rpc.books import ModelInfo
+from lmxd.rpc.client import AsyncLease
+from lmxd.text import escaped, shortened
 
 _LIST: Final = "/v1/models"
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
@@ -31,6 +39,10 @@ _STEP: Final = 16384
 """Contexts are powers of two up to this one, and multiples of it."""
 _MAX_CONTEXT: Final = 2**27
 """As large as a profile's may be."""
+PRIORITY: Final = "X-Lmxd-Priority"
+"""The header with the class of a request in the queue."""
+_CLASS: Final = re.compile(r"-?[0-9]{1,3}")
+_MAX_CLASS: Final = 100
 _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 
 
@@ -40,11 +52,20 @@ class Serving:
     ``wait``: seconds that a request may wait in a queue, unless it says otherwise.
     """
 
-    def __init__(self, leases: Leases, models: KnownModels, metrics: GatewayMetrics, wait: float | None) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        models: KnownModels,
+        metrics: GatewayMetrics,
+        recent: RecentRequests,
+        wait: float | None,
+    ) -> None:
         self._leases = leases
         self._models = models
         self._metrics = metrics
+        self._recent = recent
         self._wait = wait
+        self._remedies = Remedies(models, wait)
 
     async def hand_on(
         self, request: web.Request, wish: LeaseWish, path: str, body: bytes, *, streams: bool
@@ -56,7 +77,7 @@ class Serving:
             body=body,
             headers={name: value for name, value in request.headers.items() if name.lower() in _HANDED_ON},
         )
-        reply = Reply(request, streams=streams)
+        reply = Reply(request, streams=streams, events=_events(path, wish.model) if streams else None)
         try:
             async with self.asked(wish, call, reply.progress) as (answer, head):
                 return await reply.relay(answer, head)
@@ -76,7 +97,8 @@ class Serving:
 
         LmxdError if there is none to be had.
         """
-        with self._metrics.serving() as served:
+        with self._recent.noted(wish, call) as note, self._metrics.serving() as served:
+            note.served = served
             meanings = await self._models.meanings()
             meant = meant_by(wish.model, meanings, _LIST)
             call = _for_engine(call, meant, meanings)
@@ -85,13 +107,15 @@ class Serving:
             for pause in _PAUSES:
                 if pause:
                     await asyncio.sleep(pause)
-                async with self._leases.lease(wish, told) as lease:
+                async with self._leased(wish, told) as lease:
                     served.leased()
                     told(RequestProgress(state="served", instances=(lease.instance,)))
                     try:
                         answer = await exchange(lease, call)
                     except Unreachable:
+                        self._leases.unfit(lease)
                         continue
+                    note.edges = answer.edges
                     with contextlib.closing(answer):
                         head = await answer.head()
                         served.status = head.status
@@ -99,15 +123,27 @@ class Serving:
                         return
             raise Unreachable(wish.model, "no instance of it could be reached")
 
+    @contextlib.asynccontextmanager
+    async def _leased(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
+        """A lease. LmxdError with a remedy for HTTP's clients."""
+        try:
+            async with self._leases.lease(wish, told) as lease:
+                yield lease
+        except LmxdError as error:
+            if mended := await self._remedies.mended(error, wish):
+                raise mended from error
+            raise
+
     def wish(self, request: web.Request, model: str) -> LeaseWish:
-        """The lease that a request wants, for the caller of its key."""
+        """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""
         caller = request[CALLER]
         user = None if caller is ANYBODY else caller.name
-        return LeaseWish(model=model, user=user, wait=self._patience(request))
+        return LeaseWish(model=model, user=user, wait=self._patience(request), priority=_priority(request, user))
 
     async def load(self, wish: LeaseWish) -> None:
         """Have it started, and ask it nothing."""
-        async with self._leases.lease(_of(await self.model(wish), wish), lambda _: None):
+        wish = _of(await self.model(wish), wish)
+        async with self._leased(wish, lambda _: None):
             pass
 
     async def keep_alive(self, wish: LeaseWish) -> None:
@@ -126,6 +162,20 @@ class Serving:
         return min(float(found[1]), self._wait if self._wait is not None else float(found[1]))
 
 
+def _priority(request: web.Request, user: str | None) -> int | None:
+    """The class that a request asks for. Without a key, it is no higher than that of all: anybody may send it."""
+    said = request.headers.get(PRIORITY)
+    if said is None:
+        return None
+    if not _CLASS.fullmatch(said.strip()) or abs(int(said)) > _MAX_CLASS:
+        what = f"{PRIORITY} is {shortened(escaped(said), 80)}"
+        raise LmxdError("invalid_params", what, f"give a whole number from -{_MAX_CLASS} to {_MAX_CLASS}")
+    if user is None and int(said) > 0:
+        what = f"{PRIORITY} is {said.strip()}, but requests without a key may ask for 0 at most"
+        raise LmxdError("not_permitted", what, "send a key")
+    return int(said)
+
+
 def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
     """The wish by the model's own name, and with a context of few sizes: clients say another with each request.
 
@@ -139,8 +189,16 @@ def _of(model: ModelInfo, wish: LeaseWish) -> LeaseWish:
     return replace(wish, model=model.model, ctx=min(-(-least // step) * step, trained), least_ctx=least)
 
 
+def _events(path: str, model: str) -> StreamEvents | None:
+    """The events of an answer, where llama-server leaves out what clients need."""
+    path = path.partition("?")[0]
+    if path.endswith("/responses"):
+        return ResponseEvents(model)
+    return MessageEvents(model) if path.endswith("/messages") else None
+
+
 def _for_engine(call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
-    """A call as its engine understands it, which knows one name of its model and nothing of variants."""
+    """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats."""
     kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
-    body = engine_body(call.body, kind, meant, names)
+    body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
     return call if body is call.body else replace(call, body=body)

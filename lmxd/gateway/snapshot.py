@@ -1,4 +1,4 @@
-"""The content of the dashboard as one JSON object: devices by owner and class, instances, the queue. Pure."""
+"""The content of the dashboard as one JSON object: devices by owner and class, models, instances, queue. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import pwd
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from lmxd.rpc.books import InstanceInfo, LeaseInfo, Status, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.messages import ShortfallInfo
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import ProcessInfo, Why
+from lmxd.text import device_name, known_as
 
 _LARGEST: Final = 6
 """Foreign processes that are named."""
@@ -23,17 +25,13 @@ def name(uid: int) -> str:
         return str(uid)
 
 
-def snapshot(
-    status: Status,
-    owners: Sequence[Why],
-    instances: Sequence[InstanceInfo],
-    tickets: Sequence[TicketInfo],
-    named: Named = name,
-) -> dict[str, Any]:
-    """Bytes are ``int`` bytes, times seconds."""
+def snapshot(seen: Overview, models: Sequence[ModelInfo], at: float, named: Named = name) -> dict[str, Any]:
+    """Bytes are ``int`` bytes, times seconds; ``at``: since the epoch."""
+    status, instances = seen.status, seen.instances
     users = {i.instance: sorted({_whose(x, named) for x in i.leases if x.uid is not None}) for i in instances}
-    models = {i.instance: i.model for i in instances}
+    of = {i.instance: i.model for i in instances}
     return {
+        "at": at,
         "version": status.version,
         "uptime": status.uptime,
         "engine": status.engine,
@@ -41,9 +39,10 @@ def snapshot(
         "admission": status.admission,
         "warnings": [*status.warnings, *status.broken_invariants],
         "queue_depth": status.queue_depth,
-        "devices": [_device(why, users, models) for why in owners],
+        "devices": [_device(why, users, of) for why in seen.owners],
+        "models": [_model(m) for m in models],
         "instances": [_instance(i, users[i.instance]) for i in instances],
-        "queue": [_ticket(t, named) for t in tickets],
+        "queue": [_ticket(t, named) for t in seen.queue],
     }
 
 
@@ -71,12 +70,12 @@ def _device(why: Why, users: Mapping[str, list[str]], models: Mapping[str, str])
     parts.append({"class": "free", "name": "free", "bytes": max(0, d.headroom)})
     return {
         "id": d.id,
-        "ref": d.ref,
+        "called": device_name(d.id, d.ref),
         "kind": d.kind,
         "name": d.name,
         "capacity": d.capacity,
         "pool": d.pool,
-        "views": d.views,
+        "views": [known_as(view, why.called) for view in d.views],
         "headroom": d.headroom,
         "yielded": d.yielded,
         "unavailable": d.unavailable,
@@ -93,6 +92,24 @@ def _seen(why: Why) -> list[ProcessInfo]:
             found.append(process)
             left -= process.bytes
     return found
+
+
+def _model(m: ModelInfo) -> dict[str, Any]:
+    """``bytes``: of a new instance, on the device where it takes the most; None where it never goes on one alone."""
+    return {
+        "model": m.model,
+        "aliases": m.names[1:],
+        "engine": m.engine,
+        "ctx": m.ctx,
+        "slots": m.slots,
+        "bytes": max(m.bytes.values(), default=None),
+        "quantization": m.file.quantization if m.file else None,
+        "fit": None if m.fit is None else m.fit.when,
+        "ends": [] if m.fit is None else m.fit.ends,
+        "problem": m.problem,
+        "chats": not m.capabilities or "completion" in m.capabilities,
+        "embeds": "embedding" in m.capabilities,
+    }
 
 
 def _instance(i: InstanceInfo, users: list[str]) -> dict[str, Any]:
@@ -131,18 +148,25 @@ def _ticket(t: TicketInfo, named: Named) -> dict[str, Any]:
         "eta": t.eta,
         "instance": t.instance,
         "waits_for": t.waits_for,
-        "why": [_why(s) for s in t.shortfalls],
+        "why": [_why(s) for s in _outermost(t.shortfalls)],
+        "alternatives": t.alternatives,
         "turns": [x.model_dump() for x in t.turns],
     }
 
 
 def _whose(x: LeaseInfo | TicketInfo, named: Named) -> str:
-    """The user that has it, and whom for where that is somebody else; nothing if that is hidden."""
-    return "" if x.uid is None else f"{x.user} ({named(x.uid)})" if x.user else named(x.uid)
+    """The key or the user that has it; nothing if that is hidden."""
+    return "" if x.uid is None else f"key {x.user}" if x.user else named(x.uid)
+
+
+def _outermost(found: Sequence[ShortfallInfo]) -> list[ShortfallInfo]:
+    """Without the devices that draw from a pool which lacks bytes itself: it is the same lack."""
+    drawing = {view for s in found for view in s.views}
+    return [s for s in found if s.device not in drawing]
 
 
 def _why(s: ShortfallInfo) -> dict[str, Any]:
-    return {"device": s.device, "need": s.need, "have": s.have, "unavailable": s.unavailable}
+    return {"device": known_as(s.device, s.called), "need": s.need, "have": s.have, "unavailable": s.unavailable}
 
 
 def for_all(whole: dict[str, Any]) -> dict[str, Any]:

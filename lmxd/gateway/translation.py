@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.answer_format import ANY_OBJECT
 from lmxd.gateway.answers import Called, Chunk
 from lmxd.gateway.wanted import Chat, Generate, Message, Options, Question
 
@@ -18,8 +19,6 @@ _WHOLE: Final = ("num_predict", "top_k", "seed", "repeat_last_n")
 """Options that engines want as whole numbers, and clients write as any."""
 _MAX_SEED: Final = 2**32 - 1
 """A seed has 32 bits; -1 is this one, which stands for any."""
-_OBJECT: Final = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
-"""Any object: llama-server takes the word json_object for any value, and a bare text is one."""
 _MAX_LOGPROBS: Final = 2**17
 """Tokens of an answer whose probabilities are put together."""
 _MAX_TEXT: Final = 64 * 2**20
@@ -51,7 +50,7 @@ def options(said: Question) -> dict[str, Any]:
     if wanted.startswith(b"{"):
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": said.format}}
     elif wanted == b'"json"':
-        body["response_format"] = _OBJECT
+        body["response_format"] = ANY_OBJECT
     elif wanted not in (*_NOTHING, b'""'):
         raise LmxdError("invalid_params", f"format: {ascii(wanted)[:60]}", "json, or a JSON Schema")
     return (

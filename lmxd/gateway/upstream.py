@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from lmxd.errors import LmxdError
 from lmxd.gateway.chunks import BadAnswer
+from lmxd.gateway.edges import Edges
 from lmxd.gateway.http1 import Body, Head, read_head
 from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.messages import Granted
@@ -23,19 +24,21 @@ from lmxd.rpc.messages import Granted
 _CONNECT_TIMEOUT: Final = 5.0
 """Seconds to be let in by an instance to which many connect: llama-server has only few of them wait."""
 _AT_A_TIME: Final = 256 * 1024
+_LOG: Final = "ask again; its log may say why (lmxctl logs, for an administrator)"
 
 
 class Unreachable(LmxdError):
     """The error for an instance that could not be asked: another may be."""
 
     def __init__(self, model: str, why: object) -> None:
-        super().__init__("stopped", f"{model} does not answer: {why}", "ask again; lmxctl logs may say why")
+        super().__init__("stopped", f"{model} does not answer: {why}", _LOG)
 
 
 class Exchange(asyncio.Protocol):
     """One request to an instance, and its answer. ``bodiless``: the answer to a HEAD."""
 
     def __init__(self, *, bodiless: bool) -> None:
+        self.edges = Edges()
         self._bodiless = bodiless
         self._transport: asyncio.Transport | None = None
         self._seen = b""
@@ -101,6 +104,7 @@ class Exchange(asyncio.Protocol):
         assert self._to is not None
         assert self._body is not None
         if data := self._body.feed(data):
+            self.edges.keep(data)
             self._to(data)
         if self._body.done:
             self._end(None)
@@ -128,9 +132,8 @@ class Exchange(asyncio.Protocol):
     def send(self, *parts: bytes) -> None:
         """Send the whole request."""
         assert self._transport is not None
-        for part in parts:
-            if not self._transport.is_closing():
-                self._transport.write(part)
+        if not self._transport.is_closing():
+            self._transport.writelines(parts)
         if not self._transport.is_closing() and not self._transport.get_write_buffer_size():
             self._is_sent()
 
@@ -147,13 +150,26 @@ class Exchange(asyncio.Protocol):
             return LmxdError(
                 "bad_answer", f"what the instance answers is no HTTP/1.1: {self._error}", "see to the engine"
             )
-        return LmxdError("stopped", f"the instance broke off: {self._error}", "lmxctl logs may say why")
+        return LmxdError(
+            "stopped",
+            f"the instance broke off: {self._error}",
+            _LOG,
+        )
 
-    async def body(self, to: Callable[[bytes], object]) -> bool:
-        """Hand all of it to ``to``, which may raise BadAnswer; whether it came to its end."""
+    def hand_to(self, to: Callable[[bytes], object]) -> None:
+        """Hand the body to ``to``, which may raise BadAnswer: at once what there is of it, and the rest as it comes."""
         assert self._body is not None
         self._to, seen, self._seen = to, self._seen, b""
         self.data_received(seen)
+
+    async def body(self, to: Callable[[bytes], object]) -> bool:
+        """The same, to its end; whether it came to that."""
+        self.hand_to(to)
+        return await self.ended()
+
+    async def ended(self) -> bool:
+        """Whether the body that is handed on came to its end."""
+        assert self._body is not None
         await self._ended.wait()
         if isinstance(self._error, BadAnswer):
             return False

@@ -10,6 +10,8 @@ from typing import Final
 
 _ENVIRONMENT: Final = 2**20
 """Bytes of an environment that are looked at. Ours are a few thousand."""
+_STAT: Final = 4096
+"""More bytes than that file has: 52 numbers and a name."""
 _ANY: Final = "surrogateescape"
 """For text with a process's name in it: any user may give their process any bytes for a name."""
 
@@ -118,6 +120,13 @@ def environment(pid: int) -> dict[str, str]:
 
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on: state, ppid, pgrp, session … A name may hold anything."""
-    with suppress(OSError), open(f"/proc/{pid}/stat", errors=_ANY) as file:
-        return file.read().rpartition(")")[2].split()
-    return []
+    try:  # of each process of the machine, once a second: a file object would take twice the calls
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return os.read(file, _STAT).decode(errors=_ANY).rpartition(")")[2].split()
+    except OSError:
+        return []
+    finally:
+        os.close(file)

@@ -16,6 +16,7 @@ from typing import Final, ParamSpec, TypeVar
 from lmxd.errors import LmxdError
 from lmxd.files import sha256_of
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
+from lmxd.models.arriving import reported
 from lmxd.models.quants import is_projector, named, stem_of
 from lmxd.models.ranges import copy_header
 from lmxd.models.reference import Reference
@@ -146,12 +147,21 @@ class Hub:
         return paths[0]
 
     @_understood
-    def fetch(self, offer: Offer, directory: Path) -> list[Path]:
+    def fetch(self, offer: Offer, directory: Path, told: Callable[[int], None] | None = None) -> list[Path]:
         """Fetch an offer into ORG/REPO below ``directory``. What was fetched before is kept, and gone on with.
 
-        Each file is compared with the hub's checksum. LmxdError ``bad_model_file`` if it is another: it is removed.
+        ``told`` hears of the bytes that have come; without it, the library shows them on a terminal. Each file is
+        compared with the hub's checksum. LmxdError ``bad_model_file`` if it is another: it is removed.
         """
-        paths, home = [], directory / offer.repository
+        home = directory / offer.repository
+        if told is None:
+            return self._fetched(offer, home)
+        self._hub.utils.disable_progress_bars()
+        with reported(home, [(file.name, file.sha256) for file in offer.files], told):
+            return self._fetched(offer, home)
+
+    def _fetched(self, offer: Offer, home: Path) -> list[Path]:
+        paths = []
         for file in offer.files:
             where = (offer.repository, file.name)
             fetched = self._hub.hf_hub_download(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -55,7 +55,7 @@ class LeaseInfo(Result):
     lease: str | None = None
     uid: int | None = None
     pid: int | None = None
-    user: str | None = Field(None, description="whom it is for, where one process asks for several users")
+    user: str | None = Field(None, description="the key that it is for, where the gateway asks for it")
     hold: str | None = None
     age: float | None = None
     expires_in: float | None = None
@@ -104,7 +104,7 @@ class TicketInfo(Result):
     name: str | None = Field(None, description="of a request for a hold: how its client calls it")
     uid: int | None = None
     pid: int | None = None
-    user: str | None = Field(None, description="whom it is for, where one process asks for several users")
+    user: str | None = Field(None, description="the key that it is for, where the gateway asks for it")
     bytes: int = Field(description="what a new instance for it would take of a device")
     position: int = Field(description="from 1 in the queue; 0 once its instance is starting")
     priority: int = 0
@@ -113,6 +113,7 @@ class TicketInfo(Result):
     waits_for: list[str] = Field([], description="instances that must end or have a slot, or a quota")
     instance: str | None = None
     shortfalls: list[ShortfallInfo] = Field([])
+    alternatives: bool = Field(True, description="any one of the devices of the shortfalls would do; else it takes all")
     turns: list[TurnInfo] = Field([], description="the instances that it waits for and others use: how long they go on")
 
 
@@ -123,6 +124,17 @@ class QueueInfo(Result):
     tickets: list[TicketInfo]
     yields: list[YieldInfo] = Field([], description="bytes that are kept free for others meanwhile")
     called: DeviceNames = Field({})
+
+
+class FitInfo(Result):
+    """Whether a new instance of a model would find room.
+
+    ``now``; ``after`` the instances that ``ends`` names have ended, which are the fewest; ``blocked`` by bytes that are
+    not lmxd's to give; or ``never``.
+    """
+
+    when: Literal["now", "after", "blocked", "never"]
+    ends: list[str] = Field([])
 
 
 class VariantInfo(Result):
@@ -148,6 +160,7 @@ class ModelInfo(Result):
     path: str | None = None
     bytes: dict[str, int] = Field(description="what a new instance would be charged, by device")
     basis: str | None = None
+    fit: FitInfo | None = Field(None, description="whether a new instance would find room now")
     running: int
     problem: str | None = Field(None, description="why a request for it would be refused")
     failures: int = Field(0, description="launches that failed in a row")

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from lmxd import plain_json
 
 MAX_FRAME: Final = 16 * 1024
@@ -128,6 +130,15 @@ def encode(message: dict[str, Any]) -> bytes:
     return plain_json.encode({"jsonrpc": "2.0", **message}).encode() + b"\n"
 
 
+def call(id: Id, method: str, params: dict[str, Any]) -> bytes:
+    """A call as a client sends it; a notification, if ``id`` is None.
+
+    ValueError, TypeError or RecursionError for a value that JSON cannot say.
+    """
+    named = {} if id is None else {"id": id}
+    return plain_json.strictly({"jsonrpc": "2.0", **named, "method": method, "params": params}).encode() + b"\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A result that is JSON already: encoded once for all who ask."""
@@ -139,10 +150,13 @@ def encoded(value: Any) -> Encoded:
     return Encoded(plain_json.encode(value).encode())
 
 
-def result(id: Id, value: Any) -> bytes:
-    if isinstance(value, Encoded):
-        return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (plain_json.encode(id).encode(), value.json)
-    return encode({"id": id, "result": value})
+def of_model(value: BaseModel) -> Encoded:
+    """A message as JSON, with null for each number in it that is not finite."""
+    return Encoded(value.model_dump_json().encode())
+
+
+def result(id: Id, value: Encoded) -> bytes:
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (plain_json.encode(id).encode(), value.json)
 
 
 def error(id: Id, code: int, message: str, data: dict[str, Any] | None = None) -> bytes:

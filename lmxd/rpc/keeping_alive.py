@@ -19,7 +19,7 @@ class KeepAliveParams(Params):
     user: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9._@+-]{1,64}$",
-        description="whom it is for, where one process asks for several users (the gateway, administrators)",
+        description="the key that it is for, where one process asks for several (the gateway, administrators)",
     )
 
 

@@ -85,8 +85,9 @@ class RequestParams(Wish, Terms):
     user: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9._@+-]{1,64}$",
-        description="whom it is for, where one process asks for several users (the gateway, administrators)",
+        description="the key that it is for, where one process asks for several (the gateway, administrators)",
     )
+    reuse: bool = Field(False, description="its holder may use the lease again; lmxd.wanted says when no longer")
 
 
 class LeaseParams(Params):
@@ -175,6 +176,7 @@ class Granted(Result):
     hold: str
     ttl: float | None = None
     waited: float
+    wanted: bool = Field(False, description="somebody waits in the queue: it is not to be used for another request")
 
 
 class Released(Result):

@@ -43,6 +43,7 @@ from lmxd.rpc.messages import (
 )
 from lmxd.rpc.model_files import Shown, ShowParams
 from lmxd.rpc.notifications import NOTIFICATIONS
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why, WhyParams
 
 
@@ -157,6 +158,7 @@ METHODS: Final[Mapping[str, Method]] = {
             Explained,
             "the history of a request, a lease or an instance, each step with its reason",
         ),
+        Method("overview", Nothing, Overview, "status, owners of bytes, instances and queue of one moment"),
         Method("why", WhyParams, Why, "the owners of the bytes of a device, measured now"),
         Method("instances", Nothing, Instances, "instances and their leases"),
         Method("queue", Nothing, QueueInfo, "requests that wait or start, in order"),

@@ -16,6 +16,7 @@ class Notification(StrEnum):
 
     PROGRESS = "lmxd.progress"
     YIELD = "lmxd.yield"
+    WANTED = "lmxd.wanted"
     LEASE_ENDED = "lmxd.lease_ended"
     EVENT = "lmxd.event"
 
@@ -62,6 +63,12 @@ class YieldAsked(Notice):
     why: str
 
 
+class SomebodyWaits(Notice):
+    """``lmxd.wanted`` tells who asks for leases with ``reuse`` that somebody waits: each served its last request."""
+
+    notification = Notification.WANTED
+
+
 class Happened(Notice):
     """``lmxd.event`` reports one decision of the daemon to clients that called ``lmxd.watch``."""
 
@@ -72,5 +79,5 @@ class Happened(Notice):
 
 
 NOTIFICATIONS: Final[Mapping[Notification, type[Notice]]] = {
-    notice.notification: notice for notice in (Progress, YieldAsked, LeaseEnded, Happened)
+    notice.notification: notice for notice in (Progress, YieldAsked, SomebodyWaits, LeaseEnded, Happened)
 }

@@ -49,7 +49,7 @@ async def _result(call: framing.Call, handle: Handle) -> bytes:
         message = f"there is no method {_shown(call.method)}: lmxd.describe lists them"
         return framing.error(call.id, framing.METHOD_NOT_FOUND, message, {"code": "unknown_method"})
     value = await handle(call, METHODS[call.name].params.model_validate(call.params))
-    return framing.result(call.id, value if isinstance(value, framing.Encoded) else value.model_dump(mode="json"))
+    return framing.result(call.id, value if isinstance(value, framing.Encoded) else framing.of_model(value))
 
 
 def _problem(error: Any) -> str:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Handler(Protocol):
     """The daemon as the server sees it: it answers calls. A raised LmxdError becomes an error answer."""
 
-    def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Awaitable[Handled]: ...
+    def call(self, connection: Connection, call: framing.Call, params: Params) -> Awaitable[Handled]: ...
 
     async def identify(self, peer: Peer) -> Peer:
         """The peer as it is treated. LmxdError ``not_permitted`` if it may not call any method."""
@@ -150,12 +150,13 @@ class Connection(asyncio.BufferedProtocol):
         return self._listener.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        behind = self._framer.size > 0
         with memoryview(self._listener.buffer) as read:
             self._framer.feed(read[:nbytes])
-        self._advance()
+        self._advance(behind=behind)
 
-    def _advance(self) -> None:
-        """Wait for a turn if there is a call that may begin; read more if there is none."""
+    def _advance(self, *, behind: bool = True) -> None:
+        """Wait for a turn if a call may begin. Read on if there is none, or it is ``behind`` no other."""
         if self._transport.is_closing():
             return
         try:
@@ -165,7 +166,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.open:
             self._count(waiting)
-        if (waiting or not self.open) != self._paused and not self._transport.is_closing():
+        pause = not self.open or (waiting and (behind or self._paused or not self._has_hands))
+        if pause != self._paused and not self._transport.is_closing():
             self._paused = not self._paused
             (self._transport.pause_reading if self._paused else self._transport.resume_reading)()
 
@@ -210,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _answer(self, call: framing.Call) -> None:
         service = self._listener.service
-        answer = await reply(call, lambda call, params: service.call(self, call.id, call.name, params))
+        answer = await reply(call, lambda call, params: service.call(self, call, params))
         if call.wants_answer:
             self.send(answer)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
+from lmxd.config import keys
 from lmxd.config.file import DEFAULT_CONFIG
 from lmxd.config.location import USER, user_config
 from lmxd.config.names import fitting
 from lmxd.errors import LmxdError
-from lmxd.gateway import keys
 from lmxd.rpc.client import SYSTEM_SOCKET
 from lmxd.setup.change import one_at_a_time
 from lmxd.setup.first_answer import ask_smallest, daemon_answers, reload

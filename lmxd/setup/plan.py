@@ -12,10 +12,10 @@ from typing import Any, Final
 from lmxd.config.adding import with_setting
 from lmxd.config.file import DEFAULT_CONFIG, parse
 from lmxd.config.gateway import GatewayConfig
+from lmxd.config.keys import Keys
 from lmxd.daemon.checks import check
 from lmxd.daemon.places import places
 from lmxd.errors import LmxdError
-from lmxd.gateway.keys import Keys
 from lmxd.setup.change import FileChange
 from lmxd.setup.inventory import Inventory
 from lmxd.setup.merging import merged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from lmxd.models.reference import Reference, reference
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
-from lmxd.terminal import say, say_over
+from lmxd.setup.pull_report import PullReport
 
 _SPARE: Final = 2**30
 """Bytes of a disk that are left free."""
@@ -47,42 +48,59 @@ class Target:
 @click.option("--as", "name", help="Its name here; by default that of repository and quantization.")
 @click.option("--sha256", help="Of a URL: the checksum that the file must have.")
 @click.option("--anyway", is_flag=True, help="Also if it does not fit this machine, or nobody can say.")
+@click.option("--json", "json_wanted", is_flag=True, help="Say each step as a line of JSON, as ollama's API has them.")
 @USER
 @click.pass_context
 def pull(
-    context: click.Context, model: str, to: Path | None, name: str | None, sha256: str | None, anyway: bool
+    context: click.Context,
+    model: str,
+    to: Path | None,
+    name: str | None,
+    sha256: str | None,
+    anyway: bool,
+    json_wanted: bool,
 ) -> None:
     """Fetch a model into model_dir, and add a profile of it to the configuration.
 
     Its header is read first: a model that does not fit this machine is not fetched. What was
     broken off is gone on with.
     """
-    wanted = reference(model)
-    target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)
-    path, own = _fetched(wanted, target, sha256, anyway=anyway)
-    _open_for_readers(path, target.directory)
-    _add(target, fitting(name or own), path)
+    report = PullReport(for_programs=json_wanted)
+    with report.failing():
+        wanted = reference(model)
+        target = _target(context.obj, to, user=context.find_root().params["user"] or os.geteuid() != 0)
+        if json_wanted:
+            _require_addable(target)
+        report.step("pulling manifest")
+        path, own = _fetched(wanted, target, sha256, report, anyway=anyway)
+        _open_for_readers(path, target.directory)
+        report.step("writing manifest")
+        _add(target, fitting(name or own), path, report)
 
 
-def _fetched(wanted: Reference, target: Target, sha256: str | None, *, anyway: bool) -> tuple[Path, str]:
+def _fetched(
+    wanted: Reference, target: Target, sha256: str | None, report: PullReport, *, anyway: bool
+) -> tuple[Path, str]:
     """(the file, or the first of its parts; its name)."""
     if wanted.url is not None:
-        url = wanted.url
+        url, name = wanted.url, stem_of(wanted.url.partition("?")[0])
         if not anyway:
-            _require_fit(of_url(url, Wanted(dry_run="never")))
-        return fetch(url, target.directory, _told, sha256), stem_of(url.partition("?")[0])
+            _require_fit(of_url(url, Wanted(dry_run="never")), report)
+        return fetch(url, target.directory, partial(report.moved, f"pulling {name}"), sha256), name
     hub = Hub()
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)
     if not anyway:
-        _require_fit(of_offer(hub, offer, offers, Wanted(dry_run="never")))
+        _require_fit(of_offer(hub, offer, offers, Wanted(dry_run="never")), report)
     _require_disk(target.directory, offer.size)
-    say(f"{offer.name}: {offer.size / 2**30:.2f} GiB into {target.directory / offer.repository}", err=True)
-    return hub.fetch(offer, target.directory)[0], offer.name
+    status, digest = f"pulling {offer.quant}", offer.files[0].sha256
+    sentence = f"{offer.name}: {offer.size / 2**30:.2f} GiB into {target.directory / offer.repository}"
+    report.step(status, sentence)
 
+    def told(done: int) -> None:
+        report.moved(status, done, offer.size, digest and f"sha256:{digest}")
 
-def _told(done: int, whole: int) -> None:
-    say_over(f"{done / 2**20:,.0f} of {whole / 2**20:,.0f} MiB", last=done >= whole)
+    return hub.fetch(offer, target.directory, told if report.for_programs else None)[0], offer.name
 
 
 def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
@@ -99,15 +117,27 @@ def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
     return Target(directory=directory, config_path=config_path)
 
 
+def _require_addable(target: Target) -> None:
+    """LmxdError ``config`` if a profile would have to be added by hand, as no program does when a model has come."""
+    text, config = _configured(target.config_path)
+    if any(target.directory.is_relative_to(served.expanduser()) for served in config.models_from):
+        return
+    try:
+        with_profiles(text, {"model": {"path": str(target.directory / "model.gguf")}})
+    except LmxdError as error:
+        what = f"{target.config_path}: models: is written in a style that no profile can be added to"
+        raise LmxdError("config", what, "write it as a block, with a line for each model") from error
+
+
 def _configured(path: Path) -> tuple[str, Config]:
     """The configuration as it is now, and its text; that of nothing where there is none."""
     text = read_configuration(path, regular=True) if os.path.lexists(path) else ""
     return text, parse(text, str(path))
 
 
-def _require_fit(found: Estimated) -> None:
+def _require_fit(found: Estimated, report: PullReport) -> None:
     """LmxdError ``never_fits`` if a model does not fit this machine."""
-    say(f"{found.model}: {needs(found)}", err=True)
+    report.step("reading header", f"{found.model}: {needs(found)}")
     if fits_here(found):
         return
     other = found.fits.get("largest_quantization")
@@ -134,14 +164,14 @@ def _open_for_readers(path: Path, directory: Path) -> None:
         part.chmod(0o644)
 
 
-def _add(target: Target, name: str, path: Path) -> None:
+def _add(target: Target, name: str, path: Path, report: PullReport) -> None:
     """Add a profile, and have the daemon read it; nothing where the directory is served without profiles.
 
     To the configuration as it is now: somebody may have changed it while the model came.
     """
     text, config = _configured(target.config_path)
     if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
-        say(f"{path}: served as it is, for its directory is in models_from")
+        report.done(f"{path}: served as it is, for its directory is in models_from")
         return
     settings: dict[str, Any] = {"path": str(path)}
     if config.models.get(name) is None:
@@ -152,9 +182,10 @@ def _add(target: Target, name: str, path: Path) -> None:
         except LmxdError as error:
             shown = f"models: {{'{name}': {{path: {path}}}}}"
             raise LmxdError("config", error.message, f"add to it: {shown}") from error
-    say(f"{name}: {path}, in {target.config_path}")
     try:
         with Client(default_socket()) as client:
             client.reload()
     except LmxdError as error:
-        say(f"lmxd will know of it when it reads its configuration: lmxctl reload ({error.message})", err=True)
+        later = f"lmxd will know of it when it reads its configuration: lmxctl reload ({error.message})"
+        report.step(later, later)
+    report.done(f"{name}: {path}, in {target.config_path}")

@@ -29,6 +29,9 @@ _LATEST = 10.0
 MOST_COMMITS = 1000
 """Seconds since that was written, and commits of any kind, after which it is done though somebody waits."""
 
+_LATE = 0.005
+"""Seconds for which what nobody waits for is kept back: one commit serves it and what comes next."""
+
 _Order: TypeAlias = tuple[Sequence[Change], asyncio.Future[None]]
 
 
@@ -45,7 +48,10 @@ class Writer:
         self._commits = 0
         self._lasting_since: float | None = None
         self._loop = asyncio.get_running_loop()
-        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[list[_Order] | None] = queue.SimpleQueue()
+        self._gathered: list[_Order] = []
+        """Orders that were not handed to the thread yet."""
+        self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._run, name="lmxd-store", daemon=True)
         self._thread.start()
         self.failing: str | None = None
@@ -56,17 +62,31 @@ class Writer:
         """Since when something waits to be written, on the monotonic clock."""
         self._pending = 0
 
-    def write(self, changes: Sequence[Change]) -> asyncio.Future[None]:
-        """Resolves when they are written. Not to be cancelled."""
+    def write(self, changes: Sequence[Change], *, soon: bool = True) -> asyncio.Future[None]:
+        """Resolves when they are written, after all before them. Not to be cancelled. ``soon``: somebody waits."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._pending += 1
         if self.pending_since is None:
             self.pending_since = time.monotonic()
-        self._orders.put((changes, done))
+        self._gathered.append((changes, done))
+        if soon:
+            self.hurry()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_LATE, self.hurry)
         return done
+
+    def hurry(self) -> None:
+        """Keep nothing back any longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._gathered:
+            self._orders.put(self._gathered)
+            self._gathered = []
 
     async def close(self, patience: float = 5.0) -> None:
         """Write what is still to be written, but do not wait for a dead disk longer than that."""
+        self.hurry()
         self._orders.put(None)
         await asyncio.to_thread(self._thread.join, patience)
 
@@ -87,13 +107,13 @@ class Writer:
             return []
         if first is None:
             return None
-        batch = [first]
+        batch = first
         while not self._orders.empty():
-            order = self._orders.get()
-            if order is None:
+            orders = self._orders.get()
+            if orders is None:
                 self._orders.put(None)
                 break
-            batch.append(order)
+            batch += orders
         return batch
 
     def _write(self, changes: Sequence[Change]) -> None:

@@ -19,12 +19,13 @@ from lmxd.cli.devices import table as devices_table
 from lmxd.cli.devices import yielding
 from lmxd.cli.output import GIB as _GIB
 from lmxd.cli.output import blocked
-from lmxd.cli.screen import Samples, Seen, rendered
+from lmxd.cli.screen import Samples, rendered
 from lmxd.cli.tables import Table
 from lmxd.folding import width
 from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo, VariantInfo
 from lmxd.rpc.holds import YieldInfo
 from lmxd.rpc.messages import HolderInfo, ShortfallInfo, SwapInfo, TurnInfo
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
 
 UUID = "GPU-01a4c5e8-1111-2222-3333-444455556666"
@@ -148,7 +149,7 @@ def test_top_fits_the_screen_with_the_queue_in_sight(
     owners = [
         Why(device=card(id=f"GPU-{n}", ref=str(n)), instances=owned, processes=[], withheld=0) for n in range(cards)
     ]
-    seen = Seen(status=status(), owners=owners, instances=found, tickets=waiting)
+    seen = Overview(status=status(), owners=owners, instances=found, queue=waiting)
     console = Console(file=io.StringIO(), width=most, force_terminal=False)
     shown = [
         "".join(s.text for s in line).rstrip()
@@ -181,8 +182,8 @@ def test_a_yield_says_its_id_and_its_end() -> None:
     assert yielding(kept, "GPU 0") == "y-0123abcd keeps 12.0 GiB of GPU 0 free for others, 1 h 30 min more"
     columns, _ = devices_table([card(yields=[kept], yielded=12 * GIB)])
     assert ">YIELDED" in columns
-    seen = Seen(status=status(), owners=[Why(device=card(yields=[kept]), instances=[], processes=[], withheld=0)],
-                instances=[], tickets=[])  # fmt: skip
+    seen = Overview(status=status(), owners=[Why(device=card(yields=[kept]), instances=[], processes=[], withheld=0)],
+                instances=[], queue=[])  # fmt: skip
     console = Console(file=io.StringIO(), width=80, record=True)
     console.print(rendered(seen, Samples(), console))
     assert "y-0123abcd keeps 12.0 GiB" in console.export_text()

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from lmxd.cli import output
 from lmxd.cli.output import doing
-from lmxd.cli.screen import HISTORY, Samples, Seen, bar, rendered, sparkline
+from lmxd.cli.screen import HISTORY, Samples, bar, rendered, sparkline
 from lmxd.cli.wishes import WaitBar, standing
 from lmxd.folding import width
-from lmxd.rpc.books import InstanceInfo, Status, TicketInfo
+from lmxd.rpc.books import InstanceInfo, LeaseInfo, Status, TicketInfo
 from lmxd.rpc.notifications import Progress
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, Why
 
 
@@ -42,7 +43,7 @@ def instance(**more: Any) -> InstanceInfo:
     return InstanceInfo(**figures | rest | more)
 
 
-def drawn(seen: Seen, encoding: str = "utf-8", width: int = 80, first: int = 0, height: int | None = None) -> str:
+def drawn(seen: Overview, encoding: str = "utf-8", width: int = 80, first: int = 0, height: int | None = None) -> str:
     history = Samples()
     history.note(seen)
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
@@ -73,14 +74,14 @@ def test_sparklines() -> None:
 def test_history_is_as_long_as_a_line_holds() -> None:
     history = Samples()
     for _ in range(200):
-        history.note(Seen(status=status(), owners=[why()], instances=[instance(speed=7)], tickets=[]))
+        history.note(Overview(status=status(), owners=[why()], instances=[instance(speed=7)], queue=[]))
     assert len(history.speed) == len(history.used["GPU-a1b2-c3"]) == HISTORY
 
 
 def test_the_screen_names_devices_instances_and_the_queue() -> None:
     ticket = TicketInfo(ticket="t-1", model="b", uid=0, bytes=20 * GIB, position=1, waited=3, eta=14, waits_for=["a#1"])
-    seen = Seen(
-        status=status(warnings=["mind this"]), owners=[why()], instances=[instance(speed=42.0)], tickets=[ticket]
+    seen = Overview(
+        status=status(warnings=["mind this"]), owners=[why()], instances=[instance(speed=42.0)], queue=[ticket]
     )
     text = drawn(seen)
     for word in (
@@ -103,17 +104,28 @@ def test_the_queue_says_whom_each_is_for_and_stays_within_the_terminal() -> None
         TicketInfo(ticket="t-2", model="[red]b", user="x" * 64, position=2, **figures),
         TicketInfo(ticket="t-3", model="b", position=3, **figures),
     ]
-    lines = drawn(Seen(status=status(), owners=[why()], instances=[], tickets=tickets)).splitlines()
+    lines = drawn(Overview(status=status(), owners=[why()], instances=[], queue=tickets)).splitlines()
     shown = {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in "123"}
-    assert "anna/990" in shown["1"]
+    assert "key anna" in shown["1"]
     assert "[red]b" in shown["2"]
     assert " 990 " in shown["3"]
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.parametrize(
+    ("users", "shown"),
+    [(["anna"], "1 (key anna)"), (["anna", "anna"], "2 (key anna)"), (["x" * 64, "ben"], "x"), ([None], "1 (990)")],
+)
+def test_the_instances_say_who_holds_them_and_stay_within_the_terminal(users: list[str | None], shown: str) -> None:
+    leases = [LeaseInfo(bytes=GIB, slots=1, lease=f"l-{n}", uid=990, user=user) for n, user in enumerate(users)]
+    lines = drawn(Overview(status=status(), owners=[why()], instances=[instance(leases=leases)], queue=[])).splitlines()
+    assert shown in "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+
+
 def test_in_a_pipe_names_are_whole_and_bars_are_no_wider_than_a_wide_screen() -> None:
     name = "m" * 120 + "#1"
-    seen = Seen(status=status(), owners=[why({name: GIB})], instances=[instance(instance=name)], tickets=[])
+    seen = Overview(status=status(), owners=[why({name: GIB})], instances=[instance(instance=name)], queue=[])
     lines = drawn(seen, width=10**6).splitlines()
     assert sum(name in line for line in lines) == 2
     assert max(map(len, lines)) < 400
@@ -121,7 +133,7 @@ def test_in_a_pipe_names_are_whole_and_bars_are_no_wider_than_a_wide_screen() ->
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_unicode_gets_what_it_can_show(encoding: str) -> None:
-    seen = Seen(status=status(), owners=[why()], instances=[instance()], tickets=[])
+    seen = Overview(status=status(), owners=[why()], instances=[instance()], queue=[])
     assert "####" in drawn(seen, encoding)
 
 
@@ -131,7 +143,7 @@ def test_use_that_cannot_be_seen_whole_is_a_lower_bound() -> None:
 
 
 def test_a_device_that_cannot_be_had() -> None:
-    seen = Seen(status=status(), owners=[why(unavailable="it is lost")], instances=[], tickets=[])
+    seen = Overview(status=status(), owners=[why(unavailable="it is lost")], instances=[], queue=[])
     text = drawn(seen)
     assert "unavailable: it is lost" in text
     assert "no instances" in text
@@ -159,7 +171,7 @@ def test_of_many_instances_a_screen_shows_some_and_the_queue_is_in_sight(height:
     instances = [instance(instance=f"m{n}#1", model=f"m{n}") for n in range(30)]
     figures: dict[str, Any] = {"uid": 1, "bytes": GIB, "waited": 3}
     tickets = [TicketInfo(ticket=f"t-{n}", model=f"w{n}", position=n, **figures) for n in range(1, 26)]
-    seen = Seen(status=status(), owners=[why()], instances=instances, tickets=tickets)
+    seen = Overview(status=status(), owners=[why()], instances=instances, queue=tickets)
     lines = drawn(seen, height=height).splitlines()
     assert len(lines) <= height
     shown = [n for n in range(30) if any(line.startswith(f"m{n}#1 ") for line in lines)]

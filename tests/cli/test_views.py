@@ -36,7 +36,7 @@ def ticket(**more: Any) -> TicketInfo:
 
 
 def test_a_ticket_says_whom_it_is_for() -> None:
-    assert views.ticket_row(ticket(user="anna"))[:4] == ("t-0123abcd", "1", "m", "anna/990")
+    assert views.ticket_row(ticket(user="anna"))[:4] == ("t-0123abcd", "1", "m", "key anna")
     assert views.ticket_row(ticket())[3] == "990"
     assert views.ticket_row(ticket(ticket=None, model=None, uid=None))[:4] == ("another's", "1", "1.00 GiB", "-")
 
@@ -50,7 +50,7 @@ def test_the_queue_fits_the_terminal() -> None:
 
 def test_a_lease_says_whom_it_is_for() -> None:
     lease = LeaseInfo(bytes=GIB, slots=1, lease="l-1", uid=990, user="anna")
-    assert views.lease_label(lease) == "l-1 (anna/990)"
+    assert views.lease_label(lease) == "l-1 (key anna)"
     assert views.lease_label(lease.model_copy(update={"user": None})) == "l-1 (990)"
     assert views.lease_label(LeaseInfo(bytes=GIB, slots=1)) == "another's 1.00 GiB"
 

@@ -53,7 +53,9 @@ def test_the_shipped_file_shows_the_defaults() -> None:
     shipped = Path(__file__).parent.parent.parent / "etc/lmxd/config.yaml"
     assert load(shipped) == Config()
     uncommented = "\n".join(
-        line.removeprefix("#") if line.startswith(("#  ", "#engine", "#metrics", "#gateway", "#users")) else line
+        line.removeprefix("#")
+        if line.startswith(("#  ", "#engine", "#metrics", "#gateway", "#users", "#keys", "#groups"))
+        else line
         for line in shipped.read_text().replace("gpu: {}", "gpu:").replace("models: {}", "models:").splitlines()
         if "devices: [0, 1]" not in line
     )

@@ -13,7 +13,8 @@ from lmxd.catalog.layout import Layout
 from lmxd.config.engine import EngineConfig, NamedEngineConfig
 from lmxd.config.file import parse
 from lmxd.config.profile import Profile
-from lmxd.config.schema import AdmissionConfig, Config, GpuConfig, GroupConfig, UserConfig
+from lmxd.config.quotas import GroupConfig, KeyConfig, UserConfig
+from lmxd.config.schema import AdmissionConfig, Config, GpuConfig
 from lmxd.daemon.rules import policy_of, unknown_users
 from lmxd.errors import ConfigError, LmxdError
 
@@ -64,6 +65,7 @@ NEARLY_RIGHT = st.fixed_dictionaries(
         "engines": named(NamedEngineConfig),
         "users": named(UserConfig),
         "groups": named(GroupConfig),
+        "keys": named(KeyConfig),
         "models": named(Profile),
     },
 )

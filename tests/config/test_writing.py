@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from lmxd.config.writing import write_own
+from lmxd.config.writing import may_write, write_own
 from lmxd.errors import LmxdError
 
 
@@ -61,9 +62,41 @@ def test_what_is_no_file_is_left_alone(tmp_path: Path, kind: str) -> None:
             target = Path(os.devnull)
         path.symlink_to(target)
     before = path.stat()
+    assert not may_write(path)
     with pytest.raises(LmxdError, match="not a regular file"):
         write_own(path, "x")
     assert path.stat()[:3] == before[:3]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
+def test_whether_a_user_may_write_is_known_before() -> None:
+    """Its own files and new ones, where it may write the directory; root may write all."""
+    with tempfile.TemporaryDirectory() as name:
+        own, others = Path(name) / "own", Path(name) / "others"
+        own.mkdir()
+        others.mkdir()
+        for directory in (Path(name), own):
+            os.chown(directory, 12345, 12345)
+        for path in (own / "a", own / "b", others / "c"):
+            path.write_text("x")
+        os.chown(own / "a", 12345, 12345)
+        paths = [own / "a", own / "b", own / "new", own / "new/er", others / "c", others / "new"]
+        assert all(map(may_write, paths))
+        assert as_user(12345, paths) == [True, False, True, True, False, False]
+
+
+def as_user(uid: int, paths: list[Path]) -> list[bool]:
+    """The answers that another user's process has."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setresgid(uid, uid, 0)
+    os.setresuid(uid, uid, 0)
+    try:
+        return [may_write(path) for path in paths]
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups(groups)
 
 
 def test_a_directory_that_cannot_be_written_is_an_error_that_says_why(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class Histories(RuleBasedStateMachine):
             grace=5.0,
             quotas={3: Quota(max_leases=2, max_waiting=1, max_bytes=20 * GIB, weight=2.0)},
             group_quotas={100: Quota(max_leases=3, max_bytes=30 * GIB)},
+            key_quotas={"anna": Quota(max_leases=2, max_waiting=1, max_bytes=22 * GIB, weight=3.0)},
+            default_key=Quota(max_leases=3),
         )
 
     def _device(self, number: int) -> str:
@@ -67,7 +69,7 @@ class Histories(RuleBasedStateMachine):
         pin=st.booleans(),
         priority=st.integers(-1, 1),
         uid=st.integers(1, 3),
-        user=st.sampled_from(["", "anna"]),
+        user=st.sampled_from(["", "anna", "ben"]),
         share=st.sampled_from([True, True, False]),
         deadline=st.sampled_from([None, None, 0.0, 8.0]),
         kind=st.sampled_from(["single", "single", "split", "hold"]),

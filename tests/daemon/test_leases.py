@@ -305,6 +305,9 @@ async def test_doing_nothing_costs_nothing(tmp_path: Path) -> None:
         assert h.daemon.loop.asleep
         await (await lmxd.request("a")).release()
         assert h.daemon.measuring.period() == 1.0
+        (instance,) = h.state.instances.values()
+        instance.active_at -= 60
+        assert h.daemon.measuring.period() == 5.0, "what nobody uses is hardly looked at"
         await h.until(lambda: not h.phases())
         assert h.daemon.measuring.period() is None
         assert h.daemon.loop.asleep
@@ -351,3 +354,20 @@ async def test_a_reload_changes_what_a_request_comes_to(tmp_path: Path) -> None:
         h.write(models={"a": HALF | {"context_length": 8192}})
         await lmxd.reload()
         assert (await lmxd.request("a", wait=5)).ctx == 8192, "an instance of before is too small"
+
+
+async def test_who_uses_leases_again_is_told_when_somebody_waits(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with (
+        house(tmp_path).open() as h,
+        h.client(on_notification=lambda name, _: told.append(name)) as reusing,
+        h.client(on_notification=lambda name, _: told.append(name)) as another,
+    ):
+        first = await reusing.request("a", reuse=True)
+        assert not first.wanted
+        waiting = asyncio.create_task(another.request("a", exclusive=True, max_instances=1))
+        await h.until(lambda: bool(told))
+        assert told == [Notification.WANTED], "once, and to who asked for it alone"
+        await reusing.release(first.lease)
+        await waiting
+        assert not (await reusing.request("b", reuse=True)).wanted, "nobody waits any longer"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,17 +127,19 @@ def test_without_a_key_nothing_is_shown(browser: Browser, gateway: Gateway) -> N
         page.get_by_label("API key").fill("wrong")
         page.get_by_role("button", name="Show").click()
         expect(page.get_by_text("This key is not known.")).to_be_visible()
+        expect(page.get_by_text("sudo lmxd key NAME", exact=False)).to_be_visible()
+        assert violations(page) == []
         expect(page.get_by_role("heading", name="Devices")).to_be_hidden()
 
 
 def test_what_runs_is_shown_live(page: Page, gateway: Gateway, crowd: Callable[[], None]) -> None:
-    expect(page.get_by_text("Nothing runs.")).to_be_visible()
+    expect(page.get_by_text("Nothing runs.", exact=False)).to_be_visible()
     crowd()
-    row = page.locator("#instances tr")
+    row = page.locator("#instance-rows tr")
     expect(row).to_contain_text("busy")
     expect(row).to_contain_text("1 of 2 leased")
-    expect(page.get_by_role("img", name="llama-3.1-8b#1 1,229 MiB")).to_be_visible()
-    waiting = page.locator("#queue tr")
+    expect(page.get_by_role("img", name="llama-3.1-8b#1 1.20 GiB")).to_be_visible()
+    waiting = page.locator("#queue-rows tr")
     expect(waiting).to_contain_text("qwen3-30b")
     expect(waiting).to_contain_text("are free")
     expect(waiting).to_contain_text("waits for llama-3.1-8b#1")
@@ -152,30 +156,90 @@ def test_an_administrator_pins_and_stops_by_keyboard(page: Page, gateway: Gatewa
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text("Its leases end with it.")
+    assert violations(page) == []
     page.keyboard.press("Escape")
     assert gateway.lmxd.instances(), "who changed their mind has stopped nothing"
     page.get_by_role("button", name="Stop llama-3.1-8b#").press("Enter")
     page.get_by_role("button", name="Stop it").press("Enter")
-    expect(page.get_by_text("Nothing runs.")).to_be_visible()
+    expect(page.get_by_text("Nothing runs.", exact=False)).to_be_visible()
     assert not gateway.lmxd.instances()
 
 
 def test_an_administrator_has_memory_yielded(page: Page, gateway: Gateway) -> None:
-    page.get_by_role("button", name="Yield…").click()
+    page.get_by_role("button", name="Yield memory of").click()
     page.get_by_label("GiB to keep free").fill("1")
+    assert violations(page) == []
     page.get_by_role("dialog").get_by_role("button", name="Yield").click()
-    expect(page.locator(".legend")).to_contain_text("yielded")
+    expect(page.locator(".card > .legend")).to_contain_text("yielded")
     with gateway.lmxd.client() as client:
         assert 0 < client.devices().devices[0].yielded <= 2**30
+
+
+def test_a_model_is_loaded_and_unloaded(page: Page, gateway: Gateway) -> None:
+    row = page.locator("#model-rows tr", has_text="llama-3.1-8b")
+    expect(row).to_contain_text("fits now")
+    row.get_by_role("button", name="Load").click()
+    expect(row).to_contain_text("loaded, idle")
+    other = page.locator("#model-rows tr", has_text="qwen3-30b")
+    expect(other).to_contain_text("after 1 ends")
+    row.get_by_role("button", name="Unload").click()
+    expect(row).to_contain_text("not loaded")
+    expect(page.get_by_text("Nothing runs.", exact=False)).to_be_visible()
+    assert not gateway.lmxd.instances()
+
+
+def test_a_model_is_tried_and_its_speed_told(page: Page) -> None:
+    page.get_by_role("button", name="Try llama-3.1-8b").click()
+    page.get_by_label("Message").fill("Hello")
+    page.keyboard.press("Enter")
+    conversation = page.get_by_role("region", name="Conversation")
+    expect(conversation.locator("p.mine")).to_have_text("Hello")
+    expect(page.locator("#try-told")).to_contain_text("tokens/s", timeout=20_000)
+    expect(page.locator("#try-told")).to_contain_text("the first after")
+    expect(conversation.locator("p").last).to_contain_text("x")
+    page.reload()
+    expect(page.get_by_role("dialog", name="Try llama-3.1-8b")).to_be_visible()
+    page.keyboard.press("Escape")
+    requested = page.locator("#request-rows tr").first
+    expect(requested).to_contain_text("llama-3.1-8b /v1/chat/completions")
+    expect(requested).to_contain_text("200 answered")
+
+
+def test_an_answer_is_stopped_and_one_that_waits_says_so(
+    page: Page, gateway: Gateway, crowd: Callable[[], None]
+) -> None:
+    crowd()
+    page.get_by_role("button", name="Try qwen3-30b").click()
+    page.get_by_label("Message").fill("Hello")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#try-told")).to_contain_text("in the queue")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("#try-told")).to_have_text("stopped")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#queue-rows tr")).to_have_count(1)
+    expect(page.locator("#request-rows tr").first).to_contain_text("499 client left")
+
+
+def test_it_says_how_to_connect(page: Page, gateway: Gateway) -> None:
+    """The command that it shows is run as it is, with the key as a variable."""
+    page.get_by_role("combobox", name="Model").select_option("llama-3.1-8b")
+    page.get_by_role("combobox", name="Program").select_option("curl")
+    command = page.locator("#connect-text").inner_text()
+    expect(page.locator("#openai-url")).to_have_text(f"{gateway.url}/v1")
+    words = [
+        word if "$LMXD_KEY" not in word else f"Authorization: Bearer {gateway.key}" for word in shlex.split(command)
+    ]
+    answer = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert "choices" in json.loads(answer.stdout)
 
 
 def test_a_users_key_shows_no_names_and_acts_on_nothing(browser: Browser, gateway: Gateway) -> None:
     with closing_all(gateway), browser.new_context() as context:
         page = opened(context, gateway, gateway.key)
         stream(gateway, "llama-3.1-8b", 1).read()
-        expect(page.locator("#instances tr")).to_contain_text("llama-3.1-8b#")
+        expect(page.locator("#instance-rows tr")).to_contain_text("llama-3.1-8b#")
         expect(page.get_by_role("button", name="Stop llama")).to_be_hidden()
-        expect(page.get_by_role("button", name="Yield…")).to_be_hidden()
+        expect(page.get_by_role("button", name="Yield memory of")).to_be_hidden()
         asked = urllib.request.Request(
             f"{gateway.url}/lmxd/stop", b"{}", {"Authorization": f"Bearer {gateway.key}"}, method="POST"
         )
@@ -201,7 +265,7 @@ def test_it_can_be_read_by_all(
     with closing_all(gateway), browser.new_context(viewport=viewport, color_scheme=scheme) as context:
         page = opened(context, gateway, gateway.admin)
         crowd()
-        expect(page.locator("#queue tr")).to_contain_text("qwen3-30b")
+        expect(page.locator("#queue-rows tr")).to_contain_text("qwen3-30b")
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         picture(page, f"dashboard-{scheme}-{width}")

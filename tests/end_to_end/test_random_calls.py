@@ -27,6 +27,7 @@ from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway.app import application
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
+from lmxd.gateway.pulls import Pulls
 from lmxd.rpc.client import AsyncClient
 
 SECONDS: Final = float(os.environ.get("LMXD_FUZZ_SECONDS", "6"))
@@ -49,7 +50,8 @@ def routes() -> list[tuple[str, str]]:
     """(method, path) of all that the gateway serves."""
 
     leases = SimpleNamespace(client=AsyncClient(Path("/nonexistent")))
-    app = application(GatewayConfig(anonymous=True), cast(Leases, leases), cast(Authentication, None))
+    nobody = cast(Authentication, None), cast(Pulls, None)
+    app = application(GatewayConfig(anonymous=True), cast(Leases, leases), *nobody)
     return [
         (route.method, str(info))
         for route in app.router.routes()

@@ -13,11 +13,12 @@ from typing import Any
 import aiohttp
 from house import House
 
+from lmxd.config import keys
 from lmxd.config.gateway import GatewayConfig
-from lmxd.gateway import keys
 from lmxd.gateway.app import BOARD, runner
 from lmxd.gateway.authentication import Authentication
 from lmxd.gateway.leases import Leases
+from lmxd.gateway.pulls import Pulls
 from lmxd.listening.connections import Connections
 from lmxd.listening.listen import listen
 
@@ -45,7 +46,8 @@ class Front:
         config = self.config
         async with Leases(self.house.where.socket, instances=config.instances) as self.leases:
             self.authentication = Authentication(config)
-            self.running = running = runner(config, self.leases, self.authentication)
+            self.pulls = Pulls(self.house.config_path, self.house.where.socket, user=True)
+            self.running = running = runner(config, self.leases, self.authentication, self.pulls)
             await running.setup()
             await listen(running, "gateway.listen", "127.0.0.1:0", self.connections, tls=self.tls)
             self.board = running.app[BOARD]

@@ -75,7 +75,7 @@ async def main() -> None:
 
 
 PICTURES: tuple[tuple[str, Literal["light", "dark"], int], ...] = (
-    ("dashboard", "light", 1000),
+    ("dashboard", "light", 1200),
     ("dashboard-phone", "dark", 390),
 )
 
@@ -91,8 +91,8 @@ async def pictures(front: Front) -> None:
             await page.goto(front.url)
             await page.get_by_label("API key").fill(front.admin)
             await page.keyboard.press("Enter")
-            await page.get_by_text("qwen3-30b").wait_for()
-            await page.wait_for_timeout(2500)
+            await page.locator("#queue-rows").get_by_text("qwen3-30b", exact=True).wait_for()
+            await page.wait_for_timeout(4000)
             await page.screenshot(path=docs / f"{name}.png", full_page=True)
         await browser.close()
 

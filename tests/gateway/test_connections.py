@@ -221,7 +221,7 @@ async def test_a_unix_socket_knows_its_clients_by_their_uid(tmp_path: Path, uid:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o711)
         async with opened(house(tmp_path)) as front:
-            running = runner(front.config, front.leases, front.authentication)
+            running = runner(front.config, front.leases, front.authentication, front.pulls)
             await running.setup()
             await listen(running, "gateway.listen", f"unix:{name}/s", Noting(strangers=4, known=4), mode=0o666)
             client = await asyncio.create_subprocess_exec(

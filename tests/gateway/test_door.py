@@ -12,7 +12,7 @@ from house import model
 
 from gateway.front import Front, opened, read_until
 from gateway.test_serving import house
-from lmxd.gateway.keys import add
+from lmxd.config.keys import add
 
 
 @pytest.mark.parametrize("key", ["Bearer nobody", "Bearer ", "Basic eA=="])

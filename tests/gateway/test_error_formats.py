@@ -164,10 +164,27 @@ async def test_a_missing_key_is_told_from_an_unknown_one(tmp_path: Path) -> None
         ("//v1//messages//count_tokens//", ErrorFormat.ANTHROPIC),
         ("/v1/v1/responses/", ErrorFormat.RESPONSES),
         ("//api//chat/", ErrorFormat.OLLAMA),
+        ("/v1/messages/batches", ErrorFormat.ANTHROPIC),
+        ("/v1/messages/batches/msgbatch_1/results", ErrorFormat.ANTHROPIC),
+        ("/v1/files", ErrorFormat.OPENAI),
     ],
 )
 def test_the_format_is_that_of_the_path(path: str, kind: ErrorFormat) -> None:
     assert ErrorFormat.of(path) is kind
+
+
+async def test_anthropics_client_has_its_own_form_on_every_path(tmp_path: Path) -> None:
+    """It names the version of its API; OpenAI has some of the same paths."""
+    async with opened(house(tmp_path)) as front, of_anthropic(front) as client:
+        listed = await client.models.list()
+        assert [(x.id, x.type, x.display_name) for x in listed.data] == [("a", "model", "a"), ("b", "model", "b")]
+        assert (listed.first_id, listed.last_id, listed.has_more) == ("a", "b", False)
+        assert (await client.models.retrieve("a")).created_at.year >= 2025
+        for call in (client.models.retrieve("none"), client.beta.files.list(), client.messages.batches.list()):
+            with pytest.raises(anthropic.NotFoundError) as missing:
+                await call
+            assert missing.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]
+            assert missing.value.body["type"] == "error"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("status", [400, 405, 413, 415, 422])

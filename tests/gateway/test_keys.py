@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from lmxd.config.gateway import GatewayConfig
+from lmxd.config.keys import Caller, Keys, add
 from lmxd.errors import LmxdError
 from lmxd.gateway.authentication import Authentication
-from lmxd.gateway.keys import Caller, Keys, add
 
 NOBODY = 65534
 
@@ -219,7 +219,7 @@ def test_keys_of_another_user_let_nobody_in(tmp_path: Path) -> None:
 
 def test_keys_that_are_added_at_once_all_count(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    program = "import sys, pathlib; from lmxd.gateway import keys"
+    program = "import sys, pathlib; from lmxd.config import keys"
     program += "; print(keys.add(pathlib.Path(sys.argv[1]), sys.argv[2], admin=False))"
     added = [
         subprocess.Popen([sys.executable, "-c", program, str(path), f"n{n}"], stdout=subprocess.PIPE, text=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from lmxd import gateway
+from lmxd.gateway.web_page import WebPage
 
-PAGE = (Path(gateway.__file__).parent / "page" / "index.html").read_text()
+PAGE = WebPage()
 ENOUGH = 4.5
 """Of WCAG 2.2, for small text."""
 
@@ -29,8 +28,26 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_name_of_a_foreign_process_can_be_read_on_its_part_of_the_bar(theme: str) -> None:
-    light, *dark = re.findall(r"--foreign: (#\w+)", PAGE)
-    (text,) = re.findall(rf":root\[data-theme={theme}\] \.bar > span {{ color: (#\w+)", PAGE)
+    light, *dark = re.findall(r"--foreign: (#\w+)", PAGE.style)
+    (text,) = re.findall(rf":root\[data-theme={theme}\] \.bar > span {{ color: (#\w+)", PAGE.style)
     assert dark
     for ground in [light] if theme == "light" else dark:
         assert contrast(text, ground) >= ENOUGH
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_name_of_a_model_can_be_read_on_its_part_of_the_bar(theme: str) -> None:
+    found = re.findall(r"--own-(\d+): (#\w+)", PAGE.style)
+    per_theme = len(found) // 3
+    shades = found[:per_theme] if theme == "light" else found[per_theme:]
+    (text,) = re.findall(rf":root\[data-theme={theme}\] \.bar > span {{ color: (#\w+)", PAGE.style)
+    assert {number for number, _ in shades} == {str(number) for number in range(12)}
+    assert [shade for _, shade in shades if contrast(text, shade) < ENOUGH] == []
+
+
+def test_it_is_one_document_that_runs_nothing_but_its_own() -> None:
+    policy = PAGE.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", PAGE.body)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", PAGE.script)

@@ -51,12 +51,24 @@ CHAT = {"model": "a", "messages": [{"role": "user", "content": "x" * 500}]}
         ("/v1/audio/speech", "/v1/audio/speech"),
         ("/v1/images/generations", "/v1/images/generations"),
         ("/completions?x=1&y=2", "/v1/completions?x=1&y=2"),
+        ("/openai/v1/chat/completions", "/v1/chat/completions"),
+        ("/openai/deployments/a/embeddings?api-version=1", "/v1/embeddings?api-version=1"),
+        ("/v2/rerank", "/v1/rerank"),
     ],
 )
 async def test_a_path_is_understood_however_it_is_written(tmp_path: Path, written: str, path: str) -> None:
     async with opened(house(tmp_path)) as front:
         answer = await front.ask(written, CHAT)
         assert (answer.status, json.loads(answer.text)["path"]) == (200, path)
+
+
+async def test_azures_client_is_served(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        client = openai.AsyncAzureOpenAI(azure_endpoint=front.url, api_key=front.key, api_version="2025-01-01")
+        async with client:
+            said = await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "x"}])
+            assert (said.choices[0].message.content or "").startswith("fake ")
+            assert [x.id async for x in client.models.list()] == ["a", "b"]
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/", "/v1//models", "/v1/models/"])

@@ -18,7 +18,7 @@ from waiting import turns
 
 from gateway.front import Front, opened
 from gateway.test_serving import ONE, house
-from lmxd.gateway import keys
+from lmxd.config import keys
 from lmxd.rpc.client import AsyncLease
 
 ASKED = b'{"model": "a", "messages": []}'

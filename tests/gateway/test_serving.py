@@ -29,14 +29,16 @@ def house(tmp_path: Path, **models: Any) -> House:
     return House(tmp_path, FakeNvml(card()), models=models or {"a": ONE, "b": ONE})
 
 
-async def test_a_model_is_started_on_demand_and_each_request_has_a_lease_of_its_own(tmp_path: Path) -> None:
+async def test_a_model_is_started_on_demand_and_the_next_request_has_the_lease_of_the_last(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         first, second = await front.chat("a"), await front.chat("a")
         assert (first.status, second.status) == (200, 200)
         assert json.loads(first.text)["choices"] == json.loads(second.text)["choices"]
         assert list(front.house.phases()) == ["a#1"]
-        assert front.house.state.counts["asked"] == 2
+        assert front.house.state.counts["asked"] == 1
         await front.until(lambda: not front.house.state.leases)
+        assert (await front.chat("a")).status == 200
+        assert front.house.state.counts["asked"] == 2, "it is kept for a moment only"
 
 
 async def test_the_body_goes_to_the_instance_as_it_came(tmp_path: Path) -> None:

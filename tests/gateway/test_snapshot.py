@@ -8,6 +8,7 @@ import pytest
 
 from lmxd.gateway.snapshot import for_all, snapshot
 from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, Status, TicketInfo
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why
 
 STATUS = Status(
@@ -24,13 +25,14 @@ def shown(**who: Any) -> dict[str, Any]:
         instance="a#1", model="a", phase="ready", ctx=1, slots=1, busy=True, leases=leases, **figures
     )
     waiting = TicketInfo(bytes=1, position=1, waited=2, **who)
-    return snapshot(STATUS, [], [running], [waiting], named=lambda uid: {990: "lmxd-gateway"}[uid])
+    seen = Overview(status=STATUS, owners=[], instances=[running], queue=[waiting])
+    return snapshot(seen, [], 0.0, named=lambda uid: {990: "lmxd-gateway"}[uid])
 
 
 @pytest.mark.parametrize(
     ("who", "users", "user"),
     [
-        ({"uid": 990, "user": "anna"}, ["anna (lmxd-gateway)"], "anna (lmxd-gateway)"),
+        ({"uid": 990, "user": "anna"}, ["key anna"], "key anna"),
         ({"uid": 990}, ["lmxd-gateway"], "lmxd-gateway"),
         ({}, [], None),
     ],
@@ -55,7 +57,7 @@ def test_others_see_foreign_processes_as_one_part_and_each_part_by_a_name_of_its
     mine = OwnerInfo(instance="a#1", bytes=5, promised=5, measured=5, exited=False)
     foreign = [ProcessInfo(pid=n, name="game", bytes=10) for n in (1, 2, 3)]
     why = Why(device=device, instances=[mine], processes=foreign, withheld=0)
-    whole = snapshot(STATUS, [why], [], [], named=str)
+    whole = snapshot(Overview(status=STATUS, owners=[why], instances=[], queue=[]), [], 0.0, named=str)
     for found, names in (
         (whole, ["a#1", "game (1)", "game (2)", "game (3)", "others", "margin", "free"]),
         (for_all(whole), ["a#1", "others", "margin", "free"]),

@@ -197,6 +197,10 @@ def test_pull_writes_a_profile_that_the_check_passes_and_keeps_all_else(hub: Loo
     assert made.idle_timeout == 60
     checked = lmxd(tmp_path, "check-config", "--user", hub=hub)
     assert f"models.{REPOSITORY}" not in checked.stderr
+    said = lmxd(tmp_path, "pull", "--user", "--json", f"hf:{REPOSITORY}", hub=hub)
+    steps = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [steps[0]["status"], steps[-1]["status"]] == ["pulling manifest", "success"], said.stderr
+    assert max(step.get("completed", 0) for step in steps) == path.stat().st_size
     again = lmxd(tmp_path, "pull", "--user", f"hf:{REPOSITORY}", hub=hub)
     assert (again.returncode, config.read_text()) == (0, text), again.stderr
 
@@ -234,6 +238,14 @@ def test_a_configuration_in_another_style_is_left_alone(hub: LoopbackHub, tmp_pa
     assert done.returncode == 78
     assert "add it by hand" in done.stderr
     assert config.read_text() == text
+    for path in tmp_path.rglob("*.gguf"):
+        path.unlink()
+    done = lmxd(tmp_path, "pull", "--user", "--json", f"hf:{REPOSITORY}:Q8_0", hub=hub)
+    assert done.returncode == 78
+    (line,) = map(json.loads, done.stdout.splitlines())
+    assert line["error"]["code"] == "config"
+    assert "in a style that no profile can be added to" in line["error"]["message"]
+    assert not list(tmp_path.rglob("*.gguf")), "no program adds by hand what was fetched"
 
 
 def test_what_somebody_changes_while_a_model_comes_is_kept(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Town:
     def is_privileged(self, peer: Peer) -> bool:
         return peer.uid == CHIEF
 
-    async def call(self, connection: server.Connection, id: framing.Id, method: str, params: Params) -> Result:
+    async def call(self, connection: server.Connection, call: framing.Call, params: Params) -> Result:
         uid = connection.peer.uid
         self.begun.append(uid)
         self.busy[uid] += 1

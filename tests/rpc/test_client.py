@@ -24,6 +24,21 @@ from lmxd.rpc.client.connecting import connect, connect_soon
 from lmxd.rpc.messages import Granted
 from lmxd.rpc.methods import METHODS, Method
 
+GRANTED: dict[str, Any] = {
+    "lease": "l-1",
+    "instance": "a#1",
+    "model": "a",
+    "endpoint": "http://lmxd.invalid",
+    "base_url": "http://lmxd.invalid/v1",
+    "api_key": "k",
+    "ctx": 1,
+    "slots": 1,
+    "devices": {},
+    "basis": "declared",
+    "hold": "connection",
+    "waited": 0,
+}
+
 
 class Scripted:
     """A daemon that answers when it is told to, and can be made to hang up."""
@@ -137,6 +152,21 @@ async def test_a_request_that_is_withdrawn_while_the_daemon_is_away_is_not_made_
         assert (await other).ticket == "t-1"
 
 
+async def test_a_lease_that_is_let_go_is_released_at_a_daemon_that_comes_back_too(tmp_path: Path) -> None:
+    """The one that was told may have died before it read that."""
+    async with Scripted(tmp_path / "s") as daemon, AsyncClient(daemon.path) as lmxd:
+        task = asyncio.create_task(lmxd.request("a"))
+        daemon.answer(await daemon.asked("request"), **GRANTED)
+        lease = (await task).lease
+        assert lmxd.held == {lease}
+        lmxd.let_go(lease)
+        assert not lmxd.held, "a daemon that comes back is not asked to keep it"
+        told = await asyncio.wait_for(daemon.seen.get(), 10)
+        assert told == {"jsonrpc": "2.0", "method": "lmxd.release", "params": {"lease": lease}}, "it wants no answer"
+        daemon.writer.close()
+        assert await asyncio.wait_for(daemon.seen.get(), 10) == told
+
+
 def test_on_the_loop_that_the_gateway_runs_on_a_call_finds_the_daemon_again(tmp_path: Path) -> None:
     """uvloop raises when a closed connection is written to; asyncio says nothing."""
 
@@ -145,7 +175,7 @@ def test_on_the_loop_that_the_gateway_runs_on_a_call_finds_the_daemon_again(tmp_
             first = asyncio.create_task(lmxd.cancel(ticket="t-1"))
             await daemon.asked("cancel")
             daemon.writer.transport.abort()
-            while not lmxd._writer.transport.is_closing():
+            while lmxd._link.is_open:
                 await turns(1)
             second = asyncio.create_task(lmxd.cancel(ticket="t-2"))
             for _ in range(2):

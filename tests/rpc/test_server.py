@@ -151,6 +151,20 @@ async def test_a_frame_beyond_the_limit_ends_it(tmp_path: Path) -> None:
         await h.until(lambda: not h.daemon.listener.connections)
 
 
+async def test_a_release_that_wants_no_answer_is_written_with_what_comes_next(tmp_path: Path) -> None:
+    async with House(tmp_path, **SECTIONS).open() as h, Raw(h) as raw:
+        raw.send({"jsonrpc": "2.0", "id": 1, "method": "request", "params": {"model": "a"}})
+        while "result" not in (granted := await raw.receive()):
+            pass
+        lease = granted["result"]["lease"]
+        raw.send({"jsonrpc": "2.0", "method": "release", "params": {"lease": lease}})
+        assert (await raw.ask("instances", id=2))["result"]["instances"][0]["leases"] == []
+        raw.send({"jsonrpc": "2.0", "method": "release", "params": {"lease": lease}})
+        ended = await raw.ask("release", id=3, lease=lease)
+        assert (ended["id"], ended["error"]["data"]["code"]) == (3, "lease_ended")
+        await h.until(lambda: not h.saved().leases)
+
+
 class Busy:
     """A service at which every call takes until it is let go."""
 
@@ -158,7 +172,7 @@ class Busy:
         self.calls: list[asyncio.Future[Result]] = []
         self.most = 0
 
-    async def call(self, connection: server.Connection, id: framing.Id, method: str, params: Params) -> Result:
+    async def call(self, connection: server.Connection, call: framing.Call, params: Params) -> Result:
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.calls.append(done)
         self.most = max(self.most, sum(not x.done() for x in self.calls))

@@ -25,7 +25,7 @@ from model_caches import in_hub
 from waiting import wait_until
 
 from lmxd.config.gateway import GatewayConfig
-from lmxd.gateway.keys import add
+from lmxd.config.keys import add
 from lmxd.setup.change import FileChange
 from lmxd.setup.plan import SetupPlan
 from lmxd.setup.services import Programs

@@ -200,6 +200,32 @@ async def test_what_waits_is_committed_together_and_in_order(tmp_path: Path, mon
     assert saved(tmp_path / "ledger.db").counts == [replace(COUNT, count=49)]
 
 
+async def test_what_nobody_waits_for_is_committed_with_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, commits = opened(tmp_path / "ledger.db"), list[int]()
+    apply = database.apply
+
+    def counted(changes: Sequence[Change]) -> None:
+        commits.append(len(changes))
+        apply(changes)
+
+    monkeypatch.setattr(database, "apply", counted)
+    writer = Writer(database, lambda: ())
+    kept = writer.write([replace(COUNT, count=1)], soon=False)
+    await writer.write([replace(COUNT, count=2)])
+    assert kept.done(), "in order"
+    assert commits == [2]
+    await writer.write([replace(COUNT, count=3)], soon=False)  # and by itself, if nothing comes
+    hurried = writer.write([replace(COUNT, count=4)], soon=False)
+    writer.hurry()
+    await hurried
+    assert commits == [2, 1, 1]
+    writer.write([replace(COUNT, count=5)], soon=False)
+    await writer.close()
+    assert saved(tmp_path / "ledger.db").counts == [replace(COUNT, count=5)]
+
+
 async def test_a_writer_that_is_closed_has_written_everything(tmp_path: Path) -> None:
     writer = Writer(opened(tmp_path / "ledger.db"), lambda: ())
     writer.write([COUNT])

@@ -42,7 +42,7 @@ def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -
         instance.evictable_from = state.now + (0.0 if instance.turn_over(state.now) else patience)
         instance.busy, instance.checked_at = False, None  # it was busy perhaps only for that lease
         instance.vacant_since, instance.last_use = state.now, lease
-        if state.shares.is_bound(lease.owner, state.policy):
+        if state.shares.binding(lease.owner, state.policy):
             state.linger(instance, on=True)  # until its engine says that nothing was left behind
     instance.active_at = instance.used_at = max(instance.active_at, state.now)
     state.step.touched.instances.add(instance.id)

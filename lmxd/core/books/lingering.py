@@ -27,4 +27,4 @@ class Lingering(dict[InstanceId, Instance]):
         if instance.id not in self or instance.last_use is None:
             return False
         last = instance.last_use.owner
-        return (last.uid, last.gids) == (owner.uid, owner.gids)
+        return (last.who, last.gids) == (owner.who, owner.gids)

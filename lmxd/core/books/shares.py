@@ -1,6 +1,6 @@
-"""The leases and bytes of each uid and group, for quotas; and the recent use of each user, for a fair order.
+"""The leases and bytes of each uid, group and key, for quotas; and the recent use of each user, for a fair order.
 
-A user is a uid, or a name for which a uid asks. Use is byte-seconds, halved every ``half_life`` h; holding B bytes for
+A user is a uid, or a key for which a uid asks. Use is byte-seconds, halved every ``half_life`` h; holding B bytes for
 t seconds adds B * h/ln 2 * (1 - 2**(-t/h)).
 """
 
@@ -23,7 +23,7 @@ _WORTH_RANKING: Final = 0.5
 
 @dataclass(kw_only=True, slots=True)
 class Share:
-    """The leases, bytes and requests of one uid or group. ``leases`` includes those that are being started."""
+    """The leases, bytes and requests of one uid, group or user. ``leases`` includes those that are being started."""
 
     bytes: int = 0
     leases: int = 0
@@ -31,15 +31,13 @@ class Share:
 
 
 @dataclass(kw_only=True, slots=True)
-class UserShare:
-    """The recent use of one user.
+class UserShare(Share):
+    """The share of one user, and its recent use.
 
-    ``use``: byte-seconds up to ``at``. ``bytes``: the bytes held since then. ``waiting``: the number of requests.
+    ``use``: byte-seconds up to ``at``. ``bytes`` are held since then.
     """
 
     at: float
-    bytes: int = 0
-    waiting: int = 0
     use: float = 0.0
 
     def hold(self, size: int, now: float, half_life: float) -> None:
@@ -77,13 +75,17 @@ class Shares:
         for share in self._all_of(owner):
             share.bytes += size
             share.leases += 1
-        self._use_of(owner, now).hold(size, now, policy.half_life)
+        had = self._use_of(owner, now)
+        had.leases += 1
+        had.hold(size, now, policy.half_life)
 
     def give_back(self, owner: Owner, size: int, now: float, policy: Policy) -> None:
         for share in self._all_of(owner):
             share.bytes -= size
             share.leases -= 1
-        self._use_of(owner, now).hold(-size, now, policy.half_life)
+        had = self._use_of(owner, now)
+        had.leases -= 1
+        had.hold(-size, now, policy.half_life)
 
     def wait(self, owner: Owner, now: float, one: int) -> None:
         """Count one more (1) or one less (-1) waiting request."""
@@ -98,9 +100,9 @@ class Shares:
                 del shares[id]
         for user, had in list(self.by_user.items()):
             had.settle(now, policy.half_life)
-            if not had.bytes and not had.waiting and had.use < 1.0:
+            if not had.leases and not had.waiting and had.use < 1.0:
                 del self.by_user[user]
-        self.total = sum(had.use / policy.quota(uid).weight for (uid, _), had in self.by_user.items())
+        self.total = sum(had.use / policy.weight(user) for user, had in self.by_user.items())
 
     def lateness(self, owner: Owner, policy: Policy) -> float:
         """Seconds by which ``owner`` stands behind a user without recent use.
@@ -113,25 +115,32 @@ class Shares:
         had = self.by_user.get(user)
         if had is None or self.total <= 0:
             return 0.0
-        return policy.fairness * min(1.0, had.use / policy.quota(user[0]).weight / self.total)
+        return policy.fairness * min(1.0, had.use / policy.weight(user) / self.total)
 
-    def moved(self, policy: Policy) -> dict[User, float]:
-        """The new lateness of users whose lateness changed since they were last ranked; it counts as applied."""
+    def moved(self, policy: Policy, *, all: bool = False) -> dict[User, float]:
+        """The new lateness of users whose lateness changed since they were last ranked; it counts as applied.
+
+        ``all``: of every user, for other rules may rank their tickets otherwise.
+        """
         found = {user: self._lateness(user, policy) for user in self.by_user}
-        moved = {user: late for user, late in found.items() if abs(late - self.ranked.get(user, 0.0)) >= _WORTH_RANKING}
+        least = 0.0 if all else _WORTH_RANKING
+        moved = {user: late for user, late in found.items() if abs(late - self.ranked.get(user, 0.0)) >= least}
         self.ranked = {user: moved.get(user, self.ranked.get(user, 0.0)) for user in found}
         return moved
 
     def bounds(self, owner: Owner, policy: Policy) -> Iterator[tuple[str, Share, Quota]]:
-        """Every quota that binds ``owner``: its name, what is used of it, and its size."""
+        """Every quota that binds ``owner``: whose it is, what is used of it, and its size."""
         yield f"uid {owner.uid}", self.by_uid.get(owner.uid, _NOTHING), policy.quota(owner.uid)
+        if owner.user:
+            yield owner.called, self.by_user.get(owner.who, _NOTHING), policy.key_quota(owner.user)
         for gid in owner.gids:
             if gid in policy.group_quotas:
                 yield f"group {gid}", self.by_gid.get(gid, _NOTHING), policy.group_quotas[gid]
 
-    def is_bound(self, owner: Owner, policy: Policy) -> bool:
-        """Whether any quota binds what ``owner`` has."""
-        return any(q.max_leases is not None or q.max_bytes is not None for _, _, q in self.bounds(owner, policy))
+    def binding(self, owner: Owner, policy: Policy) -> set[str]:
+        """The owners of the quotas that limit the leases or bytes that ``owner`` has."""
+        all = self.bounds(owner, policy)
+        return {who for who, _, quota in all if quota.max_leases is not None or quota.max_bytes is not None}
 
     def exceeded(self, owner: Owner, policy: Policy) -> str | None:
         """The quota of which ``owner`` has more than all of it, as a sentence; None if none."""

@@ -25,7 +25,8 @@ def no_place(state: State, ticket: Ticket) -> Refusal | None:
     portion, depth = ticket.ask.portion, state.policy.queue_depth
     for who, had, quota in state.shares.bounds(ticket.owner, state.policy):
         if quota.max_leases == 0 or (quota.max_bytes is not None and portion > quota.max_bytes):
-            return refusals.over_quota(over_quota(state, ticket) or "")
+            first = "ask for less" if quota.max_leases != 0 else ""
+            return refusals.beyond_quota(over_quota(state, ticket) or "", first)
         if quota.max_waiting is not None and had.waiting > quota.max_waiting:
             return refusals.too_many_waiting(who, quota.max_waiting)
     if ticket.asked_at < state.now or len(state.queue) <= depth:

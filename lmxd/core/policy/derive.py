@@ -47,7 +47,7 @@ def derive(state: State, scheduler: Scheduler) -> None:
     end_beyond_quota(state)
     if state.draining:
         _drain(state)
-    if ticked:
+    if ticked or state.step.policy_changed:
         _rank_anew(state)
     new = state.step.arrived
     if new is not None and new.id not in state.tickets:
@@ -134,9 +134,10 @@ def _drain(state: State) -> None:
 
 
 def _rank_anew(state: State) -> None:
-    """Rank the tickets of users again whose recent use has changed."""
+    """Rank the tickets of users again whose recent use has changed; of all, by rules that have changed."""
     state.shares.settle(state.now, state.policy)
-    if len(state.shares.by_user) > 1 and (moved := state.shares.moved(state.policy)):
+    others = state.step.policy_changed
+    if (others or len(state.shares.by_user) > 1) and (moved := state.shares.moved(state.policy, all=others)):
         state.queue.rank_anew(
             (ticket, rank(ticket, state.policy, late))
             for user, late in moved.items()
@@ -150,7 +151,7 @@ def _turn_away(state: State) -> bool:
     for ticket in list(state.impatient.values()):
         if ticket.instance is None and not ticket.room_being_made and not is_looked_into(state, ticket):
             quota = over_quota(state, ticket)
-            refuse(state, ticket, refusals.over_quota(quota) if quota else refusals.no_capacity(state, ticket))
+            refuse(state, ticket, refusals.beyond_quota(quota) if quota else refusals.no_capacity(state, ticket))
     new = state.step.arrived
     if new is None:
         if state.step.policy_changed and len(state.queue) > state.policy.queue_depth:

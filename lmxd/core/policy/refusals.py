@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from lmxd.core.books.failed import Failed
+from lmxd.core.books.quotas import over_quota
 from lmxd.core.books.state import State
 from lmxd.core.instances import Ticket
 from lmxd.core.policy.dates import Date
@@ -16,11 +18,14 @@ from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.placement import shortfalls, useful_shortfalls
 from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import Ask, Refusal, Shortfall, Turn, User
-from lmxd.text import several
+from lmxd.text import several, user_name
 
 _NAMED: Final = 3
 """The number of users that ``queue_full`` names: those with the most requests."""
 _PATIENCE: Final = "ask again later, wait longer (--wait, or Prefer: wait), or "
+_SECTIONS: Final = {"key": "keys", "group": "groups"}
+"""The section of the configuration that has a quota, by the first word of its sentence; of a uid, it is users."""
+_WAITED: Final = "the request waited as long as it would"
 _LATER: Final = "allow a later deadline, or ask for less"
 
 
@@ -48,22 +53,20 @@ def taken(instances: Sequence[str]) -> str:
 
 
 def wait_expired(state: State, ticket: Ticket) -> Refusal:
+    if quota := over_quota(state, ticket):
+        return replace(beyond_quota(quota), code=RefusalCode.WAIT_EXPIRED, message=f"{_WAITED}: {quota}")
     date = Forecast(state).date(ticket)
-    return _short(state, ticket, date, RefusalCode.WAIT_EXPIRED, "the request waited as long as it would")
+    return _short(state, ticket, date, RefusalCode.WAIT_EXPIRED, _WAITED)
 
 
 def queue_full(state: State, ticket: Ticket, waiting: Counter[User]) -> Refusal:
     """The queue has no place for a ticket. It names the users with the most requests in it."""
-    most = ", ".join(f"{count} of {_named(*who)}" for who, count in waiting.most_common(_NAMED))
-    whose = f"all of {_named(*next(iter(waiting)))}" if len(waiting) == 1 else most
+    most = ", ".join(f"{count} of {user_name(*who)}" for who, count in waiting.most_common(_NAMED))
+    whose = f"all of {user_name(*next(iter(waiting)))}" if len(waiting) == 1 else most
     more = f" and {len(waiting) - _NAMED} others" if len(waiting) > _NAMED else ""
     message = f"{state.policy.queue_depth} requests of this class or a higher one wait already: {whose}{more}"
     remedy = "ask again later, or have admission_control.queue_depth raised"
     return _short(state, ticket, Forecast(state).date(ticket), RefusalCode.QUEUE_FULL, message, remedy)
-
-
-def _named(uid: int, user: str) -> str:
-    return f"user {user!r}" if user else f"uid {uid}"
 
 
 def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
@@ -73,12 +76,13 @@ def _turns(state: State, ticket: Ticket) -> tuple[Turn, ...]:
 def _short(
     state: State, ticket: Ticket, date: Date, code: RefusalCode, message: str, remedy: str | None = None
 ) -> Refusal:
-    found = useful_shortfalls(state, ticket)
+    found, slots = useful_shortfalls(state, ticket), _slots(state, ticket.ask)
     remedy = remedy or _PATIENCE + ("hold less" if ticket.ask.external else "ask for a smaller context")
     return Refusal(
         code=code,
         message=message,
-        remedy=_remedy(found, remedy + _or_slots(state, ticket.ask)),
+        remedy=_remedy(found, ", or ".join((remedy, *slots))),
+        would_help=slots,
         shortfalls=found,
         turns=turns(state, ticket, date),
         retry_in=None if date.at == inf else date.at - state.now,
@@ -102,27 +106,31 @@ def never_fits(state: State, ticket: Ticket) -> Refusal:
     return Refusal(
         code=RefusalCode.NEVER_FITS,
         message="the request exceeds what the device could ever give it",
-        remedy=less + or_raise(state, ticket.ask),
+        remedy=", or ".join((less, *raised(state, ticket.ask))),
+        would_help=raised(state, ticket.ask),
         shortfalls=shortfalls(state, ticket.ask),
     )
 
 
-def or_raise(state: State, ask: Ask) -> str:
+def raised(state: State, ask: Ask) -> tuple[str, ...]:
     """The rest of a remedy, where a configured limit keeps back bytes of a device that a request may go to."""
     accounts = [state.ledger.accounts.get(device) for option in ask.options for device in option.demand]
-    return ", or raise max_memory_gb" if any(a is not None and a.limited for a in accounts) else ""
+    return ("raise max_memory_gb",) if any(a is not None and a.limited for a in accounts) else ()
 
 
-def _or_slots(state: State, ask: Ask) -> str:
+def _slots(state: State, ask: Ask) -> tuple[str, ...]:
     """The rest of a remedy, where an instance of the model runs, of which all slots are taken."""
     taken = [i.ask.spread - i.free_slots for i in state.able(ask) if i.free_slots < ask.slots and i.shared]
     if not taken or not ask.share or ask.external:
-        return ""
-    return f", or have slots: {min(taken) + ask.slots} in its profile, with which one instance serves both"
+        return ()
+    return (f"have slots: {min(taken) + ask.slots} in its profile, with which one instance serves both",)
 
 
-def over_quota(which: str) -> Refusal:
-    return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy="release a lease first, or have users: raised")
+def beyond_quota(which: str, first: str = "ask again when a lease of it has ended") -> Refusal:
+    """``first``: what helps without another configuration; nothing, if it is empty."""
+    more = f"have {_SECTIONS.get(which.partition(' ')[0], 'users')}: raised"
+    remedy = f"{first}, or {more}" if first else more
+    return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy=remedy, would_help=(more,))
 
 
 def too_many_waiting(who: str, most: int) -> Refusal:

@@ -197,7 +197,7 @@ def refused(state: State, ticket: Ticket) -> bool:
     elif state.policy.enforce and not any(state.ledger.could_ever_fit(o.demand) for o in ticket.ask.options):
         refuse(state, ticket, refusals.never_fits(state, ticket))
     elif too_many := beyond_bound(state, ticket):
-        refuse(state, ticket, refusals.over_quota(too_many))
+        refuse(state, ticket, refusals.beyond_quota(too_many))
     elif failed := state.backing_off(ticket.ask):
         refuse(state, ticket, refusals.failed_lately(state, failed))
     else:

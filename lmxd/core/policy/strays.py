@@ -55,8 +55,7 @@ def end_overstaying(state: State) -> None:
 
 def _bears_on(state: State, instance: Instance, ticket: Ticket) -> bool:
     """Whether the lease that lingers on an instance counts for a quota that binds a ticket."""
-    last = instance.last_use
-    if last is None:
+    if instance.last_use is None:
         return False
-    shared = set(last.owner.gids) & set(ticket.owner.gids) & state.policy.group_quotas.keys()
-    return last.owner.uid == ticket.owner.uid or bool(shared)
+    theirs = state.shares.binding(instance.last_use.owner, state.policy)
+    return not theirs.isdisjoint(state.shares.binding(ticket.owner, state.policy))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Lease
-from lmxd.core.policy.refusals import or_raise
+from lmxd.core.policy.refusals import raised
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Refusal, TicketId
 from lmxd.daemon.answering import device_views, refused, views
@@ -25,7 +25,7 @@ from lmxd.failpoints import hit
 from lmxd.rpc import framing
 from lmxd.rpc.holds import Held
 from lmxd.rpc.messages import Granted
-from lmxd.rpc.notifications import LeaseEnded, YieldAsked
+from lmxd.rpc.notifications import LeaseEnded, SomebodyWaits, YieldAsked
 from lmxd.rpc.server import Connection
 from lmxd.store.rows import LeaseRow
 
@@ -68,6 +68,10 @@ class Answers:
         self._performer = performer
         self.connections = connections
         self.waiting: dict[TicketId, Waiting] = {}
+        self._queued: set[TicketId] = set()
+        """The waiting requests that were told of a place in the queue; some may have left since."""
+        self.reusing: set[int] = set()
+        """Connections whose holders may use a lease for several requests, as long as nobody waits."""
         self.watchers = Watchers(state, access)
         self.ended: Remembered[EndReason] = Remembered(state.lives)
         """The reasons why the last leases of each user ended."""
@@ -82,7 +86,9 @@ class Answers:
             self._used_by(row.instance, row.uid)
 
     def _used_by(self, instance: str, uid: int) -> None:
-        self.users.put(instance, uid, (self.users.get(instance) or set()) | {uid})
+        known = self.users.get(instance) or set()
+        if uid not in known:
+            self.users.put(instance, uid, known | {uid})
 
     def decided(self, decision: Decision) -> None:
         """Note a decision as soon as it is made, before it is written and answered."""
@@ -99,11 +105,29 @@ class Answers:
             case ReportProgress():
                 if waiting := self.waiting.get(decision.ticket):
                     waiting.connection.notify(views.progress(decision, waiting.request))
+                    self._place_told(decision)
             case EndLease():
                 self._lease_ended(decision)
             case AskToYield():
                 self._asked_to_yield(decision)
         self.watchers.tell(decision)
+
+    def _place_told(self, decision: ReportProgress) -> None:
+        """Have leases be used for one request each, from the moment at which somebody waits in the queue."""
+        if not decision.position:
+            self._queued.discard(decision.ticket)
+            return
+        if not self._is_wanted():
+            connections = self.connections()
+            self.reusing &= connections.keys()
+            for number in self.reusing:
+                connections[number].notify(SomebodyWaits())
+        self._queued.add(decision.ticket)
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody waits in the queue."""
+        self._queued &= self.waiting.keys()
+        return bool(self._queued)
 
     def _asked_to_yield(self, decision: AskToYield) -> None:
         if connection := self.connections().get(decision.owner.connection):
@@ -178,6 +202,7 @@ class Answers:
             hold=lease.hold.value,
             ttl=lease.ttl,
             waited=waited,
+            wanted=self._is_wanted(),
         )
 
     def _called(self, devices: Iterable[DeviceId]) -> dict[str, str]:
@@ -204,7 +229,7 @@ class Answers:
             message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)
             fits = self._present.catalog.what_would_fit(ask, room, self._present.layout)
             data["fits"] = None if fits is None else {"ctx": fits}
-            remedy = refused.what_to_ask(ask, fits) + or_raise(self._state, ask)
+            remedy = ", or ".join((refused.what_to_ask(ask, fits), *raised(self._state, ask)))
         return LmxdError(refusal.code, message, remedy, data)
 
     @staticmethod

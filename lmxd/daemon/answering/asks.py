@@ -66,8 +66,16 @@ class Asks:
 
         ``user``: for whom it is; None for the daemon. LmxdError ``unknown_model``, ``too_many``.
         """
-        if time.monotonic() - self._present.begun > FRESH:
+        await self.measured(FRESH)
+        return await self.read(model, size, user)
+
+    async def measured(self, within: float) -> None:
+        """Have a reading that began within so many seconds. Callers at the same time share one."""
+        if time.monotonic() - self._present.begun > within:
             await self._together.do("measure", self._measure)
+
+    async def read(self, model: str, size: Size = Size(), user: User | None = None) -> Resolved:
+        """The same on the reading that there is. A file is read if it has not been."""
         resolved = self._present.catalog.resolve(model, size)
         if resolved.is_warm():
             return resolved

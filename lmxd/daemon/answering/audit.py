@@ -15,19 +15,25 @@ log = logging.getLogger("lmxd.audit")
 def decided(decision: Decision, acts: Acts) -> None:
     """Log a decision, within the bounds of whom it is about. A refusal is logged as the outcome of its call."""
     match decision:
+        case StartInstance() | StopInstance():
+            acts.came(_kind(decision.instance), lambda: _line(decision))
+        case GrantLease() | AskToYield() | EndLease():
+            acts.came(_key(decision.owner), lambda: _line(decision))
+
+
+def _line(decision: StartInstance | StopInstance | GrantLease | AskToYield | EndLease) -> str:
+    match decision:
         case StartInstance():
-            line = f"start {decision.instance}: {dict(decision.option.devices)}, {decision.why}"
-            acts.came(_kind(decision.instance), line)
+            return f"start {decision.instance}: {dict(decision.option.devices)}, {decision.why}"
         case StopInstance():
-            acts.came(_kind(decision.instance), f"stop {decision.instance}: {decision.cause}, {decision.why}")
+            return f"stop {decision.instance}: {decision.cause}, {decision.why}"
         case GrantLease():
-            line = f"grant {decision.lease} on {decision.instance} to {_who(decision.owner)}"
-            acts.came(_key(decision.owner), line)
+            return f"grant {decision.lease} on {decision.instance} to {_who(decision.owner)}"
         case AskToYield():
-            acts.came(_key(decision.owner), f"ask {_who(decision.owner)} to yield {decision.lease}: {decision.why}")
+            return f"ask {_who(decision.owner)} to yield {decision.lease}: {decision.why}"
         case EndLease():
             of = f"end {decision.lease} on {decision.instance} of {_who(decision.owner)}"
-            acts.came(_key(decision.owner), f"{of}: {decision.reason} {decision.detail}")
+            return f"{of}: {decision.reason} {decision.detail}"
 
 
 def _kind(instance: InstanceId) -> str:

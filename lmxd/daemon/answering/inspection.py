@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from lmxd import __version__
@@ -17,16 +17,21 @@ from lmxd.daemon.answering.answers import Answers
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
+from lmxd.devices.measurement import Measurement
 from lmxd.errors import LmxdError
 from lmxd.instances.logs import tail
 from lmxd.rpc.books import Device, Devices, Instances, QueueInfo, Status
 from lmxd.rpc.messages import Logs, LogsParams
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
 from lmxd.rpc.server import Connection
 
 
 class Inspection:
-    """Answers the calls that show the state: ``status``, ``devices``, ``instances``, ``queue``, ``why``, ``logs``."""
+    """Answers the calls that show the state: ``status``, ``devices``, ``instances``, ``queue``, ``why``, ``logs``.
+
+    ``overview`` is most of these in one.
+    """
 
     def __init__(
         self,
@@ -80,13 +85,29 @@ class Inspection:
 
     async def why(self, wanted: str) -> Why:
         await self._measure()
-        found, performer = owners.find(self._present.measured, wanted), self._performer
-        ours = {pid for pids in (await performer.pids()).values() for pid in pids}
-        foreign = await asyncio.to_thread(owners.foreign, found, ours)
-        return owners.why(self._state, performer, found, foreign)
+        (found,) = await self._owners([owners.find(self._present.measured, wanted)])
+        return found
+
+    async def _owners(self, measured: Sequence[Measurement]) -> list[Why]:
+        ours = {pid for pids in (await self._performer.pids()).values() for pid in pids}
+        foreign = await asyncio.to_thread(owners.foreign, measured, ours)
+        return [owners.why(self._state, self._performer, *each) for each in zip(measured, foreign, strict=True)]
+
+    async def overview(self, connection: Connection) -> Overview:
+        await self._measure()
+        measured = self._present.measured
+        found = await self._owners(measured)
+        return Overview(
+            status=self._status(device_views.devices(self._state, measured)),
+            owners=found,
+            instances=self.instances(connection).instances,
+            queue=self.queue(connection).tickets,
+        )
 
     async def status(self) -> Status:
-        devices = await self._seen()
+        return self._status(await self._seen())
+
+    def _status(self, devices: list[Device]) -> Status:
         state, engines = self._state, self._present.engines()
         return Status(
             version=__version__,

@@ -93,9 +93,10 @@ def _sentence(decision: Decision, called: Callable[[], Mapping[DeviceId, str]]) 
         case StopInstance():
             return f"{decision.instance} is told to stop ({decision.cause}): {decision.why}"
         case GrantLease():
-            return f"{decision.lease} is granted on {decision.instance} after {decision.waited:.1f} s: {decision.why}"
+            granted = f"{decision.lease} of {decision.owner.called} is granted on {decision.instance}"
+            return f"{granted} after {decision.waited:.1f} s: {decision.why}"
         case RefuseLease():
-            return f"refused ({decision.refusal.code}): {message(decision.refusal)}"
+            return f"{decision.owner.called} is refused ({decision.refusal.code}): {message(decision.refusal)}"
         case ReportProgress() if decision.position:
             when = "nothing can be said of when" if decision.eta is None else f"expected in {decision.eta:.0f} s"
             turns = "".join(f"; {turn}" for turn in turns_of(decision.turns))

@@ -45,6 +45,10 @@ class Leasing:
         self._access = access
         self._report = report
 
+    def reuses(self, connection: Connection) -> None:
+        """Note that who is connected may use a lease for several requests, as long as nobody waits."""
+        self._answers.reusing.add(connection.id)
+
     async def wait(
         self,
         connection: Connection,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Final
 
 from lmxd.catalog.size import Size
 from lmxd.config.called import variant_names
 from lmxd.config.profile import Profile
 from lmxd.core.books.state import State
+from lmxd.core.policy.fit import fit
 from lmxd.daemon.answering import estimated
 from lmxd.daemon.answering.asks import Asks
 from lmxd.daemon.answering.descriptions import Descriptions, abilities, info
@@ -19,13 +21,15 @@ from lmxd.daemon.present import Present
 from lmxd.daemon.served_directories import ServedDirectories
 from lmxd.errors import LmxdError
 from lmxd.estimate.footprints import DEFAULT_CONTEXT
-from lmxd.rpc.books import ModelInfo, Models, VariantInfo
+from lmxd.rpc.books import FitInfo, ModelInfo, Models, VariantInfo
 from lmxd.rpc.estimates import Estimated, EstimateParams, Estimates
 from lmxd.rpc.framing import Encoded, encoded
 from lmxd.rpc.model_files import Shown
 from lmxd.rpc.server import Connection
 
 log = logging.getLogger(__name__)
+_FRESH: Final = 1.0
+"""Seconds for which a reading is good for a list: as long as the list itself."""
 
 
 class ModelCalls:
@@ -51,6 +55,8 @@ class ModelCalls:
         return await self._models.get((self._present.catalog, devices, running, failed))
 
     async def _all(self) -> Encoded:
+        """On one reading, however many models there are and however long their files take."""
+        await self._asks.measured(_FRESH)
         found = []
         for name in sorted(self._present.catalog.config.models):
             found.append(await self._model(name))
@@ -74,13 +80,15 @@ class ModelCalls:
             engine=profile.engine_name,
         )
         try:
-            resolved = await self._asks.warm(name)
+            resolved = await self._asks.read(name)
             view = view.model_copy(update={"ctx": resolved.launch.context})
             ask = self._asks.ask(resolved)
             charge = {device: n for o in ask.options if not o.spills and not o.split for device, n in o.devices.items()}
             path, basis = resolved.sizing.file(), self._present.catalog.basis(name)
             shown = None if path is None else str(path)
-            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown})
+            found = fit(self._state, ask)
+            there = FitInfo(when=found.when.value, ends=list(found.ends))
+            view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown, "fit": there})
             file = await self._descriptions.file(resolved, None)
             view = view.model_copy(update={"file": info(file), "capabilities": abilities(resolved, file)})
         except LmxdError as error:

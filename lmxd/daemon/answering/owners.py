@@ -35,12 +35,17 @@ def names(measured: Sequence[Measurement]) -> str:
     return ", ".join(short_id(x.id) if x.ref == x.id else f"{x.ref} ({short_id(x.id)})" for x in measured) or "none"
 
 
-def foreign(found: Measurement, ours: Set[int]) -> list[ProcessInfo]:
-    """The largest processes on a device whose pids are not ``ours``. It reads files: not for the loop's thread."""
-    using = Counter({pid: use.visible for pid, use in (found.processes or {}).items()})
-    if found.kind is not DeviceKind.GPU:  # of RAM, its readings are of our own processes only
+def foreign(measured: Sequence[Measurement], ours: Set[int]) -> list[list[ProcessInfo]]:
+    """By device, its largest processes whose pids are not ``ours``. It reads files: not for the loop's thread."""
+    everybody: Counter[int] = Counter()
+    if any(found.kind is not DeviceKind.GPU for found in measured):  # of RAM, readings are of our own processes only
         (ram,) = HostProbe().measure(processes.pids())
-        using.update({pid: use.visible for pid, use in (ram.processes or {}).items()})
+        everybody.update({pid: use.visible for pid, use in (ram.processes or {}).items()})
+    return [_largest(x, Counter() if x.kind is DeviceKind.GPU else everybody, ours) for x in measured]
+
+
+def _largest(found: Measurement, everybody: Counter[int], ours: Set[int]) -> list[ProcessInfo]:
+    using = Counter({pid: use.visible for pid, use in (found.processes or {}).items()}) + everybody
     others = sorted(((size, pid) for pid, size in using.items() if size and pid not in ours), reverse=True)
     return [ProcessInfo(pid=pid, name=processes.name(pid), bytes=size) for size, pid in others[:LARGEST]]
 

@@ -14,11 +14,13 @@ from lmxd.rpc.messages import Terms
 _OF_EACH_TRY: Final = {"idempotency_key", "wait", "deadline"}
 """The parameters that a further try of the same request may have different: how long its client still waits."""
 
+_ENCODER: Final = json.JSONEncoder(sort_keys=True)
+
 
 def digest(terms: Terms) -> str:
     """The digest of a request: equal for the same method with the same parameters, whatever they come to by now."""
     said = terms.model_dump(mode="json", exclude=_OF_EACH_TRY)
-    return hashlib.sha256(json.dumps([type(terms).__name__, said], sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(_ENCODER.encode([type(terms).__name__, said]).encode()).hexdigest()[:32]
 
 
 def granted_before(state: State, uid: int, terms: Terms, digest: str, *, external: bool) -> Lease | None:

@@ -7,6 +7,7 @@ from functools import partial
 
 from lmxd.catalog.size import Size
 from lmxd.core.admission import Admission
+from lmxd.core.words import User
 from lmxd.daemon.answering import explaining
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.asks import Asks
@@ -21,6 +22,7 @@ from lmxd.rpc import framing
 from lmxd.rpc.explanations import Explained, Planned, PlanParams
 from lmxd.rpc.messages import Granted, RequestParams, Wish
 from lmxd.rpc.server import Connection
+from lmxd.text import user_name
 
 
 class Requests:
@@ -50,8 +52,10 @@ class Requests:
         if params.user is not None:
             self._access.require_proxy(connection.peer, params.user)
         self._health.require_ledger()
-        size = self._size(connection, params)
         user = connection.peer.uid, params.user or ""
+        if params.reuse:
+            self._leasing.reuses(connection)
+        size = self._size(connection, params, user)
         ask = await self._asks.prepare(params.model, size, user)
         again = partial(self._asks.again, params.model, size, user)
         granted = await self._leasing.wait(connection, id, params, ask, again, params.deadline, params.user)
@@ -61,8 +65,8 @@ class Requests:
 
     async def plan(self, connection: Connection, params: PlanParams) -> Planned:
         """The answer that a request would get now, without any effect."""
-        size = self._size(connection, params)
         user = connection.peer.uid, ""
+        size = self._size(connection, params, user)
         resolved = await self._asks.warm(params.model, size, user)
         async with self._planning:
             await asyncio.sleep(0)
@@ -74,16 +78,19 @@ class Requests:
         """The history of a request, a lease or an instance."""
         return explaining.explain(self._journal, self._access, connection.peer, subject)
 
-    def _size(self, connection: Connection, wish: Wish) -> Size:
-        """The size of a request. LmxdError ``not_permitted`` if its class is higher than the caller may ask for."""
+    def _size(self, connection: Connection, wish: Wish, user: User) -> Size:
+        """The size of a request. LmxdError ``not_permitted`` if its class is higher than the caller may ask for.
+
+        An administrator may ask for any; a key has its own bound, whoever asks for it.
+        """
         if wish.priority is not None:
             own = self._present.catalog.profile(wish.model).priority
-            most = max(own, max_priority(self._present.catalog.config, connection.peer.uid))
-            if wish.priority > most and not self._access.is_admin(connection.peer):
+            most = max(own, max_priority(self._present.catalog.config, user))
+            if wish.priority > most and (user[1] or not self._access.is_admin(connection.peer)):
                 raise LmxdError(
                     "not_permitted",
-                    f"priority is {wish.priority}, but uid {connection.peer.uid} may ask for {most} at most",
-                    "ask for that, or have users: raised",
+                    f"priority is {wish.priority}, but {user_name(*user)} may ask for {most} at most",
+                    f"ask for that, or have {'keys' if user[1] else 'users'}: raised",
                 )
         return Size(
             ctx=wish.ctx,

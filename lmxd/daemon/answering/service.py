@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from lmxd import __version__
@@ -30,7 +31,7 @@ from lmxd.rpc import framing
 from lmxd.rpc.estimates import EstimateParams
 from lmxd.rpc.keeping_alive import KeepAliveParams
 from lmxd.rpc.messages import PROTOCOL, Hello, HelloParams, Params, RequestParams, Watching, Wish
-from lmxd.rpc.methods import METHODS, Method, described
+from lmxd.rpc.methods import METHODS, described
 from lmxd.rpc.model_files import ShowParams
 from lmxd.rpc.peer import Peer
 from lmxd.rpc.replies import Handled
@@ -65,6 +66,7 @@ def calls(
         "explain": lambda c, i, p: requests.explain(c, p.id),
         "status": lambda c, i, p: inspection.status(),
         "devices": lambda c, i, p: inspection.devices(),
+        "overview": lambda c, i, p: inspection.overview(c),
         "why": lambda c, i, p: inspection.why(p.device),
         "instances": lambda c, i, p: inspection.instances(c),
         "queue": lambda c, i, p: inspection.queue(c),
@@ -114,18 +116,18 @@ class Service:
         self._report = report
         self.acts = Acts(audit.log)
 
-    async def call(self, connection: Connection, id: framing.Id, method: str, params: Params) -> Handled:
+    async def call(self, connection: Connection, call: framing.Call, params: Params) -> Handled:
         """Answer one call. Raises LmxdError for a refusal."""
-        called = METHODS[method]
+        called = METHODS[call.name]
         if not called.act:
-            return await self._answered(connection, id, called, params)
-        act = called.told(params)
-        with self.acts.act(audit.actor(connection.peer), act, quiet=called.quiet):
+            return await self._answered(connection, call, params)
+        told = partial(called.told, params)
+        with self.acts.act(audit.actor(connection.peer), told, quiet=called.quiet):
             if called.admin:
-                self._access.require_admin(connection.peer, act)
-            return await self._answered(connection, id, called, params)
+                self._access.require_admin(connection.peer, told())
+            return await self._answered(connection, call, params)
 
-    async def _answered(self, connection: Connection, id: framing.Id, called: Method, params: Params) -> Handled:
+    async def _answered(self, connection: Connection, call: framing.Call, params: Params) -> Handled:
         if isinstance(params, (Wish, EstimateParams, ShowParams, KeepAliveParams)):
             name = await self._served.own_name(params.model)
             if isinstance(params, RequestParams) and self._served.is_variant(params.model):
@@ -135,9 +137,9 @@ class Service:
                     f"ask the gateway, or for {name} and send what lmxctl models --json shows",
                 )
             params = params if name == params.model else params.model_copy(update={"model": name})
-        answer = self._calls[called.name](connection, id, params)
+        answer = self._calls[call.name](connection, call.id, params)
         found: Handled = await answer if inspect.isawaitable(answer) else answer
-        if called.lasting:
+        if METHODS[call.name].lasting and call.wants_answer:
             await self._outbox.settled()
         return found
 

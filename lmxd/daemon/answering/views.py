@@ -127,6 +127,7 @@ def _ticket(
         waits_for=list(blockers(state, t, date)) if position else [],
         instance=t.instance,
         shortfalls=shortfalls(placement.useful_shortfalls(state, t)) if position else [],
+        alternatives=any(len(option.devices) == 1 for option in t.ask.options),
         turns=turns(expected_turns(state, t, date)),
     )
 
@@ -164,6 +165,8 @@ def refusal(refusal: Refusal) -> dict[str, object]:
         data["shortfalls"] = [s.model_dump(mode="json") for s in shortfalls(refusal.shortfalls)]
     if refusal.turns:
         data["turns"] = [t.model_dump(mode="json") for t in turns(refusal.turns)]
+    if refusal.would_help:
+        data["would_help"] = list(refusal.would_help)
     if refusal.retry_in is not None:
         data["retry_in"] = refusal.retry_in
     if refusal.failure is not None:

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmxd.core.decisions import Decision
+from lmxd.core.decisions import Decision, EndLease
+from lmxd.core.reasons import EndReason
 from lmxd.store.rows import Change
 from lmxd.store.writer import Writer
 
@@ -28,6 +29,11 @@ class _Batch:
         return self.written is None or self.written.done()
 
 
+def _is_waited_for(decision: Decision) -> bool:
+    """Whether anything follows from a decision that somebody may wait for. A released lease has no user any more."""
+    return not (isinstance(decision, EndLease) and decision.reason is EndReason.RELEASED)
+
+
 class Outbox:
     """A queue of decisions, each held back until its rows are on disk."""
 
@@ -39,7 +45,9 @@ class Outbox:
 
     def put(self, changes: Sequence[Change], decisions: Sequence[Decision]) -> None:
         """Write the changes down, then carry the decisions out; at once, if there is nothing to be waited for."""
-        written = self.writer.write(changes) if changes and self.writer is not None else None
+        written = None
+        if changes and self.writer is not None:
+            written = self.writer.write(changes, soon=not decisions or any(map(_is_waited_for, decisions)))
         self._waiting.append(_Batch(written, decisions))
         if written is not None:
             written.add_done_callback(self._flush)
@@ -48,6 +56,8 @@ class Outbox:
     async def settled(self) -> None:
         """Returns when everything so far is written and carried out: then it may be acknowledged."""
         if self._waiting:
+            if self.writer is not None:
+                self.writer.hurry()
             last = self._waiting[-1]
             last.carried = last.carried or asyncio.get_running_loop().create_future()
             await asyncio.shield(last.carried)

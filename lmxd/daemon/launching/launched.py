@@ -98,6 +98,8 @@ class Launched:
     process: Process | None = None
     key: str = ""
     endpoint: Endpoint | None = None
+    admitted: frozenset[int] | None = None
+    """The uids to which its socket is open; None if that is to be seen to in any case."""
     ready_at: float | None = None
     buffers: float = 0.0
     """MiB of them, as its log said when it was ready. Later its log has words of clients, too."""

@@ -46,6 +46,7 @@ from lmxd.instances.process import Process
 
 log = logging.getLogger(__name__)
 
+_ALWAYS_ADMITTED: Final = frozenset((0,))
 _AGAIN: Final = 1.0
 """Seconds until an instance that could not be told to end is told again."""
 
@@ -103,8 +104,13 @@ class Performer:
         launched, now = self.launches.get(instance), self._state.instances.get(instance)
         if launched is None or launched.endpoint is None or launched.endpoint.socket is None or now is None:
             return
+        holders = frozenset(lease.owner.uid for lease in now.leases.values()) - _ALWAYS_ADMITTED
+        if holders == launched.admitted:
+            return
+        launched.admitted = None
         try:
-            admit(launched.endpoint.socket, {lease.owner.uid for lease in now.leases.values()})
+            admit(launched.endpoint.socket, holders)
+            launched.admitted = holders
         except FileNotFoundError:
             pass  # its server is ending
         except OSError as error:

@@ -6,15 +6,15 @@ import asyncio
 import itertools
 import json
 import time
-from contextlib import suppress
+from collections import deque
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from lmxd.errors import LmxdError
-from lmxd.rpc import framing
 from lmxd.rpc.client.asynchronous_calls import AsyncCalls
 from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.client.leases import AsyncLease
+from lmxd.rpc.client.link import Link
 from lmxd.rpc.client.wire import (
     CONNECT_TIMEOUT,
     PATIENCE,
@@ -36,6 +36,9 @@ from lmxd.rpc.messages import Renewed
 from lmxd.rpc.methods import grants
 from lmxd.rpc.notifications import Notification, Progress
 
+_IN_FLIGHT: Final = 1.0
+"""Seconds after which a daemon that lives has read what it was sent."""
+
 
 class AsyncClient(AsyncCalls):
     """A connection for asyncio, else as ``Client``: ``async with AsyncClient() as lmxd``. Calls may overlap."""
@@ -52,6 +55,8 @@ class AsyncClient(AsyncCalls):
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._progress: dict[int, OnProgress] = {}
+        self._let_go: deque[tuple[float, str]] = deque()
+        """Leases that were let go a moment ago, or while there was no connection: perhaps the daemon does not know."""
         self._granting: set[int] = set()
         """Calls for leases that the daemon has not answered, even if their callers have been cancelled."""
 
@@ -72,19 +77,31 @@ class AsyncClient(AsyncCalls):
     async def _connect(self) -> None:
         try:
             sock = await connect_soon(self.path, CONNECT_TIMEOUT)
-            self._reader, self._writer = await asyncio.open_unix_connection(sock=sock, limit=framing.MAX_ANSWER)
+            made = asyncio.get_running_loop().create_unix_connection(self._new_link, sock=sock)
+            _, self._link = await made
         except OSError as error:
             raise unavailable(self.path, error) from error
+
+    def _new_link(self) -> Link:
         self._connections += 1
-        self._task = asyncio.create_task(self._read(self._connections))
+        number = self._connections
+        return Link(lambda line: self._take(json.loads(line)), lambda: self._lost(number))
 
     async def __aexit__(self, *_: object) -> None:
         self._patience = 0
-        for task in filter(None, (self._task, self._returning)):
-            task.cancel()
-        self._writer.close()
-        with suppress(OSError):
-            await self._writer.wait_closed()
+        if self._returning is not None:
+            self._returning.cancel()
+        self._link.close()
+        await self._link.ended()
+
+    def let_go(self, lease: str) -> None:
+        """Release a lease without waiting for an answer, which a daemon that is restarted meanwhile is told, too."""
+        now = time.monotonic()
+        self._held.discard(lease)
+        if self._link.say(frame(None, "release", {"lease": lease})):
+            while self._let_go and now - self._let_go[0][0] > _IN_FLIGHT:
+                self._let_go.popleft()
+        self._let_go.append((now, lease))
 
     def _return(self, number: int) -> asyncio.Task[None]:
         """Reconnect, once for all calls that lost the connection. A cancelled caller does not stop it."""
@@ -99,11 +116,15 @@ class AsyncClient(AsyncCalls):
             return
         deadline = time.monotonic() + self._patience
         while True:
-            self._writer.close()
+            self._link.abort()
+            await self._link.ended()  # the calls that it had have failed by then
             try:
                 await self._connect()
                 for lease in sorted(self._held):
                     await self._take_up(lease)
+                for _, lease in self._let_go:
+                    self._link.say(frame(None, "release", {"lease": lease}))
+                self._let_go.clear()
                 return
             except LmxdError as error:  # a dying daemon may still have taken the new connection
                 if error.code != "daemon_unavailable" or time.monotonic() > deadline:
@@ -158,7 +179,7 @@ class AsyncClient(AsyncCalls):
         if grants(method):
             self._granting.add(id)
         try:
-            if not self._say(said) or self._task.done():
+            if not self._link.say(said):
                 raise ConnectionLost
             message = await future
         except asyncio.CancelledError:
@@ -171,38 +192,26 @@ class AsyncClient(AsyncCalls):
             raise failure(message["error"])
         return result.model_validate(message["result"])
 
-    def _say(self, said: bytes) -> bool:
-        """Send a call. Returns False if the connection is closed."""
-        try:
-            self._writer.write(said)
-        except RuntimeError:  # from uvloop; asyncio raises nothing
-            return False
-        return True
-
     def _withdraw(self, id: int, method: str, future: asyncio.Future[dict[str, Any]]) -> None:
         """Cancel a call whose caller was cancelled. If its connection was lost, the call has ended already."""
         if id in self._granting:
-            self._say(frame(next(self._ids), "cancel", {"request": id}))
+            self._link.say(frame(next(self._ids), "cancel", {"request": id}))
         elif grants(method) and future.done() and not future.cancelled() and future.exception() is None:
             self._give_back(future.result())
 
     def _give_back(self, message: dict[str, Any]) -> None:
         """Release a lease that was granted to a cancelled caller."""
         if lease := message.get("result", {}).get("lease"):
-            self._say(frame(next(self._ids), "release", {"lease": lease}))
+            self._link.say(frame(next(self._ids), "release", {"lease": lease}))
 
-    async def _read(self, connection: int) -> None:
-        try:
-            with suppress(OSError, ValueError):
-                while line := await self._reader.readline():
-                    self._take(json.loads(line))
-        finally:  # the connection is closed, by either end: all calls fail
-            self._granting.clear()
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(ConnectionLost())
-            if self._held and self._patience:
-                self._return(connection)  # no call is in flight, but leases are to be renewed
+    def _lost(self, connection: int) -> None:
+        """The connection is closed, by either end: all calls fail."""
+        self._granting.clear()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionLost())
+        if (self._held or self._let_go) and self._patience:
+            self._return(connection)  # no call is in flight, but leases are to be renewed
 
     def _refused(self, message: dict[str, Any]) -> None:
         """An error without an id is about the connection, or about a call that lmxd could not read: any of them."""

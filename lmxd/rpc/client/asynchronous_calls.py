@@ -28,6 +28,7 @@ from lmxd.rpc.messages import (
     Watching,
 )
 from lmxd.rpc.model_files import Shown
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
 
 
@@ -71,6 +72,7 @@ class AsyncCalls(ABC):
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
+        reuse: bool = False,
         on_progress: OnProgress | None = None,
     ) -> AsyncLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -91,6 +93,7 @@ class AsyncCalls(ABC):
             deadline=deadline,
             max_instances=max_instances,
             user=user,
+            reuse=reuse,
         )
 
     async def release(self, lease: str) -> Released:
@@ -180,6 +183,10 @@ class AsyncCalls(ABC):
     async def explain(self, id: str) -> Explained:
         """The history of a request, a lease or an instance, each step with its reason."""
         return await self._call("explain", Explained, id=id)
+
+    async def overview(self) -> Overview:
+        """Status, owners of bytes, instances and queue of one moment."""
+        return await self._call("overview", Overview)
 
     async def why(self, device: str) -> Why:
         """The owners of the bytes of a device, measured now."""

@@ -28,6 +28,7 @@ from lmxd.rpc.messages import (
     Watching,
 )
 from lmxd.rpc.model_files import Shown
+from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import Why
 
 
@@ -64,6 +65,7 @@ class BlockingCalls(ABC):
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
+        reuse: bool = False,
         on_progress: OnProgress | None = None,
     ) -> BlockingLease:
         """Ask for a lease; answered when it is granted or refused."""
@@ -84,6 +86,7 @@ class BlockingCalls(ABC):
             deadline=deadline,
             max_instances=max_instances,
             user=user,
+            reuse=reuse,
         )
 
     def release(self, lease: str) -> Released:
@@ -173,6 +176,10 @@ class BlockingCalls(ABC):
     def explain(self, id: str) -> Explained:
         """The history of a request, a lease or an instance, each step with its reason."""
         return self._call("explain", Explained, id=id)
+
+    def overview(self) -> Overview:
+        """Status, owners of bytes, instances and queue of one moment."""
+        return self._call("overview", Overview)
 
     def why(self, device: str) -> Why:
         """The owners of the bytes of a device, measured now."""

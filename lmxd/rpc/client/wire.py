@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -94,12 +93,14 @@ def failure(error: dict[str, Any]) -> LmxdError:
     return LmxdError(code if code in EXIT_STATUS else "internal", str(error.get("message")), remedy, data)
 
 
-def frame(id: int, method: str, params: dict[str, Any]) -> bytes:
-    """A call as bytes. LmxdError ``invalid_params`` for a value that JSON cannot say, or lmxd would not read."""
+def frame(id: int | None, method: str, params: dict[str, Any]) -> bytes:
+    """A call as bytes; without an id, one that gets no answer.
+
+    LmxdError ``invalid_params`` for a value that JSON cannot say, or lmxd would not read.
+    """
     given = {key: value for key, value in params.items() if value is not None}
     try:
-        json.dumps(given, allow_nan=False)
-        said = framing.encode({"id": id, "method": f"lmxd.{method}", "params": given})
+        said = framing.call(id, f"lmxd.{method}", given)
     except (TypeError, ValueError, RecursionError) as error:
         raise LmxdError("invalid_params", f"{method}: {error}", "give finite numbers and plain values") from error
     if len(said) > framing.MAX_FRAME:

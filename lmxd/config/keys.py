@@ -60,6 +60,11 @@ class Keys:
             else:
                 self._callers[match[2]] = Caller(match[1], admin=match[3] is not None)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all who have a key."""
+        return frozenset(caller.name for caller in self._callers.values())
+
     def __len__(self) -> int:
         return len(self._callers)
 
@@ -71,7 +76,7 @@ def version_of(path: Path) -> tuple[int, ...]:
     """A mark that changes with the file, or with the rights that make it usable; empty if there is none."""
     path = path.expanduser()
     try:
-        found, place = os.stat(path), os.stat(os.path.realpath(path.parent))
+        found, place = os.stat(path), os.stat(path.parent)
     except OSError:
         return ()
     of_file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, found.st_uid, found.st_gid)
@@ -109,6 +114,8 @@ def add(path: Path, name: str, *, admin: bool) -> str:
     """A new key, in the place of an older one of that name. LmxdError if the file cannot be used."""
     if _NAME.fullmatch(name) is None:
         raise LmxdError("config", f"{name!r} is no name for a key", "use letters, digits and . _ -")
+    if name == "default":
+        raise LmxdError("config", f"{name!r} is no name for a key: in keys: it stands for all others", "name another")
     path = Path(os.path.realpath(path.expanduser()))
     key = _PREFIX + secrets.token_urlsafe(32)
     with _locked(path):

@@ -1,0 +1,99 @@
+"""Leases whose request has been answered, kept for a moment: the next request of the same kind need not ask for one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from lmxd.rpc.client import AsyncLease
+
+_LINGER: Final = 0.025
+"""Seconds that a lease is kept for a next request: a client that has its answer asks at once, or not soon."""
+_OLDEST: Final = 2.0
+"""Seconds after its grant from which a lease is used no more: quotas, weights and settings may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    lease: AsyncLease
+    until: float
+
+
+class SpareLeases:
+    """Leases that nobody uses for the moment, by what they were asked for.
+
+    ``let_go``: gives one back. ``now``: the time in seconds.
+    """
+
+    def __init__(self, let_go: Callable[[AsyncLease], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._let_go = let_go
+        self._now = now
+        self._granted: dict[str, float] = {}
+        """The leases that may be used again -> the time of their grant."""
+        self._spare: dict[Hashable, list[_Spare]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def granted(self, lease: AsyncLease) -> None:
+        """Note a lease that is in use from now on. Where somebody waits, it is for one request."""
+        if not lease.wanted:
+            self._granted[lease.lease] = self._now()
+
+    def take(self, kind: Hashable) -> AsyncLease | None:
+        """A lease of this kind, which is in use from now on; None if there is none."""
+        now = self._now()
+        while kept := self._spare.get(kind):
+            spare = kept.pop()
+            if now < spare.until:
+                return spare.lease
+            self.end(spare.lease)
+        return None
+
+    def put(self, kind: Hashable, lease: AsyncLease) -> None:
+        """Keep a lease for a moment, or give it back if it is for no other request."""
+        now, granted = self._now(), self._granted.get(lease.lease)
+        if granted is None or now - granted >= _OLDEST:
+            self.end(lease)
+            return
+        self._spare.setdefault(kind, []).append(_Spare(lease, now + _LINGER))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LINGER, self._look)
+
+    def ended(self, lease: str) -> None:
+        """Forget a lease that lmxd has ended."""
+        self._granted.pop(lease, None)
+        for kind, kept in self._spare.items():
+            self._spare[kind] = [spare for spare in kept if spare.lease.lease != lease]
+
+    def give_back(self) -> None:
+        """Give back those that nobody uses: another kind is asked for."""
+        for kept in self._spare.values():
+            for spare in kept:
+                self.end(spare.lease)
+        self._spare.clear()
+
+    def wanted(self) -> None:
+        """Give back those that nobody uses, and use no other again: somebody waits."""
+        self.give_back()
+        self._granted.clear()
+
+    def end(self, lease: AsyncLease) -> None:
+        """Give back a lease."""
+        self._granted.pop(lease.lease, None)
+        self._let_go(lease)
+
+    def _look(self) -> None:
+        """Give back what was kept for long enough, and look again while anything is kept."""
+        self._timer, now = None, self._now()
+        for kind in list(self._spare):
+            kept = self._spare[kind]
+            for spare in [spare for spare in kept if spare.until <= now]:
+                kept.remove(spare)
+                self.end(spare.lease)
+            if not kept:
+                del self._spare[kind]
+        if self._spare:
+            soonest = min(spare.until for kept in self._spare.values() for spare in kept)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, soonest - now), self._look)

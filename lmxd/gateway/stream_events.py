@@ -1,0 +1,62 @@
+"""The events of a stream, line by line, made such that the clients of its API understand them.
+
+llama-server sends the first event of an answer with its first token, and not at all if that is a part of a letter.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from lmxd.gateway.chunks import BadAnswer
+
+_EVENT: Final = b"event:"
+_MAX_LINE: Final = 16 * 2**20
+"""Bytes of one line: the last has the whole answer."""
+
+
+class StreamEvents(ABC):
+    """The stream of an answer, as it is read and made whole. ``begins``: the events that may be its first."""
+
+    begins: ClassVar[frozenset[bytes]]
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._has_begun = False
+
+    @abstractmethod
+    def beginning(self) -> dict[str, Any]:
+        """The first event, where an engine leaves it out."""
+
+    def whole(self, line: bytes) -> bytes:
+        """A line as it goes to the client."""
+        return line
+
+    def feed(self, data: bytes) -> bytes:
+        """The whole lines that have come. Raises BadAnswer."""
+        self._line += data
+        if len(self._line) > _MAX_LINE:
+            raise BadAnswer(f"an event is longer than {_MAX_LINE} bytes")
+        if b"\n" not in data:
+            return b""
+        *lines, rest = bytes(self._line).split(b"\n")
+        self._line = bytearray(rest)
+        return b"".join(self._before(line) + self.whole(line) + b"\n" for line in lines)
+
+    @property
+    def rest(self) -> bytes:
+        """The line that nothing ended."""
+        return bytes(self._line)
+
+    def _before(self, line: bytes) -> bytes:
+        """The event that is missing before a line."""
+        if self._has_begun or not line.startswith(_EVENT):
+            return b""
+        self._has_begun = True
+        if line.removeprefix(_EVENT).strip() in self.begins:
+            return b""
+        event = self.beginning()
+        data = self.whole(b"data: " + msgspec.json.encode(event))
+        return b"event: " + str(event["type"]).encode() + b"\n" + data + b"\n\n"
