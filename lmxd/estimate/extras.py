@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from lmxd.estimate.overhead import is_float_matrix, needs_cublas
 from lmxd.gguf.builds import Build
 from lmxd.gguf.cache import kv_bytes
 from lmxd.gguf.compute import flash_attention
@@ -33,6 +34,13 @@ class Extras:
     @property
     def error(self) -> int:
         return self.projector // 8
+
+    @property
+    def floats(self) -> bool:
+        """Whether any of them is multiplied by cuBLAS. Projectors are in floats, but for a few of their matrices."""
+        projects = self.projector > 0 and self.projector_on_device
+        drafts = self.draft is not None and needs_cublas(self.draft)
+        return projects or drafts or any(map(is_float_matrix, self.adapters))
 
 
 NO_EXTRAS: Final = Extras()

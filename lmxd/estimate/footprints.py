@@ -95,7 +95,7 @@ def estimate(
     except Impossible as why:
         raise LmxdError("invalid_params", str(why)) from why
     flash, whole = flash_attention(model, launch, on_gpu=bool(cards)), not parts.left
-    fetched = overhead.fetched(model, launch, flash=flash, whole=whole)
+    fetched = overhead.fetched(model, launch, flash=flash, whole=whole, floats=extras.floats)
     known = tuple(contexts.context(card, learned) for card in cards)
     devices = tuple(
         replace(place, overhead=context.size + fetched + learned.shortfall(card, file))
