@@ -22,7 +22,7 @@ HOST: Final = 56 * MIB
 HOST_PER_TOKEN: Final = 256
 """Bytes that the vocabulary takes in the process, per entry."""
 
-_CUBLAS: Final = 96 * MIB
+CUBLAS: Final = 96 * MIB
 _CUBLAS_WITHOUT_FLASH: Final = 56 * MIB
 _POOL: Final = 6 * MIB
 _PARTIAL: Final = 8 * MIB
@@ -49,7 +49,7 @@ def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool, floats: b
     found = _POOL + int(_Q8_1 * launch.tokens * _widest(model)) + (0 if whole else _PARTIAL)
     if not flash and attends(model):
         return found + _CUBLAS_WITHOUT_FLASH + scores(model, launch)
-    return found + (_CUBLAS if floats or needs_cublas(model) else 0)
+    return found + (CUBLAS if floats or needs_cublas(model) else 0)
 
 
 def doubt(model: Model, launch: Launch, backend: Backend, *, flash: bool, whole: bool) -> int:
@@ -60,7 +60,7 @@ def doubt(model: Model, launch: Launch, backend: Backend, *, flash: bool, whole:
     """
     if backend is Backend.CUDA:
         return 0
-    found = max(fetched(model, launch, flash=flash, whole=whole), _CUBLAS)
+    found = max(fetched(model, launch, flash=flash, whole=whole), CUBLAS)
     if backend is Backend.VULKAN:
         return found + _F16 * launch.tokens * _widest(model)
     if backend is Backend.SYCL:
