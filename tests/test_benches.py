@@ -29,6 +29,8 @@ FORMS = {
     # without a GPU these two can only say what they want
     "on_gpu.py --help": "Real launches on a real GPU",
     "multi_gpu.py --help": "Two real GPUs",
+    # a minute of a model that computes
+    "shared_prefix.py --help": "Agents of one model",
 }
 PARTS = {
     "arena_managers.py",
