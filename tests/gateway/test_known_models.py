@@ -10,7 +10,7 @@ import pytest
 from waiting import turns
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.leasing.models import KnownModels
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.client import AsyncClient
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lmxd.gateway.spare_leases import SpareLeases
+from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncLease
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from lmxd.gateway.upstream import UpstreamCall, exchange
+from lmxd.gateway.http.upstream import UpstreamCall, exchange
 from lmxd.rpc.messages import Granted
 
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"

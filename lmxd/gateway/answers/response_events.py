@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from lmxd.gateway.stream_events import StreamEvents
+from lmxd.gateway.answers.stream_events import StreamEvents
 
 _DATA: Final = b"data:"
 _MAX_READ: Final = 2**20
