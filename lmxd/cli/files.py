@@ -105,9 +105,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         host=found.parts.host.as_dict(),
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
-        fits=_fits(path, launch, places, replace(estimator, second=None), arguments.companions)
-        if fits and covered
-        else {},
+        fits=_fits(path, launch, places, estimator, arguments.companions) if fits and covered else {},
     )
 
 
