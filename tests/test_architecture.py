@@ -164,7 +164,7 @@ ASSEMBLY = {"assembly", "loop", "measuring"}
 
 IN_GATEWAY: dict[str, set[str]] = {
     "http": set(),
-    "leasing": set(),
+    "leasing": {"http"},
     "requests": {"http", "leasing"},
     "answers": {"http", "leasing", "requests"},
     "serving": {"http", "leasing", "requests", "answers"},
