@@ -316,6 +316,16 @@ def test_completion_knows_the_models(running: Lmxd) -> None:
     assert "smollm2" in done.stdout
 
 
+def test_a_drain_waits_until_everything_has_ended(fake: Make) -> None:
+    with fake() as lmxd:
+        lmxd.json("request", "m", "--hold", "explicit")
+        assert lmxd.lmxctl("drain", "--now").stdout == "draining: 0 instances and 0 leases are left\n"
+        assert lmxd.instances() == {}
+        assert lmxd.lmxctl("request", "m").returncode != 0
+        assert lmxd.lmxctl("drain", "--end").stdout == "requests are admitted again\n"
+        assert lmxd.json("request", "m", "--hold", "explicit")["model"] == "m"
+
+
 def test_every_command_has_json_and_a_useful_help() -> None:
     for name, command in main.commands.items():
         shown = CliRunner().invoke(main, [name, "--help"]).stdout
