@@ -1,1 +1,1 @@
-"""HTTP as bytes, with no lease in sight: heads, bodies, forms, paths, origins, and one exchange with an engine."""
+"""HTTP as bytes: heads, bodies, forms, paths, origins, and exchanges with engines over connections that may be kept."""
