@@ -12,6 +12,8 @@ from typing import Any
 
 from lmxd_process import Lmxd
 
+from lmxd.config import keys
+
 
 class Gateway:
     """``with Gateway(lmxd) as gateway``: ``key`` is a user's, ``admin`` an administrator's."""
@@ -22,12 +24,11 @@ class Gateway:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        keys = lmxd.directory / "keys"
-        section = {"listen": f"127.0.0.1:{self.port}", "keys_file": str(keys)} | settings
+        keys_file = lmxd.directory / "keys"
+        section = {"listen": f"127.0.0.1:{self.port}", "keys_file": str(keys_file)} | settings
         self.config = lmxd.directory / "gateway.yaml"
         self.config.write_text(json.dumps(lmxd.config() | {"gateway": section}))
-        self.key = self.lmxd_command("key", "user")
-        self.admin = self.lmxd_command("key", "root", "--admin")
+        self.key, self.admin = keys.add(keys_file, "user", admin=False), keys.add(keys_file, "root", admin=True)
         self.log = lmxd.directory / "gateway.log"
         self.prefix: list[str] = []
         """A command that starts it."""

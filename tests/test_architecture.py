@@ -162,6 +162,21 @@ IN_DAEMON: dict[str, set[str]] = {
 """And inside of ``daemon``: what all of it reads, its rooms, and the loop that builds them."""
 ASSEMBLY = {"assembly", "loop", "measuring"}
 
+IN_GATEWAY: dict[str, set[str]] = {
+    "http": set(),
+    "leasing": {"http"},
+    "requests": {"http", "leasing"},
+    "answers": {"http", "leasing", "requests"},
+    "serving": {"http", "leasing", "requests", "answers"},
+    "ollama": {"http", "leasing", "requests", "answers", "serving"},
+    "board": {"http", "leasing", "requests", "answers", "serving"},
+    "building": {"http", "leasing", "requests", "answers", "serving", "ollama", "board"},
+}
+"""And inside of ``gateway``: from bytes and leases up to one request served, the routes, and what builds it."""
+BUILDING = {"app", "commands", "guard", "process"}
+
+INSIDE = {"core": IN_CORE, "daemon": IN_DAEMON, "gateway": IN_GATEWAY}
+
 IMPURE = {
     "asyncio",
     "time",
@@ -220,17 +235,17 @@ def inner_room(name: str) -> str:
     outer, first = name.split(".")[:2]
     if outer == "core":
         return first if first in IN_CORE else "door" if first in DOOR else "language"
+    if outer == "gateway":
+        return first if first in IN_GATEWAY else "building" if first in BUILDING else "serving"
     return first if first in IN_DAEMON else "assembly" if first in ASSEMBLY else "ground"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in modules() if room(p) in ("core", "daemon")], ids=lambda p: str(p.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) in INSIDE], ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down_inside_of_a_room(path: Path) -> None:
     outer = room(path)
     mine = inner_room(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     seen = {inner_room(x.removeprefix("lmxd.")) for x in imports(path) if x.startswith(f"lmxd.{outer}.")}
-    assert seen - {mine} <= (IN_CORE if outer == "core" else IN_DAEMON)[mine]
+    assert seen - {mine} <= INSIDE[outer][mine]
 
 
 def test_every_room_is_in_the_table() -> None:

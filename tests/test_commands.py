@@ -32,7 +32,7 @@ from lmxd.cli.main import main as lmxctl_main
 from lmxd.config.file import parse
 from lmxd.core.reasons import RefusalCode
 from lmxd.errors import EXIT_STATUS, LmxdError
-from lmxd.gateway.failures import status_of
+from lmxd.gateway.requests.failures import status_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]

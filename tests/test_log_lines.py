@@ -74,7 +74,7 @@ def log_calls() -> list[tuple[str, str]]:
         for node in ast.walk(parsed(path)):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
-            if ast.unparse(node.func.value) not in ("log", "logger", "self._log"):
+            if ast.unparse(node.func.value) not in ("log", "logger", "self._log") or node.func.attr == "isEnabledFor":
                 continue
             words = node.args[node.func.attr == "log"]
             where = f"{path.relative_to(PACKAGE)}:{node.lineno}"

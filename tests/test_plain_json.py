@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from lmxd.gateway.board import framed
+from lmxd.gateway.board.board import framed
 from lmxd.plain_json import encode
 from lmxd.rpc import framing
 

@@ -84,12 +84,12 @@ def of_file(path: Path, wanted: Wanted) -> Estimated:
 
 
 def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) -> Estimated:
-    """The estimate of one launch. The CPU rearranges no weights beside a GPU, nor where lmxd says --no-repack."""
+    """The estimate of one launch. The CPU rearranges no weights beside a GPU."""
     arguments = parse(_words(wanted), repacked_types())
     places = [] if arguments.in_ram else machine.places
     places = places[:1] if arguments.one_card else places
     arguments, covered = _resolved(path, wanted, arguments)
-    launch = replace(arguments.launch, repack=frozenset()) if places or wanted.flags is None else arguments.launch
+    launch = replace(arguments.launch, repack=frozenset()) if places else arguments.launch
     estimator = machine.estimator
     cards = tuple(place.card for place in places)
     found = estimator.estimate(path, launch, cards, arguments.companions)
@@ -105,9 +105,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         host=found.parts.host.as_dict(),
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
-        fits=_fits(path, launch, places, replace(estimator, second=None), arguments.companions)
-        if fits and covered
-        else {},
+        fits=_fits(path, launch, places, estimator, arguments.companions) if fits and covered else {},
     )
 
 

@@ -93,8 +93,9 @@ def _settable(value: object) -> object:
 
 
 def _strippable(value: tuple[str, ...]) -> tuple[str, ...]:
-    for why in filter(None, map(wrong_name, value)):
-        raise ValueError(f"{why}; take it out")
+    for name in value:
+        if why := wrong_name(name):
+            raise ValueError(f"{why}; take it out")
     return value
 
 

@@ -70,9 +70,6 @@ class LoraConfig(Section):
         return value
 
 
-_Loras: TypeAlias = tuple[LoraConfig | str, ...]
-
-
 class DraftConfig(Section):
     """A small model whose tokens the model itself checks, several at a time."""
 

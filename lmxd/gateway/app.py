@@ -10,18 +10,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from lmxd.acts import Acts
 from lmxd.config.gateway import GatewayConfig
-from lmxd.gateway.authentication import Authentication
-from lmxd.gateway.board import Board
-from lmxd.gateway.bodies import Bodies
+from lmxd.gateway.board.board import Board
 from lmxd.gateway.guard import Guard, of_now
-from lmxd.gateway.leases import Leases
+from lmxd.gateway.leasing.leases import Leases
+from lmxd.gateway.leasing.models import KnownModels
 from lmxd.gateway.metrics import GatewayMetrics
-from lmxd.gateway.models import KnownModels
-from lmxd.gateway.ollama import Ollama
-from lmxd.gateway.ollama_models import OllamaModels
+from lmxd.gateway.ollama.generating import Ollama
+from lmxd.gateway.ollama.models import OllamaModels
+from lmxd.gateway.ollama.pulls import Pulls
 from lmxd.gateway.openai import OpenAi
-from lmxd.gateway.pulls import Pulls
 from lmxd.gateway.recent import RecentRequests
+from lmxd.gateway.requests.authentication import Authentication
+from lmxd.gateway.requests.bodies import Bodies
 from lmxd.gateway.serving import Serving
 from lmxd.gateway.unloading import Unloading
 

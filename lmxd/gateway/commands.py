@@ -36,8 +36,8 @@ def gateway(context: click.Context) -> None:
         # Here, since all that lmxd does else starts sooner without a web server.
         import uvloop
 
+        from lmxd.gateway.ollama.pulls import Pulls
         from lmxd.gateway.process import serve
-        from lmxd.gateway.pulls import Pulls
 
         daemon = _daemon(root.params)
         pulls = Pulls(context.obj, daemon, user=root.params["user"])

@@ -10,12 +10,12 @@ from aiohttp.typedefs import Handler
 
 from lmxd.acts import Acts
 from lmxd.errors import LmxdError
-from lmxd.gateway import failures
-from lmxd.gateway.authentication import Authentication, actor
-from lmxd.gateway.board import ACTIONS
-from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.failures import ErrorFormat
-from lmxd.gateway.origins import CORS
+from lmxd.gateway.board.board import ACTIONS
+from lmxd.gateway.http.origins import CORS
+from lmxd.gateway.requests import failures
+from lmxd.gateway.requests.authentication import Authentication, actor
+from lmxd.gateway.requests.bodies import Bodies
+from lmxd.gateway.requests.failures import ErrorFormat
 from lmxd.listening.connection import begin, cut
 from lmxd.text import shortened
 

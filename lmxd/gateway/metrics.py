@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.failures import status_of
+from lmxd.gateway.requests.failures import status_of
 
 _SECONDS: Final = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
 _GONE: Final = 499

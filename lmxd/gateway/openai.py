@@ -12,13 +12,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.failures import is_anthropics
-from lmxd.gateway.models import KnownModels, Meaning
-from lmxd.gateway.paths import routes, target
+from lmxd.gateway.http.paths import routes, target
+from lmxd.gateway.leasing.models import KnownModels, Meaning
+from lmxd.gateway.requests.bodies import Bodies
+from lmxd.gateway.requests.failures import is_anthropics
+from lmxd.gateway.requests.shut import require_open
+from lmxd.gateway.requests.wanted import StreamedRequest, decode, named_in
 from lmxd.gateway.serving import Serving
-from lmxd.gateway.shut import require_open
-from lmxd.gateway.wanted import StreamedRequest, decode, named_in
 from lmxd.rpc.books import ModelInfo
 
 _NAMED: Final = (

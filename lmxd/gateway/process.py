@@ -10,9 +10,9 @@ from pathlib import Path
 from lmxd.config.gateway import GatewayConfig
 from lmxd.errors import LmxdError
 from lmxd.gateway.app import runner
-from lmxd.gateway.authentication import Authentication
-from lmxd.gateway.leases import Leases
-from lmxd.gateway.pulls import Pulls
+from lmxd.gateway.leasing.leases import Leases
+from lmxd.gateway.ollama.pulls import Pulls
+from lmxd.gateway.requests.authentication import Authentication
 from lmxd.listening.certificate import Certificate
 from lmxd.listening.connections import Connections, descriptors
 from lmxd.listening.listen import listen

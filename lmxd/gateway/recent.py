@@ -13,11 +13,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from lmxd.config.keys import Caller
-from lmxd.gateway.authentication import ANYBODY
-from lmxd.gateway.edges import Edges
-from lmxd.gateway.leases import LeaseWish
+from lmxd.gateway.http.edges import Edges
+from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.leasing.leases import LeaseWish
 from lmxd.gateway.metrics import Served
-from lmxd.gateway.upstream import UpstreamCall
+from lmxd.gateway.requests.authentication import ANYBODY
 from lmxd.text import shortened
 
 MOST: Final = 200

@@ -12,21 +12,21 @@ from typing import Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answer_format import with_format
-from lmxd.gateway.authentication import ANYBODY, CALLER
-from lmxd.gateway.engine_body import engine_body
-from lmxd.gateway.http1 import Head
-from lmxd.gateway.leases import Leases, LeaseWish
-from lmxd.gateway.message_events import MessageEvents
+from lmxd.gateway.answers.message_events import MessageEvents
+from lmxd.gateway.answers.reply import Reply
+from lmxd.gateway.answers.response_events import ResponseEvents
+from lmxd.gateway.answers.stream_events import StreamEvents
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.upstream import Exchange, Unreachable, UpstreamCall, exchange
+from lmxd.gateway.leasing.leases import Leases, LeaseWish
+from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
+from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.leasing.remedies import Remedies
 from lmxd.gateway.metrics import GatewayMetrics
-from lmxd.gateway.models import KnownModels, Meaning, meant_by
-from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.recent import RecentRequests
-from lmxd.gateway.remedies import Remedies
-from lmxd.gateway.reply import Reply
-from lmxd.gateway.response_events import ResponseEvents
-from lmxd.gateway.stream_events import StreamEvents
-from lmxd.gateway.upstream import Exchange, Unreachable, UpstreamCall, exchange
+from lmxd.gateway.requests.answer_format import with_format
+from lmxd.gateway.requests.authentication import ANYBODY, CALLER
+from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened

@@ -6,9 +6,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from lmxd.gateway.authentication import ANYBODY, CALLER
-from lmxd.gateway.models import KnownModels
-from lmxd.gateway.paths import routes, target
+from lmxd.gateway.http.paths import routes, target
+from lmxd.gateway.leasing.models import KnownModels
+from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.rpc.books import InstanceInfo
 from lmxd.rpc.client import AsyncClient
 

@@ -52,7 +52,7 @@ class BesideModel:
         elif drafted is not None or self._draft:
             self._left(f"draft: there is no draft model (it had {', '.join(map(str, (*self._draft, drafted)))})")
         if other := self._kinds - _NATURAL - {_MTP}:
-            self._left(f"--spec-type: {', '.join(sorted(map(str, other)))} has no counterpart here")
+            self._left(f"--spec-type: {', '.join(sorted(other))} has no counterpart here")
         return found
 
     def _switch(self, flag: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from core.world import GIB, Gpu, World, lease_of
@@ -84,14 +85,18 @@ def test_the_same_name_for_another_uid_is_another_key() -> None:
     assert world.started() == ["a#1", "b#1"]
 
 
-def test_a_heavier_key_stands_before_a_lighter_one_of_the_same_use() -> None:
-    world = World(
-        {"gpu": Gpu(capacity=40 * GIB)}, fairness=60.0, key_quotas={"anna": Quota(weight=4.0)}, quotas={1: Quota()}
-    )
+def with_equal_use(**rules: Any) -> World:
+    """A full world in which anna and ben hold as much, for as long."""
+    world = World({"gpu": Gpu(capacity=40 * GIB)}, fairness=60.0, **rules)
     for name, user in (("a", "anna"), ("b", "ben")):
         world.ask(name, 20, uid=1, user=user)
         world.ready(f"{name}#1")
     world.tick(100)
+    return world
+
+
+def test_a_heavier_key_stands_before_a_lighter_one_of_the_same_use() -> None:
+    world = with_equal_use(key_quotas={"anna": Quota(weight=4.0)}, quotas={1: Quota()})
     light = world.ask("c", 30, uid=1, user="ben")
     world.pass_time(10)
     heavy = world.ask("d", 30, uid=1, user="anna")
@@ -100,11 +105,7 @@ def test_a_heavier_key_stands_before_a_lighter_one_of_the_same_use() -> None:
 
 
 def test_other_weights_count_at_once() -> None:
-    world = World({"gpu": Gpu(capacity=40 * GIB)}, fairness=60.0)
-    for name, user in (("a", "anna"), ("b", "ben")):
-        world.ask(name, 20, uid=1, user=user)
-        world.ready(f"{name}#1")
-    world.tick(100)
+    world = with_equal_use()
     ben = world.ask("c", 30, uid=1, user="ben")
     world.pass_time(10)
     anna = world.ask("d", 30, uid=1, user="anna")

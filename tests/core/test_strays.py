@@ -10,9 +10,6 @@ from lmxd.core.decisions import CheckActivity, ReportProgress
 from lmxd.core.rules import Quota
 from lmxd.core.words import InstanceId
 
-TWO = {"gpu": Gpu(capacity=16 * GIB)}
-"""Room for two instances of 8 GiB."""
-
 
 def leave(world: World, model: str, uid: int = 1, *, busy: bool = True, **more: object) -> str:
     """A user is served, releases the lease, and goes on talking to the instance."""

@@ -18,6 +18,7 @@ from gateway_process import Gateway
 from house import fake_engine, model
 from lmxd_process import Lmxd
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from waiting import wait_until
 
 PICTURES = os.environ.get("LMXD_PICTURES")
 """A directory for screenshots, to be looked at."""
@@ -69,9 +70,10 @@ class closing_all:
         self._clear()
 
     def _clear(self) -> None:
-        lmxd = self._gateway.lmxd
-        assert lmxd.lmxctl("drain", "--now").returncode == 0
-        assert lmxd.lmxctl("drain", "--end").returncode == 0
+        with self._gateway.lmxd.client() as client:
+            client.drain(now=True)
+            wait_until(lambda: not client.status().instances)
+            client.drain(end=True)
 
 
 def opened(context: BrowserContext, gateway: Gateway, key: str) -> Page:

@@ -49,21 +49,23 @@ def begun(lmxd: Lmxd, **settings: Any) -> subprocess.CompletedProcess[str]:
         ({"listen": "0.0.0.0:80", "keys_file": None, "anonymous": True}, "0.0.0.0:80 is for other machines, too"),
         ({"keys_file": None}, "give a keys_file"),
         ({"keys_file": "/nowhere/keys"}, "gateway.keys_file /nowhere/keys: No such file"),
-        ({"listen": "unix:/nowhere/x.sock"}, "gateway.listen unix:/nowhere/x.sock: No such file"),
         ({"instances": 0}, "gateway.instances is 0"),
     ],
 )
-def test_what_it_cannot_begin_with_is_named(lmxd: Lmxd, settings: dict[str, Any], words: str) -> None:
-    done = begun(lmxd, **settings)
+def test_what_it_cannot_begin_with_is_named(fake: Make, settings: dict[str, Any], words: str) -> None:
+    done = begun(fake(), **settings)
     assert done.returncode == 78
     assert words in done.stderr
 
 
-def test_an_address_that_is_taken(lmxd: Lmxd) -> None:
+def test_an_address_that_is_taken_or_nowhere(lmxd: Lmxd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = begun(lmxd, listen=f"127.0.0.1:{taken.getsockname()[1]}")
     assert done.returncode == 78
     assert "in use" in done.stderr
+    done = begun(lmxd, listen="unix:/nowhere/x.sock")
+    assert done.returncode == 78
+    assert "gateway.listen unix:/nowhere/x.sock: No such file" in done.stderr
 
 
 def test_a_daemon_that_is_not_there(fake: Make) -> None:
@@ -150,7 +152,7 @@ def test_its_end_ends_its_leases(lmxd: Lmxd) -> None:
                 pass
             [lease] = [x for i in lmxd.instances().values() for x in i.leases]
             assert lease.user == "user"
-            assert f"{lease.lease} (user/{lease.uid})" in lmxd.lmxctl("ps").stdout
+            assert f"{lease.lease} (key user)" in lmxd.lmxctl("ps").stdout
             os.kill(gateway.process.pid, signal.SIGKILL)
             lmxd.until(lambda: not any(i.leases for i in lmxd.instances().values()), 30)
         assert list(lmxd.instances()) == ["m#1"], "what ran goes on, for the next"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from lmxd_process import Lmxd, ask, lease_from
 
 from lmxd import __version__
@@ -48,6 +49,13 @@ def test_request_and_release_in_a_shell_script(running: Lmxd) -> None:
     assert json.loads(done.stdout)["data"][0]["id"] == "smollm2"
 
 
+def shown(running: Lmxd, *words: str) -> str:
+    """The output of a command, run in this process: a second one that begins is no part of what it shows."""
+    done = CliRunner().invoke(main, ["--socket", str(running.socket), *words], terminal_width=200)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
 def test_every_view_in_both_forms(running: Lmxd) -> None:
     lease = lease_from(running.json("request", "smollm2"))
     try:
@@ -62,16 +70,16 @@ def test_every_view_in_both_forms(running: Lmxd) -> None:
             done = running.lmxctl(command)
             assert done.returncode == 0, done.stderr
             assert expected in done.stdout
-            assert running.json(command)
-        why = running.lmxctl("why", "host").stdout
+            assert json.loads(shown(running, command, "--json"))
+        why = shown(running, "why", "host")
         assert f"{lease.instance} " in why
         assert "promised to nobody" in why
-        named = running.json("why", "host")["processes"]
+        named = json.loads(shown(running, "why", "host", "--json"))["processes"]
         assert named, "the test itself is a process in RAM"
         assert running.lmxctl("why", "gpu7").returncode == 64
-        assert lease.lease in running.lmxctl("ps").stdout
-        assert lease.api_key not in running.lmxctl("ps", "--json").stdout, "keys are for the holder"
-        assert "listening on" in running.lmxctl("logs", lease.instance).stdout
+        assert lease.lease in shown(running, "ps")
+        assert lease.api_key not in shown(running, "ps", "--json"), "keys are for the holder"
+        assert "listening on" in shown(running, "logs", lease.instance)
     finally:
         assert running.lmxctl("release", lease.lease).returncode == 0
 
@@ -308,9 +316,19 @@ def test_completion_knows_the_models(running: Lmxd) -> None:
     assert "smollm2" in done.stdout
 
 
-def test_every_command_has_json_and_a_useful_help(running: Lmxd) -> None:
+def test_a_drain_waits_until_everything_has_ended(fake: Make) -> None:
+    with fake() as lmxd:
+        lmxd.json("request", "m", "--hold", "explicit")
+        assert lmxd.lmxctl("drain", "--now").stdout == "draining: 0 instances and 0 leases are left\n"
+        assert lmxd.instances() == {}
+        assert lmxd.lmxctl("request", "m").returncode != 0
+        assert lmxd.lmxctl("drain", "--end").stdout == "requests are admitted again\n"
+        assert lmxd.json("request", "m", "--hold", "explicit")["model"] == "m"
+
+
+def test_every_command_has_json_and_a_useful_help() -> None:
     for name, command in main.commands.items():
-        shown = running.lmxctl(name, "--help").stdout
+        shown = CliRunner().invoke(main, [name, "--help"]).stdout
         assert command.help, name
         if name not in ("completion", "chat"):  # a script and a talk
             assert "--json" in shown, name

@@ -25,9 +25,9 @@ from lmxd_process import Lmxd
 
 from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway.app import application
-from lmxd.gateway.authentication import Authentication
-from lmxd.gateway.leases import Leases
-from lmxd.gateway.pulls import Pulls
+from lmxd.gateway.leasing.leases import Leases
+from lmxd.gateway.ollama.pulls import Pulls
+from lmxd.gateway.requests.authentication import Authentication
 from lmxd.rpc.client import AsyncClient
 
 SECONDS: Final = float(os.environ.get("LMXD_FUZZ_SECONDS", "6"))

@@ -16,9 +16,9 @@ from house import House
 from lmxd.config import keys
 from lmxd.config.gateway import GatewayConfig
 from lmxd.gateway.app import BOARD, runner
-from lmxd.gateway.authentication import Authentication
-from lmxd.gateway.leases import Leases
-from lmxd.gateway.pulls import Pulls
+from lmxd.gateway.leasing.leases import Leases
+from lmxd.gateway.ollama.pulls import Pulls
+from lmxd.gateway.requests.authentication import Authentication
 from lmxd.listening.connections import Connections
 from lmxd.listening.listen import listen
 

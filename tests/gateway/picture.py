@@ -18,7 +18,7 @@ from house import House, model
 from playwright.async_api import async_playwright
 
 from gateway.front import Front, read_until
-from lmxd.gateway.board import Board
+from lmxd.gateway.board.board import Board
 from lmxd.rpc.books import Device
 
 GIB = 2**30

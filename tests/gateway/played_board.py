@@ -12,14 +12,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmxd.config.keys import Caller
-from lmxd.gateway.authentication import CALLER
-from lmxd.gateway.board import Board
-from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.leases import LeaseWish
+from lmxd.gateway.board.board import Board
+from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.leasing.leases import LeaseWish
+from lmxd.gateway.leasing.models import KnownModels
 from lmxd.gateway.metrics import GatewayMetrics
-from lmxd.gateway.models import KnownModels
 from lmxd.gateway.recent import RecentRequests
-from lmxd.gateway.upstream import UpstreamCall
+from lmxd.gateway.requests.authentication import CALLER
+from lmxd.gateway.requests.bodies import Bodies
 from lmxd.rpc.books import Device, Devices, FitInfo, InstanceInfo, LeaseInfo, ModelInfo, Models, Status, TicketInfo
 from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import ShortfallInfo, TurnInfo

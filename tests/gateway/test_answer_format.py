@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.front import opened
 from gateway.test_serving import house
-from lmxd.gateway.answer_format import ANY_OBJECT, with_format
+from lmxd.gateway.requests.answer_format import ANY_OBJECT, with_format
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 SCHEMA = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}}

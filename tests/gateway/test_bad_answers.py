@@ -12,10 +12,10 @@ import pytest
 
 from gateway.front import Front, opened
 from gateway.test_serving import house
-from lmxd.gateway.chunks import chunk
-from lmxd.gateway.events import events
-from lmxd.gateway.http1 import Head
-from lmxd.gateway.upstream import Exchange
+from lmxd.gateway.answers.events import events
+from lmxd.gateway.http.chunks import chunk
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.upstream import Exchange
 from lmxd.listening.connection import cut
 
 OK = b"HTTP/1.1 200 OK\r\n"

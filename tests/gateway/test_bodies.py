@@ -19,7 +19,7 @@ from gateway.front import Front, opened
 from gateway.test_connections import connected, ended
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
-from lmxd.gateway.wanted import Chat, Embed, Generate, NamedRequest, Question, decode, decode_all
+from lmxd.gateway.requests.wanted import Chat, Embed, Generate, NamedRequest, Question, decode, decode_all
 
 POSTS = ["/v1/chat/completions", "/v1/embeddings", "/api/chat", "/api/generate", "/api/embed", "/api/show"]
 
@@ -233,7 +233,7 @@ async def test_no_request_is_a_fault_of_ours(
     """Any method, target, headers and bytes after them: an answer below 500, or none in time, and no traceback."""
     monkeypatch.setattr("lmxd.listening.connection.HEAD_TIMEOUT", 0.5)
     monkeypatch.setattr("lmxd.listening.connection.LINGER", 0.1)
-    monkeypatch.setattr("lmxd.gateway.bodies.GRACE", 0.2)
+    monkeypatch.setattr("lmxd.gateway.requests.bodies.GRACE", 0.2)
     async with opened(house(tmp_path), wait=0) as front:
         loop = asyncio.get_running_loop()
 

@@ -110,7 +110,7 @@ async def test_a_head_has_an_end(tmp_path: Path) -> None:
 async def test_a_body_that_does_not_come_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
-    monkeypatch.setattr("lmxd.gateway.bodies.GRACE", 0.3)
+    monkeypatch.setattr("lmxd.gateway.requests.bodies.GRACE", 0.3)
     monkeypatch.setattr("lmxd.listening.connection.LINGER", 0.1)
     async with opened(house(tmp_path)) as front:
         ask = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.key}\r\n{head}\r\n\r\n5\r\nab"

@@ -12,8 +12,8 @@ import pytest
 from gateway.front import Front, opened
 from gateway.test_bad_answers import says
 from gateway.test_serving import house
-from lmxd.gateway.chunks import chunk
-from lmxd.gateway.engine_errors import of_engine
+from lmxd.gateway.answers.engine_errors import of_engine
+from lmxd.gateway.http.chunks import chunk
 
 TURN: Any = [{"role": "user", "content": "x"}]
 ASKED = {

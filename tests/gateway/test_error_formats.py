@@ -18,8 +18,8 @@ from gateway.front import Front, opened, read_until
 from gateway.test_bad_answers import OK, says
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
-from lmxd.gateway.authentication import key_of
-from lmxd.gateway.failures import ErrorFormat, body_of
+from lmxd.gateway.requests.authentication import key_of
+from lmxd.gateway.requests.failures import ErrorFormat, body_of
 
 PROBLEM = (
     b'HTTP/1.1 400 Bad Request\r\nContent-Length: 54\r\n\r\n{"error":{"message":"too long","code":400,"type":"x"}}'
@@ -103,7 +103,7 @@ async def test_ollamas_client_has_an_error_whatever_breaks_off_its_stream(
         def broken(*_: object) -> Any:
             raise RuntimeError("a mistake of ours")
 
-        monkeypatch.setattr("lmxd.gateway.translation.Answer.take", broken)
+        monkeypatch.setattr("lmxd.gateway.ollama.translation.Answer.take", broken)
         with pytest.raises(ollama.ResponseError, match="a mistake of ours"):
             [_ async for _ in await client.chat("a", TURN, stream=True)]
         lost = await front.ask("/api/none", {})

@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.front import Front, opened
 from gateway.test_serving import house
 from lmxd.config.filters import wrong_name, wrong_value
-from lmxd.gateway.engine_body import engine_body
-from lmxd.gateway.filters import filtered
-from lmxd.gateway.models import Meaning
+from lmxd.gateway.leasing.filters import filtered
+from lmxd.gateway.leasing.models import Meaning
+from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.rpc.books import ModelInfo, VariantInfo
 
 HELLO: Any = [{"role": "user", "content": "hi"}]

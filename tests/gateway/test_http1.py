@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmxd.gateway.chunks import LAST_CHUNK, BadAnswer, Chunks, chunk
-from lmxd.gateway.http1 import Body, read_head
+from lmxd.gateway.http.chunks import LAST_CHUNK, BadAnswer, Chunks, chunk
+from lmxd.gateway.http.http1 import Body, read_head
 
 PIECES = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
 

@@ -12,7 +12,7 @@ import pytest
 from gateway.front import Front, opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
-from lmxd.gateway.durations import keep_alive
+from lmxd.gateway.ollama.durations import keep_alive
 
 
 def told(front: Front) -> ollama.AsyncClient:

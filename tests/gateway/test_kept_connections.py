@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lmxd.gateway.kept_connections import KeptConnections
-from lmxd.gateway.upstream import UpstreamCall, exchange
+from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.http.upstream import UpstreamCall, exchange
 from lmxd.rpc.messages import Granted
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

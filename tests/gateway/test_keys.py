@@ -13,7 +13,7 @@ import pytest
 from lmxd.config.gateway import GatewayConfig
 from lmxd.config.keys import Caller, Keys, add
 from lmxd.errors import LmxdError
-from lmxd.gateway.authentication import Authentication
+from lmxd.gateway.requests.authentication import Authentication
 
 NOBODY = 65534
 

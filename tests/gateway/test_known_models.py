@@ -10,7 +10,7 @@ import pytest
 from waiting import turns
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.leasing.models import KnownModels
 from lmxd.rpc.books import ModelInfo, Models
 from lmxd.rpc.client import AsyncClient
 
@@ -45,6 +45,16 @@ async def first(models: KnownModels) -> str:
     return (await models.all())[0].model
 
 
+async def with_one_list(lists: Lists) -> KnownModels:
+    """Models of which the first list has come."""
+    models = known(lists)
+    waiting = asyncio.create_task(first(models))
+    await turns(2)
+    lists.answer()
+    assert await waiting == "list 1"
+    return models
+
+
 async def test_those_who_come_together_ask_but_once() -> None:
     lists = Lists()
     models = known(lists)
@@ -57,11 +67,7 @@ async def test_those_who_come_together_ask_but_once() -> None:
 
 async def test_while_the_next_is_made_the_last_one_answers_unless_it_is_old() -> None:
     lists = Lists()
-    models = known(lists)
-    waiting = asyncio.create_task(first(models))
-    await turns(2)
-    lists.answer()
-    assert await waiting == "list 1"
+    models = await with_one_list(lists)
     lists.now += 0.6
     assert await first(models) == "list 1"
     await turns(2)
@@ -77,11 +83,7 @@ async def test_while_the_next_is_made_the_last_one_answers_unless_it_is_old() ->
 
 async def test_a_daemon_that_is_away_is_an_error_only_once_the_list_is_old() -> None:
     lists = Lists()
-    models = known(lists)
-    waiting = asyncio.create_task(first(models))
-    await turns(2)
-    lists.answer()
-    assert await waiting == "list 1"
+    models = await with_one_list(lists)
     lists.now += 0.6
     assert await first(models) == "list 1"
     await turns(2)

@@ -17,7 +17,7 @@ from house import model
 from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
-from lmxd.gateway.lines import LineReply
+from lmxd.gateway.ollama.lines import LineReply
 
 Turn = asyncio.Future[dict[str, str]]
 

@@ -16,9 +16,9 @@ from house import model
 from gateway.front import Front, opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
-from lmxd.gateway import translation
-from lmxd.gateway.answers import Chunk
-from lmxd.gateway.wanted import Chat, decode
+from lmxd.gateway.answers.parts import Chunk
+from lmxd.gateway.ollama import translation
+from lmxd.gateway.requests.wanted import Chat, decode
 
 
 def chat(**said: Any) -> Chat:

@@ -17,7 +17,7 @@ from playwright.async_api import async_playwright
 from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.config.gateway import GatewayConfig
-from lmxd.gateway.origins import Origins
+from lmxd.gateway.http.origins import Origins
 
 HERE = "http://localhost:3000"
 

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.front import opened
 from gateway.test_serving import house
-from lmxd.gateway.engine_body import engine_body
-from lmxd.gateway.models import Meaning
+from lmxd.gateway.leasing.models import Meaning
+from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.rpc.books import ModelInfo
 
 OTHERS = ("a:latest", "gpt-4o", "team/llama:latest", "team/llama")

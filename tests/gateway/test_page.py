@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lmxd.gateway.web_page import WebPage
+from lmxd.gateway.board.web_page import WebPage
 
 PAGE = WebPage()
 ENOUGH = 4.5

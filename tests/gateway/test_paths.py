@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
-from lmxd.gateway.forms import short_fields
-from lmxd.gateway.packing import Unpacking
+from lmxd.gateway.http.forms import short_fields
+from lmxd.gateway.http.packing import Unpacking
 
 if sys.version_info >= (3, 14):
     from compression import zstd

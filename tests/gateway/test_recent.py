@@ -16,9 +16,9 @@ from gateway.front import Front, opened
 from gateway.played_board import request
 from lmxd.config.gateway import GatewayConfig
 from lmxd.config.keys import Caller
-from lmxd.gateway.authentication import ANYBODY
-from lmxd.gateway.edges import Edges
+from lmxd.gateway.http.edges import Edges
 from lmxd.gateway.recent import MOST, PROMPT, SHOWN, RecentRequests, prompt_in
+from lmxd.gateway.requests.authentication import ANYBODY
 
 ROOT = Caller("root", admin=True)
 

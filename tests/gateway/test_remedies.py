@@ -22,9 +22,9 @@ from gateway.front import Front, opened, read_until
 from gateway.test_error_formats import TURN, of_anthropic, of_openai
 from gateway.test_serving import ONE, house
 from lmxd.errors import EXIT_STATUS, LmxdError
-from lmxd.gateway.leases import LeaseWish
-from lmxd.gateway.models import KnownModels
-from lmxd.gateway.remedies import Remedies, said
+from lmxd.gateway.leasing.leases import LeaseWish
+from lmxd.gateway.leasing.models import KnownModels
+from lmxd.gateway.leasing.remedies import Remedies, said
 
 AT_ONCE = {"Prefer": "wait=0"}
 COMMAND = re.compile(r"lmxctl|--[a-z]|lmxd (?:key|pull|setup|import)")
@@ -173,7 +173,7 @@ def test_no_command_of_the_machine_is_for_everybody(code: str, remedy: str) -> N
 def test_no_remedy_of_the_gateway_is_a_command_for_everybody() -> None:
     """Those in its own source, which a new route may add to."""
     found = []
-    for path in Path(lmxd.gateway.__file__).parent.glob("*.py"):
+    for path in Path(lmxd.gateway.__file__).parent.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             name = getattr(getattr(call, "func", None), "id", "")
             if name in ("LmxdError", "StatusError", "_refused") and isinstance(call, ast.Call) and call.args:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from gateway.front import opened
 from gateway.test_bad_answers import OK, says
 from gateway.test_serving import house
-from lmxd.gateway.chunks import BadAnswer, chunk
-from lmxd.gateway.message_events import MessageEvents
-from lmxd.gateway.response_events import ResponseEvents
+from lmxd.gateway.answers.message_events import MessageEvents
+from lmxd.gateway.answers.response_events import ResponseEvents
+from lmxd.gateway.http.chunks import BadAnswer, chunk
 
 CREATED: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "in_progress"}
 TEXT: dict[str, Any] = {"type": "output_text", "text": "Hi"}

@@ -405,7 +405,7 @@ async def test_a_client_that_reads_nothing_does_not_keep_its_slot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its instance could not make way for the other model as long as it has its lease."""
-    monkeypatch.setattr("lmxd.gateway.reply.UNREAD_TIMEOUT", 0.2)
+    monkeypatch.setattr("lmxd.gateway.answers.reply.UNREAD_TIMEOUT", 0.2)
     model(tmp_path, "a", token_seconds=0, token_bytes=10000)  # what lies between is soon full
     async with opened(house(tmp_path)) as front, unread(front, tokens=400000):
         await front.until(lambda: bool(front.house.state.leases))
@@ -414,7 +414,7 @@ async def test_a_client_that_reads_nothing_does_not_keep_its_slot(
 
 async def _settled(front: Front) -> int:
     """Bytes that the gateway's connections wait to send, when no more are added."""
-    from lmxd.gateway.reply import Reply
+    from lmxd.gateway.answers.reply import Reply
 
     seen: deque[int] = deque(maxlen=20)
     replies: list[Reply] = []

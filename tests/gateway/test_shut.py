@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.front import Front
 from lmxd.errors import LmxdError
-from lmxd.gateway.shut import require_open
+from lmxd.gateway.requests.shut import require_open
 
 SHUT = [
     "slots/0?action=save",

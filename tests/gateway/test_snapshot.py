@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lmxd.gateway.snapshot import for_all, snapshot
+from lmxd.gateway.board.snapshot import for_all, snapshot
 from lmxd.rpc.books import Device, InstanceInfo, LeaseInfo, Status, TicketInfo
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import OwnerInfo, ProcessInfo, Why

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
+from waiting import until
 
-from lmxd.gateway.spare_leases import SpareLeases
+from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncLease
 
 
@@ -65,10 +65,7 @@ async def test_one_that_was_kept_for_a_moment_is_given_back(spares: Spares) -> N
 async def test_nobody_needs_to_ask_for_it_to_be_given_back(spares: Spares) -> None:
     spares.use("one")
     spares.clock.now = 1.0
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    while not spares.back and loop.time() - begun < 5:
-        await asyncio.sleep(0)
+    await until(lambda: spares.back)
     assert spares.back == ["one"]
 
 

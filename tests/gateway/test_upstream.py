@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from lmxd.gateway.kept_connections import KeptConnections
-from lmxd.gateway.upstream import UpstreamCall, exchange
+from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.http.upstream import UpstreamCall, exchange
 from lmxd.rpc.messages import Granted
 
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"

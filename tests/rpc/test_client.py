@@ -18,8 +18,8 @@ import uvloop
 from waiting import turns, until
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.kept_connections import KeptConnections
-from lmxd.gateway.upstream import UpstreamCall, exchange
+from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.http.upstream import UpstreamCall, exchange
 from lmxd.rpc.client import AsyncClient, Client
 from lmxd.rpc.client.connecting import connect, connect_soon
 from lmxd.rpc.messages import Granted

@@ -13,18 +13,19 @@ import msgspec
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway import engine_errors, translation
-from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.durations import keep_alive
-from lmxd.gateway.events import collected, events
-from lmxd.gateway.http1 import Head
-from lmxd.gateway.leases import LeaseWish
-from lmxd.gateway.lines import LineReply
-from lmxd.gateway.ollama_embeddings import OllamaEmbeddings
-from lmxd.gateway.paths import routes
+from lmxd.gateway.answers import engine_errors
+from lmxd.gateway.answers.events import collected, events
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.paths import routes
+from lmxd.gateway.http.upstream import Exchange, UpstreamCall
+from lmxd.gateway.leasing.leases import LeaseWish
+from lmxd.gateway.ollama import translation
+from lmxd.gateway.ollama.durations import keep_alive
+from lmxd.gateway.ollama.embeddings import OllamaEmbeddings
+from lmxd.gateway.ollama.lines import LineReply
+from lmxd.gateway.requests.bodies import Bodies
+from lmxd.gateway.requests.wanted import Chat, Embed, Generate, LegacyEmbed, Message, Question, decode_all
 from lmxd.gateway.serving import Serving
-from lmxd.gateway.upstream import Exchange, UpstreamCall
-from lmxd.gateway.wanted import Chat, Embed, Generate, LegacyEmbed, Message, Question, decode_all
 
 log = logging.getLogger(__name__)
 Shape = Callable[[dict[str, Any]], dict[str, Any]]

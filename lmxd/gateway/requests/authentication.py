@@ -14,8 +14,8 @@ from lmxd.acts import Actor
 from lmxd.config.gateway import GatewayConfig
 from lmxd.config.keys import Caller, Keys, version_of
 from lmxd.errors import LmxdError
-from lmxd.gateway.failures import StatusError
-from lmxd.gateway.origins import Origins
+from lmxd.gateway.http.origins import Origins
+from lmxd.gateway.requests.failures import StatusError
 from lmxd.listening.connection import cut
 from lmxd.listening.pages import OwnPages
 

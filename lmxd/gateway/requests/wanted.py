@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.forms import is_form, short_fields
+from lmxd.gateway.http.forms import is_form, short_fields
 
 _MAX_PARTS: Final = 500_000
 """Strings and objects of a body that is read into objects: some 50 MB of them."""

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from lmxd.errors import LmxdError
-from lmxd.gateway import engine_errors
-from lmxd.gateway.answers import Tokenized, Vectors, understood
-from lmxd.gateway.events import collected
-from lmxd.gateway.leases import LeaseWish
+from lmxd.gateway.answers import engine_errors
+from lmxd.gateway.answers.events import collected
+from lmxd.gateway.answers.parts import Tokenized, Vectors, understood
+from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.leasing.leases import LeaseWish
+from lmxd.gateway.requests.wanted import Embed
 from lmxd.gateway.serving import Serving
-from lmxd.gateway.upstream import UpstreamCall
-from lmxd.gateway.wanted import Embed
 
 
 class OllamaEmbeddings:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.remedies import said
+from lmxd.gateway.leasing.remedies import said
 
 _STATUS: Final[dict[str, int]] = {
     "invalid_request": 400,

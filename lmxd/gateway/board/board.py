@@ -13,15 +13,15 @@ from aiohttp import web
 
 from lmxd import plain_json
 from lmxd.errors import LmxdError
-from lmxd.gateway.authentication import CALLER
-from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.answers.reply import sent
+from lmxd.gateway.board.snapshot import for_all, snapshot
+from lmxd.gateway.board.timeline import STEP, Timeline
+from lmxd.gateway.board.web_page import WebPage
+from lmxd.gateway.leasing.models import KnownModels
 from lmxd.gateway.recent import RecentRequests
-from lmxd.gateway.reply import sent
-from lmxd.gateway.snapshot import for_all, snapshot
-from lmxd.gateway.timeline import STEP, Timeline
-from lmxd.gateway.wanted import decode_object
-from lmxd.gateway.web_page import WebPage
+from lmxd.gateway.requests.authentication import CALLER
+from lmxd.gateway.requests.bodies import Bodies
+from lmxd.gateway.requests.wanted import decode_object
 from lmxd.rpc.books import Device
 from lmxd.rpc.client import AsyncClient
 from lmxd.rpc.messages import Result

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from lmxd.config.keys import Caller
 from lmxd.errors import LmxdError
-from lmxd.gateway.authentication import CALLER
-from lmxd.gateway.failures import StatusError
-from lmxd.gateway.packing import ENCODINGS, Unpacking
+from lmxd.gateway.http.packing import ENCODINGS, Unpacking
+from lmxd.gateway.requests.authentication import CALLER
+from lmxd.gateway.requests.failures import StatusError
 
 GRACE: Final = 10.0
 """Seconds that a body may take however short it is; as long as nothing comes, it must not take longer."""

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answers import Chunk, understood
-from lmxd.gateway.chunks import BadAnswer, Chunks
-from lmxd.gateway.http1 import Head
-from lmxd.gateway.upstream import Exchange
+from lmxd.gateway.answers.parts import Chunk, understood
+from lmxd.gateway.http.chunks import BadAnswer, Chunks
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.upstream import Exchange
 
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"

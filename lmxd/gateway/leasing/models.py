@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from lmxd.config.names import LATEST
 from lmxd.errors import LmxdError
-from lmxd.gateway.filters import Filter
+from lmxd.gateway.leasing.filters import Filter
 from lmxd.rpc.books import ModelInfo, Models, VariantInfo
 from lmxd.rpc.client import AsyncClient
 

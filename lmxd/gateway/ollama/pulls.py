@@ -23,7 +23,7 @@ from lmxd.config.keys import Caller
 from lmxd.config.names import LATEST
 from lmxd.config.writing import may_write
 from lmxd.errors import EXIT_STATUS, LmxdError
-from lmxd.gateway.failures import StatusError
+from lmxd.gateway.requests.failures import StatusError
 
 log = logging.getLogger(__name__)
 _REPOSITORY: Final = re.compile(r"(?:hf:|hf\.co/|huggingface\.co/)[A-Za-z0-9][A-Za-z0-9._/:-]{0,200}")

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from lmxd.gateway.chunks import FIELD, MAX_HEAD, BadAnswer, Chunks
+from lmxd.gateway.http.chunks import FIELD, MAX_HEAD, BadAnswer, Chunks
 
 _FIRST: Final = re.compile(rb"HTTP/1\.([01]) (([2-5]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?)")
 """The first line. An answer that is only provisional (1xx) was not asked for, and is none."""

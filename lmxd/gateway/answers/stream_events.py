@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from lmxd.gateway.chunks import BadAnswer
+from lmxd.gateway.http.chunks import BadAnswer
 
 _EVENT: Final = b"event:"
 _MAX_LINE: Final = 16 * 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from lmxd.gateway.stream_events import StreamEvents
+from lmxd.gateway.answers.stream_events import StreamEvents
 
 
 class MessageEvents(StreamEvents):

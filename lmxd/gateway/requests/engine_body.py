@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Raw
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.filters import Fields, Filter, filtered
-from lmxd.gateway.forms import is_form, short_fields, with_field, with_fields
-from lmxd.gateway.models import Meaning
-from lmxd.gateway.wanted import bounded
+from lmxd.gateway.http.forms import is_form, short_fields, with_field, with_fields
+from lmxd.gateway.leasing.filters import Fields, Filter, filtered
+from lmxd.gateway.leasing.models import Meaning
+from lmxd.gateway.requests.wanted import bounded
 
 _BEGIN: Final = re.compile(rb"\s*\{")
 _NOTHING: Final = Raw(b"null")

@@ -10,15 +10,16 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from lmxd.errors import LmxdError
-from lmxd.gateway import engine_errors, failures
-from lmxd.gateway.chunks import LAST_CHUNK, Chunks, chunk
-from lmxd.gateway.events import collected
-from lmxd.gateway.failures import ErrorFormat, StatusError
-from lmxd.gateway.http1 import Head
-from lmxd.gateway.origins import CORS
-from lmxd.gateway.progress import RequestProgress
-from lmxd.gateway.stream_events import StreamEvents
-from lmxd.gateway.upstream import Exchange
+from lmxd.gateway.answers import engine_errors
+from lmxd.gateway.answers.events import collected
+from lmxd.gateway.answers.stream_events import StreamEvents
+from lmxd.gateway.http.chunks import LAST_CHUNK, Chunks, chunk
+from lmxd.gateway.http.http1 import Head
+from lmxd.gateway.http.origins import CORS
+from lmxd.gateway.http.upstream import Exchange
+from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.requests import failures
+from lmxd.gateway.requests.failures import ErrorFormat, StatusError
 from lmxd.listening.connection import UNREAD_TIMEOUT, cut
 
 MAX_UNREAD: Final = 256 * 1024

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from lmxd.gateway.stream_events import StreamEvents
+from lmxd.gateway.answers.stream_events import StreamEvents
 
 _DATA: Final = b"data:"
 _MAX_READ: Final = 2**20
@@ -30,7 +30,7 @@ class ResponseEvents(StreamEvents):
 
     def __init__(self, model: str) -> None:
         super().__init__()
-        self._model, self._begun = model, int(time.time())
+        self._model, self._created = model, int(time.time())
         self._number = 0
         self._id: str | None = None
         """The id of a response that began here: clients want the same in all of its events."""
@@ -87,7 +87,7 @@ class ResponseEvents(StreamEvents):
 
     def _of_response(self) -> dict[str, Any]:
         return {
-            "created_at": self._begun,
+            "created_at": self._created,
             "model": self._model,
             "output": [],
             "error": None,

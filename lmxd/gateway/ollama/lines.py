@@ -14,8 +14,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.remedies import said
-from lmxd.gateway.reply import sent
+from lmxd.gateway.answers.reply import sent
+from lmxd.gateway.leasing.remedies import said
 from lmxd.listening.connection import cut
 
 SOON: Final = 1.0

@@ -13,15 +13,15 @@ from aiohttp import web
 
 from lmxd import __version__
 from lmxd.errors import LmxdError
-from lmxd.gateway.authentication import CALLER
-from lmxd.gateway.bodies import Bodies
-from lmxd.gateway.failures import StatusError
-from lmxd.gateway.filters import filtered
-from lmxd.gateway.lines import LineReply
-from lmxd.gateway.models import KnownModels, Meaning
-from lmxd.gateway.paths import routes
-from lmxd.gateway.pulls import Pulls
-from lmxd.gateway.wanted import ModelChange, Question, decode_all
+from lmxd.gateway.http.paths import routes
+from lmxd.gateway.leasing.filters import filtered
+from lmxd.gateway.leasing.models import KnownModels, Meaning
+from lmxd.gateway.ollama.lines import LineReply
+from lmxd.gateway.ollama.pulls import Pulls
+from lmxd.gateway.requests.authentication import CALLER
+from lmxd.gateway.requests.bodies import Bodies
+from lmxd.gateway.requests.failures import StatusError
+from lmxd.gateway.requests.wanted import ModelChange, Question, decode_all
 from lmxd.rpc.books import InstanceInfo, ModelInfo
 from lmxd.rpc.client import AsyncClient
 

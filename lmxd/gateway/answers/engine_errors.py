@@ -6,8 +6,8 @@ import contextlib
 from typing import Final
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answers import EngineError, EngineProblem, understood
-from lmxd.gateway.failures import StatusError
+from lmxd.gateway.answers.parts import EngineError, EngineProblem, understood
+from lmxd.gateway.requests.failures import StatusError
 
 _TOO_LONG: Final = (
     "too large to process",

@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.answer_format import ANY_OBJECT
-from lmxd.gateway.answers import Called, Chunk
-from lmxd.gateway.wanted import Chat, Generate, Message, Options, Question
+from lmxd.gateway.answers.parts import Called, Chunk
+from lmxd.gateway.requests.answer_format import ANY_OBJECT
+from lmxd.gateway.requests.wanted import Chat, Generate, Message, Options, Question
 
 _OPTIONS: Final = {"num_predict": "max_tokens"}
 """Options of ollama's that OpenAI calls otherwise."""

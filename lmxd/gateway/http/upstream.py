@@ -16,10 +16,10 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.chunks import BadAnswer
-from lmxd.gateway.edges import Edges
-from lmxd.gateway.http1 import Body, Head, read_head
-from lmxd.gateway.kept_connections import KeptConnections
+from lmxd.gateway.http.chunks import BadAnswer
+from lmxd.gateway.http.edges import Edges
+from lmxd.gateway.http.http1 import Body, Head, read_head
+from lmxd.gateway.http.kept_connections import KeptConnections
 from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.messages import Granted
 

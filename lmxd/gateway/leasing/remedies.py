@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.leases import LeaseWish
-from lmxd.gateway.models import KnownModels
+from lmxd.gateway.leasing.leases import LeaseWish
+from lmxd.gateway.leasing.models import KnownModels
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.messages import ShortfallInfo
 from lmxd.text import several

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.kept_connections import KeptConnections
-from lmxd.gateway.progress import RequestProgress
-from lmxd.gateway.spare_leases import SpareLeases
+from lmxd.gateway.http.kept_connections import KeptConnections
+from lmxd.gateway.leasing.progress import RequestProgress
+from lmxd.gateway.leasing.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncClient, AsyncLease
 from lmxd.rpc.notifications import Notification
 
