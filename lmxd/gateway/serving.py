@@ -15,6 +15,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answer_format import with_format
 from lmxd.gateway.authentication import ANYBODY, CALLER
 from lmxd.gateway.engine_body import engine_body
+from lmxd.gateway.failures import status_of
 from lmxd.gateway.http1 import Head
 from lmxd.gateway.leases import Leases, LeaseWish
 from lmxd.gateway.message_events import MessageEvents
@@ -120,6 +121,8 @@ class Serving:
                         head = await answer.head()
                         served.status = head.status
                         yield answer, head
+                        if answer.broke:
+                            served.status = status_of(answer.broken_off())
                         return
             raise Unreachable(wish.model, "no instance of it could be reached")
 

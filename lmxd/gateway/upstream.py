@@ -39,6 +39,9 @@ class Exchange(asyncio.Protocol):
 
     def __init__(self, *, bodiless: bool) -> None:
         self.edges = Edges()
+        self.broke = False
+        """Its engine ended the body before its end."""
+        self._closed = False
         self._bodiless = bodiless
         self._transport: asyncio.Transport | None = None
         self._seen = b""
@@ -171,12 +174,19 @@ class Exchange(asyncio.Protocol):
         """Whether the body that is handed on came to its end."""
         assert self._body is not None
         await self._ended.wait()
-        if isinstance(self._error, BadAnswer):
-            return False
-        return self._body.done or (self._eof and self._head.result().until_closed)
+        done = self._body.done or (self._eof and self._head.result().until_closed)
+        whole = done and not isinstance(self._error, BadAnswer)
+        self.broke = not whole and not self._closed
+        return whole
+
+    @property
+    def between_chunks(self) -> bool:
+        """What has been handed on ends with a chunk, so that another may follow."""
+        return self._body is not None and self._body.between_chunks and not isinstance(self._error, BadAnswer)
 
     def close(self) -> None:
         """An engine that is still at it notices that nobody listens any longer."""
+        self._closed = True
         self._end(None)
 
 
