@@ -200,7 +200,7 @@ class Exchange(asyncio.Protocol):
 
     @property
     def between_chunks(self) -> bool:
-        """What has been handed on ends with a chunk, so that another may follow."""
+        """The body so far ends with a chunk, so that another may follow."""
         return self._body is not None and self._body.between_chunks and not isinstance(self._error, BadAnswer)
 
     def close(self) -> None:
