@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.http.paths import routes, target
+from lmxd.gateway.http.paths import MODEL, routes, target
 from lmxd.gateway.leasing.models import KnownModels, Meaning
 from lmxd.gateway.requests.bodies import Bodies
 from lmxd.gateway.requests.failures import is_anthropics
@@ -66,10 +66,9 @@ class OpenAi:
             *(route for path in _NAMED for route in routes("POST", path, self._by_body_at(path))),
             *routes("POST", "/v2/rerank", self._by_body_at("/v1/rerank")),
             *routes("GET", "/v1/models", self._models),
-            web.get("/v1/models/{model:.+}", self._model),
-            web.get("/models/{model:.+}", self._model),
+            *routes("GET", f"/v1/models/{MODEL}", self._model),
             *routes("GET", "/props", self._props),
-            *(web.route(method, "/upstream/{rest:.+}", self._upstream) for method in _METHODS),
+            *(web.route(method, "/{_first:/*}upstream/{rest:.+}", self._upstream) for method in _METHODS),
         ]
 
     def _by_body_at(self, path: str) -> Handler:
@@ -95,7 +94,8 @@ class OpenAi:
 
     async def _upstream(self, request: web.Request) -> web.StreamResponse:
         """Everything of one model's llama-server."""
-        model, path = await self._known.of_path(target(request).removeprefix("/upstream/"))
+        model, path = await self._known.of_path(target(request).lstrip("/").removeprefix("upstream").lstrip("/"))
+        path = path.lstrip("/")
         require_open(request.method, path)
         body = await self._bodies.read(request)
         wish = self._serving.wish(request, model)

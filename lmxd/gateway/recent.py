@@ -134,8 +134,18 @@ def prompt_in(body: bytes) -> str:
 
 
 def _text(raw: Raw) -> str:
-    """A text, or the texts among the parts of a message, one below the other."""
+    """A text, or the texts among the parts of a message (of several, the last), one below the other."""
     found = msgspec.json.decode(raw)
-    parts = found if isinstance(found, list) else [found]
-    said = (part.get("text") or part.get("content") if isinstance(part, dict) else part for part in parts)
-    return "\n".join(text for text in said if isinstance(text, str))
+    messages = [each for each in found if isinstance(each, dict) and "role" in each] if isinstance(found, list) else []
+    return "\n".join(_texts(messages[-1] if messages else found))
+
+
+def _texts(part: Any) -> Iterator[str]:
+    """The texts in a part of a message, which may have parts of its own."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, list):
+        for each in part:
+            yield from _texts(each)
+    elif isinstance(part, dict):
+        yield from _texts(part.get("text") or part.get("content"))

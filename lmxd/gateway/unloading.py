@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 from aiohttp import web
 
-from lmxd.gateway.http.paths import routes, target
+from lmxd.gateway.http.paths import MODEL, routes
 from lmxd.gateway.leasing.models import KnownModels
 from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.rpc.books import InstanceInfo
@@ -23,7 +21,7 @@ class Unloading:
     def routes(self) -> list[web.RouteDef]:
         found = [*routes("GET", "/running", self._running), *routes("POST", "/unload", self._all)]
         for path in ("/api/unload", "/api/models/unload"):
-            found += [*routes("POST", path, self._all), web.post(path + "/{model:.+}", self._one)]
+            found += [*routes("POST", path, self._all), *routes("POST", f"{path}/{MODEL}", self._one)]
         return found
 
     async def _running(self, request: web.Request) -> web.Response:
@@ -35,8 +33,8 @@ class Unloading:
         return web.Response(text="OK")
 
     async def _one(self, request: web.Request) -> web.Response:
-        name = unquote(target(request).partition("?")[0].partition("unload/")[2].strip("/"))
-        await self._unload(request, (await self._models.named(name, "/v1/models")).model)
+        model = await self._models.named(request.match_info["model"], "/v1/models")
+        await self._unload(request, model.model)
         return web.Response(text="OK")
 
     async def _instances(self) -> list[InstanceInfo]:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anthropic
 import ollama
 import openai
@@ -16,6 +17,7 @@ from house import model
 
 from gateway.front import Front, opened, read_until
 from gateway.test_bad_answers import OK, says
+from gateway.test_recent import recent
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
 from lmxd.gateway.requests.authentication import key_of
@@ -86,6 +88,42 @@ async def test_an_engines_refusal_of_a_stream_that_was_begun_is_an_error_too(tmp
         with pytest.raises(anthropic.APIStatusError, match="too long"):
             async with client.messages.stream(model="a", max_tokens=5, messages=TURN) as stream:
                 await stream.get_final_message()
+
+
+@pytest.mark.parametrize("load_seconds", [0.0, 2.0], ids=["at once", "after comments"])
+async def test_a_stream_of_each_api_whose_engine_dies_ends_with_an_error(tmp_path: Path, load_seconds: float) -> None:
+    """Not with a reset connection, which says nothing, and which Anthropic's client has no error of its own for."""
+    for name in ("a", "b"):
+        model(tmp_path, name, load_seconds=load_seconds, die_after=3)
+    texts = []
+
+    async def chat(gpt: openai.AsyncOpenAI) -> None:
+        async for event in await gpt.chat.completions.create(model="a", messages=TURN, stream=True):
+            texts.append(event.choices[0].delta.content)  # noqa: PERF401 -- to have those before the error
+
+    async def messages(claude: anthropic.AsyncAnthropic) -> None:
+        async with claude.messages.stream(model="b", max_tokens=9, messages=TURN) as stream:
+            await stream.get_final_message()
+
+    async with opened(house(tmp_path)) as front, of_anthropic(front) as claude, of_openai(front) as gpt:
+        with pytest.raises(openai.APIError, match="the instance broke off"):
+            await chat(gpt)
+        assert texts == ["x"] * 3
+        with pytest.raises(anthropic.APIStatusError, match="the instance broke off"):
+            await messages(claude)
+        await front.until(lambda: not front.house.state.instances)
+        *_, last = [x async for x in await gpt.responses.create(model="b", input="x", stream=True)]
+        assert last.type == "error"
+        assert last.code == "stopped"
+        assert [each["status"] for each in await recent(front, front.admin)] == [503] * 3
+
+
+@pytest.mark.parametrize("said", [b"2\r\nda", b"6\r\ndata: \r", b"7\r\ndata: \n\r\n3"])
+async def test_one_that_breaks_off_within_a_chunk_is_cut_off(tmp_path: Path, said: bytes) -> None:
+    async with opened(house(tmp_path)) as front:
+        await says(front, OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + said)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await front.ask("/v1/completions", {"model": "a"})
 
 
 async def test_ollamas_client_has_an_error_whatever_breaks_off_its_stream(

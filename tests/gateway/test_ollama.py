@@ -18,7 +18,7 @@ from gateway.test_serving import house
 from lmxd.errors import LmxdError
 from lmxd.gateway.answers.parts import Chunk
 from lmxd.gateway.ollama import translation
-from lmxd.gateway.requests.wanted import Chat, decode
+from lmxd.gateway.requests.wanted import Chat, Generate, Options, decode
 
 
 def chat(**said: Any) -> Chat:
@@ -301,10 +301,40 @@ async def generate_at(front: Front, context: float) -> None:
 async def test_contexts_come_in_steps_up_to_the_trained_one(tmp_path: Path) -> None:
     """The model was trained for 32768 tokens. Clients such as aider name another context with each request."""
     async with opened(house(tmp_path, a={"context_length": 2048})) as front:
-        for wanted, most in ((5000, 8192), (6000.5, 8192), (20_000, 32_768), (10**9, 32_768)):
+        for wanted, most in ((5000, 8192), (6000.5, 8192), (20_000, 32_768), (10**9, 32_768), (1e300, 32_768)):
             await generate_at(front, wanted)
             assert max(contexts(front)) == most
         assert contexts(front) <= {8192, 32_768}
+
+
+@pytest.mark.parametrize("context", [0, -1, 0.5])
+async def test_no_context_is_the_usual_one(tmp_path: Path, context: float) -> None:
+    async with opened(house(tmp_path, a={"context_length": 2048})) as front:
+        await generate_at(front, context)
+        assert contexts(front) == {2048}
+
+
+async def test_minus_one_is_every_token_of_which_none_is_to_be_repeated() -> None:
+    said = Generate(model="a", options=Options(repeat_last_n=-1.0, num_predict=-2))
+    made = translation.options(said)
+    assert made["repeat_last_n"] == 2**17
+    assert "max_tokens" not in made
+
+
+@pytest.mark.parametrize("word", ['"xml"', "7", '["json"]'])
+async def test_a_format_that_is_none_is_said_as_it_was_sent(tmp_path: Path, word: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        answer = await front.ask("/api/generate", b'{"model": "a", "prompt": "x", "format": %b}' % word.encode())
+        assert (answer.status, json.loads(answer.text)["error"]) == (400, f"format: {word} (json, or a JSON Schema)")
+
+
+@pytest.mark.parametrize("said", [{}, {"input": None}, {"input": ""}, {"input": []}])
+async def test_of_no_text_there_are_no_vectors(tmp_path: Path, said: dict[str, Any]) -> None:
+    """Such a request only loads the model."""
+    async with opened(house(tmp_path)) as front:
+        [answer] = await lines(front, "/api/embed", {"model": "a", **said})
+        assert (answer["embeddings"], answer["prompt_eval_count"]) == ([], 0)
+        assert front.house.phases() == {"a#1": "ready"}
 
 
 async def test_the_exact_context_is_had_where_the_step_never_fits(tmp_path: Path) -> None:

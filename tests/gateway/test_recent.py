@@ -97,6 +97,41 @@ def test_a_key_sees_its_own_and_nobody_sees_prompts_without_a_key() -> None:
     assert found.seen_by(Caller("carl", admin=False)) == found.seen_by(ANYBODY) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/responses", {"input": "last"}),
+        ("/v1/responses", {"input": [{"role": "user", "content": "first"}, {"role": "user", "content": "last"}]}),
+        (
+            "/v1/responses",
+            {
+                "input": [
+                    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "last"}]},
+                    {"type": "function_call_output", "call_id": "x", "output": "7"},
+                ]
+            },
+        ),
+        (
+            "/v1/messages",
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "tool_result", "content": [{"type": "text", "text": "last"}]}],
+                    }
+                ]
+            },
+        ),
+        ("/v1/embeddings", {"input": ["last"]}),
+        ("/v1/completions", {"prompt": ["last"]}),
+    ],
+)
+async def test_the_last_message_is_the_prompt_in_every_api(tmp_path: Path, path: str, said: dict[str, Any]) -> None:
+    async with opened(house(tmp_path), capture_prompts=True) as front:
+        await front.ask(path, {"model": "a", **said})
+        assert [each["prompt"] for each in await recent(front, front.admin)] == ["last"]
+
+
 LEAVES = st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=9)
 FIELDS = st.sampled_from(["messages", "content", "text"])
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner))

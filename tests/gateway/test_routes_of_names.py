@@ -34,6 +34,11 @@ async def test_a_model_is_asked_by_every_route(tmp_path: Path, number: int) -> N
                 one = await front.ask(f"/v1/models/{written}", method="GET")
                 assert (one.status, json.loads(one.text)["id"]) == (200, called)
                 assert (await front.ask(f"/upstream/{written}/health", method="GET")).status == 200
+                assert (await front.ask(f"{front.url}//upstream//{written}//health", method="GET")).status == 200
+                for path in ("/v1//models", "//models", "/v1/v1/models", "/openai/v1/models"):
+                    again = await front.ask(f"{front.url}{path}//{written}//", method="GET")
+                    assert (again.status, json.loads(again.text)["id"]) == (200, called)
+                assert (await front.ask(f"{front.url}//api//models//unload//{written}/")).status == 200
         assert name in {x["name"] for x in json.loads((await front.ask("/api/tags", method="GET")).text)["models"]}
         assert (await front.ask("/api/show", {"model": name})).status == 200
         instance = InstanceId(f"{name}#1")
@@ -48,7 +53,8 @@ async def test_what_is_shut_for_clients_is_shut_behind_names_with_slashes_too(tm
     made = house(tmp_path)
     async with opened(made) as front:
         for written in (NAMES[0], quote(NAMES[0], safe="")):
-            assert (await front.ask(f"/upstream/{written}/slots/0?action=erase", {})).status == 403
+            for path in ("/upstream/%s/slots/0?action=erase", f"{front.url}//upstream//%s//slots//0?action=erase"):
+                assert (await front.ask(path % written, {})).status == 403
 
 
 async def test_instances_with_such_names_are_taken_over(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ MAX_UNREAD: Final = 256 * 1024
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 )
+_END_OF_EVENT: Final = b"\n\n"
+"""The end of an event that broke off after one of its lines."""
 _PATIENCE: Final = 1.0
 """Seconds without an answer after which a stream is begun with comments: until then, errors have their status."""
 _LIFE: Final = 10.0
@@ -123,7 +125,10 @@ class Reply:
             cut(self._transport)
 
     async def relay(self, exchange: Exchange, head: Head) -> web.StreamResponse:
-        """An instance's answer, to its end. One that breaks off ends with the connection: nobody takes it for whole."""
+        """An instance's answer, to its end. Nobody takes one that breaks off for whole: it ends with an error.
+
+        That is an event where one can follow, else the end of the connection.
+        """
         self.stop_comments()
         if head.status >= 400:
             return await self._refused(exchange, head)
@@ -141,7 +146,7 @@ class Reply:
             sink(b"")  # the head, if nothing of the body has come with it
             whole = await exchange.ended()
         if not whole:
-            cut(self._transport)
+            return self._broken_off(exchange, head)
         return self._ended(head, reusable=whole and not head.until_closed)
 
     async def _amended(self, events: StreamEvents, exchange: Exchange, sink: Callable[[bytes], None]) -> bool:
@@ -159,6 +164,14 @@ class Reply:
                 self._write(events.rest)
             self._send(LAST_CHUNK if self._chunked else b"")
         return whole
+
+    def _broken_off(self, exchange: Exchange, head: Head) -> Sent:
+        """End an answer that is not whole."""
+        if not (head.is_events and exchange.between_chunks):
+            cut(self._transport)
+            return Sent(head.status, reusable=False)
+        error = exchange.broken_off()
+        return self._end(_END_OF_EVENT + failures.event_of(error, failures.status_of(error), self._format))
 
     async def _refused(self, exchange: Exchange, head: Head) -> web.StreamResponse:
         """An instance's error: as it came if clients of this API expect it so, else put into their form."""

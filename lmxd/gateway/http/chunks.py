@@ -39,6 +39,11 @@ class Chunks:
         self._trailers = 0
         self._next: Callable[[bytes], None] = self._size
 
+    @property
+    def between(self) -> bool:
+        """The last chunk that has begun has come to its end."""
+        return not self._left and not self._line and self._next == self._size
+
     def feed(self, data: bytes) -> int:
         """The number of the bytes that belong to the body. Raises BadAnswer."""
         at = 0

@@ -29,7 +29,8 @@ _GUARDED: Final = (
 )
 """An engine's answer is no page of ours: shown in a browser, it has no scripts, and not the dashboard's key. Nor has
 another client it from a proxy's cache."""
-_STREAMED: Final = (b"text/event-stream", b"application/x-ndjson")
+_EVENTS: Final = b"text/event-stream"
+_STREAMED: Final = (_EVENTS, b"application/x-ndjson")
 """Types of answers that are read as they come."""
 _UNBUFFERED: Final = b"X-Accel-Buffering: no"
 """nginx collects some kilobytes of an answer before it passes them on, unless it is told this."""
@@ -61,6 +62,12 @@ class Head:
         if not chunks:
             kept = (*(x for x in kept if not x.lower().startswith(b"transfer-encoding:")), b"Connection: close")
         return _END.join((*kept, more + _END))
+
+    @property
+    def is_events(self) -> bool:
+        """The body is a stream of events."""
+        fields = (line.lower().partition(b":") for line in self.lines)
+        return any(name == b"content-type" and value.strip().startswith(_EVENTS) for name, _, value in fields)
 
     @property
     def until_closed(self) -> bool:
@@ -136,6 +143,11 @@ class Body:
         self.done = bodiless or head.status in _BODILESS or head.length == 0
         self._left = head.length
         self._chunks = Chunks() if head.chunked else None
+
+    @property
+    def between_chunks(self) -> bool:
+        """It is sent in chunks, of which none is begun."""
+        return self._chunks is not None and self._chunks.between
 
     def feed(self, data: bytes) -> bytes:
         """The bytes of ``data`` that belong to the body. Raises BadAnswer."""

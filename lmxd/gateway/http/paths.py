@@ -13,9 +13,14 @@ _BEFORE: Final = "(?:openai/+(?:deployments/+[^/]+/+)?)?(?:v1/+)*"
 """The beginnings of a path of OpenAI's API: Groq's, Azure's, which names the model once more, and its own."""
 
 
+MODEL: Final = "{model:.+?}"
+"""A model's name at the end of a path. It may have slashes, but does not end with one."""
+
+
 def routes(method: str, path: str, handler: Handler) -> list[web.RouteDef]:
     """The route of a path as it is, found at once, and of all that clients make of it."""
-    return [web.route(method, path, handler), web.route(method, _tolerant(path), handler)]
+    as_it_is = [] if path.endswith(MODEL) else [web.route(method, path, handler)]
+    return [*as_it_is, web.route(method, _tolerant(path), handler)]
 
 
 def _tolerant(path: str) -> str:

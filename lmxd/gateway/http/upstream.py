@@ -44,6 +44,9 @@ class Exchange(asyncio.Protocol):
 
     def __init__(self, *, bodiless: bool, keep: Callable[[asyncio.Transport], None]) -> None:
         self.edges = Edges()
+        self.broke = False
+        """Its engine ended the body before its end."""
+        self._closed = False
         self._bodiless = bodiless
         self._keep = keep
         self._paused = False
@@ -190,12 +193,19 @@ class Exchange(asyncio.Protocol):
         """Whether the body that is handed on came to its end."""
         assert self._body is not None
         await self._ended.wait()
-        if isinstance(self._error, BadAnswer):
-            return False
-        return self._body.done or (self._eof and self._head.result().until_closed)
+        done = self._body.done or (self._eof and self._head.result().until_closed)
+        whole = done and not isinstance(self._error, BadAnswer)
+        self.broke = not whole and not self._closed
+        return whole
+
+    @property
+    def between_chunks(self) -> bool:
+        """The body so far ends with a chunk, so that another may follow."""
+        return self._body is not None and self._body.between_chunks and not isinstance(self._error, BadAnswer)
 
     def close(self) -> None:
         """An engine that is still at it notices that nobody listens any longer."""
+        self._closed = True
         self._end(None)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -28,6 +28,8 @@ from lmxd.gateway.requests.wanted import Chat, Embed, Generate, LegacyEmbed, Mes
 from lmxd.gateway.serving import Serving
 
 log = logging.getLogger(__name__)
+_MAX_CONTEXT: Final = 2**31
+"""More than any model was trained for: a number of JSON may be infinite."""
 Shape = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -80,9 +82,7 @@ class Ollama:
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
         said = decode_all(await self._bodies.read(request), Embed)
-        if said.input is None:
-            raise LmxdError("invalid_params", "input: Expected `str | array`", "docs/gateway.md")
-        texts = said.input if isinstance(said.input, list) else [said.input]
+        texts = said.input if isinstance(said.input, list) else [said.input] if said.input else []
         return await self._embedded(request, said, lambda wish: self._embeddings.answer(wish, said, texts))
 
     async def _embed_one(self, request: web.Request) -> web.StreamResponse:
@@ -143,8 +143,8 @@ class Ollama:
                 return await reply.fail(LmxdError("internal", f"{type(error).__name__}: {error}", "report this"))
 
     def _wish(self, request: web.Request, said: Question) -> LeaseWish:
-        context = said.options.num_ctx if said.options else None
-        wish = replace(self._serving.wish(request, said.wanted), ctx=None if context is None else int(context))
+        context = min((said.options and said.options.num_ctx) or 0, _MAX_CONTEXT)
+        wish = replace(self._serving.wish(request, said.wanted), ctx=int(context) if context >= 1 else None)
         if said.keep_alive is None:
             return wish
         return replace(wish, keep_alive=True, stays=keep_alive(said.keep_alive))

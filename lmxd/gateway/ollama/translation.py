@@ -12,6 +12,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.answers.parts import Called, Chunk
 from lmxd.gateway.requests.answer_format import ANY_OBJECT
 from lmxd.gateway.requests.wanted import Chat, Generate, Message, Options, Question
+from lmxd.text import escaped
 
 _OPTIONS: Final = {"num_predict": "max_tokens"}
 """Options of ollama's that OpenAI calls otherwise."""
@@ -19,6 +20,8 @@ _WHOLE: Final = ("num_predict", "top_k", "seed", "repeat_last_n")
 """Options that engines want as whole numbers, and clients write as any."""
 _MAX_SEED: Final = 2**32 - 1
 """A seed has 32 bits; -1 is this one, which stands for any."""
+_WHOLE_CONTEXT: Final = 2**17
+"""The last tokens that are not to be repeated, where -1 means all. llama-server has a place in memory for each."""
 _MAX_LOGPROBS: Final = 2**17
 """Tokens of an answer whose probabilities are put together."""
 _MAX_TEXT: Final = 64 * 2**20
@@ -52,7 +55,9 @@ def options(said: Question) -> dict[str, Any]:
     elif wanted == b'"json"':
         body["response_format"] = ANY_OBJECT
     elif wanted not in (*_NOTHING, b'""'):
-        raise LmxdError("invalid_params", f"format: {ascii(wanted)[:60]}", "json, or a JSON Schema")
+        raise LmxdError(
+            "invalid_params", f"format: {escaped(wanted.decode(errors='replace'))[:60]}", "json, or a JSON Schema"
+        )
     return (
         body | _thinking(said.think) | {"model": said.wanted, "stream": True, "stream_options": {"include_usage": True}}
     )
@@ -66,6 +71,8 @@ def _sampling(options: Options) -> dict[str, Any]:
         given["seed"] &= _MAX_SEED
     if given.get("num_predict", 0) < 0:
         del given["num_predict"]  # -1: as many as it takes
+    if given.get("repeat_last_n", 0) < 0:
+        given["repeat_last_n"] = _WHOLE_CONTEXT
     return {_OPTIONS.get(name, name): value for name, value in given.items()}
 
 

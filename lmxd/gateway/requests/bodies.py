@@ -39,6 +39,7 @@ class Bodies:
     async def read(self, request: web.Request) -> bytes:
         """The whole body. LmxdError if it is too large, too slow, or too much besides others."""
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        encoding = "gzip" if encoding == "x-gzip" else encoding  # RFC 9110, 8.4.1.3
         if encoding not in ENCODINGS:
             remedy = f"send it as it is, or as one of {', '.join(ENCODINGS[1:])}"
             raise StatusError(415, "invalid_request", f"Content-Encoding: {ascii(encoding)[:80]} is not known", remedy)

@@ -36,7 +36,7 @@ class StreamedRequest(Struct):
 class Options(Struct, omit_defaults=True):
     """Options of ollama's, of which num_ctx is the lease's; all others are about how ollama loads, and are left out."""
 
-    num_ctx: Annotated[float, Meta(ge=1, lt=2**31)] | None = None
+    num_ctx: float | None = None
     num_predict: Tokens | None = None
     temperature: float | None = None
     top_p: float | None = None
