@@ -49,10 +49,10 @@ class Pulls:
 
         ``unknown``: the error for a name of which nobody could say where it is fetched from.
         """
+        if _REPOSITORY.fullmatch(name) is None:  # which is no word of a command that anybody should type
+            helps = "name one of the hub's: {}" if caller.admin else "an administrator may fetch one: lmxd pull {}"
+            raise LmxdError(unknown.code, unknown.message, helps.format("hf.co/ORG/REPO:QUANT"))
         remedy = f"an administrator may fetch it: lmxd pull {name}"
-        if _REPOSITORY.fullmatch(name) is None:
-            where = "name one of the hub's: hf.co/ORG/REPO:QUANT" if caller.admin else remedy
-            raise LmxdError(unknown.code, unknown.message, where)
         if not caller.admin:
             raise StatusError(403, "not_permitted", f"the key of {caller.name} is no administrator's", remedy)
         if not may_write(self._config_path):

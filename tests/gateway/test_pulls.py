@@ -105,6 +105,8 @@ async def test_only_administrators_have_models_fetched(hub: LoopbackHub, tmp_pat
         "hf:-x/y\n",
         "hf.co/../..",
         "hf.co/o/r --to /tmp",
+        "; rm -rf ~",
+        "\u001b[2J",
     ],
 )
 async def test_neither_a_host_nor_a_path_is_an_http_clients_to_name(
@@ -116,7 +118,8 @@ async def test_neither_a_host_nor_a_path_is_an_http_clients_to_name(
         with pytest.raises(ollama.ResponseError, match=r"name one of the hub's: hf\.co/ORG/REPO:QUANT") as refused:
             await client.pull(name)
         assert refused.value.status_code == 404
-        assert "lmxd pull" in (await front.ask("/api/pull", {"model": name})).text, "to others"
+        error = json.loads((await front.ask("/api/pull", {"model": name})).text)["error"]
+        assert error == f"there is no model {name!r} (an administrator may fetch one: lmxd pull hf.co/ORG/REPO:QUANT)"
     assert not hub.asked
 
 
