@@ -33,14 +33,13 @@ def engine_body(body: bytes, content_type: str, meant: Meaning, names: Mapping[s
 def _object(body: bytes, meant: Meaning, names: Mapping[str, Meaning]) -> bytes:
     try:
         fields = msgspec.json.decode(bounded(body), type=Fields)
-        called = msgspec.json.decode(fields.get("model", _NOTHING))
+        said = _said(msgspec.json.decode(fields.get("model", _NOTHING)), meant, names)
+        own = {} if said is None else {"model": Raw(msgspec.json.encode(meant.model.model))}
+        found = filtered(fields | own, _filters(said, meant))
     except msgspec.ValidationError:
         return body  # JSON, but no object: it has no parameters
     except (ValueError, RecursionError) as error:
         return _unread(body, meant, error)
-    said = _said(called, meant, names)
-    own = {} if said is None else {"model": Raw(msgspec.json.encode(meant.model.model))}
-    found = filtered(fields | own, _filters(said, meant))
     return body if found == fields else msgspec.json.encode(found)
 
 

@@ -302,6 +302,15 @@ def test_what_has_no_parameters_goes_on_as_it_came(body: bytes) -> None:
     assert engine_body(body, "application/json", meant, {"a": meant}) == body
 
 
+async def test_an_object_in_which_something_is_set_is_read_as_far_as_that(tmp_path: Path) -> None:
+    dotted = {"estimated_memory_gb": 12, "set": {"k.x": 1}, "strip": "l.y"}
+    async with opened(house(tmp_path, a=dotted)) as front:
+        for body in (b'{"model":"a","k":{"\xff":1}}', b'{"model":"a","l":{"\xff":1}}'):
+            for path in ("/v1/chat/completions", "/upstream/a/completion"):
+                answer = await front.ask(path, body)
+                assert (answer.status, json.loads(answer.text)["error"]["code"]) == (400, "invalid_request"), body
+
+
 async def test_a_path_of_an_instance_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     async with opened(served(tmp_path)) as front:
         for body in (*UNREADABLE, *LENIENT):
