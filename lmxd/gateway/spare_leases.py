@@ -32,7 +32,6 @@ class SpareLeases:
         self._let_go = let_go
         self._now = now
         self._calls = 0
-        """How often somebody was said to wait."""
         self._granted: dict[str, float] = {}
         """The leases that may be used again -> the time of their grant."""
         self._spare: dict[Hashable, list[_Spare]] = {}
@@ -40,7 +39,7 @@ class SpareLeases:
 
     @property
     def calls(self) -> int:
-        """A mark that changes with each call for leases: ``granted`` wants the one from before a lease was asked for."""
+        """How often it was said that somebody waits: ``granted`` wants the count from before a lease was asked for."""
         return self._calls
 
     def granted(self, lease: AsyncLease, calls: int) -> None:
