@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.filters import Fields, Filter, filtered
+from lmxd.gateway.filters import Fields, Filter, filtered, synonyms
 from lmxd.gateway.forms import is_form, short_fields, with_field, with_fields
 from lmxd.gateway.models import Meaning
 from lmxd.gateway.wanted import bounded
@@ -54,7 +54,8 @@ def _form(body: bytes, content_type: str, meant: Meaning, names: Mapping[str, Me
     if not (filters := _filters(said, meant)):
         return body
     added = {name: _text(value) for name, value in filtered({}, filters).items()}
-    return with_fields(body, content_type, [name for each in filters for name in each.strip], added)
+    named = [*added, *(name for each in filters for name in each.strip)]
+    return with_fields(body, content_type, [other for name in named for other in (name, *synonyms(name))], added)
 
 
 def _unread(body: bytes, meant: Meaning, error: Exception) -> bytes:

@@ -249,10 +249,18 @@ def test_filters_come_to_the_same_when_they_come_twice(
         ({"k": 1}, {"set": {"k.a.b": 3}}, {"k": {"a": {"b": 3}}}),
         ({"k": {"a": 1, "b": 2}}, {"strip": ["k.a", "k.c", "x.y"]}, {"k": {"b": 2}}),
         ({"k": [1]}, {"strip": ["k.0", "k.a"]}, {"k": [1]}),
+        (
+            {"n_predict": 9, "max_completion_tokens": 9},
+            {"set": {"max_tokens": 1}},
+            {"n_predict": 1, "max_completion_tokens": 1, "max_tokens": 1},
+        ),
+        ({"n_predict": 9}, {"set": {"max_tokens": 1, "n_predict": 2}}, {"n_predict": 2, "max_tokens": 1}),
+        ({"n_predict": 9, "max_output_tokens": 9, "n_cmpl": 2}, {"strip": ["max_tokens", "n"]}, {}),
+        ({"n_predict": 9, "n": 2}, {"set": {"n": 1}, "strip": ["k"]}, {"n_predict": 9, "n": 1}),
         ({"k": 1, "l": 1}, {"set": {"k": None, "m": 0.1}, "strip": ["k", "l"]}, {"k": None, "m": 0.1}),
     ],
 )
-def test_the_dots_of_a_name_lead_into_objects(body: Any, filter: Any, found: Any) -> None:
+def test_what_is_stripped_and_set_and_how(body: Any, filter: Any, found: Any) -> None:
     assert plain(body, VariantInfo(name="v", **filter)) == found
 
 
