@@ -371,3 +371,13 @@ async def test_who_uses_leases_again_is_told_when_somebody_waits(tmp_path: Path)
         await reusing.release(first.lease)
         await waiting
         assert not (await reusing.request("b", reuse=True)).wanted, "nobody waits any longer"
+
+
+async def test_nothing_is_kept_of_who_used_leases_again_and_has_left(tmp_path: Path) -> None:
+    async with house(tmp_path).open() as h:
+        for _ in range(3):
+            async with h.client() as lmxd:
+                await lmxd.request("a", reuse=True)
+                assert len(h.daemon.answers.reusing) == 1
+            await h.until(lambda: not h.state.leases)
+        assert not h.daemon.answers.reusing

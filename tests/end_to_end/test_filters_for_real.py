@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,28 @@ def test_every_api_says_as_much_as_the_name_that_was_asked_for(gateway: Gateway,
         model=name, messages=HELLO, max_tokens=50
     )
     assert message.usage.output_tokens == most
+
+
+@pytest.mark.parametrize("other", ["max_tokens", "max_completion_tokens", "n_predict"])
+def test_no_other_name_of_what_is_set_gets_by_it(gateway: Gateway, other: str) -> None:
+    said = posted(gateway, "/v1/chat/completions", {"model": "m", "messages": HELLO, other: 30})
+    assert said["usage"]["completion_tokens"] == 8
+    said = posted(gateway, "/completion", {"model": "m", "prompt": "One, two,", other: 30})
+    assert said["tokens_predicted"] == 8
+
+
+def test_the_responses_api_says_no_more_than_is_set(gateway: Gateway) -> None:
+    said = posted(gateway, "/v1/responses", {"model": "m", "input": "Count to a hundred.", "max_output_tokens": 30})
+    assert said["usage"]["output_tokens"] == 8
+
+
+@pytest.mark.parametrize("frame", [b"\xef\xbb\xbf%b", b"%b\0"])
+def test_a_body_that_llama_server_reads_and_the_gateway_does_not_is_refused(gateway: Gateway, frame: bytes) -> None:
+    headers = {"Authorization": f"Bearer {gateway.key}", "Content-Type": "application/json"}
+    body = frame % b'{"prompt": "One, two,", "n_predict": 30}'
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(f"{gateway.url}/upstream/m/completion", body, headers))
+    assert refused.value.code == 400
 
 
 def test_a_variant_thinks_in_the_process_of_its_model(gateway: Gateway) -> None:

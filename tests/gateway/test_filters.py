@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.front import Front, opened
 from gateway.test_serving import house
 from lmxd.config.filters import wrong_name, wrong_value
+from lmxd.errors import LmxdError
 from lmxd.gateway.leasing.filters import filtered
 from lmxd.gateway.leasing.models import Meaning
 from lmxd.gateway.requests.engine_body import engine_body
@@ -248,10 +249,18 @@ def test_filters_come_to_the_same_when_they_come_twice(
         ({"k": 1}, {"set": {"k.a.b": 3}}, {"k": {"a": {"b": 3}}}),
         ({"k": {"a": 1, "b": 2}}, {"strip": ["k.a", "k.c", "x.y"]}, {"k": {"b": 2}}),
         ({"k": [1]}, {"strip": ["k.0", "k.a"]}, {"k": [1]}),
+        (
+            {"n_predict": 9, "max_completion_tokens": 9},
+            {"set": {"max_tokens": 1}},
+            {"n_predict": 1, "max_completion_tokens": 1, "max_tokens": 1},
+        ),
+        ({"n_predict": 9}, {"set": {"max_tokens": 1, "n_predict": 2}}, {"n_predict": 2, "max_tokens": 1}),
+        ({"n_predict": 9, "max_output_tokens": 9, "n_cmpl": 2}, {"strip": ["max_tokens", "n"]}, {}),
+        ({"n_predict": 9, "n": 2}, {"set": {"n": 1}, "strip": ["k"]}, {"n_predict": 9, "n": 1}),
         ({"k": 1, "l": 1}, {"set": {"k": None, "m": 0.1}, "strip": ["k", "l"]}, {"k": None, "m": 0.1}),
     ],
 )
-def test_the_dots_of_a_name_lead_into_objects(body: Any, filter: Any, found: Any) -> None:
+def test_what_is_stripped_and_set_and_how(body: Any, filter: Any, found: Any) -> None:
     assert plain(body, VariantInfo(name="v", **filter)) == found
 
 
@@ -261,12 +270,60 @@ def test_whatever_a_configuration_sets_can_be_sent(values: dict[str, Any]) -> No
     filtered({}, [VariantInfo(name="v", set=values)])
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b'"a"', b"[" * 9999, b'{"a": }', b'--b\r\n"'])
-@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b", "multipart/form-data"])
+UNREADABLE = (b"{", b"\xff", b'{"a": }', b'--b\r\n"', b'{"a":"\xff","model":"\xff"}')
+LENIENT = (
+    b'\xef\xbb\xbf{"y": 1}',
+    b'{"y": 1}\0',
+    b'{"y": 1, "z": NaN}',
+    b'/**/{"y": 1}',
+    '{"y": 1}'.encode("utf-16"),
+    b'{"y": 1, "z": %b}' % (b"[" * 9999 + b"]" * 9999),
+)
+"""Bodies that some engine reads, though they are no JSON, or have more layers than are read here."""
+KINDS = ("application/json", "multipart/form-data; boundary=b", "multipart/form-data", "text/plain", "")
+
+
+def meaning(**filters: Any) -> Meaning:
+    return Meaning("a", ModelInfo(model="a", ctx=1, slots=1, bytes={}, running=0, aliases=["b"], **filters))
+
+
+@pytest.mark.parametrize("body", [*UNREADABLE, *LENIENT, b"[" * 9999, b"[1]", b'"a"', b""])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_object_is_for_the_engine_to_refuse(body: bytes, kind: str) -> None:
-    model = ModelInfo(model="a", ctx=1, slots=1, bytes={}, running=0, set={"x": 1}, variants=[VariantInfo(name="a:b")])
-    meant = Meaning("a", model)
+    meant = meaning()
     assert engine_body(body, kind, meant, {"a": meant}) == body
+
+
+@pytest.mark.parametrize("body", [*UNREADABLE, *LENIENT])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_gets_by_what_is_set_or_stripped_because_it_cannot_be_read(body: bytes, kind: str) -> None:
+    for filters in ({"set": {"x": 1}}, {"strip": ["y"]}):
+        meant = meaning(**filters)
+        with pytest.raises(LmxdError, match="a has parameters set or stripped") as refused:
+            engine_body(body, kind, meant, {"a": meant})
+        assert refused.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize("body", [b"[" * 9999, b"[1]", b'"a"', b"7", b""])
+def test_what_has_no_parameters_goes_on_as_it_came(body: bytes) -> None:
+    meant = meaning(set={"x": 1})
+    assert engine_body(body, "application/json", meant, {"a": meant}) == body
+
+
+async def test_an_object_in_which_something_is_set_is_read_as_far_as_that(tmp_path: Path) -> None:
+    dotted = {"estimated_memory_gb": 12, "set": {"k.x": 1}, "strip": "l.y"}
+    async with opened(house(tmp_path, a=dotted)) as front:
+        for body in (b'{"model":"a","k":{"\xff":1}}', b'{"model":"a","l":{"\xff":1}}'):
+            for path in ("/v1/chat/completions", "/upstream/a/completion"):
+                answer = await front.ask(path, body)
+                assert (answer.status, json.loads(answer.text)["error"]["code"]) == (400, "invalid_request"), body
+
+
+async def test_a_path_of_an_instance_refuses_what_it_cannot_read(tmp_path: Path) -> None:
+    async with opened(served(tmp_path)) as front:
+        for body in (*UNREADABLE, *LENIENT):
+            answer = await front.ask("/upstream/a/completion", body)
+            assert (answer.status, json.loads(answer.text)["error"]["code"]) == (400, "invalid_request"), body
 
 
 def test_a_body_is_kept_to_the_byte_where_nothing_is_to_be_changed() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lmxd.errors import LmxdError
 from lmxd.gateway.http.kept_connections import KeptConnections
-from lmxd.gateway.http.upstream import UpstreamCall, exchange
+from lmxd.gateway.http.upstream import Unreachable, UpstreamCall, exchange
 from lmxd.rpc.messages import Granted
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -51,9 +52,12 @@ class Engine:
         )  # fmt: skip
 
 
-async def asked(lease: Granted, kept: KeptConnections) -> bytes:
+GET = UpstreamCall(method="GET", path="/x")
+
+
+async def asked(lease: Granted, kept: KeptConnections, call: UpstreamCall = GET) -> bytes:
     body = bytearray()
-    with contextlib.closing(await exchange(lease, UpstreamCall(method="GET", path="/x"), kept)) as found:
+    with contextlib.closing(await exchange(lease, call, kept)) as found:
         await found.head()
         assert await found.body(body.extend)
     return bytes(body)
@@ -115,3 +119,57 @@ async def test_an_engine_that_closes_or_speaks_unasked_is_asked_over_another(tmp
             assert engine.connections == before + 1
             kept.close("l")
             await alone(engine)
+
+
+class Hasty(Engine):
+    """An engine that closes each connection after ``answers`` requests, and does not say so."""
+
+    def __init__(self, path: Path, answers: int) -> None:
+        super().__init__(path, OK)
+        self._answers = answers
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            for _ in range(self._answers):
+                self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(self.answer)
+            if self._answers > 1:
+                await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+async def test_one_that_the_engine_closes_just_then_is_no_error(tmp_path: Path, answers: int) -> None:
+    kept = KeptConnections()
+    async with Hasty(tmp_path / "s", answers).serving() as engine:
+        for _ in range(6):
+            assert await asked(engine.lease(), kept) == b"ok"
+        assert (len(engine.requests), engine.connections) == (6, 6 // answers)
+        kept.close("l")
+
+
+async def test_an_engine_that_ends_with_a_request_is_an_error_for_that_alone(tmp_path: Path) -> None:
+    """The request is perhaps the reason: no other instance is asked it."""
+    kept = KeptConnections()
+    async with Hasty(tmp_path / "s", 2).serving() as engine:
+        for _ in range(2):
+            await asked(engine.lease(), kept)
+        engine.path.unlink()
+        with pytest.raises(LmxdError, match="broke off") as ended:
+            await asked(engine.lease(), kept)
+        assert not isinstance(ended.value, Unreachable)
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b"GET /y HTTP/1.1\r\n\r\n"), ("HEAD", b""), ("DELETE", b"x")])
+async def test_no_other_request_follows_one_that_an_engine_may_read_as_two(
+    tmp_path: Path, method: str, body: bytes
+) -> None:
+    kept = KeptConnections()
+    async with Engine(tmp_path / "s", OK).serving() as engine:
+        await asked(engine.lease(), kept, UpstreamCall(method=method, path="/x", body=body))
+        assert len(kept) == 0
+        assert await asked(engine.lease(), kept) == b"ok"
+        assert engine.connections == 2
+        assert b"Connection: close" in engine.requests[0]
+        kept.close("l")

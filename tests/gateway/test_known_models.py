@@ -10,8 +10,8 @@ import pytest
 from waiting import turns
 
 from lmxd.errors import LmxdError
-from lmxd.gateway.leasing.models import KnownModels
-from lmxd.rpc.books import ModelInfo, Models
+from lmxd.gateway.leasing.models import KnownModels, meanings_of
+from lmxd.rpc.books import ModelInfo, Models, VariantInfo
 from lmxd.rpc.client import AsyncClient
 
 FEW: dict[str, Any] = {"aliases": [], "ctx": 1, "slots": 1, "bytes": {}, "running": 0}
@@ -112,3 +112,16 @@ async def test_a_list_that_was_asked_for_before_a_model_came_is_not_kept() -> No
     assert (await before, await after) == ("list 1", "list 2")
     assert await first(models) == "list 2"
     assert lists.asked == 2
+
+
+def test_a_name_of_ones_own_means_oneself_whatever_others_are_called_beside() -> None:
+    variant = VariantInfo(name="c:big", aliases=["a"])
+    models = [
+        ModelInfo(model="a", **FEW),
+        ModelInfo(model="b", **FEW | {"aliases": ["a", "c:big", "x"]}),
+        ModelInfo(model="c", variants=[variant], **FEW | {"aliases": ["b", "x"]}),
+    ]
+    found = meanings_of(models)
+    means = {"a": "a", "a:latest": "a", "b": "b", "c": "c", "x": "b", "c:big": "b"}
+    assert {name: found[name].model.model for name in means} == means
+    assert all(found[name].variant is None for name in means)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from lmxd.config.file import load
 
 assert hub
 TINY = f"hf.co/{REPOSITORY}:Q8_0"
+PLAIN = {*string.ascii_letters, *string.digits, *"._/:-"}
 TURN: Any = [{"role": "user", "content": "x"}]
 
 
@@ -105,6 +107,8 @@ async def test_only_administrators_have_models_fetched(hub: LoopbackHub, tmp_pat
         "hf:-x/y\n",
         "hf.co/../..",
         "hf.co/o/r --to /tmp",
+        "; rm -rf ~",
+        "\u001b[2J",
     ],
 )
 async def test_neither_a_host_nor_a_path_is_an_http_clients_to_name(
@@ -116,7 +120,9 @@ async def test_neither_a_host_nor_a_path_is_an_http_clients_to_name(
         with pytest.raises(ollama.ResponseError, match=r"name one of the hub's: hf\.co/ORG/REPO:QUANT") as refused:
             await client.pull(name)
         assert refused.value.status_code == 404
-        assert "lmxd pull" in (await front.ask("/api/pull", {"model": name})).text, "to others"
+        error = json.loads((await front.ask("/api/pull", {"model": name})).text)["error"]
+        typed = error.partition("(an administrator may fetch it: lmxd pull ")[2].removesuffix(")")
+        assert typed == (name if set(name) <= PLAIN and name[0].isalnum() else "hf.co/ORG/REPO:QUANT")
     assert not hub.asked
 
 

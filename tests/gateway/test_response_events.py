@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,17 @@ def test_items_without_end_are_numbered_up_to_a_bound() -> None:
     for number in range(3000):
         told = events.feed(b'data: {"type": "response.output_text.delta", "item_id": "%d"}\n' % number)
     assert json.loads(told.removeprefix(b"data: "))["output_index"] == 1024
+
+
+def test_an_engine_that_says_long_ids_has_little_of_them_kept() -> None:
+    events = ResponseEvents("a")
+    tracemalloc.start()
+    try:
+        for number in range(64):
+            event = {"type": "response.output_item.added", "item": {"id": f"{number}" + "x" * 2**19}}
+            made = json.loads(events.feed(b"data: " + json.dumps(event).encode() + b"\n").removeprefix(b"data: "))
+            assert made["output_index"] == number
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2**22

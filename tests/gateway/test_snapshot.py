@@ -48,6 +48,21 @@ def test_others_see_no_names() -> None:
     assert "anna" not in str(found)
 
 
+def test_others_see_neither_whose_quota_is_used_up_nor_whom_a_warning_names() -> None:
+    waits_for = (["key anna has 1 of at most 1 leases"], ["a#1", "b#1"])
+    warnings = ["keys.anna: there is no key of that name in /etc/lmxd/keys"]
+    tickets = [TicketInfo(bytes=1, position=n, waited=2, waits_for=x) for n, x in enumerate(waits_for, start=1)]
+    status = STATUS.model_copy(update={"warnings": warnings})
+    whole = snapshot(Overview(status=status, owners=[], instances=[], queue=tickets), [], 0.0, named=str)
+    assert (whole["warnings"], [t["waits_for"] for t in whole["queue"]]) == (warnings, list(waits_for))
+    found = for_all(whole)
+    assert (found["warnings"], [t["waits_for"] for t in found["queue"]]) == (
+        [],
+        [["a quota is used up"], ["a#1", "b#1"]],
+    )
+    assert "anna" not in str(found)
+
+
 def test_others_see_foreign_processes_as_one_part_and_each_part_by_a_name_of_its_own() -> None:
     """A page tells parts apart by their names: of two with the same name one was drawn again at each look."""
     device = Device(

@@ -37,7 +37,7 @@ class Spares:
 
     def use(self, name: str, kind: Any = "a", *, wanted: bool = False) -> AsyncLease:
         granted = lease(name, wanted=wanted)
-        self.spare.granted(granted)
+        self.spare.granted(granted, self.spare.calls)
         self.spare.put(kind, granted)
         return granted
 
@@ -85,7 +85,7 @@ async def test_where_somebody_waits_each_is_for_one_request(spares: Spares) -> N
     assert spares.back == ["one"]
     spares.use("two")
     in_use = lease("three")
-    spares.spare.granted(in_use)
+    spares.spare.granted(in_use, spares.spare.calls)
     spares.spare.wanted()
     assert spares.back == ["one", "two"]
     spares.spare.put("a", in_use)
@@ -105,3 +105,12 @@ async def test_what_has_ended_is_neither_used_nor_given_back(spares: Spares) -> 
     spares.spare.ended("one")
     assert spares.spare.take("a") is None
     assert spares.back == []
+
+
+async def test_who_is_said_to_wait_right_behind_a_grant_is_heard(spares: Spares) -> None:
+    """Both are read at once: the word that somebody waits comes first to where leases are kept."""
+    before, one = spares.spare.calls, lease("one")
+    spares.spare.wanted()
+    spares.spare.granted(one, before)
+    spares.spare.put("a", one)
+    assert spares.back == ["one"]

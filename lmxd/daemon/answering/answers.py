@@ -90,6 +90,11 @@ class Answers:
         if uid not in known:
             self.users.put(instance, uid, known | {uid})
 
+    def forget(self, connection: Connection) -> None:
+        """A client has left."""
+        self.reusing.discard(connection.id)
+        self.watchers.forget(connection)
+
     def decided(self, decision: Decision) -> None:
         """Note a decision as soon as it is made, before it is written and answered."""
         if isinstance(decision, EndLease):
@@ -119,8 +124,7 @@ class Answers:
             return
         if not self._is_wanted():
             connections = self.connections()
-            self.reusing &= connections.keys()
-            for number in self.reusing:
+            for number in self.reusing & connections.keys():
                 connections[number].notify(SomebodyWaits())
         self._queued.add(decision.ticket)
 

@@ -163,7 +163,7 @@ class Service:
         return any(lease.hold is Hold.CONNECTION and lease.owner.connection == connection.id for lease in held)
 
     def left(self, connection: Connection) -> None:
-        self._answers.watchers.forget(connection)
+        self._answers.forget(connection)
         self._report(ClientLeft(at=time.monotonic(), connection=ConnectionId(connection.id)))
         hit("client_left")
 

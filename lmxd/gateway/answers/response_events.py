@@ -18,6 +18,8 @@ _MAX_READ: Final = 2**20
 """Bytes of an event that is looked into: longer ones go on as they came."""
 _MAX_ITEMS: Final = 1024
 """Parts of an answer that are numbered."""
+_MAX_ID: Final = 256
+"""Characters of an id that are kept: an engine may say as much as it likes."""
 _OF_A_PART: Final = ("response.content_part.", "response.output_text.", "response.reasoning_text.", "response.refusal.")
 _OF_AN_ITEM: Final = (*_OF_A_PART, "response.output_item.", "response.function_call_arguments.", "response.reasoning_")
 _OF_TEXT: Final = ("response.output_text.delta", "response.output_text.done")
@@ -80,7 +82,7 @@ class ResponseEvents(StreamEvents):
     def _index(self, event: dict[str, Any]) -> int:
         """The number of the part that an event is about. One that nobody knows is the next."""
         item = _named(event.get("item"))
-        found = str(item.get("id") if isinstance(item, dict) else event.get("item_id"))
+        found = str(item.get("id") if isinstance(item, dict) else event.get("item_id"))[:_MAX_ID]
         if found not in self._items and len(self._items) < _MAX_ITEMS:
             self._items[found] = len(self._items)
         return self._items.get(found, len(self._items))

@@ -10,7 +10,7 @@ from lmxd.rpc.books import InstanceInfo, LeaseInfo, ModelInfo, TicketInfo
 from lmxd.rpc.messages import ShortfallInfo
 from lmxd.rpc.overview import Overview
 from lmxd.rpc.owners import ProcessInfo, Why
-from lmxd.text import device_name, known_as
+from lmxd.text import device_name, known_as, sentence_among
 
 _LARGEST: Final = 6
 """Foreign processes that are named."""
@@ -170,14 +170,23 @@ def _why(s: ShortfallInfo) -> dict[str, Any]:
 
 
 def for_all(whole: dict[str, Any]) -> dict[str, Any]:
-    """The part that anybody with a key may see: bytes and places, but not who it is that has them."""
+    """The part that anybody with a key may see: bytes and places, but not who it is that has them.
+
+    Warnings are about the configuration, with names of users, keys and files: an administrator's to mend.
+    """
     return whole | {
+        "warnings": [],
         "devices": [d | {"parts": _anonymous(d["parts"])} for d in whole["devices"]],
         "instances": [
             i | {"users": [], "leases": [{"age": x["age"]} for x in i["leases"]]} for i in whole["instances"]
         ],
-        "queue": [t | {"user": None, "ticket": None} for t in whole["queue"]],
+        "queue": [t | {"user": None, "ticket": None, "waits_for": _of_nobody(t["waits_for"])} for t in whole["queue"]],
     }
+
+
+def _of_nobody(waits_for: Sequence[str]) -> list[str]:
+    """The things that a request waits for, without the sentence that says whose quota is used up."""
+    return ["a quota is used up"] if sentence_among(waits_for) else list(waits_for)
 
 
 def _anonymous(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

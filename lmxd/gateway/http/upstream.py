@@ -39,10 +39,11 @@ class Unreachable(LmxdError):
 class Exchange(asyncio.Protocol):
     """One request to an instance, and its answer.
 
-    ``bodiless``: the answer to a HEAD. ``keep``: takes the connection at the end of an answer that leaves it open.
+    ``bodiless``: the answer to a HEAD. ``keep``: takes the connection at the end of an answer that leaves it open; None
+    if it serves no other request.
     """
 
-    def __init__(self, *, bodiless: bool, keep: Callable[[asyncio.Transport], None]) -> None:
+    def __init__(self, *, bodiless: bool, keep: Callable[[asyncio.Transport], None] | None) -> None:
         self.edges = Edges()
         self.broke = False
         """Its engine ended the body before its end."""
@@ -124,7 +125,7 @@ class Exchange(asyncio.Protocol):
     def _hand_back(self) -> None:
         """Give the connection to who keeps it, if another request can be sent on it."""
         transport, lasts = self._transport, self._head.result().lasting and not (self._eof or self._paused)
-        if transport is None or transport.is_closing() or self._unsent is not None or not lasts:
+        if self._keep is None or transport is None or transport.is_closing() or self._unsent is not None or not lasts:
             return
         self._transport = None
         self._keep(transport)
@@ -165,6 +166,15 @@ class Exchange(asyncio.Protocol):
             return await asyncio.shield(self._head)
         except (OSError, BadAnswer) as error:
             raise self.broken_off() from error
+
+    async def was_closed(self) -> bool:
+        """Whether a connection that had been kept ended before any of an answer came: its engine was closing it."""
+        try:
+            await asyncio.wait([self._head])
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        return self._head.exception() is not None and not self._seen and not isinstance(self._error, BadAnswer)
 
     def broken_off(self) -> LmxdError:
         """The reason why its answer is not whole: ``bad_answer`` or ``stopped``."""
@@ -218,12 +228,21 @@ class UpstreamCall:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
 
+    @property
+    def is_framed(self) -> bool:
+        """Whether engines read all of it and answer all of it, so that another request can follow on its connection.
+
+        Some pass over the body of a GET, which they would take for the next request, or answer a HEAD with a body.
+        """
+        return self.method == "POST" or (self.method == "GET" and not self.body)
+
     def to(self, lease: Granted) -> bytes:
         """The head as it goes out, with the instance's own key."""
         lines = [
             f"{self.method} {self.path} HTTP/1.1",
             "Host: localhost",
             f"Authorization: Bearer {lease.api_key}",
+            *(() if self.is_framed else ("Connection: close",)),
             *(f"{name}: {value}" for name, value in self.headers.items()),
         ]
         if self.body or self.method in ("POST", "PUT", "PATCH"):
@@ -232,22 +251,38 @@ class UpstreamCall:
 
 
 async def exchange(lease: Granted, call: UpstreamCall, kept: KeptConnections) -> Exchange:
-    """Send a request to a leased instance, on the connection that its lease has if it has one. Raises Unreachable."""
-    loop, at, bodiless = asyncio.get_running_loop(), urlsplit(lease.endpoint), call.method == "HEAD"
-    keep = partial(kept.put, lease.lease)
+    """Send a request to a leased instance, on the connection that its lease has if it has one. Raises Unreachable.
+
+    An engine may close that just then, and has not read the request: it is asked over another, once.
+    """
+    make = partial(
+        Exchange, bodiless=call.method == "HEAD", keep=partial(kept.put, lease.lease) if call.is_framed else None
+    )
+    before = None
     if (transport := kept.take(lease.lease)) is not None:
-        found = Exchange(bodiless=bodiless, keep=keep)
-        transport.set_protocol(found)
-        found.connection_made(transport)
-    else:
-        make = partial(Exchange, bodiless=bodiless, keep=keep)
-        try:
-            if lease.socket:
-                sock = await connect_soon(lease.socket, _CONNECT_TIMEOUT)
-                _, found = await loop.create_unix_connection(make, sock=sock)
-            else:
-                _, found = await loop.create_connection(make, at.hostname or "", at.port or 80)
-        except OSError as error:
-            raise Unreachable(lease.instance, error.strerror or error) from error
-    found.send(call.to(lease), *((call.body,) if call.body else ()))
+        before = make()
+        transport.set_protocol(before)
+        before.connection_made(transport)
+        _send(before, lease, call)
+        if not await before.was_closed():
+            return before
+    try:
+        found = await _connected(lease, make)
+    except OSError as error:
+        if before is not None:  # it has ended with what it was asked: no other instance is asked that
+            raise before.broken_off() from error
+        raise Unreachable(lease.instance, error.strerror or error) from error
+    _send(found, lease, call)
     return found
+
+
+async def _connected(lease: Granted, make: Callable[[], Exchange]) -> Exchange:
+    loop, at = asyncio.get_running_loop(), urlsplit(lease.endpoint)
+    if lease.socket:
+        sock = await connect_soon(lease.socket, _CONNECT_TIMEOUT)
+        return (await loop.create_unix_connection(make, sock=sock))[1]
+    return (await loop.create_connection(make, at.hostname or "", at.port or 80))[1]
+
+
+def _send(to: Exchange, lease: Granted, call: UpstreamCall) -> None:
+    to.send(call.to(lease), *((call.body,) if call.body else ()))

@@ -99,13 +99,14 @@ class Leases:
     async def _granted(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncLease:
         """A lease from lmxd, for the context that is the least where the one that is wished for never fits."""
         self._spare.give_back()  # what is asked for next may be what they hold
+        calls = self._spare.calls
         try:
             lease = await self._requested(wish, told)
         except LmxdError as error:
             if error.code != "never_fits" or wish.ctx == wish.least_ctx:
                 raise
             lease = await self._requested(replace(wish, ctx=wish.least_ctx), told)
-        self._spare.granted(lease)
+        self._spare.granted(lease, calls)
         return lease
 
     def _told(self, method: str, params: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class KnownModels:
 
     def _of(self, found: Sequence[ModelInfo]) -> Mapping[str, Meaning]:
         if self._names is None or self._names[0] is not found:
-            self._names = found, _by_name(found)
+            self._names = found, meanings_of(found)
         return self._names[1]
 
 
@@ -112,12 +112,19 @@ def meant_by(name: str, meanings: Mapping[str, Meaning], lists: str) -> Meaning:
     raise LmxdError("unknown_model", f"there is no model {name!r}", f"{lists} lists them")
 
 
-def _by_name(models: Sequence[ModelInfo]) -> dict[str, Meaning]:
-    """ollama's clients say llama for llama:latest, and the reverse."""
-    found = {name: Meaning(name, model) for model in models for name in (model.model, *model.aliases)}
+def meanings_of(models: Sequence[ModelInfo]) -> dict[str, Meaning]:
+    """A model has its own name, whatever others are called beside theirs: lmxd means the same.
+
+    ollama's clients say llama for llama:latest, and the reverse.
+    """
+    found = {model.model: Meaning(model.model, model) for model in models}
+    for model in models:
+        for name in model.aliases:
+            found.setdefault(name, Meaning(name, model))
     for model in models:
         for variant in model.variants:
-            found |= {name: Meaning(name, model, variant) for name in (variant.name, *variant.aliases)}
+            for name in (variant.name, *variant.aliases):
+                found.setdefault(name, Meaning(name, model, variant))
     for name, meant in list(found.items()):
         other = name.removesuffix(LATEST) if name.endswith(LATEST) else name + LATEST
         if name.endswith(LATEST) or ":" not in name:

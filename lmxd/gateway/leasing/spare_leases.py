@@ -31,14 +31,23 @@ class SpareLeases:
     def __init__(self, let_go: Callable[[AsyncLease], None], now: Callable[[], float] = time.monotonic) -> None:
         self._let_go = let_go
         self._now = now
+        self._calls = 0
         self._granted: dict[str, float] = {}
         """The leases that may be used again -> the time of their grant."""
         self._spare: dict[Hashable, list[_Spare]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def granted(self, lease: AsyncLease) -> None:
-        """Note a lease that is in use from now on. Where somebody waits, it is for one request."""
-        if not lease.wanted:
+    @property
+    def calls(self) -> int:
+        """How often it was said that somebody waits: ``granted`` wants the count from before a lease was asked for."""
+        return self._calls
+
+    def granted(self, lease: AsyncLease, calls: int) -> None:
+        """Note a lease that is in use from now on. Where somebody waits, it is for one request.
+
+        That somebody waits may have been said right behind the grant, and so be heard before it is noted here.
+        """
+        if not lease.wanted and calls == self._calls:
             self._granted[lease.lease] = self._now()
 
     def take(self, kind: Hashable) -> AsyncLease | None:
@@ -76,6 +85,7 @@ class SpareLeases:
 
     def wanted(self) -> None:
         """Give back those that nobody uses, and use no other again: somebody waits."""
+        self._calls += 1
         self.give_back()
         self._granted.clear()
 
