@@ -28,6 +28,7 @@ from lmxd.gateway.failures import StatusError
 log = logging.getLogger(__name__)
 _REPOSITORY: Final = re.compile(r"(?:hf:|hf\.co/|huggingface\.co/)[A-Za-z0-9][A-Za-z0-9._/:-]{0,200}")
 """A model of the hub. A URL is none: whoever has a key of the gateway's does not choose whom this machine asks."""
+_FETCHED: Final = "an administrator may fetch one of the hub's: lmxd pull hf:ORG/REPO:QUANT"
 _LINE: Final = 64 * 1024
 """Bytes of a line that says a step, at the most."""
 _GRACE: Final = 5.0
@@ -51,7 +52,7 @@ class Pulls:
         """
         remedy = f"an administrator may fetch it: lmxd pull {name}"
         if _REPOSITORY.fullmatch(name) is None:
-            where = "name one of the hub's: hf.co/ORG/REPO:QUANT" if caller.admin else remedy
+            where = "name one of the hub's: hf.co/ORG/REPO:QUANT" if caller.admin else _FETCHED
             raise LmxdError(unknown.code, unknown.message, where)
         if not caller.admin:
             raise StatusError(403, "not_permitted", f"the key of {caller.name} is no administrator's", remedy)

@@ -118,8 +118,8 @@ class Serving:
                     note.edges = answer.edges
                     with contextlib.closing(answer):
                         head = await answer.head()
-                        served.status = head.status
                         yield answer, head
+                        served.status = answer.outcome(head)
                         return
             raise Unreachable(wish.model, "no instance of it could be reached")
 
