@@ -121,7 +121,7 @@ async def test_a_whole_number_of_minutes_has_no_seconds(browser: Browser) -> Non
         page = await shown(browser, at)
         await expect(page.locator("#instance-rows tr").first).to_contain_text("idle 4 s of 5 min0 at work")
         await expect(page.locator("#queue-rows tr").nth(4)).to_contain_text("in 1 min")
-        await expect(page.locator("#queue-rows")).not_to_contain_text(" 0 s")
+        await expect(page.locator("#queue-rows")).not_to_contain_text("min 0 s")
 
 
 async def test_a_legend_names_models_and_not_each_instance(browser: Browser) -> None:
