@@ -131,6 +131,10 @@ async def test_a_legend_names_models_and_not_each_instance(browser: Browser) -> 
         await expect(legend.first).to_contain_text("× 3 9.00 GiB for ")
         assert await legend.count() < 15
         await expect(legend.filter(has_text="foreign 2.00 GiB")).to_contain_text("and 4 more")
+    async with played(busy(), Caller("anna", admin=False)) as at:
+        page = await shown(browser, at)
+        await expect(page.locator("#device-list")).to_contain_text("foreign 2.00 GiB")
+        await expect(page.locator("#device-list .legend").first).not_to_contain_text("others")
 
 
 @pytest.mark.parametrize(
