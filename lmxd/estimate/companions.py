@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from lmxd.estimate.extras import Extras, projector_bytes
+from lmxd.estimate.extras import Extras, image_bytes, projector_bytes
 from lmxd.estimate.files import FileMemory, FileVersion, identity, read_file, read_model
 from lmxd.gguf.header import Tensor
 from lmxd.gguf.launch import Launch
@@ -62,8 +62,10 @@ class Companions:
 
     def extras(self, launch: Launch) -> Extras:
         """Their part in the estimate of a launch. LmxdError as for ``read_model``."""
+        projector, image = (0, 0) if self.projector is None else _projectors.of(self.projector)
         extras = Extras(
-            projector=0 if self.projector is None else _projectors.of(self.projector),
+            projector=projector,
+            image=image,
             projector_on_device=self.projector_on_device,
             adapters=tuple(tensor for adapter in self.adapters for tensor in _adapters.of(adapter.path)),
         )
@@ -91,8 +93,9 @@ ALONE = Companions()
 """The companions of a model that nothing goes with."""
 
 
-def _projector(path: Path) -> int:
-    return projector_bytes(read_file(path))
+def _projector(path: Path) -> tuple[int, int]:
+    header = read_file(path)
+    return projector_bytes(header), image_bytes(header)
 
 
 def _tensors(path: Path) -> tuple[Tensor, ...]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from lmxd.estimate import overhead
+from lmxd.estimate.overhead import is_float_matrix
 from lmxd.gguf.builds import Build
 from lmxd.gguf.cache import kv_bytes
 from lmxd.gguf.compute import flash_attention
@@ -22,9 +24,13 @@ from lmxd.gguf.weights import cuda_bytes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extras:
-    """The bytes of ``projector`` and of its largest image, adapters' tensors, and a draft with its launch."""
+    """The bytes of ``projector``, adapters' tensors, and a draft with its launch.
+
+    ``image``: bytes of the widest activations of the projector's largest image, as cuBLAS takes and gives them.
+    """
 
     projector: int = 0
+    image: int = 0
     projector_on_device: bool = True
     adapters: tuple[Tensor, ...] = ()
     draft: Model | None = None
@@ -34,6 +40,11 @@ class Extras:
     def error(self) -> int:
         return self.projector // 8
 
+    @property
+    def floats(self) -> bool:
+        """Whether adapters are multiplied by cuBLAS."""
+        return any(map(is_float_matrix, self.adapters))
+
 
 NO_EXTRAS: Final = Extras()
 
@@ -41,14 +52,28 @@ NO_EXTRAS: Final = Extras()
 def projector_bytes(header: Header) -> int:
     """A projector's weights, and its compute buffer for the largest image (f32; one layer at a time)."""
     weights = sum(cuda_bytes(tensor) for tensor in header.tensors)
+    if (seen := _vision(header)) is None:
+        return weights + weights // 3  # sound, or of a kind of its own: +31 % was reported
+    patches, width, inner = seen
+    return weights + 4 * patches * (5 * width + inner)
+
+
+def image_bytes(header: Header) -> int:
+    """The widest activations of the largest image in f16, in and out; 0 if its size is not said."""
+    patches, _, inner = _vision(header) or (0, 0, 0)
+    return 4 * patches * inner
+
+
+def _vision(header: Header) -> tuple[int, int, int] | None:
+    """(patches of the largest image, width, inner width) of an image encoder; None if it does not say them."""
     figures = [
         value if isinstance(value := header.metadata.get(f"clip.vision.{key}"), int) else 0
         for key in ("image_size", "patch_size", "embedding_length", "feed_forward_length")
     ]
     if not all(0 < figure < 2**24 for figure in figures):
-        return weights + weights // 3  # sound, or of a kind of its own: +31 % was reported
+        return None
     image, patch, width, inner = figures
-    return weights + 4 * (image // patch) ** 2 * (5 * width + inner)
+    return (image // patch) ** 2, width, inner
 
 
 def beside(parts: Footprint, extras: Extras, build: Build) -> Footprint:
@@ -68,6 +93,19 @@ def beside_unknown(parts: Footprint, extras: Extras, build: Build) -> Footprint:
     found = beside(parts, extras, build)
     places = [replace(place, adapter=size) for place in (found.devices or (found.host,))]
     return replace(found, devices=tuple(places)) if found.devices else replace(found, host=places[0])
+
+
+def fetched_beside(extras: Extras) -> tuple[int, int]:
+    """(bytes that a projector adds on its device with the first image, those of a draft on each with the first prompt).
+
+    Each has a context of its own for cuBLAS, or for the pool of activations. Measured on an H100, build 11434.
+    """
+    first = extras.image + overhead.CUBLAS if extras.projector and extras.projector_on_device else 0
+    draft, launch = extras.draft, extras.draft_launch
+    if draft is None or launch is None:
+        return first, 0
+    flash = flash_attention(draft, launch, on_gpu=True)
+    return first, overhead.fetched(draft, launch, flash=flash, whole=launch.gpu_layers is None)
 
 
 def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: Extras, build: Build) -> Footprint:

@@ -10,7 +10,7 @@ from lmxd.errors import LmxdError
 from lmxd.estimate import contexts, overhead
 from lmxd.estimate.backends import Backend
 from lmxd.estimate.contexts import ProcessContext
-from lmxd.estimate.extras import NO_EXTRAS, Extras, added
+from lmxd.estimate.extras import NO_EXTRAS, Extras, added, fetched_beside
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
 from lmxd.gguf.builds import LATEST, Build
@@ -95,11 +95,12 @@ def estimate(
     except Impossible as why:
         raise LmxdError("invalid_params", str(why)) from why
     flash, whole = flash_attention(model, launch, on_gpu=bool(cards)), not parts.left
-    fetched = overhead.fetched(model, launch, flash=flash, whole=whole)
+    fetched = overhead.fetched(model, launch, flash=flash, whole=whole, floats=extras.floats)
+    first, each = fetched_beside(extras)
     known = tuple(contexts.context(card, learned) for card in cards)
     devices = tuple(
-        replace(place, overhead=context.size + fetched + learned.shortfall(card, file))
-        for place, context, card in zip(parts.devices, known, cards, strict=True)
+        replace(place, overhead=context.size + fetched + each + first * (n == 0) + learned.shortfall(card, file))
+        for n, (place, context, card) in enumerate(zip(parts.devices, known, cards, strict=True))
     )
     host = replace(parts.host, overhead=overhead.HOST + overhead.HOST_PER_TOKEN * model.vocabulary)
     found = replace(parts, devices=devices, host=host)

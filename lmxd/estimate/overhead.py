@@ -13,6 +13,7 @@ from math import prod
 from typing import Final
 
 from lmxd.estimate.backends import Backend
+from lmxd.gguf.header import Tensor
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model, layer_of
 
@@ -21,7 +22,7 @@ HOST: Final = 56 * MIB
 HOST_PER_TOKEN: Final = 256
 """Bytes that the vocabulary takes in the process, per entry."""
 
-_CUBLAS: Final = 96 * MIB
+CUBLAS: Final = 96 * MIB
 _CUBLAS_WITHOUT_FLASH: Final = 56 * MIB
 _POOL: Final = 6 * MIB
 _PARTIAL: Final = 8 * MIB
@@ -43,12 +44,12 @@ _NOT_MULTIPLIED: Final = (
 )
 
 
-def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool) -> int:
-    """The bytes that the first long prompts add on a device."""
+def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool, floats: bool = False) -> int:
+    """The bytes that the first long prompts add on a device. ``floats``: what goes with the model needs cuBLAS."""
     found = _POOL + int(_Q8_1 * launch.tokens * _widest(model)) + (0 if whole else _PARTIAL)
     if not flash and attends(model):
         return found + _CUBLAS_WITHOUT_FLASH + scores(model, launch)
-    return found + (_CUBLAS if _needs_cublas(model) else 0)
+    return found + (CUBLAS if floats or needs_cublas(model) else 0)
 
 
 def doubt(model: Model, launch: Launch, backend: Backend, *, flash: bool, whole: bool) -> int:
@@ -59,7 +60,7 @@ def doubt(model: Model, launch: Launch, backend: Backend, *, flash: bool, whole:
     """
     if backend is Backend.CUDA:
         return 0
-    found = max(fetched(model, launch, flash=flash, whole=whole), _CUBLAS)
+    found = max(fetched(model, launch, flash=flash, whole=whole), CUBLAS)
     if backend is Backend.VULKAN:
         return found + _F16 * launch.tokens * _widest(model)
     if backend is Backend.SYCL:
@@ -95,8 +96,12 @@ def _largest(model: Model) -> int:
 
 
 @lru_cache(64)
-def _needs_cublas(model: Model) -> bool:
-    return any(
-        len(t.shape) > 1 and t.type.name in _FLOATS and not any(part in t.name for part in _NOT_MULTIPLIED)
-        for t in model.tensors
-    )
+def needs_cublas(model: Model) -> bool:
+    """Whether it has matrices in floats."""
+    return any(map(is_float_matrix, model.tensors))
+
+
+def is_float_matrix(tensor: Tensor) -> bool:
+    """Whether a tensor is multiplied by cuBLAS rather than by llama.cpp's own kernels."""
+    floats = len(tensor.shape) > 1 and tensor.type.name in _FLOATS
+    return floats and not any(part in tensor.name for part in _NOT_MULTIPLIED)

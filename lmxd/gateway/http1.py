@@ -42,13 +42,15 @@ _BODILESS: Final = (204, 304)
 class Head:
     """The head of a response.
 
-    ``length`` is None without a Content-Length; ``lines`` are those for the client.
+    ``length`` is None without a Content-Length; ``lines`` are those for the client. ``lasting``: its connection stays
+    open for another request.
     """
 
     status: int
     length: int | None
     chunked: bool
     lines: tuple[bytes, ...]
+    lasting: bool = False
 
     def raw(self, more: bytes = b"", *, chunks: bool = True) -> bytes:
         """The bytes for the client, with further lines, ended by an empty line.
@@ -86,7 +88,9 @@ def read_head(data: bytes) -> tuple[Head, bytes] | None:
     kept = _kept(fields, without={b"content-length"} if status == 204 else set())
     streamed = any(name == b"content-type" and value.lower().startswith(_STREAMED) for name, value, _ in fields)
     lines = (b"HTTP/1.1 " + match[2], *kept, *_GUARDED, *((_UNBUFFERED,) if streamed else ()))
-    return Head(status=status, length=length, chunked=chunked, lines=lines), data[end + 4 :]
+    ends = any(name == b"connection" and value.lower() != b"keep-alive" for name, value, _ in fields)
+    lasting = match[1] == b"1" and not ends and status < 300  # who refuses may not have read all of the request
+    return Head(status=status, length=length, chunked=chunked, lines=lines, lasting=lasting), data[end + 4 :]
 
 
 def _field(line: bytes) -> tuple[bytes, bytes, bytes]:

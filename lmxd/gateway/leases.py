@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.kept_connections import KeptConnections
 from lmxd.gateway.progress import RequestProgress
 from lmxd.gateway.spare_leases import SpareLeases
 from lmxd.rpc.client import AsyncClient, AsyncLease
@@ -59,7 +60,8 @@ class Leases:
         """The time at which each was granted, or last renewed."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
-        self._spare = SpareLeases(lambda lease: self.client.let_go(lease.lease))
+        self.connections = KeptConnections()
+        self._spare = SpareLeases(self._let_go)
 
     async def __aenter__(self) -> Leases:
         await self.client.__aenter__()
@@ -111,11 +113,19 @@ class Leases:
         if method == Notification.WANTED:
             self._spare.wanted()
         elif method == Notification.LEASE_ENDED:
-            self._spare.ended(params["lease"])
+            self._forget(params["lease"])
+
+    def _forget(self, lease: str) -> None:
+        self._spare.ended(lease)
+        self.connections.close(lease)
+
+    def _let_go(self, lease: AsyncLease) -> None:
+        self.connections.close(lease.lease)
+        self.client.let_go(lease.lease)
 
     def unfit(self, lease: AsyncLease) -> None:
         """Use a lease for no other request: its instance does not answer."""
-        self._spare.ended(lease.lease)
+        self._forget(lease.lease)
 
     async def keep_alive(self, wish: LeaseWish) -> None:
         """Have the instances of a model stay as long as its client says. LmxdError."""

@@ -111,7 +111,7 @@ class Serving:
                     served.leased()
                     told(RequestProgress(state="served", instances=(lease.instance,)))
                     try:
-                        answer = await exchange(lease, call)
+                        answer = await exchange(lease, call, self._leases.connections)
                     except Unreachable:
                         self._leases.unfit(lease)
                         continue

@@ -1,7 +1,7 @@
 """One request to an instance: sent as bytes, its answer's body handed on as it comes, neither parsed nor copied.
 
-A connection for each request: llama-server gives every open one a thread, and for other engines an open connection
-means a busy one.
+A connection serves the requests of one lease, for llama-server gives every open one a thread, and for other engines an
+open connection means a busy one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from lmxd.errors import LmxdError
 from lmxd.gateway.chunks import BadAnswer
 from lmxd.gateway.edges import Edges
 from lmxd.gateway.http1 import Body, Head, read_head
+from lmxd.gateway.kept_connections import KeptConnections
 from lmxd.rpc.client.connecting import connect_soon
 from lmxd.rpc.messages import Granted
 
@@ -39,11 +41,16 @@ class Unreachable(LmxdError):
 
 
 class Exchange(asyncio.Protocol):
-    """One request to an instance, and its answer. ``bodiless``: the answer to a HEAD."""
+    """One request to an instance, and its answer.
 
-    def __init__(self, *, bodiless: bool) -> None:
+    ``bodiless``: the answer to a HEAD. ``keep``: takes the connection at the end of an answer that leaves it open.
+    """
+
+    def __init__(self, *, bodiless: bool, keep: Callable[[asyncio.Transport], None]) -> None:
         self.edges = Edges()
         self._bodiless = bodiless
+        self._keep = keep
+        self._paused = False
         self._transport: asyncio.Transport | None = None
         self._seen = b""
         self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
@@ -109,11 +116,21 @@ class Exchange(asyncio.Protocol):
     def _pass_on(self, data: bytes) -> None:
         assert self._to is not None
         assert self._body is not None
-        if data := self._body.feed(data):
-            self.edges.keep(data)
-            self._to(data)
+        if own := self._body.feed(data):
+            self.edges.keep(own)
+            self._to(own)
         if self._body.done:
+            if len(own) == len(data):
+                self._hand_back()
             self._end(None)
+
+    def _hand_back(self) -> None:
+        """Give the connection to who keeps it, if another request can be sent on it."""
+        transport, lasts = self._transport, self._head.result().lasting and not (self._eof or self._paused)
+        if transport is None or transport.is_closing() or self._unsent is not None or not lasts:
+            return
+        self._transport = None
+        self._keep(transport)
 
     def _end(self, error: Exception | None) -> None:
         if self._error is None or isinstance(error, BadAnswer):
@@ -129,10 +146,12 @@ class Exchange(asyncio.Protocol):
 
     def pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = False
             self._transport.resume_reading()
 
     def send(self, *parts: bytes) -> None:
@@ -206,12 +225,11 @@ class UpstreamCall:
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
 
     def to(self, lease: Granted) -> bytes:
-        """The head as it goes out: with the instance's own key, and to end with its connection."""
+        """The head as it goes out, with the instance's own key."""
         lines = [
             f"{self.method} {self.path} HTTP/1.1",
             "Host: localhost",
             f"Authorization: Bearer {lease.api_key}",
-            "Connection: close",
             *(f"{name}: {value}" for name, value in self.headers.items()),
         ]
         if self.body or self.method in ("POST", "PUT", "PATCH"):
@@ -219,19 +237,23 @@ class UpstreamCall:
         return "\r\n".join((*lines, "", "")).encode("latin-1", "replace")
 
 
-async def exchange(lease: Granted, call: UpstreamCall) -> Exchange:
-    """Send a request to a leased instance. Raises Unreachable."""
-    loop, at = asyncio.get_running_loop(), urlsplit(lease.endpoint)
-
-    def make() -> Exchange:
-        return Exchange(bodiless=call.method == "HEAD")
-
-    try:
-        if lease.socket:
-            _, found = await loop.create_unix_connection(make, sock=await connect_soon(lease.socket, _CONNECT_TIMEOUT))
-        else:
-            _, found = await loop.create_connection(make, at.hostname or "", at.port or 80)
-    except OSError as error:
-        raise Unreachable(lease.instance, error.strerror or error) from error
+async def exchange(lease: Granted, call: UpstreamCall, kept: KeptConnections) -> Exchange:
+    """Send a request to a leased instance, on the connection that its lease has if it has one. Raises Unreachable."""
+    loop, at, bodiless = asyncio.get_running_loop(), urlsplit(lease.endpoint), call.method == "HEAD"
+    keep = partial(kept.put, lease.lease)
+    if (transport := kept.take(lease.lease)) is not None:
+        found = Exchange(bodiless=bodiless, keep=keep)
+        transport.set_protocol(found)
+        found.connection_made(transport)
+    else:
+        make = partial(Exchange, bodiless=bodiless, keep=keep)
+        try:
+            if lease.socket:
+                sock = await connect_soon(lease.socket, _CONNECT_TIMEOUT)
+                _, found = await loop.create_unix_connection(make, sock=sock)
+            else:
+                _, found = await loop.create_connection(make, at.hostname or "", at.port or 80)
+        except OSError as error:
+            raise Unreachable(lease.instance, error.strerror or error) from error
     found.send(call.to(lease), *((call.body,) if call.body else ()))
     return found

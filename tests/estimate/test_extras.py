@@ -10,6 +10,8 @@ import synthetic
 from recorded import shape
 
 from lmxd.estimate.extras import Extras, added, projector_bytes
+from lmxd.estimate.footprints import estimate
+from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import LATEST
 from lmxd.gguf.facts import model_of
 from lmxd.gguf.footprint import Footprint, footprint
@@ -132,3 +134,24 @@ def test_drafting_layers_are_loaded_only_for_drafting() -> None:
     assert with_them.weights - without.weights >= sum(t.nbytes for t in found.skipped)
     assert with_them.kv - without.kv == without.kv // 3
     assert with_them.compute > without.compute
+
+
+H100 = Card(name="NVIDIA H100 80GB HBM3", build="11434")
+
+
+@pytest.mark.parametrize(
+    ("extras", "fetched"),
+    [
+        (Extras(), 0),
+        (Extras(projector=MIB, image=9 * MIB), 96 + 9),
+        (Extras(projector=MIB, image=9 * MIB, projector_on_device=False), 0),
+        (Extras(adapters=lora().tensors), 96),
+        (Extras(draft=model("llama32-1b-q8_0"), draft_launch=Launch(context=8192)), 10.5),
+    ],
+    ids=["alone", "projector", "projector in RAM", "adapter", "draft"],
+)
+def test_what_goes_with_a_model_fetches_more_as_it_is_used(extras: Extras, fetched: float) -> None:
+    """On an H100 (build 11434) beside the 8B: an f16 adapter 96 MiB; a projector of 336 px 108, of 896 px 162."""
+    target, launch = model("llama31-8b-q4_0"), Launch(context=8192)
+    alone, beside = (estimate(target, launch, (H100,), extras=x).parts.device.overhead for x in (Extras(), extras))
+    assert (beside - alone) / MIB == pytest.approx(fetched, abs=0.1)

@@ -99,7 +99,7 @@ async def test_an_answer_without_a_length_is_whole_unless_its_engine_is_reset(re
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         place = server.sockets[0].getsockname()
         loop = asyncio.get_running_loop()
-        _, engine = await loop.create_connection(lambda: Exchange(bodiless=False), *place)
+        _, engine = await loop.create_connection(lambda: Exchange(bodiless=False, keep=lambda _: None), *place)
         await engine.head()
         engine.send(b"go on\n")
         assert await engine.body(got.extend) is not reset

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from lmxd.gateway.kept_connections import KeptConnections
 from lmxd.gateway.upstream import UpstreamCall, exchange
 from lmxd.rpc.messages import Granted
 
@@ -59,7 +60,7 @@ async def asked(path: Path, size: int) -> tuple[int, bytes]:
         socket=str(path),
         ctx=1,
     )
-    found, body = await exchange(lease, UpstreamCall(path="/x", body=b"y" * size)), bytearray()
+    found, body = await exchange(lease, UpstreamCall(path="/x", body=b"y" * size), KeptConnections()), bytearray()
     with contextlib.closing(found):
         head = await found.head()
         assert await found.body(body.extend)

@@ -18,6 +18,7 @@ import uvloop
 from waiting import turns, until
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.kept_connections import KeptConnections
 from lmxd.gateway.upstream import UpstreamCall, exchange
 from lmxd.rpc.client import AsyncClient, Client
 from lmxd.rpc.client.connecting import connect, connect_soon
@@ -278,9 +279,15 @@ async def _asynchronous(path: Path) -> None:
 
 
 async def _upstream(path: Path) -> None:
-    said: dict[str, Any] = {"instance": "a#1", "endpoint": "http://localhost", "socket": str(path), "api_key": ""}
+    said: dict[str, Any] = {
+        "lease": "l",
+        "instance": "a#1",
+        "endpoint": "http://localhost",
+        "socket": str(path),
+        "api_key": "",
+    }
     lease = Granted.model_construct(None, **said)
-    (await exchange(lease, UpstreamCall(path="/"))).close()
+    (await exchange(lease, UpstreamCall(path="/"), KeptConnections())).close()
 
 
 @pytest.mark.parametrize("connecting", [_blocking, _asynchronous, _upstream])
