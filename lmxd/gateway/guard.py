@@ -48,8 +48,7 @@ class Guard:
                 self._acts.refused(actor(request), f"{_asked(request)}: {error.message}", error.code)
             return _failed(request, error, failures.status_of(error))
         except web.HTTPException as error:
-            what = f"{_asked(request)}: {error.reason.lower()}"
-            return _failed(request, LmxdError("unknown_method", what, "docs/gateway.md has the paths"), error.status)
+            return _without_route(request, error)
         except ConnectionError:
             raise  # the client's: there is nobody to answer
         except Exception as error:
@@ -68,6 +67,17 @@ async def of_now(request: web.Request, response: web.StreamResponse) -> None:
 
 def _asked(request: web.Request) -> str:
     return shortened(f"{request.method} {request.path}", _LONGEST_TARGET)
+
+
+def _without_route(request: web.Request, error: web.HTTPException) -> web.Response:
+    """The answer where there is no such path, or not by this method: it names those that there are."""
+    allowed = ", ".join(sorted(error.allowed_methods)) if isinstance(error, web.HTTPMethodNotAllowed) else ""
+    remedy = f"send {allowed}; docs/gateway.md has the paths" if allowed else "docs/gateway.md has the paths"
+    what = f"{_asked(request)}: {error.reason.lower()}"
+    answer = _failed(request, LmxdError("unknown_method", what, remedy), error.status)
+    if allowed:
+        answer.headers["Allow"] = allowed
+    return answer
 
 
 def _failed(request: web.Request, error: LmxdError, status: int) -> web.Response:

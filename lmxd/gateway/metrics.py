@@ -10,16 +10,18 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.http.upstream import CLIENT_LEFT
 from lmxd.gateway.requests.failures import status_of
 
 _SECONDS: Final = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
-_GONE: Final = 499
-"""nginx's status for a client that left before its answer."""
+_FAULT: Final = 500
+"""Of what the gateway itself did wrong."""
 
 
 class Served:
     """One request as metrics count it: when it got its lease, and the status of its answer.
 
+    Until that is whole its status is that of a client that left.
     ``model`` is one that is configured, by its own name; empty for all others, for a client may say anything.
     """
 
@@ -27,7 +29,7 @@ class Served:
         self._begun = time.monotonic()
         self._wait = wait
         self.model = ""
-        self.status = _GONE
+        self.status = CLIENT_LEFT
         self.waited: float | None = None
 
     def leased(self) -> None:
@@ -57,6 +59,11 @@ class GatewayMetrics:
             yield served
         except LmxdError as error:
             served.status = status_of(error)
+            raise
+        except ConnectionError:
+            raise
+        except Exception:
+            served.status = _FAULT
             raise
         finally:
             self._open.dec()

@@ -27,7 +27,6 @@ from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.answer_format import with_format
 from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.gateway.requests.engine_body import engine_body
-from lmxd.gateway.requests.failures import status_of
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened
@@ -119,10 +118,8 @@ class Serving:
                     note.edges = answer.edges
                     with contextlib.closing(answer):
                         head = await answer.head()
-                        served.status = head.status
                         yield answer, head
-                        if answer.broke:
-                            served.status = status_of(answer.broken_off())
+                        served.status = answer.outcome(head)
                         return
             raise Unreachable(wish.model, "no instance of it could be reached")
 

@@ -18,7 +18,7 @@ from lmxd.config.file import DEFAULT_CONFIG, parse, read_configuration
 from lmxd.config.location import USER
 from lmxd.config.names import fitting
 from lmxd.config.schema import Config
-from lmxd.config.writing import write_own
+from lmxd.config.writing import may_write, write_own
 from lmxd.errors import LmxdError
 from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
@@ -111,10 +111,17 @@ def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
-        raise LmxdError("config", f"{directory}: {error.strerror}", "run it as root, or say --user, or --to") from error
+        raise LmxdError("config", f"{directory}: {error.strerror}", _elsewhere(config_path)) from error
     if not os.access(directory, os.W_OK):
-        raise LmxdError("config", f"{directory} cannot be written to", "run it as root, or say --user, or --to")
+        raise LmxdError("config", f"{directory} cannot be written to", _elsewhere(config_path))
     return Target(directory=directory, config_path=config_path)
+
+
+def _elsewhere(config_path: Path) -> str:
+    """The remedy for a directory that takes no model: another directory, or another who writes to it."""
+    if may_write(config_path):
+        return f"say --to DIRECTORY, or name another model_dir in {config_path}"
+    return "run it as root, or say --user, or --to DIRECTORY"
 
 
 def _require_addable(target: Target) -> None:

@@ -116,6 +116,14 @@ async def test_other_devices_are_alternatives_and_called_as_lmxctl_calls_them(br
         await expect(page.locator("main")).not_to_contain_text("MiB")
 
 
+async def test_a_whole_number_of_minutes_has_no_seconds(browser: Browser) -> None:
+    async with played(busy()) as at:
+        page = await shown(browser, at)
+        await expect(page.locator("#instance-rows tr").first).to_contain_text("idle 4 s of 5 min0 at work")
+        await expect(page.locator("#queue-rows tr").nth(4)).to_contain_text("in 1 min")
+        await expect(page.locator("#queue-rows")).not_to_contain_text("min 0 s")
+
+
 async def test_a_legend_names_models_and_not_each_instance(browser: Browser) -> None:
     async with played(busy()) as at:
         page = await shown(browser, at)
@@ -123,6 +131,10 @@ async def test_a_legend_names_models_and_not_each_instance(browser: Browser) -> 
         await expect(legend.first).to_contain_text("× 3 9.00 GiB for ")
         assert await legend.count() < 15
         await expect(legend.filter(has_text="foreign 2.00 GiB")).to_contain_text("and 4 more")
+    async with played(busy(), Caller("anna", admin=False)) as at:
+        page = await shown(browser, at)
+        await expect(page.locator("#device-list")).to_contain_text("foreign 2.00 GiB")
+        await expect(page.locator("#device-list .legend").first).not_to_contain_text("others")
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,12 @@ def test_without_a_key_nothing_is_shown(browser: Browser, gateway: Gateway) -> N
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(gateway.url)
+        expect(page.get_by_label("API key")).to_be_focused()
         page.get_by_label("API key").fill("wrong")
         page.get_by_role("button", name="Show").click()
         expect(page.get_by_text("This key is not known.")).to_be_visible()
         expect(page.get_by_text("sudo lmxd key NAME", exact=False)).to_be_visible()
+        expect(page.locator("#door")).to_contain_text("without sudo where lmxd is one user's own")
         assert violations(page) == []
         expect(page.get_by_role("heading", name="Devices")).to_be_hidden()
 
@@ -228,6 +230,7 @@ def test_it_says_how_to_connect(page: Page, gateway: Gateway) -> None:
     page.get_by_role("combobox", name="Program").select_option("curl")
     command = page.locator("#connect-text").inner_text()
     expect(page.locator("#openai-url")).to_have_text(f"{gateway.url}/v1")
+    expect(page.get_by_text("LMXD_KEY stands for your key")).to_be_visible()
     words = [
         word if "$LMXD_KEY" not in word else f"Authorization: Bearer {gateway.key}" for word in shlex.split(command)
     ]
@@ -241,6 +244,7 @@ def test_a_users_key_shows_no_names_and_acts_on_nothing(browser: Browser, gatewa
         stream(gateway, "llama-3.1-8b", 1).read()
         expect(page.locator("#instance-rows tr")).to_contain_text("llama-3.1-8b#")
         expect(page.get_by_role("button", name="Stop llama")).to_be_hidden()
+        expect(page.get_by_role("columnheader", name="For")).to_be_hidden()
         expect(page.get_by_role("button", name="Yield memory of")).to_be_hidden()
         asked = urllib.request.Request(
             f"{gateway.url}/lmxd/stop", b"{}", {"Authorization": f"Bearer {gateway.key}"}, method="POST"

@@ -115,7 +115,7 @@ async def test_a_stream_of_each_api_whose_engine_dies_ends_with_an_error(tmp_pat
         *_, last = [x async for x in await gpt.responses.create(model="b", input="x", stream=True)]
         assert last.type == "error"
         assert last.code == "stopped"
-        assert [each["status"] for each in await recent(front, front.admin)] == [503] * 3
+        assert [each["status"] for each in await recent(front, front.admin)] == [502] * 3
 
 
 @pytest.mark.parametrize("said", [b"2\r\nda", b"6\r\ndata: \r", b"7\r\ndata: \n\r\n3"])

@@ -81,8 +81,19 @@ async def test_a_wait_for_ones_own_limit_names_what_would_help(tmp_path: Path) -
         error = json.loads((await front.chat("a")).text)["error"]
         assert error["code"] == "wait_expired"
         assert "key user has 1 of at most 1 leases" in error["message"]
-        assert "have keys: raised" in error["message"]
+        assert "have max_leases in keys: raised" in error["message"]
         assert "end a#1" not in error["message"], "which holds up nobody"
+
+
+async def test_a_stream_that_waits_for_a_limit_names_no_instance_for_it(tmp_path: Path) -> None:
+    model(tmp_path, "a", token_seconds=0.05)
+    here = house(tmp_path, keys={"user": {"max_leases": 1}})
+    async with opened(here) as front, front.stream("a", 400) as first:
+        await read_until(first, "data:")
+        async with front.stream("a", 5) as second:
+            told = await read_until(second, "queued")
+            assert 'why="key user has 1 of at most 1 leases"' in told
+            assert "instances=" not in told
 
 
 async def test_a_reload_changes_limits_at_once(tmp_path: Path) -> None:

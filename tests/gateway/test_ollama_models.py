@@ -111,7 +111,7 @@ async def test_what_is_here_is_pulled_and_nothing_is_changed(tmp_path: Path) -> 
                 await call
             assert caught.value.status_code == status, caught.value.error
             assert caught.value.error
-        assert "lmxd pull none" in (await front.ask("/api/pull", {"model": "none"})).text
+        assert "lmxd pull hf:ORG/REPO:QUANT" in (await front.ask("/api/pull", {"model": "none"})).text
 
 
 ROUTES = (

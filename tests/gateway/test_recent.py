@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.front import Front, opened
 from gateway.played_board import request
+from gateway.test_bad_answers import says
 from lmxd.config.gateway import GatewayConfig
 from lmxd.config.keys import Caller
 from lmxd.gateway.http.edges import Edges
@@ -34,6 +37,15 @@ async def recent(front: Front, key: str) -> list[dict[str, Any]]:
     return found
 
 
+async def status(front: Front) -> int:
+    """Of the one request for tokens, once it is over."""
+    async with asyncio.timeout(10):
+        while not (found := [r for r in await recent(front, front.admin) if r["path"].startswith("/v1/")]):
+            pass
+    (one,) = found
+    return int(one["status"])
+
+
 async def test_each_request_is_remembered_with_its_figures_and_without_its_prompt(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         await front.chat("gpt", messages=[{"role": "user", "content": "a secret"}])
@@ -47,6 +59,35 @@ async def test_each_request_is_remembered_with_its_figures_and_without_its_promp
         assert (unknown["model"], unknown["status"], unknown["waited"]) == ("unheard-of", 404, None)
         assert "secret" not in json.dumps([unknown, streamed, whole])
         assert [r["number"] for r in await recent(front, front.key)] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+async def test_an_answer_that_its_client_left_is_told_from_one_that_was_read(tmp_path: Path, path: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        body = {"model": "a", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5000, "stream": True}
+        body["options"] = {"num_predict": 5000}
+        async with front.session.post(path, json=body, headers=front.headers()) as stream:
+            await stream.content.readany()
+            stream.close()
+        assert await status(front) == 499
+
+
+async def test_an_answer_that_its_engine_broke_off_is_no_success(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        await says(front, b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+        with pytest.raises(aiohttp.ClientError):
+            await front.chat("a")
+        assert await status(front) == 502
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/messages", "/api/chat", "/api/embed"])
+async def test_the_status_is_the_one_that_the_client_was_told(tmp_path: Path, path: str) -> None:
+    async with opened(house(tmp_path)) as front:
+        error = b'{"error": {"code": 501, "message": "This server cannot", "type": "not_supported_error"}}'
+        await says(front, b"HTTP/1.1 501 X\r\nContent-Length: %d\r\n\r\n%b" % (len(error), error))
+        body = {"model": "a", "input": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+        assert (await front.ask(path, body)).status == 400
+        assert await status(front) == 400
 
 
 @pytest.mark.parametrize(
@@ -147,6 +188,9 @@ ENDS = [
     (b'{"usage": {"prompt_tokens":3,"completion_tokens":70}}', (3, 70)),
     (b'data: {"timings":{"cache_n":0,"prompt_n":12,"predicted_n":34,"predicted_per_second":9.5}}\n\n', (12, 34)),
     (b'data: {"usage":{"input_tokens":9,"output_tokens":1}}\n\ndata: {"usage":{"output_tokens":44}}\n\n', (9, 44)),
+    (b'{"usage":{"cache_read_input_tokens":31,"input_tokens":1,"output_tokens":3}}', (32, 3)),
+    (b'{"usage":{"input_tokens":32,"output_tokens":3,"input_tokens_details":{"cached_tokens":31}}}', (32, 3)),
+    (b'data: {"timings":{"cache_n":20,"prompt_n":12,"predicted_n":34}}\n\n', (32, 34)),
     (b'{"tokens_predicted": 5, "tokens_evaluated": 6}', (6, 5)),
     (b'{"content": "\\"completion_tokens\\": 99"}', (None, None)),
     (b"", (None, None)),

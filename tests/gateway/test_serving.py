@@ -303,7 +303,9 @@ async def test_a_path_that_there_is_not(tmp_path: Path) -> None:
         answer = await front.ask("/v1/nothing")
         assert answer.status == 404
         assert json.loads(answer.text)["error"]["code"] == "unknown_method"
-        assert (await front.ask("/v1/chat/completions", method="GET")).status == 405
+        wrong = await front.ask("/v1/chat/completions", method="GET")
+        assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
+        assert "send POST" in wrong.text
 
 
 async def test_the_queue_has_an_end(tmp_path: Path) -> None:

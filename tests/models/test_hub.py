@@ -212,6 +212,16 @@ def test_pull_refuses_what_does_not_fit_and_names_the_largest_that_does(hub: Loo
     assert not (tmp_path / f".local/share/lmxd/models/{REPOSITORY}").exists()
 
 
+def test_a_place_that_takes_no_model_is_said_with_what_would_help(hub: LoopbackHub, tmp_path: Path) -> None:
+    config, taken = tmp_path / ".config/lmxd/config.yaml", tmp_path / "a-file"
+    config.parent.mkdir(parents=True)
+    taken.touch()
+    config.write_text(f"gpu: {{device: host}}\nmodel_dir: {taken}\n")
+    done = lmxd(tmp_path, "pull", "--user", f"hf:{REPOSITORY}", hub=hub)
+    assert done.returncode == 78
+    assert f"say --to DIRECTORY, or name another model_dir in {config}" in done.stderr, "--user was said"
+
+
 def test_the_command_estimates_a_model_of_a_hub(hub: LoopbackHub, tmp_path: Path) -> None:
     env = {"HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "PATH": "/bin", "PYTHONPATH": ":".join(sys.path)}
     command = [sys.executable, "-m", "lmxd.cli.main", "estimate", "--json", f"hf:{REPOSITORY}:Q8_0"]

@@ -25,6 +25,8 @@ _NAMED: Final = 3
 _PATIENCE: Final = "ask again later, wait longer (--wait, or Prefer: wait), or "
 _SECTIONS: Final = {"key": "keys", "group": "groups"}
 """The section of the configuration that has a quota, by the first word of its sentence; of a uid, it is users."""
+_LIMITS: Final = {"leases": "max_leases", "holds": "max_holds"}
+"""The key of a limit, by the last word of its sentence; of bytes, it is another."""
 _WAITED: Final = "the request waited as long as it would"
 _LATER: Final = "allow a later deadline, or ask for less"
 
@@ -128,16 +130,22 @@ def _slots(state: State, ask: Ask) -> tuple[str, ...]:
 
 def beyond_quota(which: str, first: str = "ask again when a lease of it has ended") -> Refusal:
     """``first``: what helps without another configuration; nothing, if it is empty."""
-    more = f"have {_SECTIONS.get(which.partition(' ')[0], 'users')}: raised"
+    more = _more(which, _LIMITS.get(which.rpartition(" ")[2], "max_memory_gb"))
     remedy = f"{first}, or {more}" if first else more
     return Refusal(code=RefusalCode.OVER_QUOTA, message=which, remedy=remedy, would_help=(more,))
 
 
+def _more(who: str, limit: str) -> str:
+    return f"have {limit} in {_SECTIONS.get(who.partition(' ')[0], 'users')}: raised"
+
+
 def too_many_waiting(who: str, most: int) -> Refusal:
+    more = _more(who, "max_waiting")
     return Refusal(
         code=RefusalCode.TOO_MANY_WAITING,
-        message=f"{who} has {most} requests waiting already, which is the most it may have",
-        remedy="cancel one, or ask again later",
+        message=f"{who} has {most} request{'' if most == 1 else 's'} waiting already, which is the most it may have",
+        remedy=f"cancel one, or ask again later, or {more}",
+        would_help=(more,),
     )
 
 

@@ -90,7 +90,7 @@ class Requests:
                 raise LmxdError(
                     "not_permitted",
                     f"priority is {wish.priority}, but {user_name(*user)} may ask for {most} at most",
-                    f"ask for that, or have {'keys' if user[1] else 'users'}: raised",
+                    f"ask for that, or have max_priority in {'keys' if user[1] else 'users'}: raised",
                 )
         return Size(
             ctx=wish.ctx,

@@ -127,7 +127,8 @@ class Reply:
     async def relay(self, exchange: Exchange, head: Head) -> web.StreamResponse:
         """An instance's answer, to its end. Nobody takes one that breaks off for whole: it ends with an error.
 
-        That is an event where one can follow, else the end of the connection.
+        That is an event where one can follow, else the end of the connection. LmxdError for an error that ``fail``
+        is to tell.
         """
         self.stop_comments()
         if head.status >= 400:
@@ -174,13 +175,13 @@ class Reply:
         return self._end(_END_OF_EVENT + failures.event_of(error, failures.status_of(error), self._format))
 
     async def _refused(self, exchange: Exchange, head: Head) -> web.StreamResponse:
-        """An instance's error: as it came if clients of this API expect it so, else put into their form."""
+        """An instance's error as it came, if clients of this API expect it so. Another is raised."""
         found = await collected(exchange, head)
         error = engine_errors.of_engine(found, head.status, self._request.path)
         status = failures.status_of(error) if head.status in (500, 501) else head.status
         own = isinstance(error, StatusError) or self._format in (ErrorFormat.ANTHROPIC, ErrorFormat.OLLAMA)
         if self._begun or own or status != head.status or not engine_errors.is_told(found):
-            return self._failed(error, status)
+            raise StatusError(status, error.code, error.message, error.remedy)
         self._passed_on = True
         self._send(head.raw(self._cors, chunks=self._chunked))
         self._send((chunk(found) + LAST_CHUNK) if head.chunked and self._chunked else found)
@@ -235,9 +236,7 @@ class Reply:
     def fail(self, error: LmxdError) -> web.StreamResponse:
         """Instead of an answer; an event, if a stream was begun."""
         self.stop_comments()
-        return self._failed(error, failures.status_of(error))
-
-    def _failed(self, error: LmxdError, status: int) -> web.StreamResponse:
+        status = failures.status_of(error)
         if not self._begun:
             return failures.response(error, status, self._format)
         return self._end(failures.event_of(error, status, self._format))

@@ -25,6 +25,10 @@ from lmxd.rpc.messages import Granted
 
 _CONNECT_TIMEOUT: Final = 5.0
 """Seconds to be let in by an instance to which many connect: llama-server has only few of them wait."""
+CLIENT_LEFT: Final = 499
+"""nginx's status for a client that left before the end of its answer."""
+BROKEN_OFF: Final = 502
+"""Of an answer that its engine did not bring to its end."""
 _AT_A_TIME: Final = 256 * 1024
 _LOG: Final = "ask again; its log may say why (lmxctl logs, for an administrator)"
 
@@ -45,9 +49,6 @@ class Exchange(asyncio.Protocol):
 
     def __init__(self, *, bodiless: bool, keep: Callable[[asyncio.Transport], None] | None) -> None:
         self.edges = Edges()
-        self.broke = False
-        """Its engine ended the body before its end."""
-        self._closed = False
         self._bodiless = bodiless
         self._keep = keep
         self._paused = False
@@ -56,6 +57,8 @@ class Exchange(asyncio.Protocol):
         self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._eof = False
+        self._left = False
+        """Nobody listens any longer."""
         self._error: Exception | None = None
         self._to: Callable[[bytes], object] | None = None
         self._body: Body | None = None
@@ -201,21 +204,29 @@ class Exchange(asyncio.Protocol):
 
     async def ended(self) -> bool:
         """Whether the body that is handed on came to its end."""
-        assert self._body is not None
         await self._ended.wait()
-        done = self._body.done or (self._eof and self._head.result().until_closed)
-        whole = done and not isinstance(self._error, BadAnswer)
-        self.broke = not whole and not self._closed
-        return whole
+        return self._is_whole()
+
+    def _is_whole(self) -> bool:
+        assert self._body is not None
+        if isinstance(self._error, BadAnswer):
+            return False
+        return self._body.done or (self._eof and self._head.result().until_closed)
 
     @property
     def between_chunks(self) -> bool:
         """The body so far ends with a chunk, so that another may follow."""
         return self._body is not None and self._body.between_chunks and not isinstance(self._error, BadAnswer)
 
+    def outcome(self, head: Head) -> int:
+        """The status by which to count an answer that was passed on: the engine's, unless it is not whole."""
+        if self._left:
+            return CLIENT_LEFT
+        return head.status if self._is_whole() else BROKEN_OFF
+
     def close(self) -> None:
         """An engine that is still at it notices that nobody listens any longer."""
-        self._closed = True
+        self._left = self._left or not self._ended.is_set()
         self._end(None)
 
 

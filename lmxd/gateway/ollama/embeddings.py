@@ -71,9 +71,9 @@ class OllamaEmbeddings:
         call = UpstreamCall(path=path, body=msgspec.json.encode({"model": wish.model, **said}))
         async with self._serving.asked(wish, call) as (answer, head):
             found = await collected(answer, head)
-        if head.status != 200:
-            raise engine_errors.of_engine(found, head.status)
-        return found
+            if head.status != 200:
+                raise engine_errors.of_engine(found, head.status)
+            return found
 
 
 def _shortened(vector: list[float], dimensions: int | None) -> list[float]:

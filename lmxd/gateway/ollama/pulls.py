@@ -31,6 +31,7 @@ _REPOSITORY: Final = re.compile(r"(?:hf:|hf\.co/|huggingface\.co/)[A-Za-z0-9][A-
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,200}")
 """A name that may stand in a command that somebody is told to type."""
 _EXAMPLE: Final = "hf.co/ORG/REPO:QUANT"
+_FETCHED: Final = "an administrator may fetch one of the hub's: lmxd pull hf:ORG/REPO:QUANT"
 _LINE: Final = 64 * 1024
 """Bytes of a line that says a step, at the most."""
 _GRACE: Final = 5.0
@@ -54,7 +55,7 @@ class Pulls:
         """
         remedy = f"an administrator may fetch it: lmxd pull {name if _WORD.fullmatch(name) else _EXAMPLE}"
         if _REPOSITORY.fullmatch(name) is None:
-            where = f"name one of the hub's: {_EXAMPLE}" if caller.admin else remedy
+            where = f"name one of the hub's: {_EXAMPLE}" if caller.admin else _FETCHED
             raise LmxdError(unknown.code, unknown.message, where)
         if not caller.admin:
             raise StatusError(403, "not_permitted", f"the key of {caller.name} is no administrator's", remedy)

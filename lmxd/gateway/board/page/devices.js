@@ -39,7 +39,8 @@ function grouped(parts) {
 
 function inWords(g) {
   const whose = g.users.size ? " for " + several([...g.users]) : "";
-  if (g.class === "foreign") return `foreign ${size(g.bytes)}: ${several(g.names)}`;
+  const named = g.names.some(name => name !== "others"); /* who is no administrator is told no names */
+  if (g.class === "foreign") return `foreign ${size(g.bytes)}${named ? `: ${several(g.names)}` : ""}`;
   const count = g.names.length > 1 ? ` × ${g.names.length}` : "";
   const instance = (g.class === "own" || g.class === "reclaiming") && g.names.length === 1 ? g.names[0] : g.name;
   return `${g.class === "reclaiming" ? "reclaiming: " : ""}${instance}${count} ${size(g.bytes)}${whose}`;

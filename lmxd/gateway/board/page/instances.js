@@ -21,6 +21,7 @@ function instance(row, i) {
   put(td[4], i.hold ? "" : i.ctx.toLocaleString("en"));
   put(td[5], size(i.bytes));
   put(td[6], several(i.users));
+  td[6].hidden = !admin;
   const [pin, stop] = td[7].firstChild.children;
   td[7].className = admin ? "" : "none";
   pin.hidden = !admin || i.hold;
@@ -40,6 +41,7 @@ function instances(found) {
     row.children[7].append(make("div", { class: "acts" }, make("button", { type: "button" }), make("button", { type: "button", class: "bad" }, "Stop")));
     return row;
   }, instance);
+  $("instance-users").hidden = !admin; /* whom they are for is told to administrators alone */
   $("no-instances").hidden = found.length > 0;
   $("instance-rows").parentElement.hidden = !found.length;
 }

@@ -64,7 +64,7 @@ function headers() { return key ? { Authorization: "Bearer " + key } : {}; }
 async function watch() {
   try {
     const answer = await fetch("lmxd/events", { headers: headers() });
-    if (answer.status === 401) { $("door").hidden = false; $("all").hidden = true; put($("about"), ""); if (key) problem("This key is not known."); return; }
+    if (answer.status === 401) { $("door").hidden = false; $("key").focus(); $("all").hidden = true; put($("about"), ""); if (key) problem("This key is not known."); return; }
     if (!answer.ok) throw new Error(said(await answer.json()));
     $("door").hidden = true;
     $("leave").hidden = !key;

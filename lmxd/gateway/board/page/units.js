@@ -7,7 +7,8 @@ function size(n) { return gib(n) + " GiB"; }
 function time(s) {
   if (s === null || s === undefined) return "";
   s = Math.max(0, Math.round(s));
-  return s < 60 ? s + " s" : s < 3600 ? Math.floor(s / 60) + " min " + s % 60 + " s" : Math.floor(s / 3600) + " h " + Math.floor(s % 3600 / 60) + " min";
+  const [whole, part, large, small] = s < 3600 ? [Math.floor(s / 60), s % 60, "min", "s"] : [Math.floor(s / 3600), Math.floor(s % 3600 / 60), "h", "min"];
+  return [whole ? `${whole} ${large}` : "", part || !whole ? `${part} ${small}` : ""].filter(Boolean).join(" ");
 }
 /* Times of requests, most of which take less than a second. */
 function brief(s) { return s === null ? "" : s < 10 ? s.toFixed(2) + " s" : time(s); }
