@@ -28,8 +28,6 @@ from lmxd.gateway.requests.failures import StatusError
 log = logging.getLogger(__name__)
 _REPOSITORY: Final = re.compile(r"(?:hf:|hf\.co/|huggingface\.co/)[A-Za-z0-9][A-Za-z0-9._/:-]{0,200}")
 """A model of the hub. A URL is none: whoever has a key of the gateway's does not choose whom this machine asks."""
-_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,200}")
-"""A name that may stand in a command that somebody is told to type."""
 _EXAMPLE: Final = "hf.co/ORG/REPO:QUANT"
 _FETCHED: Final = "an administrator may fetch one of the hub's: lmxd pull hf:ORG/REPO:QUANT"
 _LINE: Final = 64 * 1024
@@ -53,10 +51,10 @@ class Pulls:
 
         ``unknown``: the error for a name of which nobody could say where it is fetched from.
         """
-        remedy = f"an administrator may fetch it: lmxd pull {name if _WORD.fullmatch(name) else _EXAMPLE}"
         if _REPOSITORY.fullmatch(name) is None:
             where = f"name one of the hub's: {_EXAMPLE}" if caller.admin else _FETCHED
             raise LmxdError(unknown.code, unknown.message, where)
+        remedy = f"an administrator may fetch it: lmxd pull {name}"
         if not caller.admin:
             raise StatusError(403, "not_permitted", f"the key of {caller.name} is no administrator's", remedy)
         if not may_write(self._config_path):
