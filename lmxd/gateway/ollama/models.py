@@ -69,7 +69,7 @@ class OllamaModels:
             "name": meant.name,
             "model": meant.name,
             "modified_at": self._modified(model),
-            "size": max(model.bytes.values(), default=0),
+            "size": model.file.size if model.file else max(model.bytes.values(), default=0),
             "digest": _digest(model),
             "details": _details(model, meant),
             "capabilities": model.capabilities,
