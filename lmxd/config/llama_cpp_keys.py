@@ -70,6 +70,9 @@ class LoraConfig(Section):
         return value
 
 
+_Lora: TypeAlias = Annotated[LoraConfig, BeforeValidator(_path_alone, json_schema_input_type=LoraConfig | str)]
+
+
 class DraftConfig(Section):
     """A small model whose tokens the model itself checks, several at a time."""
 
@@ -125,9 +128,9 @@ class LlamaCppKeys(Section):
         DraftConfig | None, BeforeValidator(_path_alone, json_schema_input_type=DraftConfig | str | None)
     ] = Field(None, description="a small model that proposes tokens: its path, or path and settings")
     mtp: int = Field(0, ge=0, le=256, description="tokens that the model's own drafting layers propose at once")
-    lora: Annotated[tuple[Annotated[LoraConfig, BeforeValidator(_path_alone)], ...], BeforeValidator(_one_or_more)] = (
-        Field((), description="adapters: paths, or path and scale of each")
-    )
+    lora: Annotated[
+        tuple[_Lora, ...], BeforeValidator(_one_or_more, json_schema_input_type=tuple[_Lora, ...] | LoraConfig | str)
+    ] = Field((), description="adapters: paths, or path and scale of each")
     n_cpu_moe: Annotated[int | Literal["all"], PlainValidator(_experts_in_ram, json_schema_input_type=_Layers)] = Field(
         0, description="layers, from the first, whose experts stay in RAM; all is possible"
     )

@@ -25,8 +25,9 @@ async def postmortem(launched: Launched, status: int | None) -> Failure:
     lines = head(launched.log.path)
     if launched.ready_at is not None:
         lines += tail(launched.log.path, _TAIL)
+    last = last_words(launched)  # now: once it has ended, its log may be removed
     found = await asyncio.to_thread(launched.engine.diagnose, launched.plan, status, lines)
-    return Failure(code=found.code, message=found.message, log=last_words(launched))
+    return Failure(code=found.code, message=found.message, log=last)
 
 
 def last_words(launched: Launched) -> tuple[str, ...]:
