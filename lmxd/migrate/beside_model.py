@@ -12,6 +12,8 @@ from lmxd.text import shortened
 _WHOLE: Final = re.compile("[0-9]{1,6}")
 _ALL_LAYERS: Final = 999
 _MTP: Final = "draft-mtp"
+_DRAFTED: Final = 3
+"""Tokens that llama-server has drafted unless it is told otherwise."""
 _NATURAL: Final = frozenset(("none", "draft-simple"))
 """Values of ``--spec-type`` that say what lmxd does by itself."""
 _USUAL: Final = frozenset((("repack", True), ("kv_unified", False), ("mmproj_offload", True)))
@@ -44,13 +46,13 @@ class BesideModel:
     def keys(self) -> dict[str, Any]:
         """The keys of the profile, once all flags were taken."""
         found = dict(self._found)
-        drafted = self._draft.pop("tokens", None)
         if "path" in self._draft:
-            found["draft"] = self._draft | ({} if drafted is None else {"tokens": drafted})
+            found["draft"] = self._draft
         elif _MTP in self._kinds:
-            found["mtp"] = drafted or 3
-        elif drafted is not None or self._draft:
-            self._left(f"draft: there is no draft model (it had {', '.join(map(str, (*self._draft, drafted)))})")
+            found["mtp"] = self._draft.get("tokens") or _DRAFTED
+        elif self._draft:
+            had = ", ".join(f"{key}: {value}" for key, value in self._draft.items())
+            self._left(f"draft: there is no draft model (it had {had})")
         if other := self._kinds - _NATURAL - {_MTP}:
             self._left(f"--spec-type: {', '.join(sorted(other))} has no counterpart here")
         return found
