@@ -40,7 +40,7 @@ from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import UNVERIFIED, estimate
 from lmxd.estimate.learned import Card
-from lmxd.gguf.builds import LATEST, Build, family
+from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import footprint
 from lmxd.gguf.header import HeaderError, read_header
@@ -152,7 +152,7 @@ def recorded() -> list[Error]:
 def cpu(most: int | None = None) -> list[Error]:
     """Real loads by the llama-server of this machine, of every architecture that it and the closed form know."""
     binary = probe(find(None))
-    build = family(binary.version, binary.flags)
+    build = binary.family
     print(f"{binary.path}: {binary.version}, taken to be of family {build.first}")
     found: list[Error] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -52,6 +52,7 @@ SEES: dict[str, set[str]] = {
         "files",
         "estimate",
         "gguf",
+        "text",
         "throttle",
         "vendor",
     },

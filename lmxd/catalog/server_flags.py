@@ -51,6 +51,8 @@ def _of_keys(keys: LlamaCppKeys, template: Path | None, grammar: Path | None) ->
     for name, flag in _SWITCHES.items():
         if getattr(keys, name):
             yield flag
+    if keys.load_mode != "auto":
+        yield from ("--load-mode", keys.load_mode)
     yield from _said(keys, _VALUES)
     yield from _said(keys.rope, _ROPE)
     yield from _said(keys.samplers, _SAMPLING)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from lmxd.config.profile import Profile
 from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp.load_mode import is_mapped
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.overrides import Override, experts_in_ram, overrides
+from lmxd.gguf.overrides import Override, experts_in_ram, feed_forward_in_ram, overrides
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +48,7 @@ def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None]
         outputs_all=pools,
         swa_full=profile.swa_full,
         overrides=tuple(_overrides(profile)),
-        mmap="--no-mmap" not in profile.engine_flags,
+        mmap=is_mapped(("--load-mode", profile.load_mode, *profile.engine_flags)),
         repack=repacked_types() if profile.repack else frozenset(),
         drafted=profile.draft.tokens if profile.draft is not None else profile.mtp,
         mtp=profile.mtp > 0,
@@ -59,3 +60,5 @@ def _overrides(profile: Profile) -> Iterator[Override]:
         yield from overrides(rules)
     if profile.n_cpu_moe:
         yield experts_in_ram(None if profile.n_cpu_moe == "all" else profile.n_cpu_moe)
+    if profile.n_cpu_ffn:
+        yield feed_forward_in_ram(profile.n_cpu_ffn)

@@ -23,7 +23,7 @@ from lmxd.estimate.files import read_model
 from lmxd.estimate.fits import fewest_cards, largest_context, most_slots
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.learned import Card
-from lmxd.gguf.builds import LATEST, family
+from lmxd.gguf.builds import LATEST
 from lmxd.gguf.launch import Launch
 from lmxd.rpc.estimates import Estimated
 
@@ -156,7 +156,7 @@ def _places(wanted: Wanted) -> list[Place]:
 def _estimator(wanted: Wanted) -> Estimator:
     binary = _binary(wanted)
     here = wanted.engine is not None or not wanted.cards  # on another machine's cards runs another llama-server
-    build = family(binary.version, binary.flags) if binary is not None and here else LATEST
+    build = binary.family if binary is not None and here else LATEST
     if wanted.dry_run == "never" or binary is None:
         return Estimator(build=build)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmxd/dry-runs"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from lmxd.config.section import Section, UsablePath, on_off
+from lmxd.engines.llama_cpp.load_mode import LoadMode
 from lmxd.gguf.overrides import overrides
 from lmxd.gguf.types import CACHE_TYPES
 
@@ -134,9 +135,15 @@ class LlamaCppKeys(Section):
     n_cpu_moe: Annotated[int | Literal["all"], PlainValidator(_experts_in_ram, json_schema_input_type=_Layers)] = Field(
         0, description="layers, from the first, whose experts stay in RAM; all is possible"
     )
+    n_cpu_ffn: int = Field(0, ge=0, le=4096, description="the same of matrices that are no experts, of dense models")
     override_tensor: Annotated[
         tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=tuple[str, ...] | str)
     ] = Field((), description="PATTERN=CPU: tensors whose name has the pattern stay in RAM")
+    load_mode: LoadMode = Field(
+        "auto",
+        description="how the file is read: auto maps it; mlock keeps it in RAM, if RLIMIT_MEMLOCK lets it; dio: past"
+        " the page cache",
+    )
     kv_unified: bool = Field(False, description="slots share one cache of context_length tokens")
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
     repack: bool = Field(True, description="in RAM: weights are rearranged for the CPU, which is faster")

@@ -20,11 +20,13 @@ from lmxd.config.key_files import exposures
 from lmxd.config.schema import Config
 from lmxd.daemon.rules import unknown_keys, unknown_users
 from lmxd.devices.diagnostics import diagnostics
-from lmxd.engines.llama_cpp.binary import find, probe
+from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
 from lmxd.listening.certificate import Certificate
 
+_NAMED: Final = 5
+"""Flags that one sentence names."""
 SERVICE: Final = "lmxd"
 """The user that the system's service runs as."""
 
@@ -97,7 +99,10 @@ def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
         if settings.path is None and name not in looked_for:
             continue
         try:
-            found.engines[name] = probe(find(settings.path, settings.key), settings.key).name
+            binary = probe(find(settings.path, settings.key), settings.key)
+            found.engines[name] = binary.name
+            found.warnings += _strange(binary)
+            yield from _lacking(catalog, name, binary)
         except LmxdError as error:
             if settings.path is not None:
                 yield catalog.missing(name, error)
@@ -106,6 +111,33 @@ def _engine_errors(catalog: Catalog, found: Findings) -> Iterator[str]:
     for name, program in programs.items():
         if program is not None and not (program.is_file() and os.access(program, os.X_OK)):
             yield f"models.{name}.command: {program} is not an executable file"
+
+
+def _strange(binary: Binary) -> Iterator[str]:
+    """A warning of a build that has flags which nobody looked at."""
+    if strange := binary.strange:
+        named = f"{', '.join(strange[:_NAMED])}{' …' if len(strange) > _NAMED else ''}"
+        yield (
+            f"llama-server {binary.name} is newer than the builds that are known, for it has {named}: its estimates"
+            " are checked by its own dry run"
+        )
+
+
+def _lacking(catalog: Catalog, engine: str, binary: Binary) -> Iterator[str]:
+    """An error for each flag of a profile that its engine's build does not have: it would end at once."""
+    for name, profile in catalog.config.models.items():
+        if profile.engine_name != engine:
+            continue
+        try:
+            words = catalog.resolve(name).sizing.flags()
+        except LmxdError:
+            continue  # a file that is missing is among the warnings
+        for flag in binary.lacking(words):
+            where = f"models.{name}{'.engine_flags' if flag in profile.engine_flags else ''}"
+            yield (
+                f"{where}: llama-server {binary.name} has no {flag}: take it out, or name a build that has"
+                f" it ({binary.key}.path)"
+            )
 
 
 def _hidden_from_service(catalog: Catalog) -> Iterator[str]:

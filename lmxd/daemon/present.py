@@ -20,7 +20,6 @@ from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.learned import Learned
-from lmxd.gguf.builds import family
 
 
 @dataclass(slots=True)
@@ -94,7 +93,7 @@ class Present:
             self.engine_names[name] = binary.name
             engine.build = binary.version
             engine.estimator = Estimator(
-                build=family(binary.version, binary.flags),
+                build=binary.family,
                 learned=learned,
                 second=DryRunner(binary, dry_runs, account=account),
                 patient=False,

@@ -91,9 +91,9 @@ class BesideModel:
             except ValueError:
                 self._left(f"{flag} {shortened(item, 80)} is not FILE:SCALE")
 
-    def _experts(self, flag: str, value: str) -> None:
+    def _layers(self, flag: str, value: str) -> None:
         if _WHOLE.fullmatch(value):
-            self._found["n_cpu_moe"] = int(value)
+            self._found[flags.KEYS[flag]] = int(value)
         else:
             self._left(f"{flag} is {shortened(value, 40)!r}, which is no number")
 
@@ -113,6 +113,7 @@ _TAKERS: Final = {
     "grammar_file": BesideModel._text,
     "draft": BesideModel._draft_path,
     "lora": BesideModel._lora,
-    "n_cpu_moe": BesideModel._experts,
+    "n_cpu_moe": BesideModel._layers,
+    "n_cpu_ffn": BesideModel._layers,
     "override_tensor": BesideModel._moved,
 }

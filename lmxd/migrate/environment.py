@@ -27,6 +27,8 @@ _OTHERWISE: Final = {
     "CHECKPOINT_MIN_SPACING_NT": "checkpoint-min-step",
     "N_GPU_LAYERS_DRAFT": "spec-draft-ngl",
     "SPEC_DRAFT_HF_REPO": "spec-draft-hf",
+    "SPEC_DRAFT_CACHE_TYPE_K": "spec-draft-type-k",
+    "SPEC_DRAFT_CACHE_TYPE_V": "spec-draft-type-v",
 }
 """Variables, without what all begin with, that are not called as their flags are."""
 _FALSE: Final = frozenset(("false", "off", "0", "no", "disabled"))
@@ -66,17 +68,17 @@ def words_of(flag: str, value: str) -> list[str]:
 
     Empty if it is off, as it is by itself.
     """
-    if flags.ALLOWED.get(flag) is not False:
+    known = flags.FLAGS.get(flag)
+    if known is None or known.arity:
         return [flag, value]
     if value.strip().lower() not in _FALSE:
         return [flag]
     name = flag.removeprefix("--")
     opposite = f"--{name.removeprefix('no-')}" if name.startswith("no-") else f"--no-{name}"
-    return [opposite] if opposite in flags.ALLOWED or opposite == "--mmap" else []
+    return [opposite] if opposite in flags.FLAGS else []
 
 
 def flag_named(name: str) -> str:
     """The flag of a name without dashes, as presets have them."""
     short, long = f"-{name}", f"--{name}"
-    known = flags.ALLOWED.keys() | flags.KEYS.keys()
-    return short if (short in known or len(name) <= 3) and long not in known else long
+    return short if (short in flags.FLAGS or len(name) <= 3) and long not in flags.FLAGS else long

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp.load_mode import MODES, mode_of, says_mode
 from lmxd.migrate import hub_cache
 from lmxd.migrate.beside_model import BesideModel
 from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.report import About
 from lmxd.text import shortened
 
-_OURS: Final = frozenset(
-    """--host --port --api-key --api-key-file --metrics --slots --no-slots --no-webui --no-ui -a --alias --log-file
-    --log-disable -fit --fit -sm --split-mode""".split()
-)
-"""Flags that lmxd sets itself, to the same end: nothing is lost."""
 _DEFAULTS: Final = frozenset("--mmap -kvo --kv-offload --op-offload -cb --cont-batching --ui --webui".split())
 """Switches that are on by themselves."""
 _HUB: Final = frozenset("-hf -hfr --hf-repo".split())
+_SPLIT: Final = ("-sm", "--split-mode")
 _HUB_FILE: Final = frozenset("-hff --hf-file".split())
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
 """A whole number. Python takes more digits for ones, but not as many of them as there may be."""
-_NUMBER: Final = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)")
 _NUMBERS: Final = frozenset(("context_length", "slots", "batch_size", "ubatch_size", "threads"))
 _BY_ITSELF: Final = "lmxd does so by itself"
 
@@ -39,27 +35,28 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
     found: dict[str, Any] = {}
     extra: list[str] = []
     hub: dict[str, str] = {}
-    rest, beside = deque(words), BesideModel(left)
-    while rest:
-        flag, joined, value = rest.popleft().partition("=")
-        flag = f"--{flag[2:].replace('_', '-')}" if flag.startswith("--") else flag  # as llama-server reads them
-        value = value if joined else _value(flag, rest)
-        if beside.takes(flag, value):
+    beside, loading = BesideModel(left), list[flags.Given]()
+    for item in flags.given(words):
+        flag, value = item.name, item.value
+        if says_mode(item):
+            loading.append(item)
+        elif beside.takes(flag, value):
             continue
-        if key := flags.KEYS.get(flag):
+        elif key := flags.KEYS.get(flag):
             _set(found, key, flag, value, left)
         elif flag == "--sleep-idle-seconds" and _WHOLE.fullmatch(value):
             found["idle_timeout"] = int(value) if int(value) > 0 else "never"
         elif flag in flags.ALLOWED and flag not in _DEFAULTS:
-            extra += [flag, value] if flags.ALLOWED[flag] else [flag]
+            extra += _added(item, left)
         elif flag in _HUB | _HUB_FILE:
             hub["file" if flag in _HUB_FILE else "repository"] = value
-        elif flag in _OURS:
-            left.unneed(_said(flag, value), "lmxd sets it itself")
         elif flag in _DEFAULTS:
             left.unneed(_said(flag, value), _BY_ITSELF)
+        elif _is_ours(flag) or (flag in _SPLIT and value == "layer"):
+            left.unneed(_said(flag, value), "lmxd sets it itself")
         else:
             left(partial(_refused, flag, value))
+    found |= _load_mode(loading, left)
     if extra:
         found["engine_flags"] = extra
     if "path" in found and hub:
@@ -99,16 +96,33 @@ def _refused(flag: str, value: str) -> str:
     return f"{flags.why_not(flag)}{f' ({shown})' if value else ''}"
 
 
-def _value(flag: str, rest: deque[str]) -> str:
-    """A value follows, unless the flag is a switch or another flag does. -1 is a value."""
-    takes = False if flag in flags.SWITCH_KEYS else flags.ALLOWED.get(flag)
-    if takes is False or not rest or (takes is None and rest[0].startswith("-") and not _is_number(rest[0])):
-        return ""
-    return rest.popleft()
+def _load_mode(items: Sequence[flags.Given], left: About) -> dict[str, str]:
+    """The key that says how the file is read; nothing where it is as by itself."""
+    mode = mode_of(items)
+    if mode != "auto" and mode in MODES:
+        return {"load_mode": mode}
+    said = " ".join(_said(item.name, item.value) for item in items)
+    if mode not in MODES:
+        left(f"load_mode is {shortened(mode, 40)!r}: possible are {', '.join(MODES)} (it was {shortened(said, 80)})")
+    elif items:
+        left.unneed(shortened(said, 80), _BY_ITSELF)
+    return {}
 
 
-def _is_number(word: str) -> bool:
-    return _NUMBER.fullmatch(word) is not None
+def _is_ours(flag: str) -> bool:
+    """Whether lmxd sets a flag itself, to the same end: nothing is lost."""
+    known = flags.FLAGS.get(flag)
+    return known is not None and known.refusal is not None and known.refusal.ours
+
+
+def _added(item: flags.Given, left: About) -> list[str]:
+    """The words of a flag that a profile may add; none if its value is wrong."""
+    if flags.ALLOWED[item.name].arity:
+        item = replace(item, joined=False)  # --flag=value is carried over as two words
+    if (problem := flags.problem_of(item)) is not None:
+        left(problem)
+        return []
+    return [item.name, *item.values]
 
 
 def _set(found: dict[str, Any], key: str, flag: str, value: str, left: About) -> None:

@@ -68,6 +68,37 @@ def test_everything_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     assert "models.m: there is no m.gguf" in warnings
 
 
+def test_flags_that_the_build_lacks_are_said_before_it_is_started_with_them(tmp_path: Path) -> None:
+    model(tmp_path, "m")
+    flags = ["--reasoning-effort", "low"]
+    found = findings(tmp_path, gpu={"device": "host"}, models={"m": {"engine_flags": flags, "repack": False}})
+    (error,) = found.errors
+    assert error.startswith(f"models.m.engine_flags: llama-server {tmp_path}/llama-server")
+    assert "has no --reasoning-effort: take it out, or name a build that has it (engine.path)" in error
+
+
+def test_a_key_whose_flag_the_build_lacks_is_said_too(tmp_path: Path) -> None:
+    model(tmp_path, "m")
+    found = findings(tmp_path, gpu={"device": "host"}, models={"m": {"pooling": "mean", "load_mode": "none"}})
+    assert any("models.m: llama-server" in error and "has no --pooling" in error for error in found.errors)
+
+
+def test_a_build_with_flags_that_nobody_knows_is_said_to_be_newer(tmp_path: Path) -> None:
+    model(tmp_path, "m")
+    engine = fake_engine(tmp_path)
+    newer = tmp_path / "newer"
+    newer.write_text(
+        f"#!/bin/sh\ncase $1 in --help) {engine} --help; echo '-mvc,  --moe-vram-cache N     experts that stay';;\n"
+        f'*) exec {engine} "$@";; esac\n'
+    )
+    newer.chmod(0o755)
+    found = findings(tmp_path, engine={"path": str(newer)}, gpu={"device": "host"}, models={"m": {}})
+    (warning,) = found.warnings
+    assert "is newer than the builds that are known, for it has --moe-vram-cache, -mvc" in warning
+    assert "checked by its own dry run" in warning
+    assert found.errors == []
+
+
 def test_directories_and_certificates_that_are_named_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "cert.pem").write_text("no certificate")

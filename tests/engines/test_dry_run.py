@@ -23,7 +23,6 @@ from lmxd.estimate.arguments import parse, words
 from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import read_model
 from lmxd.estimate.learned import Card
-from lmxd.gguf.builds import family
 from lmxd.gguf.footprint import footprint
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
@@ -66,7 +65,7 @@ def test_it_agrees_with_the_closed_form(
 
 
 def _closed(binary: Binary, model: Model, launch: Launch, cards: int) -> list[tuple[int, int, int]]:
-    found = footprint(model, launch, cards, family(binary.version, binary.flags))
+    found = footprint(model, launch, cards, binary.family)
     return [(p.weights, p.kv + p.state, p.compute) for p in (*found.devices, found.host)]
 
 

@@ -248,7 +248,7 @@ NO_NUMBERS = ("²", "٣", "9" * 5000, "-" + "9" * 5000, "1_0")
         ("--ctx-size=4096 --host 0.0.0.0", {"context_length": 4096}, []),
         ("-c many", {}, ["context_length is 'many', which is no number"]),
         *((f"{flag} {number}", {}, ["which is no number"]) for flag in ("-c", "-ngl", "-t") for number in NO_NUMBERS),
-        ("--temp ² -c 1", {"engine_flags": ["--temp", "²"], "context_length": 1}, []),
+        ("--temp ² -c 1", {"context_length": 1}, ["--temp is '²', which is no number"]),
         ("--rpc -² --wrong", {}, ["--rpc is refused", "'-²'", "--wrong"]),
         ("--rpc x:1 --wrong", {}, ["--rpc is refused", "--wrong"]),
     ],

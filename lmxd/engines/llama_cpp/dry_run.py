@@ -180,16 +180,10 @@ def _output(
         command = [sys.executable, "-m", _PRETEND, str(libraries), str(cards), json.dumps(_parts(real)), home]
         command += ["-m", str(real), *flags, "--fit", "on", "-lv", "5", "--host", f"{home}/s.sock"]
         command += ["--device", "none"] if not cards else []
+        command += ["--lazy-mode", "off"] if binary.knows("--lazy-mode") else []  # as it is launched
         path = ":".join(filter(None, (str(libraries), os.environ.get("LD_LIBRARY_PATH"))))
-        env = (
-            environment()
-            | HIDDEN
-            | {
-                "GGML_NO_BACKTRACE": "1",
-                "LD_LIBRARY_PATH": path,
-                "PYTHONPATH": str(_PACKAGES),
-            }
-        )
+        own = {"GGML_NO_BACKTRACE": "1", "LD_LIBRARY_PATH": path, "PYTHONPATH": str(_PACKAGES)}
+        env = environment() | HIDDEN | own
         process = _spawned(command, env, account)
         try:
             return kept(_lines(process, timeout, Path(home)))

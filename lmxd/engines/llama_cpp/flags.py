@@ -1,145 +1,205 @@
-"""The flags of llama-server that a profile may add: those that leave alone what admission relies on."""
+"""The answer to each flag of llama-server: a profile may add it, has a key for it, or is refused it with the reason."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-_SWITCHES = """--jinja --no-jinja --context-shift --no-context-shift --cont-batching -cb --no-cont-batching -nocb
---embedding --embeddings --rerank --reranking --mlock --no-mmap --special -sp --spm-infill --prefill-assistant
---no-prefill-assistant --cache-prompt --no-cache-prompt --skip-chat-parsing --no-skip-chat-parsing --perf --no-perf
---warmup --no-warmup --check-tensors --escape -e --no-escape --ignore-eos --reasoning-preserve
---no-reasoning-preserve --log-timestamps --no-log-timestamps"""
+from lmxd.engines.llama_cpp import flag_table as table
+from lmxd.engines.llama_cpp.flag_table import RefusedFlags
+from lmxd.text import shortened
 
-_WITH_VALUE = """--chat-template --chat-template-kwargs --reasoning --reasoning-format --reasoning-effort
---reasoning-budget --reasoning-budget-message --pooling --rope-scaling --rope-scale --rope-freq-base
---rope-freq-scale --yarn-orig-ctx --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow --yarn-beta-fast
---threads-batch -tb --threads-http --prio --prio-batch --poll --poll-batch --cpu-mask -C --cpu-range -Cr
---cpu-mask-batch --cpu-range-batch --cpu-strict --numa --cache-reuse --slot-prompt-similarity -sps --timeout -to
---sse-ping-interval --embd-normalize --predict -n --n-predict --keep --seed -s --temp --temperature --top-k --top-p
---min-p --top-nsigma --top-n-sigma --xtc-probability --xtc-threshold --typical --typical-p --repeat-last-n
---repeat-penalty --presence-penalty --frequency-penalty --dry-multiplier --dry-base --dry-allowed-length
---dry-penalty-last-n --dynatemp-range --dynatemp-exp --mirostat --mirostat-lr --mirostat-ent --samplers --sampling-seq
---sampler-seq --reverse-prompt -r --tags"""
+_WHOLE: Final = re.compile("[+-]?[0-9]{1,10}")
+_NUMBER: Final = re.compile(
+    r"[+-]?([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(e[+-]?[0-9]{1,2})?", re.ASCII | re.IGNORECASE
+)
+_NEGATIVE: Final = re.compile("-[0-9.]")
+_INT: Final = 2**31
+_FLOATS: Final = (1e-37, 3e38)
+"""Bounds of the numbers that llama-server reads into 32 bits."""
+_NEAR: Final = 0.85
+"""Likeness from which a word is taken for a misspelled flag."""
+_SHOWN: Final = 60
 
-ALLOWED: Final[dict[str, bool]] = dict.fromkeys(_SWITCHES.split(), False) | dict.fromkeys(_WITH_VALUE.split(), True)
-"""Flag -> whether it takes a value."""
 
-KEYS: Final[dict[str, str]] = {
-    flag: key
-    for key, flags in {
-        "path": "-m --model",
-        "context_length": "-c --ctx-size",
-        "slots": "-np --parallel",
-        "gpu_layers": "-ngl --gpu-layers --n-gpu-layers",
-        "batch_size": "-b --batch-size",
-        "ubatch_size": "-ub --ubatch-size",
-        "cache_type_k": "-ctk --cache-type-k",
-        "cache_type_v": "-ctv --cache-type-v",
-        "flash_attention": "-fa --flash-attn",
-        "threads": "-t --threads",
-        "mmproj": "-mm --mmproj",
-        "lora": "--lora --lora-scaled",
-        "draft": "-md --model-draft --spec-draft-model",
-        "n_cpu_moe": "-ncmoe --n-cpu-moe",
-        "override_tensor": "-ot --override-tensor",
-        "chat_template_file": "--chat-template-file",
-        "grammar": "--grammar",
-        "grammar_file": "--grammar-file",
-    }.items()
-    for flag in flags.split()
-}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flag:
+    """One spelling of a flag: how many words follow it, of which kind, and whether a profile may add it.
+
+    ``kind``: what a value must be; a text by default. ``choices``: the values that there are, if they are few.
+    """
+
+    arity: int = 0
+    kind: str = "text"
+    choices: tuple[str, ...] = ()
+    key: str = ""
+    refusal: RefusedFlags | None = None
+
+    @property
+    def allowed(self) -> bool:
+        return not self.key and self.refusal is None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A flag of a command line by its name, with the values that follow it. ``joined``: by = in the same word."""
+
+    name: str
+    values: tuple[str, ...]
+    joined: bool = False
+    stray: bool = False
+
+    @property
+    def value(self) -> str:
+        return " ".join(self.values)
+
+
+def _allowed() -> Iterator[tuple[str, Flag]]:
+    for arity, kind, names in (
+        (0, "text", table.SWITCHES), (1, "whole", table.WHOLE), (1, "number", table.NUMBERS),
+        (1, "text", table.TEXTS), (1, "json", table.JSON),
+    ):  # fmt: skip
+        yield from ((name, Flag(arity=arity, kind=kind)) for name in names.split())
+    for names, choices in table.CHOICES.items():
+        yield from ((name, Flag(arity=1, choices=tuple(choices.split()))) for name in names.split())
+
+
+def _others() -> Iterator[tuple[str, Flag]]:
+    for name, (key, _) in SWITCH_KEYS.items():
+        yield name, Flag(key=key)
+    for name, key in KEYS.items():
+        yield name, Flag(arity=1, key=key)
+    for name, key in DRAFT_KEYS.items():
+        yield name, Flag(arity=1, key=f"draft.{key}")
+    for refusal in table.REFUSALS:
+        yield from ((name, Flag(refusal=refusal)) for name in refusal.switches.split())
+        for name in refusal.valued.split():
+            yield name, Flag(arity=2 if name in table.PAIRS else 1, refusal=refusal)
+
+
+KEYS: Final = {name: key for key, names in table.KEYS.items() for name in names.split()}
 """Flag with a value -> the key of a profile that says it."""
-
-DRAFT_KEYS: Final[dict[str, str]] = {
-    flag: key
-    for key, flags in {
-        "tokens": "--spec-draft-n-max --draft-max --draft --draft-n",
-        "gpu_layers": "-ngld --spec-draft-ngl --gpu-layers-draft --n-gpu-layers-draft",
-        "cache_type_k": "-ctkd --spec-draft-type-k --cache-type-k-draft",
-        "cache_type_v": "-ctvd --spec-draft-type-v --cache-type-v-draft",
-    }.items()
-    for flag in flags.split()
-}
+DRAFT_KEYS: Final = {name: key for key, names in table.DRAFT_KEYS.items() for name in names.split()}
 """The same of the keys of ``draft``."""
-
 SWITCH_KEYS: Final[dict[str, tuple[str, bool | str]]] = {
-    flag: (key, value)
-    for key, value, flags in (
-        ("n_cpu_moe", "all", "-cmoe --cpu-moe"),
-        ("kv_unified", True, "-kvu --kv-unified"),
-        ("kv_unified", False, "-no-kvu --no-kv-unified"),
-        ("swa_full", True, "--swa-full"),
-        ("repack", True, "--repack"),
-        ("repack", False, "-nr --no-repack"),
-        ("mmproj_offload", True, "--mmproj-offload"),
-        ("mmproj_offload", False, "--no-mmproj-offload"),
-        ("props", True, "--props"),
-    )
-    for flag in flags.split()
+    name: (key, value) for key, value, names in table.SWITCH_KEYS for name in names.split()
 }
 """Switch -> the key of a profile and its value that say it."""
+ALLOWED: Final = dict(_allowed())
+"""The flags that a profile may add."""
+FLAGS: Final = ALLOWED | dict(_others())
+"""All flags that are known, by each of their names."""
 
-_BREAKS_ADMISSION: Final[dict[str, str]] = {
-    flag: why
-    for why, flags in {
-        "it changes the size that was admitted": """-fit --fit -fitt --fit-target -fitc --fit-ctx
-            -cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints --override-kv --no-host --defrag-thold -dt
-            --kv-unified-per-slot -cms --checkpoint-min-step --moe-cache-mib --lazy-mode -lzm --load-mode -lm""",
-        "it moves bytes to where they were not admitted": """-sm --split-mode -ts --tensor-split -mg --main-gpu
-            -dev --device -kvo --kv-offload -nkvo --no-kv-offload --op-offload --no-op-offload --rpc""",
-        "it loads something that was not admitted": """-mmu --mmproj-url --control-vector --control-vector-scaled
-            -mu --model-url -hf -hfr --hf-repo -hff --hf-file -dr --docker-repo --spec-type --spec-default
-            --spec-draft-hf -hfd -hfrd --hf-repo-draft --mmproj-auto --no-mmproj --no-mmproj-auto""",
-        "it unloads or reloads behind the ledger's back": """--sleep-idle-seconds --models-dir --models-preset
-            --models-max --models-autoload --no-models-autoload""",
-        "lmxd sets it": """--host --port --reuse-port --api-key --api-key-file --api-prefix --metrics --slots --no-slots
-            --ui --webui --no-ui --no-webui -a --alias --log-file --log-disable -lv --verbosity --log-verbosity -v
-            --verbose --log-verbose --offline""",
-        "it opens the machine to whoever can reach the server": """--tools --tools-runtime --agent -ag --path
-            --media-path --mcp-servers-config --mcp-servers-json --ui-mcp-proxy --webui-mcp-proxy
-            --slot-save-path --ssl-key-file --ssl-cert-file --log-prompts-dir""",
-    }.items()
-    for flag in flags.split()
-}
+
+def given(words: Sequence[str]) -> Iterator[Given]:
+    """The flags of a command line with their values. A word that is neither is a ``stray`` one.
+
+    Known flags take their values, but never another known flag; of unknown ones, a word that is no flag is the value.
+    """
+    rest = list(reversed(words))
+    while rest:
+        word = rest.pop()
+        name, joined, value = word.partition("=")
+        if not word.startswith("-"):
+            yield Given(word, (), stray=True)
+            continue
+        name = canonical(name)
+        if joined:
+            yield Given(name, (value,), joined=True)
+            continue
+        flag, values = FLAGS.get(name), list[str]()
+        while rest and len(values) < (1 if flag is None else flag.arity) and _is_value(rest[-1], flag):
+            values.append(rest.pop())
+        yield Given(name, tuple(values))
+
+
+def canonical(name: str) -> str:
+    """The name as llama-server reads it: _ in a long one is -."""
+    return name.replace("_", "-") if name.startswith("--") else name
+
+
+def _is_value(word: str, flag: Flag | None) -> bool:
+    if canonical(word.partition("=")[0]) in FLAGS:
+        return False
+    return not word.startswith("-") or _NEGATIVE.match(word) is not None or (flag is not None and flag.allowed)
 
 
 def problems(words: Sequence[str]) -> list[str]:
     """The faults of a profile's extra flags, one sentence each; none if they may be passed on."""
-    found = []
-    rest = list(words)
-    while rest:
-        flag, joined, _ = rest.pop(0).partition("=")
-        if flag not in ALLOWED:
-            found.append(why_not(flag))
-            if rest and not rest[0].startswith("-"):
-                rest.pop(0)
-        elif joined:
-            found.append(f"{flag}=…: write the flag and its value as two items")
-        elif ALLOWED[flag]:
-            if not rest:
-                found.append(f"{flag} needs a value")
-            else:
-                rest.pop(0)
+    found, before = [], ""
+    for item in given(words):
+        if (problem := problem_of(item, before)) is not None:
+            found.append(problem)
+        elif item.name not in words:
+            found.append(f"{item.name}: write it so, with - in place of _")
+        before = item.name
     return found
 
 
-def key_of(flag: str) -> str | None:
-    """The key of a profile that says what a flag says; None if there is none."""
-    if flag in SWITCH_KEYS:
-        return SWITCH_KEYS[flag][0]
-    return f"draft.{DRAFT_KEYS[flag]}" if flag in DRAFT_KEYS else KEYS.get(flag)
+def problem_of(item: Given, before: str = "") -> str | None:
+    """The fault of a flag as it is given to a profile; None if it may be added. ``before``: the flag before it."""
+    if item.stray:
+        return f"{shortened(item.name, _SHOWN)!r} is no flag, and no value of {before or 'one'}"
+    flag = ALLOWED.get(item.name)
+    if flag is None:
+        return why_not(item.name)
+    if item.joined:
+        return f"{item.name}=…: write the flag and its value as two items" if flag.arity else _switch(item.name)
+    if len(item.values) < flag.arity:
+        return f"{item.name} needs a value"
+    return f"{item.name} {wrong}" if flag.arity and (wrong := _wrong(flag, item.value)) else None
 
 
-def why_not(flag: str) -> str:
-    if (key := key_of(flag)) is not None:
-        return f"{flag} is refused: use the key {key} instead"
-    if flag in _BREAKS_ADMISSION:
-        return f"{flag} is refused: {_BREAKS_ADMISSION[flag]}"
-    near = difflib.get_close_matches(flag, ALLOWED, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{flag!r} is not a flag that a profile may add{hint}"
+def _switch(name: str) -> str:
+    return f"{name} is a switch: write it without a value"
+
+
+def _wrong(flag: Flag, value: str) -> str | None:
+    """The fault of the value of a flag; None if it may be one."""
+    if flag.choices and value not in flag.choices:
+        return f"is {shortened(value, _SHOWN)!r}: possible are {', '.join(flag.choices)}"
+    if flag.kind == "json" and not _is_object(value):
+        return f"is {shortened(value, _SHOWN)!r}, which is no JSON object"
+    if flag.kind == "whole" and not (_WHOLE.fullmatch(value) and -_INT <= int(value) < _INT):
+        return f"is {shortened(value, _SHOWN)!r}, which is no whole number of 32 bits"
+    if flag.kind == "number" and not _is_number(value):
+        return f"is {shortened(value, _SHOWN)!r}, which is no number"
+    return None
+
+
+def _is_number(text: str) -> bool:
+    least, most = _FLOATS
+    return _NUMBER.fullmatch(text) is not None and (float(text) == 0 or least <= abs(float(text)) <= most)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def why_not(name: str) -> str:
+    """Why a profile may not add a flag that is not among those allowed, and what to do instead."""
+    flag = FLAGS.get(name)
+    if flag is not None and flag.key:
+        return f"{name} is refused: use the key {flag.key} instead"
+    if flag is not None and flag.refusal is not None:
+        return f"{name} is refused: {flag.refusal.why}{f': {flag.refusal.remedy}' if flag.refusal.remedy else ''}"
+    return f"{shortened(name, _SHOWN)!r} is not a flag that a profile may add{_hint(name)}"
+
+
+def _hint(name: str) -> str:
+    """The flag that may have been meant; else why one that is not known is refused."""
+    usable = [known for known, flag in FLAGS.items() if flag.refusal is None]
+    if not (near := difflib.get_close_matches(name[:_SHOWN], usable, n=1, cutoff=_NEAR)):
+        return ": nobody knows what it does to memory and safety"
+    key = FLAGS[near[0]].key
+    return f" (did you mean {near[0]}{f', which is the key {key}' if key else ''}?)"
 
 
 def computes_all_outputs(words: Sequence[str]) -> bool:
