@@ -2,6 +2,7 @@
 
 bench/estimator.py recorded   what bench/data holds: 2,342 loads of over 100 architectures, and an H100
 bench/estimator.py cpu [N]    real loads in RAM, here and now, of generated files of many architectures, or of N
+bench/estimator.py builds [PATH ...]   builds of llama-server beside each other, in RAM (bench/builds.py)
 bench/estimator.py gpu OUT    real launches on this machine's GPU beside llama-fit-params (bench/on_gpu.py)
 bench/estimator.py speed      microseconds of an estimate
 bench/estimator.py show       docs/accuracy.md, from what was recorded; ``write`` to write it
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import synthetic
+from builds import matrix
 from on_gpu import buffers, measure
 from shapes import DATA, shapes, written
 
@@ -352,6 +354,9 @@ def main() -> None:
             print("\n".join(table(cpu())))
         case ["cpu", count]:
             print("\n".join(table(cpu(int(count)))))
+        case ["builds", *paths]:
+            for line in matrix([Path(path) for path in paths]):
+                print(line, flush=True)
         case ["gpu", out]:
             measure(Path(out), workers=4, seconds=540)
         case ["speed"]:

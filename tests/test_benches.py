@@ -26,6 +26,7 @@ FORMS = {
     "estimator.py speed": "warm, closed form",
     "estimator.py recorded": "within the bound",
     "estimator.py cpu 1": "within the bound",
+    "estimator.py builds": "flags that lmxd does not know: none",
     # without a GPU these two can only say what they want
     "on_gpu.py --help": "Real launches on a real GPU",
     "multi_gpu.py --help": "Two real GPUs",
@@ -38,6 +39,7 @@ PARTS = {
     "arena_report.py",
     "arena_traces.py",
     "arena_watch.py",
+    "builds.py",
     "fast_server.py",
     "http_load.py",
     "shapes.py",
