@@ -32,6 +32,7 @@ from lmxd.config.schema import Config, DeviceConfig
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp.flag_table import REFUSALS
 from lmxd.errors import EXIT_STATUS
 from lmxd.failures import FailureCode
 from lmxd.rpc import budgets, outgoing, server
@@ -120,10 +121,21 @@ def configuration() -> str:
         "",
         "## engine_flags",
         "",
-        "These flags of llama-server may be added to a profile; all others are refused, by name, and with the",
-        "reason if they would break admission:",
+        "These flags of llama-server may be added to a profile. Their values are checked; a flag that the build at",
+        "hand does not have is an error of `lmxd check-config`.",
         "",
         " ".join(f"`{flag}`" for flag in flags.ALLOWED),
+        "",
+        "Those that a key of the profile says are refused with its name. These are refused with the reason:",
+        "",
+        "| flags | reason | instead |",
+        "|---|---|---|",
+        *(
+            f"| {' '.join(f'`{flag}`' for flag in f'{row.switches} {row.valued}'.split())} | {row.why} | {row.remedy} |"
+            for row in REFUSALS
+        ),
+        "",
+        "A flag that no build up to 11434 has is refused, too: nobody knows what it does to memory and safety.",
     ]
     return "\n".join(text) + "\n"
 

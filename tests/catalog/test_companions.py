@@ -20,7 +20,7 @@ from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
-from lmxd.gguf.overrides import experts_in_ram
+from lmxd.gguf.overrides import experts_in_ram, feed_forward_in_ram
 
 CARD = DeviceId("GPU-a")
 GPU = Layout({CARD: DeviceKind.GPU})
@@ -70,6 +70,33 @@ def test_experts_stay_in_ram(tmp_path: Path) -> None:
     assert sizes[0] > sizes[1] > sizes[2]
     assert bytes_of(resolved(tmp_path, "{override_tensor: exps=CPU}")) == sizes[2]
     assert resolved(tmp_path, "{n_cpu_moe: all}").launch.overrides == (experts_in_ram(),)
+
+
+def test_feed_forward_matrices_of_a_dense_model_stay_in_ram(tmp_path: Path) -> None:
+    parts = synthetic.decoder(
+        "llama", layers=4, embedding=1024, heads=8, kv_heads=2, feed_forward=16384, vocabulary=512, head=128
+    )
+    synthetic.write(tmp_path / "m.gguf", *parts)
+    found = [resolved(tmp_path, f"{{n_cpu_ffn: {n}}}") for n in (0, 1, 2)]
+    assert bytes_of(found[0]) > bytes_of(found[1]) > bytes_of(found[2])
+    assert found[2].launch.overrides == (feed_forward_in_ram(2),)
+
+
+@pytest.mark.parametrize(
+    ("profile", "flags", "mapped"),
+    [
+        ("{}", (), True),
+        ("{load_mode: mlock}", ("--load-mode", "mlock"), False),
+        ("{load_mode: mmap+mlock}", ("--load-mode", "mmap+mlock"), True),
+        ("{engine_flags: [--no-mmap]}", ("--no-mmap",), False),
+        ("{engine_flags: [--mlock]}", ("--mlock",), True),
+    ],
+)
+def test_the_estimate_counts_the_file_as_it_is_read(
+    tmp_path: Path, profile: str, flags: tuple[str, ...], mapped: bool
+) -> None:
+    found = resolved(tmp_path, profile)
+    assert (found.sizing.flags(), found.launch.mmap) == (flags, mapped)
 
 
 def test_slots_that_share_a_cache_take_one(tmp_path: Path) -> None:

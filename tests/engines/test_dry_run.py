@@ -64,6 +64,14 @@ def test_it_agrees_with_the_closed_form(
             assert theirs.weights == pytest.approx(weights, abs=2 * MIB)
 
 
+def test_it_agrees_where_feed_forward_matrices_stay_in_ram(binary: Binary, runner: DryRunner, tmp_path: Path) -> None:
+    path = file(tmp_path, "llama31-8b-q4_0")
+    model, launch = read_model(path), parse("-c 8192 -np 1 --n-cpu-ffn 12").resolved(0).launch
+    (card, _), said = _closed(binary, model, launch, 1), runner.ask(path, words(launch), 1)
+    assert said.devices[0].weights == pytest.approx(card[0], abs=2 * MIB)
+    assert said.devices[0].compute == pytest.approx(card[2], abs=20 * MIB)
+
+
 def _closed(binary: Binary, model: Model, launch: Launch, cards: int) -> list[tuple[int, int, int]]:
     found = footprint(model, launch, cards, binary.family)
     return [(p.weights, p.kv + p.state, p.compute) for p in (*found.devices, found.host)]

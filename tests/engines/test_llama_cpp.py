@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from lmxd.engines.launching import free_socket
 from lmxd.engines.llama_cpp import log
 from lmxd.engines.llama_cpp.binary import Binary, find, probe
 from lmxd.engines.llama_cpp.command import command
+from lmxd.engines.llama_cpp.flags import FLAGS
 from lmxd.engines.llama_cpp.server import LlamaServer
 from lmxd.errors import LmxdError
 
@@ -56,6 +58,24 @@ def test_in_ram_nothing_is_taken_beyond_the_footprint(binary: Binary, plan: Plan
     said = words(binary, replace(plan, gpus=()))
     for flag in ("-ngl 0", "--device none", "--no-repack", "--cache-ram 0", "--ctx-checkpoints 0"):
         assert flag in said
+
+
+def test_the_speed_of_the_processor_is_left_to_the_engine(binary: Binary, plan: Plan) -> None:
+    """Its own choice of threads knows the cores of the machine, as it does without lmxd."""
+    said = words(binary, replace(plan, threads=None, flags=(), gpus=())).split()
+    left = {
+        name for name in FLAGS if re.match("-t|-tb|--threads|--numa|--prio|--poll|-C|--cpu-|--mlock|-lm|--load", name)
+    }
+    assert left - {"-to"} & set(said) == set()
+    assert len(left) > 20
+
+
+def test_tensors_that_newer_builds_would_read_on_demand_are_resident_as_they_were_counted(
+    binary: Binary, plan: Plan
+) -> None:
+    newer = replace(binary, flags=binary.flags | {"--lazy-mode"})
+    assert "--lazy-mode off" in words(newer, plan)
+    assert "--lazy-mode" not in words(binary, plan)
 
 
 def test_flags_that_a_build_does_not_know_are_left_out(binary: Binary, plan: Plan) -> None:

@@ -29,6 +29,7 @@ def imported(words: str) -> tuple[dict[str, Any], Report]:
         ("--spec-type draft-mtp --spec-draft-n-max 2", {"mtp": 2}),
         ("--n-cpu-moe 12", {"n_cpu_moe": 12}),
         ("-cmoe", {"n_cpu_moe": "all"}),
+        ("-ncffn 8", {"n_cpu_ffn": 8}),
         ("-ot exps=CPU -ot 'blk\\.1\\.=CPU'", {"override_tensor": ["exps=CPU", r"blk\.1\.=CPU"]}),
         ("-np 4 -c 8192 -kvu", {"slots": 4, "context_length": 8192, "kv_unified": True}),
         ("-np 4 -c 8192 -no-kvu", {"slots": 4, "context_length": 2048}),
