@@ -69,15 +69,21 @@ def _without_shared(data: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _problems(error: Any) -> list[str]:
-    """One pydantic error as a sentence: key, value, remedy. One of several keys has a line for each."""
-    if not error["loc"]:
-        lines = error["msg"].removeprefix("Value error, ").split("\n")
-        return [shortened(line, 2 * _LONGEST) for line in lines]
+    """One pydantic error as a sentence: key, value, remedy. One that has several lines is a sentence for each."""
+    lines = error["msg"].removeprefix("Value error, ").split("\n") if error["type"] == "value_error" else []
+    if not error["loc"] or len(lines) > 1:
+        start = f"{'.'.join(_path(error))}: " if error["loc"] else ""
+        return [f"{start}{shortened(line, 2 * _LONGEST)}" for line in lines]
     return [_problem(error)]
 
 
+def _path(error: Any) -> list[str]:
+    """The keys that lead to the one that is wrong."""
+    return [shortened(str(part), _LONGEST) for part in error["loc"]]
+
+
 def _problem(error: Any) -> str:
-    where = [shortened(str(part), _LONGEST) for part in error["loc"]]
+    where = _path(error)
     key = ".".join(where)
     if error["type"] == "extra_forbidden":
         known = _known_keys(where[:-1])

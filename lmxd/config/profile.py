@@ -142,7 +142,7 @@ class Profile(LlamaCppKeys):
     @classmethod
     def _flags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if found := flags.problems(value):
-            raise ValueError("; ".join(found))
+            raise ValueError("\n".join(found))
         return value
 
     @field_validator("command", "env", mode="before")

@@ -146,8 +146,18 @@ def test_all_problems_are_named_at_once() -> None:
 
 
 def test_flags_that_break_admission_are_all_named() -> None:
-    (found,) = problems("models: {a: {engine_flags: [--fit, off, -ngl, 3, --jinja, -ts, '1,1']}}")
-    assert all(f"{flag} is refused" in found for flag in ("--fit", "-ngl", "-ts"))
+    found = problems("models: {a: {engine_flags: [--fit, off, -ngl, 3, --jinja, -ts, '1,1']}}")
+    assert len(found) == 3
+    for flag, problem in zip(("--fit", "-ngl", "-ts"), found, strict=True):
+        assert problem.startswith(f"models.a.engine_flags: {flag} is refused: ")
+
+
+def test_each_of_many_flags_has_its_whole_answer() -> None:
+    flags = ("--host", "--hf-repo", "--split-mode", "--mmproj-url", "--sleep-idle-seconds", "--slot-save-path") * 6
+    found = problems(f"models: {{a: {{engine_flags: [{', '.join(flags)}]}}}}")
+    assert len(found) == len(flags)
+    assert "the key split says whether there may be several" in found[2]
+    assert "characters more" not in "".join(found)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

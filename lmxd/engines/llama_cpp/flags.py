@@ -189,7 +189,7 @@ def why_not(name: str) -> str:
     if flag is not None and flag.key:
         return f"{name} is refused: use the key {flag.key} instead"
     if flag is not None and flag.refusal is not None:
-        return f"{name} is refused: {flag.refusal.why}{f': {flag.refusal.remedy}' if flag.refusal.remedy else ''}"
+        return f"{name} is refused: {flag.refusal.why}{f'; {flag.refusal.remedy}' if flag.refusal.remedy else ''}"
     return f"{shortened(name, _SHOWN)!r} is not a flag that a profile may add{_hint(name)}"
 
 
