@@ -118,7 +118,7 @@ def test_each_choice_of_the_engine_is_taken_and_no_other(flag: Printed) -> None:
 
 @each(ALL)
 def test_each_flag_is_imported_or_said_to_be_left_out(flag: Printed) -> None:
-    values = {"whole": "1", "number": "0.5", "json": "{}", "text": "x"}
+    values = dict.fromkeys(flags.KINDS, "1") | {"json": "{}", "range": "0-1", "bias": "5-1", "text": "x"}
     for name in flag.names:
         known = flags.FLAGS[name]
         value = known.choices[0] if known.choices else values[known.kind]
@@ -145,6 +145,12 @@ def test_each_variable_is_one_of_the_names_of_its_flag(flag: Printed) -> None:
         (["--top-k", 0.5], "--top-k is '0.5', which is no whole number"),
         (["--top-k", 2**31], "which is no whole number of 32 bits"),
         (["--mirostat", True], "--mirostat is 'on': possible are 0, 1, 2"),
+        (["--prio", 4], "--prio is '4': possible are -1, 0, 1, 2, 3"),
+        (["--repeat-penalty", 0], "--repeat-penalty is '0', which is no number above 0"),
+        (["--repeat-last-n", -2], "--repeat-last-n is '-2', which is no whole number from -1 up"),
+        (["-C", "xyz"], "-C is 'xyz', which is no mask of CPUs, such as ff"),
+        (["-Cr", "3"], "-Cr is '3', which is no range of CPUs, such as 0-3"),
+        (["-l", "hello"], "-l is 'hello', which is no bias, such as 15043-1"),
         (["--jinja", True], "'on' is no flag, and no value of --jinja"),
         (["--jinja=true"], "--jinja is a switch: write it without a value"),
         (["--top_k", 5], "--top-k: write it so, with - in place of _"),
@@ -163,7 +169,8 @@ def test_what_is_wrong_with_a_flag_is_said(words: list[Any], sentence: str) -> N
 @pytest.mark.parametrize(
     "words",
     [["--temp", 0.5], ["--temp", -1], ["--top-k", 40], ["--seed", 2**32 - 1], ["--rope-freq-base", "1e6"],
-     ["-r", "-x"], ["-j", '{"type": "object"}'], ["--reasoning", False], ["--cpu-mask", "ff"], ["-l", "15043-1"]],
+     ["-r", "-x"], ["-j", '{"type": "object"}'], ["--reasoning", False], ["--cpu-mask", "ff"], ["-l", "15043-1"],
+     ["-Cr", "-3"], ["--prio", -1]],
 )  # fmt: skip
 def test_numbers_and_texts_are_taken_as_yaml_has_them(words: list[Any]) -> None:
     assert answer(*words) == ""

@@ -17,36 +17,43 @@ SWITCHES: Final = """--jinja --no-jinja --context-shift --no-context-shift --con
 --no-agent -no-ag --spec-draft-backend-sampling --no-spec-draft-backend-sampling"""
 """Switches that leave alone bytes, safety and admission."""
 
-WHOLE: Final = """--threads-batch -tb --threads-http --prio --prio-batch --poll --cache-reuse --timeout -to
---sse-ping-interval --embd-normalize --reasoning-budget --predict -n --n-predict --keep --top-k --repeat-last-n
---dry-allowed-length --dry-penalty-last-n --yarn-orig-ctx --video-timestamp-interval --spec-draft-threads -td
---threads-draft --spec-draft-threads-batch -tbd --threads-batch-draft --spec-draft-prio --prio-draft
---spec-draft-prio-batch --prio-batch-draft --spec-draft-n-min"""
-"""Such flags with a whole number."""
-
-NUMBERS: Final = """--rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor
---yarn-beta-slow --yarn-beta-fast --slot-prompt-similarity -sps --temp --temperature --top-p --min-p --top-nsigma
---top-n-sigma --xtc-probability --xtc-threshold --typical --typical-p --repeat-penalty --presence-penalty
---frequency-penalty --dry-multiplier --dry-base --dynatemp-range --dynatemp-exp --mirostat-lr --mirostat-ent
---adaptive-target --adaptive-decay --video-fps --spec-draft-p-split --draft-p-split --spec-draft-p-min --draft-p-min
---seed -s"""
-"""Such flags with a number, or a whole one of 32 bits without a sign."""
-
-TEXTS: Final = """--chat-template --reasoning-effort --reasoning-budget-message --cpu-mask -C --cpu-range -Cr
---cpu-mask-batch -Cb --cpu-range-batch -Crb --spec-draft-cpu-mask -Cd --cpu-mask-draft --spec-draft-cpu-range -Crd
---cpu-range-draft --spec-draft-cpu-mask-batch -Cbd --cpu-mask-batch-draft --spec-draft-cpu-range-batch -Crbd
---cpu-range-batch-draft --samplers --sampling-seq --sampler-seq --reverse-prompt -r --tags --logit-bias -l
---dry-sequence-breaker"""
-"""Such flags with a text."""
-
-JSON: Final = "--chat-template-kwargs --json-schema -j"
-"""Such flags with a JSON object."""
+VALUES: Final = {
+    "whole": """
+        --threads-batch -tb --threads-http --poll --cache-reuse --timeout -to --sse-ping-interval
+        --embd-normalize --predict -n --n-predict --keep --top-k --dry-allowed-length --yarn-orig-ctx
+        --video-timestamp-interval --spec-draft-threads -td --threads-draft --spec-draft-threads-batch -tbd
+        --threads-batch-draft""",
+    "limit": "--repeat-last-n --dry-penalty-last-n --reasoning-budget",
+    "natural": "--spec-draft-n-min",
+    "number": """
+        --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow
+        --yarn-beta-fast --slot-prompt-similarity -sps --temp --temperature --top-p --min-p --top-nsigma
+        --top-n-sigma --xtc-probability --xtc-threshold --typical --typical-p --presence-penalty
+        --frequency-penalty --dry-multiplier --dry-base --dynatemp-range --dynatemp-exp --mirostat-lr
+        --mirostat-ent --adaptive-target --adaptive-decay --video-fps --spec-draft-p-split --draft-p-split
+        --spec-draft-p-min --draft-p-min --seed -s""",
+    "positive": "--repeat-penalty",
+    "text": """
+        --chat-template --reasoning-effort --reasoning-budget-message --samplers --sampling-seq --sampler-seq
+        --reverse-prompt -r --tags --dry-sequence-breaker""",
+    "mask": """
+        --cpu-mask -C --cpu-mask-batch -Cb --spec-draft-cpu-mask -Cd --cpu-mask-draft
+        --spec-draft-cpu-mask-batch -Cbd --cpu-mask-batch-draft""",
+    "range": """
+        --cpu-range -Cr --cpu-range-batch -Crb --spec-draft-cpu-range -Crd --cpu-range-draft
+        --spec-draft-cpu-range-batch -Crbd --cpu-range-batch-draft""",
+    "bias": "--logit-bias -l",
+    "json": "--chat-template-kwargs --json-schema -j",
+}
+"""Such flags with a value, by its kind (KINDS of flags.py). A seed has 32 bits without a sign."""
 
 CHOICES: Final = {
     "--cpu-strict --cpu-strict-batch --spec-draft-cpu-strict --cpu-strict-draft --spec-draft-cpu-strict-batch"
     " --cpu-strict-batch-draft --poll-batch --spec-draft-poll --poll-draft --spec-draft-poll-batch"
     " --poll-batch-draft": "0 1",
     "--mirostat": "0 1 2",
+    "--prio": "-1 0 1 2 3",
+    "--prio-batch --spec-draft-prio --prio-draft --spec-draft-prio-batch --prio-batch-draft": "0 1 2 3",
     "--numa": "distribute isolate numactl",
     "--pooling": "none mean cls last rank",
     "--reasoning -rea": "on off auto",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from lmxd.engines.llama_cpp import flag_table as table
@@ -59,11 +60,9 @@ class Given:
 
 
 def _allowed() -> Iterator[tuple[str, Flag]]:
-    for arity, kind, names in (
-        (0, "text", table.SWITCHES), (1, "whole", table.WHOLE), (1, "number", table.NUMBERS),
-        (1, "text", table.TEXTS), (1, "json", table.JSON),
-    ):  # fmt: skip
-        yield from ((name, Flag(arity=arity, kind=kind)) for name in names.split())
+    yield from ((name, Flag()) for name in table.SWITCHES.split())
+    for kind, names in table.VALUES.items():
+        yield from ((name, Flag(arity=1, kind=kind)) for name in names.split())
     for names, choices in table.CHOICES.items():
         yield from ((name, Flag(arity=1, choices=tuple(choices.split()))) for name in names.split())
 
@@ -160,27 +159,51 @@ def _switch(name: str) -> str:
 
 def _wrong(flag: Flag, value: str) -> str | None:
     """The fault of the value of a flag; None if it may be one."""
-    if flag.choices and value not in flag.choices:
-        return f"is {shortened(value, _SHOWN)!r}: possible are {', '.join(flag.choices)}"
-    if flag.kind == "json" and not _is_object(value):
-        return f"is {shortened(value, _SHOWN)!r}, which is no JSON object"
-    if flag.kind == "whole" and not (_WHOLE.fullmatch(value) and -_INT <= int(value) < _INT):
-        return f"is {shortened(value, _SHOWN)!r}, which is no whole number of 32 bits"
-    if flag.kind == "number" and not _is_number(value):
-        return f"is {shortened(value, _SHOWN)!r}, which is no number"
-    return None
+    if flag.choices:
+        return None if value in flag.choices else f"is {_shown(value)}: possible are {', '.join(flag.choices)}"
+    fits, what = KINDS[flag.kind]
+    return None if fits(value) else f"is {_shown(value)}, which is no {what}"
 
 
-def _is_number(text: str) -> bool:
+def _shown(value: str) -> str:
+    return repr(shortened(value, _SHOWN))
+
+
+def _whole(text: str, least: int = -_INT) -> bool:
+    return _WHOLE.fullmatch(text) is not None and least <= int(text) < _INT
+
+
+def _number(text: str, *, positive: bool = False) -> bool:
     least, most = _FLOATS
-    return _NUMBER.fullmatch(text) is not None and (float(text) == 0 or least <= abs(float(text)) <= most)
+    if _NUMBER.fullmatch(text) is None or (positive and float(text) <= 0):
+        return False
+    return float(text) == 0 or least <= abs(float(text)) <= most
 
 
-def _is_object(text: str) -> bool:
+def _object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _range(text: str) -> bool:
+    return re.fullmatch("([0-9]{1,3}-[0-9]{0,3}|-[0-9]{1,3})", text) is not None
+
+
+KINDS: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
+    "text": (lambda _: True, ""),
+    "whole": (_whole, "whole number of 32 bits"),
+    "limit": (partial(_whole, least=-1), "whole number from -1 up"),
+    "natural": (partial(_whole, least=0), "whole number from 0 up"),
+    "number": (_number, "number"),
+    "positive": (partial(_number, positive=True), "number above 0"),
+    "mask": (lambda text: re.fullmatch("(0x)?[0-9a-fA-F]{1,128}", text) is not None, "mask of CPUs, such as ff"),
+    "range": (_range, "range of CPUs, such as 0-3"),
+    "bias": (lambda text: re.fullmatch("[0-9]{1,9}[+-][0-9.]{1,20}", text) is not None, "bias, such as 15043-1"),
+    "json": (_object, "JSON object"),
+}
+"""Kind of a value -> whether a text is one, and what it is called."""
 
 
 def why_not(name: str) -> str:
