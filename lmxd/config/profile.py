@@ -221,7 +221,7 @@ class Profile(LlamaCppKeys):
     @property
     def uses_ram(self) -> bool:
         """Whether a part of it runs in RAM beside a GPU, or may."""
-        return self.fit == "auto" or bool(self.gpu_layers or self.n_cpu_moe or self.override_tensor)
+        return self.fit == "auto" or bool(self.gpu_layers or self.n_cpu_moe or self.n_cpu_ffn or self.override_tensor)
 
     def variant(self, engine: EngineSettings) -> str:
         """Names what two launches must share to be interchangeable: engine, and all settings but context and policy."""

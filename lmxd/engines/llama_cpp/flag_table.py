@@ -137,9 +137,7 @@ _GONE: Final = "llama-server has no such flag any more"
 _CHOOSES: Final = "lmxd chooses the devices; the key split says whether there may be several"
 
 REFUSALS: Final = (
-    RefusedFlags(
-        _SIZE, "the key fit says what is to fit", "", "-fit --fit -fitt --fit-target -fitc --fit-ctx", ours=True
-    ),
+    RefusedFlags(_SIZE, "use the key fit", "", "-fit --fit -fitt --fit-target -fitc --fit-ctx", ours=True),
     RefusedFlags(
         _SIZE,
         "the key suspend keeps prompts on disk",
