@@ -9,6 +9,7 @@ from typing import Final
 
 from lmxd.config.llama_cpp_keys import LlamaCppKeys
 from lmxd.config.profile import Profile
+from lmxd.engines.llama_cpp import ngrams
 
 _SAMPLING: Final = {
     "temperature": "--temp",
@@ -53,6 +54,8 @@ def _of_keys(keys: LlamaCppKeys, template: Path | None, grammar: Path | None) ->
             yield flag
     if keys.load_mode != "auto":
         yield from ("--load-mode", keys.load_mode)
+    if keys.ngram is not None:
+        yield from ngrams.words(keys.ngram)
     yield from _said(keys, _VALUES)
     yield from _said(keys.rope, _ROPE)
     yield from _said(keys.samplers, _SAMPLING)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lmxd.config.profile import Profile
-from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp import flags, ngrams
 from lmxd.engines.llama_cpp.load_mode import is_mapped
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.gguf.launch import Launch
@@ -50,9 +50,16 @@ def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None]
         overrides=tuple(_overrides(profile)),
         mmap=is_mapped(("--load-mode", profile.load_mode, *profile.engine_flags)),
         repack=repacked_types() if profile.repack else frozenset(),
-        drafted=profile.draft.tokens if profile.draft is not None else profile.mtp,
+        drafted=_drafted(profile),
+        lookup=ngrams.TABLES.get(profile.ngram, 0) if profile.ngram is not None else 0,
         mtp=profile.mtp > 0,
     )
+
+
+def _drafted(profile: Profile) -> int:
+    if profile.ngram is not None:
+        return ngrams.TOKENS[profile.ngram]
+    return profile.draft.tokens if profile.draft is not None else profile.mtp
 
 
 def _overrides(profile: Profile) -> Iterator[Override]:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, field_validator, mo
 
 from lmxd.config.section import Section, UsablePath, on_off
 from lmxd.engines.llama_cpp.load_mode import LoadMode
+from lmxd.engines.llama_cpp.ngrams import Ngram
 from lmxd.gguf.overrides import overrides
 from lmxd.gguf.types import CACHE_TYPES
 
@@ -129,6 +130,9 @@ class LlamaCppKeys(Section):
         DraftConfig | None, BeforeValidator(_path_alone, json_schema_input_type=DraftConfig | str | None)
     ] = Field(None, description="a small model that proposes tokens: its path, or path and settings")
     mtp: int = Field(0, ge=0, le=256, description="tokens that the model's own drafting layers propose at once")
+    ngram: Ngram | None = Field(
+        None, description="tokens are proposed that followed the same ones earlier, without a second model; mod, mostly"
+    )
     lora: Annotated[
         tuple[_Lora, ...], BeforeValidator(_one_or_more, json_schema_input_type=tuple[_Lora, ...] | LoraConfig | str)
     ] = Field((), description="adapters: paths, or path and scale of each")
@@ -188,6 +192,8 @@ class LlamaCppKeys(Section):
     def _contradictions(self) -> Iterator[str]:
         for a, b in (
             ("draft", "mtp"),
+            ("draft", "ngram"),
+            ("mtp", "ngram"),
             ("chat_template", "chat_template_file"),
             ("grammar", "grammar_file"),
             ("embedding", "rerank"),
@@ -198,8 +204,8 @@ class LlamaCppKeys(Section):
             yield f"pooling: rerank needs rank, not {self.pooling}: take it out"
         if not self.mmproj_offload and self.mmproj is None:
             yield "mmproj_offload is for a profile with mmproj"
-        if self.pools and (self.draft or self.mtp):
-            yield "draft and mtp are for models that write text: take out embedding and rerank, or these"
+        if self.pools and (self.draft or self.mtp or self.ngram):
+            yield "ngram, draft and mtp are for models that write text: take out embedding and rerank, or these"
 
     @property
     def pools(self) -> bool:

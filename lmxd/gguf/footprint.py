@@ -93,7 +93,7 @@ def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST)
             weights=on_host.host(mmap=launch.mmap),
             kv=kv.get(HOST, 0),
             state=state.get(HOST, 0),
-            compute=buffers.host + output,
+            compute=buffers.host + output + launch.lookup,
         ),
         left=left,
     )

@@ -20,7 +20,7 @@ class Launch:
     ``split`` are the shares of several devices, all equal if empty. ``outputs_all``: embedding and
     reranking servers compute an output for every token of a micro-batch. ``drafted``: tokens that
     are proposed ahead by a draft model or by the model's own MTP layers. ``repack``: types of weights
-    that the CPU at hand rearranges.
+    that the CPU at hand rearranges. ``lookup``: bytes of a table in RAM that proposes tokens.
     """
 
     context: int
@@ -41,6 +41,7 @@ class Launch:
     mmap: bool = True
     repack: frozenset[str] = frozenset()
     drafted: int = 0
+    lookup: int = 0
     mtp: bool = False
 
     @property

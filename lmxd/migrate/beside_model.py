@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp.ngrams import TOKENS
 from lmxd.migrate.report import About
 from lmxd.text import shortened
 
@@ -14,6 +15,7 @@ _ALL_LAYERS: Final = 999
 _MTP: Final = "draft-mtp"
 _DRAFTED: Final = 3
 """Tokens that llama-server has drafted unless it is told otherwise."""
+_NGRAMS: Final = {f"ngram-{kind}": kind for kind in TOKENS}
 _NATURAL: Final = frozenset(("none", "draft-simple"))
 """Values of ``--spec-type`` that say what lmxd does by itself."""
 _USUAL: Final = frozenset((("repack", True), ("kv_unified", False), ("mmproj_offload", True)))
@@ -31,7 +33,9 @@ class BesideModel:
 
     def takes(self, flag: str, value: str) -> bool:
         """Whether the flag was one of these; then it is taken."""
-        if flag in flags.SWITCH_KEYS:
+        if flag == "--spec-default":
+            self._kinds.add("ngram-mod")
+        elif flag in flags.SWITCH_KEYS:
             self._switch(flag)
         elif flag in flags.DRAFT_KEYS:
             self._of_draft(flags.DRAFT_KEYS[flag], flag, value)
@@ -45,16 +49,22 @@ class BesideModel:
 
     def keys(self) -> dict[str, Any]:
         """The keys of the profile, once all flags were taken."""
-        found = dict(self._found)
+        return self._found | self._drafting()
+
+    def _drafting(self) -> dict[str, Any]:
+        """The one way of drafting that a profile can have; others are told."""
+        kinds, found = self._kinds - _NATURAL, dict[str, Any]()
         if "path" in self._draft:
-            found["draft"] = self._draft
-        elif _MTP in self._kinds:
-            found["mtp"] = self._draft.get("tokens") or _DRAFTED
+            found, kinds = {"draft": self._draft}, kinds - {_MTP}
+        elif _MTP in kinds:
+            found, kinds = {"mtp": self._draft.get("tokens") or _DRAFTED}, kinds - {_MTP}
         elif self._draft:
             had = ", ".join(f"{key}: {value}" for key, value in self._draft.items())
             self._left(f"draft: there is no draft model (it had {had})")
-        if other := self._kinds - _NATURAL - {_MTP}:
-            self._left(f"--spec-type: {', '.join(sorted(other))} has no counterpart here")
+        if not found and (ngrams := sorted(kinds & _NGRAMS.keys())):
+            found, kinds = {"ngram": _NGRAMS[ngrams[0]]}, kinds - {ngrams[0]}
+        if kinds:
+            self._left(f"--spec-type: {', '.join(sorted(kinds))} has no counterpart here")
         return found
 
     def _switch(self, flag: str) -> None:

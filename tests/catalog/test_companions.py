@@ -60,6 +60,15 @@ def test_an_adapter_and_a_draft_are_counted(tmp_path: Path) -> None:
     ), "the draft has the context of the model"
 
 
+def test_what_is_proposed_from_the_text_itself_has_its_outputs_counted(tmp_path: Path) -> None:
+    alone = resolved(tmp_path)
+    found = resolved(tmp_path, "{ngram: mod}")
+    assert found.sizing.flags() == ("--spec-type", "ngram-mod", "--spec-ngram-mod-n-max", "64")
+    more = found.sizing.charge(found.launch, ())[1] - alone.sizing.charge(alone.launch, ())[1]
+    assert more == 16 * 2**20 + 4 * 64 * 100, "its table, and a row of logits for each of 64 tokens"
+    assert resolved(tmp_path, "{ngram: simple}").launch.drafted == 48
+
+
 def test_experts_stay_in_ram(tmp_path: Path) -> None:
     parts = synthetic.decoder(
         "qwen3moe", layers=4, embedding=1024, heads=8, kv_heads=2, feed_forward=512, vocabulary=512, head=128,

@@ -11,6 +11,8 @@ from lmxd.config.profile import Profile
 from lmxd.migrate.report import Report
 from lmxd.migrate.words import settings
 
+N_MATCH = ["--spec-ngram-mod-n-match", "24"]
+
 
 def imported(words: str) -> tuple[dict[str, Any], Report]:
     report = Report()
@@ -27,6 +29,9 @@ def imported(words: str) -> tuple[dict[str, Any], Report]:
         ("-md d.gguf -ngld 999 -ctkd q8_0", {"draft": {"path": "d.gguf", "cache_type_k": "q8_0"}}),
         ("-md d.gguf --spec-type draft-simple", {"draft": {"path": "d.gguf"}}),
         ("--spec-type draft-mtp --spec-draft-n-max 2", {"mtp": 2}),
+        ("--spec-type ngram-mod --spec-ngram-mod-n-match 24", {"ngram": "mod", "engine_flags": N_MATCH}),
+        ("--spec-type ngram-map-k4v", {"ngram": "map-k4v"}),
+        ("--spec-default", {"ngram": "mod"}),
         ("--n-cpu-moe 12", {"n_cpu_moe": 12}),
         ("-cmoe", {"n_cpu_moe": "all"}),
         ("-ncffn 8", {"n_cpu_ffn": 8}),
@@ -50,6 +55,9 @@ def test_each_flag_has_its_key(words: str, keys: dict[str, Any]) -> None:
     [
         ("--spec-draft-n-max 4", "draft: there is no draft model"),
         ("-md d.gguf --spec-type draft-eagle3", "--spec-type: draft-eagle3 has no counterpart here"),
+        ("-md d.gguf --spec-default", "--spec-type: ngram-mod has no counterpart here"),
+        ("--spec-type ngram-cache", "--spec-type: ngram-cache has no counterpart here"),
+        ("--spec-ngram-mod-n-max 32", "it changes the size that was admitted; use the key ngram"),
         ("-ncmoe many", "-ncmoe is 'many', which is no number"),
         ("-md d.gguf -ngld some", "-ngld is 'some', which is no number"),
         ("--lora-scaled a.gguf:much", "--lora-scaled a.gguf:much is not FILE:SCALE"),

@@ -109,7 +109,7 @@ def _companions(binary: Binary, plan: Plan) -> Iterator[str]:
         yield from _known(binary, "--spec-type", "draft-simple")
     if launch.mtp:
         yield from ("--spec-type", "draft-mtp")
-    if launch.drafted:
+    if draft is not None or launch.mtp:
         flag = "--spec-draft-n-max" if binary.knows("--spec-draft-n-max") else "--draft-max"
         yield from (flag, str(launch.drafted))
 

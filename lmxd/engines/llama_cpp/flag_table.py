@@ -24,7 +24,10 @@ VALUES: Final = {
         --video-timestamp-interval --spec-draft-threads -td --threads-draft --spec-draft-threads-batch -tbd
         --threads-batch-draft""",
     "limit": "--repeat-last-n --dry-penalty-last-n --reasoning-budget",
-    "natural": "--spec-draft-n-min",
+    "natural": """
+        --spec-draft-n-min --spec-ngram-mod-n-min --spec-ngram-mod-n-match --spec-ngram-simple-size-n
+        --spec-ngram-simple-min-hits --spec-ngram-map-k-size-n --spec-ngram-map-k-min-hits
+        --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-min-hits""",
     "number": """
         --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow
         --yarn-beta-fast --slot-prompt-similarity -sps --temp --temperature --top-p --min-p --top-nsigma
@@ -105,6 +108,7 @@ SWITCH_KEYS: Final = (
     ("mmproj_offload", True, "--mmproj-offload"),
     ("mmproj_offload", False, "--no-mmproj-offload"),
     ("props", True, "--props"),
+    ("ngram", "mod", "--spec-default"),
     ("load_mode", "dio", "-dio --direct-io"),
     ("load_mode", "auto", "-ndio --no-direct-io"),
     ("load_mode", "mmap", "--mmap"),
@@ -160,14 +164,12 @@ REFUSALS: Final = (
         "--image-min-tokens --image-max-tokens --mtmd-batch-max-tokens",
     ),
     RefusedFlags(_SIZE, "buffers are those that were counted", "--no-host"),
+    RefusedFlags(_SIZE, "use the key draft, mtp or ngram", "", "--spec-type"),
     RefusedFlags(
         _SIZE,
-        "use the key draft, or mtp",
-        "--spec-default",
-        """--spec-type --spec-ngram-mod-n-min --spec-ngram-mod-n-max --spec-ngram-mod-n-match
-        --spec-ngram-simple-size-n --spec-ngram-simple-size-m --spec-ngram-simple-min-hits --spec-ngram-map-k-size-n
-        --spec-ngram-map-k-size-m --spec-ngram-map-k-min-hits --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-size-m
-        --spec-ngram-map-k4v-min-hits""",
+        "use the key ngram, which counts the usual number of tokens",
+        "",
+        "--spec-ngram-mod-n-max --spec-ngram-simple-size-m --spec-ngram-map-k-size-m --spec-ngram-map-k4v-size-m",
     ),
     RefusedFlags(_PLACE, _CHOOSES, "", "-sm --split-mode -ts --tensor-split -mg --main-gpu -dev --device"),
     RefusedFlags(
@@ -257,7 +259,7 @@ REFUSALS: Final = (
     ),
     RefusedFlags(
         "it opens a file that lmxd did not look at",
-        "use the key draft, or mtp",
+        "use the key draft, mtp or ngram",
         "",
         "-lcs --lookup-cache-static -lcd --lookup-cache-dynamic",
     ),
@@ -276,7 +278,7 @@ REFUSALS: Final = (
     RefusedFlags("it does nothing any more", "leave it out", "", "-dt --defrag-thold"),
     RefusedFlags(_GONE, "use --spec-draft-n-min", "", "--draft-min --draft-n-min"),
     RefusedFlags(
-        _GONE, "use the key draft, or mtp", "", "--spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits"
+        _GONE, "use the key draft, mtp or ngram", "", "--spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits"
     ),
 )
 
