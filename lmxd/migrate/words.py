@@ -52,6 +52,8 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
             hub["file" if flag in _HUB_FILE else "repository"] = value
         elif flag in _DEFAULTS:
             left.unneed(_said(flag, value), _BY_ITSELF)
+        elif flag in _SPLIT and value == "none":
+            found["split"] = False
         elif _is_ours(flag) or (flag in _SPLIT and value == "layer"):
             left.unneed(_said(flag, value), "lmxd sets it itself")
         else:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from engines.plans import plan_in
 from lmxd_process import Lmxd, post
 
+from lmxd.engines.environment import environment
 from lmxd.engines.llama_cpp.binary import find, probe
+from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.load_mode import spelled
 
 Make = Callable[..., Lmxd]
@@ -40,3 +46,24 @@ def test_flags_that_older_builds_had_for_it_are_still_understood(lmxd: Make) -> 
     with lmxd(profile={"engine_flags": ["--no-mmap"], "n_cpu_ffn": 4}) as running, running.client() as client:
         lease = client.request("smollm2")
         assert post(lease, "/completion", {"prompt": "One, two,", "n_predict": 2})["tokens_predicted"] == 2
+
+
+def test_threads_are_those_that_the_engine_takes_by_itself(smollm2: Path, tmp_path: Path) -> None:
+    binary = probe(find(None))
+    plan = replace(plan_in(tmp_path), model=smollm2, gpus=(), threads=None, flags=())
+    alone = [str(binary.path), "-m", str(smollm2), "-c", "512", "--port", "0", "-dev", "none", "-lv", "4"]
+    assert threads(command(binary, plan).argv) == threads(alone) != []
+
+
+def threads(argv: Sequence[str]) -> list[str]:
+    """The numbers of threads that a server says while it loads."""
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
+    found: list[str] = []
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found += re.findall(r"n_threads(?:_batch)? = \d+", line)
+            if "model loaded" in line:
+                break
+        process.kill()
+    return found

@@ -135,6 +135,12 @@ def test_each_variable_is_one_of_the_names_of_its_flag(flag: Printed) -> None:
     assert environment.flag_of(flag.variable) in flag.names
 
 
+@each(ALL)
+def test_each_flag_is_known_without_its_dashes_as_presets_have_it(flag: Printed) -> None:
+    for name in flag.names:
+        assert environment.flag_named(name.lstrip("-")) in flag.names
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
