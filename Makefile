@@ -82,6 +82,7 @@ bench:
 	@$(VENV)/bin/python bench/estimator.py speed
 	@$(VENV)/bin/python bench/estimator.py recorded
 	@$(VENV)/bin/python bench/estimator.py cpu
+	@$(VENV)/bin/python bench/estimator.py builds
 
 # Everything that it makes is to be read by all, whatever the umask.
 install:

@@ -233,6 +233,11 @@ def test_a_build_with_a_flag_that_nobody_knows_is_checked_by_its_own_dry_run() -
     assert not Binary(known.path, "99999 (x)", known.flags).family.known
 
 
+def test_builds_without_a_number_are_recognised_by_their_flags() -> None:
+    found = [Binary(Path("/x"), "1 (571d0d5)", frozenset(flags_of(text_of(name)))).family for name in BUILDS]
+    assert [(build.first, build.known) for build in found] == [(10068, True), (10068, True), (11400, True)]
+
+
 def test_the_build_at_hand_has_no_strange_flag(tmp_path: Path) -> None:
     assert probe(find(None)).strange == []
     assert probe(fake_engine(tmp_path)).strange == []

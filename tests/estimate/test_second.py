@@ -97,10 +97,14 @@ def test_an_unknown_build_is_asked(eight: Path) -> None:
     ("version", "flags", "first", "known"),
     [
         ("11434 (9a2b3c4)", frozenset(), 11400, True),
-        ("10434 (x)", frozenset(), 10400, True),
+        ("10434 (x)", frozenset(), 10068, True),
+        ("10092 (x)", frozenset(), 10068, True),
+        ("10067 (x)", frozenset(), 10068, False),
+        ("10900 (x)", frozenset(), 10068, False),
+        ("11399 (x)", frozenset(), 10068, False),
         ("0.6.0-dev (build 0, commit unknown)", frozenset({"--fit", "--kv-unified-per-slot"}), 11400, True),
-        ("0.1.0-dev (build 1, commit 7e4c0a9)", frozenset({"--fit"}), 10400, True),
-        ("0.1.0", frozenset(), 10400, False),
+        ("0.1.0-dev (build 1, commit 7e4c0a9)", frozenset({"--fit"}), 10068, True),
+        ("0.1.0", frozenset(), 10068, False),
         ("12000 (y)", frozenset(), 11400, False),
     ],
 )
