@@ -144,9 +144,8 @@ def speeds(place: Path, cards: Cards) -> bool:
             with daemon({"m": m}, None, gpu={"margin_gb": MARGIN}) as (_, client):
                 choices = client.plan("m").choices
         time.sleep(1)
-        print(
-            f"\n{shape}: tokens per second of answers\n{'on GPU':>8}{'experts in RAM':>16}{'tokens/s':>10}{'part':>7}{'SPEED':>7}"
-        )
+        print(f"\n{shape}: tokens per second of answers")
+        print(f"{'on GPU':>8}{'experts in RAM':>16}{'tokens/s':>10}{'part':>7}{'SPEED':>7}")
         whole = 0.0
         for choice in choices:
             with server(
