@@ -16,6 +16,7 @@ from lmxd.config.llama_cpp_keys import DraftConfig
 from lmxd.config.profile import Profile
 from lmxd.engines.llama_cpp import flags
 from lmxd.engines.llama_cpp.binary import Binary, find, flags_of, probe
+from lmxd.engines.llama_cpp.flag_values import KINDS
 from lmxd.engines.llama_cpp.load_mode import MODES, spelled
 from lmxd.migrate import environment
 from lmxd.migrate.report import Report
@@ -118,7 +119,7 @@ def test_each_choice_of_the_engine_is_taken_and_no_other(flag: Printed) -> None:
 
 @each(ALL)
 def test_each_flag_is_imported_or_said_to_be_left_out(flag: Printed) -> None:
-    values = dict.fromkeys(flags.KINDS, "1") | {"json": "{}", "range": "0-1", "bias": "5-1", "text": "x"}
+    values = dict.fromkeys(KINDS, "1") | {"json": "{}", "range": "0-1", "bias": "5-1", "text": "x"}
     for name in flag.names:
         known = flags.FLAGS[name]
         value = known.choices[0] if known.choices else values[known.kind]

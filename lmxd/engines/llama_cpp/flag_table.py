@@ -48,7 +48,7 @@ VALUES: Final = {
     "bias": "--logit-bias -l",
     "json": "--chat-template-kwargs --json-schema -j",
 }
-"""Such flags with a value, by its kind (KINDS of flags.py). A seed has 32 bits without a sign."""
+"""Such flags with a value, by its kind (flag_values.py). A seed has 32 bits without a sign."""
 
 CHOICES: Final = {
     "--cpu-strict --cpu-strict-batch --spec-draft-cpu-strict --cpu-strict-draft --spec-draft-cpu-strict-batch"

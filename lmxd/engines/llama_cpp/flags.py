@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from lmxd.engines.llama_cpp import flag_table as table
 from lmxd.engines.llama_cpp.flag_table import RefusedFlags
+from lmxd.engines.llama_cpp.flag_values import KINDS
 from lmxd.text import shortened
 
-_WHOLE: Final = re.compile("[+-]?[0-9]{1,10}")
-_NUMBER: Final = re.compile(
-    r"[+-]?([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(e[+-]?[0-9]{1,2})?", re.ASCII | re.IGNORECASE
-)
 _NEGATIVE: Final = re.compile("-[0-9.]")
-_INT: Final = 2**31
-_FLOATS: Final = (1e-37, 3e38)
-"""Bounds of the numbers that llama-server reads into 32 bits."""
 _NEAR: Final = 0.85
 """Likeness from which a word is taken for a misspelled flag."""
 _SHOWN: Final = 60
@@ -167,43 +159,6 @@ def _wrong(flag: Flag, value: str) -> str | None:
 
 def _shown(value: str) -> str:
     return repr(shortened(value, _SHOWN))
-
-
-def _whole(text: str, least: int = -_INT) -> bool:
-    return _WHOLE.fullmatch(text) is not None and least <= int(text) < _INT
-
-
-def _number(text: str, *, positive: bool = False) -> bool:
-    least, most = _FLOATS
-    if _NUMBER.fullmatch(text) is None or (positive and float(text) <= 0):
-        return False
-    return float(text) == 0 or least <= abs(float(text)) <= most
-
-
-def _object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _range(text: str) -> bool:
-    return re.fullmatch("([0-9]{1,3}-[0-9]{0,3}|-[0-9]{1,3})", text) is not None
-
-
-KINDS: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
-    "text": (lambda _: True, ""),
-    "whole": (_whole, "whole number of 32 bits"),
-    "limit": (partial(_whole, least=-1), "whole number from -1 up"),
-    "natural": (partial(_whole, least=0), "whole number from 0 up"),
-    "number": (_number, "number"),
-    "positive": (partial(_number, positive=True), "number above 0"),
-    "mask": (lambda text: re.fullmatch("(0x)?[0-9a-fA-F]{1,128}", text) is not None, "mask of CPUs, such as ff"),
-    "range": (_range, "range of CPUs, such as 0-3"),
-    "bias": (lambda text: re.fullmatch("[0-9]{1,9}[+-][0-9.]{1,20}", text) is not None, "bias, such as 15043-1"),
-    "json": (_object, "JSON object"),
-}
-"""Kind of a value -> whether a text is one, and what it is called."""
 
 
 def why_not(name: str) -> str:
