@@ -14,7 +14,7 @@ SWITCHES: Final = """--jinja --no-jinja --context-shift --no-context-shift --con
 --no-prefill-assistant --cache-prompt --no-cache-prompt --skip-chat-parsing --no-skip-chat-parsing --perf --no-perf
 --warmup --no-warmup --check-tensors --escape -e --no-escape --ignore-eos --reasoning-preserve
 --no-reasoning-preserve --log-timestamps --no-log-timestamps --lora-init-without-apply --no-cache-idle-slots
---no-agent -no-ag --spec-draft-backend-sampling --no-spec-draft-backend-sampling"""
+--no-agent -no-ag -kvo --kv-offload --op-offload --spec-draft-backend-sampling --no-spec-draft-backend-sampling"""
 """Switches that leave alone bytes, safety and admission."""
 
 VALUES: Final = {
@@ -136,7 +136,7 @@ _LOADS: Final = "it loads something that was not admitted"
 _UNLOADS: Final = "it unloads or reloads behind the ledger's back"
 _OURS: Final = "lmxd sets it"
 _OPENS: Final = "it opens the machine to whoever can reach the server"
-_ENDS: Final = "llama-server prints something and ends at once"
+_OTHER_FILE: Final = "it opens a file that lmxd did not look at"
 _GONE: Final = "llama-server has no such flag any more"
 _CHOOSES: Final = "lmxd chooses the devices; the key split says whether there may be several"
 
@@ -148,14 +148,9 @@ REFUSALS: Final = (
         "--cache-idle-slots",
         "-cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints -cms --checkpoint-min-step",
     ),
-    RefusedFlags(
-        _SIZE,
-        "use the keys context_length and kv_unified",
-        "",
-        "--kv-unified-per-slot",
-    ),
+    RefusedFlags(_SIZE, "use the keys context_length and kv_unified", "", "--kv-unified-per-slot"),
     RefusedFlags(_SIZE, "all tensors are counted, and kept", "", "--lazy-mode -lzm --moe-cache-mib"),
-    RefusedFlags(_SIZE, "the figures of the file's header count", "", "--override-kv"),
+    RefusedFlags(_SIZE, "change the file itself, with gguf-set-metadata", "", "--override-kv"),
     RefusedFlags(_SIZE, "samplers run on the processor", "-bs --backend-sampling"),
     RefusedFlags(
         _SIZE,
@@ -172,10 +167,8 @@ REFUSALS: Final = (
         "--spec-ngram-mod-n-max --spec-ngram-simple-size-m --spec-ngram-map-k-size-m --spec-ngram-map-k4v-size-m",
     ),
     RefusedFlags(_PLACE, _CHOOSES, "", "-sm --split-mode -ts --tensor-split -mg --main-gpu -dev --device"),
-    RefusedFlags(
-        _PLACE, "use the key gpu_layers, or a cache_type_k of fewer bytes", "-kvo --kv-offload -nkvo --no-kv-offload"
-    ),
-    RefusedFlags(_PLACE, "use the key gpu_layers", "--op-offload --no-op-offload"),
+    RefusedFlags(_PLACE, "use the key gpu_layers, or a cache_type_k of fewer bytes", "-nkvo --no-kv-offload"),
+    RefusedFlags(_PLACE, "use the key gpu_layers", "--no-op-offload"),
     RefusedFlags(_PLACE, "use the key mmproj_offload", "", "-mmdev --mmproj-device"),
     RefusedFlags(_PLACE, "run lmxd on each of the machines", "", "--rpc"),
     RefusedFlags(
@@ -193,16 +186,13 @@ REFUSALS: Final = (
         --vision-gemma-4b-default --vision-gemma-12b-default""",
         "-mu --model-url -hf -hfr --hf-repo -hff --hf-file -dr --docker-repo",
     ),
-    RefusedFlags(_LOADS, "lmxd pull fetches, with the variable HF_TOKEN", "", "-hft --hf-token"),
-    RefusedFlags(
-        _LOADS,
-        "fetch the file, and use the key mmproj; without it there is none",
-        "--mmproj-auto --no-mmproj --no-mmproj-auto",
-        "-mmu --mmproj-url",
-    ),
+    RefusedFlags(_LOADS, "fetch the file, and use the key mmproj", "--mmproj-auto", "-mmu --mmproj-url"),
     RefusedFlags(_LOADS, "fetch the file, and use the key draft", "", "--spec-draft-hf -hfd -hfrd --hf-repo-draft"),
     RefusedFlags(
-        _LOADS, "use the key lora", "", "--control-vector --control-vector-scaled --control-vector-layer-range"
+        _LOADS,
+        "an adapter is counted: the key lora",
+        "",
+        "--control-vector --control-vector-scaled --control-vector-layer-range",
     ),
     RefusedFlags(
         _LOADS,
@@ -210,6 +200,8 @@ REFUSALS: Final = (
         "--tts-use-guide-tokens",
         "-mv --model-vocoder -hfv -hfrv --hf-repo-v -hffv --hf-file-v",
     ),
+    RefusedFlags("a projector is only loaded by the key mmproj", "leave it out", "--no-mmproj --no-mmproj-auto"),
+    RefusedFlags("llama-server fetches nothing here", "lmxd pull does, with HF_TOKEN", "", "-hft --hf-token"),
     RefusedFlags(_UNLOADS, "use the key idle_timeout", "", "--sleep-idle-seconds"),
     RefusedFlags(
         _UNLOADS,
@@ -217,29 +209,31 @@ REFUSALS: Final = (
         "--models-autoload --no-models-autoload",
         "--models-dir --models-preset --models-max",
     ),
-    RefusedFlags(_OURS, "use the key endpoint", "--reuse-port", "--host --port", ours=True),
+    RefusedFlags(_OURS, "use the key endpoint", "", "--host --port", ours=True),
+    RefusedFlags("it lets another process have its port", "use the key endpoint", "--reuse-port"),
     RefusedFlags(_OURS, "each lease has a key of its own", "", "--api-key --api-key-file", ours=True),
     RefusedFlags(_OURS, "use the key aliases", "", "-a --alias", ours=True),
     RefusedFlags(_OURS, "the gateway has a dashboard", "--ui --webui --no-ui --no-webui", ours=True),
     RefusedFlags(
-        _OURS,
+        "it is about a page that the server does not have here",
         "the gateway has a dashboard",
         "--no-ui-mcp-proxy --no-webui-mcp-proxy",
         "--ui-config --webui-config --ui-config-file --webui-config-file",
     ),
-    RefusedFlags(_OURS, "a lease says the base URL", "", "--api-prefix"),
+    RefusedFlags("lmxd and its clients ask without a prefix", "a lease says the base URL", "", "--api-prefix"),
     RefusedFlags(
-        _OURS,
-        "gateway.origins says which pages may ask",
+        "browsers ask the gateway",
+        "gateway.origins says which pages may",
         "--cors-credentials --no-cors-credentials",
         "--cors-origins --cors-methods --cors-headers",
     ),
     RefusedFlags(_OURS, "", "--metrics --slots --no-slots --log-disable", "--log-file", ours=True),
+    RefusedFlags(_OURS, "", "-v --verbose --log-verbose --offline", "-lv --verbosity --log-verbosity"),
     RefusedFlags(
-        _OURS,
-        "",
-        "-v --verbose --log-verbose --offline --log-jsonl --no-log-jsonl --log-prefix --no-log-prefix",
-        "-lv --verbosity --log-verbosity --log-colors",
+        "lmxd reads the log, in its usual form",
+        "lmxctl logs shows it",
+        "--log-jsonl --no-log-jsonl --log-prefix --no-log-prefix",
+        "--log-colors",
     ),
     RefusedFlags(
         _OPENS,
@@ -248,38 +242,33 @@ REFUSALS: Final = (
         "--tools --tools-runtime --mcp-servers-config --mcp-servers-json",
     ),
     RefusedFlags(_OPENS, "clients send files in their requests", "", "--path --media-path"),
-    RefusedFlags(_OPENS, "use the key suspend", "", "--slot-save-path"),
-    RefusedFlags(_OPENS, "use gateway.tls_cert and gateway.tls_key", "", "--ssl-key-file --ssl-cert-file"),
-    RefusedFlags(_OPENS, "prompts are written nowhere", "", "--log-prompts-dir"),
+    RefusedFlags("it lets clients write files", "use the key suspend", "", "--slot-save-path"),
     RefusedFlags(
-        "it opens a file that lmxd did not look at",
-        "use --json-schema, or the key grammar_file",
+        "instances speak plain HTTP, on this machine alone",
+        "use gateway.tls_cert and gateway.tls_key",
         "",
-        "-jf --json-schema-file",
+        "--ssl-key-file --ssl-cert-file",
     ),
+    RefusedFlags("it writes what people ask to disk", "leave it out", "", "--log-prompts-dir"),
+    RefusedFlags(_OTHER_FILE, "use --json-schema, or the key grammar_file", "", "-jf --json-schema-file"),
     RefusedFlags(
-        "it opens a file that lmxd did not look at",
+        _OTHER_FILE,
         "use the key draft, mtp or ngram",
         "",
         "-lcs --lookup-cache-static -lcd --lookup-cache-dynamic",
     ),
     RefusedFlags("it runs other programs", "have ffmpeg on PATH", "", "--video-ffmpeg-dir"),
     RefusedFlags(
-        "it makes up what is accepted of a draft, for benchmarks",
-        "leave it out",
-        "",
-        "--spec-synth-len --spec-synth-rates",
+        "it only pretends to draft, for benchmarks", "leave it out", "", "--spec-synth-len --spec-synth-rates"
     ),
     RefusedFlags(
-        _ENDS,
+        "llama-server prints something and ends at once",
         "run it by hand",
         "-h --help --usage --version -cl --cache-list --completion-bash --list-devices",
     ),
     RefusedFlags("it does nothing any more", "leave it out", "", "-dt --defrag-thold"),
     RefusedFlags(_GONE, "use --spec-draft-n-min", "", "--draft-min --draft-n-min"),
-    RefusedFlags(
-        _GONE, "use the key draft, mtp or ngram", "", "--spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits"
-    ),
+    RefusedFlags(_GONE, "use the key ngram", "", "--spec-ngram-size-n --spec-ngram-size-m --spec-ngram-min-hits"),
 )
 
 PAIRS: Final = frozenset({"--control-vector-layer-range"})

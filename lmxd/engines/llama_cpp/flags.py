@@ -165,10 +165,18 @@ def why_not(name: str) -> str:
     """Why a profile may not add a flag that is not among those allowed, and what to do instead."""
     flag = FLAGS.get(name)
     if flag is not None and flag.key:
-        return f"{name} is refused: use the key {flag.key} instead"
+        return f"{name} is refused: use the key {flag.key} instead{_as_key(name)}"
     if flag is not None and flag.refusal is not None:
         return f"{name} is refused: {flag.refusal.why}{f'; {flag.refusal.remedy}' if flag.refusal.remedy else ''}"
     return f"{shortened(name, _SHOWN)!r} is not a flag that a profile may add{_hint(name)}"
+
+
+def _as_key(name: str) -> str:
+    """A switch as its key and value."""
+    if name not in SWITCH_KEYS:
+        return ""
+    key, value = SWITCH_KEYS[name]
+    return f" ({key}: {str(value).lower()})"
 
 
 def _hint(name: str) -> str:
