@@ -17,6 +17,8 @@ from lmxd.text import shortened
 
 _MOST_PROBLEMS: Final = 50
 _LONGEST: Final = 200
+_UNSHOWN: Final = ("engine_flags",)
+"""Keys whose errors name what is wrong in a list, and of which the rest may be secret."""
 """Characters of a value that is shown."""
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
@@ -69,9 +71,9 @@ def _without_shared(data: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _problems(error: Any) -> list[str]:
-    """One pydantic error as a sentence: key, value, remedy. One that has several lines is a sentence for each."""
+    """One pydantic error as a sentence: key, value, remedy. Ours of several keys or items has a line for each."""
     lines = error["msg"].removeprefix("Value error, ").split("\n") if error["type"] == "value_error" else []
-    if not error["loc"] or len(lines) > 1:
+    if not error["loc"] or len(lines) > 1 or (lines and error["loc"][-1] in _UNSHOWN):
         start = f"{'.'.join(_path(error))}: " if error["loc"] else ""
         return [f"{start}{shortened(line, 2 * _LONGEST)}" for line in lines]
     return [_problem(error)]

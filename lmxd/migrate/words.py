@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp.flag_table import SECRETS
 from lmxd.engines.llama_cpp.load_mode import MODES, mode_of, says_mode
 from lmxd.migrate import hub_cache
 from lmxd.migrate.beside_model import BesideModel
@@ -90,11 +91,16 @@ def looked_up(hub: Mapping[str, str], left: About) -> dict[str, Any]:
 
 
 def _said(flag: str, value: str) -> str:
-    return f"{flag} {'(not shown)' if is_secret(flag) else value}".rstrip()
+    return f"{flag} {'(not shown)' if _is_secret(flag) else value}".rstrip()
+
+
+def _is_secret(flag: str) -> bool:
+    """Whether nobody is shown the value of a flag; of one that is not known, its name decides."""
+    return flag in SECRETS if flag in flags.FLAGS else is_secret(flag)
 
 
 def _refused(flag: str, value: str) -> str:
-    shown = "not shown" if is_secret(flag) else f"it was {value}"
+    shown = "not shown" if _is_secret(flag) else f"it was {value}"
     return f"{flags.why_not(flag)}{f' ({shown})' if value else ''}"
 
 

@@ -152,6 +152,11 @@ def test_flags_that_break_admission_are_all_named() -> None:
         assert problem.startswith(f"models.a.engine_flags: {flag} is refused: ")
 
 
+def test_the_value_of_a_flag_that_is_refused_is_not_shown() -> None:
+    (found,) = problems("models: {a: {engine_flags: [--api-key, hush]}}")
+    assert found == "models.a.engine_flags: --api-key is refused: lmxd sets it; each lease has a key of its own"
+
+
 def test_each_of_many_flags_has_its_whole_answer() -> None:
     flags = ("--host", "--hf-repo", "--split-mode", "--mmproj-url", "--sleep-idle-seconds", "--slot-save-path") * 6
     found = problems(f"models: {{a: {{engine_flags: [{', '.join(flags)}]}}}}")

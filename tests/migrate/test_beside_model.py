@@ -73,3 +73,13 @@ def test_what_a_profile_does_anyway_needs_no_key() -> None:
     found, report = imported("--repack --mmproj-offload")
     assert (found, report.left) == ({}, [])
     assert len(report.unneeded) == 2
+
+
+def test_no_secret_among_the_flags_is_shown() -> None:
+    _, report = imported("-hft hush --hf-token=hush --api-key hush --mcp-servers-json hush --the-secret hush -fitt 64")
+    said = "\n".join([*report.left, *report.unneeded])
+    assert "hush" not in said
+    assert "-hft is refused: llama-server fetches nothing here; lmxd pull does, with HF_TOKEN (not shown)" in said
+    assert "-fitt 64" in said
+    _, report = imported("--image-max-tokens 256")
+    assert "(it was 256)" in "\n".join(report.left)

@@ -200,7 +200,9 @@ REFUSALS: Final = (
         "--tts-use-guide-tokens",
         "-mv --model-vocoder -hfv -hfrv --hf-repo-v -hffv --hf-file-v",
     ),
-    RefusedFlags("a projector is only loaded by the key mmproj", "leave it out", "--no-mmproj --no-mmproj-auto"),
+    RefusedFlags(
+        "a projector is only loaded by the key mmproj", "leave it out", "--no-mmproj --no-mmproj-auto", ours=True
+    ),
     RefusedFlags("llama-server fetches nothing here", "lmxd pull does, with HF_TOKEN", "", "-hft --hf-token"),
     RefusedFlags(_UNLOADS, "use the key idle_timeout", "", "--sleep-idle-seconds"),
     RefusedFlags(
@@ -273,3 +275,6 @@ REFUSALS: Final = (
 
 PAIRS: Final = frozenset({"--control-vector-layer-range"})
 """Flags with two values."""
+
+SECRETS: Final = frozenset("--api-key -hft --hf-token --mcp-servers-json".split())
+"""Flags whose values nobody is shown."""
