@@ -17,9 +17,9 @@ from lmxd.text import shortened
 
 _MOST_PROBLEMS: Final = 50
 _LONGEST: Final = 200
+"""Characters of a value that is shown."""
 _UNSHOWN: Final = ("engine_flags",)
 """Keys whose errors name what is wrong in a list, and of which the rest may be secret."""
-"""Characters of a value that is shown."""
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
 
