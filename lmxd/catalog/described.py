@@ -13,9 +13,9 @@ from typing import Final
 from lmxd.catalog.model_files import parts
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import FileMemory, all_tensors, read_file
-from lmxd.gguf.architectures import WITHOUT_LOGITS
 from lmxd.gguf.header import Header, HeaderError, Scalar
 from lmxd.models.quants import quant_of
+from lmxd.models.roles import answers_of
 
 _DIGESTED: Final = 2**20
 """Bytes at the beginning of a file, the header, of which a digest is made: of all of it would take minutes."""
@@ -41,8 +41,6 @@ _SEES: Final = ("--mmproj", "-mm", "--limit-mm-per-prompt")
 _ENCODERS: Final = {"clip.has_vision_encoder": "image", "clip.has_audio_encoder": "audio"}
 """A key of a projector's file -> what it turns into tokens."""
 _ABILITIES: Final = {"image": "vision", "audio": "audio"}
-_RANKS: Final = 4
-"""The pooling of models that rank documents: llama.h's LLAMA_POOLING_TYPE_RANK."""
 _THINKS: Final = ("--reasoning-parser",)
 _MAX_KEYS: Final = 512
 """Of metadata. Models have some forty; a file may have been made to fill answers."""
@@ -144,10 +142,10 @@ def capabilities(file: ModelFile | None, words: Sequence[str], media: Sequence[s
     ``media``: what it is known to take beside text.
     """
     template = (file and file.template) or ""
-    pooling = None if file is None else file.metadata.get(f"{file.architecture}.pooling_type")
-    if _has(words, _RERANKS) or (pooling == _RANKS and not _has(words, _EMBEDS)):
+    answers = None if file is None else answers_of(file.architecture, file.metadata)
+    if _has(words, _RERANKS) or (answers == "rerank" and not _has(words, _EMBEDS)):
         return ["rerank"]
-    if _has(words, _EMBEDS) or pooling is not None or (file is not None and file.architecture in WITHOUT_LOGITS):
+    if _has(words, _EMBEDS) or answers is not None:
         return ["embedding"]
     found = ["completion"]
     found += ["tools"] if "tools" in template or _has(words, _CALLS) else []

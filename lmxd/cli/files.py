@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,6 +41,8 @@ class Wanted:
     flags: str | None = None
     engine: Path | None = None
     dry_run: str = "auto"
+    beside: tuple[str, ...] = ()
+    """Further words of llama-server's: the files beside the model, and the kind of its answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,12 +68,12 @@ class _Machine:
         return _estimator(self._wanted)
 
 
-def estimates_of(paths: Iterable[Path], wanted: Wanted) -> Iterator[Estimated | LmxdError]:
-    """The estimate of each model, or the error why it cannot be used."""
+def estimates_of(asked: Iterable[tuple[Path, tuple[str, ...]]], wanted: Wanted) -> Iterator[Estimated | LmxdError]:
+    """The estimate of each model with what is beside it, as ``Wanted.beside``, or the error why it cannot be used."""
     machine = _Machine(wanted)
-    for path in paths:
+    for path, beside in asked:
         try:
-            yield _of(path, wanted, machine)
+            yield _of(path, replace(wanted, beside=beside), machine)
         except LmxdError as error:
             yield LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name})
 
@@ -111,13 +114,15 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
 
 def _words(wanted: Wanted) -> str:
     """Options turned into llama-server's words; a context is then of each slot."""
+    beside = shlex.join(wanted.beside)
     if wanted.flags is not None:
-        return wanted.flags
+        return f"{wanted.flags} {beside}"
     slots = wanted.slots or 1
     words = [f"-np {slots}"]
     words += [f"-c {wanted.ctx * slots}"] if wanted.ctx else []
     words += [f"-ctk {wanted.k}"] if wanted.k else []
-    return " ".join(words + ([f"-ctv {wanted.v}"] if wanted.v else []))
+    words += [f"-ctv {wanted.v}"] if wanted.v else []
+    return " ".join([*words, beside])
 
 
 def _resolved(path: Path, wanted: Wanted, arguments: Arguments) -> tuple[Arguments, bool]:

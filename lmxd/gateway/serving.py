@@ -139,7 +139,7 @@ class Serving:
         body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
         if not is_form(kind):
             require_media(body, meant.model, remote=self._remote_media)
-            require_adapters(body, meant.model)
+            require_adapters(call.path.partition("?")[0], body, meant.model)
         return call if body is call.body else replace(call, body=body)
 
     @contextlib.asynccontextmanager

@@ -165,10 +165,12 @@ def test_a_request_says_how_much_of_which_adapter(gateway: Gateway) -> None:
     told = ollama.Client(host=gateway.url, headers={"Authorization": f"Bearer {gateway.key}"})
     chat = told.chat(model="adapted:one", messages=[{"role": "user", "content": "Hello"}], options={"num_predict": 8})
     assert chat.message.content == one
-    client = anthropic.Anthropic(base_url=gateway.url, api_key=gateway.key)
-    hello: Any = [{"role": "user", "content": "Hello"}]
-    message = client.messages.create(model="adapted", max_tokens=8, messages=hello, extra_body=scaled(1, 0))
-    assert message.content[0].text == one  # type: ignore[union-attr]
-    status, why = refused(gateway, "/v1/chat/completions", {"model": "adapted", "messages": [], "lora": [{"id": 2}]})
+    answers = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key).responses
+    assert answers.create(model="adapted:one", input="Hello", max_output_tokens=8).output_text != plain
+    hello: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+    status, why = refused(gateway, "/v1/messages", {"model": "adapted:one", **hello})
+    assert (status, "Anthropic" in why) == (400, True), "llama-server would leave it out"
+    unknown = {"model": "adapted", "lora": [{"id": 2, "scale": 1}], **hello}
+    status, why = refused(gateway, "/v1/chat/completions", unknown)
     assert (status, "0: one.gguf, 1: two.gguf" in why) == (400, True)
     assert [x.model for x in told.ps().models].count("adapted") == 1, "all in one instance"

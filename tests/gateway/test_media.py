@@ -17,6 +17,7 @@ from lmxd.gateway.requests.media import require_media
 from lmxd.rpc.books import ModelInfo
 
 HERE = "data:image/png;base64,iVBORw0KGgo="
+CHATS = "/v1/chat/completions"
 AWAY = "http://10.0.0.1/secret"
 
 
@@ -130,16 +131,22 @@ def test_words_about_pictures_are_none(body: Any) -> None:
 def test_an_adapter_that_is_not_there_is_refused_by_its_number(lora: Any, why: str) -> None:
     whose = model([], settings={"lora": [{"path": "/m/one.gguf"}, {"path": "two.gguf", "scale": 0.5}]})
     with pytest.raises(LmxdError, match=r"0: one\.gguf, 1: two\.gguf") as caught:
-        require_adapters(json.dumps({"lora": lora}).encode(), whose)
+        require_adapters(CHATS, json.dumps({"lora": lora}).encode(), whose)
     assert why in caught.value.message
-    require_adapters(b'{"lora": [{"id": 1, "scale": 0.5}, {"id": 0, "scale": 0}]}', whose)
-    require_adapters(b'{"lora": []}', whose)
-    require_adapters(json.dumps({"lora": lora}).encode(), model(None))
+    require_adapters(CHATS, b'{"lora": [{"id": 1, "scale": 0.5}, {"id": 0, "scale": 0}]}', whose)
+    require_adapters(CHATS, b'{"lora": []}', whose)
+    require_adapters(CHATS, json.dumps({"lora": lora}).encode(), model(None))
 
 
 def test_a_model_without_adapters_says_so() -> None:
     with pytest.raises(LmxdError, match="by the key lora"):
-        require_adapters(b'{"lora": [{"id": 0, "scale": 1}]}', model([]))
+        require_adapters(CHATS, b'{"lora": [{"id": 0, "scale": 1}]}', model([]))
+
+
+def test_no_adapter_is_left_out_in_silence() -> None:
+    whose = model([], settings={"lora": [{"path": "one.gguf"}]})
+    with pytest.raises(LmxdError, match="Anthropic"):
+        require_adapters("/v1/messages", b'{"lora": [{"id": 0, "scale": 1}]}', whose)
 
 
 ASKED: dict[str, Any] = {

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from lmxd.errors import LmxdError
+from lmxd.gateway.requests.failures import ErrorFormat
 from lmxd.gateway.requests.wanted import decode
 from lmxd.rpc.books import ModelInfo
 
@@ -28,8 +29,8 @@ class _Asked(Struct):
     lora: Raw = Raw()
 
 
-def require_adapters(body: bytes, model: ModelInfo) -> None:
-    """LmxdError ``invalid_params`` for adapters that the model does not have, or that are named otherwise."""
+def require_adapters(path: str, body: bytes, model: ModelInfo) -> None:
+    """LmxdError ``invalid_params`` for adapters that the model does not have, or that would not be heeded."""
     if _SIGN not in body or model.media is None:
         return
     try:
@@ -48,3 +49,6 @@ def require_adapters(body: bytes, model: ModelInfo) -> None:
         raise LmxdError("invalid_params", what, f'send [{{"id": 0, "scale": 1}}]; {remedy}') from error
     if wrong := [each.id for each in wanted if each.id >= len(names)]:
         raise LmxdError("invalid_params", f"lora: {model.model} has no adapter {wrong[0]}", remedy)
+    if ErrorFormat.of(path) is ErrorFormat.ANTHROPIC:
+        what = "lora: llama-server heeds it in no request of Anthropic's API"
+        raise LmxdError("invalid_params", what, "ask by /v1/chat/completions, /v1/responses or ollama's API")
