@@ -86,8 +86,8 @@ def estimate(
     elif Path(model).is_dir():
         search = Search()
         search.look(Path(model))
-        asked = [(found.path, found.words) for found in search.models]
-        _show_all(list(estimates_of(asked, wanted)), search.unread, json_wanted)
+        files = [(found.path, found.words) for found in search.models]
+        _show_all(list(estimates_of(files, wanted)), search.unread, json_wanted)
     else:
         _require_file(Path(model))
         _show(of_file(Path(model), wanted), json_wanted)

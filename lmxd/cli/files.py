@@ -92,7 +92,8 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
     places = [] if arguments.in_ram else machine.places
     places = places[:1] if arguments.one_card else places
     arguments, covered = _resolved(path, wanted, arguments)
-    launch = replace(arguments.launch, repack=frozenset()) if places else arguments.launch
+    launch = _as_served(arguments.launch) if wanted.beside else arguments.launch
+    launch = replace(launch, repack=frozenset()) if places else launch
     estimator = machine.estimator
     cards = tuple(place.card for place in places)
     found = estimator.estimate(path, launch, cards, arguments.companions)
@@ -110,6 +111,14 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         notes=[*found.notes, *ignored],
         fits=_fits(path, launch, places, estimator, arguments.companions) if fits and covered else {},
     )
+
+
+def _as_served(launch: Launch) -> Launch:
+    """A launch as lmxd makes it: a server of embeddings takes a text at once, as long as its context."""
+    if not launch.outputs_all:
+        return launch
+    ubatch = max(launch.ubatch, launch.context)
+    return replace(launch, ubatch=ubatch, batch=max(launch.batch, ubatch))
 
 
 def _words(wanted: Wanted) -> str:

@@ -20,6 +20,7 @@ _DRAFT: Final = re.compile(r"(?:^mtp|(?:^|[-_.])draft)(?=[-_.]|$)", re.IGNORECAS
 """Names of models that only propose tokens for another one, and of a model's drafting layers alone."""
 _RANKS: Final = 4
 """The pooling of models that rank documents: llama.h's LLAMA_POOLING_TYPE_RANK."""
+_ENCODERS: Final = ("", "vision.", "audio.")
 _REMEMBERED: Final = 8192
 """Files whose headers are not read again as long as they do not change: directories are looked through each second."""
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -92,7 +93,11 @@ def _by_name(name: str) -> Role:
 
 
 def _projected(header: Header) -> frozenset[int]:
-    """The lengths that the embeddings of a projector may have: converters write some, and its last layers have it."""
-    said = {header.metadata.get(f"clip.{kind}projection_dim") for kind in ("", "vision.", "audio.")}
+    """The lengths that the embeddings of a projector may have: those of its last layers but for the encoder's own.
+
+    Converters say which it is; older ones say another figure, which none of these layers has.
+    """
     layers = {length for tensor in header.tensors if tensor.name.startswith("mm.") for length in tensor.shape}
-    return frozenset(length for length in said | layers if isinstance(length, int))
+    own = {header.metadata.get(f"clip.{kind}embedding_length") for kind in _ENCODERS}
+    said = {header.metadata.get(f"clip.{kind}projection_dim") for kind in _ENCODERS}
+    return frozenset(length for length in (layers - own) & said or layers - own or layers if isinstance(length, int))

@@ -109,9 +109,9 @@ def by_ollama_chat(gateway: Gateway, pictures: list[str], *, stream: bool) -> tu
     }
     if stream:
         lines = list(client.chat(**asked, stream=True))
-        return lines[-1].prompt_eval_count, "".join(x.message.content for x in lines)
+        return lines[-1].prompt_eval_count or 0, "".join(x.message.content or "" for x in lines)
     whole = client.chat(**asked)
-    return whole.prompt_eval_count, whole.message.content
+    return whole.prompt_eval_count or 0, str(whole.message.content)
 
 
 def by_ollama_generate(gateway: Gateway, pictures: list[str], *, stream: bool) -> tuple[int, str]:
@@ -119,9 +119,9 @@ def by_ollama_generate(gateway: Gateway, pictures: list[str], *, stream: bool) -
     asked: Any = {"model": "seeing", "prompt": QUESTION, "images": pictures, "options": {"num_predict": 8}}
     if stream:
         lines = list(client.generate(**asked, stream=True))
-        return lines[-1].prompt_eval_count, "".join(x.response for x in lines)
+        return lines[-1].prompt_eval_count or 0, "".join(x.response or "" for x in lines)
     whole = client.generate(**asked)
-    return whole.prompt_eval_count, whole.response
+    return whole.prompt_eval_count or 0, str(whole.response)
 
 
 @pytest.mark.parametrize("stream", [False, True])

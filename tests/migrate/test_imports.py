@@ -345,7 +345,8 @@ def test_scan_makes_profiles_with_their_bytes(tmp_path: Path) -> None:
     done = lmxd("scan", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "broken.gguf" in done.stderr
-    (estimated,) = (e for e in estimates_of(sorted(tmp_path.glob("*.gguf")), Wanted()) if not isinstance(e, LmxdError))
+    files = [(path, ()) for path in sorted(tmp_path.glob("*.gguf"))]
+    (estimated,) = (e for e in estimates_of(files, Wanted()) if not isinstance(e, LmxdError))
     assert f"# {estimated.host['total'] / 2**30:.2f} GiB of RAM at" in done.stdout
     assert yaml.safe_load(done.stdout)["models"]["small"]["path"] == str(tmp_path / "small.gguf")
     assert lmxd("scan", str(tmp_path / "none")).returncode == 78
