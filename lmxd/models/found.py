@@ -51,9 +51,8 @@ class ModelOnDisk:
     @property
     def words(self) -> tuple[str, ...]:
         """The same as words of llama-server."""
-        projector = ("--mmproj", str(self.projector)) if self.projector else ()
         adapters = (word for path in self.adapters for word in ("--lora", str(path)))
-        return (*projector, *adapters, *((f"--{self.answers}",) if self.answers else ()))
+        return (*beside_words(self.parts[0], self.projector), *adapters)
 
     @property
     def size(self) -> int:
@@ -72,6 +71,12 @@ class ModelOnDisk:
         Of several parts the directories of those that are elsewhere have to be in ``model_dirs``.
         """
         return openable(self.path) if len(self.parts) == 1 else self.path
+
+
+def beside_words(path: Path, projector: Path | None) -> tuple[str, ...]:
+    """llama-server's words for a model's projector, and for the kind of its answers."""
+    answers = _facts(path).answers
+    return (*(("--mmproj", str(projector)) if projector else ()), *((f"--{answers}",) if answers else ()))
 
 
 def openable(path: Path) -> Path:

@@ -45,3 +45,18 @@ def best(projectors: Sequence[Path]) -> Path:
     """The one that most have: F16, else the first."""
     halves = [path for path in projectors if quant_of(path.name) in ("F16", "FP16")]
     return [*halves, *projectors][0]
+
+
+def best_name(model: str, projectors: Sequence[str]) -> str | None:
+    """The projector of a repository for one of its models, by their names; None if there is none.
+
+    Those in the model's own directory go before those above, which a repository has for all of its models.
+    """
+    own = Path(model)
+    beside = [path for path in map(Path, projectors) if path.parent == own.parent]
+    above = [path for path in map(Path, projectors) if path.parent in own.parent.parents]
+    near = beside or above
+    named = [path for path in near if core(path) and core(path) in core(own)]
+    longest = max((len(core(path)) for path in named), default=0)
+    found = [path for path in named if len(core(path)) == longest] or near
+    return str(best(found)) if found else None
