@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.hub_cache import found_settings
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
@@ -44,8 +44,8 @@ def look(directories: Sequence[Path]) -> FoundModel:
             found.say(f"{model.name}: {estimated}")
         else:
             _note_directories(found, model)
-            settings = {"path": str(model.openable), "context_length": estimated.ctx, "aliases": list(model.aliases)}
-            found.add(Entry(model.name, settings | _said(model.beside), f"{needs(estimated)}{_in_parts(model)}"))
+            more = {"context_length": estimated.ctx, "aliases": list(model.aliases)}
+            found.add(Entry(model.name, found_settings(model) | more, f"{needs(estimated)}{_in_parts(model)}"))
     return found.checked()
 
 
@@ -58,14 +58,6 @@ def _note_directories(found: FoundModel, model: ModelOnDisk) -> None:
     if len(model.parts) > 1 and (elsewhere := model.elsewhere):
         known = found.settings.get("model_dirs", [])
         found.settings["model_dirs"] = list(dict.fromkeys([*known, *(str(file.parent) for file in elsewhere)]))
-
-
-def _said(beside: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are written: paths are texts."""
-    return {
-        key: [str(path) for path in value] if isinstance(value, list) else str(value) if key == "mmproj" else value
-        for key, value in beside.items()
-    }
 
 
 def _in_parts(model: ModelOnDisk) -> str:
