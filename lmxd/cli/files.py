@@ -26,7 +26,7 @@ from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import LATEST, family
 from lmxd.gguf.launch import Launch
-from lmxd.rpc.estimates import Estimated
+from lmxd.rpc.estimates import Estimated, FileUse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +107,7 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         devices=[{"device": c.name, **p.as_dict()} for c, p in zip(cards, found.parts.devices, strict=True)],
         contexts=[{"device": c.name, **x.as_dict()} for c, x in zip(cards, found.contexts, strict=False)],
         host=found.parts.host.as_dict(),
+        files=[FileUse(use=use, path=str(x), size=x.stat().st_size) for use, x in arguments.companions.uses()],
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
         fits=_fits(path, launch, places, estimator, arguments.companions) if fits and covered else {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -79,9 +80,15 @@ class Companions:
 
     def files(self) -> tuple[Path, ...]:
         """The files, all of which the engine reads."""
-        draft = () if self.draft is None else (self.draft.path,)
-        projector = () if self.projector is None else (self.projector,)
-        return (*projector, *(adapter.path for adapter in self.adapters), *draft)
+        return tuple(path for _, path in self.uses())
+
+    def uses(self) -> Iterator[tuple[str, Path]]:
+        """Each file by the key of a profile that names it."""
+        if self.projector is not None:
+            yield "mmproj", self.projector
+        yield from (("lora", adapter.path) for adapter in self.adapters)
+        if self.draft is not None:
+            yield "draft", self.draft.path
 
     def are_read(self) -> bool:
         """Whether ``extras`` takes no time. LmxdError ``model_file_missing``."""
