@@ -1,4 +1,4 @@
-"""Which projector goes with which model of a directory: by the lengths in their headers, and by their names."""
+"""Projectors and the models that they are for: told by the lengths in their headers, and by their names."""
 
 from __future__ import annotations
 
