@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from lmxd.errors import LmxdError
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
+from lmxd.models.pairing import projectors_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +76,12 @@ class LlamaSizing:
             return [declared * size // max(1, base) for size in sizes], found.host
         return [declared + max(0, sizes[0] - base)], found.host
 
+    def _doubts(self) -> Iterator[str]:
+        """A sentence for a projector that seems to be another model's: llama-server would refuse to start with it."""
+        path, projector = self.file(), self.companions().projector
+        if path is not None and projector is not None and not projectors_of(path, [path], [projector]):
+            yield f"{projector} seems to be another model's: its embeddings are not as long as those of {path.name}"
+
     def _declared(self) -> int | None:
         said = self.profile.estimated_memory_gb
         return None if said is None else int(said * GIB)
@@ -110,11 +117,13 @@ class LlamaSizing:
             found = [self.formula.estimate(launch, (gpu,)) for gpu in gpus] or [self.formula.estimate(launch, ())]
         except LmxdError as error:
             return [f"models.{self.name}: {error}"]
+        doubts = [f"models.{self.name}.mmproj: {doubt}" for doubt in self._doubts()]
         need = max(x.device if gpus else x.host for x in found)
         declared = self.profile.estimated_memory_gb
         if declared is None or declared >= round(need / GIB, 2):  # as it is said
-            return []
+            return doubts
         return [
+            *doubts,
             f"models.{self.name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
-            " a launch may run out of memory"
+            " a launch may run out of memory",
         ]

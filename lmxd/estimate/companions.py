@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from lmxd.errors import LmxdError
 from lmxd.estimate.extras import Extras, image_bytes, projector_bytes
 from lmxd.estimate.files import FileMemory, FileVersion, identity, read_file, read_model
 from lmxd.gguf.header import Tensor
@@ -102,11 +103,20 @@ ALONE = Companions()
 
 def _projector(path: Path) -> tuple[int, int]:
     header = read_file(path)
+    if header.metadata.get("general.architecture") != "clip":
+        raise _other(path, "projector", "mmproj: name the mmproj file that was made for this model")
     return projector_bytes(header), image_bytes(header)
 
 
 def _tensors(path: Path) -> tuple[Tensor, ...]:
-    return read_file(path).tensors
+    header = read_file(path)
+    if header.metadata.get("general.type") != "adapter" and "adapter.type" not in header.metadata:
+        raise _other(path, "adapter", "lora: name a GGUF file of a LoRA (convert_lora_to_gguf.py makes one)")
+    return header.tensors
+
+
+def _other(path: Path, wanted: str, remedy: str) -> LmxdError:
+    return LmxdError("bad_model_file", f"{path} is no {wanted}, as its header says", remedy)
 
 
 _projectors, _adapters = FileMemory(_projector), FileMemory(_tensors)

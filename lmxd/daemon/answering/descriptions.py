@@ -28,7 +28,10 @@ class Descriptions:
         return None
 
     async def media(self, resolved: Resolved, user: User | None) -> list[str] | None:
-        """The media that a model takes beside text; None where only its engine knows. LmxdError if its projector is unusable."""
+        """The media that a model takes beside text; None where only its engine knows.
+
+        LmxdError if its projector cannot be used.
+        """
         if not resolved.sizing.scales:
             return None
         path = resolved.sizing.companions().projector
