@@ -70,16 +70,15 @@ def timed(url: str, key: str = "") -> tuple[float, float]:
 
 def by_lmxd(client: Client, cards: Cards) -> tuple[Run, int, str]:
     """(what it did, the bytes that were promised, how it was divided)."""
+    [chosen] = [choice for choice in client.plan("m").choices if choice.chosen]
+    divided = f"{chosen.gpu_layers} layers" + (
+        f", {chosen.experts_in_ram} less experts" if chosen.experts_in_ram else ""
+    )
     with client.request("m") as lease:
         [instance] = client.instances().instances
         assert instance.pid is not None
         rates = timed(str(instance.endpoint), lease.api_key)
         taken = cards.of(instance.pid)[0]
-        argv = Path(f"/proc/{instance.pid}/cmdline").read_text().split("\0")
-    layers, experts = argv[argv.index("-ngl") + 1], 0
-    if "-ot" in argv:
-        experts = argv[argv.index("-ot") + 1].count("|") - 2  # (0|1|…)\.ffn_(up|down|gate|gate_up)_(ch|)
-    divided = f"{layers} layers" + (f", experts of {experts} in RAM" if experts > 0 else "")
     return Run(taken, *rates), instance.promised[cards.ids[0]], divided
 
 
@@ -152,6 +151,7 @@ def speeds(place: Path, cards: Cards) -> bool:
 
 
 def _flags(choice: ChoiceInfo) -> list[str]:
+    """Of whole layers, as near to the choice as they come."""
     experts = words([experts_in_ram(choice.experts_in_ram)]) if choice.experts_in_ram else []
     return ["-ngl", str(choice.gpu_layers), *experts]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from lmxd.catalog.layout import RAM_ID, Layout
@@ -126,13 +127,16 @@ def _offloaded(
 
     def at(n: int) -> Option:
         how = offloads[n]
-        layers, experts = how.layers, how.experts_in_ram
-        partly = divided(launch, layers, experts)
-        return _option(sizing, partly, (gpu,), layout, gpu_layers=layers, experts_in_ram=experts, spills=n)
+        partly = divided(launch, how.layers, how.in_ram)
+        return _option(sizing, partly, (gpu,), layout, gpu_layers=how.layers, in_ram=how.in_ram, spills=n)
 
     chosen = {least * rung // _RUNGS for rung in range(1, _RUNGS + 1)} if least > 0 else set()
-    for have in (room.free, room.ceiling):
-        if chosen and gpu in have:
-            chosen.add(first_that_fits(least, lambda n, most=have[gpu]: at(n).demand[gpu] <= most) or 0)  # type: ignore[misc]
+    for most in (room.free.get(gpu), room.ceiling.get(gpu)):
+        if chosen and most is not None:
+            chosen.add(first_that_fits(least, partial(_fits, at, gpu, most)) or 0)
     for n in sorted(chosen - {0}):
         yield at(n)
+
+
+def _fits(at: Callable[[int], Option], gpu: DeviceId, most: int, n: int) -> bool:
+    return at(n).demand[gpu] <= most

@@ -140,7 +140,7 @@ class Resolved:
         """Its launch at the place of an option."""
         launch = self.launch
         if option.gpu_layers is not None:
-            launch = divided(launch, option.gpu_layers, option.experts_in_ram)
+            launch = divided(launch, option.gpu_layers, option.in_ram)
         return replace(
             launch,
             split=tuple(map(float, option.split)),

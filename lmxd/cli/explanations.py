@@ -125,7 +125,7 @@ def planned(p: Planned) -> Iterator[str]:
             if p.split:
                 yield f"  layers divided {':'.join(map(str, p.split))}"
             if p.gpu_layers is not None:
-                yield f"  {_divided(p.gpu_layers, p.experts_in_ram)}"
+                yield f"  {p.gpu_layers} layers on the GPU, the rest in RAM"
         case "evict":
             yield f"{p.model} would be started after {output.listed(p.evicts)} {_verb(p.evicts)} ended{eta}"
         case "queue":
@@ -135,10 +135,6 @@ def planned(p: Planned) -> Iterator[str]:
     yield from _lacking(p)
     if p.outcome == "refuse" and p.remedy:
         yield f"  remedy: {p.remedy}"
-
-
-def _divided(layers: int, experts: int) -> str:
-    return f"{layers} layers on the GPU{f', without the experts of {experts}' if experts else ''}, the rest in RAM"
 
 
 _CHOICES: Final = ("", ">ON GPU", ">EXPERTS IN RAM", ">GPU GiB", ">RAM GiB", ">SPEED", "ROOM")

@@ -99,7 +99,7 @@ class Option:
     demand: Demand
     split: tuple[int, ...] = ()
     gpu_layers: int | None = None
-    experts_in_ram: int = 0
+    in_ram: str = ""
     spills: int = 0
     pools: tuple[DeviceId, ...] = ()
 

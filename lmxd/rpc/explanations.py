@@ -20,7 +20,7 @@ class ChoiceInfo(Result):
     devices: dict[str, int] = Field(description="bytes of each GPU")
     ram: int = Field(description="bytes in RAM, with those of the process itself")
     gpu_layers: int = Field(description="layers on the GPU, with the output")
-    experts_in_ram: int = Field(0, description="of these, how many of the first have their experts in RAM")
+    experts_in_ram: int = Field(0, description="of these, how many have experts in RAM")
     whole: int = Field(description="layers that are on the GPU with all they have")
     speed: float = Field(description="tokens per second, roughly, as a part of those with all of it on the GPU")
     fit: FitInfo
@@ -43,7 +43,6 @@ class Planned(Result):
     called: DeviceNames = Field({})
     split: list[int] = Field([], description="layers on each device, if it would be divided")
     gpu_layers: int | None = Field(None, description="if not all: the others would run in RAM")
-    experts_in_ram: int = Field(0, description="of the layers on the GPU, how many of the first have experts in RAM")
     evicts: list[str] = Field([])
     position: int | None = None
     eta: float | None = Field(None, description="seconds until the lease is expected")

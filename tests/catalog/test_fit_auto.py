@@ -41,14 +41,13 @@ def best(found: Ask, free: float) -> Option | None:
 
 @pytest.mark.parametrize("free", [1.2, 1.5, 2.75, 4.0])
 def test_the_most_layers_that_fit_now_go_on_the_gpu(tmp_path: Path, free: float) -> None:
-    made = catalog(tmp_path, "{fit: auto}")
-    chosen = best(ask(made, free), free)
+    resolved = catalog(tmp_path, "{fit: auto}").resolve("m")
+    chosen = best(resolved.ask(LAYOUT, room(free)), free)
     assert chosen is not None
+    better = resolved.offloads()[chosen.spills - 1]
+    more = resolved.placed(Option(demand={CARD: 0}, gpu_layers=better.layers, in_ram=better.in_ram))
+    assert resolved.sizing.charge(more, (CARD,))[0][0] > free * GIB >= chosen.demand[CARD], "a matrix more does not fit"
     assert chosen.gpu_layers is not None
-    one_more = made.resolve("m").sizing.charge(
-        made.resolve("m").placed(Option(demand={CARD: 0}, gpu_layers=chosen.gpu_layers + 1)), (CARD,)
-    )
-    assert one_more[0][0] > free * GIB >= chosen.demand[CARD]
     assert chosen.demand[RAM_ID] > (33 - chosen.gpu_layers) * 100 * 2**20, "the others are charged in RAM"
 
 
@@ -56,8 +55,8 @@ def test_the_most_layers_that_fit_now_go_on_the_gpu(tmp_path: Path, free: float)
 def test_experts_make_way_before_layers(tmp_path: Path, free: float) -> None:
     chosen = best(ask(catalog(tmp_path, "{fit: auto}", sparse=True), free), free)
     assert chosen is not None
-    assert (chosen.gpu_layers, chosen.spills) == (49, chosen.experts_in_ram)
-    assert chosen.experts_in_ram > 0
+    assert chosen.gpu_layers == 49
+    assert "exps" in chosen.in_ram
 
 
 def test_all_of_it_is_the_first_choice_and_alone_without_fit_auto(tmp_path: Path) -> None:
@@ -79,10 +78,10 @@ def test_a_request_may_bound_it_from_below(tmp_path: Path) -> None:
     for least, bound in ((None, 10), (5, 10), (20, 20), (33, 33), (999, 33)):
         found = ask(made, 0.8, least)
         assert min(33 if o.gpu_layers is None else o.gpu_layers for o in found.options) == bound
-        assert found.spills == 33 - bound
-    experts = ask(catalog(tmp_path, "{fit: auto}", sparse=True), 3, 40)
-    assert max(o.experts_in_ram for o in experts.options) == 9
-    assert {o.gpu_layers for o in experts.options} == {None, 49}
+        assert len(made.resolve("m", Size(min_gpu_layers=least)).offloads()) == found.spills + 1
+    sparse = catalog(tmp_path, "{fit: auto}", sparse=True)
+    assert sparse.resolve("m", Size(min_gpu_layers=40)).offloads()[-1].experts == 9
+    assert {o.gpu_layers for o in ask(sparse, 3, 40).options} == {None, 49}
 
 
 def test_a_bound_that_cannot_be_is_said(tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_an_instance_serves_whom_it_is_fast_enough_for(tmp_path: Path) -> None:
 def test_a_declared_size_is_divided_as_the_estimate_is(tmp_path: Path) -> None:
     chosen = best(ask(catalog(tmp_path, "{fit: auto, estimated_memory_gb: 30}", sparse=True), 8), 8)
     assert chosen is not None
-    assert chosen.experts_in_ram > 0
+    assert "exps" in chosen.in_ram
 
 
 def test_what_would_fit_counts_what_may_run_in_ram(tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ def choices(state: State, layout: Layout, resolved: Resolved, ask: Ask, planned:
 
     def choice(n: int, option: Option) -> ChoiceInfo:
         way = ways[n]
-        launch = divided(resolved.launch, way.layers, way.experts_in_ram)
+        launch = divided(resolved.launch, way.layers, way.in_ram)
         found = fit(state, replace(ask, options=(option,)))
         return ChoiceInfo(
             devices={gpu: option.devices[gpu]},
             ram=_in_ram(resolved, option, gpu),
             gpu_layers=way.layers,
-            experts_in_ram=way.experts_in_ram,
+            experts_in_ram=way.experts,
             whole=way.whole,
             speed=round(fastest / max(1, resolved.sizing.reads(launch).cost), 2),
             fit=FitInfo(when=found.when.value, ends=list(found.ends)),

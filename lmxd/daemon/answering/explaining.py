@@ -114,7 +114,6 @@ def _started(model: str, told: ReportProgress, decided: Iterable[Decision]) -> P
         devices=dict(option.devices),
         split=list(option.split),
         gpu_layers=option.gpu_layers,
-        experts_in_ram=option.experts_in_ram,
         eta=told.eta,
     )
 
