@@ -22,6 +22,7 @@ from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload
 from lmxd.gguf.reads import Reads, reads
 from lmxd.models.pairing import projectors_of
+from lmxd.models.roles import facts_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +87,16 @@ class LlamaSizing:
         return [declared + max(0, sizes[0] - base)], found.host
 
     def _doubts(self) -> Iterator[str]:
-        """A sentence for a projector that seems to be another model's: llama-server would refuse to start with it."""
-        path, projector = self.file(), self.companions().projector
-        if path is not None and projector is not None and not projectors_of(path, [path], [projector]):
-            yield f"{projector} seems to be another model's: its embeddings are not as long as those of {path.name}"
+        """A sentence for what llama-server would refuse, or answer nobody: of keys that the file does not go with."""
+        if (path := self.file()) is None:
+            return
+        projector = self.companions().projector
+        if projector is not None and not projectors_of(path, [path], [projector]):
+            why = f"its embeddings are not as long as those of {path.name}"
+            yield f"mmproj: {projector} seems to be another model's: {why}"
+        if self.profile.embedding and self.profile.pooling is None and facts_of(path).answers is None:
+            why = f"{path.name} names no pooling, without which OpenAI's API has no vector of a text"
+            yield f"embedding: {why}: set pooling, such as mean"
 
     def _declared(self) -> int | None:
         said = self.profile.estimated_memory_gb
@@ -126,7 +133,7 @@ class LlamaSizing:
             found = [self.formula.estimate(launch, (gpu,)) for gpu in gpus] or [self.formula.estimate(launch, ())]
         except LmxdError as error:
             return [f"models.{self.name}: {error}"]
-        doubts = [f"models.{self.name}.mmproj: {doubt}" for doubt in self._doubts()]
+        doubts = [f"models.{self.name}.{doubt}" for doubt in self._doubts()]
         need = max(x.device if gpus else x.host for x in found)
         declared = self.profile.estimated_memory_gb
         if declared is None or declared >= round(need / GIB, 2):  # as it is said

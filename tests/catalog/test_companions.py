@@ -138,3 +138,9 @@ def test_a_projector_of_another_model_is_warned_of(tmp_path: Path) -> None:
         found = resolved(tmp_path, f"{{mmproj: {path.name}}}")
         warnings = "".join(found.sizing.warnings(found.launch, ()))
         assert [word for word in ("mmproj", "128.gguf seems to be another model's") if word in warnings] == words
+
+
+def test_embeddings_without_a_pooling_are_warned_of(tmp_path: Path) -> None:
+    for more, warned in (("", True), (", pooling: last", False)):
+        found = resolved(tmp_path, f"{{embedding: true{more}}}")
+        assert ("set pooling" in "".join(found.sizing.warnings(found.launch, ()))) is warned
