@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lmxd.rpc.messages import Params, Result
 
-CAPABILITIES: Final = "of completion, embedding, rerank, tools, insert, vision, audio and thinking"
+CAPABILITIES: Final = "of completion, embedding, rerank, tools, vision, audio and thinking"
 
 
 class ModelFileInfo(Result):
