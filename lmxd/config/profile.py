@@ -205,7 +205,7 @@ class Profile(LlamaCppKeys):
     def _adapters(self) -> Profile:
         """A request for adapters that are not there would have none, and nobody would be told."""
         filters = {"": self.set, **{f"variants.{tag}.": variant.set for tag, variant in self.variants.items()}}
-        for where, changes in filters.items() if self.command is None else ():
+        for where, changes in filters.items() if self.engine_name != EngineKind.COMMAND else ():
             if "lora" in changes and (why := wrong_adapters(changes["lora"], len(self.lora))):
                 raise ValueError(f"{where}set.lora: {why}")
         return self
