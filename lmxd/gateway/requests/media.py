@@ -31,6 +31,8 @@ _SIGNS: Final = re.compile(rb"image|audio|video|\\u00")
 """Words without which a body has no such part; the last of them may hide one."""
 _ADDRESS: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://")
 _WEB: Final = ("http", "https")
+_REMEDY: Final = "send them in the request, as data:…;base64,…"
+_ALLOWED: Final = "an administrator may let engines fetch them: gateway.remote_media"
 _CONTENT: Final = frozenset(("url", "data", *_KINDS))
 """Keys of the content itself, or of its address."""
 _NO_PARTS: Final = ("tools", "functions", "response_format", "json_schema")
@@ -106,12 +108,9 @@ def _require_here(part: Part, *, remote: bool) -> None:
         match = _ADDRESS.match(content)
         if match is None or (remote and match[1].lower() in _WEB):
             continue
-        if match[1].lower() in _WEB:
-            remedy = "send them in the request, as data:…;base64,…; or gateway.remote_media lets engines fetch them"
-        else:
-            remedy = "send them in the request, as data:…;base64,…"
+        allowed = f"; {_ALLOWED}" if match[1].lower() in _WEB else ""
         what = f"{_CALLED[part.kind]} are not fetched from elsewhere: {escaped(shortened(content.strip(), 80))}"
-        raise LmxdError("invalid_params", what, remedy)
+        raise LmxdError("invalid_params", what, f"{_REMEDY}{allowed}")
 
 
 def _require_taken(part: Part, model: ModelInfo) -> None:
@@ -122,5 +121,4 @@ def _require_taken(part: Part, model: ModelInfo) -> None:
         remedy = "name one that does, of /v1/models; an administrator gives a model a projector by the key mmproj"
         raise LmxdError("invalid_params", f"{model.model} takes no {called}: {words}", remedy)
     if not part.contents:
-        remedy = "send them as data:…;base64,…"
-        raise LmxdError("invalid_params", f"a part for {called} has neither a url nor data", remedy)
+        raise LmxdError("invalid_params", f"a part for {called} has neither a url nor data", _REMEDY)
