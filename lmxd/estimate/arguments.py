@@ -217,6 +217,8 @@ def _arguments(
         repack=frozenset() if "no-repack" in given else repack,
         drafted=given.number("spec-draft-n-max", _DRAFTED, most=256) if drafting else 0,
         mtp="mtp" in given.get("spec-type", ""),
+        mtp_cache_type_k=given.choice("spec-draft-type-k", "f16", tuple(CACHE_TYPES)),
+        mtp_cache_type_v=given.choice("spec-draft-type-v", "f16", tuple(CACHE_TYPES)),
     )
     return Arguments(
         launch=launch,

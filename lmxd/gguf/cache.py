@@ -24,18 +24,25 @@ def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: b
     if not model.caches[layer] or not model.kv_heads[layer]:
         return 0
     rows = launch.streams * cells(model, launch, sliding=model.slides[layer])
-    k = _cached(CACHE_TYPES[launch.cache_type_k], rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
+    kind = CACHE_TYPES[launch.cache_type_k]
+    k = cached(kind, rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
     if model.mla:
-        return k
+        indexed = launch.streams * launch.cells if model.indexes[layer] else 0
+        return k + (cached(kind, indexed, model.index_key, on_gpu) if indexed else 0)
     width = model.value_length(layer) * model.kv_heads[layer] if flash else model.widest_value
-    return k + _cached(CACHE_TYPES[launch.cache_type_v], rows, width, on_gpu)
+    return k + cached(CACHE_TYPES[launch.cache_type_v], rows, width, on_gpu)
 
 
 def state_bytes(model: Model, launch: Launch, layer: int) -> int:
     """The recurrent state of a layer, in f32 and one for each slot, whatever the context."""
     if not model.states[layer]:
         return 0
-    return 4 * launch.slots * (1 + launch.drafted) * model.state_width
+    return 4 * launch.slots * (1 + rolled_back(model, launch)) * model.state_width
+
+
+def rolled_back(model: Model, launch: Launch) -> int:
+    """States that a slot keeps beside its own, to go back to when what its own layers drafted is refused."""
+    return launch.drafted if launch.mtp and model.rolls_back else 0
 
 
 def cells(model: Model, launch: Launch, *, sliding: bool) -> int:
@@ -46,7 +53,8 @@ def cells(model: Model, launch: Launch, *, sliding: bool) -> int:
     return padded(min(launch.cells, model.window * slots + launch.ubatch_asked))
 
 
-def _cached(kind: TensorType, rows: int, width: int, on_gpu: bool) -> int:
+def cached(kind: TensorType, rows: int, width: int, on_gpu: bool) -> int:
+    """The bytes of so many rows of a cache, each of ``width`` elements."""
     padding = -width % _ROW if kind.quantized and on_gpu else 0
     return rows * _row(kind, width) + _row(kind, padding)
 

@@ -27,11 +27,14 @@ _PARALLEL: Final = frozenset({"cohere2", "cohere2moe", "command-r", "falcon", "g
 _ALL_OUTPUTS: Final = frozenset({"cogvlm"})
 """Logits of every token, whether they are asked for or not."""
 
+_UNMIXED: Final = frozenset({"graniteswitch"})
+"""A batch is either of tokens or of embeddings: there is no copy to mix them in (llm_arch_supports_mixed_batch)."""
 _NO_FLASH: Final = frozenset({"grok"})
 _FLASH_HEADS: Final = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
 _FLASH_PAIRS: Final = {(192, 128): 8, (320, 256): 32, (512, 512): 2, (576, 512): 2}
 """Head sizes of K and V for which CUDA has a kernel (fattn.cu) -> query heads per KV head that it needs."""
 
+_LEAST_ROTATION: Final = 64
 _PIPELINE_COPIES: Final = 4
 """GGML_SCHED_MAX_COPIES: of the inputs of each device, where several work in a pipeline."""
 
@@ -98,13 +101,14 @@ def mask_bytes(model: Model, launch: Launch, flash: bool) -> int:
         width = launch.cells + sliding
     else:
         width = 0 if any(model.states) else launch.tokens * (2 if any(model.slides) else 1)
+    width += launch.cells if any(model.indexes) else 0
     return launch.tokens * width * (2 if flash else 4)
 
 
 def _single(model: Model, launch: Launch, build: Build, *, flash: bool, on_gpu: bool) -> int:
     """One device, or the host alone: inputs and mask, and the largest moment."""
     ub, e = launch.tokens, model.embedding
-    inputs = e * (build.gpu_inputs if on_gpu else build.host_inputs)
+    inputs = e * (build.gpu_inputs if on_gpu else build.host_inputs - (2 if model.arch in _UNMIXED else 0))
     if "position_embd.weight" in model.shapes and on_gpu:
         inputs -= e
     inputs += beside(model, on_gpu=on_gpu)
@@ -138,9 +142,19 @@ def _flash_scratch(model: Model, launch: Launch) -> int:
 
 
 def _rotations(model: Model, launch: Launch) -> int:
-    """A quantized cache is rotated first: one square f32 matrix each for K and V is an input of the graph."""
+    """A quantized cache is rotated first: a square f32 matrix each for K and V is an input of the graph.
+
+    That of K is the largest power of two that divides a head, that of V of 64 (llama-kv-cache.cpp: n_rot_k, n_rot_v).
+    """
     if not model.attends_cache:
         return 0
-    k = CACHE_TYPES[launch.cache_type_k].quantized * model.key**2
-    v = CACHE_TYPES[launch.cache_type_v].quantized * model.value**2
-    return 4 * (k + v)
+    k = _power_of_two(model.key) if CACHE_TYPES[launch.cache_type_k].quantized else 0
+    v = _LEAST_ROTATION if launch.quantized_v and not model.mla and model.value % _LEAST_ROTATION == 0 else 0
+    indexer = _power_of_two(model.index_key) if any(model.indexes) else 0
+    return 4 * (k**2 + v**2 + indexer**2)
+
+
+def _power_of_two(head: int) -> int:
+    """The largest power of two that divides a head; 0 if less than what is rotated at least."""
+    found = head & -head
+    return found if found >= _LEAST_ROTATION else 0

@@ -11,6 +11,7 @@ from typing import Final
 from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.cache import kv_bytes, state_bytes
 from lmxd.gguf.compute import compute, flash_attention
+from lmxd.gguf.drafting import own_cache
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 from lmxd.gguf.placement import HOST, PlaceNumber, placed
@@ -73,11 +74,14 @@ class Impossible(ValueError):
 def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST) -> Footprint:
     """Bytes by place and part for so many devices; 0: in RAM. Weights, cache and state are exact.
 
-    Raises Impossible for a quantized V cache without flash attention.
+    Raises Impossible for cache types that the model cannot have.
     """
     flash = flash_attention(model, launch, on_gpu=devices > 0)
     if not flash and launch.quantized_v and any(model.caches):
         raise Impossible(f"a {launch.cache_type_v} V cache needs flash attention, which is off for this model")
+    if model.mla and launch.cache_type_k != launch.cache_type_v:
+        types = f"a {launch.cache_type_k} K cache and a {launch.cache_type_v} V cache"
+        raise Impossible(f"{types} are not possible: this model keeps both in one, so give them one type")
     placement = placed(model, launch, devices)
     on_devices, on_host = weights(model, launch, placement)
     kv, state = _memory(model, launch, placement.layers, flash)
@@ -108,5 +112,7 @@ def _memory(
     for layer in range(model.layers):
         place = layers[layer] if launch.cache_on_device else HOST
         kv[place] = kv.get(place, 0) + kv_bytes(model, launch, layer, flash=flash, on_gpu=place != HOST)
+        if layer == model.layers - 1:
+            kv[place] += own_cache(model, launch, flash=flash, on_gpu=place != HOST)
         state[place] = state.get(place, 0) + state_bytes(model, launch, layer)
     return kv, state

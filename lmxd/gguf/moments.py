@@ -5,9 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from lmxd.gguf.cache import rolled_back
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 
+_RESIDUALS: Final = {"hy_v4": 8}
+"""Copies of a token's embedding that stay beside a layer with several residual streams."""
+_DECAYING: Final = frozenset({"minimax-01"})
+"""Attention without a cache, to the micro-batch itself: a matrix of tokens by tokens for each head is an input."""
 _REMEMBERED: Final = 64
 """Models whose widths are kept: looking through all tensors takes longer than the rest of an estimate."""
 
@@ -49,7 +54,9 @@ def experts(model: Model) -> int:
 
 @lru_cache(_REMEMBERED)
 def beside(model: Model, *, on_gpu: bool) -> int:
-    """The floats that stay through all layers beside the inputs: gemma3n's and gemma4's embeddings of every layer."""
+    """The floats that stay through all layers beside the inputs, as gemma3n's and gemma4's embeddings of every layer."""
+    if model.arch == "hrm_text":  # what the other of its two stacks works on
+        return model.embedding
     table = model.shapes.get("per_layer_token_embd.weight")
     if table is None:
         return 0
@@ -64,12 +71,30 @@ def attention(model: Model, launch: Launch, *, flash: bool) -> int:
         return 0
     heads, kv_heads = max(model.heads, default=0), max(model.kv_heads, default=0)
     queries = heads * max(model.key, model.key_sliding)
-    if flash:
-        return queries + (heads * (model.value + model.head_of_mla) if model.mla else 0)
     cells = launch.cells if model.attends_cache else launch.tokens
-    uneven = model.qk_norm or model.mla or model.experts_used or any(model.slides)
+    scores = 0 if flash else heads * cells
+    if any(model.indexes):
+        return _indexed(model, launch, flash=flash) + scores
+    if model.arch == "t5encoder":  # distances between tokens, scores, and what is made of them
+        return model.embedding + (3 * heads + 1) * launch.tokens
+    queries += heads * launch.tokens if model.arch in _DECAYING else 0
+    if model.mla:
+        return queries + heads * (model.value + model.head_of_mla) + scores
+    if flash:
+        return queries
+    uneven = model.qk_norm or model.experts_used or any(model.slides)
     slack = 2 * queries if uneven and queries > model.embedding else 0
-    return queries + 2 * kv_heads * max(model.key, model.key_sliding) + heads * cells + slack
+    return queries + 2 * kv_heads * max(model.key, model.key_sliding) + scores + slack
+
+
+def _indexed(model: Model, launch: Launch, *, flash: bool) -> int:
+    """Where an indexer chooses the cells: its own queries while it does, the mask that it makes afterwards."""
+    heads, streams = max(model.heads, default=0), model.embedding * _RESIDUALS.get(model.arch, 0)
+    chosen = 8 * min(model.index_most, launch.cells)
+    masked = heads * (2 * model.key + model.head_of_mla) + (launch.cells + chosen if flash else 5 * launch.cells // 2)
+    asked = (1 if any(model.slides) else 2) * model.index_heads * model.index_key
+    searching = heads * model.key + asked + 2 * model.index_most + chosen
+    return streams + max(searching if flash else 0, masked)
 
 
 def recurrent(model: Model, launch: Launch, *, on_gpu: bool) -> int:
@@ -79,6 +104,10 @@ def recurrent(model: Model, launch: Launch, *, on_gpu: bool) -> int:
     floats, states = _recurrent_floats(model, on_gpu), launch.slots
     if _is_delta_net(model) and launch.slots > 1:
         states *= 2
+    if kept := rolled_back(model, launch):
+        states += launch.slots * (kept + 1)
+    if model.arch in _DECAYING:
+        floats += max(model.heads) * (4 * model.key + 3 * launch.tokens)
     return 4 * launch.tokens * floats + 4 * states * model.state_width
 
 
