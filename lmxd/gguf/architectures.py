@@ -84,9 +84,7 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     **{name: Architecture(memory=Memory.BY_INTERVAL) for name in "qwen3next qwen35 qwen35moe minimax-01".split()},
 }
 
-PATTERN_ARCHITECTURES: Final = frozenset(
-    {"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35", "dots3note"}
-)
+PATTERN_ARCHITECTURES: Final = frozenset({"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35", "dots3note"})
 """The file itself lists which layers slide."""
 
 SHARED_CACHE: Final[dict[str, int]] = {"gemma3n": 20}
@@ -107,9 +105,7 @@ INDEXED: Final = frozenset({"deepseek32", "glm-dsa", "hy_v4", "dots3note"})
 ROUTED: Final = frozenset({"graniteswitch"})
 """After the last layer another one of a single head chooses the adapter, and caches what it saw."""
 
-ROLLED_BACK: Final = frozenset(
-    "kimi-k3 qwen35 qwen35moe nemotron_h nemotron_h_moe lfm2 lfm2moe bailingmoe3".split()
-)
+ROLLED_BACK: Final = frozenset("kimi-k3 qwen35 qwen35moe nemotron_h nemotron_h_moe lfm2 lfm2moe bailingmoe3".split())
 """With drafts of their own (MTP) they keep a state for each drafted token (llm_arch_supports_rs_rollback)."""
 
 DRAFTING: Final = frozenset(

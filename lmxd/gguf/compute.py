@@ -75,7 +75,8 @@ def flash_attention(model: Model, launch: Launch, *, on_gpu: bool) -> bool:
     """The value of ``--flash-attn auto``: on where the device can, or where a quantized V cache needs it."""
     if launch.flash == "off" or model.arch in _NO_FLASH:
         return False
-    return launch.flash == "on" or launch.quantized_v or not on_gpu or has_flash_kernel(model)
+    attends_on_gpu = on_gpu and (launch.gpu_layers is None or launch.gpu_layers > 1)  # the first is the output
+    return launch.flash == "on" or launch.quantized_v or not attends_on_gpu or has_flash_kernel(model)
 
 
 def has_flash_kernel(model: Model) -> bool:
@@ -138,6 +139,8 @@ def _flash_scratch(model: Model, launch: Launch) -> int:
         k = 2 * rows * model.key_length(layer) * heads if launch.cache_type_k != "f16" else 0
         v = 2 * rows * model.value_length(layer) * heads if launch.cache_type_v != "f16" and not model.mla else 0
         found = max(found, k + v)
+    if found and model.mla:  # beside it the result of every head, before it is made smaller again
+        found += 4 * launch.tokens * max(model.heads) * model.value
     return found
 
 

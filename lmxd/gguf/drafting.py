@@ -51,8 +51,8 @@ def drafting_buffer(model: Model, launch: Launch, *, flash: bool) -> int:
 
 
 def _drafting(launch: Launch) -> Launch:
-    types = {"cache_type_k": launch.mtp_cache_type_k, "cache_type_v": launch.mtp_cache_type_v}
-    return replace(launch, mtp=False, drafted=0, **types)
+    k, v = launch.mtp_cache_type_k, launch.mtp_cache_type_v
+    return replace(launch, mtp=False, drafted=0, cache_type_k=k, cache_type_v=v)
 
 
 @lru_cache(_REMEMBERED)

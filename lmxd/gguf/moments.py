@@ -54,7 +54,7 @@ def experts(model: Model) -> int:
 
 @lru_cache(_REMEMBERED)
 def beside(model: Model, *, on_gpu: bool) -> int:
-    """The floats that stay through all layers beside the inputs, as gemma3n's and gemma4's embeddings of every layer."""
+    """The floats that stay through all layers beside the inputs, as gemma4's embeddings of every layer."""
     if model.arch == "hrm_text":  # what the other of its two stacks works on
         return model.embedding
     table = model.shapes.get("per_layer_token_embd.weight")
@@ -77,22 +77,24 @@ def attention(model: Model, launch: Launch, *, flash: bool) -> int:
         return _indexed(model, launch, flash=flash) + scores
     if model.arch == "t5encoder":  # distances between tokens, scores, and what is made of them
         return model.embedding + (3 * heads + 1) * launch.tokens
-    queries += heads * launch.tokens if model.arch in _DECAYING else 0
     if model.mla:
         return queries + heads * (model.value + model.head_of_mla) + scores
     if flash:
         return queries
     uneven = model.qk_norm or model.experts_used or any(model.slides)
     slack = 2 * queries if uneven and queries > model.embedding else 0
-    return queries + 2 * kv_heads * max(model.key, model.key_sliding) + scores + slack
+    decays = heads * launch.tokens if model.arch in _DECAYING else 0
+    return queries + 2 * kv_heads * max(model.key, model.key_sliding) + scores + slack + decays
 
 
 def _indexed(model: Model, launch: Launch, *, flash: bool) -> int:
     """Where an indexer chooses the cells: its own queries while it does, the mask that it makes afterwards."""
     heads, streams = max(model.heads, default=0), model.embedding * _RESIDUALS.get(model.arch, 0)
     chosen = 8 * min(model.index_most, launch.cells)
-    masked = heads * (2 * model.key + model.head_of_mla) + (launch.cells + chosen if flash else 5 * launch.cells // 2)
-    asked = (1 if any(model.slides) else 2) * model.index_heads * model.index_key
+    alone = not any(model.slides)
+    masks = chosen + launch.cells * alone if flash else launch.cells * (5 if alone else 3) // 2
+    masked = heads * (2 * model.key + model.head_of_mla) + masks
+    asked = (1 + alone) * model.index_heads * model.index_key
     searching = heads * model.key + asked + 2 * model.index_most + chosen
     return streams + max(searching if flash else 0, masked)
 
