@@ -18,8 +18,8 @@ class Model:
     """The facts of a model that its memory depends on.
 
     Per-layer tuples have ``layers`` entries; ``all_layers`` counts MTP layers too. ``window`` is 0 where no layer
-    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot. Layers that ``indexes``
-    names find the cells that they attend to: ``index_most``, by ``index_heads`` queries and a key of ``index_key``.
+    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot. The layers of
+    ``indexes`` find the cells that they attend to: ``index_most``, by ``index_heads`` queries and a key of ``index_key``.
     """
 
     arch: str
