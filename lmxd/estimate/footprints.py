@@ -14,7 +14,7 @@ from lmxd.estimate.extras import NO_EXTRAS, Extras, added, fetched_beside
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
 from lmxd.gguf.builds import LATEST, Build
-from lmxd.gguf.compute import flash_attention
+from lmxd.gguf.compute import copies_experts, flash_attention
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
@@ -121,7 +121,7 @@ def estimate(
 
 def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> int:
     """Plus or minus, by what the comparison with llama-server showed (docs/accuracy.md)."""
-    error = _ERROR + found.left
+    error = _ERROR + (found.left // 4 if copies_experts(model, launch) else found.left)
     if not found.devices:
         error += found.host.overhead // 2
     if not flash and overhead.attends(model):

@@ -27,8 +27,8 @@ def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: b
     kind = CACHE_TYPES[launch.cache_type_k]
     k = cached(kind, rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
     if model.mla:
-        indexed = launch.streams * launch.cells if model.indexes[layer] else 0
-        return k + (cached(kind, indexed, model.index_key, on_gpu) if indexed else 0)
+        indexed = model.indexer.layers[layer]
+        return k + (cached(kind, launch.streams * launch.cells, model.indexer.key, on_gpu) if indexed else 0)
     width = model.value_length(layer) * model.kv_heads[layer] if flash else model.widest_value
     return k + cached(CACHE_TYPES[launch.cache_type_v], rows, width, on_gpu)
 

@@ -15,7 +15,7 @@ from lmxd.gguf.builds import Build
 from lmxd.gguf.cache import cells
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
-from lmxd.gguf.moments import attention, beside, experts, feed_forward, recurrent
+from lmxd.gguf.moments import attention, beside, copying, experts, feed_forward, recurrent
 from lmxd.gguf.types import CACHE_TYPES
 
 _INDEX_BYTES: Final = 64
@@ -65,10 +65,17 @@ def compute(
         )
     else:
         rest, host = peak + mask + 8 * ub * e, mask + inputs
-    offloaded = left if launch.op_offload else 0
+    if left and launch.op_offload:
+        beside_copy = first - peak + 4 * ub * copying(model) + left
+        first = max(first, beside_copy) if copies_experts(model, launch) else first + left
     if not whole and not launch.op_offload:
         host = max(host, _single(model, launch, build, flash=flash, on_gpu=False))
-    return Compute((first + offloaded, *(rest,) * (devices - 1)), host)
+    return Compute((first, *(rest,) * (devices - 1)), host)
+
+
+def copies_experts(model: Model, launch: Launch) -> bool:
+    """Returns whether only experts stay in RAM: one matrix at a time is copied, and not while most is alive."""
+    return bool(launch.overrides) and launch.gpu_layers is None and copying(model) > 0
 
 
 def flash_attention(model: Model, launch: Launch, *, on_gpu: bool) -> bool:
@@ -102,7 +109,7 @@ def mask_bytes(model: Model, launch: Launch, flash: bool) -> int:
         width = launch.cells + sliding
     else:
         width = 0 if any(model.states) else launch.tokens * (2 if any(model.slides) else 1)
-    width += launch.cells if any(model.indexes) else 0
+    width += launch.cells if model.indexer else 0
     return launch.tokens * width * (2 if flash else 4)
 
 
@@ -153,7 +160,7 @@ def _rotations(model: Model, launch: Launch) -> int:
         return 0
     k = _power_of_two(model.key) if CACHE_TYPES[launch.cache_type_k].quantized else 0
     v = _LEAST_ROTATION if launch.quantized_v and not model.mla and model.value % _LEAST_ROTATION == 0 else 0
-    indexer = _power_of_two(model.index_key) if any(model.indexes) else 0
+    indexer = _power_of_two(model.indexer.key) if model.indexer else 0
     return 4 * (k**2 + v**2 + indexer**2)
 
 

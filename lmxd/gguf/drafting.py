@@ -14,7 +14,7 @@ from lmxd.gguf.architectures import CACHED_DRAFTING, DRAFTING
 from lmxd.gguf.cache import cached
 from lmxd.gguf.compute import mask_bytes
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model
+from lmxd.gguf.model import Indexer, Model
 from lmxd.gguf.moments import attention, experts, feed_forward
 from lmxd.gguf.types import CACHE_TYPES
 
@@ -59,7 +59,7 @@ def _drafting(launch: Launch) -> Launch:
 def _head(model: Model) -> Model:
     """The drafting layers as a model: they attend to all cells, whatever the others do."""
     nowhere = (False,) * model.layers
-    return replace(model, slides=nowhere, indexes=nowhere, states=nowhere)
+    return replace(model, slides=nowhere, indexer=Indexer(nowhere), states=nowhere)
 
 
 def _cache(model: Model, launch: Launch, *, flash: bool, on_gpu: bool) -> int:

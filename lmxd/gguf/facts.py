@@ -18,7 +18,7 @@ from lmxd.gguf.architectures import (
     Memory,
 )
 from lmxd.gguf.header import Array, Header, HeaderError, Scalar, Tensor
-from lmxd.gguf.model import Model, layer_of
+from lmxd.gguf.model import Indexer, Model, layer_of
 
 _KEPT: Final = ("nextn.embed_tokens.weight", "nextn.shared_head_head.weight", "nextn.shared_head_norm.weight")
 _MAX_LAYERS: Final = 2048
@@ -94,10 +94,7 @@ class _Facts:
             ssm_dt=self.number("ssm.time_step_rank", 0),
             mla=f"{self.arch}.attention.key_length_mla" in self.metadata,
             head_of_mla=self.number("attention.key_length_mla", 0),
-            indexes=self.indexes(layers, tensors),
-            index_heads=self.number("attention.indexer.head_count", 0),
-            index_key=self.number("attention.indexer.key_length", 0),
-            index_most=self.number("attention.indexer.top_k", 0),
+            indexer=self.indexer(layers, tensors),
             tensors=tuple(t for t in tensors if not self.is_skipped(t, layers)),
             skipped=tuple(t for t in tensors if self.is_skipped(t, layers)),
         )
@@ -109,13 +106,15 @@ class _Facts:
             return False
         return self.arch not in KEPT_OF_DRAFTING or not tensor.name.endswith(_KEPT)
 
-    def indexes(self, layers: int, tensors: tuple[Tensor, ...]) -> tuple[bool, ...]:
-        """The layers that have an indexer: as the file lists them, else those with its tensors."""
-        if self.arch not in INDEXED or not self.number("attention.indexer.top_k", 0):
-            return (False,) * layers
+    def indexer(self, layers: int, tensors: tuple[Tensor, ...]) -> Indexer:
+        """Its layers are as the file lists them, else those with its tensors."""
+        most = self.number("attention.indexer.top_k", 0)
+        if self.arch not in INDEXED or not most:
+            return Indexer((False,) * layers)
         has = {layer_of(tensor) for tensor in tensors if ".indexer." in tensor.name}
         kinds = self.per_layer("attention.indexer.types", layers, tuple(int(layer in has) for layer in range(layers)))
-        return tuple(kind > 0 for kind in kinds)
+        heads, key = self.number("attention.indexer.head_count"), self.number("attention.indexer.key_length")
+        return Indexer(tuple(kind > 0 for kind in kinds), heads, key, most)
 
     def number(self, key: str, default: int | None = None, most: int = 2**31) -> int:
         value = self.metadata.get(f"{self.arch}.{key}", default)

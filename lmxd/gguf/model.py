@@ -13,13 +13,29 @@ from lmxd.gguf.header import Tensor
 _WITH_THE_FIRST: Final = ("per_layer_model_proj.", "per_layer_proj_norm.")
 
 
+@dataclass(frozen=True, slots=True)
+class Indexer:
+    """The part of a layer that finds the cells to attend to.
+
+    ``heads`` queries are compared with one key of ``key`` elements for each cell, and the ``most`` likely are taken.
+    """
+
+    layers: tuple[bool, ...]
+    """Which layers have one."""
+    heads: int = 0
+    key: int = 0
+    most: int = 0
+
+    def __bool__(self) -> bool:
+        return any(self.layers)
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """The facts of a model that its memory depends on.
 
     Per-layer tuples have ``layers`` entries; ``all_layers`` counts MTP layers too. ``window`` is 0 where no layer
-    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot. The layers of
-    ``indexes`` find the cells that they attend to: ``index_most``, by ``index_heads`` queries and a key of ``index_key``.
+    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot.
     """
 
     arch: str
@@ -49,10 +65,7 @@ class Model:
     ssm_dt: int
     mla: bool
     head_of_mla: int
-    indexes: tuple[bool, ...]
-    index_heads: int
-    index_key: int
-    index_most: int
+    indexer: Indexer
     tensors: tuple[Tensor, ...]
     skipped: tuple[Tensor, ...]
     """MTP layers' tensors, which are loaded only for drafting."""

@@ -53,6 +53,16 @@ def experts(model: Model) -> int:
 
 
 @lru_cache(_REMEMBERED)
+def copying(model: Model) -> int:
+    """The most that is alive beside a matrix of experts that is copied to a device; 0 without experts.
+
+    That is less than the most of all: gate and up are there, or what came of them and the outputs.
+    """
+    widest = max((t.shape[0] for name, t in model.shapes.items() if name.endswith("ffn_down_exps.weight")), default=0)
+    return model.experts_used * (widest + max(widest, model.embedding)) if widest else 0
+
+
+@lru_cache(_REMEMBERED)
 def beside(model: Model, *, on_gpu: bool) -> int:
     """The floats that stay through all layers beside the inputs, as gemma4's embeddings of every layer."""
     if model.arch == "hrm_text":  # what the other of its two stacks works on
@@ -73,7 +83,7 @@ def attention(model: Model, launch: Launch, *, flash: bool) -> int:
     queries = heads * max(model.key, model.key_sliding)
     cells = launch.cells if model.attends_cache else launch.tokens
     scores = 0 if flash else heads * cells
-    if any(model.indexes):
+    if model.indexer:
         return _indexed(model, launch, flash=flash) + scores
     if model.arch == "t5encoder":  # distances between tokens, scores, and what is made of them
         return model.embedding + (3 * heads + 1) * launch.tokens
@@ -89,13 +99,14 @@ def attention(model: Model, launch: Launch, *, flash: bool) -> int:
 
 def _indexed(model: Model, launch: Launch, *, flash: bool) -> int:
     """Where an indexer chooses the cells: its own queries while it does, the mask that it makes afterwards."""
-    heads, streams = max(model.heads, default=0), model.embedding * _RESIDUALS.get(model.arch, 0)
-    chosen = 8 * min(model.index_most, launch.cells)
+    heads, indexer = max(model.heads, default=0), model.indexer
+    streams = model.embedding * _RESIDUALS.get(model.arch, 0)
+    chosen = 8 * min(indexer.most, launch.cells)
     alone = not any(model.slides)
     masks = chosen + launch.cells * alone if flash else launch.cells * (5 if alone else 3) // 2
     masked = heads * (2 * model.key + model.head_of_mla) + masks
-    asked = (1 + alone) * model.index_heads * model.index_key
-    searching = heads * model.key + asked + 2 * model.index_most + chosen
+    asked = (1 + alone) * indexer.heads * indexer.key
+    searching = heads * model.key + asked + 2 * indexer.most + chosen
     return streams + max(searching if flash else 0, masked)
 
 
