@@ -62,8 +62,7 @@ class _Facts:
             total, layers = total + 1, layers + 1
             heads, kv_heads, feed_forward = (*heads, 1), (*kv_heads, 1), (*feed_forward, 0)
         head = embedding // heads[0] if heads and heads[0] else 0
-        key = self.number("attention.key_length", head) if head else 0
-        value = self.number("attention.value_length", head) if head else 0
+        key, value = (self.number(f"attention.{what}_length", head) if head else 0 for what in ("key", "value"))
         window, slides = self.sliding(layers)
         caches, states = self.memory(layers, kv_heads, feed_forward)
         return Model(
