@@ -201,6 +201,11 @@ def line(row: Mapping[str, Any], found: Estimate) -> str:
     )
 
 
+def _refused(row: Mapping[str, Any]) -> str:
+    said = row["said"].strip().splitlines() or [""]
+    return f"{row['model']:20} {row['flags']:88} DID NOT START: {said[-1]}"
+
+
 def measure(out: Path, workers: int, seconds: float) -> None:
     """Append a JSON line for each launch to ``out``; none is begun after so many seconds."""
     gpu, until, lock = Gpu(), time.monotonic() + seconds, threading.Lock()
@@ -220,7 +225,7 @@ def measure(out: Path, workers: int, seconds: float) -> None:
             try:
                 words = files.named(flags).split() + ([] if "-ngl" in flags else ["-ngl", "999"])
                 row |= served(gpu, files.model(name), words, 23000 + number, lambda port: steps(port, flags))
-                text = line(row, estimated(files, row, build)) if row["ready"] else f"did not start: {row['said']}"
+                text = line(row, estimated(files, row, build)) if row["ready"] else _refused(row)
             except Exception as error:  # the others go on
                 row["failed"] = repr(error)
                 text = f"{name:20} {flags:88} FAILED {error!r}"

@@ -64,7 +64,7 @@ kernel for, and flash attention that turned itself off. Every bar covers what is
 |---|---|
 | plm | build 11434 loads it with `-fa off` alone, and ends itself otherwise: an error bar |
 | t5 | loads with one slot alone, and its buffer holds the distances of all tokens: a dry run |
-| minimax-m3, qwen4exp, glm5-next | they load; what their indexers compute depends on the batch: a dry run |
+| qwen4exp, glm5-next | they load; what their indexers compute depends on the batch: a dry run |
 | deepseek4 | no file of our making was loaded: a dry run |
 | eagle3, dflash, gemma4-assistant | drafts that load only beside their target's context: a dry run |
 | clef, pockettts, qwen3tts, wavtokenizer-dec | they do not write text: a dry run |

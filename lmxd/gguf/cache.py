@@ -26,11 +26,13 @@ def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: b
     rows = launch.streams * cells(model, launch, sliding=model.slides[layer])
     kind = CACHE_TYPES[launch.cache_type_k]
     k = cached(kind, rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
+    indexed = launch.streams * launch.cells if model.indexer.layers[layer] else 0
+    k += cached(kind, indexed, model.indexer.key, on_gpu)
     if model.mla:
-        indexed = model.indexer.layers[layer]
-        return k + (cached(kind, launch.streams * launch.cells, model.indexer.key, on_gpu) if indexed else 0)
+        return k
     width = model.value_length(layer) * model.kv_heads[layer] if flash else model.widest_value
-    return k + cached(CACHE_TYPES[launch.cache_type_v], rows, width, on_gpu)
+    v = CACHE_TYPES[launch.cache_type_v]
+    return k + cached(v, rows, width, on_gpu) + cached(v, indexed, model.value, on_gpu)
 
 
 def state_bytes(model: Model, launch: Launch, layer: int) -> int:
@@ -55,6 +57,8 @@ def cells(model: Model, launch: Launch, *, sliding: bool) -> int:
 
 def cached(kind: TensorType, rows: int, width: int, on_gpu: bool) -> int:
     """The bytes of so many rows of a cache, each of ``width`` elements."""
+    if not rows:
+        return 0
     padding = -width % _ROW if kind.quantized and on_gpu else 0
     return rows * _row(kind, width) + _row(kind, padding)
 

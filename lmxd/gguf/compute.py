@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from lmxd.gguf.architectures import BY_BLOCKS
 from lmxd.gguf.builds import Build
 from lmxd.gguf.cache import cells
 from lmxd.gguf.launch import Launch
@@ -109,7 +110,7 @@ def mask_bytes(model: Model, launch: Launch, flash: bool) -> int:
         width = launch.cells + sliding
     else:
         width = 0 if any(model.states) else launch.tokens * (2 if any(model.slides) else 1)
-    width += launch.cells if model.indexer else 0
+    width += launch.cells if model.indexer and model.arch not in BY_BLOCKS else 0
     return launch.tokens * width * (2 if flash else 4)
 
 
@@ -160,7 +161,7 @@ def _rotations(model: Model, launch: Launch) -> int:
         return 0
     k = _power_of_two(model.key) if CACHE_TYPES[launch.cache_type_k].quantized else 0
     v = _LEAST_ROTATION if launch.quantized_v and not model.mla and model.value % _LEAST_ROTATION == 0 else 0
-    indexer = _power_of_two(model.indexer.key) if model.indexer else 0
+    indexer = _power_of_two(model.indexer.key) if model.indexer and model.mla else 0
     return 4 * (k**2 + v**2 + indexer**2)
 
 

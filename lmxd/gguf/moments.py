@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from lmxd.gguf.architectures import BY_BLOCKS
 from lmxd.gguf.cache import rolled_back
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
@@ -42,8 +43,7 @@ def _block(model: Model, name: str) -> int:
 @lru_cache(_REMEMBERED)
 def experts(model: Model) -> int:
     """The experts used by a token: gate, up and activation, or their outputs and the weighted ones."""
-    used, e = model.experts_used, model.embedding
-    widest = max((t.shape[0] for name, t in model.shapes.items() if name.endswith("ffn_down_exps.weight")), default=0)
+    used, e, widest = model.experts_used, model.embedding, _widest_expert(model)
     if not widest or not used:
         return 0
     gated = any(".ffn_gate_exps." in name or ".ffn_gate_up_exps." in name for name in model.shapes)
@@ -58,8 +58,12 @@ def copying(model: Model) -> int:
 
     That is less than the most of all: gate and up are there, or what came of them and the outputs.
     """
-    widest = max((t.shape[0] for name, t in model.shapes.items() if name.endswith("ffn_down_exps.weight")), default=0)
+    widest = _widest_expert(model)
     return model.experts_used * (widest + max(widest, model.embedding)) if widest else 0
+
+
+def _widest_expert(model: Model) -> int:
+    return max((t.shape[0] for name, t in model.shapes.items() if name.endswith("ffn_down_exps.weight")), default=0)
 
 
 @lru_cache(_REMEMBERED)
@@ -83,14 +87,14 @@ def attention(model: Model, launch: Launch, *, flash: bool) -> int:
     queries = heads * max(model.key, model.key_sliding)
     cells = launch.cells if model.attends_cache else launch.tokens
     scores = 0 if flash else heads * cells
-    if model.indexer:
+    if model.indexer and model.arch not in BY_BLOCKS:
         return _indexed(model, launch, flash=flash) + scores
     if model.arch == "t5encoder":  # distances between tokens, scores, and what is made of them
         return model.embedding + (3 * heads + 1) * launch.tokens
     if model.mla:
         return queries + heads * (model.value + model.head_of_mla) + scores
     if flash:
-        return queries
+        return queries + (_by_blocks(model, launch) if model.indexer else 0)
     uneven = model.qk_norm or model.experts_used or any(model.slides)
     slack = 2 * queries if uneven and queries > model.embedding else 0
     decays = heads * launch.tokens if model.arch in _DECAYING else 0
@@ -108,6 +112,13 @@ def _indexed(model: Model, launch: Launch, *, flash: bool) -> int:
     asked = (1 + alone) * indexer.heads * indexer.key
     searching = heads * model.key + asked + 2 * indexer.most + chosen
     return streams + max(searching if flash else 0, masked)
+
+
+def _by_blocks(model: Model, launch: Launch) -> int:
+    """A score of each cell for each head of the indexer, twice, and the mask in f32; all slots attend to all in one."""
+    if launch.unified and launch.slots > 1:
+        return 0
+    return launch.cells * (-(-2 * model.indexer.heads // launch.streams) + 1)
 
 
 def recurrent(model: Model, launch: Launch, *, on_gpu: bool) -> int:

@@ -290,3 +290,15 @@ def test_an_indexer_caches_a_key_of_its_own() -> None:
 def test_the_layer_that_routes_has_a_cache() -> None:
     """graniteswitch: 32 MiB for its layers, one for the single head that chooses an adapter."""
     assert footprint(named("graniteswitch@small"), Launch(context=4096), 0).host.kv / MIB == pytest.approx(33, abs=0.01)
+
+
+def test_an_indexer_of_blocks_has_values_too_and_scores_for_one_slot_alone() -> None:
+    """minimax-m3, as printed: seven layers of keys and values; slots that share a cache attend to all of it."""
+    blocks = named("minimax-m3@small")
+    alone, shared = (Launch(context=8192, slots=slots, unified=slots > 1) for slots in (1, 4))
+    assert footprint(blocks, Launch(context=4096), 0).host.kv / MIB == pytest.approx(32 + 7, abs=0.01)
+    buffers = [
+        footprint(blocks, launch, 0).host.compute / MIB - 4 * launch.slots * blocks.vocabulary / MIB
+        for launch in (alone, shared)
+    ]
+    assert buffers == pytest.approx([162.7, 34.5], abs=2)
