@@ -15,6 +15,7 @@ from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate, inputs
 from lmxd.estimate.learned import Card
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload, offloads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,13 @@ class Formula:
             return read_model(self.path).all_layers + 1
         except LmxdError:
             return None
+
+    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
+        """The ways to divide a launch between a GPU and RAM; none if the file cannot be read."""
+        try:
+            return offloads(read_model(self.path), launch)
+        except LmxdError:
+            return ()
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         """The bytes of a launch on ``gpus``; in RAM if there are none.
