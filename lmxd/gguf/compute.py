@@ -76,7 +76,8 @@ def compute(
 
 def copies_experts(model: Model, launch: Launch) -> bool:
     """Returns whether only experts stay in RAM: one matrix at a time is copied, and not while most is alive."""
-    return bool(launch.overrides) and launch.gpu_layers is None and copying(model) > 0
+    every_layer = launch.gpu_layers is None or launch.gpu_layers > model.all_layers
+    return bool(launch.overrides) and every_layer and copying(model) > 0
 
 
 def flash_attention(model: Model, launch: Launch, *, on_gpu: bool) -> bool:

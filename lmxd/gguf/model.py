@@ -15,13 +15,12 @@ _WITH_THE_FIRST: Final = ("per_layer_model_proj.", "per_layer_proj_norm.")
 
 @dataclass(frozen=True, slots=True)
 class Indexer:
-    """The part of a layer that finds the cells to attend to.
+    """The part of some ``layers`` that finds the cells to attend to.
 
     ``heads`` queries are compared with one key of ``key`` elements for each cell, and the ``most`` likely are taken.
     """
 
     layers: tuple[bool, ...]
-    """Which layers have one."""
     heads: int = 0
     key: int = 0
     most: int = 0

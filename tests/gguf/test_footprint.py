@@ -302,3 +302,13 @@ def test_an_indexer_of_blocks_has_values_too_and_scores_for_one_slot_alone() -> 
         for launch in (alone, shared)
     ]
     assert buffers == pytest.approx([162.7, 34.5], abs=2)
+
+
+def test_experts_are_copied_one_matrix_at_a_time_however_all_layers_are_asked_for() -> None:
+    """Printed for gpt-oss-20b with -ncmoe 3: 22 MiB less than its largest moment and a matrix."""
+    known, rules = named("gpt-oss-20b"), (Override(r"blk\.(0|1|2)\.ffn_(up|down|gate|gate_up)_(ch|)exps"),)
+    launch = Launch(context=8192, overrides=rules)
+    printed = next(load for load in loads()["gpt-oss-20b"] if "-ncmoe 3" in load["flags"])["buffers"]["CUDA0.compute"]
+    for layers in (None, 25, 999):
+        found = footprint(known, replace(launch, gpu_layers=layers), 1).device.compute
+        assert found / MIB == pytest.approx(printed, abs=0.1)
