@@ -63,9 +63,8 @@ kernel for, and flash attention that turned itself off. Every bar covers what is
 | architecture | why there is no closed form, and what is done |
 |---|---|
 | plm | build 11434 loads it with `-fa off` alone, and ends itself otherwise: an error bar |
-| t5 | loads with one slot alone, and its buffer holds the distances of all tokens: a dry run |
+| t5 | build 11434 ends itself with several slots that do not share a cache: refused, and covered else |
 | qwen4exp, glm5-next | they load; what their indexers compute depends on the batch: a dry run |
-| deepseek4 | no file of our making was loaded: a dry run |
 | eagle3, dflash, gemma4-assistant | drafts that load only beside their target's context: a dry run |
 | clef, pockettts, qwen3tts, wavtokenizer-dec | they do not write text: a dry run |
 | gptj | llama-server lists it, and refuses it as unsupported |"""

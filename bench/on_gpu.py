@@ -38,7 +38,7 @@ SETTINGS = (
     "-c 8192 -np 1 -ngl HALF",
     "-c 8192 -np 1 -ncmoe HALF",
 )
-BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute) buffer size = +([\d.]+) MiB")
+BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute|DSV4 \w+ state) buffer size = +([\d.]+) MiB")
 FIT = re.compile(r"^(\S+) (\d+) (\d+) (\d+)", re.MULTILINE)
 GIB = 2**30
 
@@ -172,7 +172,7 @@ def buffers(text: str) -> dict[str, float]:
     """MiB by place and kind, as printed; of a compute buffer that was reserved twice the last."""
     found: dict[str, float] = {}
     for place, kind, size in BUFFER.findall(text):
-        key = f"{place}.{kind}"
+        key = f"{place}.{'RS' if kind.startswith('DSV4') else kind}"
         found[key] = float(size) if kind == "compute" else round(found.get(key, 0.0) + float(size), 2)
     return found
 

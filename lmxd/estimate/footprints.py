@@ -37,9 +37,9 @@ _SURE_SHARE: Final = 100
 UNVERIFIED: Final = frozenset({"plm"})
 """Architectures whose compute buffers were compared with nothing: llama-server of build 11434 does not load them."""
 ONLY_IN_RAM: Final = frozenset(
-    """afmoe bailingmoe3 cogvlm deepseek2-ocr dots3note falcon-h1 glm-dsa graniteswitch hrm_text hy_v4 jamba
+    """afmoe bailingmoe3 cogvlm deepseek2-ocr deepseek4 dots3note falcon-h1 glm-dsa graniteswitch hrm_text hy_v4 jamba
     jina-bert-v2 kimi-k3 laguna minicpm3 minimax-01 minimax-m3 nemotron_h nemotron_h_moe plamo2 rwkv6
-    t5encoder""".split()
+    t5 t5encoder""".split()
 )
 """Architectures whose compute buffers are as the closed form has them in RAM, and on a card unknown or not always."""
 

@@ -46,7 +46,7 @@ hunyuan_vl seed_oss apertus orion baichuan falcon gpt2 gptneox minicpm minicpm3 
 openelm jais jais2 plamo maincoder olmo qwen2moe qwen3moe qwen3vlmoe phimoe olmoe dbrx grok arctic deepseek glm4moe
 minimax-m2 ernie4_5-moe bailingmoe bailingmoe2 dots1 hunyuan-moe hy_v3 granitemoe grovemoe deepseek2 deepseek2-ocr
 plm bitnet chameleon cogvlm pangu-embedded paddleocr llama-embed talkie hrm_text nanbeige t5encoder
-deepseek32 glm-dsa hy_v4 minimax-m3""".split()
+deepseek32 deepseek4 glm-dsa hy_v4 minimax-m3 t5""".split()
 
 _ENCODERS = """bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert dream llada
 llada-moe rnd1""".split()
@@ -99,8 +99,14 @@ WITHOUT_LOGITS: Final = frozenset(_ENCODERS) - {"dream", "llada", "llada-moe", "
 BATCH_ONLY: Final = frozenset({"llama-embed", "t5encoder"})
 """They have a cache, and their tokens look at their own batch alone."""
 
-INDEXED: Final = frozenset({"deepseek32", "glm-dsa", "hy_v4", "dots3note", "minimax-m3"})
+ENCODING: Final = frozenset({"t5"})
+"""They write from what an encoder made of as many tokens as the model was trained for, in one stream."""
+
+INDEXED: Final = frozenset({"deepseek32", "deepseek4", "glm-dsa", "hy_v4", "dots3note", "minimax-m3"})
 """They find the cells that a token attends to by keys of their own, in a second cache (llama-kv-cache-dsa.cpp)."""
+
+COMPRESSED: Final = frozenset({"deepseek4"})
+"""Every layer slides, and most keep rows of several tokens beside the window; K and V are one."""
 
 BY_BLOCKS: Final = frozenset({"minimax-m3"})
 """Of these the indexer finds blocks of cells, one head for each KV head; its cache has values, too."""

@@ -6,8 +6,11 @@ src/llama-memory-recurrent.cpp.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from lmxd.gguf.architectures import COMPRESSED
+from lmxd.gguf.compressed import compressed_bytes, making_bytes
 from lmxd.gguf.launch import Launch, padded
 from lmxd.gguf.model import Model
 from lmxd.gguf.types import CACHE_TYPES, TensorType
@@ -23,9 +26,13 @@ def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: b
     """
     if not model.caches[layer] or not model.kv_heads[layer]:
         return 0
+    if model.arch in COMPRESSED:
+        launch = replace(launch, unified=False)
     rows = launch.streams * cells(model, launch, sliding=model.slides[layer])
     kind = CACHE_TYPES[launch.cache_type_k]
     k = cached(kind, rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
+    if model.arch in COMPRESSED:
+        return k + compressed_bytes(model, launch, layer)
     indexed = launch.streams * launch.cells if model.indexer.layers[layer] else 0
     k += cached(kind, indexed, model.indexer.key, on_gpu)
     if model.mla:
@@ -37,6 +44,8 @@ def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: b
 
 def state_bytes(model: Model, launch: Launch, layer: int) -> int:
     """The recurrent state of a layer, in f32 and one for each slot, whatever the context."""
+    if model.arch in COMPRESSED:
+        return making_bytes(model, launch, layer)
     if not model.states[layer]:
         return 0
     return 4 * launch.slots * (1 + rolled_back(model, launch)) * model.state_width

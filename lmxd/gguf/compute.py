@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lmxd.gguf.architectures import BY_BLOCKS
+from lmxd.gguf.architectures import BY_BLOCKS, COMPRESSED, ENCODING
 from lmxd.gguf.builds import Build
 from lmxd.gguf.cache import cells
+from lmxd.gguf.compressed import rows
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 from lmxd.gguf.moments import attention, beside, copying, experts, feed_forward, recurrent
@@ -25,7 +26,7 @@ _INDEX_BYTES: Final = 64
 _PARALLEL: Final = frozenset({"cohere2", "cohere2moe", "command-r", "falcon", "gptneox", "phi2", "plamo", "stablelm"})
 """Attention and feed-forward side by side: what attention needs stays while the feed-forward runs."""
 
-_ALL_OUTPUTS: Final = frozenset({"cogvlm"})
+_ALL_OUTPUTS: Final = frozenset({"cogvlm", "t5"})
 """Logits of every token, whether they are asked for or not."""
 
 _UNMIXED: Final = frozenset({"graniteswitch"})
@@ -106,12 +107,15 @@ def _has_kernel(model: Model, layer: int) -> bool:
 
 def mask_bytes(model: Model, launch: Launch, flash: bool) -> int:
     """The bytes of the mask of which token sees which: tokens by cells, f16 with flash attention and f32 without."""
-    if model.attends_cache:
+    if model.arch in COMPRESSED:
+        width = cells(model, launch, sliding=True) + rows(launch, 4)
+    elif model.attends_cache:
         sliding = cells(model, launch, sliding=True) if any(model.slides) else 0
         width = launch.cells + sliding
     else:
         width = 0 if any(model.states) else launch.tokens * (2 if any(model.slides) else 1)
-    width += launch.cells if model.indexer and model.arch not in BY_BLOCKS else 0
+    width += model.context if model.arch in ENCODING else 0
+    width += launch.cells if model.indexer and model.arch not in BY_BLOCKS | COMPRESSED else 0
     return launch.tokens * width * (2 if flash else 4)
 
 
@@ -136,7 +140,8 @@ def _single(model: Model, launch: Launch, build: Build, *, flash: bool, on_gpu: 
         4 * ub * inputs + recurrent(model, launch, on_gpu=on_gpu),
     )
     caches = 2 if any(model.slides) else 1
-    return mask_bytes(model, launch, flash) + peak + _rotations(model, launch) + _INDEX_BYTES * ub * caches
+    encoded = 4 * e * model.context if model.arch in ENCODING else 0
+    return mask_bytes(model, launch, flash) + peak + encoded + _rotations(model, launch) + _INDEX_BYTES * ub * caches
 
 
 def _flash_scratch(model: Model, launch: Launch) -> int:

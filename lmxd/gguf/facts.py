@@ -10,6 +10,7 @@ from typing import Final
 
 from lmxd.gguf.architectures import (
     ARCHITECTURES,
+    COMPRESSED,
     INDEXED,
     KEPT_OF_DRAFTING,
     PATTERN_ARCHITECTURES,
@@ -52,8 +53,7 @@ class _Facts:
         self.metadata = metadata
 
     def model(self, header: Header, tensors: tuple[Tensor, ...]) -> Model:
-        total = self.number("block_count", most=_MAX_LAYERS)
-        layers = total - self.number("nextn_predict_layers", 0, most=total)
+        total, layers = self.counts()
         embedding = self.number("embedding_length")
         heads = self.per_layer("attention.head_count", layers, (0,) * layers)
         kv_heads = self.per_layer("attention.head_count_kv", layers, heads)
@@ -91,12 +91,18 @@ class _Facts:
             ssm_state=(state := self.number("ssm.state_size", 0)),
             ssm_conv=inner + 2 * self.number("ssm.group_count", 0) * state,
             ssm_dt=self.number("ssm.time_step_rank", 0),
-            mla=f"{self.arch}.attention.key_length_mla" in self.metadata,
+            mla=f"{self.arch}.attention.key_length_mla" in self.metadata or self.arch in COMPRESSED,
             head_of_mla=self.number("attention.key_length_mla", 0),
             indexer=self.indexer(layers, tensors),
+            ratios=self.per_layer("attention.compress_ratios", layers, (0,) * layers),
             tensors=tuple(t for t in tensors if not self.is_skipped(t, layers)),
             skipped=tuple(t for t in tensors if self.is_skipped(t, layers)),
         )
+
+    def counts(self) -> tuple[int, int]:
+        """(all layers, those that are not for drafting)."""
+        total = self.number("block_count", most=_MAX_LAYERS)
+        return total, total - self.number("nextn_predict_layers", 0, most=total)
 
     def is_skipped(self, tensor: Tensor, layers: int) -> bool:
         """Returns whether a tensor is loaded only for drafting: one of a layer after the last that is run."""
@@ -147,6 +153,8 @@ class _Facts:
         """(window in tokens, which layers slide)."""
         none = (0, (False,) * layers)
         rules = self.rules
+        if self.arch in COMPRESSED:
+            return self.number("attention.sliding_window"), (True,) * layers
         stated = self.number("attention.sliding_window", rules.window)
         key = f"{self.arch}.attention.sliding_window"
         if self.arch in PATTERN_ARCHITECTURES:

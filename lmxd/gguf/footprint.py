@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Final
 
+from lmxd.gguf.architectures import ENCODING
 from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.cache import kv_bytes, state_bytes
 from lmxd.gguf.compute import compute, flash_attention
@@ -82,6 +83,8 @@ def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST)
     if model.mla and launch.cache_type_k != launch.cache_type_v:
         types = f"a {launch.cache_type_k} K cache and a {launch.cache_type_v} V cache"
         raise Impossible(f"{types} are not possible: this model keeps both in one, so give them one type")
+    if model.arch in ENCODING and launch.streams > 1:
+        raise Impossible(f"llama-server ends itself with a {model.arch} model in several slots: give it one slot")
     placement = placed(model, launch, devices)
     on_devices, on_host = weights(model, launch, placement)
     kv, state = _memory(model, launch, placement.layers, flash)

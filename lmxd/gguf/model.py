@@ -34,7 +34,8 @@ class Model:
     """The facts of a model that its memory depends on.
 
     Per-layer tuples have ``layers`` entries; ``all_layers`` counts MTP layers too. ``window`` is 0 where no layer
-    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot.
+    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot. ``ratios``: how many
+    tokens a row stands for of what a layer keeps beside its window, 0 for nothing.
     """
 
     arch: str
@@ -65,6 +66,7 @@ class Model:
     mla: bool
     head_of_mla: int
     indexer: Indexer
+    ratios: tuple[int, ...]
     tensors: tuple[Tensor, ...]
     skipped: tuple[Tensor, ...]
     """MTP layers' tensors, which are loaded only for drafting."""

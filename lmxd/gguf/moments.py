@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from lmxd.gguf.architectures import BY_BLOCKS
-from lmxd.gguf.cache import rolled_back
+from lmxd.gguf.architectures import BY_BLOCKS, COMPRESSED, ENCODING
+from lmxd.gguf.cache import cells, rolled_back
+from lmxd.gguf.compressed import rows
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 
@@ -85,10 +86,14 @@ def attention(model: Model, launch: Launch, *, flash: bool) -> int:
         return 0
     heads, kv_heads = max(model.heads, default=0), max(model.kv_heads, default=0)
     queries = heads * max(model.key, model.key_sliding)
-    cells = launch.cells if model.attends_cache else launch.tokens
-    scores = 0 if flash else heads * cells
+    seen = launch.cells if model.attends_cache else launch.tokens
+    scores = 0 if flash else heads * seen
+    if model.arch in COMPRESSED:
+        return _compressed(model, launch, flash=flash)
     if model.indexer and model.arch not in BY_BLOCKS:
         return _indexed(model, launch, flash=flash) + scores
+    if model.arch in ENCODING:
+        return (3 * heads + 2) * seen
     if model.arch == "t5encoder":  # distances between tokens, scores, and what is made of them
         return model.embedding + (3 * heads + 1) * launch.tokens
     if model.mla:
@@ -112,6 +117,14 @@ def _indexed(model: Model, launch: Launch, *, flash: bool) -> int:
     asked = (1 + alone) * indexer.heads * indexer.key
     searching = heads * model.key + asked + 2 * indexer.most + chosen
     return streams + max(searching if flash else 0, masked)
+
+
+def _compressed(model: Model, launch: Launch, *, flash: bool) -> int:
+    """Residual streams, queries of attention and indexer, and what that chooses of the rows."""
+    heads, indexer, kept = max(model.heads), model.indexer, rows(launch, 4)
+    seen = 0 if flash else heads * (cells(model, launch, sliding=True) + kept)
+    asked = 2 * indexer.heads * indexer.key + 8 * min(indexer.most, kept)
+    return 7 * model.embedding + heads * model.key + asked + seen
 
 
 def _by_blocks(model: Model, launch: Launch) -> int:

@@ -312,3 +312,19 @@ def test_experts_are_copied_one_matrix_at_a_time_however_all_layers_are_asked_fo
     for layers in (None, 25, 999):
         found = footprint(known, replace(launch, gpu_layers=layers), 1).device.compute
         assert found / MIB == pytest.approx(printed, abs=0.1)
+
+
+def test_rows_of_several_tokens_are_each_slots_own() -> None:
+    """deepseek4, as printed: windows of four slots, and their rows, though the slots share the context."""
+    compressed = named("deepseek4@small")
+    shared = footprint(compressed, Launch(context=8192, slots=4, unified=True), 0).host
+    assert (shared.kv / MIB, shared.state / MIB) == pytest.approx((31.5, 3.57), abs=0.02)
+    with pytest.raises(Impossible, match="one type"):
+        footprint(compressed, Launch(context=8192, cache_type_v="q8_0"), 0)
+
+
+def test_an_encoder_decoder_takes_one_slot() -> None:
+    """llama-server of build 11434 ends itself: GGML_ASSERT(ggml_can_repeat(b, a))."""
+    with pytest.raises(Impossible, match="give it one slot"):
+        footprint(named("t5@small"), Launch(context=2048, slots=4), 0)
+    assert footprint(named("t5@small"), Launch(context=2048, slots=4, unified=True), 0).host.kv == 64 * MIB
