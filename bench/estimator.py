@@ -82,8 +82,9 @@ NOT_IN_HERE = """\
   (`tests/estimate/test_extras.py`). `bench/estimator.py beside` measures them on a real one.
 - Drafting by a model's own layers (MTP) was compared with 110 loads in RAM, of ten models; on a card it has an error
   bar of a quarter of the buffers.
-- `--split-mode row` and `tensor` are refused: matrices are cut by rows there, and each card has a buffer for the parts
-  that it computes, which nothing here has measured."""
+- `--split-mode row` and `tensor` are refused. Build 11434 splits by rows on SYCL alone: its CUDA has no such buffers
+  (`device CUDA0 does not support split buffers`). `tensor` makes one device of all cards: llama-server prints what they
+  take together, and its own `--fit` is not implemented for it."""
 ACCURACY = Path(__file__).parent.parent / "docs/accuracy.md"
 RECORDED_REPACK = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})
 CPU_SETTINGS = (
