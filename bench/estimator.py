@@ -1,6 +1,6 @@
 """The estimator against llama-server itself.
 
-bench/estimator.py recorded   what bench/data holds: 2,700 loads of over 110 architectures, and an H100
+bench/estimator.py recorded   what bench/data holds: 2,700 loads of over 140 architectures, and an H100
 bench/estimator.py cpu [N]    real loads in RAM, here and now, of generated files of many architectures, or of N
 bench/estimator.py card       the same on this machine's GPU, of the architectures that were compared in RAM alone
 bench/estimator.py gpu OUT    real launches on this machine's GPU beside llama-fit-params (bench/on_gpu.py)
@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -55,7 +56,8 @@ MIB = 2**20
 UNSURE = """\
 Where the closed form is unsure, its error bar says so and llama-server's own no-alloc pass is asked; the larger figure
 counts. That is so for large contexts without flash attention, for part of the layers of hybrid models, for builds that
-are not known, and on a card for {},
+are not known, and on a card for
+{},
 which were compared in RAM alone, or differ there. In the worst rows above are hybrid models whose states CUDA has no
 kernel for, and flash attention that turned itself off. Every bar covers what is recorded
 (`tests/estimate/test_error_bars.py`).
@@ -398,7 +400,7 @@ def accuracy() -> str:
             "",
             *table(loads),
             "",
-            UNSURE.format(", ".join(sorted(ONLY_IN_RAM | UNVERIFIED))),
+            UNSURE.format(textwrap.fill(", ".join(sorted(ONLY_IN_RAM | UNVERIFIED)), 119, break_on_hyphens=False)),
             "",
             NOT_IN_HERE,
             "",
