@@ -2,8 +2,9 @@
 
 bench/fit_auto.py [--only cases,speeds]: needs an NVIDIA GPU and a CUDA llama-server on PATH. Models have the shapes of
 well-known ones and zero weights. A foreign process leaves so many GiB free, of which both keep 1 to themselves; either
-launches the model in turn, in rotating order, is asked 2,000 tokens, and writes 96. Bytes are NVML's after that. Then
-each choice of `lmxctl plan` is launched by itself, on the empty card: tokens per second beside SPEED.
+launches the model in turn, in rotating order, is asked 2,000 tokens, and writes 64 three times. Rates are the best ones
+seen: what else runs on a machine only makes them lower. Bytes are NVML's after that. Then each choice of `lmxctl plan`
+is launched by itself, on the empty card: tokens per second beside SPEED.
 """
 
 from __future__ import annotations
@@ -38,15 +39,17 @@ GIB, MIB = 2**30, 2**20
 MARGIN = 1
 CASES = (
     # shape, tokens, GiB that are free
-    ("llama31-8b-q4_0", 8192, 4.0),
     ("qwen3-30b-a3b-q4_0", 16384, 12.0),
-    ("qwen3-30b-a3b-q4_0", 8192, 6.0),
     ("gpt-oss-20b", 16384, 9.0),
-    ("gemma3-12b-q4_0", 8192, 6.0),
     ("dsv2-lite-q4_0", 8192, 6.0),
+    ("gemma3-12b-q4_0", 8192, 7.0),
+    ("qwen3-30b-a3b-q4_0", 8192, 6.0),
+    ("llama31-8b-q4_0", 8192, 5.0),
 )
 SPEEDS = (("qwen3-30b-a3b-q4_0", 10.0), ("llama31-8b-q4_0", 4.0))
-ROUNDS = 2
+ROUNDS = 3
+PAGE = 2 * MIB
+"""Bytes that NVML counts in."""
 
 
 class Run(NamedTuple):
@@ -58,14 +61,19 @@ class Run(NamedTuple):
 
 
 def timed(url: str, key: str = "") -> tuple[float, float]:
-    """(tokens per second of a prompt, of an answer)."""
-    body = {"prompt": [300 + 7 * n % 900 for n in range(2000)], "n_predict": 96, "ignore_eos": True}
+    """(tokens per second of a prompt, of the best of three answers)."""
+    said = [_asked(url, key, length) for length in (2000, 16, 16)]
+    return said[0]["prompt_per_second"], max(x["predicted_per_second"] for x in said)
+
+
+def _asked(url: str, key: str, length: int) -> dict[str, float]:
+    body = {"prompt": [300 + 7 * n % 900 for n in range(length)], "n_predict": 64, "ignore_eos": True}
     request = urllib.request.Request(f"{url}/completion", json.dumps(body | {"cache_prompt": False}).encode())
     request.add_header("Content-Type", "application/json")
     request.add_header("Authorization", f"Bearer {key}")
     with urllib.request.urlopen(request, timeout=200) as answer:
-        said = json.loads(answer.read())["timings"]
-    return said["prompt_per_second"], said["predicted_per_second"]
+        found: dict[str, float] = json.loads(answer.read())["timings"]
+    return found
 
 
 def by_lmxd(client: Client, cards: Cards) -> tuple[Run, int, str]:
@@ -123,7 +131,7 @@ def cases(place: Path, cards: Cards) -> bool:
             told = f"{promised / MIB:9,.0f}" if way.startswith("lmxd") else f"{'-':>9}"
             print(f"  {way:42}{told}{taken / MIB:8,.0f}{prompt:8,.0f}{answer:8.1f}", flush=True)
         mine, own = (max(run.answer for run in runs) for runs in found.values())
-        kept = max(run.taken for run in found["lmxd, fit: auto"]) <= promised
+        kept = max(run.taken for run in found["lmxd, fit: auto"]) <= promised + PAGE
         print(f"  {mine / own:.2f} of its speed{'' if kept else '; MORE THAN WAS PROMISED'}", flush=True)
         good = good and kept and mine >= 0.97 * own
     return good
@@ -136,9 +144,8 @@ def speeds(place: Path, cards: Cards) -> bool:
             with daemon({"m": m}, None, gpu={"margin_gb": MARGIN}) as (_, client):
                 choices = client.plan("m").choices
         time.sleep(1)
-        print(
-            f"\n{shape}: tokens per second of answers\n{'on GPU':>8}{'experts in RAM':>16}{'tokens/s':>10}{'part':>7}{'SPEED':>7}"
-        )
+        print(f"\n{shape}: tokens per second of answers")
+        print(f"{'on GPU':>8}{'experts in RAM':>16}{'tokens/s':>10}{'part':>7}{'SPEED':>7}")
         whole = 0.0
         for choice in choices:
             with server(

@@ -57,6 +57,10 @@ class Formula:
         except LmxdError:
             return None  # ``estimate`` raises the error
 
+    @cached_property
+    def _estimates(self) -> dict[tuple[Launch, tuple[Card, ...]], Estimate]:
+        return {}
+
     def context(self, said: int | None) -> int:
         """The context of a launch that names none, by the word of its profile.
 
@@ -95,7 +99,10 @@ class Formula:
                 f"ask for at most {self.trained}, or set rope of models.{self.name}",
             )
         launch = replace(launch, repack=frozenset()) if gpus else launch  # beside a GPU nothing is rearranged
-        return self.estimator.estimate(path, launch, [self.cards.get(gpu, self.unknown) for gpu in gpus], companions)
+        cards = tuple(self.cards.get(gpu, self.unknown) for gpu in gpus)
+        if (launch, cards) not in self._estimates:  # GPUs of one kind need one estimate
+            self._estimates[launch, cards] = self.estimator.estimate(path, launch, cards, companions)
+        return self._estimates[launch, cards]
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         """The figures that go into the closed form; empty for a model that it does not cover."""

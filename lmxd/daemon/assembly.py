@@ -271,7 +271,7 @@ class Daemon:
             self.asks.renew()
             await self._tell_residents()
         elif len(self.present.layout.of_kind(DeviceKind.GPU)) > 1 or catalog.config.uses_ram:
-            self.asks.renew(_DIVIDED_ANEW)
+            self.asks.divide(_DIVIDED_ANEW)
 
     # the end
 

@@ -2,7 +2,7 @@
 
 llama.cpp reserves them for the largest micro-batch (src/llama-context.cpp:graph_reserve) with an
 allocator that reuses what is no longer needed (ggml-alloc.c), so a buffer is the largest of its moments
-and not their sum. The moments below were found by comparing with what build 11434 prints, for over 90
+and not their sum. The moments below were found by comparing with what build 11434 prints, for over 140
 architectures (bench/estimator.py repeats it). All are counted in floats per token of a micro-batch.
 """
 

@@ -27,7 +27,7 @@ class Offload:
     """One way to divide a model between a GPU and RAM.
 
     ``layers`` go to the GPU, the output counted first, as ``-ngl`` has it; of these, the tensors whose names have the
-    pattern ``in_ram`` stay in RAM: those of ``experts`` layers. ``whole``: layers that are on the GPU with all they have.
+    pattern ``in_ram`` stay in RAM: those of ``experts`` layers. ``whole``: layers that are on the GPU with all of it.
     """
 
     layers: int

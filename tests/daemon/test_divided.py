@@ -65,6 +65,15 @@ async def test_choices_are_shown_with_bytes_speed_and_room(tmp_path: Path) -> No
         assert (bounded.outcome, bounded.code, bounded.choices) == ("refuse", "never_fits", [])
 
 
+async def test_a_refusal_says_that_it_could_be_divided(tmp_path: Path) -> None:
+    async with house(tmp_path, 1.5).open() as h, h.client() as lmxd:
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("m")
+        assert refused.value.code == "never_fits"
+        assert refused.value.remedy is not None
+        assert refused.value.remedy.endswith(", or have fit: auto in its profile")
+
+
 async def test_a_model_that_must_be_whole_has_no_choices(tmp_path: Path) -> None:
     async with house(tmp_path, 24).open() as h, h.client() as lmxd:
         planned = await lmxd.plan("m")
