@@ -120,18 +120,18 @@ def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: 
         places[at] = replace(places[at], adapter=places[at].adapter + size)
     if launch.mtp and extras.draft is None:
         at = len(places) - 1 if placement.output == HOST else placement.output
-        places[at] = places[at] + _drafting(model, launch, devices)
+        places[at] = places[at] + _drafting(model, launch, devices, build)
         places[-1] = places[-1] + Parts(compute=4 * launch.slots * model.vocabulary)
     return replace(parts, devices=tuple(places[:-1]), host=places[-1])
 
 
-def _drafting(model: Model, launch: Launch, devices: int) -> Parts:
+def _drafting(model: Model, launch: Launch, devices: int, build: Build) -> Parts:
     """The context of the model's own drafting layers. Impossible if it has none."""
     if (why := why_not(model)) is not None:
         raise Impossible(why)
     flash = flash_attention(model, launch, on_gpu=devices > 0)
     return Parts(
-        kv=drafting_cache(model, launch, flash=flash, on_gpu=devices > 0),
+        kv=drafting_cache(model, launch, build, flash=flash, on_gpu=devices > 0),
         compute=drafting_buffer(model, launch, flash=flash),
     )
 

@@ -11,13 +11,16 @@ from functools import lru_cache
 from typing import Final
 
 from lmxd.gguf.architectures import CACHED_DRAFTING, DRAFTING
-from lmxd.gguf.cache import cached
+from lmxd.gguf.builds import Build
+from lmxd.gguf.cache import cached, kv_bytes
 from lmxd.gguf.compute import mask_bytes
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Indexer, Model
 from lmxd.gguf.moments import attention, experts, feed_forward
 from lmxd.gguf.types import CACHE_TYPES
 
+_APART: Final = 11400
+"""The first family of builds in which a context has either the drafting layers or the others (11434; not 10434)."""
 _REMEMBERED: Final = 64
 
 
@@ -28,14 +31,23 @@ def why_not(model: Model) -> str | None:
     return None if model.arch in DRAFTING else f"llama.cpp does not draft with the layers of {model.arch} models (mtp)"
 
 
-def own_cache(model: Model, launch: Launch, *, flash: bool, on_gpu: bool) -> int:
+def own_cache(model: Model, launch: Launch, build: Build, *, on_gpu: bool) -> int:
     """The cache of the drafting layers in the model's own context, which most models do without."""
-    return _cache(model, launch, flash=flash, on_gpu=on_gpu) if model.arch in CACHED_DRAFTING else 0
+    cached_too = model.arch in CACHED_DRAFTING or _all_in_one(model, build)
+    return _cache(model, launch, on_gpu=on_gpu) if cached_too else 0
 
 
-def drafting_cache(model: Model, launch: Launch, *, flash: bool, on_gpu: bool) -> int:
+def drafting_cache(model: Model, launch: Launch, build: Build, *, flash: bool, on_gpu: bool) -> int:
     """The cache of the drafting layers in their context: for all cells, and of types of its own."""
-    return _cache(model, _drafting(launch), flash=flash, on_gpu=on_gpu)
+    launch = _drafting(launch)
+    others = range(model.layers) if _all_in_one(model, build) else ()
+    trunk = sum(kv_bytes(model, launch, layer, flash=flash, on_gpu=on_gpu) for layer in others)
+    return trunk + _cache(model, launch, on_gpu=on_gpu)
+
+
+def _all_in_one(model: Model, build: Build) -> bool:
+    """Older builds cache every layer in both contexts, but for models that keep states."""
+    return build.first < _APART and not any(model.states)
 
 
 def drafting_buffer(model: Model, launch: Launch, *, flash: bool) -> int:
@@ -62,7 +74,7 @@ def _head(model: Model) -> Model:
     return replace(model, slides=nowhere, indexer=Indexer(nowhere), states=nowhere)
 
 
-def _cache(model: Model, launch: Launch, *, flash: bool, on_gpu: bool) -> int:
+def _cache(model: Model, launch: Launch, *, on_gpu: bool) -> int:
     """All drafting layers together. They are like the last layer that has a cache."""
     last = next((n for n in reversed(range(model.layers)) if model.caches[n] and model.kv_heads[n]), None)
     if last is None:

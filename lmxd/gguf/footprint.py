@@ -104,7 +104,7 @@ def _computed(model: Model, launch: Launch, devices: int, build: Build) -> Footp
         raise Impossible(f"llama-server ends itself with a {model.arch} model in several slots: give it one slot")
     placement = placed(model, launch, devices)
     on_devices, on_host = weights(model, launch, placement)
-    kv, state = _memory(model, launch, placement.layers, flash)
+    kv, state = _memory(model, launch, build, placement.layers, flash)
     left = on_host.largest if devices else 0
     buffers = compute(model, launch, build, flash=flash, devices=devices, whole=placement.whole, left=left)
     output = 4 * launch.slots * (1 + launch.drafted) * model.vocabulary
@@ -124,7 +124,7 @@ def _computed(model: Model, launch: Launch, devices: int, build: Build) -> Footp
 
 
 def _memory(
-    model: Model, launch: Launch, layers: tuple[PlaceNumber, ...], flash: bool
+    model: Model, launch: Launch, build: Build, layers: tuple[PlaceNumber, ...], flash: bool
 ) -> tuple[dict[PlaceNumber, int], dict[PlaceNumber, int]]:
     """(cache, state) by place; both go with their layer, unless they are kept on the host."""
     kv: dict[PlaceNumber, int] = {}
@@ -133,6 +133,6 @@ def _memory(
         place = layers[layer] if launch.cache_on_device else HOST
         kv[place] = kv.get(place, 0) + kv_bytes(model, launch, layer, flash=flash, on_gpu=place != HOST)
         if layer == model.layers - 1:
-            kv[place] += own_cache(model, launch, flash=flash, on_gpu=place != HOST)
+            kv[place] += own_cache(model, launch, build, on_gpu=place != HOST)
         state[place] = state.get(place, 0) + state_bytes(model, launch, layer)
     return kv, state

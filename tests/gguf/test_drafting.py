@@ -17,7 +17,7 @@ from lmxd.estimate.arguments import parse
 from lmxd.estimate.extras import Extras, added
 from lmxd.estimate.footprints import estimate
 from lmxd.estimate.learned import Card
-from lmxd.gguf.builds import LATEST
+from lmxd.gguf.builds import FAMILIES, LATEST
 from lmxd.gguf.facts import model_of
 from lmxd.gguf.footprint import Footprint, footprint
 from lmxd.gguf.header import read_header
@@ -86,6 +86,24 @@ def test_the_error_bar_covers_it(load: dict[str, Any]) -> None:
     buffers = found.host - found.parts.host.overhead - outputs
     assert abs(buffers / MIB - said) <= found.error / MIB
     assert found.sure or "-fa off" in load["flags"] or "-ub 2048" in load["flags"], "nobody waits for a dry run"
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "own", "drafting"),
+    [
+        ("glm4moe@mtp", "-c 8192 -np 1", 72.0, 72.0),
+        ("glm4moe@mtp", "-c 8192 -np 1 -ctkd q8_0 -ctvd q8_0", 72.0, 38.25),
+        ("deepseek2@mtp", "-c 4096 -np 1", 40.5, 40.5),
+        ("qwen35@mtp", "-c 8192 -np 4", 16.0, 8.0),
+    ],
+)
+def test_older_builds_cache_all_layers_in_both_contexts(name: str, flags: str, own: float, drafting: float) -> None:
+    """As build 10434 printed; 11434 caches 64 and 8 MiB of the first."""
+    found, older = model(name), FAMILIES[0]
+    launch = parse(f"{flags} --spec-type draft-mtp").resolved(found.context).launch
+    alone = footprint(found, launch, 0, older)
+    both = added(alone, found, launch, 0, Extras(), older)
+    assert (alone.host.kv / MIB, (both.host.kv - alone.host.kv) / MIB) == pytest.approx((own, drafting), abs=0.01)
 
 
 def test_only_its_own_layers_make_a_model_keep_more_states() -> None:
