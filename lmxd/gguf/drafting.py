@@ -27,8 +27,12 @@ _REMEMBERED: Final = 64
 def why_not(model: Model) -> str | None:
     """The reason why llama.cpp cannot draft with the model's own layers; None if it can."""
     if model.all_layers == model.layers:
-        return "the model has no layers of its own for drafting (mtp)"
-    return None if model.arch in DRAFTING else f"llama.cpp does not draft with the layers of {model.arch} models (mtp)"
+        return "the model has no layers of its own for drafting: take out mtp, or give it a draft model"
+    if model.arch not in DRAFTING:
+        return (
+            f"llama.cpp does not draft with the layers of {model.arch} models: take out mtp, or give it a draft model"
+        )
+    return None
 
 
 def own_cache(model: Model, launch: Launch, build: Build, *, on_gpu: bool) -> int:
