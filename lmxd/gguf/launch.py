@@ -20,7 +20,8 @@ class Launch:
     ``split`` are the shares of several devices, all equal if empty. ``outputs_all``: embedding and
     reranking servers compute an output for every token of a micro-batch. ``drafted``: tokens that
     are proposed ahead by a draft model or by the model's own MTP layers. ``repack``: types of weights
-    that the CPU at hand rearranges. ``lookup``: bytes of a table in RAM that proposes tokens.
+    that the CPU at hand rearranges. ``lookup``: bytes of a table in RAM that proposes tokens. ``mtp``:
+    the model's drafting layers are loaded, and have caches of types of their own.
     """
 
     context: int
@@ -43,6 +44,8 @@ class Launch:
     drafted: int = 0
     lookup: int = 0
     mtp: bool = False
+    mtp_cache_type_k: str = "f16"
+    mtp_cache_type_v: str = "f16"
 
     @property
     def cells(self) -> int:

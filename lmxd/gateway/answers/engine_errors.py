@@ -17,6 +17,7 @@ _TOO_LONG: Final = (
 )
 """The words of llama-server, and of vLLM."""
 _OWN: Final = (
+    "chunk not found",
     "compute error",
     "failed to decode the batch",
     "failed to find",
