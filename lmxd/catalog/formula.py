@@ -86,7 +86,6 @@ class Formula:
                 f"ctx is {launch.context}, but {self.name} was trained for {self.trained} tokens",
                 f"ask for at most {self.trained}, or set rope of models.{self.name}",
             )
-        launch = replace(launch, repack=frozenset()) if gpus else launch  # beside a GPU nothing is rearranged
         return self.estimator.estimate(path, launch, [self.cards.get(gpu, self.unknown) for gpu in gpus], companions)
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:

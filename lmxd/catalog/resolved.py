@@ -99,7 +99,7 @@ class Resolved:
             instance=start.instance,
             profile=self.name,
             model=self.sizing.told(),
-            launch=self._placed(option, bool(gpus)),
+            launch=self._placed(option, len(gpus)),
             variant=ask.variant,
             threads=profile.threads,
             flags=self.sizing.flags(),
@@ -116,12 +116,11 @@ class Resolved:
             capacity=max(1, capacity.get(place, 1)),
         )
 
-    def _placed(self, option: Option, on_gpus: bool) -> Launch:
+    def _placed(self, option: Option, gpus: int) -> Launch:
         """Its launch at the place of an option."""
         launch, layers = self.launch, option.gpu_layers
         return replace(
-            launch,
+            launch.beside(gpus),
             gpu_layers=launch.gpu_layers if layers is None else layers,
             split=tuple(map(float, option.split)),
-            repack=frozenset() if on_gpus else launch.repack,
         )

@@ -1,0 +1,108 @@
+"""Weights rearranged for the CPU, or not: tokens a second in RAM, and bytes beside the estimate.
+
+bench/repack.py [--engine PATH …] [--gguf FILE … | --shape NAME] [--prompt N] [--answer N] [--trials N]: each engine
+runs each model both ways, in turn. The best of the trials counts, for what else the machine does only slows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from gateway_overhead import free_port, real_model
+from on_gpu import ready
+
+from lmxd.engines.llama_cpp.binary import find, probe
+from lmxd.engines.llama_cpp.repack import repacked_types
+from lmxd.estimate.estimator import Estimator
+from lmxd.gguf.launch import Launch
+
+CONTEXT = 2048
+MIB = 2**20
+BUFFER = re.compile(rb"CPU_REPACK model buffer size = +([\d.]+) MiB")
+
+
+@dataclass
+class Speed:
+    """Tokens a second of prompts and of answers, and MiB of rearranged weights as the engine prints them."""
+
+    prompt: float = 0.0
+    answer: float = 0.0
+    rearranged: float = 0.0
+
+
+def trial(engine: Path, gguf: Path, prompt: int, answer: int, *, repack: bool) -> Speed:
+    """One server, asked once to be warm, and then for the figures."""
+    port = free_port()
+    argv = [str(engine), "-m", str(gguf), "--port", str(port), "-c", str(CONTEXT), "-np", "1", "--fit", "off"]
+    argv += ["-ngl", "0", "--device", "none", "-lv", "4", *([] if repack else ["--no-repack"])]
+    with tempfile.TemporaryFile() as log, subprocess.Popen(argv, stdout=log, stderr=log) as server:
+        try:
+            assert ready(server, port), f"{engine} does not start"
+            body = {"prompt": [300 + 7 * n % 900 for n in range(prompt)], "n_predict": answer, "ignore_eos": True}
+            for _ in range(2):
+                data = json.dumps(body | {"cache_prompt": False}).encode()
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/completion", data, timeout=600) as answered:
+                    said = json.load(answered)["timings"]
+            log.seek(0)
+            rearranged = sum(float(size) for size in BUFFER.findall(log.read()))
+        finally:
+            server.kill()
+    return Speed(said["prompt_per_second"], said["predicted_per_second"], rearranged)
+
+
+def estimated(gguf: Path, *, repack: bool) -> float:
+    """MiB of weights in RAM."""
+    launch = Launch(context=CONTEXT, repack=repacked_types() if repack else frozenset())
+    return Estimator().estimate(gguf, launch).parts.host.weights / MIB
+
+
+def compare(engine: Path, gguf: Path, prompt: int, answer: int, trials: int) -> None:
+    best = {True: Speed(), False: Speed()}
+    for _ in range(trials):
+        for repack, found in best.items():
+            one = trial(engine, gguf, prompt, answer, repack=repack)
+            found.prompt, found.answer = max(found.prompt, one.prompt), max(found.answer, one.answer)
+            found.rearranged = one.rearranged
+    more = estimated(gguf, repack=True) - estimated(gguf, repack=False)
+    print(f"{gguf.name}, llama-server {probe(engine).version}")
+    print(f"  {'':16}{'prompt, tokens/s':>18}{'answer, tokens/s':>18}{'rearranged, MiB':>17}")
+    for repack, found in best.items():
+        name = "repack: true" if repack else "repack: false"
+        print(f"  {name:16}{found.prompt:18.1f}{found.answer:18.1f}{found.rearranged:17.2f}")
+    lost = [1 - without / max(1e-9, among) for without, among in zip(*(
+        (best[each].prompt, best[each].answer) for each in (False, True)), strict=True)]  # fmt: skip
+    print(f"  without it {lost[0]:+.0%} and {lost[1]:+.0%} are lost; estimated: {more:.2f} MiB more of weights")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", type=Path, action="append", help="a llama-server; may be given again")
+    parser.add_argument("--gguf", type=Path, action="append", help="a model; may be given again; else SmolLM2")
+    parser.add_argument("--shape", help="a model of this shape and zero weights, such as llama32-1b-q8_0")
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--answer", type=int, default=64)
+    parser.add_argument("--trials", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        files = given.gguf or [real_model(argparse.Namespace(shape=given.shape, gguf=None), Path(place))]
+        assert None not in files, "there is no model: name one by --gguf"
+        print(f"{os.cpu_count()} cores; prompts of {given.prompt} tokens, answers of {given.answer}")
+        for engine in map(find, given.engine or [None]):
+            for gguf in files:
+                compare(engine, gguf.resolve(), given.prompt, given.answer, given.trials)
+
+
+if __name__ == "__main__":
+    main()
