@@ -1,7 +1,8 @@
-"""Weights rearranged for the CPU, or not: tokens a second in RAM, and bytes beside the estimate.
+"""Weights rearranged for the CPU, or not: tokens a second of one core, and bytes beside the estimate.
 
 bench/repack.py [--engine PATH …] [--gguf FILE … | --shape NAME] [--prompt N] [--answer N] [--trials N]: each engine
-runs each model both ways, in turn. The best of the trials counts, for what else the machine does only slows them.
+runs each model both ways, in turn. It is the time of the processor that counts, with one thread, and the best of the
+trials: what else the machine does slows them less so.
 """
 
 from __future__ import annotations
@@ -30,36 +31,48 @@ from lmxd.gguf.launch import Launch
 
 CONTEXT = 2048
 MIB = 2**20
-BUFFER = re.compile(rb"CPU_REPACK model buffer size = +([\d.]+) MiB")
+BUFFER = re.compile(rb"CPU\S* model buffer size = +([\d.]+) MiB")
 
 
 @dataclass
 class Speed:
-    """Tokens a second of prompts and of answers, and MiB of rearranged weights as the engine prints them."""
+    """Tokens of prompts and of answers for a second of a core; MiB of weights, as the engine prints them."""
 
     prompt: float = 0.0
     answer: float = 0.0
-    rearranged: float = 0.0
+    weights: float = 0.0
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process has computed for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def asked(port: int, pid: int, prompt: int, answer: int) -> float:
+    """Seconds of the processor for one answer."""
+    body = {"prompt": [300 + 7 * n % 900 for n in range(prompt)], "n_predict": answer, "ignore_eos": True}
+    data, begun = json.dumps(body | {"cache_prompt": False}).encode(), processor_time(pid)
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/completion", data, timeout=600).read()
+    return processor_time(pid) - begun
 
 
 def trial(engine: Path, gguf: Path, prompt: int, answer: int, *, repack: bool) -> Speed:
     """One server, asked once to be warm, and then for the figures."""
     port = free_port()
     argv = [str(engine), "-m", str(gguf), "--port", str(port), "-c", str(CONTEXT), "-np", "1", "--fit", "off"]
-    argv += ["-ngl", "0", "--device", "none", "-lv", "4", *([] if repack else ["--no-repack"])]
+    argv += ["-t", "1", "-ngl", "0", "--device", "none", "-lv", "4", *([] if repack else ["--no-repack"])]
     with tempfile.TemporaryFile() as log, subprocess.Popen(argv, stdout=log, stderr=log) as server:
         try:
             assert ready(server, port), f"{engine} does not start"
-            body = {"prompt": [300 + 7 * n % 900 for n in range(prompt)], "n_predict": answer, "ignore_eos": True}
-            for _ in range(2):
-                data = json.dumps(body | {"cache_prompt": False}).encode()
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/completion", data, timeout=600) as answered:
-                    said = json.load(answered)["timings"]
+            asked(port, server.pid, 16, 1)
+            first = asked(port, server.pid, prompt, 1)
+            rest = asked(port, server.pid, 16, answer) - asked(port, server.pid, 16, 1)
             log.seek(0)
-            rearranged = sum(float(size) for size in BUFFER.findall(log.read()))
+            weights = sum(float(size) for size in BUFFER.findall(log.read()))
         finally:
             server.kill()
-    return Speed(said["prompt_per_second"], said["predicted_per_second"], rearranged)
+    return Speed(prompt / first, (answer - 1) / rest, weights)
 
 
 def estimated(gguf: Path, *, repack: bool) -> float:
@@ -74,16 +87,15 @@ def compare(engine: Path, gguf: Path, prompt: int, answer: int, trials: int) -> 
         for repack, found in best.items():
             one = trial(engine, gguf, prompt, answer, repack=repack)
             found.prompt, found.answer = max(found.prompt, one.prompt), max(found.answer, one.answer)
-            found.rearranged = one.rearranged
-    more = estimated(gguf, repack=True) - estimated(gguf, repack=False)
+            found.weights = one.weights
     print(f"{gguf.name}, llama-server {probe(engine).version}")
-    print(f"  {'':16}{'prompt, tokens/s':>18}{'answer, tokens/s':>18}{'rearranged, MiB':>17}")
+    print(f"  {'':16}{'prompt, tokens/s':>18}{'answer, tokens/s':>18}{'weights, MiB':>14}{'estimated':>11}")
     for repack, found in best.items():
-        name = "repack: true" if repack else "repack: false"
-        print(f"  {name:16}{found.prompt:18.1f}{found.answer:18.1f}{found.rearranged:17.2f}")
-    lost = [1 - without / max(1e-9, among) for without, among in zip(*(
-        (best[each].prompt, best[each].answer) for each in (False, True)), strict=True)]  # fmt: skip
-    print(f"  without it {lost[0]:+.0%} and {lost[1]:+.0%} are lost; estimated: {more:.2f} MiB more of weights")
+        name, size = f"repack: {str(repack).lower()}", estimated(gguf, repack=repack)
+        print(f"  {name:16}{found.prompt:18.1f}{found.answer:18.1f}{found.weights:14.2f}{size:11.2f}")
+    with_it, without = best[True], best[False]
+    lost = f"{1 - without.prompt / with_it.prompt:.0%} of the prompt's and {1 - without.answer / with_it.answer:.0%}"
+    print(f"  without it {lost} of the answer's speed are lost")
 
 
 def main() -> None:
@@ -98,7 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         files = given.gguf or [real_model(argparse.Namespace(shape=given.shape, gguf=None), Path(place))]
         assert None not in files, "there is no model: name one by --gguf"
-        print(f"{os.cpu_count()} cores; prompts of {given.prompt} tokens, answers of {given.answer}")
+        print(f"one core; prompts of {given.prompt} tokens, answers of {given.answer}")
         for engine in map(find, given.engine or [None]):
             for gguf in files:
                 compare(engine, gguf.resolve(), given.prompt, given.answer, given.trials)
