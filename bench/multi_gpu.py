@@ -61,6 +61,7 @@ class Cards:
         self.handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(count)]
         self.ids = [str(pynvml.nvmlDeviceGetUUID(handle)) for handle in self.handles]
         self.name = str(pynvml.nvmlDeviceGetName(self.handles[0])) if self.handles else "none"
+        self.capacity = int(pynvml.nvmlDeviceGetMemoryInfo(self.handles[0]).total) if self.handles else 0
 
     def used(self) -> list[int]:
         memory = (self._nvml.nvmlDeviceGetMemoryInfo(h, version=self._nvml.nvmlMemory_v2) for h in self.handles)

@@ -22,7 +22,7 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
-from lmxd.devices.measurement import Measurement
+from lmxd.devices.measurement import HOST, DeviceKind, Measurement
 from lmxd.engines.engine import PROGRAMS, EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
@@ -159,12 +159,19 @@ class Catalog:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
+    def is_divisible(self, name: str, layout: Layout) -> bool:
+        """Whether a part of a model could run in RAM beside a GPU, if its profile allowed it, which it does not."""
+        if name not in self.config.models or not set(layout.of_kind(DeviceKind.GPU)) - layout.pools.keys():
+            return False
+        resolved = self.resolve(name)
+        return resolved.profile.fit == "whole" and len(resolved.sizing.offloads(resolved.launch)) > 1
+
     def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], layout: Layout) -> int | None:
         """The largest context that would fit in ``room``, for a request that exceeds every device; None if none."""
         if ask.profile not in self.config.models:
             return None
         resolved = self.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread))
-        return resolved.what_would_fit(room, layout, spill=ask.spills)
+        return resolved.what_would_fit(room, layout, ask.spills)
 
     def warnings(self, gpus: Sequence[DeviceId]) -> list[str]:
         """Warnings about profiles that may not work on ``gpus`` (none: in RAM)."""
@@ -172,6 +179,8 @@ class Catalog:
         for name in self.config.models:
             resolved = self.resolve(name)
             found += resolved.sizing.warnings(resolved.launch, resolved.usable.among(gpus))
+            if resolved.profile.fit == "auto" and HOST not in (self.config.gpu.refs or (HOST,)):
+                found.append(f"models.{name}.fit: what runs in RAM is not counted: add host to gpu.devices")
             if resolved.profile.suspend and not self.config.suspends(resolved.profile):
                 why = "prompt_cache_gb is 0" if not self.config.engine.prompt_cache_gb else "keep or preload is set"
                 found.append(f"models.{name}.suspend has no effect: {why}")

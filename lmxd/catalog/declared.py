@@ -13,6 +13,8 @@ from lmxd.engines.templates import places
 from lmxd.estimate.companions import ALONE, Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload
+from lmxd.gguf.reads import Reads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,12 @@ class DeclaredSizing:
 
     def layers(self) -> int | None:
         return None
+
+    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
+        return ()
+
+    def reads(self, launch: Launch) -> Reads:
+        return Reads(on_gpu=0, in_ram=0)
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
         return ([self.size], 0) if gpus else ([], self.size)

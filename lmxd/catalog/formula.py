@@ -15,6 +15,7 @@ from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import DEFAULT_CONTEXT, Estimate, inputs
 from lmxd.estimate.learned import Card
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload, offloads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,10 @@ class Formula:
         except LmxdError:
             return None  # ``estimate`` raises the error
 
+    @cached_property
+    def _estimates(self) -> dict[tuple[Launch, tuple[Card, ...]], Estimate]:
+        return {}
+
     def context(self, said: int | None) -> int:
         """The context of a launch that names none, by the word of its profile.
 
@@ -73,6 +78,13 @@ class Formula:
         except LmxdError:
             return None
 
+    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
+        """The ways to divide a launch between a GPU and RAM; none if the file cannot be read."""
+        try:
+            return offloads(read_model(self.path), launch)
+        except LmxdError:
+            return ()
+
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         """The bytes of a launch on ``gpus``; in RAM if there are none.
 
@@ -86,7 +98,10 @@ class Formula:
                 f"ctx is {launch.context}, but {self.name} was trained for {self.trained} tokens",
                 f"ask for at most {self.trained}, or set rope of models.{self.name}",
             )
-        return self.estimator.estimate(path, launch, [self.cards.get(gpu, self.unknown) for gpu in gpus], companions)
+        cards = tuple(self.cards.get(gpu, self.unknown) for gpu in gpus)
+        if (launch, cards) not in self._estimates:  # GPUs of one kind need one estimate
+            self._estimates[launch, cards] = self.estimator.estimate(path, launch, cards, companions)
+        return self._estimates[launch, cards]
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         """The figures that go into the closed form; empty for a model that it does not cover."""

@@ -128,7 +128,7 @@ def usable_here(config: Config, nvml: Any = None) -> tuple[dict[str, GpuSupport]
     """
     import pynvml
 
-    measured = measure_now(config.gpu.refs, nvml or pynvml)
+    measured = measure_now(config.gpu.refs, nvml or pynvml, ram=config.uses_ram)
     engines = {
         name: LlamaServer(settings.path, settings.environment, key=settings.key)
         for name, settings in config.all_engines().items()

@@ -38,7 +38,7 @@ class Layout:
         """The same without some devices."""
         return Layout({device: kind for device, kind in self.kinds.items() if device not in gone}, self.pools)
 
-    def option(self, on_devices: Mapping[DeviceId, int], in_ram: int | None = None, **how: Any) -> Option:
+    def option(self, on_devices: Mapping[DeviceId, int], in_ram: int | None = None, /, **how: Any) -> Option:
         """The option that takes these bytes, and ``in_ram`` beside them. They are charged to the pools, too.
 
         Where RAM is no device but is in a pool, the bytes beside are charged to that alone: they are bytes of it.

@@ -16,8 +16,11 @@ from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
 from lmxd.errors import LmxdError
 from lmxd.estimate.companions import Companions
+from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload
+from lmxd.gguf.reads import Reads, reads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +52,12 @@ class LlamaSizing:
     def layers(self) -> int | None:
         return self.formula.layers()
 
+    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
+        return self.formula.offloads(launch)
+
+    def reads(self, launch: Launch) -> Reads:
+        return reads(read_model(self.formula.path), launch)
+
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:
         """Bytes on each GPU, and bytes in RAM.
 
@@ -71,7 +80,7 @@ class LlamaSizing:
         if not gpus:
             return [], declared + max(0, found.host - self.formula.estimate(usual, ()).host)
         base = self.formula.estimate(usual, gpus[:1]).device
-        if launch.split or launch.gpu_layers != usual.gpu_layers:
+        if launch.split or (launch.gpu_layers, launch.overrides) != (usual.gpu_layers, usual.overrides):
             return [declared * size // max(1, base) for size in sizes], found.host
         return [declared + max(0, sizes[0] - base)], found.host
 

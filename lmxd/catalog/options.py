@@ -1,21 +1,24 @@
-"""Options: the ways to place a launch on one device, over several, or partly in RAM."""
+"""Options: the ways to place a launch on one device, over several, or in part in RAM."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from lmxd.catalog.layout import RAM_ID, Layout
 from lmxd.catalog.sizing import Sizing
 from lmxd.core.words import DeviceId, Option
 from lmxd.devices.measurement import DeviceKind
+from lmxd.estimate.fits import first_that_fits
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload, divided
 
 _TRIES: Final = 6
 """The most attempts at a split, each of which needs an estimate. Then it is given up."""
-_SPILLS: Final = (0.75, 0.5, 0.25)
-"""The parts of the layers that stay on the GPU when the rest may run in RAM. Each is one option for each GPU."""
+_RUNGS: Final = 4
+"""Options on the way from all of a model to the least of it, beside those for the bytes that are free now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +39,14 @@ def options(
     room: Room = NO_ROOM,
     *,
     split: bool,
-    spill: bool,
+    offloads: Sequence[Offload] = (),
     alike: Callable[[DeviceId], object] = lambda gpu: None,
 ) -> tuple[Option, ...]:
     """All ways to place a launch.
 
     A model goes to RAM if its ``gpu_layers`` is 0, or if there is no GPU. The RAM of a launch on a GPU is counted if
     RAM is one of the devices, or is in a pool with one. It is split only over GPUs of which ``alike`` says the same.
+    ``offloads``: the ways to divide it between a GPU and RAM, the most on the GPU first; none if it must not be.
     """
     if not layout.goes_to_gpu(launch):
         return (layout.option({RAM_ID: sizing.charge(launch, ())[1]}),)
@@ -52,8 +56,8 @@ def options(
     if split and len(gpus) > 1:
         for kind in dict.fromkeys(map(alike, gpus)):
             found += _splits(sizing, launch, [gpu for gpu in gpus if alike(gpu) == kind], room, singles, layout)
-    if spill:
-        found += _spilled(sizing, launch, gpus, layout)
+    for gpu in gpus:
+        found += _offloaded(sizing, launch, gpu, room, offloads, layout)
     return tuple(found)
 
 
@@ -115,11 +119,24 @@ def _split(
     return None
 
 
-def _spilled(sizing: Sizing, launch: Launch, gpus: list[DeviceId], layout: Layout) -> Iterator[Option]:
-    if (layers := sizing.layers()) is None:
-        return
-    for part in _SPILLS:
-        fewer = int(min(layers, layers if launch.gpu_layers is None else launch.gpu_layers) * part)
-        partly = replace(launch, gpu_layers=fewer)
-        for gpu in gpus if fewer else ():
-            yield _option(sizing, partly, (gpu,), layout, gpu_layers=fewer, spills=True)
+def _offloaded(
+    sizing: Sizing, launch: Launch, gpu: DeviceId, room: Room, offloads: Sequence[Offload], layout: Layout
+) -> Iterator[Option]:
+    """The most of it that goes on a GPU as it is now, and as if all instances had ended; and some ways between."""
+    least = len(offloads) - 1
+
+    def at(n: int) -> Option:
+        how = offloads[n]
+        partly = divided(launch, how.layers, how.in_ram)
+        return _option(sizing, partly, (gpu,), layout, gpu_layers=how.layers, in_ram=how.in_ram, spills=n)
+
+    chosen = {least * rung // _RUNGS for rung in range(1, _RUNGS + 1)} if least > 0 else set()
+    for most in (room.free.get(gpu), room.ceiling.get(gpu)):
+        if chosen and most is not None:
+            chosen.add(first_that_fits(least, partial(_fits, at, gpu, most)) or 0)
+    for n in sorted(chosen - {0}):
+        yield at(n)
+
+
+def _fits(at: Callable[[int], Option], gpu: DeviceId, most: int, n: int) -> bool:
+    return at(n).demand[gpu] <= most

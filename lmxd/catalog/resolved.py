@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload, divided
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,16 +57,13 @@ class Resolved:
     def ask(self, layout: Layout, room: Room = NO_ROOM, private_to: User | None = None) -> Ask:
         """The ask for the core. LmxdError if the model cannot be run so."""
         profile, size, launch = self.profile, self.size, self.launch
-        spill = profile.cpu_spill if size.cpu_spill is None else size.cpu_spill
-        if spill and not self.sizing.scales:
-            raise LmxdError("invalid_params", f"cpu_spill: {self.name} is not run by llama-server", "leave it out")
         return Ask(
             profile=self.name,
             variant=self.variant,
             context=launch.context,
             slots=size.slots or 1,
             spread=launch.slots,
-            options=self._options(launch, layout, room, spill=spill),
+            options=self._options(launch, layout, room, self.offloads()),
             priority=profile.priority if size.priority is None else size.priority,
             pin=profile.pin,
             idle_timeout=self.idle_timeout,
@@ -74,18 +72,41 @@ class Resolved:
             private_to=private_to,
         )
 
-    def _options(self, launch: Launch, layout: Layout, room: Room, *, spill: bool) -> tuple[Option, ...]:
+    def offloads(self) -> tuple[Offload, ...]:
+        """The ways to divide it between a GPU and RAM, the most on the GPU first; none if its profile allows none.
+
+        LmxdError if the fewest layers on the GPU are more than there can be.
+        """
+        profile, asked = self.profile, self.size.min_gpu_layers
+        if asked is not None and not self.sizing.scales:
+            raise LmxdError("invalid_params", f"min_gpu_layers: {self.name} is not run by llama-server", "leave it out")
+        ways = self.sizing.offloads(self.launch)
+        most = ways[0].whole if ways else 0
+        if ways and (asked or 0) > most and self.launch.gpu_layers is not None:
+            problem = f"min_gpu_layers is {asked}, but models.{self.name} has {most} on a GPU"
+            raise LmxdError("invalid_params", problem, f"ask for {most} at most")
+        if profile.fit == "whole":
+            return ()
+        least = min(most, max(profile.min_gpu_layers, asked or 0))
+        return tuple(way for way in ways if way.whole >= least)
+
+    def _options(self, launch: Launch, layout: Layout, room: Room, offloads: Sequence[Offload]) -> tuple[Option, ...]:
         """The ways to place it on the devices that its engine can use. LmxdError if there are none."""
         usable, split = self.usable.of(layout), self.profile.split
-        return options(self.sizing, launch, usable, room, split=split, spill=spill, alike=self.usable.backend)
+        return options(self.sizing, launch, usable, room, split=split, offloads=offloads, alike=self.usable.backend)
 
-    def what_would_fit(self, room: Mapping[DeviceId, int], layout: Layout, *, spill: bool) -> int | None:
-        """The largest context, up to its own, that would fit in ``room``; None if none would."""
+    def what_would_fit(self, room: Mapping[DeviceId, int], layout: Layout, spills: int) -> int | None:
+        """The largest context, up to its own, that would fit in ``room``; None if none would.
+
+        ``spills``: how much of it may run in RAM.
+        """
         if not self.sizing.scales:
             return None
 
+        offloads = self.sizing.offloads(self.launch)[: spills + 1] if spills else ()
+
         def fits(launch: Launch) -> bool:
-            found = self._options(launch, layout, Room(free={}, ceiling=room), spill=spill)
+            found = self._options(launch, layout, Room(free={}, ceiling=room), offloads)
             return any(all(need <= room.get(d, 0) for d, need in option.demand.items()) for option in found)
 
         return largest_context(self.launch, fits, self.launch.context)
@@ -99,7 +120,7 @@ class Resolved:
             instance=start.instance,
             profile=self.name,
             model=self.sizing.told(),
-            launch=self._placed(option, len(gpus)),
+            launch=self.placed(option),
             variant=ask.variant,
             threads=profile.threads,
             flags=self.sizing.flags(),
@@ -116,11 +137,12 @@ class Resolved:
             capacity=max(1, capacity.get(place, 1)),
         )
 
-    def _placed(self, option: Option, gpus: int) -> Launch:
+    def placed(self, option: Option) -> Launch:
         """Its launch at the place of an option."""
-        launch, layers = self.launch, option.gpu_layers
+        launch = self.launch
+        if option.gpu_layers is not None:
+            launch = divided(launch, option.gpu_layers, option.in_ram)
         return replace(
-            launch.beside(gpus),
-            gpu_layers=launch.gpu_layers if layers is None else layers,
+            launch.beside(len(set(option.devices) - {RAM_ID})),
             split=tuple(map(float, option.split)),
         )

@@ -22,7 +22,7 @@ class Size:
     cache_type_v: str | None = None
     priority: int | None = None
     share: bool = True
-    cpu_spill: bool | None = None
+    min_gpu_layers: int | None = None
     max_instances: int | None = None
 
 

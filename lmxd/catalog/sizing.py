@@ -14,6 +14,8 @@ from lmxd.core.words import DeviceId
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
+from lmxd.gguf.offload import Offload
+from lmxd.gguf.reads import Reads
 
 
 class Sizing(Protocol):
@@ -51,6 +53,14 @@ class Sizing(Protocol):
 
     def layers(self) -> int | None:
         """The number of layers that can be divided over devices; None if the model cannot be divided."""
+        ...
+
+    def offloads(self, launch: Launch) -> tuple[Offload, ...]:
+        """The ways to divide a launch between a GPU and RAM, the most on the GPU first; none if it cannot be."""
+        ...
+
+    def reads(self, launch: Launch) -> Reads:
+        """The bytes that a launch reads for each token. LmxdError if the file cannot be read."""
         ...
 
     def charge(self, launch: Launch, gpus: Sequence[DeviceId]) -> tuple[list[int], int]:

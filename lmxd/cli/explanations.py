@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -17,7 +17,7 @@ from lmxd.cli.output import gib, size
 from lmxd.cli.wishes import wish_options
 from lmxd.devices.diagnostics import called
 from lmxd.errors import EX_OK, EX_TEMPFAIL
-from lmxd.rpc.explanations import Planned
+from lmxd.rpc.explanations import ChoiceInfo, Planned
 from lmxd.rpc.owners import OwnerInfo, Why
 from lmxd.terminal import say
 
@@ -105,6 +105,8 @@ def plan(model: str, json_wanted: bool, **wish: Any) -> None:
     else:
         for line in planned(found):
             say(line)
+        if found.choices:
+            output.table(_CHOICES, map(_choice, found.choices), "")
         if not wish["exclusive"] and (hint := more_slots(running, found.model, wish["slots"] or 1)):
             say(f"  hint: {hint}")
     sys.exit(EX_TEMPFAIL if found.outcome in ("queue", "refuse") else EX_OK)
@@ -123,7 +125,7 @@ def planned(p: Planned) -> Iterator[str]:
             if p.split:
                 yield f"  layers divided {':'.join(map(str, p.split))}"
             if p.gpu_layers is not None:
-                yield f"  {p.gpu_layers} layers on the GPU, the others in RAM"
+                yield f"  {p.gpu_layers} layers on the GPU, the rest in RAM"
         case "evict":
             yield f"{p.model} would be started after {output.listed(p.evicts)} {_verb(p.evicts)} ended{eta}"
         case "queue":
@@ -133,6 +135,17 @@ def planned(p: Planned) -> Iterator[str]:
     yield from _lacking(p)
     if p.outcome == "refuse" and p.remedy:
         yield f"  remedy: {p.remedy}"
+
+
+_CHOICES: Final = ("", ">ON GPU", ">EXPERTS IN RAM", ">GPU GiB", ">RAM GiB", ">SPEED", "ROOM")
+_ROOM: Final = {"now": "now", "blocked": "in use by others", "never": "never"}
+
+
+def _choice(c: ChoiceInfo) -> tuple[str, ...]:
+    room = _ROOM.get(c.fit.when) or f"without {output.listed(c.fit.ends)}"
+    experts = f"of {c.experts_in_ram}" if c.experts_in_ram else "-"
+    layers = f"{c.gpu_layers} layers"
+    return ("*" * c.chosen, layers, experts, gib(sum(c.devices.values())), gib(c.ram), f"{c.speed:.2f}", room)
 
 
 def _verb(names: Sequence[str]) -> str:

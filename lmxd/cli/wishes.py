@@ -68,7 +68,10 @@ wish_options = _with(
     click.option("--priority", type=click.IntRange(-100, 100), help="Class in the queue; the model's by default."),
     click.option("--exclusive", is_flag=True, help="An instance that nobody else has a lease on."),
     click.option(
-        "--cpu-spill", is_flag=True, default=None, help="Layers may run in RAM if the GPU has no room for all."
+        "--min-gpu-layers",
+        type=click.IntRange(0, 4096),
+        metavar="N",
+        help="Of a model with fit: auto, wait until so many layers are whole on the GPU.",
     ),
     click.option(
         "--deadline", type=Duration(), metavar="TIME", help="Refuse at once if it cannot be granted within this."

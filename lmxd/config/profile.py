@@ -33,7 +33,8 @@ _POLICY: Final = {
     "priority",
     "share",
     "split",
-    "cpu_spill",
+    "fit",
+    "min_gpu_layers",
     "pin",
     "keep",
     "preload",
@@ -87,7 +88,10 @@ class Profile(LlamaCppKeys):
         "compatible", description="whether leases share an instance's slots, or each user's have one alone in turn"
     )
     split: bool = Field(True, description="over several GPUs, if it fits no single one")
-    cpu_spill: bool = Field(False, description="layers may run in RAM if the GPU has no room for all")
+    fit: Literal["whole", "auto"] = Field(
+        "whole", description="auto: if no GPU has room for all of it now, experts and layers run in RAM, the fewest"
+    )
+    min_gpu_layers: int = Field(0, ge=0, le=4096, description="with fit: auto, the fewest that are whole on the GPU")
     pin: bool = Field(False, description="once started, neither evicted nor reaped")
     keep: int = Field(0, ge=0, le=64, description="instances that always run, as long as there is room")
     preload: bool = Field(False, description="one instance is started with lmxd")
@@ -174,7 +178,7 @@ class Profile(LlamaCppKeys):
             return self
         if self.estimated_memory_gb is None:
             raise ValueError("estimated_memory_gb: say what command takes at first, for no formula knows it")
-        of_llama_server = ("engine_flags", "suspend", "cpu_spill", "endpoint", *LlamaCppKeys.model_fields)
+        of_llama_server = ("engine_flags", "suspend", "fit", "min_gpu_layers", "endpoint", *LlamaCppKeys.model_fields)
         if wrong := [name for name in of_llama_server if getattr(self, name) != _DEFAULTS[name]]:
             raise ValueError(f"{', '.join(wrong)}: for llama-server, but there is a command: take it out")
         if self.engine not in (None, EngineKind.COMMAND):
@@ -198,6 +202,12 @@ class Profile(LlamaCppKeys):
             raise ValueError(f"open: it is not, for there is {{{min(closed)}}}: take open out")
 
     @model_validator(mode="after")
+    def _bounded(self) -> Profile:
+        if self.min_gpu_layers and self.fit == "whole":
+            raise ValueError("min_gpu_layers is for fit: auto: with fit: whole all layers are on the GPU")
+        return self
+
+    @model_validator(mode="after")
     def _flash(self) -> Profile:
         if self.flash_attention == "off" and CACHE_TYPES[self.cache_type_v].quantized:
             raise ValueError(f"cache_type_v: {self.cache_type_v} needs flash attention, but flash_attention is off")
@@ -207,6 +217,11 @@ class Profile(LlamaCppKeys):
     def engine_name(self) -> str:
         """The name of the engine that runs it. Those without a name are called by their kinds."""
         return EngineKind.COMMAND if self.command is not None else self.engine or EngineKind.LLAMA_CPP
+
+    @property
+    def uses_ram(self) -> bool:
+        """Whether a part of it runs in RAM beside a GPU, or may."""
+        return self.fit == "auto" or bool(self.gpu_layers or self.n_cpu_moe or self.override_tensor)
 
     def variant(self, engine: EngineSettings) -> str:
         """Names what two launches must share to be interchangeable: engine, and all settings but context and policy."""

@@ -16,10 +16,22 @@ RETIRED: Final[Mapping[str, str]] = {
 def without_retired(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The file's content without retired keys, and a warning for each that was there."""
     kept, warnings = dict(data), []
+    if isinstance(kept.get("models"), dict):
+        kept["models"] = {name: _renamed(profile) for name, profile in kept["models"].items()}
+        old = [name for name, profile in kept["models"].items() if profile is not data["models"][name]]
+        warnings += [f"models.{name}.cpu_spill is called fit now: write fit: auto, or take it out" for name in old]
     for key, instead in RETIRED.items():
         if _take_out(kept, key.split(".")):
             warnings.append(f"{key} has no effect any more: {instead}")
     return kept, tuple(warnings)
+
+
+def _renamed(profile: Any) -> Any:
+    """A profile with the keys that its keys of old are called now."""
+    if not isinstance(profile, dict) or not isinstance(profile.get("cpu_spill"), bool):
+        return profile
+    now = {key: value for key, value in profile.items() if key != "cpu_spill"}
+    return {"fit": "auto", **now} if profile["cpu_spill"] else now
 
 
 def _take_out(data: dict[str, Any], path: list[str]) -> bool:

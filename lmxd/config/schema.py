@@ -264,6 +264,11 @@ class Config(Section):
         found = meant(self.models, composed(name))
         return found is not None and found[1] is not None
 
+    @property
+    def uses_ram(self) -> bool:
+        """Whether a model may run in part in RAM, whose bytes then count."""
+        return any(profile.uses_ram for profile in self.models.values())
+
     def suspends(self, profile: Profile) -> bool:
         """Whether instances of a profile keep their prompt caches. Those that run for nobody are everybody's."""
         return profile.suspend and self.engine.prompt_cache_gb > 0 and not (profile.keep or profile.preload)

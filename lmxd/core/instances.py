@@ -222,7 +222,7 @@ class Instance:
             and mine.kind == ask.kind
             and mine.context >= ask.context
             and mine.spread >= ask.slots
-            and (ask.spills or not self.option.spills)
+            and self.option.spills <= ask.spills
         )
 
     def makes_way_for_larger(self, ask: Ask) -> bool:

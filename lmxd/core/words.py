@@ -93,13 +93,14 @@ class Option:
     """One way to place an instance. The core reads ``demand``, ``pools`` and ``spills``; the engine is told the rest.
 
     ``pools``: devices of ``demand`` that are memory which others of it share: they count the same bytes once more.
-    ``split``: layers on each device, in order. ``gpu_layers`` None: all. ``spills``: a part of it would run in RAM.
+    ``split``: layers on each device, in order. ``gpu_layers`` None: all. ``spills``: the steps from all on a GPU to it.
     """
 
     demand: Demand
     split: tuple[int, ...] = ()
     gpu_layers: int | None = None
-    spills: bool = False
+    in_ram: str = ""
+    spills: int = 0
     pools: tuple[DeviceId, ...] = ()
 
     @property
@@ -121,8 +122,7 @@ class Ask:
     ``context``: tokens per slot. ``slots``: the slots of this lease. ``spread``: the slots of a new instance.
     ``share``: the instance may have other leases. ``max_instances``: no new instance is started while so many of its
     model run. ``external``: it is a hold, whose process lmxd neither starts nor stops. ``private_to``: the one user
-    whom the instance serves from its start to its end; None: anybody. ``name``: how the client of a hold calls it; it
-    is shown, and nothing depends on it.
+    whom the instance serves from its start to its end; None: anybody. ``name``: a hold's, which is only shown.
     """
 
     profile: str
@@ -149,8 +149,8 @@ class Ask:
     """The fewest bytes that an instance takes on all devices together."""
     portion: int = field(init=False)
     """The bytes that are charged to the holder's quota: by slots, or all if the instance is not shared."""
-    spills: bool = field(init=False)
-    """Whether a part of it may run in RAM."""
+    spills: int = field(init=False)
+    """The most of it that may run in RAM."""
     kind: Kind = field(init=False, repr=False)
     group: Group = field(init=False, repr=False)
     """Equal for asks that the same instances can serve: if one of them cannot be served, the others cannot either."""
@@ -164,7 +164,7 @@ class Ask:
             ("need", min((max(o.devices.values()) for o in self.options), default=0)),
             ("size", size),
             ("portion", size * self.slots // self.spread if self.share else size),
-            ("spills", any(o.spills for o in self.options)),
+            ("spills", max((o.spills for o in self.options), default=0)),
             ("kind", (self.profile, self.variant, self.private_to)),
         ):
             object.__setattr__(self, name, value)  # computed once, for asks are read far more often than made

@@ -73,8 +73,8 @@ log = logging.getLogger(__name__)
 
 _LAST_WRITES = 5.0
 """Seconds that a slow disk has at the end."""
-_SPLIT_ANEW = 4
-"""For how many of those in front of the queue layers are divided anew by each look at several GPUs."""
+_DIVIDED_ANEW = 4
+"""For how many of those in front of the queue layers are divided anew by each look at several GPUs, or GPU and RAM."""
 
 
 class Daemon:
@@ -107,7 +107,7 @@ class Daemon:
             lambda: self.performer.startup.account,
         )
         self._calls = DriverCalls()
-        self._adopt(config, open_probes(config.gpu.refs, nvml, roots, calls=self._calls))
+        self._adopt(config, open_probes(config.gpu.refs, nvml, roots, calls=self._calls, ram=config.uses_ram))
 
     def _build(self) -> None:
         """Build the parts that report events, and the loop that takes them in."""
@@ -225,7 +225,9 @@ class Daemon:
         """Read the configuration again. ConfigError leaves everything as it was."""
         config = await asyncio.to_thread(load, self.config_path)
         hit("reloading")
-        probes = await asyncio.to_thread(open_probes, config.gpu.refs, self._nvml, self._roots, calls=self._calls)
+        probes = await asyncio.to_thread(
+            open_probes, config.gpu.refs, self._nvml, self._roots, calls=self._calls, ram=config.uses_ram
+        )
         metrics_before = self.catalog.config.metrics
         self.access.refresh()
         self._adopt(config, probes)
@@ -268,8 +270,8 @@ class Daemon:
             await self._tell_usable()
             self.asks.renew()
             await self._tell_residents()
-        elif len(self.present.layout.of_kind(DeviceKind.GPU)) > 1:
-            self.asks.renew(_SPLIT_ANEW)
+        elif len(self.present.layout.of_kind(DeviceKind.GPU)) > 1 or catalog.config.uses_ram:
+            self.asks.divide(_DIVIDED_ANEW)
 
     # the end
 

@@ -21,20 +21,22 @@ class DefaultProbe:
     """All discrete GPUs; those that share the machine's memory if there is none; RAM if there is no GPU at all.
 
     What there is may change while lmxd runs. A GPU that does not answer is a GPU: RAM never takes its place. One that
-    was offered stays: there may be instances on it.
+    was offered stays: there may be instances on it. ``ram``: RAM is one of the devices in any case.
     """
 
-    def __init__(self, nvidia: NvmlProbe, others: Sequence[Probe], host: HostProbe) -> None:
+    def __init__(self, nvidia: NvmlProbe, others: Sequence[Probe], host: HostProbe, *, ram: bool) -> None:
         self._nvidia = nvidia
         self._others = others
         self._host = host
+        self._ram = ram
         self._offered: set[str] = set()
 
     def measure(self, pids: Set[int]) -> list[Measurement]:
         gpus = numbered([found for probe in (self._nvidia, *self._others) for found in probe.measure(pids)])
         if gpus:
             self._offered |= {gpu.id for gpu in [gpu for gpu in gpus if gpu.pool is None] or gpus}
-            return [gpu for gpu in gpus if gpu.id in self._offered]
+            offered = [gpu for gpu in gpus if gpu.id in self._offered]
+            return [*offered, *self._host.measure(pids)] if self._ram else offered
         hint = f"no GPU ({self._nvidia.absent or 'none is found'}): models run in RAM, on the CPU"
         return [replace(found, hints=(*found.hints, hint)) for found in self._host.measure(pids)]
 
@@ -49,8 +51,10 @@ def open_probes(
     roots: Roots = Roots(),
     ioctl: Ioctl = kernel_ioctl,
     calls: DriverCalls | None = None,
+    *,
+    ram: bool = False,
 ) -> list[Probe]:
-    """The probes for the devices in ``refs`` (None: whatever there is).
+    """The probes for the devices in ``refs`` (None: whatever there is, and with ``ram`` RAM in any case).
 
     ``nvml`` is the pynvml module or something that behaves like it. ``roots``: of the kernel's files. ``ioctl``: the
     system call, by which Intel's drivers are asked. ``calls``: those under way, which outlast the probes.
@@ -59,7 +63,8 @@ def open_probes(
     host = HostProbe(roots.proc, roots.sys / "fs/cgroup", calls)
     if refs is None:
         others = (DrmProbe(None, roots=roots, ioctl=ioctl, calls=calls),)
-        return [PoolProbe([DefaultProbe(NvmlProbe(nvml, None, roots=roots, calls=calls), others, host)], host)]
+        nvidia = NvmlProbe(nvml, None, roots=roots, calls=calls)
+        return [PoolProbe([DefaultProbe(nvidia, others, host, ram=ram)], host)]
     chosen = choose((ref for ref in refs if ref != HOST), roots, ioctl, calls)
     probes: list[Probe] = []
     if chosen.nvidia:
@@ -70,9 +75,11 @@ def open_probes(
     return [PoolProbe([*probes, host] if HOST in refs else probes, host)]
 
 
-def measure_now(refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots()) -> list[Measurement]:
+def measure_now(
+    refs: tuple[int | str, ...] | None, nvml: Any, roots: Roots = Roots(), *, ram: bool = False
+) -> list[Measurement]:
     """One look at the devices in ``refs``, for programs that take only one."""
-    probes = open_probes(refs, nvml, roots, calls=DriverCalls(PATIENT))
+    probes = open_probes(refs, nvml, roots, calls=DriverCalls(PATIENT), ram=ram)
     found = [found for probe in probes for found in probe.measure(set())]
     for probe in probes:
         probe.close()

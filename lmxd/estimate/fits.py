@@ -30,6 +30,12 @@ def fewest_cards(fits: Callable[[int], bool], most: int = 16) -> int | None:
     return next((n for n in range(1, most + 1) if fits(n)), None)
 
 
+def first_that_fits(last: int, fits: Callable[[int], bool]) -> int | None:
+    """The first number from 0 to ``last`` that fits, where all behind one that fits do; None if not one does."""
+    fitting = _most(last + 1, lambda n: fits(last + 1 - n))
+    return last + 1 - fitting if fitting else None
+
+
 def _most(high: int, fits: Callable[[int], bool]) -> int:
     low = 0
     while low < high:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.cache import kv_bytes, state_bytes
@@ -70,11 +71,27 @@ class Impossible(ValueError):
     """The error for a launch that llama-server would refuse."""
 
 
+_MOST: Final = 2048
+"""Footprints of a model that are remembered."""
+_remembered: WeakKeyDictionary[Model, dict[tuple[Launch, int, Build], Footprint]] = WeakKeyDictionary()
+
+
 def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST) -> Footprint:
     """Bytes by place and part for so many devices; 0: in RAM. Weights, cache and state are exact.
 
-    Raises Impossible for a quantized V cache without flash attention.
+    It is computed once: who divides a model between a GPU and RAM asks for many. Raises Impossible for a quantized V
+    cache without flash attention.
     """
+    known = _remembered.setdefault(model, {})
+    key = launch, devices, build
+    if key not in known:
+        if len(known) >= _MOST:
+            known.clear()
+        known[key] = _computed(model, launch, devices, build)
+    return known[key]
+
+
+def _computed(model: Model, launch: Launch, devices: int, build: Build) -> Footprint:
     flash = flash_attention(model, launch, on_gpu=devices > 0)
     if not flash and launch.quantized_v and any(model.caches):
         raise Impossible(f"a {launch.cache_type_v} V cache needs flash attention, which is off for this model")

@@ -81,13 +81,23 @@ def _groups(model: Model, launch: Launch) -> Iterable[tuple[int | None, PlaceNum
             yield layer, HOST if is_input else None, group
         return
     rules = [(re.compile(rule.pattern), HOST if rule.device is None else rule.device) for rule in launch.overrides]
-    for tensor in _tensors(model, launch.mtp):
-        usual = HOST if _is_input(tensor) else None
-        moved = next((place for pattern, place in rules if pattern.search(tensor.name)), usual)
-        yield layer_of(tensor), moved, _one(tensor, launch.repack)
+    for name, layer, is_input, size in _each(model, launch.repack, launch.mtp):
+        moved = next((place for pattern, place in rules if pattern.search(name)), HOST if is_input else None)
+        yield layer, moved, size
 
 
 _remembered: WeakKeyDictionary[Model, dict[object, Mapping[tuple[int | None, bool], Weights]]] = WeakKeyDictionary()
+_one_by_one: WeakKeyDictionary[Model, dict[object, list[tuple[str, int | None, bool, Weights]]]] = WeakKeyDictionary()
+
+
+def _each(model: Model, repack: frozenset[str], mtp: bool) -> list[tuple[str, int | None, bool, Weights]]:
+    """The tensors of a model, computed once: (name, layer, whether it is an input, bytes)."""
+    known = _one_by_one.setdefault(model, {})
+    if (repack, mtp) not in known:
+        known[(repack, mtp)] = [
+            (tensor.name, layer_of(tensor), _is_input(tensor), _one(tensor, repack)) for tensor in _tensors(model, mtp)
+        ]
+    return known[(repack, mtp)]
 
 
 def _by_layer(model: Model, repack: frozenset[str], mtp: bool) -> Mapping[tuple[int | None, bool], Weights]:
@@ -95,8 +105,8 @@ def _by_layer(model: Model, repack: frozenset[str], mtp: bool) -> Mapping[tuple[
     known = _remembered.setdefault(model, {})
     if (repack, mtp) not in known:
         groups: dict[tuple[int | None, bool], Weights] = {}
-        for tensor in _tensors(model, mtp):
-            groups.setdefault((layer_of(tensor), _is_input(tensor)), Weights()).add(_one(tensor, repack))
+        for _, layer, is_input, size in _each(model, repack, mtp):
+            groups.setdefault((layer, is_input), Weights()).add(size)
         known[(repack, mtp)] = groups
     return known[(repack, mtp)]
 

@@ -6,11 +6,25 @@ from typing import Literal
 
 from pydantic import Field
 
+from lmxd.rpc.books import FitInfo
 from lmxd.rpc.messages import DeviceNames, Name, Params, Result, ShortfallInfo, TurnInfo, Wish
 
 
 class PlanParams(Wish):
     """The request to try, as for ``request``. It has no effect."""
+
+
+class ChoiceInfo(Result):
+    """One way to divide a model between a GPU and RAM."""
+
+    devices: dict[str, int] = Field(description="bytes of each GPU")
+    ram: int = Field(description="bytes in RAM, with those of the process itself")
+    gpu_layers: int = Field(description="layers on the GPU, with the output")
+    experts_in_ram: int = Field(0, description="of these, how many have experts in RAM")
+    whole: int = Field(description="layers that are on the GPU with all they have")
+    speed: float = Field(description="tokens per second, roughly, as a part of those with all of it on the GPU")
+    fit: FitInfo
+    chosen: bool = Field(False, description="it is the one that would be started")
 
 
 class Planned(Result):
@@ -37,6 +51,7 @@ class Planned(Result):
     remedy: str | None = None
     shortfalls: list[ShortfallInfo] = Field([])
     turns: list[TurnInfo] = Field([], description="of what it would wait for, what others use")
+    choices: list[ChoiceInfo] = Field([], description="with fit: auto, how it could be divided, the fastest first")
 
 
 class ExplainParams(Params):

@@ -48,7 +48,7 @@ class Wish(SizeParams):
     model: Name = Field(description="a profile of the configuration")
     priority: int | None = Field(None, ge=-100, le=100, description="class in the queue; by default the profile's")
     exclusive: bool = Field(False, description="an instance that nobody else has a lease on")
-    cpu_spill: bool | None = Field(None, description="layers may run in RAM; by default as the profile says")
+    min_gpu_layers: int | None = Field(None, ge=0, le=4096, description="the fewest layers whole on the GPU")
     deadline: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)] | None = Field(
         None, description="seconds within which it must be granted; refused at once if that cannot be"
     )

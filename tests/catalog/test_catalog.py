@@ -108,7 +108,7 @@ def test_another_engine_is_sized_by_its_users_word_and_by_what_it_was_seen_to_ta
     ask = found.ask(GPU)
     assert made.what_would_fit(ask, {CARD: GIB}, GPU) is None, "a smaller context takes no less"
     with pytest.raises(LmxdError, match="m is not run by llama-server"):
-        made.resolve("m", Size(cpu_spill=True)).ask(GPU)
+        made.resolve("m", Size(min_gpu_layers=1)).ask(GPU)
     two = Layout({CARD: DeviceKind.GPU, DeviceId("GPU-b"): DeviceKind.GPU})
     assert len(found.ask(two, Room(free={}, ceiling=dict.fromkeys(two.kinds, GIB))).options) == 2, "it is not divided"
     made.peaks = {ask.variant: 3 * GIB}

@@ -58,3 +58,17 @@ async def test_status_shows_it_until_it_is_taken_out(tmp_path: Path) -> None:
         h.write(gateway={})
         await h.daemon.reload()
         assert not any("gateway.linger" in warning for warning in (await lmxd.status()).warnings)
+
+
+def test_cpu_spill_is_called_fit_now() -> None:
+    config = parse("models: {a: {cpu_spill: true}, b: {cpu_spill: false}, c: {fit: auto}}", "test")
+    assert [(name, profile.fit) for name, profile in config.models.items()] == [
+        ("a", "auto"),
+        ("b", "whole"),
+        ("c", "auto"),
+    ]
+    assert config.warnings == tuple(
+        f"models.{name}.cpu_spill is called fit now: write fit: auto, or take it out" for name in "ab"
+    )
+    with pytest.raises(ConfigError, match="cpu_spill"):
+        parse("models: {a: {cpu_spill: 5}}", "test")

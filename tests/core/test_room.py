@@ -10,7 +10,7 @@ from core.world import GIB, Gpu, World, lease_of, placed
 from lmxd.core.decisions import AskToYield, EndLease, RefuseLease, StopInstance
 from lmxd.core.events import ResidentsChanged, TimePassed, YieldEnded
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Failure, YieldId
+from lmxd.core.words import Ask, Failure, Option, YieldId
 
 
 def idle(world: World, name: str, gib: float, **more: Any) -> None:
@@ -321,7 +321,7 @@ def test_one_device_is_preferred_to_two_and_a_gpu_to_ram() -> None:
     world = World({"x": Gpu(capacity=24 * GIB), "y": Gpu(capacity=24 * GIB)})
     single = placed({"x": 20 * GIB})
     split = placed({"x": 8 * GIB, "y": 13 * GIB}, split=(10, 16))
-    spilled = placed({"x": 4 * GIB}, gpu_layers=4, spills=True)
+    spilled = placed({"x": 4 * GIB}, gpu_layers=4, spills=22)
     for _ in range(3):
         world.ask("a", options=(spilled, split, single))
     chosen = [world.instance(name).option for name in world.started()]
@@ -329,6 +329,49 @@ def test_one_device_is_preferred_to_two_and_a_gpu_to_ram() -> None:
     other = World({"x": Gpu(capacity=12 * GIB), "y": Gpu(capacity=24 * GIB)})
     other.ask("a", options=(spilled, split, single))
     assert other.instance("a#1").option == split, "no single device has room"
+
+
+def divided(gib: float, spills: int) -> Option:
+    return placed({"gpu": int(gib * GIB)}, gpu_layers=32 - spills, spills=spills)
+
+
+def test_an_idle_instance_goes_before_anything_runs_in_ram() -> None:
+    world = World()
+    idle(world, "old", 10)
+    world.ask("new", options=(divided(20, 0), divided(13, 8), divided(5, 20)))
+    assert world.stopped() == [("old#1", "evicted")]
+    world.gone("old#1")
+    assert world.instance("new#1").option.spills == 0
+
+
+def test_beside_those_in_use_the_most_that_fits_goes_on_the_gpu() -> None:
+    world = World()
+    world.ask("used", 10)
+    world.ready("used#1")
+    world.ask("new", options=(divided(20, 0), divided(13, 8), divided(5, 20)))
+    assert world.instance("new#1").option.spills == 8
+    assert world.stopped() == []
+
+
+def test_idle_ones_go_for_less_in_ram_where_all_of_it_never_fits() -> None:
+    world = World()
+    idle(world, "old", 10)
+    world.ask("new", options=(divided(90, 0), divided(20, 8), divided(5, 20)))
+    assert world.stopped() == [("old#1", "evicted")]
+    world.gone("old#1")
+    assert world.instance("new#1").option.spills == 8
+
+
+def test_one_that_is_too_slow_for_a_request_does_not_serve_it() -> None:
+    world = World()
+    first = world.ask("a", spread=2, options=(divided(30, 0), divided(5, 20)))
+    world.ready("a#1")
+    assert world.instance("a#1").option.spills == 20
+    second = world.ask("a", spread=2, options=(divided(30, 0), divided(15, 8)))
+    third = world.ask("a", spread=2, options=(divided(30, 0), divided(5, 20)))
+    assert {lease.id for lease in world.instance("a#1").leases.values()} == {lease_of(first), lease_of(third)}
+    assert world.instance("a#2").option.spills == 8
+    assert world.state.tickets[second].instance == "a#2"
 
 
 def test_a_hold_is_asked_but_never_ended() -> None:

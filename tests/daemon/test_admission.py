@@ -291,12 +291,21 @@ async def test_a_split_can_be_forbidden(tmp_path: Path) -> None:
 
 async def test_layers_go_to_ram_only_if_that_was_asked_for(tmp_path: Path) -> None:
     async with (
-        house(tmp_path, FakeNvml(card(1.5)), models={"a": LONG | {"slots": 40}}, gpu=NO_MARGIN).open() as h,
+        house(
+            tmp_path,
+            FakeNvml(card(1.5)),
+            models={"a": LONG | {"slots": 40}, "b": LONG | {"slots": 40, "fit": "auto"}},
+            gpu=NO_MARGIN,
+        ).open() as h,
         h.client() as lmxd,
     ):
+        assert [d.id for d in (await lmxd.devices()).devices] == ["GPU-a", "host"], "RAM counts, for it may be used"
         with pytest.raises(LmxdError):
             await lmxd.request("a", wait=0)
-        lease = await lmxd.request("a", cpu_spill=True)
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("b", wait=0, min_gpu_layers=3)
+        assert refused.value.code == "never_fits"
+        lease = await lmxd.request("b")
         launched = h.launched(lease.instance)
         assert launched is not None
         assert h.argv(launched)[h.argv(launched).index("-ngl") + 1] in ("1", "2")

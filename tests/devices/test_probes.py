@@ -102,3 +102,13 @@ def test_configured_devices_go_by_their_names(tmp_path: Path) -> None:
     card_of_amd(machine)
     found = looked(opened(machine, without_nvml(), 1, "03:00.0", HOST))
     assert {m.ref: m.id for m in found} == {"1": IGPU, "03:00.0": AMD, HOST: HOST, MEMORY: MEMORY}
+
+
+def test_ram_stands_beside_the_cards_where_models_may_use_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    nvml = FakeNvml(Card("GPU-n", 24 * GIB))
+    found = looked(open_probes(None, nvml, machine.roots, DRIVERS, ram=True))
+    assert [m.id for m in found] == ["GPU-n", HOST]
+    assert not found[1].hints, "it does not take the place of a GPU"
+    alone = looked(open_probes(None, without_nvml(), machine.roots, DRIVERS, ram=True))
+    assert [m.id for m in alone] == [HOST]

@@ -85,3 +85,25 @@ async def test_a_vulkan_engine_and_a_cuda_engine_serve_at_once_on_one_card(tmp_p
         asked = json.dumps({"prompt": "The capital of France is", "n_predict": 4}).encode()
         assert json.loads((await http(leases[1], "/completion", asked)).text)["tokens_predicted"] > 0
         assert (await http(leases[0], "/health")).status == 200
+
+
+async def test_a_model_that_has_no_room_is_divided_and_answers(tmp_path: Path, smollm2: Path) -> None:
+    drivers = {"VK_DRIVER_FILES": str(manifest()), "VK_ICD_FILENAMES": str(manifest())}
+    house = House(
+        tmp_path,
+        FakeNvml(card(0.9)),
+        gpu={"margin_gb": 0},
+        engine={"path": str(find(None)), "environment": drivers, "load_timeout": 120},
+        models={"smollm2": {"path": str(smollm2), "context_length": 512, "fit": "auto", "estimated_memory_gb": 1}},
+    )
+    async with house.open() as h, h.client() as lmxd:
+        planned = await lmxd.plan("smollm2")
+        assert planned.gpu_layers is not None
+        lease = await lmxd.request("smollm2")
+        assert set(lease.devices) == {"GPU-a", "host"}
+        launched = h.launched(lease.instance)
+        assert launched is not None
+        log = launched.log.path.read_text()
+        assert f"offloaded {planned.gpu_layers}/31 layers to GPU" in log
+        asked = json.dumps({"prompt": "The capital of France is", "n_predict": 4, "ignore_eos": True}).encode()
+        assert json.loads((await http(lease, "/completion", asked)).text)["tokens_predicted"] == 4

@@ -47,7 +47,7 @@ class EvictionPlan(NamedTuple):
     cost: float
 
     @property
-    def price(self) -> tuple[bool, int, float, int]:
+    def price(self) -> tuple[int, int, float, int]:
         """Plans are compared by this: the lowest is taken."""
         return self.option.spills, self.rank, self.cost, len(self.leaving)
 

@@ -30,7 +30,7 @@ def best_fit(state: State, options: Iterable[Option]) -> Option | None:
 def widest(state: State, options: Iterable[Option]) -> Option | None:
     """The option with the most room, whether it fits or not: for ``enforce: false``, which starts everything."""
     known = [o for o in options if all(state.ledger.usable(device) for device in o.demand)]
-    return max(known, key=lambda o: (not o.spills, -len(o.devices), _left_over(state, o)), default=None)
+    return max(known, key=lambda o: (-o.spills, -len(o.devices), _left_over(state, o)), default=None)
 
 
 def _left_over(state: State, option: Option) -> int:

@@ -220,7 +220,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
         pass  # only a swap can help
     elif ticket.deadline_at is not None and state.now + load_seconds(state, ask) > ticket.deadline_at:
         return False  # a load would take too long: it needs a slot
-    elif option := _place(this, ask):
+    elif (option := _place(this, ask)) and not (option.spills and _make_room_for(this, ticket, option.spills)):
         ahead = "" if this.head is None else ", ahead of the head of the queue, whom that does not put off"
         why = f"it fits what is free{ahead}"
         attach(state, ticket, start(state, ask, option, f"for {ticket.id}: {why}"), why)
@@ -228,7 +228,7 @@ def _served(this: SchedulingPass, ticket: Ticket) -> bool:
         share(state, ({ask.kind} | cancel_stale(state)) & state.queue.kinds)
         state.counts["backfilled"] += this.head is not None
         return True
-    else:
+    elif option is None:
         _make_room_for(this, ticket)
         if not ticket.room_being_made and _goes_anywhere(state, ask):
             this.too_large = min(this.too_large, ask.need)
@@ -251,14 +251,14 @@ def _place(this: SchedulingPass, ask: Ask) -> Option | None:
     return next((o for o in this.reach.fitting(ask) if this.spares(o.demand) and fits(o.demand)), None)
 
 
-def _make_room_for(this: SchedulingPass, ticket: Ticket) -> None:
-    """Evict idle instances for a ticket, if that suffices. The bytes that come free are kept for it."""
+def _make_room_for(this: SchedulingPass, ticket: Ticket, spills: float = inf) -> bool:
+    """Evict idle instances for a ticket, if that suffices, and then less than ``spills`` of it runs in RAM."""
     if not this.plans:
-        return
-    within = (option for option in this.reach.options(ticket.ask) if this.spares(option.demand))
+        return False
+    within = (o for o in this.reach.options(ticket.ask) if o.spills < spills and this.spares(o.demand))
     options = list(islice(within, WEIGHED))
     if not options:
-        return
+        return False
     this.plans -= 1
     if plan := this.planner.best(this.state, this.reach, options):
         ticket.room_being_made = True
@@ -269,6 +269,7 @@ def _make_room_for(this: SchedulingPass, ticket: Ticket) -> None:
         if this.head is None:
             this.promise(plan)
             this.promised = ticket if any(not i.live for i in plan.leaving) else None
+    return ticket.room_being_made
 
 
 def _swap_for(this: SchedulingPass, ticket: Ticket) -> None:

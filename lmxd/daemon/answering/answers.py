@@ -233,9 +233,11 @@ class Answers:
             room = {device: a.ceiling for device, a in self._state.ledger.accounts.items()}
             demand = self._beyond(ask, room)
             message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)
-            fits = self._present.catalog.what_would_fit(ask, room, self._present.layout)
+            catalog, layout = self._present.catalog, self._present.layout
+            fits = catalog.what_would_fit(ask, room, layout)
             data["fits"] = None if fits is None else {"ctx": fits}
-            remedy = ", or ".join((refused.what_to_ask(ask, fits), *raised(self._state, ask)))
+            divided = ("have fit: auto in its profile",) if catalog.is_divisible(ask.profile, layout) else ()
+            remedy = ", or ".join((refused.what_to_ask(ask, fits), *raised(self._state, ask), *divided))
         return LmxdError(refusal.code, message, remedy, data)
 
     @staticmethod

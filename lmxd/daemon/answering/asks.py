@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from lmxd.catalog.catalog import Catalog
-from lmxd.catalog.options import Room
+from lmxd.catalog.options import NO_ROOM, Room
 from lmxd.catalog.resolved import Resolved
 from lmxd.catalog.size import Size
 from lmxd.core.books.state import State
@@ -44,6 +44,7 @@ class Asks:
         self._catalog: Catalog | None = None
         self._made: dict[tuple[str, Size, User | None], Ask] = {}
         """Asks by model, size and the user of a private instance, as ``_catalog`` has them."""
+        self._divided_for = NO_ROOM
         self._together = Together()
         self._reading = FileReading()
 
@@ -84,12 +85,14 @@ class Asks:
 
     def ask(self, resolved: Resolved, private_to: User | None = None) -> Ask:
         """The ask of a resolved model on the devices as they are. LmxdError if the model cannot be run so."""
+        return resolved.ask(self._present.layout, self._room(), private_to)
+
+    def _room(self) -> Room:
         accounts = self._state.ledger.accounts
-        room = Room(
+        return Room(
             free={device: a.free for device, a in accounts.items()},
             ceiling={device: a.ceiling for device, a in accounts.items()},
         )
-        return resolved.ask(self._present.layout, room, private_to)
 
     def again(self, model: str, size: Size, user: User) -> Ask:
         """The ask of a request that waits, for the configuration and the devices that there are now. LmxdError."""
@@ -101,6 +104,13 @@ class Asks:
         return any(
             i.phase is Phase.READY and i.serves(ask) for i in self._state.with_free_slots.get(ask.kind, {}).values()
         )
+
+    def divide(self, most: int) -> None:
+        """Make the asks of so many requests in front again, if the room has changed for which they were divided."""
+        room = self._room()
+        if room != self._divided_for:
+            self._divided_for = room
+            self.renew(most)
 
     def renew(self, most: int | None = None) -> None:
         """Make the asks of waiting requests again, because devices, profiles or possible splits have changed.

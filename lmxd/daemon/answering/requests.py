@@ -11,6 +11,7 @@ from lmxd.core.words import User
 from lmxd.daemon.answering import explaining
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.choices import choices
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.journal import Journal
 from lmxd.daemon.answering.leasing import Leasing
@@ -72,7 +73,8 @@ class Requests:
             await asyncio.sleep(0)
             ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
             planned = explaining.plan(self._admission, ask, connection.peer, params.deadline)
-            return planned.model_copy(update={"engine": resolved.engine.name})
+            found = choices(self._admission.state, self._present.layout, resolved, ask, planned)
+            return planned.model_copy(update={"engine": resolved.engine.name, "choices": found})
 
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""
@@ -97,6 +99,6 @@ class Requests:
             slots=wish.slots,
             priority=wish.priority,
             share=not wish.exclusive,
-            cpu_spill=wish.cpu_spill,
+            min_gpu_layers=wish.min_gpu_layers,
             max_instances=wish.max_instances if isinstance(wish, RequestParams) else None,
         )

@@ -68,7 +68,7 @@ class AsyncCalls(ABC):
         slots: int | None = None,
         priority: int | None = None,
         exclusive: bool = False,
-        cpu_spill: bool | None = None,
+        min_gpu_layers: int | None = None,
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
@@ -89,7 +89,7 @@ class AsyncCalls(ABC):
             slots=slots,
             priority=priority,
             exclusive=exclusive,
-            cpu_spill=cpu_spill,
+            min_gpu_layers=min_gpu_layers,
             deadline=deadline,
             max_instances=max_instances,
             user=user,
@@ -164,7 +164,7 @@ class AsyncCalls(ABC):
         slots: int | None = None,
         priority: int | None = None,
         exclusive: bool = False,
-        cpu_spill: bool | None = None,
+        min_gpu_layers: int | None = None,
         deadline: float | None = None,
     ) -> Planned:
         """The answer that a request would get now, without any effect."""
@@ -176,7 +176,7 @@ class AsyncCalls(ABC):
             slots=slots,
             priority=priority,
             exclusive=exclusive,
-            cpu_spill=cpu_spill,
+            min_gpu_layers=min_gpu_layers,
             deadline=deadline,
         )
 

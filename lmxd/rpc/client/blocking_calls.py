@@ -61,7 +61,7 @@ class BlockingCalls(ABC):
         slots: int | None = None,
         priority: int | None = None,
         exclusive: bool = False,
-        cpu_spill: bool | None = None,
+        min_gpu_layers: int | None = None,
         deadline: float | None = None,
         max_instances: int | None = None,
         user: str | None = None,
@@ -82,7 +82,7 @@ class BlockingCalls(ABC):
             slots=slots,
             priority=priority,
             exclusive=exclusive,
-            cpu_spill=cpu_spill,
+            min_gpu_layers=min_gpu_layers,
             deadline=deadline,
             max_instances=max_instances,
             user=user,
@@ -157,7 +157,7 @@ class BlockingCalls(ABC):
         slots: int | None = None,
         priority: int | None = None,
         exclusive: bool = False,
-        cpu_spill: bool | None = None,
+        min_gpu_layers: int | None = None,
         deadline: float | None = None,
     ) -> Planned:
         """The answer that a request would get now, without any effect."""
@@ -169,7 +169,7 @@ class BlockingCalls(ABC):
             slots=slots,
             priority=priority,
             exclusive=exclusive,
-            cpu_spill=cpu_spill,
+            min_gpu_layers=min_gpu_layers,
             deadline=deadline,
         )
 
