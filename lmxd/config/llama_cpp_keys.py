@@ -137,7 +137,7 @@ class LlamaCppKeys(Section):
     override_tensor: Annotated[
         tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=tuple[str, ...] | str)
     ] = Field((), description="PATTERN=CPU: tensors whose name has the pattern stay in RAM")
-    kv_unified: bool = Field(False, description="slots share one cache of context_length tokens")
+    kv_unified: bool = Field(False, description="slots share one cache of context_length tokens in all")
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
     repack: bool = Field(True, description="in RAM: weights are rearranged for the CPU, which is faster")
     embedding: bool = Field(False, description="it answers with embeddings alone")
