@@ -31,7 +31,7 @@ FORMS = {
     "multi_gpu.py --help": "Two real GPUs",
     # a minute of a model that computes
     "shared_prefix.py --help": "Agents of one model",
-    "repack.py --prompt 16 --answer 4 --trials 1": "of the answer's speed are lost",
+    "repack.py --prompt 16 --answer 16 --trials 1": "of the answer's speed are lost",
 }
 PARTS = {
     "arena_managers.py",
