@@ -1,8 +1,10 @@
 """The estimator against llama-server itself.
 
-bench/estimator.py recorded   what bench/data holds: 2,342 loads of over 100 architectures, and an H100
+bench/estimator.py recorded   what bench/data holds: 2,700 loads of over 140 architectures, and an H100
 bench/estimator.py cpu [N]    real loads in RAM, here and now, of generated files of many architectures, or of N
+bench/estimator.py card       the same on this machine's GPU, of the architectures that were compared in RAM alone
 bench/estimator.py gpu OUT    real launches on this machine's GPU beside llama-fit-params (bench/on_gpu.py)
+bench/estimator.py beside OUT real launches with files beside the model and flags of placement (bench/beside.py)
 bench/estimator.py speed      microseconds of an estimate
 bench/estimator.py show       docs/accuracy.md, from what was recorded; ``write`` to write it
 """
@@ -17,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import beside
 import synthetic
 from on_gpu import buffers, measure
 from shapes import DATA, shapes, written
@@ -37,8 +41,9 @@ from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.estimate.arguments import parse
 from lmxd.estimate.estimator import Estimator
+from lmxd.estimate.extras import NO_EXTRAS, added
 from lmxd.estimate.files import read_model
-from lmxd.estimate.footprints import UNVERIFIED, estimate
+from lmxd.estimate.footprints import ONLY_IN_RAM, UNVERIFIED, estimate
 from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import LATEST, Build, family
 from lmxd.gguf.facts import Unsupported, model_of
@@ -50,9 +55,21 @@ from lmxd.gguf.model import Model
 MIB = 2**20
 UNSURE = """\
 Where the closed form is unsure, its error bar says so and llama-server's own no-alloc pass is asked; the larger figure
-counts. That is so for {}, for large contexts without
-flash attention, for part of the layers of hybrid models, and for builds that are not known. In the worst rows above
-are hybrid models whose states CUDA has no kernel for, and flash attention that turned itself off."""
+counts. That is so for large contexts without flash attention, for part of the layers of hybrid models, for builds that
+are not known, and on a card for
+{},
+which were compared in RAM alone, or differ there. In the worst rows above are hybrid models whose states CUDA has no
+kernel for, and flash attention that turned itself off. Every bar covers what is recorded
+(`tests/estimate/test_error_bars.py`).
+
+| architecture | why there is no closed form, and what is done |
+|---|---|
+| plm | build 11434 loads it with `-fa off` alone, and ends itself otherwise: an error bar |
+| t5 | build 11434 ends itself with several slots that do not share a cache: refused, and covered else |
+| qwen4exp, glm5-next | they load; what their indexers compute depends on the batch: a dry run |
+| eagle3, dflash, gemma4-assistant | drafts that load only beside their target's context: a dry run |
+| clef, pockettts, qwen3tts, wavtokenizer-dec | they do not write text: a dry run |
+| gptj | llama-server lists it, and refuses it as unsupported |"""
 
 NOT_IN_HERE = """\
 ## What is not in these figures
@@ -64,8 +81,12 @@ NOT_IN_HERE = """\
 - ROCm, Vulkan and SYCL: nothing was measured with them. Their context is a guess, and their buffers are taken to be
   CUDA's; the error bar says so.
 - Draft models and adapters are what build 11434 prints beside a pretended card, projectors 1 % above it
-  (`tests/estimate/test_extras.py`). Drafting by a model's own layers (MTP) follows a formula that was not compared
-  with anything. `--split-mode row` and `tensor` are refused."""
+  (`tests/estimate/test_extras.py`). `bench/estimator.py beside` measures them on a real one.
+- Drafting by a model's own layers (MTP) was compared with 110 loads in RAM, of ten models; on a card it has an error
+  bar of a quarter of the buffers.
+- `--split-mode row` and `tensor` are refused. Build 11434 splits by rows on SYCL alone: its CUDA has no such buffers
+  (`device CUDA0 does not support split buffers`). `tensor` makes one device of all cards: llama-server prints what they
+  take together, and its own `--fit` is not implemented for it."""
 ACCURACY = Path(__file__).parent.parent / "docs/accuracy.md"
 RECORDED_REPACK = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})
 CPU_SETTINGS = (
@@ -149,32 +170,58 @@ def recorded() -> list[Error]:
     return found
 
 
-def cpu(most: int | None = None) -> list[Error]:
-    """Real loads by the llama-server of this machine, of every architecture that it and the closed form know."""
+def drafting() -> list[Error]:
+    """Of the contexts that models have for their own drafting layers, in RAM."""
+    found: list[Error] = []
+    with lzma.open(DATA / "drafting.jsonl.xz", "rt") as file:
+        for row in map(json.loads, file):
+            known = model(row["model"])
+            launch = parse(row["flags"]).resolved(known.context).launch
+            if not launch.mtp:
+                continue
+            alone = footprint(known, launch, 0)
+            both, said = added(alone, known, launch, 0, NO_EXTRAS, LATEST).host, row["contexts"][1]
+            buffer = both.compute - alone.host.compute - 4 * launch.slots * known.vocabulary
+            what = f"{row['model']} {row['flags']}"
+            for part, size, printed in (
+                ("cache of drafting", both.kv - alone.host.kv, said["CPU.KV"]),
+                ("compute of drafting", buffer, said["CPU.compute"]),
+            ):
+                found.append(Error(what, part, size / MIB - printed, both.total / MIB))
+    return found
+
+
+def here(names: list[str], cards: int) -> list[Error]:
+    """Real loads by the llama-server of this machine, in RAM or on its first card. The worst of each model is told."""
     binary = probe(find(None))
     build = family(binary.version, binary.flags)
     print(f"{binary.path}: {binary.version}, taken to be of family {build.first}")
     found: list[Error] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name in [name for name in shapes() if name.endswith("@small")][:most]:
-            path = written(Path(scratch), name)
+        for name in names:
+            path, began = written(Path(scratch), name), len(found)
             for flags in CPU_SETTINGS:
-                printed = load(binary.path, path, flags)
                 try:
-                    if printed:
-                        row = {"cards": 0, "flags": flags, "buffers": printed}
+                    if printed := load(binary.path, path, flags, cards):
+                        row = {"cards": cards, "flags": flags, "buffers": printed}
                         found += errors(name, row, repacked_types(), build)
                 except Unsupported:
                     continue
             path.unlink()
-            print(".", end="", flush=True)
-    print()
+            worst = max(found[began:], key=lambda error: abs(error.over), default=None)
+            said = "did not load" if worst is None else f"{worst.over:+.1f} MiB of {worst.part} ({worst.what})"
+            print(f"{name:24} {said}", flush=True)
     return found
 
 
-def load(server: Path, path: Path, flags: str) -> dict[str, float]:
+def small() -> list[str]:
+    return [name for name in shapes() if name.endswith("@small")]
+
+
+def load(server: Path, path: Path, flags: str, cards: int) -> dict[str, float]:
     """The buffers that a server prints; nothing if it does not start."""
-    words = [str(server), "-m", str(path), *flags.split(), "-dev", "none", "-lv", "4", "--no-warmup", "--port", "0"]
+    device = ["-ngl", "999"] if cards else ["-dev", "none"]
+    words = [str(server), "-m", str(path), *flags.split(), *device, "-lv", "4", "--no-warmup", "--port", "0"]
     process = subprocess.Popen(
         [*words, "--fit", "off"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
@@ -295,9 +342,25 @@ def hostile() -> None:
         print(f"a hostile header of {what}: {1e3 * (time.perf_counter() - began):.0f} ms")
 
 
+def files_beside() -> list[str]:
+    """The section of launches with files beside the model; nothing if none was recorded."""
+    rows = beside.recorded()
+    if not rows:
+        return []
+    return [
+        "## Files beside the model, experts in RAM, shared caches",
+        "",
+        "Real launches of `bench/estimator.py beside`. Where there is a projector, it saw its largest picture.",
+        "Launches that are *held out* have flags that no figure of the closed form was made from.",
+        "",
+        *rows,
+        "",
+    ]
+
+
 def accuracy() -> str:
     """docs/accuracy.md."""
-    rows, loads = on_h100(), recorded()
+    rows, loads = on_h100(), [*recorded(), *drafting()]
     names = {e.what.split()[0] for e in loads}
     card = rows[0]
     two, splits = on_two()
@@ -319,6 +382,7 @@ def accuracy() -> str:
             "",
             *gpu_table(rows),
             "",
+            *files_beside(),
             f"## Two of {two}: models that neither may hold alone",
             "",
             "Real launches of `bench/multi_gpu.py`, on 24 November 2026: lmxd may use so many GiB of each card, and",
@@ -336,7 +400,7 @@ def accuracy() -> str:
             "",
             *table(loads),
             "",
-            UNSURE.format(", ".join(sorted(UNVERIFIED))),
+            UNSURE.format(textwrap.fill(", ".join(sorted(ONLY_IN_RAM | UNVERIFIED)), 119, break_on_hyphens=False)),
             "",
             NOT_IN_HERE,
             "",
@@ -347,11 +411,16 @@ def accuracy() -> str:
 def main() -> None:
     match sys.argv[1:]:
         case ["recorded"]:
-            print("\n".join([*table(recorded()), "", *gpu_summary(on_h100()), "", *gpu_table(on_h100())]))
+            loads = [*recorded(), *drafting()]
+            print("\n".join([*table(loads), "", *gpu_summary(on_h100()), "", *gpu_table(on_h100())]))
         case ["cpu"]:
-            print("\n".join(table(cpu())))
+            print("\n".join(table(here(small(), 0))))
         case ["cpu", count]:
-            print("\n".join(table(cpu(int(count)))))
+            print("\n".join(table(here(small()[: int(count)], 0))))
+        case ["card"]:
+            print("\n".join(table(here([name for name in small() if model(name).arch in ONLY_IN_RAM], 1))))
+        case ["beside", out]:
+            beside.measure(Path(out), workers=3, seconds=380)
         case ["gpu", out]:
             measure(Path(out), workers=4, seconds=540)
         case ["speed"]:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +38,7 @@ SETTINGS = (
     "-c 8192 -np 1 -ngl HALF",
     "-c 8192 -np 1 -ncmoe HALF",
 )
-BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute) buffer size = +([\d.]+) MiB")
+BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute|DSV4 \w+ state) buffer size = +([\d.]+) MiB")
 FIT = re.compile(r"^(\S+) (\d+) (\d+) (\d+)", re.MULTILINE)
 GIB = 2**30
 
@@ -120,13 +120,22 @@ def measure(out: Path, workers: int, seconds: float, skip: Sequence[tuple[str, s
 def launch(gpu: Gpu, path: Path, name: str, flags: str, port: int) -> dict[str, Any]:
     """One launch and what llama-fit-params says of the same."""
     words = flags.split() + ([] if "-ngl" in flags else ["-ngl", "999"])
-    row: dict[str, Any] = {
-        "model": name,
-        "flags": flags,
-        "card": gpu.name,
-        "driver": gpu.driver,
-        "fit": fit(path, words),
-    }
+    slot = int(words[1]) // int(words[3])
+
+    def prompted(port: int) -> Iterator[str]:
+        for key, tokens in (("prompted", 2000), ("longer", 3500)):
+            ask(port, min(tokens, slot - 64))
+            yield key
+
+    row = {"model": name, "flags": flags, "fit": fit(path, words)}
+    return row | served(gpu, path, words, port, prompted)
+
+
+def served(
+    gpu: Gpu, path: Path, words: Sequence[str], port: int, use: Callable[[int], Iterable[str]]
+) -> dict[str, Any]:
+    """What a server takes when it is ready, and after each step of ``use``, which gives the step's name."""
+    row: dict[str, Any] = {"card": gpu.name, "driver": gpu.driver}
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
             ["llama-server", "-m", str(path), *words, "--fit", "off", "--port", str(port), "-lv", "4"],
@@ -136,9 +145,7 @@ def launch(gpu: Gpu, path: Path, name: str, flags: str, port: int) -> dict[str, 
             row["ready"] = ready(server, port)
             if row["ready"]:
                 row["loaded"] = gpu.used_by(server.pid)
-                slot = int(words[1]) // int(words[3])
-                for key, tokens in (("prompted", 2000), ("longer", 3500)):
-                    ask(port, min(tokens, slot - 64))
+                for key in use(port):
                     row[key] = gpu.used_by(server.pid)
         finally:
             server.kill()
@@ -165,7 +172,7 @@ def buffers(text: str) -> dict[str, float]:
     """MiB by place and kind, as printed; of a compute buffer that was reserved twice the last."""
     found: dict[str, float] = {}
     for place, kind, size in BUFFER.findall(text):
-        key = f"{place}.{kind}"
+        key = f"{place}.{'RS' if kind.startswith('DSV4') else kind}"
         found[key] = float(size) if kind == "compute" else round(found.get(key, 0.0) + float(size), 2)
     return found
 

@@ -28,6 +28,7 @@ FORMS = {
     "estimator.py cpu 1": "within the bound",
     # without a GPU these two can only say what they want
     "on_gpu.py --help": "Real launches on a real GPU",
+    "beside.py --help": "Launches with files beside the model",
     "multi_gpu.py --help": "Two real GPUs",
     # a minute of a model that computes
     "shared_prefix.py --help": "Agents of one model",

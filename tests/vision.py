@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import synthetic
@@ -73,9 +74,19 @@ def projector(path: Path, embedding: int) -> Path:
 
 def picture(colour: Sequence[int], side: int = 56) -> bytes:
     """A PNG of one colour: red, green, blue from 0 to 255."""
-    rows = b"".join(b"\0" + bytes(chain.from_iterable([colour] * side)) for _ in range(side))
+    return _png(side, [b"\0" + bytes(chain.from_iterable([colour] * side))] * side)
+
+
+def noise(side: int) -> bytes:
+    """A PNG that no packing makes smaller: some three bytes a pixel."""
+    random = Random(side)
+    return _png(side, [b"\0" + random.randbytes(3 * side) for _ in range(side)])
+
+
+def _png(side: int, rows: Sequence[bytes]) -> bytes:
+    """A PNG of lines, each of its filter and three bytes a pixel."""
     size = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    parts = ((b"IHDR", size), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    parts = ((b"IHDR", size), (b"IDAT", zlib.compress(b"".join(rows), 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
     )

@@ -13,9 +13,9 @@ from typing import Final
 from lmxd.catalog.model_files import parts
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import FileMemory, all_tensors, read_file
-from lmxd.gguf.architectures import WITHOUT_LOGITS
 from lmxd.gguf.header import Header, HeaderError, Scalar
 from lmxd.models.quants import quant_of
+from lmxd.models.roles import answers_of
 
 _DIGESTED: Final = 2**20
 """Bytes at the beginning of a file, the header, of which a digest is made: of all of it would take minutes."""
@@ -38,6 +38,9 @@ _EMBEDS: Final = ("--embedding", "--embeddings", "--is-embedding", "--pooling", 
 _RERANKS: Final = ("--rerank", "--reranking")
 _CALLS: Final = ("--enable-auto-tool-choice", "--tool-call-parser")
 _SEES: Final = ("--mmproj", "-mm", "--limit-mm-per-prompt")
+_ENCODERS: Final = {"clip.has_vision_encoder": "image", "clip.has_audio_encoder": "audio"}
+"""A key of a projector's file -> what it turns into tokens."""
+_ABILITIES: Final = {"image": "vision", "audio": "audio"}
 _THINKS: Final = ("--reasoning-parser",)
 _MAX_KEYS: Final = 512
 """Of metadata. Models have some forty; a file may have been made to fill answers."""
@@ -128,15 +131,25 @@ def _digest(path: Path, size: int) -> str:
     return made.hexdigest()
 
 
-def capabilities(file: ModelFile | None, words: Sequence[str]) -> list[str]:
-    """The abilities of a model, as ollama calls them. ``words``: its engine's flags, or its whole command."""
+def media(projector: ModelFile) -> list[str]:
+    """The kinds of media that a projector turns into tokens."""
+    return [kind for key, kind in _ENCODERS.items() if projector.metadata.get(key) is True]
+
+
+def capabilities(file: ModelFile | None, words: Sequence[str], media: Sequence[str] = ()) -> list[str]:
+    """The abilities of a model, as ollama calls them. ``words``: its engine's flags, or its whole command.
+
+    ``media``: what it is known to take beside text.
+    """
     template = (file and file.template) or ""
-    pools = file is not None and f"{file.architecture}.pooling_type" in file.metadata
-    if _has(words, _EMBEDS + _RERANKS) or pools or (file is not None and file.architecture in WITHOUT_LOGITS):
+    answers = None if file is None else answers_of(file.architecture, file.metadata)
+    if _has(words, _RERANKS) or (answers == "rerank" and not _has(words, _EMBEDS)):
+        return ["rerank"]
+    if _has(words, _EMBEDS) or answers is not None:
         return ["embedding"]
     found = ["completion"]
     found += ["tools"] if "tools" in template or _has(words, _CALLS) else []
-    found += ["vision"] if _has(words, _SEES) else []
+    found += [_ABILITIES[kind] for kind in media] or (["vision"] if _has(words, _SEES) else [])
     thinks = any(word in template for word in ("enable_thinking", "reasoning_effort", "<think>"))
     return found + (["thinking"] if thinks or _has(words, _THINKS) else [])
 

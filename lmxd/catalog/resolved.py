@@ -43,8 +43,7 @@ class Resolved:
     @property
     def words(self) -> tuple[str, ...]:
         """The words by which its profile has its engine started. LmxdError if a file that it names cannot be used."""
-        sees = ("--mmproj",) if self.sizing.companions().projector is not None else ()
-        return (*self.sizing.command, *self.sizing.flags(), *sees)
+        return (*self.sizing.command, *self.sizing.flags())
 
     def is_warm(self) -> bool:
         """Whether its bytes are known without reading files or asking an engine."""

@@ -27,7 +27,7 @@ def with_served(config: Config) -> tuple[Config, list[str]]:
         search.look(directory)
     own = named_files(config)
     found = {
-        model.name: Profile(path=model.path, aliases=_free(config, model.aliases))
+        model.name: Profile(path=model.path, aliases=_free(config, model.aliases), **model.beside)
         for model in search.models
         if file_at(config, model.path) not in own and config.named(model.name) not in config.models
     }

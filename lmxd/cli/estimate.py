@@ -86,8 +86,8 @@ def estimate(
     elif Path(model).is_dir():
         search = Search()
         search.look(Path(model))
-        paths = [found.path for found in search.models]
-        _show_all(list(estimates_of(paths, wanted)), search.unread, json_wanted)
+        files = [(found.path, found.words) for found in search.models]
+        _show_all(list(estimates_of(files, wanted)), search.unread, json_wanted)
     else:
         _require_file(Path(model))
         _show(of_file(Path(model), wanted), json_wanted)
@@ -117,6 +117,8 @@ def _show(e: Estimated, json_wanted: bool) -> None:
         if part == "total" or any(parts[part] for _, parts in places)
     ]
     output.table(("PART", *(f">{place} MiB" for place, _ in places)), rows, "")
+    if e.files:
+        output.table(("WITH", ">MiB", "FILE"), [(x.use, f"{x.size / MIB:,.1f}", x.path) for x in e.files], "")
     for context in e.contexts:
         size, error = (f"{context[key] / MIB:,.0f} MiB" for key in ("bytes", "error"))
         place = _name(e, context["device"])

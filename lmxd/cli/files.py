@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +26,7 @@ from lmxd.estimate.footprints import DEFAULT_CONTEXT, inputs
 from lmxd.estimate.learned import Card
 from lmxd.gguf.builds import LATEST, family
 from lmxd.gguf.launch import Launch
-from lmxd.rpc.estimates import Estimated
+from lmxd.rpc.estimates import Estimated, FileUse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,8 @@ class Wanted:
     flags: str | None = None
     engine: Path | None = None
     dry_run: str = "auto"
+    beside: tuple[str, ...] = ()
+    """Further words of llama-server's: the files beside the model, and the kind of its answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,12 +68,12 @@ class _Machine:
         return _estimator(self._wanted)
 
 
-def estimates_of(paths: Iterable[Path], wanted: Wanted) -> Iterator[Estimated | LmxdError]:
-    """The estimate of each model, or the error why it cannot be used."""
+def estimates_of(asked: Iterable[tuple[Path, tuple[str, ...]]], wanted: Wanted) -> Iterator[Estimated | LmxdError]:
+    """The estimate of each model with what is beside it, as ``Wanted.beside``, or the error why it cannot be used."""
     machine = _Machine(wanted)
-    for path in paths:
+    for path, beside in asked:
         try:
-            yield _of(path, wanted, machine)
+            yield _of(path, replace(wanted, beside=beside), machine)
         except LmxdError as error:
             yield LmxdError(error.code, error.message, error.remedy, {**error.data, "file": path.name})
 
@@ -89,7 +92,8 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
     places = [] if arguments.in_ram else machine.places
     places = places[:1] if arguments.one_card else places
     arguments, covered = _resolved(path, wanted, arguments)
-    launch, estimator = arguments.launch, machine.estimator
+    launch = _as_served(arguments.launch) if wanted.beside else arguments.launch
+    estimator = machine.estimator
     cards = tuple(place.card for place in places)
     found = estimator.estimate(path, launch, cards, arguments.companions)
     ignored = [f"flags that do not count here: {', '.join(arguments.ignored)}"] if arguments.ignored else []
@@ -102,21 +106,32 @@ def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) ->
         devices=[{"device": c.name, **p.as_dict()} for c, p in zip(cards, found.parts.devices, strict=True)],
         contexts=[{"device": c.name, **x.as_dict()} for c, x in zip(cards, found.contexts, strict=False)],
         host=found.parts.host.as_dict(),
+        files=[FileUse(use=use, path=str(x), size=x.stat().st_size) for use, x in arguments.companions.uses()],
         inputs=inputs(read_model(path), launch) if covered else {},
         notes=[*found.notes, *ignored],
         fits=_fits(path, launch, places, estimator, arguments.companions) if fits and covered else {},
     )
 
 
+def _as_served(launch: Launch) -> Launch:
+    """A launch as lmxd makes it: a server of embeddings takes a text at once, as long as its context."""
+    if not launch.outputs_all:
+        return launch
+    ubatch = max(launch.ubatch, launch.context)
+    return replace(launch, ubatch=ubatch, batch=max(launch.batch, ubatch))
+
+
 def _words(wanted: Wanted) -> str:
     """Options turned into llama-server's words; a context is then of each slot."""
+    beside = shlex.join(wanted.beside)
     if wanted.flags is not None:
-        return wanted.flags
+        return f"{wanted.flags} {beside}"
     slots = wanted.slots or 1
     words = [f"-np {slots}"]
     words += [f"-c {wanted.ctx * slots}"] if wanted.ctx else []
     words += [f"-ctk {wanted.k}"] if wanted.k else []
-    return " ".join(words + ([f"-ctv {wanted.v}"] if wanted.v else []))
+    words += [f"-ctv {wanted.v}"] if wanted.v else []
+    return " ".join([*words, beside])
 
 
 def _resolved(path: Path, wanted: Wanted, arguments: Arguments) -> tuple[Arguments, bool]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lmxd.cli.files import Wanted, of_file
 from lmxd.errors import LmxdError
+from lmxd.models.found import beside_words
 from lmxd.models.hub import Hub, Offer, chosen
 from lmxd.models.ranges import copy_header
 from lmxd.models.reference import Reference
@@ -51,7 +53,9 @@ def fits_here(found: Estimated) -> bool:
 
 def _estimated(hub: Hub, offer: Offer, asked: Wanted) -> Estimated:
     cache = own_directory("XDG_CACHE_HOME", ".cache") / "lmxd/headers"
-    return _judged(of_file(hub.header(offer, cache), asked), f"hf:{offer.name}")
+    there = hub.header(offer, cache)
+    words = beside_words(there.files[0], there.projector)
+    return _judged(of_file(there.files[0], replace(asked, beside=words)), f"hf:{offer.name}")
 
 
 def _judged(found: Estimated, name: str) -> Estimated:

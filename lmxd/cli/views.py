@@ -31,7 +31,7 @@ PS = (
     "INSTANCE", "ENGINE", "PHASE", ">CTX", ">SLOTS", "DEVICE", ">PROMISED GiB", ">MEASURED GiB", ">PORT",
     "LEASES (WHO)", "DOING",
 )  # fmt: skip
-MODELS = ("MODEL", "ENGINE", ">CTX", ">SLOTS", ">GiB", "OF", "BASIS", ">RUNNING", "NOTE")
+MODELS = ("MODEL", "ENGINE", ">CTX", ">SLOTS", "WITH", ">GiB", "OF", "BASIS", ">RUNNING", "NOTE")
 
 
 @click.command()
@@ -177,7 +177,8 @@ def model_rows(x: ModelInfo, called: Mapping[str, str], *, several: bool = False
     sizes, places = _places(x.bytes, called)
     running = str(x.running) if x.running else _NONE
     engine = x.engine if several else _NONE
-    own = (x.model, engine, str(x.ctx), str(x.slots), sizes, places, x.basis or _NONE, running, _note(x))
+    having = ", ".join(x.traits) or _NONE
+    own = (x.model, engine, str(x.ctx), str(x.slots), having, sizes, places, x.basis or _NONE, running, _note(x))
     return [own, *((f"  {v.name}", *[_NONE] * (len(MODELS) - 2), _changes(v) or _NONE) for v in x.variants)]
 
 

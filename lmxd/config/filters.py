@@ -62,6 +62,20 @@ def wrong_value(value: Any) -> str | None:
     return None
 
 
+def wrong_adapters(scales: Any, count: int) -> str | None:
+    """The reason why adapters that requests are to have are none of a model's ``count``, if they are none."""
+    if not isinstance(scales, list) or not all(
+        isinstance(each, dict) and {*each} == {"id", "scale"} for each in scales
+    ):
+        return "give a list of adapters, such as [{id: 0, scale: 1}]"
+    for each in scales:
+        if each["id"] not in range(count):
+            return f"there is no adapter {each['id']!r}: lora has {count}, and the first is 0"
+        if isinstance(each["scale"], bool) or not isinstance(each["scale"], int | float):
+            return f"scale {each['scale']!r} is no number"
+    return None
+
+
 def _are_readable(value: Any) -> bool:
     if isinstance(value, dict | list):
         return all(map(_are_readable, value.values() if isinstance(value, dict) else value))

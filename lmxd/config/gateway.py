@@ -85,6 +85,11 @@ class GatewayConfig(Section):
     max_bodies_mb: Annotated[float, Field(gt=0, le=100_000)] = Field(
         512, description="of all requests together, from their first byte to their answer; one key has at most half"
     )
+    remote_media: bool = Field(
+        False,
+        description="engines fetch pictures and sound that a request names by http:// or https://, from wherever this "
+        "machine reaches; otherwise they come in the request",
+    )
     origins: tuple[Annotated[str, AfterValidator(_origin)], ...] | None = Field(
         None,
         description='origins whose pages may ask from a browser, such as https://chat.example.org; "*" for all, with '

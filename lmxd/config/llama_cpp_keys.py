@@ -13,6 +13,8 @@ from lmxd.gguf.overrides import overrides
 from lmxd.gguf.types import CACHE_TYPES
 
 _ALL: Final = "all"
+_TEXTS: Final = frozenset(("chat_template", "chat_template_kwargs", "grammar", "samplers"))
+"""Keys that are about what is said, and may be long."""
 _SEPARATORS: Final = re.compile("[,:]")
 """Characters that llama-server separates the paths of adapters and their scales by."""
 
@@ -203,6 +205,11 @@ class LlamaCppKeys(Section):
     def stretches(self) -> bool:
         """Whether positions are scaled, so that a context beyond the trained one is meant."""
         return self.rope != RopeConfig()
+
+    def beside(self) -> dict[str, Any]:
+        """The keys that it sets but for texts: files beside the model, placement, and the kind of its answers."""
+        keys = set(LlamaCppKeys.model_fields) - _TEXTS
+        return self.model_dump(mode="json", include=keys, exclude_defaults=True)
 
     @property
     def files(self) -> tuple[UsablePath, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lmxd.config.engine import EngineSettings
-from lmxd.config.filters import SetParameters, StripParameters, Variants
+from lmxd.config.filters import SetParameters, StripParameters, Variants, wrong_adapters
 from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
 from lmxd.config.names import composed
 from lmxd.config.section import Gigabytes, UsablePath, on_off
@@ -200,6 +200,15 @@ class Profile(LlamaCppKeys):
             )
         if closed and self.open:
             raise ValueError(f"open: it is not, for there is {{{min(closed)}}}: take open out")
+
+    @model_validator(mode="after")
+    def _adapters(self) -> Profile:
+        """A request for adapters that are not there would have none, and nobody would be told."""
+        filters = {"": self.set, **{f"variants.{tag}.": variant.set for tag, variant in self.variants.items()}}
+        for where, changes in filters.items() if self.engine_name != EngineKind.COMMAND else ():
+            if "lora" in changes and (why := wrong_adapters(changes["lora"], len(self.lora))):
+                raise ValueError(f"{where}set.lora: {why}")
+        return self
 
     @model_validator(mode="after")
     def _bounded(self) -> Profile:

@@ -28,6 +28,10 @@ _DRAFTED: Final = 3
 _ALL_LAYERS: Final = 999
 """``-ngl`` from here on means all layers: no model has so many."""
 
+_NOT_COVERED: Final = {
+    "row": "build 11434 splits by rows on SYCL alone, and ends itself with CUDA",
+    "tensor": "it makes one device of all cards, and llama-server does not say what each of them takes",
+}
 _VALUES: Final = {
     alias: names[0].lstrip("-")
     for names in (
@@ -193,8 +197,8 @@ def _arguments(
     repack: frozenset[str],
 ) -> Arguments:  # fmt: skip
     mode = given.choice("split-mode", "layer", ("layer", "none", "row", "tensor"))
-    if mode in ("row", "tensor"):
-        raise _wrong(f"the estimator does not cover --split-mode {mode}")
+    if mode in _NOT_COVERED:
+        raise _wrong(f"the estimator does not cover --split-mode {mode}: {_NOT_COVERED[mode]}")
     slots = given.number("parallel", -1, least=-1, most=256)
     drafting = "spec-draft-model" in given or "mtp" in given.get("spec-type", "")
     launch = Launch(
@@ -217,6 +221,8 @@ def _arguments(
         repack=frozenset() if "no-repack" in given else repack,
         drafted=given.number("spec-draft-n-max", _DRAFTED, most=256) if drafting else 0,
         mtp="mtp" in given.get("spec-type", ""),
+        mtp_cache_type_k=given.choice("spec-draft-type-k", "f16", tuple(CACHE_TYPES)),
+        mtp_cache_type_v=given.choice("spec-draft-type-v", "f16", tuple(CACHE_TYPES)),
     )
     return Arguments(
         launch=launch,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from lmxd.errors import LmxdError
 from lmxd.estimate.extras import Extras, image_bytes, projector_bytes
 from lmxd.estimate.files import FileMemory, FileVersion, identity, read_file, read_model
 from lmxd.gguf.header import Tensor
@@ -79,9 +81,15 @@ class Companions:
 
     def files(self) -> tuple[Path, ...]:
         """The files, all of which the engine reads."""
-        draft = () if self.draft is None else (self.draft.path,)
-        projector = () if self.projector is None else (self.projector,)
-        return (*projector, *(adapter.path for adapter in self.adapters), *draft)
+        return tuple(path for _, path in self.uses())
+
+    def uses(self) -> Iterator[tuple[str, Path]]:
+        """Each file by the key of a profile that names it."""
+        if self.projector is not None:
+            yield "mmproj", self.projector
+        yield from (("lora", adapter.path) for adapter in self.adapters)
+        if self.draft is not None:
+            yield "draft", self.draft.path
 
     def are_read(self) -> bool:
         """Whether ``extras`` takes no time. LmxdError ``model_file_missing``."""
@@ -95,11 +103,20 @@ ALONE = Companions()
 
 def _projector(path: Path) -> tuple[int, int]:
     header = read_file(path)
+    if header.metadata.get("general.architecture") != "clip":
+        raise _other(path, "projector", "mmproj: name the mmproj file that was made for this model")
     return projector_bytes(header), image_bytes(header)
 
 
 def _tensors(path: Path) -> tuple[Tensor, ...]:
-    return read_file(path).tensors
+    header = read_file(path)
+    if header.metadata.get("general.type") != "adapter" and "adapter.type" not in header.metadata:
+        raise _other(path, "adapter", "lora: name a GGUF file of a LoRA (convert_lora_to_gguf.py makes one)")
+    return header.tensors
+
+
+def _other(path: Path, wanted: str, remedy: str) -> LmxdError:
+    return LmxdError("bad_model_file", f"{path} is no {wanted}, as its header says", remedy)
 
 
 _projectors, _adapters = FileMemory(_projector), FileMemory(_tensors)

@@ -148,6 +148,7 @@ def file_key(path: Path, companions: Companions = ALONE) -> str:
 def fingerprint(path: Path, launch: Launch, companions: Companions = ALONE) -> str:
     """Tells one launch from another: the files as they are now, and everything that they are started with."""
     told = [identity(path), words(launch), launch.drafted, launch.mtp, launch.mmap]
+    told += [launch.mtp_cache_type_k, launch.mtp_cache_type_v] if launch.mtp else []
     beside = companions.identity()
     draft = None if companions.draft is None else words(companions.draft.launch(launch))
     return _digest([*told, beside, draft, companions.projector_on_device] if beside else told)

@@ -12,9 +12,9 @@ from typing import Final
 from lmxd.estimate import overhead
 from lmxd.estimate.overhead import is_float_matrix
 from lmxd.gguf.builds import Build
-from lmxd.gguf.cache import kv_bytes
 from lmxd.gguf.compute import flash_attention
-from lmxd.gguf.footprint import Footprint, Parts, footprint
+from lmxd.gguf.drafting import drafting_buffer, drafting_cache, why_not
+from lmxd.gguf.footprint import Footprint, Impossible, Parts, footprint
 from lmxd.gguf.header import Header, Tensor
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model, layer_of
@@ -118,22 +118,24 @@ def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: 
         at = len(places) - 1 if place == HOST else place
         size = cuda_bytes(tensor) if devices else tensor.nbytes
         places[at] = replace(places[at], adapter=places[at].adapter + size)
-    if launch.mtp and model.all_layers > model.layers:
+    if launch.mtp and extras.draft is None:
         at = len(places) - 1 if placement.output == HOST else placement.output
-        places[at] = places[at] + _mtp(model, launch, devices, build)
+        places[at] = places[at] + _drafting(model, launch, devices, build)
+        places[-1] = places[-1] + Parts(compute=4 * launch.slots * model.vocabulary)
     return replace(parts, devices=tuple(places[:-1]), host=places[-1])
+
+
+def _drafting(model: Model, launch: Launch, devices: int, build: Build) -> Parts:
+    """The context of the model's own drafting layers. Impossible if it has none."""
+    if (why := why_not(model)) is not None:
+        raise Impossible(why)
+    flash = flash_attention(model, launch, on_gpu=devices > 0)
+    return Parts(
+        kv=drafting_cache(model, launch, build, flash=flash, on_gpu=devices > 0),
+        compute=drafting_buffer(model, launch, flash=flash),
+    )
 
 
 def _layer_of_base(tensor: Tensor, model: Model) -> int | None:
     layer = layer_of(tensor)
     return layer if layer is not None and layer < model.layers else None
-
-
-def _mtp(model: Model, launch: Launch, devices: int, build: Build) -> Parts:
-    """Drafting layers have a cache for the whole context, and a compute buffer of their own."""
-    flash = flash_attention(model, launch, on_gpu=devices > 0)
-    caching = [n for n in range(model.layers) if model.caches[n] and model.kv_heads[n]]
-    kv = kv_bytes(model, launch, caching[-1], flash=flash, on_gpu=devices > 0) if caching else 0
-    alone = footprint(model, replace(launch, mtp=False), min(devices, 1), build)
-    compute = (alone.devices[0] if alone.devices else alone.host).compute
-    return Parts(kv=kv * (model.all_layers - model.layers), compute=compute)

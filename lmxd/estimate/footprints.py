@@ -14,7 +14,7 @@ from lmxd.estimate.extras import NO_EXTRAS, Extras, added, fetched_beside
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
 from lmxd.gguf.builds import LATEST, Build
-from lmxd.gguf.compute import flash_attention
+from lmxd.gguf.compute import copies_experts, flash_attention
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
@@ -34,11 +34,14 @@ _ERROR: Final = 24 * MIB
 _SURE: Final = 64 * MIB
 _SURE_SHARE: Final = 100
 """A figure is sure within the larger of 64 MiB and a hundredth: the accuracy that docs/accuracy.md shows."""
-UNVERIFIED: Final = frozenset(
-    """afmoe bailingmoe3 deepseek2-ocr falcon-h1 graniteswitch jamba jina-bert-v2 laguna minicpm3 minimax-01 nemotron_h
-    nemotron_h_moe plamo2 plm rwkv6""".split()
+UNVERIFIED: Final = frozenset({"plm"})
+"""Architectures whose compute buffers were compared with nothing: llama-server of build 11434 does not load them."""
+ONLY_IN_RAM: Final = frozenset(
+    """afmoe bailingmoe3 cogvlm deepseek2-ocr deepseek4 dots3note falcon-h1 glm-dsa graniteswitch hrm_text hy_v4 jamba
+    jina-bert-v2 kimi-k3 laguna minicpm3 minimax-01 minimax-m3 nemotron_h nemotron_h_moe plamo2 rwkv6
+    t5 t5encoder""".split()
 )
-"""Architectures whose compute buffers were not, or not always, as the closed form has them."""
+"""Architectures whose compute buffers are as the closed form has them in RAM, and on a card unknown or not always."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +122,7 @@ def estimate(
 
 def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> int:
     """Plus or minus, by what the comparison with llama-server showed (docs/accuracy.md)."""
-    error = _ERROR + found.left
+    error = _ERROR + (found.left // 4 if copies_experts(model, launch) else found.left)
     if not found.devices:
         error += found.host.overhead // 2
     if not flash and overhead.attends(model):
@@ -130,7 +133,10 @@ def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> in
         error += 2 * overhead.scores(model, launch)
     if len(found.devices) > 1 and any(model.states):  # states are copied for the pipeline too
         error += max(p.compute for p in found.devices)
-    if model.arch in UNVERIFIED or len(found.devices) > 1 or launch.mtp:
+    if launch.mtp:
+        error += 8 * launch.tokens * model.embedding
+    on_card = bool(found.devices) and (model.arch in ONLY_IN_RAM or launch.mtp or len(found.devices) > 1)
+    if model.arch in UNVERIFIED or on_card:
         error += max((p.compute for p in (*found.devices, found.host)), default=0) // 4
     return error
 
@@ -141,9 +147,9 @@ def _notes(
     notes = []
     if not build.known:
         notes.append(f"this build of llama-server is not known: taken to be like {build.first}")
-    if launch.mtp:
-        notes.append("what drafting layers take is by the formula alone: it was not compared with a real launch")
-    if model.arch in UNVERIFIED:
+    if launch.mtp and cards:
+        notes.append("what drafting layers take was compared with launches in RAM, not on a card")
+    if model.arch in UNVERIFIED or (cards and model.arch in ONLY_IN_RAM):
         notes.append(f"the compute buffer of {model.arch} models is uncertain")
     notes += [
         f"the CUDA context of {card.name or 'this card'} is not known ({context.source})"

@@ -43,7 +43,7 @@ def application(config: GatewayConfig, leases: Leases, authentication: Authentic
     metrics, acts = GatewayMetrics(), Acts(logging.getLogger("lmxd.gateway.audit"))
     client, models = leases.client, KnownModels(leases.client)
     recent = RecentRequests(prompts=config.capture_prompts)
-    serving = Serving(leases, models, metrics, recent, config.wait)
+    serving = Serving(leases, models, metrics, recent, config.wait, remote_media=config.remote_media)
     bodies = Bodies(each=int(config.max_body_mb * _MIB), together=int(config.max_bodies_mb * _MIB))
 
     async def show_metrics(_: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any, Final
 
 import msgspec
@@ -119,7 +120,15 @@ class OpenAi:
 
     def _shown(self, meant: Meaning) -> dict[str, Any]:
         model = meant.model
-        meta = {"n_ctx": model.ctx, "slots": model.slots, "running": model.running, "bytes": model.bytes}
+        meta: dict[str, Any] = {
+            "n_ctx": model.ctx,
+            "slots": model.slots,
+            "running": model.running,
+            "bytes": model.bytes,
+            "capabilities": model.capabilities,
+            "media": model.media,
+            "adapters": [PurePath(path).name for path in model.adapters],
+        }
         return {
             "id": meant.name,
             "object": "model",

@@ -16,6 +16,7 @@ from lmxd.gateway.answers.message_events import MessageEvents
 from lmxd.gateway.answers.reply import Reply
 from lmxd.gateway.answers.response_events import ResponseEvents
 from lmxd.gateway.answers.stream_events import StreamEvents
+from lmxd.gateway.http.forms import is_form
 from lmxd.gateway.http.http1 import Head
 from lmxd.gateway.http.upstream import Exchange, Unreachable, UpstreamCall, exchange
 from lmxd.gateway.leasing.leases import Leases, LeaseWish
@@ -25,9 +26,11 @@ from lmxd.gateway.leasing.remedies import Remedies
 from lmxd.gateway.leasing.slots import InstanceSlots, trace
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
+from lmxd.gateway.requests.adapters import require_adapters
 from lmxd.gateway.requests.answer_format import with_format
 from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.gateway.requests.engine_body import engine_body
+from lmxd.gateway.requests.media import require_media
 from lmxd.gateway.requests.prompts import prompt_of, takes_slot
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
@@ -51,7 +54,8 @@ _PREFER: Final = re.compile(r"\bwait=(\d{1,6})\b")
 class Serving:
     """Serves requests: leases a model, asks its instance, and relays the answer.
 
-    ``wait``: seconds that a request may wait in a queue, unless it says otherwise.
+    ``wait``: seconds that a request may wait in a queue, unless it says otherwise. ``remote_media``: engines may fetch
+    pictures and sound.
     """
 
     def __init__(
@@ -61,12 +65,15 @@ class Serving:
         metrics: GatewayMetrics,
         recent: RecentRequests,
         wait: float | None,
+        *,
+        remote_media: bool = False,
     ) -> None:
         self._leases = leases
         self._models = models
         self._metrics = metrics
         self._recent = recent
         self._wait = wait
+        self._remote_media = remote_media
         self._remedies = Remedies(models, wait)
         self._slots = InstanceSlots()
 
@@ -104,7 +111,7 @@ class Serving:
             note.served = served
             meanings = await self._models.meanings()
             meant = meant_by(wish.model, meanings, _LIST)
-            call = _for_engine(call, meant, meanings)
+            call = self._for_engine(call, meant, meanings)
             wish = _of(meant.model, wish)
             served.model = wish.model
             for pause in _PAUSES:
@@ -126,6 +133,18 @@ class Serving:
                             served.status = answer.outcome(head)
                             return
             raise Unreachable(wish.model, "no instance of it could be reached")
+
+    def _for_engine(self, call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
+        """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats.
+
+        LmxdError for what its model cannot do, before that is loaded for it.
+        """
+        kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
+        body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
+        if not is_form(kind):
+            require_media(body, meant.model, remote=self._remote_media)
+            require_adapters(call.path.partition("?")[0], body, meant.model)
+        return call if body is call.body else replace(call, body=body)
 
     @contextlib.asynccontextmanager
     async def _leased(self, wish: LeaseWish, told: Callable[[RequestProgress], None]) -> AsyncIterator[AsyncLease]:
@@ -209,10 +228,3 @@ def _events(path: str, model: str) -> StreamEvents | None:
     if path.endswith("/responses"):
         return ResponseEvents(model)
     return MessageEvents(model) if path.endswith("/messages") else None
-
-
-def _for_engine(call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
-    """A call as its engine understands it: it knows one name of its model, nothing of variants, and few formats."""
-    kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
-    body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
-    return call if body is call.body else replace(call, body=body)

@@ -45,7 +45,8 @@ starcoder starcoder2 stablelm internlm2 xverse command-r gemma deci nemotron exa
 hunyuan_vl seed_oss apertus orion baichuan falcon gpt2 gptneox minicpm minicpm3 chatglm bloom mpt refact codeshell
 openelm jais jais2 plamo maincoder olmo qwen2moe qwen3moe qwen3vlmoe phimoe olmoe dbrx grok arctic deepseek glm4moe
 minimax-m2 ernie4_5-moe bailingmoe bailingmoe2 dots1 hunyuan-moe hy_v3 granitemoe grovemoe deepseek2 deepseek2-ocr
-plm bitnet chameleon cogvlm pangu-embedded paddleocr llama-embed talkie""".split()
+plm bitnet chameleon cogvlm pangu-embedded paddleocr llama-embed talkie hrm_text nanbeige t5encoder
+deepseek32 deepseek4 glm-dsa hy_v4 minimax-m3 t5""".split()
 
 _ENCODERS = """bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert dream llada
 llada-moe rnd1""".split()
@@ -71,26 +72,62 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     "llama4": Architecture(period=4, window=8192, fixed=True, needs_window=False),
     "laguna": Architecture(period=4, full_first=True),
     "smallthinker": Architecture(period=4, full_first=True, window=4096, fixed=True),
-    **{name: Architecture() for name in ("granite_swa", "maple", "mimo2", "spark2_5", "step35")},
+    **{name: Architecture() for name in ("granite_swa", "maple", "mimo2", "spark2_5", "step35", "dots3note")},
     **{name: Architecture(memory=Memory.STATE) for name in "mamba mamba2 rwkv6 rwkv6qwen2 rwkv7 arwkv7".split()},
     "falcon-h1": Architecture(memory=Memory.BOTH),
     **{
         name: Architecture(memory=Memory.BY_HEADS)
-        for name in "jamba granitehybrid lfm2 lfm2moe plamo2 kimi-linear bailingmoe3".split()
+        for name in "jamba granitehybrid lfm2 lfm2moe plamo2 kimi-linear kimi-k3 bailingmoe3".split()
     },
     "nemotron_h": Architecture(memory=Memory.BY_HEADS_AND_FEED_FORWARD),
     "nemotron_h_moe": Architecture(memory=Memory.BY_HEADS_AND_FEED_FORWARD),
     **{name: Architecture(memory=Memory.BY_INTERVAL) for name in "qwen3next qwen35 qwen35moe minimax-01".split()},
 }
 
-PATTERN_ARCHITECTURES: Final = frozenset({"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35"})
+PATTERN_ARCHITECTURES: Final = frozenset({"gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35", "dots3note"})
 """The file itself lists which layers slide."""
 
 SHARED_CACHE: Final[dict[str, int]] = {"gemma3n": 20}
 """Layers from here on use the cache of earlier ones; others say so in attention.shared_kv_layers."""
 
-WITHOUT_LOGITS: Final = frozenset(_ENCODERS) - {"dream", "llada", "llada-moe", "rnd1"} | {"gemma-embedding"}
+WITHOUT_LOGITS: Final = frozenset(_ENCODERS) - {"dream", "llada", "llada-moe", "rnd1"} | {
+    "gemma-embedding",
+    "t5encoder",
+}
 """They give embeddings, and no token after the last."""
 
-NEVER_TIED: Final = frozenset(_ENCODERS) - {"dream", "llada", "rnd1"} | {"bitnet"}
+BATCH_ONLY: Final = frozenset({"llama-embed", "t5encoder"})
+"""They have a cache, and their tokens look at their own batch alone."""
+
+ENCODING: Final = frozenset({"t5"})
+"""They write from what an encoder made of as many tokens as the model was trained for, in one stream."""
+
+INDEXED: Final = frozenset({"deepseek32", "deepseek4", "glm-dsa", "hy_v4", "dots3note", "minimax-m3"})
+"""They find the cells that a token attends to by keys of their own, in a second cache (llama-kv-cache-dsa.cpp)."""
+
+COMPRESSED: Final = frozenset({"deepseek4"})
+"""Every layer slides, and most keep rows of several tokens beside the window; K and V are one."""
+
+BY_BLOCKS: Final = frozenset({"minimax-m3"})
+"""Of these the indexer finds blocks of cells, one head for each KV head; its cache has values, too."""
+
+ROUTED: Final = frozenset({"graniteswitch"})
+"""After the last layer another one of a single head chooses the adapter, and caches what it saw."""
+
+ROLLED_BACK: Final = frozenset("kimi-k3 qwen35 qwen35moe nemotron_h nemotron_h_moe lfm2 lfm2moe bailingmoe3".split())
+"""With drafts of their own (MTP) they keep a state for each drafted token (llm_arch_supports_rs_rollback)."""
+
+DRAFTING: Final = frozenset(
+    """bailingmoe3 cohere2moe deepseek2 deepseek32 glm-dsa glm4moe hy_v3 mimo2 nemotron_h_moe qwen35 qwen35moe qwen3next
+    step35""".split()
+)
+"""llama.cpp can draft with their own layers (LLM_GRAPH_TYPE_DECODER_MTP)."""
+
+CACHED_DRAFTING: Final = frozenset({"bailingmoe3"})
+"""The drafting layers have a cache in the model's own context too."""
+
+KEPT_OF_DRAFTING: Final = frozenset({"cohere2moe", "hy_v3", "step35"})
+"""These load parts of their drafting layers without drafting, too."""
+
+NEVER_TIED: Final = frozenset(_ENCODERS) - {"dream", "llada", "rnd1"} | {"bitnet", "t5encoder"}
 """Without output.weight these have no output on the device; all others use the embeddings, and copy them."""

@@ -6,8 +6,11 @@ src/llama-memory-recurrent.cpp.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from lmxd.gguf.architectures import COMPRESSED
+from lmxd.gguf.compressed import compressed_bytes, making_bytes
 from lmxd.gguf.launch import Launch, padded
 from lmxd.gguf.model import Model
 from lmxd.gguf.types import CACHE_TYPES, TensorType
@@ -23,19 +26,34 @@ def kv_bytes(model: Model, launch: Launch, layer: int, *, flash: bool, on_gpu: b
     """
     if not model.caches[layer] or not model.kv_heads[layer]:
         return 0
+    if model.arch in COMPRESSED:
+        launch = replace(launch, unified=False)
     rows = launch.streams * cells(model, launch, sliding=model.slides[layer])
-    k = _cached(CACHE_TYPES[launch.cache_type_k], rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
+    kind = CACHE_TYPES[launch.cache_type_k]
+    k = cached(kind, rows, model.key_length(layer) * model.kv_heads[layer], on_gpu)
+    if model.arch in COMPRESSED:
+        return k + compressed_bytes(model, launch, layer)
+    indexed = launch.streams * launch.cells if model.indexer.layers[layer] else 0
+    k += cached(kind, indexed, model.indexer.key, on_gpu)
     if model.mla:
         return k
     width = model.value_length(layer) * model.kv_heads[layer] if flash else model.widest_value
-    return k + _cached(CACHE_TYPES[launch.cache_type_v], rows, width, on_gpu)
+    v = CACHE_TYPES[launch.cache_type_v]
+    return k + cached(v, rows, width, on_gpu) + cached(v, indexed, model.value, on_gpu)
 
 
 def state_bytes(model: Model, launch: Launch, layer: int) -> int:
     """The recurrent state of a layer, in f32 and one for each slot, whatever the context."""
+    if model.arch in COMPRESSED:
+        return making_bytes(model, launch, layer)
     if not model.states[layer]:
         return 0
-    return 4 * launch.slots * (1 + launch.drafted) * model.state_width
+    return 4 * launch.slots * (1 + rolled_back(model, launch)) * model.state_width
+
+
+def rolled_back(model: Model, launch: Launch) -> int:
+    """States that a slot keeps beside its own, to go back to when what its own layers drafted is refused."""
+    return launch.drafted if launch.mtp and model.rolls_back else 0
 
 
 def cells(model: Model, launch: Launch, *, sliding: bool) -> int:
@@ -46,7 +64,10 @@ def cells(model: Model, launch: Launch, *, sliding: bool) -> int:
     return padded(min(launch.cells, model.window * slots + launch.ubatch_asked))
 
 
-def _cached(kind: TensorType, rows: int, width: int, on_gpu: bool) -> int:
+def cached(kind: TensorType, rows: int, width: int, on_gpu: bool) -> int:
+    """The bytes of so many rows of a cache, each of ``width`` elements."""
+    if not rows:
+        return 0
     padding = -width % _ROW if kind.quantized and on_gpu else 0
     return rows * _row(kind, width) + _row(kind, padding)
 

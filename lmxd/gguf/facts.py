@@ -8,10 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from lmxd.gguf.architectures import ARCHITECTURES, PATTERN_ARCHITECTURES, SHARED_CACHE, Memory
+from lmxd.gguf.architectures import (
+    ARCHITECTURES,
+    COMPRESSED,
+    INDEXED,
+    KEPT_OF_DRAFTING,
+    PATTERN_ARCHITECTURES,
+    ROUTED,
+    SHARED_CACHE,
+    Memory,
+)
 from lmxd.gguf.header import Array, Header, HeaderError, Scalar, Tensor
-from lmxd.gguf.model import Model, layer_of
+from lmxd.gguf.model import Indexer, Model, layer_of
 
+_KEPT: Final = ("nextn.embed_tokens.weight", "nextn.shared_head_head.weight", "nextn.shared_head_norm.weight")
 _MAX_LAYERS: Final = 2048
 """More than any model has: the file is untrusted."""
 
@@ -43,15 +53,16 @@ class _Facts:
         self.metadata = metadata
 
     def model(self, header: Header, tensors: tuple[Tensor, ...]) -> Model:
-        total = self.number("block_count", most=_MAX_LAYERS)
-        layers = total - self.number("nextn_predict_layers", 0, most=total)
+        total, layers = self.counts()
         embedding = self.number("embedding_length")
         heads = self.per_layer("attention.head_count", layers, (0,) * layers)
         kv_heads = self.per_layer("attention.head_count_kv", layers, heads)
         feed_forward = self.per_layer("feed_forward_length", layers, (0,) * layers)
+        if self.arch in ROUTED:
+            total, layers = total + 1, layers + 1
+            heads, kv_heads, feed_forward = (*heads, 1), (*kv_heads, 1), (*feed_forward, 0)
         head = embedding // heads[0] if heads and heads[0] else 0
-        key = self.number("attention.key_length", head) if head else 0
-        value = self.number("attention.value_length", head) if head else 0
+        key, value = (self.number(f"attention.{what}_length", head) if head else 0 for what in ("key", "value"))
         window, slides = self.sliding(layers)
         caches, states = self.memory(layers, kv_heads, feed_forward)
         return Model(
@@ -80,11 +91,35 @@ class _Facts:
             ssm_state=(state := self.number("ssm.state_size", 0)),
             ssm_conv=inner + 2 * self.number("ssm.group_count", 0) * state,
             ssm_dt=self.number("ssm.time_step_rank", 0),
-            mla=f"{self.arch}.attention.key_length_mla" in self.metadata,
+            mla=f"{self.arch}.attention.key_length_mla" in self.metadata or self.arch in COMPRESSED,
             head_of_mla=self.number("attention.key_length_mla", 0),
-            tensors=tuple(t for t in tensors if not _is_beyond(t, layers)),
-            skipped=tuple(t for t in tensors if _is_beyond(t, layers)),
+            indexer=self.indexer(layers, tensors),
+            ratios=self.per_layer("attention.compress_ratios", layers, (0,) * layers),
+            tensors=tuple(t for t in tensors if not self.is_skipped(t, layers)),
+            skipped=tuple(t for t in tensors if self.is_skipped(t, layers)),
         )
+
+    def counts(self) -> tuple[int, int]:
+        """(all layers, those that are not for drafting)."""
+        total = self.number("block_count", most=_MAX_LAYERS)
+        return total, total - self.number("nextn_predict_layers", 0, most=total)
+
+    def is_skipped(self, tensor: Tensor, layers: int) -> bool:
+        """Returns whether a tensor is loaded only for drafting: one of a layer after the last that is run."""
+        layer = layer_of(tensor)
+        if layer is None or layer < layers:
+            return False
+        return self.arch not in KEPT_OF_DRAFTING or not tensor.name.endswith(_KEPT)
+
+    def indexer(self, layers: int, tensors: tuple[Tensor, ...]) -> Indexer:
+        """Its layers are as the file lists them, else those with its tensors."""
+        most = self.number("attention.indexer.top_k", 0)
+        if self.arch not in INDEXED or not most:
+            return Indexer((False,) * layers)
+        has = {layer_of(tensor) for tensor in tensors if ".indexer." in tensor.name}
+        kinds = self.per_layer("attention.indexer.types", layers, tuple(int(layer in has) for layer in range(layers)))
+        heads, key = self.number("attention.indexer.head_count"), self.number("attention.indexer.key_length")
+        return Indexer(tuple(kind > 0 for kind in kinds), heads, key, most)
 
     def number(self, key: str, default: int | None = None, most: int = 2**31) -> int:
         value = self.metadata.get(f"{self.arch}.{key}", default)
@@ -118,6 +153,8 @@ class _Facts:
         """(window in tokens, which layers slide)."""
         none = (0, (False,) * layers)
         rules = self.rules
+        if self.arch in COMPRESSED:
+            return self.number("attention.sliding_window"), (True,) * layers
         stated = self.number("attention.sliding_window", rules.window)
         key = f"{self.arch}.attention.sliding_window"
         if self.arch in PATTERN_ARCHITECTURES:
@@ -203,12 +240,6 @@ def vocabulary_of(header: Header, tensors: tuple[Tensor, ...] | None = None) -> 
             return tensor.shape[-1]
     size = header.metadata.get(f"{header.metadata.get('general.architecture')}.vocab_size", 0)
     return size if isinstance(size, int) and 0 <= size <= 2**31 else 0
-
-
-def _is_beyond(tensor: Tensor, layers: int) -> bool:
-    """Returns whether a tensor is of a layer after the last that is run: those are for drafting."""
-    layer = layer_of(tensor)
-    return layer is not None and layer >= layers
 
 
 def _slides(layer: int, period: int, full_first: bool) -> bool:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, fields
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from lmxd.gguf.architectures import ENCODING
 from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.cache import kv_bytes, state_bytes
 from lmxd.gguf.compute import compute, flash_attention
+from lmxd.gguf.drafting import own_cache
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 from lmxd.gguf.placement import HOST, PlaceNumber, placed
@@ -79,8 +81,8 @@ _remembered: WeakKeyDictionary[Model, dict[tuple[Launch, int, Build], Footprint]
 def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST) -> Footprint:
     """Bytes by place and part for so many devices; 0: in RAM. Weights, cache and state are exact.
 
-    It is computed once: who divides a model between a GPU and RAM asks for many. Raises Impossible for a quantized V
-    cache without flash attention.
+    It is computed once: who divides a model between a GPU and RAM asks for many. Raises Impossible for cache types
+    that the model cannot have.
     """
     known = _remembered.setdefault(model, {})
     key = launch, devices, build
@@ -95,9 +97,14 @@ def _computed(model: Model, launch: Launch, devices: int, build: Build) -> Footp
     flash = flash_attention(model, launch, on_gpu=devices > 0)
     if not flash and launch.quantized_v and any(model.caches):
         raise Impossible(f"a {launch.cache_type_v} V cache needs flash attention, which is off for this model")
+    if model.mla and launch.cache_type_k != launch.cache_type_v:
+        types = f"a {launch.cache_type_k} K cache and a {launch.cache_type_v} V cache"
+        raise Impossible(f"{types} are not possible: this model keeps both in one, so give them one type")
+    if model.arch in ENCODING and launch.streams > 1:
+        raise Impossible(f"llama-server ends itself with a {model.arch} model in several slots: give it one slot")
     placement = placed(model, launch, devices)
     on_devices, on_host = weights(model, launch, placement)
-    kv, state = _memory(model, launch, placement.layers, flash)
+    kv, state = _memory(model, launch, build, placement.layers, flash)
     left = on_host.largest if devices else 0
     buffers = compute(model, launch, build, flash=flash, devices=devices, whole=placement.whole, left=left)
     output = 4 * launch.slots * (1 + launch.drafted) * model.vocabulary
@@ -117,7 +124,7 @@ def _computed(model: Model, launch: Launch, devices: int, build: Build) -> Footp
 
 
 def _memory(
-    model: Model, launch: Launch, layers: tuple[PlaceNumber, ...], flash: bool
+    model: Model, launch: Launch, build: Build, layers: tuple[PlaceNumber, ...], flash: bool
 ) -> tuple[dict[PlaceNumber, int], dict[PlaceNumber, int]]:
     """(cache, state) by place; both go with their layer, unless they are kept on the host."""
     kv: dict[PlaceNumber, int] = {}
@@ -125,5 +132,7 @@ def _memory(
     for layer in range(model.layers):
         place = layers[layer] if launch.cache_on_device else HOST
         kv[place] = kv.get(place, 0) + kv_bytes(model, launch, layer, flash=flash, on_gpu=place != HOST)
+        if layer == model.layers - 1:
+            kv[place] += own_cache(model, launch, build, on_gpu=place != HOST)
         state[place] = state.get(place, 0) + state_bytes(model, launch, layer)
     return kv, state

@@ -20,7 +20,7 @@ class Launch:
     ``split`` are the shares of several devices, all equal if empty. ``outputs_all``: embedding and
     reranking servers compute an output for every token of a micro-batch. ``drafted``: tokens that
     are proposed ahead by a draft model or by the model's own MTP layers. ``repack``: types of weights
-    that the CPU at hand rearranges.
+    that the CPU at hand rearranges. ``mtp``: those layers are loaded, and have caches of types of their own.
     """
 
     context: int
@@ -42,6 +42,8 @@ class Launch:
     repack: frozenset[str] = frozenset()
     drafted: int = 0
     mtp: bool = False
+    mtp_cache_type_k: str = "f16"
+    mtp_cache_type_v: str = "f16"
 
     @property
     def cells(self) -> int:

@@ -7,10 +7,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from lmxd.gguf.architectures import NEVER_TIED, WITHOUT_LOGITS
+from lmxd.gguf.architectures import BATCH_ONLY, NEVER_TIED, ROLLED_BACK, WITHOUT_LOGITS
 from lmxd.gguf.header import Tensor
 
 _WITH_THE_FIRST: Final = ("per_layer_model_proj.", "per_layer_proj_norm.")
+
+
+@dataclass(frozen=True, slots=True)
+class Indexer:
+    """The part of some ``layers`` that finds the cells to attend to.
+
+    ``heads`` queries are compared with one key of ``key`` elements for each cell, and the ``most`` likely are taken.
+    """
+
+    layers: tuple[bool, ...]
+    heads: int = 0
+    key: int = 0
+    most: int = 0
+
+    def __bool__(self) -> bool:
+        return any(self.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +34,8 @@ class Model:
     """The facts of a model that its memory depends on.
 
     Per-layer tuples have ``layers`` entries; ``all_layers`` counts MTP layers too. ``window`` is 0 where no layer
-    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot.
+    slides. ``states`` and ``caches`` say what a layer keeps; ``state_width`` is floats per slot. ``ratios``: how many
+    tokens a row stands for of what a layer keeps beside its window, 0 for nothing.
     """
 
     arch: str
@@ -48,6 +65,8 @@ class Model:
     ssm_dt: int
     mla: bool
     head_of_mla: int
+    indexer: Indexer
+    ratios: tuple[int, ...]
     tensors: tuple[Tensor, ...]
     skipped: tuple[Tensor, ...]
     """MTP layers' tensors, which are loaded only for drafting."""
@@ -60,8 +79,8 @@ class Model:
 
     @property
     def attends_cache(self) -> bool:
-        """Returns whether tokens look at earlier ones in a cache; llama-embed has one, and looks at the batch only."""
-        return any(self.caches) and self.arch != "llama-embed"
+        """Returns whether tokens look at earlier ones in a cache."""
+        return any(self.caches) and self.arch not in BATCH_ONLY
 
     @cached_property
     def widest_value(self) -> int:
@@ -83,6 +102,11 @@ class Model:
         """Returns whether the embeddings serve as the output, of which the device gets a copy."""
         shared = "output.weight" not in self.shapes and "token_embd.weight" in self.shapes
         return shared and self.arch not in NEVER_TIED
+
+    @property
+    def rolls_back(self) -> bool:
+        """Returns whether a state is kept for each token that its own layers draft."""
+        return self.arch in ROLLED_BACK and any(self.states)
 
     @property
     def qk_norm(self) -> bool:

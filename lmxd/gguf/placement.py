@@ -21,7 +21,10 @@ HOST: Final[PlaceNumber] = -1
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The place of each layer: ``layers[n]`` is that of layer n, the last entry that of the output."""
+    """The place of each layer: ``layers[n]`` is that of layer n, the last entry that of the output.
+
+    Layers for drafting are between the others and the output, as in the file.
+    """
 
     layers: tuple[PlaceNumber, ...]
     devices: int
@@ -51,8 +54,7 @@ def placed(model: Model, launch: Launch, devices: int) -> Placement:
             return HOST
         return bisect_right(points, _f32((layer - start) / active))
 
-    layers = tuple(place(layer) for layer in range(count))
-    return Placement((*layers[: model.layers], layers[-1]), devices)
+    return Placement(tuple(place(layer) for layer in range(count)), devices)
 
 
 def _split_points(split: tuple[float, ...], devices: int) -> list[float]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lmxd.engines import environment as variables_of_engines
 from lmxd.migrate import container, environment, hub_cache, programs, words
@@ -15,12 +14,15 @@ from lmxd.migrate.container import Container
 from lmxd.migrate.engines import server
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
+from lmxd.migrate.locating import PathContext, locate
 from lmxd.migrate.report import About
 from lmxd.migrate.shell_reader import ShellReader
 
 _FOR_ALL: Final = "engine.environment sets it, for all models"
 _ROUTERS: Final = frozenset(("--models-preset", "--models-dir"))
 _TOOLS: Final = frozenset(("llama-swap", "large-model-proxy", "ollama"))
+_BLIND: Final = frozenset(("--no-mmproj", "--no-mmproj-auto"))
+"""Switches without which a model of a hub has the projector beside it."""
 _MISSING: Final = (
     "is no llama-server: say its estimated_memory_gb, where it listens ({socket}, or {port} with {key_file} or"
     " open: true), and take the comment signs away"
@@ -107,7 +109,7 @@ def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = 
         return Entry(name, {"command": list(command.argv)}, open=True)
     arguments = arguments + _from_environment(command.environment, left)
     made = llama_server(name, arguments, left, alone=alone)
-    _locate(made, command, left)
+    locate(made, PathContext(command.base, command.placed, command.container), left)
     made.server = server(_program(command, left), _allowed(command.environment))
     return made
 
@@ -116,6 +118,8 @@ def llama_server(name: str, arguments: Sequence[str], left: About, *, alone: boo
     """The profile of llama-server's own words. ``alone`` as above."""
     settings = words.settings(arguments, left)
     settings.setdefault("context_length", 0)  # as llama-server does, without -c
+    if _BLIND & set(arguments):
+        settings.pop("mmproj", None)
     of_hub = words.names_no_file(arguments)
     if "path" not in settings and not of_hub and hub_cache.is_repository(name):
         of_hub, settings = True, settings | words.looked_up({"repository": name}, left)
@@ -184,40 +188,3 @@ def _say_environment(variables: Mapping[str, str], left: About) -> None:
     for name, value in variables.items():
         why = variables_of_engines.problem(name, value) or _FOR_ALL
         left(f"env: {name}={'… (not shown)' if is_secret(name) else value}: {why}")
-
-
-def _locate(made: Entry, command: StartCommand, left: About) -> None:
-    """Make the path of a model the host's, and whole where its directory is known."""
-    said: Any = made.settings.get("path")
-    if not said or "${env." in said:
-        return
-    if command.container is not None and not os.path.isfile(said):
-        outside = command.container.on_host(said, command.base)
-        if outside is None:
-            left(f"path: {said} is inside of the container {command.container.image}: name the host's file")
-            return
-        left.unneed(f"path {said}", f"is {outside} on the host")
-        said = outside
-    made.settings["path"] = _whole(made, said, command, left)
-
-
-def _whole(made: Entry, said: str, command: StartCommand, left: About) -> str:
-    """A path from its root; it stays as it is, and its entry open, where nobody knows what it means here."""
-    if programs.of_windows(said):
-        mounted = Path("/mnt", said[0].lower(), *said[3:].replace("\\", "/").split("/"))  # as WSL has it
-        if mounted.is_file():
-            return str(mounted)
-        left(f"path: {said} is of Windows: name the file here, and take the comment signs away")
-        made.open = True
-        return said
-    if "$" in said:
-        left(f"path: {said} has what is not known here: write it out, and take the comment signs away")
-        made.open = True
-        return said
-    path = Path(said).expanduser() if said.startswith("~/") else Path(said)
-    if path.is_absolute() or command.placed:
-        return os.path.normpath(command.base / path)
-    near = [base / path for base in (command.base, Path.cwd()) if os.path.exists(base / path)]
-    if not near:
-        left(f"path: {said} is relative, and is looked up in model_dir here: write the whole path if that differs")
-    return str(near[0].absolute() if near else path)

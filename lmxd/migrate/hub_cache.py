@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from lmxd.migrate.locating import relocate
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 
@@ -22,8 +23,8 @@ def is_repository(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def find(repository: str, file: str | None = None) -> Path | None:
-    """The file of ORG/NAME[:QUANT]; of one in parts the first. None if it is in no usual place."""
+def find(repository: str, file: str | None = None) -> dict[str, Any] | None:
+    """The settings of ORG/NAME[:QUANT], with what is beside it. None if it is in no usual place."""
     if (match := _NAME.fullmatch(repository)) is None:
         return None
     name, quant = match[1].lower(), match[2]
@@ -35,7 +36,14 @@ def find(repository: str, file: str | None = None) -> Path | None:
         wanted = same or [m for m in models if quant.lower() in m.path.name.lower()]
     else:
         wanted = [m for q in _PREFERRED for m in models if m.name.endswith(f":{q}")] + models
-    return wanted[0].openable if wanted else None
+    return found_settings(wanted[0]) if wanted else None
+
+
+def found_settings(model: ModelOnDisk) -> dict[str, Any]:
+    """The settings of a model that was found, as they are written: its file, and what is beside it."""
+    settings: dict[str, Any] = {"path": model.openable, **model.beside}
+    relocate(settings, lambda key, path: str(path))
+    return settings
 
 
 def _repository(model: ModelOnDisk) -> str:

@@ -14,22 +14,28 @@ from lmxd.migrate.programs import of_windows
 from lmxd.migrate.report import About
 from lmxd.migrate.source import text_of
 from lmxd.models.found import Search
+from lmxd.models.roles import Role, facts_of
 
 _VALUE: Final = r'"""(?:.*?)(?:"""|\Z)|"[^"]*"(?=[ \t]*(?:\n|\Z))|[^\n]*'
 _INSTRUCTION: Final = re.compile(rf"[ \t]*([A-Za-z]+)[ \t]+((?:[A-Za-z_]+[ \t]+)?(?:{_VALUE}))", re.DOTALL)
 _EMPTY: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|$)")
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
 _NUMBER: Final = re.compile(r"(-?[0-9]{1,10}(?:\.[0-9]{1,10})?)[ \t]*(?:#.*)?")
+_BESIDE: Final = {"adapter": Role.ADAPTER.value, "projector": Role.PROJECTOR.value}
+"""Instruction -> the key of a profile for the file that it names."""
 _HUB: Final = re.compile(r"(?:hf\.co|huggingface\.co)/")
 
 
 def read(path: Path) -> FoundModel:
     """LmxdError ``config`` if it is no Modelfile."""
     found, name = FoundModel(), _name(path)
-    left, given, sources = found.about(name), [], []
+    base, left = path.absolute().parent, found.about(name)
+    given, sources, beside = [], [], list[tuple[str, str]]()
     for instruction, value in _instructions(path):
         if instruction == "from":
             sources.append(value)
+        elif instruction in _BESIDE:
+            beside.append((_BESIDE[instruction], value))
         elif instruction == "parameter":
             key, _, content = value.partition(" ")
             given.append((key, _plain(_unquoted(content.strip()))))
@@ -37,10 +43,10 @@ def read(path: Path) -> FoundModel:
             ollama.say_lost(left, {"message": "messages"}.get(instruction, instruction), value)
     if not sources:
         raise LmxdError("config", f"{path}: has no FROM", "name a Modelfile, or the directory of ollama's models")
-    for source in sources[1:]:
-        left(f"FROM {source}: only the first one counts")
-    entry = _source(sources[0], path.absolute().parent, left)
+    entry = _source(sources[0], base, left)
     entry.name = name
+    for key, value in (*(("", source) for source in sources[1:]), *beside):
+        _beside(entry, key, value, base, left)
     entry.settings |= ollama.parameters(given, left)
     found.add(entry)
     return found.checked()
@@ -88,12 +94,29 @@ def _source(source: str, base: Path, left: About) -> Entry:
     if entry := _of_store(source):
         left.unneed(f"FROM {source}", f"its file is used from ollama's store: {entry.settings['path']}")
         return Entry(source, {k: v for k, v in entry.settings.items() if k != "aliases"})
-    if _HUB.match(source) and (path := hub_cache.find(source)):
-        left.unneed(f"FROM {source}", f"its file is used from the cache: {path}")
-        return Entry(source, {"path": str(path)})
+    if _HUB.match(source) and (found := hub_cache.find(source)):
+        left.unneed(f"FROM {source}", f"its file is used from the cache: {found['path']}")
+        return Entry(source, found)
     fetch = f"lmxd pull hf:{_HUB.sub('', source)}" if _HUB.match(source) else f"ollama pull {source}"
     left(f"FROM {source} is not on this machine: fetch it with {fetch}, and import again")
     return Entry(source, {}, open=True)
+
+
+def _beside(entry: Entry, key: str, source: str, base: Path, left: About) -> None:
+    """Take in a file beside the model. ``key``: that of a profile; empty for a further FROM, whose header says it."""
+    path = base / Path(source).expanduser()
+    if of_windows(source):
+        left(f"{source} is a path of Windows: name the file here")
+    elif not path.is_file():
+        left(f"{key or 'FROM'} {source}: there is no such file, or it is a directory (it must be one GGUF file)")
+    elif (role := facts_of(path).role) is Role.PROJECTOR and key in ("", role.value):
+        entry.settings[role.value] = str(path)
+    elif role is Role.ADAPTER and key in ("", role.value):
+        entry.settings.setdefault(role.value, []).append(str(path))
+    elif key:
+        left(f"{key} {source}: is no file for that, as its header says")
+    else:
+        left(f"FROM {source}: only the first one counts")
 
 
 def _file(source: str, path: Path, left: About) -> Entry:
@@ -104,7 +127,7 @@ def _file(source: str, path: Path, left: About) -> Entry:
     search.look(path)
     if len(search.models) == 1:
         left.unneed(f"FROM {source}", f"is {search.models[0].path}")
-        return Entry(source, {"path": str(search.models[0].path)})
+        return Entry(source, hub_cache.found_settings(search.models[0]))
     left(
         f"FROM {source} is a directory with {len(search.models)} GGUF files: name one (other formats must be converted)"
     )

@@ -14,7 +14,8 @@ from lmxd.files import read_text
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.report import About
 from lmxd.models.layouts import ollama_places
-from lmxd.models.ollama_store import StoredModel, blob, stored_models
+from lmxd.models.ollama_store import StoredModel, blob, blobs, stored_models
+from lmxd.models.roles import Role, facts_of
 from lmxd.text import shortened
 
 _LARGEST: Final = 256 * 2**10
@@ -42,10 +43,10 @@ _SETTINGS: Final = {
 _LOST: Final = {
     "template": "its template is Go's: the one in the model file is used instead",
     "system": "its system prompt: clients must send it",
-    "adapter": "its adapter: merge it into a model file",
-    "projector": "its projector: pictures are not understood",
     "messages": "its example messages: clients must send them",
 }
+_BESIDE: Final = ("projector", "adapter")
+"""Layers that are files beside a model."""
 TEXTS: Final = frozenset(("template", "system", "messages"))
 """Layers that are texts."""
 _UNNEEDED: Final = {"license": "it stays where it is"}
@@ -74,20 +75,29 @@ def read(root: Path) -> FoundModel:
 
 def _model(found: FoundModel, root: Path, stored: StoredModel) -> None:
     name = stored.name
-    if (digest := stored.digest("model")) is None:
+    if stored.digest("model") is None:
         found.say(f"{name}: its manifest names no model file")
         return
-    if (path := blob(root, name, digest, found.say)) is None:
+    if not (files := blobs(root, stored, "model", found.say)):
         return
-    settings: dict[str, Any] = {"path": str(path)}
+    settings: dict[str, Any] = {"path": str(files[-1])} | _beside(root, stored, found)
+    if answers := facts_of(files[-1]).answers:
+        settings[answers] = True
     if (digest := stored.digest("params")) and (params := blob(root, name, digest, found.say)) is not None:
         settings |= parameters(_params(found, name, params), found.about(name))
     if stored.aliases:
         settings["aliases"] = list(stored.aliases)
     for kind, digest in stored.layers:
-        if stored.digest(kind) != digest or kind not in ("model", "params"):
+        if kind not in _BESIDE and (stored.digest(kind) != digest or kind not in ("model", "params")):
             _say_layer(found, name, kind, digest, root)
     found.add(Entry(name, settings))
+
+
+def _beside(root: Path, stored: StoredModel, found: FoundModel) -> dict[str, Any]:
+    """The settings of the files beside a model."""
+    projector, adapters = (blobs(root, stored, kind, found.say) for kind in _BESIDE)
+    settings: dict[str, Any] = {Role.PROJECTOR.value: str(projector[-1])} if projector else {}
+    return settings | ({Role.ADAPTER.value: list(map(str, adapters))} if adapters else {})
 
 
 def _say_layer(found: FoundModel, name: str, kind: str, digest: str, root: Path) -> None:

@@ -83,9 +83,9 @@ def looked_up(hub: Mapping[str, str], left: About) -> dict[str, Any]:
             left(f"--hf-file: names no repository (it was {file})")
         return {}
     wanted = f"hf:{repository}" + (f" {file}" if file else "")
-    if path := hub_cache.find(repository, file):
-        left.unneed(f"{wanted} is in the cache", f"its file is used from there: {path}")
-        return {"path": str(path)}
+    if found := hub_cache.find(repository, file):
+        left.unneed(f"{wanted} is in the cache", f"its file is used from there: {found['path']}")
+        return found
     left(f"{wanted} is in no cache of this machine: fetch it with lmxd pull hf:{repository}, and import again")
     return {}
 

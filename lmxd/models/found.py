@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lmxd.config.names import fitting
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 from lmxd.models.layouts import flat_repositories, name_of, newest_first, repository_directory
-from lmxd.models.ollama_store import blob, is_store, stored_models
-from lmxd.models.quants import is_model_file, is_partial, is_projector, quant_of, stem_of
+from lmxd.models.ollama_store import blobs, is_store, stored_models
+from lmxd.models.pairing import projectors_of
+from lmxd.models.quants import is_model_file, is_partial, stem_of
+from lmxd.models.roles import FileFacts, Role, facts_of
 
 _DEEPEST: Final = 12
 """Levels of directories that are looked through: the caches of hubs have six."""
@@ -24,15 +26,33 @@ _MOST_MODELS: Final = 2000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelOnDisk:
-    """A model on disk. ``path``: its file, or the first of ``parts``; ``projector``: what reads pictures for it."""
+    """A model on disk. ``path``: its file, or the first of ``parts``; ``projector``: what reads pictures for it.
+
+    ``answers``: the key of a profile for one that writes no text.
+    """
 
     name: str
     path: Path
     parts: tuple[Path, ...]
     projector: Path | None = None
+    adapters: tuple[Path, ...] = ()
+    answers: str | None = None
     missing: int = 0
     """Parts that are not there."""
     aliases: tuple[str, ...] = ()
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """The settings of its profile that follow from its header, and from the files beside it."""
+        found: dict[str, Any] = {"mmproj": openable(self.projector)} if self.projector else {}
+        found |= {"lora": list(map(openable, self.adapters))} if self.adapters else {}
+        return found | ({self.answers: True} if self.answers else {})
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The same as words of llama-server."""
+        adapters = (word for path in self.adapters for word in ("--lora", str(path)))
+        return (*beside_words(self.parts[0], self.projector), *adapters)
 
     @property
     def size(self) -> int:
@@ -42,8 +62,7 @@ class ModelOnDisk:
     @property
     def elsewhere(self) -> list[Path]:
         """The files of parts that are links out of its directory, or out of its repository."""
-        home = (repository_directory(self.path) or self.path.parent).resolve()
-        return [file for part in self.parts if not (file := part.resolve()).is_relative_to(home)]
+        return [part.resolve() for part in self.parts if openable(part) != part]
 
     @property
     def openable(self) -> Path:
@@ -51,7 +70,19 @@ class ModelOnDisk:
 
         Of several parts the directories of those that are elsewhere have to be in ``model_dirs``.
         """
-        return self.elsewhere[0] if len(self.parts) == 1 and self.elsewhere else self.path
+        return openable(self.path) if len(self.parts) == 1 else self.path
+
+
+def beside_words(path: Path, projector: Path | None) -> tuple[str, ...]:
+    """llama-server's words for a model's projector, and for the kind of its answers."""
+    answers = _facts(path).answers
+    return (*(("--mmproj", str(projector)) if projector else ()), *((f"--{answers}",) if answers else ()))
+
+
+def openable(path: Path) -> Path:
+    """The path for a profile: the file itself of a link out of its directory or repository, which is not followed."""
+    home, file = (repository_directory(path) or path.parent).resolve(), path.resolve()
+    return path if file.is_relative_to(home) else file
 
 
 @dataclass(slots=True)
@@ -63,8 +94,8 @@ class Search:
     """A sentence for each directory that could not be read, or not to its end."""
     _seen: set[tuple[int, int]] = field(default_factory=set)
     """Directories by device and inode: a link may lead back."""
-    _files: dict[tuple[int, int], Path] = field(default_factory=dict)
-    """Files that models are made of, likewise: several links to one are one model."""
+    _files: dict[tuple[int, int, tuple[Path, ...]], Path] = field(default_factory=dict)
+    """Files that models are made of, likewise, and their adapters: several links to one are one model."""
     _names: set[str] = field(default_factory=set)
     _entries: int = 0
 
@@ -117,13 +148,16 @@ class Search:
 
     def _store(self, root: Path) -> None:
         """The models of a store of ollama's."""
-        names: dict[Path, list[str]] = {}
+        names: dict[tuple[tuple[Path, ...], ...], list[str]] = {}
         for stored in stored_models(root, self.unread.append):
-            digest = stored.digest("model")
-            if digest is not None and (path := blob(root, stored.name, digest, self.unread.append)) is not None:
-                names.setdefault(path, []).extend((stored.name, *stored.aliases))
-        for path, (name, *aliases) in names.items():
-            self._add(name, path, (path,), aliases=tuple(aliases))
+            model, projector, adapters = (
+                blobs(root, stored, kind, self.unread.append) for kind in ("model", "projector", "adapter")
+            )
+            if model:
+                names.setdefault((model, projector, adapters), []).extend((stored.name, *stored.aliases))
+        for (model, projector, adapters), (name, *aliases) in names.items():
+            beside = projector[-1] if projector else None
+            self._add(name, model[-1:], beside, aliases=tuple(aliases), adapters=adapters)
 
     def _counted(self, directory: Path, entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
@@ -137,11 +171,13 @@ class Search:
 
     def _group(self, root: Path, directory: Path, files: Sequence[Path], repositories: Mapping[str, str]) -> None:
         """The models among the files of one directory."""
-        projectors = {path for path in files if is_projector(path.name)}
-        there = set(files)
-        beside = _best(sorted(projectors) or _beside(directory)) if there - projectors else None
+        facts = {path: _facts(path) for path in files}
+        there = {path for path, fact in facts.items() if fact.role is Role.MODEL}
+        projectors = [path for path, fact in facts.items() if fact.role is Role.PROJECTOR]
+        beside = projectors or (_beside(directory) if there else [])
         for path in files:
-            if path in projectors:
+            if path not in there:
+                self._say_beside(path, facts[path].role)
                 continue
             part = part_number(path.name)
             if part is None or not 1 <= part[1] <= MAX_PARTS:
@@ -151,24 +187,41 @@ class Search:
             else:
                 parts = [Path(name) for name in part_names(str(path), part[1])]
             kept = tuple(p for p in parts if p in there)
-            self._add(name_of(root, path, repositories), parts[0], kept, beside, len(parts) - len(kept))
+            name, missing = name_of(root, path, repositories), len(parts) - len(kept)
+            self._add(name, kept, self._projector(name, path, sorted(there), beside), missing, path=parts[0])
+
+    def _projector(self, name: str, path: Path, models: Sequence[Path], beside: Sequence[Path]) -> Path | None:
+        """The projector of a model. Where there may be several, or it is not clear whose one is, that is said."""
+        found = projectors_of(path, models, beside)
+        if len(found) > 1:
+            self.unread.append(f"{name}: its mmproj may be {' or '.join(map(str, found))}: name one in its profile")
+        return found[0] if len(found) == 1 else None
+
+    def _say_beside(self, path: Path, role: Role) -> None:
+        """Say of a file that is no model where it belongs; a projector is looked for by its model."""
+        if role is not Role.PROJECTOR:
+            what = "an adapter (LoRA)" if role is Role.ADAPTER else "a draft model, by its name"
+            self.unread.append(f"{path}: is {what}: name it by the key {role.value} of the model that it is for")
 
     def _add(
         self,
         name: str,
-        path: Path,
         parts: tuple[Path, ...],
         projector: Path | None = None,
         missing: int = 0,
+        *,
+        path: Path | None = None,
         aliases: tuple[str, ...] = (),
+        adapters: tuple[Path, ...] = (),
     ) -> None:
-        """Take a model in, unless it is there already by another link."""
+        """Take a model in, unless it is there already by another link. ``path``: its first part, if that is missing."""
+        path = path or parts[0]
         try:
             found = parts[0].stat()
         except OSError as error:
             self.unread.append(f"{path}: {error.strerror}")
             return
-        if self._files.setdefault((found.st_dev, found.st_ino), path) != path:
+        if self._files.setdefault((found.st_dev, found.st_ino, adapters), path) != path:
             return
         if len(self.models) == _MOST_MODELS:
             self.unread.append(f"{path}: is left out, for there are {_MOST_MODELS} models already")
@@ -177,7 +230,16 @@ class Search:
         others = tuple(alias for alias in aliases if alias not in self._names)
         self._names.update(others)
         self.models.append(
-            ModelOnDisk(name=own, path=path, parts=parts, projector=projector, missing=missing, aliases=others)
+            ModelOnDisk(
+                name=own,
+                path=path,
+                parts=parts,
+                projector=projector,
+                adapters=adapters,
+                answers=_facts(parts[0]).answers,
+                missing=missing,
+                aliases=others,
+            )
         )
 
     def _own_name(self, name: str, path: Path) -> str:
@@ -192,15 +254,16 @@ class Search:
 def _beside(directory: Path) -> list[Path]:
     """Projectors in the directory above: quantizations may have directories of their own."""
     try:
-        return sorted(p for p in directory.parent.iterdir() if is_model_file(p.name) and is_projector(p.name))
+        above = sorted(path for path in directory.parent.iterdir() if is_model_file(path.name))
     except OSError:
         return []
+    return [path for path in above if _facts(path).role is Role.PROJECTOR]
 
 
-def _best(projectors: Sequence[Path]) -> Path | None:
-    """The one that most have: F16, else the first."""
-    halves = [path for path in projectors if quant_of(path.name) in ("F16", "FP16")]
-    return next(iter([*halves, *projectors]), None)
+def _facts(path: Path) -> FileFacts:
+    """The facts of a file. Parts of a model but for the first say nothing of it."""
+    part = part_number(path.name)
+    return facts_of(path) if part is None or part[0] == 1 else FileFacts(role=Role.MODEL)
 
 
 def _size(path: Path) -> int:

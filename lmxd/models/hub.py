@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ from lmxd.errors import LmxdError
 from lmxd.files import sha256_of
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 from lmxd.models.arriving import reported
+from lmxd.models.pairing import best_name
 from lmxd.models.quants import is_projector, named, stem_of
 from lmxd.models.ranges import copy_header
 from lmxd.models.reference import Reference
@@ -40,11 +41,17 @@ class RemoteFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """A model of a repository at a revision: one quantization, in one or several files."""
+    """A model of a repository at a revision: one quantization, in one or several files, and the projector beside it."""
 
     repository: str
     revision: str
     files: tuple[RemoteFile, ...]
+    projector: RemoteFile | None = None
+
+    @property
+    def wanted(self) -> tuple[RemoteFile, ...]:
+        """All files that are fetched."""
+        return (*self.files, self.projector) if self.projector else self.files
 
     @property
     def name(self) -> str:
@@ -56,7 +63,16 @@ class Offer:
 
     @property
     def size(self) -> int:
-        return sum(file.size for file in self.files)
+        """Bytes of all that is fetched."""
+        return sum(file.size for file in self.wanted)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """The files of an offer on this machine: the model's, and that of its projector."""
+
+    files: tuple[Path, ...]
+    projector: Path | None
 
 
 def _library() -> ModuleType:
@@ -128,26 +144,35 @@ class Hub:
         files = [
             RemoteFile(name=each.rfilename, size=each.size or 0, sha256=each.lfs.sha256 if each.lfs else None)
             for each in info.siblings or []
-            if each.rfilename.endswith(".gguf") and _is_inside(each.rfilename) and not is_projector(each.rfilename)
+            if each.rfilename.endswith(".gguf") and _is_inside(each.rfilename)
         ]
-        found = [Offer(repository=wanted.repository, revision=info.sha, files=group) for group in _grouped(files)]
+        projectors = {file.name: file for file in files if is_projector(file.name)}
+        found = [
+            Offer(
+                repository=wanted.repository,
+                revision=info.sha,
+                files=group,
+                projector=projectors.get(best_name(group[0].name, list(projectors)) or ""),
+            )
+            for group in _grouped(file for file in files if file.name not in projectors)
+        ]
         if not found:
             raise LmxdError("model_file_missing", f"{wanted}: there is no GGUF file in it", "look for one with -GGUF")
         return sorted(found, key=lambda offer: -offer.size)
 
     @_understood
-    def header(self, offer: Offer, directory: Path) -> Path:
-        """The files of an offer with their headers alone, below ``directory``, for estimates. The first is returned."""
-        paths = [directory / offer.repository / offer.revision / file.name for file in offer.files]
-        for file, path in zip(offer.files, paths, strict=True):
+    def header(self, offer: Offer, directory: Path) -> Fetched:
+        """The files of an offer with their headers alone, below ``directory``, for estimates."""
+        paths = [directory / offer.repository / offer.revision / file.name for file in offer.wanted]
+        for file, path in zip(offer.wanted, paths, strict=True):
             if not (path.exists() and path.stat().st_size == file.size):
                 where = (offer.repository, file.name)
                 url = self._hub.hf_hub_url(*where, revision=offer.revision, endpoint=self.endpoint)
                 copy_header(url, self._hub.utils.build_hf_headers(library_name="lmxd"), path)
-        return paths[0]
+        return _fetched(offer, paths)
 
     @_understood
-    def fetch(self, offer: Offer, directory: Path, told: Callable[[int], None] | None = None) -> list[Path]:
+    def fetch(self, offer: Offer, directory: Path, told: Callable[[int], None] | None = None) -> Fetched:
         """Fetch an offer into ORG/REPO below ``directory``. What was fetched before is kept, and gone on with.
 
         ``told`` hears of the bytes that have come; without it, the library shows them on a terminal. Each file is
@@ -157,12 +182,12 @@ class Hub:
         if told is None:
             return self._fetched(offer, home)
         self._hub.utils.disable_progress_bars()
-        with reported(home, [(file.name, file.sha256) for file in offer.files], told):
+        with reported(home, [(file.name, file.sha256) for file in offer.wanted], told):
             return self._fetched(offer, home)
 
-    def _fetched(self, offer: Offer, home: Path) -> list[Path]:
+    def _fetched(self, offer: Offer, home: Path) -> Fetched:
         paths = []
-        for file in offer.files:
+        for file in offer.wanted:
             where = (offer.repository, file.name)
             fetched = self._hub.hf_hub_download(
                 *where, revision=offer.revision, local_dir=home, endpoint=self.endpoint, library_name="lmxd"
@@ -174,7 +199,12 @@ class Hub:
                     "bad_model_file", f"{path} is not what the hub has: its SHA-256 differs", "fetch it again"
                 )
             paths.append(path)
-        return paths
+        return _fetched(offer, paths)
+
+
+def _fetched(offer: Offer, paths: Sequence[Path]) -> Fetched:
+    """The files of an offer at paths in their order."""
+    return Fetched(files=tuple(paths[: len(offer.files)]), projector=paths[-1] if offer.projector else None)
 
 
 def chosen(offers: list[Offer], wanted: Reference) -> Offer:

@@ -41,6 +41,10 @@ class StoredModel:
         """The digest of the last layer of a kind; None if there is none."""
         return dict(self.layers).get(kind)
 
+    def digests(self, kind: str) -> list[str]:
+        """The digests of all layers of a kind, in their order."""
+        return [digest for each, digest in self.layers if each == kind]
+
 
 def is_store(root: Path) -> bool:
     """Whether a directory is a store."""
@@ -75,6 +79,12 @@ def blob(root: Path, name: str, digest: str, told: Told) -> Path | None:
     else:
         return path
     return None
+
+
+def blobs(root: Path, stored: StoredModel, kind: str, told: Told) -> tuple[Path, ...]:
+    """The files of a model's layers of a kind, but for those that cannot be used, as above."""
+    found = (blob(root, stored.name, digest, told) for digest in stored.digests(kind))
+    return tuple(path for path in found if path is not None)
 
 
 def _files(directory: Path, levels: int, told: Told) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lmxd.rpc.holds import YieldInfo
 from lmxd.rpc.messages import DeviceNames, Result, ShortfallInfo, SwapInfo, TurnInfo
-from lmxd.rpc.model_files import ModelFileInfo
+from lmxd.rpc.model_files import CAPABILITIES, ModelFileInfo
 
 
 class Device(Result):
@@ -166,7 +166,27 @@ class ModelInfo(Result):
     failures: int = Field(0, description="launches that failed in a row")
     retry_in: float | None = Field(None, description="seconds before a failed launch is tried again")
     file: ModelFileInfo | None = Field(None, description="its file, if it has one that can be read")
-    capabilities: list[str] = Field([], description="of completion, embedding, tools, thinking and vision")
+    capabilities: list[str] = Field([], description=CAPABILITIES)
+    media: list[str] | None = Field(
+        None, description="what it takes beside text, of image and audio; null where only its engine knows"
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="the keys of its profile about files beside the model, placement and the kind of its answers"
+    )
+
+    @property
+    def adapters(self) -> list[str]:
+        """The files of its adapters, by the numbers by which requests name them."""
+        return [str(adapter["path"]) for adapter in self.settings.get("lora", ())]
+
+    @property
+    def traits(self) -> list[str]:
+        """Its abilities and parts, in words, as far as they are not every model's."""
+        said = self.settings
+        moved = "n_cpu_moe" in said or "override_tensor" in said
+        parts = {"lora": bool(self.adapters), "draft": "draft" in said, "mtp": "mtp" in said, "experts in RAM": moved}
+        found = [x for x in self.capabilities if x in ("vision", "audio", "embedding", "rerank")]
+        return [*found, *(part for part, there in parts.items() if there)]
 
     @property
     def names(self) -> list[str]:

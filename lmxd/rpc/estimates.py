@@ -17,6 +17,14 @@ class EstimateParams(SizeParams):
     cache_type_v: CacheType | None = None
 
 
+class FileUse(Result):
+    """A file beside a model, by the key of a profile that names it."""
+
+    use: str = Field(description="mmproj, lora or draft")
+    path: str
+    size: int = Field(description="bytes of the file")
+
+
 class Estimated(Result):
     """The estimated bytes of each device and of the host, by part. ``error``: plus or minus so many bytes.
 
@@ -34,6 +42,7 @@ class Estimated(Result):
     host: dict[str, int]
     contexts: list[dict[str, Any]] = Field([])
     declared: int | None = None
+    files: list[FileUse] = Field([], description="the files beside the model, whose bytes are in the parts")
     inputs: dict[str, Any] = Field({})
     notes: list[str] = Field([])
     fits: dict[str, Any] = Field({})

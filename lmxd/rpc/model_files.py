@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from lmxd.rpc.messages import Params, Result
+
+CAPABILITIES: Final = "of completion, embedding, rerank, tools, vision, audio and thinking"
 
 
 class ModelFileInfo(Result):
@@ -30,6 +34,6 @@ class Shown(Result):
 
     model: str
     file: ModelFileInfo | None = Field(description="null for a model that has none here")
-    capabilities: list[str] = Field(description="of completion, embedding, tools, thinking and vision")
+    capabilities: list[str] = Field(description=CAPABILITIES)
     metadata: dict[str, int | float | bool | str] = Field(description="the file's, but for lists")
     template: str | None = Field(description="the template of its chats")

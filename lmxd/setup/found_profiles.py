@@ -10,6 +10,7 @@ from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel
+from lmxd.migrate.hub_cache import found_settings
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
@@ -35,16 +36,16 @@ def look(directories: Sequence[Path]) -> FoundModel:
         search.look(place)
     for sentence in search.unread:
         found.say(sentence)
-    for model, estimated in zip(search.models, estimates_of((m.path for m in search.models), Wanted()), strict=True):
+    asked = [(m.path, m.words) for m in search.models]
+    for model, estimated in zip(search.models, estimates_of(asked, Wanted()), strict=True):
         if model.missing:
             found.say(f"{model.name}: {model.missing} of its parts are missing beside {model.path}")
         elif isinstance(estimated, LmxdError):
             found.say(f"{model.name}: {estimated}")
         else:
             _note_directories(found, model)
-            words = f"{needs(estimated)}{_beside(model)}"
-            settings = {"path": str(model.openable), "context_length": estimated.ctx, "aliases": list(model.aliases)}
-            found.add(Entry(model.name, settings, words))
+            more = {"context_length": estimated.ctx, "aliases": list(model.aliases)}
+            found.add(Entry(model.name, found_settings(model) | more, f"{needs(estimated)}{_in_parts(model)}"))
     return found.checked()
 
 
@@ -59,9 +60,8 @@ def _note_directories(found: FoundModel, model: ModelOnDisk) -> None:
         found.settings["model_dirs"] = list(dict.fromkeys([*known, *(str(file.parent) for file in elsewhere)]))
 
 
-def _beside(model: ModelOnDisk) -> str:
-    parts = f"; in {len(model.parts)} parts" if len(model.parts) > 1 else ""
-    return f"{parts}; its projector for pictures is {model.projector}" if model.projector else parts
+def _in_parts(model: ModelOnDisk) -> str:
+    return f"; in {len(model.parts)} parts" if len(model.parts) > 1 else ""
 
 
 def needs(found: Estimated) -> str:

@@ -23,8 +23,10 @@ from lmxd.errors import LmxdError
 from lmxd.models.fetching import fetch
 from lmxd.models.hub import Hub, chosen
 from lmxd.models.layouts import own_models
+from lmxd.models.pairing import projectors_of
 from lmxd.models.quants import stem_of
 from lmxd.models.reference import Reference, reference
+from lmxd.models.roles import facts_of
 from lmxd.rpc.client import Client, default_socket
 from lmxd.rpc.estimates import Estimated
 from lmxd.setup.found_profiles import needs
@@ -72,21 +74,33 @@ def pull(
         if json_wanted:
             _require_addable(target)
         report.step("pulling manifest")
-        path, own = _fetched(wanted, target, sha256, report, anyway=anyway)
+        path, beside, own = _fetched(wanted, target, sha256, report, anyway=anyway)
         _open_for_readers(path, target.directory)
+        projector = _usable(beside, path, target, report)
         report.step("writing manifest")
-        _add(target, fitting(name or own), path, report)
+        _add(target, fitting(name or own), path, projector, report)
+
+
+def _usable(projector: Path | None, path: Path, target: Target, report: PullReport) -> Path | None:
+    """The projector, if it is one for the model at ``path``."""
+    if projector is None:
+        return None
+    if not projectors_of(path, [path], [projector]):
+        report.step("reading header", f"{projector}: is left out, as its embeddings are not as long as the model's")
+        return None
+    _open_for_readers(projector, target.directory)
+    return projector
 
 
 def _fetched(
     wanted: Reference, target: Target, sha256: str | None, report: PullReport, *, anyway: bool
-) -> tuple[Path, str]:
-    """(the file, or the first of its parts; its name)."""
+) -> tuple[Path, Path | None, str]:
+    """(the file, or the first of its parts; its projector; its name)."""
     if wanted.url is not None:
         url, name = wanted.url, stem_of(wanted.url.partition("?")[0])
         if not anyway:
             _require_fit(of_url(url, Wanted(dry_run="never")), report)
-        return fetch(url, target.directory, partial(report.moved, f"pulling {name}"), sha256), name
+        return fetch(url, target.directory, partial(report.moved, f"pulling {name}"), sha256), None, name
     hub = Hub()
     offers = hub.offers(wanted)
     offer = chosen(offers, wanted)
@@ -94,13 +108,15 @@ def _fetched(
         _require_fit(of_offer(hub, offer, offers, Wanted(dry_run="never")), report)
     _require_disk(target.directory, offer.size)
     status, digest = f"pulling {offer.quant}", offer.files[0].sha256
-    sentence = f"{offer.name}: {offer.size / 2**30:.2f} GiB into {target.directory / offer.repository}"
+    beside = f", with its projector {offer.projector.name}" if offer.projector else ""
+    sentence = f"{offer.name}: {offer.size / 2**30:.2f} GiB{beside} into {target.directory / offer.repository}"
     report.step(status, sentence)
 
     def told(done: int) -> None:
         report.moved(status, done, offer.size, digest and f"sha256:{digest}")
 
-    return hub.fetch(offer, target.directory, told if report.for_programs else None)[0], offer.name
+    there = hub.fetch(offer, target.directory, told if report.for_programs else None)
+    return there.files[0], there.projector, offer.name
 
 
 def _target(config_path: Path, to: Path | None, *, user: bool) -> Target:
@@ -171,7 +187,7 @@ def _open_for_readers(path: Path, directory: Path) -> None:
         part.chmod(0o644)
 
 
-def _add(target: Target, name: str, path: Path, report: PullReport) -> None:
+def _add(target: Target, name: str, path: Path, projector: Path | None, report: PullReport) -> None:
     """Add a profile, and have the daemon read it; nothing where the directory is served without profiles.
 
     To the configuration as it is now: somebody may have changed it while the model came.
@@ -180,14 +196,16 @@ def _add(target: Target, name: str, path: Path, report: PullReport) -> None:
     if any(path.is_relative_to(served.expanduser()) for served in config.models_from):
         report.done(f"{path}: served as it is, for its directory is in models_from")
         return
-    settings: dict[str, Any] = {"path": str(path)}
+    settings: dict[str, Any] = {"path": str(path)} | ({"mmproj": str(projector)} if projector else {})
+    if answers := facts_of(path).answers:
+        settings[answers] = True
     if config.models.get(name) is None:
         mode = 0o644 if target.config_path == DEFAULT_CONFIG else 0o600
         more = with_profiles(text, {name: settings})
         try:
             write_own(target.config_path, more, mode)
         except LmxdError as error:
-            shown = f"models: {{'{name}': {{path: {path}}}}}"
+            shown = f"models: {{'{name}': {{{', '.join(f'{key}: {value}' for key, value in settings.items())}}}}}"
             raise LmxdError("config", error.message, f"add to it: {shown}") from error
     try:
         with Client(default_socket()) as client:

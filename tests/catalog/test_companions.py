@@ -121,3 +121,26 @@ def test_a_file_beside_a_model_is_looked_for_where_models_are(tmp_path: Path, ke
 def test_other_files_are_another_launch(tmp_path: Path) -> None:
     vision.projector(tmp_path / "p.gguf", 64)
     assert resolved(tmp_path, "{mmproj: p.gguf}").variant != resolved(tmp_path).variant
+
+
+@pytest.mark.parametrize(("key", "file", "what"), [("mmproj", "a.gguf", "projector"), ("lora", "p.gguf", "adapter")])
+def test_a_file_of_another_kind_is_refused_by_its_key(tmp_path: Path, key: str, file: str, what: str) -> None:
+    vision.projector(tmp_path / "p.gguf", 64)
+    adapter(tmp_path / "a.gguf", 64)
+    with pytest.raises(LmxdError, match=f"{file} is no {what}, as its header says") as caught:
+        resolved(tmp_path, f"{{{key}: {file}}}").ask(GPU)
+    assert (caught.value.code, key in caught.value.remedy) == ("bad_model_file", True)
+
+
+def test_a_projector_of_another_model_is_warned_of(tmp_path: Path) -> None:
+    own, other = (vision.projector(tmp_path / f"{width}.gguf", width) for width in (64, 128))
+    for path, words in ((own, []), (other, ["mmproj", "128.gguf seems to be another model's"])):
+        found = resolved(tmp_path, f"{{mmproj: {path.name}}}")
+        warnings = "".join(found.sizing.warnings(found.launch, ()))
+        assert [word for word in ("mmproj", "128.gguf seems to be another model's") if word in warnings] == words
+
+
+def test_embeddings_without_a_pooling_are_warned_of(tmp_path: Path) -> None:
+    for more, warned in (("", True), (", pooling: last", False)):
+        found = resolved(tmp_path, f"{{embedding: true{more}}}")
+        assert ("set pooling" in "".join(found.sizing.warnings(found.launch, ()))) is warned

@@ -93,3 +93,31 @@ def test_variants_stand_below_their_model_and_filters_are_named() -> None:
     assert [line.split() for line in drawn(Table(views.MODELS, rows))][:1] == [
         ["MODEL", "CTX", "SLOTS", "GiB", "OF", "NOTE"]
     ]
+
+
+def test_models_say_what_they_have_beside_the_usual_in_80_columns() -> None:
+    said = {
+        "mmproj": "/m/mmproj.gguf",
+        "lora": [{"path": "a.gguf"}],
+        "draft": {"path": "d.gguf"},
+        "n_cpu_moe": 24,
+    }
+    seeing = ModelInfo(
+        model="gemma-3-27b-it",
+        ctx=131072,
+        slots=4,
+        bytes={"host": 20 * GIB},
+        basis="closed form",
+        running=0,
+        capabilities=["completion", "vision", "tools"],
+        settings=said,
+    )
+    plain = seeing.model_copy(update={"model": "plain", "capabilities": ["completion"], "settings": {}})
+    rows = [views.model_rows(x, {})[0] for x in (seeing, plain)]
+    assert [row[4] for row in rows] == ["vision, lora, draft, experts in RAM", "-"]
+    lines = drawn(output.filled(views.MODELS, rows, ""))
+    assert max(map(len, lines)) <= 80
+    assert "vision, lora" in " ".join(lines)
+    assert "WITH" not in drawn(output.filled(views.MODELS, rows[1:], ""))[0], "a column that says nothing is left out"
+    ranking = plain.model_copy(update={"capabilities": ["rerank"], "settings": {"rerank": True}})
+    assert ranking.traits == ["rerank"]

@@ -53,3 +53,23 @@ def test_what_cannot_be_is_named(text: str, sentence: str) -> None:
     with pytest.raises(LmxdError) as caught:
         profile(text)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scales", "why"),
+    [
+        ("[{id: 1, scale: 1}]", "there is no adapter 1: lora has 1, and the first is 0"),
+        ("[{id: -1, scale: 1}]", "there is no adapter -1"),
+        ("[{id: one, scale: 1}]", "there is no adapter 'one'"),
+        ("[{id: 0, scale: much}]", "scale 'much' is no number"),
+        ("[{id: 0}]", "give a list of adapters"),
+        ("one.gguf", "give a list of adapters"),
+    ],
+)
+def test_adapters_that_requests_are_to_have_are_those_that_there_are(scales: str, why: str) -> None:
+    for more in (f"set: {{lora: {scales}}}", f"variants: {{one: {{set: {{lora: {scales}}}}}}}"):
+        with pytest.raises(LmxdError, match=r"set\.lora: ") as caught:
+            parse(f"models: {{m: {{lora: one.gguf, {more}}}}}", "test")
+        assert why in str(caught.value)
+    parse("models: {m: {lora: one.gguf, set: {lora: [{id: 0, scale: 0.5}]}}}", "test")
+    parse("models: {m: {lora: one.gguf, set: {lora: []}}}", "test")

@@ -58,3 +58,18 @@ def test_a_draft_proposes_tokens(lmxd: Make, smollm2: Path) -> None:
         lease = client.request("smollm2")
         body = {"prompt": "One, two, three,", "n_predict": 24, "temperature": 0}
         assert post(lease, "/completion", body)["timings"]["draft_n_accepted"] > 0
+
+
+def test_a_model_in_a_directory_sees_by_what_lies_beside_it(lmxd: Make, tmp_path: Path, smollm2: Path) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "seer-Q4_1.gguf").symlink_to(smollm2)
+    vision.projector(served / "mmproj-seer-f16.gguf", EMBEDDING)
+    places = {"models_from": [str(served)], "model_dirs": [str(smollm2.parent)]}
+    with lmxd(models={}, **places) as running, running.client() as client:
+        (listed,) = client.models().models
+        assert (listed.model, listed.traits, listed.media) == ("seer-Q4_1", ["vision"], ["image"])
+        lease = client.request("seer-Q4_1")
+        parts = [{"type": "text", "text": "What is it?"}, picture((255, 0, 0))]
+        body = {"messages": [{"role": "user", "content": parts}], "max_tokens": 2}
+        assert post(lease, "/v1/chat/completions", body)["usage"]["prompt_tokens"] > 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ async def test_trying_a_model_has_a_link_and_ends_with_escape(browser: Browser) 
         await checked(page, "try")
         await page.keyboard.press("Escape")
         await expect(dialog).to_be_hidden()
-        assert page.url.endswith("#model/m2")
+        await expect(page).to_have_url(re.compile("#model/m2$"))
 
 
 async def test_where_nothing_is_configured_the_first_step_is_said(browser: Browser) -> None:

@@ -19,7 +19,7 @@ import pytest
 import synthetic
 import yaml
 from lmxd_process import Lmxd, get_over, post
-from recorded import shape
+from recorded import uncovered
 
 Make = Callable[..., Lmxd]
 
@@ -299,13 +299,13 @@ def test_what_a_long_prompt_takes_is_observed(tmp_path: Path, smollm2: Path) -> 
 
 
 def test_a_model_that_only_the_engine_knows_is_admitted_by_its_dry_run(tmp_path: Path) -> None:
-    """deepseek32 keeps an index beside its cache, which no formula here has: llama-server itself is asked."""
-    metadata, tensors = synthetic.speaking(shape("deepseek32@small"))
-    synthetic.write(tmp_path / "sparse.gguf", metadata, tensors)
-    models = {"sparse": {"path": str(tmp_path / "sparse.gguf"), "context_length": 2048}}
+    """No formula here has it: llama-server itself is asked."""
+    metadata, tensors = synthetic.speaking(uncovered())
+    synthetic.write(tmp_path / "uncovered.gguf", metadata, tensors)
+    models = {"uncovered": {"path": str(tmp_path / "uncovered.gguf"), "context_length": 2048}}
     with Lmxd(tmp_path, {"gpu": {"device": "host"}, "models": models}) as running:
-        found = running.json("estimate", "sparse")
+        found = running.json("estimate", "uncovered")
         assert found["basis"] == "dry-run"
         assert found["host"]["kv"] > 10 * 2**20
-        assert any("does not cover deepseek32" in note for note in found["notes"])
+        assert any("does not cover qwen3tts" in note for note in found["notes"])
         assert running.json("models")["models"][0]["bytes"]["host"] == found["host"]["total"]

@@ -1,4 +1,4 @@
-"""Real models of other shapes than SmolLM2: sliding windows, tied embeddings, a large vocabulary, mixed quantization."""
+"""Real models of other shapes than SmolLM2: sliding windows, tied embeddings, a large vocabulary, mixed types."""
 
 from __future__ import annotations
 

@@ -5,12 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import vision
 from browsers import CHROMIUM, FLAGS, needs_chromium
 from gateway_process import Gateway
 from lmxd_process import Lmxd
 from playwright.sync_api import expect, sync_playwright
 
 pytestmark = needs_chromium
+
+
+def test_a_picture_is_shown_to_a_real_model_that_sees(lmxd: Callable[..., Lmxd], smollm2: Path, tmp_path: Path) -> None:
+    beside = vision.projector(tmp_path / "mmproj.gguf", 576)
+    models = {"seeing": {"path": str(smollm2), "mmproj": str(beside)}, "blind": {"path": str(smollm2)}}
+    with lmxd(models=models) as running, Gateway(running) as gateway, sync_playwright() as playwright:
+        page = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page()
+        page.goto(f"{gateway.url}#try/blind")
+        page.get_by_label("API key").fill(gateway.key)
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Message")).to_be_visible()
+        expect(page.get_by_label("Picture")).to_be_hidden()
+        page.get_by_role("button", name="Close").click()
+        expect(page.locator("#model-rows tr").filter(has_text="seeing")).to_contain_text("vision")
+        page.get_by_role("button", name="Try seeing").click()
+        red = {"name": "red.png", "mimeType": "image/png", "buffer": vision.picture((255, 0, 0))}
+        page.get_by_label("Picture").set_input_files(red)  # type: ignore[arg-type]
+        page.get_by_label("Message").fill("Say hello, briefly")
+        page.get_by_label("Message").press("Enter")
+        expect(page.locator("#try-told")).to_contain_text("tokens/s", timeout=60_000)
+        page.keyboard.press("Escape")
+        tokens = page.locator("#request-rows tr").first.locator("td[data-name=Tokens]").inner_text()
+        assert int(tokens.split()[0]) > 33 + 16, "the prompt has the picture's tokens"
 
 
 def test_a_real_model_answers_and_one_that_embeds_gives_a_vector(lmxd: Callable[..., Lmxd], smollm2: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
-from recorded import shape
+from recorded import shape, uncovered
 
 from lmxd.accounts import SystemUser
 from lmxd.engines.llama_cpp import dry_run
@@ -71,12 +71,12 @@ def _closed(binary: Binary, model: Model, launch: Launch, cards: int) -> list[tu
 
 
 def test_an_architecture_without_a_closed_form(runner: DryRunner, tmp_path: Path) -> None:
-    """deepseek32 has an indexer cache, which only llama-server itself knows the size of."""
-    found = Estimator(second=runner).estimate(
-        file(tmp_path, "deepseek32@small"), Launch(context=8192), (Card(name="NVIDIA H100 80GB HBM3"),)
-    )
+    """Eight layers of keys and values for 8,192 tokens: only llama-server itself knows it of such a model."""
+    metadata, tensors = uncovered()
+    path = synthetic.write(tmp_path / "uncovered.gguf", metadata | {"tokenizer.ggml.model": "none"}, tensors)
+    found = Estimator(second=runner).estimate(path, Launch(context=8192), (Card(name="NVIDIA H100 80GB HBM3"),))
     assert found.basis == "dry-run"
-    assert found.parts.device.kv > 80 * MIB
+    assert found.parts.device.kv >= 64 * MIB
 
 
 def test_answers_are_kept_by_file_flags_and_binary(binary: Binary, tmp_path: Path) -> None:

@@ -138,9 +138,9 @@ def test_an_older_build_takes_less_for_its_inputs(eight: Path) -> None:
 
 def test_a_model_that_the_closed_form_does_not_cover(tmp_path: Path) -> None:
     metadata, tensors = synthetic.llama_8b()
-    renamed = {key.replace("llama.", "deepseek4."): value for key, value in metadata.items()}
-    path = synthetic.write(tmp_path / "m.gguf", renamed | {"general.architecture": "deepseek4"}, tensors)
-    with pytest.raises(LmxdError, match="does not cover 'deepseek4'"):
+    renamed = {key.replace("llama.", "qwen4exp."): value for key, value in metadata.items()}
+    path = synthetic.write(tmp_path / "m.gguf", renamed | {"general.architecture": "qwen4exp"}, tensors)
+    with pytest.raises(LmxdError, match="does not cover 'qwen4exp'"):
         Estimator().estimate(path, Launch(context=4096), (H100,))
     found = Estimator(second=Oracle(opinions(100, 4000, 500))).estimate(path, Launch(context=4096), (H100,))
     assert found.basis == "dry-run"
@@ -151,7 +151,7 @@ def test_a_model_that_the_closed_form_does_not_cover(tmp_path: Path) -> None:
     assert less_sure.error > found.error + 256 * MIB
     assert any("Vulkan" in note for note in less_sure.notes)
     failing = Oracle(LmxdError("bad_model_file", "it crashed"))
-    with pytest.raises(LmxdError, match=r"deepseek4.*it crashed"):
+    with pytest.raises(LmxdError, match=r"qwen4exp.*it crashed"):
         Estimator(second=failing).estimate(path, Launch(context=4096), (H100,))
 
 

@@ -91,6 +91,7 @@ async def test_a_model_of_another_kind_is_the_clients_fault(tmp_path: Path) -> N
     "said",
     [
         by_llama_server("Compute error."),
+        by_llama_server("got exception: Chunk not found"),
         by_llama_server("failed to process mtmd chunk"),
         by_llama_server("std::bad_alloc"),
         {"error": {"message": "EngineCore died", "type": "InternalServerError", "code": 500}},

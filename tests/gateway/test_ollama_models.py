@@ -61,7 +61,10 @@ async def test_a_model_is_described_by_its_file(tmp_path: Path) -> None:
         ("bert", {"bert.attention.causal": False}, {}, ["embedding"]),
         ("qwen3", {"qwen3.pooling_type": 3}, {}, ["embedding"]),
         ("llama", {}, {"engine_flags": ["--embeddings"]}, ["embedding"]),
-        ("llama", {}, {"engine_flags": ["--reranking"]}, ["embedding"]),
+        ("llama", {}, {"engine_flags": ["--reranking"]}, ["rerank"]),
+        ("llama", {}, {"rerank": True}, ["rerank"]),
+        ("llama", {}, {"embedding": True}, ["embedding"]),
+        ("bert", {"bert.pooling_type": 4}, {}, ["rerank"]),
     ],
 )
 async def test_abilities_are_those_that_it_has(

@@ -57,8 +57,9 @@ async def test_a_model_of_the_hub_is_fetched_added_and_served(hub: LoopbackHub, 
         assert str(digest).startswith("sha256:")
         last = [step for step in steps if step.total][-1]
         assert last.status == "pulling Q8_0"
-        assert last.completed == last.total == hub.size(f"{REPOSITORY}/Tiny-Q8_0.gguf")
-        assert (tmp_path / REPOSITORY / "Tiny-Q8_0.gguf").stat().st_size == last.total
+        sizes = [hub.size(f"{REPOSITORY}/{name}") for name in ("Tiny-Q8_0.gguf", "mmproj-F16.gguf")]
+        assert last.completed == last.total == sum(sizes), "the model, and the projector beside it"
+        assert (tmp_path / REPOSITORY / "Tiny-Q8_0.gguf").stat().st_size == sizes[0]
         assert load(front.house.config_path).models.keys() == {"a", "b", TINY}
         assert TINY in [model.model for model in (await client.list()).models], "at once"
         assert (await client.chat(TINY, TURN)).message.content

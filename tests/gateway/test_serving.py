@@ -324,7 +324,7 @@ async def test_the_queue_has_an_end(tmp_path: Path) -> None:
 async def test_a_body_that_is_too_large(tmp_path: Path) -> None:
     async with opened(house(tmp_path), max_body_mb=0.01) as front:
         answer = await front.ask("/v1/chat/completions", {"model": "a", "prompt": "x" * 20_000})
-        assert answer.status == 400
+        assert answer.status == 413
         assert "max_body_mb" in answer.text
 
 

@@ -81,6 +81,14 @@ async def test_no_slot_is_named_where_one_is_not_heeded_or_not_enough(
         assert await slot(front, path, part) is None
 
 
+async def test_the_same_words_with_another_adapter_are_another_prompt(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        asked = [{"prompt": LONG, "lora": [{"id": n, "scale": 1.0}]} for n in (0, 1)]
+        found = [await slot(front, "/completion", each) for each in asked]
+        assert found[0] != found[1]
+        assert [await slot(front, "/completion", each) for each in asked] == found
+
+
 async def test_a_client_may_name_its_slot_itself(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         assert await slot(front, "/v1/chat/completions", {"messages": [], "id_slot": 3}) == 3

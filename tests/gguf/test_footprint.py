@@ -1,6 +1,6 @@
-"""The closed form against what llama-server itself printed: bench/data holds it, for over 90 architectures.
+"""The closed form against what llama-server itself printed: bench/data holds it, for over 140 architectures.
 
-2,342 loads by build 11434, on a CPU and beside pretended GPUs (real ones agree: test_h100.py).
+2,667 loads by build 11434, on a CPU and beside pretended GPUs (real ones agree: test_h100.py).
 """
 
 from __future__ import annotations
@@ -263,3 +263,68 @@ def test_impossible_facts_end_in_an_error_or_in_figures(data: st.DataObject) -> 
         known = model_of(Header(metadata=metadata, tensors=found.tensors, size=found.size))
         total = footprint(known, parse(flags).resolved(known.context).launch, data.draw(st.integers(0, 3)))
         assert all(part.total >= 0 for part in (*total.devices, total.host))
+
+
+def test_a_model_that_keeps_k_and_v_in_one_takes_one_type() -> None:
+    """llama-server ends with "model does not support different K (q8_0) and V (f16) cache types"."""
+    with pytest.raises(Impossible, match="give them one type"):
+        footprint(named("deepseek2@small"), Launch(context=8192, cache_type_k="q8_0"), 0)
+
+
+def test_a_rotation_is_as_wide_as_a_power_of_two_of_the_head() -> None:
+    """A head of 576 is turned by matrices of 64: build 11434 printed 58.01 MiB with a q8_0 cache and without."""
+    for kind in ("f16", "q8_0"):
+        launch = Launch(context=8192, cache_type_k=kind, cache_type_v=kind)
+        buffer = footprint(named("kimi-k3@small"), launch, 0).host.compute - 4 * named("kimi-k3@small").vocabulary
+        assert buffer / MIB == pytest.approx(58.01, abs=0.05)
+
+
+def test_an_indexer_caches_a_key_of_its_own() -> None:
+    """Printed: 36 MiB for the cells, and 8 for the keys that find them."""
+    found = footprint(named("deepseek32@sparse"), Launch(context=4096), 0).host
+    assert found.kv / MIB == pytest.approx(36 + 8, abs=0.01)
+    every_second = footprint(named("hy_v4@small"), Launch(context=4096), 0).host
+    assert every_second.kv / MIB == pytest.approx(36 + 4, abs=0.01)
+
+
+def test_the_layer_that_routes_has_a_cache() -> None:
+    """graniteswitch: 32 MiB for its layers, one for the single head that chooses an adapter."""
+    assert footprint(named("graniteswitch@small"), Launch(context=4096), 0).host.kv / MIB == pytest.approx(33, abs=0.01)
+
+
+def test_an_indexer_of_blocks_has_values_too_and_scores_for_one_slot_alone() -> None:
+    """minimax-m3, as printed: seven layers of keys and values; slots that share a cache attend to all of it."""
+    blocks = named("minimax-m3@small")
+    alone, shared = (Launch(context=8192, slots=slots, unified=slots > 1) for slots in (1, 4))
+    assert footprint(blocks, Launch(context=4096), 0).host.kv / MIB == pytest.approx(32 + 7, abs=0.01)
+    buffers = [
+        footprint(blocks, launch, 0).host.compute / MIB - 4 * launch.slots * blocks.vocabulary / MIB
+        for launch in (alone, shared)
+    ]
+    assert buffers == pytest.approx([162.7, 34.5], abs=2)
+
+
+def test_experts_are_copied_one_matrix_at_a_time_however_all_layers_are_asked_for() -> None:
+    """Printed for gpt-oss-20b with -ncmoe 3: 22 MiB less than its largest moment and a matrix."""
+    known, rules = named("gpt-oss-20b"), (Override(r"blk\.(0|1|2)\.ffn_(up|down|gate|gate_up)_(ch|)exps"),)
+    launch = Launch(context=8192, overrides=rules)
+    printed = next(load for load in loads()["gpt-oss-20b"] if "-ncmoe 3" in load["flags"])["buffers"]["CUDA0.compute"]
+    for layers in (None, 25, 999):
+        found = footprint(known, replace(launch, gpu_layers=layers), 1).device.compute
+        assert found / MIB == pytest.approx(printed, abs=0.1)
+
+
+def test_rows_of_several_tokens_are_each_slots_own() -> None:
+    """deepseek4, as printed: windows of four slots, and their rows, though the slots share the context."""
+    compressed = named("deepseek4@small")
+    shared = footprint(compressed, Launch(context=8192, slots=4, unified=True), 0).host
+    assert (shared.kv / MIB, shared.state / MIB) == pytest.approx((31.5, 3.57), abs=0.02)
+    with pytest.raises(Impossible, match="one type"):
+        footprint(compressed, Launch(context=8192, cache_type_v="q8_0"), 0)
+
+
+def test_an_encoder_decoder_takes_one_slot() -> None:
+    """llama-server of build 11434 ends itself: GGML_ASSERT(ggml_can_repeat(b, a))."""
+    with pytest.raises(Impossible, match="give it one slot"):
+        footprint(named("t5@small"), Launch(context=2048, slots=4), 0)
+    assert footprint(named("t5@small"), Launch(context=2048, slots=4, unified=True), 0).host.kv == 64 * MIB

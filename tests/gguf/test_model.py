@@ -82,8 +82,8 @@ def test_layers_for_speculation_are_not_loaded() -> None:
 
 
 def test_an_architecture_that_is_not_covered_is_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match=r"'deepseek4'.*estimated_memory_gb"):
-        model(tiny("deepseek4"))
+    with pytest.raises(Unsupported, match=r"'qwen4exp'.*estimated_memory_gb"):
+        model(tiny("qwen4exp"))
 
 
 def test_a_state_needs_its_size() -> None:

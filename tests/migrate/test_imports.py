@@ -204,9 +204,9 @@ def test_ollamas_store(store: Store) -> None:
     assert llama.path.read_bytes()[:4] == b"GGUF"
     assert llama.context_length == 8192
     assert llama.engine_flags == ("--temp", "0.2", "--reverse-prompt", "<|end|>")
-    assert "hf.co/someone/some-model:Q4_K_M" in made.models
+    assert made.models["hf.co/someone/some-model:Q4_K_M"].mmproj is not None
     left = "\n".join(found.left)
-    for word in ("llama3.1:8b: its template is Go's", "mirostat = 1", "its projector", "gone: sha256-000"):
+    for word in ("llama3.1:8b: its template is Go's", "mirostat = 1", "gone: sha256-000"):
         assert word in left
     assert "license" not in left
 
@@ -345,7 +345,8 @@ def test_scan_makes_profiles_with_their_bytes(tmp_path: Path) -> None:
     done = lmxd("scan", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "broken.gguf" in done.stderr
-    (estimated,) = (e for e in estimates_of(sorted(tmp_path.glob("*.gguf")), Wanted()) if not isinstance(e, LmxdError))
+    files = [(path, ()) for path in sorted(tmp_path.glob("*.gguf"))]
+    (estimated,) = (e for e in estimates_of(files, Wanted()) if not isinstance(e, LmxdError))
     assert f"# {estimated.host['total'] / 2**30:.2f} GiB of RAM at" in done.stdout
     assert yaml.safe_load(done.stdout)["models"]["small"]["path"] == str(tmp_path / "small.gguf")
     assert lmxd("scan", str(tmp_path / "none")).returncode == 78

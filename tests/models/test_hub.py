@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import synthetic
+import vision
 import yaml
 from loopback_hub import LoopbackHub, running
 
@@ -24,6 +26,12 @@ from lmxd.models.reference import Reference, reference
 pytest.importorskip("huggingface_hub")
 
 REPOSITORY = "unsloth/Tiny-GGUF"
+
+
+def projector(embedding: int) -> bytes:
+    """A projector for models of that embedding length."""
+    with TemporaryDirectory() as directory:
+        return vision.projector(Path(directory) / "made.gguf", embedding).read_bytes()
 
 
 def header(layers: int = 2, kind: str = "q4_0", embedding: int = 256) -> tuple[bytes, int]:
@@ -55,7 +63,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
             made.add(f"{REPOSITORY}/Tiny-{name}.gguf", head.ljust(size, b"\0"))
         head, size = header(layers=200, kind="f32", embedding=16384)
         made.add(f"{REPOSITORY}/huge/Tiny-F32.gguf", head, size)
-        made.add(f"{REPOSITORY}/mmproj-F16.gguf", b"GGUF")
+        made.add(f"{REPOSITORY}/mmproj-F16.gguf", projector(256))
+        made.add(f"{REPOSITORY}/mmproj-BF16.gguf", b"GGUF")
         made.add(f"{REPOSITORY}/README.md", b"words")
         yield made
 
@@ -105,7 +114,9 @@ def test_an_estimate_reads_headers_alone_and_says_the_largest_that_fits(hub: Loo
     assert hub.sent <= 4 * 4 * 2**20, "a few MiB of a model of 3 TiB"
     whole = tmp_path / "whole.gguf"
     whole.write_bytes(hub.files[f"{REPOSITORY}/Tiny-Q4_K_M.gguf"])
-    assert of_file(whole, Wanted(dry_run="never")).host == found.host, "the figure of the file itself"
+    (tmp_path / "beside.gguf").write_bytes(projector(256))
+    same = Wanted(dry_run="never", beside=("--mmproj", str(tmp_path / "beside.gguf")))
+    assert of_file(whole, same).host == found.host, "the figure of the files themselves"
 
 
 def test_a_token_is_not_sent_to_the_host_of_the_files(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +151,9 @@ def test_a_hub_that_nobody_answers_at_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_fetched_is_compared_with_its_checksum(hub: LoopbackHub, tmp_path: Path) -> None:
     made = Hub()
     offer = chosen(made.offers(reference(f"hf:{REPOSITORY}")), reference(f"hf:{REPOSITORY}"))
-    (path,) = made.fetch(offer, tmp_path / "models")
+    there = made.fetch(offer, tmp_path / "models")
+    (path,) = there.files
+    assert there.projector == tmp_path / f"models/{REPOSITORY}/mmproj-F16.gguf"
     assert path == tmp_path / f"models/{REPOSITORY}/Tiny-Q4_K_M.gguf"
     assert path.read_bytes() == hub.files[f"{REPOSITORY}/Tiny-Q4_K_M.gguf"]
     hub.checksums[f"{REPOSITORY}/Tiny-Q8_0.gguf"] = "0" * 64
@@ -193,14 +206,17 @@ def test_pull_writes_a_profile_that_the_check_passes_and_keeps_all_else(hub: Loo
     assert config.stat().st_mode & 0o777 == 0o640
     made = load(config)
     path = tmp_path / f".local/share/lmxd/models/{REPOSITORY}/Tiny-Q4_K_M.gguf"
-    assert made.models[f"{REPOSITORY}:Q4_K_M"].path == path
+    profile = made.models[f"{REPOSITORY}:Q4_K_M"]
+    assert (profile.path, profile.mmproj) == (path, path.with_name("mmproj-F16.gguf")), "as llama-server -hf does"
+    assert "with its projector mmproj-F16.gguf" in done.stderr
     assert made.idle_timeout == 60
     checked = lmxd(tmp_path, "check-config", "--user", hub=hub)
     assert f"models.{REPOSITORY}" not in checked.stderr
     said = lmxd(tmp_path, "pull", "--user", "--json", f"hf:{REPOSITORY}", hub=hub)
     steps = [json.loads(line) for line in said.stdout.splitlines()]
     assert [steps[0]["status"], steps[-1]["status"]] == ["pulling manifest", "success"], said.stderr
-    assert max(step.get("completed", 0) for step in steps) == path.stat().st_size
+    both = path.stat().st_size + path.with_name("mmproj-F16.gguf").stat().st_size
+    assert max(step.get("completed", 0) for step in steps) == both
     again = lmxd(tmp_path, "pull", "--user", f"hf:{REPOSITORY}", hub=hub)
     assert (again.returncode, config.read_text()) == (0, text), again.stderr
 

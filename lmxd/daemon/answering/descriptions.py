@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
-from lmxd.catalog.described import ModelFile, capabilities, describe, is_described
+from lmxd.catalog.described import ModelFile, capabilities, describe, is_described, media
 from lmxd.catalog.resolved import Resolved
 from lmxd.core.words import User
 from lmxd.daemon.answering.reading import FileReading
@@ -23,20 +24,31 @@ class Descriptions:
         """The file of a model; None if it has none that can be read."""
         with suppress(LmxdError, OSError):
             path = resolved.sizing.file()
-            if path is None:
-                return None
-            if not is_described(path):
-                await self._reading.do(user, path, partial(describe, path))
-            return describe(path)
+            return None if path is None else await self._described(path, user)
         return None
+
+    async def media(self, resolved: Resolved, user: User | None) -> list[str] | None:
+        """The media that a model takes beside text; None where only its engine knows.
+
+        LmxdError if its projector cannot be used.
+        """
+        if not resolved.sizing.scales:
+            return None
+        path = resolved.sizing.companions().projector
+        return [] if path is None else media(await self._described(path, user))
+
+    async def _described(self, path: Path, user: User | None) -> ModelFile:
+        if not is_described(path):
+            await self._reading.do(user, path, partial(describe, path))
+        return describe(path)
 
     async def shown(self, resolved: Resolved, user: User) -> Shown:
         """A model as its file describes it."""
-        file = await self.file(resolved, user)
+        file, taken = await self.file(resolved, user), await self.media(resolved, user)
         return Shown(
             model=resolved.name,
             file=info(file),
-            capabilities=abilities(resolved, file),
+            capabilities=abilities(resolved, file, taken),
             metadata={} if file is None else dict(file.metadata),
             template=None if file is None else file.template,
         )
@@ -57,6 +69,6 @@ def info(file: ModelFile | None) -> ModelFileInfo | None:
     )
 
 
-def abilities(resolved: Resolved, file: ModelFile | None) -> list[str]:
-    """The abilities of a model, by its file and by how its engine is started."""
-    return capabilities(file, resolved.words)
+def abilities(resolved: Resolved, file: ModelFile | None, taken: list[str] | None) -> list[str]:
+    """The abilities of a model, by its file and by how its engine is started. ``taken``: as ``media`` has it."""
+    return capabilities(file, resolved.words, taken or ())

@@ -11,7 +11,7 @@ from lmxd.core.words import DeviceId
 from lmxd.devices.measurement import DeviceKind
 from lmxd.estimate import contexts
 from lmxd.estimate.learned import RAM, Card, Learned
-from lmxd.rpc.estimates import Context, Estimated, Estimates, Observed
+from lmxd.rpc.estimates import Context, Estimated, Estimates, FileUse, Observed
 
 
 def explain(resolved: Resolved, layout: Layout, called: Mapping[DeviceId, str]) -> Estimated:
@@ -31,6 +31,7 @@ def explain(resolved: Resolved, layout: Layout, called: Mapping[DeviceId, str]) 
         contexts=[{"device": gpu, **x.as_dict()} for gpu, e in zip(gpus, found, strict=True) for x in e.contexts],
         host=first.parts.host.as_dict(),
         declared=None if declared is None else int(declared * GIB),
+        files=[FileUse(use=use, path=str(path), size=path.stat().st_size) for use, path in sizing.companions().uses()],
         inputs=sizing.inputs(launch),
         notes=list(first.notes),
     )

@@ -78,6 +78,7 @@ class ModelCalls:
             bytes={},
             running=running,
             engine=profile.engine_name,
+            settings=profile.beside(),
         )
         try:
             resolved = await self._asks.read(name)
@@ -89,8 +90,9 @@ class ModelCalls:
             found = fit(self._state, ask)
             there = FitInfo(when=found.when.value, ends=list(found.ends))
             view = view.model_copy(update={"bytes": charge, "basis": basis, "path": shown, "fit": there})
-            file = await self._descriptions.file(resolved, None)
-            view = view.model_copy(update={"file": info(file), "capabilities": abilities(resolved, file)})
+            file, taken = await self._descriptions.file(resolved, None), await self._descriptions.media(resolved, None)
+            able = abilities(resolved, file, taken)
+            view = view.model_copy(update={"file": info(file), "capabilities": able, "media": taken})
         except LmxdError as error:
             return view.model_copy(update={"problem": str(error)})
         except (OSError, ValueError, RuntimeError) as error:  # such as a disk that fails while a header is read

@@ -19,6 +19,7 @@ _FULL: Final = "context size has been exceeded"
 """The words of llama-server as it ends all requests at hand, for the cache that its slots share has no cell left. One
 that is too long by itself is told so, or ends where its context does."""
 _OWN: Final = (
+    "chunk not found",
     "compute error",
     "failed to decode the batch",
     "failed to find",

@@ -109,6 +109,7 @@ def _model(m: ModelInfo) -> dict[str, Any]:
         "problem": m.problem,
         "chats": not m.capabilities or "completion" in m.capabilities,
         "embeds": "embedding" in m.capabilities,
+        "traits": m.traits,
     }
 
 

@@ -29,7 +29,7 @@ _OF_ADMINISTRATORS: Final = frozenset(
 """Codes of what no client can mend."""
 _COMMANDS: Final = re.compile(r"\b(?:lmxctl|lmxd [a-z]|lmxd-admin)|(?<!\S)--[a-z]")
 """Words of remedies for who has a shell on the machine."""
-_TASKS: Final = frozenset(("completion", "embedding"))
+_TASKS: Final = frozenset(("completion", "embedding", "rerank"))
 """Capabilities without which one model is none in the place of another."""
 
 

@@ -73,6 +73,8 @@ class Ollama:
             beside = {key: value for key, value in message.items() if key in ("thinking", "logprobs")}
             return {"response": message.get("content", ""), **beside}
 
+        if said.raw and said.images:
+            raise LmxdError("invalid_params", "images: a raw prompt has none", "leave raw out, or POST /api/chat")
         if said.raw:
             body = translation.options(said) | translation.raw_logprobs(said) | {"prompt": said.prompt}
             return await self._answer(request, said, "/v1/completions", body, shape)

@@ -33,6 +33,8 @@ _MAX_CALLED: Final = 4 * 2**20
 _MAX_DEPTH: Final = 100
 """Objects within each other in arguments: encoding goes down as deep."""
 _NOTHING: Final = (b"", b"null")
+_LONGEST_HEAD: Final = 64
+"""Characters of a URL up to what it says of its content: base64 has no colon."""
 
 
 def asked(said: Chat | Generate, messages: Iterable[Message]) -> dict[str, Any]:
@@ -119,10 +121,13 @@ def _messages(found: Iterable[Message]) -> Iterable[dict[str, Any]]:
 def _content(message: Message) -> Any:
     if not message.images:
         return message.content
-    pictures = [
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}} for image in message.images
-    ]
+    pictures = [{"type": "image_url", "image_url": {"url": _url(image)}} for image in message.images]
     return [{"type": "text", "text": message.content}, *pictures]
+
+
+def _url(image: str) -> str:
+    """A picture in base64, of which engines look at the content alone; or the URL that some clients send instead."""
+    return image if ":" in image[:_LONGEST_HEAD] else f"data:image/png;base64,{image}"
 
 
 @dataclass(slots=True)

@@ -76,7 +76,7 @@ class Bodies:
     def _check(self, size: int) -> None:
         if size > self._each:
             most = f"{self._each / 2**20:g} MiB is the most"
-            raise LmxdError("invalid_request", f"the body is too large: {most}", "raise gateway.max_body_mb")
+            raise StatusError(413, "invalid_request", f"the body is too large: {most}", "raise gateway.max_body_mb")
 
     def _hold(self, request: web.Request, size: int) -> None:
         caller = request[CALLER]

@@ -16,8 +16,9 @@ _HEEDED: Final = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/
 """Paths at which llama-server heeds ``id_slot``: it does not hand on Anthropic's requests whole."""
 _WITHOUT: Final = ("/tokenize", "/detokenize", "/apply-template", "/input_tokens", "/count_tokens")
 """Ends of paths that take no slot."""
-_PARTS: Final = "tools instructions messages input input_extra input_prefix prompt".split()
-"""Parameters that become the prompt, in the order in which most templates have them."""
+_PARTS: Final = "lora tools instructions messages input input_extra input_prefix prompt".split()
+"""Parameters that become the prompt, in the order in which most templates have them. With other adapters, none of it
+is what it was."""
 _SEVERAL: Final = frozenset((b'"', b"[", b"{"))
 """Beginnings of the first item where a list is of prompts, rather than of a prompt's tokens."""
 

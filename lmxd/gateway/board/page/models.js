@@ -22,7 +22,7 @@ function model(row, m, s) {
   const td = row.children, [name, others] = td[0].firstChild.children;
   const mine = s.instances.filter(i => i.model === m.model && !i.hold);
   put(name, m.model);
-  put(others, [m.quantization, counted(m.slots, "slot") + ` of ${m.ctx.toLocaleString("en")} tokens`, m.aliases.length ? "also " + several(m.aliases) : ""].filter(Boolean).join(", "));
+  put(others, [m.quantization, counted(m.slots, "slot") + ` of ${m.ctx.toLocaleString("en")} tokens`, ...m.traits, m.aliases.length ? "also " + several(m.aliases) : ""].filter(Boolean).join(", "));
   put(td[1], m.bytes === null ? "" : size(m.bytes));
   put(td[2], mine.length ? "" : fitting(m));
   td[2].title = m.ends.length ? `The fewest that would have to end: ${m.ends.join(", ")}` : "";
@@ -33,6 +33,7 @@ function model(row, m, s) {
   load.setAttribute("aria-label", `${up ? "Unload" : "Load"} ${m.model}`);
   load.disabled = loading.has(m.model) || (!up && m.fit === "never");
   load.onclick = () => up ? unload(m.model) : loadIt(m.model);
+  attempt.hidden = !m.chats && !m.embeds;
   attempt.setAttribute("aria-label", `Try ${m.model}`);
   attempt.onclick = () => { location.hash = "try/" + encodeURIComponent(m.model); };
 }

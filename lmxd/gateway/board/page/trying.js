@@ -13,6 +13,8 @@ function clearTry() {
   if (going) going.abort();
   conversation = [];
   $("try-log").replaceChildren();
+  $("try-picture").value = "";
+  $("try-sees").hidden = !tried.traits.includes("vision");
   put($("try-told"), tried.chats ? "Its first answer takes longer, if it has to be loaded." : "It has no chat: a text becomes a vector.");
 }
 
@@ -79,6 +81,18 @@ async function embed(text, signal) {
   put($("try-told"), `in ${brief((performance.now() - begun) / 1000)}`);
 }
 
+/* The picture that was chosen, as a URL that has all of it; null without one. */
+function pictured() {
+  const [file] = tried.traits.includes("vision") ? $("try-picture").files : [];
+  if (!file) return Promise.resolve(null);
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
 function answering(on) {
   $("try-send").disabled = on;
   $("try-stop").hidden = !on;
@@ -93,7 +107,10 @@ async function send() {
   spoken("mine", text);
   put($("try-told"), `${tried.model} is asked`);
   try {
-    if (tried.chats) { conversation.push({ role: "user", content: text }); await chat(mine.signal); } else await embed(text, mine.signal);
+    const url = await pictured();
+    $("try-picture").value = "";
+    const content = url ? [{ type: "text", text }, { type: "image_url", image_url: { url } }] : text;
+    if (tried.chats) { conversation.push({ role: "user", content }); await chat(mine.signal); } else await embed(text, mine.signal);
     say(`${tried.model} has answered: ${$("try-told").textContent}`);
   } catch (error) {
     if (!mine.signal.aborted) spoken("error", error.message);

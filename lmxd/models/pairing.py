@@ -1,0 +1,62 @@
+"""Projectors and the models that they are for: told by the lengths in their headers, and by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from lmxd.models.quants import quant_of, stem_of
+from lmxd.models.roles import facts_of
+
+_GENERIC: Final = re.compile(r"mmproj|projector|(?<![a-z])model(?![a-z])|[^a-z0-9]")
+"""Parts of a projector's name that do not say whose it is."""
+
+
+def core(path: Path) -> str:
+    """The letters and digits of a file's name that are the model's: without quantization, and what any may have."""
+    stem = stem_of(path.name).lower()
+    quant = (quant_of(path.name) or "").lower()
+    return _GENERIC.sub("", stem.replace(quant, "") if quant else stem)
+
+
+def projectors_of(model: Path, models: Sequence[Path], projectors: Sequence[Path]) -> list[Path]:
+    """The projectors that a model may have, of those beside it, the best of each; one, unless nobody can tell.
+
+    Those whose name is in the model's go before those that are called like none, and these before what is beside a
+    model that is there alone.
+    """
+    width = facts_of(model).widths
+    fitting = [path for path in projectors if not (width and facts_of(path).widths) or width & facts_of(path).widths]
+    own = core(model)
+    named = [path for path in fitting if core(path) and core(path) in own]
+    longest = max((len(core(path)) for path in named), default=0)
+    found = [path for path in named if len(core(path)) == longest] or [path for path in fitting if not core(path)]
+    if not found and len({core(path) for path in models}) == 1:
+        found = fitting
+    groups: dict[str, list[Path]] = {}
+    for path in found:
+        groups.setdefault(core(path), []).append(path)
+    return [best(group) for group in groups.values()]
+
+
+def best(projectors: Sequence[Path]) -> Path:
+    """The one that most have: F16, else the first."""
+    halves = [path for path in projectors if quant_of(path.name) in ("F16", "FP16")]
+    return [*halves, *projectors][0]
+
+
+def best_name(model: str, projectors: Sequence[str]) -> str | None:
+    """The projector of a repository for one of its models, by their names; None if there is none.
+
+    Those in the model's own directory go before those above, which a repository has for all of its models.
+    """
+    own = Path(model)
+    beside = [path for path in map(Path, projectors) if path.parent == own.parent]
+    above = [path for path in map(Path, projectors) if path.parent in own.parent.parents]
+    near = beside or above
+    named = [path for path in near if core(path) and core(path) in core(own)]
+    longest = max((len(core(path)) for path in named), default=0)
+    found = [path for path in named if len(core(path)) == longest] or near
+    return str(best(found)) if found else None

@@ -1,0 +1,207 @@
+"""Pictures, sound and films in requests: they come with the request, and go to a model that takes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vision
+
+from gateway.front import opened
+from gateway.test_serving import house
+from lmxd.errors import LmxdError
+from lmxd.gateway.requests.adapters import require_adapters
+from lmxd.gateway.requests.media import require_media
+from lmxd.rpc.books import ModelInfo
+
+HERE = "data:image/png;base64,iVBORw0KGgo="
+CHATS = "/v1/chat/completions"
+AWAY = "http://10.0.0.1/secret"
+
+
+def model(media: list[str] | None, **more: Any) -> ModelInfo:
+    return ModelInfo(model="m", ctx=1, slots=1, bytes={}, running=0, media=media, **more)
+
+
+def chats(part: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]}
+
+
+def pictured(url: str) -> list[dict[str, Any]]:
+    """A picture as each API has it, by a URL."""
+    tool = {"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": url}}]}
+    return [
+        chats({"type": "image_url", "image_url": {"url": url}}),
+        chats({"type": "image_url", "image_url": {"url": url, "detail": "low"}}),
+        chats({"type": "image_url", "image_url": url}),
+        chats({"image_url": {"url": url}}),
+        chats({"type": "image", "source": {"type": "url", "url": url}}),
+        chats(tool),
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]},
+        {"input": [{"type": "function_call_output", "output": [{"type": "input_image", "image_url": url}]}]},
+        {"state": "x", "images": [url]},
+        {"content": [{"type": "image_url", "image_url": {"url": url}}]},
+    ]
+
+
+def refused(body: dict[str, Any] | bytes, whose: ModelInfo, *, remote: bool = False) -> str:
+    with pytest.raises(LmxdError) as caught:
+        require_media(body if isinstance(body, bytes) else json.dumps(body).encode(), whose, remote=remote)
+    assert caught.value.code in ("invalid_params", "invalid_request")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("at", range(len(pictured(AWAY))))
+@pytest.mark.parametrize("url", [AWAY, "HTTPS://x/y", " http://x", "file:///etc/passwd", "ftp://x/y", "s3://bucket/x"])
+def test_nothing_is_fetched_for_a_client_by_whichever_api(at: int, url: str) -> None:
+    body = pictured(url)[at]
+    for media in (["image"], None):
+        assert "not fetched from elsewhere" in refused(body, model(media))
+    if url.strip().lower().startswith("http"):
+        require_media(json.dumps(body).encode(), model(["image"]), remote=True)
+    else:
+        refused(body, model(["image"]), remote=True)
+
+
+@pytest.mark.parametrize("body", pictured(HERE))
+def test_a_picture_goes_to_a_model_that_sees_and_no_other(body: dict[str, Any]) -> None:
+    said = json.dumps(body).encode()
+    require_media(said, model(["image"]), remote=False)
+    require_media(said, model(None), remote=False)
+    assert "mmproj" in refused(body, model([]))
+    assert "is for sound alone" in refused(body, model(["audio"]))
+
+
+def test_sound_goes_to_a_model_that_hears() -> None:
+    sound = chats({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}})
+    require_media(json.dumps(sound).encode(), model(["audio"]), remote=False)
+    assert "m takes no sound: its projector (mmproj) is for pictures alone" in refused(sound, model(["image"]))
+    away = chats({"type": "input_audio", "input_audio": {"url": AWAY}})
+    assert "not fetched" in refused(away, model(["audio"]))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+        {"type": "input_image", "file_id": "file_1"},
+        {"type": "image_url", "image_url": {"url": ""}},
+    ],
+)
+def test_a_picture_that_is_nowhere_is_refused_where_the_engine_would_leave_it_out(part: dict[str, Any]) -> None:
+    assert "neither a url nor data" in refused(chats(part), model(["image"]))
+
+
+def test_no_spelling_hides_a_picture() -> None:
+    hidden = b'{"messages": [{"content": [{"\\u0074ype": "\\u0069mage_\\u0075rl", "image\\u005furl": {"url": "http://x"}}]}]}'
+    assert "not fetched" in refused(hidden, model(["image"]))
+    marked = b"\xef\xbb\xbf" + json.dumps(chats({"type": "image_url", "image_url": {"url": AWAY}})).encode()
+    assert "neither JSON" in refused(marked, model(["image"]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": "An image is at http://x/y.png, with audio and video."}]},
+        {"input": [{"content": [{"type": "output_text", "annotations": [{"type": "url_citation", "url": AWAY}]}]}]},
+        {"tools": [{"function": {"parameters": {"properties": {"image_url": {"type": "string", "default": AWAY}}}}}]},
+        {"messages": [{"tool_calls": [{"function": {"arguments": '{"image_url": "http://x"}'}}]}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"properties": {"image": {}}}}}},
+        {"messages": [{"role": "user", "content": "caf\u00e9"}], "image": ""},
+        ["image"],
+    ],
+)
+def test_words_about_pictures_are_none(body: Any) -> None:
+    require_media(json.dumps(body).encode(), model([]), remote=False)
+
+
+@pytest.mark.parametrize(
+    ("lora", "why"),
+    [
+        ([{"id": 2, "scale": 1}], "has no adapter 2"),
+        ([{"id": -1, "scale": 1}], "lora"),
+        ([{"id": "0", "scale": 1}], "lora"),
+        ([{"id": 0}], "scale"),
+        ([1], "lora"),
+        ("one", "lora"),
+    ],
+)
+def test_an_adapter_that_is_not_there_is_refused_by_its_number(lora: Any, why: str) -> None:
+    whose = model([], settings={"lora": [{"path": "/m/one.gguf"}, {"path": "two.gguf", "scale": 0.5}]})
+    with pytest.raises(LmxdError, match=r"0: one\.gguf, 1: two\.gguf") as caught:
+        require_adapters(CHATS, json.dumps({"lora": lora}).encode(), whose)
+    assert why in caught.value.message
+    require_adapters(CHATS, b'{"lora": [{"id": 1, "scale": 0.5}, {"id": 0, "scale": 0}]}', whose)
+    require_adapters(CHATS, b'{"lora": []}', whose)
+    require_adapters(CHATS, json.dumps({"lora": lora}).encode(), model(None))
+
+
+def test_a_model_without_adapters_says_so() -> None:
+    with pytest.raises(LmxdError, match="by the key lora"):
+        require_adapters(CHATS, b'{"lora": [{"id": 0, "scale": 1}]}', model([]))
+
+
+def test_no_adapter_is_left_out_in_silence() -> None:
+    whose = model([], settings={"lora": [{"path": "one.gguf"}]})
+    with pytest.raises(LmxdError, match="Anthropic"):
+        require_adapters("/v1/messages", b'{"lora": [{"id": 0, "scale": 1}]}', whose)
+
+
+ASKED: dict[str, Any] = {
+    "/v1/chat/completions": chats({"type": "image_url", "image_url": {"url": HERE}}),
+    "/v1/messages": {"max_tokens": 2, **chats({"type": "image", "source": {"type": "base64", "data": "iVBORw0KGgo="}})},
+    "/v1/responses": {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": HERE}]}]},
+    "/api/chat": {"messages": [{"role": "user", "content": "What?", "images": ["iVBORw0KGgo="]}]},
+    "/api/generate": {"prompt": "What?", "images": ["iVBORw0KGgo="]},
+    "/upstream/a/v1/chat/completions": chats({"type": "image_url", "image_url": {"url": HERE}}),
+}
+
+
+def message_of(path: str, text: str) -> str:
+    said = json.loads(text)
+    return str(said["error"] if path.startswith("/api/") else said["error"]["message"])
+
+
+async def test_a_model_that_sees_nothing_is_not_started_for_a_picture(tmp_path: Path) -> None:
+    async with opened(house(tmp_path)) as front:
+        for path, body in ASKED.items():
+            for more in ({}, {"stream": True}):
+                answer = await front.ask(path, {"model": "a", **body, **more})
+                assert answer.status == 400
+                assert "mmproj" in message_of(path, answer.text)
+        assert not front.house.state.instances
+
+
+async def test_a_model_with_a_projector_says_so_and_is_sent_the_picture(tmp_path: Path) -> None:
+    async with opened(seeing(tmp_path)) as front:
+        for path, body in ASKED.items():
+            assert (await front.ask(path, {"model": "a", **body})).status == 200, path
+        away = await front.ask("/api/chat", {"model": "a", "messages": [{"content": "x", "images": [AWAY]}]})
+        assert (away.status, "not fetched" in away.text) == (400, True)
+        shown = json.loads((await front.ask("/api/show", {"model": "a"})).text)
+        assert shown["capabilities"] == ["completion", "vision"]
+        listed = {x["id"]: x["meta"] for x in json.loads((await front.ask("/v1/models", method="GET")).text)["data"]}
+        assert listed["a"]["capabilities"] == ["completion", "vision"]
+        assert listed["a"]["media"] == ["image"]
+        assert listed["b"]["media"] == []
+
+
+async def test_an_administrator_may_let_engines_fetch(tmp_path: Path) -> None:
+    asked = {"model": "a", **chats({"type": "image_url", "image_url": {"url": AWAY}})}
+    async with opened(seeing(tmp_path), remote_media=True) as front:
+        assert (await front.ask("/v1/chat/completions", asked)).status == 200
+
+
+async def test_a_raw_prompt_has_no_pictures(tmp_path: Path) -> None:
+    async with opened(seeing(tmp_path)) as front:
+        body = {"model": "a", "prompt": "x", "raw": True, "images": ["iVBORw0KGgo="]}
+        answer = await front.ask("/api/generate", body)
+        assert (answer.status, "images" in answer.text) == (400, True)
+
+
+def seeing(tmp_path: Path) -> Any:
+    """A house whose model ``a`` has a projector, of as many bytes as are declared."""
+    beside = vision.projector(tmp_path / "mmproj.gguf", 64)
+    return house(tmp_path, a={"estimated_memory_gb": 1, "mmproj": str(beside)}, b={"estimated_memory_gb": 1})
