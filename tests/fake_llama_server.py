@@ -36,6 +36,7 @@ HELP = """usage: llama-server [options]
 -fit,  --fit [on|off]                   whether to adjust unset arguments
 -kvu,  --kv-unified, -no-kvu, --no-kv-unified
 -cram, --cache-ram N                    set the maximum cache size in MiB
+--cache-idle-slots, --no-cache-idle-slots
 -ctxcp, --ctx-checkpoints, --swa-checkpoints N
 --repack, -nr, --no-repack              whether to enable weight repacking
 --ui,  --webui, --no-ui, --no-webui     whether to enable the Web UI

@@ -27,12 +27,14 @@ FORMS = {
     "estimator.py recorded": "within the bound",
     "estimator.py cpu 1": "within the bound",
     "estimator.py builds": "flags that lmxd does not know: none",
-    # without a GPU these two can only say what they want
+    # without a GPU these can only say what they want
     "on_gpu.py --help": "Real launches on a real GPU",
     "beside.py --help": "Launches with files beside the model",
     "multi_gpu.py --help": "Two real GPUs",
+    "fit_auto.py --help": "Models that have no room as a whole",
     # a minute of a model that computes
     "shared_prefix.py --help": "Agents of one model",
+    "repack.py --prompt 16 --answer 16 --trials 1": "of the answer's speed are lost",
 }
 PARTS = {
     "arena_managers.py",

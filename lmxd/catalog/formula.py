@@ -98,7 +98,6 @@ class Formula:
                 f"ctx is {launch.context}, but {self.name} was trained for {self.trained} tokens",
                 f"ask for at most {self.trained}, or set rope of models.{self.name}",
             )
-        launch = replace(launch, repack=frozenset()) if gpus else launch  # beside a GPU nothing is rearranged
         cards = tuple(self.cards.get(gpu, self.unknown) for gpu in gpus)
         if (launch, cards) not in self._estimates:  # GPUs of one kind need one estimate
             self._estimates[launch, cards] = self.estimator.estimate(path, launch, cards, companions)

@@ -142,7 +142,6 @@ class Resolved:
         if option.gpu_layers is not None:
             launch = divided(launch, option.gpu_layers, option.in_ram)
         return replace(
-            launch,
+            launch.beside(len(set(option.devices) - {RAM_ID})),
             split=tuple(map(float, option.split)),
-            repack=frozenset() if set(option.devices) - {RAM_ID} else launch.repack,
         )

@@ -28,10 +28,7 @@ class Size:
 
 
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
-    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none.
-
-    Its ``repack`` is for RAM: beside a GPU the CPU rearranges nothing.
-    """
+    """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
     context = size.ctx or usual_context(profile.context_length)
     pools = profile.pools or flags.computes_all_outputs(profile.engine_flags)
     ubatch = max(profile.ubatch_size, context) if pools else profile.ubatch_size  # such a server takes a text at once

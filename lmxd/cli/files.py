@@ -87,13 +87,12 @@ def of_file(path: Path, wanted: Wanted) -> Estimated:
 
 
 def _of(path: Path, wanted: Wanted, machine: _Machine, *, fits: bool = False) -> Estimated:
-    """The estimate of one launch. The CPU rearranges no weights beside a GPU."""
+    """The estimate of one launch."""
     arguments = parse(_words(wanted), repacked_types())
     places = [] if arguments.in_ram else machine.places
     places = places[:1] if arguments.one_card else places
     arguments, covered = _resolved(path, wanted, arguments)
     launch = _as_served(arguments.launch) if wanted.beside else arguments.launch
-    launch = replace(launch, repack=frozenset()) if places else launch
     estimator = machine.estimator
     cards = tuple(place.card for place in places)
     found = estimator.estimate(path, launch, cards, arguments.companions)

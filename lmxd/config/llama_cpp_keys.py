@@ -150,7 +150,7 @@ class LlamaCppKeys(Section):
         description="how the file is read: auto maps it; mlock keeps it in RAM, if RLIMIT_MEMLOCK lets it; dio: past"
         " the page cache",
     )
-    kv_unified: bool = Field(False, description="slots share one cache of context_length tokens")
+    kv_unified: bool = Field(False, description="slots share one cache of context_length tokens in all")
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
     repack: bool = Field(True, description="in RAM: weights are rearranged for the CPU, which is faster")
     embedding: bool = Field(False, description="it answers with embeddings alone")

@@ -49,6 +49,7 @@ class Estimator:
 
         Raises LmxdError: ``model_file_missing``, ``bad_model_file``, or ``invalid_params`` if it would not start.
         """
+        launch = launch.beside(len(cards))
         try:
             model = read_model(path)
         except LmxdError as error:
@@ -76,6 +77,7 @@ class Estimator:
             return False
         if self.second is None:
             return True
+        launch = launch.beside(len(cards))
         try:
             found = estimate(read_model(path), launch, cards, build=self.build)
             if found.sure and self.build.known:

@@ -37,9 +37,8 @@ _SURE_SHARE: Final = 100
 UNVERIFIED: Final = frozenset({"plm"})
 """Architectures whose compute buffers were compared with nothing: llama-server of build 11434 does not load them."""
 ONLY_IN_RAM: Final = frozenset(
-    """afmoe bailingmoe3 cogvlm deepseek2-ocr deepseek4 dots3note falcon-h1 glm-dsa graniteswitch hrm_text hy_v4 jamba
-    jina-bert-v2 kimi-k3 laguna minicpm3 minimax-01 minimax-m3 nemotron_h nemotron_h_moe plamo2 rwkv6
-    t5 t5encoder""".split()
+    """afmoe bailingmoe3 cogvlm deepseek2-ocr deepseek4 dots3note falcon-h1 glm-dsa hy_v4 jamba kimi-k3 laguna
+    minicpm3 minimax-01 minimax-m3 nemotron_h plamo2 t5 t5encoder""".split()
 )
 """Architectures whose compute buffers are as the closed form has them in RAM, and on a card unknown or not always."""
 
@@ -100,9 +99,18 @@ def estimate(
     flash, whole = flash_attention(model, launch, on_gpu=bool(cards)), not parts.left
     fetched = overhead.fetched(model, launch, flash=flash, whole=whole, floats=extras.floats)
     first, each = fetched_beside(extras)
-    known = tuple(contexts.context(card, learned) for card in cards)
+    drafting = overhead.fetched_by_drafting(model, launch, flash=flash) if launch.mtp else 0
+    known, last = tuple(contexts.context(card, learned) for card in cards), len(cards) - 1
     devices = tuple(
-        replace(place, overhead=context.size + fetched + each + first * (n == 0) + learned.shortfall(card, file))
+        replace(
+            place,
+            overhead=context.size
+            + fetched
+            + each
+            + first * (n == 0)
+            + drafting * (n == last)  # where the output is
+            + learned.shortfall(card, file),
+        )
         for n, (place, context, card) in enumerate(zip(parts.devices, known, cards, strict=True))
     )
     host = replace(parts.host, overhead=overhead.HOST + overhead.HOST_PER_TOKEN * model.vocabulary)
@@ -135,7 +143,7 @@ def _error(model: Model, launch: Launch, found: Footprint, *, flash: bool) -> in
         error += max(p.compute for p in found.devices)
     if launch.mtp:
         error += 8 * launch.tokens * model.embedding
-    on_card = bool(found.devices) and (model.arch in ONLY_IN_RAM or launch.mtp or len(found.devices) > 1)
+    on_card = bool(found.devices) and (model.arch in ONLY_IN_RAM or len(found.devices) > 1)
     if model.arch in UNVERIFIED or on_card:
         error += max((p.compute for p in (*found.devices, found.host)), default=0) // 4
     return error
@@ -147,8 +155,6 @@ def _notes(
     notes = []
     if not build.known:
         notes.append(f"this build of llama-server is not known: taken to be like {build.first}")
-    if launch.mtp and cards:
-        notes.append("what drafting layers take was compared with launches in RAM, not on a card")
     if model.arch in UNVERIFIED or (cards and model.arch in ONLY_IN_RAM):
         notes.append(f"the compute buffer of {model.arch} models is uncertain")
     notes += [

@@ -46,10 +46,19 @@ _NOT_MULTIPLIED: Final = (
 
 def fetched(model: Model, launch: Launch, *, flash: bool, whole: bool, floats: bool = False) -> int:
     """The bytes that the first long prompts add on a device. ``floats``: what goes with the model needs cuBLAS."""
-    found = _POOL + int(_Q8_1 * launch.tokens * _widest(model)) + (0 if whole else _PARTIAL)
+    found = _pool(model, launch) + (0 if whole else _PARTIAL)
     if not flash and attends(model):
         return found + _CUBLAS_WITHOUT_FLASH + scores(model, launch)
     return found + (CUBLAS if floats or needs_cublas(model) else 0)
+
+
+def fetched_by_drafting(model: Model, launch: Launch, *, flash: bool) -> int:
+    """The bytes that the context of a model's own drafting layers adds beside: its pool, and scores in it."""
+    return _pool(model, launch) + (0 if flash else scores(model, launch))
+
+
+def _pool(model: Model, launch: Launch) -> int:
+    return _POOL + int(_Q8_1 * launch.tokens * _widest(model))
 
 
 def doubt(model: Model, launch: Launch, backend: Backend, *, flash: bool, whole: bool) -> int:

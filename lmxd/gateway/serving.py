@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +23,7 @@ from lmxd.gateway.leasing.leases import Leases, LeaseWish
 from lmxd.gateway.leasing.models import KnownModels, Meaning, meant_by
 from lmxd.gateway.leasing.progress import RequestProgress
 from lmxd.gateway.leasing.remedies import Remedies
+from lmxd.gateway.leasing.slots import InstanceSlots, trace
 from lmxd.gateway.metrics import GatewayMetrics
 from lmxd.gateway.recent import RecentRequests
 from lmxd.gateway.requests.adapters import require_adapters
@@ -30,6 +31,7 @@ from lmxd.gateway.requests.answer_format import with_format
 from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.gateway.requests.engine_body import engine_body
 from lmxd.gateway.requests.media import require_media
+from lmxd.gateway.requests.prompts import prompt_of, takes_slot
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
 from lmxd.text import escaped, shortened
@@ -73,6 +75,7 @@ class Serving:
         self._wait = wait
         self._remote_media = remote_media
         self._remedies = Remedies(models, wait)
+        self._slots = InstanceSlots()
 
     async def hand_on(
         self, request: web.Request, wish: LeaseWish, path: str, body: bytes, *, streams: bool
@@ -117,17 +120,18 @@ class Serving:
                 async with self._leased(wish, told) as lease:
                     served.leased()
                     told(RequestProgress(state="served", instances=(lease.instance,)))
-                    try:
-                        answer = await exchange(lease, call, self._leases.connections)
-                    except Unreachable:
-                        self._leases.unfit(lease)
-                        continue
-                    note.edges = answer.edges
-                    with contextlib.closing(answer):
-                        head = await answer.head()
-                        yield answer, head
-                        served.status = answer.outcome(head)
-                        return
+                    with self._in_slot(lease, call) as placed:
+                        try:
+                            answer = await exchange(lease, placed, self._leases.connections)
+                        except Unreachable:
+                            self._leases.unfit(lease)
+                            continue
+                        note.edges = answer.edges
+                        with contextlib.closing(answer):
+                            head = await answer.head()
+                            yield answer, head
+                            served.status = answer.outcome(head)
+                            return
             raise Unreachable(wish.model, "no instance of it could be reached")
 
     def _for_engine(self, call: UpstreamCall, meant: Meaning, names: Mapping[str, Meaning]) -> UpstreamCall:
@@ -152,6 +156,16 @@ class Serving:
             if mended := await self._remedies.mended(error, wish):
                 raise mended from error
             raise
+
+    @contextlib.contextmanager
+    def _in_slot(self, lease: AsyncLease, call: UpstreamCall) -> Iterator[UpstreamCall]:
+        """A call to the slot of an instance that has seen most of its prompt, as long as its answer takes."""
+        if lease.instance_slots == 1 or not takes_slot(call):
+            yield call
+            return
+        prompt = prompt_of(call) if lease.alone else None
+        with self._slots.taken(lease, None if prompt is None else trace(prompt.text)) as slot:
+            yield call if prompt is None or slot is None else replace(call, body=prompt.to(slot))
 
     def wish(self, request: web.Request, model: str) -> LeaseWish:
         """The lease that a request wants, for the caller of its key. LmxdError if its headers cannot be meant."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lmxd.gguf.overrides import Override
@@ -71,6 +71,14 @@ class Launch:
     def outputs(self) -> int:
         """Tokens of a micro-batch for which logits are computed."""
         return self.tokens if self.outputs_all else min(self.tokens, self.slots * (1 + self.drafted))
+
+    def beside(self, cards: int) -> Launch:
+        """The launch as it is on so many cards: beside any, the CPU rearranges no weights, also of layers left to it.
+
+        There, memory that the card reads faster comes first, which is given up again for a mapped file.
+        Source: llama-model.cpp:make_cpu_buft_list, llama-model-loader.cpp:create_tensor.
+        """
+        return replace(self, repack=frozenset()) if cards else self
 
     @property
     def quantized_v(self) -> bool:

@@ -170,6 +170,7 @@ class Granted(Result):
     ctx: int
     slots: int
     instance_slots: int = Field(1, description="slots of its instance, for leases of all users")
+    alone: bool = Field(False, description="no other client has a lease of it: requests may name a slot (id_slot)")
     devices: dict[str, int] = Field(description="bytes charged, by device")
     called: DeviceNames = Field({})
     basis: str = Field(description="where the bytes come from: declared or closed-form")

@@ -78,6 +78,12 @@ def test_tensors_that_newer_builds_would_read_on_demand_are_resident_as_they_wer
     assert "--lazy-mode" not in words(binary, plan)
 
 
+def test_on_a_gpu_no_request_waits_for_copies_of_the_caches_of_idle_slots(binary: Binary, plan: Plan) -> None:
+    assert "--no-cache-idle-slots" in words(binary, plan)
+    older = replace(binary, flags=binary.flags - {"--no-cache-idle-slots"})
+    assert "--no-cache-idle-slots" not in words(older, plan)
+
+
 def test_flags_that_a_build_does_not_know_are_left_out(binary: Binary, plan: Plan) -> None:
     old = replace(binary, flags=frozenset({"--flash-attn"}))
     said = words(old, replace(plan, launch=replace(plan.launch, flash="on"), gpus=()))
@@ -121,6 +127,7 @@ def test_the_real_help_is_understood() -> None:
         "--device",
         "--no-repack",
         "--cache-ram",
+        "--no-cache-idle-slots",
         "--offline",
     ):
         assert real.knows(flag), flag

@@ -77,6 +77,26 @@ def test_where_it_is_unsure_the_larger_figure_counts(eight: Path) -> None:
     assert "-fa" in larger.asked[0]
 
 
+@dataclass
+class Memory(Oracle):
+    """Knows what it was asked before."""
+
+    def known(self, model: Path, words: Sequence[str], cards: int) -> Opinions | None:
+        return self.ask(model, words, cards) if words in self.asked else None
+
+
+def test_what_is_read_ahead_for_a_card_is_found_when_it_is_asked(eight: Path) -> None:
+    """Weights that the CPU would rearrange are the same to a launch on a card: it rearranges none beside one."""
+    memory = Memory(opinions(compute=20000))
+    estimator = Estimator(second=memory)
+    said = Launch(context=65536, flash="off", repack=frozenset({"q4_0"}))
+    assert not estimator.settled(eight, said, (H100,))
+    estimator.estimate(eight, said, (H100,))
+    assert estimator.settled(eight, said, (H100,))
+    assert said.beside(0).repack, "in RAM"
+    assert not said.beside(1).repack
+
+
 def test_more_weights_or_cache_in_the_second_source_count_too(eight: Path) -> None:
     more = Estimator(second=Oracle(opinions(weights=9000, context=3000)), always=True)
     found = more.estimate(eight, Launch(context=8192), (H100,)).parts.device

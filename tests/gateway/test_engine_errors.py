@@ -63,6 +63,21 @@ async def test_a_500_of_llama_servers_for_what_it_cannot_read_is_the_clients_fau
                 assert message in message_in(path, answer.text)
 
 
+async def test_a_shared_cache_that_is_full_is_nobodys_fault_and_cured_by_asking_again(tmp_path: Path) -> None:
+    """What build 11434 says to every request at hand, whichever of them was the last straw."""
+    async with opened(house(tmp_path)) as front:
+        await refuses(front, 500, by_llama_server("Context size has been exceeded."))
+        for path, body in ASKED.items():
+            for more in ({}, {"stream": True}):
+                answer = await front.ask(path, body | more)
+                assert answer.status == 503, (path, answer.text)
+                assert int(answer.headers["Retry-After"]) > 0
+                message = message_in(path, answer.text)
+                assert "Context size has been exceeded. The cache that its slots share is full" in message
+                assert "ask again" in message
+                assert "kv_unified" in message
+
+
 async def test_a_model_of_another_kind_is_the_clients_fault(tmp_path: Path) -> None:
     async with opened(house(tmp_path)) as front:
         await refuses(front, 501, by_llama_server("This server does not support this", 501, "not_supported_error"))

@@ -141,13 +141,17 @@ def test_a_draft_model_may_bring_the_drafting_layers() -> None:
     assert estimate(model("llama31-8b-q4_0"), launch, extras=extras).host > 0
 
 
-def test_on_a_card_the_bar_is_wider() -> None:
-    launch = Launch(context=8192, mtp=True, drafted=3)
+def test_on_a_card_drafting_has_a_pool_of_its_own_and_scores_without_flash_attention() -> None:
     card = Card(name="NVIDIA H100 80GB HBM3")
-    bare = estimate(model("qwen35@mtp"), Launch(context=8192), (card,))
-    found = estimate(model("qwen35@mtp"), launch, (card,))
-    assert found.error > bare.error
-    assert any("in RAM, not on a card" in note for note in found.notes)
+
+    def fetched(**how: object) -> int:
+        launch = Launch(context=8192, **how)  # type: ignore[arg-type]
+        return estimate(model("qwen35@mtp"), launch, (card,)).parts.devices[0].overhead
+
+    pool = fetched(mtp=True, drafted=3) - fetched()
+    scores = 2 * 8192 * 512 * max(model("qwen35@mtp").heads)
+    assert 0 < pool < 32 * MIB
+    assert fetched(mtp=True, drafted=3, flash="off") - fetched(flash="off") == pool + scores
 
 
 def test_three_drafting_layers_are_placed_too() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
-from lmxd.core.instances import Lease
+from lmxd.core.instances import Instance, Lease
 from lmxd.core.policy.refusals import raised
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Refusal, TicketId
@@ -19,6 +19,7 @@ from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
 from lmxd.daemon.present import Present
+from lmxd.engines.engine import EngineKind
 from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
@@ -200,6 +201,7 @@ class Answers:
             ctx=instance.ask.context,
             slots=lease.slots,
             instance_slots=instance.ask.spread,
+            alone=launched.plan.kind is EngineKind.LLAMA_CPP and _is_alone(lease, instance),
             devices=devices,
             called=self._called(devices),
             basis=self._present.catalog.basis(instance.ask.profile),
@@ -251,3 +253,8 @@ class Answers:
             detail = self.watchers.redacted(decision.detail, connection.peer)
             ended = LeaseEnded(lease=decision.lease, instance=decision.instance, reason=decision.reason, detail=detail)
             connection.notify(ended)
+
+
+def _is_alone(lease: Lease, instance: Instance) -> bool:
+    """Whether all leases of its instance are of one client, which then knows the slots that are in use."""
+    return all(other.owner.connection == lease.owner.connection for other in instance.leases.values())

@@ -84,6 +84,8 @@ def _place(binary: Binary, plan: Plan) -> Iterator[str]:
         yield from ("-ngl", _layers(plan.launch.gpu_layers))
         if split:
             yield from ("-sm", "layer", "-ts", ",".join(f"{share:g}" for share in split))
+        # Else every new request waits until the caches of all idle slots are copied to RAM, where they stay anyhow.
+        yield from _known(binary, "--no-cache-idle-slots")
         return
     yield from ("-ngl", "0")
     yield from _known(binary, "--device", "none")

@@ -13,9 +13,11 @@ _TOO_LONG: Final = (
     "too large to process",
     "exceeds the available context",
     "context length",
-    "context size has been exceeded",
 )
 """The words of llama-server, and of vLLM."""
+_FULL: Final = "context size has been exceeded"
+"""The words of llama-server as it ends all requests at hand, for the cache that its slots share has no cell left. One
+that is too long by itself is told so, or ends where its context does."""
 _OWN: Final = (
     "chunk not found",
     "compute error",
@@ -46,6 +48,10 @@ def of_engine(body: bytes, status: int, path: str = "") -> LmxdError:
         remedy = "name a model whose engine has it, of /v1/models"
         return StatusError(status, "unknown_method", f"the engine of this model has no {path or 'such path'}", remedy)
     message = f"the instance says: {text}"
+    if status == 500 and _FULL in text.lower():
+        message += " The cache that its slots share is full."
+        remedy = "ask again; else have a larger context_length in its profile, or no kv_unified"
+        return LmxdError("stopped", message, remedy)
     if status == 501:
         return LmxdError("invalid_params", message, "name a model that can do that, of /v1/models")
     if status < 500 or is_too_long(text) or (status == 500 and _is_about_the_request(said, text)):

@@ -1,0 +1,103 @@
+"""The slots of instances that requests are sent to, so that the least of their prompts is computed again.
+
+llama-server alone gives a prompt to the free slot that has most of it. So an agent that comes next takes the slot of an
+idle one, for the system prompt that both have, while other slots stand empty. When the idle one is back, all that was
+its own is computed anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
+
+from lmxd.rpc.messages import Granted
+
+_BLOCK: Final = 128
+"""Bytes that are compared at a time, some 30 tokens: a prompt of a megabyte is 8,000 numbers."""
+Trace: TypeAlias = Sequence[int]
+"""A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
+
+
+def trace(prompt: bytes) -> Trace:
+    found, before = list[int](), 0
+    for end in range(_BLOCK, len(prompt) + 1, _BLOCK):
+        before = hash((before, prompt[end - _BLOCK : end]))
+        found.append(before)
+    return found
+
+
+def agreeing(one: Trace, other: Trace) -> int:
+    """The number of blocks that both begin with."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+class Slots:
+    """The slots of one instance, and the prompt that each has seen last. ``seen``: those that it begins with."""
+
+    def __init__(self, count: int, seen: Sequence[Trace] = ()) -> None:
+        self.seen: list[Trace] = [*seen, *([()] * count)][:count]
+        self._last_used = [0] * count
+        self._uses = 0
+        self._busy: set[int] = set()
+        self._elsewhere = 0
+        """Requests in flight of which the engine has chosen the slot."""
+
+    @property
+    def are_idle(self) -> bool:
+        return not self._busy and not self._elsewhere
+
+    def take(self, prompt: Trace | None) -> int | None:
+        """The slot for a prompt, in use from now on. None: for the engine to choose, as where no prompt is known.
+
+        While it has chosen any, which is then nobody else's to know, it chooses all: a request to a busy slot waits.
+        """
+        free = [slot for slot in range(len(self.seen)) if slot not in self._busy]
+        if prompt is None or self._elsewhere or not free:
+            self._elsewhere += 1
+            return None
+        slot = max(free, key=lambda each: (self._saved(each, prompt), -self._last_used[each]))
+        self._busy.add(slot)
+        self.seen[slot] = prompt
+        return slot
+
+    def give_back(self, slot: int | None) -> None:
+        """A request that ``take`` gave ``slot`` has ended."""
+        if slot is None:
+            self._elsewhere -= 1
+            return
+        self._busy.discard(slot)
+        self._uses += 1
+        self._last_used[slot] = self._uses
+
+    def _saved(self, slot: int, prompt: Trace) -> int:
+        """Blocks that need not be computed in this slot, less those that its last prompt would lose. At least 0:
+        a prompt that is lost may be one of which nothing is heard again."""
+        common = agreeing(self.seen[slot], prompt)
+        return max(0, common - (len(self.seen[slot]) - common))
+
+
+class InstanceSlots:
+    """The slots of every instance that requests are at."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, Slots]] = {}
+        """Model -> instance -> its slots."""
+
+    @contextlib.contextmanager
+    def taken(self, lease: Granted, prompt: Trace | None) -> Iterator[int | None]:
+        """The slot for a request on this lease, as long as the block lasts. None: for the engine to choose."""
+        slots = self._of(lease)
+        slot = slots.take(prompt)
+        try:
+            yield slot
+        finally:
+            slots.give_back(slot)
+
+    def _of(self, lease: Granted) -> Slots:
+        """The slots of a lease's instance: one that is new may have the prompts of one that was suspended."""
+        known = self._known.setdefault(lease.model, {})
+        if lease.instance not in known:
+            idle = [known.pop(name) for name in list(known) if known[name].are_idle]
+            known[lease.instance] = Slots(lease.instance_slots, idle[-1].seen if idle else ())
+        return known[lease.instance]

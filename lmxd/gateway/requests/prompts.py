@@ -1,0 +1,62 @@
+"""The prompt of a request, as far as it tells which slot of its instance has seen most of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from lmxd.errors import LmxdError
+from lmxd.gateway.http.upstream import UpstreamCall
+from lmxd.gateway.leasing.filters import Fields, synonyms
+from lmxd.gateway.requests.wanted import bounded
+
+_HEEDED: Final = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/completion", "/infill")
+"""Paths at which llama-server heeds ``id_slot``: it does not hand on Anthropic's requests whole."""
+_WITHOUT: Final = ("/tokenize", "/detokenize", "/apply-template", "/input_tokens", "/count_tokens")
+"""Ends of paths that take no slot."""
+_PARTS: Final = "lora tools instructions messages input input_extra input_prefix prompt".split()
+"""Parameters that become the prompt, in the order in which most templates have them. With other adapters, none of it
+is what it was."""
+_SEVERAL: Final = frozenset((b'"', b"[", b"{"))
+"""Beginnings of the first item where a list is of prompts, rather than of a prompt's tokens."""
+
+
+class Prompt(Struct, frozen=True):
+    """The parameters of a request that takes one slot, and those of them that are its prompt."""
+
+    fields: Fields
+    text: bytes
+
+    def to(self, slot: int) -> bytes:
+        """The body that names a slot."""
+        return msgspec.json.encode({**self.fields, "id_slot": slot})
+
+
+def takes_slot(call: UpstreamCall) -> bool:
+    """Whether an engine may give a request a slot."""
+    return call.method == "POST" and not call.path.partition("?")[0].endswith(_WITHOUT)
+
+
+def prompt_of(call: UpstreamCall) -> Prompt | None:
+    """The prompt of a request of which the slot may be chosen. None for one that names it, or takes several."""
+    if call.method != "POST" or call.path.partition("?")[0] not in _HEEDED:
+        return None
+    try:
+        fields = msgspec.json.decode(bounded(call.body), type=Fields)
+        several = any(_value(fields, name) not in (None, 1) for name in ("n", *synonyms("n")))
+    except (LmxdError, msgspec.MsgspecError, ValueError, RecursionError):
+        return None  # for the engine to judge
+    if several or "id_slot" in fields or _is_list_of_prompts(fields):
+        return None
+    return Prompt(fields, b"".join(bytes(fields[name]) for name in _PARTS if name in fields))
+
+
+def _value(fields: Fields, name: str) -> Any:
+    return msgspec.json.decode(fields.get(name, Raw(b"null")))
+
+
+def _is_list_of_prompts(fields: Fields) -> bool:
+    said = bytes(fields.get("prompt", Raw()))
+    return said.startswith(b"[") and said[1:].lstrip()[:1] in _SEVERAL

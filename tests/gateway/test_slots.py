@@ -1,0 +1,134 @@
+"""Slots of an instance: each request has the one in which the least is computed again, and never another's."""
+
+from __future__ import annotations
+
+import random
+
+from examples import examples
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from lmxd.gateway.leasing.slots import InstanceSlots, Slots, agreeing, trace
+from lmxd.rpc.messages import Granted
+
+SYSTEM = random.Random(1).randbytes(4000)
+
+
+def words(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def served(slots: Slots, prompt: bytes) -> int | None:
+    """The slot of a request that is answered before the next one comes."""
+    slot = slots.take(trace(prompt))
+    slots.give_back(slot)
+    return slot
+
+
+def lease(instance: str, slots: int = 2) -> Granted:
+    return Granted(
+        lease="l-1", instance=instance, model="m", endpoint="http://x", base_url="http://x/v1", api_key="k", ctx=1,
+        slots=1, instance_slots=slots, devices={}, basis="declared", hold="connection", waited=0,
+    )  # fmt: skip
+
+
+def test_prompts_agree_as_far_as_they_begin_alike() -> None:
+    one = trace(SYSTEM + words(2, 4000))
+    assert agreeing(one, trace(SYSTEM + words(3, 4000))) == len(trace(SYSTEM))
+    assert agreeing(one, one) == len(one)
+    assert agreeing(one, trace(b"x" + SYSTEM)) == 0, "what is moved is another prompt"
+    assert agreeing(one, trace(b"")) == 0
+
+
+def test_a_conversation_goes_on_in_its_slot() -> None:
+    slots, agents = Slots(4), [SYSTEM + words(10 + n, 9000) for n in range(4)]
+    first = [served(slots, agent) for agent in agents]
+    assert len(set(first)) == 4, "each has one to itself, though all begin alike"
+    for turn in range(3):
+        agents = [agent + words(turn, 500) for agent in agents]
+        assert [served(slots, agent) for agent in reversed(agents)] == first[::-1]
+
+
+def test_a_prompt_that_is_mostly_there_is_computed_once() -> None:
+    slots = Slots(4)
+    questions = [SYSTEM + words(20 + n, 300) for n in range(4)]
+    assert len({served(slots, question) for question in questions}) == 1
+
+
+def test_of_several_slots_the_one_is_taken_that_was_used_least_recently() -> None:
+    slots = Slots(3)
+    told = [served(slots, words(n, 1000)) for n in range(3)]
+    assert sorted(each for each in told if each is not None) == [0, 1, 2]
+    assert [served(slots, words(10 + n, 1000)) for n in range(3)] == told
+
+
+def test_beside_a_request_of_which_the_slot_is_not_known_the_engine_chooses() -> None:
+    slots = Slots(4)
+    known = slots.take(trace(SYSTEM))
+    assert known is not None
+    assert slots.take(None) is None
+    assert slots.take(trace(SYSTEM)) is None, "it might be the same"
+    slots.give_back(None)
+    slots.give_back(None)
+    assert slots.take(trace(words(1, 500))) not in (None, known)
+
+
+def test_an_instance_may_have_the_prompts_of_the_one_before() -> None:
+    every, prompts = InstanceSlots(), [trace(words(n, 5000)) for n in range(2)]
+    with every.taken(lease("m#1"), prompts[0]) as first, every.taken(lease("m#1"), prompts[1]) as second:
+        assert {first, second} == {0, 1}
+    with every.taken(lease("m#2"), prompts[1]) as again:
+        assert again == second
+    with every.taken(lease("m#3", slots=1), prompts[0]) as alone:
+        assert alone == 0
+
+
+class Requests(RuleBasedStateMachine):
+    """Requests that come and end in any order, some of them of prompts that nobody knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots = Slots(3)
+        self.inside: list[int | None] = []
+        self.used: dict[int, int] = {}
+        self.clock = 0
+
+    @rule(start=st.integers(0, 3), own=st.integers(0, 5), blocks=st.integers(0, 40))
+    def asks(self, start: int, own: int, blocks: int) -> None:
+        prompt = trace(SYSTEM[: start * 1000] + words(own, blocks * 128))
+        before = list(self.slots.seen)
+        free = set(range(3)) - set(self.inside)
+        known = None not in self.inside and len(self.inside) < 3
+        slot = self.slots.take(prompt)
+        self.inside.append(slot)
+        if not known:
+            assert slot is None
+            return
+        assert slot in free
+        gain = {each: max(0, 2 * agreeing(before[each], prompt) - len(before[each])) for each in free}
+        best = {each for each in free if gain[each] == max(gain.values())}
+        assert slot == min(best, key=lambda each: (self.used.get(each, 0), each))
+
+    @rule()
+    def asks_unknown(self) -> None:
+        assert self.slots.take(None) is None
+        self.inside.append(None)
+
+    @rule(which=st.integers(0, 20))
+    def ends(self, which: int) -> None:
+        if self.inside:
+            slot = self.inside.pop(which % len(self.inside))
+            self.slots.give_back(slot)
+            self.clock += 1
+            self.used |= {} if slot is None else {slot: self.clock}
+
+    @invariant()
+    def no_slot_has_two_requests(self) -> None:
+        placed = [slot for slot in self.inside if slot is not None]
+        assert len(placed) == len(set(placed))
+        assert self.slots.are_idle == (not self.inside)
+
+
+Requests.TestCase.settings = settings(max_examples=examples(200), stateful_step_count=40)
+TestRequests = Requests.TestCase
