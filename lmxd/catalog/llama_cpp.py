@@ -14,6 +14,7 @@ from lmxd.catalog.size import Size, launch_at
 from lmxd.config.profile import Profile
 from lmxd.config.section import GIB
 from lmxd.core.words import DeviceId
+from lmxd.engines.llama_cpp.flags import computes_all_outputs
 from lmxd.errors import LmxdError
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.files import read_model
@@ -94,7 +95,11 @@ class LlamaSizing:
         if projector is not None and not projectors_of(path, [path], [projector]):
             why = f"its embeddings are not as long as those of {path.name}"
             yield f"mmproj: {projector} seems to be another model's: {why}"
-        if self.profile.embedding and self.profile.pooling is None and facts_of(path).answers is None:
+        answers = facts_of(path).answers
+        if answers and not (self.profile.embedding or self.profile.rerank or computes_all_outputs(self.flags())):
+            what = "embeds texts" if answers == "embedding" else "ranks documents"
+            yield f"{answers}: {path.name} {what}, as its header says, but is not started for that: set {answers}: true"
+        if self.profile.embedding and self.profile.pooling is None and answers is None:
             why = f"{path.name} names no pooling, without which OpenAI's API has no vector of a text"
             yield f"embedding: {why}: set pooling, such as mean"
 

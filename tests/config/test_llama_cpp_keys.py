@@ -7,7 +7,7 @@ import pytest
 from lmxd.config.file import parse
 from lmxd.config.llama_cpp_keys import DraftConfig, LoraConfig
 from lmxd.config.profile import Profile
-from lmxd.errors import LmxdError
+from lmxd.errors import ConfigError, LmxdError
 
 
 def profile(text: str) -> Profile:
@@ -76,3 +76,30 @@ def test_adapters_that_requests_are_to_have_are_those_that_there_are(scales: str
         assert why in str(caught.value)
     parse("models: {m: {lora: one.gguf, set: {lora: [{id: 0, scale: 0.5}]}}}", "test")
     parse("models: {m: {lora: one.gguf, set: {lora: []}}}", "test")
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("mlock", "use the key load_mode: mlock"),
+        ("no_mmap", "use the key load_mode: none"),
+        ("num_ctx", "use the key context_length"),
+        ("n_gpu_layers", "use the key gpu_layers instead"),
+        ("ngl", "use the key gpu_layers instead"),
+        ("model", "use the key path instead"),
+        ("cpu_moe", "use the key n_cpu_moe instead (n_cpu_moe: all)"),
+        ("temp", "use the key samplers.temperature"),
+        ("top_k", "use the key samplers.top_k"),
+        ("ttl", "use the key idle_timeout"),
+        ("check_tensors", "engine_flags takes it: [--check-tensors]"),
+        ("xtc_threshold", "engine_flags takes it: [--xtc-threshold, VALUE]"),
+        ("mmproj_url", "fetch the file, and use the key mmproj"),
+        ("lorra", "did you mean lora?"),
+    ],
+)
+def test_a_key_that_another_program_calls_otherwise_is_told_by_its_name_here(key: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"models: {{m: {{{key}: 1}}}}", "test")
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"models.m.{key}: unknown key; ")
+    assert problem.endswith(words)
