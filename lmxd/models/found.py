@@ -13,12 +13,17 @@ from lmxd.config.names import fitting
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 from lmxd.models.layouts import flat_repositories, name_of, newest_first, repository_directory
 from lmxd.models.ollama_store import blobs, is_store, stored_models
-from lmxd.models.pairing import projectors_of
+from lmxd.models.pairing import core, projectors_of
 from lmxd.models.quants import is_model_file, is_partial, stem_of
 from lmxd.models.roles import FileFacts, Role, facts_of
 
 _DEEPEST: Final = 12
 """Levels of directories that are looked through: the caches of hubs have six."""
+_CALLED: Final = {
+    Role.PROJECTOR: "a projector, and it is not clear of which model here",
+    Role.ADAPTER: "an adapter (LoRA)",
+    Role.DRAFT: "a draft model, by its name",
+}
 _MOST_ENTRIES: Final = 200_000
 _MOST_MODELS: Final = 2000
 """Entries of directories that are looked at, and models that are found: as many as a configuration can hold."""
@@ -96,6 +101,8 @@ class Search:
     """Directories by device and inode: a link may lead back."""
     _files: dict[tuple[int, int, tuple[Path, ...]], Path] = field(default_factory=dict)
     """Files that models are made of, likewise, and their adapters: several links to one are one model."""
+    _unpaired: set[Path] = field(default_factory=set)
+    """Projectors of no model that was found yet."""
     _names: set[str] = field(default_factory=set)
     _entries: int = 0
 
@@ -104,8 +111,11 @@ class Search:
         root = Path(os.path.abspath(root.expanduser()))
         if root.is_file():
             self._group(root.parent, root.parent, [root], flat_repositories(os.listdir(root.parent)))
-            return
-        self._through(root, root, _DEEPEST)
+        else:
+            self._through(root, root, _DEEPEST)
+        for path in sorted(self._unpaired):
+            self._say_beside(path, Role.PROJECTOR)
+        self._unpaired.clear()
 
     def _through(self, root: Path, directory: Path, levels: int) -> None:
         try:
@@ -174,10 +184,12 @@ class Search:
         facts = {path: _facts(path) for path in files}
         there = {path for path, fact in facts.items() if fact.role is Role.MODEL}
         projectors = [path for path, fact in facts.items() if fact.role is Role.PROJECTOR]
+        self._unpaired |= set(projectors)
         beside = projectors or (_beside(directory) if there else [])
         for path in files:
             if path not in there:
-                self._say_beside(path, facts[path].role)
+                if path not in projectors:
+                    self._say_beside(path, facts[path].role)
                 continue
             part = part_number(path.name)
             if part is None or not 1 <= part[1] <= MAX_PARTS:
@@ -193,15 +205,14 @@ class Search:
     def _projector(self, name: str, path: Path, models: Sequence[Path], beside: Sequence[Path]) -> Path | None:
         """The projector of a model. Where there may be several, or it is not clear whose one is, that is said."""
         found = projectors_of(path, models, beside)
+        self._unpaired -= {each for each in beside if core(each) in map(core, found)}
         if len(found) > 1:
             self.unread.append(f"{name}: its mmproj may be {' or '.join(map(str, found))}: name one in its profile")
         return found[0] if len(found) == 1 else None
 
     def _say_beside(self, path: Path, role: Role) -> None:
-        """Say of a file that is no model where it belongs; a projector is looked for by its model."""
-        if role is not Role.PROJECTOR:
-            what = "an adapter (LoRA)" if role is Role.ADAPTER else "a draft model, by its name"
-            self.unread.append(f"{path}: is {what}: name it by the key {role.value} of the model that it is for")
+        """Say of a file that is no model where it belongs."""
+        self.unread.append(f"{path}: is {_CALLED[role]}: name it by the key {role.value} of the model that it is for")
 
     def _add(
         self,

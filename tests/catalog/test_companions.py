@@ -223,3 +223,39 @@ def pooled(pooling: int) -> tuple[dict[str, Any], list[synthetic.Shape]]:
         "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=16,
         extra={"pooling_type": pooling},
     )  # fmt: skip
+
+
+def warned(tmp_path: Path, profile: str) -> str:
+    found = resolved(tmp_path, profile)
+    return "".join(found.sizing.warnings(found.launch, ()))
+
+
+def test_an_adapter_of_another_model_is_warned_of(tmp_path: Path) -> None:
+    synthetic.write(tmp_path / "m.gguf", *pooled(0))
+    for name, width in (("own", 64), ("wide", 128)):
+        adapter(tmp_path / f"{name}.gguf", width)
+    metadata = {"general.architecture": "gemma3", "general.type": "adapter", "adapter.type": "lora"}
+    synthetic.write(tmp_path / "gemma.gguf", metadata, [("blk.0.attn_q.weight.lora_a", (64, 4), "f32")])
+    assert "lora" not in warned(tmp_path, "{lora: own.gguf}")
+    assert "wide.gguf seems to be another model's: its blk.0.attn_q.weight does not" in warned(
+        tmp_path, "{lora: [own.gguf, wide.gguf]}"
+    )
+    assert "it is for 'gemma3', m.gguf is 'llama'" in warned(tmp_path, "{lora: gemma.gguf}")
+
+
+@pytest.mark.parametrize(("tokens", "kind", "other"), [(400, "gpt2", False), (500, "gpt2", True), (300, "llama", True)])
+def test_a_draft_of_another_vocabulary_is_warned_of(tmp_path: Path, tokens: int, kind: str, other: bool) -> None:
+    for name, size, more in (("m", 300, {}), ("d", tokens, {"tokenizer.ggml.model": kind})):
+        metadata, tensors = synthetic.speaking(
+            synthetic.decoder(
+                "llama", layers=1, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=size, head=16
+            )
+        )
+        synthetic.write(tmp_path / f"{name}.gguf", metadata | more, tensors)
+    said = f"d.gguf would be loaded and propose nothing: it has another vocabulary than m.gguf, with {tokens} tokens"
+    assert (said in warned(tmp_path, "{draft: d.gguf}")) is other
+
+
+def test_experts_that_are_none_are_warned_of(tmp_path: Path) -> None:
+    assert "n_cpu_moe: m.gguf has no experts" in warned(tmp_path, "{n_cpu_moe: 2}")
+    assert "n_cpu_moe" not in warned(tmp_path, "{n_cpu_ffn: 2}")
