@@ -81,6 +81,16 @@ def _of_answers(profile: Profile, path: Path, flags: Sequence[str]) -> Iterator[
     if answers and not computes_all_outputs(flags):
         why = f"{path.name} {_DOES[answers]}, as its header says, but is not started for that"
         yield f"{answers}: {why}: set {answers}: true"
+    if profile.rerank and answers != "rerank" and not _scores(path):
+        yield f"rerank: {path.name} was not made to rank, so that its scores mean nothing: name a model that was"
     if profile.embedding and profile.pooling is None and answers is None:
         why = f"{path.name} names no pooling, without which OpenAI's API has no vector of a text"
         yield f"embedding: {why}: set pooling, such as mean"
+
+
+def _scores(path: Path) -> bool:
+    """Whether a model has the layer that makes a score of a text."""
+    try:
+        return any(tensor.name.startswith("cls.") for tensor in read_file(path).tensors)
+    except LmxdError:
+        return True  # nobody knows

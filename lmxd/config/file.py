@@ -93,6 +93,10 @@ def _problem(error: Any) -> str:
     message = error["msg"]
     if error["type"] == "value_error":  # one of ours, which may begin with a name
         message = message.removeprefix("Value error, ")
+    elif error["type"] == "path_type":
+        message = "give the path of a file"
+    elif error["type"] == "model_type" and (known := _known_keys(where)):
+        message = f"give keys and values of its own: {', '.join(known)}"
     else:
         message = message[:1].lower() + message[1:]
     value = error["input"]

@@ -152,9 +152,11 @@ class LlamaCppKeys(Section):
     )
     kv_unified: bool = Field(False, description="slots share one cache of context_length tokens in all")
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
-    repack: bool = Field(True, description="in RAM: weights are rearranged for the CPU, which is faster")
-    embedding: bool = Field(False, description="it answers with embeddings alone")
-    rerank: bool = Field(False, description="it ranks documents alone")
+    repack: bool = Field(
+        True, description="in RAM: weights are rearranged for the CPU, which is faster; a second copy of most of them"
+    )
+    embedding: bool = Field(False, description="its server embeds texts, and is to be asked for nothing else")
+    rerank: bool = Field(False, description="its server ranks documents, likewise")
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(
         None, description="how a text's embeddings become one; by default as the model says"
     )

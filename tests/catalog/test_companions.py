@@ -259,3 +259,12 @@ def test_a_draft_of_another_vocabulary_is_warned_of(tmp_path: Path, tokens: int,
 def test_experts_that_are_none_are_warned_of(tmp_path: Path) -> None:
     assert "n_cpu_moe: m.gguf has no experts" in warned(tmp_path, "{n_cpu_moe: 2}")
     assert "n_cpu_moe" not in warned(tmp_path, "{n_cpu_ffn: 2}")
+
+
+@pytest.mark.parametrize(("more", "doubtful"), [([], True), ([("cls.output.weight", (64, 1), "f32")], False)])
+def test_a_model_that_was_not_made_to_rank_is_warned_of(
+    tmp_path: Path, more: list[synthetic.Shape], doubtful: bool
+) -> None:
+    metadata, tensors = pooled(0)
+    synthetic.write(tmp_path / "m.gguf", metadata, [*tensors, *more])
+    assert ("rerank: m.gguf was not made to rank" in warned(tmp_path, "{rerank: true}")) is doubtful

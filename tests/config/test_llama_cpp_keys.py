@@ -103,3 +103,19 @@ def test_a_key_that_another_program_calls_otherwise_is_told_by_its_name_here(key
     (problem,) = caught.value.problems
     assert problem.startswith(f"models.m.{key}: unknown key; ")
     assert problem.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("profile", "problem"),
+    [
+        ("{mmproj: true}", "models.m.mmproj is True: give the path of a file"),
+        ("{chat_template_file: 3}", "models.m.chat_template_file is 3: give the path of a file"),
+        ("{rope: yarn}", "models.m.rope is 'yarn': give keys and values of its own: scaling, scale, "),
+        ("{samplers: greedy}", "models.m.samplers is 'greedy': give keys and values of its own: temperature, top_k, "),
+        ("{draft: true}", "models.m.draft is True: give keys and values of its own: path, tokens, "),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_words_for_who_writes_it(profile: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"models: {{m: {profile}}}", "test")
+    assert caught.value.problems[0].startswith(problem), caught.value.problems
