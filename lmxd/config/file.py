@@ -21,6 +21,12 @@ _LONGEST: Final = 200
 """Characters of a value that is shown."""
 _UNSHOWN: Final = ("engine_flags",)
 """Keys whose errors name what is wrong in a list, and of which the rest may be secret."""
+_KINDS: Final = {
+    "path_type": "give the path of a file",
+    "tuple_type": "give a list, in [ ]",
+    "dict_type": "give keys and values, in { }",
+}
+"""Kinds of values that pydantic calls by the names of Python's types."""
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
 
@@ -93,10 +99,10 @@ def _problem(error: Any) -> str:
     message = error["msg"]
     if error["type"] == "value_error":  # one of ours, which may begin with a name
         message = message.removeprefix("Value error, ")
-    elif error["type"] == "path_type":
-        message = "give the path of a file"
     elif error["type"] == "model_type" and (known := _known_keys(where)):
         message = f"give keys and values of its own: {', '.join(known)}"
+    elif error["type"] in _KINDS:
+        message = _KINDS[error["type"]]
     else:
         message = message[:1].lower() + message[1:]
     value = error["input"]

@@ -110,6 +110,8 @@ def test_a_key_that_another_program_calls_otherwise_is_told_by_its_name_here(key
     [
         ("{mmproj: true}", "models.m.mmproj is True: give the path of a file"),
         ("{chat_template_file: 3}", "models.m.chat_template_file is 3: give the path of a file"),
+        ("{engine_flags: --jinja}", "models.m.engine_flags is '--jinja': give a list, in [ ]"),
+        ("{chat_template_kwargs: a}", "models.m.chat_template_kwargs is 'a': give keys and values, in { }"),
         ("{rope: yarn}", "models.m.rope is 'yarn': give keys and values of its own: scaling, scale, "),
         ("{samplers: greedy}", "models.m.samplers is 'greedy': give keys and values of its own: temperature, top_k, "),
         ("{draft: true}", "models.m.draft is True: give keys and values of its own: path, tokens, "),
