@@ -58,6 +58,9 @@ class Resolved:
     def ask(self, layout: Layout, room: Room = NO_ROOM, private_to: User | None = None) -> Ask:
         """The ask for the core. LmxdError if the model cannot be run so."""
         profile, size, launch = self.profile, self.size, self.launch
+        if size.min_gpu_layers and self.sizing.scales and not layout.goes_to_gpu(launch):
+            problem = f"min_gpu_layers is {size.min_gpu_layers}, but {self.name} runs in RAM alone here"
+            raise LmxdError("invalid_params", problem, "leave it out")
         return Ask(
             profile=self.name,
             variant=self.variant,
