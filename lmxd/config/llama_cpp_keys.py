@@ -99,6 +99,13 @@ class RopeConfig(Section):
     original_context: int | None = Field(None, ge=1, le=2**27, description="yarn: tokens that it was trained for")
 
 
+_SAMPLERS: Final = (
+    "dry", "top_k", "typ_p", "top_p", "top_n_sigma", "min_p", "temperature", "xtc", "infill", "penalties", "adaptive_p",
+)  # fmt: skip
+_SHORT_NAMES: Final = ("temp", "typ", "nucleus", *(name.replace("_", "") for name in _SAMPLERS))
+"""The names of samplers, and others that llama-server reads as these: common/sampling.cpp of build 11434."""
+
+
 class SamplersConfig(Section):
     """The sampling that a request gets unless it says otherwise."""
 
@@ -118,8 +125,9 @@ class SamplersConfig(Section):
     @field_validator("order")
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [name for name in value if not re.fullmatch("[a-z_]{1,32}", name)]:
-            raise ValueError(f"{wrong[0]!r} is no name of a sampler")
+        if wrong := [name for name in value if name not in (*_SAMPLERS, *_SHORT_NAMES)]:
+            there = ", ".join(_SAMPLERS)
+            raise ValueError(f"{wrong[0]!r} is no name of a sampler, and llama-server would leave it out: {there}")
         return value
 
 

@@ -46,6 +46,10 @@ def test_switches_are_as_yaml_has_them() -> None:
         ("{n_cpu_moe: some}", "give a number of layers from 0 to 4096, or all"),
         ("{draft: {path: d.gguf, cache_type_k: q9}}", "possible are f32"),
         ("{samplers: {order: ['top k']}}", "is no name of a sampler"),
+        (
+            "{samplers: {order: [top_k, foo]}}",
+            "'foo' is no name of a sampler, and llama-server would leave it out: dry, ",
+        ),
         ("{engine_flags: [-md, d.gguf]}", "-md is refused: use the key draft instead"),
         ("{engine_flags: [-ngld, '3']}", "-ngld is refused: use the key draft.gpu_layers instead"),
         ("{engine_flags: [-cmoe]}", "-cmoe is refused: use the key n_cpu_moe instead"),
