@@ -12,7 +12,7 @@ from lmxd.engines.environment import environment
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.engines.llama_cpp.flags import ALLOWED, problems
 
-AT_ONCE = 12
+AT_ONCE = 48
 SAMPLES = {
     "whole": "1", "limit": "1", "natural": "1", "number": "0.5", "positive": "1.5", "text": "x", "mask": "3",
     "range": "0-1", "bias": "15043-1", "json": "{}",
