@@ -10,7 +10,10 @@ import functools
 import io
 import json
 import lzma
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -312,6 +315,34 @@ def test_experts_are_copied_one_matrix_at_a_time_however_all_layers_are_asked_fo
     for layers in (None, 25, 999):
         found = footprint(known, replace(launch, gpu_layers=layers), 1).device.compute
         assert found / MIB == pytest.approx(printed, abs=0.1)
+
+
+def test_threads_may_ask_at_the_same_time() -> None:
+    """As the daemon reads files: more launches than are remembered, beside one that is asked for all the time."""
+    parts = synthetic.decoder(
+        "llama", layers=1, embedding=64, heads=1, kv_heads=1, feed_forward=64, vocabulary=64, head=64
+    )
+    small, usual = model(parts), sys.getswitchinterval()
+    ended = threading.Event()
+
+    def ask_again() -> int:
+        found = {footprint(small, Launch(context=1), 0)}
+        while not ended.is_set():
+            found.add(footprint(small, Launch(context=1), 0))
+        return len(found)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask_again)
+            try:
+                for context in range(2, 12_000):
+                    footprint(small, Launch(context=context), 0)
+            finally:
+                ended.set()
+            assert asking.result() == 1
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_rows_of_several_tokens_are_each_slots_own() -> None:
