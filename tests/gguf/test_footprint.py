@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import json
-import lzma
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,59 +20,25 @@ import synthetic
 from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import DATA, shape
+from recorded import REPACKED, covered, loads, named, shape
+from synthetic import model
 
 from lmxd.estimate.arguments import parse
 from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.header import Header, HeaderError, read_header
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model
 from lmxd.gguf.overrides import Override
 
 MIB = 2**20
-REPACKED = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})
-"""By the CPU on which the loads were recorded."""
-
 CPU_SCANS = {"jamba@small", "plamo2@small"}
 """Their states are larger than CUDA's kernels take: there their weights move to the CPU (estimate/footprints.py)."""
-
-
-def model(parts: tuple[dict[str, Any], list[synthetic.Shape]]) -> Model:
-    data, size = synthetic.header(*parts)
-    return model_of(read_header(io.BytesIO(data), size))
-
-
-@functools.cache
-def loads() -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    with lzma.open(DATA / "buffers_11434.jsonl.xz", "rt") as file:
-        for line in file:
-            load = json.loads(line)
-            found.setdefault(load["model"], []).append(load)
-    return found
 
 
 @functools.cache
 def header_of(name: str) -> Header:
     data, size = synthetic.header(*shape(name))
     return read_header(io.BytesIO(data), size)
-
-
-@functools.cache
-def named(name: str) -> Model:
-    return model(shape(name))
-
-
-def covered() -> list[str]:
-    names = []
-    for name in loads():
-        try:
-            named(name)
-        except Unsupported:
-            continue
-        names.append(name)
-    return names
 
 
 def estimates(name: str) -> Iterator[tuple[str, Footprint, dict[str, float], int]]:
