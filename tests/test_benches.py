@@ -37,6 +37,7 @@ FORMS = {
     "repack.py --prompt 16 --answer 16 --trials 1": "of the answer's speed are lost",
 }
 PARTS = {
+    "accuracy.py",
     "arena_managers.py",
     "arena_models.py",
     "arena_report.py",
