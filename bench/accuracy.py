@@ -56,8 +56,8 @@ NOT_IN_HERE = """\
   CUDA's; the error bar says so.
 - Draft models and adapters are what build 11434 prints beside a pretended card, projectors 1 % above it
   (`tests/estimate/test_extras.py`). `bench/estimator.py beside` measures them on a real one.
-- Drafting by a model's own layers (MTP) was compared with 110 loads in RAM, of ten models; on a card it has an error
-  bar of a quarter of the buffers.
+- Drafting by a model's own layers (MTP) was compared with 110 loads in RAM, of eleven models, and on a card with four
+  launches of one.
 - `--split-mode row` and `tensor` are refused. Build 11434 splits by rows on SYCL alone: its CUDA has no such buffers
   (`device CUDA0 does not support split buffers`). `tensor` makes one device of all cards: llama-server prints what they
   take together, and its own `--fit` is not implemented for it."""
