@@ -14,10 +14,8 @@ import json
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import synthetic
 import vision
-from on_gpu import GIB, Gpu, Room, ask, served
+from on_gpu import Gpu, ask, each, served
 from shapes import DATA, shapes, written
 
 from lmxd.engines.llama_cpp.binary import find, probe
@@ -35,7 +33,7 @@ from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import Estimate
 from lmxd.estimate.learned import Card
-from lmxd.gguf.builds import LATEST, Build, family
+from lmxd.gguf.builds import LATEST, Build
 
 MIB = 2**20
 LLAMA, QWEN, MOE, OSS = "llama31-8b-q4_0", "qwen3-4b-q4_0", "qwen3-30b-a3b-q4_0", "gpt-oss-20b"
@@ -221,20 +219,13 @@ def _refused(row: Mapping[str, Any]) -> str:
 
 def measure(out: Path, workers: int, seconds: float) -> None:
     """Append a JSON line for each launch to ``out``; none is begun after so many seconds."""
-    gpu, until, lock = Gpu(), time.monotonic() + seconds, threading.Lock()
-    binary, room = probe(find(None)), Room(gpu.capacity - 2 * GIB)
-    build = family(binary.version, binary.flags)
-
-    with tempfile.TemporaryDirectory() as scratch, out.open("a") as file:
+    gpu, build = Gpu(), probe(find(None)).family
+    with tempfile.TemporaryDirectory() as scratch:
         files = Files(Path(scratch))
 
-        def one(number: int, name: str, flags: str, held_out: bool) -> None:
+        def one(number: int, job: tuple[str, str, bool]) -> dict[str, Any]:
+            name, flags, held_out = job
             row: dict[str, Any] = {"model": name, "flags": flags, "held_out": held_out}
-            if time.monotonic() > until:
-                print(f"{name:20} {flags:88} not begun: out of time", flush=True)
-                return
-            need = min(files.model(name).stat().st_size + 8 * GIB, room.size)
-            room.take(need)
             try:
                 words = files.named(flags).split() + ([] if "-ngl" in flags else ["-ngl", "999"])
                 row |= served(gpu, files.model(name), words, 23000 + number, lambda port: steps(port, flags))
@@ -242,16 +233,18 @@ def measure(out: Path, workers: int, seconds: float) -> None:
             except Exception as error:  # the others go on
                 row["failed"] = repr(error)
                 text = f"{name:20} {flags:88} FAILED {error!r}"
-            finally:
-                room.give(need)
-            with lock:
-                print(text, flush=True)
-                file.write(json.dumps(row) + "\n")
-                file.flush()
+            print(text, flush=True)
+            return row
 
-        jobs = [(*case, False) for case in CASES] + [(*case, True) for case in HELD_OUT]
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda job: one(job[0], *job[1]), enumerate(jobs)))
+        each(
+            [(*case, False) for case in CASES] + [(*case, True) for case in HELD_OUT],
+            one,
+            lambda job: files.model(job[0]).stat().st_size,
+            out,
+            capacity=gpu.capacity,
+            workers=workers,
+            seconds=seconds,
+        )
 
 
 def recorded() -> list[str]:
@@ -259,10 +252,8 @@ def recorded() -> list[str]:
     if not (path := DATA / "h100_beside.jsonl").exists():
         return []
     with tempfile.TemporaryDirectory() as scratch:
-        files, lines = (
-            Files(Path(scratch)),
-            ["| model | flags | took MiB | estimate MiB | error |", "|---|---|---:|---:|---:|"],
-        )
+        files = Files(Path(scratch))
+        lines = ["| model | flags | took MiB | estimate MiB | error |", "|---|---|---:|---:|---:|"]
         for row in map(json.loads, path.read_text().splitlines()):
             found, most = estimated(files, row).device, took(row)
             what = row["flags"].replace("|", "\\|") + (" (held out)" if row["held_out"] else "")
