@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import synthetic
 import vision
+from adapters import adapting
 from on_gpu import Gpu, ask, each, served
 from shapes import DATA, shapes, written
 
@@ -133,7 +134,10 @@ class Files:
             case "small":
                 return written(self._directory, GEMMA_SMALL, speaking=True)
             case "lora64" | "lora16":
-                return path if path.exists() else _adapter(path, LLAMA, int(name[4:]))
+                if path.exists():
+                    return path
+                metadata, tensors = shapes()[LLAMA]
+                return synthetic.write(path, *adapting(metadata["general.architecture"], tensors, rank=int(name[4:])))
         encoder = CLIP336 if name == "clip336" else CLIP896
         embedding = _embedding(GEMMA_SMALL if name.endswith("_small") else LLAMA)
         return synthetic.write(path, encoder.metadata(), list(encoder.tensors(embedding, "f16")))
@@ -145,17 +149,6 @@ _NAMES = ("clip336", "clip896", "clip896_small", "lora64", "lora16", "draft", "s
 def _embedding(model: str) -> int:
     metadata = shapes()[model][0]
     return int(metadata[f"{metadata['general.architecture']}.embedding_length"])
-
-
-def _adapter(path: Path, model: str, rank: int) -> Path:
-    """An adapter for every matrix of a model."""
-    pairs: list[synthetic.Shape] = []
-    for name, dims, _ in shapes()[model][1]:
-        if name.startswith("blk.") and len(dims) == 2:
-            pairs += [(f"{name}.lora_a", (dims[0], rank), "f16"), (f"{name}.lora_b", (rank, dims[1]), "f16")]
-    arch = shapes()[model][0]["general.architecture"]
-    metadata = {"general.architecture": arch, "general.type": "adapter"}
-    return synthetic.write(path, metadata | {"adapter.type": "lora", "adapter.lora.alpha": 16.0}, pairs)
 
 
 def estimated(files: Files, row: Mapping[str, Any], build: Build = LATEST) -> Estimate:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import synthetic
+from adapters import adapting
 from recorded import named, shape
 
 from lmxd.estimate.extras import Extras, added, projector_bytes
@@ -94,11 +95,7 @@ def test_a_projector_goes_to_the_first_card_unless_told_not_to() -> None:
 
 def lora() -> Header:
     """Rank 64 for every matrix of Llama 3.2 1B: 86 MiB in f16."""
-    pairs: list[synthetic.Shape] = []
-    for name, dims, _ in shape("llama32-1b-q8_0")[1]:
-        if name.startswith("blk.") and len(dims) == 2:
-            pairs += [(f"{name}.lora_a", (dims[0], 64), "f16"), (f"{name}.lora_b", (64, dims[1]), "f16")]
-    return header(({"general.architecture": "llama"}, pairs))
+    return header(adapting("llama", shape("llama32-1b-q8_0")[1], 64))
 
 
 @pytest.mark.parametrize(("layers", "device", "host"), [(None, 86, 0), (9, 43, 43), (0, 0, 86)])
