@@ -39,7 +39,7 @@ TEXTS = st.lists(st.sampled_from(FORGED) | st.text(max_size=20), min_size=1, max
 
 
 def file(directory: Path, name: str, metadata: Mapping[str, object]) -> Path:
-    head, tensors = shape("llama32-1b-q8_0")
+    head, tensors = shape("llama@small")
     return synthetic.write(directory / name, {**head, "tokenizer.ggml.model": "none", **metadata}, tensors)
 
 
