@@ -20,7 +20,6 @@ Trace: TypeAlias = Sequence[int]
 
 
 def trace(prompt: bytes) -> Trace:
-    """The trace of a prompt: a number for each 128 bytes. What is behind the last whole block counts for nothing."""
     found, before = list[int](), 0
     for end in range(_BLOCK, len(prompt) + 1, _BLOCK):
         before = hash((before, prompt[end - _BLOCK : end]))
