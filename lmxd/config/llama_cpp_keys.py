@@ -219,8 +219,8 @@ class LlamaCppKeys(Section):
         """Whether positions are scaled, so that a context beyond the trained one is meant."""
         return self.rope != RopeConfig()
 
-    def beside(self) -> dict[str, Any]:
-        """The keys that it sets but for texts: files beside the model, placement, and the kind of its answers."""
+    def without_texts(self) -> dict[str, Any]:
+        """The keys that it sets, as JSON, but for those that are about what is said."""
         keys = set(LlamaCppKeys.model_fields) - _TEXTS
         return self.model_dump(mode="json", include=keys, exclude_defaults=True)
 

@@ -44,9 +44,14 @@ class ModelOnDisk:
     @property
     def beside(self) -> dict[str, Any]:
         """The settings of its profile that follow from its header, and from the files beside it."""
-        found: dict[str, Any] = {"mmproj": openable(self.projector)} if self.projector else {}
-        found |= {"lora": list(map(openable, self.adapters))} if self.adapters else {}
+        found: dict[str, Any] = {"mmproj": str(openable(self.projector))} if self.projector else {}
+        found |= {"lora": [str(openable(path)) for path in self.adapters]} if self.adapters else {}
         return found | ({self.answers: True} if self.answers else {})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of its profile, as they are written."""
+        return {"path": str(self.openable), **self.beside}
 
     @property
     def words(self) -> tuple[str, ...]:
