@@ -115,7 +115,7 @@ class SamplersConfig(Section):
     min_p: float | None = Field(None, ge=0, le=1, description="0: no limit")
     typical_p: float | None = Field(None, ge=0, le=1, description="1: no limit")
     repeat_penalty: float | None = Field(None, ge=0, le=100, description="1: none")
-    repeat_last_n: int | None = Field(None, ge=-1, le=2**31 - 1, description="tokens that are looked back at")
+    repeat_last_n: int | None = Field(None, ge=0, le=2**31 - 1, description="tokens that are looked back at")
     presence_penalty: float | None = Field(None, ge=-100, le=100, description="0: none")
     frequency_penalty: float | None = Field(None, ge=-100, le=100, description="0: none")
     seed: int | None = Field(None, ge=-1, le=2**32 - 1, description="-1: another one each time")

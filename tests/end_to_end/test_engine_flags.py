@@ -13,8 +13,8 @@ from lmxd.engines.llama_cpp.flags import ALLOWED, problems
 
 AT_ONCE = 48
 SAMPLES = {
-    "whole": "1", "limit": "1", "natural": "1", "number": "0.5", "positive": "1.5", "text": "x", "mask": "3",
-    "range": "0-1", "bias": "15043-1", "json": "{}",
+    "whole": "1", "limit": "1", "natural": "1", "hits": "1", "least tokens": "1", "tokens": "1", "threads": "1",
+    "number": "0.5", "positive": "1.5", "text": "x", "mask": "3", "range": "0-1", "bias": "15043-1", "json": "{}",
 }  # fmt: skip
 OWN = {"--chat-template": "chatml", "--prio": "0", "--samplers": "top_k;temperature", "--reasoning-effort": "low"}
 

@@ -123,6 +123,16 @@ def test_a_model_that_cannot_draft_is_refused(name: str, said: str) -> None:
     assert caught.value.code == "invalid_params"
 
 
+def test_older_builds_that_drafting_would_end_are_refused_by_name() -> None:
+    launch = Launch(context=4096, mtp=True, drafted=1)
+    older, newer = FAMILIES[0], FAMILIES[-1]
+    with pytest.raises(LmxdError, match="before build 11400 ends itself when glm4moe models draft") as caught:
+        estimate(named("glm4moe@mtp"), launch, build=older)
+    assert caught.value.code == "invalid_params"
+    assert estimate(named("glm4moe@mtp"), launch, build=newer).host > 0
+    assert estimate(named("qwen35@mtp"), launch, build=older).host > 0
+
+
 def test_a_draft_model_may_bring_the_drafting_layers() -> None:
     """``-md HEAD.gguf --spec-type draft-mtp``: the target has none."""
     launch = Launch(context=4096, mtp=True, drafted=3)
