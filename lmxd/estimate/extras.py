@@ -95,17 +95,22 @@ def beside_unknown(parts: Footprint, extras: Extras, build: Build) -> Footprint:
     return replace(found, devices=tuple(places)) if found.devices else replace(found, host=places[0])
 
 
-def fetched_beside(extras: Extras) -> tuple[int, int]:
-    """(bytes that a projector adds on its device with the first image, those of a draft on each with the first prompt).
+def fetched_beside(model: Model, launch: Launch, extras: Extras, devices: int, *, flash: bool) -> list[int]:
+    """Bytes that the first prompts and the first image fetch on each device for what goes with a model.
 
-    Each has a context of its own for cuBLAS, or for the pool of activations. Measured on an H100, build 11434.
+    A projector is on the first, a draft on each, the model's own drafting where its output is. Each has a context of
+    its own for cuBLAS, or for the pool of activations. Measured on an H100, build 11434.
     """
-    first = extras.image + overhead.CUBLAS if extras.projector and extras.projector_on_device else 0
-    draft, launch = extras.draft, extras.draft_launch
-    if draft is None or launch is None:
-        return first, 0
-    flash = flash_attention(draft, launch, on_gpu=True)
-    return first, overhead.fetched(draft, launch, flash=flash, whole=launch.gpu_layers is None)
+    found, draft, drafted = [0] * devices, extras.draft, extras.draft_launch
+    if draft is not None and drafted is not None:
+        attends = flash_attention(draft, drafted, on_gpu=True)
+        each = overhead.fetched(draft, drafted, flash=attends, whole=drafted.gpu_layers is None)
+        found = [each] * devices
+    if devices and extras.projector and extras.projector_on_device:
+        found[0] += extras.image + overhead.CUBLAS
+    if devices and launch.mtp:
+        found[-1] += overhead.fetched_by_drafting(model, launch, flash=flash)
+    return found
 
 
 def added(parts: Footprint, model: Model, launch: Launch, devices: int, extras: Extras, build: Build) -> Footprint:

@@ -101,20 +101,11 @@ def estimate(
         raise LmxdError("invalid_params", str(why)) from why
     flash, whole = flash_attention(model, launch, on_gpu=bool(cards)), not parts.left
     fetched = overhead.fetched(model, launch, flash=flash, whole=whole, floats=extras.floats)
-    first, each = fetched_beside(extras)
-    drafting = overhead.fetched_by_drafting(model, launch, flash=flash) if launch.mtp else 0
-    known, last = tuple(contexts.context(card, learned) for card in cards), len(cards) - 1
+    beside = fetched_beside(model, launch, extras, len(cards), flash=flash)
+    known = tuple(contexts.context(card, learned) for card in cards)
     devices = tuple(
-        replace(
-            place,
-            overhead=context.size
-            + fetched
-            + each
-            + first * (n == 0)
-            + drafting * (n == last)  # where the output is
-            + learned.shortfall(card, file),
-        )
-        for n, (place, context, card) in enumerate(zip(parts.devices, known, cards, strict=True))
+        replace(place, overhead=context.size + fetched + more + learned.shortfall(card, file))
+        for place, context, more, card in zip(parts.devices, known, beside, cards, strict=True)
     )
     host = replace(parts.host, overhead=overhead.HOST + overhead.HOST_PER_TOKEN * model.vocabulary)
     found = replace(parts, devices=devices, host=host)
