@@ -102,6 +102,31 @@ def test_no_spelling_hides_a_picture() -> None:
 
 
 @pytest.mark.parametrize(
+    "disguise", [{"type": "image", "url": HERE}, {"image_url": HERE}, {"input_audio": {"data": "UklGRg=="}}]
+)
+def test_no_message_is_taken_for_a_picture_itself(disguise: dict[str, Any]) -> None:
+    """Engines look at what is in a message, whatever stands beside it."""
+    for body in pictured(AWAY):
+        messages = [message | disguise for message in body.get("messages", [])]
+        for hidden in (body | disguise, body | {"messages": messages} if messages else body):
+            assert "not fetched" in refused(hidden, model(["image", "audio"]))
+    within = chats({"type": "tool_result", **disguise, "content": [{"type": "image", "source": {"url": AWAY}}]})
+    assert "not fetched" in refused(within, model(["image", "audio"]))
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "Multipart/Form-Data", "multipart/form-data"])
+@pytest.mark.parametrize("before", [b"", b" \r\n\t", b"\xef\xbb\xbf", b"\xef\xbb\xbf \n"])
+async def test_an_object_that_is_called_a_form_hides_no_picture(tmp_path: Path, kind: str, before: bytes) -> None:
+    """Builds of llama-server differ in what they take for a form: another one is an object."""
+    said = before + json.dumps({"model": "a", **chats({"type": "image_url", "image_url": {"url": AWAY}})}).encode()
+    async with opened(seeing(tmp_path)) as front:
+        answer = await front.ask("/upstream/a/v1/chat/completions", said, **{"Content-Type": kind})
+        assert answer.status == 400
+        assert "not fetched" in answer.text or "neither JSON" in answer.text
+        assert not front.house.state.instances
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"messages": [{"role": "user", "content": "An image is at http://x/y.png, with audio and video."}]},

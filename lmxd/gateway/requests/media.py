@@ -29,6 +29,9 @@ _LISTS: Final = "images"
 """A key of which each item is a picture, in llama-server's requests for decisions."""
 _SIGNS: Final = re.compile(rb"image|audio|video|\\u00")
 """Words without which a body has no such part; the last of them may hide one."""
+_MARK: Final = b"\xef\xbb\xbf"
+_SPACES: Final = b" \t\r\n"
+"""Bytes that engines skip before an object."""
 _ADDRESS: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://")
 _WEB: Final = ("http", "https")
 _REMEDY: Final = "send them in the request, as data:…;base64,…"
@@ -65,6 +68,11 @@ def require_media(body: bytes, model: ModelInfo, *, remote: bool) -> None:
             _require_taken(part, model)
 
 
+def may_be_object(body: bytes) -> bool:
+    """Whether engines may read a body as an object, whatever its type is said to be."""
+    return body.removeprefix(_MARK).lstrip(_SPACES)[:1] == b"{"
+
+
 def parts(found: Any) -> Iterator[Part]:
     """The parts of a request that are no text, at whatever depth."""
     if isinstance(found, dict):
@@ -76,8 +84,7 @@ def parts(found: Any) -> Iterator[Part]:
             level.extend(each)
         elif isinstance(each, dict):
             if (kind := _kind(each)) is not None:
-                yield Part(kind, tuple(_contents(each)))
-                continue
+                yield Part(kind, tuple(_contents(each)))  # there may be others below it: messages can look like one
             if isinstance(listed := each.get(_LISTS), list):
                 yield from (Part("image", (item,)) for item in listed if isinstance(item, str))
             level.extend(each.values())
