@@ -13,7 +13,7 @@ from lmxd.config.names import fitting
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 from lmxd.models.layouts import flat_repositories, name_of, newest_first, repository_directory
 from lmxd.models.ollama_store import blobs, is_store, stored_models
-from lmxd.models.pairing import projectors_of
+from lmxd.models.pairing import MOST_PROJECTORS, projectors_of
 from lmxd.models.quants import is_model_file, is_partial, stem_of
 from lmxd.models.roles import FileFacts, Role, facts_of
 
@@ -103,7 +103,11 @@ class Search:
         """Look through a directory, or at one file, and all directories that it has or has links to."""
         root = Path(os.path.abspath(root.expanduser()))
         if root.is_file():
-            self._group(root.parent, root.parent, [root], flat_repositories(os.listdir(root.parent)))
+            names = sorted(
+                {root.name, *(name for name in os.listdir(root.parent) if _is_whole_file(root.parent / name))}
+            )
+            beside = [root.parent / name for name in names]
+            self._group(root.parent, root.parent, beside, flat_repositories(os.listdir(root.parent)), only=root)
             return
         self._through(root, root, _DEEPEST)
 
@@ -169,15 +173,27 @@ class Search:
             self._entries += 1
             yield entry
 
-    def _group(self, root: Path, directory: Path, files: Sequence[Path], repositories: Mapping[str, str]) -> None:
-        """The models among the files of one directory."""
+    def _group(
+        self,
+        root: Path,
+        directory: Path,
+        files: Sequence[Path],
+        repositories: Mapping[str, str],
+        *,
+        only: Path | None = None,
+    ) -> None:
+        """The models among the files of one directory; of one file alone if ``only`` that is meant."""
         facts = {path: _facts(path) for path in files}
         there = {path for path, fact in facts.items() if fact.role is Role.MODEL}
         projectors = [path for path, fact in facts.items() if fact.role is Role.PROJECTOR]
-        beside = projectors or (_beside(directory) if there else [])
+        beside = projectors or (_beside(directory) if there and directory != root else [])
+        if len(beside) > MOST_PROJECTORS:
+            self.unread.append(f"{directory}: has {len(beside)} mmproj files: name one in each profile")
+            beside = []
         for path in files:
             if path not in there:
-                self._say_beside(path, facts[path].role)
+                if only in (None, path):
+                    self._say_beside(path, facts[path].role)
                 continue
             part = part_number(path.name)
             if part is None or not 1 <= part[1] <= MAX_PARTS:
@@ -186,6 +202,8 @@ class Search:
                 continue  # the first that is there stands for all
             else:
                 parts = [Path(name) for name in part_names(str(path), part[1])]
+            if only is not None and only not in parts:
+                continue
             kept = tuple(p for p in parts if p in there)
             name, missing = name_of(root, path, repositories), len(parts) - len(kept)
             self._add(name, kept, self._projector(name, path, sorted(there), beside), missing, path=parts[0])
@@ -249,6 +267,10 @@ class Search:
         own = next(each for each in chain((name, longer), numbered) if each not in self._names)
         self._names.add(own)
         return own
+
+
+def _is_whole_file(path: Path) -> bool:
+    return is_model_file(path.name) and not is_partial(path.name) and path.is_file()
 
 
 def _beside(directory: Path) -> list[Path]:

@@ -10,6 +10,8 @@ from typing import Final
 from lmxd.models.quants import quant_of, stem_of
 from lmxd.models.roles import facts_of
 
+MOST_PROJECTORS: Final = 100
+"""Projectors beside models, or in a repository, of which the one of each is looked for: it takes time for each two."""
 _GENERIC: Final = re.compile(r"mmproj|projector|(?<![a-z])model(?![a-z])|[^a-z0-9]")
 """Parts of a projector's name that do not say whose it is."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
 from lmxd.gateway.requests.adapters import require_adapters
+from lmxd.gateway.requests.formats import pixels_of
 from lmxd.gateway.requests.media import require_media
 from lmxd.rpc.books import ModelInfo
 
@@ -140,6 +144,89 @@ async def test_an_object_that_is_called_a_form_hides_no_picture(tmp_path: Path, 
 )
 def test_words_about_pictures_are_none(body: Any) -> None:
     require_media(json.dumps(body).encode(), model([]), remote=False)
+
+
+def jpeg(width: int, height: int, before: bytes = b"") -> bytes:
+    """The beginning of a JPEG: segments, and the one with its size."""
+    return b"\xff\xd8" + before + b"\xff\xff\xc2" + struct.pack(">HBHH", 17, 8, height, width) + bytes(12)
+
+
+def bmp(width: int, height: int) -> bytes:
+    """A BMP of no pixels at all, of which llama-server makes as many as it says."""
+    sides = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + sides
+
+
+def png(width: int, height: int, before: bytes = b"") -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + before + struct.pack(">I4sII", 13, b"IHDR", width, height) + bytes(5)
+
+
+APPLE = struct.pack(">I4s", 100_000, b"CgBI") + b"IHDR" * 25_000 + bytes(4)
+SEGMENT = b"junk\xff\xe1" + struct.pack(">H", 65_000) + b"\xff\xc0" * 32_499
+SIZED: dict[str, Callable[[int, int], bytes]] = {
+    "png": png,
+    "gif": lambda width, height: b"GIF89a" + struct.pack("<HH", width, height),
+    "bmp": bmp,
+    "bmp upside down": lambda width, height: bmp(width, -height),
+    "bmp of OS/2": lambda width, height: b"BM" + bytes(12) + struct.pack("<IHH", 12, width, height),
+    "jpeg": jpeg,
+    "jpeg behind others": lambda width, height: jpeg(width, height, SEGMENT * 3),
+    "png of Apple's": lambda width, height: png(width, height, APPLE),
+}
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("kind", SIZED)
+def test_a_picture_that_takes_gigabytes_is_refused_before_it_is_unpacked(kind: str) -> None:
+    whose = model(["image", "audio"])
+    huge, large = (base64_of(SIZED[kind](side, side)) for side in (20_000, 8_000))
+    for content in (huge, f"data:image/png;base64,{huge}", f"{huge}, {large}"):
+        for part in (
+            {"type": "image_url", "image_url": {"url": content}},
+            {"type": "input_audio", "input_audio": {"data": content}},
+            {"type": "video_url", "video_url": {"url": content}},
+        ):
+            assert "a picture has 400 million pixels" in refused(chats(part), whose)
+    assert "400 million" in refused({"prompt": {"prompt_string": "<__media__>", "multimodal_data": [huge]}}, whose)
+    part = {"type": "image_url", "image_url": {"url": large}}
+    require_media(json.dumps(chats(part)).encode(), whose, remote=False)
+    many = {"messages": [{"content": [part] * 5}]}
+    assert "320 million pixels together" in refused(many, whose)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"#EXTM3U\n#EXTINF:1,\nhttp://10.0.0.1/x\n", b"ffconcat version 1.0", b"<svg/>", b"P5 9 9 255 ", b"", b"?"],
+)
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+def test_what_is_in_no_known_format_is_not_handed_to_ffmpeg(content: bytes, kind: str) -> None:
+    """It would look for the files and the addresses in it."""
+    part = {"type": f"input_{kind}", f"input_{kind}": {"data": f"data:{kind}/x;base64,{base64_of(content)}"}}
+    assert "in no known format" in refused(chats(part), model(["image", "audio"]))
+    require_media(json.dumps(chats(part)).encode(), model(None), remote=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"RIFF\0\0\0\0WAVE", b"fLaC", b"ID3", b"\xff\xfb", b"\0\0\0\x20ftypisom", b"\x1aE\xdf\xa3", b"RIFF\0\0\0\0WEBP"],
+)
+def test_sound_and_films_are_known_by_how_they_begin(content: bytes) -> None:
+    assert pixels_of(base64_of(content + bytes(100_000))) == 0
+
+
+@pytest.mark.parametrize("end", [b"\xff" * 10**6, b"\xff\xe0\0\2" * 10**6, bytes(10**6)])
+def test_a_picture_that_hides_its_size_is_not_looked_through_for_ever(end: bytes) -> None:
+    for beginning in (jpeg(0, 0)[:2], png(0, 0)[:8]):
+        assert not pixels_of(base64_of(beginning + end))
+
+
+def test_a_prompt_with_pictures_needs_a_projector() -> None:
+    body = {"prompt": {"prompt_string": "x", "multimodal_data": [base64_of(png(9, 9))]}}
+    assert "mmproj" in refused(body, model([]))
+    require_media(json.dumps(body).encode(), model(["image"]), remote=False)
 
 
 @pytest.mark.parametrize(
