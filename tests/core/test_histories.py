@@ -270,7 +270,11 @@ class Histories(RuleBasedStateMachine):
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
-                fits = any(state.ledger.fits(option.demand) for option in head.ask.options)
+                fits = any(
+                    state.ledger.fits(option.demand)
+                    for option in head.ask.options
+                    if not (option.spills and head.room_being_made)  # it waits for more of it on a GPU
+                )
                 assert has_all_instances(state, head) or not fits
                 uid = head.owner.uid
                 able = [i for i in state.instances.values() if i.serves(head.ask)]

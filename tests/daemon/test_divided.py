@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,10 @@ async def test_a_model_that_must_be_whole_has_no_choices(tmp_path: Path) -> None
             await lmxd.request("m", min_gpu_layers=-1)
 
 
+def _has_ram(house: House, wanted: bool) -> bool:
+    return house.daemon.present.layout.has_ram is wanted
+
+
 async def test_ram_comes_and_goes_with_the_only_profile_that_uses_it(tmp_path: Path) -> None:
     """An instance that is there goes on as it was admitted, and nothing is lost or counted twice."""
     async with house(tmp_path, 1.5, fit="auto").open() as h, h.client() as lmxd:
@@ -92,7 +97,7 @@ async def test_ram_comes_and_goes_with_the_only_profile_that_uses_it(tmp_path: P
         for text, has_ram in ((written.replace("fit: auto", "fit: whole"), False), (written, True)):
             h.daemon.config_path.write_text(text)
             await h.daemon.reload()
-            await h.until(lambda has_ram=has_ram: h.daemon.present.layout.has_ram is has_ram)
+            await h.until(partial(_has_ram, h, has_ram))
             assert broken(h.state) == []
             assert h.state.instances[InstanceId(first.instance)].leases.keys() == {first.lease}
         await lmxd.release(first.lease)
