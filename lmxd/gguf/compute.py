@@ -8,6 +8,7 @@ architectures (bench/estimator.py repeats it). All are counted in floats per tok
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from lmxd.gguf.builds import Build
 from lmxd.gguf.cache import cells
 from lmxd.gguf.compressed import rows
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model
+from lmxd.gguf.model import Model, layer_of
 from lmxd.gguf.moments import attention, beside, copying, experts, feed_forward, recurrent
 from lmxd.gguf.types import CACHE_TYPES
 
@@ -68,7 +69,7 @@ def compute(
     else:
         rest, host = peak + mask + 8 * ub * e, mask + inputs
     if left and launch.op_offload:
-        beside_copy = first - peak + 4 * ub * copying(model) + left
+        beside_copy = first - peak + 4 * ub * copying(model, divided=_divides_experts(model, launch)) + left
         first = max(first, beside_copy) if copies_experts(model, launch) else first + left
     if not whole and not launch.op_offload:
         host = max(host, _single(model, launch, build, flash=flash, on_gpu=False))
@@ -79,6 +80,17 @@ def copies_experts(model: Model, launch: Launch) -> bool:
     """Returns whether only experts stay in RAM: one matrix at a time is copied, and not while most is alive."""
     every_layer = launch.gpu_layers is None or launch.gpu_layers > model.all_layers
     return bool(launch.overrides) and every_layer and copying(model) > 0
+
+
+def _divides_experts(model: Model, launch: Launch) -> bool:
+    """Returns whether a layer has some of its experts in RAM, and some on a device."""
+    rules = [re.compile(rule.pattern) for rule in launch.overrides if rule.device is None]
+    places: dict[int | None, set[bool]] = {}
+    for tensor in model.tensors if rules else ():
+        if "_exps." in tensor.name:
+            in_ram = any(rule.search(tensor.name) for rule in rules)
+            places.setdefault(layer_of(tensor), set()).add(in_ram)
+    return any(len(each) > 1 for each in places.values())
 
 
 def flash_attention(model: Model, launch: Launch, *, on_gpu: bool) -> bool:

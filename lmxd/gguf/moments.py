@@ -54,13 +54,15 @@ def experts(model: Model) -> int:
 
 
 @lru_cache(_REMEMBERED)
-def copying(model: Model) -> int:
+def copying(model: Model, *, divided: bool = False) -> int:
     """The most that is alive beside a matrix of experts that is copied to a device; 0 without experts.
 
-    That is less than the most of all: gate and up are there, or what came of them and the outputs.
+    That is less than the most of all: gate and up are there, or what came of them and the outputs. In a layer that is
+    ``divided``, of whose experts the device has some, all of these are.
     """
     widest = _widest_expert(model)
-    return model.experts_used * (widest + max(widest, model.embedding)) if widest else 0
+    alive = (3 if divided else 1) * widest + max(widest, model.embedding)
+    return model.experts_used * alive if widest else 0
 
 
 def _widest_expert(model: Model) -> int:
