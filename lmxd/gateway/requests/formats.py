@@ -17,6 +17,8 @@ _HEAD: Final = 2**16
 """Characters of a content that are decoded first: it is mostly all that is needed."""
 _MOST_SEGMENTS: Final = 1000
 """Segments of a picture before the one with its size."""
+_MOST_FILLED: Final = 2**10
+"""Bytes between two segments of a JPEG, where some encoders leave a few."""
 _FRAMES: Final = (0xC0, 0xC1, 0xC2)
 """Segments of a JPEG with its size: baseline, extended, progressive."""
 _MARKER: Final = re.compile(rb"\xff[^\xff]", re.DOTALL)
@@ -77,7 +79,9 @@ def _of_png(data: bytes) -> int | None:
 def _of_jpeg(data: bytes) -> int | None:
     at = 2
     for _ in range(_MOST_SEGMENTS):
-        if (marker := _MARKER.search(data, at)) is None:
+        if (marker := _MARKER.search(data, at, at + _MOST_FILLED)) is None:
+            if len(data) > at + _MOST_FILLED:
+                return None
             raise struct.error("it ends before its size")
         at = marker.end()
         if data[at - 1] in _FRAMES:
