@@ -14,10 +14,8 @@ import json
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import synthetic
 import vision
-from on_gpu import GIB, Gpu, Room, ask, served
+from adapters import adapting
+from on_gpu import Gpu, ask, each, served
 from shapes import DATA, shapes, written
 
 from lmxd.engines.llama_cpp.binary import find, probe
@@ -35,7 +34,7 @@ from lmxd.estimate.estimator import Estimator
 from lmxd.estimate.files import read_model
 from lmxd.estimate.footprints import Estimate
 from lmxd.estimate.learned import Card
-from lmxd.gguf.builds import LATEST, Build, family
+from lmxd.gguf.builds import LATEST, Build
 
 MIB = 2**20
 LLAMA, QWEN, MOE, OSS = "llama31-8b-q4_0", "qwen3-4b-q4_0", "qwen3-30b-a3b-q4_0", "gpt-oss-20b"
@@ -135,7 +134,10 @@ class Files:
             case "small":
                 return written(self._directory, GEMMA_SMALL, speaking=True)
             case "lora64" | "lora16":
-                return path if path.exists() else _adapter(path, LLAMA, int(name[4:]))
+                if path.exists():
+                    return path
+                metadata, tensors = shapes()[LLAMA]
+                return synthetic.write(path, *adapting(metadata["general.architecture"], tensors, rank=int(name[4:])))
         encoder = CLIP336 if name == "clip336" else CLIP896
         embedding = _embedding(GEMMA_SMALL if name.endswith("_small") else LLAMA)
         return synthetic.write(path, encoder.metadata(), list(encoder.tensors(embedding, "f16")))
@@ -147,17 +149,6 @@ _NAMES = ("clip336", "clip896", "clip896_small", "lora64", "lora16", "draft", "s
 def _embedding(model: str) -> int:
     metadata = shapes()[model][0]
     return int(metadata[f"{metadata['general.architecture']}.embedding_length"])
-
-
-def _adapter(path: Path, model: str, rank: int) -> Path:
-    """An adapter for every matrix of a model."""
-    pairs: list[synthetic.Shape] = []
-    for name, dims, _ in shapes()[model][1]:
-        if name.startswith("blk.") and len(dims) == 2:
-            pairs += [(f"{name}.lora_a", (dims[0], rank), "f16"), (f"{name}.lora_b", (rank, dims[1]), "f16")]
-    arch = shapes()[model][0]["general.architecture"]
-    metadata = {"general.architecture": arch, "general.type": "adapter"}
-    return synthetic.write(path, metadata | {"adapter.type": "lora", "adapter.lora.alpha": 16.0}, pairs)
 
 
 def estimated(files: Files, row: Mapping[str, Any], build: Build = LATEST) -> Estimate:
@@ -221,20 +212,13 @@ def _refused(row: Mapping[str, Any]) -> str:
 
 def measure(out: Path, workers: int, seconds: float) -> None:
     """Append a JSON line for each launch to ``out``; none is begun after so many seconds."""
-    gpu, until, lock = Gpu(), time.monotonic() + seconds, threading.Lock()
-    binary, room = probe(find(None)), Room(gpu.capacity - 2 * GIB)
-    build = family(binary.version, binary.flags)
-
-    with tempfile.TemporaryDirectory() as scratch, out.open("a") as file:
+    gpu, build = Gpu(), probe(find(None)).family
+    with tempfile.TemporaryDirectory() as scratch:
         files = Files(Path(scratch))
 
-        def one(number: int, name: str, flags: str, held_out: bool) -> None:
+        def one(number: int, job: tuple[str, str, bool]) -> dict[str, Any]:
+            name, flags, held_out = job
             row: dict[str, Any] = {"model": name, "flags": flags, "held_out": held_out}
-            if time.monotonic() > until:
-                print(f"{name:20} {flags:88} not begun: out of time", flush=True)
-                return
-            need = min(files.model(name).stat().st_size + 8 * GIB, room.size)
-            room.take(need)
             try:
                 words = files.named(flags).split() + ([] if "-ngl" in flags else ["-ngl", "999"])
                 row |= served(gpu, files.model(name), words, 23000 + number, lambda port: steps(port, flags))
@@ -242,16 +226,18 @@ def measure(out: Path, workers: int, seconds: float) -> None:
             except Exception as error:  # the others go on
                 row["failed"] = repr(error)
                 text = f"{name:20} {flags:88} FAILED {error!r}"
-            finally:
-                room.give(need)
-            with lock:
-                print(text, flush=True)
-                file.write(json.dumps(row) + "\n")
-                file.flush()
+            print(text, flush=True)
+            return row
 
-        jobs = [(*case, False) for case in CASES] + [(*case, True) for case in HELD_OUT]
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda job: one(job[0], *job[1]), enumerate(jobs)))
+        each(
+            [(*case, False) for case in CASES] + [(*case, True) for case in HELD_OUT],
+            one,
+            lambda job: files.model(job[0]).stat().st_size,
+            out,
+            capacity=gpu.capacity,
+            workers=workers,
+            seconds=seconds,
+        )
 
 
 def recorded() -> list[str]:
@@ -259,10 +245,8 @@ def recorded() -> list[str]:
     if not (path := DATA / "h100_beside.jsonl").exists():
         return []
     with tempfile.TemporaryDirectory() as scratch:
-        files, lines = (
-            Files(Path(scratch)),
-            ["| model | flags | took MiB | estimate MiB | error |", "|---|---|---:|---:|---:|"],
-        )
+        files = Files(Path(scratch))
+        lines = ["| model | flags | took MiB | estimate MiB | error |", "|---|---|---:|---:|---:|"]
         for row in map(json.loads, path.read_text().splitlines()):
             found, most = estimated(files, row).device, took(row)
             what = row["flags"].replace("|", "\\|") + (" (held out)" if row["held_out"] else "")

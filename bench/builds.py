@@ -7,14 +7,12 @@ beside the engine's own figures, and beside its dry run where the build has one.
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 import textwrap
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
+from loading import lines_of_load
 from on_gpu import buffers
 from shapes import written
 
@@ -91,23 +89,8 @@ def loaded(build: Binary, path: Path, launch: Launch, flags: str, scratch: Path)
         flags=(*(flag for flag in ("--embedding", "--no-mmap") if flag in flags), "--no-warmup"),
     )  # fmt: skip
     made = command(build, plan)
-    process = subprocess.Popen(
-        made.argv, env=dict(made.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    timer = threading.Timer(120, process.kill)
-    timer.start()
-    assert process.stdout is not None
-    with closing(process.stdout) as lines:
-        text = []
-        for line in lines:
-            text.append(line)
-            if "model loaded" in line:
-                break
-        process.kill()
-    process.wait()
-    timer.cancel()
+    said = "".join(lines_of_load(made.argv, made.env))
     made.address.key_file.unlink(missing_ok=True)
-    said = "".join(text)
     printed = buffers(said)
     outputs = sum(map(float, OUTPUT.findall(said)))
     return sum(printed.values()) + outputs if any(key.endswith(".compute") for key in printed) else 0.0

@@ -16,11 +16,11 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shapes import shapes, written
 
@@ -41,6 +41,7 @@ SETTINGS = (
 BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute|DSV4 \w+ state) buffer size = +([\d.]+) MiB")
 FIT = re.compile(r"^(\S+) (\d+) (\d+) (\d+)", re.MULTILINE)
 GIB = 2**30
+Job = TypeVar("Job")
 
 
 def launches() -> Iterator[tuple[str, str]]:
@@ -91,30 +92,55 @@ class Room:
             self.changed.notify_all()
 
 
+def each(
+    jobs: Sequence[Job],
+    row_of: Callable[[int, Job], Mapping[str, Any]],
+    size_of: Callable[[Job], int],
+    out: Path,
+    *,
+    capacity: int,
+    workers: int,
+    seconds: float,
+) -> None:
+    """Append a JSON line for each job to ``out``: ``row_of`` launches it, given its number.
+
+    As many run at a time as there are workers and as have room on a card of ``capacity`` bytes, by the bytes of their
+    files; none is begun after so many seconds.
+    """
+    until, room, lock = time.monotonic() + seconds, Room(capacity - 2 * GIB), threading.Lock()
+
+    def one(number: int, job: Job) -> None:
+        if time.monotonic() > until:
+            print(f"{job}: not begun: out of time", flush=True)
+            return
+        need = min(size_of(job) + 8 * GIB, room.size)
+        room.take(need)
+        try:
+            row = row_of(number, job)
+        finally:
+            room.give(need)
+        with lock:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+    with out.open("a") as file, ThreadPoolExecutor(workers) as pool:
+        list(pool.map(one, range(len(jobs)), jobs))
+
+
 def measure(out: Path, workers: int, seconds: float, skip: Sequence[tuple[str, str]] = ()) -> None:
     """Append one JSON line for each launch to ``out``, for so many seconds at most."""
-    gpu, until = Gpu(), time.monotonic() + seconds
-    room, lock = Room(gpu.capacity - 2 * GIB), threading.Lock()
-    with tempfile.TemporaryDirectory() as scratch, out.open("a") as file:
-        directory = Path(scratch)
-        files = {name: written(directory, name, speaking=True) for name in MODELS}
-
-        def one(number: int, name: str, flags: str) -> None:
-            if time.monotonic() > until:
-                return
-            need = min(files[name].stat().st_size + 8 * GIB, room.size)
-            room.take(need)
-            try:
-                row = launch(gpu, files[name], name, flags, 21000 + number)
-            finally:
-                room.give(need)
-            with lock:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-
-        with ThreadPoolExecutor(workers) as pool:
-            todo = [job for job in launches() if job not in skip]
-            list(pool.map(lambda job: one(job[0], *job[1]), enumerate(todo)))
+    gpu = Gpu()
+    with tempfile.TemporaryDirectory() as scratch:
+        files = {name: written(Path(scratch), name, speaking=True) for name in MODELS}
+        each(
+            [job for job in launches() if job not in skip],
+            lambda number, job: launch(gpu, files[job[0]], *job, 21000 + number),
+            lambda job: files[job[0]].stat().st_size,
+            out,
+            capacity=gpu.capacity,
+            workers=workers,
+            seconds=seconds,
+        )
 
 
 def launch(gpu: Gpu, path: Path, name: str, flags: str, port: int) -> dict[str, Any]:

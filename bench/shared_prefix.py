@@ -192,14 +192,14 @@ def report(setting: Setting, found: dict[str, list[Found]]) -> None:
     print(f"{setting.agents} agents {how}: {COMMON} tokens in common, {setting.own} of their own")
     place = "on the GPU" if setting.gpu else f"in RAM, {os.cpu_count()} cores"
     print(f"{setting.gguf.name} {place}, {setting.context} tokens for each")
-    print(f"{'':27}{'':>7}  {'first token, s':>14}{'tokens':>8}  {'the next, s':>12}{'tokens':>7}")
-    print(f"{'':27}{'MiB':>7}  {'median':>7}{'slowest':>7}{'':>8}  {'median':>7}{'slowest':>7}{'':>7}")
+    print(f"{'':27}{'':>7}  {'first token, s':>15}{'tokens':>8}  {'the next, s':>15}{'tokens':>8}")
+    print(f"{'':27}{'MiB':>7}  {'median':>7}{'slowest':>8}{'':>8}  {'median':>7}{'slowest':>8}")
     for name, trials in found.items():
         line = f"{name:27}{max(t.size for t in trials) / MIB:7,.0f}  "
         for round in range(2):
             waited = [seconds for trial in trials for seconds in trial.first[round]]
             computed = statistics.median(trial.computed[round] for trial in trials)
-            line += f"{statistics.median(waited):7.2f}{max(waited):7.2f}{computed:7,.0f}  "
+            line += f"{statistics.median(waited):7.2f}{max(waited):8.2f}{computed:8,.0f}  "
         print(line.rstrip())
 
 

@@ -22,6 +22,8 @@ class FailureCode(StrEnum):
     """The engine does not understand its command line."""
     BAD_MODEL = "bad_model"
     """The engine cannot load the model file."""
+    BAD_COMPANION = "bad_companion"
+    """The engine cannot use what goes beside the model: its projector, an adapter, a draft, a template or a grammar."""
     BAD_CONTEXT = "bad_context"
     """The engine cannot set up the context."""
     ENDPOINT_IN_USE = "endpoint_in_use"

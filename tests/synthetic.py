@@ -5,6 +5,7 @@ llama-server loads one as it would the real one (with a vocabulary) and allocate
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import struct
@@ -12,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmxd.gguf.facts import model_of
+from lmxd.gguf.header import read_header
+from lmxd.gguf.model import Model
 from lmxd.gguf.types import TENSOR_TYPES
 
 Shape = tuple[str, tuple[int, ...], str]
@@ -61,6 +65,12 @@ def header(metadata: Mapping[str, Any], tensors: Sequence[Shape], version: int =
         size = count // TENSOR_TYPES[number].block * TENSOR_TYPES[number].size
         offset += -(-size // 32) * 32
     return bytes(out), -(-len(out) // 32) * 32 + offset
+
+
+def model(parts: tuple[Mapping[str, Any], Sequence[Shape]]) -> Model:
+    """The facts of a model of these metadata and tensors. Unsupported if no closed form covers it."""
+    data, size = header(*parts)
+    return model_of(read_header(io.BytesIO(data), size))
 
 
 def write(path: Path, metadata: Mapping[str, Any], tensors: Sequence[Shape]) -> Path:

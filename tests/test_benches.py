@@ -32,11 +32,11 @@ FORMS = {
     "beside.py --help": "Launches with files beside the model",
     "multi_gpu.py --help": "Two real GPUs",
     "fit_auto.py --help": "Models that have no room as a whole",
-    # a minute of a model that computes
-    "shared_prefix.py --help": "Agents of one model",
+    "shared_prefix.py --tiny --agents 2 --only gateway": "slots, lmxd's gateway",
     "repack.py --prompt 16 --answer 16 --trials 1": "of the answer's speed are lost",
 }
 PARTS = {
+    "accuracy.py",
     "arena_managers.py",
     "arena_models.py",
     "arena_report.py",

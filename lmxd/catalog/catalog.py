@@ -22,7 +22,7 @@ from lmxd.config.profile import Profile
 from lmxd.config.schema import Config
 from lmxd.config.section import GIB
 from lmxd.core.words import Ask, DeviceId, User
-from lmxd.devices.measurement import HOST, DeviceKind, Measurement
+from lmxd.devices.measurement import HOST, Measurement
 from lmxd.engines.engine import PROGRAMS, EngineKind
 from lmxd.engines.llama_cpp import flags
 from lmxd.errors import LmxdError
@@ -159,12 +159,16 @@ class Catalog:
         profile = self.config.models.get(name)
         return CLOSED_FORM if profile is None or profile.estimated_memory_gb is None else DECLARED
 
-    def is_divisible(self, name: str, layout: Layout) -> bool:
-        """Whether a part of a model could run in RAM beside a GPU, if its profile allowed it, which it does not."""
-        if name not in self.config.models or not set(layout.of_kind(DeviceKind.GPU)) - layout.pools.keys():
-            return False
-        resolved = self.resolve(name)
-        return resolved.profile.fit == "whole" and len(resolved.sizing.offloads(resolved.launch)) > 1
+    def helpful_keys(self, ask: Ask, room: Mapping[DeviceId, int], layout: Layout) -> tuple[str, ...]:
+        """The keys of its profile, with values, by which a request that exceeds every device may fit in ``room``."""
+        if ask.profile not in self.config.models:
+            return ()
+        resolved, found = self.resolve(ask.profile, Size(ctx=ask.context, slots=ask.spread)), []
+        if resolved.is_divisible(layout):
+            found.append("fit: auto")
+        if resolved.fits_unpacked(room, layout):
+            found.append("repack: false")
+        return tuple(found)
 
     def what_would_fit(self, ask: Ask, room: Mapping[DeviceId, int], layout: Layout) -> int | None:
         """The largest context that would fit in ``room``, for a request that exceeds every device; None if none."""

@@ -136,10 +136,10 @@ def media(projector: ModelFile) -> list[str]:
     return [kind for key, kind in _ENCODERS.items() if projector.metadata.get(key) is True]
 
 
-def capabilities(file: ModelFile | None, words: Sequence[str], media: Sequence[str] = ()) -> list[str]:
+def capabilities(file: ModelFile | None, words: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
     """The abilities of a model, as ollama calls them. ``words``: its engine's flags, or its whole command.
 
-    ``media``: what it is known to take beside text.
+    ``taken``: the media that it is known to take.
     """
     template = (file and file.template) or ""
     answers = None if file is None else answers_of(file.architecture, file.metadata)
@@ -149,7 +149,7 @@ def capabilities(file: ModelFile | None, words: Sequence[str], media: Sequence[s
         return ["embedding"]
     found = ["completion"]
     found += ["tools"] if "tools" in template or _has(words, _CALLS) else []
-    found += [_ABILITIES[kind] for kind in media] or (["vision"] if _has(words, _SEES) else [])
+    found += [_ABILITIES[kind] for kind in taken] or (["vision"] if _has(words, _SEES) else [])
     thinks = any(word in template for word in ("enable_thinking", "reasoning_effort", "<think>"))
     return found + (["thinking"] if thinks or _has(words, _THINKS) else [])
 

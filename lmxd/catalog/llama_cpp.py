@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from lmxd.catalog.doubts import doubts
 from lmxd.catalog.formula import Formula
 from lmxd.catalog.server_flags import server_flags
 from lmxd.catalog.size import Size, launch_at
@@ -21,8 +22,6 @@ from lmxd.estimate.footprints import Estimate
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload
 from lmxd.gguf.reads import Reads, reads
-from lmxd.models.pairing import projectors_of
-from lmxd.models.roles import facts_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,18 +85,6 @@ class LlamaSizing:
             return [declared * size // max(1, base) for size in sizes], found.host
         return [declared + max(0, sizes[0] - base)], found.host
 
-    def _doubts(self) -> Iterator[str]:
-        """A sentence for what llama-server would refuse, or answer nobody: of keys that the file does not go with."""
-        if (path := self.file()) is None:
-            return
-        projector = self.companions().projector
-        if projector is not None and not projectors_of(path, [path], [projector]):
-            why = f"its embeddings are not as long as those of {path.name}"
-            yield f"mmproj: {projector} seems to be another model's: {why}"
-        if self.profile.embedding and self.profile.pooling is None and facts_of(path).answers is None:
-            why = f"{path.name} names no pooling, without which OpenAI's API has no vector of a text"
-            yield f"embedding: {why}: set pooling, such as mean"
-
     def _declared(self) -> int | None:
         said = self.profile.estimated_memory_gb
         return None if said is None else int(said * GIB)
@@ -133,13 +120,14 @@ class LlamaSizing:
             found = [self.formula.estimate(launch, (gpu,)) for gpu in gpus] or [self.formula.estimate(launch, ())]
         except LmxdError as error:
             return [f"models.{self.name}: {error}"]
-        doubts = [f"models.{self.name}.{doubt}" for doubt in self._doubts()]
+        told = doubts(self.profile, self.formula.path, self.companions(), self.flags())
+        found_of_files = [f"models.{self.name}.{doubt}" for doubt in told]
         need = max(x.device if gpus else x.host for x in found)
         declared = self.profile.estimated_memory_gb
         if declared is None or declared >= round(need / GIB, 2):  # as it is said
-            return doubts
+            return found_of_files
         return [
-            *doubts,
+            *found_of_files,
             f"models.{self.name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
             " a launch may run out of memory",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lmxd.catalog.gpu_support import GpuSupport
@@ -15,6 +16,7 @@ from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
+from lmxd.devices.measurement import DeviceKind
 from lmxd.engines.engine import Plan
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
@@ -56,6 +58,9 @@ class Resolved:
     def ask(self, layout: Layout, room: Room = NO_ROOM, private_to: User | None = None) -> Ask:
         """The ask for the core. LmxdError if the model cannot be run so."""
         profile, size, launch = self.profile, self.size, self.launch
+        if size.min_gpu_layers and self.sizing.scales and not layout.goes_to_gpu(launch):
+            problem = f"min_gpu_layers is {size.min_gpu_layers}, but {self.name} runs in RAM alone here"
+            raise LmxdError("invalid_params", problem, "leave it out")
         return Ask(
             profile=self.name,
             variant=self.variant,
@@ -94,6 +99,23 @@ class Resolved:
         usable, split = self.usable.of(layout), self.profile.split
         return options(self.sizing, launch, usable, room, split=split, offloads=offloads, alike=self.usable.backend)
 
+    def is_divisible(self, layout: Layout) -> bool:
+        """Whether a part of it could run in RAM beside a GPU, if its profile allowed it, which it does not."""
+        if self.profile.fit != "whole" or not set(layout.of_kind(DeviceKind.GPU)) - layout.pools.keys():
+            return False
+        return len(self.sizing.offloads(self.launch)) > 1
+
+    def fits_unpacked(self, room: Mapping[DeviceId, int], layout: Layout) -> bool:
+        """Whether it would fit in ``room`` without the second copy of weights that are rearranged for the CPU."""
+        if not self.sizing.scales or not self.launch.repack:
+            return False
+        return self._fits(replace(self.launch, repack=frozenset()), room, layout, ())
+
+    def _fits(self, launch: Launch, room: Mapping[DeviceId, int], layout: Layout, offloads: Sequence[Offload]) -> bool:
+        """Whether one of the ways to place a launch fits in ``room``."""
+        found = self._options(launch, layout, Room(free={}, ceiling=room), offloads)
+        return any(all(need <= room.get(d, 0) for d, need in option.demand.items()) for option in found)
+
     def what_would_fit(self, room: Mapping[DeviceId, int], layout: Layout, spills: int) -> int | None:
         """The largest context, up to its own, that would fit in ``room``; None if none would.
 
@@ -103,11 +125,7 @@ class Resolved:
             return None
 
         offloads = self.sizing.offloads(self.launch)[: spills + 1] if spills else ()
-
-        def fits(launch: Launch) -> bool:
-            found = self._options(launch, layout, Room(free={}, ceiling=room), offloads)
-            return any(all(need <= room.get(d, 0) for d, need in option.demand.items()) for option in found)
-
+        fits = partial(self._fits, room=room, layout=layout, offloads=offloads)
         return largest_context(self.launch, fits, self.launch.context)
 
     def plan(self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:

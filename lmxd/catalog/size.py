@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lmxd.config.profile import Profile
-from lmxd.engines.llama_cpp import flags, ngrams
+from lmxd.engines.llama_cpp import ngrams
 from lmxd.engines.llama_cpp.load_mode import is_mapped
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.gguf.launch import Launch
@@ -30,7 +30,7 @@ class Size:
 def launch_at(size: Size, profile: Profile, usual_context: Callable[[int | None], int]) -> Launch:
     """The launch of a profile at a size. ``usual_context``: the one by a profile's word, if the size has none."""
     context = size.ctx or usual_context(profile.context_length)
-    pools = profile.pools or flags.computes_all_outputs(profile.engine_flags)
+    pools = profile.pools
     ubatch = max(profile.ubatch_size, context) if pools else profile.ubatch_size  # such a server takes a text at once
     return Launch(
         context=context,

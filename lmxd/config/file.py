@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 
 from lmxd.config import yaml_text
+from lmxd.config.elsewhere import called_elsewhere
 from lmxd.config.retired import without_retired
 from lmxd.config.schema import Config
 from lmxd.errors import ConfigError
@@ -20,6 +21,12 @@ _LONGEST: Final = 200
 """Characters of a value that is shown."""
 _UNSHOWN: Final = ("engine_flags",)
 """Keys whose errors name what is wrong in a list, and of which the rest may be secret."""
+_KINDS: Final = {
+    "path_type": "give the path of a file",
+    "tuple_type": "give a list, in [ ]",
+    "dict_type": "give keys and values, in { }",
+}
+"""Kinds of values that pydantic calls by the names of Python's types."""
 DEFAULT_CONFIG: Final = Path("/etc/lmxd/config.yaml")
 
 
@@ -88,18 +95,28 @@ def _problem(error: Any) -> str:
     where = _path(error)
     key = ".".join(where)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(where[:-1])
-        near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{key}: unknown key; {hint}"
+        return f"{key}: unknown key; {_hint(where)}"
     message = error["msg"]
     if error["type"] == "value_error":  # one of ours, which may begin with a name
         message = message.removeprefix("Value error, ")
+    elif error["type"] == "model_type" and (known := _known_keys(where)):
+        message = f"give keys and values of its own: {', '.join(known)}"
+    elif error["type"] in _KINDS:
+        message = _KINDS[error["type"]]
     else:
         message = message[:1].lower() + message[1:]
     value = error["input"]
     shown = "" if isinstance(value, (dict, BaseModel)) else f" is {shortened(repr(value), _LONGEST)}"
     return f"{key}{shown}: {shortened(message, 2 * _LONGEST)}"
+
+
+def _hint(where: list[str]) -> str:
+    """The key that may have been meant: other programs call some otherwise."""
+    known = _known_keys(where[:-1])
+    if "engine_flags" in known and (instead := called_elsewhere(where[-1])):
+        return instead
+    near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.4)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
 
 
 def _known_keys(where: list[str]) -> list[str]:

@@ -99,6 +99,13 @@ class RopeConfig(Section):
     original_context: int | None = Field(None, ge=1, le=2**27, description="yarn: tokens that it was trained for")
 
 
+_SAMPLERS: Final = (
+    "dry", "top_k", "typ_p", "top_p", "top_n_sigma", "min_p", "temperature", "xtc", "infill", "penalties", "adaptive_p",
+)  # fmt: skip
+_SHORT_NAMES: Final = ("temp", "typ", "nucleus", *(name.replace("_", "") for name in _SAMPLERS))
+"""The names of samplers, and others that llama-server reads as these: common/sampling.cpp of build 11434."""
+
+
 class SamplersConfig(Section):
     """The sampling that a request gets unless it says otherwise."""
 
@@ -108,7 +115,7 @@ class SamplersConfig(Section):
     min_p: float | None = Field(None, ge=0, le=1, description="0: no limit")
     typical_p: float | None = Field(None, ge=0, le=1, description="1: no limit")
     repeat_penalty: float | None = Field(None, ge=0, le=100, description="1: none")
-    repeat_last_n: int | None = Field(None, ge=-1, le=2**31 - 1, description="tokens that are looked back at")
+    repeat_last_n: int | None = Field(None, ge=0, le=2**31 - 1, description="tokens that are looked back at")
     presence_penalty: float | None = Field(None, ge=-100, le=100, description="0: none")
     frequency_penalty: float | None = Field(None, ge=-100, le=100, description="0: none")
     seed: int | None = Field(None, ge=-1, le=2**32 - 1, description="-1: another one each time")
@@ -118,8 +125,9 @@ class SamplersConfig(Section):
     @field_validator("order")
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [name for name in value if not re.fullmatch("[a-z_]{1,32}", name)]:
-            raise ValueError(f"{wrong[0]!r} is no name of a sampler")
+        if wrong := [name for name in value if name not in (*_SAMPLERS, *_SHORT_NAMES)]:
+            there = ", ".join(_SAMPLERS)
+            raise ValueError(f"{wrong[0]!r} is no name of a sampler, and llama-server would leave it out: {there}")
         return value
 
 
@@ -152,9 +160,11 @@ class LlamaCppKeys(Section):
     )
     kv_unified: bool = Field(False, description="slots share one cache of context_length tokens in all")
     swa_full: bool = Field(False, description="sliding windows keep the whole context, so that prompts can be reused")
-    repack: bool = Field(True, description="in RAM: weights are rearranged for the CPU, which is faster")
-    embedding: bool = Field(False, description="it answers with embeddings alone")
-    rerank: bool = Field(False, description="it ranks documents alone")
+    repack: bool = Field(
+        True, description="in RAM: weights are rearranged for the CPU, which is faster; a second copy of most of them"
+    )
+    embedding: bool = Field(False, description="its server embeds texts, and is to be asked for nothing else")
+    rerank: bool = Field(False, description="its server ranks documents, likewise")
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(
         None, description="how a text's embeddings become one; by default as the model says"
     )
@@ -219,8 +229,8 @@ class LlamaCppKeys(Section):
         """Whether positions are scaled, so that a context beyond the trained one is meant."""
         return self.rope != RopeConfig()
 
-    def beside(self) -> dict[str, Any]:
-        """The keys that it sets but for texts: files beside the model, placement, and the kind of its answers."""
+    def without_texts(self) -> dict[str, Any]:
+        """The keys that it sets, as JSON, but for those that are about what is said."""
         keys = set(LlamaCppKeys.model_fields) - _TEXTS
         return self.model_dump(mode="json", include=keys, exclude_defaults=True)
 

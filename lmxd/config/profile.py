@@ -19,6 +19,7 @@ from lmxd.engines import templates
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.environment import is_passable
 from lmxd.engines.llama_cpp import flags
+from lmxd.engines.llama_cpp.flag_values import THREADS
 from lmxd.gguf.types import CACHE_TYPES
 from lmxd.text import shortened
 
@@ -79,7 +80,7 @@ class Profile(LlamaCppKeys):
     cache_type_k: str = Field("f16", description="of " + ", ".join(CACHE_TYPES))
     cache_type_v: str = Field("f16", description="likewise; a quantized one needs flash attention")
     flash_attention: OnOffAuto = Field("auto", description="auto: where the GPU has a kernel for the model's heads")
-    threads: int | None = Field(None, ge=1, le=4096, description="as -t; by default the engine's choice")
+    threads: int | None = Field(None, ge=1, le=THREADS, description="as -t; by default the engine's choice")
     engine_flags: tuple[str, ...] = Field((), description="further flags of llama-server, from an allow-list")
     estimated_memory_gb: Gigabytes | None = Field(None, description="your word for the bytes; else the estimator's")
     priority: int = Field(
@@ -186,6 +187,11 @@ class Profile(LlamaCppKeys):
             raise ValueError(f"engine: {self.engine} would not run it, for there is a command: take one of them out")
         self._closed(templates.places(*self.command, *self.env.values()))
         return self
+
+    @property
+    def pools(self) -> bool:
+        """Likewise, also by a flag of its own."""
+        return super().pools or flags.computes_all_outputs(self.engine_flags)
 
     def _closed(self, places: AbstractSet[str]) -> None:
         """A command listens where it is told to, and only its holders can use it, unless it is said to be open."""

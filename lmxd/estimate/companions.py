@@ -10,6 +10,7 @@ from typing import TypeAlias
 from lmxd.errors import LmxdError
 from lmxd.estimate.extras import Extras, image_bytes, projector_bytes
 from lmxd.estimate.files import FileMemory, FileVersion, identity, read_file, read_model
+from lmxd.gguf.facts import beside_key
 from lmxd.gguf.header import Tensor
 from lmxd.gguf.launch import Launch
 
@@ -103,14 +104,14 @@ ALONE = Companions()
 
 def _projector(path: Path) -> tuple[int, int]:
     header = read_file(path)
-    if header.metadata.get("general.architecture") != "clip":
+    if beside_key(header.metadata) != "mmproj":
         raise _other(path, "projector", "mmproj: name the mmproj file that was made for this model")
     return projector_bytes(header), image_bytes(header)
 
 
 def _tensors(path: Path) -> tuple[Tensor, ...]:
     header = read_file(path)
-    if header.metadata.get("general.type") != "adapter" and "adapter.type" not in header.metadata:
+    if beside_key(header.metadata) != "lora":
         raise _other(path, "adapter", "lora: name a GGUF file of a LoRA (convert_lora_to_gguf.py makes one)")
     return header.tensors
 

@@ -8,11 +8,11 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from lmxd.errors import LmxdError
 from lmxd.files import let_in, obstacle
-from lmxd.gguf.facts import Unsupported, model_of, vocabulary_of
+from lmxd.gguf.facts import Unsupported, beside_key, model_of, vocabulary_of
 from lmxd.gguf.header import Header, HeaderError, Tensor, read_header
 from lmxd.gguf.model import Model
 from lmxd.gguf.split import part_names
@@ -78,8 +78,15 @@ def is_read(path: Path) -> bool:
     return _models.has(path)
 
 
+_BESIDE: Final = {"mmproj": "a projector", "lora": "an adapter (LoRA)"}
+"""The files that go beside a model, by the key of a profile that names one."""
+
+
 def _read(path: Path) -> Model:
     header = read_file(path)
+    if key := beside_key(header.metadata):
+        remedy = f"name it by the key {key} of the model that it is for"
+        raise LmxdError("bad_model_file", f"{path} is {_BESIDE[key]}, no model, as its header says", remedy)
     try:
         return model_of(header, all_tensors(path, header))
     except Unsupported as error:
@@ -145,14 +152,17 @@ def _me() -> str:
         return str(os.geteuid())
 
 
-def identity(path: Path) -> FileVersion:
-    """A key that tells a file from another, and from itself before a change."""
+def identity(path: Path, key: str = "path") -> FileVersion:
+    """The mark that tells a file from another, and from itself before a change. ``key``: of the profile that names it.
+
+    LmxdError ``model_file_missing`` if it is not there or not a regular file.
+    """
     try:
         real = path.resolve(strict=True)
         found = real.stat()
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        remedy = "set path, or put the file into model_dir"
+        remedy = f"set {key}, or put the file into model_dir"
         raise LmxdError("model_file_missing", f"{path}: {reason}", _remedy(path, error, remedy)) from error
     if not stat.S_ISREG(found.st_mode):
         raise LmxdError("model_file_missing", f"{path} is not a regular file", "name a GGUF file")

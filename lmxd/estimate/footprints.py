@@ -15,6 +15,7 @@ from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned
 from lmxd.estimate.overhead import MIB
 from lmxd.gguf.builds import LATEST, Build
 from lmxd.gguf.compute import copies_experts, flash_attention
+from lmxd.gguf.drafting import why_not_with
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
@@ -93,6 +94,8 @@ def estimate(
     Raises LmxdError ``invalid_params`` if it would not start.
     """
     try:
+        if launch.mtp and extras.draft is None and (ended := why_not_with(build, model)) is not None:
+            raise Impossible(ended)
         parts = added(footprint(model, launch, len(cards), build), model, launch, len(cards), extras, build)
     except Impossible as why:
         raise LmxdError("invalid_params", str(why)) from why

@@ -21,6 +21,8 @@ from lmxd.gguf.types import CACHE_TYPES
 
 _APART: Final = 11400
 """The first family of builds in which a context has either the drafting layers or the others (11434; not 10434)."""
+_ENDS_OLDER: Final = frozenset(("glm4moe",))
+"""Architectures whose first drafted token ends builds before those (10068 and 10434; not 11434)."""
 _REMEMBERED: Final = 64
 
 
@@ -33,6 +35,13 @@ def why_not(model: Model) -> str | None:
             f"llama.cpp does not draft with the layers of {model.arch} models: take out mtp, or give it a draft model"
         )
     return None
+
+
+def why_not_with(build: Build, model: Model) -> str | None:
+    """The reason why one build cannot, though it loads the model."""
+    if model.arch not in _ENDS_OLDER or build.first >= _APART:
+        return None
+    return f"llama-server before build {_APART} ends itself when {model.arch} models draft: take out mtp, or upgrade it"
 
 
 def own_cache(model: Model, launch: Launch, build: Build, *, on_gpu: bool) -> int:

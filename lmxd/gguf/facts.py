@@ -26,6 +26,13 @@ _MAX_LAYERS: Final = 2048
 """More than any model has: the file is untrusted."""
 
 
+def beside_key(metadata: Mapping[str, Scalar | Array]) -> str | None:
+    """The key of a profile for a file that goes beside a model: ``mmproj`` or ``lora``; None for a model itself."""
+    if metadata.get("general.architecture") == "clip" or metadata.get("general.type") == "mmproj":
+        return "mmproj"
+    return "lora" if metadata.get("general.type") == "adapter" or "adapter.type" in metadata else None
+
+
 class Unsupported(ValueError):
     """The error for a model that the closed form does not cover. The message names why, and how to go on."""
 

@@ -84,13 +84,13 @@ def footprint(model: Model, launch: Launch, devices: int, build: Build = LATEST)
     It is computed once: who divides a model between a GPU and RAM asks for many. Raises Impossible for cache types
     that the model cannot have.
     """
-    known = _remembered.setdefault(model, {})
-    key = launch, devices, build
-    if key not in known:
+    known, key = _remembered.setdefault(model, {}), (launch, devices, build)
+    if (found := known.get(key)) is None:
+        found = _computed(model, launch, devices, build)
         if len(known) >= _MOST:
-            known.clear()
-        known[key] = _computed(model, launch, devices, build)
-    return known[key]
+            known.clear()  # while another thread may look
+        known[key] = found
+    return found
 
 
 def _computed(model: Model, launch: Launch, devices: int, build: Build) -> Footprint:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.migrate.locating import relocate
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 
@@ -36,14 +35,7 @@ def find(repository: str, file: str | None = None) -> dict[str, Any] | None:
         wanted = same or [m for m in models if quant.lower() in m.path.name.lower()]
     else:
         wanted = [m for q in _PREFERRED for m in models if m.name.endswith(f":{q}")] + models
-    return found_settings(wanted[0]) if wanted else None
-
-
-def found_settings(model: ModelOnDisk) -> dict[str, Any]:
-    """The settings of a model that was found, as they are written: its file, and what is beside it."""
-    settings: dict[str, Any] = {"path": model.openable, **model.beside}
-    relocate(settings, lambda key, path: str(path))
-    return settings
+    return wanted[0].settings if wanted else None
 
 
 def _repository(model: ModelOnDisk) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lmxd.migrate import programs
 from lmxd.migrate.container import Container
@@ -28,11 +27,11 @@ class PathContext:
 
 def locate(made: Entry, place: PathContext, left: About) -> None:
     """Make the paths of a profile the host's, and whole where their directory is known."""
-    relocate(made.settings, lambda key, said: _on_host(made, key, said, place, left))
 
+    def moved(key: str, said: str) -> str:
+        return _on_host(made, key, said, place, left)
 
-def relocate(settings: dict[str, Any], moved: Callable[[str, str], str]) -> None:
-    """Put another path in the place of each. ``moved`` makes it of the key and the path that it was."""
+    settings = made.settings
     for key in _FILES:
         if settings.get(key):
             settings[key] = moved(key, settings[key])

@@ -127,7 +127,7 @@ def _file(source: str, path: Path, left: About) -> Entry:
     search.look(path)
     if len(search.models) == 1:
         left.unneed(f"FROM {source}", f"is {search.models[0].path}")
-        return Entry(source, hub_cache.found_settings(search.models[0]))
+        return Entry(source, search.models[0].settings)
     left(
         f"FROM {source} is a directory with {len(search.models)} GGUF files: name one (other formats must be converted)"
     )

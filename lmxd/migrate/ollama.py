@@ -40,6 +40,15 @@ _SETTINGS: Final = {
     "num_thread": "threads",
     "num_batch": "batch_size",
 }
+_WHOLE_CONTEXT: Final = 2**17
+"""Tokens that are looked back at, where ollama says -1: more than most contexts have."""
+_SWITCHES: Final = {
+    ("use_mlock", "true"): "--mlock",
+    ("use_mlock", "false"): "",
+    ("use_mmap", "true"): "",
+    ("use_mmap", "false"): "--no-mmap",
+}
+"""Parameter and value -> the switch that says so; none where it is so by itself."""
 _LOST: Final = {
     "template": "its template is Go's: the one in the model file is used instead",
     "system": "its system prompt: clients must send it",
@@ -143,7 +152,11 @@ def parameters(given: Iterable[tuple[str, Any]], left: About) -> dict[str, Any]:
             stops = value if isinstance(value, list) else [value]
             flags += [word for stop in stops for word in ("--reverse-prompt", str(stop))]
         elif key in _FLAGS:
-            flags += [_FLAGS[key], str(value)]
+            flags += [_FLAGS[key], str(_WHOLE_CONTEXT if (key, value) == ("repeat_last_n", -1) else value)]
+        elif (switch := _SWITCHES.get((key, str(value).lower()))) is not None:
+            flags += [switch] if switch else []
+            if not switch:
+                left.unneed(f"{key} {value}", "it is so by itself")
         else:
             left(f"{key} = {value}: has no counterpart here")
     if settings.get("gpu_layers") in (-1, "-1", 999):

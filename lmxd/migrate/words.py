@@ -17,7 +17,7 @@ from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.report import About
 from lmxd.text import shortened
 
-_DEFAULTS: Final = frozenset("--mmap -kvo --kv-offload --op-offload -cb --cont-batching --ui --webui".split())
+_DEFAULTS: Final = frozenset("-kvo --kv-offload --op-offload -cb --cont-batching --ui --webui".split())
 """Switches that are on by themselves."""
 _HUB: Final = frozenset("-hf -hfr --hf-repo".split())
 _SPLIT: Final = ("-sm", "--split-mode")

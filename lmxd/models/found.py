@@ -13,12 +13,17 @@ from lmxd.config.names import fitting
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 from lmxd.models.layouts import flat_repositories, name_of, newest_first, repository_directory
 from lmxd.models.ollama_store import blobs, is_store, stored_models
-from lmxd.models.pairing import MOST_PROJECTORS, projectors_of
+from lmxd.models.pairing import MOST_PROJECTORS, core, is_whole_file, part_facts, projectors_above, projectors_of
 from lmxd.models.quants import is_model_file, is_partial, stem_of
-from lmxd.models.roles import FileFacts, Role, facts_of
+from lmxd.models.roles import Role
 
 _DEEPEST: Final = 12
 """Levels of directories that are looked through: the caches of hubs have six."""
+_CALLED: Final = {
+    Role.PROJECTOR: "a projector, and it is not clear of which model here",
+    Role.ADAPTER: "an adapter (LoRA)",
+    Role.DRAFT: "a draft model, by its name",
+}
 _MOST_ENTRIES: Final = 200_000
 _MOST_MODELS: Final = 2000
 """Entries of directories that are looked at, and models that are found: as many as a configuration can hold."""
@@ -44,9 +49,14 @@ class ModelOnDisk:
     @property
     def beside(self) -> dict[str, Any]:
         """The settings of its profile that follow from its header, and from the files beside it."""
-        found: dict[str, Any] = {"mmproj": openable(self.projector)} if self.projector else {}
-        found |= {"lora": list(map(openable, self.adapters))} if self.adapters else {}
+        found: dict[str, Any] = {"mmproj": str(openable(self.projector))} if self.projector else {}
+        found |= {"lora": [str(openable(path)) for path in self.adapters]} if self.adapters else {}
         return found | ({self.answers: True} if self.answers else {})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of its profile, as they are written."""
+        return {"path": str(self.openable), **self.beside}
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -75,7 +85,7 @@ class ModelOnDisk:
 
 def beside_words(path: Path, projector: Path | None) -> tuple[str, ...]:
     """llama-server's words for a model's projector, and for the kind of its answers."""
-    answers = _facts(path).answers
+    answers = part_facts(path).answers
     return (*(("--mmproj", str(projector)) if projector else ()), *((f"--{answers}",) if answers else ()))
 
 
@@ -96,6 +106,8 @@ class Search:
     """Directories by device and inode: a link may lead back."""
     _files: dict[tuple[int, int, tuple[Path, ...]], Path] = field(default_factory=dict)
     """Files that models are made of, likewise, and their adapters: several links to one are one model."""
+    _unpaired: set[Path] = field(default_factory=set)
+    """Projectors of no model that was found yet."""
     _names: set[str] = field(default_factory=set)
     _entries: int = 0
 
@@ -103,13 +115,14 @@ class Search:
         """Look through a directory, or at one file, and all directories that it has or has links to."""
         root = Path(os.path.abspath(root.expanduser()))
         if root.is_file():
-            names = sorted(
-                {root.name, *(name for name in os.listdir(root.parent) if _is_whole_file(root.parent / name))}
-            )
-            beside = [root.parent / name for name in names]
-            self._group(root.parent, root.parent, beside, flat_repositories(os.listdir(root.parent)), only=root)
-            return
-        self._through(root, root, _DEEPEST)
+            names = os.listdir(root.parent)
+            files = sorted({root, *filter(is_whole_file, (root.parent / name for name in names))})
+            self._group(root.parent, root.parent, files, flat_repositories(names), only=root)
+        else:
+            self._through(root, root, _DEEPEST)
+        for path in sorted(self._unpaired):
+            self._say_beside(path, Role.PROJECTOR)
+        self._unpaired.clear()
 
     def _through(self, root: Path, directory: Path, levels: int) -> None:
         try:
@@ -183,16 +196,18 @@ class Search:
         only: Path | None = None,
     ) -> None:
         """The models among the files of one directory; of one file alone if ``only`` that is meant."""
-        facts = {path: _facts(path) for path in files}
+        facts = {path: part_facts(path) for path in files}
         there = {path for path, fact in facts.items() if fact.role is Role.MODEL}
         projectors = [path for path, fact in facts.items() if fact.role is Role.PROJECTOR]
-        beside = projectors or (_beside(directory) if there and directory != root else [])
+        self._unpaired |= {path for path in projectors if only in (None, path)}
+        beside = projectors or (projectors_above(directory) if there and directory != root else [])
         if len(beside) > MOST_PROJECTORS:
             self.unread.append(f"{directory}: has {len(beside)} mmproj files: name one in each profile")
+            self._unpaired -= set(beside)
             beside = []
         for path in files:
             if path not in there:
-                if only in (None, path):
+                if path not in projectors and only in (None, path):
                     self._say_beside(path, facts[path].role)
                 continue
             part = part_number(path.name)
@@ -211,15 +226,14 @@ class Search:
     def _projector(self, name: str, path: Path, models: Sequence[Path], beside: Sequence[Path]) -> Path | None:
         """The projector of a model. Where there may be several, or it is not clear whose one is, that is said."""
         found = projectors_of(path, models, beside)
+        self._unpaired -= {each for each in beside if core(each) in map(core, found)}
         if len(found) > 1:
             self.unread.append(f"{name}: its mmproj may be {' or '.join(map(str, found))}: name one in its profile")
         return found[0] if len(found) == 1 else None
 
     def _say_beside(self, path: Path, role: Role) -> None:
-        """Say of a file that is no model where it belongs; a projector is looked for by its model."""
-        if role is not Role.PROJECTOR:
-            what = "an adapter (LoRA)" if role is Role.ADAPTER else "a draft model, by its name"
-            self.unread.append(f"{path}: is {what}: name it by the key {role.value} of the model that it is for")
+        """Say of a file that is no model where it belongs."""
+        self.unread.append(f"{path}: is {_CALLED[role]}: name it by the key {role.value} of the model that it is for")
 
     def _add(
         self,
@@ -254,7 +268,7 @@ class Search:
                 parts=parts,
                 projector=projector,
                 adapters=adapters,
-                answers=_facts(parts[0]).answers,
+                answers=part_facts(parts[0]).answers,
                 missing=missing,
                 aliases=others,
             )
@@ -267,25 +281,6 @@ class Search:
         own = next(each for each in chain((name, longer), numbered) if each not in self._names)
         self._names.add(own)
         return own
-
-
-def _is_whole_file(path: Path) -> bool:
-    return is_model_file(path.name) and not is_partial(path.name) and path.is_file()
-
-
-def _beside(directory: Path) -> list[Path]:
-    """Projectors in the directory above: quantizations may have directories of their own."""
-    try:
-        above = sorted(path for path in directory.parent.iterdir() if is_model_file(path.name))
-    except OSError:
-        return []
-    return [path for path in above if _facts(path).role is Role.PROJECTOR]
-
-
-def _facts(path: Path) -> FileFacts:
-    """The facts of a file. Parts of a model but for the first say nothing of it."""
-    part = part_number(path.name)
-    return facts_of(path) if part is None or part[0] == 1 else FileFacts(role=Role.MODEL)
 
 
 def _size(path: Path) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmxd.gguf.architectures import WITHOUT_LOGITS
+from lmxd.gguf.facts import beside_key
 from lmxd.gguf.header import Header, HeaderError, read_header
 from lmxd.models.quants import is_projector, stem_of
 
@@ -74,10 +75,9 @@ def _facts(path: Path, _version: tuple[int, int, int, int]) -> FileFacts:
         header = read_header(file, found.st_size)
     said = header.metadata
     architecture = str(said.get("general.architecture", ""))
-    if architecture == "clip" or said.get("general.type") == "mmproj":
-        return FileFacts(role=Role.PROJECTOR, widths=_projected(header))
-    if said.get("general.type") == "adapter" or "adapter.type" in said:
-        return FileFacts(role=Role.ADAPTER)
+    if key := beside_key(said):
+        role = Role(key)
+        return FileFacts(role=role, widths=_projected(header) if role is Role.PROJECTOR else frozenset())
     width = said.get(f"{architecture}.embedding_length")
     return FileFacts(
         role=_by_name(path.name),

@@ -184,7 +184,8 @@ class ModelInfo(Result):
         """Its abilities and parts, in words, as far as they are not every model's."""
         said = self.settings
         moved = "n_cpu_moe" in said or "override_tensor" in said
-        parts = {"lora": bool(self.adapters), "draft": "draft" in said, "mtp": "mtp" in said, "experts in RAM": moved}
+        parts = {"lora": bool(self.adapters)} | {key: key in said for key in ("draft", "mtp", "ngram")}
+        parts |= {"experts in RAM": moved, "layers in RAM": "n_cpu_ffn" in said}
         found = [x for x in self.capabilities if x in ("vision", "audio", "embedding", "rerank")]
         return [*found, *(part for part, there in parts.items() if there)]
 

@@ -10,7 +10,6 @@ from lmxd.cli.files import Wanted, estimates_of
 from lmxd.config.section import GIB
 from lmxd.errors import LmxdError
 from lmxd.migrate.entries import Entry, FoundModel
-from lmxd.migrate.hub_cache import found_settings
 from lmxd.models.found import ModelOnDisk, Search
 from lmxd.models.layouts import usual_places
 from lmxd.rpc.estimates import Estimated
@@ -45,7 +44,7 @@ def look(directories: Sequence[Path]) -> FoundModel:
         else:
             _note_directories(found, model)
             more = {"context_length": estimated.ctx, "aliases": list(model.aliases)}
-            found.add(Entry(model.name, found_settings(model) | more, f"{needs(estimated)}{_in_parts(model)}"))
+            found.add(Entry(model.name, model.settings | more, f"{needs(estimated)}{_in_parts(model)}"))
     return found.checked()
 
 

@@ -168,6 +168,25 @@ def test_a_file_of_another_kind_is_refused_by_its_key(tmp_path: Path, key: str, 
     assert (caught.value.code, key in caught.value.remedy) == ("bad_model_file", True)
 
 
+@pytest.mark.parametrize("where", ["path", "draft"])
+@pytest.mark.parametrize(("file", "key"), [("p.gguf", "mmproj"), ("a.gguf", "lora")])
+def test_a_file_that_goes_beside_a_model_is_none(tmp_path: Path, where: str, file: str, key: str) -> None:
+    vision.projector(tmp_path / "p.gguf", 64)
+    adapter(tmp_path / "a.gguf", 64)
+    with pytest.raises(LmxdError, match=f"{file} is an? .*, no model, as its header says") as caught:
+        resolved(tmp_path, f"{{{where}: {file}}}").ask(GPU)
+    assert caught.value.code == "bad_model_file"
+    assert caught.value.remedy == f"name it by the key {key} of the model that it is for"
+
+
+@pytest.mark.parametrize("key", ["mmproj", "lora", "draft", "chat_template_file", "grammar_file"])
+def test_a_file_that_is_missing_is_told_by_its_key(tmp_path: Path, key: str) -> None:
+    with pytest.raises(LmxdError, match=f"^{key}: .*/none.gguf: No such file") as caught:
+        resolved(tmp_path, f"{{{key}: none.gguf}}").ask(GPU)
+    assert caught.value.code == "model_file_missing"
+    assert caught.value.remedy.startswith(f"set {key}, or put the file into model_dir")
+
+
 def test_a_projector_of_another_model_is_warned_of(tmp_path: Path) -> None:
     own, other = (vision.projector(tmp_path / f"{width}.gguf", width) for width in (64, 128))
     for path, words in ((own, []), (other, ["mmproj", "128.gguf seems to be another model's"])):
@@ -180,3 +199,72 @@ def test_embeddings_without_a_pooling_are_warned_of(tmp_path: Path) -> None:
     for more, warned in (("", True), (", pooling: last", False)):
         found = resolved(tmp_path, f"{{embedding: true{more}}}")
         assert ("set pooling" in "".join(found.sizing.warnings(found.launch, ()))) is warned
+
+
+@pytest.mark.parametrize(
+    ("pooling", "key", "does"), [(3, "embedding", "embeds texts"), (4, "rerank", "ranks documents")]
+)
+def test_a_model_that_writes_no_text_and_is_not_told_is_warned_of(
+    tmp_path: Path, pooling: int, key: str, does: str
+) -> None:
+    synthetic.write(tmp_path / "m.gguf", *pooled(pooling))
+    for profile, warned in (
+        ("{}", True),
+        (f"{{{key}: true}}", False),
+        (f"{{engine_flags: [--{key.replace('rank', 'ranking')}]}}", False),
+    ):
+        found = resolved(tmp_path, profile)
+        warnings = "".join(found.sizing.warnings(found.launch, ()))
+        assert (f"models.m.{key}: m.gguf {does}, as its header says" in warnings) is warned, profile
+
+
+def pooled(pooling: int) -> tuple[dict[str, Any], list[synthetic.Shape]]:
+    return synthetic.decoder(
+        "llama", layers=2, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=100, head=16,
+        extra={"pooling_type": pooling},
+    )  # fmt: skip
+
+
+def warned(tmp_path: Path, profile: str) -> str:
+    found = resolved(tmp_path, profile)
+    return "".join(found.sizing.warnings(found.launch, ()))
+
+
+def test_an_adapter_of_another_model_is_warned_of(tmp_path: Path) -> None:
+    synthetic.write(tmp_path / "m.gguf", *pooled(0))
+    for name, width in (("own", 64), ("wide", 128)):
+        adapter(tmp_path / f"{name}.gguf", width)
+    metadata = {"general.architecture": "gemma3", "general.type": "adapter", "adapter.type": "lora"}
+    synthetic.write(tmp_path / "gemma.gguf", metadata, [("blk.0.attn_q.weight.lora_a", (64, 4), "f32")])
+    assert "lora" not in warned(tmp_path, "{lora: own.gguf}")
+    assert "wide.gguf seems to be another model's: its blk.0.attn_q.weight does not" in warned(
+        tmp_path, "{lora: [own.gguf, wide.gguf]}"
+    )
+    assert "it is for 'gemma3', m.gguf is 'llama'" in warned(tmp_path, "{lora: gemma.gguf}")
+
+
+@pytest.mark.parametrize(("tokens", "kind", "other"), [(400, "gpt2", False), (500, "gpt2", True), (300, "llama", True)])
+def test_a_draft_of_another_vocabulary_is_warned_of(tmp_path: Path, tokens: int, kind: str, other: bool) -> None:
+    for name, size, more in (("m", 300, {}), ("d", tokens, {"tokenizer.ggml.model": kind})):
+        metadata, tensors = synthetic.speaking(
+            synthetic.decoder(
+                "llama", layers=1, embedding=64, heads=4, kv_heads=2, feed_forward=128, vocabulary=size, head=16
+            )
+        )
+        synthetic.write(tmp_path / f"{name}.gguf", metadata | more, tensors)
+    said = f"d.gguf would be loaded and propose nothing: it has another vocabulary than m.gguf, with {tokens} tokens"
+    assert (said in warned(tmp_path, "{draft: d.gguf}")) is other
+
+
+def test_experts_that_are_none_are_warned_of(tmp_path: Path) -> None:
+    assert "n_cpu_moe: m.gguf has no experts" in warned(tmp_path, "{n_cpu_moe: 2}")
+    assert "n_cpu_moe" not in warned(tmp_path, "{n_cpu_ffn: 2}")
+
+
+@pytest.mark.parametrize(("more", "doubtful"), [([], True), ([("cls.output.weight", (64, 1), "f32")], False)])
+def test_a_model_that_was_not_made_to_rank_is_warned_of(
+    tmp_path: Path, more: list[synthetic.Shape], doubtful: bool
+) -> None:
+    metadata, tensors = pooled(0)
+    synthetic.write(tmp_path / "m.gguf", metadata, [*tensors, *more])
+    assert ("rerank: m.gguf was not made to rank" in warned(tmp_path, "{rerank: true}")) is doubtful

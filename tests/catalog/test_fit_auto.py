@@ -124,3 +124,13 @@ def test_what_would_fit_counts_what_may_run_in_ram(tmp_path: Path) -> None:
     fits = made.what_would_fit(found, {CARD: 2 * GIB, RAM_ID: 12 * GIB}, LAYOUT)
     assert fits is not None
     assert 256 <= fits < 131072
+
+
+def test_layers_on_a_gpu_are_not_promised_in_ram(tmp_path: Path) -> None:
+    made, ram = catalog(tmp_path, "{fit: auto, min_gpu_layers: 3}"), Layout({RAM_ID: DeviceKind.HOST})
+    assert made.resolve("m", Size()).ask(ram).options, (
+        "a profile that is served where there is a GPU is served here, too"
+    )
+    with pytest.raises(LmxdError, match="min_gpu_layers is 3, but m runs in RAM alone here") as refused:
+        made.resolve("m", Size(min_gpu_layers=3)).ask(ram)
+    assert (refused.value.code, refused.value.remedy) == ("invalid_params", "leave it out")

@@ -119,5 +119,7 @@ def test_models_say_what_they_have_beside_the_usual_in_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     assert "vision, lora" in " ".join(lines)
     assert "WITH" not in drawn(output.filled(views.MODELS, rows[1:], ""))[0], "a column that says nothing is left out"
+    dense = plain.model_copy(update={"settings": {"ngram": "mod", "n_cpu_ffn": 4}})
+    assert dense.traits == ["ngram", "layers in RAM"]
     ranking = plain.model_copy(update={"capabilities": ["rerank"], "settings": {"rerank": True}})
     assert ranking.traits == ["rerank"]

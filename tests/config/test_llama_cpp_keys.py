@@ -7,7 +7,7 @@ import pytest
 from lmxd.config.file import parse
 from lmxd.config.llama_cpp_keys import DraftConfig, LoraConfig
 from lmxd.config.profile import Profile
-from lmxd.errors import LmxdError
+from lmxd.errors import ConfigError, LmxdError
 
 
 def profile(text: str) -> Profile:
@@ -50,6 +50,10 @@ def test_switches_are_as_yaml_has_them() -> None:
         ("{embedding: true, rerank: true}", "embedding and rerank exclude each other"),
         ("{rerank: true, pooling: mean}", "rerank needs rank, not mean"),
         ("{embedding: true, draft: d.gguf}", "draft and mtp are for models that write text"),
+        ("{engine_flags: [--embeddings], draft: d.gguf}", "draft and mtp are for models that write text"),
+        ("{engine_flags: [--reranking], ngram: mod}", "draft and mtp are for models that write text"),
+        ("{samplers: {repeat_last_n: -1}}", "samplers.repeat_last_n"),
+        ("{threads: 513}", "threads"),
         ("{mmproj_offload: false}", "mmproj_offload is for a profile with mmproj"),
         ("{override_tensor: exps=CUDA0}", "names a GPU, which lmxd chooses"),
         ("{override_tensor: exps}", "is not PATTERN=PLACE"),
@@ -75,6 +79,10 @@ def test_switches_are_as_yaml_has_them() -> None:
         ("{n_cpu_moe: some}", "give a number of layers from 0 to 4096, or all"),
         ("{draft: {path: d.gguf, cache_type_k: q9}}", "possible are f32"),
         ("{samplers: {order: ['top k']}}", "is no name of a sampler"),
+        (
+            "{samplers: {order: [top_k, foo]}}",
+            "'foo' is no name of a sampler, and llama-server would leave it out: dry, ",
+        ),
         ("{engine_flags: [-md, d.gguf]}", "-md is refused: use the key draft instead"),
         ("{engine_flags: [-ngld, '3']}", "-ngld is refused: use the key draft.gpu_layers instead"),
         ("{engine_flags: [-cmoe]}", "-cmoe is refused: use the key n_cpu_moe instead"),
@@ -105,3 +113,48 @@ def test_adapters_that_requests_are_to_have_are_those_that_there_are(scales: str
         assert why in str(caught.value)
     parse("models: {m: {lora: one.gguf, set: {lora: [{id: 0, scale: 0.5}]}}}", "test")
     parse("models: {m: {lora: one.gguf, set: {lora: []}}}", "test")
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("mlock", "use the key load_mode: mlock"),
+        ("no_mmap", "use the key load_mode: none"),
+        ("num_ctx", "use the key context_length"),
+        ("n_gpu_layers", "use the key gpu_layers instead"),
+        ("ngl", "use the key gpu_layers instead"),
+        ("model", "use the key path instead"),
+        ("cpu_moe", "use the key n_cpu_moe instead (n_cpu_moe: all)"),
+        ("temp", "use the key samplers.temperature"),
+        ("top_k", "use the key samplers.top_k"),
+        ("ttl", "use the key idle_timeout"),
+        ("check_tensors", "engine_flags takes it: [--check-tensors]"),
+        ("xtc_threshold", "engine_flags takes it: [--xtc-threshold, VALUE]"),
+        ("mmproj_url", "fetch the file, and use the key mmproj"),
+        ("lorra", "did you mean lora?"),
+    ],
+)
+def test_a_key_that_another_program_calls_otherwise_is_told_by_its_name_here(key: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"models: {{m: {{{key}: 1}}}}", "test")
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"models.m.{key}: unknown key; ")
+    assert problem.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("profile", "problem"),
+    [
+        ("{mmproj: true}", "models.m.mmproj is True: give the path of a file"),
+        ("{chat_template_file: 3}", "models.m.chat_template_file is 3: give the path of a file"),
+        ("{engine_flags: --jinja}", "models.m.engine_flags is '--jinja': give a list, in [ ]"),
+        ("{chat_template_kwargs: a}", "models.m.chat_template_kwargs is 'a': give keys and values, in { }"),
+        ("{rope: yarn}", "models.m.rope is 'yarn': give keys and values of its own: scaling, scale, "),
+        ("{samplers: greedy}", "models.m.samplers is 'greedy': give keys and values of its own: temperature, top_k, "),
+        ("{draft: true}", "models.m.draft is True: give keys and values of its own: path, tokens, "),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_words_for_who_writes_it(profile: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"models: {{m: {profile}}}", "test")
+    assert caught.value.problems[0].startswith(problem), caught.value.problems

@@ -17,6 +17,7 @@ from house import House, card
 from lmxd.cli import explanations
 from lmxd.core.invariants import broken
 from lmxd.core.words import InstanceId
+from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
 
 GIB = 2**30
@@ -137,3 +138,26 @@ async def test_the_table_of_choices_fits_a_terminal(tmp_path: Path, monkeypatch:
         assert head.split() == ["ON", "GPU", "EXPERTS", "IN", "RAM", "GPU", "GiB", "RAM", "GiB", "SPEED", "ROOM"]
         assert next(line for line in lines if line.startswith("*")).split()[-1] == "now"
         assert "9 layers on the GPU, the rest in RAM" in done.output
+
+
+@pytest.mark.skipif("q4_0" not in repacked_types(), reason="this CPU rearranges no weights")
+@pytest.mark.parametrize(("gib", "helps"), [(2, True), (0.5, False)])
+async def test_a_refusal_in_ram_says_that_weights_need_no_second_copy(tmp_path: Path, gib: float, helps: bool) -> None:
+    sparse(tmp_path, "m")
+    async with (
+        House(tmp_path, models={"m": {}}, gpu={"device": "host", "max_memory_gb": gib}).open() as h,
+        h.client() as lmxd,
+    ):
+        with pytest.raises(LmxdError) as refused:
+            await lmxd.request("m")
+        planned = await lmxd.plan("m")
+        assert (refused.value.code, planned.code) == ("never_fits", "never_fits")
+        assert planned.remedy == refused.value.remedy, "a plan says what a request would be told"
+        assert ("have repack: false in its profile" in planned.remedy) is helps
+        assert ("have repack: false in its profile" in refused.value.data["would_help"]) is helps
+    models = {"m": {"repack": False}}
+    async with (
+        House(tmp_path, models=models, gpu={"device": "host", "max_memory_gb": gib}).open() as h,
+        h.client() as lmxd,
+    ):
+        assert ((await lmxd.plan("m")).code != "never_fits") is helps, "what is said to help does help"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 from engines.plans import plan_in
 from lmxd_process import Lmxd, post
+from loading import lines_of_load
 
-from lmxd.engines.environment import environment
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.engines.llama_cpp.command import command
 from lmxd.engines.llama_cpp.load_mode import spelled
@@ -57,13 +56,4 @@ def test_threads_are_those_that_the_engine_takes_by_itself(smollm2: Path, tmp_pa
 
 def threads(argv: Sequence[str]) -> list[str]:
     """The numbers of threads that a server says while it loads."""
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
-    found: list[str] = []
-    with process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            found += re.findall(r"n_threads(?:_batch)? = \d+", line)
-            if "model loaded" in line:
-                break
-        process.kill()
-    return found
+    return re.findall(r"n_threads(?:_batch)? = \d+", "".join(lines_of_load(argv)))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loading import LOADED, lines_of_load
 
-from lmxd.engines.environment import environment
 from lmxd.engines.llama_cpp.binary import find, probe
 from lmxd.engines.llama_cpp.flags import ALLOWED, problems
 
-AT_ONCE = 12
+AT_ONCE = 48
 SAMPLES = {
-    "whole": "1", "limit": "1", "natural": "1", "number": "0.5", "positive": "1.5", "text": "x", "mask": "3",
-    "range": "0-1", "bias": "15043-1", "json": "{}",
+    "whole": "1", "limit": "1", "natural": "1", "hits": "1", "least tokens": "1", "tokens": "1", "threads": "1",
+    "number": "0.5", "positive": "1.5", "text": "x", "mask": "3", "range": "0-1", "bias": "15043-1", "json": "{}",
 }  # fmt: skip
 OWN = {"--chat-template": "chatml", "--prio": "0", "--samplers": "top_k;temperature", "--reasoning-effort": "low"}
 
@@ -38,13 +37,5 @@ def test_a_server_starts_with_what_a_profile_may_add(smollm2: Path, names: tuple
     words = list(spelled_out(names))
     assert problems(words) == []
     argv = [str(find(None)), "-m", str(smollm2), "-c", "512", "-dev", "none", "--port", "0", "--no-warmup", *words]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
-    said: list[str] = []
-    with process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            said.append(line)
-            if "model loaded" in line:
-                break
-        process.kill()
-    assert "model loaded" in said[-1], "".join(said[-5:])
+    said = lines_of_load(argv)
+    assert LOADED in said[-1], "".join(said[-5:])

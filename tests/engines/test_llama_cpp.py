@@ -176,6 +176,34 @@ def test_a_diagnosis_quotes_the_line_that_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        [
+            "0.00.145.122 E llama_adapter_lora_init: failed to apply lora adapter: tensor 'blk.0.attn_q.weight' has"
+            " incorrect shape (hint: maybe wrong base model?)",
+            "0.00.145.133 E cmn  common_init_: failed to load lora adapter '/m/style.gguf'",
+            "0.00.145.139 E cmn  common_init_: failed to create context with model '/m/m.gguf'",
+            "0.00.145.526 E srv  llama_server: exiting due to model loading error",
+        ],
+        [
+            "0.01.656.972 E mtmd_init_from_file: error: mismatch between text model (n_embd = 576) and mmproj"
+            " (n_embd = 640)",
+            "0.01.656.993 E srv    load_model: failed to load multimodal model, '/m/mmproj.gguf'",
+            "0.01.668.178 E srv  llama_server: exiting due to model loading error",
+        ],
+        [
+            "error: the supplied chat template is not supported: {% for m in messages %}{{ m.content }",
+            "note: llama.cpp was started without --jinja, we only support commonly used templates",
+        ],
+    ],
+)
+def test_what_goes_beside_a_model_is_told_from_the_model_and_its_flags(said: list[str]) -> None:
+    found = log.diagnose(1, said)
+    assert found.code == "bad_companion"
+    assert log.ERROR.sub("", said[0], 1) in found.message, "the line that says why, not one that follows from it"
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 41.9 MiB on device 0: cudaMalloc failed: out of memory",

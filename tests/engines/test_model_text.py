@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
+from loading import lines_of_load
 from recorded import shape
 
 from lmxd.engines.llama_cpp import log
@@ -39,7 +39,7 @@ TEXTS = st.lists(st.sampled_from(FORGED) | st.text(max_size=20), min_size=1, max
 
 
 def file(directory: Path, name: str, metadata: Mapping[str, object]) -> Path:
-    head, tensors = shape("llama32-1b-q8_0")
+    head, tensors = shape("llama@small")
     return synthetic.write(directory / name, {**head, "tokenizer.ggml.model": "none", **metadata}, tensors)
 
 
@@ -119,17 +119,7 @@ def test_the_real_llama_server_cannot_be_made_to_say_it(tmp_path: Path, text: st
     path, binary = file(tmp_path, "evil.gguf", evil), probe(find(None))
     words = ["-c", "512", "-np", "1", "-ngl", "0", "--fit", "off", "-lv", "4", "--no-warmup", "--version-of-nothing"]
     words = [str(binary.path), "-m", str(path), *words[:-1], "--host", str(tmp_path / "s.sock")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    lines: list[str] = []
-    try:
-        for line in process.stdout:
-            lines.append(line.decode(errors="replace").rstrip("\n"))
-            if "llama_server: model loaded" in lines[-1]:
-                break
-    finally:
-        process.kill()
-        process.wait()
+    lines = [line.rstrip("\n") for line in lines_of_load(words)]
     assert any(text.split("\n")[-1] in line for line in lines), "it prints the name as it is"
     assert log.buffers(lines, path) == {}, "the file says such things itself"
     assert log.offloaded(lines, path) is None

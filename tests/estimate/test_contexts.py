@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 
 import pytest
@@ -15,8 +14,6 @@ from lmxd.estimate.contexts import ADDED, PER_THREAD, UNKNOWN, UNKNOWN_ERROR, co
 from lmxd.estimate.footprints import estimate
 from lmxd.estimate.learned import NOTHING_LEARNED, Card, Learned, Observation
 from lmxd.estimate.overhead import MIB
-from lmxd.gguf.facts import model_of
-from lmxd.gguf.header import read_header
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 from lmxd.vendor import Vendor
@@ -38,8 +35,7 @@ H100_BY_STACK = {512: 386, 1024: 518, 2048: 782, 4096: 1310}
 
 
 def eight() -> Model:
-    data, size = synthetic.header(*synthetic.llama_8b())
-    return model_of(read_header(io.BytesIO(data), size))
+    return synthetic.model(synthetic.llama_8b())
 
 
 def error(name: str) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import synthetic
-from recorded import shape
+from adapters import adapting
+from recorded import named, shape
 
 from lmxd.estimate.extras import Extras, added, projector_bytes
 from lmxd.estimate.footprints import estimate
@@ -17,7 +18,6 @@ from lmxd.gguf.facts import model_of
 from lmxd.gguf.footprint import Footprint, footprint
 from lmxd.gguf.header import Header, read_header
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model
 
 MIB = 2**20
 
@@ -27,12 +27,8 @@ def header(parts: tuple[dict[str, Any], list[synthetic.Shape]]) -> Header:
     return read_header(io.BytesIO(data), size)
 
 
-def model(name: str) -> Model:
-    return model_of(header(shape(name)))
-
-
 def with_extras(name: str, launch: Launch, extras: Extras, devices: int = 1) -> Footprint:
-    found = model(name)
+    found = named(name)
     return added(footprint(found, launch, devices), found, launch, devices, extras, LATEST)
 
 
@@ -99,11 +95,7 @@ def test_a_projector_goes_to_the_first_card_unless_told_not_to() -> None:
 
 def lora() -> Header:
     """Rank 64 for every matrix of Llama 3.2 1B: 86 MiB in f16."""
-    pairs: list[synthetic.Shape] = []
-    for name, dims, _ in shape("llama32-1b-q8_0")[1]:
-        if name.startswith("blk.") and len(dims) == 2:
-            pairs += [(f"{name}.lora_a", (dims[0], 64), "f16"), (f"{name}.lora_b", (64, dims[1]), "f16")]
-    return header(({"general.architecture": "llama"}, pairs))
+    return header(adapting("llama", shape("llama32-1b-q8_0")[1], 64))
 
 
 @pytest.mark.parametrize(("layers", "device", "host"), [(None, 86, 0), (9, 43, 43), (0, 0, 86)])
@@ -116,7 +108,7 @@ def test_an_adapter_goes_where_its_base_is(layers: int | None, device: int, host
 def test_a_draft_model_is_a_second_model() -> None:
     """Printed: 1252.41 weights, 256.00 cache, 72.01 compute, beside 4155.99, 1024.00 and 124.01 of the target."""
     launch = Launch(context=8192)
-    found = with_extras("llama31-8b-q4_0", launch, Extras(draft=model("llama32-1b-q8_0"), draft_launch=launch)).device
+    found = with_extras("llama31-8b-q4_0", launch, Extras(draft=named("llama32-1b-q8_0"), draft_launch=launch)).device
     assert found.weights / MIB == pytest.approx(4155.99 + 1252.41, abs=0.02)
     assert found.kv == 1280 * MIB
     assert found.compute / MIB == pytest.approx(124.01 + 72.01, abs=0.2)
@@ -146,12 +138,12 @@ H100 = Card(name="NVIDIA H100 80GB HBM3", build="11434")
         (Extras(projector=MIB, image=9 * MIB), 96 + 9),
         (Extras(projector=MIB, image=9 * MIB, projector_on_device=False), 0),
         (Extras(adapters=lora().tensors), 96),
-        (Extras(draft=model("llama32-1b-q8_0"), draft_launch=Launch(context=8192)), 10.5),
+        (Extras(draft=named("llama32-1b-q8_0"), draft_launch=Launch(context=8192)), 10.5),
     ],
     ids=["alone", "projector", "projector in RAM", "adapter", "draft"],
 )
 def test_what_goes_with_a_model_fetches_more_as_it_is_used(extras: Extras, fetched: float) -> None:
     """On an H100 (build 11434) beside the 8B: an f16 adapter 96 MiB; a projector of 336 px 108, of 896 px 162."""
-    target, launch = model("llama31-8b-q4_0"), Launch(context=8192)
+    target, launch = named("llama31-8b-q4_0"), Launch(context=8192)
     alone, beside = (estimate(target, launch, (H100,), extras=x).parts.device.overhead for x in (Extras(), extras))
     assert (beside - alone) / MIB == pytest.approx(fetched, abs=0.1)

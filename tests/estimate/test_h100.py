@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
 import pytest
-import synthetic
-from recorded import DATA, shape
+from recorded import DATA, named
 
 from lmxd.estimate.arguments import parse
 from lmxd.estimate.footprints import Estimate, estimate
 from lmxd.estimate.learned import Card
-from lmxd.gguf.facts import model_of
-from lmxd.gguf.header import read_header
 
 MIB = 2**20
 MEASURED = [json.loads(line) for line in (DATA / "h100.jsonl").read_text().splitlines()]
@@ -22,8 +18,7 @@ SHARED = [json.loads(line) for line in (DATA / "h100_shared.jsonl").read_text().
 
 
 def estimated(row: dict[str, Any]) -> Estimate:
-    data, size = synthetic.header(*shape(row["model"]))
-    model = model_of(read_header(io.BytesIO(data), size))
+    model = named(row["model"])
     launch = parse(row["flags"]).resolved(model.context).launch
     return estimate(model, launch, (Card(name="NVIDIA H100 80GB HBM3"),))
 

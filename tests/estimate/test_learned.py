@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from lmxd.estimate.backends import Backend
 from lmxd.estimate.estimator import Estimator, fingerprint
 from lmxd.estimate.footprints import OBSERVED, estimate
 from lmxd.estimate.learned import Card, Learned, Observation, kept
-from lmxd.gguf.facts import model_of
-from lmxd.gguf.header import read_header
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
 
@@ -26,8 +23,7 @@ CARD = Card(name="NVIDIA GeForce RTX 4060", driver="580.1", build="11434")
 
 
 def eight() -> Model:
-    data, size = synthetic.header(*synthetic.llama_8b())
-    return model_of(read_header(io.BytesIO(data), size))
+    return synthetic.model(synthetic.llama_8b())
 
 
 def seen(

@@ -88,6 +88,29 @@ async def test_a_model_of_another_kind_is_the_clients_fault(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("status", "said", "remedy"),
+    [
+        (
+            501,
+            "This server does not support embeddings. Start it with `--embeddings`",
+            "has one do it by the key embedding",
+        ),
+        (501, "This server does not support reranking. Start it with `--reranking`", "has one do it by the key rerank"),
+        (400, "Pooling type 'none' is not OAI compatible. Please use a different pooling type", "sets the key pooling"),
+    ],
+)
+async def test_a_server_that_was_not_started_for_it_is_by_a_key(
+    tmp_path: Path, status: int, said: str, remedy: str
+) -> None:
+    async with opened(house(tmp_path)) as front:
+        await refuses(front, status, by_llama_server(said, status, "not_supported_error"))
+        for path, body in ASKED.items():
+            answer = await front.ask(path, body)
+            assert answer.status == 400
+            assert f"an administrator {remedy}" in message_in(path, answer.text)
+
+
+@pytest.mark.parametrize(
     "said",
     [
         by_llama_server("Compute error."),

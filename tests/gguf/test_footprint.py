@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import json
-import lzma
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -19,59 +20,25 @@ import synthetic
 from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import DATA, shape
+from recorded import REPACKED, covered, loads, named, shape
+from synthetic import model
 
 from lmxd.estimate.arguments import parse
 from lmxd.gguf.facts import Unsupported, model_of
 from lmxd.gguf.footprint import Footprint, Impossible, footprint
 from lmxd.gguf.header import Header, HeaderError, read_header
 from lmxd.gguf.launch import Launch
-from lmxd.gguf.model import Model
 from lmxd.gguf.overrides import Override
 
 MIB = 2**20
-REPACKED = frozenset({"q4_0", "q4_k", "iq4_nl", "mxfp4", "q2_k"})
-"""By the CPU on which the loads were recorded."""
-
 CPU_SCANS = {"jamba@small", "plamo2@small"}
 """Their states are larger than CUDA's kernels take: there their weights move to the CPU (estimate/footprints.py)."""
-
-
-def model(parts: tuple[dict[str, Any], list[synthetic.Shape]]) -> Model:
-    data, size = synthetic.header(*parts)
-    return model_of(read_header(io.BytesIO(data), size))
-
-
-@functools.cache
-def loads() -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    with lzma.open(DATA / "buffers_11434.jsonl.xz", "rt") as file:
-        for line in file:
-            load = json.loads(line)
-            found.setdefault(load["model"], []).append(load)
-    return found
 
 
 @functools.cache
 def header_of(name: str) -> Header:
     data, size = synthetic.header(*shape(name))
     return read_header(io.BytesIO(data), size)
-
-
-@functools.cache
-def named(name: str) -> Model:
-    return model(shape(name))
-
-
-def covered() -> list[str]:
-    names = []
-    for name in loads():
-        try:
-            named(name)
-        except Unsupported:
-            continue
-        names.append(name)
-    return names
 
 
 def estimates(name: str) -> Iterator[tuple[str, Footprint, dict[str, float], int]]:
@@ -312,6 +279,34 @@ def test_experts_are_copied_one_matrix_at_a_time_however_all_layers_are_asked_fo
     for layers in (None, 25, 999):
         found = footprint(known, replace(launch, gpu_layers=layers), 1).device.compute
         assert found / MIB == pytest.approx(printed, abs=0.1)
+
+
+def test_threads_may_ask_at_the_same_time() -> None:
+    """As the daemon reads files: more launches than are remembered, beside one that is asked for all the time."""
+    parts = synthetic.decoder(
+        "llama", layers=1, embedding=64, heads=1, kv_heads=1, feed_forward=64, vocabulary=64, head=64
+    )
+    small, usual = model(parts), sys.getswitchinterval()
+    ended = threading.Event()
+
+    def ask_again() -> int:
+        found = {footprint(small, Launch(context=1), 0)}
+        while not ended.is_set():
+            found.add(footprint(small, Launch(context=1), 0))
+        return len(found)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask_again)
+            try:
+                for context in range(2, 12_000):
+                    footprint(small, Launch(context=context), 0)
+            finally:
+                ended.set()
+            assert asking.result() == 1
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_rows_of_several_tokens_are_each_slots_own() -> None:

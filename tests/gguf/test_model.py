@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import pytest
 import synthetic
+from synthetic import model
 
-from lmxd.gguf.facts import Unsupported, model_of
-from lmxd.gguf.header import HeaderError, read_header
-from lmxd.gguf.model import Model
-
-
-def model(parts: tuple[dict[str, Any], list[synthetic.Shape]]) -> Model:
-    data, size = synthetic.header(*parts)
-    return model_of(read_header(io.BytesIO(data), size))
+from lmxd.gguf.facts import Unsupported
+from lmxd.gguf.header import HeaderError
 
 
 def tiny(arch: str = "llama", layers: int = 4, **more: Any) -> tuple[dict[str, Any], list[synthetic.Shape]]:

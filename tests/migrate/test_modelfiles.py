@@ -52,3 +52,22 @@ def test_a_path_of_windows_is_none_here(tmp_path: Path) -> None:
     found = read(tmp_path, "FROM C:\\models\\x.gguf")
     assert not config(found).models
     assert "own: FROM C:\\models\\x.gguf is a path of Windows" in found.left[0]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ("use_mlock true", ("--mlock",)),
+        ("use_mmap false", ("--no-mmap",)),
+        ("use_mmap false\nPARAMETER use_mlock true", ("--no-mmap", "--mlock")),
+        ("use_mmap true\nPARAMETER use_mlock false", ()),
+        ("repeat_last_n -1", ("--repeat-last-n", "131072")),
+        ("repeat_last_n 64", ("--repeat-last-n", "64")),
+    ],
+)
+def test_how_a_file_is_read_and_a_text_looked_back_at_are_carried_over(
+    tmp_path: Path, parameters: str, words: tuple[str, ...]
+) -> None:
+    found = read(tmp_path, f"FROM /m/x.gguf\nPARAMETER {parameters}\n")
+    assert config(found).models["own"].engine_flags == words
+    assert not found.left

@@ -107,6 +107,29 @@ def test_where_nobody_can_tell_which_projector_it_is_that_is_said(tmp_path: Path
     assert unread == [f"m-Q4_0: its mmproj may be {one} or {two}: name one in its profile"]
 
 
+def test_a_projector_that_no_model_takes_is_said(tmp_path: Path) -> None:
+    model(tmp_path / "gemma-Q4_0.gguf", WIDE)
+    projector(tmp_path / "mmproj-gemma-F16.gguf", WIDE)
+    projector(tmp_path / "mmproj-gemma-BF16.gguf", WIDE)
+    other = projector(tmp_path / "mmproj-pixtral-F16.gguf", WIDE)
+    narrow = projector(tmp_path / "mmproj-gemma-tiny.gguf", NARROW)
+    said = [
+        f"{path}: is a projector, and it is not clear of which model here: name it by the key mmproj of the model that"
+        " it is for"
+        for path in (narrow, other)
+    ]
+    assert looked(tmp_path)[1] == said
+    assert looked(other)[1] == said[1:], "also where it alone is looked at"
+
+
+def test_a_projector_above_the_directories_of_quantizations_is_taken(tmp_path: Path) -> None:
+    eyes = projector(tmp_path / "mmproj-F16.gguf")
+    model(tmp_path / "Q4_0/seer-Q4_0.gguf")
+    models, unread = looked(tmp_path)
+    assert [found.projector for found in models.values()] == [eyes]
+    assert unread == []
+
+
 @pytest.mark.parametrize("layout", [in_hub, in_lm_studio])
 def test_what_is_written_of_a_model_that_sees_is_a_profile_that_does(tmp_path: Path, layout: Any) -> None:
     made = model(tmp_path / "made/m.gguf"), projector(tmp_path / "made/mmproj.gguf")
@@ -129,17 +152,13 @@ def test_what_is_written_of_a_model_that_sees_is_a_profile_that_does(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("architecture", "metadata", "key"),
-    [
-        ("qwen3", {"qwen3.pooling_type": 3}, "embedding"),
-        ("qwen3", {"qwen3.pooling_type": 4}, "rerank"),
-        ("qwen3", {}, None),
-    ],
+    ("metadata", "key"),
+    [({"qwen3.pooling_type": 3}, "embedding"), ({"qwen3.pooling_type": 4}, "rerank"), ({}, None)],
 )
 async def test_a_model_that_writes_no_text_is_served_for_what_it_does(
-    tmp_path: Path, architecture: str, metadata: dict[str, Any], key: str | None
+    tmp_path: Path, metadata: dict[str, Any], key: str | None
 ) -> None:
-    model(tmp_path / "m.gguf", architecture=architecture, **metadata)
+    model(tmp_path / "m.gguf", architecture="qwen3", **metadata)
     (entry,) = scan([tmp_path]).entries
     assert {x: entry.settings[x] for x in ("embedding", "rerank") if x in entry.settings} == (
         {key: True} if key else {}

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from lmxd.core.books.state import State
 from lmxd.core.decisions import AskToYield, Decision, EndLease, GrantLease, RefuseLease, ReportProgress
 from lmxd.core.instances import Instance, Lease
-from lmxd.core.policy.refusals import raised
 from lmxd.core.reasons import EndReason, RefusalCode
 from lmxd.core.words import Ask, Demand, DeviceId, InstanceId, Refusal, TicketId
 from lmxd.daemon.answering import device_views, refused, views
 from lmxd.daemon.answering.access import Access
+from lmxd.daemon.answering.beyond import ways_out
 from lmxd.daemon.answering.remembered import Remembered
 from lmxd.daemon.answering.watchers import Watchers
 from lmxd.daemon.launching.performer import Performer
@@ -233,11 +233,10 @@ class Answers:
             room = {device: a.ceiling for device, a in self._state.ledger.accounts.items()}
             demand = self._beyond(ask, room)
             message = refused.never_more(ask.profile, demand, room, self._state.ledger.called)
-            catalog, layout = self._present.catalog, self._present.layout
-            fits = catalog.what_would_fit(ask, room, layout)
-            data["fits"] = None if fits is None else {"ctx": fits}
-            divided = ("have fit: auto in its profile",) if catalog.is_divisible(ask.profile, layout) else ()
-            remedy = ", or ".join((refused.what_to_ask(ask, fits), *raised(self._state, ask), *divided))
+            ways = ways_out(ask, self._state, self._present)
+            data["fits"] = None if ways.context is None else {"ctx": ways.context}
+            data["would_help"] = list(ways.settings)
+            remedy = ways.remedy
         return LmxdError(refusal.code, message, remedy, data)
 
     @staticmethod

@@ -78,7 +78,7 @@ class ModelCalls:
             bytes={},
             running=running,
             engine=profile.engine_name,
-            settings=profile.beside(),
+            settings=profile.without_texts(),
         )
         try:
             resolved = await self._asks.read(name)

@@ -7,10 +7,12 @@ from functools import partial
 
 from lmxd.catalog.size import Size
 from lmxd.core.admission import Admission
+from lmxd.core.reasons import RefusalCode
 from lmxd.core.words import User
 from lmxd.daemon.answering import explaining
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.asks import Asks
+from lmxd.daemon.answering.beyond import ways_out
 from lmxd.daemon.answering.choices import choices
 from lmxd.daemon.answering.health import Health
 from lmxd.daemon.answering.journal import Journal
@@ -74,7 +76,10 @@ class Requests:
             ask = self._asks.ask(resolved, self._present.catalog.private_to(params.model, size, user))
             planned = explaining.plan(self._admission, ask, connection.peer, params.deadline)
             found = choices(self._admission.state, self._present.layout, resolved, ask, planned)
-            return planned.model_copy(update={"engine": resolved.engine.name, "choices": found})
+            said = {"engine": resolved.engine.name, "choices": found}
+            if planned.code == RefusalCode.NEVER_FITS:
+                said["remedy"] = ways_out(ask, self._admission.state, self._present).remedy
+            return planned.model_copy(update=said)
 
     def explain(self, connection: Connection, subject: str) -> Explained:
         """The history of a request, a lease or an instance."""

@@ -19,15 +19,18 @@ SWITCHES: Final = """--jinja --no-jinja --context-shift --no-context-shift --con
 
 VALUES: Final = {
     "whole": """
-        --threads-batch -tb --threads-http --poll --cache-reuse --timeout -to --sse-ping-interval
-        --embd-normalize --predict -n --n-predict --keep --top-k --dry-allowed-length --yarn-orig-ctx
-        --video-timestamp-interval --spec-draft-threads -td --threads-draft --spec-draft-threads-batch -tbd
-        --threads-batch-draft""",
-    "limit": "--repeat-last-n --dry-penalty-last-n --reasoning-budget",
-    "natural": """
-        --spec-draft-n-min --spec-ngram-mod-n-min --spec-ngram-mod-n-match --spec-ngram-simple-size-n
-        --spec-ngram-simple-min-hits --spec-ngram-map-k-size-n --spec-ngram-map-k-min-hits
-        --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-min-hits""",
+        --poll --cache-reuse --timeout -to --sse-ping-interval --embd-normalize --predict -n --n-predict
+        --keep --top-k --dry-allowed-length --yarn-orig-ctx --video-timestamp-interval""",
+    "threads": """
+        --threads-batch -tb --threads-http --spec-draft-threads -td --threads-draft
+        --spec-draft-threads-batch -tbd --threads-batch-draft""",
+    "limit": "--reasoning-budget",
+    "natural": "--repeat-last-n --dry-penalty-last-n --spec-draft-n-min",
+    "least tokens": "--spec-ngram-mod-n-min",
+    "tokens": """
+        --spec-ngram-mod-n-match --spec-ngram-simple-size-n --spec-ngram-map-k-size-n
+        --spec-ngram-map-k4v-size-n""",
+    "hits": "--spec-ngram-simple-min-hits --spec-ngram-map-k-min-hits --spec-ngram-map-k4v-min-hits",
     "number": """
         --rope-scale --rope-freq-base --rope-freq-scale --yarn-ext-factor --yarn-attn-factor --yarn-beta-slow
         --yarn-beta-fast --slot-prompt-similarity -sps --temp --temperature --top-p --min-p --top-nsigma

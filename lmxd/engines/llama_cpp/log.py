@@ -48,6 +48,15 @@ _REASONS: tuple[tuple[FailureCode, re.Pattern[str]], ...] = (
         ),
     ),
     (
+        FailureCode.BAD_COMPANION,
+        re.compile(
+            r"failed to apply lora adapter|failed to load lora adapter|mismatch between text model|wrong mmproj"
+            r"|failed to load multimodal model|failed to load draft model|the supplied chat template is not supported"
+            r"|chat template parsing error|failed to parse grammar",
+            re.IGNORECASE | re.ASCII,
+        ),
+    ),
+    (
         FailureCode.BAD_FLAG,
         re.compile(
             r"^error: |invalid argument: |error while handling argument|unknown argument", re.MULTILINE | re.ASCII
@@ -72,6 +81,7 @@ _REASONS: tuple[tuple[FailureCode, re.Pattern[str]], ...] = (
 )
 _SENTENCES = {
     FailureCode.OUT_OF_MEMORY: "the engine ran out of memory",
+    FailureCode.BAD_COMPANION: "the engine could not use what goes beside the model",
     FailureCode.BAD_FLAG: "the engine did not understand its command line",
     FailureCode.BAD_MODEL: "the engine could not load the model file",
     FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",

@@ -34,6 +34,8 @@ _OWN: Final = (
 )
 """The words of llama-server for what went wrong in itself. All else that it calls its error is about the request:
 it says 500 to each that it cannot read."""
+_KEYS: Final = {"`--embedding": "embedding", "`--rerank": "rerank", "pooling type": "pooling"}
+"""The words of llama-server for what it was not started for -> the key of a profile by which it is."""
 _LACKS: Final = ("file not found", "not found", "method not allowed")
 """The words of servers that have no such path, which say no more than that."""
 _LONGEST: Final = 2000
@@ -52,8 +54,13 @@ def of_engine(body: bytes, status: int, path: str = "") -> LmxdError:
         message += " The cache that its slots share is full."
         remedy = "ask again; else have a larger context_length in its profile, or no kv_unified"
         return LmxdError("stopped", message, remedy)
+    key = next((key for words, key in _KEYS.items() if words in text.lower()), None)
     if status == 501:
-        return LmxdError("invalid_params", message, "name a model that can do that, of /v1/models")
+        remedy = "name a model that can do that, of /v1/models"
+        keyed = f"; an administrator has one do it by the key {key}" if key else ""
+        return LmxdError("invalid_params", message, remedy + keyed)
+    if status == 400 and key:
+        return LmxdError("invalid_params", message, f"an administrator sets the key {key} of the model, such as mean")
     if status < 500 or is_too_long(text) or (status == 500 and _is_about_the_request(said, text)):
         return LmxdError("invalid_params", message, "")
     return LmxdError("bad_answer", message, "")

@@ -179,7 +179,8 @@ class Reply:
         found = await collected(exchange, head)
         error = engine_errors.of_engine(found, head.status, self._request.path)
         status = failures.status_of(error) if head.status in (500, 501) else head.status
-        own = isinstance(error, StatusError) or self._format in (ErrorFormat.ANTHROPIC, ErrorFormat.OLLAMA)
+        ours = isinstance(error, StatusError) or bool(error.remedy)
+        own = ours or self._format in (ErrorFormat.ANTHROPIC, ErrorFormat.OLLAMA)
         if self._begun or own or status != head.status or not engine_errors.is_told(found):
             raise StatusError(status, error.code, error.message, error.remedy)
         self._passed_on = True
