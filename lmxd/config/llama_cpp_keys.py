@@ -152,7 +152,7 @@ class LlamaCppKeys(Section):
     n_cpu_ffn: int = Field(0, ge=0, le=4096, description="the same of matrices that are no experts, of dense models")
     override_tensor: Annotated[
         tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=tuple[str, ...] | str)
-    ] = Field((), description="PATTERN=CPU: tensors whose name has the pattern stay in RAM")
+    ] = Field((), description="PATTERN=CPU: tensors whose name has the pattern stay in RAM; no group of it is repeated")
     load_mode: LoadMode = Field(
         "auto",
         description="how the file is read: auto maps it; mlock keeps it in RAM, if RLIMIT_MEMLOCK lets it; dio: past"

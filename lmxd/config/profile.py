@@ -21,6 +21,7 @@ from lmxd.engines.environment import is_passable
 from lmxd.engines.llama_cpp import flags
 from lmxd.engines.llama_cpp.flag_values import THREADS
 from lmxd.gguf.types import CACHE_TYPES
+from lmxd.text import shortened
 
 _POLICY: Final = {
     "engine",
@@ -132,13 +133,13 @@ class Profile(LlamaCppKeys):
             return [str(w) if isinstance(w := on_off(v), (int, float)) else w for v in value]
         return value
 
-    @field_validator("command", "env")
+    @field_validator("command", "env", "engine_flags", "chat_template", "grammar")
     @classmethod
     def _passable(cls, value: Any) -> Any:
         """Words that the kernel would not pass on are told here, not at each launch."""
-        words = (*value, *value.values()) if isinstance(value, dict) else value or ()
-        if found := [word for word in words if not is_passable(word)]:
-            raise ValueError(f"{found[0]!r} has a character that no program can be given")
+        words = (*value, *value.values()) if isinstance(value, dict) else [value] if isinstance(value, str) else value
+        if found := [word for word in words or () if not is_passable(word)]:
+            raise ValueError(f"{shortened(found[0], 60)!r} has a character that no program can be given")
         if isinstance(value, dict) and (wrong := [name for name in value if not name or "=" in name]):
             raise ValueError(f"{wrong[0]!r} is no name of a variable")
         return value

@@ -30,7 +30,7 @@ from lmxd.gateway.requests.adapters import require_adapters
 from lmxd.gateway.requests.answer_format import with_format
 from lmxd.gateway.requests.authentication import ANYBODY, CALLER
 from lmxd.gateway.requests.engine_body import engine_body
-from lmxd.gateway.requests.media import require_media
+from lmxd.gateway.requests.media import may_be_object, require_media
 from lmxd.gateway.requests.prompts import prompt_of, takes_slot
 from lmxd.rpc.books import ModelInfo
 from lmxd.rpc.client import AsyncLease
@@ -141,7 +141,7 @@ class Serving:
         """
         kind = next((value for header, value in call.headers.items() if header.lower() == "content-type"), "")
         body = with_format(call.path.partition("?")[0], engine_body(call.body, kind, meant, names))
-        if not is_form(kind):
+        if not is_form(kind) or may_be_object(body):
             require_media(body, meant.model, remote=self._remote_media)
             require_adapters(call.path.partition("?")[0], body, meant.model)
         return call if body is call.body else replace(call, body=body)

@@ -13,9 +13,9 @@ from lmxd.config.names import fitting
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 from lmxd.models.layouts import flat_repositories, name_of, newest_first, repository_directory
 from lmxd.models.ollama_store import blobs, is_store, stored_models
-from lmxd.models.pairing import core, projectors_of
+from lmxd.models.pairing import MOST_PROJECTORS, core, is_whole_file, part_facts, projectors_above, projectors_of
 from lmxd.models.quants import is_model_file, is_partial, stem_of
-from lmxd.models.roles import FileFacts, Role, facts_of
+from lmxd.models.roles import Role
 
 _DEEPEST: Final = 12
 """Levels of directories that are looked through: the caches of hubs have six."""
@@ -85,7 +85,7 @@ class ModelOnDisk:
 
 def beside_words(path: Path, projector: Path | None) -> tuple[str, ...]:
     """llama-server's words for a model's projector, and for the kind of its answers."""
-    answers = _facts(path).answers
+    answers = part_facts(path).answers
     return (*(("--mmproj", str(projector)) if projector else ()), *((f"--{answers}",) if answers else ()))
 
 
@@ -115,7 +115,9 @@ class Search:
         """Look through a directory, or at one file, and all directories that it has or has links to."""
         root = Path(os.path.abspath(root.expanduser()))
         if root.is_file():
-            self._group(root.parent, root.parent, [root], flat_repositories(os.listdir(root.parent)))
+            names = os.listdir(root.parent)
+            files = sorted({root, *filter(is_whole_file, (root.parent / name for name in names))})
+            self._group(root.parent, root.parent, files, flat_repositories(names), only=root)
         else:
             self._through(root, root, _DEEPEST)
         for path in sorted(self._unpaired):
@@ -184,16 +186,28 @@ class Search:
             self._entries += 1
             yield entry
 
-    def _group(self, root: Path, directory: Path, files: Sequence[Path], repositories: Mapping[str, str]) -> None:
-        """The models among the files of one directory."""
-        facts = {path: _facts(path) for path in files}
+    def _group(
+        self,
+        root: Path,
+        directory: Path,
+        files: Sequence[Path],
+        repositories: Mapping[str, str],
+        *,
+        only: Path | None = None,
+    ) -> None:
+        """The models among the files of one directory; of one file alone if ``only`` that is meant."""
+        facts = {path: part_facts(path) for path in files}
         there = {path for path, fact in facts.items() if fact.role is Role.MODEL}
         projectors = [path for path, fact in facts.items() if fact.role is Role.PROJECTOR]
-        self._unpaired |= set(projectors)
-        beside = projectors or (_beside(directory) if there else [])
+        self._unpaired |= {path for path in projectors if only in (None, path)}
+        beside = projectors or (projectors_above(directory) if there and directory != root else [])
+        if len(beside) > MOST_PROJECTORS:
+            self.unread.append(f"{directory}: has {len(beside)} mmproj files: name one in each profile")
+            self._unpaired -= set(beside)
+            beside = []
         for path in files:
             if path not in there:
-                if path not in projectors:
+                if path not in projectors and only in (None, path):
                     self._say_beside(path, facts[path].role)
                 continue
             part = part_number(path.name)
@@ -203,6 +217,8 @@ class Search:
                 continue  # the first that is there stands for all
             else:
                 parts = [Path(name) for name in part_names(str(path), part[1])]
+            if only is not None and only not in parts:
+                continue
             kept = tuple(p for p in parts if p in there)
             name, missing = name_of(root, path, repositories), len(parts) - len(kept)
             self._add(name, kept, self._projector(name, path, sorted(there), beside), missing, path=parts[0])
@@ -252,7 +268,7 @@ class Search:
                 parts=parts,
                 projector=projector,
                 adapters=adapters,
-                answers=_facts(parts[0]).answers,
+                answers=part_facts(parts[0]).answers,
                 missing=missing,
                 aliases=others,
             )
@@ -265,21 +281,6 @@ class Search:
         own = next(each for each in chain((name, longer), numbered) if each not in self._names)
         self._names.add(own)
         return own
-
-
-def _beside(directory: Path) -> list[Path]:
-    """Projectors in the directory above: quantizations may have directories of their own."""
-    try:
-        above = sorted(path for path in directory.parent.iterdir() if is_model_file(path.name))
-    except OSError:
-        return []
-    return [path for path in above if _facts(path).role is Role.PROJECTOR]
-
-
-def _facts(path: Path) -> FileFacts:
-    """The facts of a file. Parts of a model but for the first say nothing of it."""
-    part = part_number(path.name)
-    return facts_of(path) if part is None or part[0] == 1 else FileFacts(role=Role.MODEL)
 
 
 def _size(path: Path) -> int:

@@ -17,7 +17,7 @@ from lmxd.errors import LmxdError
 from lmxd.files import sha256_of
 from lmxd.gguf.split import MAX_PARTS, part_names, part_number
 from lmxd.models.arriving import reported
-from lmxd.models.pairing import best_name
+from lmxd.models.pairing import MOST_PROJECTORS, best_name
 from lmxd.models.quants import is_projector, named, stem_of
 from lmxd.models.ranges import copy_header
 from lmxd.models.reference import Reference
@@ -147,12 +147,13 @@ class Hub:
             if each.rfilename.endswith(".gguf") and _is_inside(each.rfilename)
         ]
         projectors = {file.name: file for file in files if is_projector(file.name)}
+        named = list(projectors) if len(projectors) <= MOST_PROJECTORS else []
         found = [
             Offer(
                 repository=wanted.repository,
                 revision=info.sha,
                 files=group,
-                projector=projectors.get(best_name(group[0].name, list(projectors)) or ""),
+                projector=projectors.get(best_name(group[0].name, named) or ""),
             )
             for group in _grouped(file for file in files if file.name not in projectors)
         ]

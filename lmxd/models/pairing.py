@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lmxd.models.quants import quant_of, stem_of
-from lmxd.models.roles import facts_of
+from lmxd.gguf.split import part_number
+from lmxd.models.quants import is_model_file, is_partial, quant_of, stem_of
+from lmxd.models.roles import FileFacts, Role, facts_of
 
+MOST_PROJECTORS: Final = 100
+"""Projectors beside models, or in a repository, of which the one of each is looked for: it takes time for each two."""
 _GENERIC: Final = re.compile(r"mmproj|projector|(?<![a-z])model(?![a-z])|[^a-z0-9]")
 """Parts of a projector's name that do not say whose it is."""
 
@@ -60,3 +63,23 @@ def best_name(model: str, projectors: Sequence[str]) -> str | None:
     longest = max((len(core(path)) for path in named), default=0)
     found = [path for path in named if len(core(path)) == longest] or near
     return str(best(found)) if found else None
+
+
+def is_whole_file(path: Path) -> bool:
+    """Whether it is the file of a model, fetched to its end."""
+    return is_model_file(path.name) and not is_partial(path.name) and path.is_file()
+
+
+def projectors_above(directory: Path) -> list[Path]:
+    """Projectors in the directory above: quantizations may have directories of their own."""
+    try:
+        above = sorted(path for path in directory.parent.iterdir() if is_model_file(path.name))
+    except OSError:
+        return []
+    return [path for path in above if part_facts(path).role is Role.PROJECTOR]
+
+
+def part_facts(path: Path) -> FileFacts:
+    """The facts of a file. Parts of a model but for the first say nothing of it."""
+    part = part_number(path.name)
+    return facts_of(path) if part is None or part[0] == 1 else FileFacts(role=Role.MODEL)

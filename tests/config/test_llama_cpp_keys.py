@@ -21,6 +21,21 @@ def test_a_bare_path_stands_for_the_usual_settings() -> None:
     assert [x.scale for x in profile("{lora: [a.gguf, {path: b.gguf, scale: 0.5}]}").lora] == [1, 0.5]
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "exps",
+        r"blk\.(0|1|2)\.ffn_.*_exps",
+        r"blk\.[0-9]*[02468]\.ffn_.*_exps\.weight",
+        r"([4-9]|[1-9][0-9]+).ffn_.*_exps\.",
+        r"^blk\.(?:[0-9]|1[0-9])\.ffn_(up|down)(_shexp)?\.weight$",
+        r"\(a\)+[)+*]",
+    ],
+)
+def test_the_patterns_that_people_write_are_possible(pattern: str) -> None:
+    assert profile(f"{{override_tensor: '{pattern}=CPU'}}").override_tensor == (f"{pattern}=CPU",)
+
+
 def test_switches_are_as_yaml_has_them() -> None:
     assert profile("{reasoning: off}").reasoning == "off"
     assert profile("{reasoning: auto, jinja: off}").jinja is False
@@ -43,6 +58,20 @@ def test_switches_are_as_yaml_has_them() -> None:
         ("{override_tensor: exps=CUDA0}", "names a GPU, which lmxd chooses"),
         ("{override_tensor: exps}", "is not PATTERN=PLACE"),
         ("{override_tensor: '(=CPU'}", "override_tensor"),
+        ("{override_tensor: '(.*)*(.*)*!=CPU'}", "a group that is repeated can take for ever"),
+        (r"{override_tensor: '(\w+[.])+!=CPU'}", "a group that is repeated can take for ever"),
+        ("{override_tensor: '(?:a|b){2}=CPU'}", "a group that is repeated can take for ever"),
+        ("{override_tensor: '.*.*.*.*.*.*.*!=CPU'}", "at most 6 repetitions"),
+        ("{override_tensor: '(?i)EXPS=CPU'}", "llama-server knows (?:…), (?=…) and (?!…) alone"),
+        ("{override_tensor: '(?<=ffn)_up=CPU'}", "llama-server knows (?:…), (?=…) and (?!…) alone"),
+        ("{override_tensor: 'ffn.*+=CPU'}", "llama-server knows no such repetition"),
+        ("{override_tensor: '[[:digit:]]=CPU'}", "'[[' is read differently by llama-server"),
+        (r"{override_tensor: 'weight\Z=CPU'}", r"\\Z' is read differently by llama-server"),
+        ('{override_tensor: "a\\0=CPU"}', "is read differently by llama-server"),
+        *(
+            (f"{{{key}: {value}}}", "'a\\x00b' has a character that no program can be given")
+            for key, value in (("chat_template", '"a\\0b"'), ("grammar", '"a\\0b"'), ("engine_flags", '[-r, "a\\0b"]'))
+        ),
         ("{lora: 'a:b.gguf'}", "llama-server reads , and : as separators"),
         ("{draft: d.gguf, ngram: mod}", "draft and ngram exclude each other: take one of them out"),
         ("{ngram: fast}", "input should be 'simple', 'map-k', 'map-k4v' or 'mod'"),

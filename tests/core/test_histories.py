@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from core.world import GIB, Gpu, World, unified
 from examples import examples
 from hypothesis import settings
@@ -23,7 +25,7 @@ from lmxd.core.events import (
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.rules import Quota, Resident
-from lmxd.core.words import Ask, Failure, Hold, InstanceId, Phase, YieldId
+from lmxd.core.words import Ask, Failure, Hold, InstanceId, Option, Phase, YieldId
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
 SIZES = {"a": 2.0, "b": 5.0, "c": 11.0, "d": 20.0}
@@ -60,6 +62,14 @@ class Histories(RuleBasedStateMachine):
         names = sorted(i.id for i in self.world.state.instances.values() if i.phase in phases)
         return data.draw(st.sampled_from(names)) if names else None
 
+    def _divided(self, size: int, rungs: int) -> Iterator[Option]:
+        """A model of which less and less is on a GPU, with a part in RAM if that is one of the devices."""
+        for rung in range(rungs):
+            on_gpu = size * (5 - rung) // 5
+            in_ram = {"host": size - on_gpu + GIB} if "host" in self.world.devices else {}
+            for gpu in (place for place in self.world.places() if place != "host"):
+                yield self.world.placed({gpu: on_gpu} | in_ram, gpu_layers=32 - rung, spills=rung)
+
     @rule(
         model=MODELS,
         hold=st.sampled_from(list(Hold)),
@@ -72,7 +82,8 @@ class Histories(RuleBasedStateMachine):
         user=st.sampled_from(["", "anna", "ben"]),
         share=st.sampled_from([True, True, False]),
         deadline=st.sampled_from([None, None, 0.0, 8.0]),
-        kind=st.sampled_from(["single", "single", "split", "hold"]),
+        kind=st.sampled_from(["single", "single", "split", "divided", "hold"]),
+        rungs=st.integers(1, 4),
         max_instances=st.sampled_from([None, None, 1, 2]),
         key=st.sampled_from([None, None, "j", "k"]),
         private=st.booleans(),
@@ -91,6 +102,7 @@ class Histories(RuleBasedStateMachine):
         share: bool,
         deadline: float | None,
         kind: str,
+        rungs: int,
         max_instances: int | None,
         key: str | None,
         private: bool,
@@ -98,6 +110,7 @@ class Histories(RuleBasedStateMachine):
         size = int(SIZES[model] * GIB)
         singles = tuple(self.world.placed({name: size}) for name in self.world.places())
         both = self.world.placed(dict.fromkeys(self.world.places()[:2], size // 2 + GIB), split=(1, 1))
+        options = {"split": (*singles, both), "divided": tuple(self._divided(size, rungs))}
         self.world.ask(
             model if kind != "hold" else "hold",
             SIZES[model],
@@ -111,7 +124,7 @@ class Histories(RuleBasedStateMachine):
             key=key,
             private_to=(uid, user) if private and kind != "hold" else None,
             variant=kind,
-            options=(*singles, both) if kind == "split" else None,
+            options=options.get(kind),
             hold=hold,
             ttl=20.0 if hold is Hold.TTL else None,
             wait=wait,
@@ -257,7 +270,11 @@ class Histories(RuleBasedStateMachine):
                 load = load_seconds(state, head.ask)
                 if head.deadline_at is not None and state.now + load > head.deadline_at:
                     return  # a start would be too late for it
-                fits = any(state.ledger.fits(option.demand) for option in head.ask.options)
+                fits = any(
+                    state.ledger.fits(option.demand)
+                    for option in head.ask.options
+                    if not (option.spills and head.room_being_made)  # it waits for more of it on a GPU
+                )
                 assert has_all_instances(state, head) or not fits
                 uid = head.owner.uid
                 able = [i for i in state.instances.values() if i.serves(head.ask)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from devices.fake_nvml import FakeNvml
 from house import House, card
 
 from lmxd.cli import explanations
+from lmxd.core.invariants import broken
+from lmxd.core.words import InstanceId
 from lmxd.engines.llama_cpp.repack import repacked_types
 from lmxd.errors import LmxdError
 
@@ -81,6 +84,27 @@ async def test_a_model_that_must_be_whole_has_no_choices(tmp_path: Path) -> None
         assert (planned.choices, list(planned.devices)) == ([], ["GPU-a"]), "RAM counts only if it may be used"
         with pytest.raises(LmxdError, match="min_gpu_layers"):
             await lmxd.request("m", min_gpu_layers=-1)
+
+
+def _has_ram(house: House, wanted: bool) -> bool:
+    return house.daemon.present.layout.has_ram is wanted
+
+
+async def test_ram_comes_and_goes_with_the_only_profile_that_uses_it(tmp_path: Path) -> None:
+    """An instance that is there goes on as it was admitted, and nothing is lost or counted twice."""
+    async with house(tmp_path, 1.5, fit="auto").open() as h, h.client() as lmxd:
+        first = await lmxd.request("m")
+        written = h.daemon.config_path.read_text()
+        for text, has_ram in ((written.replace("fit: auto", "fit: whole"), False), (written, True)):
+            h.daemon.config_path.write_text(text)
+            await h.daemon.reload()
+            await h.until(partial(_has_ram, h, has_ram))
+            assert broken(h.state) == []
+            assert h.state.instances[InstanceId(first.instance)].leases.keys() == {first.lease}
+        await lmxd.release(first.lease)
+        again = await lmxd.request("m")
+        assert (again.instance, again.devices) == (first.instance, first.devices)
+        assert broken(h.state) == []
 
 
 async def test_a_request_for_more_layers_waits_while_others_are_served(tmp_path: Path) -> None:

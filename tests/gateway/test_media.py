@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from gateway.front import opened
 from gateway.test_serving import house
 from lmxd.errors import LmxdError
 from lmxd.gateway.requests.adapters import require_adapters
+from lmxd.gateway.requests.formats import pixels_of
 from lmxd.gateway.requests.media import require_media
 from lmxd.rpc.books import ModelInfo
 
@@ -102,6 +106,31 @@ def test_no_spelling_hides_a_picture() -> None:
 
 
 @pytest.mark.parametrize(
+    "disguise", [{"type": "image", "url": HERE}, {"image_url": HERE}, {"input_audio": {"data": "UklGRg=="}}]
+)
+def test_no_message_is_taken_for_a_picture_itself(disguise: dict[str, Any]) -> None:
+    """Engines look at what is in a message, whatever stands beside it."""
+    for body in pictured(AWAY):
+        messages = [message | disguise for message in body.get("messages", [])]
+        for hidden in (body | disguise, body | {"messages": messages} if messages else body):
+            assert "not fetched" in refused(hidden, model(["image", "audio"]))
+    within = chats({"type": "tool_result", **disguise, "content": [{"type": "image", "source": {"url": AWAY}}]})
+    assert "not fetched" in refused(within, model(["image", "audio"]))
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "Multipart/Form-Data", "multipart/form-data"])
+@pytest.mark.parametrize("before", [b"", b" \r\n\t", b"\xef\xbb\xbf", b"\xef\xbb\xbf \n"])
+async def test_an_object_that_is_called_a_form_hides_no_picture(tmp_path: Path, kind: str, before: bytes) -> None:
+    """Builds of llama-server differ in what they take for a form: another one is an object."""
+    said = before + json.dumps({"model": "a", **chats({"type": "image_url", "image_url": {"url": AWAY}})}).encode()
+    async with opened(seeing(tmp_path)) as front:
+        answer = await front.ask("/upstream/a/v1/chat/completions", said, **{"Content-Type": kind})
+        assert answer.status == 400
+        assert "not fetched" in answer.text or "neither JSON" in answer.text
+        assert not front.house.state.instances
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"messages": [{"role": "user", "content": "An image is at http://x/y.png, with audio and video."}]},
@@ -115,6 +144,89 @@ def test_no_spelling_hides_a_picture() -> None:
 )
 def test_words_about_pictures_are_none(body: Any) -> None:
     require_media(json.dumps(body).encode(), model([]), remote=False)
+
+
+def jpeg(width: int, height: int, before: bytes = b"") -> bytes:
+    """The beginning of a JPEG: segments, and the one with its size."""
+    return b"\xff\xd8" + before + b"\xff\xff\xc2" + struct.pack(">HBHH", 17, 8, height, width) + bytes(12)
+
+
+def bmp(width: int, height: int) -> bytes:
+    """A BMP of no pixels at all, of which llama-server makes as many as it says."""
+    sides = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + sides
+
+
+def png(width: int, height: int, before: bytes = b"") -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + before + struct.pack(">I4sII", 13, b"IHDR", width, height) + bytes(5)
+
+
+APPLE = struct.pack(">I4s", 100_000, b"CgBI") + b"IHDR" * 25_000 + bytes(4)
+SEGMENT = b"junk\xff\xe1" + struct.pack(">H", 65_000) + b"\xff\xc0" * 32_499
+SIZED: dict[str, Callable[[int, int], bytes]] = {
+    "png": png,
+    "gif": lambda width, height: b"GIF89a" + struct.pack("<HH", width, height),
+    "bmp": bmp,
+    "bmp upside down": lambda width, height: bmp(width, -height),
+    "bmp of OS/2": lambda width, height: b"BM" + bytes(12) + struct.pack("<IHH", 12, width, height),
+    "jpeg": jpeg,
+    "jpeg behind others": lambda width, height: jpeg(width, height, SEGMENT * 3),
+    "png of Apple's": lambda width, height: png(width, height, APPLE),
+}
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("kind", SIZED)
+def test_a_picture_that_takes_gigabytes_is_refused_before_it_is_unpacked(kind: str) -> None:
+    whose = model(["image", "audio"])
+    huge, large = (base64_of(SIZED[kind](side, side)) for side in (20_000, 8_000))
+    for content in (huge, f"data:image/png;base64,{huge}", f"{huge}, {large}"):
+        for part in (
+            {"type": "image_url", "image_url": {"url": content}},
+            {"type": "input_audio", "input_audio": {"data": content}},
+            {"type": "video_url", "video_url": {"url": content}},
+        ):
+            assert "a picture has 400 million pixels" in refused(chats(part), whose)
+    assert "400 million" in refused({"prompt": {"prompt_string": "<__media__>", "multimodal_data": [huge]}}, whose)
+    part = {"type": "image_url", "image_url": {"url": large}}
+    require_media(json.dumps(chats(part)).encode(), whose, remote=False)
+    many = {"messages": [{"content": [part] * 5}]}
+    assert "320 million pixels together" in refused(many, whose)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"#EXTM3U\n#EXTINF:1,\nhttp://10.0.0.1/x\n", b"ffconcat version 1.0", b"<svg/>", b"P5 9 9 255 ", b"", b"?"],
+)
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+def test_what_is_in_no_known_format_is_not_handed_to_ffmpeg(content: bytes, kind: str) -> None:
+    """It would look for the files and the addresses in it."""
+    part = {"type": f"input_{kind}", f"input_{kind}": {"data": f"data:{kind}/x;base64,{base64_of(content)}"}}
+    assert "in no known format" in refused(chats(part), model(["image", "audio"]))
+    require_media(json.dumps(chats(part)).encode(), model(None), remote=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"RIFF\0\0\0\0WAVE", b"fLaC", b"ID3", b"\xff\xfb", b"\0\0\0\x20ftypisom", b"\x1aE\xdf\xa3", b"RIFF\0\0\0\0WEBP"],
+)
+def test_sound_and_films_are_known_by_how_they_begin(content: bytes) -> None:
+    assert pixels_of(base64_of(content + bytes(100_000))) == 0
+
+
+@pytest.mark.parametrize("end", [b"\xff" * 10**6, b"\xff\xe0\0\2" * 10**6, bytes(10**6)])
+def test_a_picture_that_hides_its_size_is_not_looked_through_for_ever(end: bytes) -> None:
+    assert pixels_of(base64_of(jpeg(0, 0)[:2] + end)) is None
+    assert not pixels_of(base64_of(png(0, 0)[:8] + end))
+
+
+def test_a_prompt_with_pictures_needs_a_projector() -> None:
+    body = {"prompt": {"prompt_string": "x", "multimodal_data": [base64_of(png(9, 9))]}}
+    assert "mmproj" in refused(body, model([]))
+    require_media(json.dumps(body).encode(), model(["image"]), remote=False)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +250,10 @@ def test_an_adapter_that_is_not_there_is_refused_by_its_number(lora: Any, why: s
     require_adapters(CHATS, json.dumps({"lora": lora}).encode(), model(None))
 
 
-def test_a_model_without_adapters_says_so() -> None:
+@pytest.mark.parametrize("name", [b"lora", rb"\u006cora", rb"lor\u0061"])
+def test_a_model_without_adapters_says_so(name: bytes) -> None:
     with pytest.raises(LmxdError, match="by the key lora"):
-        require_adapters(CHATS, b'{"lora": [{"id": 0, "scale": 1}]}', model([]))
+        require_adapters(CHATS, b'{"%b": [{"id": 0, "scale": 1}]}' % name, model([]))
 
 
 def test_no_adapter_is_left_out_in_silence() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 from examples import examples
 from hypothesis import settings
@@ -39,6 +40,14 @@ def test_prompts_agree_as_far_as_they_begin_alike() -> None:
     assert agreeing(one, one) == len(one)
     assert agreeing(one, trace(b"x" + SYSTEM)) == 0, "what is moved is another prompt"
     assert agreeing(one, trace(b"")) == 0
+
+
+def test_of_a_prompt_that_is_larger_than_any_context_no_more_is_kept_than_its_beginning() -> None:
+    """A client may send 64 MB at once, to each slot of each model."""
+    found = trace(bytes(64 * 2**20))
+    assert len(found) == len(trace(bytes(8 * 2**20))) == 2**16
+    assert sys.getsizeof(found) <= 2**20
+    assert agreeing(found, trace(bytes(5000) + b"x" + bytes(64 * 2**20))) == 5000 // 128
 
 
 def test_a_conversation_goes_on_in_its_slot() -> None:

@@ -191,3 +191,37 @@ def test_ollama_s_store_has_projectors_and_adapters_beside_models(tmp_path: Path
     assert models["tuned"].adapters == (blob["adapter"],)
     assert models.keys() >= {"plain", "tuned"}, "a model with an adapter is another one"
     assert models["seeing"].projector == blob["projector"]
+
+
+def test_nothing_is_taken_from_above_the_directory_that_was_named(tmp_path: Path) -> None:
+    """Others may put files there, as into /tmp."""
+    own = model(tmp_path / "mine/seer-Q4_0.gguf").parent
+    eyes = projector(tmp_path / "mmproj-F16.gguf")
+    assert looked(own)[0]["seer-Q4_0"].projector is None
+    assert [found.projector for found in looked(tmp_path)[0].values()] == [eyes]
+
+
+def test_a_model_that_is_named_as_a_file_has_the_projector_beside_it(tmp_path: Path) -> None:
+    named, other = model(tmp_path / "gemma-Q4_0.gguf", WIDE), model(tmp_path / "llava-Q4_0.gguf")
+    projector(tmp_path / "mmproj-llava-f16.gguf")
+    adapter(tmp_path / "words.gguf", NARROW)
+    assert looked(named)[0]["gemma-Q4_0"].projector is None, "it is that of the other one"
+    eyes = projector(tmp_path / "mmproj-gemma-f16.gguf", WIDE)
+    models, unread = looked(named)
+    assert {name: found.projector for name, found in models.items()} == {"gemma-Q4_0": eyes}
+    assert unread == []
+    assert looked(other)[0].keys() == {"llava-Q4_0"}
+    part = model(tmp_path / "split-Q4_0-00002-of-00002.gguf")
+    first = model(tmp_path / "split-Q4_0-00001-of-00002.gguf")
+    for asked in (part, first):
+        (found,) = looked(asked)[0].values()
+        assert (found.parts, found.missing) == ((first, part), 0)
+
+
+def test_a_directory_of_projectors_is_not_compared_with_each_of_its_models(tmp_path: Path) -> None:
+    for n in range(101):
+        (tmp_path / f"mmproj-{n}.gguf").write_bytes(b"GGUF")
+    model(tmp_path / "seer-Q4_0.gguf")
+    models, unread = looked(tmp_path)
+    assert models["seer-Q4_0"].projector is None
+    assert unread == [f"{tmp_path}: has 101 mmproj files: name one in each profile"]

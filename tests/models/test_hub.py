@@ -292,3 +292,12 @@ def test_what_somebody_changes_while_a_model_comes_is_kept(hub: LoopbackHub, tmp
     done = lmxd(tmp_path, "pull", "--user", f"hf:{REPOSITORY}", hub=hub)
     assert done.returncode == 0, done.stderr
     assert set(load(config).models) == {"other", f"{REPOSITORY}:Q4_K_M"}
+
+
+def test_of_a_crowd_of_projectors_none_is_fetched(hub: LoopbackHub) -> None:
+    """Each would be compared with each model: a hub could keep us busy for days."""
+    for n in range(100):
+        hub.add(f"{REPOSITORY}/mmproj-{n}-F16.gguf", b"GGUF")
+    offers = Hub(hub.url).offers(reference(f"hf:{REPOSITORY}"))
+    assert offers
+    assert [offer.projector for offer in offers] == [None] * len(offers)

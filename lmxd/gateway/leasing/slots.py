@@ -8,6 +8,8 @@ its own is computed anew.
 from __future__ import annotations
 
 import contextlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
@@ -15,13 +17,15 @@ from lmxd.rpc.messages import Granted
 
 _BLOCK: Final = 128
 """Bytes that are compared at a time, some 30 tokens: a prompt of a megabyte is 8,000 numbers."""
+_MOST: Final = 2**23
+"""Bytes of a prompt that are looked at, two million tokens or some pictures: bodies may be larger, and slots many."""
 Trace: TypeAlias = Sequence[int]
 """A number for each whole block of a prompt, of it and of all before it: it tells how far two prompts agree."""
 
 
 def trace(prompt: bytes) -> Trace:
-    found, before = list[int](), 0
-    for end in range(_BLOCK, len(prompt) + 1, _BLOCK):
+    found, before = array("q"), 0
+    for end in range(_BLOCK, min(len(prompt), _MOST) + 1, _BLOCK):
         before = hash((before, prompt[end - _BLOCK : end]))
         found.append(before)
     return found
@@ -29,7 +33,7 @@ def trace(prompt: bytes) -> Trace:
 
 def agreeing(one: Trace, other: Trace) -> int:
     """The number of blocks that both begin with."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return bisect_left(range(min(len(one), len(other))), True, key=lambda n: one[n] != other[n])
 
 
 class Slots:

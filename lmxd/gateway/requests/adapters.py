@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 from typing import Annotated, Final
 
@@ -13,7 +14,8 @@ from lmxd.gateway.requests.failures import ErrorFormat
 from lmxd.gateway.requests.wanted import decode
 from lmxd.rpc.books import ModelInfo
 
-_SIGN: Final = b'"lora"'
+_SIGNS: Final = re.compile(rb'"lora"|\\u00')
+"""Words without which a body names no adapters; the second may hide the first."""
 
 
 class _Scaled(Struct):
@@ -31,7 +33,7 @@ class _Asked(Struct):
 
 def require_adapters(path: str, body: bytes, model: ModelInfo) -> None:
     """LmxdError ``invalid_params`` for adapters that the model does not have, or that would not be heeded."""
-    if _SIGN not in body or model.media is None:
+    if not _SIGNS.search(body) or model.media is None:
         return
     try:
         said = bytes(msgspec.json.decode(body, type=_Asked).lora)
