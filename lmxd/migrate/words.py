@@ -21,6 +21,8 @@ _DEFAULTS: Final = frozenset("-kvo --kv-offload --op-offload -cb --cont-batching
 """Switches that are on by themselves."""
 _HUB: Final = frozenset("-hf -hfr --hf-repo".split())
 _SPLIT: Final = ("-sm", "--split-mode")
+_FIT: Final = frozenset(("-fit", "--fit"))
+_ON: Final = frozenset(("on", "1", "true", "enabled"))
 _HUB_FILE: Final = frozenset("-hff --hf-file".split())
 _WHOLE: Final = re.compile("-?[0-9]{1,10}")
 """A whole number. Python takes more digits for ones, but not as many of them as there may be."""
@@ -53,6 +55,8 @@ def settings(words: Sequence[str], left: About) -> dict[str, Any]:
             hub["file" if flag in _HUB_FILE else "repository"] = value
         elif flag in _DEFAULTS:
             left.unneed(_said(flag, value), _BY_ITSELF)
+        elif flag in _FIT and value in _ON:
+            found["fit"] = "auto"
         elif flag in _SPLIT and value == "none":
             found["split"] = False
         elif _is_ours(flag) or (flag in _SPLIT and value == "layer"):

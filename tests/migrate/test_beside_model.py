@@ -41,6 +41,8 @@ def imported(words: str) -> tuple[dict[str, Any], Report]:
         ("--no-repack --swa-full --props", {"repack": False, "swa_full": True, "props": True}),
         ("--chat-template-file t.jinja", {"chat_template_file": "t.jinja"}),
         ("--grammar-file g.gbnf", {"grammar_file": "g.gbnf"}),
+        ("-fit on", {"fit": "auto"}),
+        ("--fit off", {}),
     ],
 )
 def test_each_flag_has_its_key(words: str, keys: dict[str, Any]) -> None:
