@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from sources import parsed
+from sources import parse, parsed
 
 TESTS = Path(__file__).parent
 SLEEPERS = {
@@ -76,8 +76,14 @@ def test_what_is_private_is_left_alone(path: Path) -> None:
     assert reaches(parsed(path)) == INSIDERS.get(name(path), set())
 
 
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_sources_are_parsed_where_nothing_is_collected_meanwhile(path: Path) -> None:
+    calls = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    assert name(path) == "sources.py" or "ast.parse" not in map(ast.unparse, calls)
+
+
 def test_both_are_found() -> None:
-    tree = ast.parse(
+    tree = parse(
         "from a import _b\nself._mine\nx._theirs\nself.x._other\nf()._made\nmonkeypatch.setattr('a.b._SOME', 1)\n"
         "time.sleep(1)\nawait asyncio.sleep(0)\n"
     )

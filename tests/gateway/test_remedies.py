@@ -16,6 +16,7 @@ import openai
 import pytest
 from devices.fake_nvml import FakeNvml
 from house import House, card, model
+from sources import parsed
 
 import lmxd.gateway
 from gateway.front import Front, opened, read_until
@@ -174,7 +175,7 @@ def test_no_remedy_of_the_gateway_is_a_command_for_everybody() -> None:
     """Those in its own source, which a new route may add to."""
     found = []
     for path in Path(lmxd.gateway.__file__).parent.rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text())):
+        for call in ast.walk(parsed(path)):
             name = getattr(getattr(call, "func", None), "id", "")
             if name in ("LmxdError", "StatusError", "_refused") and isinstance(call, ast.Call) and call.args:
                 remedy = ast.unparse(call.args[-1])
