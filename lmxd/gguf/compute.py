@@ -8,7 +8,6 @@ architectures (bench/estimator.py repeats it). All are counted in floats per tok
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +18,7 @@ from lmxd.gguf.compressed import rows
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model, layer_of
 from lmxd.gguf.moments import attention, beside, copying, experts, feed_forward, recurrent
+from lmxd.gguf.overrides import stays_in_ram
 from lmxd.gguf.types import CACHE_TYPES
 
 _INDEX_BYTES: Final = 64
@@ -84,12 +84,11 @@ def copies_experts(model: Model, launch: Launch) -> bool:
 
 def _divides_experts(model: Model, launch: Launch) -> bool:
     """Returns whether a layer has some of its experts in RAM, and some on a device."""
-    rules = [re.compile(rule.pattern) for rule in launch.overrides if rule.device is None]
+    in_ram = stays_in_ram(launch.overrides)
     places: dict[int | None, set[bool]] = {}
-    for tensor in model.tensors if rules else ():
+    for tensor in model.tensors if launch.overrides else ():
         if "_exps." in tensor.name:
-            in_ram = any(rule.search(tensor.name) for rule in rules)
-            places.setdefault(layer_of(tensor), set()).add(in_ram)
+            places.setdefault(layer_of(tensor), set()).add(in_ram(tensor.name))
     return any(len(each) > 1 for each in places.values())
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model
-from lmxd.gguf.overrides import Override
+from lmxd.gguf.overrides import Override, stays_in_ram
 
 _MATRICES: Final = ("down", "gate", "gate_up", "up")
 """Matrices of a layer in the order in which they leave the GPU."""
@@ -46,7 +46,7 @@ def offloads(model: Model, launch: Launch) -> tuple[Offload, ...]:
     """The ways to divide a launch, each with less on the GPU than the one before; the first is the launch as it is."""
     count = model.all_layers + 1
     most = count if launch.gpu_layers is None else min(count, launch.gpu_layers)
-    rules = [re.compile(rule.pattern) for rule in launch.overrides if rule.device is None]
+    in_ram = stays_in_ram(launch.overrides)
     dense: dict[int, set[str]] = {}
     experts: dict[int, set[str]] = {}
     gone = set()
@@ -54,7 +54,7 @@ def offloads(model: Model, launch: Launch) -> tuple[Offload, ...]:
         found = _NAME.match(name)
         if found is None or (layer := int(found[1])) < count - most:
             continue
-        if any(rule.search(name) for rule in rules):
+        if in_ram(name):
             gone.add(layer)
         else:
             (experts if found[3] else dense).setdefault(layer, set()).add(found[2])

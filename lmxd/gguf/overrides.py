@@ -6,7 +6,7 @@ Source: llama.cpp build 11434, common/arg.cpp and common/common.h.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,3 +80,9 @@ def words(rules: Iterable[Override]) -> list[str]:
     """The rules as a flag, all in one value: llama-server warns of a flag that is given twice."""
     said = [f"{rule.pattern}={'CPU' if rule.device is None else f'CUDA{rule.device}'}" for rule in rules]
     return ["-ot", ",".join(said)] if said else []
+
+
+def stays_in_ram(rules: Iterable[Override]) -> Callable[[str], bool]:
+    """A test of a tensor's name: whether a rule keeps it in RAM."""
+    patterns = [re.compile(rule.pattern) for rule in rules if rule.device is None]
+    return lambda name: any(pattern.search(name) for pattern in patterns)

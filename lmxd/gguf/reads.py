@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
 
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.model import Model, layer_of
 from lmxd.gguf.placement import HOST, placed
-from lmxd.gguf.weights import INPUTS
+from lmxd.gguf.weights import INPUTS, mover
 
 _EXPERTS: Final = "_exps."
 _EMBEDDINGS: Final = "token_embd.weight"
@@ -33,13 +32,13 @@ class Reads(NamedTuple):
 def reads(model: Model, launch: Launch) -> Reads:
     """The reads of a launch on one GPU. Of experts, those count that a token uses; embeddings are looked up."""
     places = placed(model, launch, 1)
-    rules = [(re.compile(rule.pattern), HOST if rule.device is None else 0) for rule in launch.overrides]
+    moved = mover(launch)
     found = {True: 0, False: 0}
     for tensor in model.tensors:
         if tensor.name.startswith(INPUTS) and not (model.tied and tensor.name == _EMBEDDINGS):
             continue
         layer = None if tensor.name.startswith(INPUTS) else layer_of(tensor)
-        place = next((place for pattern, place in rules if pattern.search(tensor.name)), places.of(layer))
+        place = moved(tensor.name, places.of(layer))
         many = tensor.shape[-1] if _EXPERTS in tensor.name and len(tensor.shape) > 2 else 0
         read = tensor.nbytes * model.experts_used // many if many else tensor.nbytes
         found[place == HOST] += read

@@ -7,7 +7,7 @@ ggml/src/ggml-cpu/repack.cpp.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -80,10 +80,15 @@ def _groups(model: Model, launch: Launch) -> Iterable[tuple[int | None, PlaceNum
         for (layer, is_input), group in _by_layer(model, launch.repack, launch.mtp).items():
             yield layer, HOST if is_input else None, group
         return
-    rules = [(re.compile(rule.pattern), HOST if rule.device is None else rule.device) for rule in launch.overrides]
+    moved = mover(launch)
     for name, layer, is_input, size in _each(model, launch.repack, launch.mtp):
-        moved = next((place for pattern, place in rules if pattern.search(name)), HOST if is_input else None)
-        yield layer, moved, size
+        yield layer, moved(name, HOST if is_input else None), size
+
+
+def mover(launch: Launch) -> Callable[[str, PlaceNumber | None], PlaceNumber | None]:
+    """A function from a tensor's name and usual place to the place where the first rule that it meets has it."""
+    rules = [(re.compile(rule.pattern), HOST if rule.device is None else rule.device) for rule in launch.overrides]
+    return lambda name, usual: next((place for pattern, place in rules if pattern.search(name)), usual)
 
 
 _remembered: WeakKeyDictionary[Model, dict[object, Mapping[tuple[int | None, bool], Weights]]] = WeakKeyDictionary()
