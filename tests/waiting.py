@@ -20,14 +20,14 @@ def comes_about(holds: Callable[[], Any], seconds: float) -> bool:
     return True
 
 
-def wait_until(holds: Callable[[], Any], seconds: float = 20.0) -> float:
+def wait_until(holds: Callable[[], Any], seconds: float = 60.0) -> float:
     """The seconds until something held; fails if it does not in time."""
     begun = time.monotonic()
     assert comes_about(holds, seconds), "it did not come about in time"
     return time.monotonic() - begun
 
 
-async def until(holds: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
     """The same on a loop that has other work. ``holds`` may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:

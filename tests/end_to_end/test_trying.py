@@ -16,7 +16,9 @@ pytestmark = needs_chromium
 
 def test_a_picture_is_shown_to_a_real_model_that_sees(lmxd: Callable[..., Lmxd], smollm2: Path, tmp_path: Path) -> None:
     beside = vision.projector(tmp_path / "mmproj.gguf", 576)
-    models = {"seeing": {"path": str(smollm2), "mmproj": str(beside)}, "blind": {"path": str(smollm2)}}
+    # What it says to random weights may have no end of its own.
+    seeing = {"path": str(smollm2), "mmproj": str(beside), "set": {"max_tokens": 16}}
+    models = {"seeing": seeing, "blind": {"path": str(smollm2)}}
     with lmxd(models=models) as running, Gateway(running) as gateway, sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page()
         page.goto(f"{gateway.url}#try/blind")
