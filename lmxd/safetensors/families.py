@@ -179,7 +179,7 @@ _RULES: Final[dict[str, Family]] = {
     "qwen2_5_vl_text": _AFTER,
     "qwen2_moe": _AFTER,
     "qwen2_vl_text": _AFTER,
-    "qwen3": Family(slides=Slides.AFTER),
+    "qwen3": _AFTER,
     "qwen3_moe": _ALL,
     "smollm3": Family(slides=Slides.WITHOUT_ROPE),
     "starcoder2": _ALL,
@@ -192,10 +192,17 @@ def _families() -> dict[str, Family]:
     found = {}
     for line in _SHAPES.strip().splitlines():
         name, *shape, tied = line.split()
-        figures = [0 if figure == "-" else int(figure) for figure in shape]
-        keys = ("layers", "hidden", "heads", "kv_heads", "head", "context")
-        known = dict(zip(keys, figures, strict=True))
-        found[name] = replace(_RULES.get(name, _PLAIN), tied=tied == "yes", **known)
+        layers, hidden, heads, kv_heads, head, context = (0 if figure == "-" else int(figure) for figure in shape)
+        found[name] = replace(
+            _RULES.get(name, _PLAIN),
+            layers=layers,
+            hidden=hidden,
+            heads=heads,
+            kv_heads=kv_heads,
+            head=head,
+            context=context,
+            tied=tied == "yes",
+        )
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeGuard
 
 from lmxd.safetensors.documents import DirectoryError, json_object
 
@@ -94,6 +94,6 @@ def _tensor(key: str, entry: object, name: str) -> tuple[int, StoredTensor]:
     return begin, StoredTensor(key, kind, tuple(shape), end - begin)
 
 
-def _whole(numbers: object) -> bool:
+def _whole(numbers: object) -> TypeGuard[list[int]]:
     """Whether it is a list of whole numbers that sizes can be."""
     return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 2**48 for n in numbers)

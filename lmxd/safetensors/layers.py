@@ -88,6 +88,10 @@ def reaches(settings: Settings) -> tuple[int, ...]:
     layers, window, rules = settings.layers, settings.window, settings.rules
     types = types_of(settings, window)
     everywhere = window if types is None or set(types) == {_SLIDING} else 0
+    if types is not None and len(set(types)) > 1 and not rules.by_layer:
+        raise DirectoryError(
+            "config.json: a window for some layers but not all: vLLM refuses that of this kind of model"
+        )
     if not window or types is None or not rules.by_layer:
         return (everywhere,) * layers
     return tuple(window + rules.beyond if kind == _SLIDING else everywhere for kind in types)

@@ -9,7 +9,7 @@ from lmxd.safetensors.documents import DirectoryError, Uncovered
 from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.pool import BlockPool, pool_of
 from lmxd.safetensors.types import computed, doubt, kept
-from lmxd.safetensors.weights import Loading, loaded
+from lmxd.safetensors.weights import LoadedAs, loaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,8 +95,8 @@ def tokens_in(model: HfModel, launch: ServedLaunch, kv: int) -> int:
     return pool.tokens(blocks, launch.context, launch.in_flight)
 
 
-def _loading(model: HfModel, element: int, ranks: int) -> Loading:
-    return Loading(
+def _loading(model: HfModel, element: int, ranks: int) -> LoadedAs:
+    return LoadedAs(
         element=element,
         layers=model.layers,
         heads=model.heads,

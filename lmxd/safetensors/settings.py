@@ -107,16 +107,22 @@ class Settings:
     @property
     def kv_heads(self) -> int:
         """Heads of keys and values of a layer, all ranks together."""
-        if self.kind == "falcon" and not self.truth("new_decoder_architecture", default=False):
-            if self.truth("multi_query", default=True):
-                return 1
+        if self._multi_query:
+            return 1
         if self.kind == "gpt_bigcode":
-            return 1 if self.truth("multi_query", default=True) else self.heads
+            return self.heads
         if self.kind == "dbrx":
             inner = self.text.get("attn_config")
             found = inner.get("kv_n_heads", 1) if isinstance(inner, dict) else 1
             return Settings(self.whole, {"kv_n_heads": found}, self.kind, self.family).number("kv_n_heads")
         return self.number(*_KV_HEADS, default=self.rules.kv_heads or self.heads)
+
+    @property
+    def _multi_query(self) -> bool:
+        """Whether all heads have one of keys, as falcon's and starcoder's older ones."""
+        if self.kind not in ("falcon", "gpt_bigcode") or self.truth("new_decoder_architecture", default=False):
+            return False
+        return self.truth("multi_query", default=True)
 
     @property
     def head(self) -> int:

@@ -34,7 +34,7 @@ _PADDED: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Loading:
+class LoadedAs:
     """The settings that decide what becomes of tensors. ``element``: bytes of what is computed; ``layers``: of the
     model, without those that only draft; ``heads`` of queries and ``kv_heads`` of keys in a layer.
     """
@@ -47,7 +47,7 @@ class Loading:
     ranks: int = 1
 
 
-def loaded(tensors: Iterable[StoredTensor], how: Loading) -> int:
+def loaded(tensors: Iterable[StoredTensor], how: LoadedAs) -> int:
     """The bytes on each of ``ranks`` GPUs, rounded up."""
     total, embeddings, outputs = Fraction(0), 0, 0
     for tensor in _kept(tensors, how):
@@ -62,7 +62,7 @@ def loaded(tensors: Iterable[StoredTensor], how: Loading) -> int:
     return -int(-total // 1)
 
 
-def _kept(tensors: Iterable[StoredTensor], how: Loading) -> Iterator[StoredTensor]:
+def _kept(tensors: Iterable[StoredTensor], how: LoadedAs) -> Iterator[StoredTensor]:
     for tensor in tensors:
         layer = _LAYER.match(tensor.name)
         drafts = layer is not None and int(layer[1]) >= how.layers
@@ -70,7 +70,7 @@ def _kept(tensors: Iterable[StoredTensor], how: Loading) -> Iterator[StoredTenso
             yield tensor
 
 
-def _size(tensor: StoredTensor, how: Loading) -> int:
+def _size(tensor: StoredTensor, how: LoadedAs) -> int:
     """Bytes in memory, all ranks together."""
     if tensor.type not in _CAST or _AS_STORED.search(tensor.name):
         return tensor.nbytes
@@ -83,7 +83,7 @@ def _size(tensor: StoredTensor, how: Loading) -> int:
     return rows * columns * how.element
 
 
-def _share(tensor: StoredTensor, how: Loading) -> Fraction:
+def _share(tensor: StoredTensor, how: LoadedAs) -> Fraction:
     """The part of a tensor that each rank has."""
     if how.ranks == 1 or len(tensor.shape) < 2 or _WHOLE.search(tensor.name):
         return Fraction(1)
