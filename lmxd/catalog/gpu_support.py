@@ -27,12 +27,12 @@ from lmxd.vendor import Vendor
 class GpuSupport:
     """The GPUs of a machine, and the backends of its llama-server (None: not known, it may have any).
 
-    ``key``: the section of the configuration that has its path. ``unreached``: why its backends do not find GPUs that
+    ``key``: the key of the configuration that names its program. ``unreached``: why its backends do not find GPUs that
     are there. ``names``: of their makers; ``called``: GPU 0.
     """
 
     engine: str = "llama-server"
-    key: str = "engine"
+    key: str = "engine.path"
     unreached: tuple[str, ...] = ()
     backends: frozenset[Backend] | None = None
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class GpuSupport:
 
         ``served``: GPUs that another engine serves, so that this one need not if it serves any.
         """
-        yield from (sentence if self.key == "engine" else f"{self.key}: {sentence}" for sentence in self.unreached)
+        yield from (sentence if self.key == "engine.path" else f"{self.key.rpartition('.')[0]}: {sentence}" for sentence in self.unreached)
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
         if len(without) < len(self.gpus):
             without = [gpu for gpu in without if gpu not in served]
@@ -94,7 +94,7 @@ class GpuSupport:
     def _remedy(self, gpus: Iterable[DeviceId]) -> str:
         vendors = sorted({self.gpus[gpu].vendor for gpu in gpus})
         wanted = " and ".join(f"for {v.brand} a build with {' or '.join(BACKENDS_OF[v])}" for v in vendors)
-        return f"install {wanted}, and set {self.key}.path; or say gpu: {{device: host}} to run models in RAM"
+        return f"install {wanted}, and set {self.key}; or say gpu: {{device: host}} to run models in RAM"
 
 
 def cards(measured: Sequence[Measurement], usable: GpuSupport, build: str) -> dict[DeviceId, Card]:

@@ -136,7 +136,7 @@ def _lacking(catalog: Catalog, engine: str, binary: Binary) -> Iterator[str]:
             where = f"models.{name}{'.engine_flags' if flag in profile.engine_flags else ''}"
             yield (
                 f"{where}: llama-server {binary.name} has no {flag}: take it out, or name a build that has"
-                f" it ({binary.key}.path)"
+                f" it ({binary.key})"
             )
 
 
