@@ -78,7 +78,10 @@ class GpuSupport:
 
         ``served``: GPUs that another engine serves, so that this one need not if it serves any.
         """
-        yield from (sentence if self.key == "engine.path" else f"{self.key.rpartition('.')[0]}: {sentence}" for sentence in self.unreached)
+        yield from (
+            sentence if self.key == "engine.path" else f"{self.key.rpartition('.')[0]}: {sentence}"
+            for sentence in self.unreached
+        )
         without = [gpu for gpu in self.gpus if self.backend(gpu) is None]
         if len(without) < len(self.gpus):
             without = [gpu for gpu in without if gpu not in served]

@@ -40,7 +40,11 @@ def _packages(program: Path) -> Iterator[Path]:
     prefixes = [python.parent.parent for python in _interpreters(program)]
     prefixes += [program.parent.parent, program.resolve().parent.parent]
     for prefix in dict.fromkeys(prefixes):
-        for pattern in ("lib*/python3*/site-packages", "lib*/python3*/dist-packages", "local/lib/python3*/dist-packages"):
+        for pattern in (
+            "lib*/python3*/site-packages",
+            "lib*/python3*/dist-packages",
+            "local/lib/python3*/dist-packages",
+        ):
             yield from sorted(prefix.glob(pattern))
 
 
