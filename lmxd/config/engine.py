@@ -26,7 +26,7 @@ _PER_ENGINE: Final = ("path", "endpoint", "environment", "load_timeout", "stop_t
 """Keys that each engine may have for itself. The others of ``engine`` are about all instances together."""
 
 
-_NOT_INHERITED: Final[Mapping[str, Any]] = {"path": None, "endpoint": "unix"}
+_NOT_INHERITED: Final[dict[str, Any]] = {"path": None, "endpoint": "unix"}
 """Keys of ``engine`` that are about llama-server alone: what they are for other kinds."""
 
 

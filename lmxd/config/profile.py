@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from lmxd.config.engine import EngineSettings
 from lmxd.config import kinds
+from lmxd.config.engine import EngineSettings
 from lmxd.config.filters import SetParameters, StripParameters, Variants, wrong_adapters
 from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
 from lmxd.config.names import composed
@@ -55,7 +55,9 @@ _POLICY: Final = {
 class Profile(LlamaCppKeys):
     """One entry of ``models``: what a client may ask for by name."""
 
-    path: UsablePath | None = Field(None, description="GGUF file (the first of a split), or directory for vLLM; else looked up in model_dir")
+    path: UsablePath | None = Field(
+        None, description="GGUF file (the first of a split), or directory for vLLM; else looked up in model_dir"
+    )
     engine: str | None = Field(
         None, min_length=1, description="name of one of engines; by default llama.cpp, as engine says"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,8 +25,8 @@ def _is_json(value: str) -> bool:
         return False
 
 
-_KINDS: Final = {
-    "text": ("", lambda value: bool(value)),
+_KINDS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
+    "text": ("", bool),
     "count": ("a whole number from 0 up", lambda value: re.fullmatch("[0-9]{1,12}", value, re.ASCII) is not None),
     "number": ("a number", lambda value: re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII) is not None),
     "path": ("a whole path", lambda value: value.startswith("/")),

@@ -243,10 +243,15 @@ class Program(Protocol):
 class Server(Engine, Protocol):
     """An engine with a program of its own, which may be installed, upgraded, or missing."""
 
-    called: str
-    """The name of the kind of program, for people."""
-    key: str
-    """The key of the configuration that names the program."""
+    @property
+    def called(self) -> str:
+        """The name of the kind of program, for people."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The key of the configuration that names the program."""
+        ...
 
     def binary(self) -> Program:
         """LmxdError ``engine_missing`` if there is none that runs."""

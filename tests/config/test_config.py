@@ -226,7 +226,7 @@ def test_an_alias_makes_no_other_launch() -> None:
     [
         ("engines: {cuda: }\nmodels: {a: {engine: cud}, b: {engine: x}}",
          "models.a.engine is 'cud', models.b.engine is 'x': there is no such engine; there are llama.cpp, vllm, cuda"),
-        ("engines: {cuda: {kind: exllama}}", "engines.cuda.kind is 'exllama': there is no such kind of engine; known are"),
+        ("engines: {cuda: {kind: exllama}}", "engines.cuda.kind is 'exllama': there is no such kind of engine; known"),
         ("engines: {llama.cpp: {kind: command}}", "'llama.cpp' is a kind of engine, but its kind is to be 'command'"),
         ("engines: {command: {}}", "'command' is the kind of engine that a profile says itself"),
         ("engines: {7: {}}", "7 is no name of an engine"),
