@@ -69,7 +69,7 @@ class AllowList:
                 yield f"{shortened(word, _SHOWN)!r} follows no flag that takes it"
                 continue
             flag, joined, value = word.partition("=")
-            flag = _spelled(flag)
+            flag = self._meant(_spelled(flag))
             if (problem := self._refusal(flag, declared=declared)) is not None:
                 yield problem
                 while rest and not rest[0].startswith("-"):
@@ -81,6 +81,20 @@ class AllowList:
                 yield f"{flag} needs a value"
             elif (problem := self._wrong(flag, value if joined else rest.pop(0))) is not None:
                 yield problem
+
+    def _meant(self, flag: str) -> str:
+        """The flag that one is the negative of, if it is of a switch: both have one answer."""
+        positive = f"--{flag.removeprefix('--no-')}"
+        refused = any(positive in flags for flags in self.refused.values())
+        if flag.startswith("--no-") and (
+            positive in self.switches or refused or self.uncounted.get(positive) == _SWITCH
+        ):
+            return positive
+        return flag
+
+    def answers(self, flag: str) -> bool:
+        """Returns whether there is an answer to a flag of its own."""
+        return self._meant(flag) in self.known()
 
     def _refusal(self, flag: str, *, declared: bool) -> str | None:
         """The reason why a flag may not be there at all."""
@@ -116,7 +130,8 @@ def _spelled(flag: str) -> str:
 def value_of(words: Sequence[str], *flags: str) -> str | None:
     """The value that one of some flags has among an engine's words: the last, as its parser has it; None without."""
     found = None
-    for word, after in zip(words, (*words[1:], ""), strict=True):
+    for place, word in enumerate(words):
+        after = words[place + 1] if place + 1 < len(words) else ""
         flag, joined, value = word.partition("=")
         if _spelled(flag) in flags:
             found = value if joined else after

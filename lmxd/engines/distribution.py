@@ -11,7 +11,8 @@ from typing import Final
 _FIRST_LINE: Final = 512
 """Bytes of a script that are read: the kernel itself reads 256 of its first line."""
 _PYTHON: Final = re.compile(rb"(/[^\s\"']*/python[\w.]*)")
-_VERSION: Final = re.compile(r"-([0-9][\w.!+]*)\.dist-info$", re.ASCII)
+_VERSION: Final = re.compile(r"[0-9][\w.!+]*", re.ASCII)
+_METADATA: Final = ".dist-info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,10 @@ def distribution(program: Path, *names: str) -> Distribution | None:
     """
     for packages in _packages(program):
         for name in names:
-            for found in sorted(packages.glob(f"{name}-*.dist-info")):
-                if (version := _VERSION.search(found.name)) is not None:
-                    return Distribution(name, version[1])
+            for found in sorted(packages.glob(f"{name}-*{_METADATA}")):
+                version = found.name.removeprefix(f"{name}-").removesuffix(_METADATA)
+                if _VERSION.fullmatch(version):
+                    return Distribution(name, version)
     return None
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from lmxd.engines.ends import by_signal
 from lmxd.engines.engine import Diagnosis
 from lmxd.failures import FailureCode
 from lmxd.text import shortened
@@ -66,11 +66,7 @@ def diagnose(
         for code, pattern in reasons:
             if pattern.search(cause):
                 return Diagnosis(code=code, message=f"{sentences[code]}: {shortened(cause, _LONGEST)}")
-    if status == -signal.SIGKILL:
-        return Diagnosis(
-            code=FailureCode.KILLED, message="the engine was killed, by the kernel for want of memory or by somebody"
-        )
-    if status is not None and status < 0:
-        return Diagnosis(code=FailureCode.CRASHED, message=f"the engine crashed ({signal.Signals(-status).name})")
+    if (ended := by_signal(status)) is not None:
+        return ended
     last = shortened(found[0], _LONGEST) if found else "its log does not say why"
     return Diagnosis(code=FailureCode.EXITED, message=f"the engine exited with status {status}: {last}")

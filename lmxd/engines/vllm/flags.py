@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from lmxd.engines.allow_list import AllowList
 
-
-def _with_no(*names: str) -> Iterator[str]:
-    """Switches that are also turned off by --no-…"""
-    for name in names:
-        yield f"--{name}"
-        yield f"--no-{name}"
-
-
-_SWITCHES: Final = frozenset(
-    _with_no(
-        *"""async-scheduling cohere-is-reasoning-model disable-cascade-attn disable-chunked-mm-input
-        disable-custom-all-reduce disable-fastapi-docs disable-uvicorn-access-log enable-auto-tool-choice
-        enable-chunked-prefill enable-expert-parallel enable-flashinfer-autotune enable-force-include-usage
-        enable-per-request-metrics enable-prefix-caching enable-prompt-tokens-details enable-request-id-headers
-        enforce-eager exclude-tools-when-tool-choice-none interleave-mm-strings language-model-only
-        return-tokens-as-token-ids scheduler-reserve-full-isl skip-tokenizer-init trust-remote-code
-        trust-request-chat-template use-fp64-gumbel use-tqdm-on-load aggregate-engine-logging
-        enable-offline-docs log-error-stack enable-logging-iteration-details kv-cache-metrics
-        cudagraph-metrics""".split()
-    )
-)
+_SWITCHES: Final = """
+    async-scheduling cohere-is-reasoning-model disable-cascade-attn disable-chunked-mm-input
+    disable-custom-all-reduce disable-fastapi-docs disable-uvicorn-access-log enable-auto-tool-choice
+    enable-chunked-prefill enable-expert-parallel enable-flashinfer-autotune enable-force-include-usage
+    enable-per-request-metrics enable-prefix-caching enable-prompt-tokens-details enable-request-id-headers
+    enforce-eager exclude-tools-when-tool-choice-none interleave-mm-strings language-model-only
+    return-tokens-as-token-ids scheduler-reserve-full-isl skip-tokenizer-init trust-remote-code
+    trust-request-chat-template use-fp64-gumbel use-tqdm-on-load aggregate-engine-logging
+    enable-offline-docs log-error-stack enable-logging-iteration-details kv-cache-metrics
+    cudagraph-metrics"""
+"""Each with its negative, --no-…"""
 _VALUES: Final = {
     "text": """attention-backend anthropic-disabled-thinking-effort cohere-format generation-config load-format
         mm-encoder-attn-backend model-impl reasoning-parser tokenizer-mode tool-call-parser tool-strict-level
-        moe-backend        linear-backend mamba-backend gdn-prefill-backend kda-decode-backend kda-prefill-backend
+        moe-backend linear-backend mamba-backend gdn-prefill-backend kda-decode-backend kda-prefill-backend
         disable-access-log-for-endpoints response-role quantization
         sparse-indexer-topk-backend mamba-ssu-algorithm config-format""",
     "count": """block-size h11-max-header-count h11-max-incomplete-event-size long-prefill-token-threshold
@@ -73,6 +62,7 @@ _KEYS: Final = {
     "--model": "path",
     "--served-model-name": "aliases",
     "-q": "engine_flags: [--quantization, …]",
+    "-ep": "engine_flags: [--enable-expert-parallel]",
 }
 _UNCOUNTED: Final = {
     "json": """compilation-config speculative-config hf-overrides additional-config attention-config kernel-config
@@ -103,9 +93,9 @@ _REFUSED: Final = {
         --node-rank -r --master-addr --master-port --distributed-executor-backend --data-parallel-size -dp
         --data-parallel-size-local -dpl --data-parallel-start-rank -dpr --data-parallel-address -dpa
         --data-parallel-rpc-port -dpp --data-parallel-backend -dpb --data-parallel-rank -dpn
-        --data-parallel-external-lb -dpe --data-parallel-hybrid-lb --data-parallel-multi-port-external-lb -dpm
+        --data-parallel-external-lb -dpe --data-parallel-hybrid-lb -dph --data-parallel-multi-port-external-lb -dpm
         --data-parallel-supervisor-port --decode-context-parallel-size -dcp --prefill-context-parallel-size -pcp
-        --no-data-parallel-external-lb --no-data-parallel-hybrid-lb --disable-nccl-for-dp-synchronization
+        --disable-nccl-for-dp-synchronization
         --api-server-count -asc --enable-elastic-ep --elastic-ep-max-dp-size --ray-workers-use-nsight
         --all2all-backend --cp-kv-cache-interleave-size --cpu-distributed-timeout-seconds --dcp-comm-backend
         --dcp-kv-cache-interleave-size --dcp-q-replicate --dbo-decode-token-threshold --dbo-prefill-token-threshold
@@ -139,7 +129,7 @@ _REFUSED: Final = {
 
 FLAGS: Final = AllowList(
     engine="vLLM",
-    switches=_SWITCHES,
+    switches=frozenset(f"--{name}" for name in _SWITCHES.split()),
     values={kind: frozenset(f"--{name}" for name in names.split()) for kind, names in _VALUES.items()},
     choices={flag: tuple(there.split()) for flag, there in _CHOICES.items()},
     keys=_KEYS,
