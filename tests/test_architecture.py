@@ -37,9 +37,10 @@ SEES: dict[str, set[str]] = {
     "failures": set(),
     "core": {"failures", "text"},
     "gguf": set(),
+    "safetensors": set(),
     "cuda": set(),
     "vendor": set(),
-    "estimate": {"cuda", "gguf", "errors", "files", "vendor"},
+    "estimate": {"cuda", "gguf", "errors", "files", "safetensors", "vendor"},
     "devices": {"text", "vendor"},
     "accounts": {"errors"},
     "confinement": set(),
@@ -191,7 +192,7 @@ IMPURE = {
     "threading",
     "pathlib",
 }
-PURE = {"core", "gguf"}
+PURE = {"core", "gguf", "safetensors"}
 SHOWS_COMMANDS = {"cli", "completion"}
 """Rooms where a ``command`` is one of click's."""
 MAX_LINES = 300

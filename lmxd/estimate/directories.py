@@ -38,8 +38,8 @@ def is_directory(path: Path) -> bool:
 def read_directory(path: Path) -> HfModel:
     """The model in a directory.
 
-    LmxdError: ``model_file_missing`` if it is none or lacks files; ``bad_model_file`` if a file of it cannot be used, or
-    if no formula is sure of what it takes: then ``data`` has ``uncovered``.
+    LmxdError: ``model_file_missing`` if it is none or lacks files; ``bad_model_file`` if a file of it cannot be used,
+    or if no formula is sure of what it takes: then ``data`` has ``uncovered``.
     """
     files = _files(path)
     version = tuple(identity(path / name) for name in files)
@@ -61,6 +61,11 @@ def is_read(path: Path) -> bool:
 def directory_version(path: Path) -> DirectoryVersion:
     """The mark that tells a model directory from another, and from itself before a change. LmxdError as for reading."""
     return tuple(identity(path / name) for name in _files(path))
+
+
+def stored_bytes(path: Path) -> int:
+    """The bytes of all files of weights, also of a model that no formula covers. LmxdError as for reading."""
+    return sum(size for _, _, _, size, _ in directory_version(path)[1:])
 
 
 def _files(path: Path) -> tuple[str, ...]:

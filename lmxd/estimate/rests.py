@@ -20,6 +20,15 @@ _FAR_SHARE: Final = 8
 _STEP: Final = 64 * 2**20
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rest:
+    """A launch as far as its rest goes: the key of its sort, the bytes promised, and how many of them are exact."""
+
+    key: str
+    promised: int
+    exact: int
+
+
 @dataclass(frozen=True, slots=True)
 class KnownRests:
     """Bytes beside weights and cache, by the key of a sort of launch."""
@@ -30,18 +39,15 @@ class KnownRests:
         """What was learned; None if nothing was."""
         return self.sizes.get(key)
 
-    def seeing(self, key: str, promised: int, exact: int, taken: int) -> KnownRests:
-        """The same after a look at an instance that was ``promised`` so much, ``exact`` of it weights and cache.
-
-        It is the very same object where nothing is learned.
-        """
-        over = taken - promised
-        near = max(_NEAR, promised // _NEAR_SHARE)
-        far = max(_FAR, promised // _FAR_SHARE)
-        if over <= near and (key in self.sizes or -over <= far):
+    def seeing(self, rest: Rest, taken: int) -> KnownRests:
+        """The same after a look at an instance that took so many bytes: the very same where nothing is learned."""
+        over = taken - rest.promised
+        near = max(_NEAR, rest.promised // _NEAR_SHARE)
+        far = max(_FAR, rest.promised // _FAR_SHARE)
+        if over <= near and (rest.key in self.sizes or -over <= far):
             return self
-        rest = max(0, taken - exact)
-        return KnownRests({**self.sizes, key: -(-rest // _STEP) * _STEP})
+        found = max(0, taken - rest.exact)
+        return KnownRests({**self.sizes, rest.key: -(-found // _STEP) * _STEP})
 
 
 NO_RESTS: Final = KnownRests()

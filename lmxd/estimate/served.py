@@ -20,12 +20,13 @@ from lmxd.estimate.overhead import MIB
 from lmxd.estimate.rests import NO_RESTS, KnownRests
 from lmxd.gguf.footprint import Footprint, Parts
 from lmxd.safetensors.documents import DirectoryError, Uncovered
+from lmxd.safetensors.model import HfModel
 from lmxd.safetensors.serving import ServedLaunch, ServedMemory, memory
 
-_SERVER: Final = 455 * MIB
-_CORE: Final = 420 * MIB
+_SERVER: Final = 470 * MIB
+_CORE: Final = 432 * MIB
 _TRACKER: Final = 5 * MIB
-_WORKER: Final = 475 * MIB
+_WORKER: Final = 500 * MIB
 _COMPILED: Final = 96 * MIB
 """PSS in RAM of the API server, EngineCore, resource tracker and, beside weights and cache, each Worker; and of a
 Worker that compiles. Measured with vLLM 0.32.0 on a CPU (docs/accuracy.md)."""
@@ -112,3 +113,29 @@ def _notes(found: ServedMemory, learned: int | None) -> tuple[str, ...]:
     if found.doubt:
         notes.append("quantized weights may take more than their files, by kernels' padding: see plus or minus")
     return tuple(notes)
+
+
+def inputs_of(model: HfModel, launch: ServedLaunch) -> dict[str, int | str]:
+    """The inputs of the formula, for people who want to check it."""
+    windows = sorted({layer.reach for layer in model.kept if layer.reach})
+    found: dict[str, int | str] = {
+        "architecture": model.architecture,
+        "model_type": model.kind,
+        "layers": model.layers,
+        "kept_layers": len(model.kept),
+        "hidden": model.hidden,
+        "heads": model.heads,
+        "kv_heads": model.kv_heads,
+        "elements_a_token": sum(layer.heads * layer.width for layer in model.kept),
+        "vocabulary": model.vocabulary,
+        "context": model.context,
+        "stored": model.stored,
+        "kv_tokens": launch.tokens,
+        "block": launch.block,
+        "batched_tokens": launch.batched,
+        "dtype": launch.dtype,
+        "kv_cache_dtype": launch.kv_dtype,
+    }
+    if windows:
+        found |= {"window": ", ".join(map(str, windows)), "sliding_layers": sum(1 for it in model.kept if it.reach)}
+    return found | ({"quantized": model.quantized} if model.quantized else {})

@@ -1,4 +1,4 @@
-"""The settings of a model: its config.json with the defaults of its kind, read by names that differ from kind to kind."""
+"""The settings of a model: its config.json with the defaults of its kind, by the names that kinds differ in."""
 
 from __future__ import annotations
 

@@ -1,0 +1,50 @@
+"""The settings of a vLLM that decide about its memory, as its flags have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from lmxd.engines.allow_list import value_of
+from lmxd.safetensors.serving import ServedLaunch
+
+_BATCHED: Final = 2048
+"""Tokens that are computed at once, unless a flag says it: vLLM's own default for most cards. On a card of 70 GiB and
+more it takes 8,192, which needs four times the bytes for hardly more speed."""
+_BLOCK_ON_GPU: Final = 16
+_BLOCK_IN_RAM: Final = 128
+_LATENT_ON_GPU: Final = 64
+_LATENT_IN_RAM: Final = 16
+"""Tokens of a block (vllm: config/cache.py, platforms/cpu.py). Of models with latent rows a card may have blocks of 16,
+32 or 64: what holds in long ones holds in short ones."""
+_BATCHES_ON_GPU: Final = 2
+"""Batches on their way while one is computed: vLLM's asynchronous scheduling."""
+
+
+def batched(flags: Sequence[str], slots: int) -> tuple[str, ...]:
+    """The words that say the size of a batch, unless ``flags`` have them. It is no less than there are requests."""
+    if value_of(flags, "--max-num-batched-tokens") is not None:
+        return ()
+    return ("--max-num-batched-tokens", str(max(_BATCHED, slots)))
+
+
+def served_launch(
+    context: int, sequences: int, kv_tokens: int, flags: Sequence[str], *, ranks: int, latent: bool
+) -> ServedLaunch:
+    """The launch with these flags on so many GPUs; 0: in RAM. ``latent``: the model keeps one row for all heads."""
+    said = value_of(flags, "--max-num-batched-tokens")
+    block = value_of(flags, "--block-size")
+    usual = (_LATENT_ON_GPU if latent else _BLOCK_ON_GPU) if ranks else (_LATENT_IN_RAM if latent else _BLOCK_IN_RAM)
+    return ServedLaunch(
+        context=context,
+        sequences=sequences,
+        kv_tokens=kv_tokens,
+        batched=max(int(said or _BATCHED), 1),
+        batches=_BATCHES_ON_GPU if ranks else 1,
+        dtype=value_of(flags, "--dtype") or "auto",
+        kv_dtype=value_of(flags, "--kv-cache-dtype") or "auto",
+        quantization=value_of(flags, "--quantization", "-q") or "",
+        block=max(int(block or 0), 1) if block else usual,
+        ranks=max(ranks, 1),
+        eager="--enforce-eager" in flags,
+    )
