@@ -113,6 +113,9 @@ class LlamaSizing:
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         return self.formula.estimate(launch, gpus)
 
+    def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> None:
+        """Of its bytes all are learned together."""
+
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         return self.formula.inputs(launch)
 

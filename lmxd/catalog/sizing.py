@@ -13,6 +13,7 @@ from typing import Protocol
 from lmxd.core.words import DeviceId
 from lmxd.estimate.companions import Companions
 from lmxd.estimate.footprints import Estimate
+from lmxd.estimate.rests import Rest
 from lmxd.gguf.launch import Launch
 from lmxd.gguf.offload import Offload
 from lmxd.gguf.reads import Reads
@@ -96,6 +97,10 @@ class Sizing(Protocol):
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         """The estimate by part, without regard to a declared size. LmxdError as for ``charge``."""
+        ...
+
+    def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> Rest | None:
+        """What is learned about a launch beside its exact bytes; None if nothing is. LmxdError as for ``charge``."""
         ...
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:

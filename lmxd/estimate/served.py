@@ -27,7 +27,7 @@ _SERVER: Final = 470 * MIB
 _CORE: Final = 432 * MIB
 _TRACKER: Final = 5 * MIB
 _WORKER: Final = 500 * MIB
-_COMPILED: Final = 96 * MIB
+_COMPILED: Final = 48 * MIB
 """PSS in RAM of the API server, EngineCore, resource tracker and, beside weights and cache, each Worker; and of a
 Worker that compiles. Measured with vLLM 0.32.0 on a CPU (docs/accuracy.md)."""
 _CUDA_WORKER: Final = 1_400 * MIB
