@@ -142,7 +142,7 @@ def _weights(kind: str, count: int, chance: random.Random | None) -> bytes:
 
 
 def _tokenizer(vocabulary: int) -> dict[str, Any]:
-    """A byte-level tokenizer without merges: the special tokens, one for each byte, words that only answers have."""
+    """A byte-level tokenizer without merges: special tokens, one for each byte, and words that only answers have."""
     words = [*_SPECIAL, *_byte_letters()]
     words += [f"w{number}" for number in range(vocabulary - len(words))]
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
