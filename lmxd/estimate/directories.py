@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from lmxd.errors import LmxdError
 from lmxd.estimate.files import FileVersion, identity, regular
 from lmxd.safetensors.documents import DirectoryError, Uncovered, json_object
-from lmxd.safetensors.files import CONFIG, weight_files
+from lmxd.safetensors.files import CONFIG, WEIGHTS, weight_files
 from lmxd.safetensors.header import StoredTensor, read_header
 from lmxd.safetensors.model import HfModel, model_of
 
@@ -28,11 +28,16 @@ _known: dict[DirectoryVersion, HfModel] = {}
 
 
 def is_directory(path: Path) -> bool:
-    """Whether a path is a model directory, or is meant to be one: it has a config.json."""
+    """Whether a path is a directory for vLLM: with a config.json, and no GGUF files in the place of its weights."""
     try:
-        return (path / CONFIG).is_file()
+        names = os.listdir(path)
     except OSError:
         return False
+    return CONFIG in names and (any(name.endswith(WEIGHTS) for name in names) or not any(map(_is_gguf, names)))
+
+
+def _is_gguf(name: str) -> bool:
+    return name.endswith(".gguf")
 
 
 def read_directory(path: Path) -> HfModel:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from lmxd.safetensors.documents import DirectoryError
 
 CONFIG: Final = "config.json"
+WEIGHTS: Final = ".safetensors"
 _INDEX: Final = "model.safetensors.index.json"
 _CONSOLIDATED: Final = "consolidated"
 _CONSOLIDATED_INDEX: Final = "consolidated.safetensors.index.json"
@@ -27,7 +28,7 @@ def weight_files(names: Collection[str], document: Callable[[str], dict[str, Any
     """
     if CONFIG not in names:
         raise DirectoryError(_no_model(names))
-    there = {name for name in names if name.endswith(".safetensors") and not name.startswith(".")}
+    there = {name for name in names if name.endswith(WEIGHTS) and not name.startswith(".")}
     consolidated = {name for name in there if name.startswith(_CONSOLIDATED)}
     there, index = (consolidated, _CONSOLIDATED_INDEX) if consolidated else (there, _INDEX)
     if there and index in names:

@@ -7,14 +7,15 @@ from typing import Any, Final
 
 from lmxd.safetensors.documents import Uncovered
 
-_COMPUTED: Final = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
+COMPUTED: Final = {"auto": 2, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
 """--dtype -> bytes. ``auto`` is a type of two bytes: models in float32 are computed in bfloat16 or float16."""
-_KEPT: Final = {
+KEPT: Final = {
     "float16": 2,
     "half": 2,
     "bfloat16": 2,
-    **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"), 1),
+    **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2"), 1),
 }
+"""--kv-cache-dtype -> bytes, beside ``auto``."""
 _METHODS: Final = frozenset(
     """awq awq_marlin gptq gptq_marlin fp8 fbgemm_fp8 compressed-tensors modelopt modelopt_fp4 mxfp4 gpt_oss_mxfp4
     bitsandbytes quark auto-round inc auto_gptq""".split()
@@ -32,9 +33,9 @@ _OTHERWISE: Final = 3
 
 def computed(asked: str) -> int:
     """Bytes of an element that is computed with, by --dtype. Uncovered for a type that is not known."""
-    if asked not in _COMPUTED:
-        raise Uncovered(f"--dtype {asked!r:.64} is not one of {', '.join(_COMPUTED)}")
-    return _COMPUTED[asked]
+    if asked not in COMPUTED:
+        raise Uncovered(f"--dtype {asked!r:.64} is not one of {', '.join(COMPUTED)}")
+    return COMPUTED[asked]
 
 
 def kept(asked: str, config: Mapping[str, Any], element: int) -> int:
@@ -43,9 +44,9 @@ def kept(asked: str, config: Mapping[str, Any], element: int) -> int:
     ``element``: bytes of one that is computed with. Uncovered for a type that is not known.
     """
     if asked != "auto":
-        if asked not in _KEPT:
-            raise Uncovered(f"--kv-cache-dtype {asked[:64]} is not one of auto, {', '.join(_KEPT)}")
-        return _KEPT[asked]
+        if asked not in KEPT:
+            raise Uncovered(f"--kv-cache-dtype {asked[:64]} is not one of auto, {', '.join(KEPT)}")
+        return KEPT[asked]
     quantization = quantization_of(config)
     inner = quantization.get("quantization", quantization)
     said = [part.get(key) for part in (inner, quantization) if isinstance(part, dict) for key in _SCHEMES]

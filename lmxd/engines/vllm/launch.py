@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lmxd.engines.allow_list import value_of
+from lmxd.errors import LmxdError
 from lmxd.safetensors.serving import ServedLaunch
 
 _BATCHED: Final = 2048
@@ -31,20 +32,30 @@ def batched(flags: Sequence[str], slots: int) -> tuple[str, ...]:
 def served_launch(
     context: int, sequences: int, kv_tokens: int, flags: Sequence[str], *, ranks: int, latent: bool
 ) -> ServedLaunch:
-    """The launch with these flags on so many GPUs; 0: in RAM. ``latent``: the model keeps one row for all heads."""
-    said = value_of(flags, "--max-num-batched-tokens")
-    block = value_of(flags, "--block-size")
+    """The launch with these flags on so many GPUs; 0: in RAM. ``latent``: the model keeps one row for all heads.
+
+    LmxdError ``invalid_params`` for a flag whose value is no number.
+    """
     usual = (_LATENT_ON_GPU if latent else _BLOCK_ON_GPU) if ranks else (_LATENT_IN_RAM if latent else _BLOCK_IN_RAM)
     return ServedLaunch(
         context=context,
         sequences=sequences,
         kv_tokens=kv_tokens,
-        batched=max(int(said or _BATCHED), 1),
+        batched=_number(flags, "--max-num-batched-tokens", _BATCHED),
         batches=_BATCHES_ON_GPU if ranks else 1,
         dtype=value_of(flags, "--dtype") or "auto",
         kv_dtype=value_of(flags, "--kv-cache-dtype") or "auto",
         quantization=value_of(flags, "--quantization", "-q") or "",
-        block=max(int(block or 0), 1) if block else usual,
+        block=_number(flags, "--block-size", usual),
         ranks=max(ranks, 1),
         eager="--enforce-eager" in flags,
     )
+
+
+def _number(flags: Sequence[str], flag: str, usual: int) -> int:
+    said = value_of(flags, flag)
+    if said is None:
+        return usual
+    if not said.isascii() or not said.isdecimal() or not 0 < int(said[:12]) < 2**31:
+        raise LmxdError("invalid_params", f"{flag} is {said[:32]!r}", "give a whole number from 1 on")
+    return int(said)
