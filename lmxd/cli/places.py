@@ -22,7 +22,7 @@ class Place:
 
 
 def places_of(names: Sequence[str], backends: Callable[[], frozenset[Backend] | None]) -> list[Place]:
-    """The GPUs of these names; without any, those of this machine. ``backends``: of the engine, asked if there is one."""
+    """The GPUs of these names, else those of this machine. ``backends``: of the engine, asked if there are any."""
     if names:
         known = backends()
         return [Place(card=card_of(x, backends=known), capacity=memory_of(x) or 0) for x in names]

@@ -19,6 +19,7 @@ _CONTEXTS: Final = (
 _ALREADY_LONGER: Final = frozenset({"default", "su", "longrope", "llama3", "yarn", "deepseek_yarn"})
 """Ways to stretch a context that its length is told with."""
 _MOST_CONTEXT: Final = 2**31
+_MOST_WIDTH: Final = 2**22
 _PARALLEL: Final = frozenset({"intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "moe_intermediate_size"})
 
 
@@ -67,7 +68,7 @@ def model_of(config: Mapping[str, Any], tensors: Sequence[StoredTensor]) -> HfMo
         hidden=settings.hidden,
         heads=1 if encoder else settings.heads,
         kv_heads=1 if encoder else settings.kv_heads,
-        inner=max((settings.number(name, default=1) for name in _PARALLEL), default=1),
+        inner=_widest(settings),
         vocabulary=settings.number("vocab_size", "n_vocab", "padded_vocab_size", default=1),
         context=_context(settings),
         tied=_tied(settings),
@@ -82,6 +83,13 @@ def _architecture(config: Mapping[str, Any]) -> str:
     if not isinstance(found, list) or not found or not isinstance(found[0], str):
         raise DirectoryError("config.json: architectures names none: vLLM does not know how to run it")
     return found[0]
+
+
+def _widest(settings: Settings) -> int:
+    """Elements of the widest feed-forward block, which some kinds say for each layer."""
+    said = [settings.text.get(name) for name in _PARALLEL]
+    figures = [n for it in said for n in (it if isinstance(it, list) else [it]) if type(n) is int]
+    return min(max(figures, default=1), _MOST_WIDTH)
 
 
 def _tied(settings: Settings) -> bool:
