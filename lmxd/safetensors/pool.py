@@ -68,10 +68,14 @@ class BlockPool:
         return max(int(needed), request) + NULL_BLOCKS
 
 
-def pool_of(layers: Iterable[KeptLayer], ranks: int, element: int, tokens: int) -> BlockPool:
-    """The pool of one of ``ranks`` GPUs, with elements of ``element`` bytes in blocks of ``tokens``."""
+def pool_of(layers: Iterable[KeptLayer], ranks: int, element: int, tokens: int, kernel: int = 16) -> BlockPool:
+    """The pool of one of ``ranks`` GPUs, with elements of ``element`` bytes in blocks of ``tokens``.
+
+    Layers with a window have blocks of whole ``kernel`` tokens, as the kernels take them.
+    """
+    windowed = max(kernel, tokens // kernel * kernel)
     pages = [
-        Page(tokens, tokens * element * layer.elements(ranks), layer.sees, layer.reach, layer.latent)
+        _page(layer, layer.elements(ranks) * element, windowed if layer.sees is Sees.WINDOW else tokens)
         for layer in layers
     ]
     if not pages:
@@ -82,6 +86,10 @@ def pool_of(layers: Iterable[KeptLayer], ranks: int, element: int, tokens: int) 
     groups = tuple(page for page, count in alike.items() for _ in range(_ceil(count, _group_size(alike))))
     widest = max(_ceil(count, _ceil(count, _group_size(alike))) for count in alike.values())
     return BlockPool(widest * groups[0].size, groups)
+
+
+def _page(layer: KeptLayer, row: int, tokens: int) -> Page:
+    return Page(tokens, tokens * row, layer.sees, layer.reach, layer.latent)
 
 
 def _group_size(alike: Counter[Page]) -> int:

@@ -18,7 +18,7 @@ class ServedLaunch:
 
     ``context``: of one request (--max-model-len). ``kv_tokens``: what the cache has to hold; 0: ``context`` for each of
     ``sequences``. ``batched``: tokens that are computed at once. ``batches``: how many such batches are on their way
-    (2 on a GPU from 0.32 on). ``block``: tokens of a block. ``ranks``: GPUs that it is divided over.
+    (2 on a GPU from 0.32 on). ``block``: tokens of a block, ``kernel``: of the smallest that kernels take. ``ranks``: GPUs that it is divided over.
     """
 
     context: int
@@ -30,6 +30,7 @@ class ServedLaunch:
     kv_dtype: str = "auto"
     quantization: str = ""
     block: int = 16
+    kernel: int = 16
     ranks: int = 1
     eager: bool = False
 
@@ -81,7 +82,7 @@ def memory(model: HfModel, launch: ServedLaunch) -> ServedMemory:
 def pool_for(model: HfModel, launch: ServedLaunch) -> BlockPool:
     """The pool of blocks of a launch, on each of its GPUs."""
     element = kept(launch.kv_dtype, model.whole, computed(launch.dtype))
-    return pool_of(model.kept, launch.ranks, element, launch.block)
+    return pool_of(model.kept, launch.ranks, element, launch.block, launch.kernel)
 
 
 def tokens_in(model: HfModel, launch: ServedLaunch, kv: int) -> int:

@@ -39,6 +39,7 @@ def launch_of(entry: dict[str, Any]) -> ServedLaunch:
         dtype=settings.get("dtype", "auto"),
         kv_dtype=settings.get("kv_cache_dtype", "auto"),
         block=said["block"],
+        kernel=32,
     )
 
 
@@ -48,7 +49,7 @@ def test_it_is_as_vllm_counts(name: str) -> None:
     said, launch = entry["said"], launch_of(entry)
     model = model_of(entry["config"], ())
     assert tokens_in(model, launch, said["kv_bytes"]) == said["tokens"]
-    pool = pool_of(model.kept, 1, 1 if launch.kv_dtype == "fp8" else said["element"], said["block"])
+    pool = pool_of(model.kept, 1, 1 if launch.kv_dtype == "fp8" else said["element"], said["block"], launch.kernel)
     assert (pool.size, said["kv_bytes"] // pool.size) == (said["block_bytes"], said["blocks"])
     assert said["context"] <= model.context
 

@@ -18,6 +18,9 @@ _LATENT_ON_GPU: Final = 64
 _LATENT_IN_RAM: Final = 16
 """Tokens of a block (vllm: config/cache.py, platforms/cpu.py). Of models with latent rows a card may have blocks of 16,
 32 or 64: what holds in long ones holds in short ones."""
+_KERNEL_ON_GPU: Final = 16
+_KERNEL_IN_RAM: Final = 32
+"""Tokens that blocks of layers with a window are whole multiples of (get_supported_kernel_block_sizes)."""
 _BATCHES_ON_GPU: Final = 2
 """Batches on their way while one is computed: vLLM's asynchronous scheduling."""
 
@@ -47,6 +50,7 @@ def served_launch(
         kv_dtype=value_of(flags, "--kv-cache-dtype") or "auto",
         quantization=value_of(flags, "--quantization", "-q") or "",
         block=_number(flags, "--block-size", usual),
+        kernel=_KERNEL_ON_GPU if ranks else _KERNEL_IN_RAM,
         ranks=max(ranks, 1),
         eager="--enforce-eager" in flags,
     )
