@@ -15,6 +15,8 @@ from house import House, card, fake_vllm
 
 from lmxd.daemon.learning.rests import Rests
 from lmxd.errors import LmxdError
+from lmxd.rpc.books import InstanceInfo
+from lmxd.rpc.client import AsyncClient
 
 MIB = 2**20
 
@@ -30,17 +32,22 @@ async def started(house: House, ctx: int | None = None) -> AsyncIterator[dict[st
     """An instance that runs; its promise on each device."""
     async with house.client() as client:
         lease = await client.request("v", ctx=ctx)
-        (instance,) = (await client.instances()).instances
-        assert instance.pid is not None
+        instance = await running(client)
         yield dict(instance.promised)
         await client.release(lease.lease)
         await client.stop(instance.instance)
 
 
+async def running(client: AsyncClient) -> InstanceInfo:
+    """The one that is ready, beside those that end."""
+    (instance,) = (i for i in (await client.instances()).instances if i.phase == "ready")
+    return instance
+
+
 async def takes(house: House, gpu: Card, size: int) -> None:
     """Let the instance that runs be seen to take so many bytes."""
     async with house.client() as client:
-        (instance,) = (await client.instances()).instances
+        instance = await running(client)
     assert instance.pid is not None
     gpu.processes = {instance.pid: size}
     await house.daemon.measuring.look()
@@ -62,15 +69,13 @@ async def test_five_starts_promise_the_same_bytes(tmp_path: Path) -> None:
 async def test_what_is_far_beyond_is_learned_once_and_outlives_a_restart(tmp_path: Path) -> None:
     gpu = card(24)
     house = house_of(tmp_path, gpu)
-    async with house.open():
-        async with started(house) as first:
-            await takes(house, gpu, first[gpu.uuid] + 900 * MIB)
+    async with house.open(), started(house) as first:
+        await takes(house, gpu, first[gpu.uuid] + 900 * MIB)
     later = []
     for _ in range(3):
-        async with house.open():
-            async with started(house) as promised:
-                later.append(promised[gpu.uuid])
-                await takes(house, gpu, first[gpu.uuid] + 930 * MIB)
+        async with house.open(), started(house) as promised:
+            later.append(promised[gpu.uuid])
+            await takes(house, gpu, first[gpu.uuid] + 930 * MIB)
     assert len(set(later)) == 1
     assert 900 * MIB <= later[0] - first[gpu.uuid] < 964 * MIB
     async with house.open(), house.client() as client:
@@ -96,7 +101,7 @@ async def test_equal_shares_on_two_cards_are_told_to_it(tmp_path: Path) -> None:
     house = house_of(tmp_path, one, two, gpus=2)
     async with house.open(), house.client() as client:
         await client.request("v")
-        (instance,) = (await client.instances()).instances
+        instance = await running(client)
         assert set(instance.promised) >= {one.uuid, two.uuid}
         assert instance.promised[one.uuid] == instance.promised[two.uuid]
         words = house.argv(house.launched(instance.instance))
