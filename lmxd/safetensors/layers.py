@@ -1,4 +1,4 @@
-"""What each layer of a model keeps of the tokens before, as vLLM's layers say it (get_kv_cache_spec)."""
+"""Rows that each layer of a model keeps of the tokens before, as vLLM's layers say it (get_kv_cache_spec)."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _period(settings: Settings) -> int:
 
 
 def _rotary(settings: Settings, layers: int) -> list[bool]:
-    """Which layers have rotary embeddings."""
+    """The layers that have rotary embeddings."""
     listed = settings.text.get("no_rope_layers")
     if isinstance(listed, list) and listed:
         if len(listed) < layers or any(it not in (0, 1) for it in listed):
