@@ -100,7 +100,10 @@ class Sizing(Protocol):
         ...
 
     def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> Rest | None:
-        """The part of a launch's bytes that is learned beside the exact ones; None if nothing is. LmxdError as for ``charge``."""
+        """The part of a launch's bytes that is learned beside the exact ones; None if nothing is.
+
+        LmxdError as for ``charge``.
+        """
         ...
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
