@@ -156,7 +156,7 @@ class VllmSizing:
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         with suppress(LmxdError):
-            return inputs_of(read_directory(self._path), self._served(launch, self.profile.gpus))
+            return inputs_of(read_directory(self._path), self._served(launch, self.profile.gpus if self.cards else 0))
         return {}
 
     def is_warm(self, launch: Launch) -> bool:
