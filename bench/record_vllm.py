@@ -65,6 +65,7 @@ def _asked(directory: str, settings: dict[str, Any], device: str) -> dict[str, A
     from vllm.model_executor.layers.attention import Attention
     from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
     from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.platforms import current_platform
     from vllm.utils.torch_utils import set_default_torch_dtype
     from vllm.v1.attention.backends.utils import resolve_kv_cache_layout
     from vllm.v1.core.kv_cache_utils import _pool_bytes_per_block, get_kv_cache_capacity, get_kv_cache_configs
@@ -77,6 +78,7 @@ def _asked(directory: str, settings: dict[str, Any], device: str) -> dict[str, A
         ensure_model_parallel_initialized(1, 1)
         with set_default_torch_dtype(config.model_config.dtype), torch.device(device):
             model = initialize_model(config)
+        current_platform.update_block_size_for_backend(config)  # for layers with states beside others
         layers = get_layers_from_vllm_config(config, AttentionLayerBase)
         shared = {name for name, it in layers.items() if isinstance(it, Attention) and it.kv_sharing_target_layer_name}
         specs = {
