@@ -35,6 +35,16 @@ PROGRAMS: Final = (EngineKind.LLAMA_CPP, EngineKind.VLLM)
 """The kinds that have a program of their own, so that there can be several engines of them, by name."""
 
 
+def own_engine(name: str, program: Path) -> str:
+    """The name of an engine that is as another, but for its program. A space is in no name that is given."""
+    return f"{name} {program}"
+
+
+def shown_engine(name: str) -> str:
+    """The name of an engine for people, who need not know where its program is."""
+    return name.partition(" ")[0]
+
+
 def _of_older(gpus: object) -> object:
     """The GPUs of a plan as an earlier lmxd wrote them: ids beside ``cards``, or alone, when all were NVIDIA's."""
     return [{"id": gpu} if isinstance(gpu, str) else gpu for gpu in gpus] if isinstance(gpus, list) else gpus
