@@ -150,6 +150,7 @@ class Resolved:
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,
+            upstream_name=profile.upstream_name,
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
         )

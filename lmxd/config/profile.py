@@ -107,6 +107,9 @@ class Profile(LlamaCppKeys):
     env: dict[str, str] = Field({}, description="environment of command; {key} is the instance's API key")
     open: bool = Field(False, description="command has no key, and every user of the machine may use its port")
     health: str = Field("/health", pattern="^/", description="where command answers 200 once it serves")
+    upstream_name: str | None = Field(
+        None, min_length=1, max_length=256, description="the name that command knows its model by; the gateway says it"
+    )
     memory_max_gb: Gigabytes | None = Field(
         None,
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
@@ -175,8 +178,8 @@ class Profile(LlamaCppKeys):
         if self.command is None:
             if self.engine == EngineKind.COMMAND:
                 raise ValueError("engine: command is for a profile that says its command")
-            if self.env or self.health != "/health" or self.open:
-                raise ValueError("env, health and open are for profiles with a command")
+            if self.env or self.health != "/health" or self.open or self.upstream_name is not None:
+                raise ValueError("env, health, open and upstream_name are for profiles with a command")
             return self
         if self.estimated_memory_gb is None:
             raise ValueError("estimated_memory_gb: say what command takes at first, for no formula knows it")

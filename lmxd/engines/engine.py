@@ -55,11 +55,11 @@ class Plan:
     """The exact size and place that was admitted, and that an engine must start with.
 
     ``engine`` is the name of the engine. Without ``gpus`` it is in RAM; the ``split`` of its launch are
-    the layers on each of them. ``companions`` go with its model. ``home`` is a directory of the
-    daemon's for key and socket files. ``command``, ``env`` and ``health`` are for an
-    engine that is none of ours; ``size`` of ``capacity`` bytes of the (first) device is what it may
-    take. ``prompts``: a directory for its prompt cache, which is there when it starts and when it is
-    to save.
+    the layers on each of them. ``companions`` go with its model. ``home`` is a directory of the daemon's
+    for key and socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours, and so is
+    ``upstream_name``, by which it knows its model if not by the profile's; ``size`` of ``capacity`` bytes of the (first)
+    device is what it may take. ``prompts``: a directory for its prompt cache, which is there when it starts and when
+    it is to save.
     """
 
     instance: str
@@ -78,6 +78,7 @@ class Plan:
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
+    upstream_name: str | None = None
     size: int = 0
     capacity: int = 1
     prompts: Path | None = None

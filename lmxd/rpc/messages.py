@@ -167,6 +167,7 @@ class Granted(Result):
     base_url: str
     api_key: str
     socket: str | None = None
+    upstream_name: str | None = Field(None, description="what its engine calls its model, if not as model says")
     ctx: int
     slots: int
     instance_slots: int = Field(1, description="slots of its instance, for leases of all users")
