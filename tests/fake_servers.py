@@ -18,8 +18,15 @@ FLAGS = {
     "text-generation-launcher": "--model-id --port --hostname --cuda-memory-fraction --max-total-tokens",
     "ik_llama": "-m -c -ngl --host --port --api-key-file",
     "comfyui": "--listen --port --reserve-vram",
+    "infinity_emb": "--model-id --served-model-name --url-prefix --host --port",
+    "uvicorn": "--uds",
+    "transformers": "--host --port",
 }
+WORDS = {"vllm": ("serve", "model"), "infinity_emb": ("v2",), "uvicorn": ("app",), "transformers": ("serve", "model")}
+"""Words before the flags."""
+SWITCHES = {"infinity_emb": ("--no-bettertransformer",)}
 KINDS = {"--port": int, "--gpu-memory-utilization": float, "--cuda-memory-fraction": float, "--max-model-len": int}
+SHOWN = ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "API_KEY", "INFINITY_API_KEY", "FWS_MODEL_NAME")
 HEALTH = {"comfyui": "/system_stats"}
 
 
@@ -33,13 +40,14 @@ class UnixServer(ThreadingHTTPServer):
 def main() -> None:
     kind, words = sys.argv[1], sys.argv[2:]
     parser = argparse.ArgumentParser(prog=kind, allow_abbrev=False)
-    if kind == "vllm":
-        parser.add_argument("serve", choices=["serve"])
-        parser.add_argument("model")
+    for word in WORDS.get(kind, ()):
+        parser.add_argument(word, choices=[word] if word in ("serve", "v2") else None)
+    for switch in SWITCHES.get(kind, ()):
+        parser.add_argument(switch, action="store_true", required=True, dest=switch)
     for flag in FLAGS[kind].split():
         parser.add_argument(flag, type=KINDS.get(flag, str), required=True, dest=flag)
     given = vars(parser.parse_args(words))
-    seen = given | {"env": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "API_KEY")}}
+    seen = given | {"env": {name: os.environ.get(name) for name in SHOWN}}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -128,8 +128,10 @@ class Resolved:
         fits = partial(self._fits, room=room, layout=layout, offloads=offloads)
         return largest_context(self.launch, fits, self.launch.context)
 
-    def plan(self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
-        """The plan for the engine of an instance that was admitted."""
+    def plan(
+        self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int], used: Mapping[DeviceId, int]
+    ) -> Plan:
+        """The plan for the engine of an instance that was admitted. ``used``: bytes in use before it starts."""
         profile, ask, option = self.profile, start.ask, start.option
         gpus = tuple(device for device in option.devices if device != RAM_ID)
         place = gpus[0] if gpus else RAM_ID
@@ -153,6 +155,7 @@ class Resolved:
             upstream_name=profile.upstream_name,
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
+            used=used.get(place, 0),
         )
 
     def placed(self, option: Option) -> Launch:

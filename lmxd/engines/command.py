@@ -37,7 +37,7 @@ class CommandEngine:
             "port": port,
             "socket": where,
             "device": ",".join(plan.gpu_ids) or "cpu",
-            "memory_fraction": f"{min(_MOST, plan.size / plan.capacity):.4f}",
+            **_fractions(plan),
             "memory_mb": plan.size // 2**20,
             "model": plan.model or "",
             "ctx": plan.launch.context,
@@ -80,6 +80,16 @@ class CommandEngine:
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
         return diagnose(status, log)
+
+
+def _fractions(plan: Plan) -> dict[str, str]:
+    """The same bytes as engines want them said: of the device, of what is free of it, and beside what is used of it."""
+    parts = {
+        "memory_fraction": plan.size / plan.capacity,
+        "memory_fraction_of_free": plan.size / max(1, plan.capacity - plan.used),
+        "memory_fraction_with_used": (plan.used + plan.size) / plan.capacity,
+    }
+    return {name: f"{min(_MOST, part):.4f}" for name, part in parts.items()}
 
 
 def _shown(plan: Plan) -> dict[str, str]:

@@ -58,8 +58,8 @@ class Plan:
     the layers on each of them. ``companions`` go with its model. ``home`` is a directory of the daemon's
     for key and socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours, and so is
     ``upstream_name``, by which it knows its model if not by the profile's; ``size`` of ``capacity`` bytes of the (first)
-    device is what it may take. ``prompts``: a directory for its prompt cache, which is there when it starts and when
-    it is to save.
+    device is what it may take, of which ``used`` are in use without it. ``prompts``: a directory for its prompt
+    cache, which is there when it starts and when it is to save.
     """
 
     instance: str
@@ -81,6 +81,7 @@ class Plan:
     upstream_name: str | None = None
     size: int = 0
     capacity: int = 1
+    used: int = 0
     prompts: Path | None = None
 
     def __post_init__(self) -> None:

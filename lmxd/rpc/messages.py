@@ -156,8 +156,7 @@ class Hello(Result):
 class Granted(Result):
     """A granted lease.
 
-    ``base_url`` and ``api_key`` are for an OpenAI client. ``socket`` is set for an endpoint on a Unix socket: connect
-    there, for the host of the URLs does not exist.
+    ``base_url`` and ``api_key`` are for an OpenAI client. ``socket``: connect there, for the URLs' host does not exist.
     """
 
     lease: str
