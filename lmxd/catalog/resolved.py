@@ -156,6 +156,8 @@ class Resolved:
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
             used=used.get(place, 0),
+            kv_bytes=self.sizing.kv_bytes(self.launch),
+            sleeps=profile.sleep,
         )
 
     def placed(self, option: Option) -> Launch:
