@@ -5,22 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engines.canned import installed
 
 from lmxd.engines.distribution import Distribution, distribution
 from lmxd.engines.vllm.installation import find, installation, stamp
 from lmxd.errors import LmxdError
 from lmxd.estimate.backends import Backend
-
-
-def installed(prefix: Path, *names: str, packages: str = "lib/python3.12/site-packages") -> Path:
-    """A program in a virtual environment with the metadata of some distributions."""
-    for name in names:
-        (prefix / packages / f"{name}.dist-info").mkdir(parents=True)
-    program = prefix / "bin/vllm"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    program.write_text(f"#!{prefix}/bin/python3\nimport sys\n")
-    program.chmod(0o755)
-    return program
 
 
 @pytest.mark.parametrize(

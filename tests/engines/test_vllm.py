@@ -10,14 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from engines.canned import engine, installed
+from engines.plans import plan_in
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import plan_in
-from test_distribution import installed
-from test_http import engine
 
-from lmxd.engines.engine import Plan
-from lmxd.engines.kinds import EngineKind
+from lmxd.engines.engine import EngineKind, Plan
 from lmxd.engines.python_log import causes
 from lmxd.engines.visibility import Gpu
 from lmxd.engines.vllm.flags import FLAGS
