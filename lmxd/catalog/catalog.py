@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from lmxd.catalog.beside import beside
 from lmxd.catalog.declared import DeclaredSizing
+from lmxd.catalog.directory import DirectorySizing
 from lmxd.catalog.formula import Formula
 from lmxd.catalog.gpu_support import GpuSupport, warnings
 from lmxd.catalog.installed import InstalledEngine
@@ -142,6 +143,13 @@ class Catalog:
         match self._settings[name].kind:
             case EngineKind.VLLM:
                 return VllmSizing(name=name, profile=profile, found=self._files.directory(name, profile.path))
+            case EngineKind.SGLANG | EngineKind.TGI:
+                return DirectorySizing(
+                    name=name,
+                    found=self._files.directory(name, profile.path),
+                    engine_flags=profile.engine_flags,
+                    size=int((profile.estimated_memory_gb or 0) * GIB),
+                )
             case EngineKind.COMMAND:
                 said = int((profile.estimated_memory_gb or 0) * GIB)
                 return DeclaredSizing(

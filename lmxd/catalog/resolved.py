@@ -157,6 +157,7 @@ class Resolved:
             capacity=max(1, capacity.get(place, 1)),
             used=used.get(place, 0),
             kv_bytes=self.sizing.kv_bytes(self.launch),
+            kv_tokens=profile.kv_tokens or self.launch.context * self.launch.slots,
             sleeps=profile.sleep,
         )
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from socket import AF_INET, SOCK_STREAM, socket
 
 from lmxd.engines.connections import on_port, on_socket
 from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.environment import OF_GPUS
 from lmxd.engines.http import get
-from lmxd.engines.launching import free_socket, new_key, whose
+from lmxd.engines.launching import free_port, free_socket, new_key, whose
 from lmxd.engines.llama_cpp.log import diagnose
 from lmxd.engines.templates import places
 from lmxd.engines.visibility import natively
@@ -32,7 +31,7 @@ class CommandEngine:
         key, key_file = new_key(plan)
         on_unix = "socket" in places(*plan.command, *plan.env.values())
         where = free_socket(plan) if on_unix else None
-        port = None if on_unix else _free_port()
+        port = None if on_unix else free_port()
         values = {
             "port": port,
             "socket": where,
@@ -99,11 +98,3 @@ def _shown(plan: Plan) -> dict[str, str]:
         remedy = "let the engine's user open /dev/kfd and /dev/dri, or choose another device"
         raise LmxdError("engine_missing", f"{plan.profile} cannot be told to use {names} alone", remedy)
     return found
-
-
-def _free_port() -> int:
-    """One that nobody listens on just now. If somebody takes it before the engine does, the launch takes another."""
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

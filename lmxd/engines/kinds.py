@@ -9,11 +9,15 @@ from typing import Final
 from lmxd.accounts import SystemUser
 from lmxd.engines.engine import EngineKind, Server
 from lmxd.engines.llama_cpp.server import LlamaServer
+from lmxd.engines.sglang.server import SglangServer
+from lmxd.engines.tgi.server import TgiServer
 from lmxd.engines.vllm.server import VllmServer
 
 _SERVERS: Final[Mapping[EngineKind, Callable[[Path | None, Mapping[str, str], SystemUser | None, str], Server]]] = {
     EngineKind.LLAMA_CPP: LlamaServer,
     EngineKind.VLLM: VllmServer,
+    EngineKind.SGLANG: SglangServer,
+    EngineKind.TGI: TgiServer,
 }
 
 

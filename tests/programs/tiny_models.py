@@ -52,7 +52,7 @@ def _word_pieces(directory: Path) -> None:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = directory / "vocab.txt"
     vocabulary.write_text("\n".join(dict.fromkeys(pieces)) + "\n")
-    BertTokenizerFast(vocab_file=str(vocabulary), do_lower_case=True).save_pretrained(directory)
+    BertTokenizerFast(vocab_file=str(vocabulary), do_lower_case=True, model_max_length=128).save_pretrained(directory)
 
 
 def chat(directory: Path) -> None:
