@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.engines import environment as variables_of_engines
+from lmxd.engines.engine import EngineKind
 from lmxd.migrate import container, environment, hub_cache, programs, words
 from lmxd.migrate.container import Container
 from lmxd.migrate.engines import server
 from lmxd.migrate.entries import Entry, FoundModel
 from lmxd.migrate.leaves import is_secret
 from lmxd.migrate.locating import PathContext, locate
+from lmxd.migrate.other_flags import said_by
+from lmxd.migrate.other_servers import OtherServer, in_container, other_server
 from lmxd.migrate.report import About
 from lmxd.migrate.shell_reader import ShellReader
 
@@ -94,6 +97,12 @@ class StartCommand:
             return self.container.arguments(left) if self.container.runs_llama_server() else None
         return programs.server_arguments(self.argv)
 
+    def other_server(self) -> OtherServer | None:
+        """The server of another kind that it starts; None if it starts none that is known."""
+        if self.container is None:
+            return other_server(self.argv)
+        return in_container(self.container.image, self.container.words)
+
 
 def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = True) -> Entry:
     """The profile of a command; a comment if it cannot be one yet.
@@ -102,6 +111,8 @@ def entry(found: FoundModel, name: str, command: StartCommand, *, alone: bool = 
     """
     left = found.about(name)
     command = command.resolved(left)
+    if (other := command.other_server()) is not None:
+        return _served(name, other, command, left)
     arguments = command.arguments(left)
     if arguments is None:
         _say_reader(command.argv, left)
@@ -135,6 +146,30 @@ def llama_server(name: str, arguments: Sequence[str], left: About, *, alone: boo
             left("is the router: lmxd import llama-server FILE reads its presets, and models_from serves a directory")
         else:
             left("names no model file: it is looked up in model_dir by its name")
+    return made
+
+
+def _served(name: str, server: OtherServer, command: StartCommand, left: About) -> Entry:
+    """The profile of a model that another kind of engine serves. Without its directory it becomes a comment."""
+    said = said_by(server, left)
+    made = Entry(name, said.settings)
+    made.settings["aliases"] = [other for other in said.names if other != name]
+    if server.program and "/" in server.program and command.container is None:
+        left(f"was run by {server.program}: set engines.{server.kind}.path to it if lmxd finds another")
+    _say_environment({key: x for key, x in command.environment.items() if not key.startswith("HF_")}, left)
+    path = str(said.settings.get("path", ""))
+    if not path.startswith(("/", "~", ".")) and command.container is None and not (command.base / path).is_dir():
+        made.open = True
+        named = path or "none is named"
+        left(f"path: {named}: name the directory that it was fetched to, and take the comment signs away")
+    else:
+        locate(made, PathContext(command.base, command.placed, command.container), left)
+    if server.kind is not EngineKind.VLLM:
+        made.open = True
+        made.note("say estimated_memory_gb, what it takes of each GPU, and take the comment signs away")
+    if server.kind is EngineKind.TGI:
+        made.settings["open"] = True
+        made.note("open: every user of this machine can read TGI's key")
     return made
 
 

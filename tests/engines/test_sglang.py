@@ -84,6 +84,7 @@ def test_its_key_is_in_a_file_that_nobody_else_can_read(sglang: SglangServer, pl
     assert stat.S_IMODE(settings.stat().st_mode) == 0o600
     assert settings.parent == found.address.directory
     assert found.key not in " ".join((*found.argv, *found.env.values()))
+    assert "--log-level warning" in " ".join(found.argv), "at info, its log begins with all of its settings"
 
 
 def test_it_runs_on_gpus_alone(sglang: SglangServer, plan: Plan) -> None:

@@ -37,6 +37,7 @@ def _words(plan: Plan, port: int) -> Iterator[str]:
     launch = plan.launch
     yield from ("--model-path", str(plan.model), "--served-model-name", plan.profile)
     yield from ("--host", "127.0.0.1", "--port", str(port), "--enable-metrics")
+    yield from ("--log-level", "warning")  # below that, it writes its key into its log
     yield from ("--context-length", str(launch.context), "--max-running-requests", str(launch.slots))
     yield from ("--max-total-tokens", str(plan.kv_tokens), "--mem-fraction-static", _fraction(plan))
     if len(plan.gpus) > 1:
