@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
+from typing import Final
 
+from lmxd.engines import python_log
 from lmxd.engines.connections import on_port, on_socket
 from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.environment import OF_GPUS
@@ -15,10 +18,22 @@ from lmxd.engines.llama_cpp.log import diagnose
 from lmxd.engines.templates import places
 from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
+from lmxd.failures import FailureCode
 
 _PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "HF_HOME", "VIRTUAL_ENV"} | OF_GPUS
 _MOST = 0.99
 """The largest part of a device that is ever named: an engine that is told all of it leaves nothing for its context."""
+_NO_WRAPPER: Final = re.compile("(?!)")
+_REASONS: Final = (
+    (FailureCode.OUT_OF_MEMORY, re.compile("out of memory|OutOfMemoryError|^MemoryError|[Cc]annot allocate memory")),
+    (FailureCode.BAD_FLAG, re.compile("^error: ")),
+    (FailureCode.ENDPOINT_IN_USE, re.compile("[Aa]ddress already in use")),
+)
+_SENTENCES: Final = {
+    FailureCode.OUT_OF_MEMORY: "the engine ran out of memory",
+    FailureCode.BAD_FLAG: "the engine did not understand its command line",
+    FailureCode.ENDPOINT_IN_USE: "the engine could not listen on its endpoint",
+}
 
 
 class CommandEngine:
@@ -78,7 +93,11 @@ class CommandEngine:
         return 0.0
 
     def diagnose(self, plan: Plan, status: int | None, log: Sequence[str]) -> Diagnosis:
-        return diagnose(status, log)
+        """As for llama-server; and most others are in Python, whose stack ends with the cause."""
+        found = diagnose(status, log)
+        if found.code is FailureCode.EXITED and any(python_log.causes(log)):
+            return python_log.diagnose(status, log, _REASONS, _SENTENCES, _NO_WRAPPER)
+        return found
 
 
 def _fractions(plan: Plan) -> dict[str, str]:
