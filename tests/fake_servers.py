@@ -21,10 +21,20 @@ FLAGS = {
     "infinity_emb": "--model-id --served-model-name --url-prefix --host --port",
     "uvicorn": "--uds",
     "transformers": "--host --port",
+    "sglang": "--config --model-path --served-model-name --host --port --log-level --context-length"
+    " --max-running-requests --max-total-tokens --mem-fraction-static",
+    "tgi": "--model-id --hostname --port --prometheus-port --max-total-tokens --max-input-tokens"
+    " --max-concurrent-requests --cuda-memory-fraction --num-shard --shard-uds-path",
 }
-WORDS = {"vllm": ("serve", "model"), "infinity_emb": ("v2",), "uvicorn": ("app",), "transformers": ("serve", "model")}
+WORDS = {
+    "vllm": ("serve", "model"),
+    "infinity_emb": ("v2",),
+    "uvicorn": ("app",),
+    "transformers": ("serve", "model"),
+    "sglang": ("serve",),
+}
 """Words before the flags."""
-SWITCHES = {"infinity_emb": ("--no-bettertransformer",)}
+SWITCHES = {"infinity_emb": ("--no-bettertransformer",), "sglang": ("--enable-metrics",)}
 KINDS = {"--port": int, "--gpu-memory-utilization": float, "--cuda-memory-fraction": float, "--max-model-len": int}
 SHOWN = ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "API_KEY", "INFINITY_API_KEY", "FWS_MODEL_NAME")
 HEALTH = {"comfyui": "/system_stats"}

@@ -17,7 +17,7 @@ from lmxd.config.profile import Profile
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
-from lmxd.engines.engine import Plan
+from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
@@ -152,7 +152,7 @@ class Resolved:
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,
-            upstream_name=profile.upstream_name,
+            upstream_name=profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind),
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
             used=used.get(place, 0),

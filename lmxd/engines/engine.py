@@ -36,6 +36,9 @@ class EngineKind(StrEnum):
 PROGRAMS: Final = (EngineKind.LLAMA_CPP, EngineKind.VLLM, EngineKind.SGLANG, EngineKind.TGI)
 """The kinds that have a program of their own, so that there can be several engines of them, by name."""
 
+UPSTREAM_NAMES: Final = {EngineKind.TGI: "tgi"}
+"""The names that kinds of engine have for any model of theirs. TGI takes others for those of adapters."""
+
 
 def _of_older(gpus: object) -> object:
     """The GPUs of a plan as an earlier lmxd wrote them: ids beside ``cards``, or alone, when all were NVIDIA's."""
