@@ -121,7 +121,7 @@ class Resolved:
 
         ``spills``: how much of it may run in RAM.
         """
-        if not self.sizing.scales:
+        if not self.sizing.shrinks:
             return None
 
         offloads = self.sizing.offloads(self.launch)[: spills + 1] if spills else ()
@@ -156,7 +156,7 @@ class Resolved:
             size=option.demand[place],
             capacity=max(1, capacity.get(place, 1)),
             used=used.get(place, 0),
-            kv_bytes=self.sizing.kv_bytes(self.launch),
+            kv_bytes=self.sizing.kv_bytes(self.launch, gpus),
             kv_tokens=profile.kv_tokens or self.launch.context * self.launch.slots,
             sleeps=profile.sleep,
         )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lmxd.config.llama_cpp_keys import LlamaCppKeys
+from lmxd.config.section import Section
 from lmxd.engines.engine import EngineKind
 from lmxd.engines.llama_cpp import flags as llama_cpp
 from lmxd.engines.sglang.flags import FLAGS as SGLANG
 from lmxd.engines.tgi.flags import FLAGS as TGI
 from lmxd.engines.vllm.flags import FLAGS as VLLM
-
-if TYPE_CHECKING:
-    from lmxd.config.profile import Profile
 
 _OF_LLAMA_SERVER: Final = (
     *("gpu_layers", "batch_size", "ubatch_size", "cache_type_k", "cache_type_v", "flash_attention", "threads"),
@@ -71,15 +69,15 @@ _FLAGS: Final[Mapping[EngineKind, Callable[[Sequence[str], bool], list[str]]]] =
 }
 
 
-def wrong_keys(profile: Profile, kind: EngineKind, defaults: Mapping[str, Any]) -> Iterator[str]:
+def wrong_keys(profile: Section, kind: EngineKind, defaults: Mapping[str, Any]) -> Iterator[str]:
     """A sentence if a profile has keys that its kind of engine has not. ``defaults``: those of all keys."""
     if wrong := [key for key in _FOREIGN[kind] if getattr(profile, key) != defaults[key]]:
         yield f"{', '.join(wrong)}: {_CALLED[kind]}: take {'them' if len(wrong) > 1 else 'it'} out"
-    if kind is EngineKind.VLLM and profile.endpoint == "tcp":
+    if kind is EngineKind.VLLM and getattr(profile, "endpoint", None) == "tcp":
         yield "endpoint: vLLM answers some paths without a key: only unix is possible"
-    if kind in _DECLARED and profile.estimated_memory_gb is None:
-        yield f"estimated_memory_gb: say what {profile.path} takes of each GPU, for no formula knows it with {kind}"
-    if kind is EngineKind.TGI and not profile.open:
+    if kind in _DECLARED and getattr(profile, "estimated_memory_gb", None) is None:
+        yield f"estimated_memory_gb: say what it takes of each GPU, for no formula knows it with {kind}"
+    if kind is EngineKind.TGI and not getattr(profile, "open", False):
         yield "open: every user of this machine can read TGI's key, on its command line: say open: true, or use vllm"
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from lmxd.accounts import SystemUser
 from lmxd.engines.engine import Activity, Endpoint, Plan
 from lmxd.engines.http import get
-from lmxd.engines.metrics import COUNTER, REQUESTS, Metrics
+from lmxd.engines.metrics import COUNTER, REQUESTS, EngineFigures
 from lmxd.engines.programs import FoundProgram
 from lmxd.engines.visibility import Gpu, natively
 from lmxd.errors import LmxdError
@@ -25,7 +25,7 @@ OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
+class FigureNames:
     """The names of its figures: requests that it is at and that wait, tokens of prompts and generated ones."""
 
     running: str
@@ -45,7 +45,7 @@ class MeteredServer(ABC):
 
     called: ClassVar[str]
     needs_gpu: Final = True
-    figures: ClassVar[Figures]
+    figures: ClassVar[FigureNames]
 
     def __init__(
         self, configured: Path | None, env: Mapping[str, str] | None, account: SystemUser | None, key: str
@@ -57,7 +57,7 @@ class MeteredServer(ABC):
         self.key = key
         self._configured = configured
         self._env = env
-        self._metrics = Metrics(self.figures.believed, log)
+        self._metrics = EngineFigures(self.figures.believed, log)
 
     @abstractmethod
     def binary(self) -> FoundProgram:

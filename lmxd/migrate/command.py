@@ -154,16 +154,17 @@ def _served(name: str, server: OtherServer, command: StartCommand, left: About) 
     said = said_by(server, left)
     made = Entry(name, said.settings)
     made.settings["aliases"] = [other for other in said.names if other != name]
+    if command.container is None:
+        left.unneed(" ".join(command.argv[: len(command.argv) - len(server.words)]), f"is engine: {server.kind}")
     if server.program and "/" in server.program and command.container is None:
         left(f"was run by {server.program}: set engines.{server.kind}.path to it if lmxd finds another")
     _say_environment({key: x for key, x in command.environment.items() if not key.startswith("HF_")}, left)
-    path = str(said.settings.get("path", ""))
-    if not path.startswith(("/", "~", ".")) and command.container is None and not (command.base / path).is_dir():
-        made.open = True
-        named = path or "none is named"
-        left(f"path: {named}: name the directory that it was fetched to, and take the comment signs away")
-    else:
+    if _is_directory(str(said.settings.get("path", "")), command):
         locate(made, PathContext(command.base, command.placed, command.container), left)
+    else:
+        made.open = True
+        named = said.settings.get("path", "none is named")
+        left(f"path: {named}: name the directory that it was fetched to, and take the comment signs away")
     if server.kind is not EngineKind.VLLM:
         made.open = True
         made.note("say estimated_memory_gb, what it takes of each GPU, and take the comment signs away")
@@ -171,6 +172,13 @@ def _served(name: str, server: OtherServer, command: StartCommand, left: About) 
         made.settings["open"] = True
         made.note("open: every user of this machine can read TGI's key")
     return made
+
+
+def _is_directory(path: str, command: StartCommand) -> bool:
+    """Whether a model's path may be a directory, rather than the name of a repository, or a file."""
+    if not path or path.endswith(".gguf"):
+        return False
+    return path.startswith(("/", "~", ".")) or command.container is not None or (command.base / path).is_dir()
 
 
 def _say_reader(argv: Sequence[str], left: About) -> None:

@@ -93,6 +93,7 @@ def said_by(server: OtherServer, left: About) -> SaidSettings:
         elif key == _TOKENS:
             left(f"{shown}: {_INSTEAD[server.kind]}")
         elif key == _NAMES:
+            left.unneed(shown, "its names are the model's name and aliases")
             found.names += values
         elif key is not None:
             _take(found.settings, key, values, shown, left)

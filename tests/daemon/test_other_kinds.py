@@ -81,7 +81,7 @@ async def test_in_ram_it_is_refused(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("profile", "problem"),
     [
-        ("{engine: sglang, path: /m}", "estimated_memory_gb: say what /m takes of each GPU"),
+        ("{engine: sglang, path: /m}", "estimated_memory_gb: say what it takes of each GPU"),
         ("{engine: tgi, path: /m, estimated_memory_gb: 9}", "open: every user of this machine can read TGI's key"),
         ("{engine: tgi, path: /m, estimated_memory_gb: 9, open: true, kv_tokens: 9}", "kv_tokens: TGI has no such key"),
         ("{engine: sglang, path: /m, estimated_memory_gb: 9, sleep: true}", "sleep: SGLang has no such key"),

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from lmxd.engines.distribution import distribution
 from lmxd.engines.engine import Command, Diagnosis, Plan
-from lmxd.engines.metered import Figures, MeteredServer
+from lmxd.engines.metered import FigureNames, MeteredServer
 from lmxd.engines.programs import FoundProgram, program
 from lmxd.engines.sglang.command import command
 from lmxd.engines.sglang.log import diagnose
@@ -20,7 +20,7 @@ class SglangServer(MeteredServer):
     """SGLang as an engine. It speaks to instances over HTTP, with their keys."""
 
     called: ClassVar = "SGLang"
-    figures: ClassVar = Figures(
+    figures: ClassVar = FigureNames(
         running="sglang:num_running_reqs",
         waiting="sglang:num_queue_reqs",
         prompted="sglang:prompt_tokens_total",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from lmxd.engines.engine import Command, Diagnosis, Plan
-from lmxd.engines.metered import Figures, MeteredServer
+from lmxd.engines.metered import FigureNames, MeteredServer
 from lmxd.engines.programs import FoundProgram, program
 from lmxd.engines.tgi.command import command
 from lmxd.engines.tgi.log import diagnose
@@ -18,7 +18,7 @@ class TgiServer(MeteredServer):
     """Text Generation Inference as an engine. It speaks to instances over HTTP, with their keys."""
 
     called: ClassVar = "TGI"
-    figures: ClassVar = Figures(
+    figures: ClassVar = FigureNames(
         running="tgi_batch_current_size",
         waiting="tgi_queue_size",
         prompted="tgi_request_input_length_sum",
