@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lmxd.files import read_text
 from lmxd.engines.engine import EngineKind
+from lmxd.files import read_text
 from lmxd.migrate import command
 from lmxd.migrate.command import StartCommand
 from lmxd.migrate.entries import FoundModel

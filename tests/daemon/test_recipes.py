@@ -118,10 +118,11 @@ async def test_each_engine_is_told_its_bytes_as_the_part_that_it_means(tmp_path:
         ("{command: [/x/vllm, '{socket}', '{'], estimated_memory_gb: 1}", "brace"),
         ("{command: [/x/vllm, '{socket:>9}'], estimated_memory_gb: 1}", "nothing more in the braces"),
         ("{command: [/x/vllm, '{socket!r}'], estimated_memory_gb: 1}", "nothing more in the braces"),
-        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, suspend: true}", "for llama-server"),
-        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, endpoint: tcp}", "for llama-server"),
-        ("{health: /x}", "for profiles with a command"),
-        ("{open: true}", "for profiles with a command"),
+        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, suspend: true}", "suspend: for other engines"),
+        ("{command: [/x/vllm, '{socket}'], estimated_memory_gb: 1, endpoint: tcp}", "endpoint: for other engines"),
+        ("{health: /x}", "health: llama-server has no such key"),
+        ("{open: true}", "open: llama-server has no such key"),
+        ("{upstream_name: x}", "upstream_name: llama-server has no such key"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_with_the_reason(profile: str, problem: str) -> None:
