@@ -56,7 +56,7 @@ _INSTEAD: Final = {
     EngineKind.SGLANG: "estimated_memory_gb says what it takes, and kv_tokens how large its cache is",
     EngineKind.TGI: "estimated_memory_gb says what it takes, its cache included",
 }
-"""What takes the place of a part of the card."""
+"""The keys that take the place of a part of the card, in words."""
 _ALLOWED: Final[Mapping[EngineKind, AllowList]] = {
     EngineKind.VLLM: VLLM,
     EngineKind.SGLANG: SGLANG,
