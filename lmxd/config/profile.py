@@ -17,7 +17,7 @@ from lmxd.config.names import composed
 from lmxd.config.section import Gigabytes, UsablePath, on_off
 from lmxd.config.values import IdleSeconds, all_filled
 from lmxd.engines import templates
-from lmxd.engines.engine import EngineKind
+from lmxd.engines.engine import EngineKind, own_engine
 from lmxd.engines.environment import is_passable
 from lmxd.engines.llama_cpp import flags
 from lmxd.engines.llama_cpp.flag_values import THREADS
@@ -276,7 +276,7 @@ class Profile(LlamaCppKeys):
         if self.own_kind is EngineKind.COMMAND:
             return EngineKind.COMMAND
         name = self.engine or EngineKind.LLAMA_CPP
-        return name if self.program is None else f"{name}@{self.program}"
+        return name if self.program is None else own_engine(name, self.program)
 
     @property
     def uses_ram(self) -> bool:

@@ -40,6 +40,16 @@ UPSTREAM_NAMES: Final = {EngineKind.TGI: "tgi"}
 """The names that kinds of engine have for any model of theirs. TGI takes others for those of adapters."""
 
 
+def own_engine(name: str, program: Path) -> str:
+    """The name of an engine that is as another, but for its program. A space is in no name that is given."""
+    return f"{name} {program}"
+
+
+def shown_engine(name: str) -> str:
+    """The name of an engine for people, who need not know where its program is."""
+    return name.partition(" ")[0]
+
+
 def _of_older(gpus: object) -> object:
     """The GPUs of a plan as an earlier lmxd wrote them: ids beside ``cards``, or alone, when all were NVIDIA's."""
     return [{"id": gpu} if isinstance(gpu, str) else gpu for gpu in gpus] if isinstance(gpus, list) else gpus
