@@ -119,6 +119,9 @@ class Profile(LlamaCppKeys):
     env: dict[str, str] = Field({}, description="environment of command; {key} is the instance's API key")
     open: bool = Field(False, description="command has no key, and every user of the machine may use its port")
     health: str = Field("/health", pattern="^/", description="where command answers 200 once it serves")
+    upstream_name: str | None = Field(
+        None, min_length=1, max_length=256, description="the name that command knows its model by; the gateway says it"
+    )
     memory_max_gb: Gigabytes | None = Field(
         None,
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
