@@ -72,13 +72,7 @@ class VllmSizing:
         return (*self.profile.engine_flags, *batched(self.profile.engine_flags, self.profile.slots))
 
     def context(self, said: int | None) -> int:
-        if said:
-            return said
-        try:
-            most = read_directory(self._path).context or DEFAULT_CONTEXT
-        except LmxdError:
-            return DEFAULT_CONTEXT  # ``charge`` raises the error
-        return most if said == 0 else min(DEFAULT_CONTEXT, most)
+        return longest_or(said, self.found)
 
     def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         try:
@@ -180,3 +174,14 @@ class VllmSizing:
             f"models.{self.name}.estimated_memory_gb is {declared:g}, but the estimator finds {need / GIB:.2f} GiB:"
             " a launch may run out of memory"
         ]
+
+
+def longest_or(said: int | None, found: Path | LmxdError) -> int:
+    """The context of a launch that names none, as ``Sizing.context`` says, of a model in a directory."""
+    if said:
+        return said
+    try:
+        most = (None if isinstance(found, LmxdError) else read_directory(found).context) or DEFAULT_CONTEXT
+    except LmxdError:
+        return DEFAULT_CONTEXT  # ``charge`` raises the error
+    return most if said == 0 else min(DEFAULT_CONTEXT, most)

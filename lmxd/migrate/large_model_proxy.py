@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lmxd.engines.engine import EngineKind
 from lmxd.files import read_text
 from lmxd.migrate import command
 from lmxd.migrate.command import StartCommand
@@ -89,7 +90,7 @@ def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
     if (idle := service.number("ShutDownAfterInactivitySeconds")) is not None and idle > 0:
         entry.settings["idle_timeout"] = int(min(idle, 10**9))
     entry.settings["aliases"] = service.items("OpenAiApiModels")
-    if "command" in entry.settings:
+    if "command" in entry.settings or entry.settings.get("engine") in (EngineKind.SGLANG, EngineKind.TGI):
         _declare(entry.settings, service)
     left.rest(service.rest(), _REASONS)
     found.add(entry)

@@ -129,6 +129,8 @@ class Launched:
 def forget(address: Address) -> None:
     """Nobody answers there any more."""
     address.key_file.unlink(missing_ok=True)
+    if address.directory is not None:
+        shutil.rmtree(address.directory, ignore_errors=True)
     if address.socket is not None:
         address.socket.unlink(missing_ok=True)
         if address.socket.parent != address.key_file.parent:  # it is the instance's own
