@@ -11,7 +11,7 @@ from lmxd.engines.connections import on_port, on_socket
 from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.environment import OF_GPUS
 from lmxd.engines.http import get
-from lmxd.engines.launching import free_socket, new_key, whose
+from lmxd.engines.launching import free_socket, new_key, temporary, whose
 from lmxd.engines.llama_cpp.log import diagnose
 from lmxd.engines.templates import places
 from lmxd.engines.visibility import natively
@@ -47,7 +47,7 @@ class CommandEngine:
         }
         own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         said = {name: word.format(key=key, **values) for name, word in plan.env.items()}
-        env = own | said | _shown(plan) | whose(plan)
+        env = own | temporary(plan) | said | _shown(plan) | whose(plan)
         argv = tuple(word.format(**values) for word in plan.command)
         address = Address(key_file=key_file, socket=where, port=port, health=plan.health)
         return Command(argv=argv, env=env, key=key, address=address)

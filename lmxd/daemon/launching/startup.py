@@ -11,12 +11,14 @@ from typing import Final, Protocol
 
 from lmxd.accounts import SystemUser
 from lmxd.core.words import Failure, InstanceId
+from lmxd.daemon.launching.belongings import make_temporary
 from lmxd.daemon.launching.descendants import Descendants
 from lmxd.daemon.launching.doors import admit, door
 from lmxd.daemon.launching.launched import Launched
 from lmxd.daemon.launching.ownership import hand_over
 from lmxd.daemon.launching.postmortem import last_words, postmortem
 from lmxd.engines.engine import Endpoint
+from lmxd.engines.launching import record_path
 from lmxd.errors import LmxdError
 from lmxd.failpoints import hit
 from lmxd.failures import FailureCode
@@ -24,6 +26,7 @@ from lmxd.instances.cgroup import Groups
 from lmxd.instances.logs import head
 from lmxd.instances.ports import listening_port
 from lmxd.instances.process import Process
+from lmxd.instances.shared_memory import SharedMemory
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +36,6 @@ _POLLS = (0.02, 0.05, 0.1)
 """Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
 _PORTS: Final = 3
 """Ports that a launch tries: somebody may have taken the first by accident, who takes three does it on purpose."""
-_UMASK: Final = 0o177
-"""Files and sockets of an instance are the daemon's; holders of leases are let in one by one."""
 _TAKEN: Final = (FailureCode.ENDPOINT_TAKEN, FailureCode.ENDPOINT_IN_USE)
 
 
@@ -118,6 +119,7 @@ class Startup:
         """
         hit("start_performed")
         name = launched.instance
+        home = launched.plan.home
         command = await asyncio.to_thread(lambda: launched.engine.command(launched.plan))
         uid = None if self.account is None else self.account.uid
         launched.start, launched.key = replace(launched.start, address=command.address, uid=uid), command.key
@@ -125,13 +127,15 @@ class Startup:
         if launched.stopping:
             return None
         env = dict(command.env) | {CERTIFICATE: self._notes.certificate(name)}
+        make_temporary(home, name, self.account)
         if self.account is not None:
             hand_over(launched.start, self.account)
             env["HOME"] = self.account.home
         group = self._groups.make(name, launched.start.limits.memory_max)
         output = launched.log.open()
         try:
-            process = Process.spawn(command.argv, env, output, _UMASK, group, self.account)
+            shared = SharedMemory(record_path(home, name))
+            process = Process.spawn(command.argv, env, output, group, self.account, shared)
         finally:
             os.close(output)
         log.info("%s: pid %d: %s", name, process.pid, " ".join(command.argv))
