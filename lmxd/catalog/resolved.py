@@ -14,6 +14,7 @@ from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
+from lmxd.config.section import GIB
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
@@ -150,11 +151,19 @@ class Resolved:
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,
-            size=option.demand[place],
+            size=self._told(option.demand[place]),
             capacity=max(1, capacity.get(place, 1)),
             kv_bytes=self.sizing.kv_bytes(self.launch),
             sleeps=profile.sleep,
         )
+
+    def _told(self, promised: int) -> int:
+        """The bytes that its engine is told it may take: those that its profile declares, if it does.
+
+        What it was seen to take, it is promised, and never told: it would take more for it, and be promised that.
+        """
+        said = self.profile.estimated_memory_gb
+        return promised if said is None else int(said * GIB)
 
     def placed(self, option: Option) -> Launch:
         """Its launch at the place of an option."""

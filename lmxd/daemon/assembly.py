@@ -214,10 +214,12 @@ class Daemon:
         self.present.learn(self.observations.learned)
 
     def _forget(self, params: ForgetParams) -> int:
-        """Forget observations; returns how many."""
+        """Forget observations, and the most that engines were seen to take, on whatever card; returns how many."""
         count = self.observations.forget(
             lambda o: params.model in (None, o.model) and params.card in (None, o.card.name)
         )
+        if params.card is None:
+            count += self.peaks.forget(lambda variant: params.model is None or self.catalog.has(params.model, variant))
         self.learn()
         return count
 
