@@ -26,6 +26,7 @@ class DeclaredSizing:
     """
 
     scales: ClassVar = False
+    measures: ClassVar = True
     command: tuple[str, ...]
     size: int
     has_file: bool

@@ -30,6 +30,7 @@ class LlamaSizing:
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = True
+    measures: ClassVar = False
     name: str
     profile: Profile
     formula: Formula

@@ -75,6 +75,7 @@ class Resolved:
             share=profile.share == "compatible" and size.share,
             max_instances=size.max_instances,
             private_to=private_to,
+            measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 
     def offloads(self) -> tuple[Offload, ...]:

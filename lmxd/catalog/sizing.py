@@ -31,6 +31,11 @@ class Sizing(Protocol):
         """Whether its bytes depend on the launch: a smaller context takes fewer, and some layers can run in RAM."""
         ...
 
+    @property
+    def measures(self) -> bool:
+        """Whether the engine finds out by itself, while it loads, what is free on its device."""
+        ...
+
     def file(self) -> Path | None:
         """The model file; None for an engine without one. LmxdError if the file is missing."""
         ...

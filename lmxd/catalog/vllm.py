@@ -24,6 +24,7 @@ class VllmSizing:
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = False
+    measures: ClassVar = False
     name: str
     profile: Profile
     found: Path | LmxdError

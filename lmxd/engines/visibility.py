@@ -69,8 +69,9 @@ def by_rocm(gpus: Sequence[Gpu]) -> dict[str, str] | None:
 
 def natively(gpus: Sequence[Gpu], *, numbered: bool = True) -> dict[str, str] | None:
     """For a program of which only its user knows how it reaches a GPU: by its vendor's runtime, with those of the
-    others hidden. None if a card cannot be named; Intel's cannot. Vulkan is the program's own affair. ``numbered``: it counts the cards as we do, which one in a container
-    of its own may not.
+    others hidden. None if a card cannot be named; Intel's cannot. Vulkan is the program's own affair.
+
+    ``numbered``: it counts the cards as we do, which one in a container of its own may not.
     """
     vendors = {gpu.vendor for gpu in gpus}
     if vendors <= {Vendor.NVIDIA}:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Final, Protocol
@@ -34,9 +36,13 @@ CERTIFICATE: Final = "LMXD_CERTIFICATE"
 """In the environment of every process of ours: its row of the ledger, as JSON."""
 _POLLS = (0.02, 0.05, 0.1)
 """Seconds between looks at a starting instance: a small model is ready at once, and somebody waits for any."""
-_PORTS: Final = 3
-"""Ports that a launch tries: somebody may have taken the first by accident, who takes three does it on purpose."""
-_TAKEN: Final = (FailureCode.ENDPOINT_TAKEN, FailureCode.ENDPOINT_IN_USE)
+_AGAIN: Final[Mapping[str, int]] = {
+    FailureCode.ENDPOINT_TAKEN: 2,
+    FailureCode.ENDPOINT_IN_USE: 2,
+    FailureCode.DISTURBED: 1,
+}
+"""How often a launch that failed so is made anew. Somebody may have taken a port by accident, who takes three does it
+on purpose; and others may have freed memory while an engine measured it, but not whenever it does."""
 
 
 class Notes(Protocol):
@@ -61,15 +67,17 @@ class Startup:
 
     async def bring_up(self, launched: Launched) -> Failure | None:
         """Spawn and wait until it serves. None when it does, or when it was told to stop meanwhile."""
-        for left in reversed(range(_PORTS)):
-            failure = await self._try(launched)
-            process = launched.process
-            if not left or failure is None or failure.code not in _TAKEN or launched.stopping or process is None:
-                break
-            log.warning("%s: %s; it is started again, on another port", launched.instance, failure.message)
+        failed: Counter[str] = Counter()
+        while True:
+            failure, process = await self._try(launched), launched.process
+            if failure is None or launched.stopping or process is None:
+                return failure
+            failed[failure.code] += 1
+            if failed[failure.code] > _AGAIN.get(failure.code, 0):
+                return failure
+            log.warning("%s: %s; it is started again", launched.instance, failure.message)
             await process.end(launched.start.limits.stop_timeout)
             launched.process = launched.endpoint = launched.intruder = None
-        return failure
 
     async def _try(self, launched: Launched) -> Failure | None:
         if launched.stopping:
