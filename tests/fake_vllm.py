@@ -3,8 +3,8 @@
 It speaks as much of ``vllm serve`` as lmxd uses: nothing answers before it has loaded, its figures need no key, the
 name of the model in a request must be that which it is served by, and it sleeps if it was started so. The file may
 hold what the fake llama-server's may: ``load_seconds``, ``exit`` {status, lines, times}, ``ignore_sigterm``,
-``allocate_mb``, ``token_seconds`` … Beside these: ``sleep_status`` and ``wake_status`` (other than 200), ``sleep_seconds`` and
-``wake_seconds``.
+``allocate_mb``, ``token_seconds`` … Beside these: ``sleep_status`` and ``wake_status`` (other than 200),
+``sleep_seconds`` and ``wake_seconds``.
 """
 
 from __future__ import annotations
