@@ -27,10 +27,15 @@ class DeclaredSizing:
 
     scales: ClassVar = False
     measures: ClassVar = True
+    shrinks: ClassVar = False
+    shares: ClassVar = 1
     command: tuple[str, ...]
     size: int
     has_file: bool
     formula: Formula
+
+    def context(self, said: int | None) -> int:
+        return self.formula.context(said)
 
     def file(self) -> Path | None:
         return self.formula.path if self.has_file else None
@@ -44,7 +49,7 @@ class DeclaredSizing:
     def flags(self) -> tuple[str, ...]:
         return ()
 
-    def kv_bytes(self, launch: Launch) -> int:
+    def kv_bytes(self, launch: Launch, gpus: Sequence[DeviceId]) -> int:
         return 0
 
     def companions(self) -> Companions:
@@ -64,6 +69,9 @@ class DeclaredSizing:
 
     def estimate(self, launch: Launch, gpus: Sequence[DeviceId]) -> Estimate:
         return self.formula.estimate(launch, gpus)
+
+    def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> None:
+        """Of its bytes all are learned together."""
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         return self.formula.inputs(launch)

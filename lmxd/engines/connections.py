@@ -57,7 +57,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Link:
+class SocketLink:
     """One connection to a Unix socket, seen by its server, by its ``inode``.
 
     ``peer``: whether there is anybody at the other end. ``unread`` bytes wait for the server, ``untaken`` ones for the
@@ -83,7 +83,7 @@ def on_port(port: int) -> list[Traffic]:
     return found
 
 
-def on_socket(path: Path) -> list[Link]:
+def on_socket(path: Path) -> list[SocketLink]:
     """The connections to a Unix socket. Raises OSError."""
     there = path.stat()
     mine = (there.st_ino, os.major(there.st_dev) << 20 | os.minor(there.st_dev))  # as the kernel writes a device
@@ -96,7 +96,7 @@ def on_socket(path: Path) -> list[Link]:
             unread, untaken = struct.unpack_from("=II", queues)
             (inode,) = struct.unpack_from("=I", message, 4)
             peer = any(about.get(_UNIX_PEER, b""))  # the inode of one that has closed is 0
-            found.append(Link(inode=inode, peer=peer, unread=unread, untaken=untaken))
+            found.append(SocketLink(inode=inode, peer=peer, unread=unread, untaken=untaken))
     return found
 
 

@@ -35,7 +35,7 @@ def samples(text: str, wanted: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-class Metrics:
+class EngineFigures:
     """Asks engines of one kind for their figures."""
 
     def __init__(self, wanted: Mapping[str, float], log: logging.Logger, path: str = "/metrics") -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lmxd.devices.processes import session_seconds
-from lmxd.engines.connections import Link, on_socket
+from lmxd.engines.connections import SocketLink, on_socket
 
 SILENT: Final = 120.0
 """Seconds without a sign of work after which an open connection is idle: nothing was asked, or all is answered."""
@@ -40,7 +40,7 @@ class Silences:
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
-        links: Callable[[Path], list[Link]] = on_socket,
+        links: Callable[[Path], list[SocketLink]] = on_socket,
         computed: Callable[[int], float] = session_seconds,
     ) -> None:
         """``computed``: seconds of processor time that the processes of a session have had."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmxd.engines.connections import Link, on_socket
+from lmxd.engines.connections import SocketLink, on_socket
 from lmxd.engines.silence import SILENT, Silences
 
 
@@ -17,7 +17,7 @@ class Machine:
     def __init__(self, path: Path) -> None:
         self.now = 0.0
         self.seconds = 0.0
-        self.links: list[Link] = []
+        self.links: list[SocketLink] = []
         self.path = path
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(str(path))
@@ -42,8 +42,8 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "s")
 
 
-def link(inode: int, *, peer: bool = True, unread: int = 0, untaken: int = 0) -> Link:
-    return Link(inode=inode, peer=peer, unread=unread, untaken=untaken)
+def link(inode: int, *, peer: bool = True, unread: int = 0, untaken: int = 0) -> SocketLink:
+    return SocketLink(inode=inode, peer=peer, unread=unread, untaken=untaken)
 
 
 def test_a_connection_over_which_nothing_is_asked_is_no_work_for_long(machine: Machine) -> None:
