@@ -31,7 +31,7 @@ def test_a_directory_is_described_by_its_configuration_and_its_headers(tmp_path:
 
 def test_its_digest_is_that_of_its_copy_and_of_no_other(tmp_path: Path) -> None:
     one, copy = (describe_directory(hf_directory(tmp_path / name, LLAMA, llama_tensors())) for name in ("a", "b"))
-    other = describe_directory(hf_directory(tmp_path / "c", LLAMA | {"rope_theta": 1.0}, llama_tensors()))
+    other = describe_directory(hf_directory(tmp_path / "c", {**LLAMA, "rope_theta": 1.0}, llama_tensors()))
     assert len(one.digest) == 64
     assert one.digest == copy.digest != other.digest
 
