@@ -29,6 +29,7 @@ class DirectorySizing:
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = False
+    measures: ClassVar = True
     shrinks: ClassVar = False
     name: str
     profile: Profile

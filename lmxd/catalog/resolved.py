@@ -14,6 +14,7 @@ from lmxd.catalog.size import Size
 from lmxd.catalog.sizing import Sizing
 from lmxd.config.engine import EngineSettings
 from lmxd.config.profile import Profile
+from lmxd.config.section import GIB
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
@@ -74,6 +75,7 @@ class Resolved:
             share=profile.share == "compatible" and size.share,
             max_instances=size.max_instances,
             private_to=private_to,
+            measures=self.engine.load_timeout if self.sizing.measures and layout.of_kind(DeviceKind.GPU) else 0.0,
         )
 
     def offloads(self) -> tuple[Offload, ...]:
@@ -153,13 +155,21 @@ class Resolved:
             env=profile.env,
             health=profile.health,
             upstream_name=profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind),
-            size=option.demand[place],
+            size=self._told(option.demand[place]),
             capacity=max(1, capacity.get(place, 1)),
             used=used.get(place, 0),
             kv_bytes=self.sizing.kv_bytes(self.launch, gpus),
             kv_tokens=profile.kv_tokens or self.launch.context * self.launch.slots,
             sleeps=profile.sleep,
         )
+
+    def _told(self, promised: int) -> int:
+        """The bytes that its engine is told it may take: those that its profile declares, if it does.
+
+        What it was seen to take, it is promised, and never told: it would take more for it, and be promised that.
+        """
+        said = self.profile.estimated_memory_gb
+        return promised if said is None else int(said * GIB)
 
     def placed(self, option: Option) -> Launch:
         """Its launch at the place of an option."""

@@ -33,6 +33,11 @@ class Sizing(Protocol):
         ...
 
     @property
+    def measures(self) -> bool:
+        """Whether the engine finds out by itself, while it loads, what is free on its device."""
+        ...
+
+    @property
     def shrinks(self) -> bool:
         """Whether a smaller context takes fewer bytes."""
         ...

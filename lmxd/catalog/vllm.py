@@ -39,6 +39,7 @@ class VllmSizing:
 
     command: ClassVar[tuple[str, ...]] = ()
     scales: ClassVar = False
+    measures: ClassVar = False
     shrinks: ClassVar = True
     name: str
     profile: Profile

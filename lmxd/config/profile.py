@@ -15,7 +15,7 @@ from lmxd.config.filters import SetParameters, StripParameters, Variants, wrong_
 from lmxd.config.llama_cpp_keys import GpuLayers, LlamaCppKeys, OnOffAuto, cache_type
 from lmxd.config.names import composed
 from lmxd.config.section import Gigabytes, UsablePath, on_off
-from lmxd.config.values import IdleSeconds, all_filled
+from lmxd.config.values import IdleSeconds, Seconds, all_filled
 from lmxd.engines import templates
 from lmxd.engines.engine import EngineKind, own_engine
 from lmxd.engines.environment import is_passable
@@ -45,6 +45,8 @@ _POLICY: Final = {
     "suspend",
     "memory_max_gb",
     "idle_timeout",
+    "load_timeout",
+    "stop_timeout",
     "endpoint",
     "open",
 }
@@ -127,6 +129,8 @@ class Profile(LlamaCppKeys):
         description="bound on an instance's RAM, where systemd delegates control groups; the kernel ends it beyond",
     )
     idle_timeout: IdleSeconds | None = Field(None, description="overrides the global idle_timeout; never is possible")
+    load_timeout: Seconds | None = Field(None, description="overrides that of its engine")
+    stop_timeout: Seconds | None = Field(None, description="likewise")
 
     @field_validator("engine")
     @classmethod

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from lmxd.engines import python_log
-from lmxd.engines.connections import on_port, on_socket
+from lmxd.engines.connections import on_port
 from lmxd.engines.engine import Activity, Address, Command, Diagnosis, Endpoint, Plan
 from lmxd.engines.environment import OF_GPUS
 from lmxd.engines.http import get
-from lmxd.engines.launching import free_port, free_socket, new_key, whose
+from lmxd.engines.launching import free_port, free_socket, new_key, temporary, whose
 from lmxd.engines.llama_cpp.log import diagnose
+from lmxd.engines.silence import Silences
 from lmxd.engines.templates import places
 from lmxd.engines.visibility import natively
 from lmxd.errors import LmxdError
@@ -39,6 +40,9 @@ _SENTENCES: Final = {
 class CommandEngine:
     """Any other server as an engine."""
 
+    def __init__(self) -> None:
+        self._silences = Silences()
+
     def require(self) -> None:
         """Its program is found when it starts: only its user knows of it."""
 
@@ -61,7 +65,7 @@ class CommandEngine:
         }
         own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         said = {name: word.format(key=key, **values) for name, word in plan.env.items()}
-        env = own | said | _shown(plan) | whose(plan)
+        env = own | temporary(plan) | said | _shown(plan) | whose(plan)
         argv = tuple(word.format(**values) for word in plan.command)
         address = Address(key_file=key_file, socket=where, port=port, health=plan.health)
         return Command(argv=argv, env=env, key=key, address=address)
@@ -73,7 +77,7 @@ class CommandEngine:
     async def activity(self, endpoint: Endpoint) -> Activity | None:
         """A client that is connected may be waiting for an answer, no other can be. The kernel knows who has asked."""
         if endpoint.socket is not None:
-            found = await asyncio.to_thread(on_socket, endpoint.socket)
+            found = await asyncio.to_thread(self._silences.at_work, endpoint.socket)
             return Activity(busy=found > 0, work=0.0, processing=found, guessed=True)
         there = await asyncio.to_thread(on_port, int(endpoint.url.rpartition(":")[2]))
         seen = [traffic for traffic in there if traffic.is_work]

@@ -71,14 +71,14 @@ def of_older(plan: object) -> object:
 class Plan:
     """The exact size and place that was admitted, and that an engine must start with.
 
-    ``engine`` is the name of the engine. Without ``gpus`` it is in RAM; the ``split`` of its launch are
-    the layers on each of them. ``companions`` go with its model. ``home`` is a directory of the daemon's
-    for key and socket files. ``command``, ``env`` and ``health`` are for an engine that is none of ours, and so is
-    ``upstream_name``, the name of its model if not the profile's; ``size`` of ``capacity`` bytes of the (first) device
-    is what it may take, of which ``used`` are in use without it. ``prompts``: a directory for its prompt cache, which
-    is there when it starts and when it is to save. ``kv_bytes``: of the cache on each device, and
-    ``kv_tokens`` in it, where the engine is told; 0 if its size follows from the launch. ``sleeps``: it may be told
-    to sleep.
+    ``engine`` is the name of the engine. Without ``gpus`` it is in RAM; the ``split`` of its launch are the layers on
+    each of them. ``companions`` go with its model. ``home`` is a directory of the daemon's for key and socket files.
+    ``command``, ``env`` and ``health`` are for an engine that is none of ours, and so is ``upstream_name``, the name of
+    its model if not the profile's; ``size`` of ``capacity`` bytes of the (first) device is what it is told that it may
+    take, whatever it was promised, of which ``used`` are in use without it. ``prompts``: a directory for its prompt
+    cache, which is there when it starts and when it is to save. ``kv_bytes``: of the cache on each device, and
+    ``kv_tokens`` in it, where the engine is told; 0 if its size follows from the launch. ``sleeps``: it may be told to
+    sleep.
     """
 
     instance: str

@@ -40,6 +40,22 @@ def key_path(home: Path, instance: str) -> Path:
     return home / f"{file_name(instance)}.key"
 
 
+def temporary_path(home: Path, instance: str) -> Path:
+    """The directory for an instance's temporary files. Its name is short: engines bind Unix sockets there, too."""
+    return home / f"t-{hashlib.sha256(instance.encode()).hexdigest()[:10]}"
+
+
+def record_path(home: Path, instance: str) -> Path:
+    """The file that names what an instance shares in /dev/shm."""
+    return home / f"{file_name(instance)}.shm"
+
+
+def temporary(plan: Plan) -> dict[str, str]:
+    """Environment: where temporary files go, unless something else is said. PrivateTmp's /tmp ends with our unit, an
+    engine's files there would be gone though it runs on."""
+    return {"TMPDIR": str(temporary_path(plan.home, plan.instance))}
+
+
 def free_socket(plan: Plan) -> Path:
     """The path of an instance's Unix socket, with nothing there. LmxdError if it cannot be had."""
     path = socket_path(plan.home, plan.instance)

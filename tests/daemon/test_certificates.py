@@ -23,7 +23,7 @@ from lmxd.daemon.keeping import certificates
 from lmxd.daemon.places import Places
 from lmxd.engines.launching import socket_path
 from lmxd.instances import proc
-from lmxd.instances.orphans import end_orphans, impostors, orphans
+from lmxd.instances.orphans import impostors, left_behind, orphans
 from lmxd.store.rows import InstanceRow
 
 NOBODY = 65534
@@ -184,7 +184,7 @@ async def test_another_users_process_is_neither_believed_nor_ended(
         assert certificates.found(where, frozenset()) == []
         assert f"pid {other.pid} has a certificate that is not taken" in caplog.text
         assert impostors(where.home) == [other.pid]
-        assert end_orphans(where.home, grace=0.1) == []
+        assert left_behind(where.home, where.logs, {}, set()) == {}
         assert other.poll() is None
         assert list(orphans(where.home, {NOBODY})) == [other.pid], "but for a user that engines run as"
 

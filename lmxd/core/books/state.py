@@ -17,7 +17,7 @@ from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
 from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
 from lmxd.core.rules import Policy, Resident
-from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, RequestKey, TicketId
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, Phase, RequestKey, TicketId
 
 
 @dataclass(slots=True)
@@ -61,6 +61,8 @@ class State:
     """Counters since the start: ``instances …`` by profile for their ids, ``thrash``, ``backfilled``."""
     swapping: dict[InstanceId, Instance] = field(default_factory=dict)
     """Instances with a swap: they are to make way for a ticket."""
+    measuring: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Starting instances whose engines measure what is free on their devices."""
     vacant: dict[InstanceId, Instance] = field(default_factory=dict)
     """Live instances without leases and tickets."""
     lingering: Lingering = field(default_factory=Lingering)
@@ -215,6 +217,7 @@ class State:
         self.instances[instance.id] = instance
         self.live_by_kind.setdefault(instance.ask.kind, {})[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
+        _put(self.measuring, instance, instance.phase is Phase.STARTING and instance.ask.measures > 0)
         self._note_room(instance)
         self.step.touched.instances.add(instance.id)
 
@@ -232,6 +235,11 @@ class State:
         if not kin:
             del self.with_free_slots[kind]
 
+    def loaded(self, instance: Instance) -> None:
+        """Note that an instance does not load any more: others may be evicted beside it."""
+        self.step.serve_again |= self.measuring.pop(instance.id, None) is not None
+        self.reach.touch(instance.demand)
+
     def forget(self, instance: InstanceId) -> None:
         """Remove an instance whose bytes are free."""
         del self.instances[instance]
@@ -241,6 +249,7 @@ class State:
     def retire(self, instance: Instance) -> None:
         """Remove an instance from all indexes of live ones."""
         self.leaving[instance.id] = instance
+        self.loaded(instance)
         self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None

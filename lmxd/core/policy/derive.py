@@ -20,6 +20,7 @@ from lmxd.core.policy import refusals
 from lmxd.core.policy.depth import no_place, shorten
 from lmxd.core.policy.eviction import kept
 from lmxd.core.policy.forecast import Forecast
+from lmxd.core.policy.measuring import disturbs
 from lmxd.core.policy.preemption import ask_for_room
 from lmxd.core.policy.quantum import load_seconds
 from lmxd.core.policy.reports import PERIOD, eta, report, report_newcomer, report_start
@@ -122,7 +123,8 @@ def _reap(state: State) -> None:
     if instance is None or instance.phase is not Phase.READY or instance.ask.pin or instance.ask.external:
         return
     idle = state.now - instance.active_at
-    if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not kept(state, instance):
+    stays = kept(state, instance) or disturbs(state, instance)
+    if idle >= instance.ask.idle_timeout and instance.known_idle(state.now) and not stays:
         stop(state, instance, Cause.IDLE, f"no request for {idle:.0f} s")
         state.step.serve_again = True  # the leases that end count for quotas no more
 

@@ -16,6 +16,7 @@ from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
 from lmxd.core.policy.limit import has_all_instances
+from lmxd.core.policy.measuring import undisturbed_from
 from lmxd.core.policy.quantum import Claim, claim, closes_at, is_fair, price, serves_until
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
 
@@ -161,7 +162,7 @@ class Forecast:
         if evictable(self._state, instance):
             return self._state.now
         left = instance.stays_until(self._state.policy.grace) if instance.busy else instance.evictable_from
-        return max(self._state.now, left)
+        return max(left, undisturbed_from(self._state, instance))
 
     def _goes_on(self, instance: Instance) -> bool:
         """Whether more requests for the instance are expected than those that have it now."""

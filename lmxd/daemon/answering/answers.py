@@ -174,7 +174,7 @@ class Answers:
         instance = self._state.instances[lease.instance]
         devices = device_views.charged(self._state, instance)
         if instance.ask.external:
-            shown = natively(self._present.catalog.default.usable.cards(devices)) or {}
+            shown = natively(self._present.catalog.default.usable.cards(devices), numbered=False) or {}
             return Held(
                 lease=lease.id,
                 instance=instance.id,
