@@ -22,6 +22,7 @@ FORMS = {
     f"{ARENA} --managers lmxd,large-model-proxy": "longer than a load",
     "walk.py": "from StartInstance to the argv",
     "commits.py --rounds 20": "on it, and onto the disk",
+    "shared_pages.py --mib 8": "one is charged",
     "read_ahead.py --mib 4": "read, as lmxd does",
     "estimator.py speed": "warm, closed form",
     "estimator.py recorded": "within the bound",

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 from typing import Final
@@ -60,8 +61,9 @@ def free_socket(plan: Plan) -> Path:
     path = socket_path(plan.home, plan.instance)
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         raise LmxdError("config", f"socket {path} is longer than {SOCKET_PATH_MAX} bytes", "choose a shorter --socket")
-    own_directory(plan)
     try:
+        path.parent.mkdir(mode=0o750, exist_ok=True)
+        _open_as(path.parent, plan.home)
         path.unlink(missing_ok=True)  # no engine binds over one that is there
     except OSError as error:
         raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
@@ -84,11 +86,12 @@ def new_key(plan: Plan) -> tuple[str, Path]:
 
 
 def own_directory(plan: Plan) -> Path:
-    """An instance's own directory, for files that its engine wants beside it. LmxdError if it cannot be had."""
+    """An instance's own directory, empty, for files that its engine alone may see. LmxdError if it cannot be had."""
     path = socket_path(plan.home, plan.instance).parent
     try:
-        path.mkdir(mode=0o750, exist_ok=True)
-        _open_as(path, plan.home)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        path.chmod(0o700)  # whatever our umask is
     except OSError as error:
         raise LmxdError("internal", f"{path}: {error.strerror}", "check the runtime directory") from error
     return path

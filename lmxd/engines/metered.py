@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
 from lmxd.accounts import SystemUser
 from lmxd.engines.engine import Activity, Endpoint, Plan
 from lmxd.engines.http import get
-from lmxd.engines.metrics import COUNTER, REQUESTS, EngineFigures
+from lmxd.engines.metrics import EngineFigures, FigureNames
 from lmxd.engines.programs import FoundProgram
 from lmxd.engines.visibility import Gpu, natively
 from lmxd.errors import LmxdError
@@ -22,22 +21,6 @@ log = logging.getLogger(__name__)
 
 OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}
 """The model is on disk: a path that is not there is no name of one to fetch."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FigureNames:
-    """The names of its figures: requests that it is at and that wait, tokens of prompts and generated ones."""
-
-    running: str
-    waiting: str
-    prompted: str
-    generated: str
-
-    @property
-    def believed(self) -> dict[str, float]:
-        """name -> the most that is believed of it."""
-        requests, counters = (self.running, self.waiting), (self.prompted, self.generated)
-        return dict.fromkeys(requests, REQUESTS) | dict.fromkeys(counters, COUNTER)
 
 
 class MeteredServer(ABC):
@@ -84,17 +67,7 @@ class MeteredServer(ABC):
         return status == 200
 
     async def activity(self, endpoint: Endpoint) -> Activity | None:
-        found, names = await self._metrics.ask(endpoint), self.figures
-        if found is None or names.running not in found:
-            return None
-        prompted, generated = found.get(names.prompted, 0.0), found.get(names.generated, 0.0)
-        return Activity(
-            busy=found[names.running] + found.get(names.waiting, 0.0) > 0,
-            work=prompted + generated,
-            prompted=prompted,
-            processing=int(found[names.running]),
-            generated=generated,
-        )
+        return self.figures.activity(await self._metrics.ask(endpoint))
 
     async def save(self, endpoint: Endpoint, slots: int) -> bool:
         return False

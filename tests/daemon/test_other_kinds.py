@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,9 @@ from devices.fake_nvml import FakeNvml
 from hf_directory import LLAMA, hf_directory, llama_tensors
 from house import House, card, http
 
+from lmxd.accounts import SystemUser
 from lmxd.config.file import parse
+from lmxd.daemon.launching.ownership import hand_over
 from lmxd.errors import ConfigError, LmxdError
 
 FAKE = Path(__file__).parent.parent / "fake_servers.py"
@@ -63,11 +68,26 @@ async def test_it_is_started_with_what_was_admitted_and_leaves_nothing(tmp_path:
                 assert float(seen["--cuda-memory-fraction"]) == pytest.approx(50 / 80 / 0.99, abs=1e-4)
                 assert seen["env"]["API_KEY"] == lease.api_key
                 assert lease.upstream_name == "tgi"
-            assert directory.is_dir()
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         await h.until(lambda: not h.state.leases)
         async with h.client() as lmxd:
             await lmxd.stop(lease.instance)
         await h.until(lambda: not directory.exists())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_its_directory_is_its_engines_user_s(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    account = SystemUser(name="nobody", uid=nobody.pw_uid, gid=nobody.pw_gid, groups=(), home="/")
+    async with house(tmp_path, "sglang").open() as h, h.client() as lmxd:
+        launched = h.launched((await lmxd.request("m")).instance)
+        assert launched is not None
+        assert launched.start.address is not None
+        hand_over(launched.start, account)
+        directory = launched.start.address.directory
+        assert directory is not None
+        owned = [directory, *directory.iterdir(), launched.start.address.key_file]
+        assert [path.stat().st_uid for path in owned] == [nobody.pw_uid] * 3
 
 
 @pytest.mark.parametrize("kind", OWN)

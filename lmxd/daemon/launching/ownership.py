@@ -22,7 +22,7 @@ def hand_over(start: Start, account: SystemUser) -> None:
     os.chown(address.key_file, account.uid, -1, follow_symlinks=False)
     if address.directory is not None:
         for path in (address.directory, *address.directory.iterdir()):
-            os.chown(path, account.uid, home.stat().st_gid, follow_symlinks=False)
+            os.chown(path, account.uid, -1, follow_symlinks=False)
     if address.socket is not None:
         os.chown(address.socket.parent, account.uid, home.stat().st_gid, follow_symlinks=False)
         address.socket.parent.chmod(_SHARED)

@@ -7,7 +7,8 @@ from typing import ClassVar, Final
 
 from lmxd.engines.distribution import distribution
 from lmxd.engines.engine import Command, Diagnosis, Plan
-from lmxd.engines.metered import FigureNames, MeteredServer
+from lmxd.engines.metered import MeteredServer
+from lmxd.engines.metrics import FigureNames
 from lmxd.engines.programs import FoundProgram, program
 from lmxd.engines.sglang.command import command
 from lmxd.engines.sglang.log import diagnose

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from lmxd.engines.engine import Command, Diagnosis, Plan
-from lmxd.engines.metered import FigureNames, MeteredServer
+from lmxd.engines.metered import MeteredServer
+from lmxd.engines.metrics import FigureNames
 from lmxd.engines.programs import FoundProgram, program
 from lmxd.engines.tgi.command import command
 from lmxd.engines.tgi.log import diagnose

@@ -139,7 +139,7 @@ class Reply:
             self._events = NamedLines(self._model, self._events)
         if self._begun and not (head.status == 200 and (head.chunked or not self._chunked)):
             return await self._wrapped(exchange, head)
-        if exchange.renamed and head.is_json:
+        if exchange.renamed and head.is_json and self._request.method != "HEAD":
             return await self._renamed(exchange, head)
         first = b""
         if not self._begun:
