@@ -127,7 +127,7 @@ class VllmSizing:
         return tuple(self.cards.get(gpu, self.unknown) for gpu in gpus)
 
     def rest(self, launch: Launch, gpus: Sequence[DeviceId]) -> Rest | None:
-        """What is learned about a launch on ``gpus``, as it is promised now; None if its bytes are declared."""
+        """The part of a launch on ``gpus`` that is learned, as it is promised now; None if its bytes are declared."""
         if self._declared() is not None:
             return None
         part = self.estimate(launch, gpus).parts.device_or_host
@@ -151,7 +151,7 @@ class VllmSizing:
 
     def inputs(self, launch: Launch) -> dict[str, int | str]:
         with suppress(LmxdError):
-            return inputs_of(read_directory(self._path), self._served(launch, self.profile.gpus))
+            return inputs_of(read_directory(self._path), self._served(launch, self.profile.gpus if self.cards else 0))
         return {}
 
     def is_warm(self, launch: Launch) -> bool:
