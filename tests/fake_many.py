@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import signal
+import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import resource_tracker
@@ -64,8 +66,16 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def need() -> None:
+    """Do what engines cannot do without: ask for network interfaces, as gloo does, and run code that was just made."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
+        kernel.bind((0, 0))
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+
+
 def main() -> None:
     hide()
+    need()
     nested = Path(os.environ["TMPDIR"], "a", "b")
     nested.mkdir(parents=True)
     (nested / "file").write_text("made by an engine")
