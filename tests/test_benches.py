@@ -28,6 +28,7 @@ FORMS = {
     "estimator.py recorded": "within the bound",
     "estimator.py cpu 1": "within the bound",
     "estimator.py builds": "flags that lmxd does not know: none",
+    "record_vllm.py list": "recorded: apertus, arcee",
     # without a GPU these can only say what they want
     "on_gpu.py --help": "Real launches on a real GPU",
     "beside.py --help": "Launches with files beside the model",

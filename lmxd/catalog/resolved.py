@@ -18,7 +18,7 @@ from lmxd.config.section import GIB
 from lmxd.core.decisions import StartInstance
 from lmxd.core.words import Ask, DeviceId, Option, User
 from lmxd.devices.measurement import DeviceKind
-from lmxd.engines.engine import Plan
+from lmxd.engines.engine import UPSTREAM_NAMES, Plan
 from lmxd.engines.visibility import Gpu
 from lmxd.errors import LmxdError
 from lmxd.estimate.fits import largest_context
@@ -130,8 +130,10 @@ class Resolved:
         fits = partial(self._fits, room=room, layout=layout, offloads=offloads)
         return largest_context(self.launch, fits, self.launch.context)
 
-    def plan(self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int]) -> Plan:
-        """The plan for the engine of an instance that was admitted."""
+    def plan(
+        self, start: StartInstance, home: Path, capacity: Mapping[DeviceId, int], used: Mapping[DeviceId, int]
+    ) -> Plan:
+        """The plan for the engine of an instance that was admitted. ``used``: bytes in use before it starts."""
         profile, ask, option = self.profile, start.ask, start.option
         gpus = tuple(device for device in option.devices if device != RAM_ID)
         place = gpus[0] if gpus else RAM_ID
@@ -152,9 +154,12 @@ class Resolved:
             command=self.sizing.command,
             env=profile.env,
             health=profile.health,
+            upstream_name=profile.upstream_name or UPSTREAM_NAMES.get(self.engine.kind),
             size=self._told(option.demand[place]),
             capacity=max(1, capacity.get(place, 1)),
+            used=used.get(place, 0),
             kv_bytes=self.sizing.kv_bytes(self.launch, gpus),
+            kv_tokens=profile.kv_tokens or self.launch.context * self.launch.slots,
             sleeps=profile.sleep,
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lmxd.engines.engine import EngineKind
 from lmxd.files import read_text
 from lmxd.migrate import command
 from lmxd.migrate.command import StartCommand
@@ -90,7 +91,7 @@ def _service(found: FoundModel, service: Leaves, name: str, base: Path) -> None:
     if (startup := service.number("StartupTimeoutMilliseconds")) is not None and startup > 0:
         entry.settings["load_timeout"] = int(min(max(startup / 1000, 1), 10**9))
     entry.settings["aliases"] = service.items("OpenAiApiModels")
-    if "command" in entry.settings:
+    if "command" in entry.settings or entry.settings.get("engine") in (EngineKind.SGLANG, EngineKind.TGI):
         _declare(entry.settings, service)
     left.rest(service.rest(), _REASONS)
     found.add(entry)

@@ -72,6 +72,13 @@ def test_its_key_is_in_its_environment_and_nobody_elses(vllm: VllmServer, plan: 
     assert command.env["HF_HUB_OFFLINE"] == "1"
 
 
+def test_a_home_too_long_for_its_own_sockets_is_refused(vllm: VllmServer, plan: Plan) -> None:
+    home = plan.home / ("h" * 100)
+    home.mkdir()
+    with pytest.raises(LmxdError, match="--socket"):
+        vllm.command(replace(plan, home=home))
+
+
 def test_one_that_sleeps_is_told_so(vllm: VllmServer, plan: Plan) -> None:
     command = vllm.command(replace(plan, sleeps=True))
     assert "--enable-sleep-mode" in command.argv

@@ -198,6 +198,7 @@ class Answers:
             base_url=f"{endpoint.url}/v1",
             api_key=endpoint.key,
             socket=str(endpoint.socket) if endpoint.socket else None,
+            upstream_name=launched.plan.upstream_name,
             ctx=instance.ask.context,
             slots=lease.slots,
             instance_slots=instance.ask.spread,
