@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
@@ -80,6 +79,7 @@ def main() -> None:
     nested.mkdir(parents=True)
     (nested / "file").write_text("made by an engine")
     shared = SharedMemory(create=True, size=4096)
+    tracker = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
     heard, told = os.pipe()
     if os.fork() == 0:
         work(True, shared.name, told)
@@ -87,7 +87,6 @@ def main() -> None:
     said = b""
     while more := os.read(heard, 64):
         said += more
-    tracker = getattr(resource_tracker, "_resource_tracker")._pid  # noqa: B009 (mypy knows no such name)
     pids = (os.getpid(), tracker, *map(int, said.split()))
     (PLACE / "started").write_text(json.dumps({"pids": pids, "shared": shared.name}))
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as abrupt as can be: nothing is unlinked here
