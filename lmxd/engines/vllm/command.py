@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from lmxd.engines.engine import Address, Command, Plan
 from lmxd.engines.environment import environment
-from lmxd.engines.launching import SOCKET_PATH_MAX, free_socket, new_key, temporary, temporary_path, whose
+from lmxd.engines.launching import free_socket, new_key, temporary, whose
 from lmxd.engines.visibility import HIDDEN, natively
 from lmxd.engines.vllm.installation import Installation
 from lmxd.errors import LmxdError
@@ -17,8 +16,6 @@ from lmxd.errors import LmxdError
 _LEAST: Final = "0.01"
 """Of a device's memory. vLLM does not start if so much is not free, though it takes no notice of it otherwise, for
 the cache's bytes are said."""
-_OWN_SOCKET: Final = len("/01234567-0123-0123-0123-0123456789ab")
-"""Bytes of the names that it gives to sockets, by which its parts speak to each other, in its temporary directory."""
 _ALWAYS: Final = {
     "VLLM_NO_USAGE_STATS": "1",  # else it reports where it runs to its makers
     "VLLM_HOST_IP": "127.0.0.1",  # its own parts speak over it, else over whatever leads to the internet
@@ -34,7 +31,6 @@ def command(found: Installation, plan: Plan, own: Mapping[str, str] | None = Non
 
     LmxdError if it cannot be told to use the plan's GPUs alone, or its files cannot be written.
     """
-    _require_short(temporary_path(plan.home, plan.instance))
     env = environment(temporary(plan) | dict(own or {})) | _ALWAYS | _shown(plan) | whose(plan)
     env |= _TOLD_TO_SLEEP if plan.sleeps else {}
     key, key_file = new_key(plan)
@@ -42,14 +38,6 @@ def command(found: Installation, plan: Plan, own: Mapping[str, str] | None = Non
     argv = (str(found.path), "serve", *_words(plan, socket), *plan.flags)
     address = Address(key_file=key_file, socket=socket)
     return Command(argv=argv, env=env | {"VLLM_API_KEY": key}, key=key, address=address)
-
-
-def _require_short(directory: Path) -> None:
-    """LmxdError if vLLM cannot bind its own sockets in a directory."""
-    length = len(os.fsencode(directory)) + _OWN_SOCKET
-    if length > SOCKET_PATH_MAX:
-        problem = f"vLLM's own sockets in {directory} would have paths of {length} bytes, and {SOCKET_PATH_MAX} can be"
-        raise LmxdError("config", problem, "choose a shorter --socket")
 
 
 def _words(plan: Plan, socket: Path) -> Iterator[str]:
