@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lmxd.core.answers import Refusal, Shortfall, Turn
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import (
-    Ask,
-    Cause,
-    InstanceId,
-    LeaseId,
-    Option,
-    Owner,
-    Refusal,
-    Shortfall,
-    TicketId,
-    Turn,
-)
+from lmxd.core.words import Ask, Cause, InstanceId, LeaseId, Option, Owner, TicketId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.state import State
 from lmxd.core.decisions import EndLease, RefuseLease, StopInstance
 from lmxd.core.final_refusals import DRAINING, STOPPED
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import Cause, Phase, Refusal
+from lmxd.core.words import Cause, Phase
 
 _LEASE_REASONS: Final = {
     Cause.IDLE: EndReason.IDLE_TIMEOUT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.charges import charge_holders
 from lmxd.core.books.endings import end_lease, refuse, stop
@@ -47,7 +48,7 @@ from lmxd.core.events import (
 from lmxd.core.final_refusals import ASKED_AGAIN, CANCELLED, CLIENT_LEFT, DRAINING
 from lmxd.core.instances import Instance, Ticket
 from lmxd.core.reasons import EndReason, RefusalCode
-from lmxd.core.words import Cause, Failure, Hold, Phase, Refusal, Yielded
+from lmxd.core.words import Cause, Failure, Hold, Phase, Yielded
 from lmxd.failures import FailureCode
 
 _CALM: Final = (LeaseRequested, LeaseRenewed, MemoryMeasured, InstanceReady, ActivitySeen, LoadPostponed, LoadBegun)

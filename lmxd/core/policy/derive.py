@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from math import inf
 
+from lmxd.core.answers import Refusal
 from lmxd.core.books.alarms import AlarmKind
 from lmxd.core.books.endings import end_lease, refuse, stop
 from lmxd.core.books.queue import rank
@@ -32,7 +33,7 @@ from lmxd.core.policy.strays import end_beyond_quota, end_overstaying, is_looked
 from lmxd.core.policy.swaps import cancel_stale, reopen_the_unused
 from lmxd.core.policy.unloading import unload
 from lmxd.core.reasons import EndReason
-from lmxd.core.words import Cause, Hold, LeaseId, Phase, Refusal, TicketId, YieldId
+from lmxd.core.words import Cause, Hold, LeaseId, Phase, TicketId, YieldId
 
 
 def derive(state: State, scheduler: Scheduler) -> None:

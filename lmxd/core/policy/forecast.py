@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from lmxd.core.answers import Turn
 from lmxd.core.books.state import State
 from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy.dates import NEVER, Date, ExpectedStart
 from lmxd.core.policy.eviction import evictable, kept
 from lmxd.core.policy.limit import has_all_instances
 from lmxd.core.policy.quantum import Claim, claim, closes_at, is_fair, price, serves_until
-from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId, Turn
+from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, Option, TicketId
 
 SURE_OF = 8
 """The tickets in front that are dated one by one. The errors add up: those behind are dated by the mean pace."""

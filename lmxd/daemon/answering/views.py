@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from lmxd.core.answers import Refusal, Shortfall, Turn
 from lmxd.core.books.state import State
 from lmxd.core.decisions import ReportProgress
 from lmxd.core.instances import Instance, Lease, Ticket
@@ -14,7 +15,7 @@ from lmxd.core.policy.forecast import Forecast, dated, dated_far, pace, starting
 from lmxd.core.policy.forecast import turns as expected_turns
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
-from lmxd.core.words import Phase, Refusal, Shortfall, Turn
+from lmxd.core.words import Phase
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.device_views import by_device, charged
 from lmxd.daemon.launching.performer import Performer
