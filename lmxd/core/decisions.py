@@ -34,6 +34,23 @@ class StopInstance(Decision):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SleepInstance(Decision):
+    """Put an idle instance to sleep. Its bytes stay charged until a reading shows them free."""
+
+    instance: InstanceId
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WakeInstance(Decision):
+    """Wake a sleeping instance, for which the bytes that it lacks are reserved already."""
+
+    instance: InstanceId
+    profile: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckActivity(Decision):
     """Ask the engine now whether it is busy, for an idle instance is about to be stopped."""
 

@@ -66,7 +66,8 @@ def _indexes(state: State) -> Iterator[str]:
             {n: i for n, i in state.lingering.items() if i.vacant and i.live and i.last_use},
         ),
         ("released_holds", state.released_holds, _by_id(i for i in unused if i.ask.external)),
-        ("leaving", state.leaving, _by_id(i for i in state.instances.values() if not i.live)),
+        ("leaving", state.leaving, _by_id(i for i in state.instances.values() if i.ends or i.phase is Phase.DOZING)),
+        ("asleep", state.asleep, _by_id(i for i in state.instances.values() if i.phase is Phase.ASLEEP)),
         ("swapping", state.swapping, _by_id(i for i in live if i.swap is not None)),
         ("yielding", state.yielding, _by_id(i for i in live if i.yielding is not None)),
         ("leases", state.leases, {name: x for i in state.instances.values() for name, x in i.leases.items()}),
@@ -114,7 +115,7 @@ def _leases(state: State) -> Iterator[str]:
     for instance in state.instances.values():
         if instance.leases and instance.phase is not Phase.READY:
             yield f"{instance.id} carries leases but is {instance.phase}"
-        if instance.tickets and instance.phase is not Phase.STARTING:
+        if instance.tickets and not instance.comes_up:
             yield f"{instance.id} has tickets but is {instance.phase}"
         if instance.free_slots < 0:
             yield f"{instance.id} carries more than its {instance.ask.spread} slots"
@@ -187,6 +188,7 @@ def _alarms(state: State) -> Iterator[str]:
     ends |= {(AlarmKind.YIELD, id) for account in state.ledger.accounts.values() for id in account.yields}
     ends |= {(AlarmKind.DEADLINE, t.id) for t in state.tickets.values() if t.deadline_at is not None}
     ends |= {(AlarmKind.WAIT, t.id) for t in state.queue if t.wait}
+    ends |= {(AlarmKind.SLEEP, i.id) for i in state.asleep.values() if not i.ask.pin}
     for key in sorted(ends):
         if key not in state.alarms:
             yield f"{key[1]} has no alarm for its {key[0]}"

@@ -42,12 +42,19 @@ class Hold(StrEnum):
 
 
 class Phase(StrEnum):
-    """The state of an instance. ``reclaiming``: the process is gone, and a reading does not show its bytes free yet."""
+    """The state of an instance.
+
+    ``reclaiming``: the process is gone, and a reading does not show its bytes free yet. ``dozing``: its engine was told
+    to sleep, and a reading does not show yet what that frees. ``waking``: its engine was told to wake.
+    """
 
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
     RECLAIMING = "reclaiming"
+    DOZING = "dozing"
+    ASLEEP = "asleep"
+    WAKING = "waking"
 
 
 class Cause(StrEnum):
@@ -61,6 +68,7 @@ class Cause(StrEnum):
     RELEASED = "released"
     PRESSURE = "pressure"
     PREEMPTED = "preempted"
+    SLEEPLESS = "sleepless"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +101,8 @@ class Option:
 
     ``pools``: devices of ``demand`` that are memory which others of it share: they count the same bytes once more.
     ``split``: layers on each device, in order. ``gpu_layers`` None: all. ``spills``: the steps from all on a GPU to it.
+    ``rests``: devices of ``demand`` on which it has bytes only so that it can sleep. ``wakes``: the sleeping instance
+    that it wakes, for which these bytes are all that it lacks.
     """
 
     demand: Demand
@@ -101,11 +111,14 @@ class Option:
     in_ram: str = ""
     spills: int = 0
     pools: tuple[DeviceId, ...] = ()
+    rests: tuple[DeviceId, ...] = ()
+    wakes: InstanceId | None = None
 
     @property
     def devices(self) -> Demand:
         """Bytes on each device that it runs on: each byte once, without the pools."""
-        return {d: need for d, need in self.demand.items() if d not in self.pools} if self.pools else self.demand
+        others = self.pools + self.rests
+        return {d: need for d, need in self.demand.items() if d not in others} if others else self.demand
 
     @property
     def size(self) -> int:
@@ -122,6 +135,7 @@ class Ask:
     ``share``: the instance may have other leases. ``max_instances``: no new instance is started while so many of its
     model run. ``external``: it is a hold, whose process lmxd neither starts nor stops. ``private_to``: the one user
     whom the instance serves from its start to its end; None: anybody. ``name``: a hold's, which is only shown.
+    ``sleeps``: bytes of RAM that its weights take while it sleeps; none if its engine cannot.
     """
 
     profile: str
@@ -138,6 +152,7 @@ class Ask:
     max_instances: int | None = None
     private_to: User | None = None
     name: str = ""
+    sleeps: Demand = field(default_factory=dict)
     singles: dict[DeviceId, Option] = field(init=False, repr=False)
     """The options on one device without a pool. They are read for every ticket whenever bytes come free."""
     others: tuple[Option, ...] = field(init=False, repr=False)

@@ -54,7 +54,7 @@ def end_lease(state: State, lease: Lease, reason: EndReason, detail: str = "") -
 
 def stop(state: State, instance: Instance, cause: Cause, why: str) -> None:
     """Stop an instance: its leases end first, then the process is told to stop. Its bytes stay charged."""
-    if not instance.live:
+    if instance.ends:
         return
     assert instance.vacant or cause in _LEASE_REASONS, f"{instance.id} was to be {cause} under its holders"
     for lease in list(instance.leases.values()):

@@ -15,7 +15,8 @@ from lmxd.core.books.queue import Queue, rank
 from lmxd.core.books.reach import Reach
 from lmxd.core.books.shares import Shares
 from lmxd.core.books.step import Step
-from lmxd.core.instances import Asked, Instance, Lease, Swap, Ticket
+from lmxd.core.instances import Instance, Lease, Ticket
+from lmxd.core.making_way import Asked, Swap
 from lmxd.core.rules import Policy, Resident
 from lmxd.core.words import Ask, DeviceId, InstanceId, Kind, LeaseId, RequestKey, TicketId
 
@@ -67,7 +68,10 @@ class State:
     released_holds: dict[InstanceId, Instance] = field(default_factory=dict)
     """Holds among the vacant: their lease is over."""
     leaving: dict[InstanceId, Instance] = field(default_factory=dict)
-    """Instances that are stopping or reclaiming: their bytes are not seen free yet."""
+    """Instances that are stopping, reclaiming or falling asleep: their bytes are not seen free yet."""
+    asleep: dict[InstanceId, Instance] = field(default_factory=dict)
+    residues: dict[str, int] = field(default_factory=dict)
+    """By profile: the most bytes of a card that stay in use while an instance sleeps, as the last one was seen."""
     impatient: dict[TicketId, Ticket] = field(default_factory=dict)
     """Tickets that do not wait: they are refused if they cannot be served at once."""
     yielding: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -213,8 +217,12 @@ class State:
 
     def add_instance(self, instance: Instance) -> None:
         self.instances[instance.id] = instance
-        self.live_by_kind.setdefault(instance.ask.kind, {})[instance.id] = instance
         self.ledger.reserve(instance.id, instance.demand)
+        self.enliven(instance)
+
+    def enliven(self, instance: Instance) -> None:
+        """Enter an instance that starts, or wakes, into all indexes of live ones."""
+        self.live_by_kind.setdefault(instance.ask.kind, {})[instance.id] = instance
         self._note_room(instance)
         self.step.touched.instances.add(instance.id)
 
@@ -241,6 +249,8 @@ class State:
     def retire(self, instance: Instance) -> None:
         """Remove an instance from all indexes of live ones."""
         self.leaving[instance.id] = instance
+        self.asleep.pop(instance.id, None)
+        self.alarms.clear((AlarmKind.SLEEP, instance.id))
         self.step.touched.instances.add(instance.id)
         self.yielding.pop(instance.id, None)
         instance.yielding = None

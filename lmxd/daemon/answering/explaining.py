@@ -19,9 +19,10 @@ from lmxd.core.decisions import (
     StopInstance,
 )
 from lmxd.core.events import ActivitySeen, LeaseRequested
-from lmxd.core.policy.forecast import SURE_OF, dated, turns
+from lmxd.core.policy.forecast import SURE_OF, dated
 from lmxd.core.policy.refusals import no_room, taken
 from lmxd.core.policy.reports import blockers
+from lmxd.core.policy.turns import turns
 from lmxd.core.words import NO_CONNECTION, Ask, DeviceId, Hold, LeaseId, TicketId
 from lmxd.daemon.answering import views
 from lmxd.daemon.answering.access import Access, owner_of

@@ -12,9 +12,9 @@ from lmxd.core.instances import Instance, Lease, Ticket
 from lmxd.core.policy import placement
 from lmxd.core.policy.dates import NEVER, Date
 from lmxd.core.policy.forecast import Forecast, dated, dated_far, pace, starting
-from lmxd.core.policy.forecast import turns as expected_turns
 from lmxd.core.policy.quantum import serves_until
 from lmxd.core.policy.reports import blockers
+from lmxd.core.policy.turns import turns as expected_turns
 from lmxd.core.words import Phase
 from lmxd.daemon.answering.access import Access
 from lmxd.daemon.answering.device_views import by_device, charged
